@@ -1,0 +1,176 @@
+"""Gradient tables: reading, writing, frames and shells."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.data.orientation import direction_cosines
+from napari_msp.errors import UserError
+from napari_msp.files import write_text
+
+B0_MAXIMUM = 50.0
+"""Largest b-value in s/mm² that counts as b=0 (our choice; covers scanners that write 5 or 50)."""
+
+SHELL_GAP = 80.0
+"""b-values closer than this (s/mm²) to a neighbour share its shell (MRtrix3's default)."""
+
+NORM_TOLERANCE = 0.1
+"""A b-vector this far from unit length is an error; a smaller deviation is rounding (our choice)."""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Volumes of (nearly) one b-value.
+
+    Attributes
+    ----------
+    b_value
+        Mean b-value of its volumes in s/mm².
+    volumes
+        Their indices along the image's last axis.
+    """
+
+    b_value: float
+    volumes: IntArray
+
+
+@dataclass(frozen=True)
+class GradientTable:
+    """b-values and directions of the volumes of one acquisition.
+
+    Attributes
+    ----------
+    b_values
+        (N,) in s/mm².
+    directions
+        (N, 3) unit vectors in scanner (RAS+) axes; zero for b=0 volumes.
+    """
+
+    b_values: FloatArray
+    directions: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.directions.shape != (len(self.b_values), 3):
+            raise ValueError(
+                f"directions must have shape ({len(self.b_values)}, 3), not {self.directions.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.b_values)
+
+    @property
+    def b0_volumes(self) -> IntArray:
+        """Indices of the volumes that count as b=0."""
+        return np.flatnonzero(self.b_values <= B0_MAXIMUM)
+
+    @property
+    def shells(self) -> list[Shell]:
+        """The shells above b=0, lowest b-value first."""
+        weighted = np.flatnonzero(self.b_values > B0_MAXIMUM)
+        ordered = weighted[np.argsort(self.b_values[weighted], kind="stable")]
+        gaps = np.flatnonzero(np.diff(self.b_values[ordered]) > SHELL_GAP) + 1
+        return [
+            Shell(float(self.b_values[group].mean()), np.sort(group))
+            for group in np.split(ordered, gaps)
+            if len(group)
+        ]
+
+
+def image_to_scanner_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray:
+    """Turn FSL b-vectors into scanner (RAS+) axes.
+
+    FSL writes b-vectors along the image's axes and, when the affine has a positive determinant,
+    with the first component negated.
+
+    Parameters
+    ----------
+    vectors
+        (N, 3) as a .bvec file holds them.
+    affine
+        (4, 4) voxel-to-scanner affine of the image.
+    """
+    along_axes = np.array(vectors, dtype=float)
+    if np.linalg.det(affine[:3, :3]) > 0:
+        along_axes[:, 0] *= -1
+    return along_axes @ direction_cosines(affine).T
+
+
+def scanner_to_image_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray:
+    """Turn scanner (RAS+) directions into FSL b-vectors; undoes `image_to_scanner_axes`."""
+    along_axes = np.array(vectors, dtype=float) @ direction_cosines(affine)
+    if np.linalg.det(affine[:3, :3]) > 0:
+        along_axes[:, 0] *= -1
+    return along_axes
+
+
+def read_gradients(
+    bval: Path, bvec: Path, affine: FloatArray, volumes: int | None = None
+) -> GradientTable:
+    """Read an FSL gradient table into scanner axes.
+
+    Parameters
+    ----------
+    bval, bvec
+        Text files; b-vectors as three rows or three columns.
+    affine
+        (4, 4) affine of the image that the table belongs to.
+    volumes
+        Number of volumes of that image, checked when given.
+
+    Raises
+    ------
+    UserError
+        When a file is missing or malformed, or the counts differ.
+    """
+    b_values = np.atleast_1d(_read_numbers(bval).ravel())
+    vectors = np.atleast_2d(_read_numbers(bvec))
+    count = len(b_values)
+    if volumes is not None and count != volumes:
+        raise UserError(
+            f"{bval}: holds {count} b-values but the image has {volumes} volumes; "
+            "give the table that belongs to this image"
+        )
+    if vectors.shape == (3, count):
+        vectors = vectors.T
+    if vectors.shape != (count, 3):
+        raise UserError(
+            f"{bvec}: has {vectors.shape[0]} rows of {vectors.shape[1]} numbers; "
+            f"give 3 rows (or columns) of {count}, one for each b-value"
+        )
+    if not np.isfinite(b_values).all() or (b_values < 0).any():
+        raise UserError(f"{bval}: b-values must be finite and not negative; mend the table")
+    return GradientTable(b_values, image_to_scanner_axes(_unit(vectors, b_values, bvec), affine))
+
+
+def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
+    """Write a table as FSL's two files (b-vectors as three rows) for an image with `affine`."""
+    write_text(bval, " ".join(f"{value:g}" for value in table.b_values) + "\n")
+    rows = scanner_to_image_axes(table.directions, affine).T + 0.0  # no "-0" in the file
+    write_text(bvec, "".join(" ".join(f"{x:.8f}" for x in row) + "\n" for row in rows))
+
+
+def _read_numbers(path: Path) -> FloatArray:
+    try:
+        return np.loadtxt(path, ndmin=1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read; give the gradient table's path") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not a table of numbers ({error}); mend it") from error
+
+
+def _unit(vectors: FloatArray, b_values: FloatArray, path: Path) -> FloatArray:
+    """Give unit directions for weighted volumes and zeros for b=0 ones."""
+    weighted = b_values > B0_MAXIMUM
+    lengths = np.linalg.norm(vectors, axis=1)
+    wrong = weighted & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
+    if wrong.any():
+        volume = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"{path}: volume {volume} has b = {b_values[volume]:g} but a direction of length "
+            f"{lengths[volume]:.3g}; b-vectors must have unit length"
+        )
+    units = np.zeros_like(vectors, dtype=float)
+    units[weighted] = vectors[weighted] / lengths[weighted, None]
+    return units

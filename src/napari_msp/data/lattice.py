@@ -1,0 +1,160 @@
+"""Where voxels lie, and how output lattices follow from input lattices.
+
+Every network is node-aligned: a target of scale k turns n voxels of an axis into k·(n-1)+1, the
+first voxel centre is shared and the spacing divided by k. Nothing else in the package may decide
+where an output voxel lies.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.orientation import voxel_sizes
+from napari_msp.errors import UserError
+
+SIZE_TOLERANCE = 0.02
+"""Relative difference of voxel sizes that still counts as rounding (our choice)."""
+
+POSITION_TOLERANCE = 0.05
+"""Distance, in voxels, within which two voxel centres are one (our choice)."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A regular grid of voxel centres.
+
+    Attributes
+    ----------
+    shape
+        Number of voxels along each axis.
+    affine
+        (4, 4) voxel-to-scanner affine in mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: FloatArray
+
+    @property
+    def voxel_sizes(self) -> FloatArray:
+        """(3,) spacing in mm."""
+        return voxel_sizes(self.affine)
+
+    def refined(self, scale: int) -> "Lattice":
+        """Give the node-aligned lattice with `scale` times the density.
+
+        >>> Lattice((11, 11, 11), np.eye(4)).refined(2).shape
+        (21, 21, 21)
+        """
+        x, y, z = (scale * (n - 1) + 1 for n in self.shape)
+        return Lattice((x, y, z), self.affine @ np.diag([1 / scale] * 3 + [1.0]))
+
+    def matches(self, other: "Lattice") -> bool:
+        """Tell whether both have the same voxels, to within `POSITION_TOLERANCE`."""
+        return self.shape == other.shape and self.offset_to(other) <= POSITION_TOLERANCE
+
+    def offset_to(self, other: "Lattice") -> float:
+        """Largest distance between equal voxel indices at the corners, in voxels of `self`."""
+        corners = np.array(
+            [[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float
+        )
+        corners[:, :3] *= np.array(self.shape) - 1
+        apart = (np.linalg.inv(self.affine) @ other.affine @ corners.T).T - corners
+        return float(np.abs(apart[:, :3]).max())
+
+    def scaled_to(self, size: float) -> "Lattice":
+        """Give an isotropic lattice of `size` mm over the same extent, sharing the first centre.
+
+        The last centre lies at or before the old last one, so no voxel is extrapolated.
+        """
+        steps = (np.array(self.shape) - 1) * self.voxel_sizes / size
+        x, y, z = (int(np.floor(n + 1e-6)) + 1 for n in steps)
+        return Lattice((x, y, z), self.affine @ np.diag([*(size / self.voxel_sizes), 1.0]))
+
+
+def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:
+    """Give the integer k by which the spacing of `fine` divides that of `coarse`.
+
+    Parameters
+    ----------
+    coarse, fine
+        (3,) voxel sizes in mm.
+    what
+        Names the pair in the error, such as "ge_st to connectom_sa".
+
+    Raises
+    ------
+    UserError
+        When the ratio is not one whole number for all axes.
+    """
+    ratios = np.asarray(coarse, dtype=float) / np.asarray(fine, dtype=float)
+    scale = round(float(ratios.mean()))
+    if scale < 1 or np.abs(ratios / max(scale, 1) - 1).max() > SIZE_TOLERANCE:
+        given = " × ".join(f"{r:.2f}" for r in ratios)
+        raise UserError(
+            f"{what}: voxel sizes differ by {given}, not by one whole number; "
+            "resample one of them to an isotropic whole fraction of the other first"
+        )
+    return scale
+
+
+def resample(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
+    """Interpolate linearly from one lattice to another; outside the source the result is 0.
+
+    Parameters
+    ----------
+    array
+        (X, Y, Z) or (X, Y, Z, C) on `source`.
+
+    Returns
+    -------
+    float32 array with the target's shape and the same channels.
+    """
+    points = voxel_coordinates(source, target)
+    channels = array.reshape(*source.shape, -1)
+    result = np.empty((*target.shape, channels.shape[-1]), dtype=np.float32)
+    for channel in range(channels.shape[-1]):
+        result[..., channel] = map_coordinates(
+            channels[..., channel], points, order=1, mode="grid-constant", cval=0.0
+        )
+    return result.reshape(*target.shape, *array.shape[3:])
+
+
+def resample_mask(mask: MaskArray, source: Lattice, target: Lattice) -> MaskArray:
+    """Take for every target voxel the mask of its nearest source voxel.
+
+    A target voxel midway between two source voxels is inside when either is, so a mask and its
+    mirror image are resampled alike.
+    """
+    inside = resample(mask.astype(np.float32), source, target)
+    return inside >= 0.5 - 1e-3
+
+
+def resample_in_mask(
+    array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice
+) -> FloatArray:
+    """Interpolate linearly between in-mask voxels only, so that no background leaks in.
+
+    Parameters
+    ----------
+    array
+        (X, Y, Z, C) on `source`.
+    mask
+        (X, Y, Z) on `source`.
+    """
+    weights = mask.astype(np.float32)
+    total = resample(weights, source, target)
+    values = resample(array * weights[..., None], source, target)
+    return values / np.maximum(total, 1e-6)[..., None]
+
+
+def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
+    """(3, X, Y, Z) positions of the target's voxel centres in voxels of `source`."""
+    to_source = np.linalg.inv(source.affine) @ target.affine
+    indices = np.indices(target.shape, dtype=float)
+    points: FloatArray = np.tensordot(to_source[:3, :3], indices, axes=1)
+    points += to_source[:3, 3].reshape(3, 1, 1, 1)
+    # Rounding in the affines must not push a shared centre off the edge.
+    nearest = np.round(points)
+    return np.where(np.abs(points - nearest) < 1e-4, nearest, points)

@@ -1,0 +1,100 @@
+"""Read and write NIfTI images without losing what their headers say."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.errors import UserError
+from napari_msp.files import atomic_path
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def nifti_stem(path: Path) -> str:
+    """File name without .nii or .nii.gz.
+
+    >>> nifti_stem(Path("sub-01_dwi.nii.gz"))
+    'sub-01_dwi'
+    """
+    for suffix in NIFTI_SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    raise UserError(f"{path}: is not a NIfTI file; give a .nii or .nii.gz")
+
+
+def open_nifti(path: Path) -> nib.Nifti1Image:
+    """Open a NIfTI image; its voxels stay on disk until they are asked for.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, is not NIfTI, or its affine cannot be used.
+    """
+    path = Path(path)
+    nifti_stem(path)
+    try:
+        image = nib.load(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; check the path") from error
+    except (OSError, EOFError, ImageFileError, ValueError) as error:
+        raise UserError(f"{path}: is not a readable NIfTI image ({error}); replace it") from error
+    if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
+        raise UserError(f"{path}: is not a NIfTI image; convert it to .nii.gz")
+    linear = image.affine[:3, :3]
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+        raise UserError(f"{path}: its affine is singular; mend the header's sform or qform")
+    return image
+
+
+def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
+    """Read all voxels as float32, scaled as the header says.
+
+    Raises
+    ------
+    UserError
+        When the file ends early or its compression is damaged.
+    """
+    try:
+        return np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: its voxels cannot be read ({error}); replace it") from error
+
+
+def write_nifti(
+    path: Path,
+    array: FloatArray | MaskArray,
+    affine: FloatArray,
+    like: nib.Nifti1Image | None = None,
+) -> None:
+    """Write an image atomically: float32, or uint8 for a mask.
+
+    Parameters
+    ----------
+    path
+        Ends in .nii or .nii.gz.
+    array
+        (X, Y, Z) or (X, Y, Z, N).
+    affine
+        (4, 4) voxel-to-scanner affine in mm.
+    like
+        An image whose sform and qform codes are kept; without one both codes are 1 (scanner).
+    """
+    nifti_stem(Path(path))
+    dtype = np.uint8 if array.dtype == np.bool_ else np.float32
+    image = nib.Nifti1Image(np.asarray(array, dtype=dtype), affine)
+    sform, qform = (1, 1) if like is None else _codes(like)
+    # An sform may hold a shear that a qform cannot: nibabel then writes the nearest rotation.
+    image.set_qform(affine, qform)
+    image.set_sform(affine, sform)
+    image.header.set_xyzt_units("mm", "sec")
+    with atomic_path(Path(path)) as temporary:
+        nib.save(image, temporary)
+
+
+def _codes(image: nib.Nifti1Image) -> tuple[int, int]:
+    sform = int(image.header["sform_code"])
+    qform = int(image.header["qform_code"])
+    return (sform, qform) if sform or qform else (1, 1)
