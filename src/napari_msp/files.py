@@ -1,7 +1,6 @@
 """Write files so that a reader never meets half of one."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -42,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         temporary = folder / f"partial{suffix}"
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

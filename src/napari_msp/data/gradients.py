@@ -17,7 +17,7 @@ SHELL_GAP = 80.0
 """b-values closer than this (s/mm²) to a neighbour share its shell (MRtrix3's default)."""
 
 NORM_TOLERANCE = 0.1
-"""A b-vector this far from unit length is an error; a smaller deviation is rounding (our choice)."""
+"""A b-vector this far from unit length is an error, less is rounding (our choice)."""
 
 
 @dataclass(frozen=True)

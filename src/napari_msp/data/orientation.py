@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes as nib_voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from napari_msp.arrays import FloatArray
@@ -76,5 +76,5 @@ class CanonicalGrid:
 
 def voxel_sizes(affine: FloatArray) -> FloatArray:
     """Voxel sizes in mm along the three voxel axes, shape (3,)."""
-    sizes: FloatArray = nib.affines.voxel_sizes(affine)
+    sizes: FloatArray = nib_voxel_sizes(affine)
     return sizes

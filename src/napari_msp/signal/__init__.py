@@ -1,0 +1,1 @@
+"""From the signal to spherical harmonics and maps. Needs NumPy and DIPY, no torch."""

@@ -1,0 +1,143 @@
+"""The maps that are looked at: SH average, FA, colour FA, squared error.
+
+FA of a scan comes from its signal. FA of an SH image comes from the signal that the SH series
+gives, which the SH fit has smoothed over directions: it is lower. Compare like with like.
+"""
+
+import numpy as np
+from dipy.core.gradients import gradient_table
+from dipy.reconst.dti import TensorModel
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.errors import UserError
+from napari_msp.signal.fitting import evaluate
+from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.sh_image import SHImage
+
+AVERAGED_COEFFICIENTS = 6
+"""Figure 3a of the paper shows the mean of the first six coefficients (orders 0 and 2)."""
+
+TENSOR_DIRECTIONS = 60
+"""Directions on which an SH series is sampled for its tensor (our choice: over twice 28)."""
+
+SMALLEST_SIGNAL = 1e-4
+"""Floor of S/S0 before the logarithm of the tensor fit."""
+
+
+def sh_average(image: SHImage) -> FloatArray:
+    """Average the first six coefficients, as Fig. 3a of the paper.
+
+    Returns
+    -------
+    (X, Y, Z) float32.
+    """
+    return np.asarray(image.coefficients[..., :AVERAGED_COEFFICIENTS].mean(axis=-1))
+
+
+def fractional_anisotropy(
+    source: Acquisition | SHImage, b_value: float | None = None
+) -> FloatArray:
+    """Give the fractional anisotropy of a scan (from its signal) or of an SH image.
+
+    Parameters
+    ----------
+    source
+        Where the tensor is fitted: weighted least squares on the logarithm.
+    b_value
+        Shell of a scan that has several, in s/mm².
+
+    Returns
+    -------
+    (X, Y, Z) float32 in [0, 1]; 0 outside the mask.
+    """
+    return _fa_and_direction(source, b_value)[0]
+
+
+def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
+    """Give |e₁| · FA: red left-right, green front-back, blue up-down, in scanner axes.
+
+    Returns
+    -------
+    (X, Y, Z, 3) float32 in [0, 1]; 0 outside the mask.
+    """
+    fa, direction = _fa_and_direction(source, b_value)
+    return np.asarray(np.abs(direction) * fa[..., None])
+
+
+def principal_direction(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
+    """(X, Y, Z, 3) first eigenvector of the tensor in scanner axes; its sign has no meaning."""
+    return _fa_and_direction(source, b_value)[1]
+
+
+def squared_error(
+    image: SHImage | FloatArray, truth: SHImage | FloatArray, mask: MaskArray | None = None
+) -> FloatArray:
+    """Give the squared error in each voxel, averaged over channels where there are several.
+
+    Parameters
+    ----------
+    image, truth
+        SH images (28 coefficients), or maps of shape (X, Y, Z) or (X, Y, Z, C), on one lattice.
+    mask
+        Where errors count; None: both masks of SH images, everywhere for maps.
+
+    Returns
+    -------
+    (X, Y, Z) float32; 0 outside the mask.
+    """
+    if isinstance(image, SHImage) and isinstance(truth, SHImage):
+        if not image.lattice.matches(truth.lattice):
+            raise ValueError("the images lie on different lattices; resample the prediction")
+        mask = image.mask & truth.mask if mask is None else mask
+        image, truth = image.coefficients, truth.coefficients
+    difference = np.square(np.asarray(image, dtype=np.float32) - np.asarray(truth))
+    if difference.ndim == 4:
+        difference = difference.mean(axis=-1)
+    return difference if mask is None else np.where(mask, difference, 0).astype(np.float32)
+
+
+def _fa_and_direction(
+    source: Acquisition | SHImage, b_value: float | None
+) -> tuple[FloatArray, FloatArray]:
+    if isinstance(source, Acquisition):
+        signal, b_values, directions = _measured(source, b_value)
+    else:
+        signal, b_values, directions = _sampled(source)
+    table = gradient_table(b_values, bvecs=directions, b0_threshold=0)
+    # DIPY floors a signal of 0 at the smallest positive one of the volume unless told otherwise.
+    fit = TensorModel(table, fit_method="WLS", min_signal=SMALLEST_SIGNAL).fit(signal)
+    fa = np.zeros(source.mask.shape, dtype=np.float32)
+    direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
+    fa[source.mask] = np.clip(np.nan_to_num(fit.fa), 0, 1)
+    direction[source.mask] = fit.evecs[..., 0]
+    return fa, direction
+
+
+def _measured(
+    acquisition: Acquisition, b_value: float | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give in-mask signal over its b=0, b-values and directions of one shell and the b=0s."""
+    shell = acquisition.shell(b_value)
+    b0_volumes = acquisition.gradients.b0_volumes
+    volumes = np.concatenate([b0_volumes, shell.volumes])
+    signal = acquisition.voxels[acquisition.mask][:, volumes].astype(float)
+    scale = acquisition.b0[acquisition.mask].astype(float)
+    # Dividing by b=0 leaves the tensor as it is and gives the floor one meaning for all scanners.
+    signal /= np.where(scale > 0, scale, 1.0)[:, None]
+    b_values = acquisition.gradients.b_values[volumes].copy()
+    b_values[: len(b0_volumes)] = 0
+    return signal, b_values, acquisition.gradients.directions[volumes]
+
+
+def _sampled(image: SHImage) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give the in-mask signal of an SH image on spread directions, with S0 = 1 in front."""
+    if image.b_value is None:
+        raise UserError(
+            "SH image: its b-value is unknown, so it has no tensor; add BValue to its sidecar"
+        )
+    directions = spread_directions(TENSOR_DIRECTIONS)
+    signal = evaluate(image, directions)[image.mask].astype(float)
+    signal = np.concatenate([np.ones((len(signal), 1)), signal], axis=1)
+    b_values = np.concatenate([[0.0], np.full(TENSOR_DIRECTIONS, image.b_value)])
+    return signal, b_values, np.concatenate([np.zeros((1, 3)), directions])

@@ -1,0 +1,151 @@
+"""SH images: coefficients with what is needed to use them, and their files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.nifti import nifti_stem, open_nifti, read_voxels, write_nifti
+from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.errors import UserError
+from napari_msp.files import read_json, write_json
+from napari_msp.signal.sh_index import order_of
+
+BASIS = "mrtrix3"
+
+
+@dataclass(frozen=True)
+class SHImage:
+    """SH coefficients of the b0-normalised signal.
+
+    Attributes
+    ----------
+    coefficients
+        (X, Y, Z, C) float32, MRtrix3 basis, scanner (RAS+) axes; 0 outside the mask.
+    affine
+        (4, 4) voxel-to-scanner affine in mm.
+    mask
+        (X, Y, Z) where there is brain.
+    b_value
+        Of the signal, in s/mm²; None where the file did not say.
+    regularisation
+        Laplace-Beltrami weight λ of the fit; None where unknown.
+    rescaled_from
+        The measured b-value, where the signal was brought to `b_value` by (S/S0)^(b_value/b).
+    """
+
+    coefficients: FloatArray
+    affine: FloatArray
+    mask: MaskArray
+    b_value: float | None = None
+    regularisation: float | None = None
+    rescaled_from: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.coefficients.ndim != 4 or self.coefficients.shape[:3] != self.mask.shape:
+            raise ValueError(
+                f"coefficients of shape {self.coefficients.shape} do not go with a mask of shape "
+                f"{self.mask.shape}"
+            )
+        order_of(self.coefficients.shape[3])
+
+    @property
+    def order(self) -> int:
+        """Highest SH order."""
+        return order_of(self.coefficients.shape[3])
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where its voxels lie, in stored order."""
+        x, y, z = self.mask.shape
+        return Lattice((x, y, z), self.affine)
+
+    @property
+    def grid(self) -> CanonicalGrid:
+        """The closest-canonical view of its lattice."""
+        return CanonicalGrid(self.lattice.shape, self.affine)
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the JSON sidecar (fields after BIDS' draft for diffusion derivatives, BEP016)."""
+        return {
+            "Model": {"Description": "Real symmetric spherical harmonics of S/S0"},
+            "OrientationEncoding": {
+                "Type": "sh",
+                "Reference": "xyz",
+                "SphericalHarmonicBasis": "MRtrix3",
+                "SphericalHarmonicDegree": self.order,
+            },
+            "BValue": self.b_value,
+            "LaplaceBeltramiWeight": self.regularisation,
+            "BValueRescaledFrom": self.rescaled_from,
+        }
+
+
+def write_sh(
+    path: Path,
+    image: SHImage,
+    extra: dict[str, Any] | None = None,
+    like: nib.Nifti1Image | None = None,
+) -> None:
+    """Write an SH image (float32 NIfTI) and its JSON sidecar.
+
+    Parameters
+    ----------
+    path
+        Ends in .nii or .nii.gz; the sidecar takes the same stem.
+    extra
+        More fields for the sidecar.
+    like
+        An image whose sform and qform codes are kept.
+    """
+    write_nifti(path, image.coefficients, image.affine, like=like)
+    write_json(sidecar_path(path), {**image.sidecar(), **(extra or {})})
+
+
+def read_sh(path: Path) -> SHImage:
+    """Read an SH image in MRtrix3's basis, from this package or from `amp2sh`.
+
+    The mask is where any coefficient differs from 0.
+
+    Raises
+    ------
+    UserError
+        When the file is no SH image, or its sidecar names another basis.
+    """
+    image = open_nifti(path)
+    coefficients = read_voxels(image, path)
+    try:
+        order_of(coefficients.shape[3] if coefficients.ndim == 4 else -1)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: shape {coefficients.shape} is no SH image's; give one with 28 volumes"
+        ) from error
+    sidecar = read_json(sidecar_path(path)) if sidecar_path(path).exists() else {}
+    basis = sidecar.get("OrientationEncoding", {}).get("SphericalHarmonicBasis", "MRtrix3")
+    if str(basis).lower() != BASIS:
+        raise UserError(f"{path}: is in the SH basis {basis}; convert it to MRtrix3's first")
+    if not np.isfinite(coefficients).all():
+        raise UserError(f"{path}: holds coefficients that are not finite; mend the image")
+    return SHImage(
+        coefficients,
+        image.affine,
+        np.any(coefficients != 0, axis=-1),
+        b_value=sidecar.get("BValue"),
+        regularisation=sidecar.get("LaplaceBeltramiWeight"),
+        rescaled_from=sidecar.get("BValueRescaledFrom"),
+    )
+
+
+def sidecar_path(path: Path) -> Path:
+    """Give the JSON file that goes with a NIfTI file."""
+    return path.with_name(nifti_stem(path) + ".json")
+
+
+def with_coefficients(image: SHImage, coefficients: FloatArray) -> SHImage:
+    """Give the same image with other coefficients, set to 0 outside the mask."""
+    masked = np.where(image.mask[..., None], coefficients, 0).astype(np.float32)
+    return replace(image, coefficients=masked)
