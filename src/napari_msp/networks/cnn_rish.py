@@ -1,0 +1,174 @@
+"""CNN-RISH: a network that scales each SH order by a rotation-invariant ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .base import CHANNELS, ORDER_SLICES, FeatureMap, SingleNetwork, SingleOutputs
+from .layers import LinearResampling, Width, full_precision, lattice_convolution, scaled_width
+from .reach import Reach
+
+LARGEST_RATIO = 4.0
+"""Amplitude ratios stay between 1/4 and 4."""
+
+FLOOR = 0.01
+"""Share of an order's mean RISH added before the logarithm."""
+
+
+class CNNRISH(SingleNetwork):
+    """Five-layer CNN on RISH features; it scales the input's coefficients order by order.
+
+    RISH_l = Σ_m c²_lm; c'_lm = sqrt(RISH'_l / RISH_l) · c_lm.
+
+    Source: Cetin Karayumak et al. 2018, "Harmonizing diffusion MRI data across magnetic field
+    strengths", MICCAI (CNN on RISH features); as a baseline in Blumberg et al. 2019,
+    arXiv 1907.11629.
+
+    Documented: five layers, RISH features in, RISH of the target out, coefficients scaled by the
+    clamped ratio.
+
+    Our choice: 3³ kernels, 96 channels, ReLU between. Coefficients come standardised; RISH of such
+    channels is not rotation-invariant, so they are un-standardised first, with the statistics of
+    `set_standardisation`. The CNN reads f_l = ½ log(RISH_l / R_l + 0.01), R_l = Σ_m (mean² +
+    deviation²) the mean RISH of the training voxels: invariant, near 0, and smooth where
+    RISH_l = 0. It predicts r_l = log sqrt(RISH'_l / RISH_l), clamped smoothly to ±log 4 (a tanh: a
+    hard clamp would stop learning there); the last layer starts at a tenth of the usual weights, so
+    that the ratio starts near 1. At scale k > 1 the fifth layer is a transposed convolution and the
+    input's coefficients are upsampled linearly. z ("layer4", on lattice 1) knows an orientation
+    only by how it varies in space; "scaled", the prediction itself, knows it.
+    """
+
+    kind: ClassVar[str] = "cnn-rish"
+    feature_layers: ClassVar[tuple[str, ...]] = ("scaled", "layer1", "layer2", "layer3", "layer4")
+
+    input_mean: Tensor
+    input_deviation: Tensor
+    target_mean: Tensor
+    target_deviation: Tensor
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        scales: Mapping[str, int],
+        width: Width = "paper",
+        feature_layer: str | None = None,
+    ) -> None:
+        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
+        features = scaled_width(96, width)
+        orders = len(ORDER_SLICES)
+        self.layers = nn.ModuleDict(
+            {
+                f"layer{i}": nn.Sequential(
+                    nn.Conv3d(features if i > 1 else orders, features, 3, padding=1), nn.ReLU()
+                )
+                for i in range(1, 5)
+            }
+        )
+        self.final = lattice_convolution(features, orders, 1, self.scale)
+        with torch.no_grad():
+            for parameter in self.final.parameters():
+                parameter.mul_(0.1)
+        self.resampling = LinearResampling(1, self.scale)
+        self.register_buffer("input_mean", torch.zeros(CHANNELS))
+        self.register_buffer("input_deviation", torch.ones(CHANNELS))
+        self.register_buffer("target_mean", torch.zeros(CHANNELS))
+        self.register_buffer("target_deviation", torch.ones(CHANNELS))
+
+        reach = {f"layer{i}": Reach().convolve(i) for i in range(1, 5)}
+        output = reach["layer4"].move(self.scale).join(Reach().resample(self.scale))
+        self._declare(
+            output,
+            {"scaled": FeatureMap(CHANNELS, output)}
+            | {name: FeatureMap(features, layer) for name, layer in reach.items()},
+        )
+
+    def set_standardisation(
+        self,
+        *,
+        input_mean: Tensor | Sequence[float],
+        input_deviation: Tensor | Sequence[float],
+        target_mean: Tensor | Sequence[float],
+        target_deviation: Tensor | Sequence[float],
+    ) -> None:
+        """Take over the statistics by which the input and the target platform are standardised.
+
+        Parameters
+        ----------
+        input_mean, input_deviation, target_mean, target_deviation : (28,)
+            In units of the b0-normalised signal's coefficients. They are part of the weights.
+
+        Raises
+        ------
+        ValueError
+            For a wrong length, a value that is not finite, or a deviation that is not positive.
+        """
+        given = {
+            "input_mean": input_mean,
+            "input_deviation": input_deviation,
+            "target_mean": target_mean,
+            "target_deviation": target_deviation,
+        }
+        checked = {
+            name: torch.as_tensor(values, dtype=torch.float64) for name, values in given.items()
+        }
+        for name, values in checked.items():
+            if values.shape != (CHANNELS,) or not bool(values.isfinite().all()):
+                raise ValueError(f"{name} must hold {CHANNELS} finite values")
+            if name.endswith("deviation") and not bool((values > 0).all()):
+                raise ValueError(f"{name} must be positive")
+        for name, values in checked.items():
+            self.get_buffer(name).copy_(values)
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """Un-standardise the input: (B, 28, X, Y, Z) in units of the b0-normalised signal."""
+        return x * _channelwise(self.input_deviation) + _channelwise(self.input_mean)
+
+    def invariants(self, coefficients: Tensor) -> Tensor:
+        """Return what the CNN reads, (B, 4, X, Y, Z): f_l = ½ log(RISH_l / R_l + 0.01)."""
+        rish = torch.stack(
+            [coefficients[:, order].square().sum(dim=1) for order in ORDER_SLICES], dim=1
+        )
+        square = self.input_mean.square() + self.input_deviation.square()
+        mean_rish = torch.stack([square[order].sum() for order in ORDER_SLICES])
+        return 0.5 * (rish / _channelwise(mean_rish) + FLOOR).log()
+
+    def run(self, x: Tensor) -> SingleOutputs:
+        """Run the network; see `SingleNetwork.run`."""
+        with full_precision(x):
+            coefficients = self.coefficients(x)
+            layer = self.invariants(coefficients)
+        features = layer
+        for name, module in self.layers.items():
+            layer = module(layer)
+            if name == self.feature_layer:
+                features = layer
+        raw = self.final(layer)
+        with full_precision(x):
+            ratio = amplitude_ratio(raw.to(coefficients.dtype))
+            moved = self.resampling(coefficients)
+            scaled = torch.cat(
+                [moved[:, order] * ratio[:, i : i + 1] for i, order in enumerate(ORDER_SLICES)],
+                dim=1,
+            )
+            prediction = (scaled - _channelwise(self.target_mean)) / _channelwise(
+                self.target_deviation
+            )
+        if self.feature_layer == "scaled":
+            features = prediction
+        return SingleOutputs(prediction, features, ((self.target, prediction),))
+
+
+def amplitude_ratio(raw: Tensor) -> Tensor:
+    """Return sqrt(RISH' / RISH) from the CNN's output: exp, clamped smoothly to [1/4, 4]."""
+    limit = torch.tensor(LARGEST_RATIO, dtype=raw.dtype, device=raw.device).log()
+    return (limit * torch.tanh(raw / limit)).exp()
+
+
+def _channelwise(values: Tensor) -> Tensor:
+    """View a value a channel, (C,), as (C, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1)

@@ -1,0 +1,117 @@
+"""CPM: a pose machine whose stages are platforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .base import CHANNELS, FeatureMap, SingleNetwork, SingleOutputs
+from .layers import Width, lattice_convolution, scaled_width
+from .reach import Reach
+
+
+class Stage(nn.Module):
+    """One stage: image features and the beliefs of the stage before → a platform.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the image features and of the stage's own layers.
+    scale : int
+        Lattice of the platform the stage predicts.
+    belief_scale : int, optional
+        Lattice of the beliefs; None for the first stage, which has none.
+    """
+
+    def __init__(self, width: int, scale: int, belief_scale: int | None) -> None:
+        super().__init__()
+        self.beliefs: nn.Module | None = None
+        inputs = width
+        if belief_scale is not None:
+            self.beliefs = nn.Sequential(
+                lattice_convolution(CHANNELS, width, belief_scale, 1), nn.ReLU()
+            )
+            inputs = 2 * width
+        self.layers = nn.Sequential(
+            nn.Conv3d(inputs, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(width, width, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.final = lattice_convolution(width, CHANNELS, 1, scale)
+
+    def forward(self, image: Tensor, beliefs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the stage's prediction (lattice of its platform) and feature map (lattice 1)."""
+        read = image
+        if self.beliefs is not None:
+            read = torch.cat((image, self.beliefs(beliefs)), dim=1)
+        features = self.layers(read)
+        return self.final(features), features
+
+
+class CPM(SingleNetwork):
+    """A sequence of stages, each predicting one platform from the image and the stage before.
+
+    Source: Wei et al. 2016, "Convolutional Pose Machines", CVPR, arXiv 1602.00134; as a multi-task
+    baseline in Blumberg et al. 2019, arXiv 1907.11629.
+
+    Documented: stage t sees the image features and the beliefs of stage t-1; there is a loss at
+    every stage; here each stage predicts one platform and the last one the target.
+
+    Our choice: two 3³ convolutions with ReLU make the image features, shared by all stages; each
+    stage has two more and a final layer; 48 channels throughout. Everything runs on lattice 1:
+    beliefs of another lattice come down by a strided convolution, and a stage of scale k > 1 ends
+    in a transposed one. z is what the last stage's final layer reads ("stage", on lattice 1); the
+    shared image features are the other choice ("image"). Stages follow the order of `scales`, the
+    target last.
+    """
+
+    kind: ClassVar[str] = "cpm"
+    feature_layers: ClassVar[tuple[str, ...]] = ("image", "stage")
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        scales: Mapping[str, int],
+        width: Width = "paper",
+        feature_layer: str | None = None,
+    ) -> None:
+        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
+        self.scales = {p: s for p, s in scales.items() if p != target} | {target: self.scale}
+        features = scaled_width(48, width)
+        self.image = nn.Sequential(
+            nn.Conv3d(CHANNELS, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(features, features, 3, padding=1),
+            nn.ReLU(),
+        )
+        lattices = list(self.scales.values())
+        self.stages = nn.ModuleList(
+            Stage(features, scale, before)
+            for scale, before in zip(lattices, [None, *lattices[:-1]], strict=True)
+        )
+
+        image = read = Reach().convolve(2)
+        for scale in lattices:
+            stage = read.convolve(2)
+            output = stage.move(scale)
+            read = image.join(output.move(1))
+        self._declare(
+            output, {"image": FeatureMap(features, image), "stage": FeatureMap(features, stage)}
+        )
+
+    def run(self, x: Tensor) -> SingleOutputs:
+        """Run the network; see `SingleNetwork.run`."""
+        image = self.image(x)
+        beliefs: Tensor | None = None
+        supervised: list[tuple[str, Tensor]] = []
+        for platform, stage in zip(self.scales, self.stages, strict=True):
+            prediction, features = stage(image, beliefs)
+            supervised.append((platform, prediction))
+            beliefs = prediction
+        chosen = image if self.feature_layer == "image" else features
+        return SingleOutputs(prediction, chosen, tuple(supervised))

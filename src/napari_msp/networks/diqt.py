@@ -1,0 +1,98 @@
+"""DIQT: deep image quality transfer with reversible stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from .base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
+from .layers import Width, lattice_convolution, scaled_width
+from .reach import Reach
+from .reversible import ReversibleStack
+
+
+class DIQT(SingleNetwork):
+    """Reversible stacks between convolutions; z, on lattice 1, is the last stack's output.
+
+    Source: Blumberg et al. 2018, "Deeper Image Quality Transfer", MICCAI, arXiv 1808.05577.
+
+    Documented: RevNet(28) → 3³ convolution → 50, ReLU → RevNet(50) → 1³ convolution → 100, ReLU →
+    RevNet(100) → 3³ convolution; four blocks a stack; residuals BN-ReLU-1³, BN-ReLU-3³,
+    BN-ReLU-1³ on half the channels.
+
+    Our choice: padding 1 instead of valid convolutions, and at scale k > 1 a transposed convolution
+    as the final layer instead of the shuffle of k³·28 channels, so that the output lattice is
+    node-aligned. The 28 input channels are never reduced by `width`.
+
+    Parameters
+    ----------
+    depth : int
+        Blocks a stack. Each adds 2 voxels of reach a stack.
+    plain : bool
+        Do without the memory trick; see `ReversibleStack`. Not part of the architecture, so not
+        of `config`.
+    """
+
+    kind: ClassVar[str] = "diqt"
+    feature_layers: ClassVar[tuple[str, ...]] = (
+        "stack1",
+        "convolution1",
+        "stack2",
+        "convolution2",
+        "stack3",
+    )
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        scales: Mapping[str, int],
+        width: Width = "paper",
+        feature_layer: str | None = None,
+        depth: int = 4,
+        plain: bool = False,
+    ) -> None:
+        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
+        self.depth = depth
+        first, second = scaled_width(50, width), scaled_width(100, width)
+        self.stages = nn.ModuleDict(
+            {
+                "stack1": ReversibleStack(CHANNELS, depth, plain),
+                "convolution1": nn.Sequential(nn.Conv3d(CHANNELS, first, 3, padding=1), nn.ReLU()),
+                "stack2": ReversibleStack(first, depth, plain),
+                "convolution2": nn.Sequential(nn.Conv3d(first, second, 1), nn.ReLU()),
+                "stack3": ReversibleStack(second, depth, plain),
+            }
+        )
+        self.final = lattice_convolution(second, CHANNELS, 1, self.scale)
+
+        stack1 = Reach().convolve(2 * depth)
+        convolution1 = stack1.convolve(1)
+        stack2 = convolution1.convolve(2 * depth)
+        stack3 = stack2.convolve(2 * depth)
+        self._declare(
+            stack3.move(self.scale),
+            {
+                "stack1": FeatureMap(CHANNELS, stack1),
+                "convolution1": FeatureMap(first, convolution1),
+                "stack2": FeatureMap(first, stack2),
+                "convolution2": FeatureMap(second, stack2),
+                "stack3": FeatureMap(second, stack3),
+            },
+        )
+
+    def run(self, x: Tensor) -> SingleOutputs:
+        """Run the network; see `SingleNetwork.run`."""
+        features = x
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if name == self.feature_layer:
+                features = x
+        prediction = self.final(x)
+        return SingleOutputs(prediction, features, ((self.target, prediction),))
+
+    def options(self) -> Config:
+        """Return the number of blocks a stack."""
+        return {"depth": self.depth}

@@ -1,0 +1,175 @@
+"""MSP: a second stage that combines the single networks of all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+from typing import ClassVar, NamedTuple, cast
+
+from torch import Tensor, nn
+
+from .base import CHANNELS, Config, SingleNetwork
+from .layers import Width, lattice_convolution, scaled_width
+from .reach import Reach
+
+
+class StageOutputs(NamedTuple):
+    """What both stages of an MSP predict, in standardised SH coefficients.
+
+    Attributes
+    ----------
+    first : dict of str to Tensor
+        ŷ¹_i for every target i, each on its own lattice.
+    second : Tensor
+        ŷ²_T on the target's lattice.
+    branches : dict of str to Tensor
+        N_iT(z_i) for every i ≠ T, on the target's lattice.
+    """
+
+    first: dict[str, Tensor]
+    second: Tensor
+    branches: dict[str, Tensor]
+
+
+class ConnectionNetwork(nn.Module):
+    """N_iT: two convolutions that turn the features z_i into a prediction of platform T.
+
+    Where the lattices differ, the first convolution is the strided or the transposed one; where
+    neither is a multiple of the other (2 → 3), the first goes down to the lattice both share and
+    the second goes up.
+
+    Parameters
+    ----------
+    inputs, hidden : int
+        Channels of z_i and between the convolutions.
+    source, target : int
+        Lattices of z_i and of T.
+    """
+
+    def __init__(self, inputs: int, hidden: int, source: int, target: int) -> None:
+        super().__init__()
+        common = gcd(source, target)
+        # One move when one lattice refines the other, else half of it in each convolution.
+        self.between = target if common in (source, target) else common
+        self.target = target
+        self.first = lattice_convolution(inputs, hidden, source, self.between)
+        self.activation = nn.ReLU()
+        self.second = lattice_convolution(hidden, CHANNELS, self.between, target)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map z_i (B, C, …) to (B, 28, …) on the target's lattice."""
+        y: Tensor = self.second(self.activation(self.first(z)))
+        return y
+
+    def reach(self, features: Reach) -> Reach:
+        """Reach of the branch, given that of z_i."""
+        return features.move(self.between).move(self.target)
+
+
+class MSP(nn.Module):
+    """Multi-Stage Prediction network for one target, eq. (1) of its paper.
+
+    ŷ²_T = (1-α) ŷ¹_T + α/(P-1) · (Σ_{i≠T} N_iT(z_i) + ŷ¹_T)
+
+    Source: Blumberg et al. 2019, "Multi-Stage Prediction Networks for Data Harmonization", MICCAI,
+    arXiv 1907.11629.
+
+    Documented: any single networks as first stage, one for each of the P-1 targets; a stack of two
+    3D convolutions connects each other target's last feature map to the target.
+
+    Our choice: 3³ kernels (2k-1 an axis where the lattice changes by a factor k, so 3³ for k = 2),
+    a ReLU between them, 64 channels between them at full width.
+
+    Parameters
+    ----------
+    singles : mapping of str to SingleNetwork
+        First stage: the single network N_i of every target i. Kept by reference, so first stages
+        may be shared between MSPs.
+    target : str
+        Target platform T, one of `singles`.
+    width : "paper" or float
+        Width of the connection networks: full, or a fraction in (0, 1].
+
+    Attributes
+    ----------
+    scale : int
+        Scale of the target's lattice.
+    halo : int
+        Input voxels needed around a tile for every output of both stages to be exact.
+
+    Raises
+    ------
+    ValueError
+        If `target` has no single network, or one predicts another platform than it stands for.
+    """
+
+    kind: ClassVar[str] = "msp"
+    channels: ClassVar[int] = CHANNELS
+
+    def __init__(
+        self, singles: Mapping[str, SingleNetwork], target: str, *, width: Width = "paper"
+    ) -> None:
+        super().__init__()
+        if target not in singles:
+            raise ValueError(f"target {target!r} has no single network, only {list(singles)} do")
+        for platform, single in singles.items():
+            if single.target != platform:
+                raise ValueError(
+                    f"the single network of {platform!r} predicts {single.target!r} instead"
+                )
+        self.target = target
+        self.scale = singles[target].scale
+        self.width = width
+        self.singles = nn.ModuleDict(singles)
+        hidden = scaled_width(64, width)
+        halo = max(single.halo for single in singles.values())
+        connections: dict[str, ConnectionNetwork] = {}
+        for platform, single in singles.items():
+            if platform != target:
+                connection = ConnectionNetwork(
+                    single.feature_channels, hidden, single.feature_scale, self.scale
+                )
+                connections[platform] = connection
+                halo = max(halo, connection.reach(single.feature_reach).halo)
+        self.connections = nn.ModuleDict(connections)
+        self.halo = halo
+
+    def forward(self, x: Tensor, alpha: float = 1.0) -> StageOutputs:
+        """Run both stages.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, 28, X, Y, Z), standardised SH coefficients of the input platform.
+        alpha : float
+            α of eq. (1): 0 leaves the first stage's prediction, 1 takes the mean of the P-1 terms.
+
+        Raises
+        ------
+        ValueError
+            For an α outside [0, 1].
+        """
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
+        first: dict[str, Tensor] = {}
+        branches: dict[str, Tensor] = {}
+        for platform, module in self.singles.items():
+            first[platform], z = cast(SingleNetwork, module).forward_features(x)
+            if platform != self.target:
+                branches[platform] = self.connections[platform](z)
+        own = first[self.target]
+        total = own
+        for branch in branches.values():
+            total = total + branch
+        second = (1.0 - alpha) * own + alpha / len(first) * total
+        return StageOutputs(first, second, branches)
+
+    def config(self) -> Config:
+        """Return the architecture as plain JSON types; `build` makes the same network of it."""
+        return {
+            "kind": self.kind,
+            "target": self.target,
+            "width": self.width,
+            # A list, not an object: the sum of eq. (1) runs in this order, to the last bit.
+            "singles": [cast(SingleNetwork, single).config() for single in self.singles.values()],
+        }

@@ -1,0 +1,88 @@
+"""Networks by name, and from their stored configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .base import Config, SingleNetwork
+from .cnn_rish import CNNRISH
+from .cpm import CPM
+from .diqt import DIQT
+from .hned import HNED
+from .layers import Width
+from .msp import MSP
+from .shresnet import SHResNet
+
+NETWORKS: dict[str, type[SingleNetwork]] = {
+    network.kind: network for network in (DIQT, CNNRISH, SHResNet, CPM, HNED)
+}
+"""Single networks by kind."""
+
+
+def build_single(
+    kind: str,
+    *,
+    target: str,
+    scales: Mapping[str, int],
+    width: Width = "paper",
+    **options: Any,
+) -> SingleNetwork:
+    """Build a single network, with fresh weights.
+
+    Parameters
+    ----------
+    kind : str
+        One of `NETWORKS`.
+    target : str
+        Target platform.
+    scales : mapping of str to int
+        Lattice scale of every target platform. CPM and HNED predict them all, in this order with
+        the target last; the others need the target's only.
+    width : "paper" or float
+        Full width, or a fraction in (0, 1].
+    **options
+        Further arguments of the network, such as `feature_layer` or DIQT's `depth`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, and whatever the network itself refuses.
+    """
+    if kind not in NETWORKS:
+        raise ValueError(f"no network is called {kind!r}; there are {', '.join(NETWORKS)}")
+    network: Callable[..., SingleNetwork] = NETWORKS[kind]
+    return network(target=target, scales=scales, width=width, **options)
+
+
+def build(config: Mapping[str, Any]) -> SingleNetwork | MSP:
+    """Build the network that a `config()` describes, with fresh weights.
+
+    Parameters
+    ----------
+    config : mapping
+        What `SingleNetwork.config` or `MSP.config` returned, also after a turn through JSON.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind.
+    """
+    if config["kind"] != MSP.kind:
+        return _single(config)
+    singles = {single["target"]: _single(single) for single in config["singles"]}
+    return MSP(singles, config["target"], width=config["width"])
+
+
+def _single(config: Mapping[str, Any]) -> SingleNetwork:
+    return build_single(
+        config["kind"],
+        target=config["target"],
+        scales=dict(config["scales"]),
+        width=config["width"],
+        feature_layer=config["feature_layer"],
+        **config["options"],
+    )
+
+
+__all__ = ["NETWORKS", "Config", "build", "build_single"]
