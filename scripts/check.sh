@@ -1,0 +1,20 @@
+#!/bin/sh
+# `make test`: set up what testing needs, then every check; one that fails does not hide the next.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/phases.sh
+
+phase "set-up in all" sh scripts/setup.sh test
+
+failed=""
+phase "ruff check" .venv/bin/ruff check . || failed="$failed ruff-check"
+phase "ruff format" .venv/bin/ruff format --check . || failed="$failed ruff-format"
+phase "mypy" .venv/bin/mypy || failed="$failed mypy"
+# npe2's pytest plugin warns while it is loaded, which counts as an error here; no test uses it.
+phase "pytest" .venv/bin/python -m pytest -p no:npe2 || failed="$failed pytest"
+
+if [ -n "$failed" ]; then
+    echo "FAILED:$failed" >&2
+    exit 1
+fi
+echo "all checks passed"

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Make .venv with the package (editable) and what a purpose needs; quick when nothing changed.
+#
+#   scripts/setup.sh run    what running needs, napari only where there is a display
+#   scripts/setup.sh test   that, MRtrix3 and the test peers
+#
+# PYTHON names another interpreter than python3.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/phases.sh
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+
+has_display() {
+    [ -n "${DISPLAY:-}" ] || [ -n "${WAYLAND_DISPLAY:-}" ] || [ "$(uname -s)" = Darwin ]
+}
+
+find_python() {
+    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            return
+        fi
+    done
+    echo "Python 3.11 or newer is needed; python3 is: $(python3 --version 2>&1 || true)" >&2
+    echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2
+    exit 1
+}
+
+make_environment() {
+    find_python
+    echo "Python: $(command -v "$python"), $("$python" --version 2>&1)"
+    rm -rf .venv
+    # Debian keeps venv's copy of pip in a package of its own.
+    "$python" -c 'import ensurepip' 2>/dev/null || sh scripts/system_packages.sh venv || true
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+        "$python" -m venv .venv
+    else
+        "$python" -m venv --without-pip .venv
+        "$python" -m pip --python .venv/bin/python install --quiet -c constraints.txt pip
+    fi
+}
+
+install_package() { # install_package REQUIREMENT
+    .venv/bin/python -m pip install --quiet -c constraints.txt pip setuptools
+    .venv/bin/python -m pip install --quiet -c constraints.txt --no-build-isolation -e "$1"
+}
+
+purpose=$1
+extras=base
+if [ "$purpose" = test ]; then extras="base test"; fi
+if [ "$purpose" = run ] && has_display; then extras="base all"; fi
+
+# An environment that was moved, or whose Python has gone, is made anew; one of your own is used.
+made_in=$(cat .venv/made-in 2>/dev/null || echo "$PWD")
+if [ "$made_in" != "$PWD" ] || ! .venv/bin/python -c '' 2>/dev/null; then
+    phase "Python environment" make_environment
+fi
+echo "$PWD" >.venv/made-in
+
+case $extras in
+    *test*) phase "system packages (MRtrix3)" sh scripts/system_packages.sh mrtrix ||
+        echo "going on without MRtrix3: comparisons with it cannot run" >&2 ;;
+    *all*) phase "system packages (display)" sh scripts/system_packages.sh display ||
+        echo "going on: napari may fail to open until they are there" >&2 ;;
+esac
+
+key=$(cat pyproject.toml constraints.txt scripts/setup.sh | cksum)
+for extra in $extras; do
+    stamp=.venv/installed-$extra
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then continue; fi
+    requirement=.
+    if [ "$extra" != base ]; then requirement=".[$extra]"; fi
+    phase "Python packages ($extra)" install_package "$requirement"
+    echo "$key" >"$stamp"
+done

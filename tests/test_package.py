@@ -1,0 +1,76 @@
+"""The package as a whole: its public names, what importing it loads, its manifest."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from importlib.resources import files
+from pathlib import Path
+
+import napari_msp
+import pytest
+
+HEAVY = ["torch", "numpy", "scipy", "dipy", "nibabel", "matplotlib", "napari", "magicgui", "qtpy"]
+BINDINGS = ["PyQt5", "PyQt6", "PySide2", "PySide6"]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Names of the top-level modules that a fresh interpreter holds after running `code`."""
+    report = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_by("import napari_msp; napari_msp.__version__").isdisjoint(HEAVY + BINDINGS)
+
+
+def test_data_and_signal_know_no_torch_and_no_viewer():
+    code = "import napari_msp as m; m.load_acquisition, m.fit_sh, m.colour_fa, m.read_sh"
+    assert loaded_by(code).isdisjoint(["torch", "napari", "qtpy", *BINDINGS])
+
+
+@pytest.mark.parametrize("name", napari_msp.__all__)
+def test_every_public_name_can_be_had(name):
+    assert getattr(napari_msp, name) is not None
+
+
+def test_public_names_are_listed_by_dir():
+    assert set(napari_msp.__all__) <= set(dir(napari_msp))
+
+
+def test_names_come_from_where_they_live():
+    from napari_msp.signal import fitting
+
+    assert napari_msp.fit_sh is fitting.fit_sh
+    assert napari_msp.evaluate_sh is fitting.evaluate
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'harmonise'"):
+        napari_msp.harmonise  # noqa: B018
+
+
+def test_version_is_the_installed_one():
+    assert napari_msp.__version__ == version("napari-msp")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_manifest_is_valid_and_every_command_in_it_exists():
+    from npe2 import PluginManifest
+
+    manifest = PluginManifest.from_file(str(files(napari_msp) / "napari.yaml"))
+    manifest.validate_imports()
+    assert manifest.name == "napari-msp"
+    assert manifest.display_name == "MSP Harmonization"
+
+
+def test_manifest_is_announced_by_an_entry_point():
+    (entry,) = (e for e in entry_points(group="napari.manifest") if e.name == "napari-msp")
+    assert entry.value == "napari_msp:napari.yaml"
+
+
+def test_manifest_is_reachable_at_the_repository_root():
+    at_root = Path(__file__).parents[1] / "napari.yaml"
+    assert at_root.read_text() == (files(napari_msp) / "napari.yaml").read_text()
