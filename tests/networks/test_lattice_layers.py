@@ -9,13 +9,14 @@ from napari_msp.networks.layers import LinearResampling, lattice_convolution, sc
 from napari_msp.networks.reach import Reach
 
 SCALES = [1, 2, 3, 4]
+PAIRS = list(itertools.product(SCALES, SCALES))
 
 
 def size(n: int, scale: int) -> int:
     return scale * (n - 1) + 1
 
 
-@pytest.mark.parametrize("source,target", itertools.product(SCALES, SCALES))
+@pytest.mark.parametrize("source,target", PAIRS)
 def test_sizes(source: int, target: int) -> None:
     shape = (3, 4, 6)
     x = torch.randn(1, 2, *(size(n, source) for n in shape))
@@ -33,7 +34,7 @@ def test_linear_resampling_keeps_a_linear_ramp(source: int, target: int) -> None
         return torch.stack((1 + 2 * i - j + 3 * k, i - 5 * k))[None]
 
     resampled = LinearResampling(source, target).double()(ramp(source))
-    torch.testing.assert_close(resampled, ramp(target), rtol=0, atol=1e-6)
+    torch.testing.assert_close(resampled, ramp(target), rtol=0, atol=1e-5)  # the kernel is float32
 
 
 def test_linear_resampling_equals_torch_interpolate() -> None:
@@ -60,7 +61,7 @@ def test_learned_moves_are_node_aligned(k: int) -> None:
     assert fine.count_nonzero() == x.count_nonzero()
 
 
-@pytest.mark.parametrize("source,target", itertools.product(SCALES, SCALES))
+@pytest.mark.parametrize("source,target", PAIRS)
 @pytest.mark.parametrize("learned", [True, False])
 def test_reach_equals_gradient_support(source: int, target: int, learned: bool) -> None:
     """One dimension at a time is enough: all axes are alike, so a thin volume will do."""

@@ -1,0 +1,137 @@
+"""The halo: equal to the gradient's support, and enough for tiles to be exact."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from napari_msp.networks import MSP, SingleNetwork, build_single
+
+Network = SingleNetwork | MSP
+
+
+def make_transparent(network: nn.Module) -> None:
+    """Give every convolution positive weights of mean gain 1: no ReLU closes, nothing cancels."""
+    network.double()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                weight = module.weight
+                weight.uniform_(0.5, 1.5).div_(weight.numel() / module.out_channels)
+                assert module.bias is not None
+                module.bias.fill_(0.1)
+
+
+def outputs(network: Network, x: Tensor) -> dict[str, tuple[Tensor, int]]:
+    """Every output a tile is cut from, with its lattice."""
+    if isinstance(network, SingleNetwork):
+        return {"prediction": (network(x), network.scale)}
+    stages = network(x, alpha=0.7)
+    singles = network.singles
+    return (
+        {f"first {i}": (y, singles[i].scale) for i, y in stages.first.items()}
+        | {"second": (stages.second, network.scale)}
+        | {f"branch {i}": (y, network.scale) for i, y in stages.branches.items()}
+    )
+
+
+def support(y: Tensor, x: Tensor, first: int, last: int) -> tuple[int, int]:
+    """First and last input voxel on axis 0 that output voxels first … last depend on."""
+    (gradient,) = torch.autograd.grad(y[:, :, first : last + 1].sum(), x, retain_graph=True)
+    touched = gradient.abs().sum((0, 1, 3, 4)).nonzero().flatten()
+    return int(touched.min()), int(touched.max())
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_halo_equals_gradient_support(small_network: Callable[[int], Network], scale: int) -> None:
+    network = small_network(scale)
+    make_transparent(network)
+    node = network.halo + 2
+    x = torch.full((1, 28, 2 * node + 1, 2, 2), 2.0, dtype=torch.float64, requires_grad=True)
+    needed = 0
+    for y, lattice in outputs(network, x).values():
+        # The tile of one node owns it and the fine voxels up to the next one.
+        low, high = support(y, x, lattice * node, lattice * node + lattice - 1)
+        needed = max(needed, node - low, high - node)
+    assert network.halo == needed
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_reach_of_every_feature_layer_equals_gradient_support(kind: str, scale: int) -> None:
+    from napari_msp.networks import NETWORKS
+
+    for layer in NETWORKS[kind].feature_layers:
+        network = build_single(
+            kind,
+            target="b",
+            scales={"b": scale, "a": 3 - scale},
+            width=0.1,
+            feature_layer=layer,
+        ).eval()
+        make_transparent(network)
+        reach = network.feature_reach
+        node = reach.halo + 1
+        x = torch.full((1, 28, 2 * node + 1, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
+        z = network.forward_features(x)[1]
+        for between in range(reach.scale):
+            position = reach.scale * node + between
+            low, high = support(z, x, position, position)
+            assert reach.intervals[between] == (low - node, high - node), layer
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_halo_of_diqt_at_its_documented_depth(scale: int) -> None:
+    network = build_single("diqt", target="t", scales={"t": scale}, width=0.05).eval()
+    make_transparent(network)
+    assert network.halo == 26
+    x = torch.full((1, 28, 59, 1, 1), 2.0, dtype=torch.float64, requires_grad=True)
+    y = network(x)
+    low, high = support(y, x, scale * 29, scale * 29)  # a voxel that lies on a node
+    radius = 26 if scale == 1 else 25
+    assert (low, high) == (29 - radius, 29 + radius)
+    assert support(y, x, scale * 29, scale * 30 - 1)[1] == 29 + 26
+
+
+def tiled(network: Network, x: Tensor, tile: tuple[int, int, int]) -> dict[str, Tensor]:
+    """Run on crops by the tile rule and put the tiles together."""
+    shape = x.shape[2:]
+    whole: dict[str, Tensor] = {}
+    starts = [range(0, n, t) for n, t in zip(shape, tile, strict=True)]
+    for corner in torch.cartesian_prod(*(torch.tensor(list(s)) for s in starts)).tolist():
+        ends = [min(a + t, n) for a, t, n in zip(corner, tile, shape, strict=True)]
+        lows = [max(0, a - network.halo) for a in corner]
+        highs = [min(n, b + network.halo) for b, n in zip(ends, shape, strict=True)]
+        crop = x[(..., *(slice(a, b) for a, b in zip(lows, highs, strict=True)))]
+        for name, (y, k) in outputs(network, crop).items():
+            full = [k * (n - 1) + 1 for n in shape]
+            if name not in whole:
+                whole[name] = torch.full((*y.shape[:2], *full), torch.nan)
+            target, source = [], []
+            for a, b, low, size in zip(corner, ends, lows, full, strict=True):
+                stop = min(k * b, size)
+                target.append(slice(k * a, stop))
+                source.append(slice(k * (a - low), stop - k * low))
+            whole[name][(..., *target)] = y[(..., *source)]
+    return whole
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_tiles_equal_the_whole(
+    small_network: Callable[[int], Network], scale: int, axis: int
+) -> None:
+    network = small_network(scale)
+    # One axis long enough for crops to end inside the volume on both sides.
+    shape = [3, 3, 3]
+    shape[axis] = 2 * network.halo + 7
+    tile = [2, 2, 2]
+    tile[axis] = network.halo
+    x = torch.randn(1, 28, *shape)
+    with torch.no_grad():
+        expected = outputs(network, x)
+        found = tiled(network, x, (tile[0], tile[1], tile[2]))
+    assert found.keys() == expected.keys()
+    for name, (y, _) in expected.items():
+        scale_of_values = float(y.max() - y.min())
+        assert float((found[name] - y).abs().max()) <= 1e-5 * scale_of_values, name
