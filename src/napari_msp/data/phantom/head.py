@@ -1,0 +1,231 @@
+"""A subject's head on a fine grid: tissue fractions and fibre populations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.data.phantom.anatomy import tissue_at
+from napari_msp.data.phantom.bundles import BUNDLES, STEP, streamlines_of
+from napari_msp.data.phantom.sampling import Grid, along_axes, point_spread
+from napari_msp.data.phantom.subjects import Pose, Subject
+
+CROSSINGS = 3
+"""Bundles that one voxel can hold; the weakest of more are dropped (our choice)."""
+
+BUNDLE_BLUR = 1.6
+"""Standard deviation in mm that turns streamlines into smooth densities (our choice)."""
+
+RADIAL_DENSITY = 0.25
+"""Share of short fibres between cortex and depth, relative to a bundle's core (our choice)."""
+
+RADIAL_COHERENCE = 0.75
+"""Mean squared cosine of those fibres: they fan and bend around sulci (our choice)."""
+
+RADIAL_BLUR = 3.5
+"""Standard deviation in mm of the white-matter map whose gradient points to the cortex."""
+
+LEAST_DENSITY = 0.03
+"""A bundle that is thinner than this is left out of a voxel."""
+
+
+@dataclass(frozen=True)
+class Fibres:
+    """One fibre population in some of the head's voxels.
+
+    Attributes
+    ----------
+    index
+        (M,) positions in the head's list of voxels, each at most once.
+    weight
+        (M,) share of the voxel's white matter.
+    direction
+        (3, M) unit vectors in scanner axes.
+    coherence
+        (M,) mean squared cosine about that direction.
+    """
+
+    index: IntArray
+    weight: FloatArray
+    direction: FloatArray
+    coherence: FloatArray
+
+
+@dataclass(frozen=True)
+class Head:
+    """What lies in each voxel of a fine grid.
+
+    Attributes
+    ----------
+    grid
+        The fine grid.
+    inside
+        (N,) flat indices of voxels that hold brain; all other arrays follow this list.
+    points
+        (3, N) their scanner positions in mm.
+    grey, white, fluid
+        (N,) fractions that sum to the fraction of brain.
+    fibres
+        Populations of the white matter; their weights sum to 1 in a voxel.
+    radial
+        (3, N) unit vectors from depth to cortex, or zero.
+    """
+
+    grid: Grid
+    inside: IntArray
+    points: FloatArray
+    grey: FloatArray
+    white: FloatArray
+    fluid: FloatArray
+    fibres: tuple[Fibres, ...]
+    radial: FloatArray
+
+    def volume(self, values: FloatArray) -> FloatArray:
+        """Put (N,) values into a (X, Y, Z) volume; outside the brain it is 0."""
+        volume = np.zeros(self.grid.shape, dtype=np.float32)
+        volume.reshape(-1)[self.inside] = values
+        return volume
+
+
+def make_head(subject: Subject, pose: Pose, grid: Grid) -> Head:
+    """Lay a subject's anatomy and bundles onto a grid."""
+    points = grid.points()
+    template = subject.to_template(pose.to_head(points))
+    tissue = tissue_at(template, subject.csf_gain)
+    inside = np.flatnonzero(tissue.sum(axis=0) > 0.01)
+    radial = _radial_directions(tissue[1].reshape(grid.shape), grid)[:, inside]
+    grey, white, fluid = tissue[:, inside]
+    return Head(
+        grid=grid,
+        inside=inside,
+        points=points[:, inside],
+        grey=grey,
+        white=white,
+        fluid=fluid,
+        fibres=_fibres(subject, pose, grid, inside, white > 0.02, radial),
+        radial=radial,
+    )
+
+
+def _radial_directions(white: FloatArray, grid: Grid) -> FloatArray:
+    """Point from deep white matter to the cortex, in every voxel; (3, X·Y·Z) unit vectors."""
+    depth = gaussian_filter(white, RADIAL_BLUR / grid.spacing, mode="nearest", truncate=3)
+    gradient = np.stack(np.gradient(depth, grid.spacing)).reshape(3, -1)
+    length = np.linalg.norm(gradient, axis=0)
+    unit: FloatArray = (-gradient / np.maximum(length, 1e-6)).astype(np.float32)
+    return unit
+
+
+def _fibres(
+    subject: Subject,
+    pose: Pose,
+    grid: Grid,
+    inside: IntArray,
+    in_white: FloatArray,
+    radial: FloatArray,
+) -> tuple[Fibres, ...]:
+    """Find the strongest bundles of each voxel and share the white matter among them."""
+    count = len(inside)
+    density = np.zeros((CROSSINGS, count), dtype=np.float32)
+    direction = np.zeros((CROSSINGS, 3, count), dtype=np.float32)
+    coherence = np.zeros((CROSSINGS, count), dtype=np.float32)
+    for number, bundle in enumerate(BUNDLES):
+        rastered = _raster(number, subject, pose, grid)
+        if rastered is None:
+            continue
+        here = rastered[:, inside]
+        strength = bundle.strength * here[0]
+        voxels = np.flatnonzero((strength > LEAST_DENSITY) & in_white)
+        new = (strength[voxels], here[1:, voxels], np.full(len(voxels), bundle.coherence, "f4"))
+        for slot in range(CROSSINGS):
+            # Insert into the list sorted by density; what is displaced moves one slot down.
+            old = (density[slot, voxels], direction[slot][:, voxels], coherence[slot, voxels])
+            stronger = new[0] > old[0]
+            density[slot, voxels] = np.where(stronger, new[0], old[0])
+            direction[slot][:, voxels] = np.where(stronger, new[1], old[1])
+            coherence[slot, voxels] = np.where(stronger, new[2], old[2])
+            new = (
+                np.where(stronger, old[0], new[0]),
+                np.where(stronger, old[1], new[1]),
+                np.where(stronger, old[2], new[2]),
+            )
+    total = density.sum(axis=0) + RADIAL_DENSITY
+    populations = []
+    for slot in range(CROSSINGS):
+        voxels = np.flatnonzero(density[slot] > 0)
+        populations.append(
+            Fibres(
+                voxels,
+                density[slot, voxels] / total[voxels],
+                direction[slot][:, voxels],
+                coherence[slot, voxels],
+            )
+        )
+    voxels = np.flatnonzero(in_white)
+    populations.append(
+        Fibres(
+            voxels,
+            RADIAL_DENSITY / total[voxels],
+            radial[:, voxels],
+            np.full(len(voxels), RADIAL_COHERENCE, np.float32),
+        )
+    )
+    return tuple(populations)
+
+
+def _raster(number: int, subject: Subject, pose: Pose, grid: Grid) -> FloatArray | None:
+    """Draw a bundle on the grid.
+
+    Returns
+    -------
+    (4, X·Y·Z) float32: density (about 1 in the bundle's core) and unit mean direction; None when
+    the bundle does not pass through the grid.
+    """
+    streamlines = streamlines_of(number)
+    points = pose.from_head(subject.from_template(streamlines.points))
+    piece = np.diff(points, axis=1)
+    middle = (points[:, 1:] + points[:, :-1]) / 2
+    length = np.linalg.norm(piece, axis=0) * streamlines.starts_piece[:-1]
+    unit = piece / np.maximum(np.linalg.norm(piece, axis=0), 1e-6)
+
+    coarse = grid.thinned()
+    origin = np.array([axis[0] for axis in coarse.axes], dtype=np.float32)
+    voxel = (middle - origin[:, None]) / np.float32(coarse.spacing)
+    corner = np.floor(voxel).astype(int)
+    shape = np.array(coarse.shape)
+    keep = ((corner >= 0) & (corner < shape[:, None] - 1)).all(axis=0) & (length > 0)
+    if not keep.any():
+        return None
+    corner, voxel, length, unit = corner[:, keep], voxel[:, keep], length[keep], unit[:, keep]
+    share = voxel - corner
+    drawn = np.zeros((4, int(shape.prod())))
+    for step in np.ndindex(2, 2, 2):
+        weight = length * np.prod([share[i] if step[i] else 1 - share[i] for i in range(3)], axis=0)
+        flat = np.ravel_multi_index(tuple(corner + np.array(step)[:, None]), coarse.shape)
+        for channel, value in enumerate((1.0, *unit)):
+            drawn[channel] += np.bincount(flat, weight * value, minlength=drawn.shape[1])
+
+    upsample = tuple(
+        point_spread(source, target, 0.0, BUNDLE_BLUR)
+        for source, target in zip(coarse.axes, grid.axes, strict=True)
+    )
+    smooth = np.stack(
+        [
+            along_axes(channel.reshape(coarse.shape).astype(np.float32), upsample).ravel()
+            for channel in drawn
+        ]
+    )
+    core = STEP * _core_density(number, coarse.spacing)
+    result = np.empty_like(smooth)
+    result[0] = 1 - np.exp(-2 * smooth[0] / core)
+    result[1:] = smooth[1:] / np.maximum(np.linalg.norm(smooth[1:], axis=0), 1e-9)
+    return result
+
+
+def _core_density(number: int, spacing: float) -> float:
+    """Streamline points in a voxel of the core, from the bundle's own template-space points."""
+    points = streamlines_of(number).points
+    cells = np.floor(points / spacing).astype(int)
+    _, counts = np.unique(cells, axis=1, return_counts=True)
+    return float(np.percentile(counts, 80))

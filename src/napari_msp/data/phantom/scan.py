@@ -1,0 +1,151 @@
+"""One subject on one platform, in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.gradients import GradientTable
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.phantom.head import Head, make_head
+from napari_msp.data.phantom.platforms import PLATFORMS, Platform, platform_named
+from napari_msp.data.phantom.sampling import along_axes, grid_of
+from napari_msp.data.phantom.scanner import acquire, add_noise, point_spreads
+from napari_msp.data.phantom.sizes import lattice_for
+from napari_msp.data.phantom.subjects import Subject, aligned, draw_pose, draw_subject
+from napari_msp.data.phantom.tissue import SignalModel
+
+MARGIN = 4
+"""Fine voxels simulated beyond the field of view, so that the point spread sees across its edge."""
+
+PURE_WHITE = 0.8
+"""White-matter fraction of the voxels in which SNR is defined."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A simulated acquisition.
+
+    Attributes
+    ----------
+    subject, platform
+        Who, on what.
+    dwi
+        (X, Y, Z, N) float32 with noise, in whole image units.
+    noise_free
+        (X, Y, Z, N) float32 of the same imaging chain without noise or rounding.
+    table
+        The gradient table as the scanner states it, in scanner axes.
+    mask
+        (X, Y, Z) brain mask.
+    lattice
+        Where the voxels lie; stored in the platform's own orientation.
+    sigma
+        Noise of one channel in image units.
+    shift
+        (3,) residual misalignment of this scan in mm.
+    """
+
+    subject: Subject
+    platform: Platform
+    dwi: FloatArray
+    noise_free: FloatArray
+    table: GradientTable
+    mask: MaskArray
+    lattice: Lattice
+    sigma: float
+    shift: FloatArray
+
+
+def simulate_scan(
+    subject: int,
+    platform: str,
+    size: str = "small",
+    seed: int = 0,
+    *,
+    misalignment: float = 0.0,
+) -> Scan:
+    """Scan one subject on one platform.
+
+    Parameters
+    ----------
+    subject
+        Index from 0 (sub-01).
+    platform
+        "ge_st", "prisma_st", "connectom_st" or "connectom_sa".
+    size
+        "tiny", "small" or "full".
+    seed
+        Of the whole dataset; subject and noise follow from it.
+    misalignment
+        Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
+
+    Raises
+    ------
+    UserError
+        When there is no such size.
+    """
+    chosen = platform_named(platform)
+    return next(simulate_subject(subject, (chosen,), size, seed, misalignment=misalignment))
+
+
+def simulate_subject(
+    subject: int,
+    platforms: tuple[Platform, ...] = PLATFORMS,
+    size: str = "small",
+    seed: int = 0,
+    *,
+    misalignment: float = 0.0,
+) -> Iterator[Scan]:
+    """Scan one subject on several platforms; as `simulate_scan`, but the head is made once."""
+    person = draw_subject(seed, subject)
+    fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
+    head = None
+    for platform in platforms:
+        pose = aligned()
+        if misalignment and platform.number:
+            pose = draw_pose(
+                misalignment, np.random.default_rng([seed, subject, 1, platform.number])
+            )
+            head = None
+        if head is None:
+            head = make_head(person, pose, fine)
+        yield _scan(head, person, platform, size, seed, pose.shift)
+
+
+def _scan(
+    head: Head, subject: Subject, platform: Platform, size: str, seed: int, shift: FloatArray
+) -> Scan:
+    lattice = lattice_for(size, platform)
+    model = SignalModel(head, subject.tissue, platform.echo_time, platform.repetition_time)
+    table = platform.table()
+    noise_free = acquire(platform, model, table, lattice)
+    spreads = point_spreads(platform, model, lattice)
+    white = along_axes(head.volume(head.white), spreads)
+    brain = along_axes(head.volume(head.grey + head.white + head.fluid), spreads)
+    b0 = noise_free[..., int(table.b0_volumes[0])]
+    sigma = float(b0[white > PURE_WHITE].mean() / platform.snr)
+    dwi = np.rint(add_noise(noise_free, sigma, [seed, subject.index, 2, platform.number]))
+
+    stored = axcodes2ornt(tuple(platform.orientation))
+    change = ornt_transform(io_orientation(lattice.affine), stored)
+    affine = lattice.affine @ inv_ornt_aff(change, lattice.shape)
+    return Scan(
+        subject=subject,
+        platform=platform,
+        dwi=apply_orientation(dwi, change),
+        noise_free=apply_orientation(noise_free, change),
+        table=table,
+        mask=apply_orientation(brain > 0.5, change),
+        lattice=Lattice(lattice.shape, affine),
+        sigma=sigma,
+        shift=shift,
+    )
