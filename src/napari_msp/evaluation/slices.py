@@ -1,0 +1,160 @@
+"""Cut anatomical slices: canonical order, radiological side, cropped to the brain.
+
+The patient's left is on the right of the image, as radiologists look at it, for every stored
+orientation. Letters on the figure say so.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_msp.arrays import AnyArray, MaskArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
+from napari_msp.errors import UserError
+
+MARGIN = 0.06
+"""Share of the brain's width and height left free on each side, for the letters (our choice)."""
+
+NEARLY_LARGEST = 0.95
+"""Slices with this share of the largest brain area show as much (our choice)."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """How one anatomical plane is laid out, in closest-canonical (RAS+) axes.
+
+    Attributes
+    ----------
+    normal, across, down
+        Canonical axes: through the slice, along its rows, along its columns. Both of the last two
+        run from high index to low, since right, anterior and superior are on top or at the left.
+    letters
+        At the left, right, top and bottom of the image.
+    """
+
+    normal: int
+    across: int
+    down: int
+    letters: str
+
+
+PLANES = {
+    "axial": Plane(2, 0, 1, "RLAP"),
+    "coronal": Plane(1, 0, 2, "RLSI"),
+    "sagittal": Plane(0, 1, 2, "APSI"),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a lattice, with the crop that all panels share.
+
+    Attributes
+    ----------
+    grid
+        The lattice in closest-canonical order.
+    axis
+        A name in `PLANES`.
+    index
+        Along the plane's normal, in closest-canonical order.
+    rows, columns
+        Crop of the image.
+    """
+
+    grid: CanonicalGrid
+    axis: str
+    index: int
+    rows: slice
+    columns: slice
+
+    @property
+    def letters(self) -> str:
+        """At the left, right, top and bottom of the image."""
+        return PLANES[self.axis].letters
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the cropped image in mm."""
+        plane = PLANES[self.axis]
+        sizes = voxel_sizes(self.grid.affine)
+        width = (self.columns.stop - self.columns.start) * float(sizes[plane.across])
+        height = (self.rows.stop - self.rows.start) * float(sizes[plane.down])
+        return width, height
+
+    def cut(self, array: AnyArray) -> AnyArray:
+        """Cut the image out of a map.
+
+        Parameters
+        ----------
+        array
+            (X, Y, Z) or (X, Y, Z, C) in stored order.
+
+        Returns
+        -------
+        (rows, columns) or (rows, columns, C), first row on top, first column at the left.
+        """
+        return _flat(self.grid.to_canonical(array), self.axis, self.index)[self.rows, self.columns]
+
+
+def choose_slice(
+    mask: MaskArray, lattice: Lattice, axis: str = "axial", index: int | None = None
+) -> Slice:
+    """Choose a slice and crop it to the brain.
+
+    Parameters
+    ----------
+    mask
+        (X, Y, Z) on `lattice`, in stored order.
+    axis
+        "axial", "coronal" or "sagittal".
+    index
+        In closest-canonical order, so that it counts from the right, back or bottom; None: of the
+        slices with (nearly) the largest brain area, the one nearest to the brain's middle.
+
+    Raises
+    ------
+    UserError
+        For an unknown axis, or a slice without brain.
+    """
+    if axis not in PLANES:
+        raise UserError(f"--axis: there is no {axis!r}; choose from {', '.join(PLANES)}")
+    grid = CanonicalGrid(lattice.shape, lattice.affine)
+    canonical = grid.to_canonical(mask)
+    normal = PLANES[axis].normal
+    areas = canonical.sum(axis=tuple({0, 1, 2} - {normal}))
+    occupied = np.flatnonzero(areas)
+    if len(occupied) == 0:
+        raise UserError("mask: no voxel is inside; there is nothing to show")
+    if index is None:
+        full = np.flatnonzero(areas >= NEARLY_LARGEST * areas.max())
+        middle = (occupied[0] + occupied[-1]) / 2
+        index = int(full[np.abs(full - middle).argmin()])
+    elif index not in occupied:
+        raise UserError(
+            f"--slice: {axis} slice {index} shows no brain; choose one from {occupied[0]} to "
+            f"{occupied[-1]}"
+        )
+    brain = _flat(canonical, axis, index)
+    return Slice(
+        grid,
+        axis,
+        index,
+        _crop(np.asarray(brain.any(axis=1))),
+        _crop(np.asarray(brain.any(axis=0))),
+    )
+
+
+def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
+    # Taking the normal away leaves the across axis first and the down axis second.
+    plane: AnyArray = np.take(canonical, index, axis=PLANES[axis].normal)
+    flipped: AnyArray = np.swapaxes(plane, 0, 1)[::-1, ::-1]
+    return flipped
+
+
+def _crop(occupied: MaskArray) -> slice:
+    where = np.flatnonzero(occupied)
+    margin = math.ceil(MARGIN * (where[-1] + 1 - where[0]))
+    first = max(0, int(where[0]) - margin)
+    return slice(first, min(len(occupied), int(where[-1]) + 1 + margin))
