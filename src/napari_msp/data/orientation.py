@@ -6,7 +6,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes as nib_voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import AnyArray, FloatArray
 
 CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 """nibabel's code for axes that run to the right, anterior and superior."""
@@ -62,16 +62,20 @@ class CanonicalGrid:
         """(3, 3) proper rotation from the grid's axes to the scanner's."""
         return direction_cosines(self.affine)
 
-    def to_canonical(self, array: FloatArray) -> FloatArray:
+    def to_canonical(self, array: AnyArray) -> AnyArray:
         """Reorder the first three axes from stored to canonical order."""
-        moved: FloatArray = apply_orientation(array, io_orientation(self.stored_affine))
-        return moved
+        return reorder(array, io_orientation(self.stored_affine))
 
-    def to_stored(self, array: FloatArray) -> FloatArray:
+    def to_stored(self, array: AnyArray) -> AnyArray:
         """Reorder the first three axes from canonical to stored order."""
         back = ornt_transform(CANONICAL, io_orientation(self.stored_affine))
-        moved: FloatArray = apply_orientation(array, back)
-        return moved
+        return reorder(array, back)
+
+
+def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
+    """Permute and flip the first three axes by a nibabel orientation, into contiguous memory."""
+    moved: AnyArray = np.ascontiguousarray(apply_orientation(array, orientation))
+    return moved
 
 
 def voxel_sizes(affine: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +15,7 @@ from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json
 from napari_msp.signal.sh_index import order_of
 
-BASIS = "mrtrix3"
+BASIS: Final = "mrtrix3"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 Even orders l = 0, 2, 4, …; m from -l to l; index l(l+1)/2 + m.
 """
 
+from typing import Final
+
 import numpy as np
 
 from napari_msp.arrays import IntArray
 
-ORDER = 6
+ORDER: Final = 6
 """SH order of the method (paper): 28 coefficients."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.sh_index import order_of, order_slices
 
@@ -26,7 +27,7 @@ class Standardisation:
     mean: FloatArray
     deviation: FloatArray
 
-    def apply(self, image: SHImage) -> FloatArray:
+    def apply(self, image: SHImage | GridImage) -> FloatArray:
         """Give (X, Y, Z, C) standardised channels, 0 outside the mask."""
         channels = (image.coefficients - self.mean) / self.deviation
         return np.where(image.mask[..., None], channels, 0).astype(np.float32)
@@ -48,7 +49,9 @@ class Standardisation:
         )
 
 
-def measure_standardisation(images: Iterable[SHImage], per_order: bool) -> Standardisation:
+def measure_standardisation(
+    images: Iterable[SHImage | GridImage], per_order: bool
+) -> Standardisation:
     """Measure a platform's standardisation over the in-mask voxels of its images.
 
     Parameters

@@ -1,0 +1,35 @@
+"""Choose the device that torch computes on."""
+
+import torch
+
+from napari_msp.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Give a torch device by name.
+
+    Parameters
+    ----------
+    name
+        "auto" takes CUDA, else MPS (Apple), else the CPU. "cuda:1" names one of several GPUs.
+
+    Raises
+    ------
+    UserError
+        When this machine has no such device.
+    """
+    kind = name.split(":")[0]
+    if kind not in DEVICES:
+        raise UserError(f"--device {name}: is unknown; choose from {', '.join(DEVICES)}")
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind == "auto":
+        return torch.device(next(each for each in ("cuda", "mps", "cpu") if available[each]))
+    if not available[kind]:
+        raise UserError(f"--device {name}: this machine has none; use --device auto")
+    return torch.device(name)
