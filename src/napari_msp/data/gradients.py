@@ -1,5 +1,6 @@
 """Gradient tables: reading, writing, frames and shells."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +154,9 @@ def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatA
 
 def _read_numbers(path: Path) -> FloatArray:
     try:
-        return np.loadtxt(path, ndmin=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
+            return np.loadtxt(path, ndmin=1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read; give the gradient table's path") from error
     except ValueError as error:

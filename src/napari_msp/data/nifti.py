@@ -80,14 +80,18 @@ def write_nifti(
     affine
         (4, 4) voxel-to-scanner affine in mm.
     like
-        An image whose sform and qform codes are kept; without one both codes are 1 (scanner).
+        An image whose sform and qform are kept, also where they say different things; without
+        one both are `affine` with code 1 (scanner).
     """
     nifti_stem(Path(path))
     dtype = np.uint8 if array.dtype == np.bool_ else np.float32
     image = nib.Nifti1Image(np.asarray(array, dtype=dtype), affine)
     sform, qform = (1, 1) if like is None else _codes(like)
+    to_scanner = affine
+    if like is not None and sform and qform:  # the affine is the sform
+        to_scanner = like.get_qform() @ np.linalg.inv(like.affine) @ affine
     # An sform may hold a shear that a qform cannot: nibabel then writes the nearest rotation.
-    image.set_qform(affine, qform)
+    image.set_qform(to_scanner, qform)
     image.set_sform(affine, sform)
     image.header.set_xyzt_units("mm", "sec")
     with atomic_path(Path(path)) as temporary:
