@@ -36,13 +36,13 @@ make_environment() {
         "$python" -m venv .venv
     else
         "$python" -m venv --without-pip .venv
-        "$python" -m pip --python .venv/bin/python install --quiet -c constraints.txt pip
+        "$python" -m pip --python .venv/bin/python install -qq -c constraints.txt pip
     fi
 }
 
 install_package() { # install_package REQUIREMENT
-    .venv/bin/python -m pip install --quiet -c constraints.txt pip setuptools
-    .venv/bin/python -m pip install --quiet -c constraints.txt --no-build-isolation -e "$1"
+    .venv/bin/python -m pip install -qq -c constraints.txt pip setuptools
+    .venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation -e "$1"
 }
 
 purpose=$1

@@ -6,8 +6,9 @@ from importlib.metadata import entry_points, version
 from importlib.resources import files
 from pathlib import Path
 
-import napari_msp
 import pytest
+
+import napari_msp
 
 HEAVY = ["torch", "numpy", "scipy", "dipy", "nibabel", "matplotlib", "napari", "magicgui", "qtpy"]
 BINDINGS = ["PyQt5", "PyQt6", "PySide2", "PySide6"]

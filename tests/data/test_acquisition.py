@@ -1,0 +1,279 @@
+"""Acquisitions: what is found on disk, when it is read, and what is refused."""
+
+import gzip
+import re
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.gradients import GradientTable
+from napari_msp.errors import UserError
+
+
+def message(*parts):
+    """Match `parts` literally, in this order, on one line."""
+    return ".*".join(map(re.escape, parts))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_what_was_written_is_read(tmp_path, scan, suffix):
+    made = scan("oblique")
+    acquisition = load_acquisition(made.write(tmp_path, suffix=suffix))
+    np.testing.assert_array_equal(acquisition.voxels, made.image.get_fdata())
+    np.testing.assert_allclose(acquisition.affine, made.image.affine, atol=1e-6)
+    np.testing.assert_allclose(acquisition.gradients.directions, made.directions, atol=1e-6)
+    np.testing.assert_array_equal(acquisition.mask, made.mask.get_fdata() > 0)
+    np.testing.assert_allclose(
+        acquisition.normalised(acquisition.shell()), made.normalised, atol=1e-6
+    )
+
+
+def test_voxels_are_read_only_when_asked_for(tmp_path, scan):
+    path = scan().write(tmp_path, suffix=".nii")
+    with path.open("r+b") as file:
+        file.truncate(400)  # header only
+
+    acquisition = load_acquisition(path)
+    assert acquisition.lattice.shape == (8, 7, 6)
+    assert len(acquisition.gradients) == 62
+
+    with pytest.raises(UserError, match=message("sub-01_dwi.nii", "voxels cannot be read")):
+        _ = acquisition.voxels
+
+
+def test_scaled_integers_are_read_in_scanner_units(tmp_path, scan):
+    path = scan().write(tmp_path)
+    stored = np.arange(8 * 7 * 6 * 62).reshape(8, 7, 6, 62).astype(np.int16)
+    image = nib.Nifti1Image(stored, nib.load(path).affine)
+    image.header.set_data_dtype(np.int16)
+    image.header.set_slope_inter(0.25, 10)
+    image.to_filename(path)
+    assert nib.load(path).dataobj.slope == 0.25
+    expected = np.asarray(nib.load(path).dataobj)
+
+    voxels = load_acquisition(path).voxels
+
+    np.testing.assert_allclose(voxels, expected, rtol=1e-6)
+    assert voxels.dtype == np.float32
+    assert nib.load(path).get_data_dtype() == np.int16
+    np.testing.assert_allclose(voxels.reshape(-1)[:3], [10, 10.25, 10.5])
+
+
+class TestNormalisation:
+    def acquisition(self, values, b_values):
+        image = nib.Nifti1Image(np.array(values, np.float32).reshape(1, 1, 1, -1), np.eye(4))
+        directions = np.tile([0.0, 0.0, 1.0], (len(b_values), 1))
+        return Acquisition(image, GradientTable(np.array(b_values, float), directions))
+
+    def normalised(self, values, b_values):
+        acquisition = self.acquisition(values, b_values)
+        return acquisition.normalised(acquisition.shell()).ravel()
+
+    def test_is_by_the_mean_b0_wherever_it_stands(self):
+        np.testing.assert_allclose(
+            self.normalised([90, 50, 110, 25], [0, 1000, 5, 1000]), [0.5, 0.25]
+        )
+
+    def test_stays_between_0_and_1(self):
+        np.testing.assert_array_equal(
+            self.normalised([100, 120, -5, 30], [0, 1000, 1000, 1000]),
+            np.array([1, 0, 0.3], np.float32),
+        )
+
+    @pytest.mark.parametrize("b0", [0, -3])
+    def test_is_0_where_b0_has_no_signal(self, b0):
+        np.testing.assert_array_equal(self.normalised([b0, 5, 7], [0, 1000, 1000]), [0, 0])
+
+    def test_voxels_that_are_not_finite_are_refused(self):
+        with pytest.raises(UserError, match="not finite"):
+            self.normalised([100, np.nan, 7], [0, 1000, 1000])
+
+
+class TestShells:
+    @pytest.fixture
+    def acquisition(self, tmp_path, scan):
+        return scan(directions=10, b_values=(700.0, 1200.0, 2000.0)).load(tmp_path)
+
+    def test_one_of_several_is_chosen(self, acquisition):
+        shell = acquisition.shell(1210)
+        assert shell.b_value == 1200
+        np.testing.assert_array_equal(shell.volumes, np.arange(12, 22))
+        np.testing.assert_allclose(
+            acquisition.directions(shell), acquisition.gradients.directions[12:22]
+        )
+
+    def test_an_open_choice_is_an_error_that_lists_them(self, acquisition):
+        with pytest.raises(UserError, match=message("b = 700, 1200, 2000", "--shell")):
+            acquisition.shell()
+
+    def test_a_far_b_value_is_an_error_that_lists_them(self, acquisition):
+        with pytest.raises(UserError, match=message("no shell near b = 1000", "700, 1200, 2000")):
+            acquisition.shell(1000)
+
+    def test_the_only_shell_needs_no_choice(self, tmp_path, scan):
+        assert scan(directions=10).load(tmp_path).shell().b_value == 1200
+
+
+class TestMask:
+    @pytest.fixture
+    def dataset(self, tmp_path, scan):
+        """A BIDS dataset with one scan, whose mask is moved out of it."""
+        folder = tmp_path / "sub-01/ses-ge/dwi"
+        folder.mkdir(parents=True)
+        path = scan().write(folder, stem="sub-01_ses-ge_acq-st")
+        shutil.move(folder / "sub-01_ses-ge_acq-st_mask.nii.gz", tmp_path / "mask.nii.gz")
+        return path
+
+    def derive(self, dataset, pipeline):
+        root = dataset.parents[3]
+        folder = root / "derivatives" / pipeline / "sub-01/ses-ge/dwi"
+        folder.mkdir(parents=True)
+        target = folder / "sub-01_ses-ge_acq-st_desc-brain_mask.nii.gz"
+        return shutil.copy(root / "mask.nii.gz", target)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "sub-01_ses-ge_acq-st_dwi_mask.nii.gz",
+            "sub-01_ses-ge_acq-st_mask.nii.gz",
+            "sub-01_ses-ge_acq-st_desc-brain_mask.nii.gz",
+        ],
+    )
+    def test_is_found_beside_the_image(self, dataset, name):
+        beside = shutil.copy(dataset.parents[3] / "mask.nii.gz", dataset.parent / name)
+        acquisition = load_acquisition(dataset)
+        assert acquisition.mask_path == beside
+        assert acquisition.mask.sum() == 7 * 6 * 6
+
+    def test_is_found_in_derivatives(self, dataset):
+        derived = self.derive(dataset, "brainmask")
+        assert load_acquisition(dataset).mask_path == derived
+
+    def test_two_in_derivatives_are_the_users_choice(self, dataset):
+        chosen = self.derive(dataset, "brainmask")
+        self.derive(dataset, "another")
+        with pytest.raises(UserError, match=message("several masks", "--mask")):
+            load_acquisition(dataset)
+        assert load_acquisition(dataset, mask=chosen).mask_path == chosen
+
+    def test_a_mask_of_another_lattice_is_refused(self, dataset, tmp_path):
+        mask = nib.load(tmp_path / "mask.nii.gz")
+        shifted = mask.affine.copy()
+        shifted[0, 3] += 1
+        other = tmp_path / "other.nii.gz"
+        for wrong in (nib.Nifti1Image(mask.dataobj, shifted), mask.slicer[:, 1:]):
+            wrong.to_filename(other)
+            with pytest.raises(UserError, match=message("other.nii.gz", "voxels are not")):
+                _ = load_acquisition(dataset, mask=other).mask
+
+    def test_an_empty_mask_is_refused(self, dataset, tmp_path):
+        mask = nib.load(tmp_path / "mask.nii.gz")
+        nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine).to_filename(
+            tmp_path / "empty.nii.gz"
+        )
+        with pytest.raises(UserError, match="no voxel is inside"):
+            _ = load_acquisition(dataset, mask=tmp_path / "empty.nii.gz").mask
+
+    def test_a_fourth_axis_of_one_is_no_matter(self, dataset, tmp_path):
+        mask = nib.load(tmp_path / "mask.nii.gz")
+        four = tmp_path / "four.nii.gz"
+        nib.Nifti1Image(np.asarray(mask.dataobj)[..., None], mask.affine).to_filename(four)
+        assert load_acquisition(dataset, mask=four).mask.sum() == 7 * 6 * 6
+
+    def test_without_one_the_bright_ball_is_the_brain(self, tmp_path):
+        distance = np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0)
+        noise = np.random.default_rng(1).normal(size=(24, 24, 24))
+        ball = np.where(distance < 8, 1000, 10) + noise
+        signal = np.stack([ball, ball / 2], axis=-1).astype(np.float32)
+        table = GradientTable(np.array([0.0, 1000.0]), np.array([[0.0, 0, 0], [1, 0, 0]]))
+        mask = Acquisition(nib.Nifti1Image(signal, np.eye(4)), table).mask
+        assert mask[distance < 6].all()
+        assert not mask[distance > 10].any()
+
+
+class TestRefused:
+    @pytest.fixture
+    def path(self, tmp_path, scan):
+        return scan(directions=6).write(tmp_path)
+
+    def test_an_image_that_is_not_there(self, tmp_path):
+        with pytest.raises(UserError, match=message("none.nii.gz", "no such file")):
+            load_acquisition(tmp_path / "none.nii.gz")
+
+    @pytest.mark.parametrize("name", ["dwi.mgz", "dwi.txt", "dwi"])
+    def test_another_suffix(self, tmp_path, name):
+        with pytest.raises(UserError, match=message(name, "not a NIfTI file")):
+            load_acquisition(tmp_path / name)
+
+    def test_a_truncated_archive(self, path):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        acquisition = load_acquisition(path)  # the header is there
+        with pytest.raises(UserError, match=message("sub-01_dwi.nii.gz", "cannot be read")):
+            _ = acquisition.voxels
+
+    @pytest.mark.parametrize("length", [0, 20, 100])
+    def test_an_archive_cut_in_its_header(self, path, length):
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(UserError, match=message("sub-01_dwi.nii.gz", "not a readable")):
+            load_acquisition(path)
+
+    def test_text_under_a_nifti_name(self, path):
+        path.write_bytes(gzip.compress(b"not an image at all, " * 50))
+        with pytest.raises(UserError, match=message("sub-01_dwi.nii.gz", "not a readable")):
+            load_acquisition(path)
+
+    def test_text_that_is_not_even_compressed(self, path):
+        path.write_text("not an image at all")
+        with pytest.raises(UserError, match=message("sub-01_dwi.nii.gz", "not a readable")):
+            load_acquisition(path)
+
+    def test_three_axes(self, path):
+        nib.load(path).slicer[..., 0].to_filename(path)
+        with pytest.raises(UserError, match=message("sub-01_dwi.nii.gz", "has 3 axes")):
+            load_acquisition(path)
+
+    def test_an_affine_without_volume(self, path):
+        image = nib.load(path)
+        image.set_qform(None, code=0)
+        image.set_sform(np.diag([2.0, 2, 0, 1]), code=1)
+        image.to_filename(path)
+        with pytest.raises(UserError, match="affine is singular"):
+            load_acquisition(path)
+
+    @pytest.mark.parametrize(("gone", "option"), [("bval", "--bval"), ("bvec", "--bvec")])
+    def test_no_gradients(self, path, gone, option):
+        (path.parent / f"sub-01_dwi.{gone}").unlink()
+        with pytest.raises(UserError, match=message(f"sub-01_dwi.{gone}", "missing", option)):
+            load_acquisition(path)
+
+    def test_no_b0(self, path):
+        (path.parent / "sub-01_dwi.bval").write_text("1200 " * 8)
+        vectors = np.tile([[1.0], [0], [0]], 8)
+        np.savetxt(path.parent / "sub-01_dwi.bvec", vectors)
+        with pytest.raises(UserError, match="no volume has b=0"):
+            load_acquisition(path)
+
+    def test_only_b0(self, path):
+        (path.parent / "sub-01_dwi.bval").write_text("0 " * 8)
+        with pytest.raises(UserError, match="no diffusion-weighted volume"):
+            load_acquisition(path).shell()
+
+
+def test_gradients_and_mask_may_be_named(tmp_path, scan):
+    path = scan(directions=6).write(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    names = {}
+    for kind, name in [
+        ("bval", "sub-01_dwi.bval"),
+        ("bvec", "sub-01_dwi.bvec"),
+        ("mask", "sub-01_mask.nii.gz"),
+    ]:
+        names[kind] = str(shutil.move(tmp_path / name, elsewhere / f"x_{name}"))
+    acquisition = load_acquisition(str(path), **names)
+    assert acquisition.mask.sum() == 7 * 6 * 6
+    assert len(acquisition.gradients) == 8

@@ -1,0 +1,143 @@
+"""Gradient tables: FSL's frame, shells, and what is wrong with a table."""
+
+import numpy as np
+import pytest
+
+from napari_msp.data.gradients import (
+    GradientTable,
+    image_to_scanner_axes,
+    read_gradients,
+    scanner_to_image_axes,
+    write_gradients,
+)
+from napari_msp.errors import UserError
+
+
+def write_table(folder, b_values, vectors):
+    """Write the two text files as they are given; give their paths."""
+    np.savetxt(folder / "t.bval", np.atleast_2d(b_values), fmt="%g")
+    np.savetxt(folder / "t.bvec", np.atleast_2d(vectors), fmt="%.9f")
+    return folder / "t.bval", folder / "t.bvec"
+
+
+@pytest.mark.reference("MRtrix mrinfo")
+def test_fsl_vectors_are_read_as_mrtrix_reads_them(tmp_path, scan, mrtrix, affine):
+    path = scan(affine, directions=12).write(tmp_path)
+    bval, bvec = tmp_path / "sub-01_dwi.bval", tmp_path / "sub-01_dwi.bvec"
+    printed = mrtrix("mrinfo", path, "-fslgrad", bvec, bval, "-dwgrad")
+    reference = np.array([line.split() for line in printed.splitlines()], dtype=float)
+
+    table = read_gradients(bval, bvec, affine, 14)
+
+    np.testing.assert_allclose(table.directions, reference[:, :3], atol=1e-6)
+    np.testing.assert_allclose(table.b_values, reference[:, 3], rtol=1e-6)
+
+
+@pytest.mark.reference("MRtrix mrconvert")
+def test_our_fsl_files_are_read_by_mrtrix_as_we_meant_them(tmp_path, scan, mrtrix, affine):
+    made = scan(affine, directions=12)
+    path = made.write(tmp_path)
+    table = GradientTable(made.b_values, made.directions)
+    write_gradients(table, tmp_path / "our.bval", tmp_path / "our.bvec", affine)
+
+    exported = tmp_path / "grad.b"
+    files = (tmp_path / "our.bvec", tmp_path / "our.bval")
+    mrtrix(
+        *("mrconvert", path, tmp_path / "copy.mif", "-fslgrad", *files),
+        *("-export_grad_mrtrix", exported),
+    )
+    reference = np.loadtxt(exported)
+
+    np.testing.assert_allclose(reference[2:, :3], made.directions[2:], atol=1e-6)
+    np.testing.assert_allclose(reference[:, 3], made.b_values, atol=1e-3)
+
+
+def test_first_component_turns_only_with_a_positive_determinant():
+    vector = np.array([[0.6, 0.8, 0.0]])
+    right = np.diag([2.0, 2.0, 2.0, 1.0])
+    left = np.diag([-2.0, 2.0, 2.0, 1.0])
+    # Both images hold the same voxel-wise vector; scanner x is opposite to the file's x in both.
+    np.testing.assert_allclose(image_to_scanner_axes(vector, right), [[-0.6, 0.8, 0.0]])
+    np.testing.assert_allclose(image_to_scanner_axes(vector, left), [[-0.6, 0.8, 0.0]])
+    depth = np.diag([2.0, 2.0, -2.0, 1.0])
+    np.testing.assert_allclose(image_to_scanner_axes(vector, depth), [[0.6, 0.8, 0.0]])
+
+
+def test_frames_undo_each_other(affine, spread_out):
+    directions = spread_out(20)
+    vectors = scanner_to_image_axes(directions, affine)
+    np.testing.assert_allclose(image_to_scanner_axes(vectors, affine), directions, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
+
+
+def test_rows_and_columns_are_the_same_table(tmp_path, spread_out):
+    vectors = spread_out(9)
+    b_values = np.full(9, 1000)
+    as_rows = read_gradients(*write_table(tmp_path, b_values, vectors.T), np.eye(4))
+    as_columns = read_gradients(*write_table(tmp_path, b_values[:, None], vectors), np.eye(4))
+    np.testing.assert_array_equal(as_rows.directions, as_columns.directions)
+    np.testing.assert_array_equal(as_rows.b_values, as_columns.b_values)
+
+
+def test_three_volumes_are_read_as_rows_as_fsl_does(tmp_path):
+    vectors = np.array([[1, 0, 0], [0, 0.6, 0.8], [0, -0.8, 0.6]])
+    files = write_table(tmp_path, [1000, 1000, 1000], vectors.T)
+    np.testing.assert_allclose(
+        read_gradients(*files, np.diag([-1.0, 1, 1, 1])).directions, vectors * [-1, 1, 1]
+    )
+
+
+def test_write_and_read_is_a_round_trip(tmp_path, affine, spread_out):
+    directions = np.concatenate([np.zeros((1, 3)), spread_out(30)])
+    b_values = np.array([0.0, *np.linspace(1195, 1205, 30).round(1)])
+    files = tmp_path / "a.bval", tmp_path / "a.bvec"
+    write_gradients(GradientTable(b_values, directions), *files, affine)
+    again = read_gradients(*files, affine, 31)
+    np.testing.assert_allclose(again.directions, directions, atol=1e-7)
+    np.testing.assert_array_equal(again.b_values, b_values)
+
+
+def test_vectors_are_brought_to_unit_length_and_b0_ones_to_zero(tmp_path):
+    files = write_table(tmp_path, [5, 1000], [[1.0, 0, 0], [0, 0.97, 0]])
+    table = read_gradients(*files, np.eye(4))
+    np.testing.assert_allclose(table.directions, [[0, 0, 0], [0, 1, 0]])
+
+
+def test_near_b_values_are_one_shell_and_low_ones_b0(spread_out):
+    b_values = np.array([0, 50, 1195, 1200, 2005, 1205, 1995, 5, 700.0])
+    table = GradientTable(b_values, spread_out(9))
+    np.testing.assert_array_equal(table.b0_volumes, [0, 1, 7])
+    assert [shell.b_value for shell in table.shells] == [700, 1200, 2000]
+    assert [shell.volumes.tolist() for shell in table.shells] == [[8], [2, 3, 5], [4, 6]]
+
+
+@pytest.mark.parametrize(
+    ("b_values", "vectors", "says"),
+    [
+        ([0, 1000], np.eye(3)[:2].T, "2 b-values but the image has 3 volumes"),
+        ([0, 1000, 1000], np.ones((3, 2)), "3 rows of 2 numbers"),
+        ([0, 1000, 1000], np.eye(3) * 0.5, "volume 1 has b = 1000 but a direction of length 0.5"),
+        ([0, 1000, 1000], np.eye(3) * np.nan, "unit length"),
+        ([0, 1000, np.nan], np.eye(3), "finite and not negative"),
+        ([0, 1000, -1000], np.eye(3), "finite and not negative"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path, b_values, vectors, says):
+    with pytest.raises(UserError, match=says):
+        read_gradients(*write_table(tmp_path, b_values, vectors), np.eye(4), 3)
+
+
+@pytest.mark.parametrize("missing", ["t.bval", "t.bvec"])
+def test_a_missing_file_is_named(tmp_path, missing):
+    files = write_table(tmp_path, [0, 1000], np.eye(3)[:2].T)
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=f"{missing}: cannot be read"):
+        read_gradients(*files, np.eye(4))
+
+
+@pytest.mark.parametrize("text", ["zero 1000\n", "0 1000\n1000\n", ""])
+def test_a_file_that_is_no_table_is_refused(tmp_path, text):
+    files = write_table(tmp_path, [0, 1000], np.eye(3)[:2].T)
+    files[0].write_text(text)
+    with pytest.raises(UserError, match=r"t\.bval"):
+        read_gradients(*files, np.eye(4), 2)

@@ -1,0 +1,138 @@
+"""Where output voxels lie, and resampling between lattices."""
+
+import numpy as np
+import pytest
+from scipy.interpolate import RegularGridInterpolator
+from scipy.spatial.transform import Rotation
+
+from napari_msp.data.lattice import (
+    Lattice,
+    resample,
+    resample_in_mask,
+    resample_mask,
+    scale_between,
+)
+from napari_msp.errors import UserError
+
+
+def centres(lattice):
+    """(X, Y, Z, 3) voxel centres in mm."""
+    indices = np.moveaxis(np.indices(lattice.shape), 0, -1)
+    return indices @ lattice.affine[:3, :3].T + lattice.affine[:3, 3]
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_refining_keeps_every_centre_and_divides_the_spacing(affine, scale):
+    lattice = Lattice((11, 8, 5), affine)
+    fine = lattice.refined(scale)
+    assert fine.shape == (scale * 10 + 1, scale * 7 + 1, scale * 4 + 1)
+    np.testing.assert_allclose(fine.voxel_sizes, lattice.voxel_sizes / scale)
+    np.testing.assert_allclose(
+        centres(fine)[::scale, ::scale, ::scale], centres(lattice), atol=1e-9
+    )
+
+
+def test_the_papers_patch_becomes_21():
+    assert Lattice((11, 11, 11), np.eye(4)).refined(2).shape == (21, 21, 21)
+
+
+@pytest.mark.parametrize("size", [2.4, 1.0, 3.7])
+def test_isotropic_lattice_stays_inside_the_old_one(affine, size):
+    lattice = Lattice((9, 8, 7), affine)
+    scaled = lattice.scaled_to(size)
+    np.testing.assert_allclose(scaled.voxel_sizes, size)
+    np.testing.assert_allclose(centres(scaled)[0, 0, 0], centres(lattice)[0, 0, 0], atol=1e-9)
+    last = (np.array(scaled.shape) - 1) * size
+    extent = (np.array(lattice.shape) - 1) * lattice.voxel_sizes
+    assert (last <= extent + 1e-6).all()
+    assert (last > extent - size).all()
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine", "scale"),
+    [([2.4] * 3, [1.2] * 3, 2), ([2.4] * 3, [2.4] * 3, 1), ([2.4, 2.4, 2.41], [1.2] * 3, 2)],
+)
+def test_whole_scales_are_found(coarse, fine, scale):
+    assert scale_between(coarse, fine, "a to b") == scale
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine"),
+    [
+        ([2.4] * 3, [1.5] * 3),  # no whole number
+        ([2.4, 2.4, 3.6], [1.2] * 3),  # whole, but not the same
+        ([1.75, 1.75, 2.5], [1.2] * 3),
+        ([1.2] * 3, [2.4] * 3),  # the target is coarser
+        ([0.1] * 3, [2.4] * 3),
+    ],
+)
+def test_other_scales_are_refused_with_the_mend(coarse, fine):
+    with pytest.raises(UserError, match=r"ge_st to x: .*resample"):
+        scale_between(coarse, fine, "ge_st to x")
+
+
+def test_matching_allows_rounding_but_no_shift(affine):
+    lattice = Lattice((40, 40, 40), affine)
+    rounded = affine.astype(np.float32).astype(float)
+    assert lattice.matches(Lattice((40, 40, 40), rounded))
+    assert not lattice.matches(Lattice((40, 40, 41), affine))
+    shifted = affine.copy()
+    shifted[:3, 3] += 0.1 * affine[:3, 0]
+    assert not lattice.matches(Lattice((40, 40, 40), shifted))
+    stretched = affine @ np.diag([1.01, 1, 1, 1])  # a third of a voxel at the far end
+    assert not lattice.matches(Lattice((40, 40, 40), stretched))
+
+
+@pytest.mark.reference("float64 interpolation")
+def test_resampling_is_trilinear(affine):
+    rng = np.random.default_rng(0)
+    source = Lattice((7, 8, 9), affine)
+    # A turned lattice with other voxels, well inside the source.
+    turn = Rotation.from_euler("z", 0.3).as_matrix()
+    inside = np.eye(4)
+    inside[:3, :3] = turn * 0.7
+    inside[:3, 3] = [3, 1.3, 1.1]
+    target = Lattice((4, 5, 6), affine @ inside)
+    array = rng.normal(size=(*source.shape, 3)).astype(np.float32)
+
+    points = np.moveaxis(np.indices(target.shape), 0, -1) @ inside[:3, :3].T + inside[:3, 3]
+    by_hand = RegularGridInterpolator([np.arange(n) for n in source.shape], array.astype(float))
+    np.testing.assert_allclose(resample(array, source, target), by_hand(points), atol=2e-6)
+
+
+def test_resampling_to_itself_and_back_from_nodes_changes_nothing(affine):
+    lattice = Lattice((6, 5, 4), affine)
+    array = np.random.default_rng(0).normal(size=lattice.shape).astype(np.float32)
+    np.testing.assert_array_equal(resample(array, lattice, lattice), array)
+    fine = resample(array, lattice, lattice.refined(2))
+    np.testing.assert_array_equal(fine[::2, ::2, ::2], array)
+    np.testing.assert_array_equal(resample(fine, lattice.refined(2), lattice), array)
+
+
+def test_outside_the_source_is_0(affine):
+    lattice = Lattice((4, 4, 4), affine)
+    shifted = affine.copy()
+    shifted[:3, 3] += 2 * affine[:3, 0]
+    moved = resample(np.ones((4, 4, 4)), lattice, Lattice((4, 4, 4), shifted))
+    np.testing.assert_array_equal(moved[:2], 1)
+    np.testing.assert_array_equal(moved[2:], 0)
+
+
+def test_no_background_leaks_through_the_masks_edge(affine):
+    lattice = Lattice((8, 8, 8), affine)
+    mask = np.linalg.norm(np.indices(lattice.shape) - 3.5, axis=0) < 3
+    array = np.where(mask[..., None], [5.0, -2.0], 0).astype(np.float32)
+    fine = lattice.refined(2)
+    inside = resample_mask(mask, lattice, fine)
+    result = resample_in_mask(array, mask, lattice, fine)
+    np.testing.assert_allclose(result[inside], np.tile([5, -2], (inside.sum(), 1)), rtol=1e-5)
+    assert resample(array, lattice, fine)[inside].min(axis=0)[0] < 4  # plain interpolation leaks
+
+
+def test_a_mask_and_its_mirror_image_are_resampled_alike(affine):
+    lattice = Lattice((8, 7, 6), affine)
+    fine = lattice.refined(2)
+    mask = np.random.default_rng(3).random(lattice.shape) < 0.4
+    mirrored = resample_mask(mask[::-1], lattice, fine)[::-1]
+    np.testing.assert_array_equal(resample_mask(mask, lattice, fine), mirrored)
+    np.testing.assert_array_equal(resample_mask(mask, lattice, fine)[::2, ::2, ::2], mask)

@@ -1,0 +1,105 @@
+"""Writing images: what headers keep, and that no half-written file is met."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.data.nifti import open_nifti, read_voxels, write_nifti
+from napari_msp.errors import UserError
+from napari_msp.files import atomic_path, read_json, write_json
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_floats_are_stored_as_they_are(tmp_path, affine, suffix):
+    array = np.random.default_rng(0).normal(size=(4, 5, 6, 2)).astype(np.float32)
+    path = tmp_path / f"sh{suffix}"
+    write_nifti(path, array, affine)
+    image = nib.load(path)
+    assert image.get_data_dtype() == np.float32
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    np.testing.assert_array_equal(read_voxels(open_nifti(path)), array)
+    for stored in (image.get_sform(coded=True), image.get_qform(coded=True)):
+        assert stored[1] == 1
+        np.testing.assert_allclose(stored[0], affine, atol=1e-5)
+
+
+def test_masks_are_stored_as_bytes(tmp_path):
+    mask = np.random.default_rng(0).random((3, 4, 5)) < 0.5
+    write_nifti(tmp_path / "mask.nii.gz", mask, np.eye(4))
+    assert nib.load(tmp_path / "mask.nii.gz").get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(read_voxels(open_nifti(tmp_path / "mask.nii.gz")) > 0, mask)
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 0), (0, 1), (3, 3)])
+def test_codes_are_those_of_the_input(tmp_path, affine, codes):
+    like = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), affine)
+    like.set_sform(affine, codes[0])
+    like.set_qform(affine, codes[1])
+    like.to_filename(tmp_path / "input.nii.gz")
+    like = nib.load(tmp_path / "input.nii.gz")
+
+    write_nifti(tmp_path / "out.nii.gz", np.ones((3, 3, 3), np.float32) / 3, like.affine, like)
+
+    image = nib.load(tmp_path / "out.nii.gz")
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == codes
+    np.testing.assert_allclose(image.affine, affine, atol=1e-5)
+    assert image.get_data_dtype() == np.float32  # not rounded under the input's int16
+
+
+def test_a_qform_that_differs_from_the_sform_is_kept(tmp_path, affine):
+    like = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), affine)
+    like.set_sform(affine, 4)  # to a template, say
+    scanner = np.diag([2.0, 2.0, 2.5, 1.0])
+    scanner[:3, 3] = [5, 6, 7]
+    like.set_qform(scanner, 1)
+    halved = np.diag([0.5, 0.5, 0.5, 1])
+    for grid in (np.eye(4), halved):  # the input's lattice, and a finer one
+        write_nifti(tmp_path / "out.nii.gz", np.ones((3, 3, 3), np.float32), affine @ grid, like)
+        image = nib.load(tmp_path / "out.nii.gz")
+        assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (4, 1)
+        np.testing.assert_allclose(image.get_sform(), affine @ grid, atol=1e-5)
+        np.testing.assert_allclose(image.get_qform(), scanner @ grid, atol=1e-5)
+
+
+def test_a_sheared_sform_is_kept(tmp_path):
+    sheared = np.array([[2.0, 0.3, 0, 1], [0, 2, 0.1, 2], [0, 0, 2, 3], [0, 0, 0, 1]])
+    write_nifti(tmp_path / "out.nii.gz", np.zeros((3, 3, 3), np.float32), sheared)
+    np.testing.assert_allclose(nib.load(tmp_path / "out.nii.gz").affine, sheared, atol=1e-6)
+
+
+class TestAtomicWriting:
+    def test_nothing_is_left_of_a_failure(self, tmp_path):
+        with pytest.raises(RuntimeError), atomic_path(tmp_path / "out.nii.gz") as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_older_file_survives_a_failure(self, tmp_path):
+        path = tmp_path / "out.json"
+        write_json(path, {"kept": True})
+        with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+        assert read_json(path) == {"kept": True}
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_success_leaves_only_the_file_and_makes_its_folder(self, tmp_path):
+        path = tmp_path / "new/folder/out.nii.gz"
+        with atomic_path(path) as temporary:
+            assert temporary.name.endswith(".nii.gz")
+            assert not path.exists()
+            temporary.write_bytes(b"whole")
+        assert path.read_bytes() == b"whole"
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_folder_that_cannot_be_made_is_a_user_error(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match="cannot write here"):
+            write_json(tmp_path / "file/out.json", {})
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", ""])
+def test_json_that_is_no_object_is_a_user_error(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
