@@ -46,6 +46,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files move into `folder` together when the block ends well.
+
+    For jobs that write several files: a failure half-way leaves none of them.
+
+    Parameters
+    ----------
+    folder
+        Where the files shall stand; made when missing, its other files stay.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot write here ({error.strerror}); choose a folder you may write to"
+        ) from error
+    try:
+        yield stage
+        for path in sorted(stage.iterdir()):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic_path(path) as temporary:

@@ -1,0 +1,1 @@
+"""Whole-image prediction: exact tiling, cancelling, and the harmonize job."""

@@ -1,0 +1,101 @@
+"""Predict one target from an SH image that already lies on the model's grid."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_msp.arrays import FloatArray
+from napari_msp.inference.stages import Network, run_stages
+from napari_msp.inference.whole_image import Progress, run_whole_image
+from napari_msp.signal.grid_frame import GridImage
+from napari_msp.signal.standardisation import Standardisation
+
+
+@dataclass(frozen=True)
+class GridPrediction:
+    """What one pass gives, in canonical order, grid axes and SH units.
+
+    Attributes
+    ----------
+    prediction
+        The last stage.
+    first_stage
+        ŷ¹_T; None for a single network.
+    disagreement
+        (X, Y, Z) in SH units, 0 outside the mask; None where there are fewer than two terms.
+    """
+
+    prediction: GridImage
+    first_stage: GridImage | None
+    disagreement: FloatArray | None
+
+
+def predict_on_grid(
+    network: Network,
+    image: GridImage,
+    source: Standardisation,
+    target: Standardisation,
+    *,
+    alpha: float = 1.0,
+    device: torch.device,
+    tile: int | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> GridPrediction:
+    """Predict a target platform's SH image on the refined lattice of `image`.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on `device`.
+    image
+        Input SH image.
+    source, target
+        Standardisation of the input and of the target platform.
+    alpha
+        α of eq. (1).
+    device, tile, progress, cancelled
+        As for `run_whole_image`.
+    """
+    deviation = torch.from_numpy(target.deviation).to(device)
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        stages = run_stages(network, x, alpha, deviation)
+        named = {
+            "prediction": stages.prediction,
+            "first_stage": stages.first_stage,
+            "disagreement": stages.disagreement,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    outputs = run_whole_image(
+        run,
+        network,
+        source.apply(image),
+        image.mask,
+        scale=network.scale,
+        halo=network.halo,
+        device=device,
+        tile=tile,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    lattice = image.lattice.refined(network.scale)
+    mask = image.resampled_mask(lattice)
+
+    def restored(name: str) -> GridImage | None:
+        if name not in outputs:
+            return None
+        values = np.zeros_like(outputs[name])
+        values[mask] = target.undo(outputs[name][mask])
+        return GridImage(values, mask, lattice)
+
+    prediction = restored("prediction")
+    assert prediction is not None
+    disagreement = outputs.get("disagreement")
+    if disagreement is not None:
+        disagreement = np.where(mask, disagreement[..., 0], 0).astype(np.float32)
+    return GridPrediction(prediction, restored("first_stage"), disagreement)

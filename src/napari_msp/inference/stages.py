@@ -1,0 +1,56 @@
+"""One pass of a network, with everything that is looked at afterwards."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from napari_msp.networks import MSP, SingleNetwork
+
+Network = SingleNetwork | MSP
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Outputs of one pass for one target, on the target's lattice.
+
+    Attributes
+    ----------
+    prediction
+        (B, 28, X, Y, Z) standardised; the last stage.
+    first_stage
+        (B, 28, X, Y, Z) standardised; None for a single network.
+    disagreement
+        (B, 1, X, Y, Z) in SH units: root mean over coefficients of the variance of the P-1 terms
+        {ŷ¹_T, N_iT(z_i)}; None where there are fewer than two terms.
+    """
+
+    prediction: Tensor
+    first_stage: Tensor | None = None
+    disagreement: Tensor | None = None
+
+
+def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> Stages:
+    """Run a network once.
+
+    Parameters
+    ----------
+    network
+        Single network or MSP.
+    x
+        (B, 28, X, Y, Z) standardised input.
+    alpha
+        α of eq. (1); single networks have none.
+    deviation
+        (28,) deviations of the target's standardisation.
+    """
+    if not isinstance(network, MSP):
+        return Stages(cast(Tensor, network(x)))
+    outputs = network(x, alpha)
+    own = outputs.first[network.target]
+    if not outputs.branches:
+        return Stages(outputs.second, own)
+    terms = torch.stack([own, *outputs.branches.values()])
+    spread = terms.var(dim=0, correction=0) * deviation.square()[:, None, None, None]
+    return Stages(outputs.second, own, spread.mean(dim=1, keepdim=True).sqrt())

@@ -1,0 +1,1 @@
+"""Training: patches, schedules, the loop, its events and its checkpoints."""

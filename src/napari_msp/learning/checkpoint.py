@@ -1,0 +1,152 @@
+"""A run's whole state in one safetensors file, so that it can go on as if never stopped."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_msp.errors import UserError
+from napari_msp.files import atomic_path
+
+FORMAT = "napari-msp checkpoint 1"
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    phase
+        Index of the phase under way.
+    step
+        Steps done in it.
+    seconds
+        Training time so far.
+    alpha
+        α of the last step; None while single networks are trained.
+    errors
+        Last validation of each phase.
+    """
+
+    phase: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    alpha: float | None = None
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def checkpoint_path(model: Path) -> Path:
+    """Give the checkpoint's name beside a model's."""
+    return model.with_name(model.stem + ".checkpoint.safetensors")
+
+
+def write_checkpoint(
+    path: Path,
+    networks: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    position: Position,
+    identity: dict[str, Any],
+) -> None:
+    """Write weights, BatchNorm statistics, optimiser, random states and position, atomically.
+
+    Parameters
+    ----------
+    path
+        See `checkpoint_path`.
+    networks, optimiser
+        As they are after `position.step` steps.
+    position
+        Where the run is.
+    identity
+        What must be the same for the run to go on: settings, subjects, statistics.
+    """
+    tensors = {f"networks/{name}": value for name, value in networks.state_dict().items()}
+    for index, values in optimiser.state_dict()["state"].items():
+        for name, value in values.items():
+            tensors[f"optimiser/{index}/{name}"] = value
+    tensors["random/cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random/cuda"] = torch.cuda.get_rng_state()
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {
+        "format": FORMAT,
+        "position": json.dumps(asdict(position)),
+        "identity": json.dumps(identity),
+    }
+    with atomic_path(path) as temporary:
+        save_file(stored, temporary, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read.
+
+    Attributes
+    ----------
+    position, identity
+        As written.
+    tensors
+        By name.
+    """
+
+    position: Position
+    identity: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def restore_networks(self, networks: nn.Module) -> None:
+        """Put the weights back."""
+        networks.load_state_dict(self._part("networks/"))
+
+    def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
+        """Put moments and step counts back, and the random states."""
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in self._part("optimiser/").items():
+            index, key = name.split("/")
+            states.setdefault(int(index), {})[key] = value
+        current = optimiser.state_dict()
+        optimiser.load_state_dict({"state": states, "param_groups": current["param_groups"]})
+        torch.set_rng_state(self.tensors["random/cpu"])
+        if torch.cuda.is_available() and "random/cuda" in self.tensors:
+            torch.cuda.set_rng_state(self.tensors["random/cuda"])
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
+    """Read a checkpoint of the run that `identity` describes.
+
+    Raises
+    ------
+    UserError
+        When there is none, it is damaged, or it belongs to another run.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{path}: is no checkpoint of this version; train without --resume")
+        before = json.loads(metadata["identity"])
+        position = Position(**json.loads(metadata["position"]))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no checkpoint; train without --resume") from error
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: is damaged ({error}); train without --resume") from error
+    changed = sorted(name for name in identity if before.get(name) != identity[name])
+    if changed:
+        raise UserError(
+            f"{path}: was made with other {', '.join(changed)}; give the same ones, or train "
+            "without --resume"
+        )
+    return Checkpoint(position, before, tensors)

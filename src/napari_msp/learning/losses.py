@@ -1,0 +1,53 @@
+"""The losses: mean squared error over in-mask voxels, summed over supervised outputs."""
+
+import torch
+from torch import Tensor
+
+from napari_msp.inference.stages import Network
+from napari_msp.learning.patches import Batch
+from napari_msp.networks import MSP
+
+
+def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Give the mean squared error over in-mask voxels and channels.
+
+    Parameters
+    ----------
+    prediction, target
+        (B, 28, …).
+    mask
+        (B, 1, …) bool. A batch without mask has no error.
+    """
+    weights = mask.to(prediction.dtype)
+    squares = (prediction.float() - target).square() * weights
+    return squares.sum() / (weights.sum() * prediction.shape[1]).clamp(min=1)
+
+
+def training_loss(network: Network, batch: Batch, alpha: float, branch_losses: bool) -> Tensor:
+    """Give the loss of one batch.
+
+    Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
+    the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
+    learn from the first step, while α is still small).
+    """
+
+    def error(prediction: Tensor, platform: str) -> Tensor:
+        inner = _trimmed(prediction, batch.trim[platform])
+        return masked_error(inner, batch.targets[platform], batch.masks[platform])
+
+    if not isinstance(network, MSP):
+        terms = [error(value, platform) for platform, value in network.supervised(batch.input)]
+    else:
+        outputs = network(batch.input, alpha)
+        terms = [error(value, platform) for platform, value in outputs.first.items()]
+        terms.append(error(outputs.second, network.target))
+        if branch_losses:
+            terms += [error(value, network.target) for value in outputs.branches.values()]
+    return torch.stack(terms).sum()
+
+
+def _trimmed(prediction: Tensor, trim: int) -> Tensor:
+    if trim == 0:
+        return prediction
+    inner = slice(trim, -trim)
+    return prediction[..., inner, inner, inner]

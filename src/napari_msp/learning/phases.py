@@ -1,0 +1,103 @@
+"""What is trained, in which order: single networks first, then each target's MSP in unison."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from napari_msp.inference.stages import Network
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.networks import CNNRISH, MSP, SingleNetwork, build_single
+from napari_msp.signal.standardisation import Standardisation
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimisation.
+
+    Attributes
+    ----------
+    name
+        Such as "shresnet prisma_st", or "msp prisma_st" for a unison phase.
+    target
+        Platform whose network is trained.
+    unison
+        True for an MSP, which starts from the single networks as trained by then.
+    """
+
+    name: str
+    target: str
+    unison: bool
+
+
+class TrainedNetworks(nn.Module):
+    """All networks of a run: one single network a target and, for kind msp, one MSP a target.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    scales
+        Lattice scale of each target, in order.
+    standardisation
+        Of each platform; CNN-RISH computes with it.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        scales: Mapping[str, int],
+        standardisation: Mapping[str, Standardisation],
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(settings.seed)
+        kinds = {target: _single_kind(settings, target, scales[target]) for target in scales}
+
+        def singles() -> dict[str, SingleNetwork]:
+            networks = {}
+            for target, kind in kinds.items():
+                network = build_single(kind, target=target, scales=scales, width=settings.width)
+                if isinstance(network, CNNRISH):
+                    source = standardisation[settings.input]
+                    network.set_standardisation(
+                        input_mean=source.mean.tolist(),
+                        input_deviation=source.deviation.tolist(),
+                        target_mean=standardisation[target].mean.tolist(),
+                        target_deviation=standardisation[target].deviation.tolist(),
+                    )
+                networks[target] = network
+            return networks
+
+        self.singles = nn.ModuleDict(singles())
+        self.multi_stage = nn.ModuleDict()
+        self.phases = [Phase(f"{kind} {target}", target, False) for target, kind in kinds.items()]
+        if settings.kind == "msp":
+            # Each target's MSP refines first stages of its own, as in the paper.
+            for target in scales:
+                self.multi_stage[target] = MSP(singles(), target, width=settings.width)
+                self.phases.append(Phase(f"msp {target}", target, True))
+
+    def of(self, phase: Phase) -> Network:
+        """Give the network that a phase trains."""
+        networks = self.multi_stage if phase.unison else self.singles
+        return cast(Network, networks[phase.target])
+
+    def begin(self, phase: Phase) -> None:
+        """Let a unison phase start from the trained single networks."""
+        if phase.unison:
+            multi_stage = cast(MSP, self.multi_stage[phase.target])
+            multi_stage.singles.load_state_dict(self.singles.state_dict())
+
+    def finished(self) -> dict[str, Network]:
+        """Give the networks that make up the model."""
+        networks = self.multi_stage if len(self.multi_stage) else self.singles
+        return {target: cast(Network, network) for target, network in networks.items()}
+
+
+def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
+    """Name a target's single network; the paper's MSP has SHResNet, DIQT for a finer target."""
+    if settings.kind != "msp":
+        return settings.kind
+    return settings.first_stage.get(target, "shresnet" if scale == 1 else "diqt")

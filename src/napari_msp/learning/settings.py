@@ -1,0 +1,51 @@
+"""Everything that decides what a training run does, in one validated object."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned"]
+SingleKind = Literal["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
+Preset = Literal["paper", "fast"]
+
+
+class TrainingSettings(BaseModel):
+    """Settings of one run; unset ones take the preset's value.
+
+    The presets differ in how examples are drawn, standardised and scheduled; see
+    `napari_msp.learning.schedule`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind = Field(description="Network to train")
+    preset: Preset = Field("fast", description="paper: the paper's recipe; fast: dense crops")
+    input: str = Field("ge_st", description="Platform to predict from")
+    targets: tuple[str, ...] = Field((), description="Platforms to predict; empty: all others")
+    held_out: tuple[str, ...] = Field((), description="Subjects kept out of training altogether")
+    first_stage: dict[str, SingleKind] = Field(
+        default_factory=dict, description="MSP: single network of each target"
+    )
+    width: float | Literal["paper"] = Field("paper", description="Fraction of the full width")
+    epochs: int | None = Field(None, ge=1, description="Epochs of each phase")
+    unison_epochs: int | None = Field(None, ge=1, description="MSP: epochs of the unison phases")
+    batch: int | None = Field(None, ge=1, description="Patches or crops a step")
+    crop: int | None = Field(None, ge=3, description="fast: edge of a crop in input voxels")
+    steps_per_epoch: int | None = Field(None, ge=1, description="fast: steps of an epoch")
+    learning_rate: float | None = Field(None, gt=0, description="At the start (paper), at most")
+    decay_every: int | None = Field(None, ge=1, description="paper: epochs between divisions by √2")
+    voxels_per_head: int | None = Field(
+        None, ge=1, description="paper: in-mask voxels that centre a patch; unset: every one"
+    )
+    seed: int = Field(0, ge=0, description="Of weights, sampling and augmentation")
+    label: str = Field("", description="What the model is for, shown to whoever loads it")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainingSettings":
+        if self.input in self.targets:
+            raise ValueError(f"{self.input} is the input and cannot be a target too")
+        if self.first_stage and self.kind != "msp":
+            raise ValueError("first_stage belongs to kind msp")
+        if isinstance(self.width, float) and not 0 < self.width <= 1:
+            raise ValueError("width must lie in (0, 1], or be 'paper'")
+        return self

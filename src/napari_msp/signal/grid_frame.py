@@ -1,0 +1,108 @@
+"""SH images as networks see them: closest-canonical voxel order, coefficients in grid axes.
+
+Convolutions know voxel axes only. Turning the coefficients exactly into those axes makes a network
+blind to how a file is stored and to how the head lay in the scanner.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.orientations import inv_ornt_aff, io_orientation, ornt_transform
+
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
+from napari_msp.data.orientation import CANONICAL, direction_cosines, reorder
+from napari_msp.signal.rotation import rotate
+from napari_msp.signal.sh_image import SHImage
+
+ALIGNED = 1e-4
+"""Grid axes this near to the scanner's (sine of the angle) count as aligned: header rounding."""
+
+
+@dataclass(frozen=True)
+class GridImage:
+    """SH coefficients in canonical voxel order and grid axes.
+
+    Attributes
+    ----------
+    coefficients
+        (X, Y, Z, C) float32; 0 outside the mask.
+    mask
+        (X, Y, Z).
+    lattice
+        Canonical lattice.
+    """
+
+    coefficients: FloatArray
+    mask: MaskArray
+    lattice: Lattice
+
+    def resampled(self, lattice: Lattice) -> "GridImage":
+        """Interpolate linearly, inside the mask only, to a lattice with parallel axes."""
+        mask = self.resampled_mask(lattice)
+        values = resample_in_mask(self.coefficients, self.mask, self.lattice, lattice)
+        return GridImage(np.where(mask[..., None], values, 0).astype(np.float32), mask, lattice)
+
+    def resampled_mask(self, lattice: Lattice) -> MaskArray:
+        """Give the mask on another lattice with parallel axes."""
+        return resample_mask(self.mask, self.lattice, lattice)
+
+
+def into_grid(image: SHImage, axes: FloatArray | None = None) -> GridImage:
+    """Reorder an SH image to canonical order and turn its coefficients into grid axes.
+
+    Parameters
+    ----------
+    image
+        In any stored order.
+    axes
+        (3, 3) rotation from the wanted grid axes to the scanner's; None: the image's own. A target
+        scan is turned into the axes of the input scan that it belongs to.
+    """
+    grid = image.grid
+    coefficients = grid.to_canonical(image.coefficients)
+    turned = _turn(coefficients, (grid.rotation if axes is None else axes).T)
+    mask = grid.to_canonical(image.mask)
+    return GridImage(turned, mask, Lattice(image_shape(mask), grid.affine))
+
+
+def out_of_grid(
+    coefficients: FloatArray, lattice: Lattice, stored_affine: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Turn coefficients back into scanner axes and the voxels back into a stored order.
+
+    Parameters
+    ----------
+    coefficients
+        (X, Y, Z, C) in canonical order and grid axes.
+    lattice
+        Where they lie.
+    stored_affine
+        Affine of any image in the stored order wanted.
+
+    Returns
+    -------
+    (X', Y', Z', C) coefficients and their (4, 4) affine.
+    """
+    turned = _turn(coefficients, direction_cosines(lattice.affine))
+    return to_stored_order(turned, lattice, stored_affine)
+
+
+def to_stored_order(
+    array: AnyArray, lattice: Lattice, stored_affine: FloatArray
+) -> tuple[AnyArray, FloatArray]:
+    """Reorder a canonical (X, Y, Z, …) array as an image with `stored_affine` is stored."""
+    back = ornt_transform(CANONICAL, io_orientation(stored_affine))
+    return reorder(array, back), lattice.affine @ inv_ornt_aff(back, lattice.shape)
+
+
+def image_shape(array: FloatArray | MaskArray) -> tuple[int, int, int]:
+    """Give the first three axes' lengths."""
+    x, y, z = array.shape[:3]
+    return x, y, z
+
+
+def _turn(coefficients: FloatArray, rotation: FloatArray) -> FloatArray:
+    if np.abs(rotation - np.eye(3)).max() < ALIGNED:
+        return coefficients
+    return rotate(coefficients, rotation)
