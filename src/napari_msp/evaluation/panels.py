@@ -17,6 +17,8 @@ from napari_msp.evaluation.slices import Slice
 
 # Lengths on the page are in inches.
 PANEL_WIDTH = 1.85
+LOWEST_PANEL = 1.5
+WIDEST_PANEL = 3.7
 GAP = 0.06
 TITLE = 0.24
 HEADING = 0.30
@@ -107,7 +109,9 @@ def draw_blocks(blocks: list[Block], view: Slice) -> Figure:
         Gives the panels' proportions in mm and the letters of the first panel.
     """
     width, height = view.size
-    panel = (PANEL_WIDTH, PANEL_WIDTH * height / width)
+    # A flat slab is drawn wider, so that letters and bars find room.
+    wide = min(WIDEST_PANEL, max(PANEL_WIDTH, LOWEST_PANEL * width / height))
+    panel = (wide, wide * height / width)
     columns = len(blocks[0].top)
     rows = 2 if any(block.has_maps for block in blocks) else 1
     block_width = columns * (panel[0] + GAP) + BAR_SPACE
@@ -167,24 +171,29 @@ def _draw_block(
         _draw_directions(figure, (bar_left, first_row), size[1])
     else:
         shades = ScalarMappable(Normalize(*block.window), "gray")
-        _draw_bar(figure, shades, block.image_unit, (bar_left, first_row), size[1], block, "both")
+        name = f"{block.title} · image · bar"
+        _draw_bar(figure, shades, block.image_unit, (bar_left, first_row), size[1], name, "both")
 
     if block.corner is not None:
         _draw_image(figure, block, block.corner, (lefts[0], second_row), size)
     if not any(block.maps):
         return
-    exponent = int(np.floor(np.log10(block.map_limit)))
+    largest = max(panel.mean for panel in block.maps if panel is not None)
+    exponent = int(np.floor(np.log10(largest))) if largest > 0 else 0
     # One power of ten for titles, bar and maps, so that their numbers compare at a glance.
     power = "" if exponent in (-1, 0) else f"10$^{{{exponent}}}$"
     unit = 10.0**exponent if power else 1.0
     shades = ScalarMappable(Normalize(0, block.map_limit / unit), ERROR_COLOURS)
     for x, panel in zip(lefts[1:], block.maps, strict=True):
-        if panel is not None:
+        if panel is None:
+            _title(figure, f"no {block.map_label}", (x, second_row), size[0], GREY)
+        else:
             _draw_map(figure, block, panel, (x, second_row), size, unit)
             mean = f"{block.map_title} {panel.mean / unit:.3g}{' × ' + power if power else ''}"
             _title(figure, mean, (x, second_row), size[0])
-    label = f"{block.map_label} ({power + ' ' if power else ''}{block.map_unit})"
-    _draw_bar(figure, shades, label, (bar_left, second_row), size[1], block, "max")
+    label = f"{block.map_label}\n({power + ' ' if power else ''}{block.map_unit})"
+    name = f"{block.title} · map · bar"
+    _draw_bar(figure, shades, label, (bar_left, second_row), size[1], name, "max")
 
 
 def _draw_image(
@@ -243,12 +252,12 @@ def _draw_bar(
     label: str,
     corner: tuple[float, float],
     height: float,
-    block: Block,
+    name: str,
     extend: str,
 ) -> None:
     short = 0.08 * height
     place = (corner[0], corner[1] + short)
-    axes = _axes(figure, place, (BAR, height - 2 * short), f"{block.title} · {label} · bar")
+    axes = _axes(figure, place, (BAR, height - 2 * short), name)
     bar = figure.colorbar(shades, cax=axes, extend=extend)
     bar.locator = MaxNLocator(4, steps=[1, 2, 5, 10])
     bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
@@ -259,8 +268,11 @@ def _draw_bar(
     axes.tick_params(colors=WHITE, labelsize=7.5, length=2)
 
 
-def _title(figure: Figure, text: str, corner: tuple[float, float], width: float) -> None:
-    _write(figure, (corner[0] + width / 2, corner[1] - TITLE / 2), text, size=9, across="center")
+def _title(
+    figure: Figure, text: str, corner: tuple[float, float], width: float, colour: str = WHITE
+) -> None:
+    at = (corner[0] + width / 2, corner[1] - TITLE / 2)
+    _write(figure, at, text, size=9, colour=colour, across="center")
 
 
 def _write(

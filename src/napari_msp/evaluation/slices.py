@@ -14,7 +14,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
 from napari_msp.errors import UserError
 
-MARGIN = 0.06
+MARGIN = 0.07
 """Share of the brain's width and height left free on each side, for the letters (our choice)."""
 
 NEARLY_LARGEST = 0.95
@@ -60,7 +60,7 @@ class Slice:
     index
         Along the plane's normal, in closest-canonical order.
     rows, columns
-        Crop of the image.
+        Crop of the image; it may reach past the volume, where images are black.
     """
 
     grid: CanonicalGrid
@@ -95,7 +95,17 @@ class Slice:
         -------
         (rows, columns) or (rows, columns, C), first row on top, first column at the left.
         """
-        return _flat(self.grid.to_canonical(array), self.axis, self.index)[self.rows, self.columns]
+        image = _flat(self.grid.to_canonical(array), self.axis, self.index)
+        room = [
+            (max(0, -part.start), max(0, part.stop - count))
+            for part, count in zip((self.rows, self.columns), image.shape[:2], strict=True)
+        ]
+        padded: AnyArray = np.pad(image, room + [(0, 0)] * (image.ndim - 2))
+        (above, _), (before, _) = room
+        return padded[
+            self.rows.start + above : self.rows.stop + above,
+            self.columns.start + before : self.columns.stop + before,
+        ]
 
 
 def choose_slice(
@@ -156,5 +166,4 @@ def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
 def _crop(occupied: MaskArray) -> slice:
     where = np.flatnonzero(occupied)
     margin = math.ceil(MARGIN * (where[-1] + 1 - where[0]))
-    first = max(0, int(where[0]) - margin)
-    return slice(first, min(len(occupied), int(where[-1]) + 1 + margin))
+    return slice(int(where[0]) - margin, int(where[-1]) + 1 + margin)
