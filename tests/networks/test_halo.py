@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks import MSP, SingleNetwork, build_single
+from napari_msp.networks import MSP, NETWORKS, SingleNetwork, build_single
 
 Network = SingleNetwork | MSP
 
@@ -59,8 +59,6 @@ def test_halo_equals_gradient_support(small_network: Callable[[int], Network], s
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_reach_of_every_feature_layer_equals_gradient_support(kind: str, scale: int) -> None:
-    from napari_msp.networks import NETWORKS
-
     for layer in NETWORKS[kind].feature_layers:
         network = build_single(
             kind,

@@ -18,7 +18,10 @@ from .layers import full_precision
 
 
 class Residual(nn.Sequential):
-    """F or G of a reversible block: BN-ReLU-1³, BN-ReLU-3³, BN-ReLU-1³ at constant width."""
+    """F or G of a reversible block: BN-ReLU-1³, BN-ReLU-3³, BN-ReLU-1³ at constant width.
+
+    BatchNorm's biases start at 0.01 (our choice).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__(
@@ -32,6 +35,11 @@ class Residual(nn.Sequential):
             nn.ReLU(),
             nn.Conv3d(channels, channels, 1),
         )
+        for norm in (m for m in self if isinstance(m, nn.BatchNorm3d)):
+            # A channel that is 0 everywhere (a dead ReLU before the stack) leaves BatchNorm as its
+            # bias. Were that 0, rounding in the inversion would decide which side of the next
+            # ReLU it falls on, and gradients would not be the plain stack's.
+            nn.init.constant_(norm.bias, 0.01)
 
 
 class ReversibleBlock(nn.Module):
@@ -43,17 +51,26 @@ class ReversibleBlock(nn.Module):
         self.g = Residual(half)
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (y1, y2), each (B, half, X, Y, Z)."""
-        y1 = x1 + self.f(x2)
-        y2 = x2 + self.g(y1)
+        """Return (y1, y2), each (B, half, X, Y, Z), in the precision of x1 and x2."""
+        y1 = x1 + _read(self.f, x2)
+        y2 = x2 + _read(self.g, y1)
         return y1, y2
+
+
+def _read(residual: nn.Module, x: Tensor) -> Tensor:
+    """Apply F or G in the precision of its weights."""
+    added: Tensor = residual(x.to(next(residual.parameters()).dtype))
+    return added
 
 
 class ReversibleStack(nn.Module):
     """A stack of reversible blocks that keeps only its output and inverts itself in backward.
 
-    It computes in float32 (or float64) even under autocast: in bfloat16 the inversion is off by
-    about 1e-2 at depth 4, in float32 by less than 1e-6.
+    F and G compute in float32 even under autocast, and the sums of the coupling are kept in float64
+    (our choice; float32 on MPS, which has no other). Summed in float32 the inversion is off by
+    about 1e-6: little, but enough to tip single voxels over a ReLU's edge, which changes their
+    gradients by several per cent. Summed in float64 F and G read the very same float32 values
+    again.
 
     Parameters
     ----------
@@ -85,21 +102,22 @@ class ReversibleStack(nn.Module):
         with full_precision(x):
             x = x if x.dtype == torch.float64 else x.float()
             if self.plain or not self.training or not torch.is_grad_enabled():
-                return self._through(x)
+                return self._through(x).to(x.dtype)
             parameters = [p for p in self.parameters() if p.requires_grad]
             inverting: Callable[..., Tensor] = _Inverting.apply
             return inverting(x, self, *parameters)
 
     def _through(self, x: Tensor) -> Tensor:
-        """Run the blocks one after another."""
-        x1, x2 = x.chunk(2, dim=1)
+        """Run the blocks one after another; the result is still in the precision of the sums."""
+        sums = torch.float32 if x.device.type == "mps" else torch.float64
+        x1, x2 = x.to(sums).chunk(2, dim=1)
         for block in self.blocks:
             x1, x2 = block(x1, x2)
         return torch.cat((x1, x2), dim=1)
 
 
 class _Inverting(torch.autograd.Function):
-    """The stack as one step of autograd that saves its output only."""
+    """The stack as one step of autograd that saves its output only, before it is rounded."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stack: ReversibleStack, *parameters: Tensor) -> Tensor:
@@ -108,7 +126,7 @@ class _Inverting(torch.autograd.Function):
         ctx.parameters = parameters
         # Parameters cost no memory here; saved, a change to them before backward is noticed.
         ctx.save_for_backward(y, *parameters)
-        return y
+        return y.to(x.dtype, copy=True)
 
     @staticmethod
     @once_differentiable
@@ -121,14 +139,14 @@ class _Inverting(torch.autograd.Function):
         # forward pass: neither may leave a trace.
         with full_precision(y), _statistics_untouched(ctx.stack):
             y1, y2 = y.chunk(2, dim=1)
-            dy1, dy2 = dy.chunk(2, dim=1)
+            dy1, dy2 = dy.to(y.dtype).chunk(2, dim=1)
             for block in reversed(ctx.stack.blocks):
                 # y2 = x2 + G(y1), then y1 = x1 + F(x2)
                 y2, from_g = _undo(block.g, y1, y2, dy2, gradients)
                 dy1 = dy1 + from_g
                 y1, from_f = _undo(block.f, y2, y1, dy1, gradients)
                 dy2 = dy2 + from_f
-        dx = torch.cat((dy1, dy2), dim=1) if ctx.needs_input_grad[0] else None
+        dx = torch.cat((dy1, dy2), dim=1).to(dy.dtype) if ctx.needs_input_grad[0] else None
         return dx, None, *(gradients.get(p) for p in ctx.parameters)
 
 
@@ -146,8 +164,8 @@ def _undo(
     parameters = [p for p in residual.parameters() if p.requires_grad]
     read = read.detach().requires_grad_()
     with torch.enable_grad():
-        added = residual(read)
-    dread, *dparameters = torch.autograd.grad(added, (read, *parameters), dtotal)
+        added = _read(residual, read)
+    dread, *dparameters = torch.autograd.grad(added, (read, *parameters), dtotal.to(added.dtype))
     gradients.update(zip(parameters, dparameters, strict=True))
     return total - added.detach(), dread
 
