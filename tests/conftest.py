@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -113,6 +114,7 @@ for _affine in AFFINES.values():
     _affine[:3, 3] = [-7.0, 11.0, 3.0]
 
 
+@cache
 def spread(count: int) -> np.ndarray:
     """(count, 3) unit vectors, pushed apart over the sphere as electric charges with their twins.
 
@@ -122,7 +124,9 @@ def spread(count: int) -> np.ndarray:
     start = rng.normal(size=(count, 3))
     start /= np.linalg.norm(start, axis=1, keepdims=True)
     hemisphere, _ = disperse_charges(HemiSphere(xyz=start), 500)
-    return np.asarray(hemisphere.vertices) * rng.choice([-1.0, 1.0], size=(count, 1))
+    directions = np.asarray(hemisphere.vertices) * rng.choice([-1.0, 1.0], size=(count, 1))
+    directions.setflags(write=False)  # shared by all who ask
+    return directions
 
 
 def fsl_vectors(directions: np.ndarray, affine: np.ndarray) -> np.ndarray:

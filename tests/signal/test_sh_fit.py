@@ -1,0 +1,310 @@
+"""SH basis, fit and evaluation against MRtrix3, DIPY and float64."""
+
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dipy.core.sphere import Sphere
+from dipy.reconst.shm import sf_to_sh
+
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.errors import UserError
+from napari_msp.signal.conditioning import (
+    IllConditionedScheme,
+    condition_number,
+    supported_order,
+)
+from napari_msp.signal.fitting import evaluate, fit_sh
+from napari_msp.signal.sh_image import SHImage, read_sh, write_sh
+from napari_msp.signal.sh_index import coefficient_count
+from napari_msp.signal.spherical_harmonics import (
+    default_regularisation,
+    design_matrix,
+    fitting_matrix,
+)
+
+
+def relative(ours, reference):
+    """Largest error of a voxel's series over its length."""
+    return (np.linalg.norm(ours - reference, axis=-1) / np.linalg.norm(reference, axis=-1)).max()
+
+
+def fit_quietly(acquisition, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IllConditionedScheme)
+        return fit_sh(acquisition, **options)
+
+
+def amp2sh(mrtrix, folder, acquisition, path):
+    """MRtrix's fit of the signal normalised beforehand, with its own reading of the bvecs."""
+    shell = acquisition.shell()
+    # b=0 volumes of 1 are kept, so that the table still has as many rows as the image volumes.
+    normalised = np.ones(acquisition.image.shape, np.float32)
+    normalised[..., shell.volumes] = acquisition.normalised(shell)
+    nib.Nifti1Image(normalised, acquisition.affine).to_filename(folder / "n.nii.gz")
+    stem = path.name.removesuffix(".nii.gz")
+    gradients = (path.with_name(f"{stem}.bvec"), path.with_name(f"{stem}.bval"))
+    target = folder / "mrtrix_sh.nii.gz"
+    mrtrix("amp2sh", folder / "n.nii.gz", target, "-fslgrad", *gradients, "-lmax", 6)
+    return nib.load(target).get_fdata()
+
+
+@pytest.mark.reference("MRtrix sh2amp")
+@pytest.mark.parametrize("order", [2, 6, 8])
+def test_basis_functions_are_mrtrix_ones(tmp_path, mrtrix, spread_out, order):
+    directions, count = spread_out(60), coefficient_count(order)
+    one_each = np.eye(count, dtype=np.float32).reshape(count, 1, 1, count)
+    nib.Nifti1Image(one_each, np.eye(4)).to_filename(tmp_path / "one_each.nii.gz")
+    np.savetxt(tmp_path / "directions.txt", directions)
+    mrtrix(
+        "sh2amp", tmp_path / "one_each.nii.gz", tmp_path / "directions.txt", tmp_path / "a.nii.gz"
+    )
+    reference = nib.load(tmp_path / "a.nii.gz").get_fdata()[:, 0, 0].T
+    np.testing.assert_allclose(design_matrix(directions, order), reference, atol=1e-6)
+
+
+@pytest.mark.reference("MRtrix amp2sh")
+@pytest.mark.parametrize("kind", ["RAS", "LAS", "permuted", "oblique"])
+def test_unregularised_fit_is_amp2sh(tmp_path, scan, mrtrix, kind):
+    path = scan(kind, noise=10).write(tmp_path)
+    acquisition = load_acquisition(path)
+    reference = amp2sh(mrtrix, tmp_path, acquisition, path)
+    fitted = fit_sh(acquisition, regularisation=0)
+    mask = fitted.mask
+    assert relative(fitted.coefficients[mask], reference[mask]) < 1e-5
+
+
+@pytest.mark.reference("MRtrix amp2sh")
+def test_unregularised_fit_of_30_directions_at_order_4_is_amp2sh(tmp_path, scan, mrtrix):
+    path = scan("oblique", directions=30, noise=10).write(tmp_path)
+    acquisition = load_acquisition(path)
+    reference = amp2sh(mrtrix, tmp_path, acquisition, path)
+    fitted = fit_sh(acquisition, regularisation=0)
+    assert relative(fitted.coefficients[fitted.mask], reference[fitted.mask]) < 1e-4
+
+
+# A condition number of 1,000 multiplies what differs between the two inputs. Fed the same float32
+# signal, both solve in float64, so only the rounding of the result to float32 is left; what the
+# two differ by is the directions, each having normalised the six digits of the text file.
+@pytest.mark.reference("MRtrix amp2sh")
+def test_unregularised_fit_of_the_slab_is_amp2sh(tmp_path, slab, slab_acquisition, mrtrix):
+    reference = amp2sh(mrtrix, tmp_path, slab_acquisition, slab)
+    fitted = fit_quietly(slab_acquisition, regularisation=0)
+    inside = fitted.mask & (slab_acquisition.b0 > 0)
+    assert relative(fitted.coefficients[inside], reference[inside]) < 1e-4
+
+
+@pytest.mark.reference("DIPY sf_to_sh")
+@pytest.mark.parametrize("regularisation", [0.0, 0.006, 0.012, 0.1])
+@pytest.mark.parametrize("directions", [30, 60])
+def test_regularised_fit_is_dipys(tmp_path, scan, directions, regularisation):
+    made = scan("oblique", directions=directions, noise=10)
+    fitted = fit_sh(made.load(tmp_path), regularisation=regularisation)
+    reference = sf_to_sh(
+        made.normalised,
+        Sphere(xyz=made.directions[made.weighted]),
+        sh_order_max=6,
+        basis_type="tournier07",
+        legacy=False,
+        smooth=regularisation,
+    )
+    assert relative(fitted.coefficients[fitted.mask], reference[fitted.mask]) < 1e-4
+
+
+@pytest.mark.reference("DIPY sf_to_sh")
+def test_regularised_fit_of_the_slab_is_dipys(slab_acquisition):
+    shell = slab_acquisition.shell()
+    fitted = fit_quietly(slab_acquisition)
+    inside = fitted.mask & (slab_acquisition.b0 > 0)
+    reference = sf_to_sh(
+        slab_acquisition.normalised(shell)[inside].astype(float),
+        Sphere(xyz=slab_acquisition.directions(shell)),
+        sh_order_max=6,
+        basis_type="tournier07",
+        legacy=False,
+        smooth=0.006 * 32 / 30,
+    )
+    assert relative(fitted.coefficients[inside], reference) < 1e-4
+
+
+@pytest.mark.reference("float64 normal equations")
+def test_fit_solves_the_stated_least_squares(spread_out):
+    directions, weight = spread_out(40), 0.02
+    signal = np.random.default_rng(0).random(40)
+    basis = design_matrix(directions, 6)
+    orders = np.repeat([0, 2, 4, 6], [1, 5, 9, 13])
+    penalty = weight * np.diag((orders * (orders + 1.0)) ** 2)
+    by_hand = np.linalg.solve(basis.T @ basis + penalty, basis.T @ signal)
+    np.testing.assert_allclose(fitting_matrix(directions, 6, weight) @ signal, by_hand, atol=1e-10)
+
+
+def test_default_regularisation_shrinks_30_and_60_directions_alike(spread_out):
+    shrunk = []
+    for count in (30, 60):
+        directions = spread_out(count)
+        through = fitting_matrix(directions, 6, default_regularisation(count)) @ design_matrix(
+            directions, 6
+        )
+        kept = np.diag(through)
+        shrunk.append([kept[1:6].mean(), kept[6:15].mean(), kept[15:].mean()])
+    np.testing.assert_allclose(shrunk[0], shrunk[1], atol=0.03)
+    fixed = fitting_matrix(spread_out(60), 6, 0.006) @ design_matrix(spread_out(60), 6)
+    assert np.diag(fixed)[15:].mean() > shrunk[0][2] + 0.1
+
+
+@pytest.mark.reference("MRtrix sh2amp")
+@pytest.mark.parametrize("kind", ["LAS", "permuted", "oblique"])
+def test_sh2amp_of_our_image_gives_the_signal_back(tmp_path, scan, mrtrix, kind):
+    made = scan(kind)
+    fitted = fit_sh(made.load(tmp_path), regularisation=0)
+    write_sh(tmp_path / "sh.nii.gz", fitted)
+    directions = made.directions[made.weighted]
+    np.savetxt(tmp_path / "directions.txt", directions)
+    files = tmp_path / "sh.nii.gz", tmp_path / "directions.txt", tmp_path / "a.nii.gz"
+    mrtrix("sh2amp", *files)
+    amplitudes = nib.load(files[2])
+    reference, mask = amplitudes.get_fdata(), fitted.mask
+
+    np.testing.assert_allclose(evaluate(fitted, directions)[mask], reference[mask], atol=1e-6)
+    np.testing.assert_allclose(reference[mask], made.normalised[mask], atol=0.01)
+    np.testing.assert_allclose(amplitudes.affine, made.image.affine, atol=1e-5)
+
+
+@pytest.mark.reference("MRtrix sh2amp")
+def test_sh2amp_of_the_slabs_image_is_our_evaluation(tmp_path, slab_acquisition, mrtrix):
+    fitted = fit_quietly(slab_acquisition)
+    write_sh(tmp_path / "sh.nii.gz", fitted)
+    directions = slab_acquisition.directions(slab_acquisition.shell())
+    np.savetxt(tmp_path / "directions.txt", directions)
+    files = tmp_path / "sh.nii.gz", tmp_path / "directions.txt", tmp_path / "a.nii.gz"
+    mrtrix("sh2amp", *files)
+    ours, mask = evaluate(fitted, directions), fitted.mask
+    np.testing.assert_allclose(nib.load(files[2]).get_fdata()[mask], ours[mask], atol=1e-5)
+
+
+@pytest.mark.reference("MRtrix sh2amp")
+def test_sh2amp_of_the_slabs_image_gives_what_a_series_can_of_the_signal(
+    tmp_path, slab_acquisition, mrtrix
+):
+    """28 coefficients cannot hold 32 noisy values: what is left over is no series of order 6."""
+    write_sh(tmp_path / "sh.nii.gz", fit_quietly(slab_acquisition, regularisation=0))
+    directions = slab_acquisition.directions(slab_acquisition.shell())
+    np.savetxt(tmp_path / "directions.txt", directions)
+    files = tmp_path / "sh.nii.gz", tmp_path / "directions.txt", tmp_path / "a.nii.gz"
+    mrtrix("sh2amp", *files)
+    mask = slab_acquisition.mask
+    measured = slab_acquisition.normalised(slab_acquisition.shell())[mask]
+    left_over = measured - nib.load(files[2]).get_fdata()[mask]
+    np.testing.assert_allclose(left_over @ design_matrix(directions, 6), 0, atol=1e-4)
+    assert np.abs(left_over).mean() < 0.02
+
+
+def test_outside_the_mask_all_is_0(tmp_path, scan):
+    fitted = fit_sh(scan().load(tmp_path))
+    assert not fitted.mask.all()
+    assert (fitted.coefficients[~fitted.mask] == 0).all()
+    assert (evaluate(fitted, np.eye(3))[~fitted.mask] == 0).all()
+    assert fitted.coefficients.dtype == np.float32
+
+
+def test_one_shell_of_several_is_fitted(tmp_path, scan):
+    both = scan(b_values=(700.0, 1200.0)).load(tmp_path)
+    (tmp_path / "alone").mkdir()
+    alone = scan(b_values=(1200.0,)).load(tmp_path / "alone")
+    chosen = fit_sh(both, b_value=1200)
+    np.testing.assert_array_equal(chosen.coefficients, fit_sh(alone).coefficients)
+    assert chosen.b_value == 1200
+
+
+def test_rescaled_signal_is_exact_for_mono_exponential_decay(tmp_path, scan):
+    made = scan("RAS", shape=(4, 4, 4))
+    for b_value in (1000.0, 1200.0):
+        decay = np.exp(-b_value * np.linspace(0.3e-3, 1.5e-3, 60))
+        signal = np.full(made.image.shape, 1000.0)
+        signal[..., 2:] *= decay
+        image = nib.Nifti1Image(signal.astype(np.float32), made.image.affine)
+        b_values = np.where(made.weighted, b_value, 0)
+        (tmp_path / str(b_value)).mkdir()
+        type(made)(image, made.mask, b_values, made.directions).write(tmp_path / str(b_value))
+    low, high = (load_acquisition(tmp_path / f"{b}/sub-01_dwi.nii.gz") for b in (1000.0, 1200.0))
+    rescaled = fit_sh(low, rescale_to=1200)
+    np.testing.assert_allclose(rescaled.coefficients, fit_sh(high).coefficients, atol=1e-6)
+    assert (rescaled.b_value, rescaled.rescaled_from) == (1200, 1000)
+    assert fit_sh(low).rescaled_from is None
+
+
+class TestScheme:
+    @pytest.mark.parametrize(("count", "possible"), [(27, 4), (15, 4), (14, 2), (6, 2), (3, 0)])
+    def test_too_few_directions_are_an_error_naming_the_order(
+        self, tmp_path, scan, count, possible
+    ):
+        acquisition = scan(directions=count).load(tmp_path)
+        says = rf"{count} directions cannot .* 28 .* highest order possible is {possible}"
+        with pytest.raises(UserError, match=says):
+            fit_sh(acquisition)
+
+    @pytest.mark.parametrize(("count", "order"), [(6, 2), (15, 4), (28, 6)])
+    def test_as_many_directions_as_coefficients_are_not_refused(self, tmp_path, scan, count, order):
+        assert fit_quietly(scan(directions=count).load(tmp_path), order=order).order == order
+
+    @pytest.mark.parametrize("count", [30, 60])
+    def test_a_well_spread_scheme_is_fitted_in_silence(self, tmp_path, scan, spread_out, count):
+        fit_sh(scan(directions=count).load(tmp_path))  # any warning is an error
+        assert supported_order(spread_out(count), highest=6) == 6
+
+    def test_near_duplicates_are_said_with_the_order_they_support(self, tmp_path, scan, spread_out):
+        few = spread_out(16)
+        nudged = few + 0.01 * np.random.default_rng(0).normal(size=few.shape)
+        doubled = np.concatenate([few, nudged / np.linalg.norm(nudged, axis=1, keepdims=True)])
+        acquisition = scan(directions=doubled).load(tmp_path)
+        with pytest.warns(IllConditionedScheme, match=r"ill-conditioned at SH order 6 .* order 4"):
+            fit_sh(acquisition)
+        assert supported_order(doubled) == 4
+
+    def test_the_slabs_vendor_scheme_is_said_to_be_ill_conditioned(self, slab_acquisition):
+        directions = slab_acquisition.directions(slab_acquisition.shell())
+        supported = supported_order(directions)
+        assert supported < 6 < len(directions)
+        assert condition_number(directions, 6) > 500
+        with pytest.warns(IllConditionedScheme, match=f"supports order {supported}"):
+            fit_sh(slab_acquisition)
+
+
+class TestFiles:
+    def test_an_image_is_read_as_it_was_written(self, tmp_path, scan):
+        fitted = fit_sh(scan("oblique").load(tmp_path), rescale_to=1000)
+        write_sh(tmp_path / "sh.nii.gz", fitted, extra={"Note": "more"})
+        again = read_sh(tmp_path / "sh.nii.gz")
+        np.testing.assert_array_equal(again.coefficients, fitted.coefficients)
+        np.testing.assert_array_equal(again.mask, fitted.mask)
+        np.testing.assert_allclose(again.affine, fitted.affine, atol=1e-5)
+        assert again.sidecar() == fitted.sidecar()
+        assert again.regularisation == pytest.approx(0.012)
+
+    @pytest.mark.reference("MRtrix amp2sh")
+    def test_an_image_from_amp2sh_is_read_without_a_sidecar(self, tmp_path, scan, mrtrix):
+        path = scan().write(tmp_path)
+        acquisition = load_acquisition(path)
+        reference = amp2sh(mrtrix, tmp_path, acquisition, path)
+        image = read_sh(tmp_path / "mrtrix_sh.nii.gz")
+        assert (image.order, image.b_value) == (6, None)
+        np.testing.assert_allclose(image.coefficients, reference, rtol=1e-6)
+
+    def test_another_basis_is_refused(self, tmp_path, scan):
+        write_sh(
+            tmp_path / "sh.nii.gz",
+            fit_sh(scan().load(tmp_path)),
+            extra={"OrientationEncoding": {"SphericalHarmonicBasis": "Descoteaux"}},
+        )
+        with pytest.raises(UserError, match="basis Descoteaux"):
+            read_sh(tmp_path / "sh.nii.gz")
+
+    def test_an_image_with_another_number_of_volumes_is_refused(self, tmp_path, scan):
+        path = scan(directions=25).write(tmp_path)
+        with pytest.raises(UserError, match="no SH image"):
+            read_sh(path)
+
+    def test_a_mask_of_another_shape_cannot_be_put_together(self):
+        with pytest.raises(ValueError, match="do not go with a mask"):
+            SHImage(np.zeros((2, 2, 2, 28), np.float32), np.eye(4), np.ones((2, 2, 3), bool))
