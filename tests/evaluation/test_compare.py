@@ -1,0 +1,190 @@
+"""The compare job: both files or none, numbers on truth's lattice, errors with a mend."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_msp.data.nifti import write_nifti
+from napari_msp.errors import UserError
+from napari_msp.evaluation import compare as job
+from napari_msp.evaluation.compare import compare
+from napari_msp.evaluation.metrics import measure
+from napari_msp.evaluation.statistics import wilcoxon
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import write_sh
+
+
+def perturbed(image, amount, seed=0):
+    noise = np.random.default_rng(seed).normal(0, amount, image.coefficients.shape)
+    noise *= image.mask[..., None]
+    return replace(image, coefficients=(image.coefficients + noise).astype(np.float32))
+
+
+@pytest.fixture
+def images(head, lattice):
+    return {
+        "truth": head(),
+        "diqt": perturbed(head("LAS"), 0.05),
+        "msp": perturbed(head(lattice("RAS").refined(2)), 0.02),
+        "input": perturbed(head(), 0.1),
+    }
+
+
+@pytest.fixture
+def paths(images, tmp_path):
+    folder = tmp_path / "in"
+    for name, image in images.items():
+        write_sh(folder / f"sub-01_{name}_dwimap.nii.gz", image)
+    return {name: folder / f"sub-01_{name}_dwimap.nii.gz" for name in images}
+
+
+def predictions(paths):
+    return {"DIQT": paths["diqt"], "MSP": paths["msp"]}
+
+
+def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
+    result = compare(paths["truth"], predictions(paths), tmp_path / "out", paths["input"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"figure3.png", "metrics.json"}
+    assert (tmp_path / "out" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(result))
+
+    found = written["predictions"]
+    assert found["DIQT"]["placement"] == "reordered"
+    assert found["MSP"]["placement"].startswith("interpolated linearly from 1.00")
+    alone = measure(images["msp"], images["truth"])
+    assert found["MSP"]["sh_mse"] == pytest.approx(alone.sh_mse, rel=1e-6)
+    assert found["MSP"]["patch_mse"] == pytest.approx(alone.patches.mse.tolist(), rel=1e-6)
+    assert found["MSP"]["voxels"] == images["truth"].mask.sum()
+    before = written["no_harmonisation"]["sh_mse"]
+    assert before == pytest.approx(measure(images["input"], images["truth"]).sh_mse)
+    assert before > found["DIQT"]["sh_mse"] > found["MSP"]["sh_mse"]
+
+    (test,) = written["tests"]
+    assert (test["first"], test["second"]) == ("DIQT", "MSP")
+    expected = wilcoxon(found["DIQT"]["patch_mse"], found["MSP"]["patch_mse"])
+    assert test["p_value"] == expected.p_value
+    assert test["rank_biserial"] == 1  # DIQT errs more in every patch
+
+
+def test_scans_are_fitted_first(scan, tmp_path):
+    truth_path = scan(noise=0.0).write(tmp_path, stem="sub-01_truth")
+    truth = fit_sh(scan().load(tmp_path, stem="sub-01_again"))
+    write_sh(tmp_path / "a_dwimap.nii.gz", perturbed(truth, 0.01))
+    result = compare(truth_path, {"a": tmp_path / "a_dwimap.nii.gz"}, tmp_path / "out")
+    assert result["predictions"]["a"]["sh_mse"] == pytest.approx(1e-4, rel=0.1)
+    assert any("sub-01_truth_dwi.nii.gz: SH of order 6 were fitted" in n for n in result["notes"])
+
+
+def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path, monkeypatch):
+    stem = "sub-01_model-sh_param-{}_dwimap.nii.gz"
+    path = tmp_path / stem.format("coefficients")
+    write_sh(path, images["msp"])
+    values = np.full(images["msp"].mask.shape, 0.04, dtype=np.float32)
+    write_nifti(tmp_path / stem.format("disagreement"), values, images["msp"].affine)
+    drawn = {}
+    real = job.draw_figure3
+
+    def spy(comparison, scan, **options):
+        drawn.update(options)
+        return real(comparison, scan, **options)
+
+    monkeypatch.setattr(job, "draw_figure3", spy)
+    result = compare(None, {"MSP": path}, tmp_path / "out")
+    assert result["truth"] is None
+    assert result["tests"] == []
+    assert set(result["predictions"]["MSP"]) == {"path", "placement"}
+    np.testing.assert_allclose(drawn["disagreement"]["MSP"], 0.04)
+    assert (tmp_path / "out" / "figure3.png").exists()
+
+
+def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):
+    write_sh(paths["diqt"], replace(images["diqt"], rescaled_from=1000.0, regularisation=0.012))
+    write_sh(paths["input"], replace(images["input"], b_value=700.0))
+    result = compare(paths["truth"], predictions(paths), tmp_path / "out", paths["input"])
+    notes = "\n".join(result["notes"])
+    assert "from b = 1000 to 1200 s/mm²" in notes
+    assert "λ = 0.012" in notes
+    assert "was not measured, its b-value" in notes
+    assert result["no_harmonisation"] is None
+
+
+def spoil_b_value(images, paths):
+    write_sh(paths["msp"], replace(images["msp"], b_value=1000.0))
+
+
+def spoil_sidecar(images, paths):
+    write_sh(paths["msp"], replace(images["msp"], b_value=None))
+
+
+def spoil_position(images, paths):
+    moved = images["msp"].affine.copy()
+    moved[0, 3] += 500
+    write_sh(paths["msp"], replace(images["msp"], affine=moved))
+
+
+def spoil_subject(images, paths):
+    paths["msp"] = paths["msp"].with_name("sub-02_msp_dwimap.nii.gz")
+    write_sh(paths["msp"], images["msp"])
+
+
+def spoil_existence(images, paths):
+    paths["msp"] = paths["msp"].with_name("gone_dwimap.nii.gz")
+
+
+def spoil_volumes(images, paths):
+    write_nifti(paths["msp"], images["msp"].coefficients[..., :27], images["msp"].affine)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            spoil_b_value,
+            r"msp_dwimap.* b = 1000 s/mm² but .*truth_dwimap.* 1200.*--b-value rescale",
+        ),
+        (spoil_sidecar, r"msp_dwimap.*add BValue to .*msp_dwimap\.json"),
+        (spoil_position, r"MSP: its brain overlaps .* 0 %; give images of one head"),
+        (spoil_subject, r"sub-02_msp.*is of sub-02 but .* is of sub-01; give images of one head"),
+        (spoil_existence, r"gone_dwimap\.nii\.gz: there is no such file"),
+        (spoil_volumes, r"msp_dwimap.* is no SH image's"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
+    images, paths, tmp_path, spoil, message
+):
+    spoil(images, paths)
+    with pytest.raises(UserError, match=message) as caught:
+        compare(paths["truth"], predictions(paths), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_b_values_within_five_percent_are_one(images, paths, tmp_path):
+    write_sh(paths["msp"], replace(images["msp"], b_value=1150.0))
+    compare(paths["truth"], {"MSP": paths["msp"]}, tmp_path / "out")
+    assert (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_bad_slice_or_no_prediction_leaves_nothing(paths, tmp_path):
+    with pytest.raises(UserError, match="--slice"):
+        compare(paths["truth"], predictions(paths), tmp_path / "out", slice_index=99)
+    with pytest.raises(UserError, match="NAME=IMAGE"):
+        compare(paths["truth"], {}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failing_write_leaves_the_old_pair(paths, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    compare(paths["truth"], {"MSP": paths["msp"]}, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(path, content):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(job, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        compare(paths["truth"], {"DIQT": paths["diqt"]}, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -1,0 +1,310 @@
+"""Figure 3, looked at as pixels."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from functools import lru_cache
+
+import matplotlib
+import matplotlib.image
+import numpy as np
+import pytest
+
+from napari_msp.data.lattice import Lattice
+from napari_msp.errors import UserError
+from napari_msp.evaluation.figure import figure3, write_figure
+from napari_msp.evaluation.metrics import measure
+from napari_msp.evaluation.panels import rendered
+from napari_msp.evaluation.slices import choose_slice
+
+A, B = "(a) SH average", "(b) colour-FA"
+
+
+def axes_of(figure, label):
+    (found,) = [axes for axes in figure.axes if axes.get_label() == label]
+    return found
+
+
+render = lru_cache(maxsize=4)(rendered)  # a figure is not changed once it is drawn
+
+
+def pixels_of(figure, label):
+    """The rendered colour at each voxel's centre, (rows, columns, 3)."""
+    axes = axes_of(figure, label)
+    rows, columns = axes.images[0].get_array().shape[:2]
+    centres = np.moveaxis(np.indices((rows, columns)), 0, -1).reshape(-1, 2)
+    x, y = axes.transData.transform(centres[:, ::-1]).T
+    image = render(figure)
+    shown = image[(image.shape[0] - y).astype(int), x.astype(int)]
+    return shown.reshape(rows, columns, 3)
+
+
+def labels(figure):
+    return [axes.get_label() for axes in figure.axes]
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.texts]
+
+
+def with_blob(image, positions, at, value=3.0):
+    """Brighten the voxels within 5 mm of a scanner position."""
+    near = (np.linalg.norm(positions(image.lattice) - at, axis=-1) < 5) & image.mask
+    assert near.any()
+    coefficients = image.coefficients * 0.2
+    coefficients[near, 0] = value
+    return replace(image, coefficients=coefficients)
+
+
+def brightest(pixels):
+    """Centre of the bright part as shares of width and height, from the top left."""
+    rows, columns = np.nonzero(pixels.sum(-1) > 0.9 * pixels.sum(-1).max())
+    return columns.mean() / pixels.shape[1], rows.mean() / pixels.shape[0]
+
+
+@pytest.fixture
+def pair(head):
+    """Truth, and two predictions that err by 0.1 and 0.2 on the first coefficient."""
+    truth = head()
+    predictions = {}
+    for name, error in (("DIQT", 0.2), ("MSP", 0.1)):
+        coefficients = truth.coefficients.copy()
+        coefficients[truth.mask, 0] += error
+        predictions[name] = replace(truth, coefficients=coefficients)
+    return truth, predictions
+
+
+@pytest.mark.parametrize("storage", ["RAS", "LAS", "permuted"])
+@pytest.mark.parametrize(
+    ("axis", "at", "side"),
+    [
+        ("axial", (-12, 0, 0), "right"),  # the patient's left
+        ("axial", (12, 0, 0), "left"),
+        ("axial", (0, 14, 0), "top"),  # anterior
+        ("coronal", (-12, 0, 0), "right"),
+        ("coronal", (0, 0, 9), "top"),  # superior
+        ("sagittal", (0, 14, 0), "left"),  # anterior
+        ("sagittal", (0, 0, -9), "bottom"),
+    ],
+)
+def test_sides_are_anatomical_for_every_storage(head, positions, storage, axis, at, side):
+    image = with_blob(head(storage), positions, np.array(at, dtype=float))
+    figure = figure3(image, {"a": image}, axis=axis)
+    for label in (f"{A} · ground truth · image", f"{A} · a · image"):
+        x, y = brightest(pixels_of(figure, label))
+        place = {"left": x < 0.4, "right": x > 0.6, "top": y < 0.4, "bottom": y > 0.6}
+        assert place[side], (label, x, y)
+        centred = y if side in ("left", "right") else x
+        assert 0.4 < centred < 0.6
+
+
+@pytest.mark.parametrize(
+    ("axis", "left", "right", "top", "bottom"),
+    [("axial", *"RLAP"), ("coronal", *"RLSI"), ("sagittal", *"APSI")],
+)
+def test_letters_stand_at_their_sides(head, axis, left, right, top, bottom):
+    figure = figure3(head(), {"a": head()}, axis=axis)
+    letters = axes_of(figure, f"{A} · ground truth · image").texts
+    places = {letter.get_text(): letter.get_position() for letter in letters}
+    assert places[left][0] < 0.1
+    assert places[right][0] > 0.9
+    assert places[top][1] > 0.9
+    assert places[bottom][1] < 0.1
+    assert axes_of(figure, f"{A} · a · image").texts.__len__() == 0
+
+
+def test_images_share_truths_contrast(head):
+    truth = head()
+    brighter = replace(truth, coefficients=truth.coefficients * 1.1)
+    figure = figure3(truth, {"same": truth, "brighter": brighter})
+    for block in (A, B):
+        shown = pixels_of(figure, f"{block} · ground truth · image")
+        assert np.array_equal(shown, pixels_of(figure, f"{block} · same · image"))
+    # The grey of a voxel is its place between truth's percentiles.
+    average = truth.coefficients[..., :6].mean(-1)
+    low, high = np.percentile(average[truth.mask], [1, 99])
+    view = choose_slice(truth.mask, truth.lattice)
+    for name, gain in (("same", 1.0), ("brighter", 1.1)):
+        expected = np.clip((gain * view.cut(average) - low) / (high - low), 0, 1)
+        grey = pixels_of(figure, f"{A} · {name} · image")
+        np.testing.assert_allclose(grey, expected[..., None] * np.ones(3), atol=0.008)  # 256 greys
+
+
+def test_outside_the_brain_is_black(pair):
+    truth, predictions = pair
+    figure = figure3(truth, predictions, truth)
+    image = render(figure)
+    assert (image[:5] == 0).all()
+    for axes in figure.axes:
+        if axes.get_label().endswith(("image", "map")):
+            corner = pixels_of(figure, axes.get_label())[:2, :2]
+            assert corner.max() < 0.02  # the error colours begin at (0, 0, 0.01)
+
+
+def test_no_error_is_black_and_errors_share_one_scale(pair):
+    truth, predictions = pair
+    figure = figure3(truth, {"perfect": truth, **predictions})
+    for block in (A, B):
+        assert pixels_of(figure, f"{block} · perfect · map").max() < 0.02
+    limits = {
+        axes.images[0].get_clim()
+        for axes in figure.axes
+        if axes.get_label().startswith(A)
+        if axes.get_label().endswith("map")
+    }
+    assert len(limits) == 1
+    # DIQT errs by 0.2 / 6 everywhere, which ends the scale; MSP's square is a quarter of it.
+    inferno = matplotlib.colormaps["inferno"]
+    for name, share in (("DIQT", 1.0), ("MSP", 0.25)):
+        shown = pixels_of(figure, f"{A} · {name} · map")
+        middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
+        np.testing.assert_allclose(middle, inferno(share)[:3], atol=0.02)
+
+
+def test_titles_and_bars_give_the_measured_numbers_in_units(pair):
+    truth, predictions = pair
+    figure = figure3(truth, predictions)
+    mse = measure(predictions["DIQT"], truth).sh_average_mse
+    assert mse == pytest.approx((0.2 / 6) ** 2, rel=1e-4)
+    assert "MSE 1.11 × 10$^{-3}$" in texts(figure)
+    assert "MSE 0.278 × 10$^{-3}$" in texts(figure)
+    colour = measure(predictions["MSP"], truth).colour_fa_mse
+    digits = [text.split()[1] for text in texts(figure) if text.startswith("MSE")]
+    assert any(f"{colour:.2e}".startswith(digit[:3]) for digit in digits)
+
+    bar = axes_of(figure, f"{A} · map · bar")
+    assert "SH units²" in bar.get_ylabel()
+    assert "10$^{-3}$" in bar.get_ylabel()
+    assert bar.get_ylim() == pytest.approx((0, 1.111), rel=1e-3)
+    assert "FA²" in axes_of(figure, f"{B} · map · bar").get_ylabel()
+    image = render(figure)
+    box = bar.get_window_extent()
+    column = round((box.x0 + box.x1) / 2)
+    rows = [round(image.shape[0] - y) for y in np.linspace(box.y0 + 4, box.y1 - 4, 9)]
+    brightness = image[rows, column].sum(-1)
+    assert (np.diff(brightness) > 0).all()  # drawn, dark below, bright above
+
+
+def test_cells_stand_as_in_the_paper(pair):
+    truth, predictions = pair
+    figure = figure3(truth, predictions, truth)
+    place = {
+        axes.get_label(): axes.get_position()
+        for axes in figure.axes
+        if "bar" not in axes.get_label()
+    }
+    for block in (A, B):
+        first = [place[f"{block} · {n} · image"] for n in ("ground truth", "DIQT", "MSP")]
+        second = [place[f"{block} · input scan · image"]]
+        second += [place[f"{block} · {n} · map"] for n in ("DIQT", "MSP")]
+        for above, below in zip(first, second, strict=True):
+            assert above.x0 == pytest.approx(below.x0)
+            assert above.y0 > below.y1
+        assert first[0].x1 < first[1].x0 < first[1].x1 < first[2].x0
+    assert place[f"{A} · MSP · image"].x1 < place[f"{B} · ground truth · image"].x0
+
+
+def test_many_predictions_put_the_blocks_one_under_the_other(pair):
+    truth, predictions = pair
+    figure = figure3(truth, {**predictions, "RISH": truth})
+    a, b = (axes_of(figure, f"{block} · RISH · image").get_position() for block in (A, B))
+    assert a.x0 == pytest.approx(b.x0)
+    assert a.y0 > b.y1
+
+
+def test_panels_have_the_proportions_of_the_brain(head):
+    # 38 mm across, 32 mm tall, with 7 % to spare; voxels are 2 × 3 mm.
+    figure = figure3(head(), {"a": head()}, axis="coronal")
+    box = axes_of(figure, f"{A} · a · image").get_window_extent()
+    rows, columns = axes_of(figure, f"{A} · a · image").images[0].get_array().shape
+    assert box.width / box.height == pytest.approx(columns * 2 / (rows * 3), rel=0.01)
+
+
+def test_the_input_keeps_its_own_voxels(head, lattice):
+    coarse = head(Lattice((11, 13, 12), lattice("RAS").affine @ np.diag([2, 2, 1, 1.0])))
+    figure = figure3(head(), {"a": head()}, coarse)
+    drawn = np.asarray(axes_of(figure, f"{A} · input scan · image").images[0].get_array())
+    view = choose_slice(head().mask, head().lattice)
+    own = coarse.coefficients[:, :, view.index, :6].mean(-1)
+    assert len(np.unique(drawn)) <= len(np.unique(own)) + 1  # none in between
+
+
+def test_colours_say_the_direction(head):
+    image = head()
+    coefficients = np.zeros_like(image.coefficients)
+    coefficients[image.mask, 0] = 1.2
+    # Less signal along x: the l = 2 terms of -x² + (y² + z²)/2 in MRtrix3's basis, m = 0 and 2.
+    coefficients[image.mask, 3] = 0.2
+    coefficients[image.mask, 5] = -0.35
+    fibres = replace(image, coefficients=coefficients)
+    shown = pixels_of(figure3(fibres, {"a": fibres}), f"{B} · a · image")
+    middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
+    assert middle[0] > 0.9  # red: left-right
+    assert middle[1:].max() < 0.1
+
+
+def test_without_truth_the_second_row_is_disagreement(pair):
+    _, predictions = pair
+    values = np.where(predictions["MSP"].mask, 0.02, 0.5)
+    figure = figure3(None, predictions, predictions["DIQT"], disagreement={"MSP": values})
+    assert f"{A} · input scan · image" in labels(figure)
+    assert not any("ground truth" in label for label in labels(figure))
+    assert f"{A} · MSP · map" in labels(figure)
+    assert f"{A} · DIQT · map" not in labels(figure)
+    assert "disagreement 2 × 10$^{-2}$" in texts(figure)  # 0.5 lies outside the mask
+    assert "no disagreement" in texts(figure)
+    assert not any("MSE" in text for text in texts(figure))
+    bare = figure3(None, predictions)
+    assert not any("map" in label for label in labels(bare))
+    height = bare.get_size_inches()[1]
+    assert height < 0.6 * figure.get_size_inches()[1]  # one row
+
+
+def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice):
+    fine = head(lattice("RAS").refined(2))
+    values = np.full(fine.mask.shape, 0.03, dtype=np.float32)
+    figure = figure3(None, {"a": head(), "b": fine}, disagreement={"b": values})
+    drawn = np.asarray(axes_of(figure, f"{A} · b · map").images[0].get_array())
+    assert drawn.max() == pytest.approx(3)  # in 10⁻²
+
+
+def test_the_slice_with_the_most_brain_near_the_middle(lattice):
+    mask = np.zeros((22, 26, 12), dtype=bool)
+    mask[4:18, 4:20, 1:11] = True
+    mask[:, :, 8] = False
+    mask[2:20, 2:24, 8] = True  # the largest
+    assert choose_slice(mask, lattice("RAS")).index == 8
+    mask[2:20, 2:24, 4:7] = True  # as large, nearer to the middle
+    assert choose_slice(mask, lattice("RAS")).index in (5, 6)
+    assert choose_slice(mask, lattice("RAS"), index=2).index == 2
+
+
+def test_a_slice_without_brain_and_an_unknown_axis_are_refused(head):
+    with pytest.raises(UserError, match="axial slice 40 shows no brain; choose one from"):
+        figure3(head(), {"a": head()}, slice_index=40)
+    with pytest.raises(UserError, match="'oblique'; choose from axial"):
+        figure3(head(), {"a": head()}, axis="oblique")
+    with pytest.raises(UserError, match="NAME=IMAGE"):
+        figure3(head(), {})
+
+
+def test_written_whole_and_only_as_png(pair, tmp_path):
+    truth, predictions = pair
+    figure = figure3(truth, predictions)
+    write_figure(tmp_path / "a" / "figure3.png", figure)
+    image = matplotlib.image.imread(tmp_path / "a" / "figure3.png")[..., :3]
+    np.testing.assert_allclose(image, render(figure), atol=0.01)
+    assert image.shape[1] == pytest.approx(figure.get_size_inches()[0] * 200, abs=1)
+    with pytest.raises(UserError, match=r"\.png"):
+        write_figure(tmp_path / "figure3.pdf", figure)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_pyplot_torch_and_qt_stay_out():
+    code = (
+        "import sys, napari_msp.evaluation.compare, napari_msp.evaluation.evaluate, "
+        "napari_msp.evaluation.baselines; "
+        "print({'matplotlib.pyplot', 'torch', 'qtpy', 'napari'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,114 @@
+"""Wilcoxon's test against every sign flip, against SciPy, and against a published example."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from napari_msp.evaluation.statistics import bonferroni, wilcoxon
+
+
+def by_enumeration(difference):
+    """Two-sided p-value over all 2ⁿ signs, from the definition."""
+    moved = [d for d in difference if d != 0]
+    size = [abs(d) for d in moved]
+    ranks = [sum(o < s for o in size) + (sum(o == s for o in size) + 1) / 2 for s in size]
+    observed = sum(r for r, d in zip(ranks, moved, strict=True) if d > 0)
+    sums = [
+        sum(r for r, sign in zip(ranks, signs, strict=True) if sign)
+        for signs in product((0, 1), repeat=len(ranks))
+    ]
+    low = sum(s <= observed for s in sums)
+    high = sum(s >= observed for s in sums)
+    return observed, min(1.0, 2 * min(low, high) / len(sums))
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        [1, 2, 3, 4, 5, 6, 7, -8],
+        [1, 1, 2, -2, 3, 0, 0, 4, 4, -4],  # ties and pairs without difference
+        [5, 5, 5, 5, 5, 5],
+        [-0.5, 2.5, 2.5, -1.0, 0.25],
+    ],
+)
+def test_small_samples_are_exact_with_ties_and_zeros(difference):
+    first = np.array(difference, dtype=float)
+    test = wilcoxon(first, np.zeros(len(first)))
+    positive, p_value = by_enumeration(difference)
+    assert test.positive_ranks == positive
+    assert test.p_value == pytest.approx(p_value, rel=1e-12)
+    assert test.unequal == sum(d != 0 for d in difference)
+    assert test.median_difference == np.median(difference)
+
+
+@pytest.mark.reference("Hollander & Wolfe 1973")
+def test_the_depression_scores_of_hollander_and_wolfe():
+    # The example of R's wilcox.test: V = 40, one-sided p = 0.01953.
+    before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+    after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+    test = wilcoxon(before, after)
+    assert test.positive_ranks == 40
+    assert test.p_value == pytest.approx(2 * 0.01953, abs=1e-5)
+    assert test.rank_biserial == pytest.approx((40 - 5) / 45)
+
+
+@pytest.mark.reference("SciPy")
+@pytest.mark.parametrize("pairs", [7, 25, 50, 51, 300])
+def test_agrees_with_scipy(pairs):
+    rng = np.random.default_rng(pairs)
+    first, second = rng.normal(0.1, 1, pairs), rng.normal(0, 1, pairs)
+    method = "exact" if pairs <= 50 else "asymptotic"
+    expected = scipy.stats.wilcoxon(first, second, method=method, correction=False)
+    assert wilcoxon(first, second).p_value == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+@pytest.mark.reference("SciPy")
+def test_agrees_with_scipy_on_many_ties():
+    rng = np.random.default_rng(5)
+    first, second = rng.integers(0, 5, 200), rng.integers(0, 6, 200)
+    expected = scipy.stats.wilcoxon(first, second, method="asymptotic", correction=False)
+    assert wilcoxon(first, second).p_value == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def test_the_effect_points_to_the_smaller_error():
+    assert wilcoxon([1, 2, 3], [2, 4, 6]).rank_biserial == -1
+    assert wilcoxon([2, 4, 6], [1, 2, 3]).rank_biserial == 1
+
+
+def test_nothing_to_test_is_said_and_is_no_p_value():
+    same = wilcoxon([1.0, 2.0], [1.0, 2.0])
+    assert (same.p_value, same.rank_biserial, same.note) == (None, None, "no pair differs")
+    assert same.median_difference == 0
+    none = wilcoxon([], [])
+    assert (none.p_value, none.median_difference, none.note) == (None, None, "no pairs")
+    assert bonferroni([same])[0].corrected_p_value is None
+
+
+def test_too_few_pairs_are_called_so():
+    five = wilcoxon([1, 2, 3, 4, 5], [0] * 5)
+    assert five.p_value == 2 / 2**5
+    assert "too few" in five.note
+    assert "0.062" in five.note
+    assert wilcoxon([1, 2, 3, 4, 5, 6], [0] * 6).note == ""
+
+
+def test_bonferroni_counts_the_tests_that_were_made():
+    tests = [
+        wilcoxon(np.arange(1, 9), np.zeros(8)),  # p = 2/256
+        wilcoxon([3, -1, 2, -4], [0] * 4),
+        wilcoxon([1.0], [1.0]),  # nothing to test, does not count
+    ]
+    corrected = bonferroni(tests)
+    assert corrected[0].corrected_p_value == 2 * 2 / 256
+    assert corrected[1].corrected_p_value == 1
+    assert corrected[2].corrected_p_value is None
+    six = wilcoxon([1, 2, 3, 4, 5, 6], [0] * 6)
+    assert "too few" in bonferroni([six, six])[0].note  # 2 · 2/64 > 0.05
+
+
+@pytest.mark.parametrize(("first", "second"), [([1, 2], [1]), ([np.nan], [1.0])])
+def test_unpaired_or_broken_errors_are_refused(first, second):
+    with pytest.raises(ValueError, match=r"one length|finite"):
+        wilcoxon(first, second)
