@@ -259,7 +259,7 @@ def _draw_bar(
     place = (corner[0], corner[1] + short)
     axes = _axes(figure, place, (BAR, height - 2 * short), name)
     bar = figure.colorbar(shades, cax=axes, extend=extend)
-    bar.locator = MaxNLocator(4, steps=[1, 2, 5, 10])
+    bar.locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
     bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
     bar.update_ticks()
     bar.set_label(label, color=WHITE, fontsize=8)
