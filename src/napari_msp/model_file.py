@@ -1,0 +1,290 @@
+"""A model is one safetensors file: weights, and a card with everything needed to use them.
+
+Nothing in the file is ever executed or unpickled: weights are plain arrays, the card is JSON and is
+checked against a schema before any network is built.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_msp.data.gradients import GradientTable
+from napari_msp.errors import UserError
+from napari_msp.files import atomic_path
+from napari_msp.inference.stages import Network
+from napari_msp.networks import CHANNELS, MSP, build
+from napari_msp.signal.sh_image import BASIS
+from napari_msp.signal.sh_index import ORDER
+from napari_msp.signal.standardisation import Standardisation
+
+FORMAT: Final = "napari-msp model 1"
+
+LARGEST_CARD = 50_000_000
+"""Bytes of metadata beyond which a file is not believed to be a model."""
+
+
+class SHSettings(BaseModel):
+    """How the SH images that the model reads and writes were fitted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: Literal[6] = ORDER
+    basis: Literal["mrtrix3"] = BASIS
+    regularisation_at_30: float = Field(ge=0, description="λ for 30 directions; λ grows with N")
+    b_value: float = Field(gt=0, description="s/mm²")
+
+
+class Statistics(BaseModel):
+    """A platform's standardisation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
+    deviation: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
+
+    @model_validator(mode="after")
+    def _finite(self) -> "Statistics":
+        if not np.isfinite(self.mean + self.deviation).all() or min(self.deviation) <= 0:
+            raise ValueError("statistics must be finite and deviations positive")
+        return self
+
+
+class Gradients(BaseModel):
+    """A target's gradient table, directions in scanner axes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    b_values: list[float]
+    directions: list[tuple[float, float, float]]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "Gradients":
+        if len(self.b_values) != len(self.directions):
+            raise ValueError("b_values and directions differ in length")
+        return self
+
+    def table(self) -> GradientTable:
+        """Give the table."""
+        return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
+
+
+class ModelCard(BaseModel):
+    """Everything about a model but its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["napari-msp model 1"] = FORMAT
+    kind: str = Field(description="msp, or the single network's kind")
+    label: str = Field("", description="What the model is for")
+    input: str = Field(description="Platform that the model predicts from")
+    voxel_size: float = Field(gt=0, description="Of the input, isotropic, in mm")
+    scales: dict[str, int] = Field(min_length=1, description="Lattice scale k of each target")
+    architectures: dict[str, dict[str, Any]] = Field(description="Network of each target")
+    alpha: float = Field(1.0, ge=0, le=1, description="α of eq. (1) at inference")
+    sh: SHSettings
+    standardisation: dict[str, Statistics] = Field(description="Of the input and each target")
+    gradients: dict[str, Gradients] = Field(description="Of each target")
+    training: dict[str, Any] = Field(description="Subjects, settings, metrics")
+    versions: dict[str, str] = Field(description="Software that wrote the file")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ModelCard":
+        for name, keys in (("architectures", self.architectures), ("gradients", self.gradients)):
+            if set(keys) != set(self.scales):
+                raise ValueError(f"{name} must be given for {', '.join(self.scales)}")
+        if set(self.standardisation) != {self.input, *self.scales}:
+            raise ValueError("standardisation must be given for the input and every target")
+        if min(self.scales.values()) < 1:
+            raise ValueError("scales must be at least 1")
+        return self
+
+
+class ModelNetwork(nn.Module):
+    """The networks of all targets in eval mode.
+
+    Called with (B, 28, X, Y, Z) standardised input it gives each target's last stage, with the
+    stored α, as {target: (B, 28, k(X-1)+1, …)} standardised.
+    """
+
+    def __init__(self, networks: Mapping[str, Network], alpha: float) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(networks)
+        self.alpha = alpha
+        self.eval()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Predict every target."""
+        return {
+            target: network(x, self.alpha).second if isinstance(network, MSP) else network(x)
+            for target, network in self.networks.items()
+        }
+
+    def train(self, mode: bool = True) -> "ModelNetwork":
+        """Stay in eval mode: a loaded model is for prediction."""
+        super().train(False)
+        return self
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to use.
+
+    Attributes
+    ----------
+    card
+        What is known about it.
+    network
+        Its networks in eval mode.
+    path
+        Where it was read; None for one made in memory.
+    """
+
+    card: ModelCard
+    network: ModelNetwork
+    path: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """Kind of network, such as "msp"."""
+        return self.card.kind
+
+    @property
+    def platforms(self) -> list[str]:
+        """The input platform, then the targets."""
+        return [self.card.input, *self.card.scales]
+
+    @property
+    def targets(self) -> list[str]:
+        """Platforms that it predicts."""
+        return list(self.card.scales)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Subjects, settings and metrics of the training."""
+        return self.card.training
+
+    @property
+    def name(self) -> str:
+        """The file's name for messages."""
+        return str(self.path) if self.path is not None else "model"
+
+    def single(self, target: str) -> Network:
+        """Give the network of one target.
+
+        Raises
+        ------
+        UserError
+            When the model does not predict it.
+        """
+        if target not in self.card.scales:
+            raise UserError(
+                f"{self.name}: does not predict {target}; choose from {', '.join(self.targets)}"
+            )
+        network: Network = self.network.networks[target]  # type: ignore[assignment]
+        return network
+
+    def standardisation(self, platform: str) -> Standardisation:
+        """Give a platform's standardisation."""
+        return Standardisation.from_json(self.card.standardisation[platform].model_dump())
+
+
+def save_model(path: str | Path, model: Model) -> None:
+    """Write a model atomically.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to, or the name does not end in .safetensors.
+    """
+    path = Path(path)
+    check_model_name(path)
+    weights = {
+        f"{target}/{name}": value.detach().cpu().contiguous()
+        for target, network in model.network.networks.items()
+        for name, value in network.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata={"card": model.card.model_dump_json()})
+
+
+def load_model(path: str | Path) -> Model:
+    """Read and check a model.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, damaged, no napari-msp model, or its weights do not fit the
+        architecture that it names.
+    """
+    path = Path(path)
+    card, weights = _read(path)
+    networks = {}
+    for target, architecture in card.architectures.items():
+        try:
+            network = build(architecture)
+            prefix = f"{target}/"
+            network.load_state_dict(
+                {
+                    name.removeprefix(prefix): value
+                    for name, value in weights.items()
+                    if name.startswith(prefix)
+                }
+            )
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{path}: its weights for {target} cannot be used ({reason}); get the file again"
+            ) from error
+        if network.target != target or network.scale != card.scales[target]:
+            raise UserError(f"{path}: its network for {target} predicts something else; replace it")
+        networks[target] = network
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise UserError(f"{path}: holds weights that are not finite; train it again")
+    return Model(card, ModelNetwork(networks, card.alpha), path)
+
+
+def check_model_name(path: Path) -> None:
+    """Refuse a file name that is not a model's."""
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: a model's name ends in .safetensors; choose another name")
+
+
+def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            text = (stored.metadata() or {}).get("card", "")
+            weights = {name: stored.get_tensor(name) for name in _names(stored)}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; check the path") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is not a safetensors file ({error}); get it again") from error
+    if not text or len(text) > LARGEST_CARD:
+        raise UserError(f"{path}: is no napari-msp model; train one with `napari-msp train`")
+    try:
+        return ModelCard.model_validate(json.loads(text)), weights
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{path}: its card is not valid ({first_reason(error)}); get it again"
+        ) from (error)
+
+
+def _names(stored: Any) -> Iterator[str]:
+    yield from stored.keys()
+
+
+def first_reason(error: Exception) -> str:
+    """Give the first complaint of a validation in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return str(error).splitlines()[0]
