@@ -16,7 +16,7 @@ ASSET = Path("src/napari_msp/data/phantom/assets/icbm152_tissue.npz")
 SPACING = 1.5  # mm; 2 mm loses the thin sulci that a 1.2 mm scan ought to show
 LEVELS = 63  # 6 bits: finer steps are lost in the template's own uncertainty and cost size
 SHARPENING = 1.6  # exponent; the average of 152 heads is softer than any one head
-CSF_GAIN = 2.0  # averaging fills sulci with grey matter; this opens them again
+CSF_GAIN = 1.6  # averaging fills sulci with grey matter; this opens them again
 
 
 def main() -> None:

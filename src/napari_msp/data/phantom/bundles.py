@@ -1,6 +1,5 @@
 """Named white-matter bundles as fans of curves in template space."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,8 +8,17 @@ from scipy.interpolate import CubicSpline
 
 from napari_msp.arrays import FloatArray
 
-STEP = 1.2
-"""Distance between points of a streamline in mm."""
+STEP = 1.8
+"""Greatest length of a piece of streamline, in mm: below the grid on which they are counted."""
+
+DRIFT = 0.4
+"""How far a streamline wanders within its bundle, relative to the bundle's spread (our choice)."""
+
+CORE_CELL = 3.0
+"""Side in mm of the cubes in which a bundle's own density is counted."""
+
+CORE_PERCENTILE = 80.0
+"""The density of the densest fifth of a bundle counts as that of its core (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,8 @@ BUNDLES: tuple[Bundle, ...] = (
         ),
         spread=2.6,
         streamlines=600,
-        coherence=0.9,
+        strength=0.7,
+        coherence=0.88,
     ),
     Bundle(
         "posterior corona radiata",
@@ -287,18 +296,21 @@ BUNDLES: tuple[Bundle, ...] = (
 
 @dataclass(frozen=True)
 class Streamlines:
-    """All streamlines of a bundle.
+    """All streamlines of a bundle, cut into short pieces.
 
     Attributes
     ----------
-    points
-        (3, N) in MNI mm, one streamline after the other.
-    starts_piece
-        (N,) whether a piece runs from this point to the next one (false at a streamline's end).
+    middle
+        (3, N) float32 middles of the pieces in MNI mm.
+    piece
+        (3, N) float32 vectors from their first to their last point in mm.
+    core_length
+        Length of streamline in a mm³ of the bundle's core, in mm.
     """
 
-    points: FloatArray
-    starts_piece: FloatArray
+    middle: FloatArray
+    piece: FloatArray
+    core_length: float
 
 
 @lru_cache(maxsize=64)
@@ -309,34 +321,37 @@ def streamlines_of(number: int) -> Streamlines:
     """
     bundle = BUNDLES[number]
     rng = np.random.default_rng([5, number])
-    curves = list(_right_side(bundle, rng))
+    curves = _right_side(bundle, rng)
     if not bundle.commissural:
-        curves += [curve * np.array([[-1.0], [1.0], [1.0]]) for curve in _right_side(bundle, rng)]
-    piece = [np.arange(curve.shape[1]) < curve.shape[1] - 1 for curve in curves]
-    return Streamlines(
-        np.concatenate(curves, axis=1).astype(np.float32),
-        np.concatenate(piece).astype(np.float32),
-    )
+        left = _right_side(bundle, rng) * np.array([-1.0, 1.0, 1.0])
+        curves = np.concatenate([curves, left], axis=1)
+    middle = ((curves[1:] + curves[:-1]) / 2).reshape(-1, 3).T.astype(np.float32)
+    piece = np.diff(curves, axis=0).reshape(-1, 3).T.astype(np.float32)
+
+    low = middle.min(axis=1, keepdims=True)
+    cells = ((middle - low) / CORE_CELL).astype(int)
+    flat = np.ravel_multi_index(tuple(cells), tuple(cells.max(axis=1) + 1))
+    length = np.bincount(flat, np.linalg.norm(piece, axis=0))
+    core = float(np.percentile(length[length > 0], CORE_PERCENTILE)) / CORE_CELL**3
+    return Streamlines(middle, piece, core)
 
 
-def _right_side(bundle: Bundle, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """Give each streamline as (3, n) points about `STEP` apart."""
+def _right_side(bundle: Bundle, rng: np.random.Generator) -> FloatArray:
+    """Give (points, streamlines, 3); a commissural bundle's run from hemisphere to hemisphere."""
     guides = bundle.guides
     if bundle.commissural:
         mirrored = guides[:, :0:-1] * np.array([-1.0, 1.0, 1.0])
         guides = np.concatenate([mirrored, guides], axis=1)
-    between_guides = np.arange(len(guides))
-    along = np.linspace(0, 1, guides.shape[1])
-    for position in rng.uniform(0, len(guides) - 1, bundle.streamlines):
-        lower = min(int(position), max(len(guides) - 2, 0))
-        upper = min(lower + 1, int(between_guides[-1]))
-        share = position - lower
-        control = (1 - share) * guides[lower] + share * guides[upper]
-        # A constant offset gives the bundle its thickness, a drifting one its interweaving.
-        offset = rng.normal(0, bundle.spread, 3)
-        drift = rng.normal(0, 0.4 * bundle.spread, (len(control), 3))
-        spline = CubicSpline(along, control + offset + drift)
-        rough = spline(np.linspace(0, 1, 40))
-        length = np.linalg.norm(np.diff(rough, axis=0), axis=1).sum()
-        points: FloatArray = spline(np.linspace(0, 1, max(int(length / STEP), 4)))
-        yield points.T
+    count, controls = len(guides), guides.shape[1]
+    position = rng.uniform(0, count - 1, bundle.streamlines)
+    lower = np.clip(position.astype(int), 0, max(count - 2, 0))
+    upper = np.minimum(lower + 1, count - 1)
+    share = (position - lower)[:, None, None]
+    sheet = (1 - share) * guides[lower] + share * guides[upper]
+    # A constant offset gives the bundle its thickness, a drifting one its interweaving.
+    offset = rng.normal(0, bundle.spread, (bundle.streamlines, 1, 3))
+    drift = rng.normal(0, DRIFT * bundle.spread, (bundle.streamlines, controls, 3))
+    spline = CubicSpline(np.linspace(0, 1, controls), sheet + offset + drift, axis=1)
+    longest = np.linalg.norm(np.diff(guides, axis=1), axis=-1).sum(axis=1).max()
+    points: FloatArray = spline(np.linspace(0, 1, int(longest / STEP) + 2))
+    return points.transpose(1, 0, 2)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.phantom.anatomy import tissue_at
-from napari_msp.data.phantom.bundles import BUNDLES, STEP, streamlines_of
+from napari_msp.data.phantom.bundles import BUNDLES, streamlines_of
 from napari_msp.data.phantom.sampling import Grid, along_axes, point_spread
 from napari_msp.data.phantom.subjects import Pose, Subject
 
@@ -25,6 +25,9 @@ RADIAL_COHERENCE = 0.75
 
 RADIAL_BLUR = 3.5
 """Standard deviation in mm of the white-matter map whose gradient points to the cortex."""
+
+GRID_MARGIN = 6.0
+"""Streamlines farther than this from the grid, in mm of template space, are not drawn."""
 
 LEAST_DENSITY = 0.03
 """A bundle that is thinner than this is left out of a voxel."""
@@ -111,7 +114,7 @@ def make_head(subject: Subject, pose: Pose, grid: Grid) -> Head:
 def _radial_directions(white: FloatArray, grid: Grid) -> FloatArray:
     """Point from deep white matter to the cortex, in every voxel; (3, X·Y·Z) unit vectors."""
     depth = gaussian_filter(white, RADIAL_BLUR / grid.spacing, mode="nearest", truncate=3)
-    gradient = np.stack(np.gradient(depth, grid.spacing)).reshape(3, -1)
+    gradient = np.array(np.gradient(depth, grid.spacing)).reshape(3, -1)
     length = np.linalg.norm(gradient, axis=0)
     unit: FloatArray = (-gradient / np.maximum(length, 1e-6)).astype(np.float32)
     return unit
@@ -179,53 +182,63 @@ def _raster(number: int, subject: Subject, pose: Pose, grid: Grid) -> FloatArray
 
     Returns
     -------
-    (4, X·Y·Z) float32: density (about 1 in the bundle's core) and unit mean direction; None when
-    the bundle does not pass through the grid.
+    (4, X·Y·Z) float32: density (1 in the bundle's core) and unit mean direction; None when the
+    bundle does not pass through the grid.
     """
     streamlines = streamlines_of(number)
-    points = pose.from_head(subject.from_template(streamlines.points))
-    piece = np.diff(points, axis=1)
-    middle = (points[:, 1:] + points[:, :-1]) / 2
-    length = np.linalg.norm(piece, axis=0) * streamlines.starts_piece[:-1]
-    unit = piece / np.maximum(np.linalg.norm(piece, axis=0), 1e-6)
+    near = _near(streamlines.middle, subject, pose, grid)
+    if not near.any():
+        return None
+    half = streamlines.piece[:, near] / 2
+    middle = streamlines.middle[:, near]
+    first, last = (
+        pose.from_head(subject.from_template(end)) for end in (middle - half, middle + half)
+    )
+    piece = last - first
 
+    # Counting on every other voxel is fine enough: the blur that follows is as wide as its spacing.
     coarse = grid.thinned()
     origin = np.array([axis[0] for axis in coarse.axes], dtype=np.float32)
-    voxel = (middle - origin[:, None]) / np.float32(coarse.spacing)
+    voxel = ((first + last) / 2 - origin[:, None]) / np.float32(coarse.spacing)
     corner = np.floor(voxel).astype(int)
     shape = np.array(coarse.shape)
-    keep = ((corner >= 0) & (corner < shape[:, None] - 1)).all(axis=0) & (length > 0)
+    keep = ((corner >= 0) & (corner < shape[:, None] - 1)).all(axis=0)
     if not keep.any():
         return None
-    corner, voxel, length, unit = corner[:, keep], voxel[:, keep], length[keep], unit[:, keep]
+    corner, voxel, piece = corner[:, keep], voxel[:, keep], piece[:, keep]
     share = voxel - corner
+    length = np.linalg.norm(piece, axis=0)
     drawn = np.zeros((4, int(shape.prod())))
     for step in np.ndindex(2, 2, 2):
-        weight = length * np.prod([share[i] if step[i] else 1 - share[i] for i in range(3)], axis=0)
+        chosen = np.where(np.array(step)[:, None], share, 1 - share)
+        weight = chosen.prod(axis=0)
         flat = np.ravel_multi_index(tuple(corner + np.array(step)[:, None]), coarse.shape)
-        for channel, value in enumerate((1.0, *unit)):
+        for channel, value in enumerate((length, *piece)):
             drawn[channel] += np.bincount(flat, weight * value, minlength=drawn.shape[1])
 
-    upsample = tuple(
+    x, y, z = (
         point_spread(source, target, 0.0, BUNDLE_BLUR)
         for source, target in zip(coarse.axes, grid.axes, strict=True)
     )
     smooth = np.stack(
         [
-            along_axes(channel.reshape(coarse.shape).astype(np.float32), upsample).ravel()
+            along_axes(channel.reshape(coarse.shape).astype(np.float32), (x, y, z)).ravel()
             for channel in drawn
         ]
     )
-    core = STEP * _core_density(number, coarse.spacing)
+    core = streamlines.core_length * coarse.spacing**3
     result = np.empty_like(smooth)
     result[0] = 1 - np.exp(-2 * smooth[0] / core)
     result[1:] = smooth[1:] / np.maximum(np.linalg.norm(smooth[1:], axis=0), 1e-9)
     return result
 
 
-def _core_density(number: int, spacing: float) -> float:
-    """Streamline points in a voxel of the core, from the bundle's own template-space points."""
-    points = streamlines_of(number).points
-    cells = np.floor(points / spacing).astype(int)
-    _, counts = np.unique(cells, axis=1, return_counts=True)
-    return float(np.percentile(counts, 80))
+def _near(points: FloatArray, subject: Subject, pose: Pose, grid: Grid) -> MaskArray:
+    """Tell which template points can lie on the grid, without inverting the deformation."""
+    ends = np.array([(axis[0], axis[-1]) for axis in grid.axes])
+    steps = np.array([[x, y, z] for x in range(5) for y in range(5) for z in range(5)]).T / 4
+    surface = ends[:, :1] + steps * (ends[:, 1:] - ends[:, :1])
+    reached = subject.to_template(pose.to_head(surface))
+    low, high = reached.min(axis=1) - GRID_MARGIN, reached.max(axis=1) + GRID_MARGIN
+    near: MaskArray = ((points >= low[:, None]) & (points <= high[:, None])).all(axis=0)
+    return near

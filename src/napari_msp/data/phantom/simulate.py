@@ -1,6 +1,5 @@
 """Write a simulated travelling-heads dataset."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -35,8 +34,8 @@ Residual misalignment: {misalignment} mm.
 The JSON beside each scan says what was simulated. derivatives/brainmask holds brain masks,
 derivatives/noisefree the same scans without noise (same point spread and gradient field).
 
-The anatomy derives from the ICBM 152 2009 template: Copyright (C) 1993-2009 Louis Collins, McConnell
-Brain Imaging Centre, Montreal Neurological Institute, McGill University.
+The anatomy derives from the ICBM 152 2009 template: Copyright (C) 1993-2009 Louis Collins,
+McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
 """
 
 
@@ -97,7 +96,7 @@ def simulate(
                 done += 1
                 if progress is not None:
                     progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
-        os.replace(folder, out)  # replaces an empty folder, and nothing else
+        folder.replace(out)  # replaces an empty folder, and nothing else
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

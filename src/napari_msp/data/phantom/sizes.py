@@ -13,7 +13,7 @@ SIZES: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
     # A block of the right hemisphere with callosum, ventricle, corona radiata and cortex.
     "tiny": ((30, 20, 14), (-8.4, -34.0, 10.0)),
     # A slab through basal ganglia, ventricles and centrum semiovale.
-    "small": ((66, 82, 18), (-78.0, -115.2, 0.0)),
+    "small": ((66, 82, 16), (-78.0, -115.2, 1.2)),
     # The whole brain.
     "full": ((66, 82, 68), (-78.0, -115.2, -76.8)),
 }

@@ -5,8 +5,6 @@ grey matter a nearly isotropic zeppelin along the cortex's radius; CSF free wate
 compartment has its own proton density, T1 and T2.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from napari_msp.arrays import FloatArray
@@ -94,8 +92,10 @@ class SignalModel:
         self._extra = (1 - f) * weighting(DENSITY_WHITE, T1_WHITE, tissue.t2_extra, *times)
         self._grey = weighting(DENSITY_GREY, T1_GREY, tissue.t2_grey, *times) * head.grey
         self._fluid = weighting(DENSITY_FLUID, T1_FLUID, tissue.t2_fluid, *times) * head.fluid
-        self._grey_axial = np.float32(tissue.grey_diffusivity * (1 + GREY_ANISOTROPY))
-        self._grey_radial = np.float32(tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2))
+        self._grey_axial = np.asarray(tissue.grey_diffusivity * (1 + GREY_ANISOTROPY), np.float32)
+        self._grey_radial = np.asarray(
+            tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2), np.float32
+        )
         self._populations = [
             (
                 fibres,
@@ -107,7 +107,10 @@ class SignalModel:
 
     def without_weighting(self) -> FloatArray:
         """(N,) signal at b = 0."""
-        return (self._intra + self._extra) * self.head.white + self._grey + self._fluid
+        signal: FloatArray = (
+            (self._intra + self._extra) * self.head.white + self._grey + self._fluid
+        )
+        return signal
 
     def weighted(self, felt: FloatArray) -> FloatArray:
         """Signal under a diffusion gradient.
@@ -122,21 +125,15 @@ class SignalModel:
         (N,) float32.
         """
         b = np.einsum("in,in->n", felt, felt)
-        signal = self._fluid * np.exp(-b * np.float32(FLUID_DIFFUSIVITY))
-        b_radial = np.einsum("in,in->n", felt, self.head.radial) ** 2
+        signal: FloatArray = self._fluid * np.exp(-b * np.float32(FLUID_DIFFUSIVITY))
+        b_radial = np.square(np.einsum("in,in->n", felt, self.head.radial))
         signal += self._grey * zeppelin(b, b_radial, self._grey_axial, self._grey_radial)
         for fibres, share, (stick_a, stick_r, zeppelin_a, zeppelin_r) in self._populations:
             here = fibres.index
             b_here = b[here]
-            along = np.einsum("in,in->n", felt[:, here], fibres.direction) ** 2
+            along = np.square(np.einsum("in,in->n", felt[:, here], fibres.direction))
             signal[here] += share * (
                 np.float32(self._intra) * zeppelin(b_here, along, stick_a, stick_r)
                 + np.float32(self._extra) * zeppelin(b_here, along, zeppelin_a, zeppelin_r)
             )
-        return signal.astype(np.float32)
-
-    def signals(self, felt: Iterator[FloatArray | None]) -> Iterator[FloatArray]:
-        """Give the signal volume for each gradient; None stands for b = 0."""
-        for gradient in felt:
-            values = self.without_weighting() if gradient is None else self.weighted(gradient)
-            yield self.head.volume(values)
+        return signal
