@@ -84,15 +84,15 @@ def test_unregularised_fit_of_30_directions_at_order_4_is_amp2sh(tmp_path, scan,
     assert relative(fitted.coefficients[fitted.mask], reference[fitted.mask]) < 1e-4
 
 
-# A condition number of 1,000 multiplies what differs between the two inputs. Fed the same float32
-# signal, both solve in float64, so only the rounding of the result to float32 is left; what the
-# two differ by is the directions, each having normalised the six digits of the text file.
+# The condition number near 1,000 multiplies noise, which both fits are given alike. Both solve in
+# float64, where it costs three digits of sixteen, so they differ by the rounding of the stored
+# result to float32 only. That the fit is mostly noise is another matter, and is warned of.
 @pytest.mark.reference("MRtrix amp2sh")
 def test_unregularised_fit_of_the_slab_is_amp2sh(tmp_path, slab, slab_acquisition, mrtrix):
     reference = amp2sh(mrtrix, tmp_path, slab_acquisition, slab)
     fitted = fit_quietly(slab_acquisition, regularisation=0)
     inside = fitted.mask & (slab_acquisition.b0 > 0)
-    assert relative(fitted.coefficients[inside], reference[inside]) < 1e-4
+    assert relative(fitted.coefficients[inside], reference[inside]) < 1e-6
 
 
 @pytest.mark.reference("DIPY sf_to_sh")
