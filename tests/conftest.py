@@ -236,3 +236,52 @@ def spread_out() -> Callable[[int], np.ndarray]:
 def affine(request: pytest.FixtureRequest) -> np.ndarray:
     """Affines of each kind, one at a time."""
     return AFFINES[request.param].copy()
+
+
+# --- Small travelling heads ------------------------------------------------------------------
+
+PLATFORMS = {"ge_st": (1, 0.85), "prisma_st": (1, 1.0), "connectom_sa": (2, 1.1)}
+"""Of the small heads: lattice scale, and the power that stands for the platform's b-value."""
+
+
+def write_heads(
+    root: Path, subjects: int = 3, shape: tuple[int, int, int] = (13, 12, 11), directions: int = 30
+) -> Path:
+    """Write a travelling-heads dataset whose platforms differ by a power of the signal.
+
+    Much quicker than the simulated heads of the package, and with nothing to look at.
+    """
+    for number in range(1, subjects + 1):
+        fine_shape = tuple(2 * n - 1 for n in shape)
+        fine = make_scan(np.diag([-1.2, 1.2, 1.2, 1.0]), directions, shape=fine_shape, noise=5.0)
+        signal = np.asarray(fine.image.dataobj) * (1 + 0.02 * number)
+        mask = np.zeros(fine_shape, dtype=np.uint8)
+        mask[2:-2, 2:-4, 4:-2] = 1
+        base = signal[..., :2].mean(-1, keepdims=True)
+        for platform, (scale, power) in PLATFORMS.items():
+            every = slice(None, None, 2 // scale)
+            affine = np.diag([-2.4 / scale, 2.4 / scale, 2.4 / scale, 1.0])
+            values = (base * np.clip(signal / base, 1e-3, 1) ** power)[every, every, every]
+            scan = Scan(
+                nib.Nifti1Image(values.astype(np.float32), affine),
+                nib.Nifti1Image(np.ascontiguousarray(mask[every, every, every]), affine),
+                fine.b_values,
+                fine.directions,
+            )
+            session, protocol = platform.split("_")
+            folder = root / f"sub-{number:02d}" / f"ses-{session}" / "dwi"
+            folder.mkdir(parents=True)
+            scan.write(folder, stem=f"sub-{number:02d}_ses-{session}_acq-{protocol}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small travelling heads, three subjects on three platforms."""
+    return write_heads(tmp_path_factory.mktemp("heads"))
+
+
+@pytest.fixture(scope="session")
+def make_heads() -> Callable[..., Path]:
+    """Write small travelling heads, see `write_heads`."""
+    return write_heads

@@ -5,8 +5,6 @@ gives, which the SH fit has smoothed over directions: it is lower. Compare like 
 """
 
 import numpy as np
-from dipy.core.gradients import gradient_table
-from dipy.reconst.dti import TensorModel
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
@@ -14,15 +12,13 @@ from napari_msp.errors import UserError
 from napari_msp.signal.fitting import evaluate
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.tensor import anisotropy, fit_tensors
 
 AVERAGED_COEFFICIENTS = 6
 """Figure 3a of the paper shows the mean of the first six coefficients (orders 0 and 2)."""
 
 TENSOR_DIRECTIONS = 60
 """Directions on which an SH series is sampled for its tensor (our choice: over twice 28)."""
-
-SMALLEST_SIGNAL = 1e-4
-"""Floor of S/S0 before the logarithm of the tensor fit."""
 
 
 def sh_average(image: SHImage) -> FloatArray:
@@ -43,7 +39,7 @@ def fractional_anisotropy(
     Parameters
     ----------
     source
-        Where the tensor is fitted: weighted least squares on the logarithm.
+        Where the tensor is fitted: iteratively reweighted least squares on the logarithm.
     b_value
         Shell of a scan that has several, in s/mm².
 
@@ -104,13 +100,11 @@ def _fa_and_direction(
         signal, b_values, directions = _measured(source, b_value)
     else:
         signal, b_values, directions = _sampled(source)
-    table = gradient_table(b_values, bvecs=directions, b0_threshold=0)
-    # DIPY floors a signal of 0 at the smallest positive one of the volume unless told otherwise.
-    fit = TensorModel(table, fit_method="WLS", min_signal=SMALLEST_SIGNAL).fit(signal)
     fa = np.zeros(source.mask.shape, dtype=np.float32)
     direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
-    fa[source.mask] = np.clip(np.nan_to_num(fit.fa), 0, 1)
-    direction[source.mask] = fit.evecs[..., 0]
+    values, vectors = fit_tensors(signal, b_values, directions)
+    fa[source.mask] = anisotropy(values)
+    direction[source.mask] = vectors[..., -1]
     return fa, direction
 
 

@@ -1,0 +1,63 @@
+"""Learning rates and α by hand, and what the presets stand for."""
+
+import pytest
+
+from napari_msp.learning.schedule import FAST, PAPER, alpha_ramp, learning_rate, recipe_for
+from napari_msp.learning.settings import TrainingSettings
+
+
+def test_paper_recipe_is_the_papers():
+    recipe = recipe_for(TrainingSettings(kind="diqt", preset="paper"))
+    assert (recipe.patch, recipe.batch, recipe.learning_rate) == (11, 12, 1e-4)
+    assert recipe.epochs >= 50
+    assert recipe.unison_epochs >= 50
+    assert recipe.decay_every in (15, 25)
+    assert not (recipe.augment or recipe.branch_losses or recipe.per_order or recipe.dense)
+
+
+@pytest.mark.parametrize(("epoch", "halvings"), [(0, 0), (14, 0), (15, 0.5), (44, 1), (45, 1.5)])
+def test_paper_rate_is_divided_by_root_two_every_fifteen_epochs(epoch, halvings):
+    settings = TrainingSettings(kind="diqt", preset="paper", decay_every=15)
+    rate = learning_rate(recipe_for(settings), step=7 * epoch, steps_per_epoch=7, epochs=60)
+    assert rate == pytest.approx(1e-4 / 2**halvings)
+
+
+def test_fast_rate_rises_then_falls_to_nothing():
+    rates = [learning_rate(FAST, step, 10, 10) for step in range(100)]
+    top = rates.index(max(rates))
+    assert 5 <= top <= 15
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(rates) == pytest.approx(FAST.learning_rate, rel=0.02)
+    assert rates[-1] < 0.01 * FAST.learning_rate
+
+
+def test_alpha_goes_from_zero_to_one():
+    ramp = [alpha_ramp(step, 40) for step in range(40)]
+    assert ramp[0] == 0
+    assert ramp[10] == pytest.approx(0.5)
+    assert ramp == sorted(ramp)
+    assert ramp[-1] == 1
+
+
+def test_settings_override_the_preset():
+    assert recipe_for(TrainingSettings(kind="hned", batch=3)).batch == 3
+    assert recipe_for(TrainingSettings(kind="hned")).batch == FAST.batch
+    # The paper's patch is 11 voxels whatever the crop of the fast preset.
+    assert recipe_for(TrainingSettings(kind="hned", preset="paper", crop=20)).patch == PAPER.patch
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "diqt", "input": "ge_st", "targets": ("ge_st",)},
+        {"kind": "diqt", "first_stage": {"prisma_st": "diqt"}},
+        {"kind": "diqt", "width": 1.5},
+        {"kind": "diqt", "epochs": 0},
+        {"kind": "unet"},
+        {"kind": "diqt", "learningrate": 1},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError):
+        TrainingSettings(**wrong)

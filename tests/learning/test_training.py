@@ -1,0 +1,167 @@
+"""Runs: the event stream, stopping, exact resuming, splitting by subject."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_msp.errors import UserError
+from napari_msp.learning.checkpoint import checkpoint_path
+from napari_msp.learning.events import EVENTS, parse_event
+from napari_msp.model_file import load_model
+
+KINDS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
+
+
+def same_weights(first, second):
+    one, other = load_file(first), load_file(second)
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_trains_and_its_model_loads(kind, heads, quick, run):
+    out, events = run(heads, quick(kind))
+    model = load_model(out)
+    assert model.kind == kind
+    assert model.targets == ["prisma_st", "connectom_sa"]
+    assert model.platforms == ["ge_st", "prisma_st", "connectom_sa"]
+    assert model.training["subjects"] == ["sub-01", "sub-02"]
+    assert model.training["held_out"] == ["sub-03"]
+    shapes = {t: tuple(y.shape) for t, y in model.network(torch.zeros(1, 28, 5, 6, 7)).items()}
+    assert shapes == {"prisma_st": (1, 28, 5, 6, 7), "connectom_sa": (1, 28, 9, 11, 13)}
+    assert not checkpoint_path(out).exists()
+    phases = events[0].phases
+    assert len(phases) == (4 if kind == "msp" else 2)
+
+
+def test_learning_lowers_the_held_out_error(heads, quick, run):
+    _, events = run(heads, quick("shresnet", epochs=12, width=0.3))
+    errors = [
+        e.errors["prisma_st"] for e in events if e.name == "validated" and "prisma_st" in e.errors
+    ]
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_paper_preset_on_a_few_voxels(heads, quick, run):
+    out, events = run(heads, quick("msp", "paper"))
+    steps = [event for event in events if event.name == "step"]
+    # 2 heads · 16 voxels in batches of 12, 2 epochs, 2 single and 2 unison phases
+    assert len(steps) == 3 * 2 * 4
+    single, unison = steps[:12], steps[12:]
+    assert {event.alpha for event in single} == {None}
+    assert unison[0].alpha == 0
+    assert unison[5].alpha == 1
+    assert {event.learning_rate for event in steps} == {1e-4}
+    kinds = {
+        target: architecture["singles"]
+        for target, architecture in load_model(out).card.architectures.items()
+    }
+    assert [each["kind"] for each in kinds["connectom_sa"]] == ["shresnet", "diqt"]
+
+
+def test_events_are_one_stream_and_survive_json(heads, quick, run):
+    _, events = run(heads, quick("shresnet", targets=("prisma_st",)))
+    names = [event.name for event in events]
+    assert names == ["started", *(["step"] * 3 + ["validated", "checkpointed"]) * 2, "finished"]
+    assert [e.step for e in events if e.name == "step"] == list(range(1, 7))
+    assert all(e.throughput > 0 and e.time_left >= 0 for e in events if e.name == "step")
+    for event in events:
+        assert json.loads(event.to_json())["event"] == event.name
+        assert parse_event(event.to_json()) == event
+    assert set(EVENTS) == {
+        "started",
+        "step",
+        "validated",
+        "checkpointed",
+        "stopped",
+        "failed",
+        "finished",
+    }
+
+
+@pytest.mark.parametrize(("kind", "preset"), [("msp", "fast"), ("diqt", "paper"), ("hned", "fast")])
+@pytest.mark.parametrize("stop_after", [1, 4, 8])
+def test_resumed_is_bit_for_bit_uninterrupted(kind, preset, stop_after, heads, quick, run):
+    settings = quick(kind, preset)
+    whole, _ = run(heads, settings, "whole")
+    polled = iter(range(1000))
+    parts, events = run(heads, settings, "parts", stop_requested=lambda: next(polled) >= stop_after)
+    assert events[-1].name == "stopped"
+    assert events[-1].step == stop_after
+    assert sum(event.name == "step" for event in events) == stop_after
+    assert not parts.exists()
+    assert checkpoint_path(parts).exists()
+    torch.manual_seed(999)  # whatever happened in between must not matter
+    _, events = run(heads, settings, "parts", resume=True)
+    assert events[0].resumed_at == stop_after
+    assert same_weights(whole, parts)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_does_not(heads, quick, run):
+    first, _ = run(heads, quick(), "first")
+    again, _ = run(heads, quick(), "again")
+    other, _ = run(heads, quick(seed=1), "other")
+    assert same_weights(first, again)
+    assert not same_weights(first, other)
+
+
+def test_held_out_subjects_change_nothing(make_heads, tmp_path, quick, run):
+    """Neither weights nor statistics may see them."""
+    root = make_heads(tmp_path / "heads")
+    first, _ = run(root, quick(), "first")
+    for path in root.glob("sub-03/*/dwi/*_dwi.nii.gz"):
+        image = nib.load(path)
+        data = np.asarray(image.dataobj) ** 0.8
+        nib.Nifti1Image(data.astype(np.float32), image.affine).to_filename(path)
+    second, _ = run(root, quick(), "second")
+    assert same_weights(first, second)
+    one, other = load_model(first), load_model(second)
+    assert one.card.standardisation == other.card.standardisation
+    assert one.training["held_out_sh_mse"] != other.training["held_out_sh_mse"]
+
+
+def test_checkpoint_of_another_run_is_refused(heads, quick, run):
+    polled = iter(range(100))
+    run(heads, quick(), stop_requested=lambda: next(polled) >= 2)
+    with pytest.raises(UserError, match="other settings"):
+        run(heads, quick(seed=5), resume=True)
+    with pytest.raises(UserError, match=r"other data, settings, subjects"):
+        run(heads, quick(held_out=("sub-02",)), resume=True)
+
+
+def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        run(heads, quick(), resume=True)
+    checkpoint_path(tmp_path / "model.safetensors").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="is damaged"):
+        run(heads, quick(), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"held_out": ("sub-09",)}, "no subject sub-09"),
+        ({"held_out": ("sub-01", "sub-02", "sub-03")}, "no subject is left"),
+        ({"targets": ("trio_st",)}, "no platform trio_st"),
+        ({"input": "trio_st"}, "no platform trio_st"),
+    ],
+)
+def test_impossible_settings_fail_with_the_mend(changes, message, heads, quick, run):
+    with pytest.raises(UserError, match=message):
+        run(heads, quick(**changes))
+
+
+def test_failure_is_an_event_too(heads, quick, tmp_path):
+    from napari_msp.learning.training import train
+
+    events = []
+    with pytest.raises(UserError):
+        train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), on_event=events.append)
+    assert [event.name for event in events] == ["failed"]
+    assert "x_y" in events[0].message
+    with pytest.raises(UserError, match=r"ends in \.safetensors"):
+        train(heads, tmp_path / "model.pt", quick())
