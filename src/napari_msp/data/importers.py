@@ -1,0 +1,413 @@
+"""Bring someone's folder tree into BIDS. Every scan is opened and checked before one is copied."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.dataset import platform_name
+from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.errors import UserError
+from napari_msp.files import read_json, write_json, write_text
+
+BIDS_VERSION = "1.10.0"
+
+GRADIENT_SUFFIXES = (("bval", "bvec"), ("bvals", "bvecs"))
+"""Endings of gradient files, looked for as `<stem>.<ending>` beside the image."""
+
+SHOWN_FILES = 3
+"""How many files of the tree an error shows, so that the pattern can be mended by them."""
+
+_FIELD = re.compile(r"\{(\w*)\}|(\*)")
+
+_FIELDS = ("subject", "session", "scanner", "protocol")
+
+README = """\
+Imported travelling heads
+=========================
+
+{scans} scans of {subjects} subjects, copied byte for byte by napari-msp {version} with the pattern
+
+    {pattern}
+
+code/imported.tsv lists which file came from where. Image, gradient table and mask of every scan
+were opened and checked; nothing was resampled or registered. `napari-msp check` says what may still
+be wrong. A scan's JSON holds what was known of it: scanner settings that the source did not state
+(such as EchoTime) were not made up.
+"""
+
+
+@dataclass(frozen=True)
+class ImportedScan:
+    """One scan, where it came from and where it lies in the dataset.
+
+    Attributes
+    ----------
+    source
+        The image in the old tree.
+    subject, platform
+        Such as "sub-01" and "ge_st".
+    image
+        The image's path relative to the dataset.
+    bval, bvec
+        Gradient files in the old tree.
+    mask
+        Mask in the old tree; None where there is none.
+    sidecar
+        JSON in the old tree; None where there is none.
+    """
+
+    source: Path
+    subject: str
+    platform: str
+    image: Path
+    bval: Path
+    bvec: Path
+    mask: Path | None
+    sidecar: Path | None
+
+    @property
+    def mask_image(self) -> Path:
+        """Where the mask lies, relative to the dataset."""
+        suffix = ".nii" if (self.mask or self.image).name.endswith(".nii") else ".nii.gz"
+        bare = nifti_stem(self.image).removesuffix("_dwi")
+        folder = Path("derivatives", "brainmask") / self.image.parent
+        return folder / f"{bare}_desc-brain_mask{suffix}"
+
+
+def import_tree(
+    source: str | Path,
+    out: str | Path,
+    pattern: str,
+    *,
+    mask: str | None = None,
+    session: str | None = None,
+    protocol: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[ImportedScan]:
+    """Write a BIDS dataset from a tree of DWI files.
+
+    Images, gradient files, masks and JSON files are copied byte for byte. Labels lose all but
+    letters and digits; scanner and protocol are written in lower case, as platforms are named
+    throughout ("GE", "ST" gives ge_st). The dataset appears under its name only when complete.
+
+    Parameters
+    ----------
+    source
+        The old tree; only read.
+    out
+        Folder to make; it may exist when it is empty.
+    pattern
+        Path of the images relative to `source`, with names in braces, such as
+        "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz".
+        {session} and {scanner} mean the same. A name that is repeated must agree; `*` stands for
+        anything within one folder or file name.
+    mask
+        Pattern of the masks in the same names. None: beside the image, the first of
+        `<stem>_mask`, `<stem without _dwi>_mask`, `<stem without _dwi>_desc-brain_mask`, `mask`;
+        else the only file there with "mask" in its name.
+    session, protocol
+        Labels where the tree does not name them.
+    dry_run
+        Check everything, write nothing.
+    progress
+        Called with a scan's file, the number of scans done and their total, first while they are
+        checked, then while they are copied.
+
+    Returns
+    -------
+    list of ImportedScan
+        Ordered by subject and platform.
+
+    Raises
+    ------
+    UserError
+        When the pattern fits nothing or is incomplete, a scan lacks gradients or does not fit
+        them, two scans would get one name, or `out` cannot be written.
+    """
+    source, out = Path(source), Path(out)
+    if not source.is_dir():
+        raise UserError(f"{source}: there is no such folder; give the tree to import")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is not empty; give a new folder or remove it first")
+    scans = sorted(
+        _find_scans(source, pattern, mask, {"session": session, "protocol": protocol}),
+        key=lambda scan: (scan.subject, scan.platform),
+    )
+    _refuse_collisions(scans)
+    for done, scan in enumerate(scans, start=1):
+        _check_scan(scan)
+        if progress is not None:
+            progress(f"checked {scan.source}", done, len(scans))
+    if not dry_run:
+        _write_dataset(source, out, scans, pattern, progress)
+    return scans
+
+
+def bids_label(text: str, prefix: str = "") -> str:
+    """Make a BIDS label: letters and digits only, without the entity's own prefix.
+
+    >>> bids_label("sub-P_01", "sub-")
+    'P01'
+    """
+    return re.sub(r"[^A-Za-z0-9]", "", text.removeprefix(prefix))
+
+
+def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
+    """Turn a pattern into a regular expression; refuse one that cannot name a scan."""
+    names = {name for name, _ in _FIELD.findall(pattern) if name} | {
+        name for name, value in constants.items() if value is not None
+    }
+    unknown = sorted(names - set(_FIELDS))
+    if unknown or "{}" in pattern:
+        raise UserError(
+            f"--pattern {pattern}: {{{', '.join(unknown)}}} is not known; "
+            "use {subject}, {scanner} or {session}, {protocol}"
+        )
+    for needed in (("subject",), ("scanner", "session"), ("protocol",)):
+        if not names.intersection(needed):
+            option = "" if needed == ("subject",) else f" or give --{needed[-1]}"
+            raise UserError(f"--pattern {pattern}: lacks {{{needed[0]}}}; add it{option}")
+    if not pattern.endswith(NIFTI_SUFFIXES):
+        raise UserError(f"--pattern {pattern}: must end in .nii or .nii.gz; give the images")
+    expression, position, seen = "", 0, set()
+    for match in _FIELD.finditer(pattern):
+        expression += re.escape(pattern[position : match.start()])
+        name = match[1]
+        if not name:
+            expression += "[^/]*"
+        elif name in seen:
+            expression += f"(?P={name})"
+        else:
+            seen.add(name)
+            expression += f"(?P<{name}>[^/]+?)"
+        position = match.end()
+    return re.compile(expression + re.escape(pattern[position:]))
+
+
+def _find_scans(
+    source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
+) -> Iterator[ImportedScan]:
+    expression = _compile(pattern, constants)
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    found = False
+    for path in files:
+        match = expression.fullmatch(path.relative_to(source).as_posix())
+        if match:
+            found = True
+            values = {**constants, **match.groupdict()}
+            yield _describe_scan(source, path, values, mask)
+    if not found:
+        images = [path for path in files if path.name.endswith(NIFTI_SUFFIXES)] or files
+        shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
+        raise UserError(
+            f"{source}: no file fits the pattern {pattern}; mend the pattern, "
+            + (f"the first files here are: {shown}" if shown else "the folder holds no file")
+        )
+
+
+def _describe_scan(
+    source: Path, path: Path, values: Mapping[str, str | None], mask: str | None
+) -> ImportedScan:
+    subject = bids_label(values["subject"] or "", "sub-")
+    session = bids_label(values.get("scanner") or values["session"] or "", "ses-").lower()
+    protocol = bids_label(values["protocol"] or "", "acq-").lower()
+    if not (subject and session and protocol):
+        raise UserError(
+            f"{path}: subject, scanner or protocol has no letter or digit; rename it, or mend the "
+            "pattern"
+        )
+    suffix = next(suffix for suffix in NIFTI_SUFFIXES if path.name.endswith(suffix))
+    folder = Path(f"sub-{subject}", f"ses-{session}", "dwi")
+    bval, bvec = _gradient_files(path)
+    sidecar = path.with_name(nifti_stem(path) + ".json")
+    return ImportedScan(
+        source=path,
+        subject=f"sub-{subject}",
+        platform=platform_name(session, protocol),
+        image=folder / f"sub-{subject}_ses-{session}_acq-{protocol}_dwi{suffix}",
+        bval=bval,
+        bvec=bvec,
+        mask=_mask_beside(path) if mask is None else _mask_by_pattern(source, path, values, mask),
+        sidecar=sidecar if sidecar.exists() else None,
+    )
+
+
+def _gradient_files(image: Path) -> tuple[Path, Path]:
+    stem = nifti_stem(image)
+    for bval, bvec in GRADIENT_SUFFIXES:
+        pair = (image.with_name(f"{stem}.{bval}"), image.with_name(f"{stem}.{bvec}"))
+        if pair[0].exists() and pair[1].exists():
+            return pair
+    missing = next(
+        path
+        for path in (image.with_name(f"{stem}.bval"), image.with_name(f"{stem}.bvec"))
+        if not path.exists()
+    )
+    raise UserError(
+        f"{missing}: is missing; put the gradient files beside {image.name}, or make the pattern "
+        "narrower if that is no DWI"
+    )
+
+
+def _mask_beside(image: Path) -> Path | None:
+    stem = nifti_stem(image)
+    bare = stem.removesuffix("_dwi")
+    for name in (f"{stem}_mask", f"{bare}_mask", f"{bare}_desc-brain_mask", "mask"):
+        for suffix in NIFTI_SUFFIXES:
+            if (image.parent / (name + suffix)).exists():
+                return image.parent / (name + suffix)
+    others = sorted(
+        path
+        for path in image.parent.iterdir()
+        if "mask" in path.name.lower() and path.name.endswith(NIFTI_SUFFIXES) and path != image
+    )
+    if len(others) > 1:
+        names = ", ".join(path.name for path in others)
+        raise UserError(f"{image}: several masks lie beside it ({names}); say which with --mask")
+    return others[0] if others else None
+
+
+def _mask_by_pattern(
+    source: Path, image: Path, values: Mapping[str, str | None], pattern: str
+) -> Path:
+    def value(match: re.Match[str]) -> str:
+        if not match[1]:
+            return "*"
+        if values.get(match[1]) is None:
+            raise UserError(f"--mask {pattern}: {{{match[1]}}} is not in --pattern; add it there")
+        # Brackets in a folder's name are no wildcards.
+        return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
+
+    wanted = _FIELD.sub(value, pattern)
+    found = sorted(source.glob(wanted))
+    if len(found) != 1:
+        raise UserError(
+            f"{image}: {len(found) or 'no'} masks fit {wanted}, one is needed; mend --mask"
+        )
+    return found[0]
+
+
+def _refuse_collisions(scans: list[ImportedScan]) -> None:
+    seen: dict[str, ImportedScan] = {}
+    for scan in scans:
+        # Without the ending, and as a file system that ignores case would see it.
+        key = str(scan.image.parent / nifti_stem(scan.image)).casefold()
+        if key in seen:
+            raise UserError(
+                f"{scan.source}: would become {scan.image}, as {seen[key].source} does; "
+                "rename one or make the pattern narrower"
+            )
+        seen[key] = scan
+
+
+def _check_scan(scan: ImportedScan) -> None:
+    """Open a scan with its table and mask, and read its voxels once."""
+    acquisition = load_acquisition(scan.source, scan.bval, scan.bvec, scan.mask)
+    _ = acquisition.voxels
+    if scan.mask is not None:
+        _ = acquisition.mask
+    if not acquisition.gradients.shells:
+        raise UserError(f"{scan.source}: holds no diffusion-weighted volume; give a DWI")
+    if scan.sidecar is not None:
+        read_json(scan.sidecar)
+
+
+def _write_dataset(
+    source: Path,
+    out: Path,
+    scans: list[ImportedScan],
+    pattern: str,
+    progress: Callable[[str, int, int], None] | None,
+) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot write here ({error.strerror}); choose a folder you may write to"
+        ) from error
+    try:
+        folder.chmod(0o755)  # mkdtemp makes it private
+        for done, scan in enumerate(scans, start=1):
+            _copy_scan(source, folder, scan)
+            if progress is not None:
+                progress(f"copied {scan.source}", done, len(scans))
+        _describe_dataset(source, folder, scans, pattern)
+        folder.replace(out)  # replaces an empty folder, and nothing else
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written ({error.strerror}); make room or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
+    image = folder / scan.image
+    stem = image.parent / nifti_stem(image)
+    image.parent.mkdir(parents=True, exist_ok=True)
+    # Copies, not links: a link would let a later edit of one tree change the other.
+    shutil.copyfile(scan.source, image)
+    shutil.copyfile(scan.bval, stem.with_name(stem.name + ".bval"))
+    shutil.copyfile(scan.bvec, stem.with_name(stem.name + ".bvec"))
+    sidecar = stem.with_name(stem.name + ".json")
+    if scan.sidecar is not None:
+        shutil.copyfile(scan.sidecar, sidecar)
+    else:
+        write_json(sidecar, {"ImportedFrom": scan.source.relative_to(source).as_posix()})
+    if scan.mask is not None:
+        mask = folder / scan.mask_image
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(scan.mask, mask)
+        write_json(
+            mask.with_name(nifti_stem(mask) + ".json"),
+            {"Type": "Brain", "Sources": [f"bids::{scan.image.as_posix()}"]},
+        )
+
+
+def _describe_dataset(source: Path, folder: Path, scans: list[ImportedScan], pattern: str) -> None:
+    subjects = sorted({scan.subject for scan in scans})
+    generator = {
+        "Name": "napari-msp",
+        "Version": version("napari-msp"),
+        "Description": f"import --pattern {pattern}",
+    }
+    write_json(
+        folder / "dataset_description.json",
+        {
+            "Name": source.resolve().name,
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "raw",
+            "GeneratedBy": [generator],
+        },
+    )
+    if any(scan.mask is not None for scan in scans):
+        write_json(
+            folder / "derivatives" / "brainmask" / "dataset_description.json",
+            {
+                "Name": "Brain masks",
+                "BIDSVersion": BIDS_VERSION,
+                "DatasetType": "derivative",
+                "GeneratedBy": [generator],
+            },
+        )
+    write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
+    rows = [
+        f"{scan.source.relative_to(source).as_posix()}\t{scan.image.as_posix()}" for scan in scans
+    ]
+    write_text(folder / "code" / "imported.tsv", "\n".join(["source\timage", *rows]) + "\n")
+    write_text(
+        folder / "README",
+        README.format(
+            scans=len(scans),
+            subjects=len(subjects),
+            version=version("napari-msp"),
+            pattern=pattern,
+        ),
+    )
