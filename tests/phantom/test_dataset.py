@@ -170,6 +170,7 @@ def test_folder_in_use_is_refused_and_left_alone(tmp_path):
     [
         ({"size": "huge"}, "huge.*tiny, small, full"),
         ({"subjects": 0}, "at least 1"),
+        ({"seed": -1}, "--seed -1.*positive"),
         ({"misalignment": -1.0}, "from 0 to 10"),
     ],
 )

@@ -175,7 +175,7 @@ BUNDLES: tuple[Bundle, ...] = (
         ),
         spread=2.0,
         streamlines=350,
-        strength=1.5,
+        strength=2.5,
         coherence=0.92,
     ),
     Bundle(
@@ -282,13 +282,6 @@ BUNDLES: tuple[Bundle, ...] = (
         strength=1.3,
         coherence=0.92,
         commissural=True,
-    ),
-    Bundle(
-        "superior cerebellar peduncle",
-        _guides(((3, -24, -12), (5, -33, -20), (8, -42, -27), (14, -53, -34)),),
-        spread=1.5,
-        streamlines=150,
-        coherence=0.9,
     ),
 )  # fmt: skip
 """Every bundle that the phantom has, described on the right side."""

@@ -133,7 +133,8 @@ def _scan(
     brain = along_axes(head.volume(head.grey + head.white + head.fluid), spreads)
     b0 = noise_free[..., int(table.b0_volumes[0])]
     sigma = float(b0[white > PURE_WHITE].mean() / platform.snr)
-    dwi = np.rint(add_noise(noise_free, sigma, [seed, subject.index, 2, platform.number]))
+    dwi = add_noise(noise_free, sigma, [seed, subject.index, 2, platform.number])
+    np.rint(dwi, out=dwi)
 
     stored = axcodes2ornt(tuple(platform.orientation))
     change = ornt_transform(io_orientation(lattice.affine), stored)

@@ -77,7 +77,7 @@ def simulate(
         When `out` holds something already, cannot be written, or an option makes no sense.
     """
     out = Path(out)
-    _check(out, subjects, size, misalignment)
+    _check(out, subjects, size, seed, misalignment)
     total = subjects * len(PLATFORMS)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +126,13 @@ def write_scan(dataset: Path, scan: Scan, *, noise_free: bool = True) -> None:
         write_json(twin.with_suffix(".json"), _sidecar(scan, noisy=False))
 
 
-def _check(out: Path, subjects: int, size: str, misalignment: float) -> None:
+def _check(out: Path, subjects: int, size: str, seed: int, misalignment: float) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty; give a new folder or remove it first")
     if subjects < 1:
         raise UserError(f"--subjects {subjects}: give at least 1")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: give 0 or a positive whole number")
     if size not in SIZES:
         raise UserError(f"--size {size}: there is no such size; give one of {', '.join(SIZES)}")
     if not 0 <= misalignment <= 10:

@@ -11,7 +11,7 @@ SPACING = 2.4
 
 SIZES: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
     # A block of the right hemisphere with callosum, ventricle, corona radiata and cortex.
-    "tiny": ((30, 20, 14), (-8.4, -34.0, 10.0)),
+    "tiny": ((32, 20, 14), (-4.8, -34.0, 10.0)),
     # A slab through basal ganglia, ventricles and centrum semiovale.
     "small": ((66, 82, 16), (-78.0, -115.2, 1.2)),
     # The whole brain.

@@ -20,6 +20,9 @@ Ten waves displace by 2.2 mm root mean square an axis and shear tissue by less t
 so the map keeps its folds apart and stays invertible.
 """
 
+CENTRE = np.array([0.0, -18.0, 8.0])
+"""Middle of the brain in MNI mm; every head stays centred here, as a technician would see to."""
+
 VENTRICLES = np.array([0.0, -15.0, 15.0])
 """Centre of the lateral ventricles in MNI mm."""
 
@@ -117,6 +120,7 @@ class Subject:
             self.wave_vectors, self.wave_amplitudes, self.wave_phases, strict=True
         ):
             wave = np.sin(vector.astype(points.dtype) @ points + points.dtype.type(phase))
+            wave -= points.dtype.type(np.sin(vector @ CENTRE + phase))
             moved += amplitude.astype(points.dtype)[:, None] * wave
         away = points - VENTRICLES.astype(points.dtype)[:, None]
         reach = VENTRICLE_REACH.astype(points.dtype)[:, None]
@@ -151,8 +155,8 @@ def draw_subject(seed: int, index: int) -> Subject:
         ventricle_growth=rng.uniform(-0.12, 0.28),
         csf_gain=float(np.exp(rng.normal(0, 0.2))),
         tissue=Tissue(
-            axial_diffusivity=typical.axial_diffusivity * rng.normal(1, 0.03),
-            intra_fraction=typical.intra_fraction + rng.normal(0, 0.025),
+            axial_diffusivity=typical.axial_diffusivity * rng.normal(1, 0.02),
+            intra_fraction=typical.intra_fraction + rng.normal(0, 0.015),
             grey_diffusivity=typical.grey_diffusivity * rng.normal(1, 0.03),
             t2_intra=typical.t2_intra * rng.normal(1, 0.04),
             t2_extra=typical.t2_extra * rng.normal(1, 0.04),
