@@ -1,0 +1,228 @@
+"""Harmonizing a scan: frames, stages, refusals and what they mend."""
+
+from dataclasses import replace
+from itertools import permutations, product
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from napari_msp.errors import Cancelled, UserError
+from napari_msp.inference.harmonize import UnlikeTraining, harmonize
+from napari_msp.inference.stages import run_stages
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.grid_frame import into_grid
+from napari_msp.signal.rotation import rotate
+
+ORIENTATIONS = [
+    np.array(list(zip(axes, signs, strict=True)))
+    for axes in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+]
+
+
+def in_canonical(array, affine):
+    """As nibabel reorders it, which is not our own code."""
+    return np.asarray(nib.as_closest_canonical(nib.Nifti1Image(array, affine)).dataobj)
+
+
+@pytest.fixture(scope="module")
+def reference_cache():
+    return {}
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("index", range(48))
+def test_reoriented_input_gives_the_reoriented_output(
+    index, oblique, make_model, small_scan, tmp_path, reference_cache
+):
+    affine = np.diag([-2.4, 2.4, 2.4, 1.0])
+    if oblique:
+        turn = Rotation.from_euler("zyx", [20, -12, 9], degrees=True).as_matrix()
+        affine[:3, :3] = turn @ affine[:3, :3]
+    made = small_scan(affine)
+    model = make_model()
+    if oblique not in reference_cache:
+        (tmp_path / "reference").mkdir()
+        acquisition = made.load(tmp_path / "reference")
+        reference_cache[oblique] = harmonize(model, acquisition, "connectom_sa")
+    expected = reference_cache[oblique]
+    acquisition = made.stored_along(ORIENTATIONS[index]).load(tmp_path)
+    found = harmonize(model, acquisition, "connectom_sa")
+    for name in ("sh", "first_stage"):
+        one, other = getattr(found, name), getattr(expected, name)
+        a = in_canonical(one.coefficients, one.affine)
+        b = in_canonical(other.coefficients, other.affine)
+        assert np.abs(a - b).max() <= 1e-5 * np.ptp(b)
+    a = in_canonical(found.disagreement, found.sh.affine)
+    b = in_canonical(expected.disagreement, expected.sh.affine)
+    assert np.abs(a - b).max() <= 1e-5 * np.ptp(b)
+    # Stored as the input is: the same voxel axes run the same ways.
+    assert nib.aff2axcodes(found.sh.affine) == nib.aff2axcodes(acquisition.affine)
+
+
+def test_tilted_head_gives_the_tilted_image(make_model, small_scan, tmp_path):
+    """The same voxels and b-vectors under an oblique affine: all directions turn with it."""
+    straight = small_scan()
+    turn = Rotation.from_euler("zyx", [25, -15, 35], degrees=True).as_matrix()
+    affine = straight.image.affine.copy()
+    affine[:3, :3] = turn @ affine[:3, :3]
+    tilted = replace(
+        straight,
+        image=nib.Nifti1Image(np.asarray(straight.image.dataobj), affine),
+        mask=nib.Nifti1Image(np.asarray(straight.mask.dataobj), affine),
+        directions=straight.directions @ turn.T,
+    )
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    model = make_model()
+    one = harmonize(model, straight.load(tmp_path / "a"), "connectom_sa").sh
+    other = harmonize(model, tilted.load(tmp_path / "b"), "connectom_sa").sh
+    expected = rotate(one.coefficients.astype(float), turn)
+    assert np.abs(other.coefficients - expected).max() <= 1e-4 * np.ptp(expected)
+
+
+def test_equation_one_and_disagreement_by_hand(make_model, small_scan, tmp_path):
+    """From the acquisition to SH units, in float64, without the package's inference."""
+    acquisition = small_scan().load(tmp_path)
+    model = make_model()
+    prediction = harmonize(model, acquisition, "connectom_sa")
+    image = into_grid(fit_sh(acquisition))
+    source, target = (model.standardisation(n) for n in ("ge_st", "connectom_sa"))
+    x = (image.coefficients.astype(float) - source.mean) / source.deviation
+    x[~image.mask] = 0
+    network = model.single("connectom_sa").double()
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(np.moveaxis(x, -1, 0)[None]), 0.5)
+        own = outputs.first["connectom_sa"][0].numpy()
+        branch = outputs.branches["prisma_st"][0].numpy()
+    network.float()
+
+    def stored(values):  # the scan is LAS: canonical order has x the other way round
+        return np.moveaxis(values, 0, -1)[::-1]
+
+    alpha, terms = 0.7, 2
+    expected = (1 - alpha) * own + alpha / terms * (branch + own)
+    inside = prediction.sh.mask
+    np.testing.assert_allclose(
+        prediction.sh.coefficients[inside],
+        (stored(expected) * target.deviation + target.mean)[inside],
+        atol=1e-4,
+    )
+    np.testing.assert_allclose(
+        prediction.first_stage.coefficients[inside],
+        (stored(own) * target.deviation + target.mean)[inside],
+        atol=1e-4,
+    )
+    spread = np.stack([own, branch]).var(axis=0) * target.deviation[:, None, None, None] ** 2
+    np.testing.assert_allclose(
+        prediction.disagreement[inside],
+        np.sqrt(stored(spread).mean(axis=-1))[inside],
+        atol=1e-5,
+    )
+    assert not prediction.disagreement[~inside].any()
+    assert not prediction.sh.coefficients[~inside].any()
+
+
+def test_output_lies_on_the_refined_lattice(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    prediction = harmonize(make_model(), acquisition, "connectom_sa")
+    assert prediction.sh.coefficients.shape == (17, 15, 13, 28)
+    corners = np.array([[0, 0, 0, 1], [16, 14, 12, 1]]).T
+    nodes = np.array([[0, 0, 0, 1], [8, 7, 6, 1]]).T
+    np.testing.assert_allclose(
+        prediction.sh.affine @ corners, acquisition.affine @ nodes, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        prediction.b0[::2, ::2, ::2][acquisition.mask], acquisition.b0[acquisition.mask], rtol=1e-5
+    )
+    np.testing.assert_array_equal(prediction.sh.mask[::2, ::2, ::2], acquisition.mask)
+
+
+def test_single_network_has_no_stages(make_model, small_scan, tmp_path):
+    prediction = harmonize(make_model("hned"), small_scan().load(tmp_path), "prisma_st")
+    assert prediction.first_stage is None
+    assert prediction.disagreement is None
+
+
+def test_two_platforms_leave_nothing_to_disagree(make_network):
+    from napari_msp.networks import MSP
+
+    network = MSP({"prisma_st": make_network("hned", "prisma_st")}, "prisma_st").eval()
+    stages = run_stages(network, torch.randn(1, 28, 4, 4, 4), 0.5, torch.ones(28))
+    assert stages.disagreement is None
+    torch.testing.assert_close(stages.prediction, stages.first_stage)
+
+
+@pytest.mark.parametrize(
+    ("model_options", "mend", "option"),
+    [
+        ({"b_value": 1000.0}, "--b-value rescale", {"rescale_b_value": True}),
+        ({"voxel_size": 2.0}, "--resample", {"resample": True}),
+    ],
+)
+def test_what_is_not_the_models_is_refused_and_mended(
+    model_options, mend, option, make_model, small_scan, tmp_path
+):
+    acquisition = small_scan().load(tmp_path)
+    model = make_model(**model_options)
+    with pytest.raises(UserError, match=mend):
+        harmonize(model, acquisition, "prisma_st")
+    prediction = harmonize(model, acquisition, "prisma_st", **option)
+    assert len(prediction.approximations) == 1
+    sizes = np.linalg.norm(prediction.sh.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(sizes, model.card.voxel_size if "resample" in option else 2.4)
+    assert prediction.sh.b_value == model.card.sh.b_value
+
+
+def test_rescaled_signal_is_the_power_of_the_ratio(small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    shell = acquisition.shell()
+    rescaled = fit_sh(acquisition, rescale_to=1000.0, regularisation=0.0)
+    from napari_msp.signal.spherical_harmonics import design_matrix
+
+    inside = acquisition.mask
+    expected = acquisition.normalised(shell)[inside].astype(float) ** (1000 / 1200)
+    solved, *_ = np.linalg.lstsq(design_matrix(acquisition.directions(shell)), expected.T)
+    np.testing.assert_allclose(rescaled.coefficients[inside], solved.T, atol=1e-4)
+    assert rescaled.rescaled_from == pytest.approx(1200)
+
+
+def test_shell_nearest_to_the_model_is_taken(make_model, small_scan, tmp_path):
+    acquisition = small_scan(b_values=(700.0, 1190.0, 2800.0)).load(tmp_path)
+    prediction = harmonize(make_model(), acquisition, "prisma_st")
+    assert prediction.approximations == ()
+    assert prediction.sh.rescaled_from is None
+
+
+def test_unknown_target_names_the_known(make_model, small_scan, tmp_path):
+    with pytest.raises(UserError, match="choose from prisma_st, connectom_sa"):
+        harmonize(make_model(), small_scan().load(tmp_path), "trio_st")
+
+
+def test_scan_unlike_the_training_is_said_so(make_model, small_scan, tmp_path):
+    model = make_model()
+    statistics = dict(model.card.standardisation)
+    ge = statistics["ge_st"]
+    statistics["ge_st"] = ge.model_copy(update={"mean": [9.0, *ge.mean[1:]]})
+    odd = replace(model, card=model.card.model_copy(update={"standardisation": statistics}))
+    with pytest.warns(UnlikeTraining, match="deviations from the training"):
+        harmonize(odd, small_scan().load(tmp_path), "prisma_st")
+
+
+def test_progress_and_cancel(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    seen = []
+    harmonize(
+        make_model(),
+        acquisition,
+        "prisma_st",
+        tile=4,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[0][0] == 0
+    assert seen[-1][0] == seen[-1][1] > 1
+    with pytest.raises(Cancelled):
+        harmonize(make_model(), acquisition, "prisma_st", cancelled=lambda: True)

@@ -1,0 +1,127 @@
+"""The files that harmonize writes."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.errors import UserError
+from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.signal.sh_image import read_sh
+
+STEM = "sub-01_ses-ge_acq-st"
+
+
+@pytest.fixture
+def dwi(small_scan, tmp_path):
+    (tmp_path / "in").mkdir()
+    return small_scan().write(tmp_path / "in", stem=STEM)
+
+
+def test_names_keep_the_entities(dwi, saved_model, tmp_path):
+    written = harmonize_to_folder(dwi, saved_model, ["connectom_sa"], tmp_path / "out")
+    assert [path.name for path in written] == [f"{STEM}_desc-connectomsaMsp_dwi.nii.gz"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    stem = f"{STEM}_desc-connectomsaMsp"
+    assert names == {
+        *(f"{stem}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec", "json")),
+        f"{stem}_mask.nii.gz",
+        f"{stem}_model-sh_param-coefficients_dwimap.nii.gz",
+        f"{stem}_model-sh_param-coefficients_dwimap.json",
+        f"{stem}FirstStage_model-sh_param-coefficients_dwimap.nii.gz",
+        f"{stem}FirstStage_model-sh_param-coefficients_dwimap.json",
+        f"{stem}_model-sh_param-disagreement_dwimap.nii.gz",
+        "dataset_description.json",
+    }
+    description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    assert description["GeneratedBy"][0]["Name"] == "napari-msp"
+    provenance = json.loads((tmp_path / "out" / f"{stem}_dwi.json").read_text())
+    assert provenance["Model"]["File"] == "model.safetensors"
+    assert "not harmonized" in provenance["FirstVolume"]
+
+
+@pytest.mark.reference("MRtrix sh2amp")
+@pytest.mark.parametrize("gradients", ["target", "input", "file"])
+def test_dwi_is_the_predicted_signal_times_b0(
+    gradients, dwi, saved_model, tmp_path, mrtrix, spread_out
+):
+    """MRtrix reads our SH image and our gradient table, and gives the same DWI."""
+    if gradients == "file":
+        np.savetxt(tmp_path / "user.bvec", spread_out(12).T)
+        np.savetxt(tmp_path / "user.bval", np.full((1, 12), 800.0))
+    out = tmp_path / "out"
+    chosen = str(tmp_path / "user.bvec") if gradients == "file" else gradients
+    (path,) = harmonize_to_folder(dwi, saved_model, ["connectom_sa"], out, gradients=chosen)
+    stem = str(path).removesuffix("_dwi.nii.gz")
+    sh = f"{stem}_model-sh_param-coefficients_dwimap.nii.gz"
+    grad = tmp_path / "table.b"
+    mrtrix(
+        "mrinfo",
+        path,
+        "-fslgrad",
+        f"{stem}_dwi.bvec",
+        f"{stem}_dwi.bval",
+        "-export_grad_mrtrix",
+        grad,
+    )
+    table = np.loadtxt(grad)
+    np.savetxt(grad, table[1:])
+    mrtrix("sh2amp", sh, grad, tmp_path / "amplitudes.nii")
+    amplitudes = nib.load(tmp_path / "amplitudes.nii").get_fdata()
+    data = nib.load(path).get_fdata()
+    acquisition = load_acquisition(path)
+    expected = np.clip(amplitudes, 0, 1) * data[..., :1]
+    assert data.shape[3] == 1 + {"target": 30, "input": 30, "file": 12}[gradients]
+    assert np.abs(data[..., 1:] - expected).max() <= 1e-4 * data[..., 0].max()
+    assert acquisition.shell().b_value == pytest.approx(1200)
+
+
+def test_written_images_read_back(dwi, saved_model, tmp_path):
+    (path,) = harmonize_to_folder(dwi, saved_model, ["prisma_st"], tmp_path / "out")
+    back = load_acquisition(path)
+    assert back.mask_path is not None
+    assert back.mask.sum() == load_acquisition(dwi).mask.sum()
+    name = path.name.replace("_dwi.nii.gz", "_model-sh_param-coefficients_dwimap.nii.gz")
+    image = read_sh(path.with_name(name))
+    assert image.b_value == 1200
+    assert image.coefficients.dtype == np.float32
+    header = nib.load(path).header
+    assert header.get_data_dtype() == np.float32
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_existing_files_are_kept_unless_forced(dwi, saved_model, tmp_path):
+    out = tmp_path / "out"
+    (path,) = harmonize_to_folder(dwi, saved_model, ["prisma_st"], out)
+    path.write_bytes(b"mine")
+    with pytest.raises(UserError, match="--force"):
+        harmonize_to_folder(dwi, saved_model, ["prisma_st"], out)
+    assert path.read_bytes() == b"mine"
+    harmonize_to_folder(dwi, saved_model, ["prisma_st"], out, force=True)
+    assert load_acquisition(path).image.shape[3] == 31
+
+
+def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path, monkeypatch):
+    from napari_msp.inference import outputs
+
+    real = outputs.harmonize
+
+    def fail_second(model, acquisition, target, **options):
+        if target == "connectom_sa":
+            raise MemoryError
+        return real(model, acquisition, target, **options)
+
+    monkeypatch.setattr(outputs, "harmonize", fail_second)
+    with pytest.raises(MemoryError):
+        harmonize_to_folder(dwi, saved_model, [], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("gradients", ["sideways", "missing.bvec"])
+def test_unknown_gradients_are_refused_before_any_work(gradients, dwi, saved_model, tmp_path):
+    with pytest.raises(UserError, match="--gradients"):
+        harmonize_to_folder(dwi, saved_model, [], tmp_path / "out", gradients=gradients)
+    assert not (tmp_path / "out").exists()
