@@ -195,7 +195,7 @@ class TestRefusals:
 
     def test_two_scans_of_one_name(self, tree, scan):
         twin = add_scan(tree, scan("LAS", 30), "A01", "GE", "ST")
-        refused(tree, str(twin), "sub-A01_ses-ge_acq-st_dwi", "dwi_A_01_GE_ST", "rename")
+        refused(tree, "dwi_A_01_GE_ST", "sub-A01_ses-ge_acq-st_dwi", str(twin), "rename")
 
     def test_a_folder_that_is_not_empty(self, tree, tmp_path):
         out = tmp_path / "bids"
