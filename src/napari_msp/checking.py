@@ -34,7 +34,7 @@ MISALIGNMENT_LIMIT = 0.5
 
 MISALIGNMENT_ACCURACY = 0.3
 """Mean error in mm of the measured displacement on simulated heads with 2.4 mm voxels (measured:
-0.06 to 0.23 mm over shifts from 0 to 3 mm and twelve pairs of scans)."""
+0.05 to 0.23 mm over shifts from 0 to 3 mm and twelve pairs of scans)."""
 
 LEAST_CORRELATION = 0.9
 """Correlation of two aligned scans below which they may not be of one head (our choice; simulated

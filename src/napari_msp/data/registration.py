@@ -156,7 +156,7 @@ def _refine(
     """
     target, inside = _smoothed(fixed, width)
     source, source_inside = _smoothed(moving, width)
-    coefficients = spline_filter(source, order=3)
+    coefficients = spline_filter(source, order=3, mode="mirror")
     points = _scanner_points(fixed.lattice, inside)
     every = 1 + len(points) // MOST_VOXELS
     points, wanted = points[::every], target[inside][::every]
@@ -169,7 +169,7 @@ def _refine(
 
     def moved_values(parameters: FloatArray) -> FloatArray:
         values: FloatArray = map_coordinates(
-            coefficients, at(parameters), order=3, mode="nearest", prefilter=False
+            coefficients, at(parameters), order=3, mode="mirror", prefilter=False
         )
         return values
 
