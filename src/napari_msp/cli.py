@@ -53,7 +53,7 @@ def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="napari-msp",
-        description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction networks.",
+        description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
@@ -213,7 +213,7 @@ def _train(options: argparse.Namespace) -> int:
         settings = TrainingSettings(
             **{name: getattr(options, name) for name in SETTINGS},
             width=options.width if options.width == "paper" else float(options.width),
-            first_stage=_pairs(options.first_stage, "--first-stage", "TARGET=KIND"),
+            first_stage=_pairs(options.first_stage, "--first-stage", "TARGET=KIND"),  # type: ignore[arg-type]
         )
     except ValidationError as error:
         raise UserError(f"train: {first_reason(error)}; mend the option") from error

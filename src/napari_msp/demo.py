@@ -1,0 +1,165 @@
+"""The main job on a simulated head and the packaged models, from scan to Figure 3."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.phantom import simulate
+from napari_msp.evaluation.compare import compare
+from napari_msp.files import read_json, write_json
+from napari_msp.inference.outputs import harmonize_to_folder, output_stem
+from napari_msp.model_file import load_model
+
+SEED = 2026
+"""Of the demo's head; the packaged models were trained on heads of other seeds."""
+
+SUBJECT = "sub-01"
+INPUT = "ge_st"
+MODELS = {"DIQT": "diqt-teaching.safetensors", "MSP": "msp-teaching.safetensors"}
+"""Packaged models by the name they carry in the figures."""
+
+
+@dataclass(frozen=True)
+class DemoTarget:
+    """What the demo made for one target.
+
+    Attributes
+    ----------
+    target
+        Platform.
+    truth
+        Its real (here: simulated) scan.
+    predictions
+        SH image by model name.
+    figure, metrics
+        Files of the comparison.
+    """
+
+    target: str
+    truth: Path
+    predictions: dict[str, Path]
+    figure: Path
+    metrics: Path
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything that the demo made.
+
+    Attributes
+    ----------
+    scan
+        The input platform's DWI.
+    targets
+        One comparison a target.
+    """
+
+    scan: Path
+    targets: list[DemoTarget]
+
+
+def packaged_model(name: str) -> Path:
+    """Give the path of a model that comes with the package.
+
+    Parameters
+    ----------
+    name
+        A file name of `MODELS`.
+    """
+    with as_file(files("napari_msp").joinpath("models", name)) as path:
+        return path
+
+
+def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
+    """Simulate a head, harmonize it with both packaged models, compare with the truth.
+
+    What an earlier run with the same models left in `out` is used again.
+
+    Parameters
+    ----------
+    out
+        Folder; `heads/`, `harmonized/` and `compared/<target>/` are made in it.
+    say
+        Is given a line a phase, with its seconds.
+    """
+    out = Path(out)
+    began = time.perf_counter()
+    fingerprint = _fingerprint()
+    record = out / "demo.json"
+    done = record.exists() and read_json(record).get("fingerprint") == fingerprint
+    heads = _heads(out / "heads", say)
+    scan = heads.scans[SUBJECT, INPUT]
+    if not done:
+        _harmonize(scan, out / "harmonized", say)
+    targets = [
+        _compared(heads, scan, target, out, done, say)
+        for target in load_model(packaged_model(MODELS["MSP"])).targets
+    ]
+    write_json(record, {"fingerprint": fingerprint, "seed": SEED})
+    for each in targets:
+        say(_summary(each))
+    say(f"all in {time.perf_counter() - began:.0f} s")
+    return DemoResult(scan, targets)
+
+
+def _heads(folder: Path, say: Callable[[str], None]) -> TravellingHeads:
+    if not folder.exists():
+        began = time.perf_counter()
+        simulate(folder, subjects=1, size="small", seed=SEED, noise_free=False)
+        say(f"simulated one head on four platforms: {time.perf_counter() - began:.0f} s")
+    return open_dataset(folder)
+
+
+def _harmonize(scan: Path, folder: Path, say: Callable[[str], None]) -> None:
+    for name, file in MODELS.items():
+        began = time.perf_counter()
+        harmonize_to_folder(scan, packaged_model(file), [], folder, force=True)
+        say(f"harmonized to every target with {name}: {time.perf_counter() - began:.0f} s")
+
+
+def _compared(
+    heads: TravellingHeads,
+    scan: Path,
+    target: str,
+    out: Path,
+    done: bool,
+    say: Callable[[str], None],
+) -> DemoTarget:
+    folder = out / "compared" / target
+    result = DemoTarget(
+        target=target,
+        truth=heads.scans[SUBJECT, target],
+        predictions={name: _sh_image(scan, target, name, out) for name in MODELS},
+        figure=folder / "figure3.png",
+        metrics=folder / "metrics.json",
+    )
+    if not done:
+        began = time.perf_counter()
+        compare(result.truth, result.predictions, folder, input_image=scan)
+        say(f"compared with the scan on {target}: {time.perf_counter() - began:.0f} s")
+    return result
+
+
+def _sh_image(scan: Path, target: str, name: str, out: Path) -> Path:
+    stem = output_stem(scan, target, name.lower())
+    return out / "harmonized" / f"{stem}_model-sh_param-coefficients_dwimap.nii.gz"
+
+
+def _summary(result: DemoTarget) -> str:
+    metrics = read_json(result.metrics)
+    errors = {name: each["sh_mse"] for name, each in metrics["predictions"].items()}
+    listed = ", ".join(f"{name} {error:.2e}" for name, error in errors.items())
+    before = metrics["no_harmonisation"]["sh_mse"]
+    return f"{result.target}: SH MSE {before:.2e} before, {listed} ({result.figure})"
+
+
+def _fingerprint() -> str:
+    """Tell this version's models from another's."""
+    digest = hashlib.sha256()
+    for file in MODELS.values():
+        digest.update(packaged_model(file).read_bytes())
+    return digest.hexdigest()
