@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -18,6 +19,9 @@ TABLE = "cohort.tsv"
 
 DESCRIPTION = "dataset_description.json"
 
+
+SCHEDULER_PATIENCE = 10.0
+"""Seconds within which a scheduler must answer."""
 
 Job = Callable[..., object]
 """What is done to one scan: called as `harmonize_to_folder` is, with (dwi, model, targets, out) and
@@ -39,7 +43,7 @@ class CohortResult:
     seconds
         Wall time of its job.
     message
-        Why it failed or was skipped, on one line.
+        Why it failed or was skipped, and what the job warned of, on one line.
     """
 
     subject: str
@@ -278,22 +282,26 @@ def _run_task(
         work = job
     if cancelled is not None:
         options["cancelled"] = cancelled
+    status: Literal["done", "failed"] = "done"
+    error = ""
     start = time.perf_counter()
-    try:
-        work(task.dwi, task.model, task.targets, task.out, **options)
-        # The derivative is one dataset, described once at its root and not in each folder.
-        (task.out / DESCRIPTION).unlink(missing_ok=True)
-    except Cancelled:
-        raise
-    except UserError as error:
-        status: Literal["done", "failed"] = "failed"
-        message = str(error)
-    except Exception as error:  # whatever it is, it must not stop the other subjects
-        status, message = "failed", f"{type(error).__name__}: {error}"
-    else:
-        status, message = "done", ""
-    seconds = time.perf_counter() - start
-    return CohortResult(task.subject, task.scan, status, seconds, " ".join(message.split()))
+    with warnings.catch_warnings(record=True) as caught:
+        # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
+        warnings.simplefilter("always", UserWarning)
+        try:
+            work(task.dwi, task.model, task.targets, task.out, **options)
+            # The derivative is one dataset, described once at its root and not in each folder.
+            (task.out / DESCRIPTION).unlink(missing_ok=True)
+        except Cancelled:
+            raise
+        except UserError as mistake:
+            status, error = "failed", str(mistake)
+        except Exception as failure:  # whatever it is, it must not stop the other subjects
+            status, error = "failed", f"{type(failure).__name__}: {failure}"
+    doubts = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    lines = ([error] if error else []) + list(dict.fromkeys(doubts))
+    message = " ".join("; ".join(lines).split())
+    return CohortResult(task.subject, task.scan, status, time.perf_counter() - start, message)
 
 
 def _run_here(
@@ -323,7 +331,7 @@ def _run_on_dask(
     if scheduler is not None:
         cluster = None
         try:
-            client = dask.Client(scheduler, timeout="10s", set_as_default=False)
+            client = dask.Client(scheduler, timeout=SCHEDULER_PATIENCE, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise UserError(
                 f"--scheduler {scheduler}: does not answer; start one with `dask scheduler`, or "
@@ -343,7 +351,7 @@ def _run_on_dask(
     try:
         # Not pure: a job writes files, so a result that Dask remembers is no reason to skip it.
         of_future = {client.submit(_run_task, task, job, pure=False): task for task in tasks}
-        for future in dask.as_completed(list(of_future)):
+        for future in dask.as_completed(list(of_future), loop=client.loop):
             if cancelled is not None and cancelled():
                 raise Cancelled
             lost = future.exception()

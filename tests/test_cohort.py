@@ -1,0 +1,294 @@
+"""Cohorts: one bad subject does not stop the others, and what is finished is not done again."""
+
+import csv
+import json
+import re
+import threading
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp import cohort
+from napari_msp.cohort import run_cohort
+from napari_msp.errors import Cancelled, UserError
+from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.model_file import (
+    Gradients,
+    ModelCard,
+    ModelNetwork,
+    SHSettings,
+    Statistics,
+    load_model,
+    save_model,
+)
+from napari_msp.model_file import Model as TrainedModel
+from napari_msp.networks import build_single
+
+TARGET = "prisma_st"
+
+
+def message(*parts):
+    return ".*".join(map(re.escape, parts))
+
+
+@pytest.fixture
+def bids(tmp_path, scan):
+    """Three subjects with one scan each; that of sub-02 has lost its b-vectors."""
+    root = tmp_path / "bids"
+    made = scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30)
+    for subject in ("sub-01", "sub-02", "sub-03"):
+        folder = root / subject / "ses-ge/dwi"
+        folder.mkdir(parents=True)
+        made.write(folder, stem=f"{subject}_ses-ge_acq-st")
+    (root / "sub-02/ses-ge/dwi/sub-02_ses-ge_acq-st_dwi.bvec").unlink()
+    return root
+
+
+@pytest.fixture
+def model(tmp_path, spread_out):
+    """An untrained network of one target, as a file."""
+    network = build_single("shresnet", target=TARGET, scales={TARGET: 1}, width=0.1)
+    plain = Statistics(mean=[0.0] * 28, deviation=[1.0] * 28)
+    table = Gradients(
+        b_values=[1200.0] * 30,
+        directions=[(float(x), float(y), float(z)) for x, y, z in spread_out(30)],
+    )
+    card = ModelCard(
+        kind="shresnet",
+        input="ge_st",
+        voxel_size=2.4,
+        scales={TARGET: 1},
+        architectures={TARGET: network.config()},
+        sh=SHSettings(regularisation_at_30=0.006, b_value=1200.0),
+        standardisation={"ge_st": plain, TARGET: plain},
+        gradients={TARGET: table},
+        training={},
+        versions={},
+    )
+    path = tmp_path / "model.safetensors"
+    save_model(path, TrainedModel(card, ModelNetwork({TARGET: network}, 1.0)))
+    return path
+
+
+def table_of(out):
+    with (out / "cohort.tsv").open() as file:
+        return {row["participant_id"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+class Recorder:
+    """A job that writes a little of what `harmonize_to_folder` does, and fails where it is told."""
+
+    def __init__(self, failures=None):
+        self.failures = failures or {}
+        self.calls = []
+
+    def __call__(self, dwi, model, targets, out, **options):
+        self.calls.append((dwi, model, targets, out, options))
+        subject = dwi.name.split("_")[0]
+        if subject in self.failures:
+            raise self.failures[subject]
+        out.mkdir(parents=True, exist_ok=True)
+        for target in targets:
+            stem = f"{dwi.name.removesuffix('_dwi.nii.gz')}_desc-{target.replace('_', '')}Msp_dwi"
+            (out / f"{stem}.nii.gz").write_bytes(b"image")
+            (out / f"{stem}.json").write_text(json.dumps({"Model": {"File": model.name}}))
+
+    @property
+    def subjects(self):
+        return [call[0].name.split("_")[0] for call in self.calls]
+
+
+class TestWithAStub:
+    def test_what_the_job_is_asked(self, bids, model, tmp_path):
+        job = Recorder()
+        out = tmp_path / "out"
+        run_cohort(bids, out, model, TARGET, participants=["01"], tile=16, resample=True, job=job)
+        [(dwi, given, targets, folder, options)] = job.calls
+        assert dwi == bids / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+        assert given == model
+        assert targets == (TARGET,)
+        assert folder == out / "sub-01/ses-ge/dwi"
+        assert options == {
+            "device": "cpu",
+            "gradients": "target",
+            "tile": 16,
+            "resample": True,
+            "rescale_b_value": False,
+            "force": False,
+        }
+
+    def test_a_bad_subject_does_not_stop_the_others(self, bids, model, tmp_path):
+        failures = {"sub-01": UserError("scan: is odd; mend it"), "sub-02": RuntimeError("out\nof")}
+        told = []
+        results = run_cohort(
+            bids,
+            tmp_path / "out",
+            model,
+            TARGET,
+            job=Recorder(failures),
+            progress=lambda result, done, total: told.append((result.subject, done, total)),
+        )
+        assert [(r.subject, r.status, r.message) for r in results] == [
+            ("sub-01", "failed", "scan: is odd; mend it"),
+            ("sub-02", "failed", "RuntimeError: out of"),
+            ("sub-03", "done", ""),
+        ]
+        rows = table_of(tmp_path / "out")
+        assert {subject: row["status"] for subject, row in rows.items()} == {
+            "sub-01": "failed",
+            "sub-02": "failed",
+            "sub-03": "done",
+        }
+        assert rows["sub-01"]["message"] == "scan: is odd; mend it"
+        assert told == [("sub-01", 1, 3), ("sub-02", 2, 3), ("sub-03", 3, 3)]
+
+    def test_a_second_run_does_only_what_is_left(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        run_cohort(bids, out, model, TARGET, job=Recorder({"sub-02": UserError("odd")}))
+        again = Recorder()
+        results = run_cohort(bids, out, model, TARGET, job=again)
+        assert again.subjects == ["sub-02"]
+        assert [result.status for result in results] == ["skipped", "done", "skipped"]
+        assert [row["status"] for row in table_of(out).values()] == ["skipped", "done", "skipped"]
+
+        forced = Recorder()
+        run_cohort(bids, out, model, TARGET, force=True, job=forced)
+        assert forced.subjects == ["sub-01", "sub-02", "sub-03"]
+
+    def test_another_model_or_target_is_not_finished(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        run_cohort(bids, out, model, TARGET, participants=["sub-01"], job=Recorder())
+        other = model.with_name("other.safetensors")
+        other.write_bytes(model.read_bytes())
+        for given, target in ((other, TARGET), (model, "prisma_sa"), (model, "prisma_s")):
+            job = Recorder()
+            run_cohort(bids, out, given, target, participants=["sub-01"], job=job)
+            assert job.subjects == ["sub-01"], target
+
+    def test_an_image_that_is_gone_is_not_finished(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        run_cohort(bids, out, model, TARGET, job=Recorder())
+        next(out.glob("sub-03/**/*.nii.gz")).unlink()
+        job = Recorder()
+        run_cohort(bids, out, model, TARGET, job=job)
+        assert job.subjects == ["sub-03"]
+
+    def test_the_platform_is_chosen_among_several(self, bids, model, tmp_path):
+        """The model's input platform, unless another one is asked for."""
+        folder = bids / "sub-01/ses-philips/dwi"
+        folder.mkdir(parents=True)
+        (folder / "sub-01_ses-philips_acq-st_dwi.nii.gz").write_bytes(b"")
+        job = Recorder()
+        run_cohort(bids, tmp_path / "a", model, TARGET, participants=["01"], job=job)
+        assert job.calls[0][0].parent.parent.name == "ses-ge"
+
+        job = Recorder()
+        results = run_cohort(bids, tmp_path / "b", model, TARGET, platform="philips_st", job=job)
+        assert job.calls[0][0].parent == folder
+        assert [result.status for result in results] == ["done", "failed", "failed"]
+        assert "no DWI on philips_st" in results[1].message
+
+    def test_scans_without_session(self, tmp_path, model, scan):
+        folder = tmp_path / "bids/sub-7/dwi"
+        folder.mkdir(parents=True)
+        scan().write(folder, stem="sub-7")
+        job = Recorder()
+        run_cohort(tmp_path / "bids", tmp_path / "out", model, TARGET, job=job)
+        assert job.calls[0][3] == tmp_path / "out/sub-7/dwi"
+
+    def test_all_targets_are_the_models(self, bids, model, tmp_path):
+        job = Recorder()
+        run_cohort(bids, tmp_path / "out", model, "all", participants=["01"], job=job)
+        assert job.calls[0][2] == (TARGET,)
+
+    def test_cancelling_keeps_what_is_finished(self, bids, model, tmp_path):
+        job = Recorder()
+        with pytest.raises(Cancelled):
+            run_cohort(
+                bids, tmp_path / "out", model, TARGET, cancelled=lambda: bool(job.calls), job=job
+            )
+        assert job.subjects == ["sub-01"]
+        assert list(table_of(tmp_path / "out")) == ["sub-01"]
+
+    @pytest.mark.parametrize(
+        ("change", "parts"),
+        [
+            ({"participants": ["04"]}, ["bids", "holds no sub-04"]),
+            ({"workers": 0}, ["--workers 0"]),
+            ({"model": Path("nowhere.safetensors")}, ["nowhere.safetensors", "no such file"]),
+            ({"bids_dir": Path("nowhere")}, ["nowhere", "no such folder"]),
+        ],
+    )
+    def test_refusals(self, bids, model, tmp_path, change, parts):
+        job = Recorder()
+        arguments = {
+            "bids_dir": bids,
+            "out_dir": tmp_path / "out",
+            "model": model,
+            "target": TARGET,
+        } | change
+        with pytest.raises(UserError, match=message(*parts)):
+            run_cohort(**arguments, job=job)
+        assert job.calls == []
+        assert not (tmp_path / "out").exists()
+
+
+class TestForReal:
+    def test_the_files_are_those_of_harmonize(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        results = run_cohort(bids, out, model, TARGET)
+        assert [result.status for result in results] == ["done", "failed", "done"]
+        assert "deviations from the training subjects" in results[0].message  # a warning
+        assert re.search(message("sub-02_ses-ge_acq-st_dwi.bvec", "missing"), results[1].message)
+
+        dwi = bids / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+        with pytest.warns(UserWarning, match="deviations from the training"):
+            [alone] = harmonize_to_folder(dwi, load_model(model), [TARGET], tmp_path / "alone")
+        written = out / "sub-01/ses-ge/dwi" / alone.name
+        np.testing.assert_array_equal(nib.load(written).get_fdata(), nib.load(alone).get_fdata())
+        # One derivative dataset: described at its root.
+        assert [path.parent for path in out.rglob("dataset_description.json")] == [out]
+        assert not list(out.glob("sub-02/**/*.nii.gz"))
+
+        again = run_cohort(bids, out, model, TARGET)
+        assert [result.status for result in again] == ["skipped", "failed", "skipped"]
+
+
+@pytest.mark.slow
+class TestOnDask:
+    def test_processes_of_its_own(self, bids, model, tmp_path):
+        pytest.importorskip("distributed")
+        out = tmp_path / "out"
+        results = run_cohort(bids, out, model, TARGET, workers=2)
+        assert [result.status for result in results] == ["done", "failed", "done"]
+        assert "is missing" in results[1].message
+        assert len(list(out.glob("sub-*/ses-ge/dwi/*Shresnet_dwi.nii.gz"))) == 2
+        assert [row["status"] for row in table_of(out).values()] == ["done", "failed", "done"]
+
+    def test_a_running_scheduler(self, bids, model, tmp_path):
+        distributed = pytest.importorskip("distributed")
+        threads = set()
+
+        def job(dwi, model, targets, out, **options):
+            threads.add(threading.get_ident())
+            if "sub-03" in dwi.name:
+                raise UserError("odd")
+
+        with distributed.LocalCluster(
+            n_workers=1, processes=False, dashboard_address=None
+        ) as cluster:
+            results = run_cohort(
+                bids, tmp_path / "out", model, TARGET, scheduler=cluster.scheduler_address, job=job
+            )
+        assert [result.status for result in results] == ["done", "done", "failed"]
+        assert threading.get_ident() not in threads
+
+    def test_a_scheduler_that_is_not_there(self, bids, model, tmp_path, monkeypatch):
+        pytest.importorskip("distributed")
+        monkeypatch.setattr(cohort, "SCHEDULER_PATIENCE", 1.0)
+        with pytest.raises(UserError, match=message("--scheduler tcp://127.0.0.1:1", "answer")):
+            run_cohort(
+                bids, tmp_path / "out", model, TARGET, scheduler="tcp://127.0.0.1:1", job=Recorder()
+            )
