@@ -16,7 +16,7 @@ from napari_msp.data.gradients import GradientTable, Shell, read_gradients
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, scale_between
 from napari_msp.data.masks import find_mask
 from napari_msp.data.nifti import nifti_stem, open_nifti
-from napari_msp.data.orientation import CanonicalGrid, direction_cosines
+from napari_msp.data.orientation import direction_cosines
 from napari_msp.data.registration import (
     BrainImage,
     estimate_displacement,
@@ -472,11 +472,11 @@ def _compare_platforms(
     """Compare lattices with the node-aligned ones that the networks give."""
     if input_platform not in scans:
         return
-    source = _canonical(scans[input_platform].lattice)
+    source = scans[input_platform].lattice.canonical
     for platform, scan in scans.items():
         if platform == input_platform:
             continue
-        found = _canonical(scan.lattice)
+        found = scan.lattice.canonical
         try:
             scale = scale_between(
                 source.voxel_sizes, found.voxel_sizes, f"{input_platform} to {platform}"
@@ -575,13 +575,6 @@ def _check_directions(
             f"{best} (mean |cosine| {agreement(mirrors[best]):.2f} against {as_given:.2f}); check "
             "which of the two tables is wrong and negate that component",
         )
-
-
-def _canonical(lattice: Lattice) -> Lattice:
-    """Give the lattice with its voxels in closest-canonical order."""
-    grid = CanonicalGrid(lattice.shape, lattice.affine)
-    x, y, z = grid.to_canonical(np.empty(lattice.shape, dtype=bool)).shape
-    return Lattice((x, y, z), grid.affine)
 
 
 def _tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:

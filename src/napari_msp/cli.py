@@ -114,6 +114,9 @@ def _add_import(commands: Parsers) -> None:
         help="where images lie, such as "
         "'{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz'",
     )
+    command.add_argument("--mask", help="pattern of the masks (default: found beside the images)")
+    command.add_argument("--session", help="scanner label, where the tree names none")
+    command.add_argument("--protocol", help="protocol label, where the tree names none")
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
     command.set_defaults(run=_import)
 
@@ -121,21 +124,31 @@ def _add_import(commands: Parsers) -> None:
 def _import(options: argparse.Namespace) -> int:
     from napari_msp.data.importers import import_tree
 
-    for scan in import_tree(options.source, options.out, options.pattern, dry_run=options.dry_run):
-        print(scan)
+    for scan in import_tree(
+        options.source,
+        options.out,
+        options.pattern,
+        mask=options.mask,
+        session=options.session,
+        protocol=options.protocol,
+        dry_run=options.dry_run,
+        progress=lambda text, done, total: _progress(f"{text} {done}/{total}"),
+    ):
+        print(f"{scan.source} -> {options.out / scan.image}")
     return 0
 
 
 def _add_check(commands: Parsers) -> None:
     command = commands.add_parser("check", help="say everything that is wrong with a dataset")
     command.add_argument("dataset", type=Path, metavar="DATASET")
+    command.add_argument("--input", default="ge_st", help="platform to predict from")
     command.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
     from napari_msp.checking import check_dataset, has_errors, report_text
 
-    findings = check_dataset(options.dataset)
+    findings = check_dataset(options.dataset, input_platform=options.input)
     print(report_text(findings))
     return 1 if has_errors(findings) else 0
 
@@ -437,7 +450,8 @@ def _add_cohort(commands: Parsers) -> None:
     command.add_argument("level", choices=("participant",))
     command.add_argument("--model", type=Path, required=True, metavar="M.safetensors")
     command.add_argument("--target", required=True, help="platform, or all")
-    command.add_argument("--participant-label", nargs="+", metavar="LABEL")
+    command.add_argument("--participants", nargs="+", metavar="SUBJECT", help="default: all")
+    command.add_argument("--platform", help="whose scans (default: the model's input)")
     command.add_argument("--workers", type=int, default=1)
     command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler")
     command.add_argument("--device", default="auto")
@@ -454,17 +468,19 @@ def _cohort(options: argparse.Namespace) -> int:
         options.out_dir,
         options.model,
         options.target,
-        participants=options.participant_label,
+        participants=options.participants,
+        platform=options.platform,
         workers=options.workers,
         scheduler=options.scheduler,
         device=options.device,
         resample=options.resample,
         rescale_b_value=options.b_value == "rescale",
         force=options.force,
+        progress=lambda result, done, total: _progress(f"{result.scan} {done}/{total}"),
     )
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
-        print(f"napari-msp: {result.message}", file=sys.stderr)
+        print(f"napari-msp: {result.subject} {result.scan}: {result.message}", file=sys.stderr)
     print(options.out_dir / "cohort.tsv")
     return 1 if failed else 0
 

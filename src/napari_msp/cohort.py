@@ -151,6 +151,8 @@ def run_cohort(
         "resample": resample,
         "rescale_b_value": rescale_b_value,
         "force": force,
+        # The derivative is one dataset, described once at its root and not in each folder.
+        "describe": False,
     }
     tasks: list[_Task] = []
     results: list[CohortResult] = []
@@ -290,8 +292,6 @@ def _run_task(
         warnings.simplefilter("always", UserWarning)
         try:
             work(task.dwi, task.model, task.targets, task.out, **options)
-            # The derivative is one dataset, described once at its root and not in each folder.
-            (task.out / DESCRIPTION).unlink(missing_ok=True)
         except Cancelled:
             raise
         except UserError as mistake:

@@ -78,6 +78,51 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `folder` when the block ends well.
+
+    For whole datasets: the name appears only when everything is in it.
+
+    Parameters
+    ----------
+    folder
+        Must not exist, or be empty.
+
+    Raises
+    ------
+    UserError
+        When it holds something, or cannot be written.
+    """
+    folder = Path(folder)
+    refuse_occupied(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot write here ({error.strerror}); choose a folder you may write to"
+        ) from error
+    try:
+        stage.chmod(0o755)  # mkdtemp makes it private
+        yield stage
+        stage.replace(folder)  # replaces an empty folder, and nothing else
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Refuse a folder that holds something already, or a file of that name.
+
+    Raises
+    ------
+    UserError
+        With the mend.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not empty; give a new folder or remove it first")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic_path(path) as temporary:

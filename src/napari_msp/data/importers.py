@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +11,7 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import platform_name
 from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem
 from napari_msp.errors import UserError
-from napari_msp.files import read_json, write_json, write_text
+from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
 
 BIDS_VERSION = "1.10.0"
 
@@ -133,8 +132,7 @@ def import_tree(
     source, out = Path(source), Path(out)
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; give the tree to import")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is not empty; give a new folder or remove it first")
+    refuse_occupied(out)  # before the long look at every scan
     scans = sorted(
         _find_scans(source, pattern, mask, {"session": session, "protocol": protocol}),
         key=lambda scan: (scan.subject, scan.platform),
@@ -326,26 +324,16 @@ def _write_dataset(
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot write here ({error.strerror}); choose a folder you may write to"
-        ) from error
-    try:
-        folder.chmod(0o755)  # mkdtemp makes it private
-        for done, scan in enumerate(scans, start=1):
-            _copy_scan(source, folder, scan)
-            if progress is not None:
-                progress(f"copied {scan.source}", done, len(scans))
-        _describe_dataset(source, folder, scans, pattern)
-        folder.replace(out)  # replaces an empty folder, and nothing else
+        with new_folder(out) as folder:
+            for done, scan in enumerate(scans, start=1):
+                _copy_scan(source, folder, scan)
+                if progress is not None:
+                    progress(f"copied {scan.source}", done, len(scans))
+            _describe_dataset(source, folder, scans, pattern)
     except OSError as error:
         raise UserError(
             f"{out}: cannot be written ({error.strerror}); make room or choose another folder"
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:

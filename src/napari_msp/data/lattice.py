@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.orientation import voxel_sizes
+from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
 from napari_msp.errors import UserError
 
 SIZE_TOLERANCE = 0.02
@@ -40,6 +40,12 @@ class Lattice:
     def voxel_sizes(self) -> FloatArray:
         """(3,) spacing in mm."""
         return voxel_sizes(self.affine)
+
+    @property
+    def canonical(self) -> "Lattice":
+        """The same voxels in closest-canonical order."""
+        grid = CanonicalGrid(self.shape, self.affine)
+        return Lattice(grid.canonical_shape, grid.affine)
 
     def refined(self, scale: int) -> "Lattice":
         """Give the node-aligned lattice with `scale` times the density.

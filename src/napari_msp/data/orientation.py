@@ -58,6 +58,12 @@ class CanonicalGrid:
         return moved
 
     @property
+    def canonical_shape(self) -> tuple[int, int, int]:
+        """Spatial shape in canonical order."""
+        lengths = dict(zip(io_orientation(self.stored_affine)[:, 0], self.shape, strict=True))
+        return lengths[0], lengths[1], lengths[2]
+
+    @property
     def rotation(self) -> FloatArray:
         """(3, 3) proper rotation from the grid's axes to the scanner's."""
         return direction_cosines(self.affine)

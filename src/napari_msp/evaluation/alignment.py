@@ -6,8 +6,6 @@ every prediction.
 
 from dataclasses import replace
 
-import numpy as np
-
 from napari_msp.arrays import MaskArray
 from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
 from napari_msp.data.orientation import CanonicalGrid
@@ -39,7 +37,7 @@ def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     """
     if image.lattice.matches(lattice):
         return replace(image, affine=lattice.affine)
-    if _canonical(image.lattice).matches(_canonical(lattice)):
+    if image.lattice.canonical.matches(lattice.canonical):
         grid, wanted = image.grid, CanonicalGrid(lattice.shape, lattice.affine)
         return replace(
             image,
@@ -62,7 +60,7 @@ def placement(source: Lattice, target: Lattice) -> str:
     """
     if source.matches(target):
         return "as stored"
-    if _canonical(source).matches(_canonical(target)):
+    if source.canonical.matches(target.canonical):
         return "reordered"
     return f"interpolated linearly from {_sizes(source)} to {_sizes(target)}"
 
@@ -90,13 +88,6 @@ def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -
             "registered to each other"
         )
     return both
-
-
-def _canonical(lattice: Lattice) -> Lattice:
-    """Give the lattice with its voxels in closest-canonical order."""
-    grid = CanonicalGrid(lattice.shape, lattice.affine)
-    x, y, z = grid.to_canonical(np.empty(lattice.shape, dtype=bool)).shape
-    return Lattice((x, y, z), grid.affine)
 
 
 def _sizes(lattice: Lattice) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
+from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.device import choose_device
 from napari_msp.errors import UserError
 from napari_msp.inference.predict import GridPrediction, predict_on_grid
@@ -214,7 +214,7 @@ def _stored(
     b0 = GridImage(
         grid.to_canonical(acquisition.b0)[..., None],
         grid.to_canonical(acquisition.mask),
-        _canonical_lattice(acquisition),
+        acquisition.lattice.canonical,
     ).resampled(lattice)
     disagreement = result.disagreement
     return Prediction(
@@ -228,9 +228,3 @@ def _stored(
         gradients=table,
         approximations=approximations,
     )
-
-
-def _canonical_lattice(acquisition: Acquisition) -> Lattice:
-    grid = acquisition.grid
-    shape = grid.to_canonical(acquisition.mask).shape
-    return Lattice((shape[0], shape[1], shape[2]), grid.affine)

@@ -38,6 +38,7 @@ def harmonize_to_folder(
     resample: bool = False,
     rescale_b_value: bool = False,
     force: bool = False,
+    describe: bool = True,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[Path]:
@@ -57,6 +58,8 @@ def harmonize_to_folder(
         Directions of the written DWI: "target", "input", or a .bvec file with its .bval beside it.
     force
         Replace files that are there already.
+    describe
+        Write dataset_description.json where there is none.
     device, tile, resample, rescale_b_value, progress, cancelled
         As for `harmonize`.
 
@@ -102,7 +105,7 @@ def harmonize_to_folder(
                 acquisition.image,
                 provenance,
             )
-        if not (out / DESCRIPTION).exists():
+        if describe and not (out / DESCRIPTION).exists():
             write_json(stage / DESCRIPTION, derivative_description("harmonized scans"))
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 

@@ -62,8 +62,8 @@ PAPER = Recipe(
 )
 
 FAST = Recipe(
-    patch=20,
-    batch=2,
+    patch=14,
+    batch=4,
     epochs=30,
     unison_epochs=20,
     learning_rate=2e-3,

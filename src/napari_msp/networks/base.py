@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .layers import Width
-from .reach import Reach
+from napari_msp.networks.layers import Width
+from napari_msp.networks.reach import Reach
 
 CHANNELS = 28
 """Coefficients of a 6th-order real symmetric SH fit, one channel each."""

@@ -8,9 +8,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .base import CHANNELS, ORDER_SLICES, FeatureMap, SingleNetwork, SingleOutputs
-from .layers import LinearResampling, Width, full_precision, lattice_convolution, scaled_width
-from .reach import Reach
+from napari_msp.networks.base import (
+    CHANNELS,
+    ORDER_SLICES,
+    FeatureMap,
+    SingleNetwork,
+    SingleOutputs,
+)
+from napari_msp.networks.layers import (
+    LinearResampling,
+    Width,
+    full_precision,
+    lattice_convolution,
+    scaled_width,
+)
+from napari_msp.networks.reach import Reach
 
 LARGEST_RATIO = 4.0
 """Amplitude ratios stay between 1/4 and 4."""

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .base import CHANNELS, FeatureMap, SingleNetwork, SingleOutputs
-from .layers import Width, lattice_convolution, scaled_width
-from .reach import Reach
+from napari_msp.networks.base import CHANNELS, FeatureMap, SingleNetwork, SingleOutputs
+from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
+from napari_msp.networks.reach import Reach
 
 
 class Stage(nn.Module):

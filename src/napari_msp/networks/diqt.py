@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
-from .layers import Width, lattice_convolution, scaled_width
-from .reach import Reach
-from .reversible import ReversibleStack
+from napari_msp.networks.base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
+from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
+from napari_msp.networks.reach import Reach
+from napari_msp.networks.reversible import ReversibleStack
 
 
 class DIQT(SingleNetwork):

@@ -8,9 +8,9 @@ from typing import ClassVar, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from .base import CHANNELS, Config, SingleNetwork
-from .layers import Width, lattice_convolution, scaled_width
-from .reach import Reach
+from napari_msp.networks.base import CHANNELS, Config, SingleNetwork
+from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
+from napari_msp.networks.reach import Reach
 
 
 class StageOutputs(NamedTuple):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .base import Config, SingleNetwork
-from .cnn_rish import CNNRISH
-from .cpm import CPM
-from .diqt import DIQT
-from .hned import HNED
-from .layers import Width
-from .msp import MSP
-from .shresnet import SHResNet
+from napari_msp.networks.base import Config, SingleNetwork
+from napari_msp.networks.cnn_rish import CNNRISH
+from napari_msp.networks.cpm import CPM
+from napari_msp.networks.diqt import DIQT
+from napari_msp.networks.hned import HNED
+from napari_msp.networks.layers import Width
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.shresnet import SHResNet
 
 NETWORKS: dict[str, type[SingleNetwork]] = {
     network.kind: network for network in (DIQT, CNNRISH, SHResNet, CPM, HNED)

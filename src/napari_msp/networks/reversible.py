@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .layers import full_precision
+from napari_msp.networks.layers import full_precision
 
 
 class Residual(nn.Sequential):

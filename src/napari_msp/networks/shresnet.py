@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from .base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
-from .layers import Width, lattice_convolution, scaled_width
-from .reach import Reach
+from napari_msp.networks.base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
+from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
+from napari_msp.networks.reach import Reach
 
 ORDERS = (0, 2, 4, 6)
 FEATURES_PER_COEFFICIENT = 3

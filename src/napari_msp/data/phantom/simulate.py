@@ -1,7 +1,5 @@
 """Write a simulated travelling-heads dataset."""
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from napari_msp.data.phantom.platforms import PLATFORMS
 from napari_msp.data.phantom.scan import Scan, simulate_subject
 from napari_msp.data.phantom.sizes import SIZES
 from napari_msp.errors import UserError
-from napari_msp.files import write_json, write_text
+from napari_msp.files import new_folder, write_json, write_text
 
 BIDS_VERSION = "1.10.0"
 
@@ -77,17 +75,9 @@ def simulate(
         When `out` holds something already, cannot be written, or an option makes no sense.
     """
     out = Path(out)
-    _check(out, subjects, size, seed, misalignment)
+    _check(subjects, size, seed, misalignment)
     total = subjects * len(PLATFORMS)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot write here ({error.strerror}); choose a folder you may write to"
-        ) from error
-    try:
-        folder.chmod(0o755)  # mkdtemp makes it private
+    with new_folder(out) as folder:
         _describe(folder, subjects, size, seed, misalignment, noise_free)
         done = 0
         for index in range(subjects):
@@ -96,9 +86,6 @@ def simulate(
                 done += 1
                 if progress is not None:
                     progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
-        folder.replace(out)  # replaces an empty folder, and nothing else
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_scan(dataset: Path, scan: Scan, *, noise_free: bool = True) -> None:
@@ -126,9 +113,7 @@ def write_scan(dataset: Path, scan: Scan, *, noise_free: bool = True) -> None:
         write_json(twin.with_suffix(".json"), _sidecar(scan, noisy=False))
 
 
-def _check(out: Path, subjects: int, size: str, seed: int, misalignment: float) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is not empty; give a new folder or remove it first")
+def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
     if subjects < 1:
         raise UserError(f"--subjects {subjects}: give at least 1")
     if seed < 0:
