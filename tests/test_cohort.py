@@ -117,6 +117,7 @@ class TestWithAStub:
             "resample": True,
             "rescale_b_value": False,
             "force": False,
+            "describe": False,
         }
 
     def test_a_bad_subject_does_not_stop_the_others(self, bids, model, tmp_path):
