@@ -17,7 +17,7 @@ msp=.venv/bin/napari-msp
 # One thread each, side by side: faster than one after the other with two.
 export OMP_NUM_THREADS=1
 $msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 \
-    --first-stage connectom_sa=shresnet --epochs 25 --unison-epochs 12 \
+    --first-stage connectom_sa=shresnet --epochs 16 --unison-epochs 10 \
     --held-out sub-07 --seed 1 --label "$label" &
 $msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 \
     --epochs 12 --held-out sub-07 --seed 1 --label "$label" &

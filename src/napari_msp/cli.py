@@ -47,7 +47,7 @@ def _refuse(message: str) -> int:
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"napari-msp: warning: {message}", file=sys.stderr)
+    print("napari-msp: warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +84,7 @@ def _add_simulate(commands: Parsers) -> None:
     command.add_argument(
         "--misalignment", type=float, default=0.0, metavar="MM", help="left between scans"
     )
+    command.add_argument("--no-noise", action="store_true", help="scans without noise")
     command.add_argument("--no-twins", action="store_true", help="leave out noise-free twins")
     command.set_defaults(run=_simulate)
 
@@ -97,6 +98,7 @@ def _simulate(options: argparse.Namespace) -> int:
         options.size,
         options.seed,
         misalignment=options.misalignment,
+        noise=not options.no_noise,
         noise_free=not options.no_twins,
         progress=lambda name, done, total: _progress(f"{name} {done}/{total}"),
     )
@@ -165,6 +167,9 @@ def _add_train(commands: Parsers) -> None:
     command.add_argument("--input", default="ge_st", help="platform to predict from")
     command.add_argument("--targets", nargs="+", default=(), help="default: all other platforms")
     command.add_argument(
+        "--shell", type=float, dest="b_value", metavar="B", help="b-value, where there are several"
+    )
+    command.add_argument(
         "--held-out", nargs="+", default=(), metavar="SUBJECT", help="never learned from"
     )
     command.add_argument(
@@ -200,6 +205,7 @@ SETTINGS = (
     "preset",
     "input",
     "targets",
+    "b_value",
     "held_out",
     "epochs",
     "unison_epochs",
@@ -394,6 +400,9 @@ def _add_compare(commands: Parsers) -> None:
     command.add_argument("--input", type=Path, metavar="IMAGE", help="the scan harmonized")
     command.add_argument("--axis", choices=("axial", "coronal", "sagittal"), default="axial")
     command.add_argument("--slice", type=int, help="index (default: the one that shows most)")
+    command.add_argument(
+        "--shell", type=float, metavar="B", help="b-value of scans that have several"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.set_defaults(run=_compare)
 
@@ -409,6 +418,7 @@ def _compare(options: argparse.Namespace) -> int:
         input_image=options.input,
         axis=options.axis,
         slice_index=options.slice,
+        b_value=options.shell,
     )
     print(options.out / "figure3.png")
     print(options.out / "metrics.json")
@@ -510,7 +520,7 @@ def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not (name and equals and value):
+        if not (name.strip() and equals and value):
             raise UserError(f"{option} {text}: must read {form}")
         if name in pairs:
             raise UserError(f"{option} {text}: {name} was given twice; use another name")

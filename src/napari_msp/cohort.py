@@ -143,7 +143,11 @@ def run_cohort(
     if not model.is_file():
         raise UserError(f"{model}: there is no such file; give a model")
     scans = _find_scans(bids_dir, participants)
-    targets, platform = _ask_model(model, target, platform, scans)
+    targets, platform = _ask_model(model, target, platform, scans, check=job is None)
+    if scheduler is None and job is None:  # a scheduler's workers may have other devices
+        from napari_msp.device import choose_device
+
+        choose_device(device)
     options = {
         "device": device,
         "gradients": gradients,
@@ -215,17 +219,23 @@ def _find_scans(bids_dir: Path, participants: Sequence[str] | None) -> dict[str,
 
 
 def _ask_model(
-    model: Path, target: str | Sequence[str], platform: str | None, scans: dict[str, list[Path]]
+    model: Path,
+    target: str | Sequence[str],
+    platform: str | None,
+    scans: dict[str, list[Path]],
+    check: bool,
 ) -> tuple[tuple[str, ...], str | None]:
     """Give the targets, and the platform where a subject has several scans to choose from."""
     targets = (target,) if isinstance(target, str) else tuple(target)
     everything = targets == (ALL_TARGETS,)
     several = platform is None and any(len(paths) > 1 for paths in scans.values())
-    if everything or several:
+    if everything or several or check:
         from napari_msp.model_file import load_model
 
         known = load_model(model)
         targets = tuple(known.targets) if everything else targets
+        for each in targets:
+            known.single(each)  # a mistyped target is one error, not one a subject
         platform = known.card.input if several else platform
     return targets, platform
 

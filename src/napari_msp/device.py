@@ -20,8 +20,8 @@ def choose_device(name: str = "auto") -> torch.device:
     UserError
         When this machine has no such device.
     """
-    kind = name.split(":")[0]
-    if kind not in DEVICES:
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and not number.isdecimal()):
         raise UserError(f"--device {name}: is unknown; choose from {', '.join(DEVICES)}")
     available = {
         "cpu": True,
@@ -30,6 +30,7 @@ def choose_device(name: str = "auto") -> torch.device:
     }
     if kind == "auto":
         return torch.device(next(each for each in ("cuda", "mps", "cpu") if available[each]))
-    if not available[kind]:
+    many = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available[kind] or int(number or 0) >= many:
         raise UserError(f"--device {name}: this machine has none; use --device auto")
     return torch.device(name)

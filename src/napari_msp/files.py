@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=path.parent))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write here ({error.strerror}); choose a folder you may write to"
-        ) from error
-    try:
+    _refuse_folder(path)
+    with _workshop(path.parent, path) as folder:
         temporary = folder / f"partial{suffix}"
         yield temporary
         temporary.replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -63,19 +55,60 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         When the folder cannot be written to.
     """
     folder = Path(folder)
+    with _workshop(folder, folder) as stage:
+        yield stage
+        files = sorted(stage.iterdir())
+        for path in files:  # before the first one is moved
+            _refuse_folder(folder / path.name)
+        for path in files:
+            path.replace(folder / path.name)
+
+
+@contextmanager
+def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
+    """Give a hidden folder inside `folder` that is gone afterwards, in vain made parents too.
+
+    Parameters
+    ----------
+    folder
+        Made when missing; taken away again when the block leaves it empty.
+    wanted
+        What is being written, for the message.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
+        workshop = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot write here ({error.strerror}); choose a folder you may write to"
+            f"{wanted}: cannot write here ({error.strerror}); choose a folder you may write to"
         ) from error
     try:
-        yield stage
-        for path in sorted(stage.iterdir()):
-            path.replace(folder / path.name)
+        yield workshop
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(workshop, ignore_errors=True)
+        for each in missing:
+            with suppress(OSError):  # not empty: something was written
+                each.rmdir()
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a file that could not be written in the end: before hours of work, not after.
+
+    Raises
+    ------
+    UserError
+        With the mend.
+    """
+    path = Path(path)
+    _refuse_folder(path)
+    with _workshop(path.parent, path):
+        pass
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, a file shall stand there; choose another name")
 
 
 @contextmanager

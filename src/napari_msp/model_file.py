@@ -28,6 +28,9 @@ from napari_msp.signal.standardisation import Standardisation
 
 FORMAT: Final = "napari-msp model 1"
 
+DIRECTION_TOLERANCE = 1e-3
+"""Largest difference of a stored direction's length from 1 that counts as rounding."""
+
 LARGEST_CARD = 50_000_000
 """Bytes of metadata beyond which a file is not believed to be a model."""
 
@@ -39,8 +42,10 @@ class SHSettings(BaseModel):
 
     order: Literal[6] = ORDER
     basis: Literal["mrtrix3"] = BASIS
-    regularisation_at_30: float = Field(ge=0, description="λ for 30 directions; λ grows with N")
-    b_value: float = Field(gt=0, description="s/mm²")
+    regularisation_at_30: float = Field(
+        ge=0, allow_inf_nan=False, description="λ for 30 directions; λ grows with N"
+    )
+    b_value: float = Field(gt=0, allow_inf_nan=False, description="s/mm²")
 
 
 class Statistics(BaseModel):
@@ -67,9 +72,15 @@ class Gradients(BaseModel):
     directions: list[tuple[float, float, float]]
 
     @model_validator(mode="after")
-    def _same_length(self) -> "Gradients":
+    def _usable(self) -> "Gradients":
         if len(self.b_values) != len(self.directions):
             raise ValueError("b_values and directions differ in length")
+        if not self.b_values or not 0 < min(self.b_values) <= max(self.b_values) < np.inf:
+            raise ValueError("b_values must be finite, positive, and at least one")
+        # Turned round so that nan does not pass.
+        lengths = np.linalg.norm(self.directions, axis=1)
+        if not (np.abs(lengths - 1) <= DIRECTION_TOLERANCE).all():
+            raise ValueError("directions must have unit length")
         return self
 
     def table(self) -> GradientTable:
@@ -86,7 +97,9 @@ class ModelCard(BaseModel):
     kind: str = Field(description="msp, or the single network's kind")
     label: str = Field("", description="What the model is for")
     input: str = Field(description="Platform that the model predicts from")
-    voxel_size: float = Field(gt=0, description="Of the input, isotropic, in mm")
+    voxel_size: float = Field(
+        gt=0, allow_inf_nan=False, description="Of the input, isotropic, in mm"
+    )
     scales: dict[str, int] = Field(min_length=1, description="Lattice scale k of each target")
     architectures: dict[str, dict[str, Any]] = Field(description="Network of each target")
     alpha: float = Field(1.0, ge=0, le=1, description="α of eq. (1) at inference")
@@ -105,6 +118,11 @@ class ModelCard(BaseModel):
             raise ValueError("standardisation must be given for the input and every target")
         if min(self.scales.values()) < 1:
             raise ValueError("scales must be at least 1")
+        if any(each.get("kind") != self.kind for each in self.architectures.values()):
+            raise ValueError(f"architectures are not all of kind {self.kind}")
+        subjects = self.training.get("subjects", [])
+        if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
+            raise ValueError("training.subjects must be a list of names")
         return self
 
 
@@ -203,7 +221,8 @@ def save_model(path: str | Path, model: Model) -> None:
     Raises
     ------
     UserError
-        When the folder cannot be written to, or the name does not end in .safetensors.
+        When the folder cannot be written to, the name does not end in .safetensors, or weights are
+        not finite.
     """
     path = Path(path)
     check_model_name(path)
@@ -212,6 +231,7 @@ def save_model(path: str | Path, model: Model) -> None:
         for target, network in model.network.networks.items()
         for name, value in network.state_dict().items()
     }
+    _check_finite(path, weights)
     with atomic_path(path) as temporary:
         save_file(weights, temporary, metadata={"card": model.card.model_dump_json()})
 
@@ -239,7 +259,7 @@ def load_model(path: str | Path) -> Model:
                     if name.startswith(prefix)
                 }
             )
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{path}: its weights for {target} cannot be used ({reason}); get the file again"
@@ -247,9 +267,15 @@ def load_model(path: str | Path) -> Model:
         if network.target != target or network.scale != card.scales[target]:
             raise UserError(f"{path}: its network for {target} predicts something else; replace it")
         networks[target] = network
-    if not all(torch.isfinite(value).all() for value in weights.values()):
-        raise UserError(f"{path}: holds weights that are not finite; train it again")
+    _check_finite(path, weights)
     return Model(card, ModelNetwork(networks, card.alpha), path)
+
+
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise UserError(
+            f"{path}: has weights that are not finite; train again with a smaller --learning-rate"
+        )
 
 
 def check_model_name(path: Path) -> None:
@@ -271,7 +297,7 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
         raise UserError(f"{path}: is no napari-msp model; train one with `napari-msp train`")
     try:
         return ModelCard.model_validate(json.loads(text)), weights
-    except (ValidationError, json.JSONDecodeError) as error:
+    except (ValidationError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(
             f"{path}: its card is not valid ({first_reason(error)}); get it again"
         ) from (error)
@@ -286,5 +312,6 @@ def first_reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return f"{where}: {first['msg']}" if where else str(first["msg"])
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        return f"{where}: {reason}" if where else reason
     return str(error).splitlines()[0]

@@ -7,7 +7,7 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.learning.heads import Head, load_head
-from napari_msp.learning.losses import masked_error, training_loss
+from napari_msp.learning.losses import masked_error, sh_unit_weights, training_loss
 from napari_msp.learning.patches import CropSampler, Examples, PatchSampler, Symmetry
 from napari_msp.networks import MSP, build_single
 from napari_msp.signal.grid_frame import GridImage
@@ -118,6 +118,24 @@ def test_loss_sees_the_mask_only():
     target[:, :, 1, 1, 1] = 2.0
     assert masked_error(prediction, target, mask) == pytest.approx(4.0)
     assert masked_error(prediction, target, torch.zeros_like(mask)) == 0
+
+
+def test_weighted_loss_is_proportional_to_the_error_in_sh_units():
+    random = np.random.default_rng(0)
+    statistics = Standardisation(
+        random.normal(size=28).astype(np.float32), random.uniform(0.01, 1, 28).astype(np.float32)
+    )
+    mask = torch.ones(1, 1, 2, 2, 2, dtype=torch.bool)
+    weights = sh_unit_weights(statistics)
+    ratios = []
+    for _ in range(3):
+        a, b = (random.normal(size=(2, 2, 2, 28)).astype(np.float32) for _ in range(2))
+        loss = masked_error(
+            *(torch.from_numpy(np.moveaxis(c, -1, 0)[None].copy()) for c in (a, b)), mask, weights
+        )
+        units = np.square(statistics.undo(a) - statistics.undo(b), dtype=float).mean()
+        ratios.append(loss.item() / units)
+    assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-4)
 
 
 @pytest.mark.parametrize("branch_losses", [False, True])

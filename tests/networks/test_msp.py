@@ -32,7 +32,7 @@ class Toy(SingleNetwork):
         reach = Reach().resample(feature_scale)
         self._declare(reach.resample(scale), {"only": FeatureMap(features, reach)})
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def body(self, x: Tensor) -> SingleOutputs:
         z = self.to_features(self.features(x))
         y = self.to_target(self.final(z))
         return SingleOutputs(y, z, ((self.target, y),))

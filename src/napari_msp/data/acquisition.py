@@ -118,7 +118,8 @@ class Acquisition:
                 )
             return shells[0]
         nearest = min(shells, key=lambda shell: abs(shell.b_value - b_value))
-        if abs(nearest.b_value - b_value) > B_VALUE_TOLERANCE * b_value:
+        # Turned round so that neither nan nor infinity passes.
+        if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
             raise UserError(
                 f"{self.name}: has no shell near b = {b_value:.0f} (it has {known}); "
                 "choose one of those with --shell"

@@ -1,5 +1,7 @@
 """Find, check or make the brain mask of an acquisition."""
 
+import glob
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -37,12 +39,12 @@ def find_mask(dwi: Path) -> Path | None:
     root = dataset_root(dwi)
     if root is None:
         return None
-    folder = dwi.resolve().parent.relative_to(root)
+    folder = glob.escape(str(_absolute(dwi).parent.relative_to(root)))
     found = [
         path
         for suffix in NIFTI_SUFFIXES
         for path in sorted(
-            (root / "derivatives").glob(f"*/{folder}/{bare}_desc-brain_mask{suffix}")
+            (root / "derivatives").glob(f"*/{folder}/{glob.escape(bare)}_desc-brain_mask{suffix}")
         )
     ]
     if len(found) > 1:
@@ -53,10 +55,18 @@ def find_mask(dwi: Path) -> Path | None:
 
 def dataset_root(path: Path) -> Path | None:
     """Give the folder of the BIDS dataset that holds `path`: the parent of its `sub-` folder."""
-    for folder in path.resolve().parents:
+    for folder in _absolute(path).parents:
         if folder.name.startswith("sub-"):
             return folder.parent
     return None
+
+
+def _absolute(path: Path) -> Path:
+    """Make a path absolute, links not followed: DataLad keeps images elsewhere and links to them.
+
+    The names that tell what an image is are those of the link.
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
 def read_mask(path: Path, lattice: Lattice) -> MaskArray:

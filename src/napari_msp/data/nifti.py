@@ -1,16 +1,26 @@
 """Read and write NIfTI images without losing what their headers say."""
 
+import logging
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.errors import UserError
 from napari_msp.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
+"""What reading a damaged or truncated image may raise. A header that lies about its size asks for
+memory that no machine has."""
 
 
 def nifti_stem(path: Path) -> str:
@@ -36,17 +46,31 @@ def open_nifti(path: Path) -> nib.Nifti1Image:
     path = Path(path)
     nifti_stem(path)
     try:
-        image = nib.load(path)
+        with _quiet_nibabel():
+            image = nib.load(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; check the path") from error
-    except (OSError, EOFError, ImageFileError, ValueError) as error:
+    except (*DAMAGED, ImageFileError, HeaderDataError) as error:
         raise UserError(f"{path}: is not a readable NIfTI image ({error}); replace it") from error
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
         raise UserError(f"{path}: is not a NIfTI image; convert it to .nii.gz")
+    if len(image.shape) == 0 or min(image.shape) < 1:
+        raise UserError(f"{path}: has shape {image.shape}, so no voxel; replace it")
     linear = image.affine[:3, :3]
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9:
         raise UserError(f"{path}: its affine is singular; mend the header's sform or qform")
     return image
+
+
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Keep nibabel's remarks on a header off standard error: what matters becomes an error."""
+    level = nibabel_logger.level
+    nibabel_logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        nibabel_logger.setLevel(level)
 
 
 def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
@@ -57,9 +81,13 @@ def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
     UserError
         When the file ends early or its compression is damaged.
     """
+    kind = image.get_data_dtype()
+    if kind.fields is not None or kind.kind == "c":
+        raise UserError(f"{path}: holds {kind} voxels, not one real number each; convert it")
     try:
-        return np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found so
+            return np.asarray(image.dataobj, dtype=np.float32)
+    except DAMAGED as error:
         raise UserError(f"{path}: its voxels cannot be read ({error}); replace it") from error
 
 

@@ -36,6 +36,7 @@ def compare(
     input_image: Path | None = None,
     axis: str = "axial",
     slice_index: int | None = None,
+    b_value: float | None = None,
 ) -> dict[str, Any]:
     """Compare predictions of one head, with the truth where it exists.
 
@@ -52,6 +53,8 @@ def compare(
         The scan that was harmonised; shown, and measured as the "no harmonisation" to beat.
     axis, slice_index
         Slice of the figure, see `figure3`.
+    b_value
+        Shell of scans that have several, in s/mm².
 
     Returns
     -------
@@ -66,9 +69,9 @@ def compare(
     out = Path(out)
     if not predictions:
         raise UserError("--prediction: none was given; name at least one, as NAME=IMAGE")
-    sources = {name: read_source(path) for name, path in predictions.items()}
-    true = None if truth is None else read_source(truth)
-    scan = None if input_image is None else read_source(input_image)
+    sources = {name: read_source(path, b_value) for name, path in predictions.items()}
+    true = None if truth is None else read_source(truth, b_value)
+    scan = None if input_image is None else read_source(input_image, b_value)
     reference = true or next(iter(sources.values()))
     for source in sources.values():
         check_same_head(reference, source)

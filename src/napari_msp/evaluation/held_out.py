@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines import Interpolation
@@ -54,12 +55,24 @@ def evaluate_models(
     """
     study = open_dataset(dataset)
     loaded = [load_model(path) for path in models]
-    chosen = _subjects(study, loaded, subjects)
+    _check_names([Path(path) for path in models])
+    chosen = _subjects(study, loaded, list(dict.fromkeys(subjects)))
     records: list[ErrorRecord] = []
     for subject in chosen:
         for target in dict.fromkeys(target for model in loaded for target in model.targets):
             records += _records(study, loaded, subject, target, device, progress)
     return evaluate_predictions(records, Path(out))
+
+
+def _check_names(models: Sequence[Path]) -> None:
+    """Refuse models that the table could not tell apart."""
+    seen: dict[str, Path] = {}
+    for path in models:
+        if path.stem in seen:
+            raise UserError(
+                f"{path}: has the name of {seen[path.stem]}, which names its row; rename one"
+            )
+        seen[path.stem] = path
 
 
 def _subjects(study: TravellingHeads, models: Sequence[Model], wanted: Sequence[str]) -> list[str]:
@@ -79,6 +92,18 @@ def _subjects(study: TravellingHeads, models: Sequence[Model], wanted: Sequence[
     return left
 
 
+def _common_b_value(models: Sequence[Model]) -> float:
+    """Give the models' b-value in s/mm²; they must agree, as one truth is measured against."""
+    first = models[0]
+    for model in models:
+        if abs(model.card.sh.b_value / first.card.sh.b_value - 1) > B_VALUE_TOLERANCE:
+            raise UserError(
+                f"{model.name}: was trained at b = {model.card.sh.b_value:.0f}, {first.name} at "
+                f"{first.card.sh.b_value:.0f}; evaluate them apart"
+            )
+    return first.card.sh.b_value
+
+
 def _records(
     study: TravellingHeads,
     models: Sequence[Model],
@@ -89,15 +114,17 @@ def _records(
 ) -> list[ErrorRecord]:
     if not study.has(subject, target):
         return []
-    truth = fit_sh(study.acquisition(subject, target))
+    concerned = [model for model in models if target in model.targets]
+    b_value = _common_b_value(concerned)
+    truth = fit_sh(study.acquisition(subject, target), b_value=b_value)
     records: list[ErrorRecord] = []
-    for source in dict.fromkeys(model.card.input for model in models):
-        scan = fit_sh(study.acquisition(subject, source))
+    sources = list(dict.fromkeys(model.card.input for model in concerned))
+    for source in sources:
+        scan = fit_sh(study.acquisition(subject, source), b_value=b_value)
         unharmonized = Interpolation().fit([scan], [truth]).predict(scan, truth.lattice)
-        records += patch_records(UNHARMONIZED, target, subject, measure(unharmonized, truth))
-    for model in models:
-        if target not in model.targets:
-            continue
+        name = UNHARMONIZED if len(sources) == 1 else f"{UNHARMONIZED} of {source}"
+        records += patch_records(name, target, subject, measure(unharmonized, truth))
+    for model in concerned:
         if progress is not None:
             progress(f"{subject}, {target}, {model.name}")
         acquisition = study.acquisition(subject, model.card.input)

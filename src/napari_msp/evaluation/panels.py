@@ -206,7 +206,7 @@ def _draw_image(
     axes = _axes(figure, corner, size, f"{block.title} · {panel.name} · image")
     pixels = np.clip(panel.pixels, 0, 1)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    _title(figure, panel.name, corner, size[0])
+    _title(figure, panel.name.replace("$", r"\$"), corner, size[0])
     return axes
 
 

@@ -31,8 +31,15 @@ class Source:
     notes: list[str]
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, b_value: float | None = None) -> Source:
     """Read an SH image, or fit one to a DWI that has .bval and .bvec beside it.
+
+    Parameters
+    ----------
+    path
+        Image.
+    b_value
+        Shell of a DWI that has several, in s/mm².
 
     Raises
     ------
@@ -43,9 +50,9 @@ def read_source(path: Path) -> Source:
     notes: list[str] = []
     if (path.parent / f"{nifti_stem(path)}.bval").exists():
         acquisition = load_acquisition(path)
-        image = fit_sh(acquisition)
+        image = fit_sh(acquisition, b_value=b_value)
         notes.append(f"{path.name}: SH of order {image.order} were fitted to the scan")
-        supported = supported_order(acquisition.directions(acquisition.shell()))
+        supported = supported_order(acquisition.directions(acquisition.shell(b_value)))
         if supported < image.order:
             notes.append(
                 f"{path.name}: its gradient scheme supports SH order {supported} only; higher "

@@ -190,7 +190,7 @@ def _table_choice(
             _nearest_shell(acquisition, prediction), prediction.sh.b_value
         )
     bvec = Path(gradients)
-    if not bvec.exists():
+    if not bvec.is_file():
         raise UserError(
             f"--gradients {gradients}: is neither 'target', 'input' nor a .bvec file; choose one"
         )

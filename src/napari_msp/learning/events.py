@@ -64,7 +64,8 @@ class Step(Event):
     phase, epoch, step
         Where the run is; `step` counts over all phases, from 1.
     loss
-        Mean squared error over in-mask voxels and standardised channels, summed over outputs.
+        Mean squared error over in-mask voxels and standardised channels (fast preset: weighted to
+        SH units), summed over outputs.
     learning_rate
         Of this step.
     alpha

@@ -111,23 +111,33 @@ def load_head(
     return Head(subject, image, refined, tuple(off_lattice))
 
 
-def common_b_value(dataset: TravellingHeads, subjects: Sequence[str], source: str) -> float:
-    """Give the input's b-value in s/mm²: the mean over subjects, which must agree to 5 %.
+def common_b_value(
+    dataset: TravellingHeads, subjects: Sequence[str], source: str, shell: float | None = None
+) -> float:
+    """Give the input's b-value in s/mm²: the median over subjects, which must agree to 5 %.
+
+    Parameters
+    ----------
+    dataset, subjects, source
+        Whose scans.
+    shell
+        Wanted b-value; None: the only one there is.
 
     Raises
     ------
     UserError
         When scans have no shell, or several, or disagree.
     """
-    values = [dataset.acquisition(subject, source).shell().b_value for subject in subjects]
-    mean = float(np.mean(values))
+    values = [dataset.acquisition(subject, source).shell(shell).b_value for subject in subjects]
+    # A mean would be drawn to the odd one out, and blame the others.
+    usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):
-        if abs(value - mean) > B_VALUE_TOLERANCE * mean:
+        if abs(value - usual) > B_VALUE_TOLERANCE * usual:
             raise UserError(
                 f"{dataset.scans[subject, source]}: has b = {value:.0f}, the other subjects "
-                f"{mean:.0f}; hold {subject} out with --held-out"
+                f"{usual:.0f}; take {subject} out of the dataset"
             )
-    return mean
+    return usual
 
 
 def _check_isotropic(lattice: Lattice, what: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from napari_msp.inference.stages import Network
+from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.networks import CNNRISH, MSP, SingleNetwork, build_single
 from napari_msp.signal.standardisation import Standardisation
@@ -58,7 +59,13 @@ class TrainedNetworks(nn.Module):
         def singles() -> dict[str, SingleNetwork]:
             networks = {}
             for target, kind in kinds.items():
-                network = build_single(kind, target=target, scales=scales, width=settings.width)
+                network = build_single(
+                    kind,
+                    target=target,
+                    scales=scales,
+                    width=settings.width,
+                    input_skip=recipe_for(settings).input_skip,
+                )
                 if isinstance(network, CNNRISH):
                     source = standardisation[settings.input]
                     network.set_standardisation(

@@ -32,6 +32,11 @@ class Recipe:
         Turn crops by grid symmetries.
     branch_losses
         Give each branch N_iT(z_i) a loss of its own.
+    sh_units
+        Weigh the channels of the loss so that it is the error in SH units, which is reported;
+        unweighted standardised channels are mostly the noise of the high orders.
+    input_skip
+        Let outputs start from the interpolated input: from statistical alignment.
     dense
         Crops with the loss over all their in-mask voxels, rather than a patch per voxel.
     """
@@ -45,6 +50,8 @@ class Recipe:
     per_order: bool
     augment: bool
     branch_losses: bool
+    sh_units: bool
+    input_skip: bool
     dense: bool
 
 
@@ -58,6 +65,8 @@ PAPER = Recipe(
     per_order=False,
     augment=False,
     branch_losses=False,
+    sh_units=False,
+    input_skip=False,
     dense=False,
 )
 
@@ -66,11 +75,13 @@ FAST = Recipe(
     batch=4,
     epochs=30,
     unison_epochs=20,
-    learning_rate=2e-3,
+    learning_rate=1.5e-3,
     decay_every=None,
     per_order=True,
     augment=True,
     branch_losses=True,
+    sh_units=True,
+    input_skip=True,
     dense=True,
 )
 
@@ -94,6 +105,8 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
         per_order=preset.per_order,
         augment=preset.augment,
         branch_losses=preset.branch_losses,
+        sh_units=preset.sh_units,
+        input_skip=preset.input_skip,
         dense=preset.dense,
     )
 

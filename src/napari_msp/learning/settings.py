@@ -22,6 +22,9 @@ class TrainingSettings(BaseModel):
     preset: Preset = Field("fast", description="paper: the paper's recipe; fast: dense crops")
     input: str = Field("ge_st", description="Platform to predict from")
     targets: tuple[str, ...] = Field((), description="Platforms to predict; empty: all others")
+    b_value: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Shell to learn, where scans hold several"
+    )
     held_out: tuple[str, ...] = Field((), description="Subjects kept out of training altogether")
     first_stage: dict[str, SingleKind] = Field(
         default_factory=dict, description="MSP: single network of each target"
@@ -32,7 +35,9 @@ class TrainingSettings(BaseModel):
     batch: int | None = Field(None, ge=1, description="Patches or crops a step")
     crop: int | None = Field(None, ge=3, description="fast: edge of a crop in input voxels")
     steps_per_epoch: int | None = Field(None, ge=1, description="fast: steps of an epoch")
-    learning_rate: float | None = Field(None, gt=0, description="At the start (paper), at most")
+    learning_rate: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="At the start (paper), at most (fast)"
+    )
     decay_every: int | None = Field(None, ge=1, description="paper: epochs between divisions by √2")
     voxels_per_head: int | None = Field(
         None, ge=1, description="paper: in-mask voxels that centre a patch; unset: every one"

@@ -64,7 +64,7 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     training = [subject for subject in subjects if subject not in settings.held_out]
     if not training:
         raise UserError(f"{dataset.root}: no subject is left to train on; hold out fewer")
-    b_value = common_b_value(dataset, training, settings.input)
+    b_value = common_b_value(dataset, training, settings.input, settings.b_value)
     heads = {
         subject: load_head(dataset, subject, settings.input, targets, b_value)
         for subject in training + [each for each in subjects if each in settings.held_out]
@@ -121,11 +121,22 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     for platform_name in (settings.input, *settings.targets, *settings.first_stage):
         if platform_name not in dataset.platforms:
             raise UserError(f"{dataset.root}: has no platform {platform_name}; it has {known}")
+    for platform_name in settings.first_stage:
+        if platform_name not in settings.targets:
+            raise UserError(
+                f"--first-stage {platform_name}: is no target; choose from "
+                f"{', '.join(settings.targets)}"
+            )
     for subject in settings.held_out:
         if subject not in dataset.subjects:
             raise UserError(
                 f"{dataset.root}: has no subject {subject} to hold out; it has "
                 f"{', '.join(dataset.subjects)}"
+            )
+        if not dataset.has(subject, settings.input):
+            raise UserError(
+                f"{dataset.root}: {subject} has no scan on {settings.input}, so it cannot be "
+                "predicted; hold out another subject"
             )
     if not settings.targets:
         raise UserError(f"{dataset.root}: has no platform but {settings.input}; nothing to predict")

@@ -15,6 +15,7 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import UserError
+from napari_msp.files import refuse_unwritable
 from napari_msp.inference.stages import Network
 from napari_msp.learning.checkpoint import (
     Position,
@@ -32,7 +33,7 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
-from napari_msp.learning.losses import training_loss
+from napari_msp.learning.losses import sh_unit_weights, training_loss
 from napari_msp.learning.patches import Batch, CropSampler, Examples, PatchSampler, Sampler
 from napari_msp.learning.phases import Phase, TrainedNetworks
 from napari_msp.learning.schedule import Recipe, alpha_ramp, learning_rate, recipe_for
@@ -100,8 +101,10 @@ def train(
     out = Path(out)
     check_model_name(out)
     try:
+        where = choose_device(device)
+        refuse_unwritable(out)
         study = prepare_study(open_dataset(dataset), settings)
-        run = TrainingRun(study, out, choose_device(device), tell)
+        run = TrainingRun(study, out, where, tell)
         return run.run(resume, stop_requested if stop_requested is not None else _never)
     except Exception as error:
         tell(Failed(str(error) or type(error).__name__))
@@ -134,6 +137,11 @@ class TrainingRun:
         self.networks = TrainedNetworks(study.settings, study.scales, study.standardisation)
         self.networks.to(device)
         self.sampler = _sampler(study, self.recipe)
+        self.weights = (
+            {t: sh_unit_weights(study.standardisation[t]).to(device) for t in study.scales}
+            if self.recipe.sh_units
+            else None
+        )
         self.position = Position()
         self._speed = _Speed()
 
@@ -195,7 +203,9 @@ class TrainingRun:
         network.train()
         optimiser.zero_grad(set_to_none=True)
         with self._precision():
-            loss = training_loss(network, batch, alpha or 0.0, self.recipe.branch_losses)
+            loss = training_loss(
+                network, batch, alpha or 0.0, self.recipe.branch_losses, self.weights
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.dense:
             torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
@@ -290,7 +300,8 @@ class TrainingRun:
         """Give what must not change between a checkpoint and its continuation."""
         statistics = {name: each.to_json() for name, each in self.study.standardisation.items()}
         identity = {
-            "settings": self.settings.model_dump(mode="json"),
+            # The shell shows in the statistics.
+            "settings": self.settings.model_dump(mode="json", exclude={"b_value"}),
             "subjects": [head.subject for head in self.study.heads],
             "data": statistics,
         }

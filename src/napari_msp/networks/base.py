@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from napari_msp.networks.layers import Width
+from napari_msp.networks.layers import LinearResampling, Width
 from napari_msp.networks.reach import Reach
 
 CHANNELS = 28
@@ -75,6 +75,8 @@ class SingleNetwork(nn.Module, ABC):
         Name in the registry.
     feature_layers : tuple of str
         Layers that z can be taken from.
+    takes_input_skip : bool
+        Whether `add_input_skip` makes sense; CNN-RISH scales its input, which is a skip already.
     channels : int
         28.
     scale : int
@@ -89,6 +91,7 @@ class SingleNetwork(nn.Module, ABC):
     kind: ClassVar[str]
     feature_layers: ClassVar[tuple[str, ...]]
     channels: ClassVar[int] = CHANNELS
+    takes_input_skip: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -114,6 +117,7 @@ class SingleNetwork(nn.Module, ABC):
         self.scales = {target: self.scale}
         self.width = width
         self.feature_layer = feature_layer
+        self.input_skips = nn.ModuleDict()
 
     def _declare(self, output: Reach, layers: Mapping[str, FeatureMap]) -> None:
         """Set down the reach of the prediction and of every layer z can come from."""
@@ -142,7 +146,20 @@ class SingleNetwork(nn.Module, ABC):
         """Channels of z."""
         return self._feature_map.channels
 
+    def add_input_skip(self) -> None:
+        """Let every output start from the input, interpolated to the output's lattice (our choice).
+
+        On standardised channels that start is statistical alignment, and the network learns what
+        alignment cannot do. Nothing is added to the weights.
+        """
+        if self.takes_input_skip:
+            for platform, scale in self.scales.items():
+                self.input_skips[platform] = LinearResampling(1, scale)
+
     @abstractmethod
+    def body(self, x: Tensor) -> SingleOutputs:
+        """Run the layers once; outputs are without the input skip."""
+
     def run(self, x: Tensor) -> SingleOutputs:
         """Run the network once and return its prediction, its features and its supervised outputs.
 
@@ -151,6 +168,14 @@ class SingleNetwork(nn.Module, ABC):
         x : Tensor
             (B, 28, X, Y, Z), standardised SH coefficients of the input platform.
         """
+        outputs = self.body(x)
+        if not self.input_skips:
+            return outputs
+        supervised = tuple(
+            (platform, value + self.input_skips[platform](x))
+            for platform, value in outputs.supervised
+        )
+        return SingleOutputs(supervised[-1][1], outputs.features, supervised)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict ŷ_T."""
@@ -182,5 +207,6 @@ class SingleNetwork(nn.Module, ABC):
             "scales": [[platform, scale] for platform, scale in self.scales.items()],
             "width": self.width,
             "feature_layer": self.feature_layer,
+            "input_skip": bool(self.input_skips),
             "options": self.options(),
         }

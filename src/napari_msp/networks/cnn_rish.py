@@ -54,6 +54,7 @@ class CNNRISH(SingleNetwork):
     only by how it varies in space; "scaled", the prediction itself, knows it.
     """
 
+    takes_input_skip: ClassVar[bool] = False
     kind: ClassVar[str] = "cnn-rish"
     feature_layers: ClassVar[tuple[str, ...]] = ("scaled", "layer1", "layer2", "layer3", "layer4")
 
@@ -149,7 +150,7 @@ class CNNRISH(SingleNetwork):
         mean_rish = torch.stack([square[order].sum() for order in ORDER_SLICES])
         return 0.5 * (rish / _channelwise(mean_rish) + FLOOR).log()
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
         with full_precision(x):
             coefficients = self.coefficients(x)

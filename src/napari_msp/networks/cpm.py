@@ -104,7 +104,7 @@ class CPM(SingleNetwork):
             output, {"image": FeatureMap(features, image), "stage": FeatureMap(features, stage)}
         )
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
         image = self.image(x)
         beliefs: Tensor | None = None

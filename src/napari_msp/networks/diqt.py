@@ -83,7 +83,7 @@ class DIQT(SingleNetwork):
             },
         )
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
         features = x
         for name, stage in self.stages.items():

@@ -72,7 +72,7 @@ class HNED(SingleNetwork):
             joined, {"stream": FeatureMap(features, stream), "sides": FeatureMap(stacked, joined)}
         )
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
         supervised: list[tuple[str, Tensor]] = []
         aligned: list[Tensor] = []

@@ -26,6 +26,7 @@ def build_single(
     target: str,
     scales: Mapping[str, int],
     width: Width = "paper",
+    input_skip: bool = False,
     **options: Any,
 ) -> SingleNetwork:
     """Build a single network, with fresh weights.
@@ -41,6 +42,8 @@ def build_single(
         the target last; the others need the target's only.
     width : "paper" or float
         Full width, or a fraction in (0, 1].
+    input_skip : bool
+        Let outputs start from the interpolated input, see `SingleNetwork.add_input_skip`.
     **options
         Further arguments of the network, such as `feature_layer` or DIQT's `depth`.
 
@@ -52,7 +55,10 @@ def build_single(
     if kind not in NETWORKS:
         raise ValueError(f"no network is called {kind!r}; there are {', '.join(NETWORKS)}")
     network: Callable[..., SingleNetwork] = NETWORKS[kind]
-    return network(target=target, scales=scales, width=width, **options)
+    built = network(target=target, scales=scales, width=width, **options)
+    if input_skip:
+        built.add_input_skip()
+    return built
 
 
 def build(config: Mapping[str, Any]) -> SingleNetwork | MSP:
@@ -81,6 +87,7 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
         scales=dict(config["scales"]),
         width=config["width"],
         feature_layer=config["feature_layer"],
+        input_skip=config["input_skip"],
         **config["options"],
     )
 

@@ -110,7 +110,7 @@ class SHResNet(SingleNetwork):
             },
         )
 
-    def run(self, x: Tensor) -> SingleOutputs:
+    def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
         stem = self.stem(x)
         blocks = self.blocks(stem)

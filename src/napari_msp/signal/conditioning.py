@@ -57,7 +57,8 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     Raises
     ------
     UserError
-        Fewer directions than coefficients; the message names the highest order possible.
+        Fewer directions than coefficients: the message names the highest order possible. Or
+        directions that determine not even order 2.
 
     Warns
     -----
@@ -73,9 +74,15 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
         )
     condition = condition_number(directions, order)
     if condition > CONDITION_LIMIT:
+        supported = supported_order(directions)
+        if order > 0 and supported == 0:
+            raise UserError(
+                f"{what}: its gradient directions hardly differ, so they determine no SH order "
+                "above 0; give the scan's own b-vectors with --bvec"
+            )
         warnings.warn(
             f"{what}: the gradient scheme is ill-conditioned at SH order {order} (condition "
-            f"number {condition:.0f}); it supports order {supported_order(directions)}, the "
+            f"number {condition:.3g}); it supports order {supported}, the "
             "higher terms come mostly from the regularisation",
             IllConditionedScheme,
             stacklevel=3,

@@ -4,6 +4,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.errors import UserError
 from napari_msp.signal.conditioning import check_scheme
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.sh_index import ORDER, coefficient_count
@@ -46,7 +47,8 @@ def fit_sh(
     Raises
     ------
     UserError
-        When the shell has fewer directions than coefficients.
+        When the shell has fewer directions than coefficients, or there is no b=0 signal in the
+        mask.
 
     Warns
     -----
@@ -59,6 +61,11 @@ def fit_sh(
     if regularisation is None:
         regularisation = default_regularisation(len(directions))
     mask = acquisition.mask
+    if not (acquisition.b0[mask] > 0).any():
+        raise UserError(
+            f"{acquisition.name}: its b=0 image is nowhere above 0 inside the mask; check the "
+            "image and its mask"
+        )
     signal = acquisition.normalised(shell)[mask]
     if rescale_to is not None:
         signal = signal ** (rescale_to / shell.b_value)

@@ -17,6 +17,9 @@ from napari_msp.signal.sh_index import order_of
 
 BASIS: Final = "mrtrix3"
 
+LARGEST_COEFFICIENT = 100.0
+"""Coefficients beyond this are not of S/S0, whose own stay under sqrt(4π) but for noise (ours)."""
+
 
 @dataclass(frozen=True)
 class SHImage:
@@ -114,7 +117,7 @@ def read_sh(path: Path) -> SHImage:
     Raises
     ------
     UserError
-        When the file is no SH image, or its sidecar names another basis.
+        When the file is no SH image of S/S0, or its sidecar names another basis or is malformed.
     """
     image = open_nifti(path)
     coefficients = read_voxels(image, path)
@@ -125,19 +128,36 @@ def read_sh(path: Path) -> SHImage:
             f"{path}: shape {coefficients.shape} is no SH image's; give one with 28 volumes"
         ) from error
     sidecar = read_json(sidecar_path(path)) if sidecar_path(path).exists() else {}
-    basis = sidecar.get("OrientationEncoding", {}).get("SphericalHarmonicBasis", "MRtrix3")
+    encoding = sidecar.get("OrientationEncoding")
+    basis = (encoding if isinstance(encoding, dict) else {}).get("SphericalHarmonicBasis", BASIS)
     if str(basis).lower() != BASIS:
         raise UserError(f"{path}: is in the SH basis {basis}; convert it to MRtrix3's first")
     if not np.isfinite(coefficients).all():
         raise UserError(f"{path}: holds coefficients that are not finite; mend the image")
+    largest = float(np.abs(coefficients).max(initial=0))
+    if largest > LARGEST_COEFFICIENT:
+        raise UserError(
+            f"{path}: holds coefficients up to {largest:.3g}, so it is not of a signal over its "
+            "b=0 image; divide the signal by that before fitting"
+        )
     return SHImage(
         coefficients,
         image.affine,
         np.any(coefficients != 0, axis=-1),
-        b_value=sidecar.get("BValue"),
-        regularisation=sidecar.get("LaplaceBeltramiWeight"),
-        rescaled_from=sidecar.get("BValueRescaledFrom"),
+        b_value=_number(sidecar, "BValue", path),
+        regularisation=_number(sidecar, "LaplaceBeltramiWeight", path),
+        rescaled_from=_number(sidecar, "BValueRescaledFrom", path),
     )
+
+
+def _number(sidecar: dict[str, Any], field: str, path: Path) -> float | None:
+    value = sidecar.get(field)
+    if value is None:
+        return None
+    # Turned round so that nan does not pass.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+        raise UserError(f"{sidecar_path(path)}: {field} is {value!r}, not a number; mend it")
+    return float(value)
 
 
 def sidecar_path(path: Path) -> Path:

@@ -26,7 +26,7 @@ Every image here is SIMULATED; no person was scanned. {subjects} subjects, each 
 ge_st, prisma_st and connectom_st (2.4 mm, 30 directions, TE 89 ms) and connectom_sa (1.2 mm,
 60 directions, TE 68 ms), all at b = 1200 s/mm2.
 
-Made by napari-msp simulate --subjects {subjects} --size {size} --seed {seed}
+Made by napari-msp {command}
 Residual misalignment: {misalignment} mm.
 
 The JSON beside each scan says what was simulated. derivatives/brainmask holds brain masks,
@@ -44,6 +44,7 @@ def simulate(
     seed: int = 0,
     *,
     misalignment: float = 0.0,
+    noise: bool = True,
     noise_free: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
@@ -64,6 +65,8 @@ def simulate(
         Same seed, same files to the last byte.
     misalignment
         Residual misalignment between a subject's scans in mm.
+    noise
+        False leaves the noise out of the scans themselves, and writes no twins.
     noise_free
         Whether to write the noise-free twins too.
     progress
@@ -78,27 +81,32 @@ def simulate(
     _check(subjects, size, seed, misalignment)
     total = subjects * len(PLATFORMS)
     with new_folder(out) as folder:
-        _describe(folder, subjects, size, seed, misalignment, noise_free)
+        command = f"simulate --subjects {subjects} --size {size} --seed {seed}"
+        command += "" if noise else " --no-noise"
+        _describe(folder, command, subjects, misalignment, twins=noise and noise_free)
         done = 0
         for index in range(subjects):
             for scan in simulate_subject(index, PLATFORMS, size, seed, misalignment=misalignment):
-                write_scan(folder, scan, noise_free=noise_free)
+                write_scan(folder, scan, noise=noise, noise_free=noise_free)
                 done += 1
                 if progress is not None:
                     progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
 
 
-def write_scan(dataset: Path, scan: Scan, *, noise_free: bool = True) -> None:
-    """Write one scan, its mask and its noise-free twin into a dataset."""
+def write_scan(dataset: Path, scan: Scan, *, noise: bool = True, noise_free: bool = True) -> None:
+    """Write one scan, its mask and, beside a noisy scan, its noise-free twin into a dataset."""
     session, acquisition = scan.platform.session, scan.platform.acquisition
     inside = Path(f"sub-{scan.subject.label}", f"ses-{session}", "dwi")
     entities = f"sub-{scan.subject.label}_ses-{session}_acq-{acquisition}"
     affine = scan.lattice.affine
 
     raw = dataset / inside / f"{entities}_dwi"
-    _write_whole_numbers(raw.with_suffix(".nii.gz"), scan.dwi, affine)
+    if noise:
+        _write_whole_numbers(raw.with_suffix(".nii.gz"), scan.dwi, affine)
+    else:
+        write_nifti(raw.with_suffix(".nii.gz"), scan.noise_free, affine)
     write_gradients(scan.table, raw.with_suffix(".bval"), raw.with_suffix(".bvec"), affine)
-    write_json(raw.with_suffix(".json"), _sidecar(scan, noisy=True))
+    write_json(raw.with_suffix(".json"), _sidecar(scan, noisy=noise))
 
     masks = dataset / "derivatives" / "brainmask" / inside
     write_nifti(masks / f"{entities}_desc-brain_mask.nii.gz", scan.mask, affine)
@@ -106,7 +114,7 @@ def write_scan(dataset: Path, scan: Scan, *, noise_free: bool = True) -> None:
         masks / f"{entities}_desc-brain_mask.json",
         {"Type": "Brain", "Sources": [f"bids::{inside / raw.name}.nii.gz"], "Simulated": True},
     )
-    if noise_free:
+    if noise and noise_free:
         twin = dataset / "derivatives" / "noisefree" / inside / f"{entities}_desc-noisefree_dwi"
         write_nifti(twin.with_suffix(".nii.gz"), scan.noise_free, affine)
         write_gradients(scan.table, twin.with_suffix(".bval"), twin.with_suffix(".bvec"), affine)
@@ -135,13 +143,10 @@ def _write_whole_numbers(path: Path, array: FloatArray, affine: FloatArray) -> N
 
 
 def _describe(
-    folder: Path, subjects: int, size: str, seed: int, misalignment: float, noise_free: bool
+    folder: Path, command: str, subjects: int, misalignment: float, *, twins: bool
 ) -> None:
     """Write what describes the dataset as a whole."""
-    generator = {
-        "Name": "napari-msp",
-        "Description": f"simulate --subjects {subjects} --size {size} --seed {seed}",
-    }
+    generator = {"Name": "napari-msp", "Description": command}
     write_json(
         folder / "dataset_description.json",
         {
@@ -154,7 +159,7 @@ def _describe(
         },
     )
     names = {"brainmask": "Brain masks"}
-    if noise_free:
+    if twins:
         names["noisefree"] = "The same scans without noise"
     for derivative, name in names.items():
         write_json(
@@ -171,7 +176,7 @@ def _describe(
     write_text(folder / "participants.tsv", "\n".join(lines) + "\n")
     write_text(
         folder / "README",
-        README.format(subjects=subjects, size=size, seed=seed, misalignment=f"{misalignment:g}"),
+        README.format(command=command, subjects=subjects, misalignment=f"{misalignment:g}"),
     )
 
 
