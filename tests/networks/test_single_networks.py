@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_msp.networks import NETWORKS, SingleNetwork, build, build_single
 from napari_msp.networks.layers import LinearResampling
@@ -235,3 +236,21 @@ def test_every_network_learns(single: Builder, kind: str, scale: int) -> None:
         optimiser.step()
         losses.append(errors[-1].item())
     assert losses[-1] < 0.6 * losses[0], (losses[0], losses[-1])
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_input_skip_adds_the_interpolated_input(single, kind, scale) -> None:
+    """To every supervised output, on its own lattice; CNN-RISH scales its input and needs none."""
+    plain = single(kind, scale).eval()
+    config = plain.config()
+    skipping = build({**config, "input_skip": True}).eval()
+    skipping.load_state_dict(plain.state_dict())
+    assert skipping.config()["input_skip"] is (kind != "cnn-rish")
+    x = torch.randn(1, 28, 4, 5, 3)
+    with torch.no_grad():
+        pairs = zip(skipping.supervised(x), plain.supervised(x), strict=True)
+        for (platform, found), (_, without) in pairs:
+            size = [skipping.scales[platform] * (n - 1) + 1 for n in x.shape[2:]]
+            start = functional.interpolate(x, size, mode="trilinear", align_corners=True)
+            expected = without if kind == "cnn-rish" else without + start
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
