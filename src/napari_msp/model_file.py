@@ -119,7 +119,7 @@ class ModelCard(BaseModel):
         if min(self.scales.values()) < 1:
             raise ValueError("scales must be at least 1")
         if any(each.get("kind") != self.kind for each in self.architectures.values()):
-            raise ValueError(f"architectures are not all of kind {self.kind}")
+            raise ValueError(f"architectures cannot be used: not all are of kind {self.kind}")
         subjects = self.training.get("subjects", [])
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")

@@ -132,3 +132,11 @@ def test_saving_is_atomic_and_named(make_model, tmp_path, monkeypatch):
 def _fails(weights, path, metadata):
     path.write_bytes(b"half")
     raise OSError("disk full")
+
+
+def test_what_could_not_be_read_is_not_written(make_model, tmp_path):
+    model = make_model("shresnet")
+    next(model.network.parameters()).data[0] = float("inf")
+    with pytest.raises(UserError, match="not finite"):
+        save_model(tmp_path / "m.safetensors", model)
+    assert not list(tmp_path.iterdir())

@@ -36,7 +36,7 @@ class TrainingSettings(BaseModel):
     crop: int | None = Field(None, ge=3, description="fast: edge of a crop in input voxels")
     steps_per_epoch: int | None = Field(None, ge=1, description="fast: steps of an epoch")
     learning_rate: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="At the start (paper), at most (fast)"
+        None, gt=0, le=1, description="At the start (paper), at most (fast)"
     )
     decay_every: int | None = Field(None, ge=1, description="paper: epochs between divisions by √2")
     voxels_per_head: int | None = Field(
