@@ -47,9 +47,17 @@ def run(tmp_path: Path) -> Callable[..., tuple[Path, list[Event]]]:
     """Train and give the model's path with all events."""
 
     def go(
-        dataset: Path, settings: TrainingSettings, name: str = "model", **options: Any
+        dataset: Path,
+        settings: TrainingSettings,
+        name: str = "model",
+        stop_after: int | None = None,
+        **options: Any,
     ) -> tuple[Path, list[Event]]:
         events: list[Event] = []
+        if stop_after is not None:
+            options["stop_requested"] = lambda: (
+                sum(event.name == "step" for event in events) >= stop_after
+            )
         out = tmp_path / f"{name}.safetensors"
         train(dataset, out, settings, device="cpu", on_event=events.append, **options)
         return out, events

@@ -6,12 +6,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
+from napari_msp.evaluation.metrics import measure
+from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.checkpoint import checkpoint_path
 from napari_msp.learning.events import EVENTS, parse_event
 from napari_msp.model_file import load_model
+from napari_msp.signal.fitting import fit_sh
 
 KINDS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
 
@@ -88,8 +93,7 @@ def test_events_are_one_stream_and_survive_json(heads, quick, run):
 def test_resumed_is_bit_for_bit_uninterrupted(kind, preset, stop_after, heads, quick, run):
     settings = quick(kind, preset)
     whole, _ = run(heads, settings, "whole")
-    polled = iter(range(1000))
-    parts, events = run(heads, settings, "parts", stop_requested=lambda: next(polled) >= stop_after)
+    parts, events = run(heads, settings, "parts", stop_after=stop_after)
     assert events[-1].name == "stopped"
     assert events[-1].step == stop_after
     assert sum(event.name == "step" for event in events) == stop_after
@@ -165,3 +169,50 @@ def test_failure_is_an_event_too(heads, quick, tmp_path):
     assert "x_y" in events[0].message
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         train(heads, tmp_path / "model.pt", quick())
+
+
+def test_a_stop_while_validating_is_obeyed_and_made_up_for(heads, quick, run):
+    settings = quick()
+    whole, all_events = run(heads, settings, "whole")
+    # Asked for right after the last step of the first epoch, before anything is validated.
+    _, events = run(heads, settings, "parts", stop_after=3)
+    assert [event.name for event in events[-3:]] == ["step", "checkpointed", "stopped"]
+    parts, more = run(heads, settings, "parts", resume=True)
+    validated = [e for e in events + more if e.name == "validated"]
+    expected = [e for e in all_events if e.name == "validated"]
+    assert [(e.step, e.errors) for e in validated] == [(e.step, e.errors) for e in expected]
+    assert same_weights(whole, parts)
+
+
+def test_held_out_error_is_measured_on_truths_own_lattice(make_heads, tmp_path, quick, run):
+    """Interpolating a noisy truth would smooth it, and report a smaller error."""
+    root = make_heads(tmp_path / "heads", shape=(9, 8, 8))
+    for path in (root / "sub-03/ses-prisma/dwi").glob("*.nii.gz"):
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+        if values.ndim == 4:  # noise that no network can foresee
+            noise = np.random.default_rng(0).normal(scale=120, size=values.shape)
+            values = np.abs(values + noise)
+        affine = image.affine.copy()
+        affine[:3, 3] += 1.2  # half a voxel: interpolation averages eight of them
+        nib.save(nib.Nifti1Image(values.astype(image.get_data_dtype()), affine), path)
+    path, events = run(root, quick(targets=("prisma_st",), epochs=1))
+    reported = events[-1].errors["prisma_st"]
+    model = load_model(path)
+    scans = open_dataset(root)
+    prediction = harmonize(model, scans.acquisition("sub-03", "ge_st"), "prisma_st", device="cpu")
+    truth = fit_sh(scans.acquisition("sub-03", "prisma_st"))
+    assert model.training["off_lattice"] == {"sub-03": ["prisma_st"]}
+    assert reported == pytest.approx(measure(prediction.sh, truth).sh_mse, rel=1e-4)
+
+
+def test_checkpoint_of_another_architecture_is_one_line(heads, quick, run):
+    path, _ = run(heads, quick(), stop_after=2)
+    checkpoint = checkpoint_path(path)
+    with safe_open(checkpoint, framework="pt") as stored:
+        metadata = stored.metadata()
+    weights = load_file(checkpoint)
+    weights.pop(next(name for name in weights if name.startswith("networks/")))
+    save_file(weights, checkpoint, metadata=metadata)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors: holds other networks' weights"):
+        run(heads, quick(), resume=True)

@@ -26,6 +26,8 @@ class Position:
         Index of the phase under way.
     step
         Steps done in it.
+    validated
+        Step after which it was last validated.
     seconds
         Training time so far.
     alpha
@@ -36,6 +38,7 @@ class Position:
 
     phase: int = 0
     step: int = 0
+    validated: int = 0
     seconds: float = 0.0
     alpha: float | None = None
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -89,19 +92,27 @@ class Checkpoint:
 
     Attributes
     ----------
+    path
+        Where it was read.
     position, identity
         As written.
     tensors
         By name.
     """
 
+    path: Path
     position: Position
     identity: dict[str, Any]
     tensors: dict[str, Tensor]
 
     def restore_networks(self, networks: nn.Module) -> None:
         """Put the weights back."""
-        networks.load_state_dict(self._part("networks/"))
+        try:
+            networks.load_state_dict(self._part("networks/"))
+        except RuntimeError as error:  # its message has a line for each weight
+            raise UserError(
+                f"{self.path}: holds other networks' weights; train without --resume"
+            ) from error
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Put moments and step counts back, and the random states."""
@@ -137,11 +148,11 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path}: is no checkpoint of this version; train without --resume")
-        before = json.loads(metadata["identity"])
+        before = dict(json.loads(metadata["identity"]))
         position = Position(**json.loads(metadata["position"]))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no checkpoint; train without --resume") from error
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is damaged ({error}); train without --resume") from error
     changed = sorted(name for name in identity if before.get(name) != identity[name])
     if changed:
@@ -149,4 +160,6 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
             f"{path}: was made with other {', '.join(changed)}; give the same ones, or train "
             "without --resume"
         )
-    return Checkpoint(position, before, tensors)
+    if "random/cpu" not in tensors:
+        raise UserError(f"{path}: is damaged (no random state); train without --resume")
+    return Checkpoint(path, position, before, tensors)

@@ -1,7 +1,7 @@
 """The training subjects as tensors on one grid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,12 +30,15 @@ class Head:
         Image of each target platform on the input's lattice refined by the target's scale.
     off_lattice
         Targets that had to be resampled there: training only, never for a reported metric.
+    truths
+        Of a held-out subject: each target's image as scanned, on its own lattice.
     """
 
     subject: str
     input: GridImage
     targets: dict[str, GridImage]
     off_lattice: tuple[str, ...]
+    truths: dict[str, GridImage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ class Channels:
 
 
 def load_head(
-    dataset: TravellingHeads, subject: str, source: str, targets: Sequence[str], b_value: float
+    dataset: TravellingHeads,
+    subject: str,
+    source: str,
+    targets: Sequence[str],
+    b_value: float,
+    held_out: bool = False,
 ) -> Head:
     """Fit one subject's scans and bring them to one grid.
 
@@ -77,6 +85,8 @@ def load_head(
         Input and target platforms.
     b_value
         Shell to use in s/mm², to within 5 %.
+    held_out
+        Keep the targets' images as scanned too.
 
     Raises
     ------
@@ -88,6 +98,7 @@ def load_head(
     image = into_grid(sh)
     _check_isotropic(image.lattice, f"{dataset.scans[subject, source]}")
     refined: dict[str, GridImage] = {}
+    truths: dict[str, GridImage] = {}
     off_lattice = []
     for target in targets:
         truth = into_grid(fit_sh(dataset.acquisition(subject, target), b_value=b_value), axes)
@@ -98,6 +109,8 @@ def load_head(
                 f"{dataset.scans[subject, target]}",
             )
         )
+        if held_out:
+            truths[target] = truth
         if not truth.lattice.matches(lattice):
             truth = truth.resampled(lattice)
             off_lattice.append(target)
@@ -108,7 +121,7 @@ def load_head(
                 "register the subject's scans to each other first"
             )
         refined[target] = GridImage(truth.coefficients, inside, lattice)
-    return Head(subject, image, refined, tuple(off_lattice))
+    return Head(subject, image, refined, tuple(off_lattice), truths)
 
 
 def common_b_value(

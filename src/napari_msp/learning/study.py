@@ -1,5 +1,6 @@
 """What a run learns from: subjects split, loaded and measured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,9 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
         raise UserError(f"{dataset.root}: no subject is left to train on; hold out fewer")
     b_value = common_b_value(dataset, training, settings.input, settings.b_value)
     heads = {
-        subject: load_head(dataset, subject, settings.input, targets, b_value)
+        subject: load_head(
+            dataset, subject, settings.input, targets, b_value, subject in settings.held_out
+        )
         for subject in training + [each for each in subjects if each in settings.held_out]
     }
     recipe = recipe_for(settings)
@@ -97,20 +100,50 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     )
 
 
-def held_out_error(study: Study, network: Network, target: str, device: torch.device) -> float:
-    """Give the mean squared error of SH coefficients over the held-out subjects' brains."""
+def held_out_error(
+    study: Study,
+    network: Network,
+    target: str,
+    device: torch.device,
+    cancelled: Callable[[], bool] | None = None,
+) -> float:
+    """Give the mean squared error of SH coefficients over the held-out subjects' brains.
+
+    It is measured on truth's own lattice: where that is not the network's, the prediction is
+    interpolated. Interpolating truth would smooth its noise and flatter the network.
+
+    Parameters
+    ----------
+    study
+        Holds the subjects.
+    network
+        Predicts `target`; it is left in eval mode.
+    target, device
+        What is predicted, and where.
+    cancelled
+        Polled before every convolution.
+
+    Raises
+    ------
+    Cancelled
+        When `cancelled()` was true.
+    """
     network.eval()
     squares, count = 0.0, 0
     for head in study.held_out:
-        truth = head.targets[target]
+        truth = head.truths[target]
         result = predict_on_grid(
             network,
             head.input,
             study.standardisation[study.settings.input],
             study.standardisation[target],
             device=device,
+            cancelled=cancelled,
         ).prediction
-        difference = result.coefficients[truth.mask] - truth.coefficients[truth.mask]
+        if not result.lattice.matches(truth.lattice):
+            result = result.resampled(truth.lattice)
+        inside = result.mask & truth.mask
+        difference = result.coefficients[inside] - truth.coefficients[inside]
         squares += float(np.square(difference, dtype=float).sum())
         count += difference.size
     return squares / count

@@ -14,7 +14,7 @@ import torch
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
-from napari_msp.errors import UserError
+from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import refuse_unwritable
 from napari_msp.inference.stages import Network
 from napari_msp.learning.checkpoint import (
@@ -86,7 +86,7 @@ def train(
     on_event
         Is told everything that happens.
     stop_requested
-        Polled before every step; True ends the run with a checkpoint.
+        Polled before every step, and within validation; True ends the run with a checkpoint.
 
     Returns
     -------
@@ -165,7 +165,7 @@ class TrainingRun:
             if not self._run_phase(phase, network, optimiser, stop_requested):
                 return None
             self.position.phase += 1
-            self.position.step = 0
+            self.position.step = self.position.validated = 0
         save_model(self.out, self._model())
         self.checkpoint.unlink(missing_ok=True)
         self.tell(Finished(str(self.out), self.position.seconds, self._final_errors()))
@@ -180,16 +180,22 @@ class TrainingRun:
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
         per_epoch = self.sampler.steps_per_epoch
-        while self.position.step < self._steps(phase):
-            if stop_requested():
-                self._write_checkpoint(optimiser)
-                self.tell(Stopped(self._steps_done(), str(self.checkpoint)))
-                return False
-            self._step(phase, network, optimiser)
-            if self.position.step % per_epoch == 0:
-                self._validate(phase, network)
-                self._write_checkpoint(optimiser)
-        return True
+        try:
+            while True:
+                at_end = self.position.step > 0 and self.position.step % per_epoch == 0
+                # Also after a run that was stopped while it validated.
+                if at_end and self.position.validated != self.position.step:
+                    self._validate(phase, network, stop_requested)
+                    self._write_checkpoint(optimiser)
+                if self.position.step >= self._steps(phase):
+                    return True
+                if stop_requested():
+                    raise Cancelled
+                self._step(phase, network, optimiser)
+        except Cancelled:
+            self._write_checkpoint(optimiser)
+            self.tell(Stopped(self._steps_done(), str(self.checkpoint)))
+            return False
 
     def _step(self, phase: Phase, network: Network, optimiser: torch.optim.Optimizer) -> None:
         began = time.perf_counter()
@@ -240,11 +246,15 @@ class TrainingRun:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
 
-    def _validate(self, phase: Phase, network: Network) -> None:
+    def _validate(self, phase: Phase, network: Network, stop_requested: StopRequest) -> None:
         """Predict the held-out subjects whole. Nothing is selected by it."""
-        if not self.study.held_out:
-            return
-        errors = {phase.target: held_out_error(self.study, network, phase.target, self.device)}
+        if self.study.held_out:
+            self._tell_errors(phase, network, stop_requested)
+        self.position.validated = self.position.step
+
+    def _tell_errors(self, phase: Phase, network: Network, stop_requested: StopRequest) -> None:
+        error = held_out_error(self.study, network, phase.target, self.device, stop_requested)
+        errors = {phase.target: error}
         self.position.errors[phase.name] = errors
         self.tell(
             Validated(
