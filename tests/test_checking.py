@@ -175,7 +175,7 @@ class TestGradients:
         replace_scan(dataset, both)
         assert found(dataset) == []  # a target may: training takes the input's shell
         replace_scan(dataset, both, platform="ge_st")
-        only(dataset, "error", "ses-ge", "several shells (b = 1200, 3000")
+        only(dataset, "warning", "ses-ge", "several shells (b = 1200, 3000", "--shell 1200")
 
     def test_too_few_directions(self, dataset, scan):
         replace_scan(dataset, scan(AFFINE, 20, shape=SHAPE))

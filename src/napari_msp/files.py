@@ -35,6 +35,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with _workshop(path.parent, path) as folder:
         temporary = folder / f"partial{suffix}"
         yield temporary
+        # Some writers keep files to their owner; others in the lab must read them as any file.
+        usual = folder / "usual"
+        usual.touch()
+        temporary.chmod(usual.stat().st_mode)
         temporary.replace(path)
 
 

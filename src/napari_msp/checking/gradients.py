@@ -20,14 +20,16 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
         message = "no volume has b=0; the signal cannot be normalised without one, add it"
         yield Finding("error", where, message)
     needed = coefficient_count(ORDER)
+    # A shell that cannot be fitted matters less where another one can.
+    enough = any(len(shell.volumes) >= needed for shell in gradients.shells)
     for shell in gradients.shells:
         directions = gradients.directions[shell.volumes]
         if len(directions) < needed:
             yield Finding(
-                "error",
+                "warning" if enough else "error",
                 where,
                 f"b = {shell.b_value:.0f} has {len(directions)} directions, SH order {ORDER} needs "
-                f"{needed}; leave the scan out",
+                f"{needed}; {'take another shell' if enough else 'leave the scan out'}",
             )
             continue
         condition = condition_number(directions, ORDER)
@@ -48,6 +50,8 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
     if common is None:
         return
     for scan in scans:
+        if not scan.gradients.shells:
+            continue  # told of already, as a scan that is no DWI
         values = [shell.b_value for shell in scan.gradients.shells]
         told = ", ".join(f"{value:.0f}" for value in values)
         near = any(abs(value - common) <= B_VALUE_TOLERANCE * common for value in values)
@@ -60,10 +64,10 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
             )
         elif len(values) > 1 and scan.platform == input_platform:
             yield Finding(
-                "error",
+                "warning",
                 scan.where,
-                f"has several shells (b = {told} s/mm²): training takes an input with one; keep "
-                f"b = {common:.0f} and the b=0 volumes",
+                f"has several shells (b = {told} s/mm²): training takes one; name it with "
+                f"--shell {common:.0f}",
             )
 
 

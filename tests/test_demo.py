@@ -1,0 +1,43 @@
+"""The demo: what `make demo` shows, and that a second run makes nothing anew."""
+
+import pytest
+from matplotlib.image import imread
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.demo import INPUT, MODELS, SEED, SUBJECT, packaged_model, run_demo
+from napari_msp.files import read_json
+from napari_msp.model_file import load_model
+
+
+def test_packaged_models_are_small_and_say_what_they_are_for():
+    paths = [packaged_model(name) for name in MODELS.values()]
+    assert sum(path.stat().st_size for path in paths) < 6_000_000
+    for name, path in zip(MODELS, paths, strict=True):
+        model = load_model(path)
+        assert model.kind == name.lower()
+        assert "teaching" in model.card.label
+        assert model.targets == ["connectom_sa", "connectom_st", "prisma_st"]
+        assert model.card.input == INPUT
+        assert model.training["settings"]["seed"] != SEED
+        assert len(model.training["subjects"]) == 6
+
+
+@pytest.mark.slow
+def test_demo_from_scan_to_figure(tmp_path):
+    said = []
+    result = run_demo(tmp_path / "demo", said.append)
+    assert [each.target for each in result.targets] == ["connectom_sa", "connectom_st", "prisma_st"]
+    for each in result.targets:
+        picture = imread(each.figure)
+        assert picture.shape[1] > 1000
+        assert picture[..., :3].std() > 0.05
+        metrics = read_json(each.metrics)
+        before = metrics["no_harmonisation"]["sh_mse"]
+        assert all(metrics["predictions"][name]["sh_mse"] < before for name in MODELS)
+    heads = open_dataset(tmp_path / "demo" / "heads")
+    assert heads.scans[SUBJECT, INPUT] == result.scan
+    assert len(said) > 5
+
+    stamp = {each.figure: each.figure.stat().st_mtime_ns for each in result.targets}
+    again = run_demo(tmp_path / "demo", said.append)
+    assert {each.figure: each.figure.stat().st_mtime_ns for each in again.targets} == stamp
