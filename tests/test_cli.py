@@ -24,11 +24,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from napari_msp.cli import KINDS, main
+from napari_msp.cli import main
 
 SCAN = "sub-03/ses-ge/dwi/sub-03_ses-ge_acq-st_dwi.nii.gz"
 TRUTH = "sub-03/ses-prisma/dwi/sub-03_ses-prisma_acq-st_dwi.nii.gz"
 STEM = "sub-03_ses-ge_acq-st_desc-prismastMsp"
+KINDS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
 SHORT = ("--width", "0.1", "--epochs", "1", "--steps-per-epoch", "1", "--crop", "6")
 SHORT += ("--batch", "1", "--device", "cpu")
 
@@ -222,6 +223,26 @@ def test_evaluate_and_cohort(study, model, tmp_path):
     assert [row.split("\t")[0] for row in rows] == ["participant_id", "sub-03"]
 
 
+def test_cohort_knows_a_model_trained_anew_under_an_old_name(study, model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    shutil.copy(model, path)
+    cohort = ("cohort", study, tmp_path / "cohort", "participant", "--model", path)
+    cohort += ("--target", "prisma_st", "--participants", "sub-03")
+
+    def status_of(exit_status: int) -> str:
+        assert call(*cohort).status == exit_status
+        return (tmp_path / "cohort/cohort.tsv").read_text().splitlines()[1].split("\t")[2]
+
+    assert status_of(0) == "done"
+    assert status_of(0) == "skipped"
+    weights = {name: value * 1.5 for name, value in load_file(path).items()}
+    with safe_open(path, framework="pt") as stored:
+        save_file(weights, path, metadata=stored.metadata())
+    assert status_of(1) == "failed"  # the old images are not overwritten unasked
+    cohort += ("--force",)
+    assert status_of(0) == "done"
+
+
 def test_relative_paths_links_and_uncompressed_images(study, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("sub-03 ü")
@@ -349,10 +370,14 @@ def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["harmonize", "maps", "compare"])
-def test_ctrl_c_leaves_nothing(command, study, model, harmonized, tmp_path, monkeypatch):
+def test_an_interrupt_leaves_nothing(
+    command, number, study, model, harmonized, tmp_path, monkeypatch
+):
     def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(5)  # the handler runs before that is over
 
     monkeypatch.setattr("napari_msp.signal.sh_image.write_json", interrupt)
     monkeypatch.setattr("napari_msp.evaluation.compare.write_json", interrupt)
