@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem
 from napari_msp.errors import Cancelled, UserError
-from napari_msp.files import read_json, write_json, write_text
+from napari_msp.files import read_json, sha256, write_json, write_text
 
 ALL_TARGETS = "all"
 
@@ -274,7 +274,11 @@ def _made_by(sidecar: Path, model: Path) -> bool:
     except UserError:
         return False
     image = sidecar.with_suffix(".nii.gz")
-    return image.exists() and isinstance(made_by, dict) and made_by.get("File") == model.name
+    if not image.exists() or not isinstance(made_by, dict) or made_by.get("File") != model.name:
+        return False
+    # A model trained anew under an old name is another model.
+    digest = made_by.get("Sha256")
+    return digest is None or digest == sha256(model)
 
 
 # --- Doing it --------------------------------------------------------------------------------

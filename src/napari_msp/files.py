@@ -1,5 +1,6 @@
 """Write files so that a reader never meets half of one."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -158,6 +159,12 @@ def refuse_occupied(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not empty; give a new folder or remove it first")
+
+
+def sha256(path: Path) -> str:
+    """Give the SHA-256 digest of a file in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

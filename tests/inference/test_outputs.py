@@ -117,7 +117,7 @@ def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path
     monkeypatch.setattr(outputs, "harmonize", fail_second)
     with pytest.raises(MemoryError):
         harmonize_to_folder(dwi, saved_model, [], tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("gradients", ["sideways", "missing.bvec"])

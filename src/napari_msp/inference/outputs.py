@@ -13,7 +13,7 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
 from napari_msp.data.nifti import nifti_stem, write_nifti
 from napari_msp.errors import UserError
-from napari_msp.files import staged_folder, write_json
+from napari_msp.files import sha256, staged_folder, write_json
 from napari_msp.inference.harmonize import Prediction, harmonize
 from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model, load_model
@@ -219,6 +219,7 @@ def _provenance(
         "Sources": [acquisition.path.name if acquisition.path else "in memory"],
         "Model": {
             "File": model.path.name if model.path else "in memory",
+            "Sha256": sha256(model.path) if model.path and model.path.is_file() else None,
             "Kind": model.kind,
             "Label": model.card.label,
             "Alpha": model.card.alpha,
