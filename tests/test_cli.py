@@ -394,6 +394,45 @@ def test_an_interrupt_leaves_nothing(
     assert contents(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_want_of_memory_is_one_line(error, study, model, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_msp.inference.harmonize.predict_on_grid", fail)
+    harmonize = ("harmonize", study / SCAN, "--model", model, "--target", "all")
+    assert "--tile" in refused(tmp_path, *harmonize, "--out", tmp_path / "out")
+
+
+def test_a_bug_keeps_its_traceback(study, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("napari_msp.signal.map_files.fit_sh", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        call("maps", study / SCAN, "--out", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_error_of_the_file_system(study, tmp_path):
+    train = ("train", study, tmp_path / "m.safetensors", "--model", "shresnet", *SHORT)
+    run = _start(*train, "--steps-per-epoch", 400, "--events")
+    assert run.stdout is not None
+    assert run.stderr is not None
+    run.stdout.readline()
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    run.stderr.close()
+    assert run.wait() == 130
+
+
 # --- Bad scans -------------------------------------------------------------------------------
 
 Spoil = Callable[[Path], object]

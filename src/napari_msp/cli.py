@@ -1,6 +1,7 @@
 """`napari-msp`: one thin command per job. Each is one library call; nothing is decided here."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -27,6 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(options)
     except UserError as error:
         return _refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        # torch tells of a CPU's and a GPU's want of memory by RuntimeErrors.
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        return _refuse(
+            "not enough memory; harmonize with a smaller --tile, train with a smaller "
+            "--batch or --crop, or use --device cpu"
+        )
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
     except OSError as error:
         name = error.filename or "file system"
         return _refuse(f"{name}: {error.strerror or error}; check space and permissions")
