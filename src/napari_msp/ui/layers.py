@@ -17,8 +17,9 @@ from napari_msp.signal.sh_image import SHImage
 LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
 
-AXES = ("S", "A", "R")
-"""Displayed axes: slices run up, rows to the back, columns to the right."""
+AXES = ("S", "P", "L")
+"""Where indices grow: slices upwards, rows to the back, columns to the patient's left, so that a
+head is seen as in Fig. 3 and by radiologists, from its feet."""
 
 
 def sh_average_layer(owner: str, image: SHImage, limits: tuple[float, float]) -> LayerData:
@@ -39,8 +40,8 @@ def error_layer(
 def _layer(name: str, values: FloatArray, lattice: Lattice, options: dict[str, Any]) -> LayerData:
     grid = CanonicalGrid(lattice.shape, lattice.affine)
     canonical = grid.to_canonical(values)
-    # From right-anterior-superior to slice, row, column; rows start at the front of the head.
-    shown = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=1)
+    # From right-anterior-superior to superior-posterior-left.
+    shown = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=(1, 2))
     sizes = lattice_sizes(grid)
     metadata = {"affine": lattice.affine.tolist()}
     return (

@@ -29,9 +29,8 @@ def open_demo(viewer: Any, result: DemoResult) -> None:
     """
     chosen = next((each for each in result.targets if each.target == SHOWN), result.targets[0])
     layers = figure_layers(result, chosen)
-    # napari fills its grid from the top layer: add the last cell first.
-    for data, options, _ in reversed(layers):
-        viewer.add_image(data, **options)
+    for data, options, _ in layers:
+        viewer.add_image(data, **options).name_overlay.visible = True
     grid = viewer.canvas.grid
     grid.enabled = True
     grid.shape = (2, len(layers) // 2)
