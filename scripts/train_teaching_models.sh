@@ -18,7 +18,7 @@ msp=.venv/bin/napari-msp
 export OMP_NUM_THREADS=1
 $msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 \
     --first-stage connectom_sa=shresnet --epochs 16 --unison-epochs 10 \
-    --held-out sub-07 --seed 1 --label "$label" &
+    --held-out sub-07 --seed 1 --label "$label" --force &
 $msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 \
-    --epochs 12 --held-out sub-07 --seed 1 --label "$label" &
+    --epochs 12 --held-out sub-07 --seed 1 --label "$label" --force &
 wait

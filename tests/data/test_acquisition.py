@@ -3,6 +3,7 @@
 import gzip
 import re
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -90,6 +91,15 @@ class TestNormalisation:
     def test_voxels_that_are_not_finite_are_refused(self):
         with pytest.raises(UserError, match="not finite"):
             self.normalised([100, np.nan, 7], [0, 1000, 1000])
+
+    def test_voxels_that_are_not_finite_outside_a_given_mask_are_0(self, scan, tmp_path):
+        made = scan()
+        data = np.asarray(made.image.dataobj).copy()
+        data[0, 2, 3, 5] = np.nan  # the mask leaves out the first slice of x
+        image = nib.Nifti1Image(data, made.image.affine)
+        acquisition = replace(made, image=image).load(tmp_path)
+        assert not acquisition.voxels[0, 2, 3].any()
+        assert np.isfinite(acquisition.voxels).all()
 
 
 class TestShells:

@@ -137,6 +137,19 @@ def test_checkpoint_of_another_run_is_refused(heads, quick, run):
         run(heads, quick(held_out=("sub-02",)), resume=True)
 
 
+def test_another_run_is_not_written_over(heads, quick, run):
+    polled = iter(range(100))
+    settings = quick(targets=("prisma_st",))
+    out, _ = run(heads, settings, stop_requested=lambda: next(polled) >= 2)
+    kept = checkpoint_path(out).read_bytes()
+    with pytest.raises(UserError, match=r"--resume, or start anew with --force"):
+        run(heads, settings)
+    assert checkpoint_path(out).read_bytes() == kept
+    run(heads, settings, force=True)
+    with pytest.raises(UserError, match="replace it with --force"):
+        run(heads, settings)
+
+
 def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint"):
         run(heads, quick(), resume=True)

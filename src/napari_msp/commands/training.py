@@ -55,6 +55,7 @@ def add_train(commands: Parsers) -> None:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    command.add_argument("--force", action="store_true", help="replace a model or a checkpoint")
     command.add_argument("--events", action="store_true", help="JSON lines on standard output")
     command.set_defaults(run=_train)
 
@@ -106,6 +107,7 @@ def _train(options: argparse.Namespace) -> int:
             settings,
             device=options.device,
             resume=options.resume,
+            force=options.force,
             on_event=_json_line if options.events else _narrator(),
             stop_requested=interrupted,
         )

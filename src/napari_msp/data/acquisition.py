@@ -75,10 +75,17 @@ class Acquisition:
 
     @cached_property
     def voxels(self) -> FloatArray:
-        """(X, Y, Z, N) float32 signal in scanner units."""
+        """(X, Y, Z, N) float32 signal in scanner units.
+
+        Voxels that are not finite are taken as 0 outside a given mask, where some tools write
+        them, and refused elsewhere.
+        """
         voxels = read_voxels(self.image, self.path)
-        if not np.isfinite(voxels).all():
-            raise UserError(f"{self.name}: holds voxels that are not finite; mend the image")
+        odd = ~np.isfinite(voxels).all(axis=-1)
+        if odd.any():
+            if self.mask_path is None or (odd & self.mask).any():
+                raise UserError(f"{self.name}: holds voxels that are not finite; mend the image")
+            voxels[odd] = 0
         return voxels
 
     @cached_property

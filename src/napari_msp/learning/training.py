@@ -63,6 +63,7 @@ def train(
     *,
     device: str = "auto",
     resume: bool = False,
+    force: bool = False,
     on_event: EventHandler | None = None,
     stop_requested: StopRequest | None = None,
 ) -> Path | None:
@@ -83,6 +84,8 @@ def train(
         "auto", "cpu", "cuda" or "mps".
     resume
         Go on from the checkpoint beside `out`.
+    force
+        Replace a model, and start anew where there is a checkpoint.
     on_event
         Is told everything that happens.
     stop_requested
@@ -103,6 +106,8 @@ def train(
     try:
         where = choose_device(device)
         refuse_unwritable(out)
+        if not force:
+            _refuse_occupied(out, resume)
         study = prepare_study(open_dataset(dataset), settings)
         run = TrainingRun(study, out, where, tell)
         return run.run(resume, stop_requested if stop_requested is not None else _never)
@@ -407,3 +412,14 @@ def _ignore(_: object) -> None:
 
 def _never() -> bool:
     return False
+
+
+def _refuse_occupied(out: Path, resume: bool) -> None:
+    """Keep hours of another run from being written over."""
+    if out.exists():
+        raise UserError(f"{out}: exists already; replace it with --force")
+    if checkpoint_path(out).exists() and not resume:
+        raise UserError(
+            f"{checkpoint_path(out)}: a run was stopped here; go on with --resume, or start anew "
+            "with --force"
+        )
