@@ -1,8 +1,6 @@
 """Train a model from travelling heads: one loop for every network, preset and phase."""
 
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -33,6 +31,7 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
+from napari_msp.learning.finished import finished_model
 from napari_msp.learning.losses import sh_unit_weights, training_loss
 from napari_msp.learning.patches import Batch, CropSampler, Examples, PatchSampler, Sampler
 from napari_msp.learning.phases import Phase, TrainedNetworks
@@ -40,15 +39,9 @@ from napari_msp.learning.schedule import Recipe, alpha_ramp, learning_rate, reci
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.study import Study, held_out_error, prepare_study
 from napari_msp.model_file import (
-    Model,
-    ModelCard,
-    ModelNetwork,
-    SHSettings,
-    Statistics,
     check_model_name,
     save_model,
 )
-from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""
@@ -171,7 +164,17 @@ class TrainingRun:
                 return None
             self.position.phase += 1
             self.position.step = self.position.validated = 0
-        save_model(self.out, self._model())
+        model = finished_model(
+            study=self.study,
+            networks=self.networks.finished(),
+            held_out_errors=self.position.errors,
+            run={
+                "steps": self._all_steps(),
+                "seconds": round(self.position.seconds, 1),
+                "device": str(self.device),
+            },
+        )
+        save_model(self.out, model)
         self.checkpoint.unlink(missing_ok=True)
         self.tell(Finished(str(self.out), self.position.seconds, self._final_errors()))
         return self.out
@@ -322,40 +325,6 @@ class TrainingRun:
         }
         return dict(json.loads(json.dumps(identity)))
 
-    def _model(self) -> Model:
-        study = self.study
-        networks = {target: network.cpu() for target, network in self.networks.finished().items()}
-        card = ModelCard(
-            kind=self.settings.kind,
-            label=self.settings.label,
-            input=self.settings.input,
-            voxel_size=study.voxel_size,
-            alpha=1.0,
-            scales=study.scales,
-            architectures={target: network.config() for target, network in networks.items()},
-            sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=study.b_value),
-            standardisation={
-                name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
-            },
-            gradients=study.gradients,
-            training={
-                "subjects": [head.subject for head in study.heads],
-                "held_out": [head.subject for head in study.held_out],
-                "off_lattice": {
-                    h.subject: list(h.off_lattice)
-                    for h in study.heads + study.held_out
-                    if h.off_lattice
-                },
-                "settings": self.settings.model_dump(mode="json"),
-                "held_out_sh_mse": self.position.errors,
-                "steps": self._all_steps(),
-                "seconds": round(self.position.seconds, 1),
-                "device": str(self.device),
-            },
-            versions=_versions(),
-        )
-        return Model(card, ModelNetwork(networks, card.alpha), self.out)
-
 
 class _Speed:
     """Mean duration of the last steps."""
@@ -398,12 +367,6 @@ def _on_device(batch: Batch, device: torch.device) -> Batch:
         {name: value.to(device) for name, value in batch.masks.items()},
         batch.trim,
     )
-
-
-def _versions() -> dict[str, str]:
-    names = ("napari-msp", "torch", "numpy", "dipy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found}
 
 
 def _ignore(_: object) -> None:

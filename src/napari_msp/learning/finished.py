@@ -1,0 +1,68 @@
+"""Put a finished run together as a model."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from napari_msp.inference.stages import Network
+from napari_msp.learning.study import Study
+from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics
+from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
+
+
+def finished_model(
+    study: Study,
+    networks: Mapping[str, Network],
+    held_out_errors: Mapping[str, Mapping[str, float]],
+    run: Mapping[str, Any],
+) -> Model:
+    """Write the card that goes with trained networks.
+
+    Parameters
+    ----------
+    study
+        What they were trained on.
+    networks
+        Network of each target; moved to the CPU.
+    held_out_errors
+        Last validation of each phase, by target.
+    run
+        What else to keep of the run, as plain JSON types.
+    """
+    networks = {target: network.cpu() for target, network in networks.items()}
+    settings = study.settings
+    card = ModelCard(
+        kind=settings.kind,
+        label=settings.label,
+        input=settings.input,
+        voxel_size=study.voxel_size,
+        alpha=1.0,
+        scales=study.scales,
+        architectures={target: network.config() for target, network in networks.items()},
+        sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=study.b_value),
+        standardisation={
+            name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
+        },
+        gradients=study.gradients,
+        training={
+            "subjects": [head.subject for head in study.heads],
+            "held_out": [head.subject for head in study.held_out],
+            "off_lattice": {
+                head.subject: list(head.off_lattice)
+                for head in study.heads + study.held_out
+                if head.off_lattice
+            },
+            "settings": settings.model_dump(mode="json"),
+            "held_out_sh_mse": dict(held_out_errors),
+            **run,
+        },
+        versions=_versions(),
+    )
+    return Model(card, ModelNetwork(networks, card.alpha))
+
+
+def _versions() -> dict[str, str]:
+    names = ("napari-msp", "torch", "numpy", "dipy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}
