@@ -22,7 +22,7 @@ from napari_msp.learning.events import Event, Started, Validated
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.training import train
 
-VOXELS_PER_HEAD = 400
+VOXELS_PER_HEAD = 200
 TARGETS = ("prisma_st", "connectom_sa")
 
 Curve = list[tuple[float, float]]
@@ -114,7 +114,7 @@ def draw(curves: dict[tuple[str, str], Curve], path: Path) -> None:
     for axes, target in zip(figure.subplots(1, len(TARGETS), sharey=True), TARGETS, strict=True):
         for preset in ("paper", "fast"):
             seconds, errors = zip(*curves[target, preset], strict=True)
-            axes.plot(seconds, errors, label=preset, linewidth=2)
+            axes.plot(seconds, errors, label=preset, linewidth=2, marker=".")
         axes.set(title=target, xlabel="training time (s)", yscale="log")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("held-out SH MSE")

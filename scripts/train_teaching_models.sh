@@ -3,7 +3,8 @@
 #
 #   scripts/train_teaching_models.sh [FOLDER]
 #
-# FOLDER (default /tmp/teaching-heads) keeps the data: seven simulated heads of seed 1, the last one held out; the demo's head is of another seed.
+# FOLDER (default /tmp/teaching-heads) keeps the data: seven simulated heads of seed 1, the last one
+# held out. The demo's head is of another seed.
 set -eu
 cd "$(dirname "$0")/.."
 
