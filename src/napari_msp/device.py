@@ -1,6 +1,10 @@
 """Choose the device that torch computes on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 from napari_msp.errors import UserError
 
@@ -34,3 +38,18 @@ def choose_device(name: str = "auto") -> torch.device:
     if not available[kind] or int(number or 0) >= many:
         raise UserError(f"--device {name}: this machine has none; use --device auto")
     return torch.device(name)
+
+
+@contextmanager
+def borrowed(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Keep a network on `device` while the block runs, then give the device's memory back.
+
+    Whoever holds the model afterwards (a viewer, for hours) holds no memory of a GPU.
+    """
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to("cpu")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()

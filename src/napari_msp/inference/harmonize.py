@@ -10,7 +10,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE
-from napari_msp.device import choose_device
+from napari_msp.device import borrowed, choose_device
 from napari_msp.errors import UserError
 from napari_msp.inference.predict import GridPrediction, predict_on_grid
 from napari_msp.inference.whole_image import Progress
@@ -121,18 +121,18 @@ def harmonize(
     image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), resample)
     _warn_if_unlike(image, source, acquisition.name)
     where = choose_device(device)
-    network.to(where)
-    result = predict_on_grid(
-        network,
-        image,
-        source,
-        model.standardisation(target),
-        alpha=model.card.alpha,
-        device=where,
-        tile=tile,
-        progress=progress,
-        cancelled=cancelled,
-    )
+    with borrowed(network, where):
+        result = predict_on_grid(
+            network,
+            image,
+            source,
+            model.standardisation(target),
+            alpha=model.card.alpha,
+            device=where,
+            tile=tile,
+            progress=progress,
+            cancelled=cancelled,
+        )
     return _stored(model, acquisition, target, fitted, result, (*rescaling, *resampling))
 
 

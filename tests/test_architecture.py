@@ -1,0 +1,53 @@
+"""The walls between the rooms: who may know whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_msp
+
+ROOT = Path(napari_msp.__file__).parent
+MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+
+
+def imports(module):
+    """Everything a file imports, also inside functions."""
+    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_only_ui_knows_qt_and_napari(module):
+    if module.parts[0] == "ui":
+        return
+    names = {name.split(".")[0] for name in imports(module)}
+    assert not names & {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}
+
+
+@pytest.mark.parametrize("room", ["data", "signal", "checking"])
+def test_the_rooms_below_load_no_torch(room):
+    modules = [
+        "napari_msp." + ".".join(module.with_suffix("").parts)
+        for module in MODULES
+        if module.parts[0] == room and module.name != "__init__.py"
+    ]
+    code = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+LOWER = ("data", "signal", "networks")
+UPPER = ("learning", "inference", "evaluation", "cohort", "commands", "cli", "ui", "demo")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] in LOWER], ids=str)
+def test_arrows_point_down(module):
+    rooms = {name.split(".")[1] for name in imports(module) if name.startswith("napari_msp.")}
+    assert not rooms & set(UPPER)
+    if module.parts[0] == "data":
+        assert "signal" not in rooms
