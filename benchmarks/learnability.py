@@ -1,6 +1,6 @@
 """How much a trained network beats aligning mean and variance, without and with noise.
 
-    python benchmarks/learnability.py [--size tiny|small] [--subjects 5] [--epochs 30]
+    python benchmarks/learnability.py [--size tiny|small] [--subjects 4] [--epochs 70]
 
 Simulates travelling heads, trains SHResNet by the fast preset with the last subject held out, and
 prints for every target the SH MSE of statistical alignment over that of the network.
@@ -22,14 +22,15 @@ from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 
 INPUT = "ge_st"
+CROP, BATCH = 10, 2  # many small steps: the heads of size tiny are small
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="small")
-    parser.add_argument("--subjects", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--width", type=float, default=0.28)
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--subjects", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=70)
+    parser.add_argument("--width", type=float, default=0.2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     results = {}
@@ -56,6 +57,8 @@ def ratios(heads: Path, options: argparse.Namespace) -> dict[str, dict[str, floa
         kind="shresnet",
         width=options.width,
         epochs=options.epochs,
+        crop=CROP,
+        batch=BATCH,
         held_out=(held_out,),
     )
     path = heads / "model.safetensors"
