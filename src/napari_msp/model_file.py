@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError
 from napari_msp.files import atomic_path
-from napari_msp.inference.stages import Network
-from napari_msp.networks import CHANNELS, MSP, build
+from napari_msp.networks import CHANNELS, MSP, Network, build
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.sh_index import ORDER
 from napari_msp.signal.standardisation import Standardisation

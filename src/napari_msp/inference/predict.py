@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from napari_msp.arrays import FloatArray
-from napari_msp.inference.stages import Network, run_stages
+from napari_msp.inference.stages import run_stages
 from napari_msp.inference.whole_image import Progress, run_whole_image
+from napari_msp.networks import Network
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.standardisation import Standardisation
 

@@ -6,9 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from napari_msp.networks import MSP, SingleNetwork
-
-Network = SingleNetwork | MSP
+from napari_msp.networks import MSP, Network
 
 
 @dataclass(frozen=True)

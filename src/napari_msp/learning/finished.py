@@ -5,9 +5,9 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from napari_msp.inference.stages import Network
 from napari_msp.learning.study import Study
 from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics
+from napari_msp.networks import Network
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 

@@ -7,10 +7,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from napari_msp.inference.stages import Network
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.networks import CNNRISH, MSP, SingleNetwork, build_single
+from napari_msp.networks import CNNRISH, MSP, Network, SingleNetwork, build_single
 from napari_msp.signal.standardisation import Standardisation
 
 

@@ -10,11 +10,11 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import UserError
 from napari_msp.inference.predict import predict_on_grid
-from napari_msp.inference.stages import Network
 from napari_msp.learning.heads import Head, common_b_value, load_head
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Gradients
+from napari_msp.networks import Network
 from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 

@@ -14,7 +14,6 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import refuse_unwritable
-from napari_msp.inference.stages import Network
 from napari_msp.learning.checkpoint import (
     Position,
     checkpoint_path,
@@ -42,6 +41,7 @@ from napari_msp.model_file import (
     check_model_name,
     save_model,
 )
+from napari_msp.networks import Network
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""

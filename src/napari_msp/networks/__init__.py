@@ -6,7 +6,7 @@ from napari_msp.networks.cpm import CPM
 from napari_msp.networks.diqt import DIQT
 from napari_msp.networks.hned import HNED
 from napari_msp.networks.msp import MSP, StageOutputs
-from napari_msp.networks.registry import NETWORKS, build, build_single
+from napari_msp.networks.registry import NETWORKS, Network, build, build_single
 from napari_msp.networks.shresnet import SHResNet
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "MSP",
     "NETWORKS",
     "ORDER_SLICES",
+    "Network",
     "SHResNet",
     "SingleNetwork",
     "SingleOutputs",

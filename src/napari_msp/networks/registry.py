@@ -14,6 +14,9 @@ from napari_msp.networks.layers import Width
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.shresnet import SHResNet
 
+Network = SingleNetwork | MSP
+"""What predicts one target."""
+
 NETWORKS: dict[str, type[SingleNetwork]] = {
     network.kind: network for network in (DIQT, CNNRISH, SHResNet, CPM, HNED)
 }
@@ -61,7 +64,7 @@ def build_single(
     return built
 
 
-def build(config: Mapping[str, Any]) -> SingleNetwork | MSP:
+def build(config: Mapping[str, Any]) -> Network:
     """Build the network that a `config()` describes, with fresh weights.
 
     Parameters
@@ -92,4 +95,4 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
     )
 
 
-__all__ = ["NETWORKS", "Config", "build", "build_single"]
+__all__ = ["NETWORKS", "Config", "Network", "build", "build_single"]
