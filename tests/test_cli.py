@@ -212,7 +212,10 @@ def test_compare(study, harmonized, tmp_path):
 def test_evaluate_and_cohort(study, model, tmp_path):
     answer = call("evaluate", study, "--models", model, "--out", tmp_path / "table")
     assert answer.status == 0, answer
-    assert {"table1.csv", "table1.md", "report.html"} <= set(contents(tmp_path / "table"))
+    written = set(contents(tmp_path / "table"))
+    assert {"table1.csv", "table1.md", "report.html"} <= written
+    assert {"figure3_sub-03_prisma_st.png", "figure3_sub-03_connectom_sa.png"} <= written
+    assert "data:image/png;base64" in (tmp_path / "table/report.html").read_text()
 
     cohort = ("cohort", study, tmp_path / "cohort", "participant", "--model", model)
     answer = call(*cohort, "--target", "prisma_st", "--participants", "03", "sub-03")

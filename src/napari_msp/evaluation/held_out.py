@@ -1,19 +1,25 @@
 """Run several models over a dataset's held-out subjects and write Table 1."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines import Interpolation
 from napari_msp.evaluation.evaluate import evaluate_predictions
+from napari_msp.evaluation.figure import figure3, write_figure
 from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.records import ErrorRecord, patch_records
+from napari_msp.files import staged_folder
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import SHImage
 
 UNHARMONIZED = "no harmonization"
 
@@ -36,7 +42,8 @@ def evaluate_models(
     models
         Model files, named in the table by their file names.
     out
-        Folder for table1.csv, table1.md, pvalues.csv and report.html.
+        Folder for table1.csv, table1.md, pvalues.csv, report.html, and Figure 3 of the first
+        subject on each target.
     subjects
         Whom to measure; empty: the subjects that every model was kept from.
     device
@@ -58,10 +65,21 @@ def evaluate_models(
     _check_names([Path(path) for path in models])
     chosen = _subjects(study, loaded, list(dict.fromkeys(subjects)))
     records: list[ErrorRecord] = []
-    for subject in chosen:
+    figures: dict[str, Path] = {}
+    with staged_folder(Path(out)) as stage:
         for target in dict.fromkeys(target for model in loaded for target in model.targets):
-            records += _records(study, loaded, subject, target, device, progress)
-    return evaluate_predictions(records, Path(out))
+            concerned = [model for model in loaded if target in model.targets]
+            scanned = [subject for subject in chosen if study.has(subject, target)]
+            for subject in scanned:
+                head = _predict(study, concerned, subject, target, device, progress)
+                records += head.records(subject, target)
+                if subject == scanned[0]:
+                    path = stage / f"figure3_{subject}_{target}.png"
+                    write_figure(path, head.figure())
+                    figures[f"{subject}, {target}"] = path
+        result = evaluate_predictions(records, stage, figures=figures)
+    written = [*(Path(name).name for name in result["files"]), *(p.name for p in figures.values())]
+    return {**result, "files": [str(Path(out) / name) for name in written]}
 
 
 def _check_names(models: Sequence[Path]) -> None:
@@ -104,31 +122,50 @@ def _common_b_value(models: Sequence[Model]) -> float:
     return first.card.sh.b_value
 
 
-def _records(
+@dataclass(frozen=True)
+class _Head:
+    """One held-out subject on one target: the truth, the input scan and what was made of it."""
+
+    truth: SHImage
+    scan: SHImage
+    unharmonized: dict[str, SHImage]
+    predictions: dict[str, SHImage]
+
+    def records(self, subject: str, target: str) -> list[ErrorRecord]:
+        images = {**self.unharmonized, **self.predictions}
+        return [
+            record
+            for name, image in images.items()
+            for record in patch_records(name, target, subject, measure(image, self.truth))
+        ]
+
+    def figure(self) -> Figure:
+        return figure3(self.truth, self.predictions, self.scan)
+
+
+def _predict(
     study: TravellingHeads,
     models: Sequence[Model],
     subject: str,
     target: str,
     device: str,
     progress: Callable[[str], None] | None,
-) -> list[ErrorRecord]:
-    if not study.has(subject, target):
-        return []
-    concerned = [model for model in models if target in model.targets]
-    b_value = _common_b_value(concerned)
+) -> _Head:
+    b_value = _common_b_value(models)
     truth = fit_sh(study.acquisition(subject, target), b_value=b_value)
-    records: list[ErrorRecord] = []
-    sources = list(dict.fromkeys(model.card.input for model in concerned))
-    for source in sources:
-        scan = fit_sh(study.acquisition(subject, source), b_value=b_value)
-        unharmonized = Interpolation().fit([scan], [truth]).predict(scan, truth.lattice)
-        name = UNHARMONIZED if len(sources) == 1 else f"{UNHARMONIZED} of {source}"
-        records += patch_records(name, target, subject, measure(unharmonized, truth))
-    for model in concerned:
+    sources = dict.fromkeys(model.card.input for model in models)
+    scans = {each: fit_sh(study.acquisition(subject, each), b_value=b_value) for each in sources}
+    unharmonized = {
+        UNHARMONIZED if len(scans) == 1 else f"{UNHARMONIZED} of {source}": Interpolation()
+        .fit([scan], [truth])
+        .predict(scan, truth.lattice)
+        for source, scan in scans.items()
+    }
+    predictions = {}
+    for model in models:
         if progress is not None:
             progress(f"{subject}, {target}, {model.name}")
         acquisition = study.acquisition(subject, model.card.input)
-        prediction = harmonize(model, acquisition, target, device=device)
         name = model.path.stem if model.path else model.kind
-        records += patch_records(name, target, subject, measure(prediction.sh, truth))
-    return records
+        predictions[name] = harmonize(model, acquisition, target, device=device).sh
+    return _Head(truth, next(iter(scans.values())), unharmonized, predictions)
