@@ -18,8 +18,8 @@ msp=.venv/bin/napari-msp
 # One thread each, side by side: faster than one after the other with two.
 export OMP_NUM_THREADS=1
 $msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 \
-    --first-stage connectom_sa=shresnet --epochs 16 --unison-epochs 10 \
+    --first-stage connectom_sa=shresnet --epochs 40 --unison-epochs 8 \
     --held-out sub-07 --seed 1 --label "$label" --force &
 $msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 \
-    --epochs 12 --held-out sub-07 --seed 1 --label "$label" --force &
+    --epochs 24 --held-out sub-07 --seed 1 --label "$label" --force &
 wait
