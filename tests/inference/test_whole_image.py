@@ -1,7 +1,6 @@
 """Tiling is exact, bounded in memory, and can be cancelled."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from napari_msp.errors import Cancelled
 from napari_msp.inference import whole_image
-from napari_msp.inference.polling import LARGEST_CONVOLUTION, polled
+from napari_msp.inference.polling import polled
 from napari_msp.inference.tiles import plan_tiles
 from napari_msp.inference.whole_image import bytes_per_voxel, run_whole_image
 
@@ -162,25 +161,44 @@ def test_convolution_in_parts_gives_the_same(layer, monkeypatch):
     assert len(polls) == (10 if layer.groups == 1 else 1)
 
 
-@pytest.mark.slow
-def test_full_width_diqt_stops_within_a_second():
-    """From the moment of asking; what runs between two polls is bounded by its multiply-adds."""
+def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
+    """What bounds the wait is the work of one call, not the clock of a test.
+
+    A small volume with a bound as much smaller stands for a brain.
+    """
     from napari_msp.networks import build_single
 
-    torch.set_num_threads(2)
     network = build_single("diqt", target="t", scales={"t": 2}).eval()
-    channels = np.zeros((56, 56, 40, 28), dtype=np.float32)
+    bound = 1e7
+    monkeypatch.setattr("napari_msp.inference.polling.LARGEST_CONVOLUTION", bound)
+    work: list[float] = []
+    polls = 0
+
+    def poll():
+        nonlocal polls
+        polls += 1
+        return False
+
+    for name in ("conv3d", "conv_transpose3d"):
+        real = getattr(torch.nn.functional, name)
+
+        def counted(x, weight, *rest, real=real):
+            work.append(x[:, 0].numel() * weight.numel())
+            return real(x, weight, *rest)
+
+        monkeypatch.setattr(f"napari_msp.inference.polling.functional.{name}", counted)
+    with torch.no_grad(), polled(network, poll):
+        network(torch.zeros(1, 28, 12, 12, 10))
+    assert polls == len(work)
+    assert max(work) <= 1.5 * bound
+    assert sum(work) > 100 * bound
+
+
+def test_cancelling_from_another_thread_ends_the_pass(make_network):
+    network = make_network("diqt", "connectom_sa")
+    channels = np.zeros((24, 24, 20, 28), dtype=np.float32)
     asked = threading.Event()
-    when: list[float] = []
-
-    def ask():
-        when.append(time.perf_counter())
-        asked.set()
-
-    timer = threading.Timer(1.5, ask)
-    timer.start()
+    threading.Timer(0.05, asked.set).start()
     with pytest.raises(Cancelled):
-        whole(network, channels, np.ones(channels.shape[:3], bool), cancelled=asked.is_set)
-    waited = time.perf_counter() - when[0]
-    assert LARGEST_CONVOLUTION <= 1e10
-    assert waited < 1.0
+        while True:  # however quick the machine is, one pass meets the request
+            whole(network, channels, np.ones(channels.shape[:3], bool), cancelled=asked.is_set)
