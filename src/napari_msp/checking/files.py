@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.checking.findings import Finding, finding_from, place_of
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.nifti import nifti_stem
+from napari_msp.data.nifti import gradient_files, nifti_stem
 from napari_msp.errors import UserError
 from napari_msp.files import read_json
 
@@ -75,12 +75,6 @@ def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
         yield Finding(
             "note", where, "EchoTime is not stated; add it (in seconds) if the protocol is known"
         )
-
-
-def gradient_files(path: Path) -> tuple[Path, Path]:
-    """Give where the .bval and .bvec files of an image belong."""
-    stem = nifti_stem(path)
-    return path.with_name(stem + ".bval"), path.with_name(stem + ".bvec")
 
 
 def check_gradient_files(path: Path, root: Path) -> Iterator[Finding]:

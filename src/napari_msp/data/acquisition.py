@@ -11,7 +11,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import GradientTable, Shell, read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import estimate_mask, find_mask, read_mask
-from napari_msp.data.nifti import nifti_stem, open_nifti, read_voxels
+from napari_msp.data.nifti import gradient_files, open_nifti, read_voxels
 from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.errors import UserError
 
@@ -185,9 +185,9 @@ def load_acquisition(
     image = open_nifti(path)
     if len(image.shape) != 4:
         raise UserError(f"{path}: has {len(image.shape)} axes; a DWI has four")
-    stem = path.parent / nifti_stem(path)
-    bval_path = Path(bval) if bval is not None else stem.with_name(stem.name + ".bval")
-    bvec_path = Path(bvec) if bvec is not None else stem.with_name(stem.name + ".bvec")
+    beside = gradient_files(path)
+    bval_path = Path(bval) if bval is not None else beside[0]
+    bvec_path = Path(bvec) if bvec is not None else beside[1]
     for gradient_file, option in ((bval_path, "--bval"), (bvec_path, "--bvec")):
         if not gradient_file.exists():
             raise UserError(f"{gradient_file}: is missing; give it with {option}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import platform_name
-from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.data.nifti import NIFTI_SUFFIXES, gradient_files, nifti_stem
 from napari_msp.errors import UserError
 from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
 
@@ -242,11 +242,7 @@ def _gradient_files(image: Path) -> tuple[Path, Path]:
         pair = (image.with_name(f"{stem}.{bval}"), image.with_name(f"{stem}.{bvec}"))
         if pair[0].exists() and pair[1].exists():
             return pair
-    missing = next(
-        path
-        for path in (image.with_name(f"{stem}.bval"), image.with_name(f"{stem}.bvec"))
-        if not path.exists()
-    )
+    missing = next(path for path in gradient_files(image) if not path.exists())
     raise UserError(
         f"{missing}: is missing; put the gradient files beside {image.name}, or make the pattern "
         "narrower if that is no DWI"

@@ -35,6 +35,12 @@ def nifti_stem(path: Path) -> str:
     raise UserError(f"{path}: is not a NIfTI file; give a .nii or .nii.gz")
 
 
+def gradient_files(image: Path) -> tuple[Path, Path]:
+    """Give where the .bval and .bvec files of an image belong: beside it, by its stem."""
+    stem = nifti_stem(image)
+    return image.with_name(stem + ".bval"), image.with_name(stem + ".bvec")
+
+
 def open_nifti(path: Path) -> nib.Nifti1Image:
     """Open a NIfTI image; its voxels stay on disk until they are asked for.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, load_acquisition
-from napari_msp.data.nifti import nifti_stem
+from napari_msp.data.nifti import gradient_files
 from napari_msp.errors import UserError
 from napari_msp.signal.conditioning import supported_order
 from napari_msp.signal.fitting import fit_sh
@@ -48,7 +48,7 @@ def read_source(path: Path, b_value: float | None = None) -> Source:
     """
     path = Path(path)
     notes: list[str] = []
-    if (path.parent / f"{nifti_stem(path)}.bval").exists():
+    if gradient_files(path)[0].exists():
         acquisition = load_acquisition(path)
         image = fit_sh(acquisition, b_value=b_value)
         notes.append(f"{path.name}: SH of order {image.order} were fitted to the scan")
