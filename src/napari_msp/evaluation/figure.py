@@ -9,51 +9,22 @@ Images of a block share one contrast, error maps one scale. Without truth, the i
 its place and the second row shows the disagreement of a model's branches, where it is known.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray
-from napari_msp.data.lattice import Lattice, resample, voxel_coordinates
+from napari_msp.arrays import FloatArray
+from napari_msp.data.lattice import resample
 from napari_msp.errors import UserError
+from napari_msp.evaluation.cells import Cell, Cells, cells
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
 from napari_msp.evaluation.panels import Block, Panel, draw_blocks, save
 from napari_msp.evaluation.slices import Slice, choose_slice
 from napari_msp.files import atomic_path
-from napari_msp.signal.maps import squared_error
 from napari_msp.signal.sh_image import SHImage
 
-WINDOW = (1.0, 99.0)
-"""In-mask percentiles of truth that become black and white (our choice)."""
-
-ERROR_PERCENTILE = 99.0
-"""In-mask percentile of all error maps together at which their scale ends (our choice)."""
-
-COLOUR_GAIN_PERCENTILE = 98.0
-"""In-mask percentile of truth's FA that is shown at full brightness (our choice)."""
-
-
-@dataclass(frozen=True)
-class _Map:
-    """One of the two maps of the figure."""
-
-    title: str
-    image_unit: str
-    error_unit: str
-    attribute: str
-    coloured: bool
-
-    def of(self, image: MappedImage) -> FloatArray:
-        values: FloatArray = getattr(image, self.attribute)
-        return values
-
-
-_MAPS = (
-    _Map("(a) SH average", "SH units", "SH units²", "sh_average", False),
-    _Map("(b) colour-FA", "FA", "FA²", "colour_fa", True),
-)
+TITLES = {"SH average": "(a) SH average", "colour FA": "(b) colour-FA"}
+"""Of the blocks, by quantity."""
 
 
 def figure3(
@@ -123,8 +94,8 @@ def draw_figure3(
         By name of a prediction, (X, Y, Z) on the comparison's lattice.
     """
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
-    blocks = [_block(part, comparison, input_image, view, disagreement or {}) for part in _MAPS]
-    return draw_blocks(blocks, view)
+    shown = [cells(comparison, each, input_image, disagreement) for each in TITLES]
+    return draw_blocks([_block(each, view) for each in shown], view)
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -141,114 +112,32 @@ def write_figure(path: Path, figure: Figure) -> None:
         save(figure, temporary)
 
 
-def _block(
-    part: _Map,
-    comparison: Comparison,
-    input_image: MappedImage | None,
-    view: Slice,
-    disagreement: dict[str, FloatArray],
-) -> Block:
-    mask, truth = comparison.mask, comparison.truth
-    reference = truth or next(iter(comparison.predictions.values()))
-    low, high = _window(part.of(reference)[reference.image.mask], part.coloured)
-
-    def panel(name: str, values: FloatArray, shown: MaskArray) -> Panel:
-        image = (view.cut(values) - low) / (high - low)
-        inside = view.cut(shown)
-        return Panel(name, np.where(inside[..., None] if part.coloured else inside, image, 0))
-
-    source = None
-    if input_image is not None:
-        nearest = _Nearest.between(input_image.image.lattice, comparison.lattice)
-        source = panel(
-            "input scan",
-            nearest.take(part.of(input_image)),
-            nearest.take(input_image.image.mask),
-        )
-    first = source
-    if truth is not None:
-        first = panel("ground truth", part.of(truth), truth.image.mask)
-    images = [
-        panel(name, part.of(prediction), prediction.image.mask)
-        for name, prediction in comparison.predictions.items()
-    ]
-    if truth is not None:
-        maps = {
-            name: squared_error(part.of(prediction), part.of(truth), mask)
-            for name, prediction in comparison.predictions.items()
-        }
-        what, label, unit = "MSE", "squared error", part.error_unit
-    else:
-        maps = {
-            name: np.where(mask, disagreement[name], 0)
-            for name in comparison.predictions
-            if name in disagreement
-        }
-        what, label, unit = "disagreement", "disagreement", "SH units"
+def _block(shown: Cells, view: Slice) -> Block:
+    corner, *maps = shown.maps
+    kinds = {cell.kind for cell in maps}
+    judged = "squared error" if "error" in kinds else "disagreement"
     return Block(
-        title=part.title,
-        top=[first, *images],
-        corner=source if truth is not None else None,
-        maps=[
-            Panel(name, view.cut(maps[name]), float(maps[name][mask].mean(dtype=float)))
-            if name in maps
-            else None
-            for name in comparison.predictions
-        ],
-        map_limit=_map_limit(list(maps.values()), mask),
-        map_title=what,
-        map_label=label,
-        map_unit=unit,
-        window=(low, high),
-        image_unit=part.image_unit,
-        coloured=part.coloured,
+        title=TITLES[shown.quantity],
+        top=[_image(cell, shown, view) for cell in shown.images],
+        corner=_image(corner, shown, view),
+        maps=[_map(cell, view) for cell in maps],
+        map_limit=shown.limit,
+        map_title="MSE" if "error" in kinds else "disagreement",
+        map_label=judged,
+        map_unit=shown.map_unit,
+        window=shown.window,
+        image_unit=shown.unit,
+        coloured=shown.coloured,
     )
 
 
-def _window(values: FloatArray, coloured: bool) -> tuple[float, float]:
-    """Give the values that become black and white."""
-    if coloured:
-        # Black must stay FA = 0, or the hue of weak voxels would change.
-        fa = np.linalg.norm(values, axis=-1)
-        low, high = 0.0, float(np.percentile(fa, COLOUR_GAIN_PERCENTILE))
-    else:
-        low, high = (float(limit) for limit in np.percentile(values, WINDOW))
-    return low, high if high > low else low + 1.0
+def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
+    if cell.kind == "none":
+        return None
+    return Panel(cell.name, shown.shades(view.cut(cell.values), view.cut(cell.shown)))
 
 
-def _map_limit(maps: list[FloatArray], mask: MaskArray) -> float:
-    """Give the one upper end of all maps' scales."""
-    if not maps:
-        return 1.0
-    limit = float(np.percentile([values[mask] for values in maps], ERROR_PERCENTILE))
-    return limit if limit > 0 else 1.0
-
-
-@dataclass(frozen=True)
-class _Nearest:
-    """For every voxel of one lattice the nearest voxel of another.
-
-    Attributes
-    ----------
-    indices
-        (3, X, Y, Z) voxel indices, kept inside the source.
-    inside
-        (X, Y, Z) whether the source reaches there.
-    """
-
-    indices: IntArray
-    inside: MaskArray
-
-    @classmethod
-    def between(cls, source: Lattice, target: Lattice) -> "_Nearest":
-        points = np.round(voxel_coordinates(source, target)).astype(int)
-        last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
-        kept = np.clip(points, 0, last)
-        return cls(kept, np.asarray((kept == points).all(axis=0)))
-
-    def take(self, values: AnyArray) -> AnyArray:
-        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
-        x, y, z = self.indices
-        taken: AnyArray = values[x, y, z]
-        taken[~self.inside] = 0
-        return taken
+def _map(cell: Cell, view: Slice) -> Panel | None:
+    if cell.mean is None:
+        return None
+    return Panel(cell.name, view.cut(cell.values), cell.mean)
