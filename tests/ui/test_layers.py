@@ -1,17 +1,34 @@
-"""Layer data are right without a viewer: order, scale, units, names."""
+"""Layer data are right without a viewer: order, place, scale, units, names."""
 
 import numpy as np
 import pytest
 
+from napari_msp.data.lattice import Lattice
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import sh_average
-from napari_msp.ui.layers import error_layer, sh_average_layer
+from napari_msp.ui.layers import (
+    corner,
+    from_shown,
+    image_layers,
+    map_layer,
+    scan_layers,
+    stored_index,
+    to_shown,
+)
+from napari_msp.ui.records import KEY, Record
+
+
+@pytest.fixture
+def record(scan, tmp_path):
+    acquisition = scan("LAS").load(tmp_path)
+    return Record("sub-01", "ge_st", fit_sh(acquisition), acquisition)
 
 
 @pytest.mark.parametrize("affine", ["LAS", "permuted", "oblique"])
 def test_layers_are_canonical_with_a_diagonal_scale(affine, scan, tmp_path):
     image = fit_sh(scan(affine).load(tmp_path))
-    data, options, kind = sh_average_layer("sub-01 ge_st", image, (0.0, 0.4))
+    record = Record("sub-01", "ge_st", image)
+    data, options, kind = map_layer(record, "SH average", sh_average(image))
     assert kind == "image"
     assert options["name"] == "sub-01 ge_st · SH average"
     assert options["units"] == ("mm",) * 3
@@ -21,13 +38,70 @@ def test_layers_are_canonical_with_a_diagonal_scale(affine, scan, tmp_path):
     sizes = np.linalg.norm(image.grid.affine[:3, :3], axis=0)
     np.testing.assert_allclose(options["scale"], sizes[::-1])
     np.testing.assert_array_equal(options["metadata"]["affine"], image.affine)
+    assert options["metadata"][KEY].record is record
     assert "affine" not in options
 
 
-def test_error_layer_is_the_squared_error_inside_the_mask(scan, tmp_path):
-    image = fit_sh(scan().load(tmp_path))
-    truth = sh_average(image)
-    data, options, _ = error_layer("sub-01 MSP", truth + 0.1, truth, image, image.mask, 0.02)
-    assert options["name"] == "sub-01 MSP · MSE"
-    assert data.max() == pytest.approx(0.01, rel=1e-4)
-    assert (data > 0).sum() == image.mask.sum()
+def test_a_scan_is_shown_with_its_sh_average_on_top(record):
+    layers = scan_layers(record)
+    assert [options["name"].split(" · ")[1] for _, options, _ in layers] == [
+        "b0",
+        "colour FA",
+        "SH average",
+    ]
+    assert [options["visible"] for _, options, _ in layers] == [False, False, True]
+    colours = layers[1]
+    assert colours[1]["rgb"]
+    assert colours[0].shape[-1] == 3
+
+
+def test_a_record_without_a_scan_has_no_b0(record):
+    bare = Record("sub-01", "MSP prisma_st", record.image)
+    assert [options["name"] for _, options, _ in image_layers(bare)] == [
+        "sub-01 MSP prisma_st · colour FA",
+        "sub-01 MSP prisma_st · SH average",
+    ]
+
+
+@pytest.mark.parametrize("affine", ["LAS", "permuted", "oblique"])
+def test_shown_order_is_undone(affine, scan, tmp_path):
+    image = fit_sh(scan(affine).load(tmp_path))
+    values = np.random.default_rng(0).normal(size=image.mask.shape)
+    np.testing.assert_array_equal(
+        from_shown(to_shown(values, image.lattice), image.lattice), values
+    )
+
+
+@pytest.mark.parametrize("affine", ["LAS", "permuted", "oblique"])
+def test_a_position_leads_to_the_voxel_that_is_seen_there(affine, scan, tmp_path):
+    lattice = fit_sh(scan(affine).load(tmp_path)).lattice
+    stored = np.arange(np.prod(lattice.shape)).reshape(lattice.shape)
+    data = to_shown(stored.astype(float), lattice)
+    sizes = lattice.canonical.voxel_sizes[::-1]
+    for index in np.ndindex(*data.shape):
+        position = tuple(np.array(index) * sizes + corner(lattice) + 0.3 * sizes)
+        assert stored[stored_index(position, lattice)] == data[index]
+    assert stored_index((1e4, 0, 0), lattice) is None
+
+
+def test_a_refined_lattice_falls_into_place_on_the_coarse_one():
+    affine = np.diag([2.4, 2.4, 2.4, 1.0])
+    affine[:3, 3] = (-20, 5, 7)
+    coarse = Lattice((5, 6, 7), affine)
+    # First and last voxel centres are shared, whatever the spacing.
+    np.testing.assert_allclose(corner(coarse), corner(coarse.refined(2)), atol=1e-9)
+
+
+def test_a_shifted_lattice_is_shown_shifted():
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    moved = affine.copy()
+    moved[:3, 3] = (2, 4, 6)
+    first, second = (np.array(corner(Lattice((4, 4, 4), each))) for each in (affine, moved))
+    # Right and anterior run against the axes shown.
+    np.testing.assert_allclose(second - first, (6, -4, -2))
+
+
+def test_equal_values_still_have_a_contrast(record):
+    flat = np.ones(record.image.mask.shape, dtype=np.float32)
+    low, high = map_layer(record, "b0", flat)[1]["contrast_limits"]
+    assert low < high

@@ -4,15 +4,17 @@ Data are shown in closest-canonical order with a diagonal affine (an axis-permut
 the viewer), every layer with units and axis labels, and the true affine kept in its metadata.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.orientation import CanonicalGrid
-from napari_msp.signal.maps import sh_average, squared_error
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.ui.records import KEY, Record, Shown
 
 LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
@@ -22,43 +24,154 @@ AXES = ("S", "P", "L")
 head is seen as in Fig. 3 and by radiologists, from its feet."""
 
 
-def sh_average_layer(owner: str, image: SHImage, limits: tuple[float, float]) -> LayerData:
-    """Show the SH average in grey; `owner` is "<subject> <platform or model>"."""
-    options = {"colormap": "gray", "contrast_limits": limits}
-    return _layer(f"{owner} · SH average", sh_average(image), image.lattice, options)
+@dataclass(frozen=True)
+class Look:
+    """How a quantity is shown.
+
+    Attributes
+    ----------
+    colormap
+        A napari colormap; even in brightness, so readable without colour vision.
+    window
+        Percentiles of the in-mask values that become the contrast limits.
+    unit
+        Of its values.
+    """
+
+    colormap: str
+    window: tuple[float, float]
+    unit: str
 
 
-def error_layer(
-    owner: str, values: FloatArray, truth: FloatArray, on: SHImage, mask: MaskArray, limit: float
+LOOKS: Mapping[str, Look] = {
+    "b0": Look("gray", (1, 99.5), "scanner units"),
+    "SH average": Look("gray", (1, 99), "SH units"),
+    "MSE": Look("inferno", (0, 98), "SH units²"),
+    "SH MSE": Look("inferno", (0, 98), "SH units²"),
+    "disagreement": Look("viridis", (0, 98), "SH units"),
+    "mask": Look("gray", (0, 100), "inside"),
+}
+"""By quantity; "colour FA" is in colours of its own."""
+
+
+def scan_layers(record: Record) -> list[LayerData]:
+    """Give b0, SH average and colour FA of a scan, the SH average on top; the others hidden."""
+    acquisition = record.acquisition
+    b0 = [] if acquisition is None else [map_layer(record, "b0", acquisition.b0, visible=False)]
+    return [*b0, *image_layers(record)]
+
+
+def image_layers(record: Record) -> list[LayerData]:
+    """Give colour FA (hidden) and SH average of any record, the SH average on top."""
+    return [
+        map_layer(record, "colour FA", colour_fa(record.image), visible=False),
+        map_layer(record, "SH average", sh_average(record.image)),
+    ]
+
+
+def map_layer(
+    record: Record,
+    quantity: str,
+    values: FloatArray,
+    *,
+    lattice: Lattice | None = None,
+    mask: MaskArray | None = None,
+    limits: tuple[float, float] | None = None,
+    name: str | None = None,
+    view: str = "",
+    visible: bool = True,
+    **options: Any,
 ) -> LayerData:
-    """Show the squared error of a map beside it, averaged over channels where it has several."""
-    error = squared_error(values, truth, mask)
-    options = {"colormap": "inferno", "contrast_limits": (0.0, limit)}
-    return _layer(f"{owner} · MSE", error, on.lattice, options)
+    """Show a map of a record.
+
+    Parameters
+    ----------
+    record
+        Whose map it is.
+    quantity
+        Last part of the layer's name; a key of `LOOKS`, or "colour FA".
+    values
+        (X, Y, Z), or (X, Y, Z, 3) for colours in [0, 1]; in stored order.
+    lattice, mask
+        Where the values lie and count; None: the record's own.
+    limits
+        Contrast limits; None: the quantity's percentiles inside the mask.
+    name
+        Of the layer; None: "<owner> · <quantity>".
+    view, visible
+        As for `Shown` and for napari.
+    options
+        More of napari's image options, put over these.
+    """
+    lattice = record.image.lattice if lattice is None else lattice
+    mask = record.image.mask if mask is None else mask
+    grid_sizes = lattice.canonical.voxel_sizes
+    chosen: dict[str, Any] = {
+        "name": f"{record.owner} · {quantity}" if name is None else name,
+        "scale": tuple(float(size) for size in grid_sizes[::-1]),
+        "translate": corner(lattice),
+        "units": ("mm",) * 3,
+        "axis_labels": AXES,
+        "metadata": {"affine": lattice.affine.tolist(), KEY: Shown(record, quantity, view)},
+        "visible": visible,
+    }
+    if values.ndim == 4:
+        chosen |= {"rgb": True}
+    else:
+        look = LOOKS.get(quantity, LOOKS["SH average"])
+        chosen |= {
+            "colormap": look.colormap,
+            "contrast_limits": limits or window_of(values[mask], look.window),
+        }
+    return to_shown(values, lattice), chosen | options, "image"
 
 
-def _layer(name: str, values: FloatArray, lattice: Lattice, options: dict[str, Any]) -> LayerData:
-    grid = CanonicalGrid(lattice.shape, lattice.affine)
-    canonical = grid.to_canonical(values)
-    # From right-anterior-superior to superior-posterior-left.
-    shown = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=(1, 2))
-    sizes = lattice_sizes(grid)
-    metadata = {"affine": lattice.affine.tolist()}
-    return (
-        shown,
-        {
-            "name": name,
-            "scale": sizes[::-1],
-            "units": ("mm",) * 3,
-            "axis_labels": AXES,
-            "metadata": metadata,
-            **options,
-        },
-        "image",
-    )
+def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:
+    """Reorder (X, Y, Z, …) from stored order to that of `AXES`."""
+    canonical = _grid(lattice).to_canonical(values)
+    shown: AnyArray = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=(1, 2))
+    return shown
 
 
-def lattice_sizes(grid: CanonicalGrid) -> tuple[float, float, float]:
-    """Voxel sizes in mm along right, anterior and superior."""
-    x, y, z = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    return float(x), float(y), float(z)
+def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
+    """Reorder a layer's data to the stored order of its lattice; undoes `to_shown`."""
+    canonical = np.moveaxis(np.flip(data, axis=(1, 2)), (2, 1, 0), (0, 1, 2))
+    stored: AnyArray = _grid(lattice).to_stored(canonical)
+    return stored
+
+
+def stored_index(position: tuple[float, float, float], lattice: Lattice) -> tuple[int, ...] | None:
+    """Give the stored voxel at a viewer position (mm along S, P, L); None beyond the lattice."""
+    sizes = lattice.canonical.voxel_sizes[::-1]
+    shown = np.round((np.asarray(position) - corner(lattice)) / sizes).astype(int)
+    shape = np.array(lattice.canonical.shape)[::-1]
+    if (shown < 0).any() or (shown >= shape).any():
+        return None
+    right, anterior, superior = shape[2] - 1 - shown[2], shape[1] - 1 - shown[1], shown[0]
+    canonical = lattice.canonical.affine @ [right, anterior, superior, 1]
+    voxel = np.round(np.linalg.inv(lattice.affine) @ canonical)[:3]
+    return tuple(int(each) for each in voxel)
+
+
+def corner(lattice: Lattice) -> tuple[float, float, float]:
+    """Give where a layer's first voxel lies, in mm along `AXES` of the grid.
+
+    Lattices with parallel axes, of whatever spacing, fall into place on each other.
+    """
+    canonical = lattice.canonical
+    cosines = canonical.affine[:3, :3] / canonical.voxel_sizes
+    first = canonical.affine[:3, 3] @ cosines
+    last = first + (np.array(canonical.shape) - 1) * canonical.voxel_sizes
+    return float(first[2]), float(-last[1]), float(-last[0])
+
+
+def window_of(values: FloatArray, percentiles: tuple[float, float]) -> tuple[float, float]:
+    """Give contrast limits, of which the lower is always below the upper."""
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = (float(each) for each in np.percentile(values, percentiles))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _grid(lattice: Lattice) -> CanonicalGrid:
+    return CanonicalGrid(lattice.shape, lattice.affine)

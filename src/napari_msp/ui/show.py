@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from napari_msp.arrays import FloatArray
 from napari_msp.demo import SUBJECT, DemoResult, DemoTarget
 from napari_msp.evaluation.sources import read_source
-from napari_msp.signal.maps import sh_average
-from napari_msp.ui.layers import LayerData, error_layer, sh_average_layer
+from napari_msp.signal.maps import sh_average, squared_error
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.layers import LayerData, map_layer, window_of
+from napari_msp.ui.records import Record
 
 SHOWN = "prisma_st"
 """Target that is opened; the figures show all of them."""
@@ -39,26 +42,29 @@ def open_demo(viewer: Any, result: DemoResult) -> None:
 
 def figure_layers(result: DemoResult, target: DemoTarget) -> list[LayerData]:
     """Give the cells row by row."""
-    truth = read_source(target.truth).image
-    scan = read_source(result.scan).image
-    predictions = {name: read_source(path).image for name, path in target.predictions.items()}
-    true_map = sh_average(truth)
-    low, high = np.percentile(true_map[truth.mask], [1, 99])
-    limits = (float(low), float(high))
-    maps = {name: _on(sh_average(image), image, truth) for name, image in predictions.items()}
-    errors = [np.square(each - true_map)[truth.mask] for each in maps.values()]
-    limit = float(np.percentile(np.concatenate(errors), 98))
-    return [
-        sh_average_layer(f"{SUBJECT} {target.target}", truth, limits),
-        *(sh_average_layer(f"{SUBJECT} {n}", image, limits) for n, image in predictions.items()),
-        sh_average_layer(f"{SUBJECT} ge_st", scan, limits),
-        *(
-            error_layer(f"{SUBJECT} {name}", values, true_map, truth, truth.mask, limit)
-            for name, values in maps.items()
-        ),
+    truth = Record(SUBJECT, target.target, read_source(target.truth).image)
+    scan = Record(SUBJECT, "ge_st", read_source(result.scan).image)
+    predictions = [
+        Record(SUBJECT, name, read_source(path).image) for name, path in target.predictions.items()
     ]
+    true_map, mask = sh_average(truth.image), truth.image.mask
+    limits = window_of(true_map[mask], (1, 99))
+    errors = [
+        squared_error(_on(sh_average(each.image), each.image, truth.image), true_map, mask)
+        for each in predictions
+    ]
+    limit = float(np.percentile(np.concatenate([error[mask] for error in errors]), 98))
+    images = [
+        map_layer(each, "SH average", sh_average(each.image), limits=limits)
+        for each in (truth, *predictions, scan)
+    ]
+    maps = [
+        map_layer(each, "MSE", error, lattice=truth.image.lattice, mask=mask, limits=(0.0, limit))
+        for each, error in zip(predictions, errors, strict=True)
+    ]
+    return [*images, *maps]
 
 
-def _on(values: Any, image: Any, truth: Any) -> Any:
+def _on(values: FloatArray, image: SHImage, truth: SHImage) -> FloatArray:
     """Reorder a map of `image` as `truth` is stored; their canonical voxels are the same."""
     return truth.grid.to_stored(image.grid.to_canonical(values))

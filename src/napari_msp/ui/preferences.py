@@ -1,0 +1,39 @@
+"""What a user sets once for a machine: File > Preferences > MSP Harmonization."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PLUGIN = "napari-msp"
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Settings of this machine.
+
+    Attributes
+    ----------
+    device
+        "auto", "cpu", "cuda" or "mps".
+    tile
+        Edge of a tile in input voxels; None: as large as memory allows.
+    cache
+        Folder for simulated heads and other things that can be made again.
+    """
+
+    device: str
+    tile: int | None
+    cache: Path
+
+
+def preferences() -> Preferences:
+    """Read the settings as they are now."""
+    from napari.settings import get_plugin_settings
+    from platformdirs import user_cache_path
+
+    machine = get_plugin_settings(PLUGIN).machine
+    folder = str(machine.cache_folder).strip()
+    return Preferences(
+        device=str(machine.device),
+        tile=int(machine.tile) or None,
+        cache=Path(folder).expanduser() if folder else user_cache_path(PLUGIN),
+    )

@@ -1,0 +1,63 @@
+"""A real napari window on a (virtual) screen, and its pixels."""
+
+import os
+
+# No settings of whoever runs the tests are read or written.
+os.environ["NAPARI_CONFIG"] = ""
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QApplication, QWidget
+
+PLUGIN = "napari-msp"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Warnings of napari, of Qt and of drivers are not ours to mend."""
+    for item in items:
+        if "viewer" in str(item.path.parent.name):
+            item.add_marker(pytest.mark.filterwarnings("default"), append=False)
+
+
+@pytest.fixture
+def viewer(qtbot: QtBot) -> Iterator:
+    """A blank viewer in a window of fixed size, closed afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import napari
+
+        made = napari.Viewer(show=False)
+    made.window._qt_window.resize(1400, 900)
+    made.window._qt_window.show()
+    qtbot.wait_until(lambda: made.window._qt_window.isVisible())
+    yield made
+    if hasattr(made.window, "_qt_window"):
+        made.close()
+    QApplication.processEvents()
+
+
+@pytest.fixture
+def open_widget(viewer, qtbot: QtBot) -> Callable[[str], QWidget]:
+    """Open one of the plugin's widgets as the Plugins menu does."""
+
+    def open_one(name: str) -> QWidget:
+        _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        qtbot.wait(10)
+        return widget
+
+    return open_one
+
+
+@pytest.fixture
+def pixels(viewer, qtbot: QtBot) -> Callable[[], np.ndarray]:
+    """The canvas as it is on the screen: (rows, columns, 3) in [0, 1]."""
+
+    def grab() -> np.ndarray:
+        qtbot.wait(50)  # let it draw
+        return viewer.screenshot(canvas_only=True, flash=False)[..., :3] / 255
+
+    return grab
