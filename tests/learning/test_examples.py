@@ -8,7 +8,8 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.learning.heads import Head, load_head
 from napari_msp.learning.losses import masked_error, sh_unit_weights, training_loss
-from napari_msp.learning.patches import CropSampler, Examples, PatchSampler, Symmetry
+from napari_msp.learning.patches import Examples, Symmetry
+from napari_msp.learning.samplers import CropSampler, PatchSampler
 from napari_msp.networks import MSP, build_single
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.rotation import grid_symmetries

@@ -56,6 +56,20 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
+class Aligned(Event):
+    """The line to beat: held-out subjects were predicted by statistical alignment.
+
+    Attributes
+    ----------
+    errors
+        For each target, measured as in `Validated`.
+    """
+
+    name: ClassVar[str] = "aligned"
+    errors: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Step(Event):
     """One optimiser step is done.
 
@@ -108,6 +122,28 @@ class Validated(Event):
 
 
 @dataclass(frozen=True)
+class Previewed(Event):
+    """The first held-out subject's prediction by the network as it is now was written.
+
+    Attributes
+    ----------
+    phase, epoch, step
+        Where the run is; epoch 0 is the untrained network.
+    target
+        Platform that is predicted.
+    path
+        SH image; the next preview of this target takes its place.
+    """
+
+    name: ClassVar[str] = "previewed"
+    phase: str
+    epoch: int
+    step: int
+    target: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Checkpointed(Event):
     """The state was written to `path`."""
 
@@ -157,7 +193,17 @@ EventHandler = Callable[[Event], None]
 
 EVENTS: dict[str, type[Event]] = {
     event.name: event
-    for event in (Started, Step, Validated, Checkpointed, Stopped, Failed, Finished)
+    for event in (
+        Started,
+        Aligned,
+        Step,
+        Validated,
+        Previewed,
+        Checkpointed,
+        Stopped,
+        Failed,
+        Finished,
+    )
 }
 
 
@@ -167,10 +213,13 @@ def parse_event(line: str) -> Event:
     Raises
     ------
     ValueError
-        When it names no known event.
+        When it is no event.
     """
-    content: dict[str, Any] = json.loads(line)
-    name = content.pop("event", None)
+    content: Any = json.loads(line)
+    name = content.pop("event", None) if isinstance(content, dict) else None
     if name not in EVENTS:
         raise ValueError(f"unknown event {name!r}")
-    return EVENTS[name](**content)
+    try:
+        return EVENTS[name](**content)
+    except TypeError as error:
+        raise ValueError(f"malformed event {name!r}: {error}") from error

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, scale_between
@@ -26,6 +27,8 @@ class Head:
         Such as "sub-01".
     input
         Image of the input platform.
+    stored_affine
+        (4, 4) affine of the input as its file holds it.
     targets
         Image of each target platform on the input's lattice refined by the target's scale.
     off_lattice
@@ -36,6 +39,7 @@ class Head:
 
     subject: str
     input: GridImage
+    stored_affine: FloatArray
     targets: dict[str, GridImage]
     off_lattice: tuple[str, ...]
     truths: dict[str, GridImage] = field(default_factory=dict)
@@ -121,7 +125,7 @@ def load_head(
                 "register the subject's scans to each other first"
             )
         refined[target] = GridImage(truth.coefficients, inside, lattice)
-    return Head(subject, image, refined, tuple(off_lattice), truths)
+    return Head(subject, image, sh.affine, refined, tuple(off_lattice), truths)
 
 
 def common_b_value(

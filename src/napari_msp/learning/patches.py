@@ -1,12 +1,7 @@
-"""Draw examples from heads: a patch around every in-mask voxel, or dense crops.
-
-Sampling is a pure function of (seed, phase, step), so a resumed run draws what an uninterrupted one
-would have drawn without storing any generator's state.
-"""
+"""Cut standardised examples out of heads, turned by grid symmetries."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +10,7 @@ from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.learning.heads import Channels, Head
-from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
+from napari_msp.signal.rotation import rotation_matrix
 from napari_msp.signal.standardisation import Standardisation
 
 
@@ -40,18 +35,14 @@ class Batch:
     masks: dict[str, Tensor]
     trim: dict[str, int]
 
-
-class Sampler(Protocol):
-    """Gives the batch of any step of any phase."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        ...
-
-    def batch(self, phase: int, step: int) -> Batch:
-        """Give the batch of a step, counted from 0 within its phase."""
-        ...
+    def to(self, device: torch.device) -> "Batch":
+        """Give the same batch on a device."""
+        return replace(
+            self,
+            input=self.input.to(device),
+            targets={name: value.to(device) for name, value in self.targets.items()},
+            masks={name: value.to(device) for name, value in self.masks.items()},
+        )
 
 
 class Examples:
@@ -123,104 +114,6 @@ class Examples:
             targets[target] = torch.stack([values for values, _ in cuts])
             masks[target] = torch.stack([mask for _, mask in cuts]).unsqueeze(1)
         return Batch(torch.stack(inputs), targets, masks, trim)
-
-
-class PatchSampler:
-    """Every in-mask voxel centres a patch; an epoch is one pass over them in random order (paper).
-
-    Parameters
-    ----------
-    examples
-        What to cut from.
-    edge, batch
-        Of a patch in voxels, and patches a step.
-    seed
-        Of the order.
-    voxels_per_head
-        A random choice of in-mask voxels that stands for all; None: all.
-    """
-
-    def __init__(
-        self, examples: Examples, edge: int, batch: int, seed: int, voxels_per_head: int | None
-    ) -> None:
-        self._examples, self._edge, self._batch, self._seed = examples, edge, batch, seed
-        centres = []
-        for head, channels in enumerate(examples.inputs):
-            inside = np.argwhere(channels.mask.numpy())
-            if voxels_per_head is not None and len(inside) > voxels_per_head:
-                chosen = np.random.default_rng([seed, head]).choice(
-                    len(inside), voxels_per_head, replace=False
-                )
-                inside = inside[np.sort(chosen)]
-            centres.append(np.column_stack([np.full(len(inside), head), inside]))
-        self._centres: IntArray = np.concatenate(centres)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch; the last batch may be smaller."""
-        return -(-len(self._centres) // self._batch)
-
-    def batch(self, phase: int, step: int) -> Batch:
-        """Give the batch of a step."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self._seed, phase, epoch]).permutation(len(self._centres))
-        chosen = self._centres[order[position * self._batch : (position + 1) * self._batch]]
-        places = [(int(row[0]), row[1:] - self._edge // 2) for row in chosen]
-        return self._examples.cut(places, self._edge, [None] * len(places), trimmed=True)
-
-
-class CropSampler:
-    """Dense crops around random in-mask voxels, turned by random grid symmetries (our choice).
-
-    Parameters
-    ----------
-    examples
-        What to cut from.
-    edge, batch
-        Of a crop in input voxels, and crops a step.
-    seed
-        Of places and symmetries.
-    steps_per_epoch
-        Steps that count as an epoch; None: as many as cover every in-mask voxel about once.
-    augment
-        Turn crops.
-    """
-
-    def __init__(
-        self,
-        examples: Examples,
-        edge: int,
-        batch: int,
-        seed: int,
-        steps_per_epoch: int | None,
-        augment: bool,
-    ) -> None:
-        self._examples, self._batch, self._seed = examples, batch, seed
-        # Crops of one batch must be of one size, and none may be larger than the smallest head.
-        self._edge = min(edge, *(n for each in examples.inputs for n in each.mask.shape))
-        self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
-        voxels = sum(len(inside) for inside in self._inside)
-        self._steps = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
-        self._symmetries = [Symmetry(matrix) for matrix in grid_symmetries()] if augment else None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self._steps
-
-    def batch(self, phase: int, step: int) -> Batch:
-        """Give the batch of a step."""
-        random = np.random.default_rng([self._seed, phase, step])
-        places: list[tuple[int, IntArray]] = []
-        symmetries: list[Symmetry | None] = []
-        for _ in range(self._batch):
-            head = int(random.integers(len(self._inside)))
-            centre = self._inside[head][random.integers(len(self._inside[head]))]
-            last = np.array(self._examples.inputs[head].mask.shape) - self._edge
-            places.append((head, np.clip(centre - self._edge // 2, 0, last)))
-            turn = random.integers(48)
-            symmetries.append(self._symmetries[turn] if self._symmetries else None)
-        return self._examples.cut(places, self._edge, symmetries, trimmed=False)
 
 
 class Symmetry:

@@ -1,20 +1,14 @@
 """What a run learns from: subjects split, loaded and measured."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
-import torch
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import UserError
-from napari_msp.inference.predict import predict_on_grid
 from napari_msp.learning.heads import Head, common_b_value, load_head
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Gradients
-from napari_msp.networks import Network
 from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 
@@ -98,55 +92,6 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
             target: _gradients(dataset, first.subject, target, b_value) for target in targets
         },
     )
-
-
-def held_out_error(
-    study: Study,
-    network: Network,
-    target: str,
-    device: torch.device,
-    cancelled: Callable[[], bool] | None = None,
-) -> float:
-    """Give the mean squared error of SH coefficients over the held-out subjects' brains.
-
-    It is measured on truth's own lattice: where that is not the network's, the prediction is
-    interpolated. Interpolating truth would smooth its noise and flatter the network.
-
-    Parameters
-    ----------
-    study
-        Holds the subjects.
-    network
-        Predicts `target`; it is left in eval mode.
-    target, device
-        What is predicted, and where.
-    cancelled
-        Polled before every convolution.
-
-    Raises
-    ------
-    Cancelled
-        When `cancelled()` was true.
-    """
-    network.eval()
-    squares, count = 0.0, 0
-    for head in study.held_out:
-        truth = head.truths[target]
-        result = predict_on_grid(
-            network,
-            head.input,
-            study.standardisation[study.settings.input],
-            study.standardisation[target],
-            device=device,
-            cancelled=cancelled,
-        ).prediction
-        if not result.lattice.matches(truth.lattice):
-            result = result.resampled(truth.lattice)
-        inside = result.mask & truth.mask
-        difference = result.coefficients[inside] - truth.coefficients[inside]
-        squares += float(np.square(difference, dtype=float).sum())
-        count += difference.size
-    return squares / count
 
 
 def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:

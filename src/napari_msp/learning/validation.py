@@ -1,0 +1,109 @@
+"""Predict held-out subjects whole, and measure how far off they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from napari_msp.inference.predict import predict_on_grid
+from napari_msp.learning.study import Study
+from napari_msp.networks import Network
+from napari_msp.signal.grid_frame import GridImage
+from napari_msp.signal.standardisation import measure_standardisation
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a network does on the held-out subjects.
+
+    Attributes
+    ----------
+    error
+        Mean squared error of SH coefficients over their brains.
+    first
+        Prediction of the first one, on the network's own lattice.
+    """
+
+    error: float
+    first: GridImage
+
+
+def validate(
+    study: Study,
+    network: Network,
+    target: str,
+    device: torch.device,
+    cancelled: Callable[[], bool] | None = None,
+) -> Validation:
+    """Predict every held-out subject.
+
+    The error is measured on truth's own lattice: where that is not the network's, the prediction
+    is interpolated. Interpolating truth would smooth its noise and flatter the network.
+
+    Parameters
+    ----------
+    study
+        Holds the subjects; at least one is held out.
+    network
+        Predicts `target`; it is left in eval mode.
+    target, device
+        What is predicted, and where.
+    cancelled
+        Polled before every convolution.
+
+    Raises
+    ------
+    Cancelled
+        When `cancelled()` was true.
+    """
+    network.eval()
+    first, errors = None, _SquaredError()
+    for head in study.held_out:
+        result = predict_on_grid(
+            network,
+            head.input,
+            study.standardisation[study.settings.input],
+            study.standardisation[target],
+            device=device,
+            cancelled=cancelled,
+        ).prediction
+        errors.add(result, head.truths[target])
+        first = first or result
+    assert first is not None
+    return Validation(errors.mean, first)
+
+
+def alignment_error(study: Study, target: str) -> float:
+    """Give what statistical alignment does on the held-out subjects, measured as in `validate`.
+
+    Each coefficient of the input is brought to the mean and deviation that it has on the target
+    platform over the training subjects. It is what a network has to beat.
+    """
+    source = measure_standardisation((head.input for head in study.heads), per_order=False)
+    wanted = measure_standardisation((h.targets[target] for h in study.heads), per_order=False)
+    errors = _SquaredError()
+    for head in study.held_out:
+        image = head.input
+        matched = np.where(image.mask[..., None], wanted.undo(source.apply(image)), 0)
+        errors.add(GridImage(matched, image.mask, image.lattice), head.truths[target])
+    return errors.mean
+
+
+class _SquaredError:
+    """Mean over voxels and coefficients of several subjects."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, result: GridImage, truth: GridImage) -> None:
+        if not result.lattice.matches(truth.lattice):
+            result = result.resampled(truth.lattice)
+        inside = result.mask & truth.mask
+        difference = result.coefficients[inside] - truth.coefficients[inside]
+        self._sum += float(np.square(difference, dtype=float).sum())
+        self._count += difference.size
+
+    @property
+    def mean(self) -> float:
+        return self._sum / self._count
