@@ -10,7 +10,10 @@ failed=""
 phase "ruff check" .venv/bin/ruff check . || failed="$failed ruff-check"
 phase "ruff format" .venv/bin/ruff format --check . || failed="$failed ruff-format"
 phase "mypy" .venv/bin/mypy || failed="$failed mypy"
-phase "pytest" .venv/bin/python -m pytest || failed="$failed pytest"
+phase "pytest" env QT_QPA_PLATFORM=offscreen .venv/bin/python -m pytest --ignore tests/viewer ||
+    failed="$failed pytest"
+phase "pytest, in a window" sh scripts/with_screen.sh .venv/bin/python -m pytest tests/viewer ||
+    failed="$failed pytest-window"
 
 if [ -n "$failed" ]; then
     echo "FAILED:$failed" >&2

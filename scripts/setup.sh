@@ -2,7 +2,7 @@
 # Make .venv with the package (editable) and what a purpose needs; quick when nothing changed.
 #
 #   scripts/setup.sh run    what running needs, napari only where there is a display
-#   scripts/setup.sh test   that, MRtrix3 and the test peers
+#   scripts/setup.sh test   that, napari with a virtual screen, MRtrix3 and the test peers
 #
 # PYTHON names another interpreter than python3.
 set -eu
@@ -58,8 +58,11 @@ fi
 echo "$PWD" >.venv/made-in
 
 case $extras in
-    *test*) phase "system packages (MRtrix3)" sh scripts/system_packages.sh mrtrix ||
-        echo "going on without MRtrix3: comparisons with it cannot run" >&2 ;;
+    *test*)
+        phase "system packages (MRtrix3)" sh scripts/system_packages.sh mrtrix ||
+            echo "going on without MRtrix3: comparisons with it cannot run" >&2
+        phase "system packages (screen)" sh scripts/system_packages.sh screen ||
+            echo "going on: tests of the window fail until they are there" >&2 ;;
     *all*) phase "system packages (display)" sh scripts/system_packages.sh display ||
         echo "going on: napari may fail to open until they are there" >&2 ;;
 esac

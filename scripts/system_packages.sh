@@ -3,6 +3,7 @@
 #
 #   scripts/system_packages.sh venv      what `python3 -m venv` needs
 #   scripts/system_packages.sh display   what Qt needs to open a napari window
+#   scripts/system_packages.sh screen    that, and Xvfb: a screen for the tests of the window
 #   scripts/system_packages.sh mrtrix    MRtrix3, the tests' independent reference
 #
 # Running without a display needs none: the wheels of NumPy, SciPy, torch and DIPY bring their own
@@ -13,10 +14,11 @@ set -eu
 purpose=$1
 case $purpose in
     venv) wanted="python3-venv" ;;
-    display)
+    display | screen)
         wanted="libdbus-1-3 libegl1 libfontconfig1 libgl1 libgl1-mesa-dri libopengl0
             libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0
             libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1 libxkbcommon-x11-0"
+        if [ "$purpose" = screen ]; then wanted="$wanted xvfb xauth fonts-dejavu-core"; fi
         ;;
     mrtrix)
         wanted="mrtrix3"

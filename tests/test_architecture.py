@@ -1,13 +1,17 @@
 """The walls between the rooms: who may know whom."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from npe2 import PluginManifest
 
 import napari_msp
+
+WINDOWS = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt5", "PyQt6", "PySide6"}
 
 ROOT = Path(napari_msp.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
@@ -27,7 +31,32 @@ def test_only_ui_knows_qt_and_napari(module):
     if module.parts[0] == "ui":
         return
     names = {name.split(".")[0] for name in imports(module)}
-    assert not names & {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}
+    assert not names & WINDOWS
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[:2] == ("ui", "panels")], ids=str)
+def test_panels_know_no_viewer(module):
+    names = set(imports(module))
+    assert not any(name.split(".")[0] == "napari" for name in names)
+    # Coordinators put panels, jobs and layers together; never the other way round.
+    rooms = {name.removeprefix("napari_msp.ui.") for name in names if "napari_msp.ui." in name}
+    assert not any(room.endswith("_widget") for room in rooms)
+    assert not rooms & {"jobs", "layers", "child"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] == "ui"], ids=str)
+def test_no_binding_is_named(module):
+    names = {name.split(".")[0] for name in imports(module)}
+    assert not names & {"PyQt5", "PyQt6", "PySide2", "PySide6"}
+
+
+def test_opening_a_widget_loads_no_torch():
+    manifest = PluginManifest.from_file(ROOT / "napari.yaml")
+    modules = sorted({each.python_name.split(":")[0] for each in manifest.contributions.commands})
+    assert modules
+    code = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
 @pytest.mark.parametrize("room", ["data", "signal", "checking"])

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Run a command with a screen: a virtual one of fixed size where there is Xvfb, else the user's.
+#
+#   scripts/with_screen.sh COMMAND [ARGUMENT ...]
+set -eu
+if command -v xvfb-run >/dev/null 2>&1; then
+    exec xvfb-run -a -s "-screen 0 1920x1200x24" "$@"
+fi
+exec "$@"
