@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from napari_msp.commands import data, evaluation, inference, training
+from napari_msp.commands import data, evaluation, inference, run_folder, training
 from napari_msp.commands.shared import INTERRUPTED
 from napari_msp.errors import Cancelled, UserError
 
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         data.add_import,
         data.add_check,
         training.add_train,
+        run_folder.add_run,
         inference.add_harmonize,
         inference.add_maps,
         evaluation.add_compare,

@@ -11,3 +11,15 @@ class UserError(Exception):
 
 class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
     """The caller asked a running job to stop."""
+
+
+def first_reason(error: Exception) -> str:
+    """Give the first complaint of a validation in one line."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        return f"{where}: {reason}" if where else reason
+    return str(error).splitlines()[0]

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.data.gradients import GradientTable
-from napari_msp.errors import UserError
+from napari_msp.errors import UserError, first_reason
 from napari_msp.files import atomic_path
 from napari_msp.networks import CHANNELS, MSP, Network, build
 from napari_msp.signal.sh_image import BASIS
@@ -304,13 +304,3 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
 
 def _names(stored: Any) -> Iterator[str]:
     yield from stored.keys()
-
-
-def first_reason(error: Exception) -> str:
-    """Give the first complaint of a validation in one line."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        return f"{where}: {reason}" if where else reason
-    return str(error).splitlines()[0]

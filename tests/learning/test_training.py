@@ -13,8 +13,8 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.checkpoint import checkpoint_path
 from napari_msp.learning.events import EVENTS, parse_event
+from napari_msp.learning.names import checkpoint_path
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.commands.shared import INTERRUPTED, Parsers, name_value_pairs, show_progress
-from napari_msp.errors import UserError
+from napari_msp.errors import UserError, first_reason
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import EventHandler
@@ -86,7 +86,6 @@ def _train(options: argparse.Namespace) -> int:
 
     from napari_msp.learning.settings import TrainingSettings
     from napari_msp.learning.training import train
-    from napari_msp.model_file import first_reason
 
     try:
         settings = TrainingSettings(
@@ -100,7 +99,7 @@ def _train(options: argparse.Namespace) -> int:
         raise UserError(
             f"--width {options.width}: is no number; give 'paper' or a fraction such as 0.5"
         ) from error
-    with _interrupt_flag() as interrupted:
+    with interrupt_flag() as interrupted:
         written = train(
             options.dataset,
             options.out,
@@ -150,7 +149,7 @@ def _narrator() -> "EventHandler":
 
 
 @contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
+def interrupt_flag() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C interrupts."""
     asked = False
 

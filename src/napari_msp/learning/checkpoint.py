@@ -44,11 +44,6 @@ class Position:
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def checkpoint_path(model: Path) -> Path:
-    """Give the checkpoint's name beside a model's."""
-    return model.with_name(model.stem + ".checkpoint.safetensors")
-
-
 def write_checkpoint(
     path: Path,
     networks: nn.Module,
@@ -61,7 +56,7 @@ def write_checkpoint(
     Parameters
     ----------
     path
-        See `checkpoint_path`.
+        See `napari_msp.learning.names`.
     networks, optimiser
         As they are after `position.step` steps.
     position

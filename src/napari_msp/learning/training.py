@@ -6,8 +6,8 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import UserError
 from napari_msp.files import refuse_unwritable
-from napari_msp.learning.checkpoint import checkpoint_path
 from napari_msp.learning.events import EventHandler, Failed
+from napari_msp.learning.names import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.study import prepare_study
 from napari_msp.learning.training_run import StopRequest, TrainingRun

@@ -13,7 +13,6 @@ import torch
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.learning.checkpoint import (
     Position,
-    checkpoint_path,
     read_checkpoint,
     write_checkpoint,
 )
@@ -30,6 +29,7 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.finished import finished_model
 from napari_msp.learning.losses import sh_unit_weights, training_loss
+from napari_msp.learning.names import checkpoint_path
 from napari_msp.learning.phases import Phase, TrainedNetworks
 from napari_msp.learning.previews import write_preview
 from napari_msp.learning.samplers import sampler_for

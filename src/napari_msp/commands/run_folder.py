@@ -1,0 +1,74 @@
+"""`run`: execute a run that its folder describes, for a window or a batch system to watch."""
+
+import argparse
+import errno
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_msp.commands.shared import INTERRUPTED, Parsers
+from napari_msp.commands.training import interrupt_flag
+
+if TYPE_CHECKING:
+    from napari_msp.learning.events import Event
+
+
+def add_run(commands: Parsers) -> None:
+    """Add the command `run`."""
+    command = commands.add_parser("run", help="train as a run's folder says; JSON lines")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="holds run.json")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    command.add_argument(
+        "--stop-with-stdin",
+        action="store_true",
+        help="stop, with a checkpoint, when standard input ends: when whoever started this closes "
+        "the pipe, or dies",
+    )
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from napari_msp.learning.run_folder import RunFolder
+    from napari_msp.learning.run_in_folder import run_in_folder
+
+    folder = RunFolder.open(options.folder)
+    listener = _Listener()
+    with interrupt_flag() as interrupted:
+        if options.stop_with_stdin:
+            threading.Thread(target=listener.wait_for_end_of_stdin, daemon=True).start()
+        written = run_in_folder(
+            folder,
+            resume=options.resume,
+            on_event=listener.tell,
+            stop_requested=lambda: interrupted() or listener.gone.is_set(),
+        )
+    return 0 if written else INTERRUPTED
+
+
+class _Listener:
+    """Whoever started the run, at the other end of the pipes."""
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+
+    def tell(self, event: "Event") -> None:
+        """Print one event. A closed pipe is a request to stop, not a failure of the run."""
+        try:
+            print(event.to_json(), flush=True)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EINVAL):  # EINVAL: the same on Windows
+                raise
+            self.gone.set()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def wait_for_end_of_stdin(self) -> None:
+        """Return when standard input ends; what it says is of no matter."""
+        try:
+            # sys.stdin would hold a lock that the interpreter wants at exit.
+            while os.read(0, 1024):
+                pass
+        except OSError:  # there never was one
+            pass
+        self.gone.set()

@@ -1,0 +1,146 @@
+"""A run as a folder that can be opened again, whatever ended it.
+
+==============================  ==============================================
+run.json                        what is trained on what, and where
+events.jsonl                    what happened, one event a line
+model.safetensors               the finished model
+model.checkpoint.safetensors    where a stopped run goes on
+previews/                       predictions of the network at work
+==============================  ==============================================
+
+This file loads no torch; `napari_msp.learning.run_in_folder` executes a run.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_msp.errors import UserError, first_reason
+from napari_msp.files import read_json, refuse_occupied, write_json
+from napari_msp.learning.event_log import last_event, read_events
+from napari_msp.learning.events import Event, Failed
+from napari_msp.learning.names import checkpoint_path
+from napari_msp.learning.settings import TrainingSettings
+
+FORMAT: Final = "napari-msp run 1"
+
+State = Literal["new", "stopped", "failed", "finished"]
+
+
+class _RunFile(BaseModel):
+    """What run.json holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["napari-msp run 1"] = FORMAT
+    dataset: Path
+    device: str
+    settings: TrainingSettings
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run: what it does, and what has come of it so far.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    dataset
+        BIDS folder of travelling heads.
+    settings
+        What to train and how.
+    device
+        As for `train`.
+    """
+
+    path: Path
+    dataset: Path
+    settings: TrainingSettings
+    device: str
+
+    @classmethod
+    def create(
+        cls, path: str | Path, dataset: str | Path, settings: TrainingSettings, device: str = "auto"
+    ) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Raises
+        ------
+        UserError
+            When it holds something already, or cannot be written.
+        """
+        path = Path(path)
+        refuse_occupied(path)
+        # The run may be executed from elsewhere.
+        content = _RunFile(dataset=Path(dataset).absolute(), device=device, settings=settings)
+        write_json(path / "run.json", content.model_dump(mode="json"))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Open the folder of a run.
+
+        Raises
+        ------
+        UserError
+            When it is none.
+        """
+        path = Path(path).absolute()
+        file = path / "run.json"
+        if not file.is_file():
+            raise UserError(f"{path}: is no run (it has no run.json); choose a run's folder")
+        content = read_json(file)
+        if content.get("format") != FORMAT:
+            raise UserError(f"{file}: is no run of this version; start another in a new folder")
+        try:
+            read = _RunFile.model_validate(content)
+        except ValidationError as error:
+            raise UserError(
+                f"{file}: is damaged ({first_reason(error)}); mend it, or start another run in a "
+                "new folder"
+            ) from error
+        return cls(path, read.dataset, read.settings, read.device)
+
+    @property
+    def model_path(self) -> Path:
+        """Where the finished model stands."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where a stopped run goes on."""
+        return checkpoint_path(self.model_path)
+
+    @property
+    def previews(self) -> Path:
+        """Folder of predictions by the network at work."""
+        return self.path / "previews"
+
+    @property
+    def events_path(self) -> Path:
+        """File of what happened."""
+        return self.path / "events.jsonl"
+
+    @property
+    def state(self) -> State:
+        """What has become of it, from what lies on disk; whether it is running is not seen.
+
+        A run that was killed is "stopped" where it left a checkpoint, and "new" where it did not.
+        """
+        if self.model_path.exists():
+            return "finished"
+        if isinstance(last_event(self.events_path), Failed):
+            return "failed"
+        return "stopped" if self.resumable else "new"
+
+    @property
+    def resumable(self) -> bool:
+        """Tell whether there is a checkpoint to go on from."""
+        return self.checkpoint_path.exists() and not self.model_path.exists()
+
+    def events(self) -> list[Event]:
+        """Give what happened, as if never interrupted; see `read_events`."""
+        return read_events(self.events_path)
