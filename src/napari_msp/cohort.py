@@ -387,7 +387,7 @@ def _run_on_dask(
 def _describe(out_dir: Path) -> None:
     """Make the derivative dataset's description, unless there is one."""
     if not (out_dir / DESCRIPTION).exists():
-        from napari_msp.inference.outputs import derivative_description
+        from napari_msp.inference.provenance import derivative_description
 
         write_json(out_dir / DESCRIPTION, derivative_description("harmonized scans"))
 

@@ -1,7 +1,12 @@
-"""Choose the device that torch computes on."""
+"""Choose the device that torch computes on, and be a good guest there."""
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from traceback import clear_frames
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -9,6 +14,9 @@ from torch import nn
 from napari_msp.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+"""A copy is of the kind that it was made from."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -41,15 +49,72 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def borrowed(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Keep a network on `device` while the block runs, then give the device's memory back.
+def copied_to(network: AnyModule, device: torch.device) -> Iterator[AnyModule]:
+    """Give a copy of a network on `device` while the block runs, then the device's memory back.
 
-    Whoever holds the model afterwards (a viewer, for hours) holds no memory of a GPU.
+    Jobs that run one network at the same time each have their own copy. The network itself stays
+    on the CPU: whoever holds it (a viewer, for hours) holds no memory of a GPU, and still has it
+    when the GPU is lost.
     """
-    network.to(device)
+    copy = deepcopy(network)
+    try:
+        yield copy.to(device)
+    except BaseException as error:
+        # A traceback keeps the variables of its frames, so whoever keeps the error to show it
+        # would keep every tensor of the failed pass: after "out of memory", all there was.
+        clear_frames(error.__traceback__)
+        raise
+    finally:
+        copy.to("meta")  # frees the weights, also those on a device that no longer answers
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+_flags_lock = threading.Lock()
+_exact_blocks = 0
+_flags_before = (False, False, False)
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Compute in plain float32: no TF32, no autocast, and algorithms that repeat themselves.
+
+    The flags are the process's. The first block to begin sets them and the last one to end sets
+    them back, whichever threads they run in.
+    """
+    global _exact_blocks, _flags_before
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with _flags_lock:
+        if _exact_blocks == 0:
+            _flags_before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic)
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
+        _exact_blocks += 1
     try:
         yield
     finally:
-        network.to("cpu")
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        with _flags_lock:
+            _exact_blocks -= 1
+            if _exact_blocks == 0:
+                matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = _flags_before
+
+
+@contextmanager
+def leave_a_core() -> Iterator[None]:
+    """Compute with one thread fewer than there are cores (but at least one) while the block runs.
+
+    For work beside a window, which needs a core to stay responsive. OpenMP counts its threads for
+    each calling thread, so this holds for torch's work in the thread that enters the block.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, _cores() - 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

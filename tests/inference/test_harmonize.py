@@ -10,7 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from napari_msp.errors import Cancelled, UserError
-from napari_msp.inference.harmonize import UnlikeTraining, harmonize
+from napari_msp.inference.harmonize import harmonize, predict_target
+from napari_msp.inference.prepared_input import UnlikeTraining, prepare_input
 from napari_msp.inference.stages import run_stages
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import into_grid
@@ -142,9 +143,39 @@ def test_output_lies_on_the_refined_lattice(make_model, small_scan, tmp_path):
 
 
 def test_single_network_has_no_stages(make_model, small_scan, tmp_path):
-    prediction = harmonize(make_model("hned"), small_scan().load(tmp_path), "prisma_st")
+    acquisition = small_scan().load(tmp_path)
+    prediction = harmonize(make_model("hned"), acquisition, "prisma_st", keep_stages=True)
     assert prediction.first_stage is None
     assert prediction.disagreement is None
+    assert prediction.branches == {}
+    assert prediction.warnings == ()
+
+
+def test_branches_are_kept_when_asked_for(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    model = make_model()
+    plain = harmonize(model, acquisition, "connectom_sa")
+    kept = harmonize(model, acquisition, "connectom_sa", keep_stages=True, tile=4)
+    assert plain.branches == {}
+    assert list(kept.branches) == ["prisma_st"]
+    branch, own = kept.branches["prisma_st"], kept.first_stage
+    np.testing.assert_array_equal(branch.affine, kept.sh.affine)
+    np.testing.assert_array_equal(branch.mask, kept.sh.mask)
+    assert branch.b_value == kept.sh.b_value
+    spread = np.stack([own.coefficients, branch.coefficients]).var(axis=0)
+    np.testing.assert_allclose(np.sqrt(spread.mean(axis=-1)), kept.disagreement, atol=1e-5)
+    np.testing.assert_allclose(kept.sh.coefficients, plain.sh.coefficients, atol=1e-5)
+
+
+def test_one_prepared_input_serves_every_target(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    model = make_model()
+    prepared = prepare_input(model, acquisition)
+    for target in model.targets:
+        found = predict_target(model, prepared, target)
+        expected = harmonize(model, acquisition, target)
+        np.testing.assert_array_equal(found.sh.coefficients, expected.sh.coefficients)
+        np.testing.assert_array_equal(found.b0, expected.b0)
 
 
 def test_two_platforms_leave_nothing_to_disagree(make_network):
@@ -208,8 +239,9 @@ def test_scan_unlike_the_training_is_said_so(make_model, small_scan, tmp_path):
     ge = statistics["ge_st"]
     statistics["ge_st"] = ge.model_copy(update={"mean": [9.0, *ge.mean[1:]]})
     odd = replace(model, card=model.card.model_copy(update={"standardisation": statistics}))
-    with pytest.warns(UnlikeTraining, match="deviations from the training"):
-        harmonize(odd, small_scan().load(tmp_path), "prisma_st")
+    with pytest.warns(UnlikeTraining, match="deviations from the training") as warned:
+        prediction = harmonize(odd, small_scan().load(tmp_path), "prisma_st")
+    assert prediction.warnings == (str(warned[0].message),)
 
 
 def test_progress_and_cancel(make_model, small_scan, tmp_path):

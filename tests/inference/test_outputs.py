@@ -1,6 +1,7 @@
 """The files that harmonize writes."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
-from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.outputs import harmonize_to_folder, save_prediction
+from napari_msp.model_file import load_model
 from napari_msp.signal.sh_image import read_sh
 
 STEM = "sub-01_ses-ge_acq-st"
@@ -107,16 +110,67 @@ def test_existing_files_are_kept_unless_forced(dwi, saved_model, tmp_path):
 def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path, monkeypatch):
     from napari_msp.inference import outputs
 
-    real = outputs.harmonize
+    real = outputs.predict_target
 
-    def fail_second(model, acquisition, target, **options):
+    def fail_second(model, prepared, target, **options):
         if target == "connectom_sa":
             raise MemoryError
-        return real(model, acquisition, target, **options)
+        return real(model, prepared, target, **options)
 
-    monkeypatch.setattr(outputs, "harmonize", fail_second)
+    monkeypatch.setattr(outputs, "predict_target", fail_second)
     with pytest.raises(MemoryError):
         harmonize_to_folder(dwi, saved_model, [], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("gradients", ["target", "input"])
+def test_a_prediction_in_memory_is_saved_as_harmonize_writes_it(
+    gradients, dwi, saved_model, tmp_path
+):
+    model = load_model(saved_model)
+    acquisition = load_acquisition(dwi)
+    prediction = harmonize(model, acquisition, "connectom_sa", keep_stages=True)
+    written = save_prediction(
+        prediction, model, acquisition, tmp_path / "saved", gradients=gradients
+    )
+    harmonize_to_folder(
+        dwi, saved_model, ["connectom_sa"], tmp_path / "written", gradients=gradients
+    )
+    saved, expected = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("saved", "written")
+    )
+    assert saved == expected
+    assert written[0].name == f"{STEM}_desc-connectomsaMsp_dwi.nii.gz"
+    assert {path.name for path in written} == set(saved) - {"dataset_description.json"}
+
+
+def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_path, monkeypatch):
+    model = load_model(saved_model)
+    acquisition = load_acquisition(dwi)
+    prediction = harmonize(model, acquisition, "prisma_st")
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr("napari_msp.inference.outputs.write_sh", _disk_full)
+        save_prediction(prediction, model, acquisition, out)
+    assert not out.exists()
+    written = save_prediction(prediction, model, acquisition, out, describe=False)
+    assert set(out.iterdir()) == set(written)
+    with pytest.raises(UserError, match="--force"):
+        save_prediction(prediction, model, acquisition, out)
+    save_prediction(prediction, model, acquisition, out, force=True)
+
+
+def _disk_full(*_: object, **__: object) -> None:
+    raise OSError(28, "the disk is full")
+
+
+def test_an_acquisition_without_a_path_names_no_file(dwi, saved_model, tmp_path):
+    model = load_model(saved_model)
+    acquisition = replace(load_acquisition(dwi), path=None)
+    prediction = harmonize(model, acquisition, "prisma_st")
+    with pytest.raises(UserError, match="in memory"):
+        save_prediction(prediction, model, acquisition, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

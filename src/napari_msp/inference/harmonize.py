@@ -1,31 +1,18 @@
 """From an acquisition and a model to the image that the target platform would have given."""
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
-from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.data.lattice import SIZE_TOLERANCE
-from napari_msp.device import borrowed, choose_device
-from napari_msp.errors import UserError
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import GradientTable
+from napari_msp.device import choose_device, copied_to
 from napari_msp.inference.predict import GridPrediction, predict_on_grid
+from napari_msp.inference.prepared_input import PreparedInput, prepare_input
 from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model
-from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.grid_frame import GridImage, into_grid, out_of_grid, to_stored_order
+from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.standardisation import Standardisation
-
-UNUSUAL_SHIFT = 1.0
-"""Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
-
-
-class UnlikeTraining(UserWarning):
-    """The scan differs from what the model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +36,12 @@ class Prediction:
         The target's gradient table, directions in scanner axes.
     approximations
         What was done to the input beforehand, in words; empty when nothing.
+    warnings
+        What is doubtful about the input, in words; warned of as `UnlikeTraining` too.
+    alpha
+        α of eq. (1) that `sh` was made with.
+    branches
+        N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
     """
 
     sh: SHImage
@@ -58,6 +51,9 @@ class Prediction:
     target: str
     gradients: GradientTable
     approximations: tuple[str, ...]
+    warnings: tuple[str, ...]
+    alpha: float
+    branches: dict[str, SHImage]
 
 
 def harmonize(
@@ -71,8 +67,11 @@ def harmonize(
     tile: int | None = None,
     resample: bool = False,
     rescale_b_value: bool = False,
+    keep_stages: bool = False,
 ) -> Prediction:
     """Predict the image that the target platform would have given.
+
+    For several targets, `prepare_input` once and `predict_target` for each do the same.
 
     Parameters
     ----------
@@ -95,6 +94,9 @@ def harmonize(
     rescale_b_value
         Allow the signal to be brought to the model's b-value by (S/S0)^(b_model/b) first: an
         approximation.
+    keep_stages
+        Keep the branches of an MSP, each as large as the prediction, so that `inference.mixing`
+        can give the prediction of any α.
 
     Raises
     ------
@@ -108,123 +110,100 @@ def harmonize(
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
     """
-    network = model.single(target)
-    shell, rescaling = _shell(model, acquisition, rescale_b_value)
-    source = model.standardisation(model.card.input)
-    fitted = fit_sh(
-        acquisition,
-        b_value=shell.b_value,
-        order=model.card.sh.order,
-        regularisation=model.card.sh.regularisation_at_30 * len(shell.volumes) / 30,
-        rescale_to=model.card.sh.b_value if rescaling else None,
+    model.single(target)  # an unknown target is an error before anything is computed
+    prepared = prepare_input(model, acquisition, resample=resample, rescale_b_value=rescale_b_value)
+    return predict_target(
+        model,
+        prepared,
+        target,
+        progress=progress,
+        cancelled=cancelled,
+        device=device,
+        tile=tile,
+        keep_stages=keep_stages,
     )
-    image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), resample)
-    _warn_if_unlike(image, source, acquisition.name)
+
+
+def predict_target(
+    model: Model,
+    prepared: PreparedInput,
+    target: str,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    device: str = "auto",
+    tile: int | None = None,
+    keep_stages: bool = False,
+) -> Prediction:
+    """Predict one target from an input that `prepare_input` made for the same model.
+
+    Parameters
+    ----------
+    model, target, progress, cancelled, device, tile, keep_stages
+        As for `harmonize`.
+    prepared
+        The input.
+    """
     where = choose_device(device)
-    with borrowed(network, where):
+    with copied_to(model.single(target), where) as network:
         result = predict_on_grid(
             network,
-            image,
-            source,
+            prepared.image,
+            model.standardisation(model.card.input),
             model.standardisation(target),
             alpha=model.card.alpha,
             device=where,
             tile=tile,
             progress=progress,
             cancelled=cancelled,
+            keep_stages=keep_stages,
         )
-    return _stored(model, acquisition, target, fitted, result, (*rescaling, *resampling))
-
-
-def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell, tuple[str, ...]]:
-    wanted = model.card.sh.b_value
-    shells = acquisition.gradients.shells
-    if not shells:
-        return acquisition.shell(), ()  # raises, with the reason
-    shell = min(shells, key=lambda each: abs(each.b_value - wanted))
-    if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
-        return shell, ()
-    if not rescale:
-        raise UserError(
-            f"{acquisition.name}: has b = {shell.b_value:.0f} s/mm², the model was trained at "
-            f"{wanted:.0f}; bring the signal there with --b-value rescale (an approximation)"
-        )
-    return shell, (
-        f"signal of b = {shell.b_value:.0f} brought to {wanted:.0f} s/mm² by "
-        f"(S/S0)^({wanted:.0f}/{shell.b_value:.0f}), exact for mono-exponential decay only",
-    )
-
-
-def _on_model_grid(
-    model: Model, acquisition: Acquisition, image: GridImage, resample: bool
-) -> tuple[GridImage, tuple[str, ...]]:
-    wanted, sizes = model.card.voxel_size, image.lattice.voxel_sizes
-    if np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE:
-        return image, ()
-    given = " × ".join(f"{size:.2f}" for size in sizes)
-    if not resample:
-        raise UserError(
-            f"{acquisition.name}: voxels are {given} mm, the model's {wanted:.2f} mm isotropic; "
-            "interpolate the SH image to that size with --resample"
-        )
-    resampled = image.resampled(image.lattice.scaled_to(wanted))
-    return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)
-
-
-def _warn_if_unlike(image: GridImage, source: Standardisation, name: str) -> None:
-    if not image.mask.any():
-        raise UserError(f"{name}: no voxel of the mask is left on the model's grid; check the mask")
-    mean = image.coefficients[image.mask][:, 0].mean()
-    shift = float((mean - source.mean[0]) / source.deviation[0])
-    if abs(shift) > UNUSUAL_SHIFT:
-        warnings.warn(
-            f"{name}: its mean signal lies {shift:+.1f} deviations from the training subjects'; "
-            "the model may not hold for this scan (check mask, b-value and protocol)",
-            UnlikeTraining,
-            stacklevel=3,
-        )
+    return _stored(model, prepared, target, result)
 
 
 def _stored(
-    model: Model,
-    acquisition: Acquisition,
-    target: str,
-    fitted: SHImage,
-    result: GridPrediction,
-    approximations: tuple[str, ...],
+    model: Model, prepared: PreparedInput, target: str, result: GridPrediction
 ) -> Prediction:
     """Bring everything back to the acquisition's stored order and scanner axes."""
     table = model.card.gradients[target].table()
-    affine = acquisition.affine
+    affine = prepared.acquisition.affine
     lattice = result.prediction.lattice
+    mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
 
     def stored(image: GridImage) -> SHImage:
-        coefficients, stored_affine = out_of_grid(image.coefficients, lattice, affine)
-        mask, _ = to_stored_order(image.mask, lattice, affine)
-        return replace(
-            fitted,
-            coefficients=coefficients,
-            affine=stored_affine,
-            mask=mask,
+        return SHImage(
+            out_of_grid(image.coefficients, lattice, affine)[0],
+            stored_affine,
+            mask,
             b_value=float(table.b_values.mean()),
             regularisation=model.card.sh.regularisation_at_30 * len(table) / 30,
+            rescaled_from=prepared.rescaled_from,
         )
 
-    grid = acquisition.grid
-    b0 = GridImage(
-        grid.to_canonical(acquisition.b0)[..., None],
-        grid.to_canonical(acquisition.mask),
-        acquisition.lattice.canonical,
-    ).resampled(lattice)
-    disagreement = result.disagreement
+    b0 = _b0(prepared.acquisition).resampled(lattice)
+    first, disagreement, branches = result.first_stage, result.disagreement, result.branches
     return Prediction(
         sh=stored(result.prediction),
-        first_stage=None if result.first_stage is None else stored(result.first_stage),
+        first_stage=None if first is None else stored(first),
         disagreement=None
         if disagreement is None
         else to_stored_order(disagreement, lattice, affine)[0],
         b0=to_stored_order(b0.coefficients[..., 0], lattice, affine)[0],
         target=target,
         gradients=table,
-        approximations=approximations,
+        approximations=prepared.approximations,
+        warnings=prepared.warnings,
+        alpha=model.card.alpha,
+        # Each is let go as soon as its stored form is there: they are large.
+        branches={platform: stored(branches.pop(platform)) for platform in list(branches)},
+    )
+
+
+def _b0(acquisition: Acquisition) -> GridImage:
+    """Give the mean b=0 image in canonical order."""
+    grid = acquisition.grid
+    return GridImage(
+        grid.to_canonical(acquisition.b0)[..., None],
+        grid.to_canonical(acquisition.mask),
+        acquisition.lattice.canonical,
     )

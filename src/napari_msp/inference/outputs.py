@@ -1,20 +1,22 @@
 """Write predictions as files that keep the input's BIDS entities."""
 
-import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
+from napari_msp.data.gradients import GradientTable, write_gradients
 from napari_msp.data.nifti import nifti_stem, write_nifti
 from napari_msp.errors import UserError
-from napari_msp.files import sha256, staged_folder, write_json
-from napari_msp.inference.harmonize import Prediction, harmonize
+from napari_msp.files import staged_folder, write_json
+from napari_msp.inference.harmonize import Prediction, predict_target
+from napari_msp.inference.output_gradients import table_choice
+from napari_msp.inference.prepared_input import prepare_input
+from napari_msp.inference.provenance import derivative_description, provenance
 from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import evaluate
@@ -75,39 +77,68 @@ def harmonize_to_folder(
     model = model if isinstance(model, Model) else load_model(model)
     acquisition = load_acquisition(dwi, bval, bvec, mask)
     out = Path(out)
-    chosen = list(targets) or model.targets
-    stems = {target: output_stem(Path(dwi), target, model.kind) for target in chosen}
-    for target, stem in stems.items():
+    stems = {}
+    for target in list(targets) or model.targets:
         model.single(target)  # an unknown target is an error before the first one is computed
-        written = out / f"{stem}_dwi.nii.gz"
-        if written.exists() and not force:
-            raise UserError(f"{written}: exists already; replace it with --force")
+        stems[target] = _free_stem(out, acquisition, target, model, force)
     # Checked before the network runs: a bad table must not cost an hour.
-    table_of = _table_choice(gradients, acquisition)
-    with staged_folder(out) as stage:
-        for target in chosen:
-            prediction = harmonize(
+    table_of = table_choice(gradients, acquisition)
+    prepared = prepare_input(model, acquisition, resample=resample, rescale_b_value=rescale_b_value)
+    with _staged(out, describe) as stage:
+        for target, stem in stems.items():
+            prediction = predict_target(
                 model,
-                acquisition,
+                prepared,
                 target,
                 progress=progress,
                 cancelled=cancelled,
                 device=device,
                 tile=tile,
-                resample=resample,
-                rescale_b_value=rescale_b_value,
             )
-            provenance = _provenance(model, acquisition, prediction, gradients)
-            _write_prediction(
-                stage / stems[target],
-                prediction,
-                table_of(prediction),
-                acquisition.image,
-                provenance,
-            )
-        if describe and not (out / DESCRIPTION).exists():
-            write_json(stage / DESCRIPTION, derivative_description("harmonized scans"))
+            sidecar = provenance(model, acquisition, prediction, gradients)
+            _write(stage / stem, prediction, table_of(prediction), acquisition, sidecar)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
+
+
+def save_prediction(
+    prediction: Prediction,
+    model: Model,
+    acquisition: Acquisition,
+    out: str | Path,
+    *,
+    gradients: str = "target",
+    force: bool = False,
+    describe: bool = True,
+) -> list[Path]:
+    """Write a prediction that is in memory: the files that `harmonize_to_folder` writes for it.
+
+    Parameters
+    ----------
+    prediction
+        What `harmonize` gave.
+    model, acquisition
+        What it was made with; the acquisition has a path, which names the files.
+    out, gradients, force, describe
+        As for `harmonize_to_folder`.
+
+    Returns
+    -------
+    The prediction's files, the DWI first.
+
+    Raises
+    ------
+    UserError
+        Before anything is written.
+    """
+    out = Path(out)
+    stem = _free_stem(out, acquisition, prediction.target, model, force)
+    table = table_choice(gradients, acquisition)(prediction)
+    sidecar = provenance(model, acquisition, prediction, gradients)
+    with _staged(out, describe) as stage:
+        _write(stage / stem, prediction, table, acquisition, sidecar)
+        names = [path.name for path in stage.iterdir()]
+    dwi = f"{stem}_dwi.nii.gz"
+    return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
 
 
 def output_stem(dwi: Path, target: str, kind: str) -> str:
@@ -134,100 +165,52 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 
-def derivative_description(what: str) -> dict[str, Any]:
-    """Give the dataset_description.json of a derivative dataset."""
-    return {
-        "Name": f"napari-msp: {what}",
-        "BIDSVersion": "1.9.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [
-            {"Name": "napari-msp", "Version": importlib.metadata.version("napari-msp")}
-        ],
-    }
+def _free_stem(out: Path, acquisition: Acquisition, target: str, model: Model, force: bool) -> str:
+    """Name the files of a target, which must not be there already unless forced."""
+    if acquisition.path is None:
+        raise UserError(
+            f"{acquisition.name}: was made in memory, so its prediction has no name; write it to a "
+            "file and load it from there"
+        )
+    stem = output_stem(acquisition.path, target, model.kind)
+    written = out / f"{stem}_dwi.nii.gz"
+    if written.exists() and not force:
+        raise UserError(f"{written}: exists already; replace it with --force")
+    return stem
 
 
-def _write_prediction(
+@contextmanager
+def _staged(out: Path, describe: bool) -> Iterator[Path]:
+    """Give a folder whose files move into `out` together, with a description where it has none."""
+    with staged_folder(out) as stage:
+        yield stage
+        if describe and not (out / DESCRIPTION).exists():
+            write_json(stage / DESCRIPTION, derivative_description("harmonized scans"))
+
+
+def _write(
     stem: Path,
     prediction: Prediction,
     table: GradientTable,
-    like: nib.Nifti1Image,
-    provenance: dict[str, Any],
+    acquisition: Acquisition,
+    sidecar: dict[str, Any],
 ) -> None:
     def named(suffix: str) -> Path:
         return stem.with_name(stem.name + suffix)
 
-    affine = prediction.sh.affine
+    affine, like = prediction.sh.affine, acquisition.image
     write_nifti(named("_dwi.nii.gz"), predicted_signal(prediction, table), affine, like=like)
     with_b0 = GradientTable(
         np.concatenate([[0.0], table.b_values]),
         np.concatenate([np.zeros((1, 3)), table.directions]),
     )
     write_gradients(with_b0, named("_dwi.bval"), named("_dwi.bvec"), affine)
-    write_json(named("_dwi.json"), provenance)
+    write_json(named("_dwi.json"), sidecar)
     write_nifti(named("_mask.nii.gz"), prediction.sh.mask, affine, like=like)
-    write_sh(
-        named("_model-sh_param-coefficients_dwimap.nii.gz"), prediction.sh, provenance, like=like
-    )
+    coefficients = "_model-sh_param-coefficients_dwimap.nii.gz"
+    write_sh(named(coefficients), prediction.sh, sidecar, like=like)
     if prediction.first_stage is not None:
-        write_sh(
-            named("FirstStage_model-sh_param-coefficients_dwimap.nii.gz"),
-            prediction.first_stage,
-            provenance,
-            like=like,
-        )
+        write_sh(named("FirstStage" + coefficients), prediction.first_stage, sidecar, like=like)
     if prediction.disagreement is not None:
         name = named("_model-sh_param-disagreement_dwimap.nii.gz")
         write_nifti(name, prediction.disagreement, affine, like=like)
-
-
-def _table_choice(
-    gradients: str, acquisition: Acquisition
-) -> Callable[[Prediction], GradientTable]:
-    if gradients == "target":
-        return lambda prediction: prediction.gradients
-    if gradients == "input":
-        return lambda prediction: _at_b_value(
-            _nearest_shell(acquisition, prediction), prediction.sh.b_value
-        )
-    bvec = Path(gradients)
-    if not bvec.is_file():
-        raise UserError(
-            f"--gradients {gradients}: is neither 'target', 'input' nor a .bvec file; choose one"
-        )
-    given = read_gradients(bvec.with_suffix(".bval"), bvec, acquisition.affine)
-    weighted = given.directions[np.linalg.norm(given.directions, axis=1) > 0]
-    if len(weighted) == 0:
-        raise UserError(f"{bvec}: holds no diffusion direction; give one with some")
-    return lambda prediction: _at_b_value(weighted, prediction.sh.b_value)
-
-
-def _nearest_shell(acquisition: Acquisition, prediction: Prediction) -> FloatArray:
-    wanted = prediction.sh.rescaled_from or prediction.sh.b_value or 0.0
-    shells = acquisition.gradients.shells
-    return acquisition.directions(min(shells, key=lambda each: abs(each.b_value - wanted)))
-
-
-def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
-    return GradientTable(np.full(len(directions), b_value or 0.0), directions)
-
-
-def _provenance(
-    model: Model, acquisition: Acquisition, prediction: Prediction, gradients: str
-) -> dict[str, Any]:
-    return {
-        "Description": f"{prediction.target} as predicted from {model.card.input}",
-        "Sources": [acquisition.path.name if acquisition.path else "in memory"],
-        "Model": {
-            "File": model.path.name if model.path else "in memory",
-            "Sha256": sha256(model.path) if model.path and model.path.is_file() else None,
-            "Kind": model.kind,
-            "Label": model.card.label,
-            "Alpha": model.card.alpha,
-            "TrainingSubjects": model.training.get("subjects"),
-            "Versions": model.card.versions,
-        },
-        "FirstVolume": "the input's b=0 image, interpolated; its TE is not harmonized",
-        "Gradients": gradients,
-        "Approximations": list(prediction.approximations),
-        "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
-    }

@@ -14,6 +14,9 @@ from napari_msp.networks import Network
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.standardisation import Standardisation
 
+BRANCH = "branch of "
+"""Stands before a platform's name, so that no platform's branch is taken for another output."""
+
 
 @dataclass(frozen=True)
 class GridPrediction:
@@ -27,11 +30,14 @@ class GridPrediction:
         ŷ¹_T; None for a single network.
     disagreement
         (X, Y, Z) in SH units, 0 outside the mask; None where there are fewer than two terms.
+    branches
+        N_iT(z_i) by platform i; empty unless they were asked for.
     """
 
     prediction: GridImage
     first_stage: GridImage | None
     disagreement: FloatArray | None
+    branches: dict[str, GridImage]
 
 
 def predict_on_grid(
@@ -45,6 +51,7 @@ def predict_on_grid(
     tile: int | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    keep_stages: bool = False,
 ) -> GridPrediction:
     """Predict a target platform's SH image on the refined lattice of `image`.
 
@@ -60,6 +67,8 @@ def predict_on_grid(
         α of eq. (1).
     device, tile, progress, cancelled
         As for `run_whole_image`.
+    keep_stages
+        Give the branches too, each as large as the prediction.
     """
     deviation = torch.from_numpy(target.deviation).to(device)
 
@@ -70,6 +79,8 @@ def predict_on_grid(
             "first_stage": stages.first_stage,
             "disagreement": stages.disagreement,
         }
+        if keep_stages:
+            named |= {BRANCH + platform: value for platform, value in stages.branches.items()}
         return {name: value for name, value in named.items() if value is not None}
 
     outputs = run_whole_image(
@@ -87,16 +98,18 @@ def predict_on_grid(
     lattice = image.lattice.refined(network.scale)
     mask = image.resampled_mask(lattice)
 
-    def restored(name: str) -> GridImage | None:
-        if name not in outputs:
-            return None
-        values = np.zeros_like(outputs[name])
-        values[mask] = target.undo(outputs[name][mask])
+    def restored(name: str) -> GridImage:
+        values = outputs[name]
+        for slab, inside in zip(values, mask, strict=True):  # in place: these are large
+            slab[...] = np.where(inside[..., None], target.undo(slab), 0)
         return GridImage(values, mask, lattice)
 
-    prediction = restored("prediction")
-    assert prediction is not None
     disagreement = outputs.get("disagreement")
-    if disagreement is not None:
-        disagreement = np.where(mask, disagreement[..., 0], 0).astype(np.float32)
-    return GridPrediction(prediction, restored("first_stage"), disagreement)
+    return GridPrediction(
+        prediction=restored("prediction"),
+        first_stage=restored("first_stage") if "first_stage" in outputs else None,
+        disagreement=None if disagreement is None else np.where(mask, disagreement[..., 0], 0),
+        branches={
+            name.removeprefix(BRANCH): restored(name) for name in outputs if name.startswith(BRANCH)
+        },
+    )

@@ -1,6 +1,6 @@
 """One pass of a network, with everything that is looked at afterwards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -22,11 +22,14 @@ class Stages:
     disagreement
         (B, 1, X, Y, Z) in SH units: root mean over coefficients of the variance of the P-1 terms
         {ŷ¹_T, N_iT(z_i)}; None where there are fewer than two terms.
+    branches
+        N_iT(z_i) by platform i, each (B, 28, X, Y, Z) standardised; empty where there are none.
     """
 
     prediction: Tensor
     first_stage: Tensor | None = None
     disagreement: Tensor | None = None
+    branches: dict[str, Tensor] = field(default_factory=dict)
 
 
 def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> Stages:
@@ -51,4 +54,5 @@ def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> 
         return Stages(outputs.second, own)
     terms = torch.stack([own, *outputs.branches.values()])
     spread = terms.var(dim=0, correction=0) * deviation.square()[:, None, None, None]
-    return Stages(outputs.second, own, spread.mean(dim=1, keepdim=True).sqrt())
+    disagreement = spread.mean(dim=1, keepdim=True).sqrt()
+    return Stages(outputs.second, own, disagreement, outputs.branches)

@@ -1,13 +1,13 @@
 """Run a network over a whole image, tile by tile, in bounded memory."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.device import exact_arithmetic
 from napari_msp.errors import Cancelled
 from napari_msp.inference.polling import polled
 from napari_msp.inference.tiles import plan_tiles
@@ -91,18 +91,6 @@ def run_whole_image(
         if progress is not None:
             progress(len(tiles), len(tiles))
     return outputs
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Compute in plain float32: no TF32, no autocast, and algorithms that repeat themselves."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic)
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
 
 
 def _tile_edge(

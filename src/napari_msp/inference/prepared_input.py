@@ -1,0 +1,137 @@
+"""An acquisition made ready for a model: fitted, checked, on the model's grid."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
+from napari_msp.data.gradients import Shell
+from napari_msp.data.lattice import SIZE_TOLERANCE
+from napari_msp.errors import UserError
+from napari_msp.model_file import Model
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.grid_frame import GridImage, into_grid
+from napari_msp.signal.standardisation import Standardisation
+
+UNUSUAL_SHIFT = 1.0
+"""Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
+
+
+class UnlikeTraining(UserWarning):
+    """The scan differs from what the model was trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedInput:
+    """What a model reads, the same for all of its targets.
+
+    Attributes
+    ----------
+    acquisition
+        Where it comes from.
+    image
+        SH image on the model's grid.
+    rescaled_from
+        The measured b-value, where the signal was brought to the model's.
+    approximations
+        What was done to the input, in words; empty when nothing.
+    warnings
+        What is doubtful about it, in words; warned of as `UnlikeTraining` too.
+    """
+
+    acquisition: Acquisition
+    image: GridImage
+    rescaled_from: float | None
+    approximations: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def prepare_input(
+    model: Model,
+    acquisition: Acquisition,
+    *,
+    resample: bool = False,
+    rescale_b_value: bool = False,
+) -> PreparedInput:
+    """Fit an acquisition as a model wants it, and check that the model holds for it.
+
+    Parameters
+    ----------
+    model, acquisition, resample, rescale_b_value
+        As for `harmonize`.
+
+    Raises
+    ------
+    UserError
+        When voxel size or b-value are not the model's; the message names the mend.
+
+    Warns
+    -----
+    UnlikeTraining
+        When the input's mean signal is far from the training subjects'.
+    """
+    shell, rescaling = _shell(model, acquisition, rescale_b_value)
+    settings = model.card.sh
+    fitted = fit_sh(
+        acquisition,
+        b_value=shell.b_value,
+        order=settings.order,
+        regularisation=settings.regularisation_at_30 * len(shell.volumes) / 30,
+        rescale_to=settings.b_value if rescaling else None,
+    )
+    image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), resample)
+    doubts = _doubts(image, model.standardisation(model.card.input), acquisition.name)
+    for doubt in doubts:
+        warnings.warn(doubt, UnlikeTraining, stacklevel=3)
+    return PreparedInput(
+        acquisition, image, fitted.rescaled_from, (*rescaling, *resampling), doubts
+    )
+
+
+def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell, tuple[str, ...]]:
+    wanted = model.card.sh.b_value
+    shells = acquisition.gradients.shells
+    if not shells:
+        return acquisition.shell(), ()  # raises, with the reason
+    shell = min(shells, key=lambda each: abs(each.b_value - wanted))
+    if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
+        return shell, ()
+    if not rescale:
+        raise UserError(
+            f"{acquisition.name}: has b = {shell.b_value:.0f} s/mm², the model was trained at "
+            f"{wanted:.0f}; bring the signal there with --b-value rescale (an approximation)"
+        )
+    return shell, (
+        f"signal of b = {shell.b_value:.0f} brought to {wanted:.0f} s/mm² by "
+        f"(S/S0)^({wanted:.0f}/{shell.b_value:.0f}), exact for mono-exponential decay only",
+    )
+
+
+def _on_model_grid(
+    model: Model, acquisition: Acquisition, image: GridImage, resample: bool
+) -> tuple[GridImage, tuple[str, ...]]:
+    wanted, sizes = model.card.voxel_size, image.lattice.voxel_sizes
+    if np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE:
+        return image, ()
+    given = " × ".join(f"{size:.2f}" for size in sizes)
+    if not resample:
+        raise UserError(
+            f"{acquisition.name}: voxels are {given} mm, the model's {wanted:.2f} mm isotropic; "
+            "interpolate the SH image to that size with --resample"
+        )
+    resampled = image.resampled(image.lattice.scaled_to(wanted))
+    return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)
+
+
+def _doubts(image: GridImage, source: Standardisation, name: str) -> tuple[str, ...]:
+    if not image.mask.any():
+        raise UserError(f"{name}: no voxel of the mask is left on the model's grid; check the mask")
+    mean = image.coefficients[image.mask][:, 0].mean()
+    shift = float((mean - source.mean[0]) / source.deviation[0])
+    if abs(shift) <= UNUSUAL_SHIFT:
+        return ()
+    return (
+        f"{name}: its mean signal lies {shift:+.1f} deviations from the training subjects'; "
+        "the model may not hold for this scan (check mask, b-value and protocol)",
+    )

@@ -1,0 +1,116 @@
+"""Good manners on a device: memory given back, flags and threads as they were."""
+
+import threading
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from napari_msp.device import copied_to, exact_arithmetic, leave_a_core
+
+CPU = torch.device("cpu")
+
+
+def flags():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+
+
+def test_a_copy_computes_the_same_and_is_emptied_afterwards():
+    network = nn.Conv3d(2, 3, 3)
+    x = torch.randn(1, 2, 5, 5, 5)
+    with torch.no_grad(), copied_to(network, CPU) as copy:
+        assert torch.equal(copy(x), network(x))
+        assert copy.weight is not network.weight
+    assert copy.weight.is_meta
+    assert network.weight.device == CPU
+
+
+def test_a_failure_that_is_kept_keeps_no_tensor():
+    kept = []
+
+    def fail():
+        large = torch.zeros(1000)
+        kept.append(weakref.ref(large))
+        raise MemoryError
+
+    with pytest.raises(MemoryError) as caught, copied_to(nn.Identity(), CPU):
+        fail()
+    assert kept[0]() is None
+    assert caught.tb.tb_next is not None  # the lines are still there to be read
+
+
+def test_exact_until_the_last_job_ends():
+    """Jobs that overlap, ending in the order they began."""
+    before = flags()
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        wanted = flags()
+        one, other = exact_arithmetic(), exact_arithmetic()
+        one.__enter__()
+        other.__enter__()
+        assert flags() == (False, False, True)
+        one.__exit__(None, None, None)
+        assert flags() == (False, False, True)
+        other.__exit__(None, None, None)
+        assert flags() == wanted
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_two_jobs_run_one_model_at_once(make_model, small_scan, tmp_path):
+    """Each is polled and computes as if it were alone."""
+    from napari_msp.inference.harmonize import harmonize
+
+    acquisition, model = small_scan().load(tmp_path), make_model()
+    expected = harmonize(model, acquisition, "prisma_st").sh.coefficients
+    met, found = threading.Barrier(2, timeout=60), []
+
+    def work():
+        first_poll = threading.Event()
+
+        def cancelled():
+            if not first_poll.is_set():  # both are inside their network from here on
+                first_poll.set()
+                met.wait()
+            return False
+
+        found.append(harmonize(model, acquisition, "prisma_st", cancelled=cancelled))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    for prediction in found:
+        assert (prediction.sh.coefficients == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "expected"), [(8, 8, 7), (8, 3, 3), (2, 2, 1), (1, 1, 1)]
+)
+def test_a_core_is_left(cores, threads, expected, monkeypatch):
+    monkeypatch.setattr("napari_msp.device._cores", lambda: cores)
+    torch.set_num_threads(threads)
+    with pytest.raises(KeyError), leave_a_core():
+        assert torch.get_num_threads() == expected
+        raise KeyError
+    assert torch.get_num_threads() == threads
+
+
+def test_a_core_is_left_in_a_worker_thread(monkeypatch):
+    """OpenMP counts for each thread: the block must hold where the work is done."""
+    monkeypatch.setattr("napari_msp.device._cores", lambda: 2)
+    torch.set_num_threads(2)
+    seen = []
+
+    def work():
+        with leave_a_core():
+            seen.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [1]

@@ -1,0 +1,115 @@
+"""Another α from kept stages is what the network gives when it is run at that α."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from napari_msp.errors import UserError
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.mixing import at_alpha, contribution
+from napari_msp.networks import MSP
+
+ALPHA = 0.7
+"""Of the model."""
+
+OBLIQUE = np.diag([-2.4, 2.4, 2.4, 1.0])
+OBLIQUE[:3, :3] = (
+    Rotation.from_euler("zyx", [20, -12, 9], degrees=True).as_matrix() @ (OBLIQUE[:3, :3])
+)
+PERMUTED = OBLIQUE[:, [2, 0, 1, 3]]
+
+
+def run_at(model, acquisition, target, alpha):
+    """Run the network at another α, not mixing anything afterwards."""
+    card = model.card.model_copy(update={"alpha": alpha})
+    return harmonize(replace(model, card=card), acquisition, target)
+
+
+def close(found, expected):
+    assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
+@pytest.mark.parametrize("affine", [None, OBLIQUE, PERMUTED], ids=["plain", "oblique", "permuted"])
+def test_mixing_is_running_at_that_alpha(affine, target, make_model, small_scan, tmp_path):
+    acquisition = small_scan(affine).load(tmp_path)
+    model = make_model()
+    prediction = harmonize(model, acquisition, target, keep_stages=True)
+    for alpha in (0.0, 0.25, 1.0):
+        expected = run_at(model, acquisition, target, alpha)
+        found = at_alpha(prediction, alpha)
+        close(found.coefficients, expected.sh.coefficients)
+        np.testing.assert_array_equal(found.affine, expected.sh.affine)
+        np.testing.assert_array_equal(found.mask, expected.sh.mask)
+        assert not found.coefficients[~found.mask].any()
+        assert found.coefficients.dtype == np.float32
+
+
+def test_both_ends_are_what_is_there_already(make_model, small_scan, tmp_path):
+    prediction = harmonize(make_model(), small_scan().load(tmp_path), "prisma_st", keep_stages=True)
+    assert prediction.alpha == ALPHA
+    assert at_alpha(prediction, 0) is prediction.first_stage
+    assert at_alpha(prediction, ALPHA) is prediction.sh
+    nearly = at_alpha(prediction, np.nextafter(ALPHA, 1))  # computed, and no jump
+    close(nearly.coefficients, prediction.sh.coefficients)
+
+
+@pytest.fixture
+def three_terms(make_model, make_network):
+    """An MSP of three targets: eq. (1) divides by P-1 = 3, not by the number of branches."""
+    model = make_model()
+    for target, network in model.network.networks.items():
+        singles = dict(network.singles.items())
+        singles["extra_st"] = make_network("cpm", "prisma_st", width=0.1)
+        singles["extra_st"].target = "extra_st"
+        model.network.networks[target] = MSP(singles, target, width=0.15).eval()
+    return model
+
+
+def test_contributions_add_up_to_the_second_stage(three_terms, small_scan, tmp_path):
+    acquisition = small_scan(OBLIQUE).load(tmp_path)
+    prediction = harmonize(three_terms, acquisition, "connectom_sa", keep_stages=True)
+    assert list(prediction.branches) == ["prisma_st", "extra_st"]
+    for alpha in (0.0, 0.4, ALPHA):
+        total = prediction.first_stage.coefficients + sum(
+            contribution(prediction, platform, alpha) for platform in prediction.branches
+        )
+        close(total, at_alpha(prediction, alpha).coefficients)
+        expected = run_at(three_terms, acquisition, "connectom_sa", alpha)
+        close(total, expected.sh.coefficients)
+    assert not contribution(prediction, "extra_st", 0).any()
+
+
+def test_alone_on_its_target_a_network_has_nothing_to_mix(make_model, small_scan, tmp_path):
+    model = make_model()
+    network = model.network.networks["prisma_st"]
+    singles = {"prisma_st": network.singles["prisma_st"]}
+    model.network.networks["prisma_st"] = MSP(singles, "prisma_st", width=0.15).eval()
+    acquisition = small_scan().load(tmp_path)
+    prediction = harmonize(model, acquisition, "prisma_st", keep_stages=True)
+    assert prediction.branches == {}
+    expected = prediction.first_stage.coefficients
+    close(at_alpha(prediction, 0.5).coefficients, expected)
+
+
+def test_what_cannot_be_mixed_is_said(make_model, small_scan, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    single = harmonize(make_model("hned"), acquisition, "prisma_st", keep_stages=True)
+    for mix in (lambda: at_alpha(single, 0.5), lambda: contribution(single, "connectom_sa", 0.5)):
+        with pytest.raises(UserError, match="no stages"):
+            mix()
+    forgotten = harmonize(make_model(), acquisition, "prisma_st")
+    for mix in (
+        lambda: at_alpha(forgotten, 0.5),
+        lambda: contribution(forgotten, "connectom_sa", 0.5),
+    ):
+        with pytest.raises(ValueError, match="keep_stages"):
+            mix()
+    kept = harmonize(make_model(), acquisition, "prisma_st", keep_stages=True)
+    for alpha in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match="alpha"):
+            at_alpha(kept, alpha)
+    with pytest.raises(ValueError, match="connectom_sa"):
+        contribution(kept, "prisma_st", 0.5)
