@@ -1,0 +1,72 @@
+"""Colours of what is painted: greys from the palette, meanings from Okabe and Ito."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtGui import QColor, QPalette
+from qtpy.QtWidgets import QWidget
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Of one widget, in the theme it is shown in.
+
+    Attributes
+    ----------
+    ground, text
+        As the palette has them.
+    band, box, line, faint
+        Mixtures of both, from nearly ground to nearly text.
+    lit
+        What is looked at now.
+    error, warning, ok
+        Severities.
+    series
+        For curves; told apart by the colour-blind, too (Okabe & Ito 2008), each with a contrast
+        to the ground of about 3:1 at least.
+    """
+
+    ground: QColor
+    text: QColor
+    band: QColor
+    box: QColor
+    line: QColor
+    faint: QColor
+    lit: QColor
+    error: QColor
+    warning: QColor
+    ok: QColor
+    series: tuple[QColor, ...]
+
+
+def colours_of(widget: QWidget) -> Colours:
+    """Give the colours that fit a widget's palette."""
+    palette: Any = widget.palette()
+    ground, text = palette.color(QPalette.Window), palette.color(QPalette.WindowText)
+    dark = ground.lightness() < text.lightness()
+    series = _ON_DARK if dark else _ON_LIGHT
+    return Colours(
+        ground=ground,
+        text=text,
+        band=mixed(ground, text, 0.06),
+        box=mixed(ground, text, 0.16),
+        line=mixed(ground, text, 0.45),
+        faint=mixed(ground, text, 0.65),
+        lit=QColor("#56b4e9" if dark else "#0072b2"),
+        error=QColor("#ff7a52" if dark else "#b83200"),
+        warning=QColor("#e69f00" if dark else "#8f6000"),
+        ok=QColor("#3fc79a" if dark else "#00744f"),
+        series=tuple(QColor(name) for name in series),
+    )
+
+
+_ON_DARK = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
+_ON_LIGHT = ("#d55e00", "#0072b2", "#007a59", "#b0558b", "#7a6a00", "#222222")
+
+
+def mixed(first: QColor, second: QColor, share: float) -> QColor:
+    """Mix two colours, `share` of the second."""
+    parts = zip(first.getRgbF()[:3], second.getRgbF()[:3], strict=True)
+    return QColor.fromRgbF(*((1 - share) * a + share * b for a, b in parts))

@@ -1,0 +1,194 @@
+"""Entries of a form: magicgui widgets, made from what the parameter model says of a field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from magicgui.widgets import ComboBox, Container, LineEdit, SpinBox
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
+
+from napari_msp.ui.panels.check_list import CheckList
+from napari_msp.ui.training_fields import FormField
+
+LARGEST = 10**9
+
+
+class Entry:
+    """One field: a widget, and what its value means.
+
+    Parameters
+    ----------
+    widget
+        Of magicgui; it has a `value`, `changed` and `native`.
+    """
+
+    def __init__(self, widget: Any) -> None:
+        self.widget = widget
+        self.native: QWidget = widget.native
+        leave_wheel_alone(self.native)
+
+    def read(self) -> Any:
+        """Give the value; None where the preset decides."""
+        return self.widget.value
+
+    def write(self, value: Any) -> None:
+        """Show a value."""
+        self.widget.value = value
+
+    def say_empty(self, meaning: str) -> None:
+        """Show what an empty entry stands for."""
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Give names to choose from; those that were chosen stay so where they can."""
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call when the value changes."""
+        self.widget.changed.connect(lambda _: call())
+
+
+class Choice(Entry):
+    """One of several names, whose meaning may be told beside them."""
+
+    def __init__(self, names: Sequence[str], meanings: dict[str, str] | None = None) -> None:
+        meanings = meanings or {}
+        super().__init__(ComboBox(choices=[(meanings.get(name, name), name) for name in names]))
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Choose from other names."""
+        self.widget.choices = list(names)
+
+    def write(self, value: Any) -> None:
+        """Choose; a name that is not offered is passed over."""
+        if value in self.widget.choices:
+            self.widget.value = value
+
+
+class Whole(Entry):
+    """A whole number. One below the lowest is shown as empty and means None."""
+
+    def __init__(self, field: FormField) -> None:
+        lowest = field.lowest or 0
+        self.optional = field.default is None
+        super().__init__(SpinBox(min=lowest - self.optional, max=LARGEST))
+
+    def read(self) -> int | None:
+        """Give the number."""
+        value = int(self.widget.value)
+        return None if self.optional and value == self.widget.min else value
+
+    def write(self, value: int | None) -> None:
+        """Show a number, or that there is none."""
+        self.widget.value = self.widget.min if value is None else value
+
+    def say_empty(self, meaning: str) -> None:
+        """Show it in place of the number below the lowest."""
+        # An empty text would show that number; a space shows nothing.
+        self.native.setSpecialValueText((meaning or " ") if self.optional else "")
+
+
+class Text(Entry):
+    """Text; an empty one means None where the parameter is optional."""
+
+    def __init__(self, field: FormField) -> None:
+        self.optional = field.default is None
+        super().__init__(LineEdit())
+
+    def read(self) -> str | None:
+        """Give the text."""
+        text = str(self.widget.value).strip()
+        return text or (None if self.optional else "")
+
+    def write(self, value: object) -> None:
+        """Show a value as text: numbers of any size are readable in it."""
+        self.widget.value = f"{value:g}" if isinstance(value, float) else str(value or "")
+
+    def say_empty(self, meaning: str) -> None:
+        """Show it in grey."""
+        self.native.setPlaceholderText(meaning)
+
+
+class Names(Entry):
+    """Any number of names."""
+
+    def __init__(self) -> None:
+        self.native = CheckList()
+
+    def read(self) -> tuple[str, ...]:
+        """Give the ticked names."""
+        return tuple(self.native.checked)
+
+    def write(self, value: Sequence[str]) -> None:
+        """Tick names."""
+        self.native.set_names(self.native.names, value)
+
+    def offer(self, names: Sequence[str]) -> None:
+        """List other names."""
+        if list(names) != self.native.names:
+            self.native.set_names(names, self.native.checked)
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call when a name is ticked or not."""
+        self.native.changed.connect(call)
+
+
+class PerTarget(Entry):
+    """A choice for each of several names, of which the first is to leave it to the default."""
+
+    def __init__(self, field: FormField) -> None:
+        self.choices = field.choices
+        super().__init__(Container(labels=True))
+        self.widget.margins = (0, 0, 0, 0)
+
+    def read(self) -> dict[str, str]:
+        """Give what was chosen, where something was."""
+        return {each.name: each.value for each in self.widget if each.value}
+
+    def write(self, value: dict[str, str]) -> None:
+        """Choose."""
+        for each in self.widget:
+            each.value = value.get(each.name, "")
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Ask for each of these names."""
+        before = self.read()
+        if list(names) == [each.name for each in self.widget]:
+            return
+        self.widget.clear()
+        choices = [("default", ""), *((each, each) for each in self.choices)]
+        for name in names:
+            box = ComboBox(name=name, label=name, choices=choices)
+            leave_wheel_alone(box.native)
+            self.widget.append(box)
+        self.write(before)
+
+
+def entry_for(field: FormField) -> Entry:
+    """Make the entry that a parameter asks for."""
+    makers: dict[str, Callable[[], Entry]] = {
+        "choice": lambda: Choice(field.choices),
+        "whole": lambda: Whole(field),
+        "number": lambda: Text(field),
+        "text": lambda: Text(field),
+        "names": Names,
+        "per target": lambda: PerTarget(field),
+    }
+    return makers[field.sort]()
+
+
+def leave_wheel_alone(widget: QWidget) -> None:
+    """Let the wheel scroll the form instead of changing what happens to lie under the mouse."""
+    if isinstance(widget, QComboBox | QAbstractSpinBox):
+        widget.setFocusPolicy(Qt.StrongFocus)
+        widget.installEventFilter(_Passing(widget))
+
+
+class _Passing(QObject):
+    """Passes the wheel on."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        if event.type() == QEvent.Wheel:
+            event.ignore()
+            return True
+        return False
