@@ -1,5 +1,6 @@
 """The compare job: both files or none, numbers on truth's lattice, errors with a mend."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -44,9 +45,13 @@ def predictions(paths):
     return {"DIQT": paths["diqt"], "MSP": paths["msp"]}
 
 
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
 def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
     result = compare(paths["truth"], predictions(paths), tmp_path / "out", paths["input"])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"figure3.png", "metrics.json"}
+    assert names(tmp_path / "out") == {"figure3.png", "metrics.json", "numbers.csv"}
     assert (tmp_path / "out" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     written = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(result))
@@ -61,6 +66,14 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
     before = written["no_harmonisation"]["sh_mse"]
     assert before == pytest.approx(measure(images["input"], images["truth"]).sh_mse)
     assert before > found["DIQT"]["sh_mse"] > found["MSP"]["sh_mse"]
+
+    lines = (tmp_path / "out" / "numbers.csv").read_text(encoding="utf-8").splitlines()
+    table = list(csv.DictReader(lines))
+    assert [row["prediction"] for row in table] == ["DIQT", "MSP"]
+    assert {row["truth"] for row in table} == {"sub-01_truth_dwimap.nii.gz"}
+    assert float(table[1]["sh_mse [SH units^2]"]) == found["MSP"]["sh_mse"]
+    change = 100 * (found["MSP"]["sh_mse"] / found["DIQT"]["sh_mse"] - 1)
+    assert float(table[1]["sh_mse_change [%]"]) == pytest.approx(change)
 
     (test,) = written["tests"]
     assert (test["first"], test["second"]) == ("DIQT", "MSP")
@@ -98,6 +111,20 @@ def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path
     assert set(result["predictions"]["MSP"]) == {"path", "placement"}
     np.testing.assert_allclose(drawn["disagreement"]["MSP"], 0.04)
     assert (tmp_path / "out" / "figure3.png").exists()
+    assert len((tmp_path / "out" / "numbers.csv").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("kind", "start"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_the_figure_for_print(paths, tmp_path, kind, start):
+    compare(paths["truth"], {"MSP": paths["msp"]}, tmp_path / "out", figure_format=kind)
+    assert names(tmp_path / "out") == {f"figure3.{kind}", "metrics.json", "numbers.csv"}
+    assert (tmp_path / "out" / f"figure3.{kind}").read_bytes().startswith(start)
+
+
+def test_an_unknown_format_is_refused(paths, tmp_path):
+    with pytest.raises(UserError, match=r"figure3\.jpg: a figure is written as PNG, PDF or SVG"):
+        compare(paths["truth"], {"MSP": paths["msp"]}, tmp_path / "out", figure_format="jpg")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):

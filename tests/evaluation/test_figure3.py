@@ -4,20 +4,24 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import lru_cache
+from xml.etree import ElementTree
 
 import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.figure import figure3, write_figure
+from napari_msp.evaluation.figure import figure3
+from napari_msp.evaluation.figure_file import write_figure
 from napari_msp.evaluation.metrics import measure
-from napari_msp.evaluation.panels import rendered
+from napari_msp.evaluation.panels import round_length
 from napari_msp.evaluation.slices import choose_slice
 
-A, B = "(a) SH average", "(b) colour-FA"
+A, B, C = "(a) SH average", "(b) colour-FA", "(c) disagreement of branches"
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
 def axes_of(figure, label):
@@ -25,7 +29,12 @@ def axes_of(figure, label):
     return found
 
 
-render = lru_cache(maxsize=4)(rendered)  # a figure is not changed once it is drawn
+@lru_cache(maxsize=4)  # a figure is not changed once it is drawn
+def render(figure):
+    """The figure's pixels, (rows, columns, 3) in [0, 1]."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3] / 255.0
 
 
 def pixels_of(figure, label):
@@ -37,6 +46,15 @@ def pixels_of(figure, label):
     image = render(figure)
     shown = image[(image.shape[0] - y).astype(int), x.astype(int)]
     return shown.reshape(rows, columns, 3)
+
+
+def without_marks(figure):
+    """Take letters and scale bars away, which are drawn over voxels."""
+    for axes in figure.axes:
+        if axes.get_label().endswith(("image", "map")):
+            for mark in (*axes.texts, *axes.patches):
+                mark.set_visible(False)
+    return figure
 
 
 def labels(figure):
@@ -89,7 +107,7 @@ def pair(head):
 )
 def test_sides_are_anatomical_for_every_storage(head, positions, storage, axis, at, side):
     image = with_blob(head(storage), positions, np.array(at, dtype=float))
-    figure = figure3(image, {"a": image}, axis=axis)
+    figure = without_marks(figure3(image, {"a": image}, axis=axis))
     for label in (f"{A} · ground truth · image", f"{A} · a · image"):
         x, y = brightest(pixels_of(figure, label))
         place = {"left": x < 0.4, "right": x > 0.6, "top": y < 0.4, "bottom": y > 0.6}
@@ -116,7 +134,7 @@ def test_letters_stand_at_their_sides(head, axis, left, right, top, bottom):
 def test_images_share_truths_contrast(head):
     truth = head()
     brighter = replace(truth, coefficients=truth.coefficients * 1.1)
-    figure = figure3(truth, {"same": truth, "brighter": brighter})
+    figure = without_marks(figure3(truth, {"same": truth, "brighter": brighter}))
     for block in (A, B):
         shown = pixels_of(figure, f"{block} · ground truth · image")
         assert np.array_equal(shown, pixels_of(figure, f"{block} · same · image"))
@@ -166,15 +184,15 @@ def test_titles_and_bars_give_the_measured_numbers_in_units(pair):
     figure = figure3(truth, predictions)
     mse = measure(predictions["DIQT"], truth).sh_average_mse
     assert mse == pytest.approx((0.2 / 6) ** 2, rel=1e-4)
-    assert "MSE 1.11 × 10$^{-3}$" in texts(figure)
-    assert "MSE 0.278 × 10$^{-3}$" in texts(figure)
+    assert "MSE 1.11 × 10⁻³" in texts(figure)
+    assert "MSE 0.278 × 10⁻³" in texts(figure)
     colour = measure(predictions["MSP"], truth).colour_fa_mse
     digits = [text.split()[1] for text in texts(figure) if text.startswith("MSE")]
     assert any(f"{colour:.2e}".startswith(digit[:3]) for digit in digits)
 
     bar = axes_of(figure, f"{A} · map · bar")
     assert "SH units²" in bar.get_ylabel()
-    assert "10$^{-3}$" in bar.get_ylabel()
+    assert "10⁻³" in bar.get_ylabel()
     assert bar.get_ylim() == pytest.approx((0, 1.111), rel=1e-3)
     assert "FA²" in axes_of(figure, f"{B} · map · bar").get_ylabel()
     image = render(figure)
@@ -243,28 +261,40 @@ def test_colours_say_the_direction(head):
     assert middle[1:].max() < 0.1
 
 
-def test_without_truth_the_second_row_is_disagreement(pair):
+def test_without_truth_disagreement_is_shown_once_in_a_block_of_its_own(pair):
     _, predictions = pair
     values = np.where(predictions["MSP"].mask, 0.02, 0.5)
     figure = figure3(None, predictions, predictions["DIQT"], disagreement={"MSP": values})
     assert f"{A} · input scan · image" in labels(figure)
     assert not any("ground truth" in label for label in labels(figure))
-    assert f"{A} · MSP · map" in labels(figure)
-    assert f"{A} · DIQT · map" not in labels(figure)
-    assert "disagreement 2 × 10$^{-2}$" in texts(figure)  # 0.5 lies outside the mask
-    assert "no disagreement" in texts(figure)
+    maps = [label for label in labels(figure) if label.endswith("map")]
+    assert maps == [f"{C} · MSP · map"]
+    assert "MSP: 2 × 10⁻²" in texts(figure)  # 0.5 lies outside the mask
+    assert "DIQT: no map" in texts(figure)
     assert not any("MSE" in text for text in texts(figure))
+    shown, image = (
+        axes_of(figure, label).get_position()
+        for label in (f"{C} · MSP · map", f"{B} · MSP · image")
+    )
+    assert shown.x0 == pytest.approx(image.x0)
+    assert shown.y1 < image.y0
+
+
+def test_without_truth_and_disagreement_there_is_one_row(pair):
+    _, predictions = pair
     bare = figure3(None, predictions)
     assert not any("map" in label for label in labels(bare))
-    height = bare.get_size_inches()[1]
-    assert height < 0.6 * figure.get_size_inches()[1]  # one row
+    with_truth = figure3(pair[0], predictions)
+    assert bare.get_size_inches()[1] < 0.6 * with_truth.get_size_inches()[1]
+    place = axes_of(bare, f"{A} · DIQT · image").get_position()
+    assert place.x0 * bare.get_size_inches()[0] < 0.2  # no column left empty
 
 
 def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice):
     fine = head(lattice("RAS").refined(2))
     values = np.full(fine.mask.shape, 0.03, dtype=np.float32)
     figure = figure3(None, {"a": head(), "b": fine}, disagreement={"b": values})
-    drawn = np.asarray(axes_of(figure, f"{A} · b · map").images[0].get_array())
+    drawn = np.asarray(axes_of(figure, f"{C} · b · map").images[0].get_array())
     assert drawn.max() == pytest.approx(3)  # in 10⁻²
 
 
@@ -288,16 +318,89 @@ def test_a_slice_without_brain_and_an_unknown_axis_are_refused(head):
         figure3(head(), {})
 
 
-def test_written_whole_and_only_as_png(pair, tmp_path):
+@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
+def test_the_scale_bar_is_as_long_as_it_says(head, axis):
+    figure = figure3(head(), {"a": head()}, axis=axis)
+    first = axes_of(figure, f"{A} · ground truth · image")
+    (bar,) = first.patches
+    columns = first.images[0].get_array().shape[1]
+    box = bar.get_window_extent()
+    voxel = first.get_window_extent().width / columns
+    assert box.width / voxel * 2 == pytest.approx(10)
+    assert "10 mm" in [text.get_text() for text in first.texts]
+    image = render(figure)
+    row = round(image.shape[0] - (box.y0 + box.y1) / 2)
+    line = image[row, round(box.x0) - 3 : round(box.x1) + 4].min(-1)
+    assert (line > 0.9).sum() == pytest.approx(box.width, abs=2)
+    assert (line[[0, -1]] < 0.1).all()
+    assert not axes_of(figure, f"{A} · a · image").patches
+
+
+@pytest.mark.parametrize(
+    ("most", "length"), [(38.5, 20), (50, 50), (9.99, 5), (1.0, 1), (0.7, 0.5), (190, 100)]
+)
+def test_round_lengths(most, length):
+    assert round_length(most) == pytest.approx(length)
+
+
+def test_long_names_do_not_run_into_each_other(pair):
     truth, predictions = pair
-    figure = figure3(truth, predictions)
+    names = [f"shresnet of the {which} half, width 0.2, 30 epochs {which}" for which in "ab"]
+    figure = figure3(truth, dict(zip(names, predictions.values(), strict=True)))
+    boxes = []
+    for text in figure.texts:
+        text_box = text.get_window_extent(figure.canvas.get_renderer())
+        boxes.append((text_box.x0, text_box.x1, text_box.y0, text_box.y1))
+    for number, (x0, x1, y0, y1) in enumerate(boxes):
+        for u0, u1, v0, v1 in boxes[number + 1 :]:
+            assert x1 < u0 or u1 < x0 or y1 < v0 or v1 < y0
+    shown = [text for text in texts(figure) if text.startswith("shresnet")]
+    assert len(set(shown)) == 2
+    assert f"{A} · {names[0]} · image" in labels(figure)
+
+
+def test_png_has_the_pixels_of_the_figure(pair, tmp_path):
+    figure = figure3(*pair)
     write_figure(tmp_path / "a" / "figure3.png", figure)
     image = matplotlib.image.imread(tmp_path / "a" / "figure3.png")[..., :3]
     np.testing.assert_allclose(image, render(figure), atol=0.01)
     assert image.shape[1] == pytest.approx(figure.get_size_inches()[0] * 200, abs=1)
-    with pytest.raises(UserError, match=r"\.png"):
-        write_figure(tmp_path / "figure3.pdf", figure)
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_svg_has_text_as_text_and_pictures_inside(pair, tmp_path):
+    figure = figure3(*pair)
+    write_figure(tmp_path / "figure3.svg", figure)
+    root = ElementTree.parse(tmp_path / "figure3.svg").getroot()
+    words = {"".join(each.itertext()).strip() for each in root.iter(f"{SVG}text")}
+    assert {A, B, "ground truth", "DIQT", "10 mm", "R", "A–P", "MSE 1.11 × 10⁻³"} <= words
+    pictures = [each.get(f"{XLINK}href") for each in root.iter(f"{SVG}image")]
+    assert len(pictures) >= sum(len(axes.images) for axes in figure.axes)
+    assert all(each.startswith("data:image/png;base64,") for each in pictures)
+
+
+def test_pdf_has_text_as_text(pair, tmp_path):
+    write_figure(tmp_path / "figure3.pdf", figure3(*pair))
+    content = (tmp_path / "figure3.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/CIDFontType2" in content or b"/TrueType" in content  # fonts, not outlines of letters
+    assert b"/Subtype /Type3" not in content
+    assert b"/Subtype /Image" in content
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_the_same_figure_is_the_same_file(pair, tmp_path, kind):
+    for name in ("a", "b"):
+        write_figure(tmp_path / f"{name}.{kind}", figure3(*pair))
+    content = (tmp_path / f"a.{kind}").read_bytes()
+    assert content == (tmp_path / f"b.{kind}").read_bytes()
+    assert b"CreationDate" not in content
+    assert b"<dc:date>" not in content
+
+
+def test_other_suffixes_are_refused_and_leave_nothing(pair, tmp_path):
+    with pytest.raises(UserError, match=r"jpg: .* ends in \.png, \.pdf or \.svg"):
+        write_figure(tmp_path / "a" / "figure3.jpg", figure3(*pair))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pyplot_torch_and_qt_stay_out():

@@ -19,6 +19,7 @@ def add_compare(commands: Parsers) -> None:
     command.add_argument(
         "--shell", type=float, metavar="B", help="b-value of scans that have several"
     )
+    command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.set_defaults(run=_compare)
 
@@ -35,9 +36,10 @@ def _compare(options: argparse.Namespace) -> int:
         axis=options.axis,
         slice_index=options.slice,
         b_value=options.shell,
+        figure_format=options.figure_format,
     )
-    print(options.out / "figure3.png")
-    print(options.out / "metrics.json")
+    for name in (f"figure3.{options.figure_format}", "metrics.json", "numbers.csv"):
+        print(options.out / name)
     return 0
 
 

@@ -10,8 +10,9 @@ from napari_msp.data.nifti import nifti_stem, open_nifti, read_voxels
 from napari_msp.errors import UserError
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
 from napari_msp.evaluation.figure import draw_figure3
+from napari_msp.evaluation.figure_file import check_format, save
 from napari_msp.evaluation.metrics import UNITS, Metrics, measure_mapped
-from napari_msp.evaluation.panels import save
+from napari_msp.evaluation.numbers import rows, write_numbers
 from napari_msp.evaluation.sources import (
     Source,
     check_same_b_value,
@@ -22,8 +23,9 @@ from napari_msp.evaluation.sources import (
 from napari_msp.evaluation.statistics import bonferroni, wilcoxon
 from napari_msp.files import atomic_path, write_json
 
-FIGURE = "figure3.png"
+FIGURE = "figure3"
 METRICS = "metrics.json"
+NUMBERS = "numbers.csv"
 
 REGULARISATION_TOLERANCE = 0.01
 """Relative difference of λ that still counts as rounding (our choice)."""
@@ -37,6 +39,7 @@ def compare(
     axis: str = "axial",
     slice_index: int | None = None,
     b_value: float | None = None,
+    figure_format: str = "png",
 ) -> dict[str, Any]:
     """Compare predictions of one head, with the truth where it exists.
 
@@ -48,13 +51,16 @@ def compare(
         Image by name. This, `truth` and `input_image` are SH images (`…_dwimap.nii.gz`), or DWIs
         with .bval and .bvec beside them, to which SH are fitted.
     out
-        Folder for figure3.png and metrics.json: both are written or neither.
+        Folder for figure3.png, metrics.json and numbers.csv: all are written or none. Without
+        truth the last holds no rows.
     input_image
         The scan that was harmonised; shown, and measured as the "no harmonisation" to beat.
     axis, slice_index
         Slice of the figure, see `figure3`.
     b_value
         Shell of scans that have several, in s/mm².
+    figure_format
+        "png", "pdf" or "svg"; the suffix of figure3.
 
     Returns
     -------
@@ -66,7 +72,8 @@ def compare(
         When images are unreadable or do not belong together: another subject's name, brains that
         hardly overlap, b-values that differ by more than 5 %.
     """
-    out = Path(out)
+    picture = Path(out) / f"{FIGURE}.{figure_format}"
+    check_format(picture)
     if not predictions:
         raise UserError("--prediction: none was given; name at least one, as NAME=IMAGE")
     sources = {name: read_source(path, b_value) for name, path in predictions.items()}
@@ -98,8 +105,9 @@ def compare(
         "units": UNITS,
         "notes": _notes(reference, sources, scan),
     }
+    measured: dict[str, Metrics] = {}
     if comparison.truth is not None:
-        _add_metrics(result, comparison, reference, scan)
+        measured = _add_metrics(result, comparison, reference, scan)
     figure = draw_figure3(
         comparison,
         mapped_scan,
@@ -107,16 +115,26 @@ def compare(
         slice_index=slice_index,
         disagreement=_disagreement(predictions, comparison) if truth is None else None,
     )
-    with atomic_path(out / FIGURE) as picture, atomic_path(out / METRICS) as numbers:
-        save(figure, picture)
-        write_json(numbers, result)
+    with (
+        atomic_path(picture) as drawn,
+        atomic_path(picture.with_name(METRICS)) as metrics,
+        atomic_path(picture.with_name(NUMBERS)) as numbers,
+    ):
+        save(figure, drawn)
+        write_numbers(numbers, rows(measured), "" if truth is None else Path(truth).name)
+        write_json(metrics, result)
     return result
 
 
 def _add_metrics(
     result: dict[str, Any], comparison: Comparison, reference: Source, scan: Source | None
-) -> None:
-    """Fill in the numbers of each prediction, of the input itself, and the paired tests."""
+) -> dict[str, Metrics]:
+    """Fill in the numbers of each prediction, of the input itself, and the paired tests.
+
+    Returns
+    -------
+    The metrics by prediction.
+    """
     truth = comparison.truth
     assert truth is not None
     measured: dict[str, Metrics] = {}
@@ -136,8 +154,17 @@ def _add_metrics(
             "p-values: Wilcoxon signed-rank on non-overlapping patches of one head, Bonferroni "
             "corrected; they tell nothing of other heads"
         )
-    if scan is None:
-        return
+    if scan is not None:
+        _add_input(result, comparison, reference, scan)
+    return measured
+
+
+def _add_input(
+    result: dict[str, Any], comparison: Comparison, reference: Source, scan: Source
+) -> None:
+    """Fill in the numbers of the input itself: the "no harmonisation" to beat."""
+    truth = comparison.truth
+    assert truth is not None
     if not same_b_value(reference, scan) or scan.image.order != truth.image.order:
         result["notes"].append(
             f"{scan.path.name}: was not measured, its b-value or SH order is not truth's"

@@ -6,25 +6,38 @@ Two blocks, (a) the SH average and (b) colour-FA, each of two rows::
     | input scan   | MSE of A     | MSE of B     |
 
 Images of a block share one contrast, error maps one scale. Without truth, the input scan stands in
-its place and the second row shows the disagreement of a model's branches, where it is known.
+its place, and a third block (c) shows the disagreement of a model's branches, where it is known.
 """
 
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
-from napari_msp.errors import UserError
 from napari_msp.evaluation.cells import Cell, Cells, cells
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
-from napari_msp.evaluation.panels import Block, Panel, draw_blocks, save
+from napari_msp.evaluation.page import Scale
+from napari_msp.evaluation.panels import Block, Panel, Row, draw_blocks
 from napari_msp.evaluation.slices import Slice, choose_slice
-from napari_msp.files import atomic_path
 from napari_msp.signal.sh_image import SHImage
 
 TITLES = {"SH average": "(a) SH average", "colour FA": "(b) colour-FA"}
 """Of the blocks, by quantity."""
+
+DISAGREEMENT = "(c) disagreement of branches"
+
+ERROR_COLOURS = "inferno"
+"""Black at 0, even in brightness, readable without colour vision."""
+
+LONGEST_TITLE = 26
+"""Characters that fit over a panel."""
+
+VALUE = 14
+"""Characters that a number takes beside a name."""
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def figure3(
@@ -94,50 +107,108 @@ def draw_figure3(
         By name of a prediction, (X, Y, Z) on the comparison's lattice.
     """
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
+    return draw_blocks(_blocks(comparison, input_image, disagreement or {}, view), view)
+
+
+def _blocks(
+    comparison: Comparison,
+    input_image: MappedImage | None,
+    disagreement: dict[str, FloatArray],
+    view: Slice,
+) -> list[Block]:
     shown = [cells(comparison, each, input_image, disagreement) for each in TITLES]
-    return draw_blocks([_block(each, view) for each in shown], view)
+    if comparison.truth is not None:
+        return [Block(TITLES[e.quantity], [_images(e, view), _errors(e, view)]) for e in shown]
+    blocks = [Block(TITLES[each.quantity], [_images(each, view)]) for each in shown]
+    # Disagreement is of all coefficients, so it belongs to neither map and is shown once.
+    if any(cell.kind == "disagreement" for cell in shown[0].maps):
+        blocks.append(Block(DISAGREEMENT, [_disagreements(shown[0], view)]))
+    return blocks
 
 
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, atomically.
-
-    Raises
-    ------
-    UserError
-        When the name does not end in .png, or the folder cannot be written to.
-    """
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path}: a figure is written as PNG; give a name that ends in .png")
-    with atomic_path(path) as temporary:
-        save(figure, temporary)
+def _images(shown: Cells, view: Slice) -> Row:
+    panels = [_image(cell, shown, view) for cell in shown.images]
+    scale = None if shown.coloured else Scale(*shown.window, "gray", shown.unit, "both")
+    return Row("image", panels[_first_column(shown) :], scale)
 
 
-def _block(shown: Cells, view: Slice) -> Block:
+def _errors(shown: Cells, view: Slice) -> Row:
+    power = _Power.of(shown)
+    scale = power.scale(shown, "squared error")
     corner, *maps = shown.maps
-    kinds = {cell.kind for cell in maps}
-    judged = "squared error" if "error" in kinds else "disagreement"
-    return Block(
-        title=TITLES[shown.quantity],
-        top=[_image(cell, shown, view) for cell in shown.images],
-        corner=_image(corner, shown, view),
-        maps=[_map(cell, view) for cell in maps],
-        map_limit=shown.limit,
-        map_title="MSE" if "error" in kinds else "disagreement",
-        map_label=judged,
-        map_unit=shown.map_unit,
-        window=shown.window,
-        image_unit=shown.unit,
-        coloured=shown.coloured,
-    )
+    panels = [_map(cell, f"MSE {power.text(cell)}", scale, power, view) for cell in maps]
+    return Row("map", [_image(corner, shown, view), *panels], scale)
+
+
+def _disagreements(shown: Cells, view: Slice) -> Row:
+    power = _Power.of(shown)
+    scale = power.scale(shown, "disagreement")
+    panels: list[Panel | None] = [None]
+    for cell in shown.maps[1:]:
+        if cell.kind == "none":
+            panels.append(Panel(cell.name, f"{_short(cell.name, VALUE)}: no map", None))
+        else:
+            title = f"{_short(cell.name, VALUE)}: {power.text(cell)}"
+            panels.append(_map(cell, title, scale, power, view))
+    return Row("map", panels[_first_column(shown) :], scale)
+
+
+def _first_column(shown: Cells) -> int:
+    """Leave the first column out where nothing stands in it."""
+    return int(shown.images[0].kind == "none")
 
 
 def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
     if cell.kind == "none":
         return None
-    return Panel(cell.name, shown.shades(view.cut(cell.values), view.cut(cell.shown)))
+    shades = shown.shades(view.cut(cell.values), view.cut(cell.shown))
+    return Panel(cell.name, _short(cell.name), shades)
 
 
-def _map(cell: Cell, view: Slice) -> Panel | None:
-    if cell.mean is None:
-        return None
-    return Panel(cell.name, view.cut(cell.values), cell.mean)
+def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> Panel:
+    return Panel(cell.name, title, view.cut(cell.values) / power.unit, scale)
+
+
+@dataclass(frozen=True)
+class _Power:
+    """One power of ten for titles, bar and maps, so that their numbers compare at a glance."""
+
+    exponent: int
+
+    @classmethod
+    def of(cls, shown: Cells) -> "_Power":
+        largest = max(cell.mean for cell in shown.maps if cell.mean is not None)
+        exponent = int(np.floor(np.log10(largest))) if largest > 0 else 0
+        return cls(0 if exponent == -1 else exponent)
+
+    @property
+    def unit(self) -> float:
+        return 10.0**self.exponent
+
+    @property
+    def symbol(self) -> str:
+        # In plain characters: as mathematics an SVG would hold each letter by itself.
+        return "10" + str(self.exponent).translate(SUPERSCRIPT) if self.exponent else ""
+
+    def text(self, cell: Cell) -> str:
+        assert cell.mean is not None
+        return f"{cell.mean / self.unit:.3g}" + (f" × {self.symbol}" if self.symbol else "")
+
+    def scale(self, shown: Cells, what: str) -> Scale:
+        label = f"{what}\n({f'{self.symbol} ' if self.symbol else ''}{shown.map_unit})"
+        return Scale(0, shown.limit / self.unit, ERROR_COLOURS, label, "max")
+
+
+def _short(name: str, room: int = 0) -> str:
+    """Fit a name over a panel, its middle left out where it is too long.
+
+    Parameters
+    ----------
+    room
+        Characters to leave free.
+    """
+    most = LONGEST_TITLE - room
+    if len(name) > most:
+        kept = most - 1
+        return f"{name[: (kept + 1) // 2]}…{name[len(name) - kept // 2 :]}"
+    return name

@@ -12,7 +12,8 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines import Interpolation
 from napari_msp.evaluation.evaluate import evaluate_predictions
-from napari_msp.evaluation.figure import figure3, write_figure
+from napari_msp.evaluation.figure import figure3
+from napari_msp.evaluation.figure_file import write_figure
 from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.records import ErrorRecord, patch_records
 from napari_msp.files import staged_folder

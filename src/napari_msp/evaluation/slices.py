@@ -4,18 +4,17 @@ The patient's left is on the right of the image, as radiologists look at it, for
 orientation. Letters on the figure say so.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from napari_msp.arrays import AnyArray, MaskArray
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
 from napari_msp.errors import UserError
 
 MARGIN = 0.07
-"""Share of the brain's width and height left free on each side, for the letters (our choice)."""
+"""Share of the brain's larger side left free all round, for letters and scale bar (our choice)."""
 
 NEARLY_LARGEST = 0.95
 """Slices with this share of the largest brain area show as much (our choice)."""
@@ -147,13 +146,9 @@ def choose_slice(
             f"{occupied[-1]}"
         )
     brain = _flat(canonical, axis, index)
-    return Slice(
-        grid,
-        axis,
-        index,
-        _crop(np.asarray(brain.any(axis=1))),
-        _crop(np.asarray(brain.any(axis=0))),
-    )
+    sizes = voxel_sizes(grid.affine)[[PLANES[axis].down, PLANES[axis].across]]
+    rows, columns = _crop(brain, sizes)
+    return Slice(grid, axis, index, rows, columns)
 
 
 def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
@@ -163,7 +158,13 @@ def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
     return flipped
 
 
-def _crop(occupied: MaskArray) -> slice:
-    where = np.flatnonzero(occupied)
-    margin = math.ceil(MARGIN * (where[-1] + 1 - where[0]))
-    return slice(int(where[0]) - margin, int(where[-1]) + 1 + margin)
+def _crop(brain: MaskArray, sizes: FloatArray) -> tuple[slice, slice]:
+    """Give rows and columns of the brain with the margin; `sizes` are a pixel's in mm."""
+    occupied = [np.flatnonzero(brain.any(axis=other)) for other in (1, 0)]
+    counts = np.array([where[-1] + 1 - where[0] for where in occupied])
+    margins = np.ceil(MARGIN * (counts * sizes).max() / sizes).astype(int)
+    rows, columns = (
+        slice(int(where[0] - margin), int(where[-1] + 1 + margin))
+        for where, margin in zip(occupied, margins, strict=True)
+    )
+    return rows, columns
