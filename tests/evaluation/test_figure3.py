@@ -269,7 +269,7 @@ def test_without_truth_disagreement_is_shown_once_in_a_block_of_its_own(pair):
     assert not any("ground truth" in label for label in labels(figure))
     maps = [label for label in labels(figure) if label.endswith("map")]
     assert maps == [f"{C} · MSP · map"]
-    assert "MSP: 2 × 10⁻²" in texts(figure)  # 0.5 lies outside the mask
+    assert "MSP: 2.00 × 10⁻²" in texts(figure)  # 0.5 lies outside the mask
     assert "DIQT: no map" in texts(figure)
     assert not any("MSE" in text for text in texts(figure))
     shown, image = (

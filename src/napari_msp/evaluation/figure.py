@@ -192,7 +192,7 @@ class _Power:
 
     def text(self, cell: Cell) -> str:
         assert cell.mean is not None
-        return f"{cell.mean / self.unit:.3g}" + (f" × {self.symbol}" if self.symbol else "")
+        return f"{cell.mean / self.unit:#.3g}" + (f" × {self.symbol}" if self.symbol else "")
 
     def scale(self, shown: Cells, what: str) -> Scale:
         label = f"{what}\n({f'{self.symbol} ' if self.symbol else ''}{shown.map_unit})"
