@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel
+from threadpoolctl import threadpool_limits
 
 from napari_msp.data.phantom import PLATFORMS, simulate_scan, simulate_subject
 
@@ -52,6 +53,14 @@ def test_one_scan_alone_is_the_same_scan(scans):
     alone = simulate_scan(0, "connectom_st", "tiny", seed=0)
     np.testing.assert_array_equal(alone.dwi, scans["connectom_st"].dwi)
     assert not np.array_equal(alone.dwi, simulate_scan(0, "connectom_st", "tiny", seed=1).dwi)
+
+
+def test_threads_of_the_blas_change_no_bit():
+    scans = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            scans.append(simulate_scan(0, "ge_st", "tiny").noise_free)
+    np.testing.assert_array_equal(*scans)
 
 
 @pytest.mark.parametrize("name", [p.name for p in PLATFORMS])

@@ -11,6 +11,7 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from threadpoolctl import threadpool_limits
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import GradientTable
@@ -116,9 +117,13 @@ def simulate_subject(
                 misalignment, np.random.default_rng([seed, subject, 1, platform.number])
             )
             head = None
-        if head is None:
-            head = make_head(person, pose, fine)
-        yield _scan(head, person, platform, size, seed, pose.shift)
+        # Threads of the BLAS would fight with those of `acquire` for the cores, and what they add
+        # up in another order would differ in the last bit from machine to machine.
+        with threadpool_limits(1, user_api="blas"):
+            if head is None:
+                head = make_head(person, pose, fine)
+            scan = _scan(head, person, platform, size, seed, pose.shift)
+        yield scan
 
 
 def _scan(
