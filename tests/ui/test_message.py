@@ -1,0 +1,87 @@
+"""A message says what is wrong by sign and words, and offers mends."""
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_msp.ui.panels.message import MessageLine
+
+LONG = "sub-01_ses-ge_dwi.nii.gz: voxels are 1.25 mm, the model's 2.40 mm isotropic; resample it"
+
+
+@pytest.fixture
+def line(qtbot):
+    host = QWidget()
+    qtbot.addWidget(host)
+    widget = MessageLine()
+    layout = QVBoxLayout(host)
+    layout.addWidget(widget)
+    layout.addStretch()
+    host.resize(300, 200)
+    host.show()
+    return widget
+
+
+def test_a_line_without_a_message_hides(line):
+    assert not line.isVisible()
+    line.show_message("error", "No mask.")
+    assert line.isVisible()
+    line.show_message("error", "")
+    assert not line.isVisible()
+    assert line.text == ""
+
+
+@pytest.mark.parametrize(
+    ("severity", "spoken"), [("error", "Error"), ("warning", "Warning"), ("ok", "In order")]
+)
+def test_severity_is_spoken_too(line, severity, spoken):
+    line.show_message(severity, "b = 1200 s/mm²")
+    assert line.words.accessibleName() == f"{spoken}: b = 1200 s/mm²"
+    assert line.sign.accessibleName() == spoken
+
+
+def test_signs_differ_in_shape_not_only_in_colour(line):
+    shapes = set()
+    for severity in ("error", "warning", "ok"):
+        line.show_message(severity, "x")
+        image = line.sign.grab().toImage()
+        ground = image.pixelColor(0, 0)
+        inked = tuple(
+            image.pixelColor(x, y) != ground for x in range(image.width()) for y in range(16)
+        )
+        assert sum(inked) > 60
+        shapes.add(inked)
+    assert len(shapes) == 3
+
+
+def test_long_words_wrap_and_can_be_copied(line, qtbot):
+    line.show_message("error", "Short.")
+    one = line.words.fontMetrics().height()
+    line.show_message("error", LONG)
+    qtbot.waitUntil(lambda: line.words.height() > 2 * one)
+    assert line.width() <= 300
+    line.words.setFocus()
+    line.words.setSelection(0, len(LONG))
+    assert line.words.selectedText() == LONG
+
+
+def test_a_message_is_plain_text(line):
+    line.show_message("error", "<b>sub-01</b>: no")
+    assert line.words.textFormat() == Qt.PlainText
+    assert line.text == "<b>sub-01</b>: no"
+
+
+def test_mends_are_offered_until_the_next_message(line, qtbot):
+    line.show_message("error", "Out of memory.", ["Try a smaller tile", "Use the CPU"])
+    assert [button.text() for button in line.buttons] == ["Try a smaller tile", "Use the CPU"]
+    assert all(button.isVisible() for button in line.buttons)
+    with qtbot.waitSignal(line.action) as chosen:
+        qtbot.mouseClick(line.buttons[1], Qt.LeftButton)
+    assert chosen.args == ["Use the CPU"]
+    line.show_message("warning", "On the CPU this takes longer.")
+    assert line.buttons == []
+
+
+def test_three_mends_are_too_many(line):
+    with pytest.raises(ValueError, match="at most two"):
+        line.show_message("error", "Hm.", ["a", "b", "c"])
