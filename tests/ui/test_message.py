@@ -19,7 +19,7 @@ def line(qtbot):
     layout.addStretch()
     host.resize(300, 200)
     host.show()
-    return widget
+    yield widget
 
 
 def test_a_line_without_a_message_hides(line):
