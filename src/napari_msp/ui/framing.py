@@ -1,0 +1,90 @@
+"""Where a brain stands in its cell, how large, and how large the words are. Plain arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.layers import corner, to_shown
+
+ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
+"""The viewer's order of axes for each plane: slider, rows, columns."""
+
+# Canvas pixels.
+EDGE = 8
+NAME = 40
+LEGEND = 30
+BAR = 84
+TALLEST_BAR = 150
+
+Extent = tuple[float, float, float, float, float, float]
+"""First and last mm of something along S, P and L: lowest S, highest S, and so on."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How the camera looks at each cell.
+
+    Attributes
+    ----------
+    centre
+        Row and column in mm that lie in the middle of a cell.
+    zoom
+        Canvas pixels for a mm.
+    bar
+        Height of the colour bar in pixels.
+    """
+
+    centre: tuple[float, float]
+    zoom: float
+    bar: float
+
+
+def brain_extent(image: SHImage) -> Extent:
+    """Give where the brain of an image lies in the viewer, in mm."""
+    shown, first = to_shown(image.mask, image.lattice), corner(image.lattice)
+    sizes = image.lattice.canonical.voxel_sizes[::-1]
+    ends: list[float] = []
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        occupied = np.flatnonzero(shown.any(axis=others))
+        for index in (occupied[0], occupied[-1]):
+            ends.append(float(first[axis] + index * sizes[axis]))
+    return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
+
+
+def frame(cell: tuple[float, float], brain: Extent, order: tuple[int, ...], *, bar: bool) -> Frame:
+    """Fit the brain into a cell, under the name, with room for the colour bar.
+
+    The bar stands below the brain or at its right, wherever the brain stays larger.
+
+    Parameters
+    ----------
+    cell
+        Height and width in pixels.
+    brain
+        See `brain_extent`.
+    order
+        The viewer's order of axes; the last two are shown.
+    bar
+        Whether there is a colour bar.
+    """
+    rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in order[-2:])
+    tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
+
+    def fitted(right: float, bottom: float) -> tuple[float, float, float]:
+        room = (max(cell[0] - NAME - bottom, 20.0), max(cell[1] - EDGE - right, 20.0))
+        return min(room[0] / tall, room[1] / wide), right, bottom
+
+    zoom, right, bottom = fitted(EDGE, LEGEND)
+    if bar:
+        zoom, right, bottom = max(fitted(EDGE, BAR), fitted(BAR, LEGEND))
+    below = (cell[0] - NAME - bottom - tall * zoom) / 2 + bottom
+    centre = (
+        sum(rows) / 2 + (bottom - NAME) / 2 / zoom,
+        sum(columns) / 2 + (right - EDGE) / 2 / zoom,
+    )
+    free = cell[0] - NAME - 3 * EDGE if right == BAR else below - 5 * EDGE
+    return Frame(centre, zoom, float(np.clip(free, 40, TALLEST_BAR)))

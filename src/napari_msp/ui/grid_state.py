@@ -1,0 +1,70 @@
+"""How the viewer was before a comparison took it over, so that it can be again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SCALE_BAR = ("visible", "position", "gridded", "box", "font_size", "length")
+
+
+@dataclass(frozen=True, eq=False)
+class GridState:
+    """What a comparison changes of a viewer.
+
+    Attributes
+    ----------
+    visible
+        Every layer with whether it was seen.
+    active
+        The selected layer.
+    grid, camera, dims, scale_bar
+        Values by attribute.
+    background
+        Override of the canvas colour.
+    """
+
+    visible: tuple[tuple[Any, bool], ...]
+    active: Any
+    grid: dict[str, Any]
+    camera: dict[str, Any]
+    dims: dict[str, Any]
+    scale_bar: dict[str, Any]
+    background: Any
+
+    @classmethod
+    def from_viewer(cls, viewer: Any) -> GridState:
+        """Take it down."""
+        return cls(
+            visible=tuple((layer, bool(layer.visible)) for layer in viewer.layers),
+            active=viewer.layers.selection.active,
+            grid=_taken(viewer.canvas.grid, ("stride", "shape", "spacing", "enabled")),
+            camera=_taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom")),
+            dims=_taken(viewer.dims, ("ndisplay", "order", "point")),
+            scale_bar=_taken(viewer.canvas.overlays.scale_bar, SCALE_BAR),
+            background=viewer.canvas.background_color_override,
+        )
+
+    def apply(self, viewer: Any) -> None:
+        """Bring it back, for the layers that are still there."""
+        for layer, visible in self.visible:
+            if layer in viewer.layers:
+                layer.visible = visible
+        if self.active in viewer.layers:
+            viewer.layers.selection.active = self.active
+        _put(viewer.canvas.grid, self.grid)
+        # With other layers there may be another number of axes.
+        if viewer.dims.ndim == len(self.dims["order"]):
+            _put(viewer.dims, self.dims)
+        _put(viewer.scene.camera, self.camera)
+        _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
+        viewer.canvas.background_color_override = self.background
+
+
+def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in names}
+
+
+def _put(model: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(model, name, value)
