@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container, LineEdit, SpinBox
+from magicgui.widgets import ComboBox, Container, FloatSpinBox, LineEdit
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
 
@@ -43,6 +43,11 @@ class Entry:
     def offer(self, names: Sequence[str]) -> None:
         """Give names to choose from; those that were chosen stay so where they can."""
 
+    @property
+    def names(self) -> list[str]:
+        """Names to choose from."""
+        return []
+
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when the value changes."""
         self.widget.changed.connect(lambda _: call())
@@ -51,7 +56,7 @@ class Entry:
 class Choice(Entry):
     """One of several names, whose meaning may be told beside them."""
 
-    def __init__(self, names: Sequence[str], meanings: dict[str, str] | None = None) -> None:
+    def __init__(self, names: Sequence[str], meanings: Mapping[str, str] | None = None) -> None:
         meanings = meanings or {}
         super().__init__(ComboBox(choices=[(meanings.get(name, name), name) for name in names]))
 
@@ -71,7 +76,9 @@ class Whole(Entry):
     def __init__(self, field: FormField) -> None:
         lowest = field.lowest or 0
         self.optional = field.default is None
-        super().__init__(SpinBox(min=lowest - self.optional, max=LARGEST))
+        # magicgui's spin box of whole numbers cannot show words in place of one.
+        super().__init__(FloatSpinBox(min=lowest - self.optional, max=LARGEST, step=1))
+        self.native.setDecimals(0)
 
     def read(self) -> int | None:
         """Give the number."""
@@ -114,6 +121,11 @@ class Names(Entry):
 
     def __init__(self) -> None:
         self.native = CheckList()
+
+    @property
+    def names(self) -> list[str]:
+        """All that are listed."""
+        return list(self.native.names)
 
     def read(self) -> tuple[str, ...]:
         """Give the ticked names."""

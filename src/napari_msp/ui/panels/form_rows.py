@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_msp.ui.panels.colours import colours_of
+from napari_msp.ui.panels.message import MessageLine
 
 
 @dataclass(frozen=True)
 class _Row:
     label: QLabel
     cell: QWidget
-    words: QLabel
+    problem: MessageLine
+    note: QLabel
 
 
 class FormRows(QWidget):
@@ -26,8 +27,10 @@ class FormRows(QWidget):
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._rows
+    @property
+    def names(self) -> list[str]:
+        """Names of the rows in order."""
+        return list(self._rows)
 
     def add(
         self, name: str, label: str, entry: QWidget, tooltip: str, more: QWidget | None = None
@@ -45,21 +48,22 @@ class FormRows(QWidget):
         tooltip
             Of label and entry.
         """
-        cell, words, title = QWidget(), QLabel(), QLabel(label)
-        words.setWordWrap(True)
-        words.hide()
-        column = QVBoxLayout(cell)
+        row = _Row(QLabel(label), QWidget(), MessageLine(), QLabel())
+        row.note.setWordWrap(True)
+        column = QVBoxLayout(row.cell)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        for each in (entry, more, words):
+        for each in (entry, more, row.problem, row.note):
             if each is not None:
                 column.addWidget(each)
-        title.setBuddy(entry)
-        for each in (title, entry):
+        row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
+        row.label.setBuddy(entry)
+        for each in (row.label, entry):
             each.setToolTip(tooltip)
         entry.setAccessibleName(label.replace("&", ""))
-        self._layout.addRow(title, cell)
-        self._rows[name] = _Row(title, cell, words)
+        self._layout.addRow(row.label, row.cell)
+        self._rows[name] = row
+        self.say(name)
 
     def enable(self, name: str, enabled: bool) -> None:
         """Let a row be filled in, or not."""
@@ -68,14 +72,13 @@ class FormRows(QWidget):
         row.cell.setEnabled(enabled)
 
     def say(self, name: str, problem: str = "", note: str = "") -> None:
-        """Put words under an entry: what is wrong with it, or else what is to be known."""
-        words = self._rows[name].words
-        colours = colours_of(self)
-        colour = colours.error if problem else colours.faint
-        words.setStyleSheet(f"color: {colour.name()}")
-        words.setText(problem or note)
-        words.setVisible(bool(problem or note))
+        """Put words under an entry: what is wrong with it, and what is to be known."""
+        row = self._rows[name]
+        row.problem.show_message("error", problem)
+        row.note.setText(note)
+        row.note.setVisible(bool(note))
 
     def said(self, name: str) -> str:
-        """Give the words under an entry."""
-        return str(self._rows[name].words.text())
+        """Give the words under an entry: those of its problem, else its note."""
+        row = self._rows[name]
+        return row.problem.text or str(row.note.text())

@@ -2,34 +2,239 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import FileEdit
-from pydantic import ValidationError
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import UserError
-from napari_msp.files import refuse_occupied
 from napari_msp.learning.settings import TrainingSettings
+from napari_msp.ui.model_parts import TITLES
 from napari_msp.ui.panels.entries import Choice, Entry, entry_for
 from napari_msp.ui.panels.form_rows import FormRows
 from napari_msp.ui.panels.section import Section
+from napari_msp.ui.training_check import Checked, TrainingRequest, check, new_run_folder
 from napari_msp.ui.training_fields import (
+    DATASET_DECIDES,
+    PRESET_TITLES,
+    PRESETS,
     SHOWN_FIRST,
-    TrainingRequest,
     applies,
-    complaints,
     empty_means,
     form_fields,
-    missing_scans,
-    new_run_folder,
 )
 
 TYPING_PAUSE = 400
 """Milliseconds without a key after which a typed folder is looked at."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+TIPS = {
+    "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
+    "on every platform.",
+    "simulate": "Makes a few small heads on four platforms, kept in the cache folder: enough for a "
+    "lesson.",
+    "folder": "Everything of the run goes there: settings, curves, checkpoint and model. It can be "
+    "opened again.",
+    "device": "Where the networks compute. auto takes CUDA, else MPS (Apple), else the CPU.",
+}
+
+
+class TrainingForm(QWidget):
+    """Asks for a dataset, for what to train on it, and for a folder to do it in.
+
+    Whoever shows it opens the dataset that `dataset_named` tells and gives it back by
+    `show_dataset`.
+
+    Parameters
+    ----------
+    cache
+        Where runs are kept when the dataset's own place cannot be written to.
+    device
+        Chosen at first.
+    """
+
+    changed = Signal()
+    dataset_named = Signal(object)
+    heads_wanted = Signal()
+
+    def __init__(self, cache: Path, device: str = "auto") -> None:
+        super().__init__()
+        self._cache = cache
+        self._heads: TravellingHeads | None = None
+        self._offered_folder = ""
+        self._writing = False
+        self.checked = Checked()
+        self.fields = form_fields()
+        self.entries: dict[str, Entry] = {
+            **{name: entry_for(field) for name, field in self.fields.items()},
+            "preset": Choice(tuple(PRESETS), PRESET_TITLES),
+            "kind": Choice(self.fields["kind"].choices, TITLES),
+            "input": Choice(()),
+            "device": Choice(DEVICES),
+            "dataset": Entry(FileEdit(mode="d")),
+            "folder": Entry(FileEdit(mode="w")),
+        }
+        self.simulate = QPushButton("&Simulated heads")
+        self.simulate.setToolTip(TIPS["simulate"])
+        self.first, self.others = FormRows(), FormRows()
+        self.advanced = Section("&Advanced", self.others)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.first)
+        column.addWidget(self.advanced)
+        column.addStretch()
+        self._add_rows()
+        self._typing = QTimer(self, singleShot=True, interval=TYPING_PAUSE)
+        self._connect()
+        self.entries["device"].write(device)
+        self.entries["preset"].write(self.fields["preset"].default)
+        self._take_preset()
+
+    @property
+    def request(self) -> TrainingRequest | None:
+        """The run that the form describes; None while something is wrong or missing."""
+        return self.checked.request
+
+    def show_dataset(self, heads: TravellingHeads) -> None:
+        """Choose among the platforms and subjects of a dataset."""
+        with self._at_once():
+            self._heads = heads
+            self.entries["dataset"].write(heads.root)
+            self._typing.stop()
+            for name in DATASET_DECIDES:
+                self.entries[name].offer(())
+            self.entries["input"].offer(heads.platforms)
+            self.entries["input"].write(self.fields["input"].default)
+            self._offer_names()
+            self.entries["held_out"].write(heads.subjects[1:][-1:])
+
+    def show_dataset_problem(self, words: str) -> None:
+        """Say why the named folder is no dataset."""
+        self._heads = None
+        self._update()
+        self.first.say("dataset", problem=words)
+
+    def show_run(self, settings: TrainingSettings, device: str) -> None:
+        """Fill the form as a run was; its dataset is shown already."""
+        with self._at_once():
+            self.entries["preset"].write(settings.preset)
+            self._take_preset()
+            for name in ("kind", "input"):
+                self.entries[name].write(getattr(settings, name))
+            self._offer_names()
+            for name in self.fields:
+                value = getattr(settings, name)
+                if name != "preset" and (name != "targets" or value):
+                    self.entries[name].write(value)
+            self.entries["device"].write(device)
+
+    def offer_folder(self) -> None:
+        """Name a new folder for the next run, unless the user named one."""
+        entry = self.entries["folder"]
+        if self._heads is None or str(entry.widget.line_edit.value) != self._offered_folder:
+            return
+        root = self._heads.root.absolute()
+        beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
+        self._offered_folder = str(new_run_folder(beside, self._kind, date.today()))
+        entry.write(self._offered_folder)
+
+    @property
+    def _kind(self) -> str:
+        return str(self.entries["kind"].read())
+
+    def _values(self) -> dict[str, Any]:
+        """Give the parameters that are set and count."""
+        values = {name: self.entries[name].read() for name in self.fields}
+        values["preset"] = PRESETS[values["preset"]]["preset"]
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and applies(name, values)
+        }
+
+    def _add_rows(self) -> None:
+        for name in ("dataset", "folder"):
+            self.entries[name].widget.choose_btn.text = "Browse…"
+        dataset, folder, device = (
+            self.entries[name].native for name in ("dataset", "folder", "device")
+        )
+        self.first.add("dataset", "&Dataset", dataset, TIPS["dataset"], self.simulate)
+        for name, field in self.fields.items():
+            rows = self.first if name in SHOWN_FIRST else self.others
+            rows.add(name, field.label, self.entries[name].native, field.tooltip)
+        self.first.add("folder", "Run &folder", folder, TIPS["folder"])
+        self.first.add("device", "De&vice", device, TIPS["device"])
+
+    def _connect(self) -> None:
+        for name, entry in self.entries.items():
+            if name not in ("dataset", "preset"):
+                entry.on_change(self._update)
+        self.entries["preset"].on_change(self._take_preset)
+        self.entries["dataset"].on_change(self._typing.start)
+        self._typing.timeout.connect(
+            lambda: self.dataset_named.emit(self.entries["dataset"].read())
+        )
+        self.simulate.clicked.connect(self.heads_wanted)
+
+    def _take_preset(self) -> None:
+        """Put the preset's values in, over what was there."""
+        preset = PRESETS[self.entries["preset"].read()]
+        with self._at_once():
+            for name in (*self.others.names, "kind"):
+                value = preset.get(name, self.fields[name].default)
+                if name in preset or name != "kind":
+                    self.entries[name].write(value)
+
+    def _offer_names(self) -> None:
+        """Let targets be other platforms than the input, and held-out subjects have its scan."""
+        if self._heads is None:
+            return
+        source, targets = self.entries["input"].read(), self.entries["targets"]
+        others = [platform for platform in self._heads.platforms if platform != source]
+        if others != targets.names:
+            all_ticked = targets.read() == tuple(targets.names)
+            targets.offer(others)
+            if all_ticked:
+                targets.write(others)
+        scanned = [each for each in self._heads.subjects if self._heads.has(each, source)]
+        self.entries["held_out"].offer(scanned)
+        self.entries["first_stage"].offer(targets.read())
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """Write several entries, then look at the form once."""
+        outermost, self._writing = not self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = not outermost
+        self._update()
+
+    def _update(self) -> None:
+        """Let entries depend on each other, and look at what they amount to."""
+        if self._writing:
+            return
+        self._writing = True
+        self._offer_names()
+        self.offer_folder()
+        self._writing = False
+        values = self._values()
+        for name in self.others.names:
+            self.others.enable(name, applies(name, values))
+            self.entries[name].say_empty(empty_means(name, values))
+        device, folder = (self.entries[name] for name in ("device", "folder"))
+        text = str(folder.widget.line_edit.value)
+        self.checked = check(values, self._heads, str(device.read()), text)
+        for rows in (self.first, self.others):
+            for name in rows.names:
+                rows.say(
+                    name, self.checked.problems.get(name, ""), self.checked.notes.get(name, "")
+                )
+        self.changed.emit()
