@@ -4,8 +4,9 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.learning.settings import TrainingSettings
@@ -253,9 +254,6 @@ def test_a_run_is_shown_as_it_was(filled):
 def test_the_wheel_changes_nothing(filled, qtbot):
     """It scrolls the form; entries lie under the mouse by chance."""
     from qtpy.QtCore import QPoint, QPointF
-    from qtpy.QtGui import QWheelEvent
-    from qtpy.QtWidgets import QApplication
-
     before = filled.request
     for name in ("kind", "input", "epochs", "device"):
         entry = filled.entries[name].native
