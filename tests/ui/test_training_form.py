@@ -253,7 +253,6 @@ def test_a_run_is_shown_as_it_was(filled):
 
 def test_the_wheel_changes_nothing(filled, qtbot):
     """It scrolls the form; entries lie under the mouse by chance."""
-    from qtpy.QtCore import QPoint, QPointF
     before = filled.request
     for name in ("kind", "input", "epochs", "device"):
         entry = filled.entries[name].native
