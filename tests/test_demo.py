@@ -4,7 +4,8 @@ import pytest
 from matplotlib.image import imread
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.demo import INPUT, MODELS, SEED, SUBJECT, packaged_model, run_demo
+from napari_msp.demo import MODELS, packaged_model, run_demo
+from napari_msp.demo_head import INPUT, SEED, SUBJECT
 from napari_msp.files import read_json
 from napari_msp.model_file import load_model
 

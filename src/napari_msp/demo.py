@@ -9,16 +9,12 @@ from pathlib import Path
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom import simulate
+from napari_msp.demo_head import INPUT, SEED, SUBJECT
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import read_json, write_json
 from napari_msp.inference.outputs import harmonize_to_folder, output_stem
 from napari_msp.model_file import load_model
 
-SEED = 2026
-"""Of the demo's head; the packaged models were trained on heads of other seeds."""
-
-SUBJECT = "sub-01"
-INPUT = "ge_st"
 MODELS = {"DIQT": "diqt-teaching.safetensors", "MSP": "msp-teaching.safetensors"}
 """Packaged models by the name they carry in the figures."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.nifti import NIFTI_SUFFIXES
+from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem
 from napari_msp.errors import UserError
 
 _SCAN = re.compile(
@@ -55,8 +55,15 @@ class TravellingHeads:
         return load_acquisition(self.scans[subject, platform])
 
 
-def open_dataset(root: str | Path) -> TravellingHeads:
+def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
     """List the scans of a BIDS folder: `sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii[.gz]`.
+
+    Parameters
+    ----------
+    root
+        BIDS folder.
+    subject
+        Whose scans; all subjects' unless named.
 
     Raises
     ------
@@ -68,17 +75,28 @@ def open_dataset(root: str | Path) -> TravellingHeads:
         raise UserError(f"{root}: there is no such folder; give a BIDS dataset")
     scans: dict[tuple[str, str], Path] = {}
     for suffix in NIFTI_SUFFIXES:
-        for path in sorted(root.glob(f"sub-*/ses-*/dwi/*_dwi{suffix}")):
-            match = _SCAN.fullmatch(path.name.removesuffix(suffix))
-            if match:
-                platform = platform_name(match["session"], match["protocol"])
-                scans[match["subject"], platform] = path
+        for path in sorted(root.glob(f"{subject}/ses-*/dwi/*_dwi{suffix}")):
+            identity = subject_and_platform(path)
+            if identity is not None:
+                scans[identity] = path
     if not scans:
         raise UserError(
             f"{root}: holds no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz; "
             "bring the data into that form with `napari-msp import`"
         )
     return TravellingHeads(root, scans)
+
+
+def subject_and_platform(scan: Path) -> tuple[str, str] | None:
+    """Tell whose scan this is and on what platform, by its name alone; None where it does not say.
+
+    >>> subject_and_platform(Path("sub-01_ses-ge_acq-st_dwi.nii.gz"))
+    ('sub-01', 'ge_st')
+    """
+    match = _SCAN.fullmatch(nifti_stem(scan))
+    if match is None:
+        return None
+    return match["subject"], platform_name(match["session"], match["protocol"])
 
 
 def platform_name(session: str, protocol: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.demo import SUBJECT, DemoResult, DemoTarget
+from napari_msp.demo import DemoResult, DemoTarget
+from napari_msp.demo_head import SUBJECT
 from napari_msp.evaluation.sources import read_source
 from napari_msp.signal.maps import sh_average, squared_error
 from napari_msp.signal.sh_image import SHImage

@@ -95,6 +95,11 @@ class ProgressRow(QWidget):
         self._told_left = seconds_left is not None
         self._tell_time_left(seconds_left)
 
+    def tell(self, words: str) -> None:
+        """Say something else while the work goes on; how far it is does not change."""
+        if self._state == "running":
+            self._say(words)
+
     def end(self, words: str = "") -> None:
         """Come to rest with a last word; without one become idle."""
         self._enter("ended" if words else "idle", words)

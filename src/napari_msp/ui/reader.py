@@ -1,0 +1,123 @@
+"""Open diffusion-weighted images and SH images that are dropped onto the viewer.
+
+This module is asked about every NIfTI file there is: it loads next to nothing before it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_msp.ui.jobs import Control
+    from napari_msp.ui.layers import LayerData
+    from napari_msp.ui.records import Record
+
+Paths = str | Sequence[str]
+"""One path, or several that napari was told to stack."""
+
+LOAD = "Load acquisition"
+"""The widget in which there is more to choose."""
+
+
+def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
+    """Give the reader of scans and SH images; None leaves a file to others.
+
+    A scan is a NIfTI image with .bval and .bvec beside it, an SH image one whose sidecar names
+    MRtrix3's basis. An ordinary image is neither.
+    """
+    return read if all(_is_scan(each) or _is_sh(each) for each in _listed(path)) else None
+
+
+def read(path: Paths) -> list[Any]:
+    """Read layers of b0 (of a scan), colour FA and SH average, as layer data tuples.
+
+    Of a scan with several shells, the lowest that has enough directions is shown.
+
+    Raises
+    ------
+    UserError
+        When a file cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        When there were other shells to choose from.
+    """
+    from napari_msp.errors import Cancelled, UserError
+    from napari_msp.ui.waiting import wait_for
+    from napari_msp.ui.words import in_words
+
+    try:
+        return wait_for(lambda control: _layers(_listed(path), control), "Opening")
+    except Cancelled:
+        return [(None,)]  # napari's word for: nothing to add, and nothing is wrong
+    except UserError as error:
+        raise UserError(in_words(str(error), widget=LOAD)) from None
+
+
+def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
+    from napari_msp.ui.layers import image_layers, scan_layers
+    from napari_msp.ui.load import load_sh
+    from napari_msp.ui.steps import teller
+
+    say = teller(control)
+    layers = []
+    for path in paths:
+        if _is_scan(path):
+            record = _scan(path, say)
+            say("Making maps")
+            layers += scan_layers(record)
+        else:
+            say(f"Reading {path.name}")
+            layers += image_layers(load_sh(path))
+    return layers
+
+
+def _scan(path: Path, say: Callable[[str], None]) -> Record:
+    from napari_msp.data.acquisition import load_acquisition
+    from napari_msp.ui.load import record_of, usual_shell
+
+    acquisition = load_acquisition(path)
+    b_value = usual_shell(acquisition)
+    others = [each.b_value for each in acquisition.gradients.shells if each.b_value != b_value]
+    if b_value is not None and others:
+        listed = ", ".join(f"{each:.0f}" for each in others)
+        warnings.warn(
+            f"{path.name}: b = {b_value:.0f} s/mm² is shown; {LOAD} offers its other shells "
+            f"(b = {listed}) too",
+            stacklevel=2,
+        )
+    return record_of(acquisition, b_value, say)
+
+
+def _listed(path: Paths) -> list[Path]:
+    return [Path(each) for each in ([path] if isinstance(path, str) else path)]
+
+
+def _is_scan(path: Path) -> bool:
+    stem = _stem(path)
+    return stem is not None and all(
+        path.with_name(stem + suffix).is_file() for suffix in (".bval", ".bvec")
+    )
+
+
+def _is_sh(path: Path) -> bool:
+    stem = _stem(path)
+    try:
+        sidecar = json.loads(path.with_name(f"{stem}.json").read_text(encoding="utf-8"))
+        basis = sidecar["OrientationEncoding"]["SphericalHarmonicBasis"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return stem is not None and str(basis).lower() == "mrtrix3"
+
+
+def _stem(path: Path) -> str | None:
+    """Give the name without its suffix; None where that is not NIfTI's."""
+    for suffix in (".nii.gz", ".nii"):
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return None
