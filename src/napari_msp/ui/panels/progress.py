@@ -21,12 +21,27 @@ class ProgressRow(QWidget):
 
     `start`, then `report` as often as there is something to tell, then `end`. Cancel asks by
     `cancel_wanted` and waits for `end`.
+
+    Parameters
+    ----------
+    parent
+        As Qt's.
+    cancel, cancelling, means
+        The button's text before and after it was pressed, and what it does.
     """
 
     cancel_wanted = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        parent: QWidget | None = None,
+        *,
+        cancel: str = "Cancel",
+        cancelling: str = "Cancelling …",
+        means: str = "Stops the work; nothing half-made is left",
+    ) -> None:
         super().__init__(parent)
+        self._texts = cancel, cancelling
         self._state: State = "idle"
         self._history: list[tuple[float, int]] = []
         self._total, self._told_left = 0, False
@@ -35,8 +50,8 @@ class ProgressRow(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.bar.setAlignment(Qt.AlignCenter)
-        self.cancel = QPushButton("Cancel")
-        self.cancel.setAccessibleDescription("Stops the work; nothing half-made is left")
+        self.cancel = QPushButton(cancel)
+        self.cancel.setAccessibleDescription(means)
         self.cancel.clicked.connect(self._cancel)
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
@@ -64,7 +79,7 @@ class ProgressRow(QWidget):
         self._history, self._total, self._told_left = [], 0, False
         self.bar.setRange(0, 0)
         self.bar.setFormat("")
-        self.cancel.setText("Cancel")
+        self.cancel.setText(self._texts[0])
         self.cancel.setEnabled(True)
         self._enter("running", words)
 
@@ -106,7 +121,7 @@ class ProgressRow(QWidget):
 
     def _cancel(self) -> None:
         self.cancel.setEnabled(False)
-        self.cancel.setText("Cancelling …")
+        self.cancel.setText(self._texts[1])
         self._enter("cancelling", self.words.text())
         self.cancel_wanted.emit()
 
