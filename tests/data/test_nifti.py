@@ -1,4 +1,6 @@
-"""Writing images: what headers keep, and that no half-written file is met."""
+"""Reading images whole; writing them: what headers keep, that no half-written file is met."""
+
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +23,35 @@ def test_floats_are_stored_as_they_are(tmp_path, affine, suffix):
     for stored in (image.get_sform(coded=True), image.get_qform(coded=True)):
         assert stored[1] == 1
         np.testing.assert_allclose(stored[0], affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6), (4, 5, 6, 7), (4, 5, 6, 1, 3)])
+def test_scaled_integers_are_read_as_nibabel_reads_them(shape, suffix, tmp_path):
+    stored = np.random.default_rng(1).integers(-900, 900, size=shape).astype(">i2")
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    image = nib.Nifti1Image(stored, np.eye(4), header)
+    image.header.set_slope_inter(0.37, 12.5)
+    image.to_filename(tmp_path / f"scan{suffix}")
+    found = read_voxels(open_nifti(tmp_path / f"scan{suffix}"))
+    expected = nib.load(tmp_path / f"scan{suffix}").get_fdata()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.ptp(found) > 300
+
+
+def test_reading_takes_no_second_image_of_memory(tmp_path):
+    shape = (20, 20, 20, 50)
+    nib.Nifti1Image(np.ones(shape, np.int16), np.eye(4)).to_filename(tmp_path / "scan.nii.gz")
+    image = open_nifti(tmp_path / "scan.nii.gz")
+    tracemalloc.start()
+    try:
+        voxels = read_voxels(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert voxels.nbytes < peak < 1.25 * voxels.nbytes  # the stored integers are half as much
 
 
 def test_masks_are_stored_as_bytes(tmp_path):

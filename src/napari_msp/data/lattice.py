@@ -159,7 +159,8 @@ def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
     """(3, X, Y, Z) positions of the target's voxel centres in voxels of `source`."""
     to_source = np.linalg.inv(source.affine) @ target.affine
     indices = np.indices(target.shape, dtype=float)
-    points: FloatArray = np.tensordot(to_source[:3, :3], indices, axes=1)
+    # `@`, as tensordot and dot clear their result under Python's lock: a window would stand still.
+    points: FloatArray = (to_source[:3, :3] @ indices.reshape(3, -1)).reshape(indices.shape)
     points += to_source[:3, 3].reshape(3, 1, 1, 1)
     # Rounding in the affines must not push a shared centre off the edge.
     nearest = np.round(points)

@@ -92,9 +92,27 @@ def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
         raise UserError(f"{path}: holds {kind} voxels, not one real number each; convert it")
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found so
-            return np.asarray(image.dataobj, dtype=np.float32)
+            return _volume_by_volume(image)
     except DAMAGED as error:
         raise UserError(f"{path}: its voxels cannot be read ({error}); replace it") from error
+
+
+def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:
+    """Read without ever holding the whole image as its file stores it.
+
+    That would cost its size once more, and nibabel would hold Python's lock while it clears so
+    much memory: a window would stand still.
+    """
+    stored = image.dataobj
+    if len(image.shape) < 4 or not nib.is_proxy(stored):
+        return np.asarray(stored, dtype=np.float32)
+    # One open file for all volumes: a compressed one is read through once.
+    layout = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
+    volumes = nib.arrayproxy.ArrayProxy(stored.file_like, layout, keep_file_open=True)
+    voxels = np.empty(stored.shape, dtype=np.float32, order="F")
+    for index in range(stored.shape[-1]):
+        voxels[..., index] = volumes[..., index]
+    return voxels
 
 
 def write_nifti(
