@@ -18,6 +18,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
 from napari_msp.evaluation.cells import Cell, Cells, cells
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
+from napari_msp.evaluation.numbers import power_of_ten
 from napari_msp.evaluation.page import Scale
 from napari_msp.evaluation.panels import Block, Panel, Row, draw_blocks
 from napari_msp.evaluation.slices import Slice, choose_slice
@@ -36,8 +37,6 @@ LONGEST_TITLE = 26
 
 VALUE = 14
 """Characters that a number takes beside a name."""
-
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def figure3(
@@ -188,7 +187,7 @@ class _Power:
     @property
     def symbol(self) -> str:
         # In plain characters: as mathematics an SVG would hold each letter by itself.
-        return "10" + str(self.exponent).translate(SUPERSCRIPT) if self.exponent else ""
+        return power_of_ten(self.exponent) if self.exponent else ""
 
     def text(self, cell: Cell) -> str:
         assert cell.mean is not None

@@ -116,6 +116,15 @@ def write_numbers(path: Path, numbers: Sequence[Row], truth: str) -> None:
     write_text(path, numbers_csv(numbers, truth))
 
 
+def power_of_ten(exponent: int) -> str:
+    """Write a power of ten in plain characters.
+
+    >>> power_of_ten(-4)
+    '10⁻⁴'
+    """
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def _row(name: str, metrics: Metrics, first: Metrics | None) -> Row:
     return Row(
         name=name,
