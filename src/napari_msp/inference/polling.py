@@ -1,5 +1,6 @@
 """Let a network be cancelled between, and within, its convolutions."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,9 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.errors import Cancelled
+from napari_msp.networks import CHANNELS, Network
 
 LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
+
+PROBED_EDGE = 8
+"""Of the crop that a pass is foretold from, in input voxels (our choice)."""
 
 
 @contextmanager
@@ -35,9 +40,7 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
     if cancelled is None:
         yield
         return
-    convolutions = [
-        module for module in network.modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)
-    ]
+    convolutions = _convolutions(network)
     for module in convolutions:
         # An attribute of the instance hides the method of the class until it is deleted.
         object.__setattr__(module, "forward", _in_parts(module, cancelled))
@@ -48,13 +51,41 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
             object.__delattr__(module, "forward")
 
 
+def expected_polls(network: Network, shape: tuple[int, int, int]) -> int:
+    """Foretell how often `polled` polls in one pass, so that progress within it can be told.
+
+    One small crop is run with a look at every convolution.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on the CPU.
+    shape
+        (X, Y, Z) of the pass's input.
+    """
+    work: list[tuple[nn.Conv3d | nn.ConvTranspose3d, float]] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            work.append((module, _multiply_adds(module, inputs[0])))
+
+    handles = [module.register_forward_hook(look) for module in _convolutions(network)]
+    try:
+        with torch.inference_mode():
+            network(torch.zeros((1, CHANNELS, *(PROBED_EDGE,) * 3)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    growth = math.prod(shape) / PROBED_EDGE**3
+    return sum(_parts(module, each * growth) for module, each in work)
+
+
 def _in_parts(
     module: nn.Conv3d | nn.ConvTranspose3d, cancelled: Callable[[], bool]
 ) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         outputs = module.out_channels
-        work = _multiply_adds(module, x)
-        parts = 1 if module.groups > 1 else min(outputs, int(work // LARGEST_CONVOLUTION) + 1)
+        parts = _parts(module, _multiply_adds(module, x))
         results = []
         for chosen in torch.arange(outputs).tensor_split(parts):
             if cancelled():
@@ -63,6 +94,19 @@ def _in_parts(
         return results[0] if parts == 1 else torch.cat(results, dim=1)
 
     return forward
+
+
+def _convolutions(network: nn.Module) -> list[nn.Conv3d | nn.ConvTranspose3d]:
+    return [
+        module for module in network.modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)
+    ]
+
+
+def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
+    """Give the number of parts that so many multiply-adds are computed in."""
+    if module.groups > 1:
+        return 1
+    return min(module.out_channels, int(work // LARGEST_CONVOLUTION) + 1)
 
 
 def _multiply_adds(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor) -> float:

@@ -42,6 +42,10 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "target": "Platform whose image is predicted, T in equation (1).",
         "held-out subject": "A subject kept out of training altogether, from weights and "
         "statistics alike. Only errors on such subjects say how a model does on a new person.",
+        "model": "One file with the networks of one or more targets and everything needed to use "
+        "them. It holds for scans of the platform, voxel size and b-value that it was trained on.",
+        "device": "Where networks compute. auto takes CUDA (NVIDIA), else MPS (Apple), else the "
+        "CPU; the result is the same but for rounding.",
         "single network": "A network N_i that predicts the image of platform i from the input "
         "image on its own: ŷ¹_i = N_i(x).",
         "stage": "First stage: ŷ¹_T, what the target's single network predicts. Second stage: "
@@ -83,6 +87,8 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "statistical alignment": "The line to beat, without any network: each SH coefficient of "
         "the input is brought to the mean and standard deviation that it has on the target "
         "platform over the training subjects.",
+        "gradients": "Gradient table: b-value and direction of every volume. A prediction can be "
+        "sampled along any directions: its target's, the input's or others.",
         "mask": "Voxels of the brain. Outside nothing is fitted, learned or measured, and outputs "
         "are 0.",
         "lattice": "The grid of voxel centres. A target of scale k turns n voxels along an axis "

@@ -1,0 +1,108 @@
+"""How far a prediction is from the target platform's own scan of the same head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.comparison import MappedImage, line_up
+from napari_msp.evaluation.sources import read_source, same_b_value
+from napari_msp.signal.maps import squared_error
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.records import Record
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The target platform's scan, and how far the input scan is from it.
+
+    Attributes
+    ----------
+    image
+        Its SH image.
+    before, before_mask
+        (X, Y, Z) squared error of the input's SH coefficients and where it counts, on truth's own
+        lattice; None where the input has another b-value.
+    """
+
+    image: MappedImage
+    before: FloatArray | None
+    before_mask: MaskArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Of one prediction, on truth's own lattice.
+
+    Attributes
+    ----------
+    lattice, mask
+        Where the maps lie, and where errors count.
+    sh_average, sh
+        (X, Y, Z) squared error of the SH average, and of all SH coefficients, in SH units².
+    sh_mse
+        Mean of `sh` in the mask.
+    sh_mse_before
+        The same for the input scan itself; None where it has another b-value.
+    """
+
+    lattice: Lattice
+    mask: MaskArray
+    sh_average: FloatArray
+    sh: FloatArray
+    sh_mse: float
+    sh_mse_before: float | None
+
+
+def read_truth(scan: Record, target: str, b_value: float | None) -> Truth:
+    """Read the sibling of a scan on another platform.
+
+    Parameters
+    ----------
+    scan
+        With a sibling on `target`.
+    b_value
+        Of the prediction: the shell that is taken of a truth with several.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, has no such shell, or the brains hardly overlap.
+    """
+    source = read_source(scan.siblings[target], b_value)
+    truth = MappedImage(source.image)
+    if not same_b_value(source, replace(source, image=scan.image)):
+        return Truth(truth, None, None)
+    alone = line_up(source.image, {scan.owner: scan.image})
+    untouched = alone.predictions[scan.owner].image
+    return Truth(truth, squared_error(untouched, source.image, alone.mask), alone.mask)
+
+
+def errors_against(truth: Truth, prediction: SHImage, name: str) -> Errors:
+    """Measure a prediction, resampled to truth's lattice, as `napari-msp compare` does.
+
+    Parameters
+    ----------
+    name
+        Names the prediction in errors.
+
+    Raises
+    ------
+    UserError
+        When the brains hardly overlap.
+    """
+    both = line_up(truth.image.image, {name: prediction})
+    placed, mask = both.predictions[name], both.mask
+    sh = squared_error(placed.image, truth.image.image, mask)
+    before = None
+    if truth.before is not None and truth.before_mask is not None:
+        before = float(truth.before[mask & truth.before_mask].mean(dtype=float))
+    return Errors(
+        lattice=both.lattice,
+        mask=mask,
+        sh_average=squared_error(placed.sh_average, truth.image.sh_average, mask),
+        sh=sh,
+        sh_mse=float(sh[mask].mean(dtype=float)),
+        sh_mse_before=before,
+    )

@@ -1,0 +1,154 @@
+"""Models to choose from, any number of them, each with what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+
+from napari_msp.ui.panels.colours import colours_of
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What is shown of a model.
+
+    Attributes
+    ----------
+    label
+        Its name, different from all others'.
+    input, targets
+        Platforms.
+    purpose
+        What it is for, in a sentence; may be empty.
+    facts
+        For the tooltip: training subjects, voxel size, b-value.
+    removable
+        Whether it can be taken off the list.
+    """
+
+    label: str
+    input: str
+    targets: tuple[str, ...]
+    purpose: str
+    facts: str
+    removable: bool
+
+
+class ModelChoice(QWidget):
+    """A box to tick for each model.
+
+    Signals
+    -------
+    changed
+        Another set of models is ticked.
+    remove_wanted : str
+        The label of a model that shall be taken off the list.
+    """
+
+    changed = Signal()
+    remove_wanted = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._rows: list[_Row] = []
+        self._platform = ""
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(6)
+
+    def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
+        """List models, some of them ticked."""
+        for row in self._rows:
+            row.hide()
+            row.deleteLater()
+        self._rows = [_Row(model, model.label in checked) for model in models]
+        for row in self._rows:
+            self._layout.addWidget(row)
+            row.box.toggled.connect(self.changed)
+            row.remove.clicked.connect(
+                lambda _=False, label=row.model.label: self.remove_wanted.emit(label)
+            )
+        self.mark(self._platform)
+        self.changed.emit()
+
+    def mark(self, platform: str) -> None:
+        """Say at each model whether it was trained for scans of another platform.
+
+        Parameters
+        ----------
+        platform
+            Of the scan; empty where nobody knows.
+        """
+        self._platform = platform
+        for row in self._rows:
+            other = bool(platform) and platform != row.model.input
+            row.warn(f"For scans of {row.model.input}; this is {platform}." if other else "")
+
+    @property
+    def checked(self) -> tuple[ModelRow, ...]:
+        """Ticked models, in the order of the list."""
+        return tuple(row.model for row in self._rows if row.box.isChecked())
+
+    @property
+    def boxes(self) -> dict[str, QCheckBox]:
+        """The box of each model, by its label."""
+        return {row.model.label: row.box for row in self._rows}
+
+    def doubt(self, label: str) -> str:
+        """Give what is said against using a model for this scan; empty when nothing."""
+        return next(str(row.words.text()) for row in self._rows if row.model.label == label)
+
+
+class _Row(QWidget):
+    """One model: its box, where it leads, what it is for, and what speaks against it."""
+
+    INDENT = 22
+
+    def __init__(self, model: ModelRow, checked: bool) -> None:
+        super().__init__()
+        self.model = model
+        route = f"{model.input} → {', '.join(model.targets)}"
+        self.box = QCheckBox(model.label.replace("&", "&&"))
+        self.box.setChecked(checked)
+        self.box.setAccessibleDescription(f"{route}. {model.purpose}")
+        self.remove = QToolButton()
+        self.remove.setText("Remove")
+        self.remove.setAutoRaise(True)
+        self.remove.setAccessibleName(f"Remove {model.label}")
+        self.remove.setToolTip("Take this model off the list; its file stays.")
+        self.remove.setVisible(model.removable)
+        self.about = _words(f"{route}\n{model.purpose}".strip())
+        self.words = _words("")
+        top = QHBoxLayout()
+        top.addWidget(self.box, 1)
+        top.addWidget(self.remove)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(1)
+        layout.addLayout(top)
+        layout.addWidget(self.about)
+        layout.addWidget(self.words)
+        self.setToolTip(model.facts)
+
+    def warn(self, text: str) -> None:
+        self.words.setText(text)
+        self.words.setVisible(bool(text))
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Take the theme's colours, which are known only now."""
+        colours = colours_of(self)
+        self.about.setStyleSheet(f"color: {colours.faint.name()}")
+        self.words.setStyleSheet(f"color: {colours.warning.name()}")
+        super().showEvent(event)
+
+
+def _words(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setTextFormat(Qt.PlainText)
+    label.setWordWrap(True)
+    label.setContentsMargins(_Row.INDENT, 0, 0, 0)
+    return label
