@@ -41,7 +41,7 @@ class MessageLine(QWidget):
         self.words.setWordWrap(True)
         self.words.setTextFormat(Qt.PlainText)
         self.words.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
-        self.words.setMinimumWidth(1)  # or a long file name would widen the window
+        self.words.setMinimumWidth(60)  # or a long file name would widen the window
         self.buttons: list[QPushButton] = []
         self._offers = QWidget()
         QHBoxLayout(self._offers).setContentsMargins(0, 0, 0, 0)

@@ -1,0 +1,138 @@
+"""What a training run has told so far, ready to be drawn."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.learning.events import Aligned, Event, Started, Step, Validated
+
+SMOOTHED_PART = 25
+"""A loss is averaged over the last 1/25 of its phase, over `SMOOTHED_STEPS` at least."""
+
+SMOOTHED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of steps: its name, and positions of its steps in the history."""
+
+    name: str
+    start: int
+    stop: int
+
+
+class RunHistory:
+    """Collects the events of one run, also of one that was stopped and resumed.
+
+    Attributes
+    ----------
+    started, last
+        Latest `Started` and latest `Step`, if there were any.
+    aligned
+        Error of statistical alignment on each target: the line to beat.
+    """
+
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.last: Step | None = None
+        self.aligned: dict[str, float] = {}
+        self._validated: list[Validated] = []
+        self._steps, self._losses, self._alphas = array("d"), array("d"), array("d")
+        self._phases: list[tuple[str, int]] = []
+
+    def add(self, event: Event) -> None:
+        """Take note of an event; those that show nothing are ignored."""
+        if isinstance(event, Step):
+            if not self._phases or self._phases[-1][0] != event.phase:
+                self._phases.append((event.phase, len(self._steps)))
+            self._steps.append(event.step)
+            self._losses.append(event.loss)
+            self._alphas.append(np.nan if event.alpha is None else event.alpha)
+            self.last = event
+        elif isinstance(event, Validated):
+            self._validated.append(event)
+        elif isinstance(event, Aligned):
+            self.aligned = dict(event.errors)
+        elif isinstance(event, Started):
+            self.started = event
+            self._forget_after(event.resumed_at)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what came after a checkpoint: the run goes on from there and tells it again."""
+        kept = int(np.searchsorted(self.steps, step, side="right"))
+        for values in (self._steps, self._losses, self._alphas):
+            del values[kept:]
+        self._phases = [(name, start) for name, start in self._phases if start < kept]
+        self._validated = [each for each in self._validated if 0 < each.step <= step]
+        if not kept:
+            self.last = None
+
+    @property
+    def steps(self) -> FloatArray:
+        """(N,) step of each loss, counted over all phases."""
+        return np.array(self._steps)
+
+    @property
+    def losses(self) -> FloatArray:
+        """(N,) as told."""
+        return np.array(self._losses)
+
+    @property
+    def alphas(self) -> FloatArray:
+        """(N,) α of eq. (1); nan while single networks are trained."""
+        return np.array(self._alphas)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Those that have begun, in order."""
+        starts = [*self._phases, ("", len(self._steps))]
+        return [Phase(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
+
+    @property
+    def targets(self) -> list[str]:
+        """Those with a held-out error or a line to beat."""
+        told = (target for each in self._validated for target in each.errors)
+        return list(dict.fromkeys((*self.aligned, *told)))
+
+    def errors(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Give steps and held-out errors of a target, apart for each phase that trained it."""
+        phases: dict[str, list[tuple[int, float]]] = {}
+        for each in self._validated:
+            if target in each.errors:
+                phases.setdefault(each.phase, []).append((each.step, each.errors[target]))
+        for points in phases.values():
+            steps, errors = np.array(points, dtype=float).T
+            yield steps, errors
+
+
+def smoothed(losses: FloatArray) -> FloatArray:
+    """Average each loss of one phase with those just before it.
+
+    Losses of different phases have different terms and must not be averaged.
+    """
+    window = min(len(losses), max(SMOOTHED_STEPS, len(losses) // SMOOTHED_PART))
+    sums = np.concatenate([[0.0], np.cumsum(losses)])
+    ends = np.arange(1, len(losses) + 1)
+    starts = np.maximum(0, ends - window)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+
+
+def thinned(x: FloatArray, y: FloatArray, points: int) -> tuple[FloatArray, FloatArray]:
+    """Keep about so many points: the lowest and the highest of each stretch, and the last one."""
+    if len(x) <= points:
+        return x, y
+    stretches = max(1, points // 2)
+    length = -(-len(x) // stretches)
+    padded = np.full(stretches * length, y[-1])
+    padded[: len(y)] = y
+    rows = padded.reshape(stretches, length)
+    first = np.arange(stretches) * length
+    kept = np.concatenate([first + rows.argmin(axis=1), first + rows.argmax(axis=1), [len(x) - 1]])
+    kept = np.unique(np.minimum(kept, len(x) - 1))
+    return x[kept], y[kept]
