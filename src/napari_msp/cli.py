@@ -12,10 +12,11 @@ from typing import Any
 
 from napari_msp.commands import data, evaluation, inference, run_folder, training
 from napari_msp.commands.shared import INTERRUPTED
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import Cancelled
+from napari_msp.inference.failures import explain
 
 USER_ERROR = 2
-"""Exit status after a user's mistake."""
+"""Exit status after a user's mistake, or when memory or a GPU fails."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,25 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             return run(options)
-    except UserError as error:
-        return _refuse(str(error))
-    except (MemoryError, RuntimeError) as error:
-        # torch tells of a CPU's and a GPU's want of memory by RuntimeErrors.
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        return _refuse(
-            "not enough memory; harmonize with a smaller --tile, train with a smaller "
-            "--batch or --crop, or use --device cpu"
-        )
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
-    except OSError as error:
-        name = error.filename or "file system"
-        return _refuse(f"{name}: {error.strerror or error}; check space and permissions")
     except (KeyboardInterrupt, Cancelled):
         print("napari-msp: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        failure = explain(error)
+        if failure.kind == "unexpected":
+            raise  # a bug keeps its traceback
+        print(f"napari-msp: {failure.message}", file=sys.stderr)
+        return USER_ERROR
 
 
 @contextmanager
@@ -62,11 +56,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _refuse(message: str) -> int:
-    print("napari-msp: " + " ".join(message.split()), file=sys.stderr)
-    return USER_ERROR
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
