@@ -9,15 +9,15 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import LECTURE, TrainingSettings
 from napari_msp.ui.panels.training_form import TrainingForm
 from napari_msp.ui.training_check import new_run_folder
-from napari_msp.ui.training_fields import PRESETS, applies, empty_means, form_fields
+from napari_msp.ui.training_fields import applies, empty_means, form_fields
 
 PLATFORMS = ("connectom_sa", "ge_st", "prisma_st")
 
 
-def study(root, missing=(), subjects=3):
+def study(root, missing=(), subjects=3, platforms=PLATFORMS):
     """Scans by name; the form reads no image."""
     subjects = [f"sub-{number:02d}" for number in range(1, subjects + 1)]
     return TravellingHeads(
@@ -25,7 +25,7 @@ def study(root, missing=(), subjects=3):
         {
             (subject, platform): root / f"{subject}_{platform}.nii.gz"
             for subject in subjects
-            for platform in PLATFORMS
+            for platform in platforms
             if (subject, platform) not in missing
         },
     )
@@ -90,11 +90,26 @@ def test_targets_are_the_other_platforms(filled):
 def test_presets_fill_in_values(filled):
     filled.entries["preset"].write("lecture")
     settings = filled.request.settings
-    assert {name: getattr(settings, name) for name in PRESETS["lecture"]} == PRESETS["lecture"]
+    # This study has other platforms.
+    assert settings == LECTURE.model_copy(
+        update={"targets": ("connectom_sa", "prisma_st"), "held_out": ("sub-03",)}
+    )
     filled.entries["preset"].write("paper")
     settings = filled.request.settings
     assert settings.preset == "paper"
     assert (settings.width, settings.epochs) == ("paper", None)
+
+
+def test_a_lecture_has_targets_of_its_own(form, tmp_path):
+    platforms = ("connectom_st", *PLATFORMS)
+    form.entries["preset"].write("lecture")
+    form.show_dataset(study(tmp_path, platforms=platforms))
+    assert set(form.request.settings.targets) == set(LECTURE.targets)
+    form.entries["targets"].write(["connectom_sa"])
+    form.entries["preset"].write("paper")
+    assert form.request.settings.targets == ("connectom_sa",)
+    form.entries["preset"].write("lecture")
+    assert set(form.request.settings.targets) == set(LECTURE.targets)
 
 
 def test_empty_entries_show_what_the_preset_gives(filled):

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from napari_msp.learning.schedule import recipe_for
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import LECTURE, TrainingSettings
 from napari_msp.ui.glossary import tooltip
 
 Sort = Literal["choice", "whole", "number", "text", "names", "per target"]
@@ -53,15 +53,8 @@ SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out")
 DATASET_DECIDES = ("input", "targets", "held_out", "first_stage")
 """Parameters whose choices are platforms or subjects."""
 
-LECTURE: Mapping[str, Any] = {
-    "preset": "fast",
-    "kind": "diqt",
-    "width": 0.2,
-    "epochs": 8,
-}
-
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "lecture": LECTURE,
+    "lecture": {"preset": LECTURE.preset, **LECTURE.model_dump(exclude_unset=True)},
     "fast": {"preset": "fast"},
     "paper": {"preset": "paper"},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -113,6 +113,7 @@ class TrainingForm(QWidget):
             self.entries["input"].offer(heads.platforms)
             self.entries["input"].write(self.fields["input"].default)
             self._offer_names()
+            self._take_targets()
             self.entries["held_out"].write(heads.subjects[1:][-1:])
 
     def show_dataset_problem(self, words: str) -> None:
@@ -149,10 +150,14 @@ class TrainingForm(QWidget):
     def _kind(self) -> str:
         return str(self.entries["kind"].read())
 
+    @property
+    def _preset(self) -> Mapping[str, Any]:
+        return PRESETS[self.entries["preset"].read()]
+
     def _values(self) -> dict[str, Any]:
         """Give the parameters that are set and count."""
         values = {name: self.entries[name].read() for name in self.fields}
-        values["preset"] = PRESETS[values["preset"]]["preset"]
+        values["preset"] = self._preset["preset"]
         return {
             name: value
             for name, value in values.items()
@@ -185,12 +190,19 @@ class TrainingForm(QWidget):
 
     def _take_preset(self) -> None:
         """Put the preset's values in, over what was there."""
-        preset = PRESETS[self.entries["preset"].read()]
+        preset = self._preset
         with self._at_once():
-            for name in (*self.others.names, "kind"):
-                value = preset.get(name, self.fields[name].default)
-                if name in preset or name != "kind":
-                    self.entries[name].write(value)
+            for name in self.others.names:
+                self.entries[name].write(preset.get(name, self.fields[name].default))
+            if "kind" in preset:
+                self.entries["kind"].write(preset["kind"])
+            self._take_targets()
+
+    def _take_targets(self) -> None:
+        """Tick the preset's targets, if it has any and the dataset has them."""
+        entry, wanted = self.entries["targets"], self._preset.get("targets", ())
+        if wanted and set(wanted) <= set(entry.names):
+            entry.write(wanted)
 
     def _offer_names(self) -> None:
         """Let targets be other platforms than the input, and held-out subjects have its scan."""

@@ -1,0 +1,75 @@
+"""What a training run is, how well it does and how it ended, in words: no Qt."""
+
+from __future__ import annotations
+
+from napari_msp.learning.events import Event, Failed, Finished, Started, Stopped
+from napari_msp.learning.run_folder import RunFolder
+from napari_msp.ui.model_parts import TITLES
+from napari_msp.ui.run_history import RunHistory
+from napari_msp.ui.training_fields import form_fields
+from napari_msp.ui.words import in_words
+
+
+def what_is_trained(folder: RunFolder, started: Started | None) -> str:
+    """Say such as "MSP from ge_st, preset fast, on cpu: 3 subjects, sub-04 held out"."""
+    settings = folder.settings
+    device = folder.device if started is None else started.device
+    words = f"{TITLES[settings.kind]} from {settings.input}, preset {settings.preset}, on {device}"
+    if started is None:
+        return words
+    held_out = ", ".join(started.held_out) or "nobody"
+    return (
+        f"{words}: {len(started.subjects)} subjects, {held_out} held out, "
+        f"{started.parameters:,} weights"
+    )
+
+
+def against_alignment(history: RunHistory) -> list[str]:
+    """Give each target's latest held-out error beside alignment's, the line to beat.
+
+    Such as "prisma_st: 3.9e-04, alignment 5.2e-04: 25 % better".
+    """
+    lines = []
+    for target in history.targets:
+        latest = [errors[-1] for _, errors in history.errors(target)]
+        if latest:
+            aligned = history.aligned.get(target)
+            lines.append(f"{target}: {latest[-1]:.1e}" + _beside(latest[-1], aligned))
+    return lines
+
+
+def how_it_ended(ending: Event, history: RunHistory) -> str:
+    """Say what became of a run whose last event this is; empty where that ends none."""
+    match ending:
+        case Stopped(step=step):
+            steps = f" of {history.started.steps:,}" if history.started else ""
+            return f"Stopped at step {step:,}{steps}. Resume goes on from there."
+        case Failed(message=message):
+            return f"Failed: {in_form_words(message)}"
+        case Finished(seconds=seconds):
+            return f"Finished after {_duration(seconds)} of training."
+    return ""
+
+
+def in_form_words(message: str) -> str:
+    """Name the form's fields instead of the command line's options."""
+    labels = {name: field.label.replace("&", "") for name, field in form_fields().items()}
+    fields = {f"--{name.replace('_', '-')}": label for name, label in labels.items()}
+    more = {"--device": "Device", "--shell": labels["b_value"], "--resume": "Resume"}
+    return in_words(message, fields | more)
+
+
+def _beside(error: float, aligned: float | None) -> str:
+    if not aligned:
+        return ""
+    gain = round(100 * (1 - error / aligned))
+    words = f"{abs(gain)} % {'better' if gain > 0 else 'worse'}" if gain else "no better"
+    return f", alignment {aligned:.1e}: {words}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
