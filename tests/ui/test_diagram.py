@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QApplication
 import napari_msp
 from napari_msp.model_file import load_model
 from napari_msp.networks import MSP, build_single
-from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.model_parts import ModelParts, parts_of
 from napari_msp.ui.model_sketch import sketch
 from napari_msp.ui.panels.colours import colours_of
@@ -216,10 +215,3 @@ def test_without_a_model_nothing_is_drawn(diagram):
     assert diagram.parts == []
     assert diagram.sizeHint().height() == 0
     diagram.grab()
-
-
-def test_tooltips_set_indices_and_escape_the_rest():
-    assert "<sub><i>iT</i></sub>(z<sub><i>i</i></sub>)" in tooltip("branch")
-    assert "ge_st" in tooltip("platform")
-    with pytest.raises(KeyError):
-        tooltip("no such term")

@@ -26,6 +26,8 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "left-right, green front-back, blue up-down.",
         "b-value": "Strength of the diffusion weighting in s/mm²: the signal of freely moving "
         "water falls as exp(−b·D). Volumes of at most 50 s/mm² count as b=0.",
+        "b-vector": "Direction of the diffusion gradient of a volume, of unit length. FSL's .bvec "
+        "files hold it along the image's axes; it is turned into scanner axes when it is read.",
         "b0": "Image without diffusion weighting (b=0), which the weighted signal is divided by. "
         "It is the input's own and is not harmonized.",
         "shell": "All volumes of about the same b-value, taken along different directions. A model "
@@ -76,7 +78,8 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "halo": "Input voxels that are read around a tile so that its result equals that of the "
         "whole image.",
         "preset": "Recipe of the training. paper: as published, a patch around every voxel of the "
-        "mask, for a GPU; fast: large crops in random orientations, in far fewer steps.",
+        "mask, for a GPU; fast: large crops in random orientations, in far fewer steps; lecture: "
+        "fast made small, to be watched live.",
         "epoch": "A round of training steps, after which the held-out subjects are predicted. "
         "paper: one pass over all patches; fast: a set number of crops.",
         "learning rate": "How far a step moves the weights. paper: divided by √2 every few epochs; "

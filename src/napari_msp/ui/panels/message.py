@@ -51,6 +51,7 @@ class MessageLine(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.sign, 0, Qt.AlignTop)
+        right.setAlignment(Qt.AlignTop)
         layout.addLayout(right, 1)
         self.clear()
 
