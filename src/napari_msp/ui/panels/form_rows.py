@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_msp.ui.panels.message import MessageLine
 
@@ -23,9 +24,10 @@ class FormRows(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, _Row] = {}
-        self._layout = QFormLayout(self)
+        # Qt's form layout cuts off words that take more lines than expected.
+        self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
+        self._layout.setColumnStretch(1, 1)
 
     @property
     def names(self) -> list[str]:
@@ -56,12 +58,15 @@ class FormRows(QWidget):
         for each in (entry, more, row.problem, row.note):
             if each is not None:
                 column.addWidget(each)
-        row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
+        row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
+        row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
         row.label.setBuddy(entry)
         for each in (row.label, entry):
             each.setToolTip(tooltip)
         entry.setAccessibleName(label.replace("&", ""))
-        self._layout.addRow(row.label, row.cell)
+        number = len(self._rows)
+        self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
+        self._layout.addWidget(row.cell, number, 1, Qt.AlignTop)
         self._rows[name] = row
         self.say(name)
 
@@ -71,10 +76,16 @@ class FormRows(QWidget):
         row.label.setEnabled(enabled)
         row.cell.setEnabled(enabled)
 
-    def say(self, name: str, problem: str = "", note: str = "") -> None:
-        """Put words under an entry: what is wrong with it, and what is to be known."""
+    def show_row(self, name: str, visible: bool) -> None:
+        """Show a row, or take it away."""
         row = self._rows[name]
-        row.problem.show_message("error", problem)
+        row.label.setVisible(visible)
+        row.cell.setVisible(visible)
+
+    def say(self, name: str, problem: str = "", note: str = "", doubt: str = "") -> None:
+        """Put words under an entry: what is wrong or doubtful, and what is to be known."""
+        row = self._rows[name]
+        row.problem.show_message("error" if problem else "warning", problem or doubt)
         row.note.setText(note)
         row.note.setVisible(bool(note))
 
