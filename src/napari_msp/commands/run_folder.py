@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +27,21 @@ def add_run(commands: Parsers) -> None:
         help="stop, with a checkpoint, when standard input ends: when whoever started this closes "
         "the pipe, or dies",
     )
+    command.add_argument(
+        "--leave-a-core", action="store_true", help="to others, such as a window that shows the run"
+    )
     command.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from napari_msp.device import leave_a_core
     from napari_msp.learning.run_folder import RunFolder
     from napari_msp.learning.run_in_folder import run_in_folder
 
     folder = RunFolder.open(options.folder)
     listener = _Listener()
-    with interrupt_flag() as interrupted:
+    beside_others = leave_a_core() if options.leave_a_core else nullcontext()
+    with interrupt_flag() as interrupted, beside_others:
         if options.stop_with_stdin:
             threading.Thread(target=listener.wait_for_end_of_stdin, daemon=True).start()
         written = run_in_folder(

@@ -19,31 +19,48 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind = Field(description="Network to train")
-    preset: Preset = Field("fast", description="paper: the paper's recipe; fast: dense crops")
-    input: str = Field("ge_st", description="Platform to predict from")
-    targets: tuple[str, ...] = Field((), description="Platforms to predict; empty: all others")
-    b_value: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Shell to learn, where scans hold several"
+    preset: Preset = Field(
+        default="fast", description="paper: the paper's recipe; fast: dense crops"
     )
-    held_out: tuple[str, ...] = Field((), description="Subjects kept out of training altogether")
+    input: str = Field(default="ge_st", description="Platform to predict from")
+    targets: tuple[str, ...] = Field(
+        default=(), description="Platforms to predict; empty: all others"
+    )
+    b_value: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Shell to learn, where scans hold several",
+    )
+    held_out: tuple[str, ...] = Field(
+        default=(), description="Subjects kept out of training altogether"
+    )
     first_stage: dict[str, SingleKind] = Field(
         default_factory=dict, description="MSP: single network of each target"
     )
-    width: float | Literal["paper"] = Field("paper", description="Fraction of the full width")
-    epochs: int | None = Field(None, ge=1, description="Epochs of each phase")
-    unison_epochs: int | None = Field(None, ge=1, description="MSP: epochs of the unison phases")
-    batch: int | None = Field(None, ge=1, description="Patches or crops a step")
-    crop: int | None = Field(None, ge=3, description="fast: edge of a crop in input voxels")
-    steps_per_epoch: int | None = Field(None, ge=1, description="fast: steps of an epoch")
+    width: float | Literal["paper"] = Field(
+        default="paper", description="Fraction of the full width"
+    )
+    epochs: int | None = Field(default=None, ge=1, description="Epochs of each phase")
+    unison_epochs: int | None = Field(
+        default=None, ge=1, description="MSP: epochs of the unison phases"
+    )
+    batch: int | None = Field(default=None, ge=1, description="Patches or crops a step")
+    crop: int | None = Field(default=None, ge=3, description="fast: edge of a crop in input voxels")
+    steps_per_epoch: int | None = Field(default=None, ge=1, description="fast: steps of an epoch")
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="At the start (paper), at most (fast)"
+        default=None, gt=0, le=1, description="At the start (paper), at most (fast)"
     )
-    decay_every: int | None = Field(None, ge=1, description="paper: epochs between divisions by √2")
+    decay_every: int | None = Field(
+        default=None, ge=1, description="paper: epochs between divisions by √2"
+    )
     voxels_per_head: int | None = Field(
-        None, ge=1, description="paper: in-mask voxels that centre a patch; unset: every one"
+        default=None,
+        ge=1,
+        description="paper: in-mask voxels that centre a patch; unset: every one",
     )
-    seed: int = Field(0, ge=0, description="Of weights, sampling and augmentation")
-    label: str = Field("", description="What the model is for, shown to whoever loads it")
+    seed: int = Field(default=0, ge=0, description="Of weights, sampling and augmentation")
+    label: str = Field(default="", description="What the model is for, shown to whoever loads it")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainingSettings":

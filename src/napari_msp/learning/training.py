@@ -6,6 +6,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import UserError
 from napari_msp.files import refuse_unwritable
+from napari_msp.inference.failures import explain
 from napari_msp.learning.events import EventHandler, Failed
 from napari_msp.learning.names import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
@@ -74,7 +75,7 @@ def train(
         run = TrainingRun(study, out, where, tell, previews)
         return run.run(resume, stop_requested if stop_requested is not None else _never)
     except Exception as error:
-        tell(Failed(str(error) or type(error).__name__))
+        tell(Failed(explain(error).message))
         raise
 
 
