@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import io_orientation
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
@@ -43,6 +44,9 @@ class Look:
     unit: str
 
 
+MASK_COLOUR = "#56b4e9"
+"""Seen on grey and on the colours of colour FA, also without colour vision (Okabe & Ito 2008)."""
+
 LOOKS: Mapping[str, Look] = {
     "b0": Look("gray", (1, 99.5), "scanner units"),
     "SH average": Look("gray", (1, 99), "SH units"),
@@ -54,19 +58,47 @@ LOOKS: Mapping[str, Look] = {
 """By quantity; "colour FA" is in colours of its own."""
 
 
-def scan_layers(record: Record) -> list[LayerData]:
-    """Give b0, SH average and colour FA of a scan, the SH average on top; the others hidden."""
+def scan_layers(record: Record, colours: FloatArray | None = None) -> list[LayerData]:
+    """Give b0, colour FA (see `image_layers`) and SH average of a scan; only the last is seen."""
     acquisition = record.acquisition
     b0 = [] if acquisition is None else [map_layer(record, "b0", acquisition.b0, visible=False)]
-    return [*b0, *image_layers(record)]
+    return [*b0, *image_layers(record, colours)]
 
 
-def image_layers(record: Record) -> list[LayerData]:
-    """Give colour FA (hidden) and SH average of any record, the SH average on top."""
+def image_layers(record: Record, colours: FloatArray | None = None) -> list[LayerData]:
+    """Give colour FA (hidden) and SH average of any record, the SH average on top.
+
+    Parameters
+    ----------
+    record
+        What is shown.
+    colours
+        (X, Y, Z, 3) colour FA where it was made already.
+    """
+    colours = colour_fa(record.image) if colours is None else colours
     return [
-        map_layer(record, "colour FA", colour_fa(record.image), visible=False),
+        map_layer(record, "colour FA", colours, visible=False),
         map_layer(record, "SH average", sh_average(record.image)),
     ]
+
+
+def mask_layer(record: Record) -> LayerData:
+    """Show a record's mask."""
+    values, options, _ = map_layer(record, "mask", record.image.mask.astype(np.uint8))
+    shared = ("name", "scale", "translate", "units", "axis_labels", "metadata")
+    colours = {"colormap": {1: MASK_COLOUR, None: "transparent"}, "opacity": 0.8}
+    return values, {key: options[key] for key in shared} | colours, "labels"
+
+
+def make_layer(data: LayerData) -> Any:
+    """Make napari's layer; a mask as an outline, not to be painted on, which data cannot say."""
+    from napari.layers import Labels, Layer
+
+    layer = Layer.create(*data)
+    if isinstance(layer, Labels):
+        layer.contour = 1
+        layer.editable = False
+    return layer
 
 
 def map_layer(
@@ -138,6 +170,14 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     canonical = np.moveaxis(np.flip(data, axis=(1, 2)), (2, 1, 0), (0, 1, 2))
     stored: AnyArray = _grid(lattice).to_stored(canonical)
     return stored
+
+
+def lattice_shown(shape: tuple[int, ...], metadata: Mapping[str, Any]) -> Lattice:
+    """Give the lattice that a layer's data lie on, from their shape and the layer's metadata."""
+    affine = np.asarray(metadata["affine"], dtype=float)
+    canonical = shape[2], shape[1], shape[0]
+    x, y, z = (canonical[int(axis)] for axis in io_orientation(affine)[:, 0])
+    return Lattice((x, y, z), affine)
 
 
 def stored_index(position: tuple[float, float, float], lattice: Lattice) -> tuple[int, ...] | None:

@@ -61,7 +61,7 @@ def record_of(
     _ = acquisition.mask
     say("Fitting spherical harmonics")
     image = fit_sh(acquisition, b_value=b_value)
-    subject, platform = subject_and_platform(path) or (_bare(path), "")
+    subject, platform = identity_of(path)
     return Record(subject, platform, image, acquisition, siblings_of(path))
 
 
@@ -98,6 +98,11 @@ def usual_shell(acquisition: Acquisition) -> float | None:
     shells = acquisition.gradients.shells
     enough = [each for each in shells if len(each.volumes) >= coefficient_count(ORDER)]
     return enough[0].b_value if enough else None
+
+
+def identity_of(scan: Path) -> tuple[str, str]:
+    """Name a scan's subject and platform; its file's stem and "" where the name does not tell."""
+    return subject_and_platform(scan) or (_bare(scan), "")
 
 
 def siblings_of(path: Path) -> dict[str, Path]:

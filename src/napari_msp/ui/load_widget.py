@@ -1,0 +1,174 @@
+"""Load acquisition: choose a scan from a file or a BIDS folder, and show it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_msp.ui.jobs import Control, Job
+from napari_msp.ui.latest import Latest
+from napari_msp.ui.panels.acquisition_form import AcquisitionForm
+from napari_msp.ui.panels.message import MessageLine
+from napari_msp.ui.panels.pane import Pane
+from napari_msp.ui.panels.progress import ProgressRow
+from napari_msp.ui.preferences import PLUGIN
+from napari_msp.ui.records import shown_by
+from napari_msp.ui.scan_choice import Choice, Findings
+from napari_msp.ui.words import in_words
+
+if TYPE_CHECKING:
+    from napari_msp.data.dataset import TravellingHeads
+    from napari_msp.inference.failures import Failure
+    from napari_msp.ui.layers import LayerData
+    from napari_msp.ui.steps import Step
+
+NO_MEMORY = (
+    "There is not enough memory for this scan. Close other images or programs, and try again."
+)
+
+
+class LoadAcquisition(QWidget):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Who gets the layers.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.form = AcquisitionForm()
+        self.progress = ProgressRow()
+        self.message = MessageLine()
+        self._look = Latest(self)
+        self._job: Job | None = None
+        self._waiting: deque[LayerData] = deque()
+        self._inserting = QTimer(self)
+        self._inserting.setInterval(0)
+        self._lay_out()
+        self._connect()
+
+    @property
+    def running(self) -> bool:
+        """Whether a scan is being loaded."""
+        return self._job is not None or bool(self._waiting)
+
+    def load(self) -> None:
+        """Load what the form says."""
+        findings, with_mask = self.form.findings, self.form.show_mask.isChecked()
+        self.message.clear()
+        self.form.set_running(True)
+        self.progress.start("Starting")
+        self._job = job = Job(lambda control: _load(findings, with_mask, control), self)
+        self.progress.cancel_wanted.connect(job.cancel)
+        job.progressed.connect(self._tell_step)
+        job.done.connect(self._insert)
+        job.failed.connect(self._fail)
+        job.cancelled.connect(self._tell_cancelled)
+        job.ended.connect(self._forget_job)
+        job.start()
+
+    def cancel(self) -> None:
+        """Stop loading."""
+        if self._job is not None:
+            self.progress.cancel.click()
+
+    def event(self, event: QEvent) -> bool:
+        """Stop when the dock was closed, which takes this widget out of its window."""
+        if event.type() == QEvent.ParentChange and self.parent() is None:
+            self._leave()
+        return bool(super().event(event))
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Pane(self.form, self.progress, self.message))
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._examine)
+        self.form.load_wanted.connect(self.load)
+        self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
+        self._look.done.connect(self.form.show_findings)
+        self._look.failed.connect(self._fail)
+        self._inserting.timeout.connect(self._insert_one)
+        escape = QShortcut(QKeySequence(Qt.Key_Escape), self)
+        escape.setContext(Qt.WidgetWithChildrenShortcut)
+        escape.activated.connect(self.cancel)
+
+    def _leave(self) -> None:
+        self._look.stop()
+        self._inserting.stop()
+        self._waiting.clear()
+        if self._job is not None:
+            self._job.cancel()
+
+    def _examine(self, choice: Choice) -> None:
+        self.message.clear()
+        self.progress.reset()
+        known = self.form.findings.dataset
+        self._look.ask(lambda control: _examine(choice, known))
+
+    def _tell_step(self, step: Step) -> None:
+        self.progress.tell(step.words)
+
+    def _insert(self, layers: list[LayerData]) -> None:
+        """Add the layers one at a time, so that the window can breathe."""
+        self._waiting.extend(layers)
+        self._inserting.start()
+
+    def _insert_one(self) -> None:
+        from napari_msp.ui.layers import make_layer
+
+        layer = make_layer(self._waiting.popleft())
+        selected = self.viewer.layers.selection.active
+        self.viewer.add_layer(layer)
+        shown = shown_by(layer)
+        assert shown is not None
+        if shown.quantity == "mask":
+            self.viewer.layers.selection.active = selected  # it is looked at, not worked on
+        if not self._waiting:
+            self._inserting.stop()
+            self._rest()
+            self.message.show_message("ok", f"{shown.record.owner} is loaded.")
+
+    def _fail(self, failure: Failure) -> None:
+        words = NO_MEMORY if failure.kind == "memory" else in_words(failure.message)
+        scan = self.form.findings.scan
+        if scan is not None:
+            words = words.replace(str(scan), scan.name)
+        self._rest()
+        self.message.show_message("error", words)
+
+    def _tell_cancelled(self) -> None:
+        self._rest()
+        self.message.show_message("warning", "Cancelled; nothing was loaded.")
+
+    def _rest(self) -> None:
+        self.progress.end()
+        self.form.set_running(False)
+
+    def _forget_job(self) -> None:
+        if self._job is not None:
+            self._job.deleteLater()
+        self._job = None
+
+
+# What computes is imported where it is needed, in a worker: the widget opens the quicker.
+
+
+def _examine(choice: Choice, known: TravellingHeads | None) -> Findings:
+    from napari_msp.ui.examine import examine
+
+    return examine(choice, known)
+
+
+def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
+    from napari_msp.ui.load_work import load_layers
+
+    return load_layers(findings, with_mask, control)

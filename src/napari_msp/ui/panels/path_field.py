@@ -1,0 +1,137 @@
+"""A file or folder that is typed, dropped, or chosen in a dialog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QGridLayout,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+
+PAUSE = 500
+"""Milliseconds without a key after which a typed path counts."""
+
+NIFTI = "NIfTI images (*.nii.gz *.nii)"
+
+
+class PathField(QWidget):
+    """A line for a path, with buttons to browse.
+
+    Parameters
+    ----------
+    title
+        Of the dialog, such as "Choose a mask".
+    pattern
+        Files that the dialog shows, as Qt writes it.
+    folders
+        Whether a folder may be chosen too; the buttons are then under the line.
+
+    Signals
+    -------
+    changed
+        There is another path.
+    """
+
+    changed = Signal()
+
+    def __init__(self, title: str, pattern: str, folders: bool = False) -> None:
+        super().__init__()
+        self._title, self._pattern = title, pattern
+        self._told = ""
+        self.line = _Line()
+        self.line.dropped.connect(self.choose)
+        self.file = QPushButton("F&ile …" if folders else "Browse …")
+        self.file.setAccessibleName(title)
+        self.file.clicked.connect(self._browse_file)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        if folders:
+            self.folder = QPushButton("F&older …")
+            self.folder.setAccessibleName("Choose a folder")
+            self.folder.clicked.connect(self._browse_folder)
+            layout.addWidget(self.line, 0, 0, 1, 2)
+            layout.addWidget(self.file, 1, 0)
+            layout.addWidget(self.folder, 1, 1)
+        else:
+            layout.addWidget(self.line, 0, 0)
+            layout.addWidget(self.file, 0, 1)
+        self.setFocusProxy(self.line)
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(PAUSE)
+        self._pause.timeout.connect(self.tell)
+        self.line.textEdited.connect(lambda _: self._pause.start())
+        self.line.editingFinished.connect(self.tell)
+
+    @property
+    def path(self) -> Path | None:
+        """The path as it stands there."""
+        text = str(self.line.text()).strip().strip("'\"")
+        return Path(text).expanduser() if text else None
+
+    def show_path(self, path: Path | None) -> None:
+        """Show a path, without a signal."""
+        self._pause.stop()
+        self._told = "" if path is None else str(path)
+        if path != self.path:
+            self.line.setText(self._told)  # its end, which tells files apart, is what is seen
+        self.line.setToolTip(self._told)
+
+    def choose(self, path: str | Path) -> None:
+        """Take a path as if it had been typed."""
+        self.line.setText(str(path))
+        self.tell()
+
+    def tell(self) -> None:
+        """Emit `changed` now if there is something that was not told yet."""
+        self._pause.stop()
+        now = "" if self.path is None else str(self.path)
+        if now != self._told:
+            self._told = now
+            self.changed.emit()
+
+    def _browse_file(self) -> None:
+        start = str(self.path or "")
+        chosen, _ = QFileDialog.getOpenFileName(self, self._title, start, self._pattern)
+        if chosen:
+            self.choose(chosen)
+
+    def _browse_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Choose a folder", str(self.path or ""))
+        if chosen:
+            self.choose(chosen)
+
+
+class _Line(QLineEdit):
+    """Takes dropped files by their path, not by their address."""
+
+    dropped = Signal(str)
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802
+        """Welcome files."""
+        if dropped_path(event):
+            event.acceptProposedAction()
+        else:
+            super().dragEnterEvent(event)
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802
+        """Take the first file."""
+        path = dropped_path(event)
+        if path:
+            event.acceptProposedAction()
+            self.dropped.emit(path)
+        else:
+            super().dropEvent(event)
+
+
+def dropped_path(event: Any) -> str:
+    """Give the file or folder that a drag carries; "" for anything else. Images come first."""
+    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+    images = [path for path in paths if path.endswith((".nii", ".nii.gz"))]
+    return str(next(iter([*images, *paths]), ""))

@@ -1,0 +1,108 @@
+"""Save what layers show: the SH image behind them, or one map, on the true affine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_msp.errors import UserError
+from napari_msp.ui.records import KEY, Record, Shown
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from napari_msp.ui.layers import LayerData
+
+SUFFIXES = (".nii.gz", ".nii")
+
+
+def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Save the SH image that layers show, as MRtrix3 reads it, with its sidecar.
+
+    Parameters
+    ----------
+    path
+        Where to; .nii.gz is added unless it ends in .nii or .nii.gz.
+    layers
+        Any number, of one scan or one prediction.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    UserError
+        When a layer is of something else, or several images are behind them.
+    """
+    from napari_msp.signal.sh_image import sidecar_path, write_sh
+
+    records = {id(each.record): each.record for each in map(_shown, layers)}
+    if len(records) > 1:
+        names = ", ".join(record.owner for record in records.values())
+        raise UserError(f"The layers show different SH images ({names}); select layers of one")
+    record = next(iter(records.values()))
+    target = _with_suffix(path)
+    write_sh(target, record.image, like=_like(record))
+    return [str(target), str(sidecar_path(target))]
+
+
+def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Save the map that a layer shows, in stored order with its true affine.
+
+    Parameters
+    ----------
+    path
+        As for `write_sh_image`.
+    layers
+        One.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    UserError
+        When there are several, or the layer is of something else.
+    """
+    from napari_msp.data.nifti import write_nifti
+    from napari_msp.ui.layers import from_shown, lattice_shown
+
+    if len(layers) > 1:
+        raise UserError("One map is saved at a time; select one layer and save the selected one")
+    data, options, _ = layers[0]
+    shown = _shown(layers[0])
+    lattice = lattice_shown(data.shape, options["metadata"])
+    target = _with_suffix(path)
+    write_nifti(target, from_shown(data, lattice), lattice.affine, like=_like(shown.record))
+    return [str(target)]
+
+
+def _shown(layer: LayerData) -> Shown:
+    _, options, kind = layer
+    shown = options.get("metadata", {}).get(KEY)
+    if not isinstance(shown, Shown):
+        raise UserError(
+            f"{options.get('name', kind)}: is not a layer of MSP Harmonization; choose another "
+            "file type to save it"
+        )
+    return shown
+
+
+def _like(record: Record) -> nib.Nifti1Image | None:
+    """Give the scan whose header says what the coordinates mean."""
+    scan = record if record.acquisition else record.source
+    return None if scan is None or scan.acquisition is None else scan.acquisition.image
+
+
+def _with_suffix(path: str) -> Path:
+    """Add the suffix that was not typed, which the dialog that asked does not know of."""
+    target = Path(path)
+    if target.name.endswith(SUFFIXES):
+        return target
+    target = target.with_name(target.name + SUFFIXES[0])
+    if target.exists():
+        raise UserError(f"{target}: exists already; save under another name")
+    return target
