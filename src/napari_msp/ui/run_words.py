@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from napari_msp.learning.events import Event, Failed, Finished, Started, Stopped
-from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.run_folder import RunFolder, State
 from napari_msp.ui.model_parts import TITLES
 from napari_msp.ui.run_history import RunHistory
 from napari_msp.ui.training_fields import form_fields
 from napari_msp.ui.words import in_words
+
+FROM_CHECKPOINT = "Resume goes on from the last checkpoint."
 
 
 def what_is_trained(folder: RunFolder, started: Started | None) -> str:
@@ -38,17 +40,40 @@ def against_alignment(history: RunHistory) -> list[str]:
     return lines
 
 
-def how_it_ended(ending: Event, history: RunHistory) -> str:
-    """Say what became of a run whose last event this is; empty where that ends none."""
-    match ending:
-        case Stopped(step=step):
-            steps = f" of {history.started.steps:,}" if history.started else ""
-            return f"Stopped at step {step:,}{steps}. Resume goes on from there."
-        case Failed(message=message):
-            return f"Failed: {in_form_words(message)}"
+def how_it_stands(state: State, history: RunHistory, last: Event | None, resumable: bool) -> str:
+    """Say what has become of a run that nobody executes.
+
+    Parameters
+    ----------
+    state, resumable
+        Of its folder.
+    history, last
+        What happened in it, and its last event.
+    """
+    step = history.last.step if history.last else 0
+    of_all = f" of {history.started.steps:,}" if history.started else ""
+    goes_on = " Resume goes on from there." if resumable else " It can only start again."
+    match last:
         case Finished(seconds=seconds):
             return f"Finished after {_duration(seconds)} of training."
-    return ""
+        case Stopped(step=at):
+            return f"Stopped at step {at:,}{of_all}.{goes_on}"
+        case Failed(message=message):
+            return failed(message, resumable)
+    if state == "finished":
+        return "Finished."
+    if state == "new" and not history.started:
+        return "Not begun."
+    where = (
+        f"Ended from outside after step {step:,}{of_all}, most likely when the machine went down."
+    )
+    return where + (" " + FROM_CHECKPOINT if resumable else goes_on)
+
+
+def failed(message: str, resumable: bool) -> str:
+    """Say why a run failed, and whether it can go on."""
+    words = in_form_words(message).rstrip(".")
+    return f"Failed: {words}." + (f" {FROM_CHECKPOINT}" if resumable else "")
 
 
 def in_form_words(message: str) -> str:

@@ -67,11 +67,11 @@ PRESET_TITLES: Mapping[str, str] = {
 }
 
 LABELS: Mapping[str, str] = {
-    "preset": "&Preset",
+    "preset": "P&reset",
     "kind": "&Network",
     "input": "&Input",
     "targets": "Tar&gets",
-    "held_out": "&Held out",
+    "held_out": "H&eld out",
     "b_value": "Shell (s/mm²)",
     "crop": "Crop (voxels)",
     "steps_per_epoch": "Steps an epoch",

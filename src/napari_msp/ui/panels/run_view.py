@@ -13,6 +13,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.panels.curves import TrainingCurves
 from napari_msp.ui.panels.message import MessageLine, Severity
 from napari_msp.ui.panels.progress import ProgressRow
+from napari_msp.ui.run_history import RunHistory
 from napari_msp.ui.run_words import against_alignment, what_is_trained
 
 LEAST_HEIGHT = 420
@@ -55,6 +56,11 @@ class RunView(QWidget):
             column.addWidget(each)
         column.addWidget(self.curves, 1)
 
+    @property
+    def history(self) -> RunHistory:
+        """What the run has told."""
+        return self.curves.history
+
     def open(self, folder: RunFolder, events: Iterable[Event] = ()) -> None:
         """Show a run in place of another, with what has happened in it."""
         self._folder = folder
@@ -74,7 +80,7 @@ class RunView(QWidget):
     def add(self, event: Event) -> None:
         """Hear of an event of the run."""
         self.curves.add_event(event)
-        started = self.curves.history.started
+        started = self.history.started
         if isinstance(event, Step) and started is not None:
             words = f"{event.phase}, epoch {event.epoch}"
             self.progress.report(event.step, started.steps, words, event.time_left)
@@ -91,7 +97,7 @@ class RunView(QWidget):
     def _tell(self) -> None:
         """Say what the curves do not."""
         assert self._folder is not None
-        history = self.curves.history
+        history = self.history
         self.what.setText(what_is_trained(self._folder, history.started))
         self.comparisons.setText("\n".join(against_alignment(history)))
         self.comparisons.setVisible(bool(self.comparisons.text()))

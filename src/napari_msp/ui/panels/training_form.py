@@ -67,7 +67,7 @@ class TrainingForm(QWidget):
     def __init__(self, cache: Path, device: str = "auto") -> None:
         super().__init__()
         self._cache = cache
-        self._heads: TravellingHeads | None = None
+        self.heads: TravellingHeads | None = None
         self._offered_folder = ""
         self._writing = False
         self.checked = Checked()
@@ -105,7 +105,7 @@ class TrainingForm(QWidget):
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
         with self._at_once():
-            self._heads = heads
+            self.heads = heads
             self.entries["dataset"].write(heads.root)
             self._typing.stop()
             for name in DATASET_DECIDES:
@@ -118,7 +118,7 @@ class TrainingForm(QWidget):
 
     def show_dataset_problem(self, words: str) -> None:
         """Say why the named folder is no dataset."""
-        self._heads = None
+        self.heads = None
         self._update()
         self.first.say("dataset", problem=words)
 
@@ -139,9 +139,9 @@ class TrainingForm(QWidget):
     def offer_folder(self) -> None:
         """Name a new folder for the next run, unless the user named one."""
         entry = self.entries["folder"]
-        if self._heads is None or str(entry.widget.line_edit.value) != self._offered_folder:
+        if self.heads is None or str(entry.widget.line_edit.value) != self._offered_folder:
             return
-        root = self._heads.root.absolute()
+        root = self.heads.root.absolute()
         beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
         self._offered_folder = str(new_run_folder(beside, self._kind, date.today()))
         entry.write(self._offered_folder)
@@ -174,8 +174,8 @@ class TrainingForm(QWidget):
         for name, field in self.fields.items():
             rows = self.first if name in SHOWN_FIRST else self.others
             rows.add(name, field.label, self.entries[name].native, field.tooltip)
-        self.first.add("folder", "Run &folder", folder, TIPS["folder"])
-        self.first.add("device", "De&vice", device, TIPS["device"])
+        self.first.add("folder", "R&un folder", folder, TIPS["folder"])
+        self.first.add("device", "Devi&ce", device, TIPS["device"])
 
     def _connect(self) -> None:
         for name, entry in self.entries.items():
@@ -206,16 +206,16 @@ class TrainingForm(QWidget):
 
     def _offer_names(self) -> None:
         """Let targets be other platforms than the input, and held-out subjects have its scan."""
-        if self._heads is None:
+        if self.heads is None:
             return
         source, targets = self.entries["input"].read(), self.entries["targets"]
-        others = [platform for platform in self._heads.platforms if platform != source]
+        others = [platform for platform in self.heads.platforms if platform != source]
         if others != targets.names:
             all_ticked = targets.read() == tuple(targets.names)
             targets.offer(others)
             if all_ticked:
                 targets.write(others)
-        scanned = [each for each in self._heads.subjects if self._heads.has(each, source)]
+        scanned = [each for each in self.heads.subjects if self.heads.has(each, source)]
         self.entries["held_out"].offer(scanned)
         self.entries["first_stage"].offer(targets.read())
 
@@ -243,7 +243,7 @@ class TrainingForm(QWidget):
             self.entries[name].say_empty(empty_means(name, values))
         device, folder = (self.entries[name] for name in ("device", "folder"))
         text = str(folder.widget.line_edit.value)
-        self.checked = check(values, self._heads, str(device.read()), text)
+        self.checked = check(values, self.heads, str(device.read()), text)
         for rows in (self.first, self.others):
             for name in rows.names:
                 rows.say(

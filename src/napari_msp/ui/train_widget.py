@@ -1,0 +1,167 @@
+"""Train: learn a model from travelling heads, and watch it learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msp.errors import UserError
+from napari_msp.learning.run_folder import RunFolder
+from napari_msp.ui.dataset_choice import DatasetChoice
+from napari_msp.ui.latest import Latest
+from napari_msp.ui.panels.message import MessageLine
+from napari_msp.ui.panels.pane import Pane
+from napari_msp.ui.panels.progress import ProgressRow
+from napari_msp.ui.panels.run_view import RunView
+from napari_msp.ui.panels.section import Section
+from napari_msp.ui.panels.training_form import TrainingForm
+from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.run_control import RunControl
+from napari_msp.ui.run_opening import OpenedRun, open_run
+
+if TYPE_CHECKING:
+    from napari_msp.inference.failures import Failure
+
+
+class Train(QWidget):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Who gets the predictions while the network learns.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        machine = preferences()
+        self.form = TrainingForm(machine.cache, machine.device)
+        self.asked = Section("&What to train", self.form, unfolded=True)
+        self.waiting = ProgressRow()
+        self.view = RunView()
+        self.message = MessageLine()
+        self.train_button = _button("&Train", "Makes the run folder, and trains in a process.")
+        self.resume_button = _button("Resu&me", "Goes on with the run that is shown.")
+        self.open_button = _button("&Open run …", "Shows a run by its folder, to go on with it.")
+        self.use_button = _button("Use in Harmoni&ze", "Opens Harmonize with this model chosen.")
+        self.datasets = DatasetChoice(self.form, self.waiting, self)
+        self.run = RunControl(napari_viewer, self.view, self)
+        self._opening = Latest(self)
+        self._lay_out()
+        self._connect()
+        self._show_state()
+
+    def train(self) -> None:
+        """Begin what the form says."""
+        wanted, heads = self.form.request, self.form.heads
+        if wanted is None or heads is None or self.run.running:
+            return
+        self.message.clear()
+        try:
+            folder = RunFolder.create(wanted.folder, wanted.dataset, wanted.settings, wanted.device)
+        except UserError as error:
+            self.message.show_message("error", str(error))
+            return
+        self.run.start(folder, heads)
+        self.form.offer_folder()
+
+    def open_run(self, path: Path) -> None:
+        """Show the run of a folder."""
+        self.message.clear()
+        self._opening.ask(lambda control: open_run(path, control))
+
+    def use(self) -> None:
+        """Open Harmonize with the model of the run."""
+        assert self.run.folder is not None
+        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Harmonize")
+        widget.use_model(self.run.folder.model_path)
+
+    def event(self, event: QEvent) -> bool:
+        """Stop when the dock was closed, which takes this widget out of its window."""
+        if event.type() == QEvent.ParentChange and self.parent() is None:
+            self._leave()
+        return bool(super().event(event))
+
+    def _lay_out(self) -> None:
+        buttons, more = QHBoxLayout(), QHBoxLayout()
+        for each in (self.train_button, self.resume_button):
+            buttons.addWidget(each)
+        for each in (self.open_button, self.use_button):
+            more.addWidget(each)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(Pane(self.asked, self.waiting, self.view), 1)
+        column.addWidget(self.message)
+        column.addLayout(buttons)
+        column.addLayout(more)
+
+    def _connect(self) -> None:
+        self.train_button.clicked.connect(self.train)
+        self.resume_button.clicked.connect(self.run.resume)
+        self.open_button.clicked.connect(self._choose_run)
+        self.use_button.clicked.connect(self.use)
+        self.form.changed.connect(self._allow_train)
+        self.run.changed.connect(self._show_state)
+        self.view.action.connect(self._show_details)
+        self._opening.done.connect(self._show_run)
+        self._opening.failed.connect(self._tell)
+
+    def _leave(self) -> None:
+        self.datasets.stop()
+        self._opening.stop()
+        self.run.leave()
+
+    def _choose_run(self) -> None:
+        beside = "" if self.form.heads is None else str(self.form.heads.root.parent)
+        chosen = QFileDialog.getExistingDirectory(self, "Open a run's folder", beside)
+        if chosen:
+            self.open_run(Path(chosen))
+
+    def _show_run(self, run: OpenedRun) -> None:
+        if run.heads is None:
+            self.message.show_message("warning", run.problem)
+        else:
+            self.form.show_dataset(run.heads)
+            self.form.show_run(run.folder.settings, run.folder.device)
+        self.run.show(run)
+
+    def _show_state(self) -> None:
+        """Offer what can be done, and give the room to a run that goes on."""
+        folder, running = self.run.folder, self.run.running
+        state = "new" if folder is None else folder.state
+        self.form.setEnabled(not running)
+        self.view.setVisible(folder is not None)
+        if running:
+            self.asked.unfold(False)
+        self.resume_button.setEnabled(folder is not None and not running and state != "finished")
+        self.open_button.setEnabled(not running)
+        self.use_button.setEnabled(state == "finished")
+        self._allow_train()
+
+    def _allow_train(self) -> None:
+        self.train_button.setEnabled(self.form.request is not None and not self.run.running)
+
+    def _show_details(self) -> None:
+        box = QMessageBox(QMessageBox.Information, "Train", self.view.ending.text, parent=self)
+        box.setDetailedText(self.run.details)
+        box.open()
+
+    def _tell(self, failure: Failure) -> None:
+        self.message.show_message("error", failure.message)
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    return button
