@@ -11,8 +11,9 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare_sheet import VIEW, Sheet
 from napari_msp.ui.framing import ORDERS
 from napari_msp.ui.grid_state import GridState
+from napari_msp.ui.layer_refill import fits, refill
 from napari_msp.ui.layers import LayerData, corner
-from napari_msp.ui.lettering import add_legend, remove_legend
+from napari_msp.ui.lettering import remove_legend, show_legend
 from napari_msp.ui.records import shown_by
 from napari_msp.ui.view_fit import ViewFit
 
@@ -44,6 +45,7 @@ class Arrangement:
         self._before: GridState | None = None
         self._late: list[tuple[Any, bool]] = []
         self._reference: SHImage | None = None
+        self._cells: Sequence[LayerData] = ()
 
     @property
     def active(self) -> bool:
@@ -57,12 +59,19 @@ class Arrangement:
         return next(name for name, order in ORDERS.items() if order[0] == normal)
 
     @property
+    def where(self) -> tuple[int, int]:
+        """Axis that the shown slice cuts, and its index on the reference's lattice, as shown."""
+        assert self._reference is not None
+        lattice, axis = self._reference.lattice, int(self.viewer.dims.order[0])
+        at = (self.viewer.dims.point[axis] - corner(lattice)[axis]) / _sizes(lattice)[axis]
+        return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
+
+    @property
     def index(self) -> int:
         """The shown slice as `evaluation.slices` counts: in closest-canonical order."""
         assert self._reference is not None
-        lattice, axis = self._reference.lattice, self.viewer.dims.order[0]
-        at = (self.viewer.dims.point[axis] - corner(lattice)[axis]) / _sizes(lattice)[axis]
-        return _other_way(min(max(round(at), 0), _count(lattice, axis) - 1), lattice, axis)
+        axis, index = self.where
+        return _other_way(index, self._reference.lattice, axis)
 
     def show(self, sheet: Sheet) -> list[Any]:
         """Show cells in place of those before; give their layers in reading order."""
@@ -73,13 +82,14 @@ class Arrangement:
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
         moved = self._fit.moved
-        # In one batch: else the window is drawn anew for each of many small changes.
-        with viewer.layers.batched_update():
-            self._replace(sheet.cells)
-            grid = viewer.canvas.grid
-            grid.stride, grid.spacing = 1, GAP
-            grid.shape = (len(sheet.cells) // sheet.columns, sheet.columns)
-            grid.enabled = True
+        if not self.refill(sheet):
+            # In one batch: else the window is drawn anew for each of many small changes.
+            with viewer.layers.batched_update():
+                self._replace(sheet.cells)
+                grid = viewer.canvas.grid
+                grid.stride, grid.spacing = 1, GAP
+                grid.shape = (len(sheet.cells) // sheet.columns, sheet.columns)
+                grid.enabled = True
         known = self._reference
         elsewhere = known is None or not known.lattice.matches(sheet.reference.lattice)
         self._reference = sheet.reference
@@ -90,13 +100,30 @@ class Arrangement:
         bar = None if sheet.bar is None else self.layers[sheet.bar]
         if bar is not None:
             bar.colorbar.visible = True
-        add_legend(viewer, sheet.legend)
+        show_legend(viewer, sheet.legend)
         self._fit.take(self.layers, bar, sheet.reference)
         if moved and not elsewhere:
             self._fit.follow()
         else:
             self._fit.fit()
         return self.layers
+
+    def refill(self, sheet: Sheet) -> bool:
+        """Put new values into the layers that are there, which is quick.
+
+        Returns
+        -------
+        Whether they are of the same kinds and sizes; else nothing is done.
+        """
+        there = [layer for layer in self.layers if layer in self.viewer.layers]
+        known, self._cells = self._cells, sheet.cells
+        if not len(there) == len(known) == len(sheet.cells) or not all(
+            map(fits, there, sheet.cells)
+        ):
+            return False
+        for layer, cell, before in zip(there, sheet.cells, known, strict=True):
+            refill(layer, cell, before)
+        return True
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -119,7 +146,8 @@ class Arrangement:
                 if layer in viewer.layers:
                     layer.visible = visible
             before.apply(viewer)
-        self._late, self._reference, self._fit = [], None, ViewFit(viewer)
+        self._late, self._reference, self._cells = [], None, ()
+        self._fit = ViewFit(viewer)
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
         from napari.layers import Layer
@@ -135,6 +163,8 @@ class Arrangement:
         for layer in self.layers:
             layer.name_overlay.visible = True
             layer.name_overlay.box = False
+        if self.layers:
+            layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
 
     def _hide_late(self, event: Any) -> None:
         """Keep a layer that comes meanwhile out of the grid; it is seen when the grid is left."""

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.cells import INPUT_SCAN, QUANTITIES, Cell, Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare_work import Compared
@@ -40,6 +41,8 @@ class Sheet:
         Image whose brain the cells are fitted to.
     legend
         What black, white and the bar mean, in one line.
+    places
+        Which cells hold a prediction's image and map.
     """
 
     cells: Sequence[LayerData]
@@ -47,6 +50,7 @@ class Sheet:
     bar: int | None
     reference: SHImage
     legend: str
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def figure_sheet(compared: Compared, shown: Cells) -> Sheet:
@@ -80,6 +84,10 @@ def figure_sheet(compared: Compared, shown: Cells) -> Sheet:
         columns + maps[-1] if maps else None,
         compared.comparison.reference,
         legend(shown, has_maps=bool(maps)),
+        {
+            name: (n - first, columns + n - first)
+            for n, name in enumerate(compared.predictions, start=1)
+        },
     )
 
 
@@ -104,7 +112,7 @@ def legend(shown: Cells, *, has_maps: bool) -> str:
 
 def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -> LayerData:
     if cell.kind == "none" or record is None:
-        return _words(compared, cell.name)
+        return _why_empty(compared, cell.name)
     if cell.kind == "image":
         return image_layer(compared, shown, cell, record)
     quantity = "MSE" if cell.kind == "error" else "disagreement"
@@ -115,7 +123,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -
         lattice=shown.lattice,
         mask=cell.shown,
         limits=(0.0, shown.limit),
-        name=cell_name(record, cell.name, quantity),
+        name=cell_name(record, compared.title(cell.name), quantity),
         view=VIEW,
     )
 
@@ -132,7 +140,12 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
             scan.lattice,
         )
     named = cell.name in compared.predictions
-    name = cell_name(record, cell.name if named else record.name, shown.quantity)
+    title = compared.title(cell.name) if named else record.name or record.subject
+    name = cell_name(record, title, shown.quantity)
+    if cell.name in compared.variants:
+        # What is saved from the layer is what is seen in it.
+        image = compared.comparison.predictions[cell.name].image
+        record = replace(record, name=title, image=image, prediction=None)
     layer = map_layer(
         record,
         shown.quantity,
@@ -148,8 +161,16 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
     return layer
 
 
-def _words(compared: Compared, prediction: str) -> LayerData:
-    """Fill a cell with nothing but its name, which says why nothing is there."""
+def words_cell(record: Record, lattice: Lattice, words: str) -> LayerData:
+    """Fill a cell with nothing but words."""
+    nothing = np.zeros(lattice.shape, dtype=np.float32)
+    return map_layer(
+        record, BLANK, nothing, lattice=lattice, limits=(0.0, 1.0), name=words, view=VIEW
+    )
+
+
+def _why_empty(compared: Compared, prediction: str) -> LayerData:
+    """Say why nothing is there."""
     if prediction:
         record = compared.predictions[prediction]
         known = record.prediction is not None
@@ -158,8 +179,4 @@ def _words(compared: Compared, prediction: str) -> LayerData:
     else:
         name = "no ground truth" if compared.truth is None else "no input scan"
         record = next(iter(compared.predictions.values()))
-    lattice = compared.comparison.lattice
-    nothing = np.zeros(lattice.shape, dtype=np.float32)
-    return map_layer(
-        record, BLANK, nothing, lattice=lattice, limits=(0.0, 1.0), name=name, view=VIEW
-    )
+    return words_cell(record, compared.comparison.lattice, name)

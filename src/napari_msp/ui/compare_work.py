@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_msp.arrays import FloatArray
@@ -69,6 +69,8 @@ class Compared:
         Of the input, on its own lattice.
     disagreement
         By prediction, (X, Y, Z) on the comparison's lattice, where a model tells it.
+    variants
+        By prediction, in words, what of it is shown instead of itself, such as "first stage".
     """
 
     truth: Record | None
@@ -77,6 +79,18 @@ class Compared:
     comparison: Comparison
     scan_maps: MappedImage | None
     disagreement: Mapping[str, FloatArray]
+    variants: Mapping[str, str] = field(default_factory=dict)
+
+    def title(self, name: str) -> str:
+        """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
+        return f"{name} {self.variants.get(name, '')}".strip()
+
+    def titled(self) -> Comparison:
+        """Give the comparison with titles for names."""
+        predictions = self.comparison.predictions.items()
+        return replace(
+            self.comparison, predictions={self.title(name): each for name, each in predictions}
+        )
 
     def cells(self, quantity: str) -> Cells:
         """Give both rows; quick once the maps of the quantity are made."""
@@ -89,10 +103,14 @@ class Compared:
             return None
         return measure_mapped(self.comparison.predictions[name], truth, self.comparison.mask)
 
-    def with_prediction(self, name: str, image: SHImage) -> Compared:
+    def with_prediction(self, name: str, image: SHImage, variant: str) -> Compared:
         """Put another image, on the comparison's lattice, in a prediction's place."""
         predictions = self.comparison.predictions | {name: MappedImage(image)}
-        return replace(self, comparison=replace(self.comparison, predictions=predictions))
+        return replace(
+            self,
+            comparison=replace(self.comparison, predictions=predictions),
+            variants={**self.variants, name: variant},
+        )
 
 
 def line_records_up(question: Question, say: Callable[[str], None]) -> Compared:

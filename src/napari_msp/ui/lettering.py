@@ -19,6 +19,9 @@ PIXELS_PER_POINT = (96 / 72) ** 2
 MARGIN = 12
 """Canvas pixels that napari leaves before a name, and we after it."""
 
+LEGEND_SIZE, LEGEND_MARGIN = 7.0, 100
+"""Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
+
 
 def fit_names(layers: Sequence[Any], width: float) -> None:
     """Give all names the largest size at which each fits its cell.
@@ -30,28 +33,41 @@ def fit_names(layers: Sequence[Any], width: float) -> None:
     width
         Of a cell in canvas pixels.
     """
-    size = name_size([line for layer in layers for line in layer.name.splitlines()], width)
+    lines = [line for layer in layers for line in layer.name.splitlines()]
+    size = max(SMALLEST, fitting(lines, width - 2 * MARGIN, LARGEST))
     for layer in layers:
         layer.name_overlay.font_size = size
 
 
-def name_size(lines: Sequence[str], width: float) -> float:
-    """Give the size in points at which all lines fit, between `SMALLEST` and `LARGEST`."""
+def fitting(lines: Sequence[str], width: float, largest: float) -> float:
+    """Give the size, at most `largest`, at which all lines fit a width in canvas pixels."""
     font = QFont(QGuiApplication.font().family())
     font.setPixelSize(100)
     metrics = QFontMetricsF(font)
     longest = max((metrics.horizontalAdvance(line) for line in lines), default=0.0) / 100
-    fits = (width - 2 * MARGIN) / max(longest * PIXELS_PER_POINT, 1.0)
-    return min(LARGEST, max(SMALLEST, fits))
+    return min(largest, width / max(longest * PIXELS_PER_POINT, 1.0))
 
 
-def add_legend(viewer: Any, text: str) -> None:
-    """Write a line at the foot of the canvas, in place of the one before."""
+def show_legend(viewer: Any, text: str) -> None:
+    """Write a line at the foot of the canvas, in place of one that is there."""
     from napari.components.overlays import TextOverlay
 
-    viewer.canvas.overlays[LEGEND] = TextOverlay(
-        text=text, position="bottom_center", font_size=7, box=False, visible=True
-    )
+    overlays = viewer.canvas.overlays
+    if LEGEND in overlays:
+        overlays[LEGEND].text = text
+    else:
+        overlays[LEGEND] = TextOverlay(
+            text=text, position="bottom_center", font_size=LEGEND_SIZE, box=False, visible=True
+        )
+
+
+def fit_legend(viewer: Any) -> None:
+    """Keep the legend clear of what stands beside it."""
+    overlays = viewer.canvas.overlays
+    if LEGEND in overlays:
+        room = viewer.canvas.size[1] - 2 * LEGEND_MARGIN
+        legend = overlays[LEGEND]
+        legend.font_size = max(SMALLEST, fitting([legend.text], room, LEGEND_SIZE))
 
 
 def remove_legend(viewer: Any) -> None:

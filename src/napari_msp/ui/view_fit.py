@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.framing import brain_extent, frame
-from napari_msp.ui.lettering import fit_names
+from napari_msp.ui.lettering import fit_legend, fit_names
 
 BAR_WIDTH = 14
 """Of the colour bar, in canvas pixels."""
@@ -69,6 +69,7 @@ class ViewFit:
 
     def _letter(self) -> None:
         fit_names(self._layers, self._cell()[1])
+        fit_legend(self._viewer)
 
     def _camera(self) -> tuple[Any, ...]:
         camera = self._viewer.scene.camera
