@@ -112,7 +112,7 @@ class Trace:
 def harmonize_all(request: Request, control: Control) -> None:
     """Predict pass by pass, and report each `Predicted` as soon as it is ready.
 
-    Reports `Step`, `Predicted` and, before an error is raised, a `Trace`. Torch leaves a core to
+    Reports `Step`, `Predicted` and, before an error is raised, a `Trace`. A core is left to
     the window.
 
     Raises
@@ -122,10 +122,13 @@ def harmonize_all(request: Request, control: Control) -> None:
     Cancelled
         When the job was cancelled.
     """
+    from threadpoolctl import threadpool_limits
+
     from napari_msp.device import leave_a_core
 
     try:
-        with leave_a_core():
+        # BLAS has threads of its own, as many as there are cores.
+        with leave_a_core(), threadpool_limits(1, user_api="blas"):
             _Run(request, control).everything()
     except (Cancelled, UserError):
         raise
