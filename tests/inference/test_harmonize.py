@@ -258,3 +258,16 @@ def test_progress_and_cancel(make_model, small_scan, tmp_path):
     assert seen[-1][0] == seen[-1][1] > 1
     with pytest.raises(Cancelled):
         harmonize(make_model(), acquisition, "prisma_st", cancelled=lambda: True)
+
+
+def test_cancelling_is_heard_after_the_last_tile(make_model, small_scan, tmp_path):
+    tiles = []
+    with pytest.raises(Cancelled):
+        harmonize(
+            make_model(),
+            small_scan().load(tmp_path),
+            "prisma_st",
+            progress=lambda done, total: tiles.append(done == total),
+            cancelled=lambda: any(tiles),
+        )
+    assert tiles == [False, True]

@@ -7,6 +7,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.device import choose_device, copied_to
+from napari_msp.errors import Cancelled
 from napari_msp.inference.predict import GridPrediction, predict_on_grid
 from napari_msp.inference.prepared_input import PreparedInput, prepare_input
 from napari_msp.inference.whole_image import Progress
@@ -84,7 +85,7 @@ def harmonize(
     progress
         Called with tiles done and tiles in all.
     cancelled
-        Polled before every convolution.
+        Polled before every convolution, and between the images that they give.
     device
         "auto", "cpu", "cuda" or "mps".
     tile
@@ -158,11 +159,15 @@ def predict_target(
             cancelled=cancelled,
             keep_stages=keep_stages,
         )
-    return _stored(model, prepared, target, result)
+    return _stored(model, prepared, target, result, cancelled or (lambda: False))
 
 
 def _stored(
-    model: Model, prepared: PreparedInput, target: str, result: GridPrediction
+    model: Model,
+    prepared: PreparedInput,
+    target: str,
+    result: GridPrediction,
+    cancelled: Callable[[], bool],
 ) -> Prediction:
     """Bring everything back to the acquisition's stored order and scanner axes."""
     table = model.card.gradients[target].table()
@@ -171,6 +176,8 @@ def _stored(
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
 
     def stored(image: GridImage) -> SHImage:
+        if cancelled():  # a large image takes its time
+            raise Cancelled
         return SHImage(
             out_of_grid(image.coefficients, lattice, affine)[0],
             stored_affine,
