@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from napari_msp.data.lattice import Lattice
@@ -30,7 +30,8 @@ SCALE_BAR = 50
 class Arrangement:
     """A viewer's grid while a comparison has it.
 
-    Layers of others are hidden, also those that come later.
+    Layers of others are hidden, also those that come later; one with the name of a cell bears
+    another meanwhile, as napari has no name twice.
 
     Parameters
     ----------
@@ -44,6 +45,7 @@ class Arrangement:
         self._fit = ViewFit(viewer)
         self._before: GridState | None = None
         self._late: list[tuple[Any, bool]] = []
+        self._renamed: dict[Any, str] = {}
         self._reference: SHImage | None = None
         self._cells: Sequence[LayerData] = ()
 
@@ -146,6 +148,7 @@ class Arrangement:
                 if layer in viewer.layers:
                     layer.visible = visible
             before.apply(viewer)
+        self._give_names_back(())
         self._late, self._reference, self._cells = [], None, ()
         self._fit = ViewFit(viewer)
 
@@ -158,6 +161,7 @@ class Arrangement:
                 layers.remove(layer)
             else:
                 layer.visible = False
+        self._give_names_back({options["name"] for _, options, _ in cells})
         self.layers = [Layer.create(*cell) for cell in cells]
         layers.extend(self.layers)
         for layer in self.layers:
@@ -165,6 +169,17 @@ class Arrangement:
             layer.name_overlay.box = False
         if self.layers:
             layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+
+    def _give_names_back(self, taken: Collection[str]) -> None:
+        """Let hidden layers have their names again, but for those that cells take now."""
+        for layer, name in list(self._renamed.items()):
+            if name not in taken:
+                del self._renamed[layer]
+                layer.name = name
+        for layer in self.viewer.layers:
+            if layer.name in taken:
+                self._renamed[layer] = layer.name
+                layer.name = f"{layer.name} (hidden)"
 
     def _hide_late(self, event: Any) -> None:
         """Keep a layer that comes meanwhile out of the grid; it is seen when the grid is left."""

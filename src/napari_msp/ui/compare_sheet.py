@@ -21,6 +21,11 @@ from napari_msp.ui.records import Record
 VIEW = "compare"
 """`Shown.view` of all layers that a comparison makes."""
 
+MAPS = ("error", "disagreement")
+"""Kinds of cells on the maps' scale."""
+
+SPACE = "   ·   "
+
 BLANK = "blank"
 """Quantity of a cell that holds words only."""
 
@@ -40,7 +45,7 @@ class Sheet:
     reference
         Image whose brain the cells are fitted to.
     legend
-        What black, white and the bar mean, in one line.
+        Who is who, and what black, white and the ends of the bar mean.
     places
         Which cells hold a prediction's image and map.
     """
@@ -75,15 +80,13 @@ def figure_sheet(compared: Compared, shown: Cells) -> Sheet:
         for cell, record in list(zip(row, owners, strict=True))[first:]
     ]
     columns = len(shown.images) - first
-    maps = [
-        n for n, cell in enumerate(shown.maps[first:]) if cell.kind in ("error", "disagreement")
-    ]
+    maps = [n for n, cell in enumerate(shown.maps[first:]) if cell.kind in MAPS]
     return Sheet(
         cells,
         columns,
         columns + maps[-1] if maps else None,
         compared.comparison.reference,
-        legend(shown, has_maps=bool(maps)),
+        legend(compared, shown),
         {
             name: (n - first, columns + n - first)
             for n, name in enumerate(compared.predictions, start=1)
@@ -97,17 +100,19 @@ def cell_name(record: Record, name: str, quantity: str) -> str:
     return f"{owner} · {quantity}"
 
 
-def legend(shown: Cells, *, has_maps: bool) -> str:
-    """Say what black, white and the ends of the maps' scale are."""
+def legend(compared: Compared, shown: Cells) -> str:
+    """Say which scans are seen, and what black, white and the ends of the maps' scale are."""
+    roles = (("ground truth", compared.truth), ("input", compared.scan))
+    scans = [f"{role}: {record.owner}" for role, record in roles if record is not None]
     low, high = shown.window
     if shown.coloured:
-        told = f"colours: full brightness at FA {high:.2g}"
+        scales = [f"colours: full brightness at FA {high:.2g}"]
     else:
-        told = f"images: {low:.2g} to {high:.2g} {shown.unit}"
-    if not has_maps:
-        return told
-    kind = "errors" if shown.map_unit.endswith("²") else "disagreement"
-    return f"{told}   ·   {kind}: 0 to {shown.limit:.2g} {shown.map_unit}"
+        scales = [f"images: {low:.2g} to {high:.2g} {shown.unit}"]
+    if any(cell.kind in MAPS for cell in shown.maps):
+        kind = "disagreement" if compared.truth is None else "errors"
+        scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
+    return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
 
 def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -> LayerData:
@@ -153,7 +158,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
         lattice=lattice,
         mask=inside,
         limits=shown.window,
-        name=name if named else f"{name}\n{cell.name}",
+        name=name,
         view=VIEW,
     )
     if shown.coloured:

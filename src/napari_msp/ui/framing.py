@@ -14,8 +14,8 @@ ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 
 # Canvas pixels.
 EDGE = 8
-NAME = 40
-LEGEND = 30
+NAME_LINE = 18
+LEGEND = 44
 BAR = 84
 TALLEST_BAR = 150
 
@@ -55,7 +55,14 @@ def brain_extent(image: SHImage) -> Extent:
     return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
 
 
-def frame(cell: tuple[float, float], brain: Extent, order: tuple[int, ...], *, bar: bool) -> Frame:
+def frame(
+    cell: tuple[float, float],
+    brain: Extent,
+    order: tuple[int, ...],
+    *,
+    bar: bool,
+    lines: int = 1,
+) -> Frame:
     """Fit the brain into a cell, under the name, with room for the colour bar.
 
     The bar stands below the brain or at its right, wherever the brain stays larger.
@@ -70,21 +77,24 @@ def frame(cell: tuple[float, float], brain: Extent, order: tuple[int, ...], *, b
         The viewer's order of axes; the last two are shown.
     bar
         Whether there is a colour bar.
+    lines
+        Of the longest name.
     """
+    name = NAME_LINE * lines + EDGE
     rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in order[-2:])
     tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
 
     def fitted(right: float, bottom: float) -> tuple[float, float, float]:
-        room = (max(cell[0] - NAME - bottom, 20.0), max(cell[1] - EDGE - right, 20.0))
+        room = (max(cell[0] - name - bottom, 20.0), max(cell[1] - EDGE - right, 20.0))
         return min(room[0] / tall, room[1] / wide), right, bottom
 
     zoom, right, bottom = fitted(EDGE, LEGEND)
     if bar:
         zoom, right, bottom = max(fitted(EDGE, BAR), fitted(BAR, LEGEND))
-    below = (cell[0] - NAME - bottom - tall * zoom) / 2 + bottom
+    below = (cell[0] - name - bottom - tall * zoom) / 2 + bottom
     centre = (
-        sum(rows) / 2 + (bottom - NAME) / 2 / zoom,
+        sum(rows) / 2 + (bottom - name) / 2 / zoom,
         sum(columns) / 2 + (right - EDGE) / 2 / zoom,
     )
-    free = cell[0] - NAME - 3 * EDGE if right == BAR else below - 5 * EDGE
+    free = cell[0] - name - 3 * EDGE if right == BAR else below - 5 * EDGE
     return Frame(centre, zoom, float(np.clip(free, 40, TALLEST_BAR)))

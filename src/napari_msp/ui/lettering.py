@@ -49,7 +49,7 @@ def fitting(lines: Sequence[str], width: float, largest: float) -> float:
 
 
 def show_legend(viewer: Any, text: str) -> None:
-    """Write a line at the foot of the canvas, in place of one that is there."""
+    """Write lines at the foot of the canvas, in place of those that are there."""
     from napari.components.overlays import TextOverlay
 
     overlays = viewer.canvas.overlays
@@ -67,9 +67,9 @@ def fit_legend(viewer: Any) -> None:
     if LEGEND in overlays:
         room = viewer.canvas.size[1] - 2 * LEGEND_MARGIN
         legend = overlays[LEGEND]
-        legend.font_size = max(SMALLEST, fitting([legend.text], room, LEGEND_SIZE))
+        legend.font_size = max(SMALLEST, fitting(legend.text.splitlines(), room, LEGEND_SIZE))
 
 
 def remove_legend(viewer: Any) -> None:
-    """Take the line away."""
+    """Take the lines away."""
     viewer.canvas.overlays.pop(LEGEND, None)

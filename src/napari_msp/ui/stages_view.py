@@ -26,6 +26,12 @@ PACE = 30
 """Milliseconds between repaints while α moves."""
 
 
+NO_STAGES = (
+    "Only a prediction that Harmonize made in this window can be looked into: an image from a file "
+    "comes without its model and its stages."
+)
+
+
 class StagesView(QObject):
     """Wires the panel of stages to a prediction's cells.
 
@@ -95,6 +101,7 @@ class StagesView(QObject):
         self.choice.setCurrentText(next(iter([*staged, *names]), ""))
         self.choice.blockSignals(before)
         self.choice.setEnabled(len(names) > 1)
+        self.choice.setVisible(bool(names))
         self._look_into()
 
     def follow(
@@ -136,6 +143,7 @@ class StagesView(QObject):
         record, compared = self._record, self._compared
         if record is None or record.model is None or record.prediction is None or compared is None:
             self.panel.clear()
+            self.panel.words.setText(NO_STAGES)
             return
         prediction, lattice = record.prediction, compared.comparison.lattice
         self.panel.set_model(parts_of(record.model, prediction.target), prediction.alpha)
@@ -240,7 +248,7 @@ def _has_branches(record: Record) -> bool:
 def _laid_out(panel: StagesPanel, choice: QComboBox) -> QWidget:
     inner, widget = QWidget(), QScrollArea()
     layout, form = QVBoxLayout(inner), QFormLayout()
-    form.addRow("Prediction", choice)
+    form.addRow(choice)
     layout.addLayout(form)
     layout.addWidget(panel)
     widget.setWidget(inner)

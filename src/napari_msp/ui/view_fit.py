@@ -57,7 +57,13 @@ class ViewFit:
         viewer = self._viewer
         if self._brain is None or viewer.dims.ndisplay != 2:
             return
-        look = frame(self._cell(), self._brain, viewer.dims.order, bar=self._bar is not None)
+        look = frame(
+            self._cell(),
+            self._brain,
+            viewer.dims.order,
+            bar=self._bar is not None,
+            lines=max(len(layer.name.splitlines()) for layer in self._layers),
+        )
         viewer.scene.camera.center = (0.0, *look.centre)
         viewer.scene.camera.zoom = look.zoom
         self._put = self._camera()
