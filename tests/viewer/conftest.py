@@ -7,6 +7,7 @@ os.environ["NAPARI_CONFIG"] = ""
 
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,18 @@ def viewer(qtbot: QtBot) -> Iterator:
     if hasattr(made.window, "_qt_window"):
         made.close()
     QApplication.processEvents()
+
+
+@pytest.fixture
+def cache_folder(viewer, tmp_path) -> Iterator[Path]:
+    """An empty cache folder, set as a person sets it in the preferences."""
+    from napari.settings import get_plugin_settings
+
+    machine = get_plugin_settings(PLUGIN).machine
+    before, folder = machine.cache_folder, tmp_path / "cache"
+    machine.cache_folder = str(folder)
+    yield folder
+    machine.cache_folder = before
 
 
 @pytest.fixture
