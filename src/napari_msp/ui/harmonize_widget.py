@@ -62,8 +62,8 @@ class Harmonize(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a run goes on."""
-        return self._job is not None
+        """Whether a run goes on, or its layers are still being added."""
+        return self._job is not None or self.layers.busy
 
     def run(self) -> None:
         """Begin what the form says."""
@@ -82,7 +82,7 @@ class Harmonize(QWidget):
 
     def cancel(self) -> None:
         """Ask the run to stop."""
-        if self.running:
+        if self._job is not None:
             self.progress.cancel.click()
 
     def compare(self) -> None:
@@ -164,6 +164,7 @@ class Harmonize(QWidget):
         self.message.clear()
         self.form.set_running(True)
         self.progress.start("Starting")
+        self.progress.cancel.setFocus()  # the button that was pressed cannot have it any longer
         self._job = job = Job(lambda control: harmonize_all(request, control), self)
         self.progress.cancel_wanted.connect(job.cancel)
         job.progressed.connect(self._take)
@@ -201,6 +202,7 @@ class Harmonize(QWidget):
     def _rest(self) -> None:
         self._job = None
         self.form.set_running(False)
+        self.form.button.setFocus()
 
     def _mend(self, text: str) -> None:
         """Change what is asked for, and do what is left of it."""

@@ -53,9 +53,9 @@ class PassProgress:
         self._say(done / total)
 
     def cancelled(self) -> bool:
-        """Tell whether to stop; called before every convolution."""
+        """Tell whether to stop; called before every convolution, and after the last tile, too."""
         self._polls += 1
-        if 0 < self._polls < self._expected:
+        if self._done < self._total and self._polls < self._expected:
             share = (self._done + self._polls / self._expected) / self._total
             if share - self._told >= FINEST:
                 self._say(share)

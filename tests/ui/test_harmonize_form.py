@@ -1,0 +1,249 @@
+"""The form of Harmonize, its results and its saving: what they say, and what they ask for."""
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_msp.ui.panels.harmonize_form import DeviceRow, HarmonizeForm, ScanRow, first_target
+from napari_msp.ui.panels.model_choice import ModelRow
+from napari_msp.ui.panels.results import Results
+from napari_msp.ui.panels.save_form import REPLACE, SaveForm
+
+SCANS = [
+    ScanRow("sub-01 ge_st", "ge_st", frozenset(["prisma_st"])),
+    ScanRow("sub-01 prisma_st", "prisma_st"),
+    ScanRow("mine", ""),
+]
+DEVICES = [
+    DeviceRow("auto", "auto: CPU"),
+    DeviceRow("cpu", "CPU"),
+    DeviceRow("cuda", "CUDA: none here", usable=False),
+]
+
+
+def model(label, targets=("connectom_st", "prisma_st"), **options):
+    return ModelRow(label, "ge_st", targets, "For teaching.", "<p>Facts.</p>", **options)
+
+
+MODELS = [
+    model("DIQT", ("prisma_st", "connectom_st"), removable=False),
+    model("MSP", ("connectom_sa", "prisma_st"), removable=False),
+    model("MSP mine", ("fetal_xx",), removable=True),
+]
+
+
+@pytest.fixture
+def form(qtbot):
+    made = HarmonizeForm()
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+@pytest.fixture
+def filled(form):
+    form.set_scans(SCANS, 0)
+    form.set_models(MODELS, ["DIQT", "MSP"])
+    form.set_devices(DEVICES, "auto")
+    return form
+
+
+def test_without_a_scan_it_says_so_and_offers_two_ways(form, qtbot):
+    form.set_models(MODELS, ["MSP"])
+    assert form.empty.isVisible()
+    assert not form.scan.isVisible()
+    assert not form.button.isEnabled()
+    assert form.why_not.text() == "Load a scan first."
+    with qtbot.waitSignal(form.load_wanted):
+        form.empty.load.click()
+    with qtbot.waitSignal(form.sample_wanted):
+        form.empty.sample.click()
+
+
+def test_with_a_scan_and_models_it_is_ready(filled):
+    assert not filled.empty.isVisible()
+    assert filled.button.isEnabled()
+    assert not filled.why_not.isVisible()
+    said = filled.choices
+    assert said.scan == 0
+    assert said.passes == (("DIQT", "prisma_st"), ("MSP", "prisma_st"))
+    assert (said.device, said.tile, said.resample, said.rescale_b_value) == (
+        "auto",
+        None,
+        False,
+        False,
+    )
+
+
+def test_until_models_are_read_it_waits(form):
+    form.set_scans(SCANS, 0)
+    assert not form.button.isEnabled()
+    assert form.why_not.text() == "Reading the models …"
+
+
+def test_targets_are_those_of_the_ticked_models(filled):
+    assert filled.targets.names == ["prisma_st", "connectom_st", "connectom_sa"]
+    filled.targets.set_names(filled.targets.names, ["connectom_st", "prisma_st"])
+    filled.models.boxes["DIQT"].setChecked(False)
+    assert filled.targets.names == ["connectom_sa", "prisma_st"]
+    assert filled.targets.checked == ["prisma_st"]
+    filled.models.boxes["MSP"].setChecked(False)
+    assert filled.targets.names == []
+    assert filled.why_not.text() == "Tick a model."
+    assert not filled.button.isEnabled()
+
+
+def test_without_a_target_it_says_so(filled):
+    filled.targets.set_names(filled.targets.names, [])
+    assert filled.why_not.text() == "Tick a target."
+    assert not filled.button.isEnabled()
+
+
+def test_only_what_a_model_predicts_is_asked_of_it(filled):
+    filled.targets.set_names(filled.targets.names, ["prisma_st", "connectom_sa"])
+    assert filled.choices.passes == (
+        ("DIQT", "prisma_st"),
+        ("MSP", "connectom_sa"),
+        ("MSP", "prisma_st"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (["connectom_sa", "connectom_st", "prisma_st"], ["prisma_st"]),
+        (["connectom_sa", "connectom_st"], ["connectom_st"]),
+        (["a", "b"], ["a"]),
+        ([], []),
+    ],
+)
+def test_the_papers_target_is_ticked_at_first(names, first):
+    assert first_target(names) == first
+
+
+def test_a_model_for_another_platform_is_marked_and_still_allowed(filled):
+    assert filled.models.doubt("MSP") == ""
+    filled.scan.setCurrentIndex(1)
+    assert filled.models.doubt("MSP") == "For scans of ge_st; this is prisma_st."
+    assert filled.models.boxes["MSP"].isEnabled()
+    assert filled.button.isEnabled()
+    filled.scan.setCurrentIndex(2)
+    assert filled.models.doubt("MSP") == ""
+
+
+def test_it_says_where_the_truth_is_known(filled):
+    assert "prisma_st is known" in filled.note.text()
+    filled.targets.set_names(filled.targets.names, ["connectom_st"])
+    assert not filled.note.isVisible()
+
+
+def test_a_device_that_is_not_there_cannot_be_chosen(filled):
+    assert not filled.device.model().item(2).isEnabled()
+    assert filled.device.itemText(2) == "CUDA: none here"
+    filled.set_devices(DEVICES, "cuda")
+    assert filled.choices.device == "auto"
+    filled.set_devices(DEVICES, "cpu")
+    assert filled.choices.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("device", "cpu"), ("tile", 16), ("resample", True), ("rescale_b_value", True)],
+)
+def test_choices_can_be_filled_in(filled, field, value):
+    filled.set_choice(field, value)
+    assert getattr(filled.choices, field) == value
+
+
+def test_no_tile_means_as_memory_allows(filled):
+    filled.set_choice("tile", None)
+    assert filled.advanced.tile.text() == "as memory allows"
+
+
+def test_enter_begins_when_all_is_there(filled, qtbot):
+    with qtbot.waitActive(filled):
+        filled.activateWindow()
+    filled.targets.setFocus()
+    with qtbot.waitSignal(filled.run_wanted):
+        qtbot.keyClick(filled.targets, Qt.Key_Return)
+    filled.targets.set_names(filled.targets.names, [])
+    with qtbot.assertNotEmitted(filled.run_wanted):
+        qtbot.keyClick(filled.targets, Qt.Key_Return)
+
+
+def test_while_it_runs_nothing_can_be_changed(filled):
+    filled.set_running(True)
+    assert not filled.button.isEnabled()
+    assert not filled.targets.isEnabled()
+    assert not filled.add.isEnabled()
+    filled.set_running(False)
+    assert filled.button.isEnabled()
+    assert filled.targets.isEnabled()
+
+
+def test_added_models_can_be_removed_and_packaged_ones_not(filled, qtbot):
+    assert [row.remove.isVisible() for row in filled.models._rows] == [False, False, True]
+    with qtbot.waitSignal(filled.remove_wanted) as told:
+        filled.models._rows[2].remove.click()
+    assert told.args == ["MSP mine"]
+
+
+def test_everything_has_a_name_for_screen_readers_and_a_tooltip(filled):
+    for entry in (filled.scan, filled.targets, filled.device, filled.advanced.tile):
+        assert entry.accessibleName()
+        assert entry.toolTip()
+
+
+def test_results_are_hidden_until_there_are_some(qtbot):
+    results = Results()
+    qtbot.addWidget(results)
+    results.show_results((), ())
+    assert results.isHidden()
+    results.show_results(["MSP → prisma_st: SH MSE 3e-4"], ["doubtful"])
+    assert not results.isHidden()
+    assert results.notes.text == "doubtful"
+    with qtbot.waitSignal(results.compare_wanted):
+        results.compare.click()
+    with qtbot.waitSignal(results.save_wanted):
+        results.save.click()
+
+
+@pytest.fixture
+def save(qtbot):
+    made = SaveForm()
+    qtbot.addWidget(made)
+    made.set_names(["sub-01 DIQT prisma_st", "sub-01 MSP prisma_st"])
+    made.show()
+    return made
+
+
+def test_saving_wants_a_folder_and_a_prediction(save, qtbot):
+    assert not save.save.isEnabled()
+    save.folder.line.setText("/tmp/out")
+    assert save.save.isEnabled()
+    assert save.choices.names == ("sub-01 DIQT prisma_st", "sub-01 MSP prisma_st")
+    save.names.set_names(save.names.names, [])
+    assert not save.save.isEnabled()
+
+
+def test_a_table_from_a_file_wants_the_file(save):
+    save.folder.line.setText("/tmp/out")
+    assert save.choices.gradients == "target"
+    assert not save.bvec.isVisible()
+    save.table.setCurrentIndex(save.table.findData("file"))
+    assert save.bvec.isVisible()
+    assert not save.save.isEnabled()
+    save.bvec.line.setText("/tmp/mine.bvec")
+    assert save.choices.gradients == "/tmp/mine.bvec"
+    assert save.save.isEnabled()
+
+
+def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(save):
+    save.names.set_names(save.names.names, ["sub-01 MSP prisma_st"])
+    save.set_names([*save.names.names, "sub-01 MSP connectom_st"])
+    assert save.choices.names == ("sub-01 MSP prisma_st", "sub-01 MSP connectom_st")
+
+
+def test_replacing_is_asked_for_in_the_form(save, qtbot):
+    save.message.show_message("warning", "2 exist already.", [REPLACE])
+    with qtbot.waitSignal(save.replace_wanted):
+        save.message.buttons[0].click()

@@ -1,0 +1,106 @@
+"""Which models there are to choose from."""
+
+import shutil
+
+import pytest
+
+from napari_msp.demo import MODELS, packaged_model
+from napari_msp.ui import models
+from napari_msp.ui.models import forget_model, read_models, remember_model, remembered_models
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A list of models of this test's own."""
+    monkeypatch.setattr(models, "list_file", lambda: tmp_path / "cache" / "models.json")
+    return tmp_path / "cache"
+
+
+def copy_of(name, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(packaged_model(MODELS[name]), path)
+    return path
+
+
+def labels(listed):
+    return [each.label for each in listed.models]
+
+
+def test_the_packaged_models_are_always_there():
+    listed = read_models()
+    assert labels(listed) == ["DIQT", "MSP"]
+    assert all(each.packaged for each in listed.models)
+    assert listed.problems == ()
+
+
+def test_a_remembered_model_is_listed_under_its_files_name(tmp_path):
+    remember_model(copy_of("MSP", tmp_path / "our-study.safetensors"))
+    listed = read_models()
+    assert labels(listed) == ["DIQT", "MSP", "MSP our-study"]
+    assert not listed.models[-1].packaged
+
+
+def test_runs_are_told_apart_by_their_folders(tmp_path):
+    for folder in ("monday", "tuesday"):
+        remember_model(copy_of("MSP", tmp_path / folder / "model.safetensors"))
+    assert labels(read_models()) == ["DIQT", "MSP", "MSP tuesday", "MSP monday"]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder in ("a/x", "b/x", "b/y"):
+        remember_model(copy_of("DIQT", tmp_path / folder / "best.safetensors"))
+    assert labels(read_models())[2:] == ["DIQT y best", "DIQT b x best", "DIQT a x best"]
+
+
+def test_the_newest_comes_first_and_none_twice(tmp_path):
+    first = copy_of("MSP", tmp_path / "first.safetensors")
+    second = copy_of("MSP", tmp_path / "second.safetensors")
+    for path in (first, second, first):
+        remember_model(path)
+    assert remembered_models() == [first, second]
+
+
+def test_a_forgotten_model_keeps_its_file(tmp_path):
+    path = copy_of("MSP", tmp_path / "mine.safetensors")
+    remember_model(path)
+    forget_model(path)
+    assert labels(read_models()) == ["DIQT", "MSP"]
+    assert path.exists()
+
+
+def test_a_model_that_is_gone_is_passed_over(tmp_path):
+    path = copy_of("MSP", tmp_path / "mine.safetensors")
+    remember_model(path)
+    path.unlink()
+    listed = read_models()
+    assert labels(listed) == ["DIQT", "MSP"]
+    assert listed.problems == ()
+
+
+def test_a_model_that_was_damaged_is_told_of(tmp_path):
+    path = copy_of("MSP", tmp_path / "mine.safetensors")
+    remember_model(path)
+    path.write_bytes(b"no model")
+    listed = read_models()
+    assert labels(listed) == ["DIQT", "MSP"]
+    assert "mine.safetensors" in listed.problems[0]
+
+
+def test_a_damaged_list_is_begun_anew(tmp_path, cache):
+    cache.mkdir()
+    (cache / "models.json").write_text("[not json")
+    assert labels(read_models()) == ["DIQT", "MSP"]
+    remember_model(copy_of("MSP", tmp_path / "mine.safetensors"))
+    assert len(remembered_models()) == 1
+
+
+def test_only_files_that_changed_are_read_again(tmp_path):
+    path = copy_of("MSP", tmp_path / "mine.safetensors")
+    remember_model(path)
+    before = read_models()
+    again = read_models(before)
+    assert [one.model for one in again.models] == [one.model for one in before.models]
+    copy_of("DIQT", path)
+    anew = read_models(before)
+    assert anew.models[0].model is before.models[0].model
+    assert anew.models[-1].label == "DIQT mine"
