@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 MEASURING = "Errors are being measured …"
 
+NARROWEST = 240
+"""Pixels that the table asks for."""
+
 FIELDS = {"--slice": "Slice", "--prediction": "Predictions"}
 """What the window calls options of the command line."""
 
@@ -208,6 +211,7 @@ class Compare(QWidget):
 
     def _lay_out(self) -> None:
         numbers = QWidget()
+        self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         column, buttons = QVBoxLayout(numbers), QHBoxLayout()
         buttons.addWidget(self.save_figure)
         buttons.addWidget(self.save_numbers)
@@ -223,7 +227,6 @@ class Compare(QWidget):
         for widget in (self.form, self.progress, self.message):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
-        self.setMinimumWidth(320)
 
 
 def _is_cell(layer: Any) -> bool:

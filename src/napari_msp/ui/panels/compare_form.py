@@ -113,8 +113,8 @@ class CompareForm(QWidget):
 
     def choose(self, truth: str, predictions: Sequence[str]) -> None:
         """Choose for a person."""
-        self.choose_truth(truth)
         self.predictions_list.set_names(self.predictions_list.names, predictions)
+        self.choose_truth(truth)  # last: who follows the predictions may choose another
 
     def choose_truth(self, truth: str) -> None:
         """Choose a truth; "" or one that is not offered: none."""

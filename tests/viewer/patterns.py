@@ -1,0 +1,139 @@
+"""Made-up heads with a square in a corner of their own, and where things are on the canvas."""
+
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+
+from napari_msp.data.gradients import GradientTable
+from napari_msp.inference.harmonize import Prediction
+from napari_msp.signal.fitting import fitting_matrix
+from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.records import Record
+
+SHAPE = (16, 20, 5)
+SIZE = 4.0
+"""mm."""
+
+CORNERS = {"front right": (1, 1), "front left": (0, 1), "back right": (1, 0), "back left": (0, 0)}
+"""Whether a square lies at high x and at high y: axes run to the right and to the front."""
+
+B_VALUE = 1200.0
+
+
+@cache
+def tissue(kind: str) -> np.ndarray:
+    """(28,) SH coefficients of fibres along x, y or z, or of water that moves alike everywhere."""
+    directions = spread_directions(60)
+    fibre = {"x": (1, 0, 0), "y": (0, 1, 0), "z": (0, 0, 1)}.get(kind, (0, 0, 0))
+    along = np.square(directions @ np.array(fibre, dtype=float))
+    least = 0.2e-3 if kind == "bright" else 0.7e-3
+    signal = np.exp(-B_VALUE * (least + 1.2e-3 * along))
+    return (fitting_matrix(directions, 6, 1e-4) @ signal).astype(np.float32)
+
+
+def head(corner: str | None = None, square: str = "bright", rest: str = "dark", scale: int = 1):
+    """An SH image: a box of a head in which one corner holds another tissue than the rest."""
+    shape = tuple(n * scale for n in SHAPE)
+    mask = np.zeros(shape, dtype=bool)
+    mask[scale:-scale, scale:-scale] = True
+    coefficients = np.where(mask[..., None], tissue(rest), 0).astype(np.float32)
+    if corner is not None:
+        high_x, high_y = CORNERS[corner]
+        size = 4 * scale
+        x = slice(-scale - size, -scale) if high_x else slice(scale, scale + size)
+        y = slice(-scale - size, -scale) if high_y else slice(scale, scale + size)
+        coefficients[x, y] = tissue(square)
+    affine = np.diag([SIZE / scale] * 3 + [1.0])
+    # Voxels of both scales fill the same box.
+    affine[:3, 3] = -np.array(SHAPE) * SIZE / 2 + SIZE / scale / 2
+    return SHImage(coefficients, affine, mask, B_VALUE)
+
+
+def scan_record(name: str, corner: str, subject: str = "sub-01", **options) -> Record:
+    return Record(subject, name, head(corner, **options))
+
+
+def prediction_record(
+    label: str, corner: str, source: Record | None = None, model=None, branches=MappingProxyType({})
+) -> Record:
+    """What a model made: its first stage has a square in `corner`, each branch one in its own."""
+    first = head(corner)
+    outputs = {platform: head(where) for platform, where in branches.items()}
+    mean = np.mean([each.coefficients for each in (first, *outputs.values())], axis=0)
+    sh = SHImage(mean.astype(np.float32), first.affine, first.mask, B_VALUE)
+    spread = np.std([each.coefficients[..., 0] for each in (first, *outputs.values())], axis=0)
+    prediction = Prediction(
+        sh=sh,
+        first_stage=first if branches else None,
+        disagreement=spread.astype(np.float32) if branches else None,
+        b0=np.zeros(SHAPE, dtype=np.float32),
+        target="prisma_st",
+        gradients=GradientTable(np.full(60, B_VALUE), spread_directions(60)),
+        approximations=(),
+        warnings=(),
+        alpha=1.0,
+        branches=outputs,
+    )
+    return Record(
+        "sub-01",
+        f"{label} prisma_st",
+        sh,
+        label=label,
+        model=model,
+        prediction=prediction,
+        source=source,
+    )
+
+
+def axial(values: np.ndarray) -> np.ndarray:
+    """Cut the middle of (X, Y, Z, …) out as a radiologist looks at it, cropped to the mask.
+
+    Front is on top, the patient's left at the right; x runs to the right and y to the front.
+    """
+    scale = values.shape[0] // SHAPE[0]
+    middle = values[::-1, ::-1, (values.shape[2] - 1) // 2]
+    return np.swapaxes(middle, 0, 1)[scale:-scale, scale:-scale]
+
+
+class Canvas:
+    """Cells of a grid on the screen.
+
+    Parameters
+    ----------
+    viewer
+        In grid mode.
+    picture
+        (rows, columns, 3) of the canvas in [0, 1].
+    """
+
+    def __init__(self, viewer, picture: np.ndarray) -> None:
+        self.viewer, self.picture = viewer, picture
+        self.rows, self.columns = viewer.canvas.grid.actual_shape(viewer.layers)
+
+    def cell(self, row: int, column: int) -> np.ndarray:
+        """Pixels of one cell."""
+        top, left, height, width = self._box(row, column)
+        return self.picture[round(top) : round(top + height), round(left) : round(left + width)]
+
+    def seen(self, row: int, column: int, image: SHImage) -> np.ndarray:
+        """(rows, columns, 3) colours at the middle of every voxel that `axial` gives of an image."""
+        top, left, height, width = self._box(row, column)
+        camera = self.viewer.scene.camera
+        _, down, across = camera.center
+        border = image.mask.shape[0] // SHAPE[0]
+        x, y = (np.arange(border, n - border) for n in image.mask.shape[:2])
+        # In the viewer rows run to the back and columns to the left, in mm.
+        behind = -(image.affine[1, 3] + image.affine[1, 1] * y[::-1])
+        leftwards = -(image.affine[0, 3] + image.affine[0, 0] * x[::-1])
+        i = top + height / 2 + (behind - down) * camera.zoom
+        j = left + width / 2 + (leftwards - across) * camera.zoom
+        return self.picture[np.floor(i).astype(int)[:, None], np.floor(j).astype(int)[None]]
+
+    def _box(self, row: int, column: int) -> tuple[float, float, float, float]:
+        height, width = self.picture.shape[:2]
+        gap = self.viewer.canvas.grid.spacing
+        tall = (height - gap * (self.rows - 1)) / self.rows
+        wide = (width - gap * (self.columns - 1)) / self.columns
+        return row * (tall + gap), column * (wide + gap), tall, wide

@@ -1,0 +1,367 @@
+"""Compare in a real viewer: the right cell shows the right picture, and nothing is left behind."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from patterns import Canvas, axial, head, prediction_record, scan_record
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.ui.layers import map_layer
+from napari_msp.ui.records import shown_by
+
+PATIENCE = 20_000
+
+
+@pytest.fixture
+def add(viewer, qtbot):
+    """Show a record's SH average as the other widgets do."""
+
+    def add_one(*records):
+        for record in records:
+            data, options, _ = map_layer(record, "SH average", sh_average(record.image))
+            viewer.add_image(data, **options)
+        qtbot.wait(10)  # let widgets notice
+
+    return add_one
+
+
+@pytest.fixture
+def scan():
+    return scan_record("ge_st", "back left")
+
+
+@pytest.fixture
+def truth():
+    return scan_record("prisma_st", "front right")
+
+
+@pytest.fixture
+def predictions(scan):
+    return [
+        prediction_record("DIQT", "front left", scan),
+        prediction_record("MSP", "back right", scan),
+    ]
+
+
+@pytest.fixture
+def compare(open_widget):
+    return open_widget("Compare")
+
+
+@pytest.fixture
+def settle(compare, qtbot):
+    def wait():
+        qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+        qtbot.wait(20)
+
+    return wait
+
+
+@pytest.fixture
+def compared(add, scan, truth, predictions, compare, settle):
+    """Truth, two predictions and the input, as Harmonize's button asks for them."""
+    add(truth, scan, *predictions)
+    compare.compare_predictions(predictions)
+    settle()
+    return compare
+
+
+def grey(image, limits):
+    """(rows, columns) as an axial slice of the SH average must look in a window."""
+    low, high = limits
+    values = np.where(axial(image.mask), axial(sh_average(image)), 0)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def window(*images):
+    """The contrast of a truth: 1st to 99th percentile in its mask."""
+    return np.percentile(sh_average(images[0])[images[0].mask], (1, 99))
+
+
+def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, predictions):
+    assert [layer.name for layer in viewer.layers if layer.visible] == [
+        "sub-01 prisma_st · SH average",
+        "sub-01 DIQT · SH average",
+        "sub-01 MSP · SH average",
+        "sub-01 ge_st · SH average",
+        "sub-01 DIQT · MSE",
+        "sub-01 MSP · MSE",
+    ]
+    canvas = Canvas(viewer, pixels())
+    assert (canvas.rows, canvas.columns) == (2, 3)
+    images = [truth.image, *(each.image for each in predictions)]
+    for column, image in enumerate(images):
+        seen = canvas.seen(0, column, image)
+        np.testing.assert_allclose(seen.mean(-1), grey(image, window(truth.image)), atol=0.02)
+    seen = canvas.seen(1, 0, scan.image)
+    np.testing.assert_allclose(seen.mean(-1), grey(scan.image, window(truth.image)), atol=0.02)
+
+    errors = [np.square(sh_average(each.image) - sh_average(truth.image)) for each in predictions]
+    limit = np.percentile(np.concatenate([each[truth.image.mask] for each in errors]), 99)
+    for column, error in enumerate(errors, start=1):
+        wanted = colormaps["inferno"](np.clip(axial(error) / limit, 0, 1))[..., :3]
+        # The colour bar may stand before the last brain's corner.
+        np.testing.assert_allclose(canvas.seen(1, column, truth.image), wanted, atol=0.05)
+
+
+def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
+    before = Canvas(viewer, pixels())
+    bars = [layer for layer in viewer.layers if layer.visible and layer.colorbar.visible]
+    assert [bar.name for bar in bars] == ["sub-01 MSP · MSE"]
+    bars[0].colorbar.visible = False
+    without = Canvas(viewer, pixels())
+    changed = np.abs(before.picture - without.picture).sum(-1) > 0.1
+    rows, columns = np.nonzero(changed)
+    assert changed.sum() > 500
+    assert rows.min() > before.picture.shape[0] / 2
+    assert columns.min() > before.picture.shape[1] * 2 / 3
+    # Of what the bar covered, nothing was brain.
+    height, width = before.cell(1, 2).shape[:2]
+    assert rows.min() - before.picture.shape[0] + height > height / 2
+
+    for row in range(2):
+        for column in range(3):
+            layer = compared.arrangement.layers[3 * row + column]
+            layer.name_overlay.visible = False
+            hidden = Canvas(viewer, pixels()).cell(row, column)
+            rows, columns = np.nonzero(np.abs(without.cell(row, column) - hidden).sum(-1) > 0.1)
+            assert len(rows) > 50, layer.name
+            assert rows.max() < 40
+            assert columns.max() < width - 2  # not cut off by the next cell
+            layer.name_overlay.visible = True
+
+
+def test_colour_fa_has_one_gain_and_its_own_errors(
+    viewer, add, compare, settle, qtbot, pixels, scan
+):
+    truth = scan_record("prisma_st", "front right", square="x", rest="y")
+    prediction = scan_record("prediction", "back left", square="z", rest="y")
+    add(truth, prediction)
+    compare.form.choose("sub-01 prisma_st", ["sub-01 prediction"])
+    compare.show_comparison()
+    settle()
+    qtbot.mouseClick(compare.form.quantities["colour FA"], Qt.LeftButton)
+    fa = np.linalg.norm(colour_fa(truth.image)[truth.image.mask], axis=-1)
+    gain = 1 / np.percentile(fa, 98)
+    canvas = Canvas(viewer, pixels())
+    for column, record in enumerate((truth, prediction)):
+        wanted = np.clip(gain * axial(colour_fa(record.image)), 0, 1)
+        np.testing.assert_allclose(canvas.seen(0, column, record.image), wanted, atol=0.02)
+    error = np.square(colour_fa(prediction.image) - colour_fa(truth.image)).mean(-1)
+    seen = canvas.seen(1, 1, truth.image).sum(-1)
+    assert seen[axial(error) > 0.1].min() > seen[axial(error) < 1e-6].max() + 0.5
+    shown = compare.arrangement.layers[0]
+    assert shown.name == "sub-01 prisma_st · colour FA"
+    assert shown.metadata["colours multiplied by"] == pytest.approx(gain)
+
+
+def test_numbers_are_those_of_the_cells(compared, truth, predictions):
+    table = compared.table.table
+    assert [table.item(row, 0).text() for row in range(2)] == ["DIQT", "MSP"]
+    mse = [
+        np.square(each.image.coefficients - truth.image.coefficients)[truth.image.mask].mean()
+        for each in predictions
+    ]
+    assert [row.sh_mse for row in compared.comparing.rows] == pytest.approx(mse)
+    change = 100 * (mse[1] / mse[0] - 1)
+    assert compared.comparing.rows[1].change_sh == pytest.approx(change, abs=0.01)
+
+
+def test_without_truth_disagreement_stands_below(
+    viewer, add, compare, settle, pixels, scan, predictions
+):
+    branching = prediction_record("MSP", "front left", scan, branches={"a": "back right"})
+    add(scan, predictions[0], branching)
+    compare.compare_predictions([predictions[0], branching])
+    settle()
+    assert [layer.name for layer in viewer.layers if layer.visible] == [
+        "sub-01 ge_st · SH average",
+        "sub-01 DIQT · SH average",
+        "sub-01 MSP · SH average",
+        "no ground truth",
+        "DIQT · no disagreement:\none network has nothing to disagree with",
+        "sub-01 MSP · disagreement",
+    ]
+    canvas = Canvas(viewer, pixels())
+    limits = window(predictions[0].image)
+    seen = canvas.seen(0, 0, scan.image).mean(-1)
+    np.testing.assert_allclose(seen, grey(scan.image, limits), atol=0.02)
+    assert canvas.seen(1, 1, scan.image).max() < 0.02
+    seen = canvas.seen(1, 2, scan.image).sum(-1)
+    apart = axial(branching.prediction.disagreement)
+    # Viridis begins dark purple, where the terms agree.
+    assert seen[apart > 0.5 * apart.max()].min() > seen[apart == 0].max() + 0.3
+    assert compare.table.words.text().startswith("No numbers")
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_one_to_four_predictions_have_a_column_each(
+    viewer, add, compare, settle, pixels, truth, count
+):
+    corners = ["front left", "back left", "back right", "front right"][:count]
+    predictions = [prediction_record(f"P{n}", corner) for n, corner in enumerate(corners)]
+    add(truth, *predictions)
+    compare.compare_predictions(predictions)
+    settle()
+    canvas = Canvas(viewer, pixels())
+    assert (canvas.rows, canvas.columns) == (2, count + 1)
+    for column, prediction in enumerate(predictions, start=1):
+        seen = canvas.seen(0, column, prediction.image).mean(-1)
+        wanted = grey(prediction.image, window(truth.image))
+        np.testing.assert_allclose(seen, wanted, atol=0.02)
+    assert compare.arrangement.layers[count + 1].name == "no input scan"
+
+
+def test_leaving_brings_everything_back(
+    viewer, add, compare, settle, pixels, scan, truth, predictions
+):
+    add(truth, scan, *predictions)
+    viewer.layers[0].visible = False
+    viewer.layers[1].contrast_limits = (0, 0.5)
+    viewer.dims.set_point(0, 3.0)
+    viewer.scene.camera.zoom = 5
+    viewer.canvas.grid.shape = (2, 2)
+    viewer.canvas.grid.enabled = True
+    before, names = pixels(), [layer.name for layer in viewer.layers]
+    state = repr((viewer.canvas.grid, viewer.scene.camera, viewer.dims.point))
+    compare.compare_predictions(predictions)
+    settle()
+    assert np.abs(pixels() - before).mean() > 0.02
+    compare.form.leave_button.click()
+    assert [layer.name for layer in viewer.layers] == names
+    assert [layer.visible for layer in viewer.layers] == [False, True, True, True]
+    assert repr((viewer.canvas.grid, viewer.scene.camera, viewer.dims.point)) == state
+    np.testing.assert_array_equal(pixels(), before)
+    assert not compare.form.leave_button.isEnabled()
+
+
+def test_closing_the_dock_leaves_the_comparison(viewer, compared, qtbot):
+    dock = compared.parent()
+    viewer.window.remove_dock_widget(dock)
+    qtbot.wait(20)
+    assert not viewer.canvas.grid.enabled
+    assert all(layer.visible for layer in viewer.layers)
+    assert len(viewer.layers) == 4
+    assert not viewer.mouse_move_callbacks
+
+
+def test_a_layer_that_comes_later_is_kept_out_of_the_grid(viewer, compared, add, pixels):
+    before = pixels()
+    add(scan_record("connectom_st", "front left"))
+    assert not viewer.layers[-1].visible
+    np.testing.assert_array_equal(pixels(), before)
+    assert "sub-01 connectom_st" in compared.form.predictions_list.names
+    compared.leave()
+    assert viewer.layers[-1].visible
+
+
+def test_a_comparison_replaces_the_one_before(viewer, compared, settle, truth):
+    compared.form.choose("sub-01 prisma_st", ["sub-01 MSP prisma_st"])
+    compared.show_comparison()
+    settle()
+    cells = [layer for layer in viewer.layers if shown_by(layer).view == "compare"]
+    assert [layer.name for layer in cells] == [
+        "sub-01 prisma_st · SH average",
+        "sub-01 MSP · SH average",
+        "sub-01 ge_st · SH average",
+        "sub-01 MSP · MSE",
+    ]
+    compared.leave()
+    assert len(viewer.layers) == 4
+
+
+@pytest.mark.parametrize(
+    ("truth", "words"),
+    [
+        (scan_record("prisma_st", "front left", subject="sub-02"), "sub-02"),
+        (
+            replace(
+                scan_record("prisma_st", "front left"),
+                image=replace(head("front left"), b_value=3000.0),
+            ),
+            "b = 1200 s/mm²",
+        ),
+        (
+            replace(
+                scan_record("prisma_st", "front left"),
+                image=replace(
+                    head("front left"), affine=np.diag([4.0, 4, 4, 1]) + 500 * np.eye(4, k=3)
+                ),
+            ),
+            "overlap",
+        ),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_in_words(
+    viewer, add, compare, settle, predictions, truth, words
+):
+    add(truth, *predictions)
+    compare.form.choose(truth.owner, ["sub-01 DIQT prisma_st"])
+    compare.show_comparison()
+    settle()
+    assert words in compare.message.text
+    assert compare.progress.state != "running"
+    assert not compare.arrangement.active
+    assert all(layer.visible for layer in viewer.layers)
+
+
+def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels):
+    from napari_msp.ui.load import load_scan
+
+    paths = {
+        platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))
+        for platform in ("ge", "prisma")
+    }
+    scan = load_scan(paths["ge"])
+    made = prediction_record("MSP", "front left", scan)
+    made = replace(made, image=scan.image, siblings=scan.siblings)
+    compare.compare_predictions([made])
+    assert compare.form.truth == "sub-01 prisma_st (on disk)"
+    settle()
+    truth = load_scan(paths["prisma"])
+    shown = compare.arrangement.layers[0]
+    assert shown.name == "sub-01 prisma_st · SH average"
+    mask = truth.image.mask
+    values = np.sort(np.asarray(shown.data)[shown.data != 0])
+    np.testing.assert_allclose(values, np.sort(sh_average(truth.image)[mask]), rtol=1e-5)
+
+
+def test_closing_the_viewer_meanwhile_is_survived(viewer, add, compare, truth, predictions, qtbot):
+    add(truth, *predictions)
+    compare.compare_predictions(predictions)
+    assert compare.comparing.running
+    viewer.close()
+    qtbot.wait(300)
+
+
+def test_figure_and_numbers_are_saved(compared, tmp_path, qtbot, monkeypatch):
+    for name, button in (
+        ("figure.pdf", compared.save_figure),
+        ("figure.svg", compared.save_figure),
+        ("numbers.csv", compared.save_numbers),
+        ("figure.gif", compared.save_figure),
+    ):
+        chosen = (str(tmp_path / name), "")
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, chosen=chosen: chosen)
+        compared.message.clear()
+        qtbot.mouseClick(button, Qt.LeftButton)
+        qtbot.wait_until(lambda: compared.message.text != "", timeout=PATIENCE)
+        if name == "figure.gif":
+            assert "PNG, PDF or SVG" in compared.message.text
+            assert not (tmp_path / name).exists()
+        else:
+            assert compared.message.text == f"Saved {tmp_path / name}"
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert "ground truth" in (tmp_path / "figure.svg").read_text()
+    lines = (tmp_path / "numbers.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["prediction", "DIQT", "MSP"]
+    assert lines[1].endswith(",sub-01 prisma_st")
+
+
+def test_it_fits_a_narrow_dock(compared):
+    assert compared.minimumSizeHint().width() <= 330
+    assert compared.minimumSizeHint().height() <= 800
