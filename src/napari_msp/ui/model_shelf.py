@@ -46,6 +46,7 @@ class ModelShelf(QObject):
         self._list = ModelList()
         self._devices: tuple[Device, ...] = ()
         self._adding = Path()
+        self._wanted: Path | None = None
         self._reading = Latest(self, finish=True)
         self._reading.done.connect(self._show)
         self._reading.failed.connect(self._tell)
@@ -84,6 +85,11 @@ class ModelShelf(QObject):
         known = self._list
         self._reading.ask(lambda control: _add(Path(path), known, control))
 
+    def use(self, path: str | Path) -> None:
+        """Tick one model alone, as soon as it is listed."""
+        self._wanted = Path(path).absolute()
+        self.read()
+
     def remove(self, label: str) -> None:
         """Take a model off the list."""
         forget_model(next(each.path for each in self.models if each.label == label))
@@ -111,8 +117,15 @@ class ModelShelf(QObject):
             ]
             self._list = models
             self._form.set_models([_row(each) for each in models.models], checked)
+        self._tick_wanted()
         if models.problems:
             self._form.model_message.show_message("warning", "\n".join(models.problems))
+
+    def _tick_wanted(self) -> None:
+        labels = [each.label for each in self.models if each.path == self._wanted]
+        if labels:
+            self._wanted = None
+            self._form.set_models([_row(each) for each in self.models], labels)
 
     def _tell(self, failure: Failure) -> None:
         words = failure.message.replace(str(self._adding), self._adding.name)

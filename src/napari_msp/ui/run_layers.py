@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.arrange import BACKGROUND, GAP
 from napari_msp.ui.jobs import Control
 from napari_msp.ui.latest import Latest
-from napari_msp.ui.layers import LayerData
+from napari_msp.ui.layer_refill import fits
+from napari_msp.ui.layers import LayerData, make_layer, map_layer
 from napari_msp.ui.model_parts import TITLES
 from napari_msp.ui.records import KEY, Record, shown_by
 from napari_msp.ui.view_fit import ViewFit
@@ -27,15 +30,26 @@ VIEW = "train"
 LEGEND = "napari_msp_learning"
 """Key of the words on the canvas among its overlays."""
 
-GAP = 4
-"""Canvas pixels between cells."""
+BREATH = 20
+"""Milliseconds for the window between two changes of layers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A preview that was read; with the truth's layer where that was asked for."""
+    """A preview that was read.
+
+    Attributes
+    ----------
+    image
+        The prediction.
+    layer
+        Its SH average, with the contrast of the truth where that was asked for.
+    truth
+        The truth's; None where it was not asked for.
+    """
 
     event: Previewed
+    image: SHImage
     layer: LayerData
     truth: LayerData | None
 
@@ -71,42 +85,57 @@ class RunLayers(QObject):
         self._viewer, self._subject, self._truths = viewer, subject, truths
         self._arranges = len(viewer.layers) == 0
         self._fit = ViewFit(viewer)
-        self._limits: dict[str, tuple[float, float]] = {}
         self._seen: dict[str, Previewed] = {}
+        self._steps: deque[Callable[[], None]] = deque()
+        self._timer = QTimer(self)
+        self._timer.setInterval(BREATH)
+        self._timer.timeout.connect(self._do_one)
         self._reading = Latest(self, finish=True)
-        self._reading.done.connect(self._show)
+        self._reading.done.connect(self._plan)
         self._reading.failed.connect(self.failed)
+        viewer.canvas.events.size.connect(self._fit.follow)
+        viewer.layers.events.removed.connect(self._tidy)
 
     def show(self, event: Previewed) -> None:
         """Read a preview in a thread, then show it."""
-        truth = None if event.target in self._limits else self._truths.get(event.target)
+        truth = None if event.target in self._seen else self._truths.get(event.target)
         self._reading.ask(partial(read_picture, event, self._subject, truth))
 
     def stop(self) -> None:
-        """Read no more; the layers stay, the words on the canvas go."""
+        """Show no more; the layers stay, the words on the canvas go."""
         self._reading.stop()
+        self._timer.stop()
+        self._viewer.canvas.events.size.disconnect(self._fit.follow)
+        self._viewer.layers.events.removed.disconnect(self._tidy)
         self._viewer.canvas.overlays.pop(LEGEND, None)
 
-    def _show(self, picture: Picture) -> None:
-        target, (data, options, _) = picture.event.target, picture.layer
-        first = target not in self._seen
-        self._seen[target] = picture.event
-        if picture.truth is not None:
-            self._limits[target] = picture.truth[1]["contrast_limits"]
-            if self._named(picture.truth) is None:
-                self._add(picture.truth)
-        limits = self._limits.setdefault(target, options["contrast_limits"])
-        layer = self._named(picture.layer)
-        if layer is not None and layer.data.shape == data.shape:
-            layer.data, layer.metadata = data, options["metadata"]
-            layer.contrast_limits = limits
-        elif first:  # later, somebody has taken it away
+    def _plan(self, picture: Picture) -> None:
+        """Show a picture in steps: a new layer takes the window a tenth of a second."""
+        first = picture.event.target not in self._seen
+        self._seen[picture.event.target] = picture.event
+        if picture.truth is not None and self._named(picture.truth) is None:
+            self._steps.append(partial(self._add, picture.truth))
+        self._steps.append(partial(self._refresh, picture, first))
+        if first and self._arranges:
+            self._steps.append(partial(self._arrange, picture.image))
+        self._steps.append(self._tell)
+        self._timer.start()
+
+    def _do_one(self) -> None:
+        self._steps.popleft()()
+        if not self._steps:
+            self._timer.stop()
+
+    def _refresh(self, picture: Picture, first: bool) -> None:
+        data, layer = picture.layer, self._named(picture.layer)
+        if layer is not None and fits(layer, data):
+            layer.data, layer.metadata = data[0], data[1]["metadata"]
+            if first:
+                layer.contrast_limits = data[1]["contrast_limits"]
+        elif first:  # else somebody has taken it away
             if layer is not None:
                 self._viewer.layers.remove(layer)
-            self._add((data, options | {"contrast_limits": limits}, "image"))
-            if self._arranges:
-                self._arrange(options["metadata"][KEY].record.image)
-        self._tell()
+            self._add(data)
 
     def _named(self, data: LayerData) -> Any:
         """Find the layer that shows the same already."""
@@ -118,13 +147,16 @@ class RunLayers(QObject):
         return None
 
     def _add(self, data: LayerData) -> None:
-        self._viewer.add_image(data[0], **data[1]).name_overlay.visible = True
+        layer = make_layer(data)
+        layer.name_overlay.visible = True
+        self._viewer.add_layer(layer)
 
     def _arrange(self, image: SHImage) -> None:
         """Put truth and prediction side by side, a row for each target."""
-        grid, layers = self._viewer.canvas.grid, self._viewer.layers
+        self._viewer.canvas.background_color_override = BACKGROUND
+        grid = self._viewer.canvas.grid
         grid.stride, grid.spacing, grid.shape, grid.enabled = 1, GAP, (-1, 2), True
-        self._fit.take(list(layers), None, image)
+        self._fit.take(list(self._viewer.layers), None, image)
         self._fit.fit()
 
     def _tell(self) -> None:
@@ -138,6 +170,12 @@ class RunLayers(QObject):
             visible=True,
         )
 
+    def _tidy(self) -> None:
+        """Take the words away with the last layer that they are about."""
+        shown = (shown_by(layer) for layer in self._viewer.layers)
+        if not any(each and each.view == VIEW for each in shown):
+            self._viewer.canvas.overlays.pop(LEGEND, None)
+
 
 def read_picture(event: Previewed, subject: str, truth: Path | None, control: Control) -> Picture:
     """Read a preview, and the scan that it is to become.
@@ -149,17 +187,18 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     """
     from napari_msp.signal.maps import sh_average
     from napari_msp.signal.sh_image import read_sh
-    from napari_msp.ui.layers import map_layer
     from napari_msp.ui.load import load_scan
 
     control.check()
     image = read_sh(Path(event.path))
+    shown = limits = None
+    if truth is not None:
+        scan = load_scan(truth, image.b_value)
+        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
+        limits = shown[1]["contrast_limits"]
     record = Record(subject, f"{event.target} while learning", image)
-    layer = map_layer(record, QUANTITY, sh_average(image), view=VIEW)
-    if truth is None:
-        return Picture(event, layer, None)
-    scan = load_scan(truth, image.b_value)
-    return Picture(event, layer, map_layer(scan, QUANTITY, sh_average(scan.image)))
+    layer = map_layer(record, QUANTITY, sh_average(image), limits=limits, view=VIEW)
+    return Picture(event, image, layer, shown)
 
 
 def _how_far(event: Previewed) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
+    QGridLayout,
     QMessageBox,
     QPushButton,
     QVBoxLayout,
@@ -47,7 +47,7 @@ class Train(QWidget):
         self.viewer = napari_viewer
         machine = preferences()
         self.form = TrainingForm(machine.cache, machine.device)
-        self.asked = Section("&What to train", self.form, unfolded=True)
+        self.asked = Section("What to train", self.form, unfolded=True)
         self.waiting = ProgressRow()
         self.view = RunView()
         self.message = MessageLine()
@@ -85,7 +85,7 @@ class Train(QWidget):
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
         _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Harmonize")
-        widget.use_model(self.run.folder.model_path)
+        widget.shelf.use(self.run.folder.model_path)
 
     def event(self, event: QEvent) -> bool:
         """Stop when the dock was closed, which takes this widget out of its window."""
@@ -94,17 +94,19 @@ class Train(QWidget):
         return bool(super().event(event))
 
     def _lay_out(self) -> None:
-        buttons, more = QHBoxLayout(), QHBoxLayout()
-        for each in (self.train_button, self.resume_button):
-            buttons.addWidget(each)
-        for each in (self.open_button, self.use_button):
-            more.addWidget(each)
+        buttons = QGridLayout()
+        buttons.addWidget(self.train_button, 0, 0)
+        buttons.addWidget(self.resume_button, 0, 1)
+        buttons.addWidget(self.open_button, 1, 0)
+        buttons.addWidget(self.use_button, 1, 1)
+        foot = QVBoxLayout()
+        foot.setContentsMargins(9, 0, 9, 9)
+        foot.addWidget(self.message)
+        foot.addLayout(buttons)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(Pane(self.asked, self.waiting, self.view), 1)
-        column.addWidget(self.message)
-        column.addLayout(buttons)
-        column.addLayout(more)
+        column.addLayout(foot)
 
     def _connect(self) -> None:
         self.train_button.clicked.connect(self.train)

@@ -16,8 +16,8 @@ from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.run_history import RunHistory
 from napari_msp.ui.run_words import against_alignment, what_is_trained
 
-LEAST_HEIGHT = 420
-"""Of the curves in pixels: less would not be readable."""
+CURVES_HEIGHT = 540
+"""In pixels: all three are seen at once in a window of usual height."""
 
 
 class RunView(QWidget):
@@ -49,7 +49,7 @@ class RunView(QWidget):
         self.ending = MessageLine()
         self.ending.action.connect(self.action)
         self.curves = TrainingCurves()
-        self.curves.setMinimumHeight(LEAST_HEIGHT)
+        self.curves.setFixedHeight(CURVES_HEIGHT)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for each in (self.what, self.progress, self.ending, self.comparisons):
@@ -82,8 +82,9 @@ class RunView(QWidget):
         self.curves.add_event(event)
         started = self.history.started
         if isinstance(event, Step) and started is not None:
-            words = f"{event.phase}, epoch {event.epoch}"
-            self.progress.report(event.step, started.steps, words, event.time_left)
+            self.progress.report(
+                event.step, started.steps, f"Learning, epoch {event.epoch}", event.time_left
+            )
         elif isinstance(event, Started):
             self.progress.report(event.resumed_at, event.steps, "Predicting the held-out subjects")
         if not isinstance(event, Step):
@@ -99,7 +100,7 @@ class RunView(QWidget):
         assert self._folder is not None
         history = self.history
         self.what.setText(what_is_trained(self._folder, history.started))
-        self.comparisons.setText("\n".join(against_alignment(history)))
+        self.comparisons.setText(against_alignment(history))
         self.comparisons.setVisible(bool(self.comparisons.text()))
 
 
