@@ -54,6 +54,7 @@ class Harmonize(QWidget):
         self._done, self._began = 0, 0.0
         self._trace = ""
         self._mends: tuple[Mend, ...] = ()
+        self.details: QMessageBox | None = None
         self._lay_out()
         self._connect()
         self._list_scans()
@@ -216,10 +217,10 @@ class Harmonize(QWidget):
         self._start(replace(self._request, **rest))
 
     def _show_details(self) -> None:
-        box = QMessageBox(QMessageBox.Information, "Details", self.message.text, parent=self)
-        box.setDetailedText(self._trace)
-        box.setAttribute(Qt.WA_DeleteOnClose)
-        box.open()
+        self.details = QMessageBox(QMessageBox.Information, "Details", self.message.text)
+        self.details.setParent(self, self.details.windowFlags())
+        self.details.setDetailedText(self._trace)
+        self.details.open()
 
     def _show_results(self) -> None:
         results = self.layers.results

@@ -1,0 +1,369 @@
+"""Harmonize in a real window: layers with the right pixels, and a usable window after every end."""
+
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from qtpy.QtCore import Qt
+from superqt.utils import WorkerBase
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.phantom import simulate
+from napari_msp.demo import MODELS, packaged_model
+from napari_msp.ui.layers import scan_layers
+from napari_msp.ui.load import load_scan
+from napari_msp.ui.models import remember_model
+from napari_msp.ui.records import shown_by
+
+pytestmark = pytest.mark.usefixtures("cache_folder")
+
+SOON, LATER = 20_000, 90_000
+"""Milliseconds."""
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """One simulated head, tiny, on all platforms."""
+    folder = tmp_path_factory.mktemp("heads") / "tiny"
+    simulate(folder, subjects=1, size="tiny", seed=2026, noise_free=False)
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def scan(heads):
+    return load_scan(heads.scans["sub-01", "ge_st"])
+
+
+def add(viewer, record):
+    from napari.layers import Layer  # warns, which is an error while tests are collected
+
+    for data in scan_layers(record):
+        viewer.add_layer(Layer.create(*data))
+
+
+@pytest.fixture
+def harmonize(viewer, scan, open_widget, qtbot):
+    """The widget, ready to be pressed: one scan, both models, one target."""
+    add(viewer, scan)
+    widget = open_widget("Harmonize")
+    qtbot.wait_until(widget.form.button.isEnabled, timeout=SOON)
+    return widget
+
+
+@pytest.fixture
+def finish(qtbot):
+    """Wait for the end of a run, and check that nothing is left turning."""
+
+    def wait(widget):
+        qtbot.wait_until(lambda: not widget.running, timeout=LATER)
+        assert not widget.progress.bar.isVisible()
+        assert not widget.progress.cancel.isVisible()
+        assert widget.form.parts.isEnabled()
+        assert widget.form.button.isEnabled()
+
+    return wait
+
+
+@pytest.fixture
+def stuck(monkeypatch):
+    """Networks whose convolutions wait until they are let go; the first one says it is there."""
+    there, go = threading.Event(), threading.Event()
+    real = torch.nn.functional.conv3d
+
+    def slow(*arguments, **options):
+        there.set()
+        go.wait()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", slow)
+    yield there, go
+    go.set()
+
+
+def failing(monkeypatch, error):
+    def conv3d(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", conv3d)
+
+
+def press(qtbot, button):
+    assert button.isVisible()
+    qtbot.mouseClick(button, Qt.LeftButton)
+
+
+def only(harmonize, model="DIQT"):
+    """Leave one model ticked."""
+    for label, box in harmonize.form.models.boxes.items():
+        box.setChecked(label == model)
+
+
+def predicted(viewer):
+    return [layer.name for layer in viewer.layers if shown_by(layer).record.prediction]
+
+
+MSP_LAYERS = [
+    f"sub-01 MSP prisma_st · {each}"
+    for each in ("SH MSE", "MSE", "disagreement", "colour FA", "SH average")
+]
+DIQT_LAYERS = [
+    f"sub-01 DIQT prisma_st · {each}" for each in ("SH MSE", "MSE", "colour FA", "SH average")
+]
+
+
+# --- Before -----------------------------------------------------------------------------------
+
+
+def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
+    widget = open_widget("Harmonize")
+    assert widget.form.empty.isVisible()
+    press(qtbot, widget.form.empty.load)
+    docks = viewer.window.dock_widgets
+    assert "Load acquisition (napari-msp)" in docks
+
+
+def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
+    add(viewer, load_scan(heads.scans["sub-01", "connectom_st"]))
+    assert harmonize.form.scan.currentText() == "sub-01 connectom_st"
+    viewer.layers.selection.active = viewer.layers["sub-01 ge_st · b0"]
+    assert harmonize.form.scan.currentText() == "sub-01 ge_st"
+    assert harmonize.form.models.doubt("MSP") == ""
+    viewer.layers.clear()
+    assert harmonize.form.empty.isVisible()
+    assert not harmonize.form.button.isEnabled()
+
+
+def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path):
+    path = tmp_path / "run" / "model.safetensors"
+    path.parent.mkdir()
+    shutil.copy(packaged_model(MODELS["MSP"]), path)
+    remember_model(path)
+    qtbot.wait_until(lambda: "MSP run" in harmonize.form.models.boxes, timeout=SOON)
+    assert harmonize.form.models.boxes["MSP run"].isChecked()
+    assert harmonize.form.models.boxes["MSP"].isChecked()
+    harmonize.form.remove_wanted.emit("MSP run")
+    qtbot.wait_until(lambda: "MSP run" not in harmonize.form.models.boxes, timeout=SOON)
+
+
+def test_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(packaged_model(MODELS["MSP"]).read_bytes()[:5000])
+    harmonize.shelf.add(path)
+    message = harmonize.form.model_message
+    qtbot.wait_until(lambda: "broken.safetensors" in message.text, timeout=SOON)
+    assert list(harmonize.form.models.boxes) == ["DIQT", "MSP"]
+    assert harmonize.form.button.isEnabled()
+
+
+# --- A run ------------------------------------------------------------------------------------
+
+
+def test_both_models_layers_appear_and_show_something_else(
+    viewer, harmonize, qtbot, finish, pixels
+):
+    before = pixels()
+    press(qtbot, harmonize.form.button)
+    assert harmonize.progress.cancel.isVisible()
+    finish(harmonize)
+    assert predicted(viewer) == DIQT_LAYERS + MSP_LAYERS
+    assert [each.name for each in viewer.layers if each.visible] == [
+        "sub-01 ge_st · SH average",
+        "sub-01 DIQT prisma_st · SH average",
+        "sub-01 MSP prisma_st · SH average",
+    ]
+    after = pixels()
+    assert after.std() > 0.1
+    assert np.abs(after - before).mean() > 0.01
+    lines = harmonize.results.lines.text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["DIQT → prisma_st", "MSP → prisma_st"]
+    assert all("SH MSE" in line and "before" in line for line in lines)
+    assert harmonize.form.scan.currentText() == "sub-01 ge_st"
+
+    # Maps that are hidden at first have something to show, and each something else.
+    pictures = [after]
+    for name in MSP_LAYERS[:4]:
+        for layer in viewer.layers:
+            layer.visible = layer.name == name
+        shown = pixels()
+        assert shown.std() > 0.05
+        assert all(np.abs(shown - each).mean() > 0.005 for each in pictures)
+        pictures.append(shown)
+
+    viewer.layers.clear()
+    assert not harmonize.results.isVisible()
+
+
+def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
+    only(harmonize)
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    layer = viewer.layers[DIQT_LAYERS[-1]]
+    first = shown_by(layer).record
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert predicted(viewer) == DIQT_LAYERS
+    assert shown_by(layer).record is not first
+    assert harmonize.results.lines.text().count("\n") == 0
+
+
+def test_without_a_truth_there_is_no_error(viewer, scan, open_widget, qtbot, finish):
+    add(viewer, replace(scan, siblings={}))
+    widget = open_widget("Harmonize")
+    qtbot.wait_until(widget.form.button.isEnabled, timeout=SOON)
+    only(widget, "MSP")
+    press(qtbot, widget.form.button)
+    finish(widget)
+    assert predicted(viewer) == MSP_LAYERS[2:]
+
+
+def test_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, finish, tmp_path):
+    only(harmonize)
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    press(qtbot, harmonize.results.save)
+    form = harmonize.saving.form
+    form.folder.line.setText(str(tmp_path / "out"))
+
+    def save(button):
+        form.message.clear()
+        press(qtbot, button)
+        qtbot.wait_until(lambda: bool(form.message.text), timeout=SOON)
+
+    save(form.save)
+    assert "1 prediction written" in form.message.text
+    dwi = tmp_path / "out" / "sub-01_ses-ge_acq-st_desc-prismastDiqt_dwi.nii.gz"
+    written = dwi.stat().st_mtime_ns
+    qtbot.wait_until(form.save.isEnabled)
+    save(form.save)
+    assert "exist" in form.message.text
+    assert dwi.stat().st_mtime_ns == written
+    (replace_button,) = form.message.buttons
+    press(qtbot, replace_button)
+    qtbot.wait_until(lambda: "written" in form.message.text, timeout=SOON)
+    assert dwi.stat().st_mtime_ns > written
+
+
+# --- Every other end --------------------------------------------------------------------------
+
+
+def test_out_of_memory_offers_a_smaller_tile_and_then_works(
+    viewer, harmonize, qtbot, finish, monkeypatch
+):
+    only(harmonize)
+    failing(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."))
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert harmonize.message.text == "Not enough memory."
+    assert predicted(viewer) == []
+    monkeypatch.undo()
+    (smaller,) = harmonize.message.buttons
+    assert smaller.text() == "Try a smaller tile"
+    press(qtbot, smaller)
+    finish(harmonize)
+    assert harmonize.form.choices.tile == 32
+    assert not harmonize.message.isVisible()
+    assert predicted(viewer) == DIQT_LAYERS
+
+
+def test_what_was_ready_before_a_failure_is_kept_and_not_done_again(
+    viewer, harmonize, qtbot, finish, monkeypatch
+):
+    real = torch.nn.functional.conv3d
+
+    def fail_later(*arguments, **options):
+        if predicted(viewer):
+            raise RuntimeError("not enough memory: you tried to allocate 9 GB")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", fail_later)
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert predicted(viewer) == DIQT_LAYERS
+    kept = shown_by(viewer.layers[DIQT_LAYERS[-1]]).record
+    monkeypatch.undo()
+    press(qtbot, harmonize.message.buttons[0])
+    finish(harmonize)
+    assert predicted(viewer) == DIQT_LAYERS + MSP_LAYERS
+    assert shown_by(viewer.layers[DIQT_LAYERS[-1]]).record is kept
+
+
+def test_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
+    only(harmonize)
+    failing(monkeypatch, RuntimeError("CUDA error: device-side assert triggered"))
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert "GPU failed or is gone" in harmonize.message.text
+
+
+def test_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch):
+    only(harmonize)
+    failing(monkeypatch, KeyError("prisma"))
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert "KeyError: 'prisma'" in harmonize.message.text
+    (details,) = harmonize.message.buttons
+    press(qtbot, details)
+    qtbot.wait_until(lambda: harmonize.details is not None and harmonize.details.isVisible())
+    assert "conv3d" in harmonize.details.detailedText()
+    harmonize.details.close()
+
+
+def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, heads, qtbot, finish):
+    add(viewer, load_scan(heads.scans["sub-01", "connectom_sa"]))
+    only(harmonize)
+    assert "For scans of ge_st" in harmonize.form.models.doubt("DIQT")
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert "1.20 × 1.20 × 1.20 mm" in harmonize.message.text
+    assert "--" not in harmonize.message.text
+    press(qtbot, harmonize.message.buttons[0])
+    finish(harmonize)
+    assert harmonize.form.choices.resample
+    assert DIQT_LAYERS[-1] in predicted(viewer)
+    assert "interpolated" in harmonize.results.notes.text
+
+
+@pytest.mark.parametrize("way", ["button", "escape"])
+def test_cancelled_in_the_middle_there_are_no_layers(way, viewer, harmonize, qtbot, finish, stuck):
+    there, go = stuck
+    only(harmonize)
+    press(qtbot, harmonize.form.button)
+    qtbot.wait_until(there.is_set, timeout=SOON)
+    if way == "button":
+        press(qtbot, harmonize.progress.cancel)
+    else:
+        with qtbot.waitActive(harmonize.window()):
+            harmonize.window().activateWindow()
+        qtbot.keyClick(harmonize.progress.cancel, Qt.Key_Escape)
+    assert harmonize.progress.state == "cancelling"
+    go.set()
+    finish(harmonize)
+    assert harmonize.progress.words.text() == "Cancelled."
+    assert predicted(viewer) == []
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    assert predicted(viewer) == DIQT_LAYERS
+
+
+@pytest.mark.parametrize("way", ["viewer", "window", "dock"])
+def test_closed_while_running_nothing_goes_on(way, viewer, harmonize, qtbot, stuck, capfd):
+    there, go = stuck
+    press(qtbot, harmonize.form.button)
+    qtbot.wait_until(there.is_set, timeout=SOON)
+    if way == "viewer":
+        viewer.close()
+    elif way == "window":
+        viewer.window._qt_window.close()
+        del viewer.window._qt_window  # gone for the fixture, too
+    else:
+        viewer.window.remove_dock_widget(harmonize)
+    go.set()
+    qtbot.wait_until(lambda: not WorkerBase._worker_set, timeout=SOON)
+    qtbot.wait(100)
+    if way == "dock":
+        assert predicted(viewer) == []
+        viewer.layers.clear()  # nobody listens any longer
+    assert "Traceback" not in capfd.readouterr().err
