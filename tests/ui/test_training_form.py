@@ -59,6 +59,7 @@ def test_mnemonics_lead_to_entries_and_are_told_apart(form):
     keys = [label.text()[label.text().index("&") + 1].lower() for label in labels]
     keys += ["s", "a"]  # buttons: Simulated heads, Advanced
     assert len(keys) == len(set(keys)) >= 9
+    assert not set(keys) & set("fvlpwh"), "taken by napari's menus"
     assert all(label.buddy() is not None for label in labels)
 
 
@@ -242,8 +243,24 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
         qtbot.keyClicks(edit, str(tmp_path))
     assert told.args == [Path(tmp_path)]
     form.show_dataset_problem("holds no scan")
+    form.entries["preset"].write("paper")
     assert form.first.said("dataset") == "holds no scan"
     assert form.request is None
+
+
+def test_nothing_is_trained_while_another_folder_is_typed(filled, qtbot):
+    assert filled.request is not None
+    edit = filled.entries["dataset"].widget.line_edit.native
+    qtbot.keyClicks(edit, "x")
+    assert filled.request is None
+    with qtbot.assertNotEmitted(filled.dataset_named, wait=600):
+        edit.clear()
+    assert filled.request is None
+
+
+def test_a_home_folder_may_be_written_short(filled):
+    filled.entries["folder"].write("~/no-such-run")
+    assert filled.request.folder == Path.home() / "no-such-run"
 
 
 def test_a_run_is_shown_as_it_was(filled):

@@ -64,7 +64,9 @@ class DatasetChoice(QObject):
         self._form.show_dataset(heads)
 
     def _fail(self, failure: Failure) -> None:
-        self._form.show_dataset_problem(failure.message)
+        # The entry that it is said under shows the folder already.
+        named = self._form.named_dataset
+        self._form.show_dataset_problem(failure.message.removeprefix(f"{named}: "))
 
     def _rest(self) -> None:
         self._progress.end()

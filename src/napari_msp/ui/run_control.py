@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
@@ -16,6 +16,9 @@ from napari_msp.ui.panels.run_view import RunView
 from napari_msp.ui.run_layers import RunLayers
 from napari_msp.ui.run_opening import OpenedRun
 from napari_msp.ui.run_words import failed, how_it_stands
+
+if TYPE_CHECKING:
+    from napari_msp.inference.failures import Failure
 
 DETAILS = "Details …"
 
@@ -111,7 +114,7 @@ class RunControl(QObject):
         else:
             self._view.end(*self._standing())
         if ending.outcome == "finished":
-            self._remember()
+            self.remember()
         self.changed.emit()
 
     def _standing(self) -> tuple[Any, str]:
@@ -122,13 +125,13 @@ class RunControl(QObject):
         signs = {"finished": "ok", "failed": "error"}
         return signs.get(state, "warning"), words
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
         """Let Harmonize offer the model."""
         assert self.folder is not None
         try:
             remember_model(self.folder.model_path)
         except UserError as error:
-            self._view.end("warning", f"The model is ready, but not listed: {error}")
+            self._view.warn(f"The model is ready, but cannot be listed: {error}")
 
     def _show_layers(self, started: Started) -> None:
         self._drop_layers()
@@ -138,6 +141,10 @@ class RunControl(QObject):
         scans = {} if heads is None else heads.scans
         truths = {platform: path for (who, platform), path in scans.items() if who == subject}
         self._layers = RunLayers(self._viewer, subject, truths, self)
+        self._layers.failed.connect(self._doubt)
+
+    def _doubt(self, failure: Failure) -> None:
+        self._view.warn(f"A picture cannot be shown: {failure.message}")
 
     def _drop_layers(self) -> None:
         if self._layers is not None:

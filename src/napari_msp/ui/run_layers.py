@@ -90,20 +90,23 @@ class RunLayers(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(BREATH)
         self._timer.timeout.connect(self._do_one)
-        self._reading = Latest(self, finish=True)
-        self._reading.done.connect(self._plan)
-        self._reading.failed.connect(self.failed)
+        self._reading: dict[str, Latest] = {}
         viewer.canvas.events.size.connect(self._fit.follow)
         viewer.layers.events.removed.connect(self._tidy)
 
     def show(self, event: Previewed) -> None:
         """Read a preview in a thread, then show it."""
+        if event.target not in self._reading:
+            reading = self._reading[event.target] = Latest(self, finish=True)
+            reading.done.connect(self._plan)
+            reading.failed.connect(self.failed)
         truth = None if event.target in self._seen else self._truths.get(event.target)
-        self._reading.ask(partial(read_picture, event, self._subject, truth))
+        self._reading[event.target].ask(partial(read_picture, event, self._subject, truth))
 
     def stop(self) -> None:
         """Show no more; the layers stay, the words on the canvas go."""
-        self._reading.stop()
+        for reading in self._reading.values():
+            reading.stop()
         self._timer.stop()
         self._viewer.canvas.events.size.disconnect(self._fit.follow)
         self._viewer.layers.events.removed.disconnect(self._tidy)

@@ -84,6 +84,7 @@ class Train(QWidget):
     def use(self) -> None:
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
+        self.run.remember()
         _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Harmonize")
         widget.shelf.use(self.run.folder.model_path)
 

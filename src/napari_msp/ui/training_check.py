@@ -82,7 +82,9 @@ def check(
     problems |= _about_folder(folder)
     if settings is None or problems:
         return Checked(None, problems, notes)
-    return Checked(TrainingRequest(heads.root, settings, device, Path(folder)), {}, notes)
+    return Checked(
+        TrainingRequest(heads.root, settings, device, Path(folder).expanduser()), {}, notes
+    )
 
 
 def complaints(error: ValidationError) -> dict[str, str]:
@@ -139,7 +141,7 @@ def _about_folder(folder: str) -> dict[str, str]:
     if not folder.strip():
         return {"folder": "name a new folder"}
     try:
-        refuse_occupied(Path(folder))
+        refuse_occupied(Path(folder).expanduser())
     except UserError as error:
-        return {"folder": str(error).removeprefix(f"{folder}: ")}
+        return {"folder": str(error).removeprefix(f"{Path(folder).expanduser()}: ")}
     return {}

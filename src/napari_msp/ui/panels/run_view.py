@@ -95,6 +95,10 @@ class RunView(QWidget):
         self.progress.end()
         self.ending.show_message(severity, words, actions)
 
+    def warn(self, words: str) -> None:
+        """Say what is amiss with a run that is none the worse for it."""
+        self.ending.show_message("warning", words)
+
     def _tell(self) -> None:
         """Say what the curves do not."""
         assert self._folder is not None

@@ -68,7 +68,7 @@ class TrainingForm(QWidget):
         super().__init__()
         self._cache = cache
         self.heads: TravellingHeads | None = None
-        self._offered_folder = ""
+        self._dataset_problem = self._offered_folder = ""
         self._writing = False
         self.checked = Checked()
         self.fields = form_fields()
@@ -102,12 +102,18 @@ class TrainingForm(QWidget):
         """The run that the form describes; None while something is wrong or missing."""
         return self.checked.request
 
+    @property
+    def named_dataset(self) -> Path | None:
+        """The folder that stands in the form; None while it is empty."""
+        text = str(self.entries["dataset"].widget.line_edit.value).strip()
+        return Path(text).expanduser() if text else None
+
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
         with self._at_once():
-            self.heads = heads
-            self.entries["dataset"].write(heads.root)
             self._typing.stop()
+            self.heads, self._dataset_problem = heads, ""
+            self.entries["dataset"].write(heads.root)
             for name in DATASET_DECIDES:
                 self.entries[name].offer(())
             self.entries["input"].offer(heads.platforms)
@@ -118,9 +124,8 @@ class TrainingForm(QWidget):
 
     def show_dataset_problem(self, words: str) -> None:
         """Say why the named folder is no dataset."""
-        self.heads = None
+        self.heads, self._dataset_problem = None, words
         self._update()
-        self.first.say("dataset", problem=words)
 
     def show_run(self, settings: TrainingSettings, device: str) -> None:
         """Fill the form as a run was; its dataset is shown already."""
@@ -182,11 +187,21 @@ class TrainingForm(QWidget):
             if name not in ("dataset", "preset"):
                 entry.on_change(self._update)
         self.entries["preset"].on_change(self._take_preset)
-        self.entries["dataset"].on_change(self._typing.start)
-        self._typing.timeout.connect(
-            lambda: self.dataset_named.emit(self.entries["dataset"].read())
-        )
+        self.entries["dataset"].on_change(self._forget_dataset)
+        self._typing.timeout.connect(self._tell_dataset)
         self.simulate.clicked.connect(self.heads_wanted)
+
+    def _forget_dataset(self) -> None:
+        """Wait for another dataset; nothing is trained on the one before under its name."""
+        if self._writing:
+            return
+        self.heads, self._dataset_problem = None, ""
+        self._typing.start()
+        self._update()
+
+    def _tell_dataset(self) -> None:
+        if self.named_dataset is not None:
+            self.dataset_named.emit(self.named_dataset)
 
     def _take_preset(self) -> None:
         """Put the preset's values in, over what was there."""
@@ -244,9 +259,8 @@ class TrainingForm(QWidget):
         device, folder = (self.entries[name] for name in ("device", "folder"))
         text = str(folder.widget.line_edit.value)
         self.checked = check(values, self.heads, str(device.read()), text)
+        problems = {"dataset": self._dataset_problem, **self.checked.problems}
         for rows in (self.first, self.others):
             for name in rows.names:
-                rows.say(
-                    name, self.checked.problems.get(name, ""), self.checked.notes.get(name, "")
-                )
+                rows.say(name, problems.get(name, ""), self.checked.notes.get(name, ""))
         self.changed.emit()
