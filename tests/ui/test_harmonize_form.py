@@ -131,7 +131,7 @@ def test_a_model_for_another_platform_is_marked_and_still_allowed(filled):
 
 
 def test_it_says_where_the_truth_is_known(filled):
-    assert "prisma_st is known" in filled.note.text()
+    assert filled.note.text() == "Truth is known for prisma_st."
     filled.targets.set_names(filled.targets.names, ["connectom_st"])
     assert not filled.note.isVisible()
 

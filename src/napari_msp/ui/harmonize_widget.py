@@ -220,6 +220,9 @@ class Harmonize(QWidget):
         self.details = QMessageBox(QMessageBox.Information, "Details", self.message.text)
         self.details.setParent(self, self.details.windowFlags())
         self.details.setDetailedText(self._trace)
+        for button in self.details.buttons():
+            if self.details.buttonRole(button) == QMessageBox.ActionRole:
+                button.click()  # unfolds them: they were asked for
         self.details.open()
 
     def _show_results(self) -> None:

@@ -62,7 +62,9 @@ def in_words(failure: Failure, request: Request) -> str:
         message = message.replace(str(acquisition.path), acquisition.path.name)
     problem, _, mend = message.rpartition("; ")
     words = problem if problem and "--" in mend else message
-    words = words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")
+    if words.split()[0].isalpha():  # else it is a file's name
+        words = words[0].upper() + words[1:]
+    words = words.removesuffix(".") + "."
     if failure.kind == "unexpected":
         words += " This is a bug; its details help to mend it."
     return words

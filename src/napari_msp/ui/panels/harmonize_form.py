@@ -189,6 +189,7 @@ class HarmonizeForm(QWidget):
         self.add.setToolTip("A model file (.safetensors), such as one trained in Train.")
         self.button.setToolTip("Predict every ticked target with every ticked model (Enter).")
         self.note = QLabel()
+        self.note.setToolTip("The same head was scanned there, so that errors can be measured.")
         for words in (self.note, self.why_not):
             words.setWordWrap(True)
         for box in (self.scan, self.device):
@@ -272,4 +273,4 @@ def first_target(names: Sequence[str]) -> list[str]:
 def _truth_note(known: Sequence[str]) -> str:
     if not known:
         return ""
-    return f"The truth on {' and '.join(known)} is known: errors are measured."
+    return f"Truth is known for {', '.join(known)}."
