@@ -14,7 +14,7 @@ ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 
 # Canvas pixels.
 EDGE = 8
-NAME_LINE = 18
+NAME, NAME_LINE = 14, 18
 LEGEND = 44
 BAR = 84
 TALLEST_BAR = 150
@@ -80,7 +80,7 @@ def frame(
     lines
         Of the longest name.
     """
-    name = NAME_LINE * lines + EDGE
+    name = NAME + NAME_LINE * lines
     rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in order[-2:])
     tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
 
