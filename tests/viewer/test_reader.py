@@ -1,0 +1,188 @@
+"""What a person gets who drops a file onto the window."""
+
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QApplication, QRadioButton
+
+from napari_msp.errors import UserError
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.signal.sh_image import write_sh
+from napari_msp.ui.layers import from_shown
+from napari_msp.ui.reader import get_reader
+from napari_msp.ui.records import records_of, shown_by
+
+TITLE = "MSP Harmonization"
+
+
+def drop(viewer, path):
+    """Drop a file as a file manager does, and choose us where napari asks who shall read it."""
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path))])
+    event = QDropEvent(QPointF(300, 300), Qt.CopyAction, mime, Qt.LeftButton, Qt.NoModifier)
+    asked = []
+
+    def choose():
+        dialog = QApplication.activeModalWidget()
+        if dialog is not None and dialog.windowTitle() == "Choose reader":
+            asked[:] = [each.text() for each in dialog.findChildren(QRadioButton)]
+            next(b for b in dialog.findChildren(QRadioButton) if b.text() == TITLE).click()
+            dialog.accept()
+
+    timer = QTimer()
+    timer.timeout.connect(choose)
+    timer.start(20)
+    viewer.window._qt_viewer.dropEvent(event)
+    timer.stop()
+    assert asked.count(TITLE) == 1
+
+
+def write_plain(path, shape=(5, 6, 7)):
+    nib.Nifti1Image(np.ones(shape, np.float32), np.eye(4)).to_filename(path)
+    return path
+
+
+def test_a_dropped_scan_gives_three_layers_in_millimetres(viewer, heads):
+    path = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+    drop(viewer, path)
+    assert [layer.name for layer in viewer.layers] == [
+        "sub-01 ge_st · b0",
+        "sub-01 ge_st · colour FA",
+        "sub-01 ge_st · SH average",
+    ]
+    assert [layer.visible for layer in viewer.layers] == [False, False, True]
+    image = nib.load(path)
+    for layer in viewer.layers:
+        assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+        assert layer.axis_labels == ("S", "P", "L")
+        np.testing.assert_allclose(layer.scale, (2.4, 2.4, 2.4))
+        np.testing.assert_array_equal(layer.metadata["affine"], image.affine)
+    (record,) = records_of(viewer.layers)
+    assert set(record.siblings) == {"connectom_sa", "prisma_st"}
+    fitted = fit_sh(record.acquisition)
+    for name, expected in (
+        ("SH average", sh_average(fitted)),
+        ("colour FA", colour_fa(fitted)),
+        ("b0", np.asarray(image.dataobj)[..., :2].mean(-1)),
+    ):
+        shown = viewer.layers[f"sub-01 ge_st · {name}"].data
+        np.testing.assert_allclose(from_shown(shown, fitted.lattice), expected, rtol=1e-6)
+
+
+def test_a_bright_corner_is_seen_where_the_patient_has_it(viewer, pixels, scan, tmp_path):
+    """Anterior, left, superior: on top, on the right, in the last slice."""
+    made = scan(np.diag([2.0, 2.0, 2.5, 1.0]), 30, shape=(12, 10, 8))  # stored RAS
+    signal = np.full((*made.image.shape[:3], 32), 200, np.float32)
+    signal[..., :2] = 1000
+    signal[:4, 6:, 5:, 2:] = 900  # the nearer to b=0, the brighter is the SH average
+    path = made.write(tmp_path)
+    nib.Nifti1Image(signal, made.image.affine).to_filename(path)
+    nib.Nifti1Image(np.ones(signal.shape[:3], np.uint8), made.image.affine).to_filename(
+        tmp_path / "sub-01_mask.nii.gz"
+    )
+    viewer.open(path, plugin="napari-msp")
+    viewer.reset_view()
+    for step, seen in ((0, False), (4, False), (5, True), (7, True)):
+        viewer.dims.set_current_step(0, step)
+        canvas = pixels().mean(-1)
+        rows, columns = np.nonzero(canvas > 0.7)
+        assert bool(len(rows)) is seen
+    assert rows.max() < canvas.shape[0] / 2
+    assert columns.min() > canvas.shape[1] / 2
+
+
+def test_an_sh_image_is_shown_with_its_name(viewer, scan, tmp_path):
+    image = fit_sh(scan("oblique").load(tmp_path))
+    path = tmp_path / "sub-07_ses-ge_acq-st_desc-prismastMsp_dwimap.nii.gz"
+    write_sh(
+        path, image, {"Model": {"Kind": "msp"}, "Description": "prisma_st as predicted from ge_st"}
+    )
+    viewer.open(path, plugin="napari-msp")
+    assert [layer.name for layer in viewer.layers] == [
+        "sub-07 MSP prisma_st · colour FA",
+        "sub-07 MSP prisma_st · SH average",
+    ]
+    np.testing.assert_array_equal(shown_by(viewer.layers[0]).record.image.affine, image.affine)
+
+
+def test_several_files_can_be_opened_or_stacked(viewer, heads):
+    scans = [heads / f"sub-0{n}/ses-ge/dwi/sub-0{n}_ses-ge_acq-st_dwi.nii.gz" for n in (1, 2)]
+    viewer.open(scans, plugin="napari-msp")
+    assert len(viewer.layers) == 6
+    viewer.layers.clear()
+    viewer.open(scans, stack=True, plugin="napari-msp")
+    assert [record.subject for record in records_of(viewer.layers)] == ["sub-01", "sub-02"]
+
+
+def test_of_several_shells_one_is_shown_and_it_is_said(viewer, scan, tmp_path):
+    path = scan(b_values=(300.0, 1000.0, 2500.0), directions=30).write(tmp_path)
+    with pytest.warns(UserWarning, match=r"b = 300 s/mm² is shown; Load acquisition offers"):
+        viewer.open(path, plugin="napari-msp")
+    (record,) = records_of(viewer.layers)
+    assert record.image.b_value == 300
+
+
+def test_an_ordinary_image_is_left_to_others(viewer, tmp_path, scan):
+    scan().write(tmp_path)
+    plain = write_plain(tmp_path / "t1.nii.gz")
+    assert get_reader(str(plain)) is None
+    assert get_reader(str(tmp_path / "sub-01_mask.nii.gz")) is None
+    assert get_reader([str(tmp_path / "sub-01_dwi.nii.gz"), str(plain)]) is None
+    assert get_reader("https://example.org/sub-01_dwi.nii.gz") is None
+    with pytest.raises(ValueError, match=r"'napari-msp' was selected to open .* refused the file"):
+        viewer.open(plain, plugin="napari-msp")
+
+
+@pytest.mark.parametrize("missing", ["bval", "bvec"])
+def test_a_scan_without_its_gradients_is_not_claimed(missing, scan, tmp_path):
+    path = scan().write(tmp_path)
+    assert get_reader(str(path)) is not None
+    path.with_name(f"sub-01_dwi.{missing}").unlink()
+    assert get_reader(str(path)) is None
+
+
+@pytest.mark.parametrize("sidecar", ["", "{", "[]", '{"OrientationEncoding": {"Type": "sh"}}'])
+def test_only_an_sh_image_that_says_so_is_claimed(sidecar, tmp_path):
+    path = write_plain(tmp_path / "a_dwimap.nii.gz", (3, 3, 3, 28))
+    if sidecar:
+        (tmp_path / "a_dwimap.json").write_text(sidecar)
+    assert get_reader(str(path)) is None
+
+
+def test_what_is_wrong_is_shown_in_one_line_that_names_a_field(viewer, scan, tmp_path, qtbot):
+    path = scan().write(tmp_path)
+    (tmp_path / "derivatives").mkdir()
+    path.with_name("sub-01_dwi.bval").write_text("0 1200")
+    with pytest.raises(UserError, match="holds 2 b-values but the image has 62 volumes") as caught:
+        viewer.open(path, plugin="napari-msp")
+    assert "\n" not in str(caught.value)
+    assert not viewer.layers
+    # The window is as usable as before.
+    (tmp_path / "good").mkdir()
+    viewer.open(scan().write(tmp_path / "good"), plugin="napari-msp")
+    assert len(viewer.layers) == 3
+
+
+def test_an_error_points_to_the_widget_and_not_to_the_command_line(viewer, scan, tmp_path):
+    path = scan(directions=np.tile([[1.0, 0, 0]], (30, 1))).write(tmp_path)
+    with pytest.raises(UserError) as caught:
+        viewer.open(path, plugin="napari-msp")
+    assert str(caught.value).endswith(
+        "give the scan's own b-vectors with “b-vectors” in Load acquisition"
+    )
+
+
+def test_being_asked_costs_nothing(scan, tmp_path):
+    path = scan().write(tmp_path)
+    code = (
+        "import sys; from napari_msp.ui.reader import get_reader; "
+        f"assert get_reader({str(path)!r}); "
+        "sys.exit(bool({'torch', 'numpy', 'nibabel', 'qtpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
