@@ -74,7 +74,7 @@ class Train(QWidget):
             self.message.show_message("error", str(error))
             return
         self.run.start(folder, heads)
-        self.form.offer_folder()
+        self.form.next_folder()
 
     def open_run(self, path: Path) -> None:
         """Show the run of a folder."""

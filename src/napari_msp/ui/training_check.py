@@ -102,11 +102,15 @@ def complaints(error: ValidationError) -> dict[str, str]:
 
 def new_run_folder(beside: Path, kind: str, today: date) -> Path:
     """Name a folder that does not exist yet: "<dataset>-<kind>-<date>", numbered if need be."""
-    first = beside.with_name(f"{beside.name}-{kind}-{today.isoformat()}")
-    folder, number = first, 2
-    while folder.exists():
-        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
-    return folder
+    return unused(beside.with_name(f"{beside.name}-{kind}-{today.isoformat()}"))
+
+
+def unused(folder: Path) -> Path:
+    """Give the folder itself where it does not exist, else one that is numbered."""
+    free, number = folder, 2
+    while free.exists():
+        free, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return free
 
 
 def _about_scans(

@@ -19,7 +19,7 @@ from napari_msp.ui.model_parts import TITLES
 from napari_msp.ui.panels.entries import Choice, Entry, entry_for
 from napari_msp.ui.panels.form_rows import FormRows
 from napari_msp.ui.panels.section import Section
-from napari_msp.ui.training_check import Checked, TrainingRequest, check, new_run_folder
+from napari_msp.ui.training_check import Checked, TrainingRequest, check, new_run_folder, unused
 from napari_msp.ui.training_fields import (
     DATASET_DECIDES,
     PRESET_TITLES,
@@ -141,19 +141,15 @@ class TrainingForm(QWidget):
                     self.entries[name].write(value)
             self.entries["device"].write(device)
 
-    def offer_folder(self) -> None:
-        """Name a new folder for the next run, unless the user named one."""
-        entry = self.entries["folder"]
-        if self.heads is None or str(entry.widget.line_edit.value) != self._offered_folder:
-            return
-        root = self.heads.root.absolute()
-        beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
-        self._offered_folder = str(new_run_folder(beside, self._kind, date.today()))
-        entry.write(self._offered_folder)
+    def next_folder(self) -> None:
+        """Name another folder than the present one, which is in use now."""
+        if self._folder != self._offered_folder:
+            self.entries["folder"].write(unused(Path(self._folder)))
+        self._update()
 
     @property
-    def _kind(self) -> str:
-        return str(self.entries["kind"].read())
+    def _folder(self) -> str:
+        return str(self.entries["folder"].widget.line_edit.value)
 
     @property
     def _preset(self) -> Mapping[str, Any]:
@@ -234,6 +230,15 @@ class TrainingForm(QWidget):
         self.entries["held_out"].offer(scanned)
         self.entries["first_stage"].offer(targets.read())
 
+    def _offer_folder(self) -> None:
+        """Name a new folder, unless the user named one."""
+        if self.heads is None or self._folder != self._offered_folder:
+            return
+        root, kind = self.heads.root.absolute(), str(self.entries["kind"].read())
+        beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
+        self._offered_folder = str(new_run_folder(beside, kind, date.today()))
+        self.entries["folder"].write(self._offered_folder)
+
     @contextmanager
     def _at_once(self) -> Iterator[None]:
         """Write several entries, then look at the form once."""
@@ -250,15 +255,14 @@ class TrainingForm(QWidget):
             return
         self._writing = True
         self._offer_names()
-        self.offer_folder()
+        self._offer_folder()
         self._writing = False
         values = self._values()
         for name in self.others.names:
             self.others.enable(name, applies(name, values))
             self.entries[name].say_empty(empty_means(name, values))
-        device, folder = (self.entries[name] for name in ("device", "folder"))
-        text = str(folder.widget.line_edit.value)
-        self.checked = check(values, self.heads, str(device.read()), text)
+        device = str(self.entries["device"].read())
+        self.checked = check(values, self.heads, device, self._folder)
         problems = {"dataset": self._dataset_problem, **self.checked.problems}
         for rows in (self.first, self.others):
             for name in rows.names:

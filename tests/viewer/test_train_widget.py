@@ -1,0 +1,249 @@
+"""Train in a real window with a real child process: from the form to a model, and every bad end."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_msp.learning.events import Checkpointed, Previewed, Step, Stopped
+from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.run_lock import locked
+from napari_msp.ui.models import remembered_models
+from napari_msp.ui.records import shown_by
+from napari_msp.ui.run_layers import LEGEND
+
+QUICK = {"kind": "shresnet", "width": 0.1, "crop": 8, "batch": 2, "steps_per_epoch": 4}
+PATIENCE = 60_000
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def train(open_widget, cache_folder):
+    return open_widget("Train")
+
+
+@pytest.fixture
+def fill(train, heads, tmp_path, qtbot):
+    """Fill the form as a person does, for a run of so many epochs."""
+
+    def fill_in(epochs, widget=train, name="run"):
+        form = widget.form
+        form.entries["dataset"].widget.line_edit.value = str(heads)
+        qtbot.waitUntil(lambda: form.heads is not None, timeout=PATIENCE)
+        for field, value in QUICK.items():
+            form.entries[field].write(value)
+        form.entries["epochs"].write(epochs)
+        form.entries["targets"].write(["prisma_st"])
+        form.entries["folder"].write(tmp_path / name)
+        form.entries["device"].write("cpu")
+        return tmp_path / name
+
+    return fill_in
+
+
+@pytest.fixture
+def told(train):
+    events = []
+    train.run.process.told.connect(events.append)
+    return events
+
+
+def heard(qtbot, told, kind):
+    qtbot.waitUntil(lambda: any(isinstance(each, kind) for each in told), timeout=PATIENCE)
+
+
+def at_rest(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget.run.running, timeout=PATIENCE)
+
+
+def pause_at_the_first_picture(process):
+    """So small a run may be over before the window has drawn its beginning."""
+
+    def pause(event):
+        if isinstance(event, Previewed) and event.epoch == 0:
+            os.kill(process.process_id, signal.SIGSTOP)
+
+    return pause
+
+
+def learning(viewer):
+    found = [each for each in viewer.layers if "while learning" in each.name]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def closing_leaves_a_checkpoint_and_no_process(close, widget, folder, qtbot):
+    child, file = widget.run.process.process_id, RunFolder.open(folder).checkpoint_path
+    assert not gone(child)
+    before = file.stat().st_mtime_ns if file.exists() else 0
+    close()
+    qtbot.waitUntil(lambda: gone(child), timeout=PATIENCE)
+    assert file.stat().st_mtime_ns > before
+    QApplication.processEvents()
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot, pixels):
+    folder = fill(epochs=3)
+    train.run.process.told.connect(pause_at_the_first_picture(train.run.process))
+    train.train_button.click()
+    assert not train.train_button.isEnabled()
+    assert not train.form.isEnabled()
+    assert train.view.progress.cancel.text() == "S&top"
+    # The picture of the untrained network, beside the truth.
+    qtbot.waitUntil(lambda: LEGEND in viewer.canvas.overlays, timeout=PATIENCE)
+    assert viewer.canvas.overlays[LEGEND].text == "prisma_st: untrained"
+    truth, layer = viewer.layers
+    assert truth.name == "sub-03 prisma_st · SH average"
+    assert layer.name == "sub-03 prisma_st while learning · SH average"
+    assert layer.data.shape == truth.data.shape
+    assert viewer.canvas.grid.enabled
+    limits, untrained, seen = layer.contrast_limits, layer.data.copy(), pixels()
+    assert limits == truth.contrast_limits
+
+    os.kill(train.run.process.process_id, signal.SIGCONT)
+    at_rest(qtbot, train)
+    qtbot.waitUntil(lambda: "epoch 3" in viewer.canvas.overlays[LEGEND].text, timeout=PATIENCE)
+    assert list(viewer.layers) == [truth, layer]  # refreshed in place
+    assert layer.contrast_limits == limits
+    assert np.abs(layer.data - untrained).max() > 0.01
+    changed = np.abs(pixels() - seen)
+    left, right = np.array_split(changed[: int(0.9 * len(changed))], 2, axis=1)
+    assert right.max() > 0.1 > left.max()  # the prediction's cell changed, the truth's did not
+    shown = shown_by(layer).record.image
+    np.testing.assert_allclose(layer.data.max(), shown.coefficients[..., :6].mean(-1).max())
+
+    history = train.view.history
+    assert len(history.steps) == 12
+    (_, errors), *_ = history.errors("prisma_st")
+    assert len(errors) == 4
+    assert "alignment" in train.view.comparisons.text()
+    assert train.view.ending.text.startswith("Finished after")
+    assert RunFolder.open(folder).state == "finished"
+    assert remembered_models() == [folder / "model.safetensors"]
+    assert train.train_button.isEnabled()
+    assert train.form.request.folder == folder.with_name("run-2")
+
+    train.use_button.click()
+    names = [dock for dock in viewer.window.dock_widgets if dock.startswith("Harmonize")]
+    harmonize = viewer.window.dock_widgets[names[0]]
+    ticked = harmonize.form.models
+    qtbot.waitUntil(lambda: [row.label for row in ticked.checked] == ["SHResNet"], timeout=PATIENCE)
+
+
+def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, open_widget):
+    folder = fill(epochs=40)
+    train.train_button.click()
+    heard(qtbot, told, Step)
+    train.view.progress.cancel.click()
+    assert train.view.progress.cancel.text() == "Stopping …"
+    at_rest(qtbot, train)
+    stopped = told[-1]
+    assert isinstance(stopped, Stopped)
+    assert train.view.ending.text == (
+        f"Stopped at step {stopped.step} of 160. Resume goes on from there."
+    )
+    assert train.resume_button.isEnabled()
+    assert not train.use_button.isEnabled()
+
+    viewer.window.remove_dock_widget(train)
+    again = open_widget("Train")
+    assert again is not train
+    assert not again.resume_button.isEnabled()
+    again.open_run(folder)
+    qtbot.waitUntil(lambda: again.run.folder is not None, timeout=PATIENCE)
+    assert again.view.ending.text.startswith(f"Stopped at step {stopped.step} of 160.")
+    assert list(again.view.history.steps) == list(range(1, stopped.step + 1))
+    assert again.form.entries["epochs"].read() == 40
+    assert again.form.entries["targets"].read() == ("prisma_st",)
+    more = []
+    again.run.process.told.connect(more.append)
+    again.resume_button.click()
+    qtbot.waitUntil(lambda: sum(isinstance(each, Step) for each in more) > 1, timeout=PATIENCE)
+    assert more[0].resumed_at == stopped.step
+    assert again.view.history.steps[-1] > stopped.step
+    closing_leaves_a_checkpoint_and_no_process(viewer.close, again, folder, qtbot)
+
+
+def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbot):
+    folder = fill(epochs=400)
+    train.train_button.click()
+    heard(qtbot, told, Checkpointed)
+    os.kill(train.run.process.process_id, signal.SIGKILL)
+    at_rest(qtbot, train)
+    words = train.view.ending.text
+    assert "SIGKILL" in words
+    assert "--" not in words  # the form's words, not options
+    assert words.endswith("Resume goes on from the last checkpoint.")
+    assert train.form.isEnabled()
+    assert train.resume_button.isEnabled()
+    fill(epochs=5, name="another")
+    assert train.train_button.isEnabled()
+    with locked(folder):  # nobody works there any more
+        pass
+
+
+def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbot, tmp_path):
+    form = train.form
+    form.entries["dataset"].widget.line_edit.value = str(tmp_path / "nowhere")
+    qtbot.waitUntil(lambda: "no such folder" in form.first.said("dataset"), timeout=PATIENCE)
+    assert not train.train_button.isEnabled()
+    train.open_run(tmp_path)
+    qtbot.waitUntil(lambda: "is no run" in train.message.text, timeout=PATIENCE)
+
+    folder = fill(epochs=1)
+    image = next(form.heads.root.glob("sub-01/ses-prisma/dwi/*.bval"))
+    kept = image.read_text()
+    image.write_text("0 0 oops\n")
+    try:
+        train.train_button.click()
+        assert train.message.text == ""
+        at_rest(qtbot, train)
+    finally:
+        image.write_text(kept)
+    assert train.view.ending.text.startswith("Failed: ")
+    assert image.name in train.view.ending.text
+    assert RunFolder.open(folder).state == "failed"
+    assert train.resume_button.isEnabled()  # once the file is mended
+    assert train.form.isEnabled()
+
+
+def test_a_layer_that_was_taken_away_stays_away(viewer, train, fill, told, qtbot):
+    folder = fill(epochs=400)
+    train.train_button.click()
+    qtbot.waitUntil(lambda: learning(viewer) is not None, timeout=PATIENCE)
+    viewer.layers.remove(learning(viewer))
+    assert LEGEND not in viewer.canvas.overlays
+    before = len(told)
+    qtbot.waitUntil(
+        lambda: any(isinstance(each, Previewed) for each in told[before:]), timeout=PATIENCE
+    )
+    qtbot.wait(300)
+    assert learning(viewer) is None
+    closing_leaves_a_checkpoint_and_no_process(
+        lambda: viewer.window.remove_dock_widget(train), train, folder, qtbot
+    )
+
+
+def test_simulated_heads_can_be_cancelled(train, qtbot, cache_folder):
+    train.form.simulate.click()
+    assert not train.form.simulate.isEnabled()
+    qtbot.waitUntil(lambda: "sub-01" in train.waiting.words.text(), timeout=PATIENCE)
+    train.waiting.cancel.click()
+    qtbot.waitUntil(train.form.simulate.isEnabled, timeout=PATIENCE)
+    assert train.waiting.state == "idle"
+    assert list(cache_folder.glob("lesson*")) == []
+    assert train.form.heads is None
