@@ -1,0 +1,191 @@
+"""Saving layers from the window's own dialog and from scripts."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msp.errors import UserError
+from napari_msp.signal.fitting import evaluate, fit_sh
+from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.signal.sh_image import read_sh
+from napari_msp.ui.layers import make_layer, mask_layer
+from napari_msp.ui.records import shown_by
+
+SH, MAP = "MSP Harmonization SH image (MRtrix3)", "MSP Harmonization Shown map"
+
+
+@pytest.fixture
+def opened(viewer, scan, tmp_path):
+    """A scan that is stored askew, whose header says what its coordinates are."""
+    made = scan("permuted")
+    made.image.set_sform(made.image.affine, code=2)
+    made.image.set_qform(made.image.affine, code=1)
+    viewer.open(made.write(tmp_path), plugin="napari-msp")
+    return viewer
+
+
+@pytest.fixture
+def save(monkeypatch, viewer):
+    """Save the selected layers by File > Save Selected Layers, with a name and a file type."""
+
+    def save_selected(path, kind):
+        offered = []
+
+        def choose(*_, filter, **__):
+            offered.extend(filter.split(";;"))
+            return str(path), next(each for each in offered if each.startswith(kind))
+
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+        viewer.window._qt_viewer._save_layers_dialog(selected=True)
+        return offered
+
+    return save_selected
+
+
+def select(viewer, *quantities):
+    viewer.layers.selection = [
+        layer
+        for layer in viewer.layers
+        if (shown := shown_by(layer)) and shown.quantity in quantities
+    ]
+
+
+@pytest.mark.reference("MRtrix3")
+@pytest.mark.parametrize("quantity", ["b0", "colour FA", "SH average"])
+def test_the_sh_image_behind_any_layer_is_read_by_mrtrix(
+    opened, quantity, mrtrix, spread_out, tmp_path
+):
+    path = tmp_path / "saved.nii.gz"
+    layer = next(each for each in opened.layers if shown_by(each).quantity == quantity)
+    image = shown_by(layer).record.image
+    written = layer.save(str(path), plugin="napari-msp")
+    assert written == [str(path), str(tmp_path / "saved.json")]
+
+    assert sorted(mrtrix("mrinfo", path, "-size").split()) == ["28", "6", "7", "8"]
+    directions = spread_out(45)
+    table = tmp_path / "directions.txt"
+    np.savetxt(table, directions)
+    mrtrix("sh2amp", path, table, tmp_path / "amplitudes.nii")
+    amplitudes = nib.as_closest_canonical(nib.load(tmp_path / "amplitudes.nii"))
+    expected = image.grid.to_canonical(evaluate(image, directions))
+    np.testing.assert_allclose(amplitudes.get_fdata(), expected, atol=2e-6)
+    np.testing.assert_allclose(amplitudes.affine, image.grid.affine, atol=1e-5)
+
+
+def test_the_header_keeps_what_it_says_of_coordinates(opened, tmp_path):
+    path = tmp_path / "saved.nii.gz"
+    opened.layers[0].save(str(path), plugin="napari-msp")
+    saved = nib.load(path)
+    assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (2, 1)
+    record = shown_by(opened.layers[0]).record
+    again = read_sh(path)
+    np.testing.assert_array_equal(again.coefficients, record.image.coefficients)
+    assert again.b_value == 1200
+    assert again.regularisation == record.image.regularisation
+
+
+def test_the_dialog_offers_both_and_saves_what_was_chosen(opened, save, tmp_path):
+    record = shown_by(opened.layers[0]).record
+    select(opened, "colour FA")
+    offered = save(tmp_path / "colours.nii.gz", MAP)
+    assert [each for each in offered if "MSP" in each] == [
+        f"{SH} (*.nii.gz *.nii)",
+        f"{MAP} (*.nii.gz *.nii)",
+    ]
+    image = nib.load(tmp_path / "colours.nii.gz")
+    np.testing.assert_allclose(image.get_fdata(), colour_fa(record.image), atol=1e-7)
+    np.testing.assert_allclose(image.affine, record.image.affine, atol=1e-6)
+
+    select(opened, "SH average")
+    save(tmp_path / "average.nii", MAP)
+    image = nib.load(tmp_path / "average.nii")
+    np.testing.assert_array_equal(image.get_fdata(), sh_average(record.image))
+
+    select(opened, "b0", "SH average", "colour FA")
+    save(tmp_path / "all.nii.gz", SH)
+    assert read_sh(tmp_path / "all.nii.gz").order == 6
+
+
+def test_a_forgotten_suffix_is_added_and_nothing_is_overwritten(opened, save, tmp_path):
+    select(opened, "SH average")
+    save(tmp_path / "sub-01 ge_st · SH average", SH)
+    saved = tmp_path / "sub-01 ge_st · SH average.nii.gz"
+    assert read_sh(saved).order == 6
+    before = saved.read_bytes()
+    with pytest.raises(UserError, match="exists already"):
+        save(tmp_path / "sub-01 ge_st · SH average", MAP)
+    assert saved.read_bytes() == before
+
+
+def test_a_mask_goes_with_its_scan(opened, save, tmp_path):
+    record = shown_by(opened.layers[0]).record
+    opened.add_layer(make_layer(mask_layer(record)))
+    opened.layers.select_all()
+    save(tmp_path / "all.nii.gz", SH)
+    assert read_sh(tmp_path / "all.nii.gz").order == 6
+
+
+def test_layers_of_two_scans_are_refused(opened, scan, save, tmp_path):
+    (tmp_path / "other").mkdir()
+    opened.open(scan().write(tmp_path / "other", stem="sub-02"), plugin="napari-msp")
+    select(opened, "SH average")
+    for kind, words in ((SH, r"different SH images \(sub-01, sub-02\)"), (MAP, "One map")):
+        with pytest.raises(UserError, match=words):
+            save(tmp_path / "both.nii.gz", kind)
+    assert not (tmp_path / "both.nii.gz").exists()
+
+
+def test_a_layer_of_somebody_elses_is_refused_in_words(viewer, save, tmp_path):
+    viewer.add_image(np.zeros((4, 5, 6)), name="plain")
+    viewer.layers.select_all()
+    for kind in (SH, MAP):
+        with pytest.raises(UserError, match="plain: is not a layer of MSP Harmonization"):
+            save(tmp_path / "plain.nii.gz", kind)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a-first", "z-last"])
+def test_an_ordinary_image_goes_to_whoever_else_writes_nifti(viewer, name, tmp_path):
+    from npe2 import DynamicPlugin, PluginManager
+
+    manager = PluginManager.instance()
+    layer = viewer.add_image(np.zeros((4, 5, 6)), name="plain")
+    ours = manager.get_manifest("napari-msp")
+    with DynamicPlugin(name, plugin_manager=manager) as other:
+
+        @other.contribute.writer(layer_types=["image"], filename_extensions=[".nii.gz"])
+        def theirs(path, data, attributes):
+            (tmp_path / "theirs").touch()
+            return [path]
+
+        if name == "z-last":  # come before them in the manager's list, and then after them
+            manager.unregister(ours.name)
+            manager.register(ours)
+        layer.save(str(tmp_path / "plain.nii.gz"))
+    assert (tmp_path / "theirs").exists()
+
+
+def test_nothing_half_written_is_left(opened, tmp_path, monkeypatch):
+    folder = tmp_path / "full"
+    folder.mkdir()
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(nib, "save", fail)
+    with pytest.raises(OSError, match="no space"):
+        opened.layers[0].save(str(folder / "x.nii.gz"), plugin="napari-msp")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_saved_image_can_be_opened_again(opened, tmp_path):
+    image = fit_sh(shown_by(opened.layers[0]).record.acquisition)
+    path = tmp_path / "again.nii.gz"
+    opened.layers[0].save(str(path), plugin="napari-msp")
+    opened.layers.clear()
+    opened.open(path, plugin="napari-msp")
+    assert [layer.name for layer in opened.layers] == ["again · colour FA", "again · SH average"]
+    np.testing.assert_array_equal(
+        shown_by(opened.layers[0]).record.image.coefficients, image.coefficients
+    )
