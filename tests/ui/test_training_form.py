@@ -155,6 +155,16 @@ def test_what_is_wrong_is_said_under_the_entry(filled, name, value, words):
     assert filled.others.said(name) == ""
 
 
+def test_a_wrong_value_is_told_before_there_is_a_dataset(form):
+    form.entries["width"].write("2")
+    assert "must lie in" in form.others.said("width")
+
+
+def test_the_form_fits_a_narrow_dock(filled):
+    filled.advanced.unfold(True)
+    assert filled.minimumSizeHint().width() <= 300
+
+
 def test_missing_scans_are_told(form, tmp_path):
     form.show_dataset(study(tmp_path, missing=[("sub-01", "ge_st"), ("sub-02", "prisma_st")]))
     assert "Without sub-01: no scan on ge_st." in form.first.said("dataset")

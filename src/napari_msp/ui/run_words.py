@@ -9,6 +9,8 @@ from napari_msp.ui.run_history import RunHistory
 from napari_msp.ui.training_fields import form_fields
 from napari_msp.ui.words import in_words
 
+NO_MEMORY = "not enough memory; choose a smaller batch or crop (Advanced), or the CPU as device"
+
 FROM_CHECKPOINT = "Resume goes on from the last checkpoint."
 
 
@@ -78,7 +80,8 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
 
 def failed(message: str, resumable: bool) -> str:
     """Say why a run failed, and whether it can go on."""
-    words = in_form_words(message).rstrip(".")
+    words = NO_MEMORY if message.startswith("not enough memory") else in_form_words(message)
+    words = words.rstrip(".")
     return f"Failed: {words}." + (f" {FROM_CHECKPOINT}" if resumable else "")
 
 
@@ -101,7 +104,7 @@ def _beside(error: float, aligned: float | None) -> tuple[str, str]:
 
 def _cells(row: list[str]) -> str:
     whole = [each.replace(" ", "&nbsp;") for each in row]
-    return "".join(f'<td style="padding-right: 8px">{each}</td>' for each in whole)
+    return "".join(f'<td style="padding-right: 6px">{each}</td>' for each in whole)
 
 
 def _short(error: float) -> str:

@@ -71,20 +71,19 @@ def check(
     device, folder
         As they were filled in.
     """
-    if heads is None:
-        return Checked(notes={"dataset": NO_DATASET})
-    notes, problems = _about_scans(heads, values)
-    settings = None
+    problems: dict[str, str] = {}
+    notes = {"dataset": NO_DATASET}
+    if heads is not None:
+        notes, problems = _about_scans(heads, values)
+        problems |= _about_folder(folder)
     try:
         settings = TrainingSettings(**values)
     except ValidationError as error:
-        problems |= complaints(error)
-    problems |= _about_folder(folder)
-    if settings is None or problems:
+        return Checked(None, problems | complaints(error), notes)
+    if heads is None or problems:
         return Checked(None, problems, notes)
-    return Checked(
-        TrainingRequest(heads.root, settings, device, Path(folder).expanduser()), {}, notes
-    )
+    wanted = TrainingRequest(heads.root, settings, device, Path(folder).expanduser())
+    return Checked(wanted, {}, notes)
 
 
 def complaints(error: ValidationError) -> dict[str, str]:

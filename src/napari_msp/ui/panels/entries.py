@@ -14,6 +14,9 @@ from napari_msp.ui.training_fields import FormField
 
 LARGEST = 10**9
 
+SHORTEST = 6
+"""Letters that a box to choose from has room for at least."""
+
 
 class Entry:
     """One field: a widget, and what its value means.
@@ -27,7 +30,9 @@ class Entry:
     def __init__(self, widget: Any) -> None:
         self.widget = widget
         self.native: QWidget = widget.native
-        leave_wheel_alone(self.native)
+        for each in (self.native, *self.native.findChildren(QComboBox)):
+            leave_wheel_alone(each)
+            be_narrow(each)
 
     def read(self) -> Any:
         """Give the value; None where the preset decides."""
@@ -172,6 +177,7 @@ class PerTarget(Entry):
         for name in names:
             box = ComboBox(name=name, label=name, choices=choices)
             leave_wheel_alone(box.native)
+            be_narrow(box.native)
             self.widget.append(box)
         self.write(before)
 
@@ -194,6 +200,15 @@ def leave_wheel_alone(widget: QWidget) -> None:
     if isinstance(widget, QComboBox | QAbstractSpinBox):
         widget.setFocusPolicy(Qt.StrongFocus)
         widget.installEventFilter(_Passing(widget))
+
+
+def be_narrow(widget: QWidget) -> None:
+    """Let a box be as narrow as the form, however long its words are."""
+    if isinstance(widget, QComboBox):
+        widget.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        widget.setMinimumContentsLength(SHORTEST)
+    if isinstance(widget, QComboBox | QAbstractSpinBox):
+        widget.setMinimumWidth(1)
 
 
 class _Passing(QObject):

@@ -266,5 +266,6 @@ class TrainingForm(QWidget):
         problems = {"dataset": self._dataset_problem, **self.checked.problems}
         for rows in (self.first, self.others):
             for name in rows.names:
-                rows.say(name, problems.get(name, ""), self.checked.notes.get(name, ""))
+                problem = problems.get(name, "")
+                rows.say(name, problem, "" if problem else self.checked.notes.get(name, ""))
         self.changed.emit()
