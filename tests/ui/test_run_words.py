@@ -25,7 +25,7 @@ def told(*events):
         ("finished", Finished("m", 59.7), False, "Finished after 1 min 0 s of training."),
         ("stopped", Stopped(120, "c"), True, "Stopped at step 120 of 900. Resume goes on from"),
         ("stopped", STEP, True, "Ended from outside after step 120 of 900"),
-        ("new", STEP, False, "It can only start again."),
+        ("new", STEP, False, "Resume begins anew."),
         (
             "failed",
             Failed("a.bval: is damaged; mend it"),
@@ -38,7 +38,7 @@ def test_every_state_is_told(state, last, resumable, words):
     said = how_it_stands(state, told(STARTED, STEP), last, resumable)
     assert words in said
     assert said.endswith(".")
-    assert ("Resume" in said) == resumable
+    assert ("Resume goes on" in said) == resumable
 
 
 def test_a_run_that_nobody_has_begun():

@@ -109,7 +109,8 @@ class RunControl(QObject):
         assert self.folder is not None
         self.details = ending.details
         if ending.outcome == "failed":
-            actions = (DETAILS,) if ending.details else ()
+            # One line of them is the message itself.
+            actions = (DETAILS,) if "\n" in ending.details else ()
             self._view.end("error", failed(ending.message, self.folder.resumable), actions)
         else:
             self._view.end(*self._standing())

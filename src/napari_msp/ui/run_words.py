@@ -13,6 +13,8 @@ NO_MEMORY = "not enough memory; choose a smaller batch or crop (Advanced), or th
 
 FROM_CHECKPOINT = "Resume goes on from the last checkpoint."
 
+ANEW = "Resume begins anew."
+
 
 def what_is_trained(folder: RunFolder, started: Started | None) -> str:
     """Say such as "MSP from ge_st, preset fast, on cpu: 3 subjects, sub-04 held out"."""
@@ -60,7 +62,7 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
     """
     step = history.last.step if history.last else 0
     of_all = f" of {history.started.steps:,}" if history.started else ""
-    goes_on = " Resume goes on from there." if resumable else " It can only start again."
+    goes_on = " Resume goes on from there." if resumable else f" {ANEW}"
     match last:
         case Finished(seconds=seconds):
             return f"Finished after {_duration(seconds)} of training."
@@ -82,7 +84,7 @@ def failed(message: str, resumable: bool) -> str:
     """Say why a run failed, and whether it can go on."""
     words = NO_MEMORY if message.startswith("not enough memory") else in_form_words(message)
     words = words.rstrip(".")
-    return f"Failed: {words}." + (f" {FROM_CHECKPOINT}" if resumable else "")
+    return f"Failed: {words}. {FROM_CHECKPOINT if resumable else ANEW}"
 
 
 def in_form_words(message: str) -> str:

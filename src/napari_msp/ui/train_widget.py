@@ -52,8 +52,12 @@ class Train(QWidget):
         self.view = RunView()
         self.message = MessageLine()
         self.train_button = _button("&Train", "Makes the run folder, and trains in a process.")
-        self.resume_button = _button("Resu&me", "Goes on with the run that is shown.")
-        self.open_button = _button("&Open run …", "Shows a run by its folder, to go on with it.")
+        self.resume_button = _button(
+            "Resu&me", "Goes on with the run that is shown, from its checkpoint if it has one."
+        )
+        self.open_button = _button(
+            "&Open run …", "Shows a run by its folder, so that it can go on."
+        )
         self.use_button = _button("Use in Harmoni&ze", "Opens Harmonize with this model chosen.")
         self.datasets = DatasetChoice(self.form, self.waiting, self)
         self.run = RunControl(napari_viewer, self.view, self)

@@ -61,9 +61,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """What the form fills in for each preset."""
 
 PRESET_TITLES: Mapping[str, str] = {
-    "lecture": "lecture (live, under 2 minutes)",
+    "lecture": "lecture (2 minutes)",
     "fast": "fast (dense crops)",
-    "paper": "paper (as published, for a GPU)",
+    "paper": "paper (needs a GPU)",
 }
 
 LABELS: Mapping[str, str] = {

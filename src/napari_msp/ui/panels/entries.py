@@ -14,7 +14,7 @@ from napari_msp.ui.training_fields import FormField
 
 LARGEST = 10**9
 
-SHORTEST = 6
+SHORTEST = 4
 """Letters that a box to choose from has room for at least."""
 
 

@@ -106,6 +106,7 @@ class RunView(QWidget):
         self.what.setText(what_is_trained(self._folder, history.started))
         self.comparisons.setText(against_alignment(history))
         self.comparisons.setVisible(bool(self.comparisons.text()))
+        self.curves.setVisible(history.started is not None)
 
 
 def _label() -> QLabel:
