@@ -65,6 +65,7 @@ class LoadAcquisition(QWidget):
         self.message.clear()
         self.form.set_running(True)
         self.progress.start("Starting")
+        self.progress.cancel.setFocus()  # or Escape would go to another widget
         self._job = job = Job(lambda control: _load(findings, with_mask, control), self)
         self.progress.cancel_wanted.connect(job.cancel)
         job.progressed.connect(self._tell_step)
@@ -147,11 +148,14 @@ class LoadAcquisition(QWidget):
 
     def _tell_cancelled(self) -> None:
         self._rest()
+        self.form.button.setFocus()  # the button that was pressed has lost it
         self.message.show_message("warning", "Cancelled; nothing was loaded.")
 
     def _rest(self) -> None:
-        self.progress.end()
         self.form.set_running(False)
+        if self.progress.cancel.hasFocus():
+            self.form.button.setFocus()
+        self.progress.end()
 
     def _forget_job(self) -> None:
         if self._job is not None:
