@@ -65,7 +65,7 @@ class DatasetChoice(QObject):
 
     def _fail(self, failure: Failure) -> None:
         # The entry that it is said under shows the folder already.
-        named = self._form.named_dataset
+        named = self._form.dataset.path
         self._form.show_dataset_problem(failure.message.removeprefix(f"{named}: "))
 
     def _rest(self) -> None:

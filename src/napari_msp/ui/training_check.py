@@ -58,7 +58,7 @@ class Checked:
 
 
 def check(
-    values: Mapping[str, Any], heads: TravellingHeads | None, device: str, folder: str
+    values: Mapping[str, Any], heads: TravellingHeads | None, device: str, folder: Path | None
 ) -> Checked:
     """Look at everything that can be looked at without reading an image.
 
@@ -80,10 +80,9 @@ def check(
         settings = TrainingSettings(**values)
     except ValidationError as error:
         return Checked(None, problems | complaints(error), notes)
-    if heads is None or problems:
+    if heads is None or folder is None or problems:
         return Checked(None, problems, notes)
-    wanted = TrainingRequest(heads.root, settings, device, Path(folder).expanduser())
-    return Checked(wanted, {}, notes)
+    return Checked(TrainingRequest(heads.root, settings, device, folder), {}, notes)
 
 
 def complaints(error: ValidationError) -> dict[str, str]:
@@ -140,11 +139,11 @@ def _about_scans(
     return notes, problems
 
 
-def _about_folder(folder: str) -> dict[str, str]:
-    if not folder.strip():
+def _about_folder(folder: Path | None) -> dict[str, str]:
+    if folder is None:
         return {"folder": "name a new folder"}
     try:
-        refuse_occupied(Path(folder).expanduser())
+        refuse_occupied(folder)
     except UserError as error:
-        return {"folder": str(error).removeprefix(f"{Path(folder).expanduser()}: ")}
+        return {"folder": str(error).removeprefix(f"{folder}: ")}
     return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container, FloatSpinBox, LineEdit
+from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
 
@@ -148,51 +148,6 @@ class Names(Entry):
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when a name is ticked or not."""
         self.native.changed.connect(call)
-
-
-class PerTarget(Entry):
-    """A choice for each of several names, of which the first is to leave it to the default."""
-
-    def __init__(self, field: FormField) -> None:
-        self.choices = field.choices
-        super().__init__(Container(labels=True))
-        self.widget.margins = (0, 0, 0, 0)
-
-    def read(self) -> dict[str, str]:
-        """Give what was chosen, where something was."""
-        return {each.name: each.value for each in self.widget if each.value}
-
-    def write(self, value: dict[str, str]) -> None:
-        """Choose."""
-        for each in self.widget:
-            each.value = value.get(each.name, "")
-
-    def offer(self, names: Sequence[str]) -> None:
-        """Ask for each of these names."""
-        before = self.read()
-        if list(names) == [each.name for each in self.widget]:
-            return
-        self.widget.clear()
-        choices = [("default", ""), *((each, each) for each in self.choices)]
-        for name in names:
-            box = ComboBox(name=name, label=name, choices=choices)
-            leave_wheel_alone(box.native)
-            be_narrow(box.native)
-            self.widget.append(box)
-        self.write(before)
-
-
-def entry_for(field: FormField) -> Entry:
-    """Make the entry that a parameter asks for."""
-    makers: dict[str, Callable[[], Entry]] = {
-        "choice": lambda: Choice(field.choices),
-        "whole": lambda: Whole(field),
-        "number": lambda: Text(field),
-        "text": lambda: Text(field),
-        "names": Names,
-        "per target": lambda: PerTarget(field),
-    }
-    return makers[field.sort]()
 
 
 def leave_wheel_alone(widget: QWidget) -> None:

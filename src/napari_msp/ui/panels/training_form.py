@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import FileEdit
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.ui.model_parts import TITLES
-from napari_msp.ui.panels.entries import Choice, Entry, entry_for
+from napari_msp.ui.panels.entries import Entry
 from napari_msp.ui.panels.form_rows import FormRows
 from napari_msp.ui.panels.section import Section
-from napari_msp.ui.training_check import Checked, TrainingRequest, check, new_run_folder, unused
+from napari_msp.ui.panels.training_entries import Folder, RunFolder, training_entries
+from napari_msp.ui.training_check import Checked, TrainingRequest, check
 from napari_msp.ui.training_fields import (
     DATASET_DECIDES,
-    PRESET_TITLES,
     PRESETS,
     SHOWN_FIRST,
     applies,
@@ -32,8 +28,6 @@ from napari_msp.ui.training_fields import (
 
 TYPING_PAUSE = 400
 """Milliseconds without a key after which a typed folder is looked at."""
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
@@ -66,20 +60,16 @@ class TrainingForm(QWidget):
 
     def __init__(self, cache: Path, device: str = "auto") -> None:
         super().__init__()
-        self._cache = cache
         self.heads: TravellingHeads | None = None
-        self._dataset_problem = self._offered_folder = ""
+        self._dataset_problem = ""
         self._writing = False
         self.checked = Checked()
         self.fields = form_fields()
+        self.dataset, self.folder = Folder(), RunFolder(cache)
         self.entries: dict[str, Entry] = {
-            **{name: entry_for(field) for name, field in self.fields.items()},
-            "preset": Choice(tuple(PRESETS), PRESET_TITLES),
-            "kind": Choice(self.fields["kind"].choices, TITLES),
-            "input": Choice(()),
-            "device": Choice(DEVICES),
-            "dataset": Entry(FileEdit(mode="d")),
-            "folder": Entry(FileEdit(mode="w")),
+            "dataset": self.dataset,
+            "folder": self.folder,
+            **training_entries(self.fields),
         }
         self.simulate = QPushButton("&Simulated heads")
         self.simulate.setToolTip(TIPS["simulate"])
@@ -102,18 +92,12 @@ class TrainingForm(QWidget):
         """The run that the form describes; None while something is wrong or missing."""
         return self.checked.request
 
-    @property
-    def named_dataset(self) -> Path | None:
-        """The folder that stands in the form; None while it is empty."""
-        text = str(self.entries["dataset"].widget.line_edit.value).strip()
-        return Path(text).expanduser() if text else None
-
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
         with self._at_once():
             self._typing.stop()
             self.heads, self._dataset_problem = heads, ""
-            self.entries["dataset"].write(heads.root)
+            self.dataset.write(heads.root)
             for name in DATASET_DECIDES:
                 self.entries[name].offer(())
             self.entries["input"].offer(heads.platforms)
@@ -143,13 +127,8 @@ class TrainingForm(QWidget):
 
     def next_folder(self) -> None:
         """Name another folder than the present one, which is in use now."""
-        if self._folder != self._offered_folder:
-            self.entries["folder"].write(unused(Path(self._folder)))
+        self.folder.go_on()
         self._update()
-
-    @property
-    def _folder(self) -> str:
-        return str(self.entries["folder"].widget.line_edit.value)
 
     @property
     def _preset(self) -> Mapping[str, Any]:
@@ -166,24 +145,19 @@ class TrainingForm(QWidget):
         }
 
     def _add_rows(self) -> None:
-        for name in ("dataset", "folder"):
-            self.entries[name].widget.choose_btn.text = "Browse…"
-        dataset, folder, device = (
-            self.entries[name].native for name in ("dataset", "folder", "device")
-        )
-        self.first.add("dataset", "&Dataset", dataset, TIPS["dataset"], self.simulate)
+        self.first.add("dataset", "&Dataset", self.dataset.native, TIPS["dataset"], self.simulate)
         for name, field in self.fields.items():
             rows = self.first if name in SHOWN_FIRST else self.others
             rows.add(name, field.label, self.entries[name].native, field.tooltip)
-        self.first.add("folder", "R&un folder", folder, TIPS["folder"])
-        self.first.add("device", "Devi&ce", device, TIPS["device"])
+        self.first.add("folder", "R&un folder", self.folder.native, TIPS["folder"])
+        self.first.add("device", "Devi&ce", self.entries["device"].native, TIPS["device"])
 
     def _connect(self) -> None:
         for name, entry in self.entries.items():
             if name not in ("dataset", "preset"):
                 entry.on_change(self._update)
         self.entries["preset"].on_change(self._take_preset)
-        self.entries["dataset"].on_change(self._forget_dataset)
+        self.dataset.on_change(self._forget_dataset)
         self._typing.timeout.connect(self._tell_dataset)
         self.simulate.clicked.connect(self.heads_wanted)
 
@@ -196,8 +170,8 @@ class TrainingForm(QWidget):
         self._update()
 
     def _tell_dataset(self) -> None:
-        if self.named_dataset is not None:
-            self.dataset_named.emit(self.named_dataset)
+        if self.dataset.path is not None:
+            self.dataset_named.emit(self.dataset.path)
 
     def _take_preset(self) -> None:
         """Put the preset's values in, over what was there."""
@@ -230,15 +204,6 @@ class TrainingForm(QWidget):
         self.entries["held_out"].offer(scanned)
         self.entries["first_stage"].offer(targets.read())
 
-    def _offer_folder(self) -> None:
-        """Name a new folder, unless the user named one."""
-        if self.heads is None or self._folder != self._offered_folder:
-            return
-        root, kind = self.heads.root.absolute(), str(self.entries["kind"].read())
-        beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
-        self._offered_folder = str(new_run_folder(beside, kind, date.today()))
-        self.entries["folder"].write(self._offered_folder)
-
     @contextmanager
     def _at_once(self) -> Iterator[None]:
         """Write several entries, then look at the form once."""
@@ -255,14 +220,15 @@ class TrainingForm(QWidget):
             return
         self._writing = True
         self._offer_names()
-        self._offer_folder()
+        if self.heads is not None:
+            self.folder.offer_one(self.heads.root, str(self.entries["kind"].read()))
         self._writing = False
         values = self._values()
         for name in self.others.names:
             self.others.enable(name, applies(name, values))
             self.entries[name].say_empty(empty_means(name, values))
         device = str(self.entries["device"].read())
-        self.checked = check(values, self.heads, device, self._folder)
+        self.checked = check(values, self.heads, device, self.folder.path)
         problems = {"dataset": self._dataset_problem, **self.checked.problems}
         for rows in (self.first, self.others):
             for name in rows.names:
