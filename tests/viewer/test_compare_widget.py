@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.ui.compare_work import Question
 from napari_msp.ui.layers import map_layer
 from napari_msp.ui.records import Record, shown_by
 
@@ -108,6 +109,21 @@ def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, pre
         np.testing.assert_allclose(canvas.seen(1, column, truth.image), wanted, atol=0.05)
 
 
+def test_the_input_lies_in_place_in_its_own_voxels(
+    viewer, add, compare, settle, pixels, scan, predictions
+):
+    fine = scan_record("connectom_sa", "front right", scale=2)
+    add(fine)
+    compare.comparing.ask(Question(fine, predictions[:1], scan), "SH average")
+    settle()
+    canvas = Canvas(viewer, pixels())
+    wanted = grey(fine.image, window(fine.image))
+    np.testing.assert_allclose(canvas.seen(0, 0, fine.image).mean(-1), wanted, atol=0.02)
+    wanted = grey(scan.image, window(fine.image))
+    np.testing.assert_allclose(canvas.seen(1, 0, scan.image).mean(-1), wanted, atol=0.02)
+    assert "DIQT was interpolated linearly from 4.00" in compare.message.text
+
+
 def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
     before = Canvas(viewer, pixels())
     bars = [layer for layer in viewer.layers if layer.visible and layer.colorbar.visible]
@@ -133,6 +149,23 @@ def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
             assert rows.max() < 40
             assert columns.max() < width - 2  # not cut off by the next cell
             layer.name_overlay.visible = True
+
+
+def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predictions):
+    compared.comparing.ask(Question(truth, predictions[::-1], None), "SH average")
+    settle()
+    assert [layer.name for layer in compared.arrangement.layers] == [
+        "sub-01 prisma_st · SH average",
+        "sub-01 MSP · SH average",
+        "sub-01 DIQT · SH average",
+        "no input scan",
+        "sub-01 MSP · MSE",
+        "sub-01 DIQT · MSE",
+    ]
+    canvas = Canvas(viewer, pixels())
+    for column, prediction in enumerate(predictions[::-1], start=1):
+        seen = canvas.seen(0, column, prediction.image).mean(-1)
+        np.testing.assert_allclose(seen, grey(prediction.image, window(truth.image)), atol=0.02)
 
 
 def test_colour_fa_has_one_gain_and_its_own_errors(

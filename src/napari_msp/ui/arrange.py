@@ -123,6 +123,9 @@ class Arrangement:
             map(fits, there, sheet.cells)
         ):
             return False
+        for number, (layer, cell) in enumerate(zip(there, sheet.cells, strict=True)):
+            if layer.name != cell[1]["name"]:
+                layer.name = f"cell {number}"  # or two would bear one name for a moment
         for layer, cell, before in zip(there, sheet.cells, known, strict=True):
             refill(layer, cell, before)
         return True

@@ -50,8 +50,8 @@ def brain_extent(image: SHImage) -> Extent:
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})
         occupied = np.flatnonzero(shown.any(axis=others))
-        for index in (occupied[0], occupied[-1]):
-            ends.append(float(first[axis] + index * sizes[axis]))
+        for edge in (occupied[0] - 0.5, occupied[-1] + 0.5):
+            ends.append(float(first[axis] + edge * sizes[axis]))
     return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
 
 

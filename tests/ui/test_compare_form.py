@@ -1,0 +1,112 @@
+"""The form of Compare, without a viewer."""
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_msp.ui.panels.compare_form import CompareForm
+
+TRUTHS = ("sub-01 ge_st", "sub-01 prisma_st (on disk)")
+PREDICTIONS = ("sub-01 DIQT prisma_st", "sub-01 MSP prisma_st", "sub-01 ge_st", "a", "b")
+
+
+@pytest.fixture
+def form(qtbot):
+    made = CompareForm()
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+@pytest.fixture
+def offered(form):
+    form.offer(TRUTHS, PREDICTIONS, TRUTHS[:1])
+    return form
+
+
+def test_an_empty_form_says_what_is_missing_and_shows_nothing(form):
+    assert "harmonize" in form.rows.said("predictions")
+    assert not form.show_button.isEnabled()
+    assert not form.leave_button.isEnabled()
+    assert (form.truth, form.predictions, form.scan) == ("", [], "")
+
+
+def test_what_is_chosen_can_be_read(offered):
+    offered.choose(TRUTHS[1], PREDICTIONS[:2])
+    assert offered.truth == TRUTHS[1]
+    assert offered.predictions == list(PREDICTIONS[:2])
+    assert offered.show_button.isEnabled()
+    offered.scans.setCurrentIndex(1)
+    assert offered.scan is None
+    offered.scans.setCurrentIndex(2)
+    assert offered.scan == TRUTHS[0]
+    offered.choose_truth("gone")
+    assert offered.truth == ""
+
+
+def test_five_predictions_are_one_too_many(offered):
+    offered.choose("", PREDICTIONS)
+    assert "at most 4" in offered.rows.said("predictions")
+    assert not offered.show_button.isEnabled()
+    offered.choose("", PREDICTIONS[:4])
+    assert offered.rows.said("predictions") == ""
+    assert offered.show_button.isEnabled()
+
+
+def test_a_scan_compared_with_itself_is_pointed_out(offered):
+    offered.choose(TRUTHS[0], [TRUTHS[0]])
+    assert "with itself" in offered.rows.said("predictions")
+    assert offered.show_button.isEnabled()
+
+
+def test_choices_stay_while_others_come_and_go(offered):
+    offered.choose(TRUTHS[1], PREDICTIONS[:2])
+    offered.offer((*TRUTHS, "sub-02 ge_st"), (*PREDICTIONS, "c"), TRUTHS[:1])
+    assert offered.truth == TRUTHS[1]
+    assert offered.predictions == list(PREDICTIONS[:2])
+    offered.offer(TRUTHS[:1], PREDICTIONS[1:], ())
+    assert offered.truth == ""
+    assert offered.predictions == [PREDICTIONS[1]]
+
+
+def test_map_and_plane_are_told(offered, qtbot):
+    with qtbot.wait_signal(offered.quantity_changed) as told:
+        qtbot.mouseClick(offered.quantities["colour FA"], Qt.LeftButton)
+    assert told.args == ["colour FA"]
+    assert offered.quantity == "colour FA"
+    offered.show_active(True)
+    with qtbot.wait_signal(offered.plane_changed) as told:
+        qtbot.keyClick(offered.planes, Qt.Key_Down)
+    assert told.args == ["coronal"]
+    with qtbot.assert_not_emitted(offered.plane_changed):
+        offered.show_plane("sagittal")
+    assert offered.planes.currentText() == "sagittal"
+
+
+def test_only_a_person_picks_a_truth(offered, qtbot):
+    with qtbot.assert_not_emitted(offered.truth_picked):
+        offered.choose_truth(TRUTHS[1])
+    offered.truths.setFocus()
+    with qtbot.wait_signal(offered.truth_picked):
+        qtbot.keyClick(offered.truths, Qt.Key_Up)
+    assert offered.truth == TRUTHS[0]
+
+
+def test_all_of_it_is_reached_with_the_tab_key_and_named(offered, qtbot):
+    offered.choose(TRUTHS[1], PREDICTIONS[:1])
+    offered.show_active(True)
+    entries = [
+        offered.predictions_list,
+        offered.truths,
+        offered.scans,
+        offered.quantities["SH average"],
+        offered.planes,
+        offered.show_button,
+        offered.leave_button,
+    ]
+    entries[0].setFocus()
+    for entry in entries[1:]:
+        qtbot.keyClick(offered.focusWidget(), Qt.Key_Tab)
+        assert offered.focusWidget() is entry
+    for entry in (offered.predictions_list, offered.truths, offered.scans, offered.planes):
+        assert entry.accessibleName()
+        assert entry.toolTip()

@@ -1,0 +1,170 @@
+"""Cells in a grid: fitted, upright, on the right slice, and the camera left to whoever moves it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from patterns import Canvas, head
+
+from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.evaluation.slices import choose_slice
+from napari_msp.signal.maps import sh_average
+from napari_msp.ui.arrange import Arrangement
+from napari_msp.ui.compare_sheet import VIEW, Sheet
+from napari_msp.ui.framing import frame
+from napari_msp.ui.layers import map_layer
+from napari_msp.ui.records import Record
+
+
+def sheet(*images, columns=2, bar=None, names=None):
+    names = names or [f"image {n}" for n in range(len(images))]
+    cells = [
+        map_layer(
+            Record("sub-01", name, image),
+            "SH average",
+            sh_average(image),
+            limits=(0.0, 0.1),
+            name=name,
+            view=VIEW,
+        )
+        for name, image in zip(names, images, strict=True)
+    ]
+    return Sheet(cells, columns, bar, images[0], "legend")
+
+
+@pytest.fixture
+def arrangement(viewer):
+    made = Arrangement(viewer)
+    yield made
+    if viewer.layers:
+        made.leave()
+
+
+def stored(image, axes: str):
+    """The same head stored along other axes."""
+    import nibabel as nib
+
+    wanted = nib.orientations.axcodes2ornt(axes)
+    change = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), wanted)
+    inverse = nib.orientations.inv_ornt_aff(change, image.mask.shape)
+    return replace(
+        image,
+        coefficients=nib.orientations.apply_orientation(image.coefficients, change),
+        mask=nib.orientations.apply_orientation(image.mask, change),
+        affine=image.affine @ inverse,
+    )
+
+
+def test_brains_fill_their_cells_and_stay_clear_of_names(viewer, arrangement, pixels):
+    arrangement.show(sheet(*[head(rest="bright")] * 4, bar=3))
+    canvas = Canvas(viewer, pixels())
+    for place in ((0, 0), (0, 1), (1, 1)):  # in the other one lies the scale bar
+        cell = canvas.cell(*place)
+        white = cell.min(axis=-1) > 0.9
+        # Letters are white too, but nowhere as wide as a brain.
+        rows = np.flatnonzero(white.sum(axis=1) > cell.shape[1] / 3)
+        columns = np.flatnonzero(white[rows].all(axis=0))
+        assert rows[0] >= 30
+        assert rows[-1] < cell.shape[0] - 40
+        filled = max(len(rows) / cell.shape[0], len(columns) / cell.shape[1])
+        assert filled > 0.6
+
+
+@pytest.mark.parametrize("cell", [(200, 500), (500, 200), (300, 300), (30, 30)])
+@pytest.mark.parametrize("bar", [True, False])
+def test_a_frame_holds_the_brain(cell, bar):
+    brain = (0.0, 50.0, -100.0, 60.0, 10.0, 150.0)
+    look = frame(cell, brain, (0, 1, 2), bar=bar)
+    top = cell[0] / 2 + (brain[2] - look.centre[0]) * look.zoom
+    left = cell[1] / 2 + (brain[4] - look.centre[1]) * look.zoom
+    bottom = cell[0] / 2 + (brain[3] - look.centre[0]) * look.zoom
+    right = cell[1] / 2 + (brain[5] - look.centre[1]) * look.zoom
+    assert look.zoom > 0
+    if min(cell) >= 200:
+        assert 30 <= top < bottom <= cell[0] - 40
+        assert 8 - 1e-6 <= left < right <= cell[1] - 8 + 1e-6
+        if bar:
+            below, beside = cell[0] - bottom, cell[1] - right
+            assert max(below, beside) >= 80
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SLA"])
+def test_the_shown_slice_is_counted_as_the_figure_counts(arrangement, axes):
+    # A head whose largest slice is another one in each direction, not in the middle.
+    image = stored(head(), axes)
+    grid = CanonicalGrid(image.mask.shape, image.affine)
+    mask = np.zeros_like(grid.to_canonical(image.mask))
+    mask[2:9, 3:5, 1:3], mask[6, 2:12, 1:4], mask[3:8, 4, 0:5] = True, True, True
+    image = replace(image, mask=grid.to_stored(mask))
+    arrangement.show(sheet(image, image))
+    for plane in ("axial", "coronal", "sagittal"):
+        arrangement.turn_to(plane)
+        assert arrangement.plane == plane
+        assert arrangement.index == choose_slice(image.mask, image.lattice, plane).index
+        axis, index = arrangement.where
+        layer = arrangement.layers[0]
+        seen, wanted = layer._slice.image.view, np.take(np.asarray(layer.data), index, axis=axis)
+        np.testing.assert_array_equal(np.sort(seen.ravel()), np.sort(wanted.ravel()))
+
+
+def test_heads_stand_upright_in_every_plane(viewer, arrangement, pixels):
+    image = head()
+    image.coefficients[:, :, :2] = 0  # the lower part is dark
+    image.mask[:, :, :2] = False
+    full = head(rest="bright")
+    full.coefficients[:, :, :3] = image.coefficients[:, :, :3]
+    arrangement.show(sheet(full, full))
+    for plane in ("coronal", "sagittal"):
+        arrangement.turn_to(plane)
+        cell = Canvas(viewer, pixels()).cell(0, 0).mean(-1)
+        middle = cell[:, cell.shape[1] // 2]
+        bright = np.flatnonzero(middle > 0.9)
+        dim = np.flatnonzero((middle > 0.05) & (middle < 0.9))
+        assert bright.mean() < cell.shape[0] / 2
+        assert len(dim) == 0 or bright.mean() < dim.mean()
+
+
+def test_cells_fit_the_window_until_somebody_moves_the_camera(viewer, arrangement, qtbot):
+    arrangement.show(sheet(*[head()] * 4))
+    before = viewer.scene.camera.zoom
+    viewer.window._qt_window.resize(900, 600)
+    qtbot.wait_until(lambda: viewer.scene.camera.zoom < before)
+    viewer.scene.camera.zoom = 3.0
+    arrangement.show(sheet(*[head("front left")] * 4))
+    assert viewer.scene.camera.zoom == 3.0
+    size = viewer.canvas.size
+    viewer.window._qt_window.resize(1400, 900)
+    qtbot.wait_until(lambda: viewer.canvas.size != size)
+    assert viewer.scene.camera.zoom == 3.0
+
+
+def test_contrast_that_a_person_chose_is_kept_for_new_values(arrangement):
+    layers = arrangement.show(sheet(head(), head()))
+    layers[1].contrast_limits = (0.0, 0.05)
+    again = arrangement.show(sheet(head("front left"), head("front left")))
+    assert again[1] is layers[1]
+    assert tuple(layers[1].contrast_limits) == (0.0, 0.05)
+    np.testing.assert_array_equal(
+        np.sort(layers[1].data.ravel()), np.sort(sh_average(head("front left")).ravel())
+    )
+
+
+def test_own_names_are_given_back(viewer, arrangement):
+    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    viewer.add_image(data, **(options | {"name": "image 0"}))
+    layers = arrangement.show(sheet(head(), head()))
+    assert layers[0].name == "image 0"
+    assert viewer.layers[0].name == "image 0 (hidden)"
+    arrangement.leave()
+    assert [layer.name for layer in viewer.layers] == ["image 0"]
+
+
+def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, arrangement, pixels):
+    arrangement.show(sheet(*[head()] * 4))
+    foot = pixels()[-40:]
+    width = foot.shape[1]
+    assert (foot[:, : width // 4].max(-1) > 0.5).sum() > 100
+    assert (foot[:, width // 3 : 2 * width // 3].max(-1) > 0.5).sum() > 30
+    arrangement.leave()
+    assert not viewer.canvas.overlays.scale_bar.visible
+    assert "napari_msp_legend" not in viewer.canvas.overlays
