@@ -1,0 +1,202 @@
+"""Make the README's pictures from the real plugin.
+
+    sh scripts/with_screen.sh .venv/bin/python scripts/make_pictures.py
+
+A fresh napari is driven as a person drives it; nothing is drawn by other means. Written to
+docs/pictures/ in some four minutes, of which two are a lesson in training.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["NAPARI_CONFIG"] = ""  # nobody's own settings
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from napari.settings import get_plugin_settings
+from PIL import Image
+from qtpy.QtCore import QPoint
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_msp.ui.compare_widget import Compare
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+WINDOW = (1500, 940)
+GIF_WIDTH = 900
+COLOURS = 96
+"""Of the GIF's palette; greys and inferno need few."""
+
+PLUGIN = "napari-msp"
+
+
+class Tour:
+    """A window, its pictures, and the frames of the animation."""
+
+    def __init__(self) -> None:
+        self.viewer = napari.Viewer(show=True)
+        self.window = self.viewer.window._qt_window
+        self.window.resize(*WINDOW)
+        self.frames: list[tuple[Image.Image, int]] = []
+
+    def wait(self, until: Callable[[], bool], seconds: float = 240) -> None:
+        """Let the window live until something has happened, and a little longer."""
+        end = time.monotonic() + seconds
+        while not until():
+            if time.monotonic() > end:
+                raise TimeoutError(f"not within {seconds} s")
+            self.live(0.02)
+        self.live(0.3)
+
+    def live(self, seconds: float) -> None:
+        """Let the window live for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def grab(self) -> Image.Image:
+        """Give the whole window as it is on the screen."""
+        self.live(0.15)
+        return Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert(
+            "RGB"
+        )
+
+    def picture(self, name: str) -> None:
+        """Write the window as a PNG."""
+        path = PICTURES / f"{name}.png"
+        self.grab().save(path, optimize=True)
+        print(f"{path.name}: {path.stat().st_size / 1024:.0f} kB")
+
+    def frame(self, milliseconds: int) -> None:
+        """Keep the window as a frame of the animation."""
+        picture = self.grab()
+        height = round(picture.height * GIF_WIDTH / picture.width)
+        small = picture.resize((GIF_WIDTH, height), Image.Resampling.LANCZOS)
+        self.frames.append((small, milliseconds))
+
+    def write_animation(self, name: str) -> None:
+        """Write the frames as a GIF with one palette, so that nothing flickers."""
+        rows = [np.asarray(frame) for frame, _ in self.frames]
+        together = Image.fromarray(np.concatenate(rows)[::3, ::3])
+        palette = together.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+        frames = [
+            frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in self.frames
+        ]
+        path = PICTURES / f"{name}.gif"
+        frames[0].save(
+            path,
+            save_all=True,
+            append_images=frames[1:],
+            duration=[pause for _, pause in self.frames],
+            loop=0,
+            optimize=True,
+        )
+        print(f"{path.name}: {path.stat().st_size / 1024:.0f} kB, {len(frames)} frames")
+
+    def open(self, name: str) -> Any:
+        """Open one of the plugin's widgets."""
+        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        return widget
+
+    def close(self, widget: Any) -> None:
+        """Close a widget's dock."""
+        self.viewer.window.remove_dock_widget(widget)
+        self.live(0.2)
+
+
+def harmonize_and_compare(tour: Tour) -> None:
+    """Go from the sample to Fig. 3, the stages and a voxel."""
+    tour.frame(900)
+    tour.viewer.open_sample(PLUGIN, "travelling_heads")
+    tour.frame(1200)
+    harmonize = tour.open("Harmonize")
+    tour.wait(harmonize.form.button.isEnabled)
+    tour.frame(1500)
+    harmonize.form.button.click()
+    tour.live(2)
+    tour.frame(700)
+    tour.wait(lambda: not harmonize.running)
+    tour.frame(1500)
+    tour.picture("harmonize")
+
+    harmonize.results.compare.click()
+    (compare,) = tour.window.findChildren(Compare)
+    tour.close(harmonize)
+    tour.wait(lambda: not compare.comparing.running)
+    tour.frame(2500)
+    tour.picture("compare")
+    compare.form.quantities["colour FA"].click()
+    tour.wait(lambda: not compare.comparing.running)
+    tour.frame(2500)
+    tour.picture("colour_fa")
+    compare.form.quantities["SH average"].click()
+
+    compare.tabs.setCurrentIndex(1)
+    tour.wait(lambda: not compare.comparing.running)
+    slider = compare.stages.panel.slider
+    for alpha in (100, 75, 50, 25, 0, 50, 100):
+        slider.setValue(slider.minimum() + alpha * (slider.maximum() - slider.minimum()) // 100)
+        tour.frame(450)
+    compare.stages.panel.branches.click()
+    tour.wait(lambda: not compare.comparing.running)
+    tour.live(2)
+    tour.frame(2500)
+    tour.picture("branches")
+    compare.stages.panel.branches.click()
+
+    compare.tabs.setCurrentIndex(2)
+    canvas = tour.viewer.window._qt_viewer.canvas.native
+    for x, y in ((0.50, 0.27), (0.45, 0.25), (0.434, 0.222)):
+        spot = QPoint(round(x * canvas.width()), round(y * canvas.height()))
+        QTest.mouseMove(canvas, spot)
+        tour.live(0.3)
+        tour.frame(700)
+    tour.frame(1500)
+    tour.picture("voxel")
+    tour.close(compare)
+
+
+def train(tour: Tour) -> None:
+    """Give a lesson: from an untrained network to one that beats alignment."""
+    tour.viewer.layers.clear()
+    widget = tour.open("Train")
+    widget.form.entries["preset"].write("lecture")
+    widget.form.simulate.click()
+    tour.wait(lambda: widget.form.request is not None)
+    tour.picture("train_form")
+    widget.train_button.click()
+    tour.wait(lambda: any(layer.visible for layer in tour.viewer.layers))
+    tour.live(1)
+    tour.picture("untrained")
+    tour.wait(lambda: not widget.run.running)
+    tour.live(2)
+    tour.picture("trained")
+    tour.close(widget)
+
+
+def main() -> None:
+    """Make all pictures."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    warnings.simplefilter("ignore")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as cache:
+        tour = Tour()
+        get_plugin_settings(PLUGIN).machine.cache_folder = cache
+        harmonize_and_compare(tour)
+        tour.write_animation("tour")
+        train(tour)
+        tour.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
