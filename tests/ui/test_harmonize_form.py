@@ -7,6 +7,7 @@ from napari_msp.ui.panels.harmonize_form import DeviceRow, HarmonizeForm, ScanRo
 from napari_msp.ui.panels.model_choice import ModelRow
 from napari_msp.ui.panels.results import Results
 from napari_msp.ui.panels.save_form import REPLACE, SaveForm
+from napari_msp.ui.panels.section import Section
 
 SCANS = [
     ScanRow("sub-01 ge_st", "ge_st", frozenset(["prisma_st"])),
@@ -168,6 +169,20 @@ def test_enter_begins_when_all_is_there(filled, qtbot):
     filled.targets.set_names(filled.targets.names, [])
     with qtbot.assertNotEmitted(filled.run_wanted):
         qtbot.keyClick(filled.targets, Qt.Key_Return)
+
+
+def test_the_tabulator_goes_from_top_to_bottom(filled):
+    filled.findChild(Section).unfold(True)
+    stops, each = [], filled.nextInFocusChain()
+    while each is not filled:
+        if each.focusPolicy() & Qt.TabFocus and each.isVisible():
+            stops.append(each)
+        each = each.nextInFocusChain()
+    places = [stop.mapTo(filled, stop.rect().topLeft()) for stop in stops]
+    boxes = list(filled.models.boxes.values())
+    assert {*boxes, filled.scan, filled.targets, filled.advanced.tile, filled.button} < set(stops)
+    # What stands in one row counts from the left.
+    assert places == sorted(places, key=lambda place: (round(place.y() / 12), place.x()))
 
 
 def test_while_it_runs_nothing_can_be_changed(filled):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from napari_msp.errors import Cancelled, UserError
+from napari_msp.ui.abandon import abandonable
 from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.records import Record
@@ -153,12 +155,14 @@ class _Run:
             self._tell(same_model[0], "reading the scan", 0.0)
             acquisition = self.request.scan.acquisition
             assert acquisition is not None
-            prepared = prepare_input(
+            prepare = partial(
+                prepare_input,
                 same_model[0].model,
                 acquisition,
                 resample=self.request.resample,
                 rescale_b_value=self.request.rescale_b_value,
             )
+            prepared = abandonable(prepare, self.control.check)
             for each in same_model:
                 self.control.report(self._predict(each, prepared))
                 self.number += 1
@@ -196,7 +200,9 @@ class _Run:
             source=scan,
         )
         self._tell(each, "computing maps", TILED)
-        errors, notes = self._errors(each, prediction)
+        # A whole head at 1.2 mm takes long to read.
+        measure = partial(self._errors, each, prediction)
+        errors, notes = abandonable(measure, self.control.check)
         layers = prediction_layers(record, errors, self.control.check)
         notes = (*prediction.warnings, *prediction.approximations, *notes)
         return Predicted(record, layers, errors, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -131,6 +132,9 @@ class HarmonizeForm(QWidget):
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List the models there are."""
         self.models.set_models(models, checked)
+        stops = [self.add, *self.models.stops, self.targets]  # else the newest would come last
+        for one, other in pairwise(stops):
+            QWidget.setTabOrder(one, other)
 
     def set_devices(self, devices: Sequence[DeviceRow], chosen: str) -> None:
         """List devices; one that this machine has not cannot be chosen."""

@@ -98,6 +98,11 @@ class ModelChoice(QWidget):
         """The box of each model, by its label."""
         return {row.model.label: row.box for row in self._rows}
 
+    @property
+    def stops(self) -> list[QWidget]:
+        """What the tabulator key leads to, in order."""
+        return [each for row in self._rows for each in (row.box, row.remove)]
+
     def doubt(self, label: str) -> str:
         """Give what is said against using a model for this scan; empty when nothing."""
         return next(str(row.words.text()) for row in self._rows if row.model.label == label)
