@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,44 +13,17 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.arrange import BACKGROUND, GAP
-from napari_msp.ui.jobs import Control
 from napari_msp.ui.latest import Latest
-from napari_msp.ui.layer_refill import fits
-from napari_msp.ui.layers import LayerData, make_layer, map_layer
-from napari_msp.ui.model_parts import TITLES
-from napari_msp.ui.records import KEY, Record, shown_by
+from napari_msp.ui.layers import LayerData, make_layer
+from napari_msp.ui.records import KEY, shown_by
+from napari_msp.ui.run_pictures import VIEW, Picture, how_far, read_picture
 from napari_msp.ui.view_fit import ViewFit
-
-QUANTITY = "SH average"
-
-VIEW = "train"
-"""Marks layers that later previews refresh."""
 
 LEGEND = "napari_msp_learning"
 """Key of the words on the canvas among its overlays."""
 
 BREATH = 20
 """Milliseconds for the window between two changes of layers."""
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A preview that was read.
-
-    Attributes
-    ----------
-    image
-        The prediction.
-    layer
-        Its SH average, with the contrast of the truth where that was asked for.
-    truth
-        The truth's; None where it was not asked for.
-    """
-
-    event: Previewed
-    image: SHImage
-    layer: LayerData
-    truth: LayerData | None
 
 
 class RunLayers(QObject):
@@ -85,7 +57,9 @@ class RunLayers(QObject):
         self._viewer, self._subject, self._truths = viewer, subject, truths
         self._arranges = len(viewer.layers) == 0
         self._fit = ViewFit(viewer)
-        self._seen: dict[str, Previewed] = {}
+        self._pictures: dict[str, Picture] = {}
+        self._limits: dict[str, tuple[float, float]] = {}
+        self._waiting: set[str] = set()
         self._steps: deque[Callable[[], None]] = deque()
         self._timer = QTimer(self)
         self._timer.setInterval(BREATH)
@@ -100,7 +74,7 @@ class RunLayers(QObject):
             reading = self._reading[event.target] = Latest(self, finish=True)
             reading.done.connect(self._plan)
             reading.failed.connect(self.failed)
-        truth = None if event.target in self._seen else self._truths.get(event.target)
+        truth = None if event.target in self._pictures else self._truths.get(event.target)
         self._reading[event.target].ask(partial(read_picture, event, self._subject, truth))
 
     def stop(self) -> None:
@@ -114,11 +88,17 @@ class RunLayers(QObject):
 
     def _plan(self, picture: Picture) -> None:
         """Show a picture in steps: a new layer takes the window a tenth of a second."""
-        first = picture.event.target not in self._seen
-        self._seen[picture.event.target] = picture.event
+        target = picture.event.target
+        first = target not in self._pictures
+        self._pictures[target] = picture
+        if first:
+            self._limits[target] = picture.layer[1]["contrast_limits"]
+        if target in self._waiting:  # the older one is passed over
+            return
+        self._waiting.add(target)
         if picture.truth is not None and self._named(picture.truth) is None:
             self._steps.append(partial(self._add, picture.truth))
-        self._steps.append(partial(self._refresh, picture, first))
+        self._steps.append(partial(self._refresh, target, first))
         if first and self._arranges:
             self._steps.append(partial(self._arrange, picture.image))
         self._steps.append(self._tell)
@@ -129,16 +109,19 @@ class RunLayers(QObject):
         if not self._steps:
             self._timer.stop()
 
-    def _refresh(self, picture: Picture, first: bool) -> None:
-        data, layer = picture.layer, self._named(picture.layer)
-        if layer is not None and fits(layer, data):
-            layer.data, layer.metadata = data[0], data[1]["metadata"]
+    def _refresh(self, target: str, first: bool) -> None:
+        self._waiting.discard(target)
+        data, options, kind = self._pictures[target].layer
+        options = options | {"contrast_limits": self._limits[target]}
+        layer = self._named((data, options, kind))
+        if layer is not None and layer.data.shape == data.shape:
+            layer.data, layer.metadata = data, options["metadata"]
             if first:
-                layer.contrast_limits = data[1]["contrast_limits"]
+                layer.contrast_limits = options["contrast_limits"]
         elif first:  # else somebody has taken it away
             if layer is not None:
                 self._viewer.layers.remove(layer)
-            self._add(data)
+            self._add((data, options, kind))
 
     def _named(self, data: LayerData) -> Any:
         """Find the layer that shows the same already."""
@@ -167,7 +150,7 @@ class RunLayers(QObject):
         from napari.components.overlays import TextOverlay
 
         self._viewer.canvas.overlays[LEGEND] = TextOverlay(
-            text=" · ".join(_how_far(event) for event in self._seen.values()),
+            text=" · ".join(how_far(each.event) for each in self._pictures.values()),
             position="bottom_center",
             font_size=7,
             visible=True,
@@ -178,34 +161,3 @@ class RunLayers(QObject):
         shown = (shown_by(layer) for layer in self._viewer.layers)
         if not any(each and each.view == VIEW for each in shown):
             self._viewer.canvas.overlays.pop(LEGEND, None)
-
-
-def read_picture(event: Previewed, subject: str, truth: Path | None, control: Control) -> Picture:
-    """Read a preview, and the scan that it is to become.
-
-    Raises
-    ------
-    UserError
-        When either cannot be read.
-    """
-    from napari_msp.signal.maps import sh_average
-    from napari_msp.signal.sh_image import read_sh
-    from napari_msp.ui.load import load_scan
-
-    control.check()
-    image = read_sh(Path(event.path))
-    shown = limits = None
-    if truth is not None:
-        scan = load_scan(truth, image.b_value)
-        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
-        limits = shown[1]["contrast_limits"]
-    record = Record(subject, f"{event.target} while learning", image)
-    layer = map_layer(record, QUANTITY, sh_average(image), limits=limits, view=VIEW)
-    return Picture(event, image, layer, shown)
-
-
-def _how_far(event: Previewed) -> str:
-    if event.epoch == 0:
-        return f"{event.target}: untrained"
-    kind = event.phase.split(" ")[0]
-    return f"{event.target}: {TITLES.get(kind, kind)}, epoch {event.epoch}, step {event.step}"
