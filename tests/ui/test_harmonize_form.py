@@ -79,6 +79,10 @@ def test_until_models_are_read_it_waits(form):
     form.set_scans(SCANS, 0)
     assert not form.button.isEnabled()
     assert form.why_not.text() == "Reading the models …"
+    assert form.models.waiting.isVisible()
+    form.set_models(MODELS, ["MSP"])
+    assert form.button.isEnabled()
+    assert not form.models.waiting.isVisible()
 
 
 def test_targets_are_those_of_the_ticked_models(filled):

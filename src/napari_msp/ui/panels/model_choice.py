@@ -59,9 +59,12 @@ class ModelChoice(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(6)
+        self.waiting = QLabel("Reading the models …")
+        self._layout.addWidget(self.waiting)
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List models, some of them ticked."""
+        self.waiting.hide()
         for row in self._rows:
             row.hide()
             row.deleteLater()
