@@ -60,7 +60,27 @@ def test_mnemonics_lead_to_entries_and_are_told_apart(form):
     keys += ["s", "a"]  # buttons: Simulated heads, Advanced
     assert len(keys) == len(set(keys)) >= 9
     assert not set(keys) & set("fvlpwh"), "taken by napari's menus"
-    assert all(label.buddy() is not None for label in labels)
+    for label in labels:
+        entry = label.buddy().focusProxy() or label.buddy()
+        assert entry.focusPolicy() & Qt.TabFocus
+
+
+def test_tab_goes_down_the_form(filled, qtbot):
+    filled.advanced.unfold(True)
+    filled.resize(340, 1200)
+    filled.entries["dataset"].widget.line_edit.native.setFocus()
+    heights, names = [], []
+    for _ in range(30):
+        entry = QApplication.focusWidget()
+        heights.append(entry.mapTo(filled, entry.rect().topLeft()).y())
+        names.append(entry.accessibleName() or entry.text())
+        qtbot.keyClick(entry, Qt.Key_Tab)
+        if entry is filled.entries["label"].native:
+            break
+    assert heights == sorted(heights)
+    assert all(names)
+    assert "First stage of prisma_st" in names
+    assert names[-1] == "Label"
 
 
 def test_an_empty_form_asks_for_a_dataset_and_wants_no_run(form):

@@ -44,7 +44,7 @@ class PerTarget(Entry):
 
     def offer(self, names: Sequence[str]) -> None:
         """Ask for each of these names."""
-        before = self.read()
+        chosen = self.read()
         if list(names) == [each.name for each in self.widget]:
             return
         self.widget.clear()
@@ -53,8 +53,9 @@ class PerTarget(Entry):
             box = ComboBox(name=name, label=name, choices=choices)
             leave_wheel_alone(box.native)
             be_narrow(box.native)
+            box.native.setAccessibleName(f"First stage of {name}")
             self.widget.append(box)
-        self.write(before)
+        self.write(chosen)
 
 
 class Folder(Entry):
@@ -62,13 +63,18 @@ class Folder(Entry):
 
     Parameters
     ----------
+    name
+        For those who do not see its label.
     new
         Whether it shall be a new one.
     """
 
-    def __init__(self, new: bool = False) -> None:
+    def __init__(self, name: str, new: bool = False) -> None:
         super().__init__(FileEdit(mode="w" if new else "d"))
         self.widget.choose_btn.text = "Browse…"
+        self.widget.line_edit.native.setAccessibleName(name)
+        self.widget.choose_btn.native.setAccessibleName(f"{name}: browse")
+        self.native.setFocusProxy(self.widget.line_edit.native)
 
     @property
     def text(self) -> str:
@@ -91,7 +97,7 @@ class RunFolder(Folder):
     """
 
     def __init__(self, cache: Path) -> None:
-        super().__init__(new=True)
+        super().__init__("Run folder", new=True)
         self._cache, self._offered = cache, ""
 
     def offer_one(self, dataset: Path, kind: str) -> None:

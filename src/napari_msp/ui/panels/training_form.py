@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class TrainingForm(QWidget):
         self._writing = False
         self.checked = Checked()
         self.fields = form_fields()
-        self.dataset, self.folder = Folder(), RunFolder(cache)
+        self.dataset, self.folder = Folder("Dataset"), RunFolder(cache)
         self.entries: dict[str, Entry] = {
             "dataset": self.dataset,
             "folder": self.folder,
@@ -73,14 +74,14 @@ class TrainingForm(QWidget):
         }
         self.simulate = QPushButton("&Simulated heads")
         self.simulate.setToolTip(TIPS["simulate"])
-        self.first, self.others = FormRows(), FormRows()
+        # In the order in which Tab goes through them.
+        self.first, self.others = self._first_rows(), self._other_rows()
         self.advanced = Section("&Advanced", self.others)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.first)
         column.addWidget(self.advanced)
         column.addStretch()
-        self._add_rows()
         self._typing = QTimer(self, singleShot=True, interval=TYPING_PAUSE)
         self._connect()
         self.entries["device"].write(device)
@@ -144,13 +145,25 @@ class TrainingForm(QWidget):
             if value is not None and applies(name, values)
         }
 
-    def _add_rows(self) -> None:
-        self.first.add("dataset", "&Dataset", self.dataset.native, TIPS["dataset"], self.simulate)
-        for name, field in self.fields.items():
-            rows = self.first if name in SHOWN_FIRST else self.others
-            rows.add(name, field.label, self.entries[name].native, field.tooltip)
-        self.first.add("folder", "R&un folder", self.folder.native, TIPS["folder"])
-        self.first.add("device", "Devi&ce", self.entries["device"].native, TIPS["device"])
+    def _first_rows(self) -> FormRows:
+        rows = FormRows()
+        rows.add("dataset", "&Dataset", self.dataset.native, TIPS["dataset"], self.simulate)
+        for name in SHOWN_FIRST:
+            rows.add(name, *self._row(name))
+        rows.add("folder", "R&un folder", self.folder.native, TIPS["folder"])
+        rows.add("device", "Devi&ce", self.entries["device"].native, TIPS["device"])
+        return rows
+
+    def _other_rows(self) -> FormRows:
+        rows = FormRows()
+        for name in self.fields:
+            if name not in SHOWN_FIRST:
+                rows.add(name, *self._row(name))
+        return rows
+
+    def _row(self, name: str) -> tuple[str, QWidget, str]:
+        field = self.fields[name]
+        return field.label, self.entries[name].native, field.tooltip
 
     def _connect(self) -> None:
         for name, entry in self.entries.items():
@@ -202,7 +215,11 @@ class TrainingForm(QWidget):
                 targets.write(others)
         scanned = [each for each in self.heads.subjects if self.heads.has(each, source)]
         self.entries["held_out"].offer(scanned)
-        self.entries["first_stage"].offer(targets.read())
+        stages = self.entries["first_stage"]
+        stages.offer(targets.read())
+        boxes = [self.entries["b_value"].native, *(each.native for each in stages.widget)]
+        for before, after in pairwise(boxes):
+            QWidget.setTabOrder(before, after)
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
