@@ -44,8 +44,8 @@ class Look:
     unit: str
 
 
-MASK_COLOUR = "#56b4e9"
-"""Seen on grey and on the colours of colour FA, also without colour vision (Okabe & Ito 2008)."""
+MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
+"""Sky blue: seen on grey and among the colours of colour FA, also without colour vision."""
 
 LOOKS: Mapping[str, Look] = {
     "b0": Look("gray", (1, 99.5), "scanner units"),
@@ -84,10 +84,14 @@ def image_layers(record: Record, colours: FloatArray | None = None) -> list[Laye
 
 def mask_layer(record: Record) -> LayerData:
     """Show a record's mask."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
     values, options, _ = map_layer(record, "mask", record.image.mask.astype(np.uint8))
     shared = ("name", "scale", "translate", "units", "axis_labels", "metadata")
-    colours = {"colormap": {1: MASK_COLOUR, None: "transparent"}, "opacity": 0.8}
-    return values, {key: options[key] for key in shared} | colours, "labels"
+    # A colormap by label would take napari a second to compile.
+    colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
+    look = {"colormap": colours, "opacity": 0.8}
+    return values, {key: options[key] for key in shared} | look, "labels"
 
 
 def make_layer(data: LayerData) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_msp.ui.jobs import Control
-from napari_msp.ui.layers import LayerData, mask_layer, scan_layers
+from napari_msp.ui.layers import LayerData, make_layer, mask_layer, scan_layers
 from napari_msp.ui.load import load_scan
 from napari_msp.ui.prediction_layers import colour_fa_in_slabs
 from napari_msp.ui.scan_choice import Findings
@@ -27,4 +27,9 @@ def load_layers(findings: Findings, with_mask: bool, control: Control) -> list[L
     )
     say("Making maps")
     layers = scan_layers(record, colour_fa_in_slabs(record.image, control.check))
-    return [*layers, mask_layer(record)] if with_mask else layers
+    if with_mask:
+        layers.append(mask_layer(record))
+        make_layer(
+            layers[-1]
+        )  # the first of a session compiles code: better here than in the window
+    return layers
