@@ -141,6 +141,14 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     shown = compare.arrangement.where[1]
     others = [index for index in range(len(before)) if index != shown]
     np.testing.assert_array_equal(layer.data[others], before[others])
+    for quantity in ("SH average", "colour FA"):  # while the button is held
+        compare.form.quantities[quantity].click()
+        qtbot.wait(50)
+    qtbot.wait_until(
+        lambda: not np.array_equal(compare.arrangement.layers[1].data, before), timeout=PATIENCE
+    )
+    seen = Canvas(viewer, pixels()).seen(0, 1, head())
+    np.testing.assert_allclose(seen, wanted, atol=0.03)
     compare.stages.panel.slider.setSliderDown(False)
     settle()
     after = np.asarray(compare.arrangement.layers[1].data)

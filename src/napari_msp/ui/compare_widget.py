@@ -119,15 +119,20 @@ class Compare(QWidget):
         ]
         self.message.show_message("warning", "; ".join(moved))
 
+    def _take_drawn(self, quantity: str) -> None:
+        """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
+        if quantity == self.form.quantity and not self.stages.moving:
+            self._show_cells()
+
     def _show_cells(self) -> None:
-        """Show the chosen map, unless it is not there yet or something else has the grid."""
+        """Show the chosen map, unless it is not there yet or the branches have the grid."""
         quantity, compared = self.form.quantity, self.comparing.compared
         sheet = self.comparing.sheets.get(quantity)
         if sheet is None or compared is None:
             return
         self.stages.follow(compared, self.comparing.cells, quantity, sheet.places)
         self.inspector.follow(compared)
-        if not self.stages.branches_shown and not self.stages.moving:
+        if not self.stages.branches_shown:
             self.arrangement.show(sheet)
             self.form.show_plane(self.arrangement.plane)
         self._enable()
@@ -137,6 +142,8 @@ class Compare(QWidget):
             self.stages.panel.branches.setChecked(False)  # which shows the cells
         else:
             self._show_cells()
+            if self.stages.moving:
+                self.stages.repaint()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
         self.comparing.change(name, image, variant, self.form.quantity)
@@ -190,7 +197,7 @@ class Compare(QWidget):
         comparing.started.connect(self._begin)
         comparing.told.connect(self.progress.tell)
         comparing.renewed.connect(self._renew)
-        comparing.drawn.connect(lambda _: self._show_cells())
+        comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)
         comparing.warned.connect(lambda words: self.message.show_message("warning", words))
         comparing.rested.connect(lambda: self.progress.end())

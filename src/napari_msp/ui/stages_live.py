@@ -21,6 +21,8 @@ class Repaint:
 
     Attributes
     ----------
+    quantity
+        What they show.
     image
         Of the prediction's cell.
     error
@@ -29,6 +31,7 @@ class Repaint:
         Axis and index of the slice that it is; None: all of it.
     """
 
+    quantity: str
     image: FloatArray
     error: FloatArray | None
     where: tuple[int, int] | None = None
@@ -52,9 +55,9 @@ def sh_average(compared: Compared, staged: Staged, alpha: float) -> Repaint:
     values = staged.sh_average(alpha)
     image = to_shown(np.where(staged.first.image.mask, values, 0), lattice)
     if comparison.truth is None:
-        return Repaint(image, None)
+        return Repaint("SH average", image, None)
     error = squared_error(values, comparison.truth.sh_average, comparison.mask)
-    return Repaint(image, to_shown(error, lattice))
+    return Repaint("SH average", image, to_shown(error, lattice))
 
 
 def colour_fa(
@@ -65,7 +68,8 @@ def colour_fa(
     colours = staged.colour_slice(alpha, *where)
     image = shown.shades(colours, cut(staged.first.image.mask, lattice, *where))
     if comparison.truth is None:
-        return Repaint(image, None, where)
+        return Repaint("colour FA", image, None, where)
     true, mask = comparison.truth.colour_fa, comparison.mask
     error = squared_error(colours[None], cut(true, lattice, *where)[None])[0]
-    return Repaint(image, np.where(cut(mask, lattice, *where), error, 0), where)
+    error = np.where(cut(mask, lattice, *where), error, 0)
+    return Repaint("colour FA", image, error, where)

@@ -155,8 +155,8 @@ class StagesView(QObject):
         self._staged = staged
         self._show_branches(self.panel.branches.isChecked())
 
-    def _move(self) -> None:
-        """Repaint for the present α."""
+    def repaint(self) -> None:
+        """Show the present α."""
         staged, compared, alpha = self._staged, self._compared, self.panel.alpha
         cells = self._cells.get(self._quantity)
         if staged is None or compared is None or cells is None:
@@ -176,6 +176,8 @@ class StagesView(QObject):
         record, parts, places = self._record, self._parts, self._places.get(self.name)
         if record is None or parts is None or places is None or self.branches_shown:
             return
+        if new.quantity != self._quantity:
+            return  # another map has been chosen meanwhile
         title = f"{self.name} {parts.words(SECOND, self.panel.alpha)}".strip()
         image, error = (self.arrangement.layers[place] for place in places)
         new.put_into(image, error)
@@ -226,7 +228,7 @@ class StagesView(QObject):
         panel = self.panel
         self.choice.currentTextChanged.connect(lambda _: self._look_into())
         panel.alpha_changed.connect(lambda _: self._pace.isActive() or self._pace.start())
-        self._pace.timeout.connect(self._move)
+        self._pace.timeout.connect(self.repaint)
         panel.alpha_released.connect(lambda _: self._rest())
         panel.part_chosen.connect(self._show_part)
         panel.branches_wanted.connect(self._show_branches)
