@@ -72,13 +72,14 @@ def test_brains_fill_their_cells_and_stay_clear_of_names(viewer, arrangement, pi
 
 @pytest.mark.parametrize("cell", [(200, 500), (500, 200), (300, 300), (30, 30)])
 @pytest.mark.parametrize("bar", [True, False])
-def test_a_frame_holds_the_brain(cell, bar):
-    brain = (0.0, 50.0, -100.0, 60.0, 10.0, 150.0)
-    look = frame(cell, brain, (0, 1, 2), bar=bar)
-    top = cell[0] / 2 + (brain[2] - look.centre[0]) * look.zoom
-    left = cell[1] / 2 + (brain[4] - look.centre[1]) * look.zoom
-    bottom = cell[0] / 2 + (brain[3] - look.centre[0]) * look.zoom
-    right = cell[1] / 2 + (brain[5] - look.centre[1]) * look.zoom
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_frame_holds_the_brain(cell, bar, upright):
+    flat, tall = (10.0, 50.0), (-100.0, 60.0)
+    brain = (*tall, *flat, 10.0, 150.0) if upright else (*flat, *tall, 10.0, 150.0)
+    look = frame(cell, brain, (1, 0, 2) if upright else (0, 1, 2), bar=bar)
+    ends = [(-1 if upright else 1) * (end - look.centre[0]) * look.zoom for end in tall]
+    top, bottom = (cell[0] / 2 + end for end in sorted(ends))
+    left, right = (cell[1] / 2 + (end - look.centre[1]) * look.zoom for end in brain[4:])
     assert look.zoom > 0
     if min(cell) >= 200:
         assert 30 <= top < bottom <= cell[0] - 40

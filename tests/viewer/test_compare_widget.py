@@ -227,6 +227,7 @@ def test_without_truth_disagreement_stands_below(
     seen = canvas.seen(0, 0, scan.image).mean(-1)
     np.testing.assert_allclose(seen, grey(scan.image, limits), atol=0.02)
     assert canvas.seen(1, 1, scan.image).max() < 0.02
+    assert canvas.cell(1, 2)[40:60].max() < 0.02  # nothing is coloured outside the brain
     seen = canvas.seen(1, 2, scan.image).sum(-1)
     apart = axial(branching.prediction.disagreement)
     # Viridis begins dark purple, where the terms agree.
@@ -344,6 +345,24 @@ def test_closing_the_viewer_meanwhile_is_survived(viewer, add, compare, truth, p
     assert compare.comparing.running
     viewer.close()
     qtbot.wait(300)
+
+
+def test_closing_the_viewer_with_a_comparison_in_it_is_survived(viewer, compared, qtbot):
+    viewer.close()
+    qtbot.wait(100)
+
+
+def test_cancelling_leaves_a_usable_form(viewer, add, compare, settle, truth, predictions):
+    add(truth, *predictions)
+    compare.compare_predictions(predictions)
+    compare.progress.cancel.click()
+    settle()
+    assert compare.progress.state == "idle"
+    assert compare.message.text == ""
+    assert not viewer.canvas.grid.enabled
+    compare.form.show_button.click()
+    settle()
+    assert viewer.canvas.grid.enabled
 
 
 def test_figure_and_numbers_are_saved(compared, tmp_path, qtbot, monkeypatch):

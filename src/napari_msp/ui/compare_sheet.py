@@ -120,11 +120,13 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -
         return _why_empty(compared, cell.name)
     if cell.kind == "image":
         return image_layer(compared, shown, cell, record)
-    quantity = "MSE" if cell.kind == "error" else "disagreement"
+    error = cell.kind == "error"
+    quantity = "MSE" if error else "disagreement"
     return map_layer(
         record,
         quantity,
-        cell.values,
+        # Viridis is not black at 0: what is nowhere defined is not coloured at all.
+        cell.values if error else np.where(cell.shown, cell.values, np.nan),
         lattice=shown.lattice,
         mask=cell.shown,
         limits=(0.0, shown.limit),
@@ -146,6 +148,8 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
         )
     named = cell.name in compared.predictions
     title = compared.title(cell.name) if named else record.name or record.subject
+    if not named and title in {compared.title(each) for each in compared.predictions}:
+        title = f"{title} ({cell.name})"
     name = cell_name(record, title, shown.quantity)
     if cell.name in compared.variants:
         # What is saved from the layer is what is seen in it.

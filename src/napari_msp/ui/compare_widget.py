@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MEASURING = "Errors are being measured …"
 
+EDGE = 6
+
 NARROWEST = 240
 """Pixels that the table asks for."""
 
@@ -117,7 +119,8 @@ class Compare(QWidget):
             for name, how in compared.comparison.placements.items()
             if how.startswith("interpolated")
         ]
-        self.message.show_message("warning", "; ".join(moved))
+        if moved:
+            self.message.show_message("warning", "; ".join(moved))
 
     def _take_drawn(self, quantity: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
@@ -220,6 +223,7 @@ class Compare(QWidget):
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         column, buttons = QVBoxLayout(numbers), QHBoxLayout()
+        column.setContentsMargins(0, EDGE, 0, 0)
         buttons.addWidget(self.save_figure)
         buttons.addWidget(self.save_numbers)
         column.addWidget(self.table)
@@ -231,6 +235,7 @@ class Compare(QWidget):
         self.tabs.addTab(self.stages.widget, "Stages")
         self.tabs.addTab(self.inspector.widget, "Voxel")
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         for widget in (self.form, self.progress, self.message):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)

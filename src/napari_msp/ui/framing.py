@@ -55,6 +55,11 @@ def brain_extent(image: SHImage) -> Extent:
     return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
 
 
+def is_upright(order: tuple[int, ...]) -> bool:
+    """Tell whether rows have to grow upwards, lest heads stand on their crown."""
+    return order[-2] == 0
+
+
 def frame(
     cell: tuple[float, float],
     brain: Extent,
@@ -92,8 +97,10 @@ def frame(
     if bar:
         zoom, right, bottom = max(fitted(EDGE, BAR), fitted(BAR, LEGEND))
     below = (cell[0] - name - bottom - tall * zoom) / 2 + bottom
+    # A row is a mm further down on the screen, but where it is a mm further up in the head.
+    down = -1 if is_upright(order) else 1
     centre = (
-        sum(rows) / 2 + (bottom - name) / 2 / zoom,
+        sum(rows) / 2 + down * (bottom - name) / 2 / zoom,
         sum(columns) / 2 + (right - EDGE) / 2 / zoom,
     )
     free = cell[0] - name - 3 * EDGE if right == BAR else below - 5 * EDGE

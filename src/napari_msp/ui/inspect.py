@@ -46,6 +46,7 @@ class Inspector(QObject):
         )
         self.widget = QWidget()
         layout = QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.hold)
         layout.addWidget(self.panel, 1)
         self._pace = QTimer(self)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msp.evaluation.cells import Cells
 from napari_msp.signal.sh_image import SHImage
@@ -53,6 +53,7 @@ class StagesView(QObject):
         super().__init__(parent)
         self.arrangement = arrangement
         self.panel, self.choice = StagesPanel(), QComboBox()
+        self.choice.setAccessibleName("Prediction that is looked into")
         self.widget = _laid_out(self.panel, self.choice)
         self._compared: Compared | None = None
         self._cells: Mapping[str, Cells] = {}
@@ -249,9 +250,9 @@ def _has_branches(record: Record) -> bool:
 
 def _laid_out(panel: StagesPanel, choice: QComboBox) -> QWidget:
     inner, widget = QWidget(), QScrollArea()
-    layout, form = QVBoxLayout(inner), QFormLayout()
-    form.addRow(choice)
-    layout.addLayout(form)
+    layout = QVBoxLayout(inner)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(choice)
     layout.addWidget(panel)
     widget.setWidget(inner)
     widget.setWidgetResizable(True)

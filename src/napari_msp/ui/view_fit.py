@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.framing import brain_extent, frame
+from napari_msp.ui.framing import brain_extent, frame, is_upright
 from napari_msp.ui.lettering import fit_legend, fit_names
 
 BAR_WIDTH = 14
@@ -47,9 +47,8 @@ class ViewFit:
 
     def turn(self) -> None:
         """Fit to other axes."""
-        # S grows downwards on the screen by default, which would stand heads on their crown.
-        upright = self._viewer.dims.order[-2] == 0
-        self._viewer.scene.camera.orientation2d = ("up" if upright else "down", "right")
+        rows = "up" if is_upright(self._viewer.dims.order) else "down"
+        self._viewer.scene.camera.orientation2d = (rows, "right")
         self.fit()
 
     def fit(self) -> None:
