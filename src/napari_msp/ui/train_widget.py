@@ -136,6 +136,8 @@ class Train(QWidget):
             self.open_run(Path(chosen))
 
     def _show_run(self, run: OpenedRun) -> None:
+        if self.run.running:  # begun while the folder was read
+            return
         if run.heads is None:
             self.message.show_message("warning", run.problem)
         else:
