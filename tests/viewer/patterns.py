@@ -28,7 +28,7 @@ def tissue(kind: str) -> np.ndarray:
     directions = spread_directions(60)
     fibre = {"x": (1, 0, 0), "y": (0, 1, 0), "z": (0, 0, 1)}.get(kind, (0, 0, 0))
     along = np.square(directions @ np.array(fibre, dtype=float))
-    least = 0.2e-3 if kind == "bright" else 0.7e-3
+    least = {"bright": 0.2e-3, "middle": 0.4e-3}.get(kind, 0.7e-3)
     signal = np.exp(-B_VALUE * (least + 1.2e-3 * along))
     return (fitting_matrix(directions, 6, 1e-4) @ signal).astype(np.float32)
 
@@ -56,10 +56,15 @@ def scan_record(name: str, corner: str, subject: str = "sub-01", **options) -> R
 
 
 def prediction_record(
-    label: str, corner: str, source: Record | None = None, model=None, branches=MappingProxyType({})
+    label: str,
+    corner: str,
+    source: Record | None = None,
+    model=None,
+    branches=MappingProxyType({}),
+    square: str = "bright",
 ) -> Record:
     """What a model made: its first stage has a square in `corner`, each branch one in its own."""
-    first = head(corner)
+    first = head(corner, square)
     outputs = {platform: head(where) for platform, where in branches.items()}
     mean = np.mean([each.coefficients for each in (first, *outputs.values())], axis=0)
     sh = SHImage(mean.astype(np.float32), first.affine, first.mask, B_VALUE)
@@ -118,7 +123,7 @@ class Canvas:
         return self.picture[round(top) : round(top + height), round(left) : round(left + width)]
 
     def seen(self, row: int, column: int, image: SHImage) -> np.ndarray:
-        """(rows, columns, 3) colours at the middle of every voxel that `axial` gives of an image."""
+        """(rows, columns, 3) colours at the middle of every voxel that `axial` gives."""
         top, left, height, width = self._box(row, column)
         camera = self.viewer.scene.camera
         _, down, across = camera.center
