@@ -96,13 +96,15 @@ def test_a_voxel_can_be_held(viewer, compare, point, move, qtbot):
     assert "voxel 9 10 2" in compare.inspector.panel.position.text()
 
 
-def test_the_profile_lies_in_the_shown_plane(compare):
+def test_the_profile_lies_in_the_shown_plane(viewer, compare):
     compare.inspector._position = (0.0, -10.0, 10.0)
     compare.inspector.look()
     assert compare.inspector.panel._plane == "axial"
     compare.form.planes.setCurrentText("coronal")
-    compare.inspector.look()
     assert compare.inspector.panel._plane == "coronal"
+    viewer.dims.roll()  # napari's own button
+    assert compare.form.planes.currentText() == compare.arrangement.plane == "sagittal"
+    assert compare.inspector.panel._plane == "sagittal"
 
 
 def test_after_leaving_the_mouse_is_free(viewer, compare, point, move):

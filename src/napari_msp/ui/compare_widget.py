@@ -215,6 +215,13 @@ class Compare(QWidget):
         self._listing.timeout.connect(self._list)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
             change.connect(self._list_soon)
+        self.viewer.dims.events.order.connect(self._follow_plane)
+
+    def _follow_plane(self) -> None:
+        """Tell the form what napari's own buttons turned to."""
+        if self.arrangement.active:
+            self.form.show_plane(self.arrangement.plane)
+            self.inspector.look()
 
     def _list_soon(self) -> None:
         self._listing.start(0)

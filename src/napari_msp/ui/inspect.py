@@ -40,7 +40,7 @@ class Inspector(QObject):
         self._viewer, self._plane = viewer, plane
         self._compared: Compared | None = None
         self._position: tuple[float, ...] | None = None
-        self.panel, self.hold = VoxelInspector(), QCheckBox("&Hold this voxel")
+        self.panel, self.hold = VoxelInspector(), QCheckBox("H&old this voxel")
         self.hold.setToolTip(
             "<p>Stop following the mouse. Shift and a click on the canvas do the same.</p>"
         )
