@@ -213,8 +213,6 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
     assert (canvas.rows, canvas.columns) == (2, 2)
     assert_shown(canvas, (0, 1), head(FIRST), truth)
 
-
-def test_leaving_from_the_branches_brings_everything_back(viewer, compare, qtbot):
     qtbot.mouseClick(compare.stages.panel.branches, Qt.LeftButton)
     compare.leave()
     assert [layer.name for layer in viewer.layers] == [
