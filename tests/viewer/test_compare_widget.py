@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import colour_fa, sh_average
-from napari_msp.ui.compare_work import Question
+from napari_msp.ui.comparing.work import Question
 from napari_msp.ui.layers import map_layer
 from napari_msp.ui.records import Record, shown_by
 
@@ -305,7 +305,7 @@ def test_what_does_not_belong_together_is_refused_in_words(
 
 
 def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels):
-    from napari_msp.ui.load import load_scan
+    from napari_msp.ui.loading.load import load_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))
