@@ -117,7 +117,7 @@ def open_window(heads: Path, target: str) -> tuple[Any, Any]:
 
     from napari_msp.data.dataset import open_dataset
     from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.load import load_scan
+    from napari_msp.ui.loading.load import load_scan
 
     viewer = napari.Viewer()
     dataset = open_dataset(heads)

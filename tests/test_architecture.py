@@ -41,7 +41,7 @@ def test_panels_know_no_viewer(module):
     # Coordinators put panels, jobs and layers together; never the other way round.
     rooms = {name.removeprefix("napari_msp.ui.") for name in names if "napari_msp.ui." in name}
     assert not any(room.endswith("_widget") for room in rooms)
-    assert not rooms & {"jobs", "layers", "child"}
+    assert not rooms & {"jobs", "layers", "training.child"}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] == "ui"], ids=str)

@@ -7,10 +7,10 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.ui.examine import examine
+from napari_msp.ui.loading.examine import examine
+from napari_msp.ui.loading.scan_choice import Choice
 from napari_msp.ui.panels.acquisition_form import AcquisitionForm
 from napari_msp.ui.panels.path_field import PAUSE
-from napari_msp.ui.scan_choice import Choice
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa
-from napari_msp.ui import prediction_layers
-from napari_msp.ui.harmonize_work import Pass, Predicted, Request, Trace, harmonize_all
+from napari_msp.ui.harmonizing import prediction_layers
+from napari_msp.ui.harmonizing.mends import in_words, mends
+from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
+from napari_msp.ui.harmonizing.save_work import SaveRequest, save_all
+from napari_msp.ui.harmonizing.work import Pass, Predicted, Request, Trace, harmonize_all
 from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import from_shown
-from napari_msp.ui.mends import in_words, mends
-from napari_msp.ui.prediction_layers import colour_fa_in_slabs
 from napari_msp.ui.records import KEY, Record
-from napari_msp.ui.save_work import SaveRequest, save_all
 from napari_msp.ui.steps import Step
 
 pytestmark = pytest.mark.filterwarnings(

@@ -5,8 +5,13 @@ import shutil
 import pytest
 
 from napari_msp.demo import MODELS, packaged_model
-from napari_msp.ui import models
-from napari_msp.ui.models import forget_model, read_models, remember_model, remembered_models
+from napari_msp.ui.harmonizing import models
+from napari_msp.ui.harmonizing.models import (
+    forget_model,
+    read_models,
+    remember_model,
+    remembered_models,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from patterns import Canvas, head
 from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.evaluation.slices import choose_slice
 from napari_msp.signal.maps import sh_average
-from napari_msp.ui.arrange import Arrangement
-from napari_msp.ui.compare_sheet import VIEW, Sheet
-from napari_msp.ui.framing import frame
+from napari_msp.ui.comparing.arrange import Arrangement
+from napari_msp.ui.comparing.framing import frame
+from napari_msp.ui.comparing.sheet import VIEW, Sheet
 from napari_msp.ui.layers import map_layer
 from napari_msp.ui.records import Record
 

@@ -13,9 +13,9 @@ from superqt.utils import WorkerBase
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
 from napari_msp.demo import MODELS, packaged_model
+from napari_msp.ui.harmonizing.models import remember_model
 from napari_msp.ui.layers import scan_layers
-from napari_msp.ui.load import load_scan
-from napari_msp.ui.models import remember_model
+from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.records import shown_by
 
 pytestmark = pytest.mark.usefixtures("cache_folder")

@@ -49,7 +49,7 @@ def scan_path(heads):
 @pytest.fixture
 def held(monkeypatch):
     """Fitting that goes on until it is let go."""
-    from napari_msp.ui import load
+    from napari_msp.ui.loading import load
 
     begun, go = threading.Event(), threading.Event()
     fit = load.fit_sh
@@ -159,7 +159,7 @@ def test_a_file_that_is_damaged_after_all_is_told_and_mended(
 def test_an_error_ends_in_words_and_a_usable_window(
     viewer, widget, scan_path, choose, load, monkeypatch, error, words
 ):
-    from napari_msp.ui import load as module
+    from napari_msp.ui.loading import load as module
 
     def fail(*_, **__):
         raise error

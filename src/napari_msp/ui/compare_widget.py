@@ -10,19 +10,19 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.arrange import Arrangement
-from napari_msp.ui.compare_choices import Choices
-from napari_msp.ui.compare_export import Export
-from napari_msp.ui.compare_sheet import VIEW
-from napari_msp.ui.compare_state import Comparing
-from napari_msp.ui.compare_work import MOST_PREDICTIONS, Question
-from napari_msp.ui.inspect import Inspector
+from napari_msp.ui.comparing.arrange import Arrangement
+from napari_msp.ui.comparing.choices import Choices
+from napari_msp.ui.comparing.export import Export
+from napari_msp.ui.comparing.inspector import Inspector
+from napari_msp.ui.comparing.sheet import VIEW
+from napari_msp.ui.comparing.stages_view import StagesView
+from napari_msp.ui.comparing.state import Comparing
+from napari_msp.ui.comparing.work import MOST_PREDICTIONS, Question
 from napari_msp.ui.panels.compare_form import CompareForm
 from napari_msp.ui.panels.comparison_table import NOTHING, ComparisonTable
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.records import Record, records_of, shown_by
-from napari_msp.ui.stages_view import StagesView
 from napari_msp.ui.words import in_words
 
 if TYPE_CHECKING:

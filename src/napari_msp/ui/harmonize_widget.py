@@ -10,10 +10,12 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
-from napari_msp.ui.harmonize_work import Pass, Predicted, Request, Trace, harmonize_all
+from napari_msp.ui.harmonizing.mends import DETAILS, Mend, in_words, mends
+from napari_msp.ui.harmonizing.model_shelf import ModelShelf
+from napari_msp.ui.harmonizing.result_layers import ResultLayers
+from napari_msp.ui.harmonizing.saving import Saving
+from napari_msp.ui.harmonizing.work import Pass, Predicted, Request, Trace, harmonize_all
 from napari_msp.ui.jobs import Job
-from napari_msp.ui.mends import DETAILS, Mend, in_words, mends
-from napari_msp.ui.model_shelf import ModelShelf
 from napari_msp.ui.panels.harmonize_form import HarmonizeForm, ScanRow
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.pane import Pane
@@ -21,8 +23,6 @@ from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.panels.results import Results
 from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.records import Record, Shown, records_of, shown_by
-from napari_msp.ui.result_layers import ResultLayers
-from napari_msp.ui.saving import Saving
 from napari_msp.ui.steps import Step
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_msp.ui.jobs import Control, Job
 from napari_msp.ui.latest import Latest
+from napari_msp.ui.loading.scan_choice import Choice, Findings
 from napari_msp.ui.panels.acquisition_form import AcquisitionForm
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.pane import Pane
 from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.records import shown_by
-from napari_msp.ui.scan_choice import Choice, Findings
 from napari_msp.ui.words import in_words
 
 if TYPE_CHECKING:
@@ -167,12 +167,12 @@ class LoadAcquisition(QWidget):
 
 
 def _examine(choice: Choice, known: TravellingHeads | None) -> Findings:
-    from napari_msp.ui.examine import examine
+    from napari_msp.ui.loading.examine import examine
 
     return examine(choice, known)
 
 
 def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
-    from napari_msp.ui.load_work import load_layers
+    from napari_msp.ui.loading.work import load_layers
 
     return load_layers(findings, with_mask, control)

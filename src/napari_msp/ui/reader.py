@@ -61,7 +61,7 @@ def read(path: Paths) -> list[Any]:
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
     from napari_msp.ui.layers import image_layers, scan_layers
-    from napari_msp.ui.load import load_sh
+    from napari_msp.ui.loading.load import load_sh
     from napari_msp.ui.steps import teller
 
     say = teller(control)
@@ -79,7 +79,7 @@ def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
 
 def _scan(path: Path, say: Callable[[str], None]) -> Record:
     from napari_msp.data.acquisition import load_acquisition
-    from napari_msp.ui.load import record_of, usual_shell
+    from napari_msp.ui.loading.load import record_of, usual_shell
 
     acquisition = load_acquisition(path)
     b_value = usual_shell(acquisition)

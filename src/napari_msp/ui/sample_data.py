@@ -61,7 +61,7 @@ def kept_heads(folder: Path, size: str, control: Control) -> TravellingHeads:
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
     from napari_msp.demo_head import INPUT, SUBJECT
     from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.load import load_scan
+    from napari_msp.ui.loading.load import load_scan
     from napari_msp.ui.steps import teller
 
     heads = kept_heads(folder, size, control)

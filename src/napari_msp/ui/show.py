@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_msp.demo import DemoResult
 from napari_msp.ui.layers import image_layers, scan_layers
-from napari_msp.ui.load import load_scan, load_sh
+from napari_msp.ui.loading.load import load_scan, load_sh
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.records import Record
 

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
 
 from napari_msp.errors import UserError
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.dataset_choice import DatasetChoice
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.pane import Pane
@@ -26,8 +25,9 @@ from napari_msp.ui.panels.run_view import RunView
 from napari_msp.ui.panels.section import Section
 from napari_msp.ui.panels.training_form import TrainingForm
 from napari_msp.ui.preferences import PLUGIN, preferences
-from napari_msp.ui.run_control import RunControl
-from napari_msp.ui.run_opening import OpenedRun, open_run
+from napari_msp.ui.training.dataset_choice import DatasetChoice
+from napari_msp.ui.training.run_control import RunControl
+from napari_msp.ui.training.run_opening import OpenedRun, open_run
 
 if TYPE_CHECKING:
     from napari_msp.inference.failures import Failure

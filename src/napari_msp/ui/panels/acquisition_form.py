@@ -12,11 +12,11 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.loading.scan_choice import Choice, Findings
 from napari_msp.ui.panels.entries import leave_wheel_alone
 from napari_msp.ui.panels.form_rows import FormRows
 from napari_msp.ui.panels.path_field import NIFTI, PathField, dropped_path
 from napari_msp.ui.panels.section import Section
-from napari_msp.ui.scan_choice import Choice, Findings
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "

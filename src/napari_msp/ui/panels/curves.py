@@ -17,7 +17,7 @@ from napari_msp.ui.panels.run_plots import (
     in_words,
     key_to_targets,
 )
-from napari_msp.ui.run_history import RunHistory
+from napari_msp.ui.training.run_history import RunHistory
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event

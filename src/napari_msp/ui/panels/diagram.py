@@ -8,10 +8,10 @@ from qtpy.QtCore import QEvent, QPointF, QSize, Signal
 from qtpy.QtGui import QFontMetricsF, QPainter
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from napari_msp.ui.diagram.drawing import Drawing, Node
+from napari_msp.ui.diagram.parts import ModelParts
+from napari_msp.ui.diagram.sketch import sketch
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.model_drawing import Drawing, Node
-from napari_msp.ui.model_parts import ModelParts
-from napari_msp.ui.model_sketch import sketch
 from napari_msp.ui.panels.colours import colours_of
 from napari_msp.ui.panels.diagram_boxes import Fonts, sizes_of
 from napari_msp.ui.panels.diagram_layout import Layout, arrange, smallest_width

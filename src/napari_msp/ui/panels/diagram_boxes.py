@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qtpy.QtCore import QPointF, QRectF, QSizeF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
 
-from napari_msp.ui.model_drawing import Drawing, Node, Symbol
+from napari_msp.ui.diagram.drawing import Drawing, Node, Symbol
 from napari_msp.ui.panels.colours import Colours
 from napari_msp.ui.panels.symbols import SetSymbol, resized
 

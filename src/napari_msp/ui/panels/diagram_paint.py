@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QFontMetricsF, QPainter
 
-from napari_msp.ui.model_drawing import Drawing, Edge, Node
+from napari_msp.ui.diagram.drawing import Drawing, Edge, Node
 from napari_msp.ui.panels.colours import Colours, mixed
 from napari_msp.ui.panels.diagram_boxes import Fonts, paint_arrow, paint_box, paint_mean
 from napari_msp.ui.panels.diagram_layout import INNER, Layout

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
 
 from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.training_fields import FormField
+from napari_msp.ui.training.fields import FormField
 
 LARGEST = 10**9
 

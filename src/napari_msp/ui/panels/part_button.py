@@ -8,8 +8,8 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QPainter, QPen
 from qtpy.QtWidgets import QAbstractButton, QWidget
 
+from napari_msp.ui.diagram.drawing import Node
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.model_drawing import Node
 from napari_msp.ui.panels.colours import colours_of, mixed
 from napari_msp.ui.panels.diagram_boxes import Fonts, paint_box
 

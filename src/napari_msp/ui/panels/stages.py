@@ -13,9 +13,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.equation import equation, general_equation
+from napari_msp.ui.diagram.equation import equation, general_equation
+from napari_msp.ui.diagram.parts import ModelParts
 from napari_msp.ui.glossary import TERMS, tooltip
-from napari_msp.ui.model_parts import ModelParts
 from napari_msp.ui.panels.diagram import ModelDiagram
 
 STEPS = 100

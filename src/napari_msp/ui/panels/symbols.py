@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qtpy.QtCore import QPointF
 from qtpy.QtGui import QFont, QFontInfo, QFontMetricsF, QPainter
 
-from napari_msp.ui.model_drawing import Symbol
+from napari_msp.ui.diagram.drawing import Symbol
 
 INDEX_SIZE = 0.68
 """Of an index, relative to its letter."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from magicgui.widgets import ComboBox, Container, FileEdit
 
-from napari_msp.ui.model_parts import TITLES
+from napari_msp.ui.diagram.parts import TITLES
 from napari_msp.ui.panels.entries import (
     Choice,
     Entry,
@@ -19,8 +19,8 @@ from napari_msp.ui.panels.entries import (
     be_narrow,
     leave_wheel_alone,
 )
-from napari_msp.ui.training_check import new_run_folder, unused
-from napari_msp.ui.training_fields import PRESET_TITLES, PRESETS, FormField
+from napari_msp.ui.training.check import new_run_folder, unused
+from napari_msp.ui.training.fields import PRESET_TITLES, PRESETS, FormField
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

@@ -17,8 +17,8 @@ from napari_msp.ui.panels.entries import Entry
 from napari_msp.ui.panels.form_rows import FormRows
 from napari_msp.ui.panels.section import Section
 from napari_msp.ui.panels.training_entries import Folder, RunFolder, training_entries
-from napari_msp.ui.training_check import Checked, TrainingRequest, check
-from napari_msp.ui.training_fields import (
+from napari_msp.ui.training.check import Checked, TrainingRequest, check
+from napari_msp.ui.training.fields import (
     DATASET_DECIDES,
     PRESETS,
     SHOWN_FIRST,

@@ -1,0 +1,1 @@
+"""Compare's parts: from records to cells in the viewer's grid."""

@@ -1,0 +1,227 @@
+"""Show a sheet of cells in a viewer, and put everything back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.slices import choose_slice
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.comparing.framing import ORDERS
+from napari_msp.ui.comparing.grid_state import GridState
+from napari_msp.ui.comparing.layer_refill import fits, refill
+from napari_msp.ui.comparing.lettering import remove_legend, show_legend
+from napari_msp.ui.comparing.sheet import VIEW, Sheet
+from napari_msp.ui.comparing.view_fit import ViewFit
+from napari_msp.ui.layers import LayerData, corner
+from napari_msp.ui.records import shown_by
+
+GAP = 4
+"""Canvas pixels between cells."""
+
+BACKGROUND = "black"
+"""Of the canvas: what lies outside a brain must not shine, in a light theme either."""
+
+SCALE_BAR = 50
+"""Length in mm."""
+
+
+class Arrangement:
+    """A viewer's grid while a comparison has it.
+
+    Layers of others are hidden, also those that come later; one with the name of a cell bears
+    another meanwhile, as napari has no name twice.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer
+        self.layers: list[Any] = []
+        self._fit = ViewFit(viewer)
+        self._before: GridState | None = None
+        self._late: list[tuple[Any, bool]] = []
+        self._renamed: dict[Any, str] = {}
+        self._reference: SHImage | None = None
+        self._cells: Sequence[LayerData] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether the comparison has the viewer."""
+        return self._before is not None
+
+    @property
+    def plane(self) -> str:
+        """Name of the plane that is shown."""
+        normal = self.viewer.dims.order[0]
+        return next(name for name, order in ORDERS.items() if order[0] == normal)
+
+    @property
+    def where(self) -> tuple[int, int]:
+        """Axis that the shown slice cuts, and its index on the reference's lattice, as shown."""
+        assert self._reference is not None
+        lattice, axis = self._reference.lattice, int(self.viewer.dims.order[0])
+        at = (self.viewer.dims.point[axis] - corner(lattice)[axis]) / _sizes(lattice)[axis]
+        return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
+
+    @property
+    def index(self) -> int:
+        """The shown slice as `evaluation.slices` counts: in closest-canonical order."""
+        assert self._reference is not None
+        axis, index = self.where
+        return _other_way(index, self._reference.lattice, axis)
+
+    def show(self, sheet: Sheet) -> list[Any]:
+        """Show cells in place of those before; give their layers in reading order."""
+        viewer, first = self.viewer, not self.active
+        if first:
+            self._before = GridState.from_viewer(viewer)
+            viewer.layers.events.inserted.connect(self._hide_late)
+            viewer.canvas.events.size.connect(self._fit.follow)
+            viewer.dims.events.order.connect(self._fit.turn)
+        moved = self._fit.moved
+        if not self.refill(sheet):
+            # In one batch: else the window is drawn anew for each of many small changes.
+            with viewer.layers.batched_update():
+                self._replace(sheet.cells)
+                grid = viewer.canvas.grid
+                grid.stride, grid.spacing = 1, GAP
+                grid.shape = (len(sheet.cells) // sheet.columns, sheet.columns)
+                grid.enabled = True
+        known = self._reference
+        elsewhere = known is None or not known.lattice.matches(sheet.reference.lattice)
+        self._reference = sheet.reference
+        if first:
+            self._dress()
+        if elsewhere:
+            self._go_to_the_middle(sheet.reference)
+        bar = None if sheet.bar is None else self.layers[sheet.bar]
+        if bar is not None:
+            bar.colorbar.visible = True
+        show_legend(viewer, sheet.legend)
+        self._fit.take(self.layers, bar, sheet.reference)
+        if moved and not elsewhere:
+            self._fit.follow()
+        else:
+            self._fit.fit()
+        return self.layers
+
+    def refill(self, sheet: Sheet) -> bool:
+        """Put new values into the layers that are there, which is quick.
+
+        Returns
+        -------
+        Whether they are of the same kinds and sizes; else nothing is done.
+        """
+        there = [layer for layer in self.layers if layer in self.viewer.layers]
+        known, self._cells = self._cells, sheet.cells
+        if not len(there) == len(known) == len(sheet.cells) or not all(
+            map(fits, there, sheet.cells)
+        ):
+            return False
+        for number, (layer, cell) in enumerate(zip(there, sheet.cells, strict=True)):
+            if layer.name != cell[1]["name"]:
+                layer.name = f"cell {number}"  # or two would bear one name for a moment
+        for layer, cell, before in zip(there, sheet.cells, known, strict=True):
+            refill(layer, cell, before)
+        return True
+
+    def turn_to(self, plane: str) -> None:
+        """Show another plane: "axial", "coronal" or "sagittal"."""
+        self.viewer.dims.ndisplay = 2
+        self.viewer.dims.order = ORDERS[plane]
+
+    def leave(self) -> None:
+        """Take the cells away and bring everything back as it was."""
+        before, viewer = self._before, self.viewer
+        if before is None:
+            return
+        self._before = None
+        viewer.layers.events.inserted.disconnect(self._hide_late)
+        viewer.canvas.events.size.disconnect(self._fit.follow)
+        viewer.dims.events.order.disconnect(self._fit.turn)
+        remove_legend(viewer)
+        with viewer.layers.batched_update():
+            self._replace([])
+            for layer, visible in self._late:
+                if layer in viewer.layers:
+                    layer.visible = visible
+            before.apply(viewer)
+        self._give_names_back(())
+        self._late, self._reference, self._cells = [], None, ()
+        self._fit = ViewFit(viewer)
+
+    def _replace(self, cells: Sequence[LayerData]) -> None:
+        from napari.layers import Layer
+
+        layers = self.viewer.layers
+        for layer in list(layers):
+            if _is_cell(layer):
+                layers.remove(layer)
+            else:
+                layer.visible = False
+        self._give_names_back({options["name"] for _, options, _ in cells})
+        self.layers = [Layer.create(*cell) for cell in cells]
+        layers.extend(self.layers)
+        for layer in self.layers:
+            layer.name_overlay.visible = True
+            layer.name_overlay.box = False
+        if self.layers:
+            layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+
+    def _give_names_back(self, taken: Collection[str]) -> None:
+        """Let hidden layers have their names again, but for those that cells take now."""
+        for layer, name in list(self._renamed.items()):
+            if name not in taken:
+                del self._renamed[layer]
+                layer.name = name
+        for layer in self.viewer.layers:
+            if layer.name in taken:
+                self._renamed[layer] = layer.name
+                layer.name = f"{layer.name} (hidden)"
+
+    def _hide_late(self, event: Any) -> None:
+        """Keep a layer that comes meanwhile out of the grid; it is seen when the grid is left."""
+        layer = event.value
+        if not _is_cell(layer):
+            self._late.append((layer, bool(layer.visible)))
+            layer.visible = False
+
+    def _dress(self) -> None:
+        viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
+        viewer.canvas.background_color_override = BACKGROUND
+        viewer.dims.ndisplay = 2
+        viewer.dims.order = ORDERS["axial"]
+        bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, False, 7
+        bar.length, bar.visible = SCALE_BAR, True
+
+    def _go_to_the_middle(self, reference: SHImage) -> None:
+        """Go to the slice of each plane that shows most of the brain, near its middle."""
+        lattice = reference.lattice
+        for plane, (axis, *_) in ORDERS.items():
+            index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
+            at = corner(lattice)[axis] + index * _sizes(lattice)[axis]
+            self.viewer.dims.set_point(axis, at)
+
+
+def _is_cell(layer: Any) -> bool:
+    shown = shown_by(layer)
+    return shown is not None and shown.view == VIEW
+
+
+def _sizes(lattice: Lattice) -> Any:
+    return lattice.canonical.voxel_sizes[::-1]
+
+
+def _count(lattice: Lattice, axis: int) -> int:
+    return lattice.canonical.shape[2 - axis]
+
+
+def _other_way(index: int, lattice: Lattice, axis: int) -> int:
+    """Count slices the viewer's way instead of the canonical one, or back."""
+    # Rows run to the back and columns to the left, canonical axes the other way.
+    return index if axis == 0 else _count(lattice, axis) - 1 - index

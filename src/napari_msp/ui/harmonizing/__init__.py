@@ -1,0 +1,1 @@
+"""Harmonize's parts: from what the form says to layers and files."""

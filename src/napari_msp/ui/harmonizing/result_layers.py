@@ -1,0 +1,113 @@
+"""Show predictions as layers of a viewer, one at a time so that the window can breathe."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_msp.ui.comparing.layer_refill import fits, refill
+from napari_msp.ui.harmonizing.work import Predicted
+from napari_msp.ui.layers import LayerData
+from napari_msp.ui.records import KEY, Record, records_of, shown_by
+
+BREATH = 20
+"""Milliseconds between layers: what was drawn is seen, and what was typed is heard."""
+
+ANY_CONTRAST: LayerData = (None, {}, "image")
+"""What a layer held before, for a refill that sets the contrast anew."""
+
+
+class ResultLayers(QObject):
+    """Predictions that were made here, for as long as the viewer shows them.
+
+    Signals
+    -------
+    changed
+        Another set of predictions is shown.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._results: list[Predicted] = []
+        self._steps: deque[Callable[[], None]] = deque()
+        self._timer = QTimer(self)
+        self._timer.setInterval(BREATH)
+        self._timer.timeout.connect(self._do_one)
+
+    @property
+    def results(self) -> tuple[Predicted, ...]:
+        """Predictions in the order they were made."""
+        return tuple(self._results)
+
+    @property
+    def busy(self) -> bool:
+        """Whether layers are still being added."""
+        return bool(self._steps)
+
+    def add(self, result: Predicted) -> None:
+        """Show a prediction, in the layers of an older one of the same scan, model and target."""
+        older = self._older(result.record)
+        for data in result.layers:
+            layer = older.get(data[1]["metadata"][KEY].quantity)
+            if layer is not None and fits(layer, data):
+                older = {name: each for name, each in older.items() if each is not layer}
+                self._steps.append(partial(refill, layer, data, ANY_CONTRAST))
+            else:
+                self._steps.append(partial(self._add, data))
+        self._steps.extend(partial(self._remove, layer) for layer in older.values())
+        self._results = [each for each in self._results if not _same(each.record, result.record)]
+        self._results.append(result)
+        self._timer.start()
+
+    def refresh(self) -> None:
+        """Forget predictions whose layers are gone."""
+        if self.busy:
+            return
+        shown = {id(record) for record in records_of(self._viewer.layers)}
+        kept = [each for each in self._results if id(each.record) in shown]
+        if len(kept) < len(self._results):
+            self._results = kept
+            self.changed.emit()
+
+    def drop(self) -> None:
+        """Add no more."""
+        self._timer.stop()
+        self._steps.clear()
+
+    def _do_one(self) -> None:
+        self._steps.popleft()()
+        if not self._steps:
+            self._timer.stop()
+            self.changed.emit()
+
+    def _add(self, data: LayerData) -> None:
+        from napari.layers import Layer
+
+        self._viewer.add_layer(Layer.create(*data))
+
+    def _remove(self, layer: Any) -> None:
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _older(self, record: Record) -> dict[str, Any]:
+        """Give layers of older predictions of the same scan, model and target, by quantity."""
+        shown = ((layer, shown_by(layer)) for layer in self._viewer.layers)
+        return {
+            each.quantity: layer
+            for layer, each in shown
+            if each is not None and not each.view and _same(each.record, record)
+        }
+
+
+def _same(one: Record, other: Record) -> bool:
+    """Tell whether two predictions are of the same scan, model and target."""
+    if one.source is None or other.source is None:
+        return False
+    return (one.owner, one.source.owner) == (other.owner, other.source.owner)

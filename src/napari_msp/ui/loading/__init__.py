@@ -1,0 +1,1 @@
+"""Load acquisition's parts: from a path to a record."""

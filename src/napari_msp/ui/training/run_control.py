@@ -1,0 +1,154 @@
+"""One training run: the child process that executes it, its view, its layers and its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.errors import UserError
+from napari_msp.learning.events import Event, Previewed, Started
+from napari_msp.learning.run_folder import RunFolder
+from napari_msp.ui.harmonizing.models import remember_model
+from napari_msp.ui.panels.run_view import RunView
+from napari_msp.ui.training.child import Ending, TrainingProcess
+from napari_msp.ui.training.run_layers import RunLayers
+from napari_msp.ui.training.run_opening import OpenedRun
+from napari_msp.ui.training.run_words import failed, how_it_stands
+
+if TYPE_CHECKING:
+    from napari_msp.inference.failures import Failure
+
+DETAILS = "Details …"
+
+
+class RunControl(QObject):
+    """Executes runs one after the other.
+
+    Parameters
+    ----------
+    viewer
+        Who gets the predictions while the network learns.
+    view
+        Shows the run.
+
+    Signals
+    -------
+    changed
+        Another run, or it has begun or ended.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, view: RunView, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._view = viewer, view
+        self._heads: TravellingHeads | None = None
+        self._layers: RunLayers | None = None
+        self._last: Event | None = None
+        self.folder: RunFolder | None = None
+        self.details = ""
+        self.process = TrainingProcess(self)
+        self.process.told.connect(self._hear)
+        self.process.ended.connect(self._end)
+        view.stop_wanted.connect(self.process.stop)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self.process.running
+
+    def show(self, run: OpenedRun) -> None:
+        """Show a run that nobody executes."""
+        self.folder, self._heads = run.folder, run.heads
+        self._last = run.events[-1] if run.events else None
+        self._view.open(run.folder, run.events)
+        self._view.end(*self._standing())
+        self.changed.emit()
+
+    def start(self, folder: RunFolder, heads: TravellingHeads) -> None:
+        """Execute a new run."""
+        self.folder, self._heads = folder, heads
+        self._view.open(folder)
+        self._execute()
+
+    def resume(self) -> None:
+        """Go on with the run that is shown, from its checkpoint if it has one."""
+        assert self.folder is not None
+        if not self.folder.resumable:
+            self._view.open(self.folder)
+        self._execute()
+
+    def stop(self) -> None:
+        """Ask the run to stop; it goes on until its checkpoint is written."""
+        if self.running:
+            self._view.progress.cancel.click()
+
+    def leave(self) -> None:
+        """Let go of the viewer; a run that goes on stops with a checkpoint."""
+        self.process.stop()
+        self._drop_layers()
+
+    def _execute(self) -> None:
+        assert self.folder is not None
+        self._last, self.details = None, ""
+        self._view.begin("Starting")
+        self.process.start(self.folder.path, resume=True)
+        self.changed.emit()
+
+    def _hear(self, event: Event) -> None:
+        self._last = event
+        self._view.add(event)
+        if isinstance(event, Started):
+            self._show_layers(event)
+        elif isinstance(event, Previewed) and self._layers is not None:
+            self._layers.show(event)
+
+    def _end(self, ending: Ending) -> None:
+        assert self.folder is not None
+        self.details = ending.details
+        if ending.outcome == "failed":
+            # One line of them is the message itself.
+            actions = (DETAILS,) if "\n" in ending.details else ()
+            self._view.end("error", failed(ending.message, self.folder.resumable), actions)
+        else:
+            self._view.end(*self._standing())
+        if ending.outcome == "finished":
+            self.remember()
+        self.changed.emit()
+
+    def _standing(self) -> tuple[Any, str]:
+        """Say how the run stands, with a sign that fits."""
+        assert self.folder is not None
+        state, resumable = self.folder.state, self.folder.resumable
+        words = how_it_stands(state, self._view.history, self._last, resumable)
+        signs = {"finished": "ok", "failed": "error"}
+        return signs.get(state, "warning"), words
+
+    def remember(self) -> None:
+        """Let Harmonize offer the model."""
+        assert self.folder is not None
+        try:
+            remember_model(self.folder.model_path)
+        except UserError as error:
+            self._view.warn(f"The model is ready, but cannot be listed: {error}")
+
+    def _show_layers(self, started: Started) -> None:
+        self._drop_layers()
+        if not started.held_out:
+            return
+        subject, heads = started.held_out[0], self._heads
+        scans = {} if heads is None else heads.scans
+        truths = {platform: path for (who, platform), path in scans.items() if who == subject}
+        self._layers = RunLayers(self._viewer, subject, truths, self)
+        self._layers.failed.connect(self._doubt)
+
+    def _doubt(self, failure: Failure) -> None:
+        self._view.warn(f"A picture cannot be shown: {failure.message}")
+
+    def _drop_layers(self) -> None:
+        if self._layers is not None:
+            self._layers.stop()
+            self._layers.deleteLater()
+            self._layers = None
