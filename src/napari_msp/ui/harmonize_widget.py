@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
+from napari_msp.ui.docks import open_widget
 from napari_msp.ui.harmonizing.mends import DETAILS, Mend, in_words, mends
 from napari_msp.ui.harmonizing.model_shelf import ModelShelf
 from napari_msp.ui.harmonizing.result_layers import ResultLayers
@@ -91,7 +92,7 @@ class Harmonize(QWidget):
         records = [each.record for each in self.layers.results]
         shown = self._selected()
         chosen = shown.record if shown and shown.record in records else records[0]
-        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
+        widget = open_widget(self.viewer, "Compare")
         widget.compare_predictions([each for each in records if _beside(each, chosen)])
 
     def event(self, event: QEvent) -> bool:
@@ -239,7 +240,7 @@ class Harmonize(QWidget):
             self.shelf.add(chosen)
 
     def _open_loader(self) -> None:
-        self.viewer.window.add_plugin_dock_widget(PLUGIN, "Load acquisition")
+        open_widget(self.viewer, "Load acquisition")
 
     def _open_sample(self) -> None:
         self.viewer.open_sample(PLUGIN, "travelling_heads")

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.errors import UserError
 from napari_msp.learning.run_folder import RunFolder
+from napari_msp.ui.docks import open_widget
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.pane import Pane
@@ -24,7 +25,7 @@ from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.panels.run_view import RunView
 from napari_msp.ui.panels.section import Section
 from napari_msp.ui.panels.training_form import TrainingForm
-from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.preferences import preferences
 from napari_msp.ui.training.dataset_choice import DatasetChoice
 from napari_msp.ui.training.run_control import RunControl
 from napari_msp.ui.training.run_opening import OpenedRun, open_run
@@ -89,7 +90,7 @@ class Train(QWidget):
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
         self.run.remember()
-        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Harmonize")
+        widget = open_widget(self.viewer, "Harmonize")
         widget.shelf.use(self.run.folder.model_path)
 
     def event(self, event: QEvent) -> bool:
