@@ -136,6 +136,28 @@ def test_layers_of_two_scans_are_refused(opened, scan, save, tmp_path):
     assert not (tmp_path / "both.nii.gz").exists()
 
 
+@pytest.mark.parametrize("change", ["cropped", "moved", "scaled", "turned", "moved by hand"])
+@pytest.mark.parametrize("quantity", ["SH average", "colour FA"])
+def test_a_map_that_does_not_lie_where_it_was_made_is_refused(
+    opened, save, tmp_path, change, quantity
+):
+    select(opened, quantity)
+    (layer,) = opened.layers.selection
+    if change == "cropped":  # at the far end, so that its corner stays
+        layer.data = layer.data[:-1]
+    elif change == "moved":
+        layer.translate = np.add(layer.translate, (0, 2, 0))
+    elif change == "scaled":
+        layer.scale = np.multiply(layer.scale, 1.1)
+    elif change == "turned":
+        layer.rotate = (0, 0, 10)
+    else:  # as napari's transform mode does
+        layer.affine = [[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    with pytest.raises(UserError, match=r"map\.nii\.gz: the layer was cropped or moved"):
+        save(tmp_path / "map.nii.gz", MAP)
+    assert not (tmp_path / "map.nii.gz").exists()
+
+
 def test_a_layer_of_somebody_elses_is_refused_in_words(viewer, save, tmp_path):
     viewer.add_image(np.zeros((4, 5, 6)), name="plain")
     viewer.layers.select_all()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
@@ -148,7 +147,11 @@ def map_layer(
         "translate": corner(lattice),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
-        "metadata": {"affine": lattice.affine.tolist(), KEY: Shown(record, quantity, view)},
+        "metadata": {
+            "affine": lattice.affine.tolist(),
+            "shape": lattice.shape,
+            KEY: Shown(record, quantity, view),
+        },
         "visible": visible,
     }
     if values.ndim == 4:
@@ -176,12 +179,19 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     return stored
 
 
-def lattice_shown(shape: tuple[int, ...], metadata: Mapping[str, Any]) -> Lattice:
-    """Give the lattice that a layer's data lie on, from their shape and the layer's metadata."""
-    affine = np.asarray(metadata["affine"], dtype=float)
-    canonical = shape[2], shape[1], shape[0]
-    x, y, z = (canonical[int(axis)] for axis in io_orientation(affine)[:, 0])
-    return Lattice((x, y, z), affine)
+def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
+    """Give the lattice that a layer was made on; None when it does not lie there any longer."""
+    metadata = options["metadata"]
+    lattice = Lattice(metadata["shape"], np.asarray(metadata["affine"], dtype=float))
+    whole = data.shape[:3] == lattice.canonical.shape[::-1]
+    there = (
+        np.allclose(options["scale"], lattice.canonical.voxel_sizes[::-1])
+        and np.allclose(options["translate"], corner(lattice), atol=1e-3)
+        and np.allclose(options.get("rotate", np.eye(3)), np.eye(3))
+        and np.allclose(options.get("shear", 0), 0)
+        and np.allclose(options.get("affine", np.eye(4)), np.eye(4))
+    )
+    return lattice if whole and there else None
 
 
 def stored_index(position: tuple[float, float, float], lattice: Lattice) -> tuple[int, ...] | None:

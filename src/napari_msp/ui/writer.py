@@ -65,7 +65,7 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
     Raises
     ------
     UserError
-        When there are several, or the layer is of something else.
+        When there are several, or the layer is of something else, or was cropped or moved.
     """
     from napari_msp.data.nifti import write_nifti
     from napari_msp.ui.layers import from_shown, lattice_shown
@@ -74,7 +74,11 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
         raise UserError("One map is saved at a time; select one layer and save the selected one")
     data, options, _ = layers[0]
     shown = _shown(layers[0])
-    lattice = lattice_shown(data.shape, options["metadata"])
+    lattice = lattice_shown(data, options)
+    if lattice is None:
+        raise UserError(
+            f"{path}: the layer was cropped or moved; save the layer that it was made from"
+        )
     target = _with_suffix(path)
     write_nifti(target, from_shown(data, lattice), lattice.affine, like=_like(shown.record))
     return [str(target)]
