@@ -205,6 +205,7 @@ def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbo
     qtbot.waitUntil(lambda: "is no run" in train.message.text, timeout=PATIENCE)
 
     folder = fill(epochs=1)
+    assert train.message.text == ""
     image = next(form.heads.root.glob("sub-01/ses-prisma/dwi/*.bval"))
     kept = image.read_text()
     image.write_text("0 0 oops\n")

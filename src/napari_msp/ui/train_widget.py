@@ -120,6 +120,7 @@ class Train(QWidget):
         self.open_button.clicked.connect(self._choose_run)
         self.use_button.clicked.connect(self.use)
         self.form.changed.connect(self._allow_train)
+        self.form.changed.connect(self.message.clear)
         self.run.changed.connect(self._show_state)
         self.view.action.connect(self._show_details)
         self._opening.done.connect(self._show_run)
