@@ -138,6 +138,21 @@ def test_four_rows_are_seen_without_scrolling(panel, qtbot):
     assert last.width() >= table.fontMetrics().horizontalAdvance("▲ +8.8")
 
 
+def test_the_column_of_names_is_as_wide_as_they_need(panel, qtbot):
+    before = panel.minimumSizeHint().width()
+    panel.set_rows([replace(DIQT, name="sub-01 MSP prisma"), MSP])
+    panel.resize(panel.minimumSizeHint())
+    qtbot.wait(1)
+    table = panel.table
+    assert table.visualItemRect(table.item(0, 0)).width() > table.fontMetrics().horizontalAdvance(
+        "sub-01 MSP prisma"
+    )
+    widened = panel.minimumSizeHint().width()
+    assert widened > before
+    panel.set_rows([replace(DIQT, name="a name without end " * 9), MSP])
+    assert panel.minimumSizeHint().width() < widened + 60
+
+
 def test_nothing_can_be_typed_into_it(panel, qtbot):
     panel.table.setCurrentCell(1, 1)
     qtbot.keyClicks(panel.table, "9")

@@ -28,8 +28,11 @@ from napari_msp.ui.panels.colours import Colours, colours_of
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
-SHORTEST_NAME = 80
-"""Pixels that a name is given at least."""
+SHORTEST_NAME, LONGEST_NAME = "prediction", "sub-01 MSP prisma_st"
+"""Texts as wide as the column of names is at least and, for names that are wider, need not be."""
+
+MARGIN = 12
+"""Pixels beside a name."""
 
 SAME = 0.05
 """A change below this many percent is called none."""
@@ -169,7 +172,14 @@ class _Table(QTableWidget):
         numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
         height = header.sizeHint().height() + self.verticalHeader().length()
         edge = 2 * self.frameWidth() + 2
-        return QSize(numbers + SHORTEST_NAME + edge, height + edge)
+        return QSize(numbers + self._name_width() + edge, height + edge)
+
+    def _name_width(self) -> int:
+        """Give the width at which names are read whole, or nearly."""
+        width = self.fontMetrics().horizontalAdvance
+        names = [self.item(row, 0).text() for row in range(self.rowCount())]
+        widest = max(map(width, [SHORTEST_NAME, *names]))
+        return int(min(widest, width(LONGEST_NAME))) + MARGIN
 
     def event(self, event: Any) -> bool:
         """Keep Ctrl+C from the window's own shortcuts while the table has the focus."""
