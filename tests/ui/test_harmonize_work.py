@@ -239,6 +239,15 @@ def test_an_empty_mask_has_no_colours(record):
     assert not colour_fa_in_slabs(nothing, lambda: None).any()
 
 
+def test_a_model_for_another_platform_is_noted(request_for, record):
+    request = request_for(("DIQT", "prisma_st"), scan=replace(record, name="connectom_st"))
+    told, _ = told_by(request)
+    (result,) = results(told)
+    assert "DIQT is for scans of ge_st; this is connectom_st." in result.notes
+    told, _ = told_by(request_for(("DIQT", "prisma_st")))
+    assert not any("is for scans of" in note for note in results(told)[0].notes)
+
+
 # --- Mends -----------------------------------------------------------------------------------
 
 

@@ -209,6 +209,45 @@ def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     assert harmonize.results.lines.text().count("\n") == 0
 
 
+def test_predictions_are_offered_again_when_the_dock_was_closed(
+    viewer, harmonize, open_widget, qtbot, finish
+):
+    only(harmonize)
+    press(qtbot, harmonize.form.button)
+    finish(harmonize)
+    viewer.window.remove_dock_widget(harmonize)
+    again = open_widget("Harmonize")
+    assert again is not harmonize
+    assert again.results.lines.text() == "DIQT → prisma_st: not measured"
+    assert again.results.compare.isVisible()
+    press(qtbot, again.results.save)
+    assert again.saving.form.choices.names == ("sub-01 DIQT prisma_st",)
+    viewer.layers.clear()
+    assert not again.results.isVisible()
+
+
+def test_scans_of_one_name_keep_their_predictions_apart(
+    viewer, scan, harmonize, qtbot, finish, tmp_path
+):
+    add(viewer, replace(scan))
+    combo = harmonize.form.scan
+    titles = [combo.itemText(number) for number in range(combo.count())]
+    assert titles == ["sub-01 ge_st", "sub-01 ge_st (2)"]
+    only(harmonize)
+    for number in range(2):
+        combo.setCurrentIndex(number)
+        press(qtbot, harmonize.form.button)
+        finish(harmonize)
+    assert len(predicted(viewer)) == 2 * len(DIQT_LAYERS)
+    press(qtbot, harmonize.results.save)
+    form = harmonize.saving.form
+    assert form.choices.names == ("sub-01 DIQT prisma_st", "sub-01 DIQT prisma_st (2)")
+    form.folder.line.setText(str(tmp_path / "out"))
+    press(qtbot, form.save)
+    qtbot.wait_until(lambda: "one at a time" in form.message.text, timeout=SOON)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_truth_there_is_no_error(viewer, scan, open_widget, qtbot, finish):
     add(viewer, replace(scan, siblings={}))
     widget = open_widget("Harmonize")

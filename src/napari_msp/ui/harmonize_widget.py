@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
+from napari_msp.ui.comparing.choices import Choices
 from napari_msp.ui.docks import open_widget
 from napari_msp.ui.harmonizing.mends import DETAILS, Mend, in_words, mends
 from napari_msp.ui.harmonizing.model_shelf import ModelShelf
@@ -59,6 +60,7 @@ class Harmonize(QWidget):
         self._lay_out()
         self._connect()
         self._list_scans()
+        self._show_results()
         self.form.set_choice("tile", preferences().tile)
         self.shelf.read()
 
@@ -143,7 +145,10 @@ class Harmonize(QWidget):
         chosen = self.form.choices.scan
         before = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
         self._scans = found
-        rows = [ScanRow(each.owner, each.name, frozenset(each.siblings)) for each in found]
+        titled = Choices.of(found).scans
+        rows = [
+            ScanRow(title, each.name, frozenset(each.siblings)) for title, each in titled.items()
+        ]
         self.form.set_scans(rows, found.index(before) if before in found else 0)
         self._follow_selection()
 

@@ -10,7 +10,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msp.ui.comparing.layer_refill import fits, refill
-from napari_msp.ui.harmonizing.work import Predicted
+from napari_msp.ui.harmonizing.work import Predicted, notes_of
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.records import KEY, Record, records_of, shown_by
 
@@ -22,7 +22,7 @@ ANY_CONTRAST: LayerData = (None, {}, "image")
 
 
 class ResultLayers(QObject):
-    """Predictions that were made here, for as long as the viewer shows them.
+    """Predictions that the viewer shows: those made here, and those it showed before.
 
     Signals
     -------
@@ -35,7 +35,11 @@ class ResultLayers(QObject):
     def __init__(self, viewer: Any, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._results: list[Predicted] = []
+        self._results = [
+            Predicted(record, (), None, notes_of(record))
+            for record in records_of(viewer.layers)
+            if record.prediction is not None
+        ]
         self._steps: deque[Callable[[], None]] = deque()
         self._timer = QTimer(self)
         self._timer.setInterval(BREATH)
@@ -110,4 +114,4 @@ def _same(one: Record, other: Record) -> bool:
     """Tell whether two predictions are of the same scan, model and target."""
     if one.source is None or other.source is None:
         return False
-    return (one.owner, one.source.owner) == (other.owner, other.source.owner)
+    return one.owner == other.owner and one.source is other.source

@@ -97,11 +97,15 @@ def _targets(request: SaveRequest) -> tuple[Path, ...]:
             )
         stems.append(output_stem(scan.path, record.prediction.target, record.model.kind))
     alike = max(Counter(stems).values(), default=1) > 1
-    return tuple(
+    paths = tuple(
         (request.folder / _folder_name(record.label) if alike else request.folder)
         / f"{stem}_dwi.nii.gz"
         for record, stem in zip(request.records, stems, strict=True)
     )
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise UserError(f"{path}: {count} predictions have this name; save them one at a time")
+    return paths
 
 
 def _folder_name(label: str) -> str:

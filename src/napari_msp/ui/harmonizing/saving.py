@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_msp.ui.comparing.choices import Choices
 from napari_msp.ui.harmonizing.result_layers import ResultLayers
 from napari_msp.ui.harmonizing.save_work import Saved, SaveRequest, save_all
 from napari_msp.ui.jobs import Job
 from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.panels.save_form import REPLACE, SaveForm
+from napari_msp.ui.records import Record
 from napari_msp.ui.steps import Step
 from napari_msp.ui.words import in_words
 
@@ -53,7 +56,7 @@ class Saving(QWidget):
 
     def list_results(self) -> None:
         """List the predictions there are."""
-        self.form.set_names([each.record.owner for each in self._layers.results])
+        self.form.set_names(list(self._titled))
 
     def save(self, force: bool) -> None:
         """Write what the form says.
@@ -64,9 +67,7 @@ class Saving(QWidget):
             Replace files that are there.
         """
         said = self.form.choices
-        records = tuple(
-            each.record for each in self._layers.results if each.record.owner in said.names
-        )
+        records = tuple(record for title, record in self._titled.items() if title in said.names)
         request = SaveRequest(records, Path(said.folder).expanduser(), said.gradients, force)
         self.form.message.clear()
         self.form.set_running(True)
@@ -84,6 +85,10 @@ class Saving(QWidget):
         """Cancel what goes on."""
         if self._job is not None:
             self._job.cancel()
+
+    @property
+    def _titled(self) -> Mapping[str, Record]:
+        return Choices.of([each.record for each in self._layers.results]).predictions
 
     def _show_step(self, step: Step) -> None:
         self.progress.report(step.done, step.total, step.words)

@@ -81,7 +81,7 @@ class Predicted:
     layers
         From the bottom up, ready to be added.
     errors
-        Against truth; None where there is none.
+        Against truth; None where there is none, or where nobody measured.
     notes
         What a person must know: doubts, approximations, a truth that could not be used.
     """
@@ -98,7 +98,8 @@ class Predicted:
         assert prediction is not None
         name = f"{self.record.label} → {prediction.target}"
         if self.errors is None:
-            return f"{name}: no truth to measure against"
+            truth = prediction.target in self.record.siblings
+            return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
         before = self.errors.sh_mse_before
         beside = "" if before is None else f" (before: {_short(before)})"
         return f"{name}: SH MSE {_short(self.errors.sh_mse)}{beside}"
@@ -109,6 +110,17 @@ class Trace:
     """Where in the code an error came from, for whoever wants the details."""
 
     text: str
+
+
+def notes_of(record: Record) -> tuple[str, ...]:
+    """Give what a person must know of a prediction, as far as its record tells."""
+    prediction, scan, model = record.prediction, record.source, record.model
+    assert prediction is not None
+    notes = (*prediction.warnings, *prediction.approximations)
+    if scan is None or model is None or scan.name in ("", model.card.input):
+        return notes
+    doubt = f"{record.label} is for scans of {model.card.input}; this is {scan.name}."
+    return (doubt, *notes)
 
 
 def harmonize_all(request: Request, control: Control) -> None:
@@ -204,8 +216,7 @@ class _Run:
         measure = partial(self._errors, each, prediction)
         errors, notes = abandonable(measure, self.control.check)
         layers = prediction_layers(record, errors, self.control.check)
-        notes = (*prediction.warnings, *prediction.approximations, *notes)
-        return Predicted(record, layers, errors, notes)
+        return Predicted(record, layers, errors, (*notes_of(record), *notes))
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
         """Measure against the target's own scan, where there is one that can be used."""
