@@ -10,10 +10,10 @@ from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.evaluation.slices import choose_slice
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.comparing.arrange import Arrangement
-from napari_msp.ui.comparing.framing import frame
+from napari_msp.ui.comparing.framing import ORDERS, frame
 from napari_msp.ui.comparing.sheet import VIEW, Sheet
 from napari_msp.ui.layers import map_layer
-from napari_msp.ui.records import Record
+from napari_msp.ui.records import Record, shown_by
 
 
 def sheet(*images, columns=2, bar=None, names=None):
@@ -169,3 +169,103 @@ def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, arrangement, 
     arrangement.leave()
     assert not viewer.canvas.overlays.scale_bar.visible
     assert "napari_msp_legend" not in viewer.canvas.overlays
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_layer_with_time_may_be_there_before_and_come_during(viewer, arrangement, when, pixels):
+    image = head("front left", rest="bright")
+    cells = sheet(image, image)
+
+    def planes():
+        for plane in ORDERS:
+            arrangement.turn_to(plane)
+            assert arrangement.plane == plane
+            # How much is bright: that time's slider makes the canvas lower, changes little.
+            lit = float((pixels().mean(-1) > 0.5).mean())
+            yield arrangement.index, arrangement.layers[0]._slice.image.view, lit
+
+    arrangement.show(cells)
+    expected = list(planes())
+    if when == "before":
+        arrangement.leave()
+    else:
+        arrangement.turn_to("coronal")
+    time = viewer.add_image(np.ones((3, 20, 20, 20)), name="time", opacity=0)
+    if when == "before":
+        viewer.dims.set_point(0, 2)
+        arrangement.show(cells)
+    else:
+        assert arrangement.plane == "coronal"
+        assert not time.visible
+    for (index, seen, lit), wanted in zip(planes(), expected, strict=True):
+        assert index == wanted[0]
+        np.testing.assert_array_equal(seen, wanted[1])
+        assert lit == pytest.approx(wanted[2], rel=0.15)
+    viewer.dims.roll()  # time itself may be among the axes that are shown
+    assert arrangement.plane in ORDERS
+    arrangement.leave()
+    assert time.visible
+    assert viewer.dims.order == (0, 1, 2, 3)
+    if when == "before":
+        assert viewer.dims.point[0] == 2
+
+
+def test_deleting_a_layer_with_time_meanwhile_gives_the_order_back(viewer, arrangement):
+    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    viewer.add_image(data, **options)
+    time = viewer.add_image(np.ones((3, 20, 20, 20)))
+    viewer.dims.order = (0, 2, 1, 3)
+    point = viewer.dims.point
+    arrangement.show(sheet(head(), head()))
+    viewer.layers.remove(time)
+    arrangement.turn_to("sagittal")
+    arrangement.leave()
+    assert viewer.dims.order == (1, 0, 2)
+    assert viewer.dims.point == point[1:]
+
+
+def test_deleting_every_layer_is_survived(viewer, arrangement):
+    arrangement.show(sheet(head(), head()))
+    viewer.layers.clear()
+    arrangement.turn_to("sagittal")
+    assert arrangement.plane in ORDERS
+    arrangement.leave()
+    assert len(viewer.layers) == 0
+
+
+def test_an_opened_eye_waits_until_the_grid_is_left(viewer, pixels):
+    told = []
+    arrangement = Arrangement(viewer, told.append)
+    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    hidden = [
+        viewer.add_image(data, **(options | {"name": name, "visible": False}))
+        for name in ("image 0", "other")
+    ]
+    arrangement.show(sheet(*[head()] * 4))
+    before = pixels()
+    hidden[0].visible = True
+    assert not hidden[0].visible
+    assert told == ["Leave the comparison to see “image 0”."]
+    np.testing.assert_array_equal(pixels(), before)
+    arrangement.leave()
+    assert [layer.visible for layer in hidden] == [True, False]
+    hidden[1].visible = True
+    assert hidden[1].visible
+    assert len(told) == 1
+
+
+def test_a_copy_of_a_cell_is_a_persons_own(viewer, arrangement, pixels):
+    from napari.layers._layer_actions import _duplicate_layer
+
+    cells = arrangement.show(sheet(*[head()] * 4))
+    before = pixels()
+    viewer.layers.selection = {cells[1]}
+    _duplicate_layer(viewer.layers)
+    copy = next(layer for layer in viewer.layers if layer not in cells)
+    assert shown_by(copy).view == VIEW
+    assert not copy.visible
+    np.testing.assert_array_equal(pixels(), before)
+    arrangement.show(sheet(*[head()] * 2))
+    arrangement.leave()
+    assert list(viewer.layers) == [copy]
+    assert copy.visible

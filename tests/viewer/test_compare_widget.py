@@ -282,6 +282,17 @@ def test_a_layer_that_comes_later_is_kept_out_of_the_grid(viewer, compared, add,
     assert viewer.layers[-1].visible
 
 
+def test_an_opened_eye_is_answered_in_words(viewer, compared, pixels):
+    before = pixels()
+    viewer.layers[0].visible = True
+    np.testing.assert_array_equal(pixels(), before)
+    words = "Leave the comparison to see “sub-01 prisma_st · SH average”."
+    assert compared.message.words.text() == words
+    compared.leave()
+    assert viewer.layers[0].visible
+    assert compared.message.isHidden()
+
+
 def test_what_does_not_belong_together_is_refused_in_words(
     viewer, add, compare, settle, predictions
 ):

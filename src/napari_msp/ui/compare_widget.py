@@ -56,7 +56,7 @@ class Compare(QWidget):
         self.save_figure = QPushButton("Save fi&gure …")
         self.save_numbers = QPushButton("Save num&bers …")
         self.comparing = Comparing(self)
-        self.arrangement = Arrangement(napari_viewer)
+        self.arrangement = Arrangement(napari_viewer, self._warn)
         self.stages = StagesView(self.arrangement, self)
         self.inspector = Inspector(napari_viewer, lambda: self.arrangement.plane, self)
         self.export = Export(self)
@@ -95,7 +95,9 @@ class Compare(QWidget):
         self.progress.reset()
         self.stages.forget()
         self.inspector.stop()
-        self.arrangement.leave()
+        if self.arrangement.active:
+            self.arrangement.leave()
+            self.message.clear()  # it may speak of leaving
         self.table.set_rows(())
         self._enable()
 
@@ -159,6 +161,9 @@ class Compare(QWidget):
         message = in_words(failure.message, FIELDS)
         self.message.show_message("error", message[:1].upper() + message[1:])
 
+    def _warn(self, words: str) -> None:
+        self.message.show_message("warning", words)
+
     def _list(self) -> None:
         """Offer what is loaded."""
         records = records_of(layer for layer in self.viewer.layers if not _is_cell(layer))
@@ -202,7 +207,7 @@ class Compare(QWidget):
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)
-        comparing.warned.connect(lambda words: self.message.show_message("warning", words))
+        comparing.warned.connect(self._warn)
         comparing.rested.connect(lambda: self.progress.end())
         self.progress.cancel_wanted.connect(comparing.stop)
         self.stages.image_wanted.connect(self._change_image)

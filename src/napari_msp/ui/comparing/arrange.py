@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.slices import choose_slice
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.comparing.framing import ORDERS
+from napari_msp.ui.comparing.framing import ORDERS, spatial
 from napari_msp.ui.comparing.grid_state import GridState
 from napari_msp.ui.comparing.layer_refill import fits, refill
 from napari_msp.ui.comparing.lettering import remove_legend, show_legend
-from napari_msp.ui.comparing.sheet import VIEW, Sheet
+from napari_msp.ui.comparing.sheet import Sheet
 from napari_msp.ui.comparing.view_fit import ViewFit
 from napari_msp.ui.layers import LayerData, corner
-from napari_msp.ui.records import shown_by
 
 GAP = 4
 """Canvas pixels between cells."""
@@ -30,21 +29,25 @@ SCALE_BAR = 50
 class Arrangement:
     """A viewer's grid while a comparison has it.
 
-    Layers of others are hidden, also those that come later; one with the name of a cell bears
-    another meanwhile, as napari has no name twice.
+    Layers of others are hidden, also those that come later or are made visible; one with the name
+    of a cell bears another meanwhile, as napari has no name twice.
 
     Parameters
     ----------
     viewer
         A napari viewer.
+    tell
+        Called with words for people about a layer that stays hidden.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, tell: Callable[[str], object] | None = None) -> None:
         self.viewer = viewer
+        self._tell = tell
         self.layers: list[Any] = []
         self._fit = ViewFit(viewer)
         self._before: GridState | None = None
-        self._late: list[tuple[Any, bool]] = []
+        # Layers of others, and whether they are to be seen when the grid is left.
+        self._others: dict[Any, bool] = {}
         self._renamed: dict[Any, str] = {}
         self._reference: SHImage | None = None
         self._cells: Sequence[LayerData] = ()
@@ -57,15 +60,16 @@ class Arrangement:
     @property
     def plane(self) -> str:
         """Name of the plane that is shown."""
-        normal = self.viewer.dims.order[0]
+        normal = spatial(self.viewer.dims.order)[0]
         return next(name for name, order in ORDERS.items() if order[0] == normal)
 
     @property
     def where(self) -> tuple[int, int]:
         """Axis that the shown slice cuts, and its index on the reference's lattice, as shown."""
         assert self._reference is not None
-        lattice, axis = self._reference.lattice, int(self.viewer.dims.order[0])
-        at = (self.viewer.dims.point[axis] - corner(lattice)[axis]) / _sizes(lattice)[axis]
+        lattice, axis = self._reference.lattice, spatial(self.viewer.dims.order)[0]
+        point = self.viewer.dims.point[axis + self._extra]
+        at = (point - corner(lattice)[axis]) / _sizes(lattice)[axis]
         return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
 
     @property
@@ -75,18 +79,26 @@ class Arrangement:
         axis, index = self.where
         return _other_way(index, self._reference.lattice, axis)
 
+    @property
+    def _extra(self) -> int:
+        """Number of axes that layers of others have before those of space."""
+        return int(self.viewer.dims.ndim) - 3
+
     def show(self, sheet: Sheet) -> list[Any]:
         """Show cells in place of those before; give their layers in reading order."""
         viewer, first = self.viewer, not self.active
         if first:
             self._before = GridState.from_viewer(viewer)
-            viewer.layers.events.inserted.connect(self._hide_late)
+            viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
         moved = self._fit.moved
         if not self.refill(sheet):
             # In one batch: else the window is drawn anew for each of many small changes.
             with viewer.layers.batched_update():
+                if first:
+                    for layer in viewer.layers:
+                        self._keep_out(layer)
                 self._replace(sheet.cells)
                 grid = viewer.canvas.grid
                 grid.stride, grid.spacing = 1, GAP
@@ -132,8 +144,10 @@ class Arrangement:
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
-        self.viewer.dims.ndisplay = 2
-        self.viewer.dims.order = ORDERS[plane]
+        dims, extra = self.viewer.dims, self._extra
+        dims.ndisplay = 2
+        if extra >= 0:  # else every layer has been deleted
+            dims.order = (*range(extra), *(axis + extra for axis in ORDERS[plane]))
 
     def leave(self) -> None:
         """Take the cells away and bring everything back as it was."""
@@ -141,29 +155,27 @@ class Arrangement:
         if before is None:
             return
         self._before = None
-        viewer.layers.events.inserted.disconnect(self._hide_late)
+        viewer.layers.events.inserted.disconnect(self._take_in)
         viewer.canvas.events.size.disconnect(self._fit.follow)
         viewer.dims.events.order.disconnect(self._fit.turn)
         remove_legend(viewer)
         with viewer.layers.batched_update():
             self._replace([])
-            for layer, visible in self._late:
-                if layer in viewer.layers:
-                    layer.visible = visible
+            for layer, visible in self._others.items():
+                layer.events.visible.disconnect(self._hide_again)
+                layer.visible = visible
             before.apply(viewer)
         self._give_names_back(())
-        self._late, self._reference, self._cells = [], None, ()
+        self._others, self._reference, self._cells = {}, None, ()
         self._fit = ViewFit(viewer)
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
         from napari.layers import Layer
 
         layers = self.viewer.layers
-        for layer in list(layers):
-            if _is_cell(layer):
+        for layer in self.layers:
+            if layer in layers:
                 layers.remove(layer)
-            else:
-                layer.visible = False
         self._give_names_back({options["name"] for _, options, _ in cells})
         self.layers = [Layer.create(*cell) for cell in cells]
         layers.extend(self.layers)
@@ -184,18 +196,31 @@ class Arrangement:
                 self._renamed[layer] = layer.name
                 layer.name = f"{layer.name} (hidden)"
 
-    def _hide_late(self, event: Any) -> None:
-        """Keep a layer that comes meanwhile out of the grid; it is seen when the grid is left."""
-        layer = event.value
-        if not _is_cell(layer):
-            self._late.append((layer, bool(layer.visible)))
-            layer.visible = False
+    def _take_in(self, event: Any) -> None:
+        """Keep a layer that comes meanwhile out of the grid, also a copy of a cell."""
+        if event.value not in self.layers:
+            self._keep_out(event.value)
+
+    def _keep_out(self, layer: Any) -> None:
+        """Hide a layer until the grid is left: one more would shift every cell after it."""
+        if layer not in self._others:
+            layer.events.visible.connect(self._hide_again)
+        self._others[layer] = self._others.get(layer, False) or bool(layer.visible)
+        layer.visible = False
+
+    def _hide_again(self, event: Any) -> None:
+        """Keep a layer out whose eye was opened, and say so."""
+        layer = event.source
+        if layer.visible:
+            self._keep_out(layer)
+            name = " ".join(self._renamed.get(layer, layer.name).split())
+            if self._tell is not None:
+                self._tell(f"Leave the comparison to see “{name}”.")
 
     def _dress(self) -> None:
         viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
         viewer.canvas.background_color_override = BACKGROUND
-        viewer.dims.ndisplay = 2
-        viewer.dims.order = ORDERS["axial"]
+        self.turn_to("axial")
         bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, False, 7
         bar.length, bar.visible = SCALE_BAR, True
 
@@ -205,12 +230,7 @@ class Arrangement:
         for plane, (axis, *_) in ORDERS.items():
             index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
             at = corner(lattice)[axis] + index * _sizes(lattice)[axis]
-            self.viewer.dims.set_point(axis, at)
-
-
-def _is_cell(layer: Any) -> bool:
-    shown = shown_by(layer)
-    return shown is not None and shown.view == VIEW
+            self.viewer.dims.set_point(axis + self._extra, at)
 
 
 def _sizes(lattice: Lattice) -> Any:

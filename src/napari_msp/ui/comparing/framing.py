@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import corner, to_shown
 
 ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
-"""The viewer's order of axes for each plane: slider, rows, columns."""
+"""The order of S, P and L for each plane: slider, rows, columns."""
 
 # Canvas pixels.
 EDGE = 8
@@ -55,9 +56,20 @@ def brain_extent(image: SHImage) -> Extent:
     return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
 
 
+def spatial(order: Sequence[int]) -> tuple[int, int, int]:
+    """Give the order of S, P and L alone: they are the last of the viewer's axes.
+
+    Layers of others may have more axes, such as time. A viewer without any has only two.
+    """
+    extra = len(order) - 3
+    known = [axis - extra for axis in order if axis >= extra]
+    first, second, third = [axis for axis in range(3) if axis not in known] + known
+    return first, second, third
+
+
 def is_upright(order: tuple[int, ...]) -> bool:
     """Tell whether rows have to grow upwards, lest heads stand on their crown."""
-    return order[-2] == 0
+    return spatial(order)[1] == 0
 
 
 def frame(
@@ -79,14 +91,14 @@ def frame(
     brain
         See `brain_extent`.
     order
-        The viewer's order of axes; the last two are shown.
+        The viewer's order of axes; the last two of space are shown.
     bar
         Whether there is a colour bar.
     lines
         Of the longest name.
     """
     name = NAME + NAME_LINE * lines
-    rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in order[-2:])
+    rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in spatial(order)[1:])
     tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
 
     def fitted(right: float, bottom: float) -> tuple[float, float, float]:

@@ -14,8 +14,6 @@ class GridState:
 
     Attributes
     ----------
-    visible
-        Every layer with whether it was seen.
     active
         The selected layer.
     grid, camera, dims, scale_bar
@@ -24,7 +22,6 @@ class GridState:
         Override of the canvas colour.
     """
 
-    visible: tuple[tuple[Any, bool], ...]
     active: Any
     grid: dict[str, Any]
     camera: dict[str, Any]
@@ -36,7 +33,6 @@ class GridState:
     def from_viewer(cls, viewer: Any) -> GridState:
         """Take it down."""
         return cls(
-            visible=tuple((layer, bool(layer.visible)) for layer in viewer.layers),
             active=viewer.layers.selection.active,
             grid=_taken(viewer.canvas.grid, ("stride", "shape", "spacing", "enabled")),
             camera=_taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom")),
@@ -46,19 +42,24 @@ class GridState:
         )
 
     def apply(self, viewer: Any) -> None:
-        """Bring it back, for the layers that are still there."""
-        for layer, visible in self.visible:
-            if layer in viewer.layers:
-                layer.visible = visible
+        """Bring it back; the selected layer only if it is still there."""
         if self.active in viewer.layers:
             viewer.layers.selection.active = self.active
         _put(viewer.canvas.grid, self.grid)
-        # With other layers there may be another number of axes.
-        if viewer.dims.ndim == len(self.dims["order"]):
-            _put(viewer.dims, self.dims)
+        _put(viewer.dims, self._dims_now(viewer.dims))
         _put(viewer.scene.camera, self.camera)
         _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
         viewer.canvas.background_color_override = self.background
+
+    def _dims_now(self, dims: Any) -> dict[str, Any]:
+        """Count axes from the end: with other layers there may be more or fewer at the front."""
+        order, point = self.dims["order"], self.dims["point"]
+        more = dims.ndim - len(order)
+        moved = (axis + more for axis in order if axis + more >= 0)
+        return self.dims | {
+            "order": (*range(more), *moved),
+            "point": (*dims.point[: max(more, 0)], *point[max(-more, 0) :]),
+        }
 
 
 def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -99,9 +99,10 @@ class Inspector(QObject):
 
 
 def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | None:
-    if len(position) != 3:
+    if len(position) < 3:
         return None
-    return stored_index((position[0], position[1], position[2]), image.lattice)
+    height, row, column = position[-3:]  # a layer of others may have more axes, which come first
+    return stored_index((height, row, column), image.lattice)
 
 
 def _traces(compared: Compared, position: tuple[float, ...]) -> list[Trace]:
