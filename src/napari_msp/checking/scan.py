@@ -17,7 +17,8 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.masks import find_mask
-from napari_msp.data.nifti import gradient_files, open_nifti
+from napari_msp.data.names import gradient_files
+from napari_msp.data.nifti import open_nifti
 from napari_msp.data.registration import mean_diffusion_image
 
 

@@ -11,7 +11,8 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import GradientTable, Shell, read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import estimate_mask, find_mask, read_mask
-from napari_msp.data.nifti import gradient_files, open_nifti, read_voxels
+from napari_msp.data.names import gradient_files
+from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.errors import UserError
 

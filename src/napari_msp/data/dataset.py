@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.data.names import NIFTI_SUFFIXES, nifti_stem
 from napari_msp.errors import UserError
 
 _SCAN = re.compile(

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.nifti import NIFTI_SUFFIXES, nifti_stem, open_nifti, read_voxels
+from napari_msp.data.names import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError
 
 

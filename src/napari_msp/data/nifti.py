@@ -13,32 +13,13 @@ from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.names import nifti_stem
 from napari_msp.errors import UserError
 from napari_msp.files import atomic_path
-
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
 """What reading a damaged or truncated image may raise. A header that lies about its size asks for
 memory that no machine has."""
-
-
-def nifti_stem(path: Path) -> str:
-    """File name without .nii or .nii.gz.
-
-    >>> nifti_stem(Path("sub-01_dwi.nii.gz"))
-    'sub-01_dwi'
-    """
-    for suffix in NIFTI_SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    raise UserError(f"{path}: is not a NIfTI file; give a .nii or .nii.gz")
-
-
-def gradient_files(image: Path) -> tuple[Path, Path]:
-    """Give where the .bval and .bvec files of an image belong: beside it, by its stem."""
-    stem = nifti_stem(image)
-    return image.with_name(stem + ".bval"), image.with_name(stem + ".bvec")
 
 
 def open_nifti(path: Path) -> nib.Nifti1Image:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, load_acquisition
-from napari_msp.data.nifti import gradient_files
+from napari_msp.data.names import gradient_files
 from napari_msp.errors import UserError
 from napari_msp.signal.conditioning import supported_order
 from napari_msp.signal.fitting import fit_sh

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.nifti import nifti_stem, open_nifti, read_voxels, write_nifti
+from napari_msp.data.names import nifti_stem
+from napari_msp.data.nifti import open_nifti, read_voxels, write_nifti
 from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_msp.data.names import NIFTI_SUFFIXES, gradient_files, nifti_stem
+
 if TYPE_CHECKING:
     from napari_msp.ui.jobs import Control
     from napari_msp.ui.layers import LayerData
@@ -99,25 +101,19 @@ def _listed(path: Paths) -> list[Path]:
 
 
 def _is_scan(path: Path) -> bool:
-    stem = _stem(path)
-    return stem is not None and all(
-        path.with_name(stem + suffix).is_file() for suffix in (".bval", ".bvec")
-    )
+    return _is_nifti(path) and all(each.is_file() for each in gradient_files(path))
 
 
 def _is_sh(path: Path) -> bool:
-    stem = _stem(path)
+    if not _is_nifti(path):
+        return False
     try:
-        sidecar = json.loads(path.with_name(f"{stem}.json").read_text(encoding="utf-8"))
+        sidecar = json.loads(path.with_name(f"{nifti_stem(path)}.json").read_text(encoding="utf-8"))
         basis = sidecar["OrientationEncoding"]["SphericalHarmonicBasis"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return stem is not None and str(basis).lower() == "mrtrix3"
+    return str(basis).lower() == "mrtrix3"
 
 
-def _stem(path: Path) -> str | None:
-    """Give the name without its suffix; None where that is not NIfTI's."""
-    for suffix in (".nii.gz", ".nii"):
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return None
+def _is_nifti(path: Path) -> bool:
+    return path.name.endswith(NIFTI_SUFFIXES)

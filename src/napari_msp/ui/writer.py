@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_msp.data.names import NIFTI_SUFFIXES
 from napari_msp.errors import UserError
 from napari_msp.ui.records import KEY, Record, Shown
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     import nibabel as nib
 
     from napari_msp.ui.layers import LayerData
-
-SUFFIXES = (".nii.gz", ".nii")
 
 
 def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
@@ -104,9 +103,9 @@ def _like(record: Record) -> nib.Nifti1Image | None:
 def _with_suffix(path: str) -> Path:
     """Add the suffix that was not typed, which the dialog that asked does not know of."""
     target = Path(path)
-    if target.name.endswith(SUFFIXES):
+    if target.name.endswith(NIFTI_SUFFIXES):
         return target
-    target = target.with_name(target.name + SUFFIXES[0])
+    target = target.with_name(target.name + NIFTI_SUFFIXES[0])
     if target.exists():
         raise UserError(f"{target}: exists already; save under another name")
     return target

@@ -7,7 +7,7 @@ from typing import Any
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.dataset import open_dataset, subject_and_platform
 from napari_msp.data.masks import dataset_root
-from napari_msp.data.nifti import nifti_stem
+from napari_msp.data.names import nifti_stem
 from napari_msp.errors import UserError
 from napari_msp.evaluation.sources import read_source
 from napari_msp.files import read_json

@@ -14,6 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_msp.data.names import NIFTI_SUFFIXES
+
 PAUSE = 500
 """Milliseconds without a key after which a typed path counts."""
 
@@ -133,5 +135,5 @@ class _Line(QLineEdit):
 def dropped_path(event: Any) -> str:
     """Give the file or folder that a drag carries; "" for anything else. Images come first."""
     paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
-    images = [path for path in paths if path.endswith((".nii", ".nii.gz"))]
+    images = [path for path in paths if path.endswith(NIFTI_SUFFIXES)]
     return str(next(iter([*images, *paths]), ""))
