@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from napari_msp.signal.sh_image import SHImage
@@ -18,6 +18,7 @@ from napari_msp.ui.comparing.sheet import VIEW
 from napari_msp.ui.comparing.stages_view import StagesView
 from napari_msp.ui.comparing.state import Comparing
 from napari_msp.ui.comparing.work import MOST_PREDICTIONS, Question
+from napari_msp.ui.docks import Docked
 from napari_msp.ui.panels.compare_form import CompareForm
 from napari_msp.ui.panels.comparison_table import NOTHING, ComparisonTable
 from napari_msp.ui.panels.message import MessageLine
@@ -39,7 +40,7 @@ FIELDS = {"--slice": "Slice", "--prediction": "Predictions"}
 """What the window calls options of the command line."""
 
 
-class Compare(QWidget):
+class Compare(Docked):
     """The widget.
 
     Parameters
@@ -100,12 +101,6 @@ class Compare(QWidget):
             self.message.clear()  # it may speak of leaving
         self.table.set_rows(())
         self._enable()
-
-    def event(self, event: QEvent) -> bool:
-        """Leave when the dock was closed, which takes this widget out of its window."""
-        if event.type() == QEvent.ParentChange and self.parent() is None:
-            self.leave()
-        return bool(super().event(event))
 
     def _begin(self, words: str) -> None:
         self.message.clear()

@@ -1,8 +1,33 @@
-"""Open one of the plugin's widgets from another."""
+"""What all of the plugin's widgets have in common: they stand in docks."""
 
+from collections.abc import Callable
 from typing import Any
 
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QWidget
+
 from napari_msp.ui.preferences import PLUGIN
+
+
+class Docked(QWidget):
+    """A widget that lets go of the viewer when its dock is closed."""
+
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
+        raise NotImplementedError
+
+    def event(self, event: QEvent) -> bool:
+        """Leave when the dock was closed, which takes this widget out of its window."""
+        if event.type() == QEvent.ParentChange and self.parent() is None:
+            self.leave()
+        return bool(super().event(event))
+
+    def on_escape(self, act: Callable[[], object]) -> None:
+        """Do something when Escape is pressed anywhere in this widget."""
+        escape = QShortcut(QKeySequence(Qt.Key_Escape), self)
+        escape.setContext(Qt.WidgetWithChildrenShortcut)
+        escape.activated.connect(act)
 
 
 def open_widget(viewer: Any, name: str) -> Any:

@@ -6,12 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout
 
 from napari_msp.ui.comparing.choices import Choices
-from napari_msp.ui.docks import open_widget
+from napari_msp.ui.docks import Docked, open_widget
 from napari_msp.ui.harmonizing.mends import DETAILS, Mend, in_words, mends
 from napari_msp.ui.harmonizing.model_shelf import ModelShelf
 from napari_msp.ui.harmonizing.result_layers import ResultLayers
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from napari_msp.inference.failures import Failure
 
 
-class Harmonize(QWidget):
+class Harmonize(Docked):
     """The widget.
 
     Parameters
@@ -97,12 +95,6 @@ class Harmonize(QWidget):
         widget = open_widget(self.viewer, "Compare")
         widget.compare_predictions([each for each in records if _beside(each, chosen)])
 
-    def event(self, event: QEvent) -> bool:
-        """Stop when the dock was closed, which takes this widget out of its window."""
-        if event.type() == QEvent.ParentChange and self.parent() is None:
-            self._leave()
-        return bool(super().event(event))
-
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -117,16 +109,14 @@ class Harmonize(QWidget):
         self.results.compare_wanted.connect(self.compare)
         self.results.save_wanted.connect(self.saving.open)
         self.layers.changed.connect(self._show_results)
-        escape = QShortcut(QKeySequence(Qt.Key_Escape), self)
-        escape.setContext(Qt.WidgetWithChildrenShortcut)
-        escape.activated.connect(self.cancel)
+        self.on_escape(self.cancel)
         layers = self.viewer.layers
         layers.events.inserted.connect(self._list_scans)
         layers.events.removed.connect(self._list_scans)
         layers.selection.events.active.connect(self._follow_selection)
 
-    def _leave(self) -> None:
-        """Let go of the viewer, and stop what goes on."""
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
         layers = self.viewer.layers
         layers.events.inserted.disconnect(self._list_scans)
         layers.events.removed.disconnect(self._list_scans)

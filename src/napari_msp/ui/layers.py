@@ -34,25 +34,22 @@ class Look:
         A napari colormap; even in brightness, so readable without colour vision.
     window
         Percentiles of the in-mask values that become the contrast limits.
-    unit
-        Of its values.
     """
 
     colormap: str
     window: tuple[float, float]
-    unit: str
 
 
 MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
 """Sky blue: seen on grey and among the colours of colour FA, also without colour vision."""
 
 LOOKS: Mapping[str, Look] = {
-    "b0": Look("gray", (1, 99.5), "scanner units"),
-    "SH average": Look("gray", (1, 99), "SH units"),
-    "MSE": Look("inferno", (0, 98), "SH units²"),
-    "SH MSE": Look("inferno", (0, 98), "SH units²"),
-    "disagreement": Look("viridis", (0, 98), "SH units"),
-    "mask": Look("gray", (0, 100), "inside"),
+    "b0": Look("gray", (1, 99.5)),
+    "SH average": Look("gray", (1, 99)),
+    "MSE": Look("inferno", (0, 98)),
+    "SH MSE": Look("inferno", (0, 98)),
+    "disagreement": Look("viridis", (0, 98)),
+    "mask": Look("gray", (0, 100)),
 }
 """By quantity; "colour FA" is in colours of its own."""
 

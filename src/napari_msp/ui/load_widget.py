@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout
 
+from napari_msp.ui.docks import Docked
 from napari_msp.ui.jobs import Control, Job
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.loading.scan_choice import Choice, Findings
+from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.panels.acquisition_form import AcquisitionForm
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.pane import Pane
 from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.preferences import PLUGIN
-from napari_msp.ui.records import shown_by
+from napari_msp.ui.records import KEY
 from napari_msp.ui.words import in_words
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NO_MEMORY = (
 )
 
 
-class LoadAcquisition(QWidget):
+class LoadAcquisition(Docked):
     """The widget.
 
     Parameters
@@ -48,16 +48,14 @@ class LoadAcquisition(QWidget):
         self.message = MessageLine()
         self._look = Latest(self)
         self._job: Job | None = None
-        self._waiting: deque[LayerData] = deque()
-        self._inserting = QTimer(self)
-        self._inserting.setInterval(0)
+        self._changes = OneByOne(self, pause=0)
         self._lay_out()
         self._connect()
 
     @property
     def running(self) -> bool:
         """Whether a scan is being loaded."""
-        return self._job is not None or bool(self._waiting)
+        return self._job is not None or self._changes.busy
 
     def load(self) -> None:
         """Load what the form says."""
@@ -80,12 +78,6 @@ class LoadAcquisition(QWidget):
         if self._job is not None:
             self.progress.cancel.click()
 
-    def event(self, event: QEvent) -> bool:
-        """Stop when the dock was closed, which takes this widget out of its window."""
-        if event.type() == QEvent.ParentChange and self.parent() is None:
-            self._leave()
-        return bool(super().event(event))
-
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -97,15 +89,12 @@ class LoadAcquisition(QWidget):
         self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._fail)
-        self._inserting.timeout.connect(self._insert_one)
-        escape = QShortcut(QKeySequence(Qt.Key_Escape), self)
-        escape.setContext(Qt.WidgetWithChildrenShortcut)
-        escape.activated.connect(self.cancel)
+        self.on_escape(self.cancel)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
         self._look.stop()
-        self._inserting.stop()
-        self._waiting.clear()
+        self._changes.drop()
         if self._job is not None:
             self._job.cancel()
 
@@ -120,23 +109,21 @@ class LoadAcquisition(QWidget):
 
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
-        self._waiting.extend(layers)
-        self._inserting.start()
+        owner = layers[0][1]["metadata"][KEY].record.owner
+        self._changes.add(*(partial(self._add, data) for data in layers))
+        self._changes.add(partial(self._tell_loaded, owner))
 
-    def _insert_one(self) -> None:
+    def _add(self, data: LayerData) -> None:
         from napari_msp.ui.layers import make_layer
 
-        layer = make_layer(self._waiting.popleft())
         selected = self.viewer.layers.selection.active
-        self.viewer.add_layer(layer)
-        shown = shown_by(layer)
-        assert shown is not None
-        if shown.quantity == "mask":
+        self.viewer.add_layer(make_layer(data))
+        if data[1]["metadata"][KEY].quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
-        if not self._waiting:
-            self._inserting.stop()
-            self._rest()
-            self.message.show_message("ok", f"{shown.record.owner} is loaded.")
+
+    def _tell_loaded(self, owner: str) -> None:
+        self._rest()
+        self.message.show_message("ok", f"{owner} is loaded.")
 
     def _fail(self, failure: Failure) -> None:
         words = NO_MEMORY if failure.kind == "memory" else in_words(failure.message)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QMessageBox,
     QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_msp.errors import UserError
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.docks import open_widget
+from napari_msp.ui.docks import Docked, open_widget
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.pane import Pane
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from napari_msp.inference.failures import Failure
 
 
-class Train(QWidget):
+class Train(Docked):
     """The widget.
 
     Parameters
@@ -93,12 +91,6 @@ class Train(QWidget):
         widget = open_widget(self.viewer, "Harmonize")
         widget.shelf.use(self.run.folder.model_path)
 
-    def event(self, event: QEvent) -> bool:
-        """Stop when the dock was closed, which takes this widget out of its window."""
-        if event.type() == QEvent.ParentChange and self.parent() is None:
-            self._leave()
-        return bool(super().event(event))
-
     def _lay_out(self) -> None:
         buttons = QGridLayout()
         buttons.addWidget(self.train_button, 0, 0)
@@ -126,7 +118,8 @@ class Train(QWidget):
         self._opening.done.connect(self._show_run)
         self._opening.failed.connect(self._tell)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
         self.datasets.stop()
         self._opening.stop()
         self.run.leave()

@@ -40,30 +40,27 @@ def branch_sheet(record: Record, name: str, staged: Staged, alpha: float, shown:
     image, lattice = staged.first.image, staged.lattice
     limit = staged.limit
 
-    def picture(title: str, values: FloatArray) -> LayerData:
+    def cell(
+        quantity: str, title: str, values: FloatArray, limits: tuple[float, float], **options: Any
+    ) -> LayerData:
         return map_layer(
             record,
-            "SH average",
+            quantity,
             np.where(image.mask, values, 0),
             lattice=lattice,
             mask=image.mask,
-            limits=shown.window,
+            limits=limits,
             name=f"{name} · {title}",
             view=VIEW,
+            **options,
         )
 
+    def picture(title: str, values: FloatArray) -> LayerData:
+        return cell("SH average", title, values, shown.window)
+
     def added(title: str, values: FloatArray) -> LayerData:
-        return map_layer(
-            record,
-            "contribution",
-            np.where(image.mask, values, 0),
-            lattice=lattice,
-            mask=image.mask,
-            limits=(-limit, limit),
-            name=f"{name} · added by {title}",
-            view=VIEW,
-            colormap=_diverging(),
-        )
+        colours = _diverging()
+        return cell("contribution", f"added by {title}", values, (-limit, limit), colormap=colours)
 
     rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
     cells = [

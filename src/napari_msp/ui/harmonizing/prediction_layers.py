@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.signal.maps import colour_fa
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.harmonizing.against_truth import Errors
-from napari_msp.ui.layers import LayerData, map_layer
+from napari_msp.ui.layers import LayerData, image_layers, map_layer
 from napari_msp.ui.records import Record
 
 SLAB_VOXELS = 10_000
@@ -46,12 +46,7 @@ def prediction_layers(
     prediction = record.prediction
     if prediction is not None and prediction.disagreement is not None:
         layers.append(map_layer(record, "disagreement", prediction.disagreement, visible=False))
-    colours = colour_fa_in_slabs(record.image, check)
-    return (
-        *layers,
-        map_layer(record, "colour FA", colours, visible=False),
-        map_layer(record, "SH average", sh_average(record.image)),
-    )
+    return (*layers, *image_layers(record, colour_fa_in_slabs(record.image, check)))
 
 
 def colour_fa_in_slabs(image: SHImage, check: Callable[[], None]) -> FloatArray:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_msp.ui.comparing.layer_refill import fits, refill
 from napari_msp.ui.harmonizing.work import Predicted, notes_of
 from napari_msp.ui.layers import LayerData
+from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.records import KEY, Record, records_of, shown_by
-
-BREATH = 20
-"""Milliseconds between layers: what was drawn is seen, and what was typed is heard."""
 
 ANY_CONTRAST: LayerData = (None, {}, "image")
 """What a layer held before, for a refill that sets the contrast anew."""
@@ -40,10 +36,8 @@ class ResultLayers(QObject):
             for record in records_of(viewer.layers)
             if record.prediction is not None
         ]
-        self._steps: deque[Callable[[], None]] = deque()
-        self._timer = QTimer(self)
-        self._timer.setInterval(BREATH)
-        self._timer.timeout.connect(self._do_one)
+        self._changes = OneByOne(self)
+        self._changes.rested.connect(self.changed)
 
     @property
     def results(self) -> tuple[Predicted, ...]:
@@ -53,7 +47,7 @@ class ResultLayers(QObject):
     @property
     def busy(self) -> bool:
         """Whether layers are still being added."""
-        return bool(self._steps)
+        return self._changes.busy
 
     def add(self, result: Predicted) -> None:
         """Show a prediction, in the layers of an older one of the same scan, model and target."""
@@ -62,13 +56,12 @@ class ResultLayers(QObject):
             layer = older.get(data[1]["metadata"][KEY].quantity)
             if layer is not None and fits(layer, data):
                 older = {name: each for name, each in older.items() if each is not layer}
-                self._steps.append(partial(refill, layer, data, ANY_CONTRAST))
+                self._changes.add(partial(refill, layer, data, ANY_CONTRAST))
             else:
-                self._steps.append(partial(self._add, data))
-        self._steps.extend(partial(self._remove, layer) for layer in older.values())
+                self._changes.add(partial(self._add, data))
+        self._changes.add(*(partial(self._remove, layer) for layer in older.values()))
         self._results = [each for each in self._results if not _same(each.record, result.record)]
         self._results.append(result)
-        self._timer.start()
 
     def refresh(self) -> None:
         """Forget predictions whose layers are gone."""
@@ -82,14 +75,7 @@ class ResultLayers(QObject):
 
     def drop(self) -> None:
         """Add no more."""
-        self._timer.stop()
-        self._steps.clear()
-
-    def _do_one(self) -> None:
-        self._steps.popleft()()
-        if not self._steps:
-            self._timer.stop()
-            self.changed.emit()
+        self._changes.drop()
 
     def _add(self, data: LayerData) -> None:
         from napari.layers import Layer

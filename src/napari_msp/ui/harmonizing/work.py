@@ -14,6 +14,7 @@ from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.records import Record
 from napari_msp.ui.steps import Step
+from napari_msp.ui.words import short
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
@@ -101,8 +102,8 @@ class Predicted:
             truth = prediction.target in self.record.siblings
             return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
         before = self.errors.sh_mse_before
-        beside = "" if before is None else f" (before: {_short(before)})"
-        return f"{name}: SH MSE {_short(self.errors.sh_mse)}{beside}"
+        beside = "" if before is None else f" (before: {short(before)})"
+        return f"{name}: SH MSE {short(self.errors.sh_mse)}{beside}"
 
 
 @dataclass(frozen=True)
@@ -253,9 +254,3 @@ class _Run:
 
 def _unusable(target: str, error: UserError) -> str:
     return f"the scan on {target} was not used as truth: {error}"
-
-
-def _short(value: float) -> str:
-    """Write a small number as people do: 3.1e-4."""
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.sh_image import SHImage
@@ -16,14 +15,12 @@ from napari_msp.ui.comparing.arrange import BACKGROUND, GAP
 from napari_msp.ui.comparing.view_fit import ViewFit
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.layers import LayerData, make_layer
+from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.records import KEY, shown_by
 from napari_msp.ui.training.run_pictures import VIEW, Picture, how_far, read_picture
 
 LEGEND = "napari_msp_learning"
 """Key of the words on the canvas among its overlays."""
-
-BREATH = 20
-"""Milliseconds for the window between two changes of layers."""
 
 
 class RunLayers(QObject):
@@ -60,10 +57,7 @@ class RunLayers(QObject):
         self._pictures: dict[str, Picture] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._waiting: set[str] = set()
-        self._steps: deque[Callable[[], None]] = deque()
-        self._timer = QTimer(self)
-        self._timer.setInterval(BREATH)
-        self._timer.timeout.connect(self._do_one)
+        self._changes = OneByOne(self)
         self._reading: dict[str, Latest] = {}
         viewer.canvas.events.size.connect(self._fit.follow)
         viewer.layers.events.removed.connect(self._tidy)
@@ -81,7 +75,7 @@ class RunLayers(QObject):
         """Show no more; the layers stay, the words on the canvas go."""
         for reading in self._reading.values():
             reading.stop()
-        self._timer.stop()
+        self._changes.drop()
         self._viewer.canvas.events.size.disconnect(self._fit.follow)
         self._viewer.layers.events.removed.disconnect(self._tidy)
         self._viewer.canvas.overlays.pop(LEGEND, None)
@@ -97,17 +91,11 @@ class RunLayers(QObject):
             return
         self._waiting.add(target)
         if picture.truth is not None and self._named(picture.truth) is None:
-            self._steps.append(partial(self._add, picture.truth))
-        self._steps.append(partial(self._refresh, target, first))
+            self._changes.add(partial(self._add, picture.truth))
+        self._changes.add(partial(self._refresh, target, first))
         if first and self._arranges:
-            self._steps.append(partial(self._arrange, picture.image))
-        self._steps.append(self._tell)
-        self._timer.start()
-
-    def _do_one(self) -> None:
-        self._steps.popleft()()
-        if not self._steps:
-            self._timer.stop()
+            self._changes.add(partial(self._arrange, picture.image))
+        self._changes.add(self._tell)
 
     def _refresh(self, target: str, first: bool) -> None:
         self._waiting.discard(target)

@@ -7,7 +7,7 @@ from napari_msp.learning.run_folder import RunFolder, State
 from napari_msp.ui.diagram.parts import TITLES
 from napari_msp.ui.training.fields import form_fields
 from napari_msp.ui.training.run_history import RunHistory
-from napari_msp.ui.words import in_words
+from napari_msp.ui.words import in_words, short
 
 NO_MEMORY = "not enough memory; choose a smaller batch or crop (Advanced), or the CPU as device"
 
@@ -43,7 +43,7 @@ def against_alignment(history: RunHistory) -> str:
         latest = [errors[-1] for _, errors in history.errors(target)]
         if latest:
             aligned = history.aligned.get(target)
-            rows.append([target, _short(latest[-1]), *_beside(latest[-1], aligned)])
+            rows.append([target, short(latest[-1]), *_beside(latest[-1], aligned)])
     if not rows:
         return ""
     table = [["SH MSE", "now", "alignment", ""], *rows]
@@ -101,17 +101,12 @@ def _beside(error: float, aligned: float | None) -> tuple[str, str]:
         return "", ""
     gain = round(100 * (1 - error / aligned))
     words = f"{abs(gain)} % {'better' if gain > 0 else 'worse'}" if gain else "no better"
-    return _short(aligned), words
+    return short(aligned), words
 
 
 def _cells(row: list[str]) -> str:
     whole = [each.replace(" ", "&nbsp;") for each in row]
     return "".join(f'<td style="padding-right: 6px">{each}</td>' for each in whole)
-
-
-def _short(error: float) -> str:
-    """Write 0.00039 as "3.9e-4"."""
-    return f"{error:.1e}".replace("e-0", "e-")
 
 
 def _duration(seconds: float) -> str:
