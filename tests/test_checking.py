@@ -60,13 +60,13 @@ def replace_scan(root, made, subject="02", platform="prisma_st"):
 
 
 def found(root, severity=None, **options):
-    findings = check_dataset(root, alignment=False, **options)
+    findings = check_dataset(root, alignment=False, **options).findings
     return [f"{f.where}: {f.message}" for f in findings if severity in (None, f.severity)]
 
 
 def only(root, severity, *parts):
     """Require exactly one finding, of a severity, with these words."""
-    findings = check_dataset(root, alignment=False)
+    findings = check_dataset(root, alignment=False).findings
     assert [f.severity for f in findings] == [severity], report_text(findings)
     told = f"{findings[0].where}: {findings[0].message}"
     for part in parts:
@@ -75,7 +75,7 @@ def only(root, severity, *parts):
 
 
 def test_a_good_dataset_has_no_findings(dataset):
-    assert check_dataset(dataset, alignment=False) == []
+    assert check_dataset(dataset, alignment=False).findings == []
     assert report_text([]) == "Nothing to report.\n"
 
 
@@ -93,7 +93,7 @@ def test_everything_is_told_at_once(dataset, scan):
 
 
 def test_no_dataset_at_all(tmp_path):
-    findings = check_dataset(tmp_path)
+    findings = check_dataset(tmp_path).findings
     assert has_errors(findings)
     assert "napari-msp import" in findings[0].message
 
@@ -138,7 +138,7 @@ class TestScans:
         only(dataset, "warning", "dataset_description.json", "is missing")
 
     def test_no_such_input_platform(self, dataset):
-        told = check_dataset(dataset, alignment=False, input_platform="philips_st")
+        told = check_dataset(dataset, alignment=False, input_platform="philips_st").findings
         assert [f.severity for f in told] == ["warning"]
         assert "ge_st is taken as the input" in told[0].message
 
@@ -386,7 +386,7 @@ def test_brains_that_do_not_meet(travelled_dataset):
 def test_the_check_warns_of_misalignment_and_of_nothing_else(travelled_dataset):
     findings = [
         finding
-        for finding in check_dataset(travelled_dataset)
+        for finding in check_dataset(travelled_dataset).findings
         if "needs 28" not in finding.message  # twelve directions are the fixture's choice
         and finding.where != "dataset_description.json"
         and "BIDS asks" not in finding.message
@@ -406,7 +406,7 @@ def test_mirrored_b_vectors_are_found(travelled, tmp_path, axis):
     vectors = np.loadtxt(bvec)
     vectors[axis] *= -1
     np.savetxt(bvec, vectors)
-    told = [f for f in check_dataset(tmp_path) if "mirrored" in f.message]
+    told = [f for f in check_dataset(tmp_path).findings if "mirrored" in f.message]
     assert [(f.severity, f.where) for f in told] == [("error", "sub-01 prisma_st")]
     assert f"mirrored in {'xyz'[axis]} " in told[0].message
 

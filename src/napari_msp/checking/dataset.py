@@ -1,18 +1,40 @@
 """Everything that is wrong with a whole dataset: the order in which it is gone through."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_msp.checking.alignment import check_alignment
+from napari_msp.checking.alignment import check_input_position, compare_with_input
 from napari_msp.checking.files import check_descriptions, check_missing_scans, check_names
 from napari_msp.checking.findings import Finding, finding_from
-from napari_msp.checking.gradients import check_b_values
+from napari_msp.checking.gradients import check_b_values, common_b_value
 from napari_msp.checking.lattices import check_lattice
+from napari_msp.checking.mirrored_vectors import check_mirrored_vectors
+from napari_msp.checking.outliers import check_outliers, check_platforms
+from napari_msp.checking.rows import ScanRow, scan_row, unusable_row
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.dataset import open_dataset
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
+
+
+@dataclass(frozen=True)
+class CheckedDataset:
+    """What is wrong with a dataset, and what was measured of its scans.
+
+    Attributes
+    ----------
+    findings
+        In the order of the dataset. Empty only if there is nothing to say.
+    rows
+        One a scan, in the order of the dataset.
+    input_platform
+        The platform that the others were compared with.
+    """
+
+    findings: list[Finding]
+    rows: list[ScanRow]
+    input_platform: str
 
 
 def check_dataset(
@@ -21,7 +43,7 @@ def check_dataset(
     input_platform: str = "ge_st",
     alignment: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
-) -> list[Finding]:
+) -> CheckedDataset:
     """Look for everything wrong with a dataset, never stopping at the first thing.
 
     Parameters
@@ -38,14 +60,14 @@ def check_dataset(
 
     Returns
     -------
-    list of Finding
-        In the order of the dataset. Empty only if there is nothing to say.
+    CheckedDataset
+        Without rows when there is no dataset at all.
     """
     root = Path(root)
     try:
         dataset = open_dataset(root)
     except UserError as error:
-        return [finding_from(error, root, str(root))]
+        return CheckedDataset([finding_from(error, root, str(root))], [], input_platform)
     findings = [*check_descriptions(root), *check_names(dataset)]
     if input_platform not in dataset.platforms:
         chosen = dataset.platforms[0]
@@ -67,11 +89,15 @@ def check_dataset(
             done += 1
             if progress is not None:
                 progress(f"{subject} {platform}", done, len(dataset.scans))
-        findings += _compare_platforms(of_subject, input_platform)
+        told, compared = _compare_platforms(of_subject, input_platform)
+        findings += told
         # Images are compared within a subject only; all subjects' together may not fit.
-        scans += [replace(scan, images=None) for scan in of_subject]
+        scans += [replace(scan, images=None) for scan in compared]
     findings += check_b_values(scans, input_platform)
-    return findings
+    findings += check_outliers(scans)
+    findings += check_platforms(scans, input_platform)
+    rows = _rows(dataset, scans, input_platform, findings)
+    return CheckedDataset(findings, rows, input_platform)
 
 
 def _no_such_input(asked: str, chosen: str, platforms: Sequence[str]) -> Finding:
@@ -83,13 +109,46 @@ def _no_such_input(asked: str, chosen: str, platforms: Sequence[str]) -> Finding
     )
 
 
-def _compare_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
-    """Compare the scans of one subject with its input, where there is one."""
+def _compare_platforms(
+    scans: Sequence[ScanSummary], input_platform: str
+) -> tuple[list[Finding], list[ScanSummary]]:
+    """Compare the scans of one subject with its input, where there is one.
+
+    Returns
+    -------
+    The findings, and the scans with what was measured.
+    """
     source = next((scan for scan in scans if scan.platform == input_platform), None)
     if source is None:
-        return
+        return [], list(scans)
+    findings: list[Finding] = []
     targets = [scan for scan in scans if scan is not source]
     for target in targets:
-        yield from check_lattice(source, target)
+        findings += check_lattice(source, target)
+    compared: list[ScanSummary] = []
     for target in targets:
-        yield from check_alignment(source, target)
+        told, comparison = compare_with_input(source, target)
+        findings += told
+        compared.append(replace(target, comparison=comparison))
+        if comparison is not None and comparison.displacement is not None:
+            # Fibres are compared voxel by voxel, which means something only where brains overlap.
+            findings += check_mirrored_vectors(target.name, source, target)
+    findings += check_input_position(source, compared)
+    return findings, [source, *compared]
+
+
+def _rows(
+    dataset: TravellingHeads,
+    scans: Sequence[ScanSummary],
+    input_platform: str,
+    findings: Sequence[Finding],
+) -> list[ScanRow]:
+    """Give one row a scan of the dataset, also for those that could not be opened."""
+    usable = {(scan.subject, scan.platform): scan for scan in scans}
+    b_value = common_b_value(scans, input_platform)
+    return [
+        scan_row(usable[identity], b_value, findings)
+        if identity in usable
+        else unusable_row(*identity)
+        for identity in sorted(dataset.scans)
+    ]

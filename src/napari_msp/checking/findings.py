@@ -23,14 +23,18 @@ class Finding:
         "error": the scan or dataset cannot be used as it is; "warning": it can, with worse
         results; "note": for information.
     where
-        File (relative to the dataset), subject or platform.
+        File (relative to the dataset), subject, platform, or subject and platform.
     message
         What it is, then the mend.
+    flag
+        The same in a word or two, for the table of scans; empty when it is not of one scan or
+        platform.
     """
 
     severity: Severity
     where: str
     message: str
+    flag: str = ""
 
 
 def place_of(path: Path, root: Path) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
-from napari_msp.data.gradients import GradientTable
+from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.signal.conditioning import CONDITION_LIMIT, condition_number, supported_order
 from napari_msp.signal.sh_index import ORDER, coefficient_count
 
@@ -15,7 +15,7 @@ from napari_msp.signal.sh_index import ORDER, coefficient_count
 def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
     """Tell whether the signal can be normalised and its harmonics fitted."""
     if not gradients.shells:
-        yield Finding("error", where, "holds no diffusion-weighted volume; give a DWI")
+        yield Finding("error", where, "holds no diffusion-weighted volume; give a DWI", "no DWI")
     if len(gradients.b0_volumes) == 0:
         message = "no volume has b=0; the signal cannot be normalised without one, add it"
         yield Finding("error", where, message)
@@ -30,6 +30,7 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 where,
                 f"b = {shell.b_value:.0f} has {len(directions)} directions, SH order {ORDER} needs "
                 f"{needed}; {'take another shell' if enough else 'leave the scan out'}",
+                flag="directions",
             )
             continue
         condition = condition_number(directions, ORDER)
@@ -41,12 +42,13 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 f"(condition number {condition:.0f}, it supports order "
                 f"{supported_order(directions)}): higher terms come from the regularisation; "
                 "distrust them",
+                flag="conditioning",
             )
 
 
 def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
     """Compare every scan with the b-value that the input platform has."""
-    common = _common_b_value(scans, input_platform)
+    common = common_b_value(scans, input_platform)
     if common is None:
         return
     for scan in scans:
@@ -61,6 +63,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 scan.where,
                 f"has b = {told} s/mm² where the input platform has {common:.0f}: training refuses "
                 "that; leave the scan out, or take the shell that the others have",
+                flag="b-value",
             )
         elif len(values) > 1 and scan.platform == input_platform:
             yield Finding(
@@ -68,12 +71,20 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 scan.where,
                 f"has several shells (b = {told} s/mm²): training takes one; name it with "
                 f"--shell {common:.0f}",
+                flag="shells",
             )
 
 
-def _common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float | None:
+def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float | None:
     """Give the median b-value of the input's scans with one shell, else of all such scans."""
     single = [scan for scan in scans if len(scan.gradients.shells) == 1]
     of_input = [scan for scan in single if scan.platform == input_platform]
     values = [scan.gradients.shells[0].b_value for scan in of_input or single]
     return float(np.median(values)) if values else None
+
+
+def nearest_shell(gradients: GradientTable, b_value: float | None) -> Shell | None:
+    """Give the shell nearest to a b-value, the lowest one for None; None without any shell."""
+    if b_value is None:
+        return next(iter(gradients.shells), None)
+    return min(gradients.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)

@@ -23,6 +23,7 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
             "warning",
             where,
             f"{100 * without:.1f} % of the mask has no b=0 signal; make the mask tighter",
+            flag="no b=0 signal",
         )
     inside = mask & (b0 > 0)
     if not inside.any():
@@ -41,4 +42,5 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
                 where,
                 f"{100 * above:.0f} % of the in-mask signal at b = {shell.b_value:.0f} is above "
                 "b=0, more than noise explains; check the order of the b-values and the mask",
+                flag="above b=0",
             )

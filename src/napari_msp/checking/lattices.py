@@ -19,6 +19,7 @@ def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
             "error",
             where,
             f"voxels are {told} mm, training needs isotropic ones; resample the scan",
+            flag="voxel size",
         )
 
 
@@ -29,7 +30,7 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
     try:
         scale = scale_between(coarse.voxel_sizes, found.voxel_sizes, pair)
     except UserError as error:
-        yield Finding("error", target.where, str(error))
+        yield Finding("error", target.where, str(error), flag="voxel size")
         return
     wanted = coarse.refined(scale)
     if found.matches(wanted):
@@ -45,4 +46,5 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
         f"is not on the lattice that a network of scale {scale} gives for {source.platform} "
         f"({reason}): training resamples it, which smooths it; reslice it from the "
         "original in one step",
+        flag="lattice",
     )

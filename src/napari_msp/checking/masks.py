@@ -20,14 +20,17 @@ def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:
     """Tell whether a mask was found."""
     if mask_path is None:
         message = "has no mask: median_otsu makes one for each run; add one to derivatives"
-        yield Finding("warning", where, message)
+        yield Finding("warning", where, message, flag="no mask")
 
 
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
     """Tell whether a mask is one piece without holes, as a brain is."""
     if mask.all():
         yield Finding(
-            "warning", where, "the mask holds every voxel, background too; make one of the brain"
+            "warning",
+            where,
+            "the mask holds every voxel, background too; make one of the brain",
+            flag="mask full",
         )
     holes = int(binary_fill_holes(mask).sum() - mask.sum())
     if holes >= SMALLEST_HOLE:
@@ -35,6 +38,7 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
             "warning",
             where,
             f"the mask has holes ({holes} voxels), nothing is computed in them; fill them",
+            flag="mask holes",
         )
     pieces, count = label(mask)
     if count > 1:
@@ -44,4 +48,5 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
                 "warning",
                 where,
                 f"the mask is in {count} pieces, the largest holds {100 * largest:.0f} %; keep one",
+                flag="mask pieces",
             )

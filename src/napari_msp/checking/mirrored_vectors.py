@@ -67,6 +67,7 @@ def check_mirrored_vectors(
             f"fibres agree better with {source.platform} when one table's b-vectors are mirrored "
             f"in {best} (mean |cosine| {mirrored[best]:.2f} against {as_given:.2f}); check "
             "which of the two tables is wrong and negate that component",
+            flag="mirrored",
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.checking.brain import measure_brain
 from napari_msp.checking.files import check_gradient_files, check_sidecar
 from napari_msp.checking.findings import Finding, errors_as_findings, place_of
 from napari_msp.checking.gradients import check_scheme
@@ -45,14 +46,15 @@ def check_scan(
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
-    images = None
+    images = brain = None
     if _voxels_are_readable(acquisition, root, where, findings):
         findings += check_mask(where, acquisition.mask)
         findings += check_intensities(where, acquisition)
+        brain = measure_brain(acquisition)
         if with_images:
             images = _head_images(acquisition)
     gradients = acquisition.gradients
-    summary = ScanSummary(subject, platform, where, acquisition.lattice, gradients, images)
+    summary = ScanSummary(subject, platform, where, acquisition.lattice, gradients, images, brain)
     return findings, summary
 
 

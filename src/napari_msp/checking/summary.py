@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from napari_msp.arrays import FloatArray
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.registration import BrainImage
+from napari_msp.data.registration import BrainImage, Displacement
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,62 @@ class HeadImages:
 
 
 @dataclass(frozen=True)
+class BrainMeasures:
+    """What is measured inside a scan's mask.
+
+    Attributes
+    ----------
+    voxels
+        Of the mask.
+    volume
+        Of the mask, in ml.
+    snr
+        Mean b=0 signal over the noise between b=0 volumes; None when there is one volume only, or
+        no difference between them.
+    """
+
+    voxels: int
+    volume: float
+    snr: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A scan beside the input scan of its subject.
+
+    Attributes
+    ----------
+    dice
+        Overlap of both masks on the input's lattice, from 0 to 1.
+    displacement
+        From the input's head to the scan's; None when it cannot be measured.
+    input_lattice
+        The input's, in closest-canonical order.
+    """
+
+    dice: float
+    displacement: Displacement | None
+    input_lattice: Lattice
+
+    @property
+    def shift(self) -> FloatArray | None:
+        """(3,) shift of the brain's centre to the right, front and top, in voxels of the input."""
+        if self.displacement is None:
+            return None
+        shift: FloatArray = np.linalg.solve(
+            self.input_lattice.affine[:3, :3], self.displacement.shift
+        )
+        return shift
+
+    @property
+    def distance(self) -> float | None:
+        """Mean displacement of the brain, by shift and turn, in voxels of the input."""
+        if self.displacement is None:
+            return None
+        return self.displacement.mean / float(self.input_lattice.voxel_sizes.mean())
+
+
+@dataclass(frozen=True)
 class ScanSummary:
     """What later comparisons need of one scan; its voxels are let go.
 
@@ -40,6 +98,10 @@ class ScanSummary:
         Its whole table.
     images
         None when they are not wanted, cannot be made, or are needed no longer.
+    brain
+        None when the voxels or the mask cannot be read.
+    comparison
+        None for the input itself, and when there is nothing to compare.
     """
 
     subject: str
@@ -47,4 +109,11 @@ class ScanSummary:
     where: str
     lattice: Lattice
     gradients: GradientTable
-    images: HeadImages | None
+    images: HeadImages | None = None
+    brain: BrainMeasures | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def name(self) -> str:
+        """Subject and platform, such as "sub-01 prisma_st"."""
+        return f"{self.subject} {self.platform}"

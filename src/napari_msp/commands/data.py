@@ -78,12 +78,34 @@ def add_check(commands: Parsers) -> None:
     command = commands.add_parser("check", help="say everything that is wrong with a dataset")
     command.add_argument("dataset", type=Path, metavar="DATASET")
     command.add_argument("--input", default="ge_st", help="platform to predict from")
+    command.add_argument(
+        "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
+    )
     command.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from napari_msp.checking import check_dataset, has_errors, report_text
+    from napari_msp.checking import (
+        check_dataset,
+        check_table_name,
+        has_errors,
+        report_text,
+        table_text,
+        write_table,
+    )
 
-    findings = check_dataset(options.dataset, input_platform=options.input)
-    print(report_text(findings))
-    return 1 if has_errors(findings) else 0
+    if options.table is not None:
+        check_table_name(options.table)
+    checked = check_dataset(
+        options.dataset,
+        input_platform=options.input,
+        progress=lambda name, done, total: show_progress(f"{name} {done}/{total}"),
+    )
+    show_progress("")  # clears its line
+    if checked.rows:
+        print(table_text(checked.rows, checked.input_platform))
+    print(report_text(checked.findings))
+    if options.table is not None:
+        write_table(options.table, checked.rows, checked.findings, checked.input_platform)
+        print(options.table)
+    return 1 if has_errors(checked.findings) else 0

@@ -1,0 +1,178 @@
+"""Scans that stand out among those of their platform, and platforms that stand apart.
+
+A limit for all studies would be wrong for most: masks, noise and contrast differ between protocols.
+Within one platform they should not, so each scan is compared with its platform's median.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import median_abs_deviation
+
+from napari_msp.checking.alignment import MISALIGNMENT_LIMIT, measured_distance
+from napari_msp.checking.findings import Finding
+from napari_msp.checking.summary import ScanSummary
+
+OUTLYING = 3.5
+"""Distance from the median, in robust standard deviations (1.4826 median absolute deviations),
+beyond which a scan stands out (Iglewicz & Hoaglin 1993)."""
+
+FEWEST = 3
+"""Scans of a platform from which on a median says more than its scans do (our choice)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number by which the scans of one platform are compared.
+
+    Attributes
+    ----------
+    name
+        For the message and the flag.
+    value
+        Gives it; None where it was not measured.
+    spread
+        Least robust standard deviation. Of few or very like scans the measured one is too small
+        by chance, and differences too small to matter would stand out (our choice).
+    relative
+        Whether `spread` is a share of the median.
+    low, high
+        Whether values below or above the others are told.
+    form
+        How a value is written.
+    mend
+        What to do about it.
+    """
+
+    name: str
+    value: Callable[[ScanSummary], float | None]
+    spread: float
+    relative: bool
+    low: bool
+    high: bool
+    form: str
+    mend: str
+
+
+def _dice(scan: ScanSummary) -> float | None:
+    return scan.comparison.dice if scan.comparison else None
+
+
+def _correlation(scan: ScanSummary) -> float | None:
+    found = scan.comparison.displacement if scan.comparison else None
+    return found.correlation if found else None
+
+
+def _volume(scan: ScanSummary) -> float | None:
+    return scan.brain.volume if scan.brain else None
+
+
+def _snr(scan: ScanSummary) -> float | None:
+    return scan.brain.snr if scan.brain else None
+
+
+MEASURES = (
+    Measure(
+        "displacement",
+        measured_distance,
+        spread=0.1,
+        relative=False,
+        low=False,
+        high=True,
+        form="{:.2f} voxels",
+        mend="register the scan again",
+    ),
+    Measure(
+        "mask overlap",
+        _dice,
+        spread=0.01,
+        relative=False,
+        low=True,
+        high=False,
+        form="Dice {:.2f}",
+        mend="look at its mask and the input's, and at the alignment",
+    ),
+    Measure(
+        "correlation",
+        _correlation,
+        spread=0.01,
+        relative=False,
+        low=True,
+        high=False,
+        form="{:.3f}",
+        mend="look for artefacts, and make sure that it is of this subject",
+    ),
+    Measure(
+        "mask volume",
+        _volume,
+        spread=0.1,  # adults' brains vary by as much
+        relative=True,
+        low=True,
+        high=True,
+        form="{:.0f} ml",
+        mend="look at the mask",
+    ),
+    Measure(
+        "SNR",
+        _snr,
+        spread=0.1,
+        relative=True,
+        low=True,
+        high=True,
+        form="{:.1f}",
+        mend="look for motion and artefacts, and for processing that the others did not get",
+    ),
+)
+"""Everything that is compared; floors of the spread are our choice."""
+
+
+def check_outliers(scans: Sequence[ScanSummary]) -> Iterator[Finding]:
+    """Compare each scan with the others of its platform."""
+    for of_platform in by_platform(scans).values():
+        for measure in MEASURES:
+            yield from _outlying(measure, of_platform)
+
+
+def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
+    """Tell which platforms as a whole lie away from the input."""
+    for platform, of_platform in by_platform(scans).items():
+        distances = [each for each in map(measured_distance, of_platform) if each is not None]
+        if len(distances) >= FEWEST and np.median(distances) > MISALIGNMENT_LIMIT:
+            yield Finding(
+                "warning",
+                platform,
+                f"lies {np.median(distances):.1f} voxels from {input_platform} in median over "
+                f"{len(distances)} subjects: leave the platform out or register it again",
+                flag="platform misaligned",
+            )
+
+
+def by_platform(scans: Sequence[ScanSummary]) -> dict[str, list[ScanSummary]]:
+    """Sort scans by platform, platforms in order."""
+    platforms = sorted({scan.platform for scan in scans})
+    return {name: [scan for scan in scans if scan.platform == name] for name in platforms}
+
+
+def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Finding]:
+    """Compare the scans of one platform by one measure."""
+    known = {scan.name: value for scan in scans if (value := measure.value(scan)) is not None}
+    if len(known) < FEWEST:
+        return
+    values = np.array(list(known.values()))
+    median = float(np.median(values))
+    least = measure.spread * (median if measure.relative else 1.0)
+    reach = OUTLYING * max(float(median_abs_deviation(values, scale="normal")), least)
+    for where, value in known.items():
+        below = measure.low and value < median - reach
+        above = measure.high and value > median + reach
+        if below or above:
+            limit = median - reach if below else median + reach
+            yield Finding(
+                "warning",
+                where,
+                f"{measure.name} stands out on {scans[0].platform}: {measure.form.format(value)}, "
+                f"median of {len(known)} subjects {measure.form.format(median)}, limit "
+                f"{measure.form.format(limit)}; {measure.mend}",
+                flag=f"{measure.name} {'low' if below else 'high'}",
+            )
