@@ -1,11 +1,13 @@
 """Small heads for the tests of evaluation."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results
 from napari_msp.signal.sh_image import SHImage
 
 HeadMaker = Callable[..., SHImage]
@@ -62,3 +64,68 @@ def lattice() -> Callable[[str], Lattice]:
 def positions() -> Callable[[Lattice], np.ndarray]:
     """Give scanner positions round the head's centre, see `world`."""
     return world
+
+
+# --- A made-up evaluation ----------------------------------------------------------------------
+
+METHODS = {"alignment": 1.2, "SHResNet": 1.0, "<b>|single": 0.97, "MSP": 0.9, FLOOR: 0.5}
+TARGETS = {"prisma_st": 38e-5, "connectom_sa": 220e-5}
+MEASURES = {
+    "sh_mse": (1.0, ("scan", "noise-free")),
+    "fa_error_white": (2e4, ("noise-free",)),
+    "bias_fluid": (-3e3, ("noise-free",)),
+    "brand_new": (1.0, ("scan",)),
+}
+RUNS = (("heads-1", 0), ("heads-1", 1), ("heads-1", 2), ("heads-2", 0), ("heads-3", 0))
+
+
+class Described(NamedTuple):
+    label: str
+    unit: str
+    explanation: str
+    signed: bool = False
+    headline: bool = False
+
+
+DESCRIBED = {
+    "sh_mse": Described("SH MSE", "SH units²", "Over voxels and coefficients.", headline=True),
+    "fa_error_white": Described("FA error in white matter", "%", "Mean absolute error of FA."),
+    "bias_fluid": Described("Bias in fluid", "%", "Of the mean signal.", signed=True),
+    "brand_new": Described("Brand-new measure", "", "Known to no heading."),
+}
+
+
+def make_evaluation(subjects: int = 6) -> tuple[Results[Result], Results[PatchResult]]:
+    """Five runs of a cross of datasets and seeds; subject and run move all methods alike."""
+    rng = np.random.default_rng(1)
+    results, patches = [], []
+    for dataset, seed in RUNS:
+        for subject in range(subjects):
+            base = 1 + 0.1 * subject + 0.05 * seed + 0.02 * int(dataset[-1])
+            for target, size in TARGETS.items():
+                for method, gain in METHODS.items():
+                    error = base * size * gain * rng.uniform(0.98, 1.02)
+                    who = (method, target, dataset, seed, f"sub-{subject:02d}")
+                    for measure, (factor, references) in MEASURES.items():
+                        for reference in references:
+                            if method == FLOOR and (reference, measure) != ("scan", "sh_mse"):
+                                continue
+                            results.append(Result(*who, reference, measure, factor * error))
+                    if method != FLOOR:
+                        patches += [
+                            PatchResult(*who, "scan", f"{k}-5-5", error * rng.uniform(0.8, 1.2))
+                            for k in range(3)
+                        ]
+    return Results(results), Results(patches)
+
+
+@pytest.fixture(scope="session")
+def evaluation() -> tuple[Results[Result], Results[PatchResult]]:
+    """Results and patches of a made-up evaluation."""
+    return make_evaluation()
+
+
+@pytest.fixture(scope="session")
+def described() -> dict[str, Described]:
+    """What a reader must know of the measures of the made-up evaluation."""
+    return DESCRIBED

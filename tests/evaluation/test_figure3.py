@@ -405,7 +405,7 @@ def test_other_suffixes_are_refused_and_leave_nothing(pair, tmp_path):
 
 def test_pyplot_torch_and_qt_stay_out():
     code = (
-        "import sys, napari_msp.evaluation.compare, napari_msp.evaluation.evaluate, "
+        "import sys, napari_msp.evaluation.compare, napari_msp.evaluation.report, "
         "napari_msp.evaluation.baselines; "
         "print({'matplotlib.pyplot', 'torch', 'qtpy', 'napari'} & set(sys.modules))"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -11,11 +11,12 @@ from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines import Interpolation
-from napari_msp.evaluation.evaluate import evaluate_predictions
+from napari_msp.evaluation.facts import Facts, Split
 from napari_msp.evaluation.figure import figure3
 from napari_msp.evaluation.figure_file import write_figure
 from napari_msp.evaluation.metrics import measure
-from napari_msp.evaluation.records import ErrorRecord, patch_records
+from napari_msp.evaluation.report import write_report
+from napari_msp.evaluation.results import PatchResult, Result, Results
 from napari_msp.files import staged_folder
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
@@ -23,6 +24,18 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
 
 UNHARMONIZED = "no harmonization"
+
+
+class _Measure(NamedTuple):
+    label: str
+    unit: str
+    explanation: str
+    headline: bool
+
+
+_MEASURES = {
+    "sh_mse": _Measure("SH MSE", "SH units²", "Over in-mask voxels and coefficients.", True)
+}
 
 
 def evaluate_models(
@@ -41,10 +54,10 @@ def evaluate_models(
     dataset
         BIDS folder of travelling heads.
     models
-        Model files, named in the table by their file names.
+        Model files, named in the table by their file names. The first one is tested against the
+        others.
     out
-        Folder for table1.csv, table1.md, pvalues.csv, report.html, and Figure 3 of the first
-        subject on each target.
+        Folder for the files of `write_report`, and Figure 3 of the first subject on each target.
     subjects
         Whom to measure; empty: the subjects that every model was kept from.
     device
@@ -54,7 +67,7 @@ def evaluate_models(
 
     Returns
     -------
-    See `evaluate_predictions`.
+    The files that were written.
 
     Raises
     ------
@@ -65,22 +78,33 @@ def evaluate_models(
     loaded = [load_model(path) for path in models]
     _check_names([Path(path) for path in models])
     chosen = _subjects(study, loaded, list(dict.fromkeys(subjects)))
-    records: list[ErrorRecord] = []
+    results: list[Result] = []
+    patches: list[PatchResult] = []
     figures: dict[str, Path] = {}
+    targets = list(dict.fromkeys(target for model in loaded for target in model.targets))
     with staged_folder(Path(out)) as stage:
-        for target in dict.fromkeys(target for model in loaded for target in model.targets):
+        for target in targets:
             concerned = [model for model in loaded if target in model.targets]
             scanned = [subject for subject in chosen if study.has(subject, target)]
             for subject in scanned:
                 head = _predict(study, concerned, subject, target, device, progress)
-                records += head.records(subject, target)
+                head.measure(study.root.name, subject, target, results, patches)
                 if subject == scanned[0]:
                     path = stage / f"figure3_{subject}_{target}.png"
                     write_figure(path, head.figure())
                     figures[f"{subject}, {target}"] = path
-        result = evaluate_predictions(records, stage, figures=figures)
-    written = [*(Path(name).name for name in result["files"]), *(p.name for p in figures.values())]
-    return {**result, "files": [str(Path(out) / name) for name in written]}
+        learned = {each for model in loaded for each in model.training.get("subjects", [])}
+        facts = Facts(
+            command="napari-msp evaluate",
+            splits={study.root.name: Split(sorted(learned), (), chosen)},
+            input=loaded[0].card.input,
+            targets=targets,
+            simulated=False,
+            seeds=(0,),
+            tested=Path(models[0]).stem,
+        )
+        files = write_report(Results(results), Results(patches), facts, figures, stage, _MEASURES)
+    return {"files": [str(Path(out) / path.name) for path in [*files, *figures.values()]]}
 
 
 def _check_names(models: Sequence[Path]) -> None:
@@ -132,13 +156,22 @@ class _Head:
     unharmonized: dict[str, SHImage]
     predictions: dict[str, SHImage]
 
-    def records(self, subject: str, target: str) -> list[ErrorRecord]:
-        images = {**self.unharmonized, **self.predictions}
-        return [
-            record
-            for name, image in images.items()
-            for record in patch_records(name, target, subject, measure(image, self.truth))
-        ]
+    def measure(
+        self,
+        dataset: str,
+        subject: str,
+        target: str,
+        results: list[Result],
+        patches: list[PatchResult],
+    ) -> None:
+        for name, image in {**self.unharmonized, **self.predictions}.items():
+            metrics = measure(image, self.truth)
+            where = (name, target, dataset, 0, subject, "scan")
+            results.append(Result(*where, "sh_mse", metrics.sh_mse))
+            patches += [
+                PatchResult(*where, "-".join(map(str, centre)), float(error))
+                for centre, error in zip(metrics.patches.centres, metrics.patches.mse, strict=True)
+            ]
 
     def figure(self) -> Figure:
         return figure3(self.truth, self.predictions, self.scan)

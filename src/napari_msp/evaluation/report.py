@@ -1,128 +1,208 @@
-"""Write the report of an evaluation: tables, tests, figures, methods and limits in one page."""
+"""The report of an evaluation: one page that needs no other file, and the tables beside it."""
 
 import base64
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
-from napari_msp.evaluation.records import ErrorTable
-from napari_msp.evaluation.table import (
-    Cells,
-    NamedTest,
-    cell_text,
-    common_exponent,
-    row_of,
-)
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c1c1c; background: #fff; }
-table { border-collapse: collapse; margin: 1rem 0; }
-caption { text-align: left; padding-bottom: .4rem; color: #555; }
-th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #333; }
-.best { font-weight: 700; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; background: #000; }
-"""
-
-METHODS = (
-    "Errors are mean squared differences of the spherical-harmonic coefficients of the "
-    "b0-normalised signal (order 6, MRtrix3 basis, scanner axes), inside the brain mask of "
-    "prediction and truth, on truth's own lattice: where lattices differ the prediction was "
-    "interpolated, never the truth. Each head was cut into non-overlapping patches. Models were "
-    "compared by Wilcoxon's signed-rank test on paired errors, two-sided, with Bonferroni's "
-    "correction over all tests of a level; the effect size is the rank-biserial correlation."
-)
+from napari_msp.errors import UserError
+from napari_msp.evaluation.facts import Facts, methods_paragraph
+from napari_msp.evaluation.findings import findings
+from napari_msp.evaluation.method_tests import MethodTest, compare_methods
+from napari_msp.evaluation.page_style import STYLE
+from napari_msp.evaluation.pvalue_table import pvalue_tables
+from napari_msp.evaluation.results import PatchResult, Result, Results, results_csv
+from napari_msp.evaluation.summary import Summaries, summarise
+from napari_msp.evaluation.table import Cell, Table
+from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
+from napari_msp.evaluation.table_files import pvalues_csv, summaries_csv, tables_markdown
+from napari_msp.files import staged_folder
 
 LIMITS = (
     "Patches of one head are not independent, so p-values over patches overstate the evidence; "
-    "those over subjects do not, but need at least six subjects to fall below 0.05 even without "
-    "correction.",
-    "Residual misalignment between scans counts as error of every model alike.",
+    "those over subjects do not.",
+    "Residual misalignment between scans counts as error of every method alike.",
     "A low squared error favours smooth images; look at the figures too.",
+    "The spread over datasets holds the difference of their subjects as well as of the methods.",
     "Numbers hold for these platforms, protocols and subjects only.",
 )
+"""Of every evaluation."""
 
 
-def report_html(
-    errors: ErrorTable,
-    patches: Cells,
-    heads: Cells,
-    tests: list[NamedTest],
-    figures: dict[str, bytes],
-    methods: str = METHODS,
-) -> str:
-    """Write a page that needs no other file.
+def write_report(
+    results: Results[Result],
+    patches: Results[PatchResult],
+    facts: Facts,
+    figures: Mapping[str, Path],
+    out: Path,
+    measures: Measures,
+) -> list[Path]:
+    """Write report.html, table1.csv, table1.md, pvalues.csv and the rows that they rest on.
+
+    The rows are measures.csv and patches.csv. All files are written or none.
 
     Parameters
     ----------
-    errors
-        Gives models, targets and subjects.
-    patches, heads
-        Cells over patches and over subjects.
-    tests
-        Of either level.
+    results, patches
+        What was measured.
+    facts
+        Of the run.
     figures
-        PNG bytes by caption.
-    methods
-        The methods paragraph.
+        PNG files by caption, in the order of the page.
+    out
+        Folder for the files.
+    measures
+        What a reader must know of each measure, by key.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    UserError
+        When nothing was measured, the tested method was not, or a figure cannot be read.
     """
-    subjects = errors.subjects
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>',
-        f"<style>{STYLE}</style></head><body>",
-        "<h1>Evaluation of harmonization models</h1>",
-        f"<p>{len(errors.models)} models, {len(errors.targets)} targets, "
-        f"{len(subjects)} held-out subjects: {escape(', '.join(subjects))}.</p>",
-        "<h2>Errors</h2>",
-        _table(errors, patches, "patches"),
-        _table(errors, heads, "subjects"),
-    ]
-    if tests:
-        parts += ["<h2>Paired tests</h2>", _tests(tests)]
-    if figures:
-        parts.append("<h2>Figures</h2>")
-    for caption, picture in figures.items():
-        encoded = base64.b64encode(picture).decode("ascii")
-        parts.append(
-            f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{encoded}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    limits = "".join(f"<li>{escape(limit)}</li>" for limit in LIMITS)
-    parts += [
-        f"<h2>Methods</h2><p>{escape(methods)}</p>",
-        f"<h2>Limits</h2><ul>{limits}</ul>",
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    if not len(results):
+        raise UserError("nothing was measured; give a method and a subject that is held out")
+    pictures = {caption: _read(path) for caption, path in figures.items()}
+    summaries = summarise(results)
+    tests = compare_methods(results, patches, facts.tested) if facts.tested else []
+    contents = {
+        "measures.csv": results_csv(results, Result),
+        "patches.csv": results_csv(patches, PatchResult),
+        "table1.csv": summaries_csv(summaries, measures),
+        "table1.md": tables_markdown(results, summaries, tests, measures),
+        "pvalues.csv": pvalues_csv(tests),
+        "report.html": report_html(results, summaries, tests, facts, pictures, measures),
+    }
+    with staged_folder(Path(out)) as stage:
+        for name, text in contents.items():
+            (stage / name).write_text(text, encoding="utf-8")
+    return [Path(out) / name for name in contents]
 
 
-def _table(errors: ErrorTable, cells: Cells, over: str) -> str:
-    exponent = common_exponent(cells)
-    head = "".join(f"<th>{escape(target)}</th>" for target in errors.targets)
-    rows = []
-    for model in errors.models:
-        row = f"<td>{escape(model)}</td>"
-        for target in errors.targets:
-            cell = cells.get((model, target))
-            mark = ' class="best"' if cell is not None and cell.best else ""
-            row += f"<td{mark}>{cell_text(cell, exponent)}</td>"
-        rows.append(f"<tr>{row}</tr>")
+def report_html(
+    results: Results[Result],
+    summaries: Summaries,
+    tests: Sequence[MethodTest],
+    facts: Facts,
+    pictures: Mapping[str, bytes],
+    measures: Measures,
+) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    pictures
+        PNG bytes by caption.
+    """
+    sections = {
+        "Errors": "".join(t.html() for t in headline_tables(results, summaries, measures)),
+        "Tests": "".join(table.html() for table in pvalue_tables(tests)),
+        "Figures": "".join(_figure(caption, data) for caption, data in pictures.items()),
+        "Other measures": "".join(
+            f"<h3>{escape(title)}</h3>{''.join(table.html() for table in tables)}"
+            for title, tables in other_tables(results, summaries, measures).items()
+        ),
+        "Training": _training(facts),
+        "Methods": _methods(facts, tests),
+        "Limits": _bullets([*facts.limits, *LIMITS]),
+        "How to repeat it": _repeat(facts, results),
+    }
+    shown = {title: body for title, body in sections.items() if body}
+    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in shown)
+    found = "".join(f"<p>{escape(sentence)}</p>" for sentence in findings(tests))
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>Harmonization of {escape(facts.input)}: evaluation</title>",
+            f"<style>{STYLE}</style></head><body>",
+            f"<h1>How well is {escape(facts.input)} harmonized?</h1>",
+            f'<p class="lead">{escape(_lead(results, facts))}</p>',
+            f"<nav>{links}</nav>",
+            f'<div class="found">{found}</div>' if found else "",
+            *(f'<h2 id="{_anchor(title)}">{title}</h2>\n{body}' for title, body in shown.items()),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _lead(results: Results[Result], facts: Facts) -> str:
+    heads = "simulated test heads" if facts.simulated else "test subjects"
     return (
-        f"<table><caption>SH MSE in 10<sup>{exponent}</sup> SH units², mean (sd) over {over}; "
-        f"lowest mean in bold</caption><thead><tr><th>model</th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"{len(facts.methods) or len(results.methods)} methods, {len(results.targets)} target "
+        f"platforms, {len(results.subjects)} {heads} in {len(results.datasets)} "
+        f"dataset{'s' if len(results.datasets) > 1 else ''}, {len(results.seeds)} training "
+        f"seed{'s' if len(results.seeds) > 1 else ''}."
     )
 
 
-def _tests(tests: list[NamedTest]) -> str:
-    names = ("target", "first", "second", "samples", "n", "p corrected", "effect", "note")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row_of(test)) + "</tr>"
-        for test in tests
-    )
+def _figure(caption: str, data: bytes) -> str:
+    encoded = base64.b64encode(data).decode("ascii")
     return (
-        "<table><caption>Effect: rank-biserial correlation, negative where the first model errs "
-        f"less</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{encoded}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
     )
+
+
+def _training(facts: Facts) -> str:
+    if not facts.training:
+        return ""
+    columns = list(facts.training[0])
+    rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in facts.training]
+    return Table("What each method was given and took.", columns, rows).html()
+
+
+def _plain(value: object) -> str:
+    """Write whole numbers in groups of three, others short."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else f"{value:.3g}"
+
+
+def _methods(facts: Facts, tests: Sequence[MethodTest]) -> str:
+    return f"<p>{escape(methods_paragraph(facts, tests))}</p>"
+
+
+def _repeat(facts: Facts, results: Results[Result]) -> str:
+    described = {
+        "Training seeds": ", ".join(map(str, results.seeds)),
+        **{
+            f"Subjects of {name}": f"training {_names(split.training)}; validation "
+            f"{_names(split.validation)}; test {_names(split.test)}"
+            for name, split in facts.splits.items()
+        },
+        "Data are pinned by": facts.frozen,
+        "Versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
+        "Machine": facts.machine,
+    }
+    terms = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>"
+        for name, text in described.items()
+        if text
+    )
+    return f"<pre>{escape(facts.command)}</pre><dl>{terms}</dl>"
+
+
+def _names(subjects: Sequence[str]) -> str:
+    return " ".join(subjects) or "none"
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: the figure cannot be read ({error.strerror}); check the path"
+        ) from error

@@ -1,0 +1,167 @@
+"""Table 1 for people: the headline of each truth, then the other measures."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from napari_msp.evaluation.display import SH_MSE_EXPONENT, Display
+from napari_msp.evaluation.method_tests import TESTED_MEASURE
+from napari_msp.evaluation.results import FLOOR, Result, Results
+from napari_msp.evaluation.summary import Summaries, Summary
+from napari_msp.evaluation.table import EMPTY, Cell, Table
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Other squared errors": ("patch_mse", "colour_fa_mse", "robust_mse"),
+    "Diffusion maps, by tissue": (
+        "fa_error_white",
+        "fa_error_grey",
+        "md_error_white",
+        "md_error_grey",
+        "md_error_fluid",
+        "rish0_error_white",
+        "rish2_error_white",
+        "direction_error",
+    ),
+    "Bias by tissue": ("bias_white", "bias_grey", "bias_fluid"),
+    "Sensitivity to the mask": ("mask_eroded", "mask_dilated"),
+}
+"""Measures under a heading; one that stands nowhere comes under `OTHERS`."""
+
+OTHERS = "More measures"
+
+
+class Describes(Protocol):
+    """What a reader must know of a measure."""
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+
+    @property
+    def unit(self) -> str:
+        """Of its numbers."""
+
+    @property
+    def explanation(self) -> str:
+        """One sentence."""
+
+    @property
+    def headline(self) -> bool:
+        """Whether it stands in front."""
+
+
+Measures = Mapping[str, Describes]
+
+
+def headline_tables(
+    results: Results[Result], summaries: Summaries, measures: Measures
+) -> list[Table]:
+    """One table a truth and headline measure: methods in rows, targets in columns."""
+    return [
+        _headline(results, summaries, measures, key, reference)
+        for key in results.measures
+        if measures[key].headline
+        for reference in results.select(measure=key).references
+    ]
+
+
+def other_tables(
+    results: Results[Result], summaries: Summaries, measures: Measures
+) -> dict[str, list[Table]]:
+    """One table a measure that is no headline, by the headings of `GROUPS`."""
+    shown = [key for key in results.measures if not measures[key].headline]
+    grouped = {key for keys in GROUPS.values() for key in keys}
+    groups = {**GROUPS, OTHERS: tuple(key for key in shown if key not in grouped)}
+    tables = {
+        title: [_other(results, summaries, measures, key) for key in keys if key in shown]
+        for title, keys in groups.items()
+    }
+    return {title: each for title, each in tables.items() if each}
+
+
+def against(reference: str) -> str:
+    """Name what was taken as truth."""
+    return {"scan": "the scans", "noise-free": "the noise-free twins"}.get(reference, reference)
+
+
+def rows_of(results: Results[Result]) -> list[str]:
+    """Methods in order, the floor last."""
+    return sorted(results.methods, key=lambda method: method == FLOOR)
+
+
+def _display(measures: Measures, key: str, shown: Iterable[Summary]) -> Display:
+    squared = TESTED_MEASURE in measures and measures[key].unit == measures[TESTED_MEASURE].unit
+    return Display.of((each.mean for each in shown), SH_MSE_EXPONENT if squared else None)
+
+
+def _headline(
+    results: Results[Result],
+    summaries: Summaries,
+    measures: Measures,
+    key: str,
+    reference: str,
+) -> Table:
+    part = results.select(measure=key, reference=reference)
+    shown = [summaries[m, t, reference, key] for m, t in part.groups("method", "target")]
+    display = _display(measures, key, shown)
+    repeated = any(each.datasets > 1 or each.seeds > 1 for each in shown)
+
+    def cell(method: str, target: str) -> Cell:
+        summary = summaries.get((method, target, reference, key))
+        return EMPTY if summary is None else _headline_cell(summary, display, repeated)
+
+    subjects = max(each.subjects for each in shown)
+    caption = (
+        f"{measures[key].label} against {against(reference)}, in "
+        f"{display.unit(measures[key].unit)}: mean (sd) over {_count(subjects, 'subject')} "
+        "[95 % bootstrap interval]"
+    )
+    if repeated:
+        datasets = max(each.datasets for each in shown)
+        seeds = max(each.seeds for each in shown)
+        caption += (
+            f" ± sd of the means of {_count(datasets, 'dataset')} ± sd of the means of "
+            f"{_count(seeds, 'training seed')}"
+        )
+    rows = [[Cell(m), *(cell(m, target) for target in part.targets)] for m in rows_of(part)]
+    return Table(f"{caption}. Lowest mean in bold.", ["method", *part.targets], rows)
+
+
+def _headline_cell(summary: Summary, display: Display, repeated: bool) -> Cell:
+    text = display.text
+    more = []
+    if summary.interval is not None:
+        more.append(f"[{text(summary.interval[0])}, {text(summary.interval[1])}]")
+    if repeated:
+        more.append(f"± {text(summary.dataset_spread)} ± {text(summary.seed_spread)}")
+    main = f"{text(summary.mean)} ({text(summary.deviation)})"
+    return Cell(main, " ".join(more), summary.best)
+
+
+def _other(results: Results[Result], summaries: Summaries, measures: Measures, key: str) -> Table:
+    part = results.select(measure=key)
+    columns = [(r, t) for r in part.references for t in part.select(reference=r).targets]
+    display = _display(measures, key, (s for s in summaries.values() if s.measure == key))
+
+    def cell(method: str, reference: str, target: str) -> Cell:
+        summary = summaries.get((method, target, reference, key))
+        if summary is None:
+            return EMPTY
+        text = f"{display.text(summary.mean)} ({display.text(summary.deviation)})"
+        return Cell(text, bold=summary.best)
+
+    measure = measures[key]
+    unit = display.unit(measure.unit)
+    return Table(
+        f"{measure.label}{f', in {unit}' if unit else ''}: mean (sd) over subjects. "
+        f"{measure.explanation}",
+        ["method", *(target for _, target in columns)],
+        [[Cell(m), *(cell(m, r, t) for r, t in columns)] for m in rows_of(part)],
+        [
+            (f"against {against(r)}", sum(other == r for other, _ in columns))
+            for r in part.references
+        ],
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
