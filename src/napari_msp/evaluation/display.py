@@ -68,8 +68,17 @@ def p_text(value: float | None) -> str:
     """Write a p-value as "p = 0.02".
 
     >>> p_text(3e-7)
-    'p < 1e-5'
+    'p < 0.0001'
     """
     if value is None:
         return "p –"
-    return "p < 1e-5" if value < 1e-5 else f"p = {value:.2g}"
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
+def counted(number: int, what: str) -> str:
+    """Write a count with its noun.
+
+    >>> counted(3, "subject")
+    '3 subjects'
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"

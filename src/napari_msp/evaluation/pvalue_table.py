@@ -29,7 +29,7 @@ def _family(level: Level, reference: str, family: Sequence[MethodTest]) -> Table
         + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
         + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
         f"signed-rank test, two-sided, times the {first.comparisons} comparisons of this table "
-        "(Bonferroni). Bold: p < 0.05."
+        "(methods × targets; Bonferroni). Bold: p < 0.05."
     )
     notes = list(dict.fromkeys(test.test.note for test in family if test.test.note))
     if notes:
@@ -47,11 +47,10 @@ def _family(level: Level, reference: str, family: Sequence[MethodTest]) -> Table
 def _test_cell(test: MethodTest | None) -> Cell:
     if test is None:
         return EMPTY
-    more = []
+    change = f"{number(test.change, 1, signed=True)} %"
     if test.interval is not None:
         low, high = (number(end, 1) for end in test.interval)
-        more.append(f"[{low}, {high}]")
-    if test.test.rank_biserial is not None:
-        more.append(f"r = {number(test.test.rank_biserial, 2)}")
-    more.append(p_text(test.test.corrected_p_value))
-    return Cell(f"{number(test.change, 1, signed=True)} %", " · ".join(more), test.significant)
+        change += f" [{low}, {high}]"
+    effect = test.test.rank_biserial
+    r = "–" if effect is None else number(effect, 2)
+    return Cell(change, f"r = {r}, {p_text(test.test.corrected_p_value)}", test.significant)

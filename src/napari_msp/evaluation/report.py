@@ -6,12 +6,13 @@ from html import escape
 from pathlib import Path
 
 from napari_msp.errors import UserError
+from napari_msp.evaluation.display import counted
 from napari_msp.evaluation.facts import Facts, methods_paragraph
 from napari_msp.evaluation.findings import findings
 from napari_msp.evaluation.method_tests import MethodTest, compare_methods
 from napari_msp.evaluation.page_style import STYLE
 from napari_msp.evaluation.pvalue_table import pvalue_tables
-from napari_msp.evaluation.results import PatchResult, Result, Results, results_csv
+from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results, results_csv
 from napari_msp.evaluation.summary import Summaries, summarise
 from napari_msp.evaluation.table import Cell, Table
 from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
@@ -131,13 +132,15 @@ def report_html(
 
 
 def _lead(results: Results[Result], facts: Facts) -> str:
-    heads = "simulated test heads" if facts.simulated else "test subjects"
-    return (
-        f"{len(facts.methods) or len(results.methods)} methods, {len(results.targets)} target "
-        f"platforms, {len(results.subjects)} {heads} in {len(results.datasets)} "
-        f"dataset{'s' if len(results.datasets) > 1 else ''}, {len(results.seeds)} training "
-        f"seed{'s' if len(results.seeds) > 1 else ''}."
+    methods = [method for method in results.methods if method != FLOOR]
+    counts = (
+        (len(methods), "method"),
+        (len(results.targets), "target platform"),
+        (len(results.subjects), "simulated test head" if facts.simulated else "test subject"),
+        (len(results.datasets), "dataset"),
+        (len(results.seeds), "training seed"),
     )
+    return ", ".join(counted(count, what) for count, what in counts) + "."
 
 
 def _figure(caption: str, data: bytes) -> str:

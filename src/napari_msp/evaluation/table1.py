@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from napari_msp.evaluation.display import SH_MSE_EXPONENT, Display
+from napari_msp.evaluation.display import SH_MSE_EXPONENT, Display, counted
 from napari_msp.evaluation.method_tests import TESTED_MEASURE
 from napari_msp.evaluation.results import FLOOR, Result, Results
 from napari_msp.evaluation.summary import Summaries, Summary
@@ -112,15 +112,15 @@ def _headline(
     subjects = max(each.subjects for each in shown)
     caption = (
         f"{measures[key].label} against {against(reference)}, in "
-        f"{display.unit(measures[key].unit)}: mean (sd) over {_count(subjects, 'subject')} "
+        f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')} "
         "[95 % bootstrap interval]"
     )
     if repeated:
         datasets = max(each.datasets for each in shown)
         seeds = max(each.seeds for each in shown)
         caption += (
-            f" ± sd of the means of {_count(datasets, 'dataset')} ± sd of the means of "
-            f"{_count(seeds, 'training seed')}"
+            f" ± sd of the means of {counted(datasets, 'dataset')} ± sd of the means of "
+            f"{counted(seeds, 'training seed')}"
         )
     rows = [[Cell(m), *(cell(m, target) for target in part.targets)] for m in rows_of(part)]
     return Table(f"{caption}. Lowest mean in bold.", ["method", *part.targets], rows)
@@ -161,7 +161,3 @@ def _other(results: Results[Result], summaries: Summaries, measures: Measures, k
             for r in part.references
         ],
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

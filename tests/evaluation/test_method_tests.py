@@ -1,0 +1,100 @@
+"""One method against every other: pairing, families, effects."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from napari_msp.errors import UserError
+from napari_msp.evaluation.findings import findings
+from napari_msp.evaluation.method_tests import MethodTest, compare_methods
+from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results
+
+NO_PATCHES = Results[PatchResult]([])
+
+
+@pytest.fixture(scope="module")
+def tests(evaluation) -> list[MethodTest]:
+    return compare_methods(*evaluation, "MSP")
+
+
+def test_families_are_apart_and_counted(tests):
+    families = [(test.level, test.reference) for test in tests]
+    assert list(dict.fromkeys(families)) == [
+        ("subject", "scan"), ("subject", "noise-free"), ("patch", "scan"),
+    ]  # fmt: skip
+    # Three other methods on two targets; the floor is nobody's rival.
+    assert all(families.count(family) == 6 for family in families)
+    assert {test.comparisons for test in tests} == {6}
+    assert FLOOR not in {test.second for test in tests}
+    assert {test.first for test in tests} == {"MSP"}
+
+
+@pytest.mark.reference("SciPy")
+def test_subjects_are_averaged_over_seeds_and_paired_by_name(evaluation):
+    results, patches = evaluation
+    shuffled = Results(np.random.default_rng(0).permutation(np.array(results.rows, dtype=object)))
+    test = next(
+        each
+        for each in compare_methods(shuffled, patches, "MSP")
+        if (each.level, each.reference, each.target, each.second)
+        == ("subject", "scan", "prisma_st", "SHResNet")
+    )
+    means = {
+        method: [
+            np.mean(
+                [
+                    row.value
+                    for row in results.select(
+                        method=method, target="prisma_st", measure="sh_mse", reference="scan",
+                        dataset=dataset, subject=subject,
+                    )
+                ]
+            )
+            for dataset, subject in results.subjects
+        ]
+        for method in ("MSP", "SHResNet")
+    }  # fmt: skip
+    expected = scipy.stats.wilcoxon(means["MSP"], means["SHResNet"], method="exact")
+    assert test.test.pairs == 18
+    assert test.test.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert test.test.corrected_p_value == pytest.approx(min(1, 6 * expected.pvalue), rel=1e-9)
+    change = 100 * (np.mean(means["MSP"]) / np.mean(means["SHResNet"]) - 1)
+    assert test.change == pytest.approx(change)
+    assert test.interval[0] < change < test.interval[1] < 0
+    assert test.significant
+
+
+def test_patches_pair_within_subjects_and_have_no_interval(tests):
+    patch = [each for each in tests if each.level == "patch"]
+    assert {each.test.pairs for each in patch} == {18 * 3}
+    assert {each.interval for each in patch} == {None}
+
+
+def test_a_subject_that_one_method_lacks_is_left_out():
+    rows = [
+        Result(method, "t", "d", 0, f"sub-{i}", "scan", "sh_mse", error + i)
+        for method, error, count in (("MSP", 1.0, 8), ("other", 2.0, 7))
+        for i in range(count)
+    ]
+    (test,) = compare_methods(Results(rows), NO_PATCHES, "MSP")
+    assert test.test.pairs == 7
+    assert test.test.p_value == 2 / 2**7
+    assert test.test.rank_biserial == -1
+    assert (test.first_mean, test.second_mean) == (4.0, 5.0)
+    assert test.change == pytest.approx(-20)
+
+
+def test_a_method_that_was_not_measured_is_refused(evaluation):
+    with pytest.raises(UserError, match=r"HNED: was not measured.* alignment, SHResNet"):
+        compare_methods(*evaluation, "HNED")
+
+
+def test_findings_name_the_strongest_rival(tests, evaluation):
+    scan, twins = findings(tests)
+    assert scan.startswith("Against the scans, MSP has the lowest mean SH MSE on 2 of 2 targets.")
+    assert twins.startswith("Against the noise-free twins")
+    assert scan.count("against <b>|single") == 2
+    assert "alignment" not in scan
+    lost = findings(compare_methods(*evaluation, "alignment"))
+    assert "alignment has the lowest mean SH MSE on 0 of 2 targets" in lost[0]
+    assert "prisma_st +" in lost[0]

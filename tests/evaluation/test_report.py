@@ -1,0 +1,203 @@
+"""Table 1 as files, and the report."""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from napari_msp.errors import UserError
+from napari_msp.evaluation.display import Display
+from napari_msp.evaluation.facts import Facts, Split, methods_paragraph
+from napari_msp.evaluation.method_tests import MethodTest, compare_methods
+from napari_msp.evaluation.report import write_report
+from napari_msp.evaluation.results import FLOOR, Result, Results, read_results
+from napari_msp.evaluation.summary import Summaries, summarise
+
+NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
+FACTS = Facts(
+    command="napari-msp evaluate heads-1 --out table & <more>",
+    splits={f"heads-{i}": Split(("sub-90", "sub-91"), ("sub-92",), NAMES) for i in (1, 2, 3)},
+    input="ge_st",
+    targets=("prisma_st", "connectom_sa"),
+    simulated=True,
+    seeds=(0, 1, 2),
+    tested="MSP",
+    methods={"SHResNet": "one residual path an order", "MSP": "Multi-Stage Prediction"},
+    training=[{"method": "MSP", "parameters": 123456, "seconds": 61.25}],
+    b_value=1200,
+    versions={"torch": "2.13.0"},
+    limits=("Simulated heads move less than people.",),
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, evaluation, described) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "figure.png").write_bytes(b"\x89PNG bytes")
+    files = write_report(
+        *evaluation, FACTS, {"sub-01 <axial>": folder / "figure.png"}, folder / "out", described
+    )
+    assert {path.name for path in files} == {path.name for path in (folder / "out").iterdir()}
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def summaries(evaluation) -> Summaries:
+    return summarise(evaluation[0])
+
+
+@pytest.fixture(scope="module")
+def tests(evaluation) -> list[MethodTest]:
+    return compare_methods(*evaluation, "MSP")
+
+
+def rows(path: Path) -> list[Mapping[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_table1_holds_every_number_in_full(written, summaries):
+    table = rows(written / "table1.csv")
+    assert len(table) == len(summaries)
+    for row in table:
+        summary = summaries[row["method"], row["target"], row["reference"], row["measure"]]
+        assert float(row["mean"]) == summary.mean
+        assert (float(row["low"]), float(row["high"])) == summary.interval
+        assert float(row["sd_seeds"]) == summary.seed_spread
+    assert {row["unit"] for row in table} == {"SH units²", "%", ""}
+
+
+def test_the_rows_beneath_lie_beside_it(written, evaluation):
+    results, _ = evaluation
+    assert read_results(written / "measures.csv", Result).rows == results.rows
+
+
+def test_pvalues_hold_every_test(written, tests):
+    table = rows(written / "pvalues.csv")
+    assert [float(row["p_value"]) for row in table] == [test.test.p_value for test in tests]
+    assert [float(row["change_percent"]) for row in table] == [test.change for test in tests]
+    assert {row["low_percent"] for row in table if row["level"] == "patch"} == {""}
+
+
+def test_markdown_shows_the_best_and_the_floor(written, summaries):
+    text = (written / "table1.md").read_text(encoding="utf-8")
+    summary = summaries["MSP", "prisma_st", "scan", "sh_mse"]
+    low, high = summary.interval
+    assert (
+        f"**{summary.mean * 1e5:.1f} ({summary.deviation * 1e5:.1f})** [{low * 1e5:.1f}, "
+        f"{high * 1e5:.1f}] ± {summary.dataset_spread * 1e5:.1f} ± {summary.seed_spread * 1e5:.1f}"
+    ) in text
+    assert "SH MSE against the scans, in 10⁻⁵ SH units²: mean (sd) over 18 subjects" in text
+    first, second = text.split("SH MSE against the noise-free twins")
+    assert f"| {FLOOR} |" in first
+    assert first.index("| MSP |") < first.index(f"| {FLOOR} |")
+    assert f"| {FLOOR} |" not in second
+    assert "as in the paper, not independent (n = 54)" in text
+    assert "## More measures\n\nBrand-new measure" in text
+    assert "−" in text.split("Bias in fluid")[1].split("\n")[4]
+
+
+def test_every_markdown_row_has_its_table_s_columns(written):
+    width = None
+    for line in (written / "table1.md").read_text(encoding="utf-8").splitlines():
+        columns = line.replace("\\|", "").count("|")
+        assert columns == (width or columns) or not columns
+        width = columns or None
+    assert "<b>\\|single" in (written / "table1.md").read_text(encoding="utf-8")
+
+
+class Balanced(HTMLParser):
+    """Fails at a closing tag that closes nothing; gathers ids, links and sources."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.named: dict[str, list[str]] = {"id": [], "href": [], "src": []}
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in self.named:
+                self.named[name].append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_no_other_file(written):
+    page = (written / "report.html").read_text(encoding="utf-8")
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert sorted(parser.named["href"]) == sorted(f"#{name}" for name in parser.named["id"])
+    assert parser.named["src"] == [
+        "data:image/png;base64,iVBORyBieXRlcw=="[:22] + "iVBORyBieXRlcw=="
+    ]
+    assert not re.search(r"url\(|@import", page)
+
+
+def test_the_page_trusts_no_name(written):
+    page = (written / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;|single" in page
+    assert "<b>|single" not in page
+    assert "<figcaption>sub-01 &lt;axial&gt;</figcaption>" in page
+    assert "--out table &amp; &lt;more&gt;</pre>" in page
+
+
+def test_the_page_says_what_a_reader_must_know(written, tests):
+    page = (written / "report.html").read_text(encoding="utf-8")
+    assert "4 methods, 2 target platforms, 18 simulated test heads, 3 datasets, 3 training" in page
+    assert "lowest mean SH MSE on 2 of 2 targets" in page
+    assert "<td>123 456</td><td>61.2</td>" in page
+    assert "torch 2.13.0" in page
+    assert "<li>Simulated heads move less than people.</li>" in page
+    assert escape(methods_paragraph(FACTS, tests)) in page
+
+
+def test_the_methods_paragraph_is_written_from_the_facts(tests):
+    text = methods_paragraph(FACTS, tests)
+    assert "3 datasets of simulated travelling heads" in text
+    assert "predicted the image of prisma_st and connectom_sa (b = 1200 s/mm²)" in text
+    assert "2 for training, 1 for validation and 6 for test" in text
+    assert "MSP (Multi-Stage Prediction)" in text
+    assert "3 seeds on the first dataset, on the other datasets with the first seed" in text
+    assert "over the 6 comparisons of a truth" in text
+    assert "noise-free twin" in text
+    plain = replace(
+        FACTS, simulated=False, splits={"mine": Split(("a",), (), ("b",))}, seeds=(0,), b_value=None
+    )
+    text = methods_paragraph(plain)
+    assert "noise-free" not in text
+    assert "seeds on" not in text
+    assert "comparisons" not in text
+
+
+def test_without_a_tested_method_there_are_no_tests(tmp_path, evaluation, described):
+    some = (part.select(dataset="heads-2", target="prisma_st") for part in evaluation)
+    write_report(*some, replace(FACTS, tested=None), {}, tmp_path, described)
+    assert rows(tmp_path / "pvalues.csv") == []
+    assert '<h2 id="tests">' not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_missing_leaves_nothing_behind(tmp_path, evaluation, described):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"gone\.png: the figure cannot be read"):
+        write_report(*evaluation, FACTS, {"x": tmp_path / "gone.png"}, out, described)
+    with pytest.raises(UserError, match="CPM: was not measured"):
+        write_report(*evaluation, replace(FACTS, tested="CPM"), {}, out, described)
+    with pytest.raises(UserError, match="nothing was measured"):
+        write_report(Results([]), Results([]), FACTS, {}, out, described)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([3e-4, 5e-4], "5.00"), ([0.3, 0.5], "0.500"), ([3.0, 5.0], "5.00"), ([30.0, 50.0], "50.0")],
+)
+def test_numbers_are_scaled_to_be_read(values, text):
+    assert Display.of(values).text(values[1]) == text
