@@ -26,7 +26,10 @@ Sources that the modules cite by author and year:
 - Zhang 2012, NeuroImage 61:1000 (NODDI)
 """
 
+from napari_msp.data.phantom.changes import Change, Lesion, WeakerBundle
+from napari_msp.data.phantom.digest import phantom_digest
 from napari_msp.data.phantom.platforms import PLATFORMS, Platform, platform_named
+from napari_msp.data.phantom.regions import bundle_share, lesion_mask
 from napari_msp.data.phantom.scan import Scan, simulate_scan, simulate_subject
 from napari_msp.data.phantom.simulate import simulate, write_scan
 from napari_msp.data.phantom.sizes import SIZES, lattice_for
@@ -34,9 +37,15 @@ from napari_msp.data.phantom.sizes import SIZES, lattice_for
 __all__ = [
     "PLATFORMS",
     "SIZES",
+    "Change",
+    "Lesion",
     "Platform",
     "Scan",
+    "WeakerBundle",
+    "bundle_share",
     "lattice_for",
+    "lesion_mask",
+    "phantom_digest",
     "platform_named",
     "simulate",
     "simulate_scan",

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.phantom.anatomy import tissue_at
-from napari_msp.data.phantom.bundles import BUNDLES, streamlines_of
+from napari_msp.data.phantom.bundles import BUNDLES, Bundle, streamlines_of
 from napari_msp.data.phantom.sampling import Grid, along_axes, point_spread
 from napari_msp.data.phantom.subjects import Pose, Subject
 
@@ -68,11 +68,13 @@ class Head:
     points
         (3, N) their scanner positions in mm.
     grey, white, fluid
-        (N,) fractions that sum to the fraction of brain.
+        (N,) fractions; with `lesion` they sum to the fraction of brain.
     fibres
         Populations of the white matter; their weights sum to 1 in a voxel.
     radial
         (3, N) unit vectors from depth to cortex, or zero.
+    lesion
+        (N,) fraction of diseased tissue; None in a healthy head.
     """
 
     grid: Grid
@@ -83,6 +85,13 @@ class Head:
     fluid: FloatArray
     fibres: tuple[Fibres, ...]
     radial: FloatArray
+    lesion: FloatArray | None = None
+
+    @property
+    def brain(self) -> FloatArray:
+        """(N,) fraction of brain."""
+        healthy: FloatArray = self.grey + self.white + self.fluid
+        return healthy if self.lesion is None else healthy + self.lesion
 
     def volume(self, values: FloatArray) -> FloatArray:
         """Put (N,) values into a (X, Y, Z) volume; outside the brain it is 0."""
@@ -91,8 +100,18 @@ class Head:
         return volume
 
 
-def make_head(subject: Subject, pose: Pose, grid: Grid) -> Head:
-    """Lay a subject's anatomy and bundles onto a grid."""
+def make_head(
+    subject: Subject, pose: Pose, grid: Grid, bundles: tuple[Bundle, ...] = BUNDLES
+) -> Head:
+    """Lay a subject's anatomy and bundles onto a grid.
+
+    Parameters
+    ----------
+    subject, pose, grid
+        Whose head, where it lies, and the voxels.
+    bundles
+        `BUNDLES`, where the coherence of some may differ.
+    """
     points = grid.points()
     template = subject.to_template(pose.to_head(points))
     tissue = tissue_at(template, subject.csf_gain)
@@ -106,7 +125,7 @@ def make_head(subject: Subject, pose: Pose, grid: Grid) -> Head:
         grey=grey,
         white=white,
         fluid=fluid,
-        fibres=_fibres(subject, pose, grid, inside, white > 0.02, radial),
+        fibres=_fibres(subject, pose, grid, bundles, inside, white > 0.02, radial),
         radial=radial,
     )
 
@@ -124,6 +143,7 @@ def _fibres(
     subject: Subject,
     pose: Pose,
     grid: Grid,
+    bundles: tuple[Bundle, ...],
     inside: IntArray,
     in_white: FloatArray,
     radial: FloatArray,
@@ -133,7 +153,7 @@ def _fibres(
     density = np.zeros((CROSSINGS, count), dtype=np.float32)
     direction = np.zeros((CROSSINGS, 3, count), dtype=np.float32)
     coherence = np.zeros((CROSSINGS, count), dtype=np.float32)
-    for number, bundle in enumerate(BUNDLES):
+    for number, bundle in enumerate(bundles):
         rastered = _raster(number, subject, pose, grid)
         if rastered is None:
             continue

@@ -1,6 +1,6 @@
 """One subject on one platform, in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
+from napari_msp.data.phantom.changes import Change, bundles_after, head_after
 from napari_msp.data.phantom.head import Head, make_head
 from napari_msp.data.phantom.platforms import PLATFORMS, Platform, platform_named
 from napari_msp.data.phantom.sampling import along_axes, grid_of
@@ -73,6 +74,8 @@ def simulate_scan(
     seed: int = 0,
     *,
     misalignment: float = 0.0,
+    changes: Sequence[Change] = (),
+    noise_seed: int | None = None,
 ) -> Scan:
     """Scan one subject on one platform.
 
@@ -88,14 +91,27 @@ def simulate_scan(
         Of the whole dataset; subject and noise follow from it.
     misalignment
         Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
+    changes
+        What is made different in this head: weaker bundles, lesions.
+    noise_seed
+        Of the noise alone, for a second scan of the same head; None: `seed`.
 
     Raises
     ------
     UserError
-        When there is no such size.
+        When there is no such size or bundle.
     """
-    chosen = platform_named(platform)
-    return next(simulate_subject(subject, (chosen,), size, seed, misalignment=misalignment))
+    return next(
+        simulate_subject(
+            subject,
+            (platform_named(platform),),
+            size,
+            seed,
+            misalignment=misalignment,
+            changes=changes,
+            noise_seed=noise_seed,
+        )
+    )
 
 
 def simulate_subject(
@@ -105,10 +121,13 @@ def simulate_subject(
     seed: int = 0,
     *,
     misalignment: float = 0.0,
+    changes: Sequence[Change] = (),
+    noise_seed: int | None = None,
 ) -> Iterator[Scan]:
     """Scan one subject on several platforms; as `simulate_scan`, but the head is made once."""
     person = draw_subject(seed, subject)
     fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
+    bundles = bundles_after(changes, person.tissue)
     head = None
     for platform in platforms:
         pose = aligned()
@@ -121,13 +140,14 @@ def simulate_subject(
         # up in another order would differ in the last bit from machine to machine.
         with threadpool_limits(1, user_api="blas"):
             if head is None:
-                head = make_head(person, pose, fine)
-            scan = _scan(head, person, platform, size, seed, pose.shift)
+                head = head_after(changes, make_head(person, pose, fine, bundles), person, pose)
+            noise = seed if noise_seed is None else noise_seed
+            scan = _scan(head, person, platform, size, noise, pose.shift)
         yield scan
 
 
 def _scan(
-    head: Head, subject: Subject, platform: Platform, size: str, seed: int, shift: FloatArray
+    head: Head, subject: Subject, platform: Platform, size: str, noise_seed: int, shift: FloatArray
 ) -> Scan:
     lattice = lattice_for(size, platform)
     model = SignalModel(head, subject.tissue, platform.echo_time, platform.repetition_time)
@@ -135,10 +155,10 @@ def _scan(
     noise_free = acquire(platform, model, table, lattice)
     spreads = point_spreads(platform, model, lattice)
     white = along_axes(head.volume(head.white), spreads)
-    brain = along_axes(head.volume(head.grey + head.white + head.fluid), spreads)
+    brain = along_axes(head.volume(head.brain), spreads)
     b0 = noise_free[..., int(table.b0_volumes[0])]
     sigma = float(b0[white > PURE_WHITE].mean() / platform.snr)
-    dwi = add_noise(noise_free, sigma, [seed, subject.index, 2, platform.number])
+    dwi = add_noise(noise_free, sigma, [noise_seed, subject.index, 2, platform.number])
     np.rint(dwi, out=dwi)
 
     stored = axcodes2ornt(tuple(platform.orientation))

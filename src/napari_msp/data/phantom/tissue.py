@@ -1,8 +1,8 @@
 """Compartment signal: what each tissue contributes to an image.
 
 White matter is, for each fibre population, a stick (intra-axonal) and a zeppelin (extra-axonal);
-grey matter a nearly isotropic zeppelin along the cortex's radius; CSF free water. Every
-compartment has its own proton density, T1 and T2.
+grey matter a nearly isotropic zeppelin along the cortex's radius; CSF free water; diseased tissue
+isotropic. Every compartment has its own proton density, T1 and T2.
 """
 
 import numpy as np
@@ -13,6 +13,13 @@ from napari_msp.data.phantom.subjects import Tissue
 
 DENSITY_WHITE, DENSITY_GREY, DENSITY_FLUID = 0.70, 0.82, 1.0
 """Proton density relative to water (Mezer 2013)."""
+
+DENSITY_LESION, T1_LESION, T2_LESION, LESION_DIFFUSIVITY = 0.9, 1700.0, 160.0, 1.4e-3
+"""Diseased tissue: proton density relative to water, T1 and T2 in ms at 3 T, diffusivity in mm²/s.
+
+Isotropic, and between grey matter and free water in each of them, as oedema and glioma are (our
+choice); no mixture of healthy tissues has all four.
+"""
 
 T1_WHITE, T1_GREY, T1_FLUID = 1080.0, 1820.0, 4300.0
 """T1 in ms at 3 T (Stanisz 2005; CSF: Lu 2005)."""
@@ -92,6 +99,9 @@ class SignalModel:
         self._extra = (1 - f) * weighting(DENSITY_WHITE, T1_WHITE, tissue.t2_extra, *times)
         self._grey = weighting(DENSITY_GREY, T1_GREY, tissue.t2_grey, *times) * head.grey
         self._fluid = weighting(DENSITY_FLUID, T1_FLUID, tissue.t2_fluid, *times) * head.fluid
+        self._lesion = None
+        if head.lesion is not None:
+            self._lesion = weighting(DENSITY_LESION, T1_LESION, T2_LESION, *times) * head.lesion
         self._grey_axial = np.asarray(tissue.grey_diffusivity * (1 + GREY_ANISOTROPY), np.float32)
         self._grey_radial = np.asarray(
             tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2), np.float32
@@ -110,6 +120,8 @@ class SignalModel:
         signal: FloatArray = (
             (self._intra + self._extra) * self.head.white + self._grey + self._fluid
         )
+        if self._lesion is not None:
+            signal += self._lesion
         return signal
 
     def weighted(self, felt: FloatArray) -> FloatArray:
@@ -128,6 +140,8 @@ class SignalModel:
         signal: FloatArray = self._fluid * np.exp(-b * np.float32(FLUID_DIFFUSIVITY))
         b_radial = np.square(np.einsum("in,in->n", felt, self.head.radial))
         signal += self._grey * zeppelin(b, b_radial, self._grey_axial, self._grey_radial)
+        if self._lesion is not None:
+            signal += self._lesion * np.exp(-b * np.float32(LESION_DIFFUSIVITY))
         for fibres, share, (stick_a, stick_r, zeppelin_a, zeppelin_r) in self._populations:
             here = fibres.index
             b_here = b[here]

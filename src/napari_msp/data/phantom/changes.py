@@ -1,0 +1,145 @@
+"""What can be made different in a head: a bundle of lower FA, a lesion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import expit
+
+from napari_msp.arrays import FloatArray
+from napari_msp.data.phantom.bundles import BUNDLES, Bundle
+from napari_msp.data.phantom.head import Head
+from napari_msp.data.phantom.subjects import Pose, Subject, Tissue
+from napari_msp.errors import UserError
+
+
+@dataclass(frozen=True)
+class WeakerBundle:
+    """Lower the FA of one bundle, on both sides, by letting its fibres disperse more.
+
+    Orientation dispersion rises, mean diffusivity, b=0 signal and the bundle's place stay. The
+    tissue's own FA falls by `factor` to first order in b; what a voxel's FA loses depends on what
+    else lies in it, so measure the true effect on noise-free twins.
+
+    Attributes
+    ----------
+    name
+        One of `BUNDLES`.
+    factor
+        FA of the bundle's tissue after over before, in [0, 1].
+    """
+
+    name: str
+    factor: float
+
+    def __post_init__(self) -> None:
+        bundle_named(self.name)
+        if not 0 <= self.factor <= 1:
+            raise UserError(f"FA of {self.name} times {self.factor}: give a factor from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A ball of diseased tissue in one hemisphere: isotropic, faster diffusion, longer T2.
+
+    See `tissue.LESION_DIFFUSIVITY` for its properties.
+
+    Attributes
+    ----------
+    centre
+        In MNI mm, so that it lies at the same anatomical place in every head; x > 0 is right.
+    radius
+        In mm of template space; there half of `share` is diseased.
+    edge
+        Length in mm over which it fades out (a logistic's scale).
+    share
+        Of the tissue that is diseased in the middle; the rest keeps its fibres.
+    """
+
+    centre: tuple[float, float, float]
+    radius: float = 7.0
+    edge: float = 0.8
+    share: float = 0.8
+
+    def share_at(self, points: FloatArray) -> FloatArray:
+        """(N,) diseased share of the tissue at (3, N) points of template space."""
+        away = np.linalg.norm(points - np.array(self.centre, points.dtype)[:, None], axis=0)
+        here: FloatArray = self.share * expit((self.radius - away) / self.edge)
+        return here
+
+    @property
+    def mirrored(self) -> "Lesion":
+        """The same ball in the other hemisphere; the template is symmetric."""
+        x, y, z = self.centre
+        return replace(self, centre=(-x, y, z))
+
+
+Change = WeakerBundle | Lesion
+"""Anything that can be made different in a head."""
+
+
+def bundle_named(name: str) -> Bundle:
+    """Look a bundle up.
+
+    Raises
+    ------
+    UserError
+        When there is none of that name.
+    """
+    for bundle in BUNDLES:
+        if bundle.name == name:
+            return bundle
+    names = "; ".join(bundle.name for bundle in BUNDLES)
+    raise UserError(f"bundle {name}: there is no such bundle; give one of {names}")
+
+
+def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ...]:
+    """Give `BUNDLES` with the coherence that each has after the changes."""
+    factors = {bundle.name: 1.0 for bundle in BUNDLES}
+    for change in changes:
+        if isinstance(change, WeakerBundle):
+            factors[change.name] *= change.factor
+    return tuple(
+        bundle
+        if factors[bundle.name] == 1.0
+        else replace(
+            bundle,
+            coherence=coherence_after(bundle.coherence, factors[bundle.name], tissue),
+        )
+        for bundle in BUNDLES
+    )
+
+
+def head_after(changes: Sequence[Change], head: Head, subject: Subject, pose: Pose) -> Head:
+    """Put the lesions into a head; they replace healthy tissue share for share."""
+    for change in changes:
+        if isinstance(change, Lesion):
+            template = subject.to_template(pose.to_head(head.points))
+            diseased = change.share_at(template).astype(np.float32)
+            lesion = diseased * head.brain
+            if head.lesion is not None:
+                lesion += (1 - diseased) * head.lesion
+            head = replace(
+                head,
+                grey=(1 - diseased) * head.grey,
+                white=(1 - diseased) * head.white,
+                fluid=(1 - diseased) * head.fluid,
+                lesion=lesion,
+            )
+    return head
+
+
+def coherence_after(coherence: float, factor: float, tissue: Tissue) -> float:
+    """Give the coherence at which a fibre population's FA is `factor` times what it was.
+
+    Of the mean tensor of stick and zeppelin, trace T and axial minus radial diffusivity a:
+    FA² = a² / (T²/3 + 2a²/3). Dispersion scales a with (3 coherence - 1) and leaves T alone.
+    """
+    f = tissue.intra_fraction
+    # In units of the axial diffusivity; tortuosity gives the zeppelin (1 - f) across.
+    trace = f + (1 - f) * (1 + 2 * (1 - f))
+    parallel = f + (1 - f) * f
+    before = parallel * (3 * coherence - 1) / 2
+    fa_squared = factor**2 * before**2 / (trace**2 / 3 + 2 * before**2 / 3)
+    after = trace * np.sqrt(fa_squared / 3 / (1 - 2 * fa_squared / 3))
+    return float((2 * after / parallel + 1) / 3)
