@@ -28,7 +28,7 @@ FACTS = Facts(
     seeds=(0, 1, 2),
     tested="MSP",
     methods={"SHResNet": "one residual path an order", "MSP": "Multi-Stage Prediction"},
-    training=[{"method": "MSP", "parameters": 123456, "seconds": 61.25}],
+    training=[{"method": "MSP", "parameters": 123456, "seconds": 61.25, "rate": 12345.6}],
     b_value=1200,
     versions={"torch": "2.13.0"},
     limits=("Simulated heads move less than people.",),
@@ -153,7 +153,7 @@ def test_the_page_says_what_a_reader_must_know(written, tests):
     page = (written / "report.html").read_text(encoding="utf-8")
     assert "4 methods, 2 target platforms, 18 simulated test heads, 3 datasets, 3 training" in page
     assert "lowest mean SH MSE on 2 of 2 targets" in page
-    assert "<td>123 456</td><td>61.2</td>" in page
+    assert "<td>123 456</td><td>61.2</td><td>12 346</td>" in page
     assert "torch 2.13.0" in page
     assert "<li>Simulated heads move less than people.</li>" in page
     assert escape(methods_paragraph(FACTS, tests)) in page
@@ -165,7 +165,7 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     assert "predicted the image of prisma_st and connectom_sa (b = 1200 s/mm²)" in text
     assert "2 for training, 1 for validation and 6 for test" in text
     assert "MSP (Multi-Stage Prediction)" in text
-    assert "3 seeds on the first dataset, on the other datasets with the first seed" in text
+    assert "3 seeds on the first dataset and run with the first seed on the others." in text
     assert "over the 6 comparisons of a truth" in text
     assert "noise-free twin" in text
     plain = replace(
@@ -173,7 +173,8 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     )
     text = methods_paragraph(plain)
     assert "noise-free" not in text
-    assert "seeds on" not in text
+    assert "repeated" not in text
+    assert "every choice" not in text
     assert "comparisons" not in text
 
 

@@ -116,10 +116,11 @@ def _split(facts: Facts) -> str:
         )
         return f"Subjects were split into training, validation and test ({counts})."
     training, validation, test = sizes.pop()
+    choices = "every choice was made on validation subjects, and " if validation else ""
     return (
         f"{'In each dataset, subjects' if len(facts.splits) > 1 else 'Subjects'} were split into "
-        f"{training} for training, {validation} for validation and {test} for test; every choice "
-        "was made on validation subjects, and no statistic saw a test subject."
+        f"{training} for training, {validation} for validation and {test} for test; {choices}test "
+        "subjects were used for nothing else."
     )
 
 
@@ -133,9 +134,9 @@ def _networks(facts: Facts) -> str:
     sentences += [f"{name}: {value}." for name, value in facts.settings.items()]
     if len(facts.seeds) > 1:
         repeats = f"Training was repeated with {len(facts.seeds)} seeds"
-        others = ", on the other datasets with the first seed" if len(facts.splits) > 1 else ""
-        first = " on the first dataset" if others else ""
-        sentences.append(f"{repeats}{first}{others}.")
+        if len(facts.splits) > 1:
+            repeats += " on the first dataset and run with the first seed on the others"
+        sentences.append(f"{repeats}.")
     return " ".join(sentences)
 
 

@@ -4,7 +4,7 @@ STYLE = """
 :root { --ink: #1d232b; --soft: #5b6672; --line: #d9dee4; --wash: #f5f7f9; --accent: #1f5a94; }
 * { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif;
-       color: var(--ink); background: #fff; max-width: 68rem; margin: 3rem auto;
+       color: var(--ink); background: #fff; max-width: 70rem; margin: 3rem auto;
        padding: 0 1.5rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-bottom: .3rem;
@@ -17,10 +17,10 @@ nav { font-size: .9rem; } nav a { margin-right: 1rem; color: var(--accent); text
 .found p { margin: .3rem 0; }
 p, li { max-width: 52rem; }
 .wide { overflow-x: auto; margin: 1rem 0 1.8rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 caption { text-align: left; color: var(--soft); font-size: .86rem; padding-bottom: .5rem;
           max-width: 52rem; }
-th, td { padding: .32rem .9rem; text-align: right; vertical-align: top;
+th, td { padding: .32rem .75rem; text-align: right; vertical-align: top;
          border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; }
 tbody th { font-weight: 400; }
@@ -29,7 +29,6 @@ thead th { border-bottom: 1.5px solid var(--ink); }
 thead th[scope="colgroup"] { text-align: center; border-bottom: 1px solid var(--line); }
 tbody tr:hover { background: var(--wash); }
 td small { display: block; color: var(--soft); font-size: .78rem; }
-.training td { text-align: right; }
 figure { margin: 1.6rem 0 2.4rem; } img { max-width: 100%; display: block; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width: 52rem; }
 pre { background: var(--wash); padding: .8rem 1rem; overflow-x: auto; font-size: .88rem;

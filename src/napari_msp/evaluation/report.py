@@ -102,14 +102,14 @@ def report_html(
         "Errors": "".join(t.html() for t in headline_tables(results, summaries, measures)),
         "Tests": "".join(table.html() for table in pvalue_tables(tests)),
         "Figures": "".join(_figure(caption, data) for caption, data in pictures.items()),
+        "Methods": f"<p>{escape(methods_paragraph(facts, tests))}</p>",
+        "Training": _training(facts),
+        "Limits": _bullets([*facts.limits, *LIMITS]),
+        "How to repeat it": _repeat(facts, results),
         "Other measures": "".join(
             f"<h3>{escape(title)}</h3>{''.join(table.html() for table in tables)}"
             for title, tables in other_tables(results, summaries, measures).items()
         ),
-        "Training": _training(facts),
-        "Methods": _methods(facts, tests),
-        "Limits": _bullets([*facts.limits, *LIMITS]),
-        "How to repeat it": _repeat(facts, results),
     }
     shown = {title: body for title, body in sections.items() if body}
     links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in shown)
@@ -163,11 +163,9 @@ def _plain(value: object) -> str:
     """Write whole numbers in groups of three, others short."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}".replace(",", " ") if isinstance(value, int) else f"{value:.3g}"
-
-
-def _methods(facts: Facts, tests: Sequence[MethodTest]) -> str:
-    return f"<p>{escape(methods_paragraph(facts, tests))}</p>"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{round(value):,}".replace(",", " ")
+    return f"{value:.3g}"
 
 
 def _repeat(facts: Facts, results: Results[Result]) -> str:
