@@ -13,7 +13,7 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
 from napari_msp.checking import check_dataset, table_text, write_table
-from napari_msp.checking.alignment import MISALIGNMENT_ACCURACY, check_input_position
+from napari_msp.checking.alignment import check_input_position
 from napari_msp.checking.brain import measure_brain
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.overlap import dice
@@ -33,6 +33,8 @@ PLATFORM_OFF = 2.0
 """Residual shift in mm of prisma_st in the misaligned study; it turns the heads too."""
 SUBJECT_OFF = 3.0
 """The same for one scan on connectom_st."""
+SHIFT_ACCURACY = 0.1
+"""Largest error of a measured shift in voxels (measured: 0.07 in 90 pairs of scans)."""
 
 # Few directions, for speed; of that each scan is warned.
 QUICK = {p.name: replace(p, directions=12, b0_volumes=3) for p in PLATFORMS}
@@ -139,7 +141,7 @@ def test_the_shift_in_voxels_is_the_simulated_one(studies, checked):
         errors.append(np.linalg.norm(np.array(row.shift_xyz_voxels) - expected.ravel() / VOXEL))
         assert row.shift_mm == pytest.approx(VOXEL * row.shift_voxels, rel=1e-6)
         assert row.shift_voxels == pytest.approx(np.linalg.norm(row.shift_xyz_voxels))
-    assert np.mean(errors) < MISALIGNMENT_ACCURACY / VOXEL
+    assert max(errors) < SHIFT_ACCURACY
 
 
 def centre_of(root, subject):
