@@ -83,14 +83,12 @@ class Described(NamedTuple):
     label: str
     unit: str
     explanation: str
-    signed: bool = False
-    headline: bool = False
 
 
 DESCRIBED = {
-    "sh_mse": Described("SH MSE", "SH units²", "Over voxels and coefficients.", headline=True),
+    "sh_mse": Described("SH MSE", "SH units²", "Over voxels and coefficients."),
     "fa_error_white": Described("FA error in white matter", "%", "Mean absolute error of FA."),
-    "bias_fluid": Described("Bias in fluid", "%", "Of the mean signal.", signed=True),
+    "bias_fluid": Described("Bias in fluid", "%", "Of the mean signal."),
     "brand_new": Described("Brand-new measure", "", "Known to no heading."),
 }
 

@@ -18,6 +18,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "md_error_grey",
         "md_error_fluid",
         "rish0_error_white",
+        "rish0_error_grey",
         "rish2_error_white",
         "direction_error",
     ),
@@ -44,10 +45,6 @@ class Describes(Protocol):
     def explanation(self) -> str:
         """One sentence."""
 
-    @property
-    def headline(self) -> bool:
-        """Whether it stands in front."""
-
 
 Measures = Mapping[str, Describes]
 
@@ -55,20 +52,16 @@ Measures = Mapping[str, Describes]
 def headline_tables(
     results: Results[Result], summaries: Summaries, measures: Measures
 ) -> list[Table]:
-    """One table a truth and headline measure: methods in rows, targets in columns."""
-    return [
-        _headline(results, summaries, measures, key, reference)
-        for key in results.measures
-        if measures[key].headline
-        for reference in results.select(measure=key).references
-    ]
+    """One table a truth of the tested measure: methods in rows, targets in columns."""
+    shown = results.select(measure=TESTED_MEASURE)
+    return [_headline(shown, summaries, measures, reference) for reference in shown.references]
 
 
 def other_tables(
     results: Results[Result], summaries: Summaries, measures: Measures
 ) -> dict[str, list[Table]]:
-    """One table a measure that is no headline, by the headings of `GROUPS`."""
-    shown = [key for key in results.measures if not measures[key].headline]
+    """One table for each other measure, by the headings of `GROUPS`."""
+    shown = [key for key in results.measures if key != TESTED_MEASURE]
     grouped = {key for keys in GROUPS.values() for key in keys}
     groups = {**GROUPS, OTHERS: tuple(key for key in shown if key not in grouped)}
     tables = {
@@ -97,10 +90,10 @@ def _headline(
     results: Results[Result],
     summaries: Summaries,
     measures: Measures,
-    key: str,
     reference: str,
 ) -> Table:
-    part = results.select(measure=key, reference=reference)
+    key = TESTED_MEASURE
+    part = results.select(reference=reference)
     shown = [summaries[m, t, reference, key] for m, t in part.groups("method", "target")]
     display = _display(measures, key, shown)
     repeated = any(each.datasets > 1 or each.seeds > 1 for each in shown)
@@ -151,9 +144,9 @@ def _other(results: Results[Result], summaries: Summaries, measures: Measures, k
 
     measure = measures[key]
     unit = display.unit(measure.unit)
+    name = measure.label[:1].upper() + measure.label[1:]
     return Table(
-        f"{measure.label}{f', in {unit}' if unit else ''}: mean (sd) over subjects. "
-        f"{measure.explanation}",
+        f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation}",
         ["method", *(target for _, target in columns)],
         [[Cell(m), *(cell(m, r, t) for r, t in columns)] for m in rows_of(part)],
         [
