@@ -16,7 +16,7 @@ FORMATS = (".csv", ".json")
 
 COLUMNS: Mapping[str, Callable[[ScanRow], str]] = {
     "subject": lambda row: row.subject,
-    "cond": lambda row: "–" if row.condition is None else f"{row.condition:.2g}",
+    "cond": lambda row: "–" if row.condition is None else f"{row.condition:.3g}",
     "ml": lambda row: _number(row.mask_ml, 0),
     "SNR": lambda row: _number(row.snr, 1),
     "Dice": lambda row: _number(row.dice, 2),
