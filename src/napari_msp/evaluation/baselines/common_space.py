@@ -1,9 +1,10 @@
 """Statistics of a place, from few subjects whose heads are not alike.
 
-The common space is the scanner's, moved so that every brain's centre of gravity lies at the
-origin. Heads are not turned to each other: a rigid motion estimated between two people follows
-their anatomy (it turned simulated slabs, in which no head was turned, by 5 to 19°). What remains
-is covered by a Gaussian over neighbouring places.
+The common space is the scanner's, moved so that every brain's centre of gravity lies at the origin;
+a scan that covers another part of the brain than the others is so misplaced. Heads are not turned
+to each other: a rigid motion estimated between two people follows their anatomy (it turned
+simulated slabs, in which no head was turned, by 5 to 19°). What remains is covered by a Gaussian
+over neighbouring places.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +18,8 @@ from napari_msp.data.lattice import Lattice, resample
 from napari_msp.signal.sh_image import SHImage
 
 WIDTH = 4.0
-"""Standard deviation in mm of the Gaussian over places (our choice): it is as far as brains of
-different people lie apart, and holds 200 voxels of 2.4 mm."""
+"""Standard deviation in mm of the Gaussian over places (our choice): about as far as one place of
+two brains lies apart. It averages over some 200 voxels of 2.4 mm."""
 
 SPACING = 2.0
 """Of the common lattice in mm; a field smoothed by `WIDTH` needs no finer one."""
