@@ -16,8 +16,8 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 PENALTY = 1e-3
-"""Of the ridge, per voxel, on standardised coefficients (our choice). Anything up to 1e-2 gave the
-same errors on simulated heads; the paper of IQT has none, but more voxels."""
+"""Of the ridge, per voxel, on standardised coefficients (our choice): small, for patches of few
+subjects; errors on simulated heads change by no more than 2 % between 1e-5 and 1e-2."""
 
 PORTION = 4096
 """Voxels whose patches are in memory at a time."""
