@@ -9,7 +9,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import common_mask, on_lattice, placement
-from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.signal.maps import TensorMaps, sh_average, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 
 
@@ -28,9 +28,14 @@ class MappedImage:
         return sh_average(self.image)
 
     @cached_property
+    def tensor(self) -> TensorMaps:
+        """FA, mean diffusivity and principal direction, from one fit."""
+        return tensor_maps(self.image)
+
+    @cached_property
     def colour_fa(self) -> FloatArray:
         """(X, Y, Z, 3) |e₁| · FA, in [0, 1]."""
-        return colour_fa(self.image)
+        return self.tensor.colour
 
     @cached_property
     def fa(self) -> FloatArray:

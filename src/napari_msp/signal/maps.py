@@ -1,8 +1,10 @@
-"""The maps that are looked at: SH average, FA, colour FA, squared error.
+"""The maps that are looked at: SH average, FA, colour FA, mean diffusivity, squared error.
 
 FA of a scan comes from its signal. FA of an SH image comes from the signal that the SH series
 gives, which the SH fit has smoothed over directions: it is lower. Compare like with like.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +21,30 @@ AVERAGED_COEFFICIENTS = 6
 
 TENSOR_DIRECTIONS = 60
 """Directions on which an SH series is sampled for its tensor (our choice: over twice 28)."""
+
+
+@dataclass(frozen=True)
+class TensorMaps:
+    """What one tensor fit tells of every voxel; 0 outside the mask.
+
+    Attributes
+    ----------
+    fa
+        (X, Y, Z) float32, fractional anisotropy in [0, 1].
+    md
+        (X, Y, Z) float32, mean diffusivity in mm²/s.
+    direction
+        (X, Y, Z, 3) float32, first eigenvector in scanner axes; its sign has no meaning.
+    """
+
+    fa: FloatArray
+    md: FloatArray
+    direction: FloatArray
+
+    @property
+    def colour(self) -> FloatArray:
+        """(X, Y, Z, 3) float32, |e₁| · FA: red left-right, green front-back, blue up-down."""
+        return np.asarray(np.abs(self.direction) * self.fa[..., None])
 
 
 def sh_average(image: SHImage) -> FloatArray:
@@ -47,7 +73,7 @@ def fractional_anisotropy(
     -------
     (X, Y, Z) float32 in [0, 1]; 0 outside the mask.
     """
-    return _fa_and_direction(source, b_value)[0]
+    return tensor_maps(source, b_value).fa
 
 
 def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
@@ -57,13 +83,27 @@ def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> Fl
     -------
     (X, Y, Z, 3) float32 in [0, 1]; 0 outside the mask.
     """
-    fa, direction = _fa_and_direction(source, b_value)
-    return np.asarray(np.abs(direction) * fa[..., None])
+    return tensor_maps(source, b_value).colour
 
 
 def principal_direction(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
     """(X, Y, Z, 3) first eigenvector of the tensor in scanner axes; its sign has no meaning."""
-    return _fa_and_direction(source, b_value)[1]
+    return tensor_maps(source, b_value).direction
+
+
+def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> TensorMaps:
+    """Give all maps of one tensor fit, see `fractional_anisotropy`."""
+    if isinstance(source, Acquisition):
+        signal, b_values, directions = _measured(source, b_value)
+    else:
+        signal, b_values, directions = _sampled(source)
+    fa, md = (np.zeros(source.mask.shape, dtype=np.float32) for _ in range(2))
+    direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
+    values, vectors = fit_tensors(signal, b_values, directions)
+    fa[source.mask] = anisotropy(values)
+    md[source.mask] = values.mean(axis=-1)
+    direction[source.mask] = vectors[..., -1]
+    return TensorMaps(fa, md, direction)
 
 
 def squared_error(
@@ -91,21 +131,6 @@ def squared_error(
     if difference.ndim == 4:
         difference = difference.mean(axis=-1)
     return difference if mask is None else np.where(mask, difference, 0).astype(np.float32)
-
-
-def _fa_and_direction(
-    source: Acquisition | SHImage, b_value: float | None
-) -> tuple[FloatArray, FloatArray]:
-    if isinstance(source, Acquisition):
-        signal, b_values, directions = _measured(source, b_value)
-    else:
-        signal, b_values, directions = _sampled(source)
-    fa = np.zeros(source.mask.shape, dtype=np.float32)
-    direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
-    values, vectors = fit_tensors(signal, b_values, directions)
-    fa[source.mask] = anisotropy(values)
-    direction[source.mask] = vectors[..., -1]
-    return fa, direction
 
 
 def _measured(

@@ -1,0 +1,135 @@
+"""An SH error that hardly heeds residual misalignment.
+
+Half a voxel between two scans of one head can treble the SH MSE of a good prediction, which says
+nothing of the prediction. The paper names a measure that does not as future work; this one is ours.
+
+1. Truth and prediction are smoothed alike, between in-mask voxels only: detail that half a voxel
+   hides cannot be brought back.
+2. A rigid motion of at most a voxel is found that lays the prediction on truth, and undone on the
+   prediction by cubic splines.
+3. Interpolation also smooths the prediction's noise, which would flatter it. The energy of fine
+   detail that it took is added to the error, but for the share that truth has too.
+
+Measured on simulated heads whose anatomy was really moved (noise-free truth of prisma_st, half a
+voxel along axes and diagonal, a turn, and both; size tiny). SH MSE × 1e5, then this error:
+
+==============  ===========  ===========  ====================
+prediction      in place     moved        change of this error
+==============  ===========  ===========  ====================
+packaged MSP    19.7; 10.0   34.5 - 73.8  +1.9 to +5.2 %
+packaged DIQT   35.1; 12.3   49.8 - 91.5  -4.6 to -0.6 %
+interpolation   65.4; 39.6   75.2 - 116   -1.5 to +0.7 %
+==============  ===========  ===========  ====================
+
+The order of the three stays in every position, where the SH MSE of a moved MSP is that of a DIQT or
+an interpolation in place. Against scans with noise the changes are alike, and on 1.2 mm voxels
+within 2 %. Where the SH MSE is next to nothing, and half a voxel makes it 50 times as large, this
+error still rises, by up to two thirds.
+"""
+
+import numpy as np
+from scipy.ndimage import binary_erosion, gaussian_filter, laplace
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.evaluation.measures.motion import Landmarks, sample, splines_of
+from napari_msp.signal.sh_image import SHImage
+
+SMOOTHING = 0.5
+"""Standard deviation in voxels of the smoothing that both images get (our choice, by experiment):
+with less a moved prediction cannot be interpolated, with more its noise is forgiven."""
+
+DETAIL = 0.75
+"""Fine detail is what a smoothing of this standard deviation in voxels takes away (our choice)."""
+
+
+def robust_error(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> float:
+    """Measure a prediction against a truth on its lattice; see the module.
+
+    Parameters
+    ----------
+    truth
+        (C, X, Y, Z) from `smoothed_as_compared`; never moved.
+    mask
+        (X, Y, Z) in both masks. Its outermost voxels are left out: a moved prediction has nothing
+        to say there.
+
+    Returns
+    -------
+    In SH units squared, never more than the smoothed error of the prediction where it lies; nan
+    where the mask is thinner than three voxels.
+    """
+    inside = binary_erosion(mask)
+    if not inside.any():
+        return float("nan")
+    smooth = smoothed_as_compared(prediction)
+    splines = splines_of(smooth)
+    landmarks = Landmarks(truth, inside)
+    moved = sample(splines, landmarks.moved(landmarks.motion_of(splines)))
+    still, true = smooth[:, inside], truth[:, inside]
+    return min(_mse(still, true), _mse(moved, true) + _noise_lost(still, moved, true, inside))
+
+
+def smoothed_as_compared(image: SHImage) -> FloatArray:
+    """(C, X, Y, Z) float32 coefficients, smoothed as both images are before they are compared."""
+    return _smoothed(image.coefficients, image.mask, SMOOTHING)
+
+
+def _smoothed(coefficients: FloatArray, mask: MaskArray, width: float) -> FloatArray:
+    """Smooth (X, Y, Z, C) between in-mask voxels only.
+
+    Parameters
+    ----------
+    width
+        Standard deviation in voxels.
+
+    Returns
+    -------
+    (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
+    """
+    weight = gaussian_filter(mask.astype(np.float32), width, mode="constant") + 1e-6
+    result = np.empty((coefficients.shape[-1], *mask.shape), dtype=np.float32)
+    for channel, values in zip(result, np.moveaxis(coefficients, -1, 0), strict=True):
+        mean = values[mask].mean(dtype=float)
+        offset = np.where(mask, values - mean, 0).astype(np.float32)
+        channel[:] = mean + gaussian_filter(offset, width, mode="constant") / weight
+    return result
+
+
+def _noise_lost(
+    still: FloatArray, moved: FloatArray, truth: FloatArray, inside: MaskArray
+) -> float:
+    """Give the energy of noise that interpolation took from a prediction, in SH units squared.
+
+    Parameters
+    ----------
+    still, moved, truth
+        (C, V) prediction before and after interpolation, and truth, in the voxels of `inside`.
+    """
+    before, after, true = (_volume(values, inside) for values in (still, moved, truth))
+    energies = [
+        _mse(_smoothed(volume, inside, DETAIL)[:, inside], values)
+        for volume, values in ((before, still), (after, moved))
+    ]
+    lost = max(energies[0] - energies[1], 0.0)
+    # Of the finest detail, truth explains the share r² (r of what moved, energy of what stood).
+    deep = binary_erosion(inside)
+    fine = [_curvature(volume, deep) for volume in (before, after, true)]
+    energy = float(np.square(fine[0]).mean() * np.square(fine[2]).mean()) if deep.any() else 0.0
+    explained = float((fine[1] * fine[2]).mean()) ** 2 / energy if energy > 0 else 1.0
+    return lost * (1 - min(explained, 1.0))
+
+
+def _volume(values: FloatArray, inside: MaskArray) -> FloatArray:
+    """Put (C, V) values into a (X, Y, Z, C) volume of zeros."""
+    volume = np.zeros((*inside.shape, len(values)), dtype=np.float32)
+    volume[inside] = values.T
+    return volume
+
+
+def _curvature(volume: FloatArray, where: MaskArray) -> FloatArray:
+    """(C, V) Laplacian of every channel of (X, Y, Z, C)."""
+    return np.stack([laplace(channel)[where] for channel in np.moveaxis(volume, -1, 0)])
+
+
+def _mse(values: FloatArray, truth: FloatArray) -> float:
+    return float(np.square(values - truth).mean(dtype=float))
