@@ -16,9 +16,11 @@ from napari_msp.data.phantom import (
     phantom_digest,
     simulate_scan,
 )
-from napari_msp.data.phantom.changes import coherence_after
-from napari_msp.data.phantom.subjects import Tissue, draw_subject
-from napari_msp.data.phantom.tissue import stick_and_zeppelin
+from napari_msp.data.phantom.changes import coherence_after, head_after
+from napari_msp.data.phantom.head import Head
+from napari_msp.data.phantom.sampling import Grid
+from napari_msp.data.phantom.subjects import Tissue, aligned, draw_subject
+from napari_msp.data.phantom.tissue import SignalModel, stick_and_zeppelin
 from napari_msp.errors import UserError
 
 TRACT = "corticospinal tract"
@@ -98,6 +100,24 @@ def test_lesion_is_isotropic_bright_and_where_it_was_put(scan):
     assert after.fa[inside].mean() < 0.5 * before.fa[inside].mean()
     assert after.md[inside].mean() > 1.3 * before.md[inside].mean()
     assert ill.noise_free[inside, 0].mean() > 1.5 * scan.noise_free[inside, 0].mean()
+
+
+def test_a_second_lesion_takes_its_share_of_the_first():
+    point = np.zeros((3, 1))
+    whole = np.ones(1)
+    grid = Grid((np.arange(2.0),) * 3)
+    healthy = Head(grid, np.array([0]), point, 0 * whole, whole, 0 * whole, (), point)
+    two = (Lesion((0, 0, 0), share=0.5), Lesion((0, 0, 0), share=0.5, diffusivity=0.45e-3))
+    ill = head_after(two, healthy, draw_subject(0, 0), aligned())
+    first, second = ill.diseased
+    whole_share = two[0].share_at(draw_subject(0, 0).to_template(point))[0]
+    assert second.fraction[0] == pytest.approx(whole_share, rel=1e-5)
+    assert first.fraction[0] == pytest.approx(whole_share * (1 - whole_share), rel=1e-5)
+    assert ill.brain[0] == pytest.approx(1, rel=1e-6)
+    signal = SignalModel(ill, Tissue(), 0.0, 1e9)
+    felt = np.sqrt(1000) * np.array([[0.0, 0.6, 0.8]]).T
+    expected = 0.9 * (first.fraction * np.exp(-1.4) + second.fraction * np.exp(-0.45))
+    np.testing.assert_allclose(signal.weighted(felt), expected, rtol=1e-5)
 
 
 def test_the_mirror_of_a_lesion_is_in_the_other_hemisphere():

@@ -56,6 +56,25 @@ class Fibres:
 
 
 @dataclass(frozen=True)
+class Diseased:
+    """Isotropic diseased tissue in a head.
+
+    Attributes
+    ----------
+    fraction
+        (N,) of each voxel.
+    diffusivity
+        In mm²/s.
+    t2
+        In ms.
+    """
+
+    fraction: FloatArray
+    diffusivity: float
+    t2: float
+
+
+@dataclass(frozen=True)
 class Head:
     """What lies in each voxel of a fine grid.
 
@@ -68,13 +87,13 @@ class Head:
     points
         (3, N) their scanner positions in mm.
     grey, white, fluid
-        (N,) fractions; with `lesion` they sum to the fraction of brain.
+        (N,) fractions; with those of `diseased` they sum to the fraction of brain.
     fibres
         Populations of the white matter; their weights sum to 1 in a voxel.
     radial
         (3, N) unit vectors from depth to cortex, or zero.
-    lesion
-        (N,) fraction of diseased tissue; None in a healthy head.
+    diseased
+        What lesions put in the place of healthy tissue.
     """
 
     grid: Grid
@@ -85,13 +104,15 @@ class Head:
     fluid: FloatArray
     fibres: tuple[Fibres, ...]
     radial: FloatArray
-    lesion: FloatArray | None = None
+    diseased: tuple[Diseased, ...] = ()
 
     @property
     def brain(self) -> FloatArray:
         """(N,) fraction of brain."""
-        healthy: FloatArray = self.grey + self.white + self.fluid
-        return healthy if self.lesion is None else healthy + self.lesion
+        brain: FloatArray = self.grey + self.white + self.fluid
+        for tissue in self.diseased:
+            brain = brain + tissue.fraction
+        return brain
 
     def volume(self, values: FloatArray) -> FloatArray:
         """Put (N,) values into a (X, Y, Z) volume; outside the brain it is 0."""

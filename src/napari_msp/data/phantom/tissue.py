@@ -14,12 +14,8 @@ from napari_msp.data.phantom.subjects import Tissue
 DENSITY_WHITE, DENSITY_GREY, DENSITY_FLUID = 0.70, 0.82, 1.0
 """Proton density relative to water (Mezer 2013)."""
 
-DENSITY_LESION, T1_LESION, T2_LESION, LESION_DIFFUSIVITY = 0.9, 1700.0, 160.0, 1.4e-3
-"""Diseased tissue: proton density relative to water, T1 and T2 in ms at 3 T, diffusivity in mm²/s.
-
-Isotropic, and between grey matter and free water in each of them, as oedema and glioma are (our
-choice); no mixture of healthy tissues has all four.
-"""
+DENSITY_DISEASED, T1_DISEASED = 0.9, 1700.0
+"""Proton density relative to water and T1 in ms: as swollen grey matter's (our choice)."""
 
 T1_WHITE, T1_GREY, T1_FLUID = 1080.0, 1820.0, 4300.0
 """T1 in ms at 3 T (Stanisz 2005; CSF: Lu 2005)."""
@@ -99,9 +95,13 @@ class SignalModel:
         self._extra = (1 - f) * weighting(DENSITY_WHITE, T1_WHITE, tissue.t2_extra, *times)
         self._grey = weighting(DENSITY_GREY, T1_GREY, tissue.t2_grey, *times) * head.grey
         self._fluid = weighting(DENSITY_FLUID, T1_FLUID, tissue.t2_fluid, *times) * head.fluid
-        self._lesion = None
-        if head.lesion is not None:
-            self._lesion = weighting(DENSITY_LESION, T1_LESION, T2_LESION, *times) * head.lesion
+        self._diseased = [
+            (
+                weighting(DENSITY_DISEASED, T1_DISEASED, each.t2, *times) * each.fraction,
+                np.float32(each.diffusivity),
+            )
+            for each in head.diseased
+        ]
         self._grey_axial = np.asarray(tissue.grey_diffusivity * (1 + GREY_ANISOTROPY), np.float32)
         self._grey_radial = np.asarray(
             tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2), np.float32
@@ -120,8 +120,8 @@ class SignalModel:
         signal: FloatArray = (
             (self._intra + self._extra) * self.head.white + self._grey + self._fluid
         )
-        if self._lesion is not None:
-            signal += self._lesion
+        for diseased, _ in self._diseased:
+            signal += diseased
         return signal
 
     def weighted(self, felt: FloatArray) -> FloatArray:
@@ -140,8 +140,8 @@ class SignalModel:
         signal: FloatArray = self._fluid * np.exp(-b * np.float32(FLUID_DIFFUSIVITY))
         b_radial = np.square(np.einsum("in,in->n", felt, self.head.radial))
         signal += self._grey * zeppelin(b, b_radial, self._grey_axial, self._grey_radial)
-        if self._lesion is not None:
-            signal += self._lesion * np.exp(-b * np.float32(LESION_DIFFUSIVITY))
+        for diseased, diffusivity in self._diseased:
+            signal += diseased * np.exp(-b * diffusivity)
         for fibres, share, (stick_a, stick_r, zeppelin_a, zeppelin_r) in self._populations:
             here = fibres.index
             b_here = b[here]
