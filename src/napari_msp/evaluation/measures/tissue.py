@@ -39,10 +39,10 @@ def tissue_of(truth: SHImage) -> Tissue:
 
     Use noise-free truth where there is one: noise raises the FA of grey matter.
 
-    On three simulated heads of size tiny, against the fractions that they are made of: more than
-    half of the voxel is of its kind in 95 to 97 % of those called white, 98 to 99 % of grey and of
-    fluid. Of the voxels that hold more than 80 % of a kind, 95 to 98 % of white are found, 89 to
-    99 % of grey and all of fluid; from the scans of 1.2 mm, with their noise, 77 % of grey.
+    On three simulated heads of size tiny, without noise, against the fractions that they are made
+    of: more than half of the voxel is of its kind in 95 to 97 % of those called white, and in 98 to
+    99 % of grey and of fluid. Of the voxels that hold more than 80 % of a kind, 95 to 98 % of white
+    are found, 89 to 99 % of grey and all of fluid; from noisy scans of 1.2 mm, 77 to 80 % of grey.
 
     Raises
     ------
