@@ -1,0 +1,25 @@
+"""Simulated scans as a dataset that is gone afterwards; what the scripts beside this one share."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.phantom import Scan, write_scan
+from napari_msp.demo import MODELS, packaged_model
+from napari_msp.model_file import Model, load_model
+
+
+@contextmanager
+def dataset_of(scans: Iterable[Scan]) -> Iterator[TravellingHeads]:
+    """Write scans with their noise-free twins to a temporary folder and open it."""
+    with TemporaryDirectory() as folder:
+        for scan in scans:
+            write_scan(Path(folder), scan)
+        yield open_dataset(folder)
+
+
+def models_of(paths: Sequence[Path]) -> dict[str, Model]:
+    """Open models by file name; without paths, the packaged MSP."""
+    return {path.stem: load_model(path) for path in paths or [Path(packaged_model(MODELS["MSP"]))]}
