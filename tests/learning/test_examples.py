@@ -139,8 +139,8 @@ def test_weighted_loss_is_proportional_to_the_error_in_sh_units():
     assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-4)
 
 
-@pytest.mark.parametrize("branch_losses", [False, True])
-def test_two_stage_loss_by_hand(examples, branch_losses):
+@pytest.mark.parametrize(("branch_losses", "second"), [(False, 1.0), (True, 1.0), (False, 3.0)])
+def test_two_stage_loss_by_hand(examples, branch_losses, second):
     torch.manual_seed(0)
     singles = {
         name: build_single("shresnet", target=name, scales=SCALES, width=0.1) for name in SCALES
@@ -158,10 +158,10 @@ def test_two_stage_loss_by_hand(examples, branch_losses):
 
     expected = error(outputs.first["prisma_st"], "prisma_st")
     expected += error(outputs.first["connectom_sa"], "connectom_sa")
-    expected += error(outputs.second, "connectom_sa")
+    expected += second * error(outputs.second, "connectom_sa")
     if branch_losses:
         expected += error(outputs.branches["prisma_st"], "connectom_sa")
-    found = training_loss(network, batch, 0.3, branch_losses)
+    found = training_loss(network, batch, 0.3, branch_losses, second_weight=second)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_msp.learning.schedule import FAST, PAPER, alpha_ramp, learning_rate, recipe_for
+from napari_msp.learning.schedule import FAST, PAPER, alpha_at, learning_rate, recipe_for
 from napari_msp.learning.settings import TrainingSettings
 
 
@@ -33,11 +33,16 @@ def test_fast_rate_rises_then_falls_to_nothing():
 
 
 def test_alpha_goes_from_zero_to_one():
-    ramp = [alpha_ramp(step, 40) for step in range(40)]
+    ramp = [alpha_at(PAPER, step, 40) for step in range(40)]
     assert ramp[0] == 0
     assert ramp[10] == pytest.approx(0.5)
     assert ramp == sorted(ramp)
     assert ramp[-1] == 1
+
+
+def test_branches_that_start_somewhere_need_no_ramp():
+    assert FAST.branch_start == "first stage"
+    assert alpha_at(FAST, 0, 40) == 1
 
 
 def test_settings_override_the_preset():

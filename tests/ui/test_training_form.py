@@ -227,8 +227,19 @@ def test_run_folders_get_new_names(tmp_path):
     ("preset", "kind", "idle"),
     [
         ("fast", "msp", {"decay_every", "voxels_per_head"}),
-        ("paper", "msp", {"crop", "steps_per_epoch"}),
-        ("paper", "diqt", {"crop", "steps_per_epoch", "first_stage", "unison_epochs"}),
+        ("paper", "msp", {"crop", "steps_per_epoch", "augmentation"}),
+        (
+            "paper",
+            "diqt",
+            {
+                "crop",
+                "steps_per_epoch",
+                "augmentation",
+                "first_stage",
+                "unison_epochs",
+                "branch_start",
+            },
+        ),
     ],
 )
 def test_entries_that_do_not_count_are_disabled_and_not_sent(filled, preset, kind, idle):

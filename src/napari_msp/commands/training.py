@@ -32,6 +32,9 @@ def add_train(commands: Parsers) -> None:
         "--held-out", nargs="+", default=(), metavar="SUBJECT", help="never learned from"
     )
     command.add_argument(
+        "--subjects", nargs="+", default=(), metavar="SUBJECT", help="default: all there are"
+    )
+    command.add_argument(
         "--first-stage",
         nargs="+",
         default=(),
@@ -51,6 +54,18 @@ def add_train(commands: Parsers) -> None:
     command.add_argument(
         "--voxels-per-head", type=int, help="paper: in-mask voxels used (default: every one)"
     )
+    command.add_argument(
+        "--augmentation",
+        choices=("preset", "symmetries", "none"),
+        default="preset",
+        help="fast: turn crops by grid symmetries (as the preset does)",
+    )
+    command.add_argument(
+        "--branch-start",
+        choices=("preset", "nothing", "input", "first stage"),
+        default="preset",
+        help="msp: what branches start from",
+    )
     command.add_argument("--label", default="", help="what the model is for")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -67,6 +82,7 @@ SETTINGS = (
     "targets",
     "b_value",
     "held_out",
+    "subjects",
     "epochs",
     "unison_epochs",
     "batch",
@@ -75,6 +91,8 @@ SETTINGS = (
     "learning_rate",
     "decay_every",
     "voxels_per_head",
+    "augmentation",
+    "branch_start",
     "label",
     "seed",
 )

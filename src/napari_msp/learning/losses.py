@@ -43,13 +43,14 @@ def training_loss(
     alpha: float,
     branch_losses: bool,
     weights: Mapping[str, Tensor] | None = None,
+    second_weight: float = 1.0,
 ) -> Tensor:
     """Give the loss of one batch.
 
     Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
     the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
     learn from the first step, while α is still small). `weights` are those of the channels for each
-    platform, see `sh_unit_weights`.
+    platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others.
     """
 
     def error(prediction: Tensor, platform: str) -> Tensor:
@@ -62,7 +63,7 @@ def training_loss(
     else:
         outputs = network(batch.input, alpha)
         terms = [error(value, platform) for platform, value in outputs.first.items()]
-        terms.append(error(outputs.second, network.target))
+        terms.append(second_weight * error(outputs.second, network.target))
         if branch_losses:
             terms += [error(value, network.target) for value in outputs.branches.values()]
     return torch.stack(terms).sum()

@@ -53,6 +53,7 @@ class TrainedNetworks(nn.Module):
     ) -> None:
         super().__init__()
         torch.manual_seed(settings.seed)
+        recipe = recipe_for(settings)
         kinds = {target: _single_kind(settings, target, scales[target]) for target in scales}
 
         def singles() -> dict[str, SingleNetwork]:
@@ -63,7 +64,7 @@ class TrainedNetworks(nn.Module):
                     target=target,
                     scales=scales,
                     width=settings.width,
-                    input_skip=recipe_for(settings).input_skip,
+                    input_skip=recipe.input_skip,
                 )
                 if isinstance(network, CNNRISH):
                     source = standardisation[settings.input]
@@ -82,7 +83,9 @@ class TrainedNetworks(nn.Module):
         if settings.kind == "msp":
             # Each target's MSP refines first stages of its own, as in the paper.
             for target in scales:
-                self.multi_stage[target] = MSP(singles(), target, width=settings.width)
+                self.multi_stage[target] = MSP(
+                    singles(), target, width=settings.width, branch_start=recipe.branch_start
+                )
                 self.phases.append(Phase(f"msp {target}", target, True))
 
     def of(self, phase: Phase) -> Network:

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Kind = Literal["msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned"]
 SingleKind = Literal["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
 Preset = Literal["paper", "fast"]
+Augmentation = Literal["preset", "symmetries", "none"]
+BranchStart = Literal["preset", "nothing", "input", "first stage"]
 
 
 class TrainingSettings(BaseModel):
@@ -35,6 +37,9 @@ class TrainingSettings(BaseModel):
     held_out: tuple[str, ...] = Field(
         default=(), description="Subjects kept out of training altogether"
     )
+    subjects: tuple[str, ...] = Field(
+        default=(), description="Subjects to use at all, held-out ones among them; empty: all"
+    )
     first_stage: dict[str, SingleKind] = Field(
         default_factory=dict, description="MSP: single network of each target"
     )
@@ -60,6 +65,10 @@ class TrainingSettings(BaseModel):
         description="paper: in-mask voxels that centre a patch; unset: every one",
     )
     seed: int = Field(default=0, ge=0, description="Of weights, sampling and augmentation")
+    augmentation: Augmentation = Field(
+        default="preset", description="fast: turn crops by grid symmetries, as its preset does"
+    )
+    branch_start: BranchStart = Field(default="preset", description="MSP: what branches start from")
     label: str = Field(default="", description="What the model is for, shown to whoever loads it")
 
     @model_validator(mode="after")

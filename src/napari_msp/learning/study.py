@@ -55,7 +55,11 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     targets = settings.targets or tuple(p for p in dataset.platforms if p != settings.input)
     settings = settings.model_copy(update={"targets": targets})
     _check_names(dataset, settings)
-    subjects = [subject for subject in dataset.subjects if dataset.has(subject, settings.input)]
+    subjects = [
+        subject
+        for subject in settings.subjects or dataset.subjects
+        if dataset.has(subject, settings.input)
+    ]
     training = [subject for subject in subjects if subject not in settings.held_out]
     if not training:
         raise UserError(f"{dataset.root}: no subject is left to train on; hold out fewer")
@@ -105,11 +109,17 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
                 f"--first-stage {platform_name}: is no target; choose from "
                 f"{', '.join(settings.targets)}"
             )
-    for subject in settings.held_out:
+    for subject in settings.subjects:
         if subject not in dataset.subjects:
             raise UserError(
+                f"{dataset.root}: has no subject {subject}; it has {', '.join(dataset.subjects)}"
+            )
+    known_subjects = settings.subjects or dataset.subjects
+    for subject in settings.held_out:
+        if subject not in known_subjects:
+            raise UserError(
                 f"{dataset.root}: has no subject {subject} to hold out; it has "
-                f"{', '.join(dataset.subjects)}"
+                f"{', '.join(known_subjects)}"
             )
         if not dataset.has(subject, settings.input):
             raise UserError(

@@ -33,7 +33,7 @@ from napari_msp.learning.names import checkpoint_path
 from napari_msp.learning.phases import Phase, TrainedNetworks
 from napari_msp.learning.previews import write_preview
 from napari_msp.learning.samplers import sampler_for
-from napari_msp.learning.schedule import alpha_ramp, learning_rate, recipe_for
+from napari_msp.learning.schedule import alpha_at, learning_rate, recipe_for
 from napari_msp.learning.study import Study
 from napari_msp.learning.validation import Validation, alignment_error, validate
 from napari_msp.model_file import save_model
@@ -159,7 +159,7 @@ class TrainingRun:
         step, steps = self.position.step, self._steps(phase)
         per_epoch = self.sampler.steps_per_epoch
         rate = learning_rate(self.recipe, step, per_epoch, self._epochs(phase))
-        alpha = alpha_ramp(step, steps) if phase.unison else None
+        alpha = alpha_at(self.recipe, step, steps) if phase.unison else None
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = self.sampler.batch(self.position.phase, step).to(self.device)
@@ -167,7 +167,12 @@ class TrainingRun:
         optimiser.zero_grad(set_to_none=True)
         with self._precision():
             loss = training_loss(
-                network, batch, alpha or 0.0, self.recipe.branch_losses, self.weights
+                network,
+                batch,
+                alpha or 0.0,
+                self.recipe.branch_losses,
+                self.weights,
+                self.recipe.second_weight,
             )
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.dense:

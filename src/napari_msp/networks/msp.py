@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, Config, SingleNetwork
-from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
+from napari_msp.networks.layers import LinearResampling, Width, lattice_convolution, scaled_width
 from napari_msp.networks.reach import Reach
+
+BranchStart = Literal["nothing", "input", "first stage"]
+"""What a branch's convolutions are added to."""
 
 
 class StageOutputs(NamedTuple):
@@ -61,6 +64,11 @@ class ConnectionNetwork(nn.Module):
         y: Tensor = self.second(self.activation(self.first(z)))
         return y
 
+    def start_at_zero(self) -> None:
+        """Let the output be 0 until something is learned."""
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
+
     def reach(self, features: Reach) -> Reach:
         """Reach of the branch, given that of z_i."""
         return features.move(self.between).move(self.target)
@@ -78,7 +86,11 @@ class MSP(nn.Module):
     3D convolutions connects each other target's last feature map to the target.
 
     Our choice: 3³ kernels (2k-1 an axis where the lattice changes by a factor k, so 3³ for k = 2),
-    a ReLU between them, 64 channels between them at full width.
+    a ReLU between them, 64 channels between them at full width, and what a branch starts from
+    (`branch_start`). By the paper it is its two convolutions alone and starts from nothing. Added
+    to the interpolated input, as where single networks have an input skip, it need not carry the
+    whole image through z_i. Added to ŷ¹_T, with convolutions that begin at 0, eq. (1) starts from
+    the trained single network, whatever α is.
 
     Parameters
     ----------
@@ -89,6 +101,8 @@ class MSP(nn.Module):
         Target platform T, one of `singles`.
     width : "paper" or float
         Width of the connection networks: full, or a fraction in (0, 1].
+    branch_start : "nothing", "input" or "first stage"
+        What the convolutions of a branch are added to.
 
     Attributes
     ----------
@@ -107,7 +121,12 @@ class MSP(nn.Module):
     channels: ClassVar[int] = CHANNELS
 
     def __init__(
-        self, singles: Mapping[str, SingleNetwork], target: str, *, width: Width = "paper"
+        self,
+        singles: Mapping[str, SingleNetwork],
+        target: str,
+        *,
+        width: Width = "paper",
+        branch_start: BranchStart = "nothing",
     ) -> None:
         super().__init__()
         if target not in singles:
@@ -120,6 +139,7 @@ class MSP(nn.Module):
         self.target = target
         self.scale = singles[target].scale
         self.width = width
+        self.branch_start = branch_start
         self.singles = nn.ModuleDict(singles)
         hidden = scaled_width(64, width)
         halo = max(single.halo for single in singles.values())
@@ -129,9 +149,12 @@ class MSP(nn.Module):
                 connection = ConnectionNetwork(
                     single.feature_channels, hidden, single.feature_scale, self.scale
                 )
+                if branch_start == "first stage":
+                    connection.start_at_zero()
                 connections[platform] = connection
                 halo = max(halo, connection.reach(single.feature_reach).halo)
         self.connections = nn.ModuleDict(connections)
+        self.resampling = LinearResampling(1, self.scale)
         self.halo = halo
 
     def forward(self, x: Tensor, alpha: float = 1.0) -> StageOutputs:
@@ -158,6 +181,9 @@ class MSP(nn.Module):
             if platform != self.target:
                 branches[platform] = self.connections[platform](z)
         own = first[self.target]
+        if self.branch_start != "nothing":
+            start = own if self.branch_start == "first stage" else self.resampling(x)
+            branches = {platform: start + branch for platform, branch in branches.items()}
         total = own
         for branch in branches.values():
             total = total + branch
@@ -170,6 +196,7 @@ class MSP(nn.Module):
             "kind": self.kind,
             "target": self.target,
             "width": self.width,
+            "branch_start": self.branch_start,
             # A list, not an object: the sum of eq. (1) runs in this order, to the last bit.
             "singles": [cast(SingleNetwork, single).config() for single in self.singles.values()],
         }

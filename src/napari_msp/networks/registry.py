@@ -80,7 +80,9 @@ def build(config: Mapping[str, Any]) -> Network:
     if config["kind"] != MSP.kind:
         return _single(config)
     singles = {single["target"]: _single(single) for single in config["singles"]}
-    return MSP(singles, config["target"], width=config["width"])
+    # Models written before branches could start from something do not mention it.
+    start = config.get("branch_start", "nothing")
+    return MSP(singles, config["target"], width=config["width"], branch_start=start)
 
 
 def _single(config: Mapping[str, Any]) -> SingleNetwork:

@@ -214,10 +214,11 @@ class TrainingForm(QWidget):
             if all_ticked:
                 targets.write(others)
         scanned = [each for each in self.heads.subjects if self.heads.has(each, source)]
-        self.entries["held_out"].offer(scanned)
+        for name in ("held_out", "subjects"):
+            self.entries[name].offer(scanned)
         stages = self.entries["first_stage"]
         stages.offer(targets.read())
-        boxes = [self.entries["b_value"].native, *(each.native for each in stages.widget)]
+        boxes = [self.entries["subjects"].native, *(each.native for each in stages.widget)]
         for before, after in pairwise(boxes):
             QWidget.setTabOrder(before, after)
 

@@ -116,9 +116,13 @@ def _about_scans(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Give notes and problems about subjects and their scans."""
     source, targets, held_out = values["input"], values["targets"], values["held_out"]
-    scanned = [subject for subject in heads.subjects if heads.has(subject, source)]
+    scanned = [
+        subject
+        for subject in values.get("subjects") or heads.subjects
+        if heads.has(subject, source)
+    ]
     count = f"{len(heads.subjects)} subjects on {len(heads.platforms)} platforms."
-    left_out = ", ".join(subject for subject in heads.subjects if subject not in scanned)
+    left_out = ", ".join(subject for subject in heads.subjects if not heads.has(subject, source))
     notes = {"dataset": count + (f" Without {left_out}: no scan on {source}." * bool(left_out))}
     problems = {}
     missing = [

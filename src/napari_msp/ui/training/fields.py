@@ -50,7 +50,7 @@ class FormField:
 SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out")
 """Parameters that everybody sets; the others are for those who look for them."""
 
-DATASET_DECIDES = ("input", "targets", "held_out", "first_stage")
+DATASET_DECIDES = ("input", "targets", "held_out", "subjects", "first_stage")
 """Parameters whose choices are platforms or subjects."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -72,6 +72,7 @@ LABELS: Mapping[str, str] = {
     "input": "&Input",
     "targets": "Tar&gets",
     "held_out": "H&eld out",
+    "subjects": "Only these subjects",
     "b_value": "Shell (s/mm²)",
     "crop": "Crop (voxels)",
     "steps_per_epoch": "Steps an epoch",
@@ -95,6 +96,8 @@ TERMS: Mapping[str, str] = {
 ONLY_FOR: Mapping[str, tuple[str, str]] = {
     "first_stage": ("kind", "msp"),
     "unison_epochs": ("kind", "msp"),
+    "branch_start": ("kind", "msp"),
+    "augmentation": ("preset", "fast"),
     "crop": ("preset", "fast"),
     "steps_per_epoch": ("preset", "fast"),
     "decay_every": ("preset", "paper"),
