@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from napari_msp.commands.shared import Parsers, name_value_pairs, show_progress
+from napari_msp.commands.shared import Parsers, name_value_pairs
 
 
 def add_compare(commands: Parsers) -> None:
@@ -45,28 +45,84 @@ def _compare(options: argparse.Namespace) -> int:
 
 def add_evaluate(commands: Parsers) -> None:
     """Add the command `evaluate`."""
-    command = commands.add_parser("evaluate", help="Table 1 of models over held-out subjects")
-    command.add_argument("dataset", type=Path, metavar="DATASET")
-    command.add_argument("--models", type=Path, nargs="+", required=True, metavar="M")
+    command = commands.add_parser("evaluate", help="Table 1: methods and models on held-out heads")
+    command.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="BIDS folders")
     command.add_argument(
-        "--subjects", nargs="+", default=(), help="default: those that every model held out"
+        "--models", type=Path, nargs="+", default=(), metavar="M", help="trained files"
     )
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="trained here, on training subjects only: 'all', or names as in the table",
+    )
+    command.add_argument("--input", default="", help="platform to predict from (default: ge_st)")
+    command.add_argument("--targets", nargs="+", default=(), help="default: all other platforms")
+    for option, use in (
+        ("--train", "learned from"),
+        ("--validation", "choose learning rates and single networks"),
+        ("--test", "measured (default: those that no model has seen)"),
+    ):
+        command.add_argument(option, nargs="+", default=(), metavar="SUBJECT", help=use)
+    command.add_argument("--subjects", nargs="+", dest="test", help="the same as --test")
+    command.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], help="of the training, on the first dataset"
+    )
+    command.add_argument("--quick", action="store_true", help="only see that it runs")
+    command.add_argument("--width", type=float, help="fraction of the networks' full width")
+    command.add_argument("--steps", type=int, help="of training for each target, in hundreds")
+    command.add_argument("--crop", type=int, help="edge of a crop in voxels")
+    command.add_argument("--batch", type=int, help="crops a step")
+    command.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="turn crops by grid symmetries (default)",
+    )
+    command.add_argument("--workers", type=int, help="processes (default: as many as cores)")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--device", default="auto")
     command.set_defaults(run=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from napari_msp.evaluation.held_out import evaluate_models
+    import os
+    import shlex
+    import sys
 
-    result = evaluate_models(
-        options.dataset,
-        options.models,
-        options.out,
-        subjects=options.subjects,
-        device=options.device,
-        progress=show_progress,
+    from napari_msp.device import choose_device
+    from napari_msp.evaluation.contest.plan import QUICK, Budget
+    from napari_msp.evaluation.contest.planning import make_plan
+    from napari_msp.evaluation.evaluate import evaluate
+
+    asked = {
+        name: value
+        for name in ("width", "steps", "crop", "batch", "augment")
+        if (value := getattr(options, name)) is not None
+    }
+    plan = make_plan(
+        options.datasets,
+        methods=options.methods,
+        models=options.models,
+        source=options.input,
+        targets=options.targets,
+        training=options.train,
+        validation=options.validation,
+        test=options.test,
+        seeds=options.seeds,
+        budget=(QUICK if options.quick else Budget()).with_changes(**asked),
     )
-    for path in result["files"]:
+    on_cpu = choose_device(options.device).type == "cpu"
+    trained = len(options.methods) > 0
+    files = evaluate(
+        plan,
+        options.out,
+        command=shlex.join(["napari-msp", *sys.argv[1:]]),
+        device=options.device,
+        workers=options.workers or ((os.cpu_count() or 1) if on_cpu and trained else 1),
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for path in files:
         print(path)
     return 0

@@ -54,6 +54,24 @@ class TravellingHeads:
             raise UserError(f"{self.root}: {subject} has no scan on {platform}; see `check`")
         return load_acquisition(self.scans[subject, platform])
 
+    def noise_free(self, subject: str, platform: str) -> Acquisition | None:
+        """Open the twin without noise that a simulated scan has; None where there is none.
+
+        It is seen through the scan's own mask.
+
+        Raises
+        ------
+        UserError
+            When there is no such scan, or the twin cannot be read.
+        """
+        scan = self.acquisition(subject, platform)
+        path = self.scans[subject, platform]
+        folder = self.root / "derivatives" / "noisefree" / path.parent.relative_to(self.root)
+        twin = folder / path.name.replace("_dwi.", "_desc-noisefree_dwi.")
+        if not twin.exists():
+            return None
+        return load_acquisition(twin, mask=scan.mask_path)
+
 
 def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
     """List the scans of a BIDS folder: `sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii[.gz]`.

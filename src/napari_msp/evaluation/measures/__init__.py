@@ -4,7 +4,7 @@ A pure library: images in, numbers out. `MEASURES` says what each number is.
 """
 
 from napari_msp.evaluation.measures.catalogue import MEASURES, Measure
-from napari_msp.evaluation.measures.head import HeadMeasures, measure_head
+from napari_msp.evaluation.measures.head import HeadMeasures, measure_head, measure_sh
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of
 from napari_msp.evaluation.measures.truth import Truth
 
@@ -15,5 +15,6 @@ __all__ = [
     "Tissue",
     "Truth",
     "measure_head",
+    "measure_sh",
     "tissue_of",
 ]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from napari_msp.evaluation.comparison import line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.measures.mask_sensitivity import mask_sensitivity
@@ -10,7 +12,7 @@ from napari_msp.evaluation.measures.tissue import Tissue
 from napari_msp.evaluation.measures.tissue_errors import tissue_errors
 from napari_msp.evaluation.measures.truth import Truth
 from napari_msp.evaluation.metrics import measure_mapped
-from napari_msp.evaluation.patches import PATCH_SIZE, PatchErrors
+from napari_msp.evaluation.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.signal.sh_image import SHImage
 
 
@@ -29,6 +31,19 @@ class HeadMeasures:
 
     values: dict[str, float]
     patches: PatchErrors
+
+
+def measure_sh(
+    prediction: SHImage, truth: SHImage, *, patch_size: int = PATCH_SIZE
+) -> HeadMeasures:
+    """Measure the SH errors alone, `sh_mse` and `patch_mse`: as `measure_head`, in no time."""
+    both = line_up(truth, {"prediction": prediction})
+    placed = both.predictions["prediction"].image.coefficients
+    difference = placed[both.mask].astype(float) - truth.coefficients[both.mask]
+    patches = patch_errors(placed, truth.coefficients, both.mask, patch_size)
+    mean = float(patches.mse.mean()) if len(patches.mse) else float("nan")
+    values = {"patch_mse": mean, "sh_mse": float(np.square(difference).mean())}
+    return HeadMeasures(values, patches)
 
 
 def measure_head(

@@ -1,0 +1,1 @@
+"""Table 1 from nothing but a dataset: tune, train, predict and measure on equal terms."""

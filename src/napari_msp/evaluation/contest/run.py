@@ -1,0 +1,260 @@
+"""A contest from its plan to its results."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import scale_between
+from napari_msp.errors import UserError
+from napari_msp.evaluation.contest.entries import Best, Entrants, Entry, Rates
+from napari_msp.evaluation.contest.jobs import Job, Progress, Tell, do_all
+from napari_msp.evaluation.contest.measuring import Measurement
+from napari_msp.evaluation.contest.methods import MSP, MULTI_TASK, SINGLES
+from napari_msp.evaluation.contest.plan import Plan, Round
+from napari_msp.evaluation.patches import PATCH_SIZE
+from napari_msp.evaluation.results import PatchResult, Result, Results
+from napari_msp.learning.heads import common_b_value
+from napari_msp.model_file import Model, load_model
+
+FINE_PATCH = 19
+"""Edge of a patch on a lattice that is finer than the input's (paper)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one learning rate did in a short training.
+
+    Attributes
+    ----------
+    method, rate
+        What was tried.
+    error
+        Mean over the tuning targets of the SH MSE on validation subjects.
+    """
+
+    method: str
+    rate: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a contest found.
+
+    Attributes
+    ----------
+    results, patches
+        What was measured on test subjects.
+    trials
+        Of learning rates.
+    rates
+        Chosen learning rate by method.
+    best
+        Method of the best single network, by round and target.
+    entries
+        Trainings behind the methods, by round and method.
+    """
+
+    results: Results[Result]
+    patches: Results[PatchResult]
+    trials: tuple[Trial, ...]
+    rates: Rates
+    best: Mapping[Round, Best]
+    entries: Mapping[Round, Mapping[str, Entry]] = field(default_factory=dict)
+
+
+def hold(plan: Plan, out: Path, *, device: str, workers: int, tell: Tell) -> Outcome:
+    """Tune, train and measure; what is done already is not done again.
+
+    Parameters
+    ----------
+    plan
+        What to do.
+    out
+        Folder for trainings and measurements.
+    device
+        As for `train`.
+    workers
+        Processes beside each other.
+    tell
+        Is given a line for every finished job.
+    """
+    contest = _Contest(plan, out, device, workers, tell)
+    return contest.hold()
+
+
+class _Contest:
+    def __init__(self, plan: Plan, out: Path, device: str, workers: int, tell: Tell) -> None:
+        self.plan, self.out, self.device, self.workers = plan, out, device, workers
+        self.brought = {path: load_model(path) for path in plan.models}
+        first = open_dataset(plan.datasets[0])
+        self.b_value = _b_value(first, plan, self.brought.values())
+        self.scales = _scales(first, plan)
+        self.progress = Progress(tell, 1.0)
+
+    def hold(self) -> Outcome:
+        first = self._entrants(self.plan.rounds[0])
+        self.progress.total = self._expected_weight(first)
+        trials = self._tune(self._tuned_singles(first), first, None)
+        rates = _best_rates(trials)
+
+        networks = {each: self._entrants(each).networks(rates) for each in self.plan.rounds}
+        self._train(networks.values())
+        best = {each: self._choose(networks[each], each) for each in self.plan.rounds}
+
+        if MSP in self.plan.methods:
+            trials += self._tune([MSP], first, best[self.plan.rounds[0]])
+            rates = _best_rates(trials)
+        built = {
+            each: self._entrants(each).built(networks[each], best[each], rates)
+            for each in self.plan.rounds
+        }
+        self._train(built.values())
+
+        entries = {each: {**networks[each], **built[each]} for each in self.plan.rounds}
+        measurements = [
+            self._measurement(each, target, entries[each])
+            for each in self.plan.rounds
+            for target in self.plan.targets
+        ]
+        self._do(measurements)
+        found = [each.results() for each in measurements]
+        return Outcome(
+            results=Results(row for rows, _ in found for row in rows),
+            patches=Results(row for _, rows in found for row in rows),
+            trials=tuple(trials),
+            rates=rates,
+            best=best,
+            entries=entries,
+        )
+
+    def _entrants(self, round_: Round) -> Entrants:
+        return Entrants(self.plan, round_, self.out / "trained", self.device, self.scales)
+
+    def _tuned_singles(self, entrants: Entrants) -> list[str]:
+        multi_task = [name for name in MULTI_TASK if name in self.plan.methods]
+        return [*entrants.single_methods, *multi_task]
+
+    def _tune(self, methods: Sequence[str], entrants: Entrants, best: Best | None) -> list[Trial]:
+        """Try every learning rate on the first round; nothing else is ever chosen by it."""
+        rates = self.plan.budget.rates
+        if len(rates) == 1:
+            return [Trial(method, rates[0], float("nan")) for method in methods]
+        trials = {
+            (method, rate): entrants.trials(method, rate, best)
+            for method in methods
+            for rate in rates
+        }
+        self._do(list(trials.values()))
+        return [
+            Trial(method, rate, _mean(training.errors()))
+            for (method, rate), training in trials.items()
+        ]
+
+    def _train(self, entries: Iterable[Mapping[str, Entry]]) -> None:
+        unique = {
+            training.folder: training
+            for methods in entries
+            for entry in methods.values()
+            for trainings in entry.values()
+            for training in trainings
+        }
+        self._do(list(unique.values()))
+
+    def _choose(self, networks: Mapping[str, Entry], round_: Round) -> Best:
+        """Choose each target's best single network, by its error on the validation subjects."""
+        singles = self._entrants(round_).single_methods
+        return {
+            target: min(singles, key=lambda name: networks[name][target][0].errors()[target])
+            for target in self.plan.targets
+        }
+
+    def _measurement(self, round_: Round, target: str, entries: Mapping[str, Entry]) -> Measurement:
+        answers = {
+            method: tuple(training.model for training in entries[method][target])
+            for method in self.plan.methods
+            if method in entries
+        }
+        for path, model in self.brought.items():
+            if target in model.targets:
+                answers[path.stem] = (path,)
+        return Measurement(
+            plan=self.plan,
+            round=round_,
+            target=target,
+            answers=answers,
+            repeated=round_.seed != self.plan.seeds[0],
+            b_value=self.b_value,
+            patch_size=PATCH_SIZE if self.scales[target] == 1 else FINE_PATCH,
+            folder=self.out / "measured" / round_.name.replace(" ", "-") / target,
+            device=self.device,
+        )
+
+    def _do(self, jobs: Sequence[Job]) -> None:
+        do_all(jobs, self.workers, self.progress)
+
+    def _expected_weight(self, first: Entrants) -> float:
+        """Add up about what is to come, as if SHResNet were the best single network everywhere."""
+        rates = dict.fromkeys(self.plan.methods, 1e-3) | dict.fromkeys(SINGLES, 1e-3) | {MSP: 1e-3}
+        best = dict.fromkeys(self.plan.targets, "SHResNet")
+        tuned = [*self._tuned_singles(first), *([MSP] if MSP in self.plan.methods else [])]
+        jobs: list[Job] = []
+        if len(self.plan.budget.rates) > 1:
+            jobs += [
+                first.trials(name, rate, best) for name in tuned for rate in self.plan.budget.rates
+            ]
+        for each in self.plan.rounds:
+            entrants = self._entrants(each)
+            networks = entrants.networks(rates)
+            entries = networks | entrants.built(networks, best, rates) if networks else {}
+            trainings = {t.folder: t for e in entries.values() for ts in e.values() for t in ts}
+            jobs += trainings.values()
+            jobs += [self._measurement(each, target, entries) for target in self.plan.targets]
+        return sum(job.weight for job in jobs)
+
+
+def _best_rates(trials: Sequence[Trial]) -> Rates:
+    by_method: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_method.setdefault(trial.method, []).append(trial)
+    # A single trial has no error: there was nothing to choose.
+    return {
+        method: (min(tried, key=lambda t: t.error) if len(tried) > 1 else tried[0]).rate
+        for method, tried in by_method.items()
+    }
+
+
+def _mean(errors: Mapping[str, float]) -> float:
+    return sum(errors.values()) / len(errors)
+
+
+def _scales(dataset: TravellingHeads, plan: Plan) -> dict[str, int]:
+    """Give each target's lattice scale, from the first subject that has it."""
+    scales = {}
+    for target in plan.targets:
+        subject = next((s for s in plan.subjects.all if dataset.has(s, target)), None)
+        if subject is None:
+            raise UserError(
+                f"{dataset.root}: no chosen subject has a scan on {target}; choose other --targets"
+            )
+        source = dataset.acquisition(subject, plan.source).lattice
+        scan = dataset.acquisition(subject, target).lattice
+        scales[target] = scale_between(source.voxel_sizes, scan.voxel_sizes, target)
+    return scales
+
+
+def _b_value(dataset: TravellingHeads, plan: Plan, models: Iterable[Model]) -> float:
+    """Give the shell in s/mm²: that of the models brought along, else the dataset's only one."""
+    brought = list(models)
+    if not brought:
+        return common_b_value(dataset, plan.subjects.all, plan.source)
+    first, wanted = brought[0], brought[0].card.sh.b_value
+    for model in brought:
+        if abs(model.card.sh.b_value / wanted - 1) > B_VALUE_TOLERANCE:
+            raise UserError(
+                f"{model.name}: was trained at b = {model.card.sh.b_value:.0f}, {first.name} at "
+                f"{wanted:.0f}; evaluate them apart"
+            )
+    return wanted

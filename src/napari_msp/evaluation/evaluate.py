@@ -1,0 +1,248 @@
+"""Table 1 of any travelling heads: hold the contest, draw the figures, write the report."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.device import choose_device
+from napari_msp.evaluation.contest.jobs import Tell
+from napari_msp.evaluation.contest.methods import METHODS, MSP
+from napari_msp.evaluation.contest.plan import Plan, keep_plan
+from napari_msp.evaluation.contest.run import Outcome, hold
+from napari_msp.evaluation.contest.trainings import Training
+from napari_msp.evaluation.curves_figure import curves_figure
+from napari_msp.evaluation.facts import Facts, Split
+from napari_msp.evaluation.figure import figure3
+from napari_msp.evaluation.figure2 import figure2
+from napari_msp.evaluation.figure_file import write_figure
+from napari_msp.evaluation.measures import MEASURES
+from napari_msp.evaluation.report import write_report
+from napari_msp.files import refuse_unwritable
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.model_file import load_model
+from napari_msp.signal.fitting import fit_sh
+
+SHOWN = 2
+"""Predictions beside each other in Figure 3, as in the paper."""
+
+
+def evaluate(
+    plan: Plan,
+    out: Path,
+    *,
+    command: str = "",
+    device: str = "auto",
+    workers: int = 1,
+    tell: Tell = lambda _: None,
+) -> list[Path]:
+    """Fill Table 1 and write it, its figures and the report.
+
+    Parameters
+    ----------
+    plan
+        Datasets, subjects, methods and budget.
+    out
+        Folder. Trainings and measurements are kept in it, so that an interrupted evaluation goes on
+        where it was.
+    command
+        Put into the report as what repeats it.
+    device
+        "auto", "cpu", "cuda" or "mps".
+    workers
+        Processes beside each other. More than one of them on one GPU compete for it.
+    tell
+        Is given a line for every finished job.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    UserError
+        When datasets, methods or models do not fit together, or another evaluation was begun in
+        `out`.
+    """
+    choose_device(device)
+    refuse_unwritable(out / "plan.json")
+    keep_plan(plan, out / "plan.json")
+    outcome = hold(plan, out, device=device, workers=workers, tell=tell)
+    figures = _figures(plan, outcome, out, device)
+    return [
+        *write_report(
+            outcome.results,
+            outcome.patches,
+            _facts(plan, outcome, command, device),
+            figures,
+            out,
+            MEASURES,
+        ),
+        *figures.values(),
+    ]
+
+
+def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
+    """Draw Figure 2 and Figure 3 of the first test subject, and the validation curves."""
+    dataset = open_dataset(plan.datasets[0])
+    subject = plan.subjects.test[0]
+    scans = {
+        name: fit_sh(dataset.acquisition(subject, name))
+        for name in (plan.source, *plan.targets)
+        if dataset.has(subject, name)
+    }
+    figures: dict[str, Path] = {}
+
+    def keep(name: str, caption: str, figure: object) -> None:
+        path = out / f"{name}.png"
+        write_figure(path, figure)  # type: ignore[arg-type]
+        figures[caption] = path
+
+    keep(
+        "figure2", f"Figure 2. {subject} on each platform, averaged over directions", figure2(scans)
+    )
+    for target in plan.targets:
+        shown = _shown(plan, outcome, target)
+        if target not in scans or not shown:
+            continue
+        scan = dataset.acquisition(subject, plan.source)
+        predictions = {
+            name: harmonize(load_model(path), scan, target, device=device).sh
+            for name, path in shown.items()
+        }
+        keep(
+            f"figure3_{target}",
+            f"Figure 3. {subject} on {target}: truth, predictions and their errors",
+            figure3(scans[target], predictions, scans[plan.source]),
+        )
+    curves = _curves(plan, outcome)
+    if curves:
+        keep("curves", "Error on the validation subjects while training", curves_figure(curves))
+    return figures
+
+
+def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
+    """Choose the models that Figure 3 shows: the paper's DIQT and MSP where they are there."""
+    entries = outcome.entries[plan.rounds[0]]
+    models = {
+        method: entry[target][0].model
+        for method, entry in entries.items()
+        if len(entry[target]) == 1
+    }
+    wanted = [*(name for name in ("DIQT", MSP) if name in models), *models]
+    chosen = {name: models[name] for name in dict.fromkeys(wanted)}
+    brought = {path.stem: path for path in plan.models if target in load_model(path).targets}
+    return dict(list((chosen | brought).items())[:SHOWN])
+
+
+def _curves(plan: Plan, outcome: Outcome) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Give the validation errors of the first round, by target and method."""
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for method, entry in outcome.entries[plan.rounds[0]].items():
+        for target, trainings in entry.items():
+            if len(trainings) == 1:
+                curves.setdefault(target, {})[method] = _curve(trainings[0], target)
+    return curves
+
+
+def _curve(training: Training, target: str) -> list[tuple[int, float]]:
+    """Join the phases of one target: an MSP's own single network first, then all in unison."""
+    joined: list[tuple[int, float]] = []
+    for by_target in training.validations().values():
+        begun = joined[-1][0] if joined else 0
+        joined += [(begun + step, error) for step, error in by_target.get(target, [])]
+    return joined
+
+
+def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
+    first = plan.datasets[0]
+    split = Split(plan.subjects.training, plan.subjects.validation, plan.subjects.test)
+    budget = plan.budget
+    return Facts(
+        command=command,
+        splits={path.name: split for path in plan.datasets},
+        input=plan.source,
+        targets=plan.targets,
+        simulated="noise-free" in outcome.results.references,
+        seeds=plan.seeds,
+        tested=_tested(plan),
+        methods={
+            name: METHODS[name].explanation.rstrip(".") if name in METHODS else "a trained model"
+            for name in outcome.results.methods
+            if name in METHODS or any(path.stem == name for path in plan.models)
+        },
+        training=_training_rows(plan, outcome),
+        settings={
+            "Steps": f"{budget.steps} a target, for an MSP {budget.first_steps} of its first stage "
+            f"and {budget.steps - budget.first_steps} in unison",
+            "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
+            + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
+            "Width": f"{budget.width:g} of the full one",
+            "Learning rates": f"{_list(budget.rates)} tried for every network on validation "
+            f"subjects, {budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; a "
+            "control has its single network's",
+        },
+        b_value=fit_sh(open_dataset(first).acquisition(plan.subjects.test[0], plan.source)).b_value,
+        versions={
+            "python": platform.python_version(),
+            **{
+                name: importlib.metadata.version(name)
+                for name in ("napari-msp", "torch", "numpy", "scipy", "dipy")
+            },
+        },
+        machine=f"{platform.machine()}, {choose_device(device)}",
+    )
+
+
+def _list(things: Sequence[object]) -> str:
+    return ", ".join(map(str, things))
+
+
+def _tested(plan: Plan) -> str | None:
+    """Name the row that is tested against the others: chosen before anything is measured."""
+    if MSP in plan.methods:
+        return MSP
+    return plan.models[0].stem if plan.models else None
+
+
+def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
+    """Tell what each method was given and took, on the first round."""
+    rows: list[dict[str, object]] = []
+    tried = {trial.method: 0 for trial in outcome.trials}
+    for trial in outcome.trials:
+        tried[trial.method] += 1
+    for method, entry in outcome.entries[plan.rounds[0]].items():
+        trainings = {t.folder: t for ts in entry.values() for t in ts}.values()
+        models = [load_model(training.model) for training in trainings]
+        rows.append(
+            {
+                "method": method,
+                "kinds": ", ".join(_kinds(entry)),
+                "weights a target": _weights(entry),
+                "learning rate": ", ".join(
+                    dict.fromkeys(f"{t.settings.learning_rate:g}" for t in trainings)
+                ),
+                "rates tried": tried.get(method, "–"),
+                "seconds": round(sum(model.training["seconds"] for model in models)),
+            }
+        )
+    return rows
+
+
+def _kinds(entry: Mapping[str, Sequence[Training]]) -> dict[str, None]:
+    return dict.fromkeys(
+        f"{target} {training.settings.first_stage.get(target, training.settings.kind)}"
+        for target, trainings in entry.items()
+        for training in trainings[:1]
+    )
+
+
+def _weights(entry: Mapping[str, Sequence[Training]]) -> str:
+    """Count the weights that answer for each target."""
+    counts = []
+    for target, trainings in entry.items():
+        networks = [load_model(training.model).single(target) for training in trainings]
+        counts.append(sum(p.numel() for network in networks for p in network.parameters()))
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
