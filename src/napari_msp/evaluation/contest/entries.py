@@ -27,7 +27,7 @@ Entry = dict[str, tuple[Training, ...]]
 """Trainings whose models' mean is a method's prediction, by target."""
 
 Rates = Mapping[str, float]
-"""Learning rate by method; a control that is a single network has that network's."""
+"""Learning rate by method; a control of the best single networks has theirs."""
 
 Best = Mapping[str, str]
 """Method whose single network does best on the validation subjects, by target."""
@@ -83,7 +83,9 @@ class Entrants:
         builders: dict[str, Callable[[str], tuple[Training, ...]]] = {
             FIRST_STAGE: lambda target: (self._first_stage(target, best, rates),),
             BEST_SINGLE: lambda target: networks[best[target]][target],
-            MORE_WEIGHTS: lambda target: (self._wide(target, best, rates),),
+            MORE_WEIGHTS: lambda target: (
+                self._wide(f"{MORE_WEIGHTS} {target}", target, best, rates[MORE_WEIGHTS]),
+            ),
             MEAN_OF_SINGLES: lambda target: (
                 *networks[best[target]][target],
                 *(self._member(n, target, best, rates) for n in range(1, len(best))),
@@ -96,24 +98,34 @@ class Entrants:
             if name in self.plan.methods
         }
 
-    def trials(self, method: str, rate: float, best: Best | None = None) -> Training:
-        """Give a short training with one learning rate, on the tuning targets."""
+    def trials(self, method: str, rate: float, best: Best | None = None) -> tuple[Training, ...]:
+        """Give short trainings with one learning rate, on the tuning targets.
+
+        Parameters
+        ----------
+        method
+            A network, or the control with as many weights as an MSP.
+        rate
+            What is tried.
+        best
+            Of use for what is built on single networks.
+        """
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
         what = f"trial {method} {rate:g}"
-        if method != MSP:
-            kind = cast(Kind, (SINGLES | MULTI_TASK)[method])
-            return self._training(what, kind, rate, targets, steps=steps)
-        assert best is not None
-        share = self.plan.budget.first_steps / self.plan.budget.steps
-        return self._training(
-            what,
-            "msp",
-            rate,
-            targets,
-            steps=steps,
-            first_steps=round(share * steps),
-            first_stage={t: _kind(best[t]) for t in targets},
-        )
+        if method == MSP:
+            assert best is not None
+            share = self.plan.budget.first_steps / self.plan.budget.steps
+            stage = {target: _kind(best[target]) for target in targets}
+            first = max(self.plan.budget.epoch, round(share * steps))
+            training = self._training(
+                what, "msp", rate, targets, steps=steps, first_steps=first, first_stage=stage
+            )
+            return (training,)
+        if method == MORE_WEIGHTS:
+            assert best is not None
+            return tuple(self._wide(f"{what} {t}", t, best, rate, steps) for t in targets)
+        kind = cast(Kind, (SINGLES | MULTI_TASK)[method])
+        return (self._training(what, kind, rate, targets, steps=steps),)
 
     def _msp(self, best: Best, rates: Rates) -> Training:
         stage = {target: _kind(method) for target, method in best.items()}
@@ -129,12 +141,13 @@ class Entrants:
             steps=self.plan.budget.first_steps,
         )
 
-    def _wide(self, target: str, best: Best, rates: Rates) -> Training:
+    def _wide(
+        self, what: str, target: str, best: Best, rate: float, steps: int | None = None
+    ) -> Training:
         kinds = {each: _kind(method) for each, method in best.items()}
         weights = weights_of_msp(kinds, target, self.scales, self.plan.budget.width)
         width = matched_width(kinds[target], target, self.scales, weights)
-        what = f"{MORE_WEIGHTS} {target}"
-        return self._training(what, kinds[target], rates[best[target]], (target,), width=width)
+        return self._training(what, kinds[target], rate, (target,), steps=steps, width=width)
 
     def _member(self, number: int, target: str, best: Best, rates: Rates) -> Training:
         alike = tuple(each for each in best if best[each] == best[target])

@@ -11,8 +11,9 @@ from napari_msp.errors import UserError
 from napari_msp.evaluation.contest.entries import Best, Entrants, Entry, Rates
 from napari_msp.evaluation.contest.jobs import Job, Progress, Tell, do_all
 from napari_msp.evaluation.contest.measuring import Measurement
-from napari_msp.evaluation.contest.methods import MSP, MULTI_TASK, SINGLES
+from napari_msp.evaluation.contest.methods import MORE_WEIGHTS, MSP, MULTI_TASK, SINGLES
 from napari_msp.evaluation.contest.plan import Plan, Round
+from napari_msp.evaluation.contest.trainings import Training
 from napari_msp.evaluation.patches import PATCH_SIZE
 from napari_msp.evaluation.results import PatchResult, Result, Results
 from napari_msp.learning.heads import common_b_value
@@ -104,9 +105,8 @@ class _Contest:
         self._train(networks.values())
         best = {each: self._choose(networks[each], each) for each in self.plan.rounds}
 
-        if MSP in self.plan.methods:
-            trials += self._tune([MSP], first, best[self.plan.rounds[0]])
-            rates = _best_rates(trials)
+        trials += self._tune(self._tuned_later(), first, best[self.plan.rounds[0]])
+        rates = _best_rates(trials)
         built = {
             each: self._entrants(each).built(networks[each], best[each], rates)
             for each in self.plan.rounds
@@ -137,6 +137,9 @@ class _Contest:
         multi_task = [name for name in MULTI_TASK if name in self.plan.methods]
         return [*entrants.single_methods, *multi_task]
 
+    def _tuned_later(self) -> list[str]:
+        return [name for name in (MORE_WEIGHTS, MSP) if name in self.plan.methods]
+
     def _tune(self, methods: Sequence[str], entrants: Entrants, best: Best | None) -> list[Trial]:
         """Try every learning rate on the first round; nothing else is ever chosen by it."""
         rates = self.plan.budget.rates
@@ -147,10 +150,9 @@ class _Contest:
             for method in methods
             for rate in rates
         }
-        self._do(list(trials.values()))
+        self._do([training for trainings in trials.values() for training in trainings])
         return [
-            Trial(method, rate, _mean(training.errors()))
-            for (method, rate), training in trials.items()
+            Trial(method, rate, _mean(trainings)) for (method, rate), trainings in trials.items()
         ]
 
     def _train(self, entries: Iterable[Mapping[str, Entry]]) -> None:
@@ -197,13 +199,16 @@ class _Contest:
 
     def _expected_weight(self, first: Entrants) -> float:
         """Add up about what is to come, as if SHResNet were the best single network everywhere."""
-        rates = dict.fromkeys(self.plan.methods, 1e-3) | dict.fromkeys(SINGLES, 1e-3) | {MSP: 1e-3}
+        rates = dict.fromkeys((*self.plan.methods, *SINGLES), 1e-3)
         best = dict.fromkeys(self.plan.targets, "SHResNet")
-        tuned = [*self._tuned_singles(first), *([MSP] if MSP in self.plan.methods else [])]
+        tuned = [*self._tuned_singles(first), *self._tuned_later()]
         jobs: list[Job] = []
         if len(self.plan.budget.rates) > 1:
             jobs += [
-                first.trials(name, rate, best) for name in tuned for rate in self.plan.budget.rates
+                training
+                for name in tuned
+                for rate in self.plan.budget.rates
+                for training in first.trials(name, rate, best)
             ]
         for each in self.plan.rounds:
             entrants = self._entrants(each)
@@ -226,8 +231,10 @@ def _best_rates(trials: Sequence[Trial]) -> Rates:
     }
 
 
-def _mean(errors: Mapping[str, float]) -> float:
-    return sum(errors.values()) / len(errors)
+def _mean(trainings: Iterable[Training]) -> float:
+    """Average the last validation errors over all targets of some trainings."""
+    errors = [error for training in trainings for error in training.errors().values()]
+    return sum(errors) / len(errors)
 
 
 def _scales(dataset: TravellingHeads, plan: Plan) -> dict[str, int]:
