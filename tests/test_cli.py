@@ -848,6 +848,32 @@ def test_models_that_a_table_cannot_tell_apart(study, model, tmp_path):
     evaluate = ("evaluate", study, "--out", tmp_path / "out", "--models", model)
     assert "rename one" in refused(tmp_path, *evaluate, tmp_path / model.name)
     assert "trained on sub-01" in refused(tmp_path, *evaluate, "--subjects", "sub-01")
+    shutil.copy(model, tmp_path / "MSP.safetensors")
+    assert "a method" in refused(tmp_path, *evaluate, tmp_path / "MSP.safetensors")
+
+
+def test_evaluate_trains_what_no_file_covers(study, model, tmp_path):
+    quick = ("--quick", "--steps", 40, "--width", 0.1, "--crop", 6, "--batch", 1)
+    asked = ("evaluate", study, "--methods", "IQT", "cpm", "--models", model, *quick)
+    asked += ("--train", "sub-01", "--validation", "sub-02", "--workers", 1)
+    answer = call(*asked, "--out", tmp_path / "table")
+    # sub-02 is for validation here, but the model learned from it.
+    assert (answer.status, answer.errors[0].count("was trained on sub-02")) == (2, 1)
+    asked = tuple(each for each in asked if each not in ("--models", model))
+    answer = call(*asked, "--out", tmp_path / "table")
+    assert answer.status == 0, answer
+    assert any("CPM" in line and "min left" in line for line in answer.errors)
+    table = (tmp_path / "table/table1.md").read_text()
+    assert {"| IQT |", "| CPM |"} <= {
+        line[: line.index("|", 2) + 1] for line in table.splitlines() if line.startswith("| ")
+    }
+    page = (tmp_path / "table/report.html").read_text()
+    assert "napari-msp" in page and "sub-03" in page
+    again = call(*asked, "--out", tmp_path / "table")
+    assert again.status == 0
+    assert again.errors == [], "nothing is done twice"
+    other = (*asked, "--seeds", 3, "--out", tmp_path / "table")
+    assert "other seeds" in refused(tmp_path, *other)
 
 
 @pytest.mark.parametrize(

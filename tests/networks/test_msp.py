@@ -146,6 +146,40 @@ def test_alpha_zero_is_the_single_network_and_alpha_one_the_mean() -> None:
     torch.testing.assert_close(found.second, terms.mean(0))
 
 
+def test_branches_start_where_they_are_told() -> None:
+    """From nothing, from the interpolated input, or from the target's first stage."""
+    torch.manual_seed(0)
+    singles = {p: Toy(p, 2, 1, 4) for p in ("a_st", "b_st", "t_sa")}
+    x = torch.randn(1, 28, 3, 3, 3)
+    fine = functional.interpolate(x, scale_factor=5 / 3, mode="trilinear", align_corners=True)
+    assert fine.shape[-1] == 5  # corners aligned: node-aligned, n -> 2n - 1
+    bare = MSP(singles, "t_sa", width=0.2)
+    from_input = MSP(singles, "t_sa", width=0.2, branch_start="input")
+    from_input.load_state_dict(bare.state_dict())
+    from_first = MSP(singles, "t_sa", width=0.2, branch_start="first stage")
+    own = singles["t_sa"](x)
+    for alpha in (0.0, 0.4, 1.0):
+        # Nothing of what the first stage knows is lost to begin with.
+        torch.testing.assert_close(from_first(x, alpha).second, own)
+    from_first.load_state_dict(bare.state_dict())
+    for platform, branch in bare(x).branches.items():
+        torch.testing.assert_close(from_input(x).branches[platform], branch + fine)
+        torch.testing.assert_close(from_first(x).branches[platform], branch + own)
+    found = from_first(x, 0.4)
+    terms = torch.stack([own, *found.branches.values()])
+    torch.testing.assert_close(found.second, 0.6 * own + 0.4 * terms.mean(0))
+
+
+def test_models_from_before_branches_had_a_start() -> None:
+    singles = {p: build_single("shresnet", target=p, scales={p: 1}, width=0.1) for p in ("a", "b")}
+    config = MSP(singles, "a", width=0.1, branch_start="first stage").config()
+    assert build(config).config() == config
+    del config["branch_start"]
+    network = build(config)
+    assert isinstance(network, MSP)
+    assert network.branch_start == "nothing"
+
+
 def test_unison_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     singles = {p: Toy(p, 1, 1, 4) for p in ("a_st", "b_st", "t_sa")}

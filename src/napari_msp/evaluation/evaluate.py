@@ -10,7 +10,7 @@ from napari_msp.device import choose_device
 from napari_msp.evaluation.contest.jobs import Tell
 from napari_msp.evaluation.contest.methods import METHODS, MSP
 from napari_msp.evaluation.contest.plan import Plan, keep_plan
-from napari_msp.evaluation.contest.run import Outcome, hold
+from napari_msp.evaluation.contest.run import Contest, Outcome
 from napari_msp.evaluation.contest.trainings import Training
 from napari_msp.evaluation.curves_figure import curves_figure
 from napari_msp.evaluation.facts import Facts, Split
@@ -67,8 +67,9 @@ def evaluate(
     """
     choose_device(device)
     refuse_unwritable(out / "plan.json")
+    contest = Contest(plan, out, device, workers, tell)
     keep_plan(plan, out / "plan.json")
-    outcome = hold(plan, out, device=device, workers=workers, tell=tell)
+    outcome = contest.hold()
     figures = _figures(plan, outcome, out, device)
     return [
         *write_report(
@@ -88,7 +89,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
     dataset = open_dataset(plan.datasets[0])
     subject = plan.subjects.test[0]
     scans = {
-        name: fit_sh(dataset.acquisition(subject, name))
+        name: fit_sh(dataset.acquisition(subject, name), b_value=outcome.b_value)
         for name in (plan.source, *plan.targets)
         if dataset.has(subject, name)
     }
@@ -112,7 +113,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
             for name, path in shown.items()
         }
         keep(
-            f"figure3_{target}",
+            f"figure3_{subject}_{target}",
             f"Figure 3. {subject} on {target}: truth, predictions and their errors",
             figure3(scans[target], predictions, scans[plan.source]),
         )
@@ -156,7 +157,6 @@ def _curve(training: Training, target: str) -> list[tuple[int, float]]:
 
 
 def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
-    first = plan.datasets[0]
     split = Split(plan.subjects.training, plan.subjects.validation, plan.subjects.test)
     budget = plan.budget
     return Facts(
@@ -183,7 +183,7 @@ def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
             f"subjects, {budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; a "
             "control has its single network's",
         },
-        b_value=fit_sh(open_dataset(first).acquisition(plan.subjects.test[0], plan.source)).b_value,
+        b_value=outcome.b_value,
         versions={
             "python": platform.python_version(),
             **{

@@ -59,13 +59,15 @@ class Entrants:
     scales: Mapping[str, int]
 
     @property
+    def chooses(self) -> bool:
+        """Whether a method is to be shown that rests on the best single networks."""
+        resting = (MSP, BEST_SINGLE, FIRST_STAGE, MORE_WEIGHTS, MEAN_OF_SINGLES)
+        return any(method in self.plan.methods for method in resting)
+
+    @property
     def single_methods(self) -> tuple[str, ...]:
         """Single networks that are to be trained: all, where the best is to be chosen."""
-        choosing = any(
-            method in self.plan.methods
-            for method in (MSP, BEST_SINGLE, FIRST_STAGE, MORE_WEIGHTS, MEAN_OF_SINGLES)
-        )
-        return tuple(name for name in SINGLES if choosing or name in self.plan.methods)
+        return tuple(name for name in SINGLES if self.chooses or name in self.plan.methods)
 
     def networks(self, rates: Rates) -> dict[str, Entry]:
         """Give what needs no other's result, by method."""

@@ -170,7 +170,7 @@ def _split(
     taken = {*training, *validation, *test}
     if not test:
         free = [name for name in names if name not in taken and name not in learned]
-        test = tuple(free[-round(len(names) * TEST_SHARE) :])
+        test = tuple(free[-max(1, int(len(names) * TEST_SHARE)) :])
     if not validation:
         free = [name for name in names if name not in {*taken, *test} and name not in learned]
         validation = tuple(free[-max(1, round(len(names) * VALIDATION_SHARE)) :])

@@ -1,7 +1,7 @@
 """A contest from its plan to its results."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
@@ -56,6 +56,8 @@ class Outcome:
         Method of the best single network, by round and target.
     entries
         Trainings behind the methods, by round and method.
+    b_value
+        Shell that was measured, in s/mm².
     """
 
     results: Results[Result]
@@ -63,11 +65,12 @@ class Outcome:
     trials: tuple[Trial, ...]
     rates: Rates
     best: Mapping[Round, Best]
-    entries: Mapping[Round, Mapping[str, Entry]] = field(default_factory=dict)
+    entries: Mapping[Round, Mapping[str, Entry]]
+    b_value: float
 
 
-def hold(plan: Plan, out: Path, *, device: str, workers: int, tell: Tell) -> Outcome:
-    """Tune, train and measure; what is done already is not done again.
+class Contest:
+    """A plan that was found to be feasible.
 
     Parameters
     ----------
@@ -81,12 +84,13 @@ def hold(plan: Plan, out: Path, *, device: str, workers: int, tell: Tell) -> Out
         Processes beside each other.
     tell
         Is given a line for every finished job.
+
+    Raises
+    ------
+    UserError
+        When the plan cannot be carried out with its datasets and models.
     """
-    contest = _Contest(plan, out, device, workers, tell)
-    return contest.hold()
 
-
-class _Contest:
     def __init__(self, plan: Plan, out: Path, device: str, workers: int, tell: Tell) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.brought = {path: load_model(path) for path in plan.models}
@@ -96,6 +100,7 @@ class _Contest:
         self.progress = Progress(tell, 1.0)
 
     def hold(self) -> Outcome:
+        """Tune, train and measure; what is done already is not done again."""
         first = self._entrants(self.plan.rounds[0])
         self.progress.total = self._expected_weight(first)
         trials = self._tune(self._tuned_singles(first), first, None)
@@ -128,6 +133,7 @@ class _Contest:
             rates=rates,
             best=best,
             entries=entries,
+            b_value=self.b_value,
         )
 
     def _entrants(self, round_: Round) -> Entrants:
@@ -167,7 +173,10 @@ class _Contest:
 
     def _choose(self, networks: Mapping[str, Entry], round_: Round) -> Best:
         """Choose each target's best single network, by its error on the validation subjects."""
-        singles = self._entrants(round_).single_methods
+        entrants = self._entrants(round_)
+        if not entrants.chooses:
+            return {}
+        singles = entrants.single_methods
         return {
             target: min(singles, key=lambda name: networks[name][target][0].errors()[target])
             for target in self.plan.targets

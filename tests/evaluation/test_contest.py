@@ -1,0 +1,282 @@
+"""Who is learned from, what is trained on equal terms, and that an interrupted contest goes on."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_msp import networks
+from napari_msp.errors import UserError
+from napari_msp.evaluation.baselines import BASELINES
+from napari_msp.evaluation.contest.entries import Entrants
+from napari_msp.evaluation.contest.jobs import Progress, do_all
+from napari_msp.evaluation.contest.methods import (
+    BEST_SINGLE,
+    FIRST_STAGE,
+    MEAN_OF_SINGLES,
+    METHODS,
+    MORE_WEIGHTS,
+    MSP,
+    chosen_methods,
+)
+from napari_msp.evaluation.contest.plan import QUICK, Budget, Plan, Subjects, keep_plan
+from napari_msp.evaluation.contest.planning import make_plan
+from napari_msp.evaluation.contest.run import Contest
+from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
+from napari_msp.evaluation.results import FLOOR
+from napari_msp.learning.schedule import recipe_for
+from napari_msp.model_file import load_model
+
+TARGETS = ("prisma_st", "connectom_sa")
+SCALES = {"prisma_st": 1, "connectom_sa": 2}
+SMALL = replace(QUICK, width=0.1, steps=4, first_steps=2, tuning_steps=4, epoch=2, crop=6, batch=1)
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory, make_heads) -> Path:
+    return make_heads(tmp_path_factory.mktemp("contest") / "heads", shape=(9, 8, 7))
+
+
+SHOWN = ("no harmonization", "IQT", "SHResNet", MORE_WEIGHTS, MEAN_OF_SINGLES, MSP)
+
+
+@pytest.fixture(scope="module")
+def plan(heads) -> Plan:
+    """Two rates are tried, and a second seed is run."""
+    budget = replace(SMALL, rates=(1e-3, 3e-3))
+    chosen = make_plan([heads], methods=SHOWN, targets=TARGETS, seeds=(0, 1), budget=budget)
+    assert chosen.subjects == Subjects(("sub-01",), ("sub-02",), ("sub-03",))
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def held(plan, tmp_path_factory):
+    out = tmp_path_factory.mktemp("held")
+    lines: list[str] = []
+    outcome = Contest(plan, out, "cpu", 1, lines.append).hold()
+    return out, outcome, lines
+
+
+# --- Plans -----------------------------------------------------------------------------------
+
+
+def test_every_subject_has_one_part(make_heads, tmp_path):
+    root = make_heads(tmp_path / "many", subjects=6, shape=(4, 4, 4))
+    names = [f"sub-{n:02d}" for n in range(1, 7)]
+    subjects = make_plan([root], methods=["SHResNet"]).subjects
+    assert sorted(subjects.all) == names
+    assert subjects.test == ("sub-04", "sub-05", "sub-06")
+    asked = make_plan([root], methods=["SHResNet"], test=["sub-01"], training=["sub-06"]).subjects
+    assert (asked.training, asked.test) == (("sub-06",), ("sub-01",))
+    assert not {"sub-01", "sub-06"} & set(asked.validation)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({}, "--methods"),
+        ({"methods": ["MSPP"]}, "no such method"),
+        ({"methods": ["MSP"], "test": ["sub-09"]}, "no such subject"),
+        ({"methods": ["MSP"], "test": ["sub-01"], "training": ["sub-01"]}, "name it once"),
+        ({"methods": ["MSP"], "targets": ["ge_st"]}, "choose from"),
+        ({"methods": ["MSP"], "source": "old_st"}, "another platform"),
+        ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, "no subject is left"),
+    ],
+)
+def test_plans_that_cannot_be(heads, options, complaint):
+    with pytest.raises(UserError, match=complaint):
+        make_plan([heads], **options)
+
+
+def test_methods_keep_the_tables_order():
+    assert chosen_methods(["msp", "IQT", "diqt"]) == ("IQT", "DIQT", "MSP")
+    assert chosen_methods(["all"]) == tuple(METHODS)
+
+
+def test_budgets():
+    assert Budget().with_changes(steps=1200).first_steps == 200
+    for change in ({"steps": 250}, {"steps": 100}, {"width": 0.0}):
+        with pytest.raises(UserError, match=f"--{next(iter(change))}"):
+            Budget().with_changes(**change)
+
+
+def test_rounds_are_a_cross(plan, tmp_path):
+    crossed = replace(plan, datasets=(tmp_path / "a", tmp_path / "b"), seeds=(3, 4))
+    assert [r.name for r in crossed.rounds] == ["a seed 3", "a seed 4", "b seed 3"]
+
+
+def test_another_contest_in_the_same_folder_is_refused(plan, tmp_path):
+    keep_plan(plan, tmp_path / "plan.json")
+    keep_plan(plan, tmp_path / "plan.json")
+    other = replace(plan, budget=replace(plan.budget, steps=8))
+    with pytest.raises(UserError, match="other budget"):
+        keep_plan(other, tmp_path / "plan.json")
+    assert json.loads((tmp_path / "plan.json").read_text())["budget"]["steps"] == 4
+
+
+# --- Equal terms -----------------------------------------------------------------------------
+
+
+def test_everybody_has_the_same_steps_on_the_same_subjects(plan, tmp_path):
+    everything = replace(plan, methods=tuple(METHODS))
+    entrants = Entrants(everything, plan.rounds[0], tmp_path, "cpu", SCALES)
+    rates = dict.fromkeys(METHODS, 1e-3)
+    best = dict.fromkeys(TARGETS, "SHResNet")
+    first = entrants.networks(rates)
+    built = entrants.built(first, best, rates)
+    for method, entry in {**first, **built}.items():
+        for training in (t for trainings in entry.values() for t in trainings):
+            settings = training.settings
+            steps = (settings.epochs + (settings.unison_epochs or 0)) * settings.steps_per_epoch
+            assert steps == (2 if method == FIRST_STAGE else 4), method
+            assert set(settings.subjects) == {"sub-01", "sub-02"}
+            assert settings.held_out == ("sub-02",)
+            assert recipe_for(settings).augment
+    assert built[BEST_SINGLE] == first["SHResNet"]
+    members = built[MEAN_OF_SINGLES]["prisma_st"]
+    assert len(members) == len(TARGETS)
+    assert len({member.settings.seed for member in members}) == len(members)
+    assert members[0] == first["SHResNet"]["prisma_st"][0]
+
+
+@pytest.mark.parametrize("kind", ["shresnet", "cnn-rish", "diqt"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_control_holds_as_many_weights(kind, target):
+    stage = {"prisma_st": "shresnet", "connectom_sa": kind}
+    wanted = weights_of_msp(stage, target, SCALES, 0.15)
+    singles = {
+        name: networks.build_single(each, target=name, scales=SCALES, width=0.15)
+        for name, each in stage.items()
+    }
+    msp = networks.MSP(singles, target, width=0.15)
+    assert wanted == sum(p.numel() for p in msp.parameters())
+    width = matched_width(stage[target], target, SCALES, wanted)
+    wide = networks.build_single(stage[target], target=target, scales=SCALES, width=width)
+    assert 1 <= sum(p.numel() for p in wide.parameters()) / wanted < 1.15
+
+
+# --- Jobs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Write:
+    """A job that can be sent to another process."""
+
+    path: Path
+    weight: float = 1.0
+    name: str = "write"
+
+    @property
+    def finished(self) -> bool:
+        return self.path.exists()
+
+    def run(self) -> None:
+        if self.path.name == "bad":
+            raise UserError("bad: mend it")
+        self.path.write_text("done")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_are_done_once_and_a_failure_is_told(workers, tmp_path):
+    jobs = [Write(tmp_path / str(n), weight=n + 1) for n in range(3)]
+    jobs[0].path.write_text("before")
+    lines: list[str] = []
+    progress = Progress(lines.append, 6.0)
+    do_all(jobs, workers, progress)
+    assert [job.path.read_text() for job in jobs] == ["before", "done", "done"]
+    assert len(lines) == 2
+    assert lines[-1].startswith("[100%]")
+    with pytest.raises(UserError, match="mend it"):
+        do_all([Write(tmp_path / "bad")], workers, progress)
+
+
+# --- A whole contest -------------------------------------------------------------------------
+
+
+def test_all_methods_are_measured_for_every_target(held):
+    _, outcome, _ = held
+    results = outcome.results.select(seed=0, measure="sh_mse", reference="scan")
+    assert tuple(results.methods) == SHOWN
+    for method in SHOWN:
+        rows = results.select(method=method)
+        assert [(row.target, row.subject) for row in rows] == [(t, "sub-03") for t in TARGETS]
+    assert FLOOR not in results.methods  # these heads have no noise-free twins
+
+
+def test_a_second_seed_trains_again_and_measures_networks_alone(held):
+    _, outcome, _ = held
+    again = outcome.results.select(seed=1)
+    assert not set(again.methods) & set(BASELINES)
+    assert set(again.measures) <= {"sh_mse", "patch_mse"}
+    for method in ("SHResNet", MSP):
+        one, two = (
+            outcome.results.select(method=method, seed=seed, measure="sh_mse", target="prisma_st")
+            for seed in (0, 1)
+        )
+        assert one.rows[0].value != two.rows[0].value
+
+
+def test_rows_are_what_their_models_predict(held, heads):
+    from napari_msp import fit_sh, harmonize
+    from napari_msp.data.dataset import open_dataset
+
+    _, outcome, _ = held
+    dataset = open_dataset(heads)
+    scan, truth = (dataset.acquisition("sub-03", name) for name in ("ge_st", "prisma_st"))
+    truth = fit_sh(truth)
+    entries = outcome.entries[next(iter(outcome.entries))]
+    for method in (MSP, MEAN_OF_SINGLES, MORE_WEIGHTS):
+        models = [load_model(t.model) for t in entries[method]["prisma_st"]]
+        predicted = np.mean(
+            [harmonize(m, scan, "prisma_st").sh.coefficients for m in models], axis=0, dtype=float
+        )
+        squares = np.square(predicted[truth.mask] - truth.coefficients[truth.mask])
+        row = outcome.results.select(
+            method=method, target="prisma_st", seed=0, measure="sh_mse", reference="scan"
+        ).rows[0]
+        assert row.value == pytest.approx(squares.mean(), rel=1e-5)
+
+
+def test_choices_are_made_on_validation_subjects(held):
+    _, outcome, _ = held
+    tried = {(t.method, t.rate): t.error for t in outcome.trials}
+    for method, rate in outcome.rates.items():
+        assert tried[method, rate] == min(e for (m, _), e in tried.items() if m == method)
+    counts = {m: sum(name == m for name, _ in tried) for m, _ in tried}
+    assert set(counts.values()) == {2}, "every network has as many trials"
+    for round_, best in outcome.best.items():
+        entries = outcome.entries[round_]
+        for target, chosen in best.items():
+            errors = {
+                name: entries[name][target][0].errors()[target]
+                for name in ("DIQT", "CNN-RISH", "SHResNet")
+            }
+            assert chosen == min(errors, key=lambda name: errors[name])
+
+
+def test_nothing_is_learned_from_test_subjects(held):
+    out, _, _ = held
+    models = list(out.rglob("model.safetensors"))
+    assert len(models) > 20
+    for path in models:
+        training = load_model(path).training
+        assert training["subjects"] == ["sub-01"]
+        assert training["held_out"] == ["sub-02"]
+
+
+def test_an_interrupted_contest_goes_on(held, plan):
+    out, before, lines = held
+    assert len(lines) > 20
+    lost = before.entries[plan.rounds[1]][MSP]["prisma_st"][0].folder
+    weights = (lost / "model.safetensors").read_bytes()
+    (lost / "model.safetensors").unlink()
+    measured = out / "measured" / plan.rounds[1].name.replace(" ", "-")
+    for path in measured.rglob("*.csv"):
+        path.unlink()
+    again: list[str] = []
+    after = Contest(plan, out, "cpu", 1, again.append).hold()
+    assert len(again) == 1 + len(TARGETS)  # one training, two measurements
+    assert weights[-1000:] == (lost / "model.safetensors").read_bytes()[-1000:]
+    assert after.results.rows == before.results.rows
