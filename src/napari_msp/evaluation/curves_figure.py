@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from napari_msp.evaluation.numbers import power_of_ten
 from napari_msp.evaluation.page import DPI
@@ -60,17 +60,21 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "M
         raise ValueError("there are no curves to draw")
     others = [name for name in methods if name != highlight]
     colours = {highlight: INK, **dict(zip(others, cycle(COLOURS), strict=False))}
+    errors = [e for by_method in curves.values() for each in by_method.values() for _, e in each]
+    exponent = math.floor(math.log10(min(errors))) - 1
     below = 0.5 + 0.2 * len(methods)
     height = 2.9 + 0.9 + below
     figure = Figure(figsize=(1.7 + 3.0 * len(curves), height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(curves), squeeze=False, height_ratios=(2.9, below))
     for column, (target, by_method) in enumerate(curves.items()):
-        _draw_curves(axes[0, column], by_method, colours, highlight)
+        _draw_curves(axes[0, column], by_method, colours, highlight, 10.0**exponent)
         axes[0, column].set_title(target, color=INK, fontsize=10, parse_math=False)
         _draw_changes(axes[1, column], by_method, methods, colours)
         axes[1, column].set_yticks(range(len(methods)), [""] * len(methods))
-    axes[0, 0].set_ylabel("validation error", color=INK, fontsize=9)
+    axes[0, 0].set_ylabel(
+        f"validation error ({power_of_ten(exponent)} SH units²)", color=INK, fontsize=9
+    )
     axes[1, 0].set_yticklabels(methods)
     for label, method in zip(axes[1, 0].get_yticklabels(), methods, strict=True):
         label.set(color=colours[method], fontweight="bold", parse_math=False)
@@ -102,13 +106,17 @@ def change_at_end(curve: Curve) -> float | None:
 
 
 def _draw_curves(
-    axes: Axes, by_method: Mapping[str, Curve], colours: Mapping[str, str], highlight: str
+    axes: Axes,
+    by_method: Mapping[str, Curve],
+    colours: Mapping[str, str],
+    highlight: str,
+    unit: float,
 ) -> None:
     for method, curve in by_method.items():
         thick = method == highlight
         axes.plot(
             [step for step, _ in curve],
-            [error for _, error in curve],
+            [error / unit for _, error in curve],
             color=colours[method],
             linewidth=2.4 if thick else 1.3,
             zorder=3 if thick else 2,
@@ -116,9 +124,10 @@ def _draw_curves(
             gid=method,
         )
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: _power(error)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    # Round numbers rather than powers: the curves of one target seldom span a factor of ten.
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("step", color=INK, fontsize=9)
     _tidy(axes, grid="both")
 
@@ -150,8 +159,3 @@ def _tidy(axes: Axes, grid: Literal["both", "x"]) -> None:
     axes.grid(True, axis=grid, color="#e3e7ec", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=8, length=3, color=SOFT)
-
-
-def _power(error: float) -> str:
-    exponent = math.floor(math.log10(error) + 1e-9)
-    return f"{error / 10.0**exponent:.0f} × {power_of_ten(exponent)}"

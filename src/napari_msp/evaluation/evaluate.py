@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
 from napari_msp.evaluation.contest.jobs import Tell
-from napari_msp.evaluation.contest.methods import METHODS, MSP
+from napari_msp.evaluation.contest.methods import BEST_SINGLE, FIRST_STAGE, METHODS, MSP
 from napari_msp.evaluation.contest.plan import Plan, keep_plan
 from napari_msp.evaluation.contest.run import Contest, Outcome
 from napari_msp.evaluation.contest.trainings import Training
@@ -142,7 +142,8 @@ def _curves(plan: Plan, outcome: Outcome) -> dict[str, dict[str, list[tuple[int,
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for method, entry in outcome.entries[plan.rounds[0]].items():
         for target, trainings in entry.items():
-            if len(trainings) == 1:
+            # The best single network has its curve already, the first stage is a part of one.
+            if len(trainings) == 1 and method not in (BEST_SINGLE, FIRST_STAGE):
                 curves.setdefault(target, {})[method] = _curve(trainings[0], target)
     return curves
 
