@@ -205,6 +205,15 @@ def test_all_methods_are_measured_for_every_target(held):
     assert FLOOR not in results.methods  # these heads have no noise-free twins
 
 
+def test_a_baseline_alone_learns_and_is_measured(heads, tmp_path):
+    plan = make_plan([heads], methods=["alignment"], targets=["prisma_st"])
+    lines: list[str] = []
+    outcome = Contest(plan, tmp_path, "cpu", 1, lines.append).hold()
+    assert plan.subjects.training == ("sub-01",)
+    assert outcome.results.methods == ["alignment"]
+    assert [line[:6] for line in lines] == ["[100%]"]
+
+
 def test_a_repeated_round_measures_networks_alone_and_alike(held, plan, tmp_path):
     _, outcome, _ = held
     entry = outcome.entries[plan.rounds[0]]["SHResNet"]["prisma_st"]

@@ -69,14 +69,14 @@ def make_plan(
     learned = {s: model.name for model in loaded for s in model.training.get("subjects", [])}
     asked = {"--train": tuple(training), "--validation": tuple(validation), "--test": tuple(test)}
     _check_subjects(asked, names, learned)
-    trains = any(METHODS[name].role != "baseline" for name in rows) or len(rows) > 1
+    learns = any(name != UNHARMONIZED for name in rows)
     return Plan(
         datasets=paths,
         source=source,
         targets=_targets(targets, loaded, opened[0], source),
         subjects=(
             _split(names, learned, *asked.values())
-            if trains
+            if learns
             else Subjects((), (), _unseen(names, learned, asked["--test"], paths[0]))
         ),
         methods=rows,
