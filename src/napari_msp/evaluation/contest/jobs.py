@@ -1,11 +1,15 @@
 """Do many jobs in processes beside each other, tell how far they are, and stop when asked."""
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Protocol
+
+from napari_msp.errors import UserError
 
 Tell = Callable[[str], None]
 
@@ -77,6 +81,8 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
 
     Raises
     ------
+    UserError
+        When a process was ended from outside, as systems do where memory is short.
     Exception
         What the first job to fail raised; jobs under way are ended, those that wait are dropped.
     """
@@ -101,6 +107,11 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                 job = running.pop(future)
                 future.result()
                 progress.finish(job)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a process was ended from outside while {workers} worked, perhaps for want of memory; "
+            "go on with the same command, if need be with fewer --workers"
+        ) from error
     except BaseException:
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
@@ -111,7 +122,8 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
 
 
 def _one_thread() -> None:
-    """Leave the other cores to the other processes."""
+    """Leave the other cores to the other processes, and Ctrl-C to the one that ends them all."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
