@@ -1,6 +1,7 @@
 """How wide a single network must be to hold as many weights as an MSP."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import cast
 
 from torch import nn
@@ -36,9 +37,17 @@ def matched_width(kind: str, target: str, scales: Mapping[str, int], weights: in
     Widths come in even numbers of channels, so the match is to some per cent; of the two nearest
     the one with more weights is taken: the control shall not be the smaller.
     """
+    return _matched_width(kind, target, tuple(scales.items()), weights)
+
+
+@cache
+def _matched_width(
+    kind: str, target: str, scales: tuple[tuple[str, int], ...], weights: int
+) -> float:
+    """Search once for all seeds and rates: some forty networks are built for it, in seconds."""
 
     def count(width: float) -> int:
-        return _count(build_single(kind, target=target, scales=scales, width=width))
+        return _count(build_single(kind, target=target, scales=dict(scales), width=width))
 
     low, high = 0.0, 1.0
     if count(high) <= weights:
