@@ -1,6 +1,9 @@
 """Who is learned from, what is trained on equal terms, and that an interrupted contest goes on."""
 
 import json
+import os
+import shutil
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +76,24 @@ def test_every_subject_has_one_part(make_heads, tmp_path):
     assert not {"sub-01", "sub-06"} & set(asked.validation)
 
 
+def test_who_lacks_a_scan_is_not_learned_from(make_heads, tmp_path):
+    root = make_heads(tmp_path / "gaps", subjects=4, shape=(4, 4, 4))
+    shutil.rmtree(root / "sub-01" / "ses-prisma")
+    asked = {"methods": ["SHResNet"], "test": ["sub-04"]}
+    assert make_plan([root], **asked).subjects == Subjects(("sub-02",), ("sub-03",), ("sub-04",))
+    with pytest.raises(UserError, match=r"sub-01 has no scan on prisma_st.*--train"):
+        make_plan([root], **asked, training=["sub-01"])
+    with pytest.raises(UserError, match=r"no test subject has a scan on prisma_st"):
+        make_plan([root], methods=["SHResNet"], test=["sub-01"])
+
+
+def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatch):
+    monkeypatch.chdir(heads / "sub-01")
+    plan = make_plan([".."], methods=["MSP"], targets=["prisma_st", "prisma_st"])
+    assert plan.rounds[0].name == f"{heads.name} seed 0"
+    assert plan.targets == ("prisma_st",)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -83,6 +104,8 @@ def test_every_subject_has_one_part(make_heads, tmp_path):
         ({"methods": ["MSP"], "targets": ["ge_st"]}, "choose from"),
         ({"methods": ["MSP"], "source": "old_st"}, "another platform"),
         ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, "no subject is left"),
+        ({"methods": ["MSP"], "seeds": [0, 1000]}, "--seeds 1000"),
+        ({"methods": ["MSP"], "seeds": [-1]}, "--seeds -1"),
     ],
 )
 def test_plans_that_cannot_be(heads, options, complaint):
@@ -97,7 +120,7 @@ def test_methods_keep_the_tables_order():
 
 def test_budgets():
     assert Budget().with_changes(steps=1200).first_steps == 200
-    for change in ({"steps": 250}, {"steps": 100}, {"width": 0.0}):
+    for change in ({"steps": 250}, {"steps": 100}, {"width": 0.0}, {"batch": 0}, {"crop": 2}):
         with pytest.raises(UserError, match=f"--{next(iter(change))}"):
             Budget().with_changes(**change)
 
@@ -114,6 +137,17 @@ def test_another_contest_in_the_same_folder_is_refused(plan, tmp_path):
     with pytest.raises(UserError, match="other budget"):
         keep_plan(other, tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text())["budget"]["steps"] == 4
+
+
+def test_a_model_that_was_trained_anew_is_another_contest(plan, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"before")
+    brought = replace(plan, models=(file,))
+    keep_plan(brought, tmp_path / "plan.json")
+    keep_plan(brought, tmp_path / "plan.json")
+    file.write_bytes(b"after")
+    with pytest.raises(UserError, match="other models"):
+        keep_plan(brought, tmp_path / "plan.json")
 
 
 # --- Equal terms -----------------------------------------------------------------------------
@@ -175,6 +209,8 @@ class Write:
     def run(self) -> None:
         if self.path.name == "bad":
             raise UserError("bad: mend it")
+        if self.path.name == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         self.path.write_text("done")
 
 
@@ -190,6 +226,11 @@ def test_jobs_are_done_once_and_a_failure_is_told(workers, tmp_path):
     assert lines[-1].startswith("[100%]")
     with pytest.raises(UserError, match="mend it"):
         do_all([Write(tmp_path / "bad")], workers, progress)
+
+
+def test_a_killed_process_is_told_with_the_mend(tmp_path):
+    with pytest.raises(UserError, match="--workers"):
+        do_all([Write(tmp_path / "killed")], 2, Progress(print, 1.0))
 
 
 # --- A whole contest -------------------------------------------------------------------------
@@ -276,6 +317,17 @@ def test_choices_are_made_on_validation_subjects(held):
                 for name in ("DIQT", "CNN-RISH", "SHResNet")
             }
             assert chosen == min(errors, key=lambda name: errors[name])
+
+
+def test_models_brought_along_are_measured_once_and_predict_a_target(held, plan, heads, tmp_path):
+    _, outcome, _ = held
+    trained = outcome.entries[plan.rounds[0]][MORE_WEIGHTS]["prisma_st"][0].model
+    file = shutil.copy(trained, tmp_path / "mine.safetensors")
+    crossed = make_plan([heads], models=[file], seeds=[0, 1], test=["sub-03"])
+    results = Contest(crossed, tmp_path / "out", "cpu", 1, print).hold().results
+    assert results.select(method="mine").seeds == [0]
+    with pytest.raises(UserError, match=r"mine.*predicts prisma_st, and none of connectom_sa"):
+        make_plan([heads], models=[file], targets=["connectom_sa"])
 
 
 def test_nothing_is_learned_from_test_subjects(held):

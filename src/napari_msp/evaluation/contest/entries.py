@@ -18,7 +18,7 @@ from napari_msp.evaluation.contest.methods import (
     MULTI_TASK,
     SINGLES,
 )
-from napari_msp.evaluation.contest.plan import Plan, Round
+from napari_msp.evaluation.contest.plan import SEEDS, Plan, Round
 from napari_msp.evaluation.contest.trainings import Training, settings_for
 from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
 from napari_msp.learning.settings import Kind, SingleKind, TrainingSettings
@@ -27,13 +27,10 @@ Entry = dict[str, tuple[Training, ...]]
 """Trainings whose models' mean is a method's prediction, by target."""
 
 Rates = Mapping[str, float]
-"""Learning rate by method; a control of the best single networks has theirs."""
+"""Learning rate by method; but for the one with more weights, controls have their network's."""
 
 Best = Mapping[str, str]
 """Method whose single network does best on the validation subjects, by target."""
-
-ANOTHER_SEED = 1000
-"""Between the seeds of a mean's members; training seeds are smaller numbers."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class Entrants:
             _kind(best[target]),
             rates[best[target]],
             alike,
-            seed=self.round.seed + number * ANOTHER_SEED,
+            seed=self.round.seed + number * SEEDS,
         )
 
     def _training(
@@ -185,14 +182,10 @@ class Entrants:
             width=width,
             first_stage=first_stage,
         )
-        folder = self.folder / _file_name(self.round.name) / _file_name(what)
+        folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")
         name = f"{self.round.name}: {what}"
         return Training(name, folder, self.round.dataset, settings, self.device)
 
 
 def _kind(method: str) -> SingleKind:
     return cast(SingleKind, SINGLES[method])
-
-
-def _file_name(words: str) -> str:
-    return words.replace(",", "").replace(" ", "-")

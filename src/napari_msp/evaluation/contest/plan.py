@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import UserError
-from napari_msp.files import read_json, write_json
+from napari_msp.files import read_json, sha256, write_json
+
+SEEDS = 1000
+"""Training seeds are below it; the members of a mean of networks have theirs plus multiples."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ class Budget:
         width = changes.get("width", self.width)
         if not 0 < width <= 1:
             raise UserError(f"--width {width:g}: give a fraction from 0 to 1")
+        for name, least in (("batch", 1), ("crop", 3)):
+            if changes.get(name, least) < least:
+                raise UserError(f"--{name} {changes[name]}: give {least} or more")
         first = max(1, round(steps / 6 / self.epoch)) * self.epoch
         return replace(self, **{**changes, "first_steps": first})
 
@@ -103,6 +109,11 @@ class Round:
     def name(self) -> str:
         """Such as "heads-0 seed 1"."""
         return f"{self.dataset.name} seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folders that hold what belongs to it."""
+        return f"{self.dataset.name}-seed-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -153,10 +164,10 @@ class Plan:
         return self.targets[:2]
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain types, in which two plans can be compared."""
+        """Give plain types, in which two plans can be compared; models also by what they hold."""
         content = asdict(replace(self, datasets=(), models=()))
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
-        content["models"] = [str(path.resolve()) for path in self.models]
+        content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         return content
 
 

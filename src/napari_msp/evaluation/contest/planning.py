@@ -6,7 +6,8 @@ from pathlib import Path
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.contest.methods import METHODS, UNHARMONIZED, chosen_methods
-from napari_msp.evaluation.contest.plan import Budget, Plan, Subjects
+from napari_msp.evaluation.contest.plan import SEEDS, Budget, Plan, Subjects
+from napari_msp.evaluation.contest.scans import check_scans, subjects_with_all
 from napari_msp.model_file import Model, load_model
 
 TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
@@ -53,13 +54,17 @@ def make_plan(
     UserError
         When datasets, subjects, methods and models do not fit together.
     """
-    paths = tuple(Path(each) for each in datasets)
+    # The report tells datasets by their folders' names, which "." and ".." do not say.
+    paths = tuple(Path(each).resolve() for each in datasets)
     files = tuple(Path(each) for each in models)
     if not methods and not files:
         raise UserError("--methods: nothing is to be evaluated; name methods, 'all', or --models")
-    if len({path.resolve().name for path in paths}) < len(paths):
+    if len({path.name for path in paths}) < len(paths):
         raise UserError("two datasets have one name, by which the report tells them; rename one")
     rows = chosen_methods(methods) or (UNHARMONIZED,)
+    for seed in seeds:
+        if not 0 <= seed < SEEDS:
+            raise UserError(f"--seeds {seed}: give numbers from 0 to {SEEDS - 1}")
     _check_names(files)
     loaded = [load_model(path) for path in files]
     source = source or (loaded[0].card.input if loaded else "ge_st")
@@ -69,16 +74,18 @@ def make_plan(
     learned = {s: model.name for model in loaded for s in model.training.get("subjects", [])}
     asked = {"--train": tuple(training), "--validation": tuple(validation), "--test": tuple(test)}
     _check_subjects(asked, names, learned)
-    learns = any(name != UNHARMONIZED for name in rows)
+    wanted = _targets(targets, loaded, opened[0], source)
+    if any(name != UNHARMONIZED for name in rows):
+        whole = subjects_with_all(names, opened, wanted)
+        subjects = _split(names, whole, learned, *asked.values())
+    else:
+        subjects = Subjects((), (), _unseen(names, learned, asked["--test"], paths[0]))
+    check_scans(opened, subjects, wanted)
     return Plan(
         datasets=paths,
         source=source,
-        targets=_targets(targets, loaded, opened[0], source),
-        subjects=(
-            _split(names, learned, *asked.values())
-            if learns
-            else Subjects((), (), _unseen(names, learned, asked["--test"], paths[0]))
-        ),
+        targets=wanted,
+        subjects=subjects,
         methods=rows,
         models=files,
         seeds=tuple(dict.fromkeys(seeds)),
@@ -147,7 +154,14 @@ def _targets(
                 f"--targets {target}: is no platform to predict; choose from {', '.join(others)}"
             )
     predicted = dict.fromkeys(target for model in models for target in model.targets)
-    return tuple(asked or [t for t in predicted if t in others] or others)
+    targets = tuple(dict.fromkeys(asked or [t for t in predicted if t in others] or others))
+    for model in models:
+        if not {*model.targets} & {*targets}:
+            raise UserError(
+                f"{model.name}: predicts {', '.join(model.targets)}, and none of "
+                f"{', '.join(targets)}; leave it out, or choose other --targets"
+            )
+    return targets
 
 
 def _unseen(
@@ -161,22 +175,28 @@ def _unseen(
 
 def _split(
     names: Sequence[str],
+    whole: Sequence[str],
     learned: dict[str, str],
     training: tuple[str, ...],
     validation: tuple[str, ...],
     test: tuple[str, ...],
 ) -> Subjects:
-    """Fill up what was not asked for: test and validation subjects from the end of the list."""
+    """Fill up what was not asked for: test and validation subjects from the end of the list.
+
+    Only `whole` subjects, which lack no scan, are chosen to learn from and to choose by.
+    """
     taken = {*training, *validation, *test}
     if not test:
         free = [name for name in names if name not in taken and name not in learned]
         test = tuple(free[-max(1, int(len(names) * TEST_SHARE)) :])
     if not validation:
-        free = [name for name in names if name not in {*taken, *test} and name not in learned]
+        free = [name for name in whole if name not in {*taken, *test} and name not in learned]
         validation = tuple(free[-max(1, round(len(names) * VALIDATION_SHARE)) :])
     used = {*test, *validation}
-    training = training or tuple(name for name in names if name not in used)
+    training = training or tuple(name for name in whole if name not in used)
     for option, part in (("--train", training), ("--validation", validation), ("--test", test)):
         if not part:
-            raise UserError(f"{option}: no subject is left for it; the datasets need more subjects")
+            raise UserError(
+                f"{option}: no subject is left that has all scans; the datasets need more subjects"
+            )
     return Subjects(training, validation, test)

@@ -188,18 +188,19 @@ class Contest:
             for method in self.plan.methods
             if method in entries
         }
+        repeated = round_.seed != self.plan.seeds[0]
         for path, model in self.brought.items():
-            if target in model.targets:
+            if target in model.targets and not repeated:  # another seed would not change it
                 answers[path.stem] = (path,)
         return Measurement(
             plan=self.plan,
             round=round_,
             target=target,
             answers=answers,
-            repeated=round_.seed != self.plan.seeds[0],
+            repeated=repeated,
             b_value=self.b_value,
             patch_size=PATCH_SIZE if self.scales[target] == 1 else FINE_PATCH,
-            folder=self.out / "measured" / round_.name.replace(" ", "-") / target,
+            folder=self.out / "measured" / round_.folder / target,
             device=self.device,
         )
 
@@ -250,11 +251,7 @@ def _scales(dataset: TravellingHeads, plan: Plan) -> dict[str, int]:
     """Give each target's lattice scale, from the first subject that has it."""
     scales = {}
     for target in plan.targets:
-        subject = next((s for s in plan.subjects.all if dataset.has(s, target)), None)
-        if subject is None:
-            raise UserError(
-                f"{dataset.root}: no chosen subject has a scan on {target}; choose other --targets"
-            )
+        subject = next(s for s in plan.subjects.all if dataset.has(s, target))
         source = dataset.acquisition(subject, plan.source).lattice
         scan = dataset.acquisition(subject, target).lattice
         scales[target] = scale_between(source.voxel_sizes, scan.voxel_sizes, target)
