@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from napari_msp.commands.shared import Parsers, name_value_pairs
+from napari_msp.errors import UserError
 
 
 def add_compare(commands: Parsers) -> None:
@@ -57,8 +58,12 @@ def add_evaluate(commands: Parsers) -> None:
         metavar="NAME",
         help="trained here, on training subjects only: 'all', or names as in the table",
     )
-    command.add_argument("--input", default="", help="platform to predict from (default: ge_st)")
-    command.add_argument("--targets", nargs="+", default=(), help="default: all other platforms")
+    command.add_argument(
+        "--input", default="", help="platform to predict from (default: the models', or ge_st)"
+    )
+    command.add_argument(
+        "--targets", nargs="+", default=(), help="default: the models', or all other platforms"
+    )
     for option, use in (
         ("--train", "learned from"),
         ("--validation", "choose learning rates and single networks"),
@@ -71,7 +76,7 @@ def add_evaluate(commands: Parsers) -> None:
     )
     command.add_argument("--quick", action="store_true", help="only see that it runs")
     command.add_argument("--width", type=float, help="fraction of the networks' full width")
-    command.add_argument("--steps", type=int, help="of training for each target, in hundreds")
+    command.add_argument("--steps", type=int, help="of training for each target, whole hundreds")
     command.add_argument("--crop", type=int, help="edge of a crop in voxels")
     command.add_argument("--batch", type=int, help="crops a step")
     command.add_argument(
@@ -101,6 +106,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         for name in ("width", "steps", "crop", "batch", "augment")
         if (value := getattr(options, name)) is not None
     }
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers {options.workers}: give 1 or more")
     plan = make_plan(
         options.datasets,
         methods=options.methods,

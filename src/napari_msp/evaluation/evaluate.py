@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def _curve(training: Training, target: str) -> list[tuple[int, float]]:
 
 def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
     split = Split(plan.subjects.training, plan.subjects.validation, plan.subjects.test)
-    budget = plan.budget
+    training = _training_rows(plan, outcome)
     return Facts(
         command=command,
         splits={path.name: split for path in plan.datasets},
@@ -173,17 +174,8 @@ def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
             for name in outcome.results.methods
             if name in METHODS or any(path.stem == name for path in plan.models)
         },
-        training=_training_rows(plan, outcome),
-        settings={
-            "Steps": f"{budget.steps} a target, for an MSP {budget.first_steps} of its first stage "
-            f"and {budget.steps - budget.first_steps} in unison",
-            "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
-            + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
-            "Width": f"{budget.width:g} of the full one",
-            "Learning rates": f"{_list(budget.rates)} tried for every network on validation "
-            f"subjects, {budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; a "
-            "control has its single network's",
-        },
+        training=training,
+        settings=_settings(plan) if training else {},
         b_value=outcome.b_value,
         versions={
             "python": platform.python_version(),
@@ -194,6 +186,26 @@ def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
         },
         machine=f"{platform.machine()}, {choose_device(device)}",
     )
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    """Say what every network was given."""
+    budget = plan.budget
+    rates = (
+        f"{_list(budget.rates)} tried for every network on validation subjects, "
+        f"{budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; controls of the single "
+        "networks' own width have theirs"
+        if len(budget.rates) > 1
+        else f"{budget.rates[0]:g} for every network, none tried"
+    )
+    return {
+        "Steps": f"{budget.steps} a target, for an MSP {budget.first_steps} of its first stage "
+        f"and {budget.steps - budget.first_steps} in unison",
+        "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
+        + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
+        "Width": f"{budget.width:g} of the full one",
+        "Learning rates": rates,
+    }
 
 
 def _list(things: Sequence[object]) -> str:
@@ -210,9 +222,7 @@ def _tested(plan: Plan) -> str | None:
 def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
     """Tell what each method was given and took, on the first round."""
     rows: list[dict[str, object]] = []
-    tried = {trial.method: 0 for trial in outcome.trials}
-    for trial in outcome.trials:
-        tried[trial.method] += 1
+    tried = Counter(trial.method for trial in outcome.trials if len(plan.budget.rates) > 1)
     for method, entry in outcome.entries[plan.rounds[0]].items():
         trainings = {t.folder: t for ts in entry.values() for t in ts}.values()
         models = [load_model(training.model) for training in trainings]

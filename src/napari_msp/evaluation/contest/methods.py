@@ -73,7 +73,8 @@ _CONTROLS = (
     Method(
         FIRST_STAGE,
         "control",
-        "The MSP's own first stage as it was before its unison phase: fewer steps than the rest.",
+        "The best single network's kind after only the steps that an MSP's first stage gets before "
+        "its unison phase.",
     ),
     Method(
         BEST_SINGLE,
