@@ -45,6 +45,15 @@ def test_branches_that_start_somewhere_need_no_ramp():
     assert alpha_at(FAST, 0, 40) == 1
 
 
+def test_branches_that_predict_alone_are_held_to_the_target():
+    few = recipe_for(TrainingSettings(kind="msp", augmentation="none"))
+    assert (few.augment, few.branch_start, few.branch_losses) == (False, "nothing", True)
+    many = recipe_for(TrainingSettings(kind="msp"))
+    assert (many.augment, many.branch_start, many.branch_losses) == (True, "first stage", False)
+    asked = recipe_for(TrainingSettings(kind="msp", branch_start="input"))
+    assert (asked.branch_start, asked.branch_losses, asked.second_weight) == ("input", True, 1.0)
+
+
 def test_settings_override_the_preset():
     assert recipe_for(TrainingSettings(kind="hned", batch=3)).batch == 3
     assert recipe_for(TrainingSettings(kind="hned")).batch == FAST.batch

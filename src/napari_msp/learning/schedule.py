@@ -109,13 +109,13 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     """Give the preset's recipe with the settings' own values put in.
 
     What branches start from follows the augmentation in the fast preset. Few examples let networks
-    learn their noise: branches that predict alone, each held to the target by its own loss, then
-    err apart from each other, and their mean errs less. With examples enough, branches that only
-    correct the first stage get further in the same steps (both measured: benchmarks/table1.md).
+    learn their noise: branches that must make the whole image out of z_i, each held to the target
+    by its own loss, learn less of it. With examples enough, branches that only correct the first
+    stage get further in the same steps (both measured: benchmarks/table1.md).
     """
     preset = PAPER if settings.preset == "paper" else FAST
     augment = preset.augment and settings.augmentation != "none"
-    start = preset.branch_start if augment or not preset.dense else "input"
+    start = preset.branch_start if augment or not preset.dense else "nothing"
     if settings.branch_start != "preset":
         start = settings.branch_start
     return replace(
