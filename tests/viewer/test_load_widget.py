@@ -179,7 +179,8 @@ def test_cancel_leaves_nothing_turning(viewer, widget, scan_path, choose, held, 
     choose(scan_path)
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
     qtbot.wait_until(begun.is_set, timeout=20_000)
-    assert widget.progress.words.text() == "Fitting spherical harmonics"
+    # The worker is there already; what it reported reaches the window a moment later.
+    qtbot.wait_until(lambda: widget.progress.words.text() == "Fitting spherical harmonics")
     assert not widget.form.button.isEnabled()
     qtbot.keyClick(QApplication.focusWidget(), Qt.Key_Escape)
     assert widget.progress.state == "cancelling"

@@ -96,5 +96,5 @@ LECTURE = TrainingSettings(
 """For a live lesson on three heads of size tiny, one of them held out: a minute on two CPU cores.
 
 An epoch takes some two to four seconds. Both single networks pass statistical alignment in their
-second epoch; the unison phase starts above it, with untrained branches, and ends well below.
+second epoch; the unison phase starts from there and ends a quarter below it.
 """
