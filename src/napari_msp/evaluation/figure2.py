@@ -1,6 +1,5 @@
 """Figure 2 of the paper: the direction-averaged image of one subject on each platform."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from napari_msp.evaluation.nearest import Nearest
 from napari_msp.evaluation.page import Scale
 from napari_msp.evaluation.panels import Block, Panel, Row, draw_blocks
 from napari_msp.evaluation.slices import PLANES, Slice, choose_slice
+from napari_msp.signal.maps import direction_average
 from napari_msp.signal.sh_image import SHImage
 
 TITLE = "Direction-averaged signal"
@@ -63,12 +63,6 @@ def figure2(
     ]
     scale = Scale(float(low), float(high), "gray", "mean S/S0", "both")
     return draw_blocks([Block(TITLE, [Row("image", panels, scale)])], view)
-
-
-def direction_average(image: SHImage) -> FloatArray:
-    """Give the mean of S/S0 over all directions, (X, Y, Z): c₀₀ · Y₀₀ = c₀₀ / √(4π)."""
-    average: FloatArray = image.coefficients[..., 0] / math.sqrt(4 * math.pi)
-    return average
 
 
 def _slab(images: Mapping[str, SHImage], axis: str, index: int | None) -> Lattice:

@@ -4,6 +4,7 @@ FA of a scan comes from its signal. FA of an SH image comes from the signal that
 gives, which the SH fit has smoothed over directions: it is lower. Compare like with like.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ def sh_average(image: SHImage) -> FloatArray:
     (X, Y, Z) float32.
     """
     return np.asarray(image.coefficients[..., :AVERAGED_COEFFICIENTS].mean(axis=-1))
+
+
+def direction_average(image: SHImage) -> FloatArray:
+    """Give the mean of S/S0 over all directions, (X, Y, Z): c₀₀ · Y₀₀ = c₀₀ / √(4π)."""
+    average: FloatArray = image.coefficients[..., 0] / math.sqrt(4 * math.pi)
+    return average
 
 
 def fractional_anisotropy(

@@ -5,6 +5,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.comparison import MappedImage
 from napari_msp.evaluation.measures.tissue import Tissue
+from napari_msp.signal.maps import direction_average
 from napari_msp.signal.rish import rish
 
 DIRECTED_FA = 0.2
@@ -32,8 +33,10 @@ def tissue_errors(
     white, grey, fluid = (mask & part for part in (tissue.white, tissue.grey, tissue.fluid))
     fa = prediction.tensor.fa, truth.tensor.fa
     md = prediction.tensor.md, truth.tensor.md
-    mean = _spherical_mean(prediction), _spherical_mean(truth)
-    zero, two = ((_rish(prediction, each), _rish(truth, each)) for each in (0, 1))
+    mean = direction_average(prediction.image), direction_average(truth.image)
+    predicted, true = rish(prediction.image.coefficients), rish(truth.image.coefficients)
+    zero = predicted[..., 0], true[..., 0]
+    two = predicted[..., 1], true[..., 1]
     return {
         "fa_error_white": _absolute_percent(*fa, white),
         "fa_error_grey": _absolute_percent(*fa, grey),
@@ -52,17 +55,6 @@ def tissue_errors(
         "bias_grey": _signed_percent(*mean, grey),
         "bias_fluid": _signed_percent(*mean, fluid),
     }
-
-
-def _spherical_mean(image: MappedImage) -> FloatArray:
-    """(X, Y, Z) S/S0 averaged over all directions."""
-    mean: FloatArray = image.image.coefficients[..., 0] / np.float32(np.sqrt(4 * np.pi))
-    return mean
-
-
-def _rish(image: MappedImage, number: int) -> FloatArray:
-    features: FloatArray = rish(image.image.coefficients)[..., number]
-    return features
 
 
 def _absolute_percent(values: FloatArray, truth: FloatArray, where: MaskArray) -> float:
