@@ -1,6 +1,5 @@
 """Table 1 of any travelling heads: hold the contest, draw the figures, write the report."""
 
-import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
+from napari_msp.evaluation.contest.entries import Entry, trainings_of
 from napari_msp.evaluation.contest.jobs import Tell
 from napari_msp.evaluation.contest.methods import BEST_SINGLE, FIRST_STAGE, METHODS, MSP
 from napari_msp.evaluation.contest.plan import Plan, keep_plan
@@ -20,10 +20,12 @@ from napari_msp.evaluation.figure2 import figure2
 from napari_msp.evaluation.figure_file import write_figure
 from napari_msp.evaluation.measures import MEASURES
 from napari_msp.evaluation.report import write_report
+from napari_msp.evaluation.results import FLOOR
 from napari_msp.files import refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.model_file import load_model
+from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.versions import versions_of
 
 SHOWN = 2
 """Predictions beside each other in Figure 3, as in the paper."""
@@ -172,18 +174,12 @@ def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
         methods={
             name: METHODS[name].explanation.rstrip(".") if name in METHODS else "a trained model"
             for name in outcome.results.methods
-            if name in METHODS or any(path.stem == name for path in plan.models)
+            if name != FLOOR
         },
         training=training,
         settings=_settings(plan) if training else {},
         b_value=outcome.b_value,
-        versions={
-            "python": platform.python_version(),
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("napari-msp", "torch", "numpy", "scipy", "dipy")
-            },
-        },
+        versions=versions_of("torch", "numpy", "scipy", "dipy"),
         machine=f"{platform.machine()}, {choose_device(device)}",
     )
 
@@ -224,24 +220,24 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     tried = Counter(trial.method for trial in outcome.trials if len(plan.budget.rates) > 1)
     for method, entry in outcome.entries[plan.rounds[0]].items():
-        trainings = {t.folder: t for ts in entry.values() for t in ts}.values()
-        models = [load_model(training.model) for training in trainings]
+        trainings = trainings_of([entry])
+        models = {training.model: load_model(training.model) for training in trainings}
         rows.append(
             {
                 "method": method,
                 "kinds": ", ".join(_kinds(entry)),
-                "weights a target": _weights(entry),
+                "weights a target": _weights(entry, models),
                 "learning rate": ", ".join(
                     dict.fromkeys(f"{t.settings.learning_rate:g}" for t in trainings)
                 ),
                 "rates tried": tried.get(method, "–"),
-                "seconds": round(sum(model.training["seconds"] for model in models)),
+                "seconds": round(sum(model.training["seconds"] for model in models.values())),
             }
         )
     return rows
 
 
-def _kinds(entry: Mapping[str, Sequence[Training]]) -> dict[str, None]:
+def _kinds(entry: Entry) -> dict[str, None]:
     return dict.fromkeys(
         f"{target} {training.settings.first_stage.get(target, training.settings.kind)}"
         for target, trainings in entry.items()
@@ -249,11 +245,11 @@ def _kinds(entry: Mapping[str, Sequence[Training]]) -> dict[str, None]:
     )
 
 
-def _weights(entry: Mapping[str, Sequence[Training]]) -> str:
+def _weights(entry: Entry, models: Mapping[Path, Model]) -> str:
     """Count the weights that answer for each target."""
     counts = []
     for target, trainings in entry.items():
-        networks = [load_model(training.model).single(target) for training in trainings]
+        networks = [models[training.model].single(target) for training in trainings]
         counts.append(sum(p.numel() for network in networks for p in network.parameters()))
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,7 +1,5 @@
 """Put a finished run together as a model."""
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +7,7 @@ from napari_msp.learning.study import Study
 from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics
 from napari_msp.networks import Network
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
+from napari_msp.versions import versions_of
 
 
 def finished_model(
@@ -57,12 +56,6 @@ def finished_model(
             "held_out_sh_mse": dict(held_out_errors),
             **run,
         },
-        versions=_versions(),
+        versions=versions_of("torch", "numpy", "dipy"),
     )
     return Model(card, ModelNetwork(networks, card.alpha))
-
-
-def _versions() -> dict[str, str]:
-    names = ("napari-msp", "torch", "numpy", "dipy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found}

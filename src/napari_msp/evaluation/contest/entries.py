@@ -4,7 +4,7 @@ What is built on the best single networks can be named only when these are train
 the validation subjects, so there are two waves: `networks`, then `built`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -31,6 +31,17 @@ Rates = Mapping[str, float]
 
 Best = Mapping[str, str]
 """Method whose single network does best on the validation subjects, by target."""
+
+
+def trainings_of(entries: Iterable[Entry]) -> list[Training]:
+    """Give the trainings behind some methods; one may answer for several."""
+    unique = {
+        training.folder: training
+        for entry in entries
+        for trainings in entry.values()
+        for training in trainings
+    }
+    return list(unique.values())
 
 
 @dataclass(frozen=True)
@@ -131,14 +142,8 @@ class Entrants:
         return self._training(MSP, "msp", rates[MSP], self.plan.targets, first_stage=stage)
 
     def _first_stage(self, target: str, best: Best, rates: Rates) -> Training:
-        alike = tuple(each for each in best if best[each] == best[target])
-        return self._training(
-            f"{FIRST_STAGE} {best[target]}",
-            _kind(best[target]),
-            rates[best[target]],
-            alike,
-            steps=self.plan.budget.first_steps,
-        )
+        what = f"{FIRST_STAGE} {best[target]}"
+        return self._best_single(what, target, best, rates, steps=self.plan.budget.first_steps)
 
     def _wide(
         self, what: str, target: str, best: Best, rate: float, steps: int | None = None
@@ -149,14 +154,23 @@ class Entrants:
         return self._training(what, kinds[target], rate, (target,), steps=steps, width=width)
 
     def _member(self, number: int, target: str, best: Best, rates: Rates) -> Training:
-        alike = tuple(each for each in best if best[each] == best[target])
-        return self._training(
-            f"{best[target]} again {number}",
-            _kind(best[target]),
-            rates[best[target]],
-            alike,
-            seed=self.round.seed + number * SEEDS,
-        )
+        seed = self.round.seed + number * SEEDS
+        return self._best_single(f"{best[target]} again {number}", target, best, rates, seed=seed)
+
+    def _best_single(
+        self,
+        what: str,
+        target: str,
+        best: Best,
+        rates: Rates,
+        *,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> Training:
+        """Train a target's best single network once more, with the targets that have the same."""
+        method = best[target]
+        alike = tuple(each for each in best if best[each] == method)
+        return self._training(what, _kind(method), rates[method], alike, steps=steps, seed=seed)
 
     def _training(
         self,

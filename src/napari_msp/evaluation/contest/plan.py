@@ -1,5 +1,6 @@
 """What a contest does: who is predicted by what, after how much training."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,19 +183,11 @@ def keep_plan(plan: Plan, path: Path) -> None:
     content = plan.to_json()
     if path.exists():
         before = read_json(path)
-        changed = [name for name, value in content.items() if before.get(name) != _plain(value)]
+        wanted = json.loads(json.dumps(content))  # tuples are lists there
+        changed = [name for name, value in wanted.items() if before.get(name) != value]
         if changed:
             raise UserError(
                 f"{path}: another evaluation was begun here, with other {', '.join(changed)}; "
                 "give the same options to go on with it, or another --out"
             )
     write_json(path, content)
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists, as JSON does."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    return value

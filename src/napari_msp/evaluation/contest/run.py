@@ -8,7 +8,7 @@ from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import UserError
-from napari_msp.evaluation.contest.entries import Best, Entrants, Entry, Rates
+from napari_msp.evaluation.contest.entries import Best, Entrants, Entry, Rates, trainings_of
 from napari_msp.evaluation.contest.jobs import Job, Progress, Tell, do_all
 from napari_msp.evaluation.contest.measuring import Measurement
 from napari_msp.evaluation.contest.methods import MORE_WEIGHTS, MSP, MULTI_TASK, SINGLES
@@ -162,14 +162,7 @@ class Contest:
         ]
 
     def _train(self, entries: Iterable[Mapping[str, Entry]]) -> None:
-        unique = {
-            training.folder: training
-            for methods in entries
-            for entry in methods.values()
-            for trainings in entry.values()
-            for training in trainings
-        }
-        self._do(list(unique.values()))
+        self._do(trainings_of(entry for methods in entries for entry in methods.values()))
 
     def _choose(self, networks: Mapping[str, Entry], round_: Round) -> Best:
         """Choose each target's best single network, by its error on the validation subjects."""
@@ -224,8 +217,7 @@ class Contest:
             entrants = self._entrants(each)
             networks = entrants.networks(rates)
             entries = networks | entrants.built(networks, best, rates) if networks else {}
-            trainings = {t.folder: t for e in entries.values() for ts in e.values() for t in ts}
-            jobs += trainings.values()
+            jobs += trainings_of(entries.values())
             jobs += [self._measurement(each, target, entries) for target in self.plan.targets]
         return sum(job.weight for job in jobs)
 
