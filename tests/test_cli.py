@@ -319,6 +319,9 @@ def test_a_shell_is_chosen_everywhere(study, model, tmp_path):
         assert answer.status == 0, answer
         evaluated[name] = (tmp_path / name / "table1.csv").read_text()
     assert evaluated["one"] == evaluated["two"]
+    contest = ("evaluate", two, "--methods", "alignment", "--targets", "prisma_st", "--quick")
+    assert "--shell" in refused(tmp_path, *contest, "--out", tmp_path / "contest")
+    assert call(*contest, "--out", tmp_path / "contest", "--shell", 1200).status == 0
 
     compare = ("compare", "--truth", two / TRUTH, "--prediction", f"A={two / SCAN}")
     assert "--shell" in refused(tmp_path, *compare, "--out", tmp_path / "c")

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -28,7 +29,9 @@ from napari_msp.evaluation.contest.plan import QUICK, Budget, Plan, Subjects, ke
 from napari_msp.evaluation.contest.planning import make_plan
 from napari_msp.evaluation.contest.run import Contest
 from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
+from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.results import FLOOR
+from napari_msp.learning.run_lock import locked
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model
 
@@ -89,7 +92,7 @@ def test_who_lacks_a_scan_is_not_learned_from(make_heads, tmp_path):
 
 def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatch):
     monkeypatch.chdir(heads / "sub-01")
-    plan = make_plan([".."], methods=["MSP"], targets=["prisma_st", "prisma_st"])
+    plan = make_plan([".."], methods=["DIQT"], targets=["prisma_st", "prisma_st"])
     assert plan.rounds[0].name == f"{heads.name} seed 0"
     assert plan.targets == ("prisma_st",)
 
@@ -106,11 +109,33 @@ def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatc
         ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, "no subject is left"),
         ({"methods": ["MSP"], "seeds": [0, 1000]}, "--seeds 1000"),
         ({"methods": ["MSP"], "seeds": [-1]}, "--seeds -1"),
+        ({"methods": ["all"], "targets": ["prisma_st"]}, "two targets or more"),
+        ({"methods": ["IQT"], "b_value": 3000.0}, "--shell"),
     ],
 )
 def test_plans_that_cannot_be(heads, options, complaint):
     with pytest.raises(UserError, match=complaint):
         make_plan([heads], **options)
+
+
+def test_a_model_is_refused_before_anything_is_trained(held, heads, tmp_path):
+    out, _, _ = held
+    model = out / "trained" / f"{heads.name}-seed-0" / "SHResNet" / "model.safetensors"
+    with pytest.raises(UserError, match=r"--train: nothing is trained"):
+        make_plan([heads], models=[model], training=["sub-01"])
+    with pytest.raises(UserError, match=r"trained at b = \d+, not 3000"):
+        make_plan([heads], models=[model], b_value=3000.0)
+    coarse = shutil.copytree(heads, tmp_path / "coarse")
+    scan = coarse / "sub-03" / "ses-ge" / "dwi" / "sub-03_ses-ge_acq-st_dwi.nii.gz"
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(image.get_fdata(), image.affine @ np.diag([1.5, 1, 1, 1])), scan)
+    with pytest.raises(UserError, match=r"sub-03.*voxels are 3.60 × 2.40 × 2.40 mm"):
+        make_plan([coarse], models=[model])
+
+
+def test_one_process_at_a_time(plan, tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another process works in it"):
+        evaluate(plan, tmp_path, device="cpu")
 
 
 def test_methods_keep_the_tables_order():

@@ -237,7 +237,7 @@ def test_a_failure_is_a_state_until_it_is_mended(tmp_path, heads, settings):
 
 def test_two_processes_do_not_share_a_folder(new_run):
     folder = new_run()
-    with locked(folder.path), pytest.raises(UserError, match="is being trained already"):
+    with locked(folder.path), pytest.raises(UserError, match="another process works in it"):
         run_in_folder(folder)
     run_in_folder(folder)
 

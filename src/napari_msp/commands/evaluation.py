@@ -74,6 +74,9 @@ def add_evaluate(commands: Parsers) -> None:
     command.add_argument(
         "--seeds", nargs="+", type=int, default=[0], help="of the training, on the first dataset"
     )
+    command.add_argument(
+        "--shell", type=float, metavar="B", help="b-value, where scans have several"
+    )
     command.add_argument("--quick", action="store_true", help="only see that it runs")
     command.add_argument("--width", type=float, help="fraction of the networks' full width")
     command.add_argument("--steps", type=int, help="of training for each target, whole hundreds")
@@ -118,6 +121,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         validation=options.validation,
         test=options.test,
         seeds=options.seeds,
+        b_value=options.shell,
         budget=(QUICK if options.quick else Budget()).with_changes(**asked),
     )
     on_cpu = choose_device(options.device).type == "cpu"

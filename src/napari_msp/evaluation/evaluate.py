@@ -23,6 +23,7 @@ from napari_msp.evaluation.report import write_report
 from napari_msp.evaluation.results import FLOOR
 from napari_msp.files import refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.run_lock import locked
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.versions import versions_of
@@ -65,26 +66,28 @@ def evaluate(
     Raises
     ------
     UserError
-        When datasets, methods or models do not fit together, or another evaluation was begun in
-        `out`.
+        When datasets, methods or models do not fit together, or another evaluation was begun or
+        is under way in `out`.
     """
     choose_device(device)
     refuse_unwritable(out / "plan.json")
-    contest = Contest(plan, out, device, workers, tell)
-    keep_plan(plan, out / "plan.json")
-    outcome = contest.hold()
-    figures = _figures(plan, outcome, out, device)
-    return [
-        *write_report(
-            outcome.results,
-            outcome.patches,
-            _facts(plan, outcome, command, device),
-            figures,
-            out,
-            MEASURES,
-        ),
-        *figures.values(),
-    ]
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        contest = Contest(plan, out, device, workers, tell)
+        keep_plan(plan, out / "plan.json")
+        outcome = contest.hold()
+        figures = _figures(plan, outcome, out, device)
+        return [
+            *write_report(
+                outcome.results,
+                outcome.patches,
+                _facts(plan, outcome, command, device),
+                figures,
+                out,
+                MEASURES,
+            ),
+            *figures.values(),
+        ]
 
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
@@ -92,7 +95,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
     dataset = open_dataset(plan.datasets[0])
     subject = plan.subjects.test[0]
     scans = {
-        name: fit_sh(dataset.acquisition(subject, name), b_value=outcome.b_value)
+        name: fit_sh(dataset.acquisition(subject, name), b_value=plan.b_value)
         for name in (plan.source, *plan.targets)
         if dataset.has(subject, name)
     }
@@ -178,7 +181,7 @@ def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
         },
         training=training,
         settings=_settings(plan) if training else {},
-        b_value=outcome.b_value,
+        b_value=plan.b_value,
         versions=versions_of("torch", "numpy", "scipy", "dipy"),
         machine=f"{platform.machine()}, {choose_device(device)}",
     )

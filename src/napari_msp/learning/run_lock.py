@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder. The system lifts the lock when the process dies."""
+"""One process at a time in a folder. The system lifts the lock when the process dies."""
 
 import os
 import sys
@@ -35,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             _take(file)
         except OSError as error:
-            raise UserError(f"{folder}: is being trained already; wait, or stop it") from error
+            raise UserError(f"{folder}: another process works in it; wait, or stop it") from error
         yield
     finally:
         os.close(file)

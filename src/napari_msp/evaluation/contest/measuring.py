@@ -39,8 +39,6 @@ class Measurement:
     repeated
         Whether this round only trains again, with another seed, what was measured in full: then
         networks are measured alone, and by their SH errors alone.
-    b_value
-        Shell in s/mm².
     patch_size
         Edge of a patch in voxels of the target.
     folder
@@ -54,7 +52,6 @@ class Measurement:
     target: str
     answers: Mapping[str, tuple[Path, ...]]
     repeated: bool
-    b_value: float
     patch_size: int
     folder: Path
     device: str
@@ -173,7 +170,7 @@ class Measurement:
                 yield method, reference, found.values, patches
 
     def _fit(self, acquisition: Acquisition) -> SHImage:
-        return fit_sh(acquisition, b_value=self.b_value)
+        return fit_sh(acquisition, b_value=self.plan.b_value)
 
 
 @lru_cache(maxsize=64)

@@ -139,6 +139,8 @@ class Plan:
         Of the training. The first dataset is run with each, the others with the first.
     budget
         Of every network.
+    b_value
+        Shell that is learned and measured, in s/mm².
     """
 
     datasets: tuple[Path, ...]
@@ -149,6 +151,7 @@ class Plan:
     models: tuple[Path, ...]
     seeds: tuple[int, ...]
     budget: Budget
+    b_value: float
 
     @property
     def rounds(self) -> tuple[Round, ...]:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
-from napari_msp.evaluation.contest.methods import METHODS, UNHARMONIZED, chosen_methods
+from napari_msp.evaluation.contest.methods import METHODS, MSP, UNHARMONIZED, chosen_methods
 from napari_msp.evaluation.contest.plan import SEEDS, Budget, Plan, Subjects
-from napari_msp.evaluation.contest.scans import check_scans, subjects_with_all
+from napari_msp.evaluation.contest.scans import check_models, check_scans, subjects_with_all
+from napari_msp.learning.heads import common_b_value
 from napari_msp.model_file import Model, load_model
 
 TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
@@ -26,6 +28,7 @@ def make_plan(
     test: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     budget: Budget | None = None,
+    b_value: float | None = None,
 ) -> Plan:
     """Plan an evaluation.
 
@@ -48,6 +51,8 @@ def make_plan(
         Of the training; the first dataset is run with each, the others with the first.
     budget
         Of every network; None: the usual one.
+    b_value
+        Shell in s/mm²; None: the models', without models the only one.
 
     Raises
     ------
@@ -75,12 +80,21 @@ def make_plan(
     asked = {"--train": tuple(training), "--validation": tuple(validation), "--test": tuple(test)}
     _check_subjects(asked, names, learned)
     wanted = _targets(targets, loaded, opened[0], source)
+    if MSP in rows and len(wanted) == 1:
+        raise UserError(
+            f"--methods: an {MSP} combines the networks of two targets or more, and {wanted[0]} is "
+            "the only one; name other --methods, such as SHResNet and IQT"
+        )
     if any(name != UNHARMONIZED for name in rows):
         whole = subjects_with_all(names, opened, wanted)
         subjects = _split(names, whole, learned, *asked.values())
     else:
+        for option in ("--train", "--validation"):
+            if asked[option]:
+                raise UserError(f"{option}: nothing is trained without --methods; leave it out")
         subjects = Subjects((), (), _unseen(names, learned, asked["--test"], paths[0]))
     check_scans(opened, subjects, wanted)
+    check_models(opened, subjects, source, loaded)
     return Plan(
         datasets=paths,
         source=source,
@@ -90,6 +104,7 @@ def make_plan(
         models=files,
         seeds=tuple(dict.fromkeys(seeds)),
         budget=budget or Budget(),
+        b_value=_b_value(opened, subjects, source, loaded, b_value),
     )
 
 
@@ -200,3 +215,24 @@ def _split(
                 f"{option}: no subject is left that has all scans; the datasets need more subjects"
             )
     return Subjects(training, validation, test)
+
+
+def _b_value(
+    datasets: Sequence[TravellingHeads],
+    subjects: Subjects,
+    source: str,
+    models: Sequence[Model],
+    asked: float | None,
+) -> float:
+    """Give the shell that was asked for, else the models', else the only one there is."""
+    wanted = asked
+    for model in models:
+        learned = model.card.sh.b_value
+        wanted = wanted or learned
+        if abs(learned / wanted - 1) > B_VALUE_TOLERANCE:
+            raise UserError(
+                f"{model.name}: was trained at b = {learned:.0f}, not {wanted:.0f}; evaluate it "
+                "apart"
+            )
+    first, *_ = (common_b_value(each, subjects.all, source, wanted) for each in datasets)
+    return first

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import scale_between
-from napari_msp.errors import UserError
 from napari_msp.evaluation.contest.entries import Best, Entrants, Entry, Rates, trainings_of
 from napari_msp.evaluation.contest.jobs import Job, Progress, Tell, do_all
 from napari_msp.evaluation.contest.measuring import Measurement
@@ -16,8 +14,7 @@ from napari_msp.evaluation.contest.plan import Plan, Round
 from napari_msp.evaluation.contest.trainings import Training
 from napari_msp.evaluation.patches import PATCH_SIZE
 from napari_msp.evaluation.results import PatchResult, Result, Results
-from napari_msp.learning.heads import common_b_value
-from napari_msp.model_file import Model, load_model
+from napari_msp.model_file import load_model
 
 FINE_PATCH = 19
 """Edge of a patch on a lattice that is finer than the input's (paper)."""
@@ -56,8 +53,6 @@ class Outcome:
         Method of the best single network, by round and target.
     entries
         Trainings behind the methods, by round and method.
-    b_value
-        Shell that was measured, in s/mm².
     """
 
     results: Results[Result]
@@ -66,7 +61,6 @@ class Outcome:
     rates: Rates
     best: Mapping[Round, Best]
     entries: Mapping[Round, Mapping[str, Entry]]
-    b_value: float
 
 
 class Contest:
@@ -95,7 +89,6 @@ class Contest:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.brought = {path: load_model(path) for path in plan.models}
         first = open_dataset(plan.datasets[0])
-        self.b_value = _b_value(first, plan, self.brought.values())
         self.scales = _scales(first, plan)
         self.progress = Progress(tell, 1.0)
 
@@ -133,7 +126,6 @@ class Contest:
             rates=rates,
             best=best,
             entries=entries,
-            b_value=self.b_value,
         )
 
     def _entrants(self, round_: Round) -> Entrants:
@@ -191,7 +183,6 @@ class Contest:
             target=target,
             answers=answers,
             repeated=repeated,
-            b_value=self.b_value,
             patch_size=PATCH_SIZE if self.scales[target] == 1 else FINE_PATCH,
             folder=self.out / "measured" / round_.folder / target,
             device=self.device,
@@ -248,18 +239,3 @@ def _scales(dataset: TravellingHeads, plan: Plan) -> dict[str, int]:
         scan = dataset.acquisition(subject, target).lattice
         scales[target] = scale_between(source.voxel_sizes, scan.voxel_sizes, target)
     return scales
-
-
-def _b_value(dataset: TravellingHeads, plan: Plan, models: Iterable[Model]) -> float:
-    """Give the shell in s/mm²: that of the models brought along, else the dataset's only one."""
-    brought = list(models)
-    if not brought:
-        return common_b_value(dataset, plan.subjects.all, plan.source)
-    first, wanted = brought[0], brought[0].card.sh.b_value
-    for model in brought:
-        if abs(model.card.sh.b_value / wanted - 1) > B_VALUE_TOLERANCE:
-            raise UserError(
-                f"{model.name}: was trained at b = {model.card.sh.b_value:.0f}, {first.name} at "
-                f"{wanted:.0f}; evaluate them apart"
-            )
-    return wanted

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import UserError
 from napari_msp.evaluation.contest.plan import Subjects
+from napari_msp.model_file import Model
 
 
 def subjects_with_all(
@@ -44,3 +48,26 @@ def check_scans(
                     f"{dataset.root}: no test subject has a scan on {target}; choose others as "
                     "--test, or other --targets"
                 )
+
+
+def check_models(
+    datasets: Sequence[TravellingHeads], subjects: Subjects, source: str, models: Sequence[Model]
+) -> None:
+    """See that the voxels of all test subjects are of the size that the models know.
+
+    Raises
+    ------
+    UserError
+        With the mend.
+    """
+    for dataset in datasets:
+        for subject in subjects.test:
+            sizes = dataset.acquisition(subject, source).lattice.voxel_sizes
+            for model in models:
+                known = model.card.voxel_size
+                if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
+                    given = " × ".join(f"{size:.2f}" for size in sizes)
+                    raise UserError(
+                        f"{dataset.scans[subject, source]}: voxels are {given} mm, those of "
+                        f"{model.name} {known:.2f} mm; evaluate it on data of its own voxel size"
+                    )

@@ -129,6 +129,7 @@ def settings_for(
         preset="fast",
         input=plan.source,
         targets=targets or plan.targets,
+        b_value=plan.b_value,
         subjects=(*plan.subjects.training, *plan.subjects.validation),
         held_out=plan.subjects.validation,
         width=width or budget.width,
