@@ -30,7 +30,6 @@ from napari_msp.data.phantom import (
 )
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
-from napari_msp.evaluation.expected_error import error_features, fit_error_model
 from napari_msp.evaluation.trust import (
     calibrate,
     edge_distance,
@@ -42,6 +41,7 @@ from napari_msp.evaluation.trust import (
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model
+from napari_msp.signal.expected_error import ErrorModel, error_features, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
@@ -57,13 +57,19 @@ LESION_SEED = 4000  # of the heads that get one; no model learns from heads of t
 
 @dataclass(frozen=True)
 class Judged:
-    """One prediction beside its truth, on the prediction's lattice."""
+    """One prediction beside its truth, on the prediction's lattice; features of in-mask voxels."""
 
     lattice: Lattice
     error: FloatArray
     mask: MaskArray
     predictors: dict[str, FloatArray]
     features: FloatArray
+
+    def add(self, name: str, fitted: ErrorModel, part: slice) -> None:
+        """Foretell the error by some of the features."""
+        expected = np.zeros(self.mask.shape)
+        expected[self.mask] = fitted(self.features[:, part])
+        self.predictors[name] = expected
 
 
 def main() -> None:
@@ -121,10 +127,10 @@ def foretold(
             head.predictors[name] *= sign
     without = slice(0, 8)
     for name, part in (("expected error", slice(None)), ("the same without stages", without)):
-        features = np.concatenate([h.features[h.mask][:, part] for h in fitting])
+        features = np.concatenate([h.features[:, part] for h in fitting])
         fitted = fit_error_model(features, in_mask(fitting, "error"))
         for head in heads:
-            head.predictors[name] = fitted(head.features[..., part])
+            head.add(name, fitted, part)
     calibration = calibrate(in_mask(fitting, "disagreement"), in_mask(fitting, "error"))
     expected = calibration(in_mask(heads, "disagreement"))
     names = list(heads[0].predictors)
@@ -144,19 +150,22 @@ def judge(study: TravellingHeads, model: Model, subject: str, target: str) -> Ju
     scan, twin = study.acquisition(subject, model.card.input), study.noise_free(subject, target)
     if twin is None:
         raise UserError(f"{study.root}: {subject} has no noise-free twin; simulate with twins")
-    prediction = harmonize(model, scan, target, keep_stages=True)
-    if prediction.disagreement is None:
+    prediction = harmonize(model, scan, target)
+    by_order = prediction.disagreement_by_order
+    if prediction.disagreement is None or by_order is None:
         raise UserError(f"{model.name}: has no stages that could disagree; give an MSP")
     lattice = prediction.sh.lattice
     truth = on_lattice(fit_sh(twin), lattice)
     mask = truth.mask & prediction.sh.mask
     predictors = {
         "disagreement": prediction.disagreement,
+        "disagreement of order 0": by_order[..., 0],
         "input's gradient": gradient_magnitude(fit_sh(scan), lattice),
         "distance to edge": edge_distance(mask, lattice),
     }
     error = squared_error(prediction.sh, truth, mask)
-    return Judged(lattice, error, mask, predictors, error_features(prediction))
+    features = error_features(prediction.sh, by_order)[mask[prediction.sh.mask]]
+    return Judged(lattice, error, mask, predictors, features)
 
 
 def in_mask(heads: Sequence[Judged], name: str) -> FloatArray:
@@ -183,9 +192,10 @@ def lesions(model: Model, heads: int) -> dict[str, dict[str, list[dict[str, floa
                     for each in (PLACE, PLACE.mirrored)
                 )
                 maps = {
-                    "disagreement": judged.predictors["disagreement"],
-                    # The features are logarithms of squares; the ninth is of order 0.
-                    "disagreement of order 0": np.exp(judged.features[..., 8] / 2),
+                    **{
+                        name: judged.predictors[name]
+                        for name in ("disagreement", "disagreement of order 0")
+                    },
                     "true error": np.sqrt(judged.error),
                 }
                 found[target][kind].append(

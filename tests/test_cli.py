@@ -180,6 +180,20 @@ def test_names_of_what_harmonize_writes(harmonized, model, study, tmp_path):
         np.testing.assert_allclose(tiled, before, atol=1e-5 * np.ptp(before))
 
 
+def test_a_calibrated_model_writes_what_error_to_expect(model, study, tmp_path):
+    out = tmp_path / "calibrated.safetensors"
+    assert call("calibrate", model, study, "--out", out).status == 0
+    again = ("calibrate", model, study, "--out")
+    assert "--force" in refused(tmp_path, *again, out)
+    other = tmp_path / "other.safetensors"
+    assert "trained on sub-01" in refused(tmp_path, *again, other, "--subjects", "sub-01")
+    asked = ("--target", "prisma_st", "--out", tmp_path / "out")
+    assert call("harmonize", study / SCAN, "--model", out, *asked).status == 0
+    maps = tmp_path / "out" / f"{STEM}_model-sh_param-expectederror_dwimap.nii.gz"
+    inside = nib.load(tmp_path / "out" / f"{STEM}_mask.nii.gz").get_fdata() > 0
+    np.testing.assert_array_equal(nib.load(maps).get_fdata() > 0, inside)
+
+
 def test_maps(study, tmp_path):
     answer = call("maps", study / SCAN, "--out", tmp_path / "maps")
     assert answer.status == 0

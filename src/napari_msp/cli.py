@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         inference.add_maps,
         evaluation.add_compare,
         evaluation.add_evaluate,
+        evaluation.add_calibrate,
         inference.add_cohort,
     ):
         add(commands)

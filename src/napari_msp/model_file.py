@@ -21,6 +21,7 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError, first_reason
 from napari_msp.files import atomic_path
 from napari_msp.networks import CHANNELS, MSP, Network, build
+from napari_msp.signal.expected_error import ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.sh_index import ORDER
 from napari_msp.signal.standardisation import Standardisation
@@ -87,6 +88,28 @@ class Gradients(BaseModel):
         return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
 
 
+class ErrorFit(BaseModel):
+    """What error to expect of a prediction, fitted on subjects that were not trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: list[float] = Field(description="Of each feature, see `error_features`")
+    deviation: list[float]
+    weights: list[float]
+    subjects: list[str] = Field(description="Who it was fitted on")
+
+    @model_validator(mode="after")
+    def _usable(self) -> "ErrorFit":
+        count = len(self.mean)
+        if count not in (8, 12) or len(self.deviation) != count:
+            raise ValueError("expected_error wants the mean and deviation of 8 or 12 features")
+        if len(self.weights) != number_of_weights(count):
+            raise ValueError(f"expected_error wants {number_of_weights(count)} weights")
+        if not np.isfinite(self.mean + self.weights).all() or not min(self.deviation) > 0:
+            raise ValueError("expected_error must be finite and deviations positive")
+        return self
+
+
 class ModelCard(BaseModel):
     """Everything about a model but its weights."""
 
@@ -106,6 +129,9 @@ class ModelCard(BaseModel):
     standardisation: dict[str, Statistics] = Field(description="Of the input and each target")
     gradients: dict[str, Gradients] = Field(description="Of each target")
     training: dict[str, Any] = Field(description="Subjects, settings, metrics")
+    expected_error: dict[str, ErrorFit] = Field(
+        default_factory=dict, description="Of targets whose predictions were calibrated"
+    )
     versions: dict[str, str] = Field(description="Software that wrote the file")
 
     @model_validator(mode="after")
@@ -115,6 +141,8 @@ class ModelCard(BaseModel):
                 raise ValueError(f"{name} must be given for {', '.join(self.scales)}")
         if set(self.standardisation) != {self.input, *self.scales}:
             raise ValueError("standardisation must be given for the input and every target")
+        if not set(self.expected_error) <= set(self.scales):
+            raise ValueError("expected_error is given for what is no target")
         if min(self.scales.values()) < 1:
             raise ValueError("scales must be at least 1")
         if any(each.get("kind") != self.kind for each in self.architectures.values()):
@@ -212,6 +240,13 @@ class Model:
     def standardisation(self, platform: str) -> Standardisation:
         """Give a platform's standardisation."""
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
+
+    def error_model(self, target: str) -> ErrorModel | None:
+        """Give what foretells a target's error; None where it was not calibrated."""
+        fit = self.card.expected_error.get(target)
+        if fit is None:
+            return None
+        return ErrorModel(np.array(fit.mean), np.array(fit.deviation), np.array(fit.weights))
 
 
 def save_model(path: str | Path, model: Model) -> None:

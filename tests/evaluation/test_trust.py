@@ -1,14 +1,10 @@
 """Predictors of error against definitions, SciPy and heads whose errors are known."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import scipy.stats
 
-from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.expected_error import error_features, fit_error_model
 from napari_msp.evaluation.trust import (
     auroc,
     calibrate,
@@ -18,7 +14,6 @@ from napari_msp.evaluation.trust import (
     gradient_magnitude,
     reliability,
 )
-from napari_msp.inference.harmonize import Prediction
 
 
 @pytest.fixture
@@ -102,40 +97,3 @@ def test_calibration_gives_the_error_that_is_to_be_expected(rng):
 def test_calibration_flattens_what_falls():
     calibration = calibrate(np.arange(50.0), np.repeat([3.0, 1.0], 25))
     np.testing.assert_allclose(calibration.expected, 2.0)
-
-
-def test_error_model_finds_a_law_and_tells_it_on_new_voxels(rng):
-    features = rng.normal(-8, [1.0, 2.0, 0.5], (8000, 3))
-    law = np.exp(features[:, 0] - 0.3 * (features[:, 1] + 8) ** 2)
-    error = law * rng.gamma(5.0, 0.2, len(law))
-    model = fit_error_model(features[:4000], error[:4000])
-    inside = (np.abs(features[4000:] + 8) < [2.9, 5.8, 1.4]).all(axis=1)
-    said, true = model(features[4000:])[inside], law[4000:][inside]
-    # The geometric mean of that gamma distribution lies a tenth below its mean.
-    np.testing.assert_allclose(np.median(said / true), 0.9, atol=0.03)
-    assert np.corrcoef(np.log(said), np.log(true))[0, 1] > 0.999
-    assert model(features.reshape(20, 20, 20, 3)).shape == (20, 20, 20)
-    # Far outside what was seen the parabola is not followed.
-    assert model(np.array([-8.0, 500.0, -8.0])) >= 0.5 * model(np.array([-8.0, -2.0, -8.0]))
-
-
-def test_features_are_orders_of_prediction_slope_and_spread(head):
-    first, second = head(), head()
-    second.coefficients[first.mask, 1:6] += 0.2
-    mean = replace(first, coefficients=(first.coefficients + second.coefficients) / 2)
-    made = Prediction(
-        sh=mean, first_stage=first, disagreement=None, b0=first.coefficients[..., 0], target="t",
-        gradients=GradientTable(np.array([1200.0]), np.eye(3)[:1]), approximations=(), warnings=(),
-        alpha=1.0, branches={"u": second},
-    )  # fmt: skip
-    features = error_features(made)[first.mask]
-    assert features.shape[1] == 12
-    spread = np.exp(features[:, 8:])
-    np.testing.assert_allclose(spread[:, 1], 0.01, rtol=1e-3)
-    np.testing.assert_allclose(spread[:, [0, 2, 3]], 1e-9, rtol=0.1)
-    np.testing.assert_allclose(
-        np.exp(features[:, 0]), mean.coefficients[first.mask][:, 0] ** 2, rtol=1e-3
-    )
-    # No step across the mask's edge counts.
-    assert np.exp(features[:, 4]).max() < 0.1 < np.exp(features[:, 0]).min()
-    assert error_features(replace(made, branches={})).shape[-1] == 8

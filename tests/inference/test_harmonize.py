@@ -16,6 +16,7 @@ from napari_msp.inference.stages import run_stages
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import into_grid
 from napari_msp.signal.rotation import rotate
+from napari_msp.signal.sh_index import order_slices
 
 ORIENTATIONS = [
     np.array(list(zip(axes, signs, strict=True)))
@@ -123,6 +124,12 @@ def test_equation_one_and_disagreement_by_hand(make_model, small_scan, tmp_path)
         np.sqrt(stored(spread).mean(axis=-1))[inside],
         atol=1e-5,
     )
+    for order, part in enumerate(order_slices().values()):
+        np.testing.assert_allclose(
+            prediction.disagreement_by_order[inside][:, order],
+            np.sqrt(stored(spread)[inside][:, part].mean(axis=-1)),
+            atol=1e-5,
+        )
     assert not prediction.disagreement[~inside].any()
     assert not prediction.sh.coefficients[~inside].any()
 

@@ -47,6 +47,15 @@ def test_network_gives_the_last_stage_with_the_stored_alpha(make_model):
     assert torch.equal(found, expected)
 
 
+def _fit(features=8, weights=45, mean=0.0, deviation=1.0):
+    return {
+        "mean": [mean] * features,
+        "deviation": [deviation] * features,
+        "weights": [0.0] * weights,
+        "subjects": ["sub-02"],
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -61,6 +70,11 @@ def test_network_gives_the_last_stage_with_the_stored_alpha(make_model):
         (lambda card: card["scales"].update(connectom_sa=3), "predicts something else"),
         (lambda card: card["architectures"]["prisma_st"].update(kind="unet"), "cannot be used"),
         (lambda card: card["architectures"]["prisma_st"].pop("target"), "cannot be used"),
+        (lambda card: card.update(expected_error={"ge_st": _fit()}), "no target"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(features=9)}), "8 or 12"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(weights=44)}), "45 weights"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(deviation=0.0)}), "positive"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(mean=1e999)}), "finite"),
     ],
 )
 def test_a_wrong_card_is_refused(change, complaint, saved_model):

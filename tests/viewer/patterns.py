@@ -72,7 +72,11 @@ def prediction_record(
     prediction = Prediction(
         sh=sh,
         first_stage=first if branches else None,
-        disagreement=spread.astype(np.float32) if branches else None,
+        # As large in every order, so as large over all.
+        disagreement_by_order=np.repeat(spread[..., None], 4, axis=-1).astype(np.float32)
+        if branches
+        else None,
+        expected_error=None,
         b0=np.zeros(SHAPE, dtype=np.float32),
         target="prisma_st",
         gradients=GradientTable(np.full(60, B_VALUE), spread_directions(60)),

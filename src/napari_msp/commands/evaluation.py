@@ -1,4 +1,4 @@
-"""`compare` and `evaluate`: predictions against the truth."""
+"""`compare`, `evaluate` and `calibrate`: predictions against the truth."""
 
 import argparse
 from pathlib import Path
@@ -136,4 +136,44 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     for path in files:
         print(path)
+    return 0
+
+
+def add_calibrate(commands: Parsers) -> None:
+    """Add the command `calibrate`."""
+    command = commands.add_parser(
+        "calibrate", help="teach a model what error to expect of it, on subjects held out"
+    )
+    command.add_argument("model", type=Path, metavar="M.safetensors")
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
+    command.add_argument(
+        "--subjects", nargs="+", default=(), help="default: those that it has not learned from"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="M.safetensors")
+    command.add_argument("--force", action="store_true", help="replace --out, if need be MODEL")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    command.set_defaults(run=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    import sys
+
+    from napari_msp.data.dataset import open_dataset
+    from napari_msp.evaluation.calibration import calibrate_model
+    from napari_msp.files import refuse_unwritable
+    from napari_msp.model_file import check_model_name, load_model, save_model
+
+    check_model_name(options.out)
+    if options.out.exists() and not options.force:
+        raise UserError(f"{options.out}: exists already; replace it with --force")
+    refuse_unwritable(options.out)
+    calibrated = calibrate_model(
+        load_model(options.model),
+        open_dataset(options.dataset),
+        options.subjects,
+        device=options.device,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    save_model(options.out, calibrated)
+    print(options.out)
     return 0

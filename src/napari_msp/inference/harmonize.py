@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
@@ -12,8 +15,10 @@ from napari_msp.inference.predict import GridPrediction, predict_on_grid
 from napari_msp.inference.prepared_input import PreparedInput, prepare_input
 from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model
+from napari_msp.signal.expected_error import expected_error
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.sh_index import order_slices
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,12 @@ class Prediction:
         Predicted SH image on the target's lattice.
     first_stage
         ŷ¹_T; None for a kind without stages.
-    disagreement
-        (X, Y, Z) spread between the terms of eq. (1) in SH units; None where there is none.
+    disagreement_by_order
+        (X, Y, Z, 4) spread between the terms of eq. (1) in SH units, for the orders 0, 2, 4, 6: the
+        root of the variance averaged over an order's coefficients; None where there are no terms.
+    expected_error
+        (X, Y, Z) squared error to expect, in SH units squared; None where the model is not
+        calibrated (see `calibrate`).
     b0
         (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units.
         Nothing of it is harmonized: it keeps the input's TE.
@@ -47,7 +56,8 @@ class Prediction:
 
     sh: SHImage
     first_stage: SHImage | None
-    disagreement: FloatArray | None
+    disagreement_by_order: FloatArray | None
+    expected_error: FloatArray | None
     b0: FloatArray
     target: str
     gradients: GradientTable
@@ -55,6 +65,18 @@ class Prediction:
     warnings: tuple[str, ...]
     alpha: float
     branches: dict[str, SHImage]
+
+    @cached_property
+    def disagreement(self) -> FloatArray | None:
+        """(X, Y, Z) the same over all coefficients; large where the terms contradict each other."""
+        if self.disagreement_by_order is None:
+            return None
+        orders = order_slices(self.sh.order).values()
+        total = np.zeros(self.sh.mask.shape, dtype=np.float32)
+        for number, part in enumerate(orders):
+            share = (part.stop - part.start) / self.sh.coefficients.shape[-1]
+            total += np.float32(share) * np.square(self.disagreement_by_order[..., number])
+        return np.sqrt(total)
 
 
 def harmonize(
@@ -175,9 +197,12 @@ def _stored(
     lattice = result.prediction.lattice
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
 
-    def stored(image: GridImage) -> SHImage:
+    def check() -> None:
         if cancelled():  # a large image takes its time
             raise Cancelled
+
+    def stored(image: GridImage) -> SHImage:
+        check()
         return SHImage(
             out_of_grid(image.coefficients, lattice, affine)[0],
             stored_affine,
@@ -188,13 +213,18 @@ def _stored(
         )
 
     b0 = _b0(prepared.acquisition).resampled(lattice)
-    first, disagreement, branches = result.first_stage, result.disagreement, result.branches
+    first, branches = result.first_stage, result.branches
+    disagreement = result.disagreement
+    if disagreement is not None:
+        disagreement = to_stored_order(disagreement, lattice, affine)[0]
+    sh, error_model = stored(result.prediction), model.error_model(target)
     return Prediction(
-        sh=stored(result.prediction),
+        sh=sh,
         first_stage=None if first is None else stored(first),
-        disagreement=None
-        if disagreement is None
-        else to_stored_order(disagreement, lattice, affine)[0],
+        disagreement_by_order=disagreement,
+        expected_error=None
+        if error_model is None
+        else expected_error(error_model, sh, disagreement, check),
         b0=to_stored_order(b0.coefficients[..., 0], lattice, affine)[0],
         target=target,
         gradients=table,

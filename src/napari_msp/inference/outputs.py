@@ -45,7 +45,7 @@ def harmonize_to_folder(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[Path]:
-    """Harmonize one scan and write DWI, SH image, first stage and disagreement for each target.
+    """Harmonize one scan and write DWI, SH image, first stage and how sure it is, by target.
 
     Parameters
     ----------
@@ -212,6 +212,10 @@ def _write(
     write_sh(named(coefficients), prediction.sh, sidecar, like=like)
     if prediction.first_stage is not None:
         write_sh(named("FirstStage" + coefficients), prediction.first_stage, sidecar, like=like)
-    if prediction.disagreement is not None:
-        name = named("_model-sh_param-disagreement_dwimap.nii.gz")
-        write_nifti(name, prediction.disagreement, affine, like=like)
+    for what, values in (
+        ("disagreement", prediction.disagreement),
+        ("expectederror", prediction.expected_error),
+    ):
+        if values is not None:
+            name = named(f"_model-sh_param-{what}_dwimap.nii.gz")
+            write_nifti(name, values, affine, like=like)

@@ -29,7 +29,8 @@ class GridPrediction:
     first_stage
         ŷ¹_T; None for a single network.
     disagreement
-        (X, Y, Z) in SH units, 0 outside the mask; None where there are fewer than two terms.
+        (X, Y, Z, 4) in SH units, by order, 0 outside the mask; None where there are fewer than two
+        terms.
     branches
         N_iT(z_i) by platform i; empty unless they were asked for.
     """
@@ -108,7 +109,7 @@ def predict_on_grid(
     return GridPrediction(
         prediction=restored("prediction"),
         first_stage=restored("first_stage") if "first_stage" in outputs else None,
-        disagreement=None if disagreement is None else np.where(mask, disagreement[..., 0], 0),
+        disagreement=None if disagreement is None else disagreement * mask[..., None],
         branches={
             name.removeprefix(BRANCH): restored(name) for name in outputs if name.startswith(BRANCH)
         },

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_msp.networks import MSP, Network
+from napari_msp.networks.base import ORDER_SLICES
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class Stages:
     first_stage
         (B, 28, X, Y, Z) standardised; None for a single network.
     disagreement
-        (B, 1, X, Y, Z) in SH units: root mean over coefficients of the variance of the P-1 terms
-        {ŷ¹_T, N_iT(z_i)}; None where there are fewer than two terms.
+        (B, 4, X, Y, Z) in SH units, of the orders 0, 2, 4, 6: root mean over the order's
+        coefficients of the variance of the P-1 terms {ŷ¹_T, N_iT(z_i)}; None where there are fewer
+        than two terms.
     branches
         N_iT(z_i) by platform i, each (B, 28, X, Y, Z) standardised; empty where there are none.
     """
@@ -56,5 +58,6 @@ def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> 
     # Tensor.var takes ten times as long along the first axis.
     variance = (terms - terms.mean(dim=0)).square().mean(dim=0)
     spread = variance * deviation.square()[:, None, None, None]
-    disagreement = spread.mean(dim=1, keepdim=True).sqrt()
+    by_order = [spread[:, part].mean(dim=1) for part in ORDER_SLICES]
+    disagreement = torch.stack(by_order, dim=1).sqrt()
     return Stages(outputs.second, own, disagreement, outputs.branches)

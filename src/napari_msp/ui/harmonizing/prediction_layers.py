@@ -44,8 +44,16 @@ def prediction_layers(
                 )
             )
     prediction = record.prediction
-    if prediction is not None and prediction.disagreement is not None:
-        layers.append(map_layer(record, "disagreement", prediction.disagreement, visible=False))
+    if prediction is not None:
+        doubts = {
+            "expected SH error": prediction.expected_error,
+            "disagreement": prediction.disagreement,
+        }
+        layers += [
+            map_layer(record, quantity, doubt, visible=False)
+            for quantity, doubt in doubts.items()
+            if doubt is not None
+        ]
     return (*layers, *image_layers(record, colour_fa_in_slabs(record.image, check)))
 
 

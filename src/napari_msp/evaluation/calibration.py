@@ -1,0 +1,112 @@
+"""Teach a model what error to expect of it, on subjects that it has not learned from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.errors import UserError
+from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.model_file import ErrorFit, Model
+from napari_msp.signal.expected_error import error_features, fit_error_model
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import squared_error
+
+VOXELS = 200_000
+"""At most so many of a head are fitted to, chosen at random (our choice)."""
+
+
+def calibrate_model(
+    model: Model,
+    dataset: TravellingHeads,
+    subjects: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Model:
+    """Fit to each target what error to expect, so that predictions carry an expected error.
+
+    Parameters
+    ----------
+    model
+        As trained.
+    dataset
+        Travelling heads; noise-free twins, where there are any, stand for the scans.
+    subjects
+        Whom to fit on; empty: everyone that the model has not learned from.
+    device
+        As for `harmonize`.
+    tell
+        Is given a line for every predicted head.
+
+    Returns
+    -------
+    The same networks with a card that has the fits.
+
+    Raises
+    ------
+    UserError
+        When a subject was trained on or there is none left, or no subject has a target's scan.
+    """
+    learned = model.training.get("subjects", [])
+    for subject in subjects:
+        if subject not in dataset.subjects:
+            raise UserError(
+                f"{dataset.root}: has no {subject}; choose from {', '.join(dataset.subjects)}"
+            )
+        if subject in learned:
+            raise UserError(f"{model.name}: was trained on {subject}; name subjects held out")
+    chosen = tuple(subjects) or tuple(s for s in dataset.subjects if s not in learned)
+    if not chosen:
+        raise UserError(
+            f"{dataset.root}: every subject was trained on; train with --held-out first"
+        )
+    fits = {target: _fit(model, dataset, chosen, target, device, tell) for target in model.targets}
+    return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
+
+
+def _fit(
+    model: Model,
+    dataset: TravellingHeads,
+    subjects: Sequence[str],
+    target: str,
+    device: str,
+    tell: Callable[[str], None],
+) -> ErrorFit:
+    scanned = [
+        subject
+        for subject in subjects
+        if dataset.has(subject, model.card.input) and dataset.has(subject, target)
+    ]
+    if not scanned:
+        raise UserError(
+            f"{dataset.root}: none of {', '.join(subjects)} was scanned on {model.card.input} and "
+            f"{target}; choose others as --subjects"
+        )
+    features, errors = [], []
+    for number, subject in enumerate(scanned):
+        described, error = _head(model, dataset, subject, target, device)
+        kept = np.random.default_rng(number).permutation(len(error))[:VOXELS]
+        features.append(described[kept])
+        errors.append(error[kept])
+        tell(f"{target}: {subject}, SH MSE {error.mean():.3e}")
+    fitted = fit_error_model(np.concatenate(features), np.concatenate(errors))
+    return ErrorFit(**fitted.to_json(), subjects=scanned)
+
+
+def _head(
+    model: Model, dataset: TravellingHeads, subject: str, target: str, device: str
+) -> tuple[FloatArray, FloatArray]:
+    """Give (N, F) features and (N,) squared errors where prediction and truth have brain."""
+    scan = dataset.acquisition(subject, model.card.input)
+    prediction = harmonize(model, scan, target, device=device)
+    acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
+    fitted = fit_sh(acquisition, b_value=model.card.sh.b_value)
+    truth = on_lattice(fitted, prediction.sh.lattice)
+    mask = truth.mask & prediction.sh.mask
+    described = error_features(prediction.sh, prediction.disagreement_by_order)
+    error = squared_error(prediction.sh, truth, mask)
+    return described[mask[prediction.sh.mask]], error[mask]

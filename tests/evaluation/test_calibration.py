@@ -1,0 +1,89 @@
+"""A model learns what error to expect of it, and says so with every prediction."""
+
+import numpy as np
+import pytest
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.errors import UserError
+from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.evaluation.calibration import calibrate_model
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.training import train
+from napari_msp.model_file import load_model, save_model
+from napari_msp.signal.expected_error import error_features, fit_error_model
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import squared_error
+
+TARGETS = ("prisma_st", "connectom_sa")
+STAGES = {"prisma_st": "shresnet", "connectom_sa": "shresnet"}
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory, make_heads):
+    return open_dataset(make_heads(tmp_path_factory.mktemp("calibration") / "h", shape=(9, 8, 7)))
+
+
+@pytest.fixture(scope="module", params=["msp", "shresnet"])
+def model(request, heads, tmp_path_factory):
+    settings = TrainingSettings(
+        kind=request.param,
+        targets=TARGETS,
+        first_stage=STAGES if request.param == "msp" else {},
+        held_out=("sub-02", "sub-03"),
+        width=0.1,
+        epochs=1,
+        steps_per_epoch=2,
+        batch=1,
+        crop=6,
+        # From the first stage, branches that have not learned yet do not disagree.
+        branch_start="nothing" if request.param == "msp" else "preset",
+    )
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    train(heads.root, path, settings, device="cpu")
+    return load_model(path)
+
+
+def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
+    scan = heads.acquisition("sub-03", "ge_st")
+    assert harmonize(model, scan, "prisma_st").expected_error is None
+    lines = []
+    calibrated = calibrate_model(model, heads, ["sub-02"], tell=lines.append)
+    assert [line.split(",")[0] for line in lines] == [f"{t}: sub-02" for t in TARGETS]
+
+    save_model(tmp_path / "c.safetensors", calibrated)
+    read = load_model(tmp_path / "c.safetensors")
+    assert read.card.expected_error["connectom_sa"].subjects == ["sub-02"]
+    for target in TARGETS:
+        learned = harmonize(model, heads.acquisition("sub-02", "ge_st"), target)
+        truth = heads.noise_free("sub-02", target) or heads.acquisition("sub-02", target)
+        image = on_lattice(fit_sh(truth), learned.sh.lattice)
+        mask = image.mask & learned.sh.mask
+        features = error_features(learned.sh, learned.disagreement_by_order)
+        fitted = fit_error_model(
+            features[mask[learned.sh.mask]], squared_error(learned.sh, image, mask)[mask]
+        )
+        made = harmonize(read, scan, target)
+        np.testing.assert_array_equal(
+            made.sh.coefficients, harmonize(model, scan, target).sh.coefficients
+        )
+        inside = made.sh.mask
+        by_hand = fitted(error_features(made.sh, made.disagreement_by_order))
+        # Voxels are fitted to in random order, so sums differ in their last digits.
+        np.testing.assert_allclose(made.expected_error[inside], by_hand, rtol=1e-2)
+        assert (made.expected_error[~inside] == 0).all()
+        assert (made.expected_error[inside] > 0).all()
+
+
+def test_everyone_held_out_is_fitted_on(model, heads):
+    fits = calibrate_model(model, heads).card.expected_error
+    assert all(fit.subjects == ["sub-02", "sub-03"] for fit in fits.values())
+
+
+@pytest.mark.parametrize(
+    ("subjects", "complaint"),
+    [(["sub-01"], "was trained on sub-01"), (["sub-09"], "choose from sub-01, sub-02, sub-03")],
+)
+def test_nobody_is_fitted_on_who_must_not_be(model, heads, subjects, complaint):
+    with pytest.raises(UserError, match=complaint):
+        calibrate_model(model, heads, subjects)
