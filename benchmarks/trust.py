@@ -31,7 +31,6 @@ from napari_msp.data.phantom import (
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.trust import (
-    calibrate,
     edge_distance,
     favourable_sign,
     foresight,
@@ -39,12 +38,16 @@ from napari_msp.evaluation.trust import (
     reliability,
 )
 from napari_msp.files import write_json
-from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.doubt import features_of
+from napari_msp.inference.harmonize import predict_target
+from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.model_file import Model
-from napari_msp.signal.expected_error import ErrorModel, error_features, fit_error_model
+from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
+EXPECTED = "expected error"
+WARNING = ("disagreement", "disagreement of order 0", EXPECTED)
 TRIVIAL = ("input's gradient", "distance to edge")
 PLACE = Lesion((26.0, -14.0, 26.0), radius=7.0)
 LESIONS = {
@@ -64,12 +67,6 @@ class Judged:
     mask: MaskArray
     predictors: dict[str, FloatArray]
     features: FloatArray
-
-    def add(self, name: str, fitted: ErrorModel, part: slice) -> None:
-        """Foretell the error by some of the features."""
-        expected = np.zeros(self.mask.shape)
-        expected[self.mask] = fitted(self.features[:, part])
-        self.predictors[name] = expected
 
 
 def main() -> None:
@@ -125,14 +122,12 @@ def foretold(
         sign = favourable_sign([foresight(h.predictors[name], h.error, h.mask) for h in fitting])
         for head in heads:
             head.predictors[name] *= sign
-    without = slice(0, 8)
-    for name, part in (("expected error", slice(None)), ("the same without stages", without)):
-        features = np.concatenate([h.features[:, part] for h in fitting])
-        fitted = fit_error_model(features, in_mask(fitting, "error"))
-        for head in heads:
-            head.add(name, fitted, part)
-    calibration = calibrate(in_mask(fitting, "disagreement"), in_mask(fitting, "error"))
-    expected = calibration(in_mask(heads, "disagreement"))
+    features = np.concatenate([h.features for h in fitting])
+    fitted = fit_error_model(features, in_mask(fitting, "error"))
+    for head in heads:
+        expected = np.zeros(head.mask.shape)
+        expected[head.mask] = fitted(head.features)
+        head.predictors[EXPECTED] = expected
     names = list(heads[0].predictors)
     return {
         "sh_mse": float(in_mask(heads, "error").mean()),
@@ -140,8 +135,7 @@ def foretold(
             name: [foresight(h.predictors[name], h.error, h.mask).to_json() for h in heads]
             for name in names
         },
-        "calibration": calibration.to_json(),
-        "reliability": reliability(expected, in_mask(heads, "error")).tolist(),
+        "reliability": reliability(in_mask(heads, EXPECTED), in_mask(heads, "error")).tolist(),
     }
 
 
@@ -150,7 +144,8 @@ def judge(study: TravellingHeads, model: Model, subject: str, target: str) -> Ju
     scan, twin = study.acquisition(subject, model.card.input), study.noise_free(subject, target)
     if twin is None:
         raise UserError(f"{study.root}: {subject} has no noise-free twin; simulate with twins")
-    prediction = harmonize(model, scan, target)
+    prepared = prepare_input(model, scan)
+    prediction = predict_target(model, prepared, target)
     by_order = prediction.disagreement_by_order
     if prediction.disagreement is None or by_order is None:
         raise UserError(f"{model.name}: has no stages that could disagree; give an MSP")
@@ -163,8 +158,10 @@ def judge(study: TravellingHeads, model: Model, subject: str, target: str) -> Ju
         "input's gradient": gradient_magnitude(fit_sh(scan), lattice),
         "distance to edge": edge_distance(mask, lattice),
     }
+    if prediction.expected_error is not None:  # as calibrated, for lesions
+        predictors[EXPECTED] = prediction.expected_error
     error = squared_error(prediction.sh, truth, mask)
-    features = error_features(prediction.sh, by_order)[mask[prediction.sh.mask]]
+    features = features_of(prepared, prediction.sh, prediction.b0)[mask[prediction.sh.mask]]
     return Judged(lattice, error, mask, predictors, features)
 
 
@@ -194,7 +191,8 @@ def lesions(model: Model, heads: int) -> dict[str, dict[str, list[dict[str, floa
                 maps = {
                     **{
                         name: judged.predictors[name]
-                        for name in ("disagreement", "disagreement of order 0")
+                        for name in judged.predictors
+                        if name in WARNING
                     },
                     "true error": np.sqrt(judged.error),
                 }

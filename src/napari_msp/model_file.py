@@ -21,7 +21,7 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError, first_reason
 from napari_msp.files import atomic_path
 from napari_msp.networks import CHANNELS, MSP, Network, build
-from napari_msp.signal.expected_error import ErrorModel, number_of_weights
+from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.sh_index import ORDER
 from napari_msp.signal.standardisation import Standardisation
@@ -101,8 +101,8 @@ class ErrorFit(BaseModel):
     @model_validator(mode="after")
     def _usable(self) -> "ErrorFit":
         count = len(self.mean)
-        if count not in (8, 12) or len(self.deviation) != count:
-            raise ValueError("expected_error wants the mean and deviation of 8 or 12 features")
+        if count != FEATURES or len(self.deviation) != count:
+            raise ValueError(f"expected_error wants mean and deviation of {FEATURES} features")
         if len(self.weights) != number_of_weights(count):
             raise ValueError(f"expected_error wants {number_of_weights(count)} weights")
         if not np.isfinite(self.mean + self.weights).all() or not min(self.deviation) > 0:

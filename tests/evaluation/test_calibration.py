@@ -7,11 +7,13 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.calibration import calibrate_model
+from napari_msp.inference.doubt import features_of
 from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.training import train
 from napari_msp.model_file import load_model, save_model
-from napari_msp.signal.expected_error import error_features, fit_error_model
+from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
@@ -44,6 +46,11 @@ def model(request, heads, tmp_path_factory):
     return load_model(path)
 
 
+def described(model, scan, target):
+    prediction = harmonize(model, scan, target)
+    return prediction, features_of(prepare_input(model, scan), prediction.sh, prediction.b0)
+
+
 def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     scan = heads.acquisition("sub-03", "ge_st")
     assert harmonize(model, scan, "prisma_st").expected_error is None
@@ -55,11 +62,10 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     read = load_model(tmp_path / "c.safetensors")
     assert read.card.expected_error["connectom_sa"].subjects == ["sub-02"]
     for target in TARGETS:
-        learned = harmonize(model, heads.acquisition("sub-02", "ge_st"), target)
+        learned, features = described(model, heads.acquisition("sub-02", "ge_st"), target)
         truth = heads.noise_free("sub-02", target) or heads.acquisition("sub-02", target)
         image = on_lattice(fit_sh(truth), learned.sh.lattice)
         mask = image.mask & learned.sh.mask
-        features = error_features(learned.sh, learned.disagreement_by_order)
         fitted = fit_error_model(
             features[mask[learned.sh.mask]], squared_error(learned.sh, image, mask)[mask]
         )
@@ -68,7 +74,7 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
             made.sh.coefficients, harmonize(model, scan, target).sh.coefficients
         )
         inside = made.sh.mask
-        by_hand = fitted(error_features(made.sh, made.disagreement_by_order))
+        by_hand = fitted(described(model, scan, target)[1])
         # Voxels are fitted to in random order, so sums differ in their last digits.
         np.testing.assert_allclose(made.expected_error[inside], by_hand, rtol=1e-2)
         assert (made.expected_error[~inside] == 0).all()

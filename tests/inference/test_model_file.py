@@ -47,7 +47,7 @@ def test_network_gives_the_last_stage_with_the_stored_alpha(make_model):
     assert torch.equal(found, expected)
 
 
-def _fit(features=8, weights=45, mean=0.0, deviation=1.0):
+def _fit(features=26, weights=378, mean=0.0, deviation=1.0):
     return {
         "mean": [mean] * features,
         "deviation": [deviation] * features,
@@ -71,8 +71,8 @@ def _fit(features=8, weights=45, mean=0.0, deviation=1.0):
         (lambda card: card["architectures"]["prisma_st"].update(kind="unet"), "cannot be used"),
         (lambda card: card["architectures"]["prisma_st"].pop("target"), "cannot be used"),
         (lambda card: card.update(expected_error={"ge_st": _fit()}), "no target"),
-        (lambda card: card.update(expected_error={"prisma_st": _fit(features=9)}), "8 or 12"),
-        (lambda card: card.update(expected_error={"prisma_st": _fit(weights=44)}), "45 weights"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(features=9)}), "26 features"),
+        (lambda card: card.update(expected_error={"prisma_st": _fit(weights=44)}), "378 weights"),
         (lambda card: card.update(expected_error={"prisma_st": _fit(deviation=0.0)}), "positive"),
         (lambda card: card.update(expected_error={"prisma_st": _fit(mean=1e999)}), "finite"),
     ],

@@ -9,9 +9,11 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
-from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.doubt import features_of
+from napari_msp.inference.harmonize import predict_target
+from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.model_file import ErrorFit, Model
-from napari_msp.signal.expected_error import error_features, fit_error_model
+from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
@@ -101,12 +103,12 @@ def _head(
     model: Model, dataset: TravellingHeads, subject: str, target: str, device: str
 ) -> tuple[FloatArray, FloatArray]:
     """Give (N, F) features and (N,) squared errors where prediction and truth have brain."""
-    scan = dataset.acquisition(subject, model.card.input)
-    prediction = harmonize(model, scan, target, device=device)
+    prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
+    prediction = predict_target(model, prepared, target, device=device)
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
     fitted = fit_sh(acquisition, b_value=model.card.sh.b_value)
     truth = on_lattice(fitted, prediction.sh.lattice)
     mask = truth.mask & prediction.sh.mask
-    described = error_features(prediction.sh, prediction.disagreement_by_order)
+    described = features_of(prepared, prediction.sh, prediction.b0)
     error = squared_error(prediction.sh, truth, mask)
     return described[mask[prediction.sh.mask]], error[mask]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.optimize import isotonic_regression
 from scipy.stats import rankdata, spearmanr
 
 from napari_msp.arrays import FloatArray, MaskArray
@@ -16,9 +15,6 @@ from napari_msp.signal.sh_image import SHImage
 
 WORST = 0.05
 """Share of the voxels, those of the largest error, that a warning should find (our choice)."""
-
-BINS = 50
-"""Groups of equally many voxels that a calibration is fitted to (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -122,43 +118,6 @@ def gradient_magnitude(image: SHImage, lattice: Lattice) -> FloatArray:
 def edge_distance(mask: MaskArray, lattice: Lattice) -> FloatArray:
     """(X, Y, Z) distance in mm to the nearest voxel outside the mask: a trivial predictor."""
     return np.asarray(distance_transform_edt(mask, sampling=lattice.voxel_sizes))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Squared error to expect at each value of a predictor, never falling as it grows.
-
-    Attributes
-    ----------
-    predictor, expected
-        (K,) knots; between them the expectation is linear, beyond them constant.
-    """
-
-    predictor: FloatArray
-    expected: FloatArray
-
-    def __call__(self, predictor: FloatArray) -> FloatArray:
-        """Give the squared error to expect, in SH units squared, with the predictor's shape."""
-        return np.asarray(np.interp(predictor, self.predictor, self.expected))
-
-    def to_json(self) -> dict[str, Any]:
-        """Give plain lists."""
-        return {"predictor": self.predictor.tolist(), "expected": self.expected.tolist()}
-
-
-def calibrate(predictor: FloatArray, squared_error: FloatArray) -> Calibration:
-    """Fit by isotonic regression what error to expect.
-
-    Parameters
-    ----------
-    predictor, squared_error
-        (N,) in-mask voxels of the validation heads, never of those that are reported.
-    """
-    order = np.argsort(predictor, kind="stable")
-    groups = [g for g in np.array_split(order, BINS) if len(g)]
-    means = np.array([[predictor[g].mean(), squared_error[g].mean()] for g in groups], dtype=float)
-    fitted = isotonic_regression(means[:, 1], weights=np.array([len(g) for g in groups]))
-    return Calibration(means[:, 0], np.asarray(fitted.x))
 
 
 def reliability(expected: FloatArray, squared_error: FloatArray, groups: int = 10) -> FloatArray:

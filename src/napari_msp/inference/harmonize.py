@@ -11,11 +11,11 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import Cancelled
+from napari_msp.inference.doubt import expected_error
 from napari_msp.inference.predict import GridPrediction, predict_on_grid
 from napari_msp.inference.prepared_input import PreparedInput, prepare_input
 from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model
-from napari_msp.signal.expected_error import expected_error
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.sh_index import order_slices
@@ -212,7 +212,8 @@ def _stored(
             rescaled_from=prepared.rescaled_from,
         )
 
-    b0 = _b0(prepared.acquisition).resampled(lattice)
+    b0_on_grid = _b0(prepared.acquisition).resampled(lattice)
+    b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
     first, branches = result.first_stage, result.branches
     disagreement = result.disagreement
     if disagreement is not None:
@@ -224,8 +225,8 @@ def _stored(
         disagreement_by_order=disagreement,
         expected_error=None
         if error_model is None
-        else expected_error(error_model, sh, disagreement, check),
-        b0=to_stored_order(b0.coefficients[..., 0], lattice, affine)[0],
+        else expected_error(error_model, prepared, sh, b0, check),
+        b0=b0,
         target=target,
         gradients=table,
         approximations=prepared.approximations,

@@ -1,7 +1,8 @@
 """What error to expect of a predicted SH image, learned on heads whose truth is known.
 
-Disagreement is one number for 28 coefficients. Taken order by order, beside how large and how
-steep the prediction is, it foretells more.
+Errors follow what is seen in a prediction and its input: how large, steep and bent the image is,
+how much signal the scan had, how near the mask's edge is. How much each counts is fitted (our
+choice throughout; measured in benchmarks/table1.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.signal.sh_index import order_slices
+
+FEATURES = 26
+"""Six kinds of energy by SH order, b=0 signal and distance to the mask's edge."""
 
 FLOOR = 1e-9
 """Added before a logarithm is taken, in SH units squared: far below any error (our choice)."""
@@ -23,48 +27,81 @@ REACH = 3.0
 RIDGE = 1e-5
 """Weight of the squared coefficients, relative to the number of voxels (our choice)."""
 
-PORTION = 65536
+PORTION = 16384
 """Voxels whose products of features are in memory at a time."""
 
 Check = Callable[[], None]
 
 
 def error_features(
-    image: SHImage, disagreement: FloatArray | None = None, check: Check = lambda: None
+    coefficients: FloatArray,
+    mask: MaskArray,
+    input_energy: FloatArray,
+    b0: FloatArray,
+    voxel: float,
+    check: Check = lambda: None,
 ) -> FloatArray:
     """Describe every in-mask voxel of a prediction by what goes with its error.
 
     Parameters
     ----------
-    image
-        What was predicted.
-    disagreement
-        (X, Y, Z, 4) of the orders 0, 2, 4, 6 in SH units, where terms can disagree.
+    coefficients
+        (X, Y, Z, 28) the prediction.
+    mask
+        (X, Y, Z).
+    input_energy
+        (X, Y, Z, 4) of the scan that was harmonized, see `energies`, smoothed over a voxel.
+    b0
+        (X, Y, Z) mean b=0 image, in any unit.
+    voxel
+        An input voxel's edge in voxels of the prediction.
     check
         Called between the coefficients; may raise to end the work.
 
     Returns
     -------
-    (N, 12) or, without disagreement, (N, 8) float32: for each order the logarithms of the mean
-    square over coefficients of the prediction, then of its slope in one voxel, then of the
-    disagreement.
+    (N, 26) float32 logarithms: for the orders 0, 2, 4, 6 each the mean square over coefficients of
+    the prediction, of its slope, of its bend (Laplacian), the first two smoothed over an input
+    voxel, and the input's energy; then b0 over its mean, and the distance to the mask's edge.
     """
-    orders = order_slices(image.order).values()
-    sizes, slopes = [], []
-    for part in orders:
-        size = np.zeros(image.mask.sum(), dtype=np.float32)
-        slope = np.zeros_like(size)
+    size = energies(coefficients, check)
+    slope, bend = np.zeros_like(size), np.zeros_like(size)
+    for number, part in enumerate(order_slices().values()):
+        count = part.stop - part.start
         for channel in range(part.start, part.stop):  # one at a time: images are large
             check()
-            values = image.coefficients[..., channel]
-            size += np.square(values[image.mask])
-            slope += _squared_slope(values, image.mask)[image.mask]
-        sizes.append(size / (part.stop - part.start))
-        slopes.append(slope / (part.stop - part.start))
-    squares = [*sizes, *slopes]
-    if disagreement is not None:
-        squares += list(np.square(disagreement[image.mask]).T)
-    return np.log(np.stack(squares, axis=-1) + FLOOR)
+            steep, bent = _squared_slope_and_bend(coefficients[..., channel], mask)
+            slope[..., number] += steep / count
+            bend[..., number] += bent / count
+    kinds = [size, slope, bend]
+    kinds += [smoothed(each, mask, voxel, check) for each in (size, slope)]
+    inside = [np.log(each[mask] + FLOOR) for each in (*kinds, input_energy)]
+    bright = np.log(np.maximum(b0[mask] / max(float(b0[mask].mean()), 1e-12), 1e-3))
+    edge = np.log(distance_transform_edt(mask)[mask] / voxel)
+    features = np.concatenate([*inside, bright[:, None], edge[:, None]], axis=1)
+    return features.astype(np.float32, copy=False)
+
+
+def energies(coefficients: FloatArray, check: Check = lambda: None) -> FloatArray:
+    """(X, Y, Z, 4) mean square over the coefficients of each order 0, 2, 4, 6."""
+    orders = list(order_slices().values())
+    total = np.zeros((*coefficients.shape[:-1], len(orders)), dtype=np.float32)
+    for number, part in enumerate(orders):
+        check()
+        total[..., number] = np.square(coefficients[..., part]).mean(axis=-1)
+    return total
+
+
+def smoothed(
+    values: FloatArray, mask: MaskArray, voxel: float, check: Check = lambda: None
+) -> FloatArray:
+    """Average (X, Y, Z, K) values over neighbours in the mask, by a Gaussian of `voxel` voxels."""
+    weight = np.maximum(gaussian_filter(mask.astype(np.float32), voxel), 1e-3)
+    result = np.zeros_like(values)
+    for number in range(values.shape[-1]):
+        check()
+        result[..., number] = gaussian_filter(values[..., number] * mask, voxel) / weight
+    return result
 
 
 @dataclass(frozen=True)
@@ -84,7 +121,7 @@ class ErrorModel:
     weights: FloatArray
 
     def __call__(self, features: FloatArray, check: Check = lambda: None) -> FloatArray:
-        """Give (N,) squared errors to expect, their geometric mean, for (N, F) features."""
+        """Give (N,) mean squared errors to expect for (N, F) features."""
         expected = np.zeros(len(features), dtype=np.float32)
         for part in _portions(len(features)):
             check()
@@ -101,32 +138,8 @@ class ErrorModel:
         }
 
 
-def expected_error(
-    model: ErrorModel,
-    image: SHImage,
-    disagreement: FloatArray | None,
-    check: Check = lambda: None,
-) -> FloatArray:
-    """Give the squared error to expect in each voxel.
-
-    Parameters
-    ----------
-    model
-        Fitted on features with disagreement, if there is one, else without.
-    image, disagreement, check
-        As for `error_features`.
-
-    Returns
-    -------
-    (X, Y, Z) float32 in SH units squared, mean over coefficients; 0 outside the mask.
-    """
-    expected = np.zeros(image.mask.shape, dtype=np.float32)
-    expected[image.mask] = model(error_features(image, disagreement, check), check)
-    return expected
-
-
 def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorModel:
-    """Fit by ridge regression.
+    """Fit the logarithms by ridge regression, then the level, so that means are met.
 
     Parameters
     ----------
@@ -143,7 +156,11 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
         terms = _terms((features[part] - mean) / deviation)
         gram += terms.T @ terms
         products += terms.T @ np.log(squared_error[part] + FLOOR)
-    return ErrorModel(mean, deviation, np.linalg.solve(gram, products))
+    weights = np.linalg.solve(gram, products)
+    # A mean of logarithms lies below the logarithm of the mean.
+    geometric = ErrorModel(mean, deviation, weights)(features).mean(dtype=float)
+    weights[0] += np.log((squared_error.mean(dtype=float) + FLOOR) / geometric)
+    return ErrorModel(mean, deviation, weights)
 
 
 def number_of_weights(features: int) -> int:
@@ -156,23 +173,26 @@ def _portions(length: int) -> Iterator[slice]:
         yield slice(start, start + PORTION)
 
 
-def _squared_slope(values: FloatArray, mask: MaskArray) -> FloatArray:
-    """Add up over axes the mean squared step to both neighbours.
+def _squared_slope_and_bend(values: FloatArray, mask: MaskArray) -> tuple[FloatArray, FloatArray]:
+    """Give the mean squared step to both neighbours, added up over axes, and the squared Laplacian.
 
     The mask's edge is no slope of the prediction's, so a step across it counts as none.
     """
-    total = np.zeros_like(values)
+    slope, bend = np.zeros_like(values), np.zeros_like(values)
     for axis in range(values.ndim):
-        summed = np.moveaxis(total, axis, 0)  # a view
+        # Views: what is added to them is added to the whole.
+        steep, bent = np.moveaxis(slope, axis, 0), np.moveaxis(bend, axis, 0)
         along, inside = np.moveaxis(values, axis, 0), np.moveaxis(mask, axis, 0)
-        step = np.square(np.diff(along, axis=0)) * (inside[1:] & inside[:-1])
-        summed[1:] += step / 2
-        summed[:-1] += step / 2
-    return total
+        step = np.diff(along, axis=0) * (inside[1:] & inside[:-1])
+        steep[1:] += np.square(step) / 2
+        steep[:-1] += np.square(step) / 2
+        bent[1:] -= step
+        bent[:-1] += step
+    return slope, np.square(bend)
 
 
 def _terms(features: FloatArray) -> FloatArray:
     held = np.clip(features, -REACH, REACH)
-    pairs: tuple[IntArray, IntArray] = np.triu_indices(held.shape[-1])
+    first, second = np.triu_indices(held.shape[-1])
     ones = np.ones((len(held), 1))
-    return np.concatenate([ones, held, held[:, pairs[0]] * held[:, pairs[1]]], axis=-1)
+    return np.concatenate([ones, held, held[:, first] * held[:, second]], axis=-1)

@@ -70,8 +70,9 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "variance averaged over the 28 coefficients, in SH units. Large where they contradict each "
         "other; where it is small they may still err together.",
         "expected SH error": "SH MSE that is to be expected in a voxel, learned on subjects kept "
-        "out of training, from how large and steep the prediction is and how far its terms "
-        "disagree, order by order. In SH units². Only calibrated models give it.",
+        "out of training, from how large and steep the prediction is, order by "
+        "order, the scan's own signal and the distance to the mask's edge. In SH units². Only "
+        "calibrated models give it.",
         "MSE": "Squared difference between a predicted map and the true one in each voxel, "
         "averaged over channels where there are several; over an image, its mean inside the mask.",
         "SH MSE": "Squared difference between predicted and true SH coefficients, averaged over "
