@@ -93,15 +93,22 @@ def test_layers_are_named_and_hidden_as_agreed(both):
     assert names == [
         [
             f"sub-01 DIQT prisma_st · {each}"
-            for each in ("SH MSE", "MSE", "colour FA", "SH average")
+            for each in ("SH MSE", "MSE", "expected SH MSE", "colour FA", "SH average")
         ],
         [
             f"sub-01 MSP prisma_st · {each}"
-            for each in ("SH MSE", "MSE", "disagreement", "colour FA", "SH average")
+            for each in (
+                "SH MSE",
+                "MSE",
+                "expected SH MSE",
+                "disagreement",
+                "colour FA",
+                "SH average",
+            )
         ],
         [
             f"sub-01 MSP connectom_sa · {each}"
-            for each in ("disagreement", "colour FA", "SH average")
+            for each in ("expected SH MSE", "disagreement", "colour FA", "SH average")
         ],
     ]
     for each in results(both):

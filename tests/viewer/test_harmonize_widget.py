@@ -105,13 +105,9 @@ def predicted(viewer):
     return [layer.name for layer in viewer.layers if shown_by(layer).record.prediction]
 
 
-MSP_LAYERS = [
-    f"sub-01 MSP prisma_st · {each}"
-    for each in ("SH MSE", "MSE", "disagreement", "colour FA", "SH average")
-]
-DIQT_LAYERS = [
-    f"sub-01 DIQT prisma_st · {each}" for each in ("SH MSE", "MSE", "colour FA", "SH average")
-]
+QUANTITIES = ("SH MSE", "MSE", "expected SH MSE", "disagreement", "colour FA", "SH average")
+MSP_LAYERS = [f"sub-01 MSP prisma_st · {each}" for each in QUANTITIES]
+DIQT_LAYERS = [f"sub-01 DIQT prisma_st · {each}" for each in QUANTITIES if each != "disagreement"]
 
 
 # --- Before -----------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "disagreement": "Spread of the P−1 terms ŷ¹_T and N_iT(z_i): the square root of their "
         "variance averaged over the 28 coefficients, in SH units. Large where they contradict each "
         "other; where it is small they may still err together.",
-        "expected SH error": "SH MSE that is to be expected in a voxel, learned on subjects kept "
+        "expected SH MSE": "SH MSE that is to be expected in a voxel, learned on subjects kept "
         "out of training, from how large and steep the prediction is, order by "
         "order, the scan's own signal and the distance to the mask's edge. In SH units². Only "
         "calibrated models give it.",

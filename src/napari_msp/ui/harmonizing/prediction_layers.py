@@ -46,7 +46,7 @@ def prediction_layers(
     prediction = record.prediction
     if prediction is not None:
         doubts = {
-            "expected SH error": prediction.expected_error,
+            "expected SH MSE": prediction.expected_error,
             "disagreement": prediction.disagreement,
         }
         layers += [
