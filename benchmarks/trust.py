@@ -2,10 +2,10 @@
 
     python benchmarks/trust.py HEADS [MODEL ...] --validation sub-07 ... [--test sub-09 ...]
 
-HEADS is a dataset of `napari-msp simulate` with its noise-free twins. Signs of the trivial
-predictors and everything that is fitted come from the validation subjects; figures are of test
-subjects. No model may have learned from either (with --other-seed, the names say nothing). The
-lesions are put into heads of their own.
+HEADS is a dataset of `napari-msp simulate` with its noise-free twins. The expected error is the
+model's own; where it is not calibrated, it is fitted on the validation subjects, as are the signs
+of the trivial predictors. Figures are of test subjects. No model may have learned from either
+(with --other-seed, the names say nothing). The lesions are put into heads of their own.
 """
 
 import argparse
@@ -122,12 +122,13 @@ def foretold(
         sign = favourable_sign([foresight(h.predictors[name], h.error, h.mask) for h in fitting])
         for head in heads:
             head.predictors[name] *= sign
-    features = np.concatenate([h.features for h in fitting])
-    fitted = fit_error_model(features, in_mask(fitting, "error"))
-    for head in heads:
-        expected = np.zeros(head.mask.shape)
-        expected[head.mask] = fitted(head.features)
-        head.predictors[EXPECTED] = expected
+    if model.error_model(target) is None:
+        features = np.concatenate([h.features for h in fitting])
+        fitted = fit_error_model(features, in_mask(fitting, "error"))
+        for head in heads:
+            expected = np.zeros(head.mask.shape)
+            expected[head.mask] = fitted(head.features)
+            head.predictors[EXPECTED] = expected
     names = list(heads[0].predictors)
     return {
         "sh_mse": float(in_mask(heads, "error").mean()),
@@ -158,7 +159,7 @@ def judge(study: TravellingHeads, model: Model, subject: str, target: str) -> Ju
         "input's gradient": gradient_magnitude(fit_sh(scan), lattice),
         "distance to edge": edge_distance(mask, lattice),
     }
-    if prediction.expected_error is not None:  # as calibrated, for lesions
+    if prediction.expected_error is not None:
         predictors[EXPECTED] = prediction.expected_error
     error = squared_error(prediction.sh, truth, mask)
     features = features_of(prepared, prediction.sh, prediction.b0)[mask[prediction.sh.mask]]

@@ -166,7 +166,8 @@ def test_names_of_what_harmonize_writes(harmonized, model, study, tmp_path):
     names = {f"{STEM}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec", "json")}
     names |= {f"{STEM}{stage}_{sh}.{suffix}" for stage in ("", "FirstStage") for suffix in
               ("nii.gz", "json")}  # fmt: skip
-    names |= {f"{STEM}_mask.nii.gz", f"{STEM}_model-sh_param-disagreement_dwimap.nii.gz"}
+    names |= {f"{STEM}_model-sh_param-disagreement{what}_dwimap.nii.gz" for what in ("", "0")}
+    names |= {f"{STEM}_mask.nii.gz"}
     assert set(contents(harmonized)) == names | {"dataset_description.json"}
 
     again = ("harmonize", study / SCAN, "--model", model, "--target", "prisma_st")

@@ -124,6 +124,8 @@ def test_equation_one_and_disagreement_by_hand(make_model, small_scan, tmp_path)
         np.sqrt(stored(spread).mean(axis=-1))[inside],
         atol=1e-5,
     )
+    first_order = prediction.disagreement_by_order[..., 0]
+    np.testing.assert_array_equal(prediction.order_0_disagreement, first_order)
     for order, part in enumerate(order_slices().values()):
         np.testing.assert_allclose(
             prediction.disagreement_by_order[inside][:, order],
@@ -153,7 +155,7 @@ def test_single_network_has_no_stages(make_model, small_scan, tmp_path):
     acquisition = small_scan().load(tmp_path)
     prediction = harmonize(make_model("hned"), acquisition, "prisma_st", keep_stages=True)
     assert prediction.first_stage is None
-    assert prediction.disagreement is None
+    assert prediction.disagreement is None and prediction.order_0_disagreement is None
     assert prediction.branches == {}
     assert prediction.warnings == ()
 

@@ -36,6 +36,7 @@ def test_names_keep_the_entities(dwi, saved_model, tmp_path):
         f"{stem}FirstStage_model-sh_param-coefficients_dwimap.nii.gz",
         f"{stem}FirstStage_model-sh_param-coefficients_dwimap.json",
         f"{stem}_model-sh_param-disagreement_dwimap.nii.gz",
+        f"{stem}_model-sh_param-disagreement0_dwimap.nii.gz",
         "dataset_description.json",
     }
     description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())

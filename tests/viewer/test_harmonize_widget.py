@@ -105,9 +105,10 @@ def predicted(viewer):
     return [layer.name for layer in viewer.layers if shown_by(layer).record.prediction]
 
 
-QUANTITIES = ("SH MSE", "MSE", "expected SH MSE", "disagreement", "colour FA", "SH average")
-MSP_LAYERS = [f"sub-01 MSP prisma_st · {each}" for each in QUANTITIES]
-DIQT_LAYERS = [f"sub-01 DIQT prisma_st · {each}" for each in QUANTITIES if each != "disagreement"]
+ERRORS, IMAGES = ("SH MSE", "MSE", "expected SH MSE"), ("colour FA", "SH average")
+SPREAD = ("order-0 disagreement", "disagreement")
+MSP_LAYERS = [f"sub-01 MSP prisma_st · {each}" for each in (*ERRORS, *SPREAD, *IMAGES)]
+DIQT_LAYERS = [f"sub-01 DIQT prisma_st · {each}" for each in (*ERRORS, *IMAGES)]
 
 
 # --- Before -----------------------------------------------------------------------------------

@@ -66,6 +66,12 @@ class Prediction:
     alpha: float
     branches: dict[str, SHImage]
 
+    @property
+    def order_0_disagreement(self) -> FloatArray | None:
+        """(X, Y, Z) disagreement of order 0: large where tissue is unlike what was trained on."""
+        by_order = self.disagreement_by_order
+        return None if by_order is None else by_order[..., 0]
+
     @cached_property
     def disagreement(self) -> FloatArray | None:
         """(X, Y, Z) the same over all coefficients; large where the terms contradict each other."""

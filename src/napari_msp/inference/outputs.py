@@ -214,6 +214,7 @@ def _write(
         write_sh(named("FirstStage" + coefficients), prediction.first_stage, sidecar, like=like)
     for what, values in (
         ("disagreement", prediction.disagreement),
+        ("disagreement0", prediction.order_0_disagreement),
         ("expectederror", prediction.expected_error),
     ):
         if values is not None:

@@ -47,6 +47,7 @@ def prediction_layers(
     if prediction is not None:
         doubts = {
             "expected SH MSE": prediction.expected_error,
+            "order-0 disagreement": prediction.order_0_disagreement,
             "disagreement": prediction.disagreement,
         }
         layers += [
