@@ -220,7 +220,7 @@ def table(name: str, result: dict[str, Any]) -> str:
     lines.append("lesion over its mirror region, head by head")
     for target, kinds in result["lesion"].items():
         for kind, heads in kinds.items():
-            for what in heads[0]:
+            for what in heads[0] if heads else ():
                 listed = ", ".join(f"{head[what]:.2f}" for head in heads)
                 lines.append(f"{target:14}{kind:10}{what:26}{listed}")
     return "\n".join(lines)

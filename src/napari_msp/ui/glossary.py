@@ -69,12 +69,12 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "disagreement": "Spread of the P−1 terms ŷ¹_T and N_iT(z_i): the square root of their "
         "variance averaged over the 28 coefficients, in SH units. Large where they contradict each "
         "other; where it is small they may still err together.",
-        "order-0 disagreement": "Disagreement of the mean over directions alone. Large where tissue "
-        "is unlike the training heads': in simulated ones an infarct shows at two to four times its "
-        "mirror region.",
-        "expected SH MSE": "SH MSE to expect in a voxel of a head like those that it was learned on: "
-        "from how large and steep the prediction is, the scan's signal and the distance to the mask's "
-        "edge. Of a lesion it knows nothing.",
+        "order-0 disagreement": "Disagreement of the mean over directions alone. Large where "
+        "tissue is unlike the training heads': in simulated ones an infarct shows at two to four "
+        "times its mirror region.",
+        "expected SH MSE": "SH MSE to expect in a voxel of a head like those that it was learned "
+        "on: from how large and steep the prediction is, the scan's signal and the distance to the "
+        "mask's edge. Of a lesion it knows nothing.",
         "MSE": "Squared difference between a predicted map and the true one in each voxel, "
         "averaged over channels where there are several; over an image, its mean inside the mask.",
         "SH MSE": "Squared difference between predicted and true SH coefficients, averaged over "
