@@ -101,7 +101,7 @@ def test_layers_are_named_and_hidden_as_agreed(both):
                 "SH MSE",
                 "MSE",
                 "expected SH MSE",
-                "order-0 disagreement",
+                "disagreement of order 0",
                 "disagreement",
                 "colour FA",
                 "SH average",
@@ -111,7 +111,7 @@ def test_layers_are_named_and_hidden_as_agreed(both):
             f"sub-01 MSP connectom_sa · {each}"
             for each in (
                 "expected SH MSE",
-                "order-0 disagreement",
+                "disagreement of order 0",
                 "disagreement",
                 "colour FA",
                 "SH average",

@@ -106,7 +106,7 @@ def predicted(viewer):
 
 
 ERRORS, IMAGES = ("SH MSE", "MSE", "expected SH MSE"), ("colour FA", "SH average")
-SPREAD = ("order-0 disagreement", "disagreement")
+SPREAD = ("disagreement of order 0", "disagreement")
 MSP_LAYERS = [f"sub-01 MSP prisma_st · {each}" for each in (*ERRORS, *SPREAD, *IMAGES)]
 DIQT_LAYERS = [f"sub-01 DIQT prisma_st · {each}" for each in (*ERRORS, *IMAGES)]
 

@@ -69,7 +69,7 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "disagreement": "Spread of the P−1 terms ŷ¹_T and N_iT(z_i): the square root of their "
         "variance averaged over the 28 coefficients, in SH units. Large where they contradict each "
         "other; where it is small they may still err together.",
-        "order-0 disagreement": "Disagreement of the mean over directions alone. Large where "
+        "disagreement of order 0": "Disagreement of the mean over directions alone. Large where "
         "tissue is unlike the training heads': in simulated ones an infarct shows at two to four "
         "times its mirror region.",
         "expected SH MSE": "SH MSE to expect in a voxel of a head like those that it was learned "

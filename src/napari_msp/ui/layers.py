@@ -49,7 +49,7 @@ LOOKS: Mapping[str, Look] = {
     "MSE": Look("inferno", (0, 98)),
     "SH MSE": Look("inferno", (0, 98)),
     "disagreement": Look("viridis", (0, 98)),
-    "order-0 disagreement": Look("viridis", (0, 98)),
+    "disagreement of order 0": Look("viridis", (0, 98)),
     "expected SH MSE": Look("viridis", (0, 98)),
     "mask": Look("gray", (0, 100)),
 }

@@ -47,7 +47,7 @@ def prediction_layers(
     if prediction is not None:
         doubts = {
             "expected SH MSE": prediction.expected_error,
-            "order-0 disagreement": prediction.order_0_disagreement,
+            "disagreement of order 0": prediction.order_0_disagreement,
             "disagreement": prediction.disagreement,
         }
         layers += [
