@@ -391,6 +391,15 @@ def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a shell has SIGINT ignored by what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["harmonize", "maps", "compare"])
 def test_an_interrupt_leaves_nothing(

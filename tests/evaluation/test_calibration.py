@@ -18,7 +18,6 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
 TARGETS = ("prisma_st", "connectom_sa")
-STAGES = {"prisma_st": "shresnet", "connectom_sa": "shresnet"}
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +25,17 @@ def heads(tmp_path_factory, make_heads):
     return open_dataset(make_heads(tmp_path_factory.mktemp("calibration") / "h", shape=(9, 8, 7)))
 
 
-@pytest.fixture(scope="module", params=["msp", "shresnet"])
-def model(request, heads, tmp_path_factory):
+@pytest.fixture(scope="module")
+def model(heads, tmp_path_factory):
     settings = TrainingSettings(
-        kind=request.param,
+        kind="shresnet",
         targets=TARGETS,
-        first_stage=STAGES if request.param == "msp" else {},
         held_out=("sub-02", "sub-03"),
         width=0.1,
         epochs=1,
         steps_per_epoch=2,
         batch=1,
         crop=6,
-        # From the first stage, branches that have not learned yet do not disagree.
-        branch_start="nothing" if request.param == "msp" else "preset",
     )
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
     train(heads.root, path, settings, device="cpu")

@@ -289,7 +289,6 @@ def test_a_repeated_round_measures_networks_alone_and_alike(held, plan, tmp_path
         target="prisma_st",
         answers={"SHResNet": tuple(training.model for training in entry)},
         repeated=True,
-        b_value=outcome.b_value,
         patch_size=11,
         folder=tmp_path,
         device="cpu",

@@ -122,11 +122,15 @@ class ErrorModel:
 
     def __call__(self, features: FloatArray, check: Check = lambda: None) -> FloatArray:
         """Give (N,) mean squared errors to expect for (N, F) features."""
+        count = len(self.mean)
+        square = np.zeros((count, count))  # as a matrix: no product of two features is ever stored
+        square[np.triu_indices(count)] = self.weights[1 + count :]
         expected = np.zeros(len(features), dtype=np.float32)
         for part in _portions(len(features)):
             check()
-            terms = _terms((features[part] - self.mean) / self.deviation)
-            expected[part] = np.exp(terms @ self.weights)
+            held = _held((features[part] - self.mean) / self.deviation)
+            form = held @ self.weights[1 : 1 + count] + np.sum(held @ square * held, axis=1)
+            expected[part] = np.exp(self.weights[0] + form)
         return expected
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
     count = number_of_weights(features.shape[1])
     gram, products = RIDGE * len(features) * np.eye(count), np.zeros(count)
     for part in _portions(len(features)):
-        terms = _terms((features[part] - mean) / deviation)
+        terms = _terms(_held((features[part] - mean) / deviation))
         gram += terms.T @ terms
         products += terms.T @ np.log(squared_error[part] + FLOOR)
     weights = np.linalg.solve(gram, products)
@@ -191,8 +195,11 @@ def _squared_slope_and_bend(values: FloatArray, mask: MaskArray) -> tuple[FloatA
     return slope, np.square(bend)
 
 
-def _terms(features: FloatArray) -> FloatArray:
-    held = np.clip(features, -REACH, REACH)
+def _held(standardised: FloatArray) -> FloatArray:
+    return np.clip(standardised, -REACH, REACH)
+
+
+def _terms(held: FloatArray) -> FloatArray:
     first, second = np.triu_indices(held.shape[-1])
     ones = np.ones((len(held), 1))
     return np.concatenate([ones, held, held[:, first] * held[:, second]], axis=-1)

@@ -224,7 +224,10 @@ def _b_value(
     models: Sequence[Model],
     asked: float | None,
 ) -> float:
-    """Give the shell that was asked for, else the models', else the only one there is."""
+    """Give the shell that was asked for, else the models', else the only one there is.
+
+    All datasets must have it.
+    """
     wanted = asked
     for model in models:
         learned = model.card.sh.b_value
@@ -234,5 +237,8 @@ def _b_value(
                 f"{model.name}: was trained at b = {learned:.0f}, not {wanted:.0f}; evaluate it "
                 "apart"
             )
-    first, *_ = (common_b_value(each, subjects.all, source, wanted) for each in datasets)
-    return first
+    for dataset in datasets:
+        found = common_b_value(dataset, subjects.all, source, wanted)
+        wanted = wanted or found
+    assert wanted is not None, "a plan has datasets"
+    return wanted
