@@ -18,7 +18,7 @@ msp=.venv/bin/napari-msp
 # One thread each, side by side: faster than one after the other with two.
 export OMP_NUM_THREADS=1
 # Branches that make the whole image, as in the paper, need longer than ones that correct the first
-# stage. After this long they are ahead, and how far they disagree says something.
+# stage. After this long they are ahead (benchmarks/table1.md).
 $msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 \
     --first-stage connectom_sa=shresnet --branch-start nothing --epochs 10 --unison-epochs 25 \
     --held-out sub-07 --seed 1 --label "$label" --force &

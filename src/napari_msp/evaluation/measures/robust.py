@@ -11,7 +11,8 @@ nothing of the prediction. The paper names a measure that does not as future wor
    detail that it took is added to the error, but for the share that truth has too.
 
 Measured on simulated heads whose anatomy was really moved (noise-free truth of prisma_st, half a
-voxel along axes and diagonal, a turn, and both; size tiny). SH MSE × 1e5, then this error:
+voxel along axes and diagonal, a turn, and both; size tiny; an earlier packaged MSP). SH MSE × 1e5,
+then this error:
 
 ==============  ===========  ===========  ====================
 prediction      in place     moved        change of this error
