@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from simulated import truth_of
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
@@ -27,7 +28,6 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.training import train
 from napari_msp.model_file import load_model
-from napari_msp.signal.fitting import fit_sh
 
 KIND, WIDTH, STEPS, FIRST, EPOCH = "shresnet", 0.15, 600, 100, 50
 TARGETS = ("prisma_st", "connectom_st")
@@ -144,9 +144,7 @@ def error_of(heads: Path, models: Sequence[Path], subjects: Sequence[str]) -> di
     for subject in subjects:
         scan = dataset.acquisition(subject, "ge_st")
         for target in TARGETS:
-            twin = dataset.noise_free(subject, target)
-            assert twin is not None, "the heads were simulated without twins"
-            truth = fit_sh(twin)
+            truth = truth_of(dataset, subject, target)
             images = [harmonize(load_model(path), scan, target).sh for path in models]
             mean = np.mean([image.coefficients for image in images], axis=0)
             measured = measure_sh(replace(images[0], coefficients=mean), truth)

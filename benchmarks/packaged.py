@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from simulated import models_of
+from simulated import models_of, truth_of
 
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.baselines import PatchRegression, StatisticalAlignment
 from napari_msp.evaluation.measures import measure_sh
@@ -39,40 +39,33 @@ def main() -> None:
     learned, heads = open_dataset(options.learned), open_dataset(options.heads)
     models = models_of(options.models)
     first = next(iter(models.values()))
+    source, subjects = first.card.input, first.training["subjects"]
+    inputs = [fit_sh(learned.acquisition(each, source)) for each in subjects]
+    scans = {each: heads.acquisition(each, source) for each in heads.subjects}
     for target in first.targets:
-        for name, predict in methods(models, learned, first, target).items():
-            errors = [
-                error_of(predict, heads, subject, first.card.input, target)
-                for subject in heads.subjects
-            ]
-            print(f"{target:14}{name:24}{np.mean(errors):7.1f} ({np.std(errors, ddof=1):.1f})")
+        outputs = [fit_sh(learned.acquisition(each, target)) for each in subjects]
+        predicts = methods(models, inputs, outputs, target)
+        errors: dict[str, list[float]] = {name: [] for name in predicts}
+        for subject, scan in scans.items():
+            truth = truth_of(heads, subject, target)
+            for name, predict in predicts.items():
+                measured = measure_sh(predict(scan, truth.lattice), truth)
+                errors[name].append(1e5 * measured.values["sh_mse"])
+        for name, each in errors.items():
+            print(f"{target:14}{name:24}{np.mean(each):7.1f} ({np.std(each, ddof=1):.1f})")
 
 
 def methods(
-    models: dict[str, Model], learned: TravellingHeads, first: Model, target: str
+    models: dict[str, Model], inputs: list[SHImage], outputs: list[SHImage], target: str
 ) -> dict[str, Predict]:
-    """Give what predicts a target, by name."""
-    subjects = first.training["subjects"]
-    inputs = [fit_sh(learned.acquisition(each, first.card.input)) for each in subjects]
-    truths = [fit_sh(learned.acquisition(each, target)) for each in subjects]
+    """Give what predicts a target, by name; what needs no network learns from the images."""
     predicts: dict[str, Predict] = {}
     for make in (StatisticalAlignment, PatchRegression):
-        rule = make().fit(inputs, truths)
+        rule = make().fit(inputs, outputs)
         predicts[rule.name] = lambda scan, lattice, rule=rule: rule.predict(fit_sh(scan), lattice)
     for name, model in models.items():
         predicts[name] = lambda scan, _, model=model: harmonize(model, scan, target).sh
     return predicts
-
-
-def error_of(
-    predict: Predict, heads: TravellingHeads, subject: str, source: str, target: str
-) -> float:
-    """Give the SH MSE of one prediction on the head's noise-free twin."""
-    twin = heads.noise_free(subject, target)
-    assert twin is not None, "the heads were simulated without twins"
-    truth = fit_sh(twin)
-    prediction = predict(heads.acquisition(subject, source), truth.lattice)
-    return 1e5 * measure_sh(prediction, truth).values["sh_mse"]
 
 
 if __name__ == "__main__":

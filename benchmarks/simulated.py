@@ -8,7 +8,10 @@ from tempfile import TemporaryDirectory
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom import Scan, write_scan
 from napari_msp.demo import MODELS, packaged_model
+from napari_msp.errors import UserError
 from napari_msp.model_file import Model, load_model
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import SHImage
 
 
 @contextmanager
@@ -23,3 +26,11 @@ def dataset_of(scans: Iterable[Scan]) -> Iterator[TravellingHeads]:
 def models_of(paths: Sequence[Path]) -> dict[str, Model]:
     """Open models by file name; without paths, the packaged MSP."""
     return {path.stem: load_model(path) for path in paths or [Path(packaged_model(MODELS["MSP"]))]}
+
+
+def truth_of(study: TravellingHeads, subject: str, target: str) -> SHImage:
+    """Fit the noise-free twin of a subject's scan on a target."""
+    twin = study.noise_free(subject, target)
+    if twin is None:
+        raise UserError(f"{study.root}: {subject} has no noise-free twin; simulate with twins")
+    return fit_sh(twin)

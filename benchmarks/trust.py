@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from simulated import dataset_of, models_of
+from simulated import dataset_of, models_of, truth_of
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -30,6 +30,7 @@ from napari_msp.data.phantom import (
 )
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.evaluation.calibration import with_expected_errors
 from napari_msp.evaluation.trust import (
     edge_distance,
     favourable_sign,
@@ -38,11 +39,8 @@ from napari_msp.evaluation.trust import (
     reliability,
 )
 from napari_msp.files import write_json
-from napari_msp.inference.doubt import features_of
-from napari_msp.inference.harmonize import predict_target
-from napari_msp.inference.prepared_input import prepare_input
+from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model
-from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
@@ -60,13 +58,12 @@ LESION_SEED = 4000  # of the heads that get one; no model learns from heads of t
 
 @dataclass(frozen=True)
 class Judged:
-    """One prediction beside its truth, on the prediction's lattice; features of in-mask voxels."""
+    """One prediction beside its truth, on the prediction's lattice."""
 
     lattice: Lattice
     error: FloatArray
     mask: MaskArray
     predictors: dict[str, FloatArray]
-    features: FloatArray
 
 
 def main() -> None:
@@ -85,6 +82,8 @@ def main() -> None:
     result: dict[str, Any] = {"phantom": phantom_digest(), "models": {}}
     for name, model in models_of(options.models).items():
         validation, test = split(study, model, options)
+        if not model.card.expected_error:
+            model = with_expected_errors(model, study, validation)
         result["models"][name] = {
             "validation": validation,
             "test": test,
@@ -122,13 +121,6 @@ def foretold(
         sign = favourable_sign([foresight(h.predictors[name], h.error, h.mask) for h in fitting])
         for head in heads:
             head.predictors[name] *= sign
-    if model.error_model(target) is None:
-        features = np.concatenate([h.features for h in fitting])
-        fitted = fit_error_model(features, in_mask(fitting, "error"))
-        for head in heads:
-            expected = np.zeros(head.mask.shape)
-            expected[head.mask] = fitted(head.features)
-            head.predictors[EXPECTED] = expected
     names = list(heads[0].predictors)
     return {
         "sh_mse": float(in_mask(heads, "error").mean()),
@@ -142,28 +134,23 @@ def foretold(
 
 def judge(study: TravellingHeads, model: Model, subject: str, target: str) -> Judged:
     """Predict one subject, with truth and all predictors on one lattice."""
-    scan, twin = study.acquisition(subject, model.card.input), study.noise_free(subject, target)
-    if twin is None:
-        raise UserError(f"{study.root}: {subject} has no noise-free twin; simulate with twins")
-    prepared = prepare_input(model, scan)
-    prediction = predict_target(model, prepared, target)
-    by_order = prediction.disagreement_by_order
-    if prediction.disagreement is None or by_order is None:
+    scan = study.acquisition(subject, model.card.input)
+    prediction = harmonize(model, scan, target)
+    whole, order_0 = prediction.disagreement, prediction.order_0_disagreement
+    if whole is None or order_0 is None:
         raise UserError(f"{model.name}: has no stages that could disagree; give an MSP")
     lattice = prediction.sh.lattice
-    truth = on_lattice(fit_sh(twin), lattice)
+    truth = on_lattice(truth_of(study, subject, target), lattice)
     mask = truth.mask & prediction.sh.mask
     predictors = {
-        "disagreement": prediction.disagreement,
-        "disagreement of order 0": by_order[..., 0],
+        "disagreement": whole,
+        "disagreement of order 0": order_0,
         "input's gradient": gradient_magnitude(fit_sh(scan), lattice),
         "distance to edge": edge_distance(mask, lattice),
     }
-    if prediction.expected_error is not None:
-        predictors[EXPECTED] = prediction.expected_error
-    error = squared_error(prediction.sh, truth, mask)
-    features = features_of(prepared, prediction.sh, prediction.b0)[mask[prediction.sh.mask]]
-    return Judged(lattice, error, mask, predictors, features)
+    assert prediction.expected_error is not None, "the model was calibrated"
+    predictors[EXPECTED] = prediction.expected_error
+    return Judged(lattice, squared_error(prediction.sh, truth, mask), mask, predictors)
 
 
 def in_mask(heads: Sequence[Judged], name: str) -> FloatArray:
@@ -189,14 +176,8 @@ def lesions(model: Model, heads: int) -> dict[str, dict[str, list[dict[str, floa
                     lesion_mask(each, person, judged.lattice) & judged.mask
                     for each in (PLACE, PLACE.mirrored)
                 )
-                maps = {
-                    **{
-                        name: judged.predictors[name]
-                        for name in judged.predictors
-                        if name in WARNING
-                    },
-                    "true error": np.sqrt(judged.error),
-                }
+                maps = {name: judged.predictors[name] for name in WARNING}
+                maps["true error"] = np.sqrt(judged.error)
                 found[target][kind].append(
                     {
                         name: float(map_[here].mean() / map_[there].mean())

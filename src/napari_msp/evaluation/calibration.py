@@ -66,7 +66,32 @@ def calibrate_model(
         raise UserError(
             f"{dataset.root}: every subject was trained on; train with --held-out first"
         )
-    fits = {target: _fit(model, dataset, chosen, target, device, tell) for target in model.targets}
+    return with_expected_errors(model, dataset, chosen, device=device, tell=tell)
+
+
+def with_expected_errors(
+    model: Model,
+    dataset: TravellingHeads,
+    subjects: Sequence[str],
+    *,
+    device: str = "auto",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Model:
+    """Do the same without asking who was trained on, as names may say nothing of it.
+
+    Parameters
+    ----------
+    model, dataset, subjects, device, tell
+        As for `calibrate_model`; subjects are named.
+
+    Raises
+    ------
+    UserError
+        When no subject has a target's scan.
+    """
+    fits = {
+        target: _fit(model, dataset, subjects, target, device, tell) for target in model.targets
+    }
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 
 

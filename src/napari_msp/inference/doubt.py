@@ -1,16 +1,18 @@
 """What error to expect of a prediction: its features, and what a calibrated model makes of them."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.inference.prepared_input import PreparedInput
-from napari_msp.signal.expected_error import ErrorModel, energies, error_features, smoothed
+from napari_msp.signal.expected_error import (
+    Check,
+    ErrorModel,
+    energies,
+    error_features,
+    smoothed,
+)
 from napari_msp.signal.grid_frame import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage
-
-Check = Callable[[], None]
 
 
 def features_of(
@@ -32,7 +34,7 @@ def features_of(
     (N, 26) float32, voxels in the order of `sh.mask`.
     """
     image = prepared.image
-    smooth = smoothed(energies(image.coefficients, check), image.mask, 1.0, check)
+    smooth = smoothed(energies(image.coefficients), image.mask, 1.0, check)
     lattice = sh.lattice.canonical
     on_target = GridImage(smooth, image.mask, image.lattice).resampled(lattice)
     energy = to_stored_order(on_target.coefficients, lattice, prepared.acquisition.affine)[0]

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.signal.rish import rish
 from napari_msp.signal.sh_index import order_slices
 
 FEATURES = 26
@@ -64,7 +65,7 @@ def error_features(
     the prediction, of its slope, of its bend (Laplacian), the first two smoothed over an input
     voxel, and the input's energy; then b0 over its mean, and the distance to the mask's edge.
     """
-    size = energies(coefficients, check)
+    size = energies(coefficients)
     slope, bend = np.zeros_like(size), np.zeros_like(size)
     for number, part in enumerate(order_slices().values()):
         count = part.stop - part.start
@@ -82,14 +83,10 @@ def error_features(
     return features.astype(np.float32, copy=False)
 
 
-def energies(coefficients: FloatArray, check: Check = lambda: None) -> FloatArray:
+def energies(coefficients: FloatArray) -> FloatArray:
     """(X, Y, Z, 4) mean square over the coefficients of each order 0, 2, 4, 6."""
-    orders = list(order_slices().values())
-    total = np.zeros((*coefficients.shape[:-1], len(orders)), dtype=np.float32)
-    for number, part in enumerate(orders):
-        check()
-        total[..., number] = np.square(coefficients[..., part]).mean(axis=-1)
-    return total
+    counts = [part.stop - part.start for part in order_slices().values()]
+    return np.divide(rish(coefficients), counts, dtype=np.float32)
 
 
 def smoothed(
