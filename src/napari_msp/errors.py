@@ -1,25 +1,517 @@
-"""What can go wrong by a user's hand, and what to do about it."""
+"""What can go wrong by a user's hand, as objects that each front end puts into its own words.
+
+An error says what is wrong (`problem`), with what (`subject`, a file), through which parameter
+(`field`) and what helps (`remedy`). The library knows parameters by their Python names alone: the
+command line turns them into options, the window into labels and buttons, see `Words`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+class Words:
+    """How a front end calls things; here as Python does.
+
+    The command line and the window each have a subclass.
+    """
+
+    def parameter(self, name: str) -> str:
+        """Name a parameter of the library's functions."""
+        return f"{name}="
+
+    def setting(self, name: str, value: Any) -> str:
+        """Name a parameter with the value that it is to have."""
+        return f"{name}={value!r}"
+
+    def job(self, name: str) -> str:
+        """Name a job, such as "import" or "train"."""
+        return f"napari_msp.{JOBS.get(name, name)}"
+
+
+JOBS = {"import": "import_tree"}
+"""Library functions whose names differ from their job's."""
+
+PYTHON = Words()
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What helps. Subclasses carry the values that a front end may offer to press or to type."""
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say it in a front end's words, without a full stop."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Advice(Remedy):
+    """Something to do outside this program, or that needs no parameter.
+
+    Attributes
+    ----------
+    text
+        Such as "check the path"; names no parameter.
+    """
+
+    text: str
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Give the text: it is the same everywhere."""
+        return self.text
+
+
+@dataclass(frozen=True)
+class Give(Remedy):
+    """Give a parameter that was left out, or another value for it.
+
+    Attributes
+    ----------
+    parameter
+        Its Python name.
+    what
+        What to give: "it", "one", "the scan's own b-vectors".
+    """
+
+    parameter: str
+    what: str = "it"
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "give it with --bval"."""
+        return f"give {self.what} with {words.parameter(self.parameter)}"
+
+
+@dataclass(frozen=True)
+class Choose(Remedy):
+    """Choose one of several values.
+
+    Attributes
+    ----------
+    parameter
+        Its Python name.
+    choices
+        Shells in s/mm², platforms, names …; empty where there are too many to list.
+    """
+
+    parameter: str
+    choices: tuple[Any, ...] = ()
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "choose from 1000, 2000 with --shell"."""
+        known = ", ".join(_short(each) for each in self.choices)
+        return f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+
+
+@dataclass(frozen=True)
+class Change(Remedy):
+    """Change a parameter.
+
+    Attributes
+    ----------
+    parameter
+        Its Python name.
+    how
+        Such as "a smaller", "fewer", "another".
+    """
+
+    parameter: str
+    how: str
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "use a smaller --tile"."""
+        return f"use {self.how} {words.parameter(self.parameter)}"
+
+
+@dataclass(frozen=True)
+class Allow(Remedy):
+    """Allow what is not done unasked.
+
+    Attributes
+    ----------
+    why
+        What is then done, such as "replace it".
+    """
+
+    parameter: ClassVar[str]
+    value: ClassVar[Any] = True
+    why: str
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "replace it with --force"."""
+        return f"{self.why} with {words.setting(self.parameter, self.value)}"
+
+
+@dataclass(frozen=True)
+class Overwrite(Allow):
+    """Replace what is there."""
+
+    parameter: ClassVar[str] = "force"
+    why: str = "replace it"
+
+
+@dataclass(frozen=True)
+class Resume(Allow):
+    """Go on from a checkpoint."""
+
+    parameter: ClassVar[str] = "resume"
+    why: str = "go on"
+
+
+@dataclass(frozen=True)
+class Resample(Allow):
+    """Interpolate the SH image.
+
+    Attributes
+    ----------
+    sizes
+        Edges of the given voxels in mm.
+    wanted
+        Edge that the model wants, in mm.
+    """
+
+    parameter: ClassVar[str] = "resample"
+    sizes: tuple[float, ...] = ()
+    wanted: float = 0.0
+    why: str = "interpolate the SH image to that size"
+
+
+@dataclass(frozen=True)
+class RescaleBValue(Allow):
+    """Bring the signal to another b-value.
+
+    Attributes
+    ----------
+    measured, wanted
+        b-values in s/mm².
+    """
+
+    parameter: ClassVar[str] = "rescale_b_value"
+    measured: float = 0.0
+    wanted: float = 0.0
+    why: str = "bring the signal there"
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say that it is an approximation."""
+        return f"{super().phrase(words)} (an approximation)"
+
+
+@dataclass(frozen=True)
+class RunJob(Remedy):
+    """Run another job of this package.
+
+    Attributes
+    ----------
+    job
+        Such as "import".
+    why
+        What it does here, such as "bring the data into that form".
+    """
+
+    job: str
+    why: str
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "bring the data into that form with `napari-msp import`"."""
+        return f"{self.why} with `{words.job(self.job)}`"
+
+
+@dataclass(frozen=True)
+class Install(Remedy):
+    """Install an optional part of this package."""
+
+    extra: str
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say how, the same everywhere."""
+        return f"run pip install 'napari-msp[{self.extra}]'"
+
+
+@dataclass(frozen=True)
+class ComputeOnCPU(Remedy):
+    """Leave the GPU."""
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "compute on the CPU (--device cpu)"."""
+        return f"compute on the CPU ({words.setting('device', 'cpu')})"
+
+
+@dataclass(frozen=True)
+class Either(Remedy):
+    """Any of several remedies, the best first."""
+
+    remedies: tuple[Remedy, ...]
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Join them with "or"."""
+        return ", or ".join(each.phrase(words) for each in self.remedies)
+
+
+def either(*remedies: Remedy) -> Either:
+    """Put several remedies together, the best first."""
+    return Either(remedies)
+
+
+def every(remedy: Remedy | None) -> Iterable[Remedy]:
+    """Give a remedy, or those of an `Either`, one by one."""
+    if isinstance(remedy, Either):
+        for each in remedy.remedies:
+            yield from every(each)
+    elif remedy is not None:
+        yield remedy
+
+
+REMEDIES: dict[str, type[Remedy]] = {
+    kind.__name__: kind
+    for kind in (
+        Advice,
+        Give,
+        Choose,
+        Change,
+        Overwrite,
+        Resume,
+        Resample,
+        RescaleBValue,
+        RunJob,
+        Install,
+        ComputeOnCPU,
+        Either,
+    )
+}
+"""Kinds of remedy by the name that they have in JSON."""
 
 
 class UserError(Exception):
     """A mistake that the user can mend.
 
-    The message is one line that names the file (or option) and the mend. The command line prints
-    it without a traceback and exits with status 2.
+    Parameters
+    ----------
+    problem
+        What is wrong, in words that go on after "dwi.nii.gz: ", such as "has several shells (b =
+        1000, 2000)". Names no parameter and no option.
+    subject
+        The file or folder that it is about; anything else that has a name, such as a prediction.
+    field
+        Python name of the parameter that it came through.
+    remedy
+        What helps.
+
+    Examples
+    --------
+    >>> str(UserError("has several shells", "dwi.nii.gz", "b_value", Choose("b_value", (1000, 2000))))
+    'dwi.nii.gz: has several shells; choose from 1000, 2000 with b_value='
     """
+
+    def __init__(
+        self,
+        problem: str,
+        subject: str | os.PathLike[str] | None = None,
+        field: str | None = None,
+        remedy: Remedy | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.subject = None if subject is None else os.fspath(subject)
+        self.field = field
+        self.remedy = remedy
+
+    def phrase(self, words: Words = PYTHON, subject: str | None = None) -> str:
+        """Say the whole in one line of a front end's words.
+
+        Parameters
+        ----------
+        subject
+            What to call the subject instead, such as a file's name without its folders.
+        """
+        lead = subject or self.subject
+        if lead is None and self.field is not None:
+            lead = words.parameter(self.field)
+        said = self.problem if lead is None else f"{lead}: {self.problem}"
+        if self.remedy is not None:
+            said += f"; {self.remedy.phrase(words)}"
+        return " ".join(said.split())
+
+    def __str__(self) -> str:
+        return self.phrase()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem, self.subject, self.field, self.remedy)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values, for another process."""
+        return {
+            "kind": type(self).__name__,
+            "problem": self.problem,
+            "subject": self.subject,
+            "field": self.field,
+            "remedy": _remedy_to_json(self.remedy),
+        }
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> UserError:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            When it is something else.
+        """
+        try:
+            kind = FAMILY[content["kind"]]
+            problem, subject, field = (content[name] for name in ("problem", "subject", "field"))
+            if not isinstance(problem, str) or not all(
+                each is None or isinstance(each, str) for each in (subject, field)
+            ):
+                raise ValueError("an error's texts must be texts")
+            return kind(problem, subject, field, _remedy_from_json(content["remedy"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no error of this package: {error}") from error
+
+
+class OutOfMemory(UserError):
+    """Too little memory, of the machine or of its GPU."""
+
+
+class DeviceLost(UserError):
+    """A GPU that fails or is gone."""
+
+
+class Unexpected(UserError):
+    """Not foreseen, so probably a bug."""
+
+
+FAMILY: dict[str, type[UserError]] = {
+    kind.__name__: kind for kind in (UserError, OutOfMemory, DeviceLost, Unexpected)
+}
 
 
 class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
     """The caller asked a running job to stop."""
 
 
-def first_reason(error: Exception) -> str:
-    """Give the first complaint of a validation in one line."""
+def explain(error: BaseException) -> UserError:
+    """Say what went wrong as an error of this family: the only place that knows those of torch and
+    of the system.
+
+    Returns
+    -------
+    The error itself where it is of the family; `OutOfMemory`, `DeviceLost`, a `UserError` for what
+    the file system refuses, and `Unexpected` for everything else.
+    """  # noqa: D205, D400
+    if isinstance(error, UserError):
+        return error
+    if _is_memory(error):
+        return OutOfMemory(
+            "not enough memory",
+            remedy=either(
+                Change("tile", "a smaller"),
+                Change("batch", "a smaller"),
+                Change("crop", "a smaller"),
+                ComputeOnCPU(),
+            ),
+        )
+    if isinstance(error, OSError):
+        return UserError(
+            error.strerror or _line(error),
+            str(error.filename or "file system"),
+            remedy=Advice("check space and permissions"),
+        )
+    if _is_device(error):
+        return DeviceLost(
+            f"the GPU failed or is gone ({_line(error)})",
+            remedy=either(ComputeOnCPU(), Advice("start the program again")),
+        )
+    return Unexpected(f"{type(error).__name__}: {_line(error)}")
+
+
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, MPS
+    "allocate memory",  # torch's allocator on Linux, the system
+    "not enough memory",  # torch's allocator elsewhere
+    "alloc_failed",  # cuDNN, cuBLAS
+    "bad_alloc",  # C++
+)
+"""What torch says, in a RuntimeError, when memory is wanting."""
+
+DEVICE_LOST = (
+    "cuda error",
+    "cuda driver",
+    "nvidia driver",
+    "device-side",
+    "no cuda-capable device",
+    "no cuda gpus",
+    "cudnn",
+    "cublas",
+    "hip error",
+    "mps backend",
+    "metal",
+)
+"""What torch says, in a RuntimeError, when a GPU fails or is gone. Newer ones say it by their type,
+AcceleratorError, too."""
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or _says(error, OUT_OF_MEMORY)
+
+
+def _is_device(error: BaseException) -> bool:
+    return type(error).__name__ == "AcceleratorError" or _says(error, DEVICE_LOST)
+
+
+def _says(error: BaseException, signs: tuple[str, ...]) -> bool:
+    """Tell whether a RuntimeError, which is what torch raises, holds one of the signs."""
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no reason given"
+
+
+def from_validation(error: Exception, subject: str | Path | None = None) -> UserError:
+    """Turn pydantic's first complaint into an error with the field that it is about."""
     from pydantic import ValidationError
 
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        return f"{where}: {reason}" if where else reason
-    return str(error).splitlines()[0]
+    if not isinstance(error, ValidationError):
+        return UserError(str(error).splitlines()[0], subject)
+    first = error.errors()[0]
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    field = str(first["loc"][0]) if first["loc"] else None
+    return UserError(reason[0].lower() + reason[1:], subject, field)
+
+
+def first_reason(error: Exception) -> str:
+    """Give the first complaint of a validation in one line."""
+    found = from_validation(error)
+    return f"{found.field}: {found.problem}" if found.field else found.problem
+
+
+def _short(value: Any) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def _remedy_to_json(remedy: Remedy | None) -> dict[str, Any] | None:
+    if remedy is None:
+        return None
+    values: dict[str, Any] = {
+        each.name: getattr(remedy, each.name) for each in dataclasses.fields(remedy)
+    }
+    if isinstance(remedy, Either):
+        values["remedies"] = [_remedy_to_json(each) for each in remedy.remedies]
+    return {"kind": type(remedy).__name__, **values}
+
+
+def _remedy_from_json(content: dict[str, Any] | None) -> Remedy | None:
+    if content is None:
+        return None
+    values = dict(content)
+    kind = REMEDIES[values.pop("kind")]
+    if kind is Either:
+        values["remedies"] = tuple(_remedy_from_json(each) for each in values["remedies"])
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

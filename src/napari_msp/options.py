@@ -1,0 +1,44 @@
+"""How a model is run: one object that travels from the front ends to the network."""
+
+from dataclasses import dataclass
+
+from napari_msp.errors import Advice, UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to harmonize. Whatever is chosen here, the prediction is the same but for rounding, except
+    where an approximation is allowed.
+
+    Attributes
+    ----------
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    tile
+        Edge of a tile in input voxels; None: as large as memory allows.
+    resample
+        Allow the SH image to be interpolated to the model's voxel size first.
+    rescale_b_value
+        Allow the signal to be brought to the model's b-value by (S/S0)^(b_model/b) first: an
+        approximation.
+    keep_stages
+        Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)
+        can be had without running the network again.
+
+    Raises
+    ------
+    UserError
+        When a tile is smaller than a voxel.
+    """  # noqa: D205
+
+    device: str = "auto"
+    tile: int | None = None
+    resample: bool = False
+    rescale_b_value: bool = False
+    keep_stages: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < 1:
+            raise UserError(
+                f"{self.tile} voxels are no tile", field="tile", remedy=Advice("give at least 1")
+            )
