@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QApplication
 
 import napari_msp
 from napari_msp.model_file import load_model
-from napari_msp.networks import MSP, build_single
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single
 from napari_msp.ui.diagram.parts import ModelParts, parts_of
 from napari_msp.ui.diagram.sketch import sketch
 from napari_msp.ui.panels.colours import colours_of

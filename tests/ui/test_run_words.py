@@ -28,7 +28,7 @@ def told(*events):
         ("new", STEP, False, "Resume begins anew."),
         (
             "failed",
-            Failed("a.bval: is damaged; mend it"),
+            Failed.of(UserError("is damaged", "a.bval", remedy=Advice("mend it"))),
             False,
             "Failed: a.bval: is damaged; mend",
         ),

@@ -35,8 +35,7 @@ def add_run(commands: Parsers) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from napari_msp.device import leave_a_core
-    from napari_msp.learning.run_folder import RunFolder
-    from napari_msp.learning.run_in_folder import run_in_folder
+    from napari_msp.learning.runs import RunFolder, run_in_folder
 
     folder = RunFolder.open(options.folder)
     listener = _Listener()

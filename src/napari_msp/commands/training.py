@@ -103,13 +103,13 @@ def _train(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from napari_msp.learning.settings import TrainingSettings
-    from napari_msp.learning.training import train
+    from napari_msp.learning.train import train
 
     try:
         settings = TrainingSettings(
             **{name: getattr(options, name) for name in SETTINGS},
             width=options.width if options.width == "paper" else float(options.width),
-            first_stage=name_value_pairs(options.first_stage, "--first-stage", "TARGET=KIND"),  # type: ignore[arg-type]
+            first_stage=name_value_pairs(options.first_stage, "--first-stage", "TARGET=KIND"),
         )
     except ValidationError as error:
         raise UserError(f"train: {first_reason(error)}; mend the option") from error

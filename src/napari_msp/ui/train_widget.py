@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.errors import UserError
-from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.docks import Docked, open_widget
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.message import MessageLine

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_msp.learning.events import Event, Started, Step
-from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.panels.curves import TrainingCurves
 from napari_msp.ui.panels.message import MessageLine, Severity

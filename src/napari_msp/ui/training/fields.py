@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import LECTURE, TrainingSettings
+from napari_msp.networks.registry import kinds, single_kinds
 from napari_msp.ui.glossary import tooltip
 
 Sort = Literal["choice", "whole", "number", "text", "names", "per target"]
@@ -124,6 +125,10 @@ OTHERWISE: Mapping[str, str] = {
 """What an empty entry means where no recipe says it."""
 
 
+KINDS: Mapping[str, Callable[[], tuple[str, ...]]] = {"kind": kinds, "first_stage": single_kinds}
+"""Parameters whose choices are networks."""
+
+
 def form_fields() -> dict[str, FormField]:
     """Give every parameter of a run: those shown first, then the others as the model has them."""
     known = TrainingSettings.model_fields
@@ -159,10 +164,10 @@ def _field(name: str, info: FieldInfo) -> FormField:
     return FormField(
         name,
         LABELS.get(name, name.capitalize().replace("_", " ")),
-        _sort(info.annotation),
+        "choice" if name == "kind" else _sort(info.annotation),
         text,
         None if info.is_required() else info.get_default(call_default_factory=True),
-        _choices(info.annotation),
+        KINDS[name]() if name in KINDS else _choices(info.annotation),
         int(bounds[0]) if bounds else None,
     )
 
@@ -183,6 +188,4 @@ def _sort(annotation: Any) -> Sort:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    if get_origin(annotation) is dict:
-        return _choices(get_args(annotation)[1])
     return get_args(annotation) if get_origin(annotation) is Literal else ()

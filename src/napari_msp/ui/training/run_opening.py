@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event
-from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.jobs import Control
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_msp.learning.events import Event, Failed, Finished, Started, Stopped
-from napari_msp.learning.run_folder import RunFolder, State
+from napari_msp.learning.runs import RunFolder, State
 from napari_msp.ui.diagram.parts import TITLES
 from napari_msp.ui.training.fields import form_fields
 from napari_msp.ui.training.run_history import RunHistory
@@ -68,8 +68,8 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
             return f"Finished after {_duration(seconds)} of training."
         case Stopped(step=at):
             return f"Stopped at step {at:,}{of_all}.{goes_on}"
-        case Failed(message=message):
-            return failed(message, resumable)
+        case Failed(error=error):
+            return failed(str(error), resumable)
     if state == "finished":
         return "Finished."
     if state == "new" and not history.started:
