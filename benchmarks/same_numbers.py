@@ -3,7 +3,7 @@
     python benchmarks/same_numbers.py record NUMBERS.npz [--source SRC] [--only NAME] [--contest]
     python benchmarks/same_numbers.py compare BEFORE.npz AFTER.npz
 
-`record` runs the commands on small simulated heads and keeps all arrays and numbers that they write.
+`record` runs the commands on small simulated heads and keeps every array and number that they give.
 It knows the command line alone, so that it runs on older versions too: SRC is the `src` folder of
 one, without being installed. Texts, times, versions and digests are left out. `compare` says for
 each array that is not equal to the last bit by how much it differs, and fails where that is more
@@ -91,9 +91,7 @@ def main() -> int:
     keep.add_argument("numbers", type=Path)
     keep.add_argument("--source", type=Path, default=Path(__file__).parents[1] / "src")
     keep.add_argument("--python", default=sys.executable)
-    keep.add_argument(
-        "--only", default="", help="jobs whose names hold it; they must need no other"
-    )
+    keep.add_argument("--only", default="", help="jobs whose names hold it")
     keep.add_argument("--contest", action="store_true", help="train methods too: some minutes")
     both = commands.add_parser("compare")
     both.add_argument("before", type=Path)

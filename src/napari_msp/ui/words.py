@@ -1,4 +1,4 @@
-"""A window's words: for messages that speak of a command line's options, and for small numbers."""
+"""A window's words: for messages that speak of a command line's options."""
 
 import re
 from collections.abc import Mapping
@@ -41,13 +41,3 @@ def in_words(message: str, fields: Mapping[str, str] = FIELDS, widget: str = "")
         return option[0] if label is None else f"“{label}”{place}"
 
     return re.sub(r"--[a-z][a-z-]*", field, message)
-
-
-def short(value: float) -> str:
-    """Write a number with two digits as people do.
-
-    >>> short(0.00031)
-    '3.1e-4'
-    """
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"
