@@ -1,46 +1,105 @@
-"""A window's words: for messages that speak of a command line's options, and for small numbers."""
+"""The window's words: labels of fields instead of parameters, and small numbers."""
 
+from __future__ import annotations
+
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "--shell": "Shell",
-        "--mask": "Mask",
-        "--bval": "b-values",
-        "--bvec": "b-vectors",
-    }
-)
-"""Fields of Load acquisition by the option that does the same."""
+from napari_msp.errors import PYTHON, UserError, Words
 
 
-def in_words(message: str, fields: Mapping[str, str] = FIELDS, widget: str = "") -> str:
-    """Name fields instead of options; an option that has no field is left as it is.
+class FormWords(Words):
+    """Calls parameters as a form labels them.
 
     Parameters
     ----------
-    message
-        Of a `UserError`.
-    fields
-        Labels of fields by option.
+    labels
+        By the library's name of the parameter; may hold mnemonics.
     widget
-        Where the fields are, when the message is read elsewhere.
+        Where the form is, when its name is read elsewhere.
+    otherwise
+        Who knows the parameters that this form has not.
 
     Examples
     --------
-    >>> in_words("a.nii: has several shells; choose one with --shell")
-    'a.nii: has several shells; choose one with “Shell”'
-    >>> in_words("a.bvec: is missing; give it with --bvec", widget="Load acquisition")
-    'a.bvec: is missing; give it with “b-vectors” in Load acquisition'
+    >>> load = FormWords({"b_value": "Sh&ell"}, "Load acquisition")
+    >>> load.parameter("b_value")
+    '“Shell” in Load acquisition'
+    >>> FormWords({"tile": "T&ile"}, otherwise=load).setting("tile", 32)
+    '“Tile” 32'
     """
-    place = f" in {widget}" if widget else ""
 
-    def field(option: re.Match[str]) -> str:
-        label = fields.get(option[0])
-        return option[0] if label is None else f"“{label}”{place}"
+    def __init__(
+        self, labels: Mapping[str, str], widget: str = "", otherwise: Words | None = None
+    ) -> None:
+        self._labels = {name: label.replace("&", "") for name, label in labels.items()}
+        self._place = f" in {widget}" if widget else ""
+        self._otherwise = otherwise or PlainWords()
 
-    return re.sub(r"--[a-z][a-z-]*", field, message)
+    def parameter(self, name: str) -> str:
+        """Give a field's label, in quotation marks."""
+        if name not in self._labels:
+            return self._otherwise.parameter(name)
+        return f"“{self._labels[name]}”{self._place}"
+
+    def setting(self, name: str, value: Any) -> str:
+        """Give a box's label, or a field's with its value."""
+        if name not in self._labels:
+            return self._otherwise.setting(name, value)
+        shown = "" if value is True else f" {value}"
+        return f"“{self._labels[name]}”{shown}{self._place}"
+
+    def job(self, name: str) -> str:
+        """Give a command: what the window has no button for is done there."""
+        return self._otherwise.job(name)
+
+
+class PlainWords(Words):
+    """For what no form has."""
+
+    def parameter(self, name: str) -> str:
+        """Write the name as words."""
+        return name.replace("_", " ")
+
+    def setting(self, name: str, value: Any) -> str:
+        """Write name and value as words."""
+        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
+
+    def job(self, name: str) -> str:
+        """Give the command."""
+        return f"napari-msp {name}"
+
+
+def said(error: UserError, words: Words = PYTHON) -> str:
+    """Say what is wrong and what helps, with a file by its name without folders.
+
+    Examples
+    --------
+    >>> said(UserError("has several shells", "/data/a.nii"))
+    'a.nii: has several shells'
+    """
+    subject = error.subject
+    if subject is not None and os.sep in subject:
+        subject = Path(subject).name
+    return error.phrase(words, subject)
+
+
+def sentence(text: str) -> str:
+    """Make a sentence of words that may begin with a file's name.
+
+    Examples
+    --------
+    >>> sentence("not enough memory"), sentence("a.nii: is missing")
+    ('Not enough memory.', 'a.nii: is missing.')
+    """
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    if first.isalpha():
+        text = text[0].upper() + text[1:]
+    return text.rstrip(".") + "." if text else ""
 
 
 def short(value: float) -> str:
@@ -51,3 +110,25 @@ def short(value: float) -> str:
     """
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits}e{int(exponent)}"
+
+
+FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "--shell": "Shell",
+        "--mask": "Mask",
+        "--bval": "b-values",
+        "--bvec": "b-vectors",
+    }
+)
+"""Fields of Load acquisition by the option that does the same, until errors are objects."""
+
+
+def in_words(message: str, fields: Mapping[str, str] = FIELDS, widget: str = "") -> str:
+    """Name fields instead of options, until errors are objects; use `FormWords`."""
+    place = f" in {widget}" if widget else ""
+
+    def field(option: re.Match[str]) -> str:
+        label = fields.get(option[0])
+        return option[0] if label is None else f"“{label}”{place}"
+
+    return re.sub(r"--[a-z][a-z-]*", field, message)
