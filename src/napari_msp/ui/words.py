@@ -1,4 +1,4 @@
-"""The window's words: labels of fields instead of parameters, and small numbers."""
+"""The window's words: labels of fields instead of parameters."""
 
 from __future__ import annotations
 
@@ -100,16 +100,6 @@ def sentence(text: str) -> str:
     if first.isalpha():
         text = text[0].upper() + text[1:]
     return text.rstrip(".") + "." if text else ""
-
-
-def short(value: float) -> str:
-    """Write a number with two digits as people do.
-
-    >>> short(0.00031)
-    '3.1e-4'
-    """
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"
 
 
 FIELDS: Mapping[str, str] = MappingProxyType(

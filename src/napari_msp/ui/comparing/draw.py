@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from napari_msp.evaluation.cells import QUANTITIES, Cells
+from napari_msp.evaluation.figures.grid import QUANTITIES, Cells
 from napari_msp.evaluation.metrics import Metrics
 from napari_msp.ui.background import Control
 from napari_msp.ui.comparing.sheet import Sheet, figure_sheet

@@ -76,8 +76,8 @@ def save_figure(compared: Compared, plane: str, index: int, path: Path) -> None:
     UserError
         For another suffix, a slice without brain, or a folder that cannot be written to.
     """
-    from napari_msp.evaluation.figure import draw_figure3
-    from napari_msp.evaluation.figure_file import check_format, write_figure
+    from napari_msp.evaluation.figures.figure3 import draw_figure3
+    from napari_msp.evaluation.figures.page import check_format, write_figure
 
     check_format(path)
     figure = draw_figure3(

@@ -8,7 +8,7 @@ from functools import partial
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QScrollArea, QVBoxLayout, QWidget
 
-from napari_msp.evaluation.cells import Cells
+from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Latest
 from napari_msp.ui.comparing import stages_live
