@@ -10,8 +10,8 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_msp.evaluation.metrics import Row, write_numbers
+from napari_msp.ui.background import Latest
 from napari_msp.ui.comparing.work import Compared
-from napari_msp.ui.latest import Latest
 
 FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
 NUMBERS = "CSV (*.csv)"
@@ -24,7 +24,7 @@ class Export(QObject):
     -------
     saved : Path
         The file is there.
-    failed : Failure
+    failed : UserError
         It is not.
     """
 

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from napari_msp.evaluation.metrics import Row
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.colours import Colours, colours_of
+from napari_msp.ui.widgets.colours import Colours, colours_of
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
