@@ -125,9 +125,7 @@ def write_scan(
         {"Type": "Brain", "Sources": [f"bids::{inside / raw.name}.nii.gz"], "Simulated": True},
     )
     if noise and noise_free:
-        twin = (
-            dataset / "derivatives" / "noisefree" / inside / f"{entities}_desc-noisefree_dwi"
-        )
+        twin = dataset / "derivatives" / "noisefree" / inside / f"{entities}_desc-noisefree_dwi"
         write_nifti(twin.with_suffix(".nii.gz"), scan.noise_free, affine)
         write_gradients(scan.table, twin.with_suffix(".bval"), twin.with_suffix(".bvec"), affine)
         write_json(twin.with_suffix(".json"), _sidecar(scan, noisy=False))
