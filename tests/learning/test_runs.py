@@ -216,7 +216,9 @@ def test_killed_between_the_checkpoint_and_telling_of_it(tmp_path):
         *(started, one, two, written),
         *(resumed, three),
     ]
-    assert story(started, one, two, written, stopped, Failed.of(UserError("no")), resumed, three) == [
+    assert story(
+        started, one, two, written, stopped, Failed.of(UserError("no")), resumed, three
+    ) == [
         *(started, one, two, written),
         *(resumed, three),
     ]

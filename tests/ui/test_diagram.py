@@ -16,8 +16,8 @@ from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
 from napari_msp.ui.diagram.parts import ModelParts, parts_of
 from napari_msp.ui.diagram.sketch import sketch
-from napari_msp.ui.panels.colours import colours_of
 from napari_msp.ui.panels.diagram import ModelDiagram
+from napari_msp.ui.widgets.colours import colours_of
 
 PACKAGED = Path(napari_msp.__file__).parent / "models"
 PLATFORMS = ("connectom_sa", "connectom_st", "prisma_st")

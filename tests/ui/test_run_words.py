@@ -2,6 +2,7 @@
 
 import pytest
 
+from napari_msp.errors import Advice, UserError
 from napari_msp.inference.failures import explain
 from napari_msp.learning.events import Aligned, Failed, Finished, Started, Step, Stopped, Validated
 from napari_msp.ui.training.run_history import RunHistory

@@ -46,7 +46,7 @@ def add_train(commands: Parsers) -> None:
     command.add_argument("--unison-epochs", type=int, help="msp: of each unison phase")
     command.add_argument("--batch", type=int, help="patches or crops a step")
     command.add_argument("--crop", type=int, help="fast: edge of a crop in voxels")
-    command.add_argument("--steps-per-epoch", type=int, help="fast")
+    command.add_argument("--steps-per-epoch", type=int, help="of each epoch (default: every voxel about once)")
     command.add_argument("--learning-rate", type=float)
     command.add_argument(
         "--decay-every", type=int, metavar="EPOCHS", help="paper: 25 (default) or 15"

@@ -100,7 +100,6 @@ ONLY_FOR: Mapping[str, tuple[str, str]] = {
     "branch_start": ("kind", "msp"),
     "augmentation": ("preset", "fast"),
     "crop": ("preset", "fast"),
-    "steps_per_epoch": ("preset", "fast"),
     "decay_every": ("preset", "paper"),
     "voxels_per_head": ("preset", "paper"),
 }
