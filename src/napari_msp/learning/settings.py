@@ -1,6 +1,6 @@
 """Everything that decides what a training run does, in one validated object."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -121,6 +121,19 @@ class TrainingSettings(BaseModel):
         if isinstance(width, float) and not 0 < width <= 1:  # also refuses nan
             raise ValueError("width must lie in (0, 1], or be 'paper'")
         return width
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """Give what there is to choose from for a setting; for `first_stage`, for each target.
+
+    Empty where it is no choice, or where the dataset decides.
+    """
+    if name == "kind":
+        return kinds()
+    if name == "first_stage":
+        return single_kinds()
+    annotation = TrainingSettings.model_fields[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def training_settings(**values: Any) -> TrainingSettings:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from napari_msp.learning.schedule import recipe_for
-from napari_msp.learning.settings import LECTURE, TrainingSettings
-from napari_msp.networks.registry import kinds, single_kinds
+from napari_msp.learning.settings import LECTURE, TrainingSettings, choices_of
 from napari_msp.ui.glossary import tooltip
 
 Sort = Literal["choice", "whole", "number", "text", "names", "per target"]
@@ -124,10 +123,6 @@ OTHERWISE: Mapping[str, str] = {
 """What an empty entry means where no recipe says it."""
 
 
-KINDS: Mapping[str, Callable[[], tuple[str, ...]]] = {"kind": kinds, "first_stage": single_kinds}
-"""Parameters whose choices are networks."""
-
-
 def form_fields() -> dict[str, FormField]:
     """Give every parameter of a run: those shown first, then the others as the model has them."""
     known = TrainingSettings.model_fields
@@ -166,7 +161,7 @@ def _field(name: str, info: FieldInfo) -> FormField:
         "choice" if name == "kind" else _sort(info.annotation),
         text,
         None if info.is_required() else info.get_default(call_default_factory=True),
-        KINDS[name]() if name in KINDS else _choices(info.annotation),
+        choices_of(name),
         int(bounds[0]) if bounds else None,
     )
 
@@ -184,7 +179,3 @@ def _sort(annotation: Any) -> Sort:
         float: "number",
     }
     return sorts[origin or annotation]
-
-
-def _choices(annotation: Any) -> tuple[str, ...]:
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
