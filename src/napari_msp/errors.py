@@ -402,7 +402,7 @@ def explain(error: BaseException) -> UserError:
     -------
     The error itself where it is of the family; `OutOfMemory`, `DeviceLost`, a `UserError` for what
     the file system refuses, and `Unexpected` for everything else.
-    """  # noqa: D205, D400
+    """  # noqa: D205
     if isinstance(error, UserError):
         return error
     if _is_memory(error):

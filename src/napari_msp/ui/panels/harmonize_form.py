@@ -18,11 +18,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.entries import leave_wheel_alone
 from napari_msp.ui.panels.harmonize_parts import Advanced, NoScan, labelled
 from napari_msp.ui.panels.message import MessageLine
 from napari_msp.ui.panels.model_choice import ModelChoice, ModelRow
 from napari_msp.ui.panels.section import Section
+from napari_msp.ui.panels.wheel import leave_wheel_alone
 
 PREFERRED_TARGET = "prisma_st"
 """Of the paper's Table 1; ticked at first where a model predicts it."""

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.entries import leave_wheel_alone
+from napari_msp.ui.panels.wheel import leave_wheel_alone
 
 LARGEST_TILE = 512
 """Edge in input voxels."""

@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.entries import leave_wheel_alone
 from napari_msp.ui.panels.form_rows import FormRows
 from napari_msp.ui.panels.message import MessageLine
+from napari_msp.ui.panels.wheel import leave_wheel_alone
 
 REPLACE = "Replace them"
 
