@@ -12,7 +12,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.model_diagram.drawing import Drawing, Node, Outline, draw
 from napari_msp.ui.model_diagram.layout import Layout, arrange, smallest_width
 from napari_msp.ui.model_diagram.painting import DiagramPainter, Fonts, paint_box, sizes_of
-from napari_msp.ui.panels.colours import colours_of, mixed
+from napari_msp.ui.widgets.colours import colours_of, mixed
 
 USUAL_WIDTH = 360
 """Pixels that are asked for."""

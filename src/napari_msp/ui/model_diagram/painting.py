@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPe
 
 from napari_msp.ui.model_diagram.drawing import Drawing, Edge, Node, Symbol
 from napari_msp.ui.model_diagram.layout import INNER, Layout
-from napari_msp.ui.panels.colours import Colours, mixed, resized
+from napari_msp.ui.widgets.colours import Colours, mixed, resized
 
 INDEX_SIZE = 0.68
 """Of an index, relative to its letter."""

@@ -13,9 +13,9 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_msp.arrays import FloatArray
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.model_diagram.drawing import TITLES
-from napari_msp.ui.panels.colours import Colours, colours_of, mixed
 from napari_msp.ui.train.history import RunHistory, smoothed, thinned
 from napari_msp.ui.train.plot import Plot
+from napari_msp.ui.widgets.colours import Colours, colours_of, mixed
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event

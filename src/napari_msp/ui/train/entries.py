@@ -12,8 +12,6 @@ from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, LineEd
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_msp.ui.model_diagram.drawing import TITLES
-from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.wheel import be_narrow, leave_wheel_alone
 from napari_msp.ui.train.fields import (
     PRESET_TITLES,
     PRESETS,
@@ -21,6 +19,7 @@ from napari_msp.ui.train.fields import (
     new_run_folder,
     unused,
 )
+from napari_msp.ui.widgets.form import CheckList, be_narrow, leave_wheel_alone
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

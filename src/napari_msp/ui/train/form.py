@@ -13,8 +13,6 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.ui.panels.form_rows import FormRows
-from napari_msp.ui.panels.section import Section
 from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
@@ -27,6 +25,7 @@ from napari_msp.ui.train.fields import (
     empty_means,
     form_fields,
 )
+from napari_msp.ui.widgets.form import FormRows, Section
 
 TYPING_PAUSE = 400
 """Milliseconds without a key after which a typed folder is looked at."""

@@ -13,14 +13,12 @@ from qtpy.QtCore import QObject, Signal
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, read_sh
+from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.comparing.arrange import BACKGROUND, GAP
 from napari_msp.ui.comparing.view_fit import ViewFit
-from napari_msp.ui.jobs import Control
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.layers import LayerData, make_layer, map_layer
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.model_diagram.drawing import TITLES
-from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.records import KEY, Record, shown_by
 
 LEGEND = "napari_msp_learning"
@@ -51,7 +49,7 @@ class PreviewLayers(QObject):
 
     Signals
     -------
-    failed : Failure
+    failed : UserError
         A preview cannot be read; later ones may.
     """
 

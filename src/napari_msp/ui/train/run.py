@@ -12,14 +12,14 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.run_folder import RunFolder
+from napari_msp.ui.background import Control
 from napari_msp.ui.harmonizing.models import remember_model
-from napari_msp.ui.jobs import Control
 from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView, failed, how_it_stands
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 DETAILS = "Details …"
 
@@ -140,8 +140,8 @@ class RunControl(QObject):
         self._layers = PreviewLayers(self._viewer, subject, truths, self)
         self._layers.failed.connect(self._doubt)
 
-    def _doubt(self, failure: Failure) -> None:
-        self._view.warn(f"A picture cannot be shown: {failure.message}")
+    def _doubt(self, error: UserError) -> None:
+        self._view.warn(f"A picture cannot be shown: {error!s}")
 
     def _drop_layers(self) -> None:
         if self._layers is not None:

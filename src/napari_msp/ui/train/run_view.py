@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from napari_msp.formatting import short
 from napari_msp.learning.events import Event, Failed, Finished, Started, Step, Stopped
 from napari_msp.learning.run_folder import RunFolder, State
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.model_diagram.drawing import TITLES
-from napari_msp.ui.panels.message import MessageLine, Severity
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import form_fields
 from napari_msp.ui.train.history import RunHistory
-from napari_msp.ui.words import in_words, short
+from napari_msp.ui.widgets.message import MessageLine, Severity
+from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.words import in_words
 
 CURVES_HEIGHT = 540
 """In pixels: all three are seen at once in a window of usual height."""

@@ -16,21 +16,19 @@ from qtpy.QtWidgets import (
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.docks import Docked, open_widget
-from napari_msp.ui.latest import Latest
-from napari_msp.ui.panels.message import MessageLine
-from napari_msp.ui.panels.pane import Pane
-from napari_msp.ui.panels.progress import ProgressRow
-from napari_msp.ui.panels.section import Section
+from napari_msp.ui.background import Latest, Step
+from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.sample_data import lesson_heads
-from napari_msp.ui.steps import Step
 from napari_msp.ui.train.form import TrainingForm
 from napari_msp.ui.train.run import OpenedRun, RunControl, open_run
 from napari_msp.ui.train.run_view import RunView
+from napari_msp.ui.widgets.form import Section
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 
 class Train(Docked):
@@ -146,9 +144,9 @@ class Train(Docked):
     def _show_progress(self, step: Step) -> None:
         self.waiting.report(step.done, step.total, step.words)
 
-    def _refuse_dataset(self, failure: Failure) -> None:
+    def _refuse_dataset(self, error: UserError) -> None:
         # The entry that it is said under shows the folder already.
-        self.form.show_dataset_problem(failure.message.removeprefix(f"{self.form.dataset.path}: "))
+        self.form.show_dataset_problem(str(error).removeprefix(f"{self.form.dataset.path}: "))
 
     def _end_waiting(self) -> None:
         self.waiting.end()
@@ -191,8 +189,8 @@ class Train(Docked):
         box.setDetailedText(self.run.details)
         box.open()
 
-    def _tell(self, failure: Failure) -> None:
-        self.message.show_message("error", failure.message)
+    def _tell(self, error: UserError) -> None:
+        self.message.show_message("error", str(error))
 
 
 def _button(text: str, tooltip: str) -> QPushButton:
