@@ -10,7 +10,7 @@ from typing import Literal
 
 from qtpy.QtCore import QCoreApplication, QObject, QProcess, QProcessEnvironment, Signal
 
-from napari_msp.commands.shared import INTERRUPTED
+from napari_msp.errors import INTERRUPTED
 from napari_msp.learning.events import Event, Failed, parse_event
 
 PATIENCE = 3000
