@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from napari_msp.bids import gradient_files, nifti_stem
 from napari_msp.checking.findings import Finding, finding_from, place_of
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.names import gradient_files, nifti_stem
 from napari_msp.errors import UserError
 from napari_msp.files import read_json
 

@@ -8,8 +8,8 @@ from napari_msp.checking.findings import Finding
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.signal.conditioning import CONDITION_LIMIT, condition_number, supported_order
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.signal.fitting import CONDITION_LIMIT, condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 
 def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from napari_msp.checking.findings import Finding
 from napari_msp.checking.summary import HeadImages, ScanSummary
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
-from napari_msp.data.orientation import direction_cosines
+from napari_msp.data.lattice import direction_cosines
 
 FLIP_MARGIN = 0.05
 """By how much mirroring b-vectors must improve the agreement of fibre directions (mean |cosine|,

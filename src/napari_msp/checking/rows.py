@@ -9,8 +9,8 @@ from napari_msp.arrays import FloatArray
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.gradients import nearest_shell
 from napari_msp.checking.summary import Comparison, ScanSummary
-from napari_msp.signal.conditioning import condition_number, supported_order
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.signal.fitting import condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 Triple = tuple[float, float, float]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import gradient_files
 from napari_msp.checking.brain import measure_brain
 from napari_msp.checking.files import check_gradient_files, check_sidecar
 from napari_msp.checking.findings import Finding, errors_as_findings, place_of
@@ -18,7 +19,6 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.masks import find_mask
-from napari_msp.data.names import gradient_files
 from napari_msp.data.nifti import open_nifti
 from napari_msp.data.registration import mean_diffusion_image
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import nifti_stem
 from napari_msp.data.lattice import Lattice, resample
-from napari_msp.data.names import nifti_stem
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up

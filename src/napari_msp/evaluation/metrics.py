@@ -9,7 +9,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.comparison import MappedImage, line_up
 from napari_msp.evaluation.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.sh_index import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 UNITS = {
     "sh_mse": "SH units squared (SH of S/S0), mean over voxels and coefficients",

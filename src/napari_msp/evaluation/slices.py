@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
+from napari_msp.data.lattice import CanonicalGrid, Lattice, voxel_sizes
 from napari_msp.errors import UserError
 
 MARGIN = 0.07

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from napari_msp.bids import nifti_stem
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.names import nifti_stem
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.files import staged_folder

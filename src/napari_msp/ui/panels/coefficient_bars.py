@@ -12,7 +12,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QWidget
 
 from napari_msp.arrays import FloatArray
-from napari_msp.signal.sh_index import ORDER, order_slices
+from napari_msp.signal.spherical_harmonics import ORDER, order_slices
 from napari_msp.ui.panels.colours import Colours
 from napari_msp.ui.panels.scales import Scale
 

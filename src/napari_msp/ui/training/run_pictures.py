@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
-from napari_msp.signal.sh_image import SHImage, read_sh
+from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.diagram.parts import TITLES
 from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import LayerData, map_layer
@@ -49,7 +49,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
         When either cannot be read.
     """
     control.check()
-    image = read_sh(Path(event.path))
+    image = load_sh(Path(event.path))
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)
