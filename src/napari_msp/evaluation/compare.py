@@ -10,8 +10,8 @@ from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
-from napari_msp.evaluation.figure import draw_figure3
-from napari_msp.evaluation.figure_file import check_format, save
+from napari_msp.evaluation.figures.figure3 import draw_figure3
+from napari_msp.evaluation.figures.page import check_format, write_figure
 from napari_msp.evaluation.metrics import UNITS, Metrics, measure_mapped
 from napari_msp.evaluation.numbers import rows, write_numbers
 from napari_msp.evaluation.sources import (
@@ -121,7 +121,7 @@ def compare(
         atomic_path(picture.with_name(METRICS)) as metrics,
         atomic_path(picture.with_name(NUMBERS)) as numbers,
     ):
-        save(figure, drawn)
+        write_figure(drawn, figure)
         write_numbers(numbers, rows(measured), "" if truth is None else Path(truth).name)
         write_json(metrics, result)
     return result

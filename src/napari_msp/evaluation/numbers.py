@@ -1,7 +1,5 @@
 """The few global numbers that predictions are compared by, each beside the first one's; as CSV."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 from napari_msp.evaluation.comparison import Comparison
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
 from napari_msp.files import write_text
+from napari_msp.formatting import csv_text
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,10 @@ def numbers_csv(numbers: Sequence[Row], truth: str) -> str:
     truth
         What they were measured against, such as a file's name.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*COLUMNS, "truth"])
-    for row in numbers:
-        fields = [getattr(row, field) for field in COLUMNS.values()]
-        writer.writerow([*("" if field is None else field for field in fields), truth])
-    return stream.getvalue()
+    return csv_text(
+        [*COLUMNS, "truth"],
+        ([*(getattr(row, field) for field in COLUMNS.values()), truth] for row in numbers),
+    )
 
 
 def write_numbers(path: Path, numbers: Sequence[Row], truth: str) -> None:
@@ -114,15 +110,6 @@ def write_numbers(path: Path, numbers: Sequence[Row], truth: str) -> None:
         When the folder cannot be written to.
     """
     write_text(path, numbers_csv(numbers, truth))
-
-
-def power_of_ten(exponent: int) -> str:
-    """Write a power of ten in plain characters.
-
-    >>> power_of_ten(-4)
-    '10⁻⁴'
-    """
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _row(name: str, metrics: Metrics, first: Metrics | None) -> Row:
