@@ -6,6 +6,11 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from napari_msp.checking.registration import (
+    BrainImage,
+    estimate_displacement,
+    mean_diffusion_image,
+)
 from scipy.spatial.transform import Rotation
 
 from napari_msp.checking import Finding, check_dataset, has_errors, report_text
@@ -14,11 +19,6 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.data.registration import (
-    BrainImage,
-    estimate_displacement,
-    mean_diffusion_image,
-)
 from napari_msp.errors import UserError
 
 AFFINE = np.diag([2.4, 2.4, 2.4, 1.0])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from napari_msp.checking.registration import BrainImage, Displacement
 from nibabel import Nifti1Image
 from nibabel.processing import resample_from_to
 from scipy.spatial.distance import dice as scipy_dissimilarity
@@ -24,7 +25,6 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.data.registration import BrainImage, Displacement
 from napari_msp.errors import UserError
 
 SEED = 5
