@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from napari_msp.checking.registration import BrainImage, Displacement
 from nibabel import Nifti1Image
 from nibabel.processing import resample_from_to
 from scipy.spatial.distance import dice as scipy_dissimilarity
@@ -18,6 +17,7 @@ from napari_msp.checking.alignment import check_input_position
 from napari_msp.checking.brain import measure_brain
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.overlap import dice
+from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from napari_msp.ui.load.examine import Choice, examine
-from napari_msp.ui.load.form import AcquisitionForm
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_msp.ui.loading.examine import examine
+from napari_msp.ui.loading.scan_choice import Choice
+from napari_msp.ui.panels.acquisition_form import AcquisitionForm
 from napari_msp.ui.widgets.path_field import PAUSE
 
 

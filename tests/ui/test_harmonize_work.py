@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from napari_msp.ui.harmonize.run import Pass, Predicted, Request, Trace, harmonize_all
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.demo import MODELS, packaged_model
@@ -21,6 +20,7 @@ from napari_msp.ui.harmonizing import prediction_layers
 from napari_msp.ui.harmonizing.mends import in_words, mends
 from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
 from napari_msp.ui.harmonizing.save_work import SaveRequest, save_all
+from napari_msp.ui.harmonizing.work import Pass, Predicted, Request, Trace, harmonize_all
 from napari_msp.ui.layers import from_shown
 from napari_msp.ui.records import KEY, Record
 

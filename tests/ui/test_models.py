@@ -3,15 +3,15 @@
 import shutil
 
 import pytest
-from napari_msp.ui.harmonize.models import (
+
+from napari_msp.demo import MODELS, packaged_model
+from napari_msp.ui.harmonizing import models
+from napari_msp.ui.harmonizing.models import (
     forget_model,
     read_models,
     remember_model,
     remembered_models,
 )
-
-from napari_msp.demo import MODELS, packaged_model
-from napari_msp.ui.harmonizing import models
 
 
 @pytest.fixture(autouse=True)

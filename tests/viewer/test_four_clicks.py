@@ -1,10 +1,10 @@
 """From a blank napari to the paper's Fig. 3 in four clicks, on the real menus and buttons."""
 
 import pytest
-from napari_msp.ui.harmonize.widget import Harmonize
 from qtpy.QtCore import Qt
 
 from napari_msp.ui.compare_widget import Compare
+from napari_msp.ui.harmonize_widget import Harmonize
 
 MINUTE = 60_000
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from napari_msp.ui.harmonize.models import remember_model
 from qtpy.QtCore import Qt
 from superqt.utils import WorkerBase
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
 from napari_msp.demo import MODELS, packaged_model
+from napari_msp.ui.harmonizing.models import remember_model
 from napari_msp.ui.layers import scan_layers
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.records import shown_by
