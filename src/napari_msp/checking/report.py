@@ -1,4 +1,4 @@
-"""What a check finds, and how it is told."""
+"""What a check finds, and the report that lists it."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from napari_msp.errors import UserError
+from napari_msp.errors import PYTHON, Remedy, UserError, Words
 
 Severity = Literal["error", "warning", "note"]
 """Gravest first."""
@@ -24,8 +24,10 @@ class Finding:
         results; "note": for information.
     where
         File (relative to the dataset), subject, platform, or subject and platform.
-    message
-        What it is, then the mend.
+    problem
+        What it is.
+    remedy
+        What helps; its parameters are those of a training.
     flag
         The same in a word or two, for the table of scans; empty when it is not of one scan or
         platform.
@@ -33,8 +35,13 @@ class Finding:
 
     severity: Severity
     where: str
-    message: str
+    problem: str
+    remedy: Remedy | None = None
     flag: str = ""
+
+    def message(self, words: Words = PYTHON) -> str:
+        """Say what it is and what helps, in a front end's words."""
+        return UserError(self.problem, remedy=self.remedy).phrase(words)
 
 
 def place_of(path: Path, root: Path) -> str:
@@ -44,8 +51,10 @@ def place_of(path: Path, root: Path) -> str:
 
 def finding_from(error: UserError, root: Path, where: str) -> Finding:
     """Turn an error into a finding; paths are told from the dataset's root."""
-    message = str(error).replace(f"{root}/", "").removeprefix(f"{where}: ")
-    return Finding("error", where, message)
+    problem = error.problem.replace(f"{root}/", "").removeprefix(f"{where}: ")
+    if error.subject is not None and Path(error.subject).is_relative_to(root):
+        where = place_of(Path(error.subject), root)
+    return Finding("error", where, problem, error.remedy)
 
 
 @contextmanager
@@ -62,8 +71,8 @@ def has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity == "error" for finding in findings)
 
 
-def report_text(findings: Iterable[Finding]) -> str:
-    """Give the findings for reading: gravest first, equal messages together."""
+def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
+    """Write the findings for reading: gravest first, equal messages together."""
     findings = list(findings)
     if not findings:
         return "Nothing to report.\n"
@@ -74,7 +83,7 @@ def report_text(findings: Iterable[Finding]) -> str:
         places: dict[str, list[str]] = {}
         for finding in findings:
             if finding.severity == severity:
-                places.setdefault(finding.message, []).append(finding.where)
+                places.setdefault(finding.message(words), []).append(finding.where)
         if places:
             lines += ["", f"{severity.capitalize()}s"]
         for message, where in places.items():

@@ -13,10 +13,9 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
 from napari_msp.checking import check_dataset, table_text, write_table
-from napari_msp.checking.alignment import check_input_position
-from napari_msp.checking.brain import measure_brain
+from napari_msp.checking.alignment import check_input_position, dice
 from napari_msp.checking.outliers import check_outliers
-from napari_msp.checking.overlap import dice
+from napari_msp.checking.scan import measure_brain
 from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
@@ -94,8 +93,8 @@ def test_a_misaligned_platform_and_one_misaligned_scan_are_flagged_and_nothing_e
     }
     told = next(f for f in off.findings if f.where == "prisma_st")
     distances = [r.displacement_voxels for r in off.rows if r.platform == "prisma_st"]
-    assert told.message == (
-        f"lies {np.median(distances):.1f} voxels from ge_st in median over 3 subjects: "
+    assert told.message() == (
+        f"lies {np.median(distances):.1f} voxels from ge_st in median over 3 subjects; "
         "leave the platform out or register it again"
     )
 
@@ -222,7 +221,7 @@ def test_mask_volumes(volumes, expected):
     ]
     told = list(check_outliers(scans))
     assert [finding.where for finding in told] == expected
-    assert all("median of 5 subjects" in finding.message for finding in told)
+    assert all("median of 5 subjects" in finding.message() for finding in told)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +295,17 @@ def test_the_command_shows_and_writes_the_table(studies, tmp_path, capsys):
     assert told.splitlines()[-1] == str(table)
     assert "prisma_st: 2.40 mm" in told
     assert len(table.read_text().splitlines()) == 4
+
+
+def test_the_command_names_the_options_of_a_training(tmp_path, scan, capsys):
+    made = scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30, b_values=(1200.0, 2000.0))
+    for subject, which in (("01", made), ("02", scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30))):
+        for session in ("ge", "prisma"):
+            folder = tmp_path / f"sub-{subject}/ses-{session}/dwi"
+            folder.mkdir(parents=True)
+            which.write(folder, stem=f"sub-{subject}_ses-{session}_acq-st")
+    main(["check", str(tmp_path)])
+    assert "give 1200 with --shell" in capsys.readouterr().out
 
 
 def test_the_command_refuses_a_table_that_it_cannot_write_before_it_works(tmp_path, capsys):
