@@ -13,14 +13,15 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.ui.panels.entries import Entry
-from napari_msp.ui.panels.training_entries import Folder, RunFolder, training_entries
-from napari_msp.ui.training.check import Checked, TrainingRequest, check
-from napari_msp.ui.training.fields import (
+from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
+from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
     PRESETS,
     SHOWN_FIRST,
+    Checked,
+    TrainingRequest,
     applies,
+    check,
     empty_means,
     form_fields,
 )
@@ -65,7 +66,7 @@ class TrainingForm(QWidget):
         self._writing = False
         self.checked = Checked()
         self.fields = form_fields()
-        self.dataset, self.folder = Folder("Dataset"), RunFolder(cache)
+        self.dataset, self.folder = Folder("Dataset"), NewFolder(cache)
         self.entries: dict[str, Entry] = {
             "dataset": self.dataset,
             "folder": self.folder,
@@ -110,6 +111,10 @@ class TrainingForm(QWidget):
         """Say why the named folder is no dataset."""
         self.heads, self._dataset_problem = None, words
         self._update()
+
+    def allow_simulation(self, allowed: bool) -> None:
+        """Let heads be simulated, or not while they are."""
+        self.simulate.setEnabled(allowed)
 
     def show_run(self, settings: TrainingSettings, device: str) -> None:
         """Fill the form as a run was; its dataset is shown already."""

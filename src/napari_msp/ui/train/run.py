@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.run_folder import RunFolder
+from napari_msp.ui.background import Control
 from napari_msp.ui.harmonizing.models import remember_model
-from napari_msp.ui.panels.run_view import RunView
-from napari_msp.ui.training.child import Ending, TrainingProcess
-from napari_msp.ui.training.run_layers import RunLayers
-from napari_msp.ui.training.run_opening import OpenedRun
-from napari_msp.ui.training.run_words import failed, how_it_stands
+from napari_msp.ui.train.preview_layers import PreviewLayers
+from napari_msp.ui.train.process import Ending, TrainingProcess
+from napari_msp.ui.train.run_view import RunView, failed, how_it_stands
 
 if TYPE_CHECKING:
     from napari_msp.errors import UserError
@@ -45,7 +46,7 @@ class RunControl(QObject):
         super().__init__(parent)
         self._viewer, self._view = viewer, view
         self._heads: TravellingHeads | None = None
-        self._layers: RunLayers | None = None
+        self._layers: PreviewLayers | None = None
         self._last: Event | None = None
         self.folder: RunFolder | None = None
         self.details = ""
@@ -79,11 +80,6 @@ class RunControl(QObject):
         if not self.folder.resumable:
             self._view.open(self.folder)
         self._execute()
-
-    def stop(self) -> None:
-        """Ask the run to stop; it goes on until its checkpoint is written."""
-        if self.running:
-            self._view.progress.cancel.click()
 
     def leave(self) -> None:
         """Let go of the viewer; a run that goes on stops with a checkpoint."""
@@ -141,7 +137,7 @@ class RunControl(QObject):
         subject, heads = started.held_out[0], self._heads
         scans = {} if heads is None else heads.scans
         truths = {platform: path for (who, platform), path in scans.items() if who == subject}
-        self._layers = RunLayers(self._viewer, subject, truths, self)
+        self._layers = PreviewLayers(self._viewer, subject, truths, self)
         self._layers.failed.connect(self._doubt)
 
     def _doubt(self, error: UserError) -> None:
@@ -152,3 +148,42 @@ class RunControl(QObject):
             self._layers.stop()
             self._layers.deleteLater()
             self._layers = None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedRun:
+    """A run as its folder has it.
+
+    Attributes
+    ----------
+    folder
+        The run.
+    events
+        What has happened.
+    heads
+        Its dataset; None where that cannot be opened.
+    problem
+        Why not.
+    """
+
+    folder: RunFolder
+    events: tuple[Event, ...] = ()
+    heads: TravellingHeads | None = None
+    problem: str = ""
+
+
+def open_run(path: Path, control: Control) -> OpenedRun:
+    """Open the folder of a run.
+
+    Raises
+    ------
+    UserError
+        When it is none.
+    """
+    folder = RunFolder.open(path)
+    events = tuple(folder.events())
+    control.check()
+    try:
+        return OpenedRun(folder, events, open_dataset(folder.dataset))
+    except UserError as error:  # the run can be looked at nevertheless
+        return OpenedRun(folder, events, None, str(error))

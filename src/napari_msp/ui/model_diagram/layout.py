@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from qtpy.QtCore import QPointF, QRectF, QSizeF
 
-from napari_msp.ui.diagram.drawing import Drawing
+from napari_msp.ui.model_diagram.drawing import Drawing
 
 MARGIN = 5.0
 """Around everything; leaves room for a focus ring."""

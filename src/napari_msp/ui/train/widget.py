@@ -13,16 +13,16 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.background import Latest
+from napari_msp.ui.background import Latest, Step
 from napari_msp.ui.docks import Docked, Pane, open_widget
-from napari_msp.ui.panels.run_view import RunView
-from napari_msp.ui.panels.training_form import TrainingForm
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.training.dataset_choice import DatasetChoice
-from napari_msp.ui.training.run_control import RunControl
-from napari_msp.ui.training.run_opening import OpenedRun, open_run
+from napari_msp.ui.sample_data import lesson_heads
+from napari_msp.ui.train.form import TrainingForm
+from napari_msp.ui.train.run import OpenedRun, RunControl, open_run
+from napari_msp.ui.train.run_view import RunView
 from napari_msp.ui.widgets.form import Section
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
@@ -57,7 +57,8 @@ class Train(Docked):
             "&Open run …", "Shows a run by its folder, so that it can go on."
         )
         self.use_button = _button("Use in Harmoni&ze", "Opens Harmonize with this model chosen.")
-        self.datasets = DatasetChoice(self.form, self.waiting, self)
+        # Folders are read in a thread: those on a server may take their time.
+        self._datasets = Latest(self)
         self.run = RunControl(napari_viewer, self.view, self)
         self._opening = Latest(self)
         self._lay_out()
@@ -110,6 +111,13 @@ class Train(Docked):
         self.resume_button.clicked.connect(self.run.resume)
         self.open_button.clicked.connect(self._choose_run)
         self.use_button.clicked.connect(self.use)
+        self.form.dataset_named.connect(self._open_dataset)
+        self.form.heads_wanted.connect(self._simulate_heads)
+        self.waiting.cancel_wanted.connect(self._datasets.stop)
+        self._datasets.progressed.connect(self._show_progress)
+        self._datasets.done.connect(self.form.show_dataset)
+        self._datasets.failed.connect(self._refuse_dataset)
+        self._datasets.rested.connect(self._end_waiting)
         self.form.changed.connect(self._allow_train)
         self.form.changed.connect(self.message.clear)
         self.run.changed.connect(self._show_state)
@@ -119,9 +127,30 @@ class Train(Docked):
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
-        self.datasets.stop()
+        self._datasets.stop()
         self._opening.stop()
         self.run.leave()
+
+    def _open_dataset(self, folder: Path) -> None:
+        self._datasets.ask(lambda control: open_dataset(folder))
+
+    def _simulate_heads(self) -> None:
+        """Make heads for a lesson, unless they are there."""
+        cache = preferences().cache
+        self.form.allow_simulation(False)
+        self.waiting.start("Simulating heads for a lesson")
+        self._datasets.ask(lambda control: lesson_heads(cache, control))
+
+    def _show_progress(self, step: Step) -> None:
+        self.waiting.report(step.done, step.total, step.words)
+
+    def _refuse_dataset(self, error: UserError) -> None:
+        # The entry that it is said under shows the folder already.
+        self.form.show_dataset_problem(str(error).removeprefix(f"{self.form.dataset.path}: "))
+
+    def _end_waiting(self) -> None:
+        self.waiting.end()
+        self.form.allow_simulation(True)
 
     def _choose_run(self) -> None:
         beside = "" if self.form.heads is None else str(self.form.heads.root.parent)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, QPointF, QSize, Signal
-from qtpy.QtGui import QFontMetricsF, QPainter
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QFontMetricsF, QPainter, QPen
+from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QToolTip, QWidget
 
-from napari_msp.ui.diagram.drawing import Drawing, Node
-from napari_msp.ui.diagram.parts import ModelParts
-from napari_msp.ui.diagram.sketch import sketch
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.diagram_boxes import Fonts, sizes_of
-from napari_msp.ui.panels.diagram_layout import Layout, arrange, smallest_width
-from napari_msp.ui.panels.diagram_paint import DiagramPainter
-from napari_msp.ui.panels.part_button import PartButton
-from napari_msp.ui.widgets.colours import colours_of
+from napari_msp.ui.model_diagram.drawing import Drawing, Node, Outline, draw
+from napari_msp.ui.model_diagram.layout import Layout, arrange, smallest_width
+from napari_msp.ui.model_diagram.painting import DiagramPainter, Fonts, paint_box, sizes_of
+from napari_msp.ui.widgets.colours import colours_of, mixed
 
 USUAL_WIDTH = 360
 """Pixels that are asked for."""
+
+RING = 3
+"""Pixels around a button's box for the focus ring."""
 
 
 class ModelDiagram(QWidget):
@@ -33,7 +32,7 @@ class ModelDiagram(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._parts: ModelParts | None = None
+        self._outline: Outline | None = None
         self._drawing: Drawing | None = None
         self._layout: Layout | None = None
         self._buttons: dict[str, PartButton] = {}
@@ -41,14 +40,14 @@ class ModelDiagram(QWidget):
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
         self.set_model(None)
 
-    def set_model(self, parts: ModelParts | None) -> None:
+    def set_model(self, outline: Outline | None) -> None:
         """Draw another model, with nothing lit; None: nothing."""
         for button in self._buttons.values():
             button.hide()
             button.deleteLater()
-        self._parts, self._lit, self._buttons = parts, "", {}
-        self._drawing = None if parts is None else sketch(parts)
-        name = "no model" if parts is None else f"{parts.title} for {parts.target}"
+        self._outline, self._lit, self._buttons = outline, "", {}
+        self._drawing = None if outline is None else draw(outline)
+        name = "no model" if outline is None else f"{outline.title} for {outline.target}"
         self.setAccessibleName(f"Diagram of {name}")
         for node in self._drawing.nodes.values() if self._drawing else ():
             if node.part:
@@ -117,14 +116,14 @@ class ModelDiagram(QWidget):
 
     def paintEvent(self, event: Any) -> None:  # noqa: N802
         """Paint everything but the buttons, which paint themselves."""
-        if self._parts is None or self._drawing is None or self._layout is None:
+        if self._outline is None or self._drawing is None or self._layout is None:
             return
         shown = self._drawing.showing(self._lit)
         DiagramPainter(
             drawing=self._drawing,
             layout=self._layout,
             alpha=self._alpha,
-            weights=self._parts.weights(self._alpha),
+            weights=self._outline.weights(self._alpha),
             lit="" if shown is None else shown.name,
             colours=colours_of(self),
             fonts=Fonts.of(self.font()),
@@ -156,3 +155,52 @@ class ModelDiagram(QWidget):
             if node.part:
                 self._buttons[node.part].place(self._layout.boxes[node.name])
         self.update()
+
+
+class PartButton(QAbstractButton):
+    """Paints a node, with a ring when it has the focus; checked is lit.
+
+    Space and Enter press it, arrow keys go to the next or the previous one.
+    """
+
+    def __init__(self, node: Node, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._node = node
+        self.setCheckable(True)
+        self.setCursor(Qt.PointingHandCursor)
+        self.setFocusPolicy(Qt.StrongFocus)
+        self.setToolTip(tooltip(node.term) + f"<p>{node.says}. Click to show it.</p>")
+        self.setAccessibleName(node.says)
+
+    def place(self, box: QRectF) -> None:
+        """Lie around a box."""
+        self.setGeometry(box.toAlignedRect().adjusted(-RING, -RING, RING, RING))
+
+    def nextCheckState(self) -> None:  # noqa: N802
+        """Stay as it is: what is lit is decided by what is shown, not by the click."""
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802
+        """Let Enter press the button, as Space does."""
+        if event.key() in (Qt.Key_Return, Qt.Key_Enter):
+            self.click()
+        else:
+            super().keyPressEvent(event)
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802
+        """Paint the box."""
+        parent = self.parentWidget()
+        colours, fonts = colours_of(parent), Fonts.of(parent.font())
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.Antialiasing)
+        box = QRectF(self.rect()).adjusted(RING, RING, -RING, -RING)
+        fill = colours.lit if self.isChecked() else colours.box
+        if self.underMouse():
+            fill = mixed(fill, colours.text, 0.12)
+        border = colours.lit if self.isChecked() else colours.line
+        text = colours.ground if self.isChecked() else colours.text
+        paint_box(painter, box, self._node, fonts, fill=fill, border=border, text=text)
+        if self.hasFocus():
+            painter.setBrush(Qt.NoBrush)
+            painter.setPen(QPen(colours.text, 1.6))
+            ring = QRectF(self.rect()).adjusted(1, 1, -1, -1)
+            painter.drawRoundedRect(ring, ring.height() / 2, ring.height() / 2)

@@ -11,7 +11,7 @@ from napari_msp.learning.events import Checkpointed, Failed
 from napari_msp.learning.run_folder import RunFolder
 from napari_msp.learning.run_lock import locked
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.ui.training.child import Ending, TrainingProcess
+from napari_msp.ui.train.process import Ending, TrainingProcess
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ WINDOW = """
 import os, signal, sys
 from pathlib import Path
 from qtpy.QtWidgets import QApplication
-from napari_msp.ui.training.child import TrainingProcess
+from napari_msp.ui.train.process import TrainingProcess
 application = QApplication([])
 process = TrainingProcess()
 def end(event):

@@ -10,9 +10,8 @@ from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.learning.settings import LECTURE, TrainingSettings
-from napari_msp.ui.panels.training_form import TrainingForm
-from napari_msp.ui.training.check import new_run_folder
-from napari_msp.ui.training.fields import applies, empty_means, form_fields
+from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
+from napari_msp.ui.train.form import TrainingForm
 
 PLATFORMS = ("connectom_sa", "ge_st", "prisma_st")
 

@@ -4,8 +4,8 @@ import pytest
 
 from napari_msp.inference.failures import explain
 from napari_msp.learning.events import Aligned, Failed, Finished, Started, Step, Stopped, Validated
-from napari_msp.ui.training.run_history import RunHistory
-from napari_msp.ui.training.run_words import against_alignment, failed, how_it_stands
+from napari_msp.ui.train.history import RunHistory
+from napari_msp.ui.train.run_view import against_alignment, failed, how_it_stands
 
 STARTED = Started("msp", "fast", "cpu", ["sub-01"], ["sub-02"], ["msp a"], 12345, 900, 0)
 STEP = Step("msp a", 3, 120, 0.1, 1e-3, 0.4, 1000.0, 60.0)

@@ -13,9 +13,8 @@ from qtpy.QtWidgets import QApplication
 import napari_msp
 from napari_msp.model_file import load_model
 from napari_msp.networks import MSP, build_single
-from napari_msp.ui.diagram.parts import ModelParts, parts_of
-from napari_msp.ui.diagram.sketch import sketch
-from napari_msp.ui.panels.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.drawing import Outline, Symbol, draw, outline_of
 from napari_msp.ui.widgets.colours import colours_of
 
 PACKAGED = Path(napari_msp.__file__).parent / "models"
@@ -24,7 +23,7 @@ PLATFORMS = ("connectom_sa", "connectom_st", "prisma_st")
 
 def parts(kind="msp", target="prisma_st", platforms=PLATFORMS):
     titles = ("DIQT", "SHResNet", "CNN-RISH", "SHResNet", "SHResNet", "SHResNet")
-    return ModelParts(kind, "ge_st", target, tuple(zip(platforms, titles, strict=False)))
+    return Outline(kind, "ge_st", target, tuple(zip(platforms, titles, strict=False)))
 
 
 MODELS = {
@@ -49,12 +48,12 @@ def diagram(qtbot):
 
 
 def test_parts_are_those_of_the_packaged_models():
-    msp = parts_of(load_model(PACKAGED / "msp-teaching.safetensors"), "connectom_st")
+    msp = outline_of(load_model(PACKAGED / "msp-teaching.safetensors"), "connectom_st")
     assert (msp.kind, msp.input, msp.target) == ("msp", "ge_st", "connectom_st")
     assert dict(msp.networks) == dict.fromkeys(PLATFORMS, "SHResNet")
     assert msp.branches == ("connectom_sa", "prisma_st")
-    diqt = parts_of(load_model(PACKAGED / "diqt-teaching.safetensors"), "prisma_st")
-    assert diqt == ModelParts("diqt", "ge_st", "prisma_st", (("prisma_st", "DIQT"),))
+    diqt = outline_of(load_model(PACKAGED / "diqt-teaching.safetensors"), "prisma_st")
+    assert diqt == Outline("diqt", "ge_st", "prisma_st", (("prisma_st", "DIQT"),))
     assert diqt.branches == ()
 
 
@@ -65,7 +64,7 @@ def test_a_multi_task_network_has_a_part_for_each_platform_the_target_last(kind)
     network = build_single(kind, target="prisma_st", scales=scales, width=0.1)
     card = model.card.model_copy(update={"architectures": {"prisma_st": network.config()}})
     platforms = [
-        platform for platform, _ in parts_of(replace(model, card=card), "prisma_st").networks
+        platform for platform, _ in outline_of(replace(model, card=card), "prisma_st").networks
     ]
     assert platforms == ["connectom_sa", "prisma_st"]
 
@@ -85,9 +84,9 @@ def test_weights_are_those_that_the_network_uses(alpha):
 
 
 def test_the_way_to_a_branch_leads_through_its_own_network_only():
-    drawing = sketch(parts())
+    drawing = draw(parts())
     node = drawing.showing("branch:connectom_sa")
-    assert node.symbol.plain == "N_1T(z_1)"
+    assert node.symbol == Symbol("N", below="1T", argument=Symbol("z", below="1"))
     way = {(edge.start, edge.end) for edge in drawing.way_to(node.name)}
     assert way == {
         ("x", "N connectom_sa"),

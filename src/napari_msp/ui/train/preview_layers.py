@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,27 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
-from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Latest, OneByOne
+from napari_msp.signal.maps import sh_average
+from napari_msp.signal.sh_image import SHImage, read_sh
+from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.comparing.arrange import BACKGROUND, GAP
 from napari_msp.ui.comparing.view_fit import ViewFit
-from napari_msp.ui.layers import LayerData, make_layer
-from napari_msp.ui.records import KEY, shown_by
-from napari_msp.ui.training.run_pictures import VIEW, Picture, how_far, read_picture
+from napari_msp.ui.layers import LayerData, make_layer, map_layer
+from napari_msp.ui.loading.load import load_scan
+from napari_msp.ui.model_diagram.drawing import TITLES
+from napari_msp.ui.records import KEY, Record, shown_by
 
 LEGEND = "napari_msp_learning"
 """Key of the words on the canvas among its overlays."""
 
 
-class RunLayers(QObject):
+QUANTITY = "SH average"
+
+VIEW = "train"
+"""Marks layers that later previews refresh."""
+
+
+class PreviewLayers(QObject):
     """Shows the previews of one run.
 
     In a viewer that is empty at first each target gets a row: truth, and what is predicted now.
@@ -148,3 +157,51 @@ class RunLayers(QObject):
         shown = (shown_by(layer) for layer in self._viewer.layers)
         if not any(each and each.view == VIEW for each in shown):
             self._viewer.canvas.overlays.pop(LEGEND, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A preview that was read.
+
+    Attributes
+    ----------
+    image
+        The prediction.
+    layer
+        Its SH average, with the contrast of the truth where that was asked for.
+    truth
+        The truth's; None where it was not asked for.
+    """
+
+    event: Previewed
+    image: SHImage
+    layer: LayerData
+    truth: LayerData | None
+
+
+def read_picture(event: Previewed, subject: str, truth: Path | None, control: Control) -> Picture:
+    """Read a preview, and the scan that it is to become.
+
+    Raises
+    ------
+    UserError
+        When either cannot be read.
+    """
+    control.check()
+    image = read_sh(Path(event.path))
+    shown = limits = None
+    if truth is not None:
+        scan = load_scan(truth, image.b_value)
+        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
+        limits = shown[1]["contrast_limits"]
+    record = Record(subject, f"{event.target} while learning", image)
+    layer = map_layer(record, QUANTITY, sh_average(image), limits=limits, view=VIEW)
+    return Picture(event, image, layer, shown)
+
+
+def how_far(event: Previewed) -> str:
+    """Say how far the network of a preview has come, such as "prisma_st: untrained"."""
+    if event.epoch == 0:
+        return f"{event.target}: untrained"
+    kind = event.phase.split(" ")[0]
+    return f"{event.target}: {TITLES.get(kind, kind)}, epoch {event.epoch}, step {event.step}"
