@@ -105,7 +105,9 @@ class Choose(Remedy):
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "choose from 1000, 2000 with --shell"."""
         known = ", ".join(_short(each) for each in self.choices)
-        return f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+        return (
+            f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -402,7 +404,7 @@ def explain(error: BaseException) -> UserError:
     -------
     The error itself where it is of the family; `OutOfMemory`, `DeviceLost`, a `UserError` for what
     the file system refuses, and `Unexpected` for everything else.
-    """  # noqa: D205, D400
+    """  # noqa: D205
     if isinstance(error, UserError):
         return error
     if _is_memory(error):

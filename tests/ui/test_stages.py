@@ -6,9 +6,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_msp.ui.compare.stages_tab import StagesPanel
 from napari_msp.ui.diagram.equation import equation, general_equation
 from napari_msp.ui.diagram.parts import ModelParts
-from napari_msp.ui.panels.stages import StagesPanel
 
 MSP = ModelParts(
     "msp",

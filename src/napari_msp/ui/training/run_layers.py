@@ -11,8 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.comparing.arrange import BACKGROUND, GAP
-from napari_msp.ui.comparing.view_fit import ViewFit
+from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
 from napari_msp.ui.latest import Latest
 from napari_msp.ui.layers import LayerData, make_layer
 from napari_msp.ui.one_by_one import OneByOne
@@ -53,7 +52,7 @@ class RunLayers(QObject):
         super().__init__(parent)
         self._viewer, self._subject, self._truths = viewer, subject, truths
         self._arranges = len(viewer.layers) == 0
-        self._fit = ViewFit(viewer)
+        self._fit = GridFit(viewer)
         self._pictures: dict[str, Picture] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._waiting: set[str] = set()
