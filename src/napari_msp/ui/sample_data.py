@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
-    from napari_msp.ui.jobs import Control
+    from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
 
 SHARES = (0, 25, 35, 45, 100)
@@ -59,24 +59,22 @@ def kept_heads(folder: Path, size: str, control: Control) -> TravellingHeads:
 
 
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
-    from napari_msp.demo_head import INPUT, SUBJECT
+    from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.loading.load import load_scan
-    from napari_msp.ui.steps import teller
 
     heads = kept_heads(folder, size, control)
-    return scan_layers(load_scan(heads.scans[SUBJECT, INPUT], say=teller(control)))
+    return scan_layers(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM], say=control.say))
 
 
 def _simulate(folder: Path, size: str, control: Control) -> None:
-    from napari_msp.data.phantom import PLATFORMS, simulate
-    from napari_msp.demo_head import SEED, SUBJECT
+    from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, PLATFORMS, simulate
     from napari_msp.files import new_folder, write_json
-    from napari_msp.ui.steps import Step
+    from napari_msp.ui.background import Step
 
     def progress(done: int, total: int = len(PLATFORMS)) -> None:
         control.check()
-        scan = f": {SUBJECT} on {PLATFORMS[done].name}" if done < total else ""
+        scan = f": {DEMO_SUBJECT} on {PLATFORMS[done].name}" if done < total else ""
         words = f"Simulating a travelling head, which will be kept{scan}"
         control.report(Step(words, SHARES[done], SHARES[-1]))
 
@@ -86,7 +84,7 @@ def _simulate(folder: Path, size: str, control: Control) -> None:
             stage / "heads",
             subjects=1,
             size=size,
-            seed=SEED,
+            seed=DEMO_SEED,
             noise_free=False,
             progress=lambda name, done, total: progress(done, total),
         )
@@ -106,9 +104,9 @@ def _is_whole(folder: Path, size: str) -> bool:
 
 def _description(size: str) -> dict[str, Any]:
     from napari_msp import __version__
-    from napari_msp.demo_head import SEED
+    from napari_msp.data.phantom import DEMO_SEED
 
-    return {"version": __version__, "size": size, "seed": SEED}
+    return {"version": __version__, "size": size, "seed": DEMO_SEED}
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -8,16 +8,13 @@ from functools import partial
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_msp.evaluation.cells import Cells
-from napari_msp.evaluation.metrics import Metrics
-from napari_msp.evaluation.numbers import Row, rows
+from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.evaluation.metrics import Metrics, Row, rows
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Control, Latest, Step
 from napari_msp.ui.compare.compared import Compared, Question, Sibling, line_records_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells
-from napari_msp.ui.jobs import Control
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.records import Record
-from napari_msp.ui.steps import Step, teller
 
 SH_AVERAGE = "SH average"
 """Always drawn: it costs nothing, and branches are shown in its contrast."""
@@ -202,7 +199,7 @@ def compare(question: Question, quantity: str, control: Control) -> None:
     UserError
         As `line_records_up`.
     """
-    compared = line_records_up(question, teller(control))
+    compared = line_records_up(question, control.say)
     draw(compared, list(dict.fromkeys((quantity, SH_AVERAGE))), control)
 
 
@@ -226,9 +223,8 @@ def draw(
     known
         Measurements that still hold.
     """
-    say = teller(control)
     for each in quantities:
-        say(f"Computing {each}")
+        control.say(f"Computing {each}")
         cells = compared.cells(each)
         if scales is not None and each in scales:
             window, limit = scales[each]
@@ -236,7 +232,7 @@ def draw(
         control.report(Drawn(compared, cells, comparison_cells(compared, cells)))
     metrics: dict[str, Metrics] = {}
     for name in compared.predictions:
-        say(f"Measuring {name}")
+        control.say(f"Measuring {name}")
         found = (known or {}).get(name) or compared.measured(name)
         if found is not None:
             metrics[name] = found

@@ -8,11 +8,19 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_msp.evaluation.cells import QUANTITIES
+from napari_msp.evaluation.figures.grid import QUANTITIES
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.form_rows import FormRows
+from napari_msp.ui.widgets.form import CheckList, FormRows
+
+LABELS = {
+    "predictions": "P&redictions",
+    "truth": "Ground &truth",
+    "input_image": "&Input scan",
+    "map": "&Map",
+    "axis": "Pla&ne",
+}
+"""Of the rows, by the library's name of the parameter."""
 
 NO_TRUTH, NO_SCAN = "none", "none"
 OWN_SCAN = "the predictions’ own"
@@ -147,11 +155,14 @@ class CompareForm(QWidget):
 
     def _arranged(self) -> FormRows:
         rows, layout = FormRows(), QVBoxLayout(self)
-        rows.add("predictions", "P&redictions", self.predictions_list, PREDICTIONS)
-        rows.add("truth", "Ground &truth", self.truths, TRUTH)
-        rows.add("scan", "&Input scan", self.scans, SCAN)
-        rows.add("map", "&Map", self.maps, MAP)
-        rows.add("plane", "Pla&ne", self.planes, PLANE)
+        for name, entry, meaning in (
+            ("predictions", self.predictions_list, PREDICTIONS),
+            ("truth", self.truths, TRUTH),
+            ("input_image", self.scans, SCAN),
+            ("map", self.maps, MAP),
+            ("axis", self.planes, PLANE),
+        ):
+            rows.add(name, LABELS[name], entry, meaning)
         buttons = QHBoxLayout()
         buttons.addWidget(self.show_button, 1)
         buttons.addWidget(self.leave_button)

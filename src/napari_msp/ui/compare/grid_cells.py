@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.cells import INPUT_SCAN, QUANTITIES, Cell, Cells
+from napari_msp.evaluation.figures.grid import INPUT_SCAN, QUANTITIES, Cell, Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages

@@ -19,8 +19,9 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalThrottler, signals_blocked
 
-from napari_msp.evaluation.cells import Cells
+from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
 from napari_msp.ui.compare.stages import (
@@ -34,7 +35,6 @@ from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.diagram.equation import equation, general_equation
 from napari_msp.ui.diagram.parts import ModelParts, parts_of
 from napari_msp.ui.glossary import TERMS, tooltip
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.diagram import ModelDiagram
 from napari_msp.ui.records import Record
 

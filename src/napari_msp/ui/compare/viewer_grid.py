@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.slices import choose_slice
+from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.grid_fit import (
@@ -80,7 +80,7 @@ class ViewerGrid:
 
     @property
     def index(self) -> int:
-        """The shown slice as `evaluation.slices` counts: in closest-canonical order."""
+        """The shown slice as `evaluation.figures.slices` counts: in closest-canonical order."""
         assert self._reference is not None
         axis, index = self.where
         return _other_way(index, self._reference.lattice, axis)

@@ -20,7 +20,7 @@ from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
-from napari_msp.ui.panels.colours import Colours, colours_of
+from napari_msp.ui.widgets.colours import Colours, colours_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

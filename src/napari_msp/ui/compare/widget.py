@@ -13,7 +13,7 @@ from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.choices import Choices
 from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
 from napari_msp.ui.compare.computing import Comparing
-from napari_msp.ui.compare.form import CompareForm
+from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.grid_cells import VIEW
 from napari_msp.ui.compare.numbers_table import NOTHING, NumbersTable
 from napari_msp.ui.compare.saving import Saving
@@ -21,16 +21,16 @@ from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
-from napari_msp.ui.panels.message import MessageLine
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.records import Record, records_of, shown_by
-from napari_msp.ui.words import in_words
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.words import FormWords, said, sentence
 
 if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 MEASURING = "Errors are being measured …"
 
@@ -39,8 +39,8 @@ EDGE = 6
 NARROWEST = 240
 """Pixels that the table asks for."""
 
-FIELDS = {"--slice": "Slice", "--prediction": "Predictions"}
-"""What the window calls options of the command line."""
+WORDS = FormWords(LABELS)
+"""What the window calls parameters."""
 
 
 class Compare(Docked):
@@ -156,9 +156,8 @@ class Compare(Docked):
         self.table.set_rows(self.comparing.rows)
         self._enable()
 
-    def _fail(self, failure: Failure) -> None:
-        message = in_words(failure.message, FIELDS)
-        self.message.show_message("error", message[:1].upper() + message[1:])
+    def _fail(self, error: UserError) -> None:
+        self.message.show_message("error", sentence(said(error, WORDS)))
 
     def _warn(self, words: str) -> None:
         self.message.show_message("warning", words)

@@ -7,9 +7,9 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_msp.ui.background import OneByOne
 from napari_msp.ui.harmonizing.work import Predicted, notes_of
 from napari_msp.ui.layers import LayerData, fits, refill
-from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.records import KEY, Record, records_of, shown_by
 
 

@@ -1,0 +1,160 @@
+"""Validation curves of every method, and whether they are flat at their end."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from napari_msp.evaluation.figures.page import DPI
+from napari_msp.formatting import power_of_ten
+
+Curve = Sequence[tuple[int, float]]
+"""Steps done and error, in order."""
+
+LAST_PART = 0.2
+"""Share of the steps, at the end, over which a curve is called flat or not (our choice)."""
+
+FLAT = 2.0
+"""Percent of change over `LAST_PART` within which it is called flat (our choice)."""
+
+COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31", "#7f3c8d",
+    "#637939", "#a50f15", "#393b79", "#7f7f7f", "#00838f", "#b8860b",
+)  # fmt: skip
+"""The first ones are Okabe and Ito's, which are told apart without full colour vision."""
+
+INK, SOFT = "#1d232b", "#5b6672"
+
+
+def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "MSP") -> Figure:
+    """Draw validation error over training steps, one column a target.
+
+    Above the curves; beneath, by how many percent each still changes over the last fifth of its
+    steps, after the straight line through these points. The names beneath are the legend.
+
+    Parameters
+    ----------
+    curves
+        (step, error) by target and method; errors above 0. A method has one colour everywhere.
+    highlight
+        The method drawn thick and dark.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With an Agg canvas, known to no pyplot.
+
+    Raises
+    ------
+    ValueError
+        When there is no curve.
+    """
+    methods = list(dict.fromkeys(method for by_method in curves.values() for method in by_method))
+    if not methods:
+        raise ValueError("there are no curves to draw")
+    others = [name for name in methods if name != highlight]
+    colours = {highlight: INK, **dict(zip(others, cycle(COLOURS), strict=False))}
+    errors = [e for by_method in curves.values() for each in by_method.values() for _, e in each]
+    exponent = math.floor(math.log10(min(errors))) - 1
+    below = 0.5 + 0.2 * len(methods)
+    height = 2.9 + 0.9 + below
+    figure = Figure(figsize=(1.7 + 3.0 * len(curves), height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(curves), squeeze=False, height_ratios=(2.9, below))
+    for column, (target, by_method) in enumerate(curves.items()):
+        _draw_curves(axes[0, column], by_method, colours, highlight, 10.0**exponent)
+        axes[0, column].set_title(target, color=INK, fontsize=10, parse_math=False)
+        _draw_changes(axes[1, column], by_method, methods, colours)
+        axes[1, column].set_yticks(range(len(methods)), [""] * len(methods))
+    unit = f"{power_of_ten(exponent)} SH units²".strip()
+    axes[0, 0].set_ylabel(f"validation error ({unit})", color=INK, fontsize=9)
+    axes[1, 0].set_yticklabels(methods)
+    for label, method in zip(axes[1, 0].get_yticklabels(), methods, strict=True):
+        label.set(color=colours[method], fontweight="bold", parse_math=False)
+    reach = max(2 * FLAT, *(abs(end) for axis in axes[1] for end in axis.dataLim.intervalx))
+    for axis in axes[1]:
+        axis.set_xlim(-1.1 * reach, 1.1 * reach)
+    return figure
+
+
+def change_at_end(curve: Curve) -> float | None:
+    """Give the change over the last fifth of the steps in percent of the error there.
+
+    Parameters
+    ----------
+    curve
+        At least two points; the straight line is fitted to those of the last fifth, or to the last
+        two where fewer lie there.
+
+    Returns
+    -------
+    Negative while the error still falls; None for fewer than two points.
+    """
+    if len(curve) < 2:
+        return None
+    steps, errors = np.array(curve, dtype=float).T
+    part = max(2, int(np.sum(steps >= (1 - LAST_PART) * steps[-1])))
+    slope = np.polyfit(steps[-part:], errors[-part:], 1)[0]
+    return float(100 * slope * LAST_PART * steps[-1] / errors[-part:].mean())
+
+
+def _draw_curves(
+    axes: Axes,
+    by_method: Mapping[str, Curve],
+    colours: Mapping[str, str],
+    highlight: str,
+    unit: float,
+) -> None:
+    for method, curve in by_method.items():
+        thick = method == highlight
+        axes.plot(
+            [step for step, _ in curve],
+            [error / unit for _, error in curve],
+            color=colours[method],
+            linewidth=2.4 if thick else 1.3,
+            zorder=3 if thick else 2,
+            marker="o" if len(curve) == 1 else None,
+            gid=method,
+        )
+    axes.set_yscale("log")
+    # Round numbers rather than powers: the curves of one target seldom span a factor of ten.
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("step", color=INK, fontsize=9)
+    _tidy(axes, grid="both")
+
+
+def _draw_changes(
+    axes: Axes,
+    by_method: Mapping[str, Curve],
+    methods: Sequence[str],
+    colours: Mapping[str, str],
+) -> None:
+    axes.axvspan(-FLAT, FLAT, color="#e6ebf0", zorder=0)
+    for row, method in enumerate(methods):
+        change = change_at_end(by_method.get(method, ()))
+        if change is not None:
+            axes.plot([0, change], [row, row], color=colours[method], linewidth=1.5)
+            axes.plot(change, row, "o", color=colours[method], markersize=5)
+    axes.set_ylim(len(methods) - 0.4, -0.6)
+    axes.set_xlabel(
+        f"change over the last {LAST_PART:.0%} of steps [%]\n(grey: within ±{FLAT:g})",
+        color=INK,
+        fontsize=9,
+    )
+    _tidy(axes, grid="x")
+
+
+def _tidy(axes: Axes, grid: Literal["both", "x"]) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.grid(True, axis=grid, color="#e3e7ec", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=8, length=3, color=SOFT)

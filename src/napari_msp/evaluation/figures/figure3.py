@@ -1,0 +1,213 @@
+"""Figure 3 of the paper: truth and predictions, the input and the error maps beneath.
+
+Two blocks, (a) the SH average and (b) colour-FA, each of two rows::
+
+    | ground truth | prediction A | prediction B |
+    | input scan   | MSE of A     | MSE of B     |
+
+Images of a block share one contrast, error maps one scale. Without truth, the input scan stands in
+its place, and a third block (c) shows the disagreement of a model's branches, where it is known.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from napari_msp.arrays import FloatArray
+from napari_msp.data.lattice import resample
+from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
+from napari_msp.evaluation.figures.grid import Cell, Cells, cells
+from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
+from napari_msp.evaluation.figures.page import Scale
+from napari_msp.evaluation.figures.slices import Slice, choose_slice
+from napari_msp.formatting import power_of_ten
+from napari_msp.signal.sh_image import SHImage
+
+TITLES = {"SH average": "(a) SH average", "colour FA": "(b) colour-FA"}
+"""Of the blocks, by quantity."""
+
+DISAGREEMENT = "(c) disagreement of branches"
+
+ERROR_COLOURS = "inferno"
+"""Black at 0, even in brightness, readable without colour vision."""
+
+LONGEST_TITLE = 26
+"""Characters that fit over a panel."""
+
+VALUE = 14
+"""Characters that a number takes beside a name."""
+
+
+def figure3(
+    truth: SHImage | None,
+    predictions: dict[str, SHImage],
+    input_image: SHImage | None = None,
+    *,
+    axis: str = "axial",
+    slice_index: int | None = None,
+    disagreement: dict[str, FloatArray] | None = None,
+) -> Figure:
+    """Draw Figure 3.
+
+    Parameters
+    ----------
+    truth
+        The target scan, never resampled; None where there is none.
+    predictions
+        By name, in the order of their columns; brought onto truth's lattice.
+    input_image
+        The scan that was harmonised; shown voxel by voxel, not interpolated.
+    axis
+        "axial", "coronal" or "sagittal".
+    slice_index
+        In truth's closest-canonical order; None: the slice with the most brain near the middle.
+    disagreement
+        By name of a prediction, (X, Y, Z) on that prediction's own lattice, in SH units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With an Agg canvas, known to no pyplot.
+
+    Raises
+    ------
+    UserError
+        When the images do not belong together, a b-value is unknown, or the slice has no brain.
+    """
+    comparison = line_up(truth, predictions)
+    lattices = {name: image.lattice for name, image in predictions.items()}
+    placed = {
+        name: resample(values, lattices[name], comparison.lattice)
+        for name, values in (disagreement or {}).items()
+    }
+    return draw_figure3(
+        comparison,
+        None if input_image is None else MappedImage(input_image),
+        axis=axis,
+        slice_index=slice_index,
+        disagreement=placed,
+    )
+
+
+def draw_figure3(
+    comparison: Comparison,
+    input_image: MappedImage | None = None,
+    *,
+    axis: str = "axial",
+    slice_index: int | None = None,
+    disagreement: dict[str, FloatArray] | None = None,
+) -> Figure:
+    """Draw Figure 3 of images that are lined up already; see `figure3`.
+
+    Parameters
+    ----------
+    disagreement
+        By name of a prediction, (X, Y, Z) on the comparison's lattice.
+    """
+    view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
+    return draw_blocks(_blocks(comparison, input_image, disagreement or {}, view), view)
+
+
+def _blocks(
+    comparison: Comparison,
+    input_image: MappedImage | None,
+    disagreement: dict[str, FloatArray],
+    view: Slice,
+) -> list[Block]:
+    shown = [cells(comparison, each, input_image, disagreement) for each in TITLES]
+    if comparison.truth is not None:
+        return [Block(TITLES[e.quantity], [_images(e, view), _errors(e, view)]) for e in shown]
+    blocks = [Block(TITLES[each.quantity], [_images(each, view)]) for each in shown]
+    # Disagreement is of all coefficients, so it belongs to neither map and is shown once.
+    if any(cell.kind == "disagreement" for cell in shown[0].maps):
+        blocks.append(Block(DISAGREEMENT, [_disagreements(shown[0], view)]))
+    return blocks
+
+
+def _images(shown: Cells, view: Slice) -> Row:
+    panels = [_image(cell, shown, view) for cell in shown.images]
+    scale = None if shown.coloured else Scale(*shown.window, "gray", shown.unit, "both")
+    return Row("image", panels[_first_column(shown) :], scale)
+
+
+def _errors(shown: Cells, view: Slice) -> Row:
+    power = _Power.of(shown)
+    scale = power.scale(shown, "squared error")
+    corner, *maps = shown.maps
+    panels = [_map(cell, f"MSE {power.text(cell)}", scale, power, view) for cell in maps]
+    return Row("map", [_image(corner, shown, view), *panels], scale)
+
+
+def _disagreements(shown: Cells, view: Slice) -> Row:
+    power = _Power.of(shown)
+    scale = power.scale(shown, "disagreement")
+    panels: list[Panel | None] = [None]
+    for cell in shown.maps[1:]:
+        if cell.kind == "none":
+            panels.append(Panel(cell.name, f"{_short(cell.name, VALUE)}: no map", None))
+        else:
+            title = f"{_short(cell.name, VALUE)}: {power.text(cell)}"
+            panels.append(_map(cell, title, scale, power, view))
+    return Row("map", panels[_first_column(shown) :], scale)
+
+
+def _first_column(shown: Cells) -> int:
+    """Leave the first column out where nothing stands in it."""
+    return int(shown.images[0].kind == "none")
+
+
+def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
+    if cell.kind == "none":
+        return None
+    shades = shown.shades(view.cut(cell.values), view.cut(cell.shown))
+    return Panel(cell.name, _short(cell.name), shades)
+
+
+def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> Panel:
+    return Panel(cell.name, title, view.cut(cell.values) / power.unit, scale)
+
+
+@dataclass(frozen=True)
+class _Power:
+    """One power of ten for titles, bar and maps, so that their numbers compare at a glance."""
+
+    exponent: int
+
+    @classmethod
+    def of(cls, shown: Cells) -> "_Power":
+        largest = max(cell.mean for cell in shown.maps if cell.mean is not None)
+        exponent = int(np.floor(np.log10(largest))) if largest > 0 else 0
+        return cls(0 if exponent == -1 else exponent)
+
+    @property
+    def unit(self) -> float:
+        return 10.0**self.exponent
+
+    @property
+    def symbol(self) -> str:
+        # In plain characters: as mathematics an SVG would hold each letter by itself.
+        return power_of_ten(self.exponent)
+
+    def text(self, cell: Cell) -> str:
+        assert cell.mean is not None
+        return f"{cell.mean / self.unit:#.3g}" + (f" × {self.symbol}" if self.symbol else "")
+
+    def scale(self, shown: Cells, what: str) -> Scale:
+        label = f"{what}\n({f'{self.symbol} ' if self.symbol else ''}{shown.map_unit})"
+        return Scale(0, shown.limit / self.unit, ERROR_COLOURS, label, "max")
+
+
+def _short(name: str, room: int = 0) -> str:
+    """Fit a name over a panel, its middle left out where it is too long.
+
+    Parameters
+    ----------
+    room
+        Characters to leave free.
+    """
+    most = LONGEST_TITLE - room
+    if len(name) > most:
+        kept = most - 1
+        return f"{name[: (kept + 1) // 2]}…{name[len(name) - kept // 2 :]}"
+    return name

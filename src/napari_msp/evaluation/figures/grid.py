@@ -1,0 +1,226 @@
+"""What the cells of Figure 3 hold: whole volumes, and the contrast and scale that they share.
+
+Two rows for one quantity, the SH average or colour FA::
+
+    | ground truth | prediction A | prediction B |
+    | input scan   | MSE of A     | MSE of B     |
+
+Without truth the input scan stands in its place, and the second row holds the disagreement of a
+model's branches where it is known. The figure on paper and the viewer both take theirs from here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.comparison import Comparison, MappedImage
+from napari_msp.evaluation.figures.slices import Nearest
+from napari_msp.signal.maps import squared_error
+
+WINDOW = (1.0, 99.0)
+"""In-mask percentiles of truth that become black and white (our choice)."""
+
+ERROR_PERCENTILE = 99.0
+"""In-mask percentile of all error maps together at which their scale ends (our choice)."""
+
+COLOUR_GAIN_PERCENTILE = 98.0
+"""In-mask percentile of truth's FA that is shown at full brightness (our choice)."""
+
+GROUND_TRUTH, INPUT_SCAN = "ground truth", "input scan"
+
+Kind = Literal["image", "error", "disagreement", "none"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A map that images are compared by.
+
+    Attributes
+    ----------
+    attribute
+        Its name in `MappedImage`.
+    unit, error_unit
+        Of the map and of its squared error.
+    coloured
+        Whether it has three colours a voxel.
+    """
+
+    attribute: str
+    unit: str
+    error_unit: str
+    coloured: bool
+
+    def of(self, image: MappedImage) -> FloatArray:
+        """(X, Y, Z) or (X, Y, Z, 3) map of an image."""
+        values: FloatArray = getattr(image, self.attribute)
+        return values
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "SH average": Quantity("sh_average", "SH units", "SH units²", coloured=False),
+    "colour FA": Quantity("colour_fa", "FA", "FA²", coloured=True),
+}
+"""By the name that a person chooses from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell.
+
+    Attributes
+    ----------
+    name
+        "ground truth", "input scan", or the prediction that is shown or judged.
+    kind
+        "none" where there is nothing to show.
+    values
+        (X, Y, Z), or (X, Y, Z, 3) for an image in colour, in the stored order of the lattice;
+        0 where `shown` is not. An image's are in `Cells.unit`, a map's in `Cells.map_unit`.
+    shown
+        (X, Y, Z) where there is brain; for an error or a disagreement, where it counts.
+    mean
+        Of an error or a disagreement over `shown`: the error's is the global MSE.
+    """
+
+    name: str
+    kind: Kind
+    values: FloatArray
+    shown: MaskArray
+    mean: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Both rows, with as many cells in each: one, and one for each prediction.
+
+    Attributes
+    ----------
+    quantity
+        A key of `QUANTITIES`.
+    lattice
+        Where the voxels of all cells lie.
+    images
+        First row: ground truth (else input scan), then the predictions.
+    maps
+        Second row: input scan (where truth stands above it), then an error or a disagreement for
+        each prediction.
+    window
+        Values that become black and white in all images. Colours: FA of 0, and of full brightness.
+    limit
+        Where the one scale of all maps ends; it begins at 0.
+    unit, map_unit
+        Of images and of maps.
+    """
+
+    quantity: str
+    lattice: Lattice
+    images: list[Cell]
+    maps: list[Cell]
+    window: tuple[float, float]
+    limit: float
+    unit: str
+    map_unit: str
+
+    @property
+    def coloured(self) -> bool:
+        """Whether images are in colour."""
+        return QUANTITIES[self.quantity].coloured
+
+    def shades(self, values: FloatArray, shown: MaskArray) -> FloatArray:
+        """Give an image, or a slice of it, from 0 (black, as where `shown` is not) to 1 (white)."""
+        black, white = self.window
+        where = shown[..., None] if self.coloured else shown
+        shades: FloatArray = np.where(where, np.clip((values - black) / (white - black), 0, 1), 0)
+        return shades
+
+
+def cells(
+    comparison: Comparison,
+    quantity: str,
+    input_image: MappedImage | None = None,
+    disagreement: Mapping[str, FloatArray] | None = None,
+) -> Cells:
+    """Give what the cells hold.
+
+    Maps of an image are made once and kept in its `MappedImage`, so other cells of the same
+    comparison cost little.
+
+    Parameters
+    ----------
+    comparison
+        Images on one lattice, see `line_up`.
+    quantity
+        A key of `QUANTITIES`.
+    input_image
+        The scan that was harmonised, on its own lattice; it keeps its own voxels, each cell of the
+        comparison's lattice takes the nearest.
+    disagreement
+        By name of a prediction, (X, Y, Z) in SH units on the comparison's lattice; of use where
+        there is no truth.
+    """
+    chosen = QUANTITIES[quantity]
+    mask, truth = comparison.mask, comparison.truth
+    nothing = Cell("", "none", np.zeros(mask.shape, dtype=np.float32), np.zeros_like(mask))
+
+    def image(name: str, mapped: MappedImage) -> Cell:
+        return _cell(name, "image", chosen.of(mapped), mapped.image.mask)
+
+    source = nothing
+    if input_image is not None:
+        nearest = Nearest.between(input_image.image.lattice, comparison.lattice)
+        seen = nearest.take(input_image.image.mask)
+        source = _cell(INPUT_SCAN, "image", nearest.take(chosen.of(input_image)), seen)
+    known = disagreement or {}
+    maps: list[Cell] = []
+    for name, prediction in comparison.predictions.items():
+        if truth is not None:
+            error = squared_error(chosen.of(prediction), chosen.of(truth), mask)
+            maps.append(_measured(name, "error", error, mask))
+        elif name in known:
+            maps.append(_measured(name, "disagreement", known[name], mask))
+        else:
+            maps.append(Cell(name, "none", nothing.values, nothing.shown))
+    first = source if truth is None else image(GROUND_TRUTH, truth)
+    reference = truth or next(iter(comparison.predictions.values()))
+    return Cells(
+        quantity,
+        comparison.lattice,
+        images=[first, *(image(name, each) for name, each in comparison.predictions.items())],
+        maps=[nothing if truth is None else source, *maps],
+        window=_window(chosen.of(reference)[reference.image.mask], chosen.coloured),
+        limit=_limit(maps),
+        unit=chosen.unit,
+        map_unit="SH units" if truth is None else chosen.error_unit,
+    )
+
+
+def _cell(name: str, kind: Kind, values: FloatArray, shown: MaskArray) -> Cell:
+    where = shown[..., None] if values.ndim == 4 else shown
+    return Cell(name, kind, np.where(where, values, 0), shown)
+
+
+def _measured(name: str, kind: Kind, values: FloatArray, mask: MaskArray) -> Cell:
+    cell = _cell(name, kind, values, mask)
+    return Cell(name, kind, cell.values, mask, float(values[mask].mean(dtype=float)))
+
+
+def _window(values: FloatArray, coloured: bool) -> tuple[float, float]:
+    """Give the values that become black and white."""
+    if coloured:
+        # Black must stay FA = 0, or the hue of weak voxels would change.
+        fa = np.linalg.norm(values, axis=-1)
+        low, high = 0.0, float(np.percentile(fa, COLOUR_GAIN_PERCENTILE))
+    else:
+        low, high = (float(limit) for limit in np.percentile(values, WINDOW))
+    return low, high if high > low else low + 1.0
+
+
+def _limit(maps: list[Cell]) -> float:
+    """Give the one upper end of all maps' scales."""
+    judged = [cell.values[cell.shown] for cell in maps if cell.kind != "none"]
+    limit = float(np.percentile(judged, ERROR_PERCENTILE)) if judged else 0.0
+    return limit if limit > 0 else 1.0

@@ -1,0 +1,215 @@
+"""Lay rows of pictures out on a page. Knows nothing of SH."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from napari_msp.arrays import FloatArray
+from napari_msp.evaluation.figures.page import GREY, WHITE, Page, Point, Scale
+from napari_msp.evaluation.figures.slices import Slice
+
+# Lengths on the page are in inches.
+PANEL_WIDTH = 1.85
+LOWEST_PANEL = 1.5
+WIDEST_PANEL = 3.7
+GAP = 0.06
+TITLE = 0.24
+HEADING = 0.30
+EDGE = 0.12
+BAR_GAP = 0.10
+BAR_SPACE = 0.78
+BLOCK_GAP = 0.28
+WIDEST_PAGE = 14.0
+"""Blocks stand side by side where all of them fit into this, else one under the other."""
+
+SCALE_BAR = (0.06, 0.06, 0.025)
+"""Its distance from a panel's left and bottom, and its thickness."""
+
+SCALE_BAR_SHARE = 0.25
+"""Share of a panel's width that its scale bar stays within."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Attributes
+    ----------
+    name
+        What it shows, or the prediction that it belongs to.
+    title
+        Above it.
+    pixels
+        (rows, columns) or (rows, columns, 3); None leaves it black under a grey title.
+    scale
+        Of a map's pixels; None for an image, whose pixels run from 0, black, to 1, white.
+    """
+
+    name: str
+    title: str
+    pixels: FloatArray | None
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures side by side.
+
+    Attributes
+    ----------
+    kind
+        "image" or "map"; names its bar.
+    panels
+        None leaves a cell out.
+    scale
+        Drawn at the right; None: the colours are directions.
+    """
+
+    kind: str
+    panels: list[Panel | None]
+    scale: Scale | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one quantity under a title."""
+
+    title: str
+    rows: list[Row]
+
+
+def draw_blocks(blocks: list[Block], view: Slice) -> Figure:
+    """Draw blocks side by side or one under the other.
+
+    Every axes carries a label, "<block> · <panel> · image" or "… · map", by which it can be found.
+
+    Parameters
+    ----------
+    blocks
+        All with as many columns.
+    view
+        Gives the panels' proportions in mm and the letters of a block's first panel.
+    """
+    width, height = view.size
+    # A flat slab is drawn wider, so that letters and bars find room.
+    wide = min(WIDEST_PANEL, max(PANEL_WIDTH, LOWEST_PANEL * width / height))
+    panel = (wide, wide * height / width)
+    columns = len(blocks[0].rows[0].panels)
+    block_width = columns * (panel[0] + GAP) + BAR_SPACE
+    heights = [HEADING + len(block.rows) * (panel[1] + TITLE) for block in blocks]
+    edges = 2 * EDGE + (len(blocks) - 1) * BLOCK_GAP
+    wide_page = len(blocks) * block_width + edges
+    beside = wide_page <= WIDEST_PAGE
+    page = Page(
+        (wide_page, 2 * EDGE + max(heights))
+        if beside
+        else (2 * EDGE + block_width, sum(heights) + edges)
+    )
+    left = top = EDGE
+    for block, block_height in zip(blocks, heights, strict=True):
+        _draw_block(page, block, view, (left, top), panel)
+        if beside:
+            left += block_width + BLOCK_GAP
+        else:
+            top += block_height + BLOCK_GAP
+    return page.figure
+
+
+def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Point) -> None:
+    left, top = corner
+    page.write((left, top + HEADING / 2), block.title, size=11, weight="bold")
+    top += HEADING
+    marked = False
+    for row in block.rows:
+        top += TITLE
+        for column, panel in enumerate(row.panels):
+            if panel is None:
+                continue
+            axes = _draw_panel(page, block, panel, (left + column * (size[0] + GAP), top), size)
+            if axes is not None and not marked:
+                _draw_letters(axes, view.letters)
+                _draw_scale_bar(axes, view.size, size)
+                marked = True
+        at = (left + len(row.panels) * (size[0] + GAP) - GAP + BAR_GAP, top)
+        if row.scale is None:
+            page.directions(at, size[1])
+        else:
+            page.bar(row.scale, at, size[1], f"{block.title} · {row.kind} · bar")
+        top += size[1]
+
+
+def _draw_panel(page: Page, block: Block, panel: Panel, corner: Point, size: Point) -> Axes | None:
+    middle = (corner[0] + size[0] / 2, corner[1] - TITLE / 2)
+    colour = GREY if panel.pixels is None else WHITE
+    page.write(middle, panel.title, size=9, colour=colour, across="center")
+    if panel.pixels is None:
+        return None
+    scale = panel.scale or Scale(0, 1, "gray", "", "")
+    kind = "image" if panel.scale is None else "map"
+    axes = page.axes(corner, size, f"{block.title} · {panel.name} · {kind}")
+    pixels = np.clip(panel.pixels, 0, 1) if panel.scale is None else panel.pixels
+    axes.imshow(
+        pixels,
+        cmap=scale.colours,
+        vmin=scale.low,
+        vmax=scale.high,
+        interpolation="nearest",
+        aspect="auto",
+    )
+    return axes
+
+
+def _draw_letters(axes: Axes, letters: str) -> None:
+    """Write R, L, A, P (or S, I) at the edges of a panel."""
+    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
+    sides = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
+    for letter, (x, y), (across, down) in zip(letters, places, sides, strict=True):
+        axes.text(
+            x, y, letter, transform=axes.transAxes, color=GREY, fontsize=8, ha=across, va=down
+        )
+
+
+def _draw_scale_bar(axes: Axes, size: Point, inches: Point) -> None:
+    """Draw a white line of a round length, with the length, at the bottom left of a panel.
+
+    Parameters
+    ----------
+    size, inches
+        Width and height of the panel in mm, and on the page.
+    """
+    length = round_length(SCALE_BAR_SHARE * size[0])
+    width, height = inches
+    left, bottom, thick = SCALE_BAR[0] / width, SCALE_BAR[1] / height, SCALE_BAR[2] / height
+    axes.add_patch(
+        Rectangle(
+            (left, bottom),
+            length / size[0],
+            thick,
+            transform=axes.transAxes,
+            color=WHITE,
+            linewidth=0,
+        )
+    )
+    axes.text(
+        left,
+        bottom + 2 * thick,
+        f"{length:g} mm",
+        transform=axes.transAxes,
+        color=WHITE,
+        fontsize=7,
+        va="bottom",
+    )
+
+
+def round_length(most: float) -> float:
+    """Give the longest of 1, 2, 5, 10, 20, 50 … that is not above `most`.
+
+    >>> round_length(38.5)
+    20.0
+    """
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(step * power for step in (1, 2, 5) if step * power <= most)

@@ -1,0 +1,202 @@
+"""Cut anatomical slices: canonical order, radiological side, cropped to the brain.
+
+The patient's left is on the right of the image, as radiologists look at it, for every stored
+orientation. Letters on the figure say so. Images of other lattices keep their own voxels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray
+from napari_msp.data.lattice import Lattice, voxel_coordinates
+from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
+from napari_msp.errors import Choose, Give, UserError
+
+MARGIN = 0.07
+"""Share of the brain's larger side left free all round, for letters and scale bar (our choice)."""
+
+NEARLY_LARGEST = 0.95
+"""Slices with this share of the largest brain area show as much (our choice)."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """How one anatomical plane is laid out, in closest-canonical (RAS+) axes.
+
+    Attributes
+    ----------
+    normal, across, down
+        Canonical axes: through the slice, along its rows, along its columns. Both of the last two
+        run from high index to low, since right, anterior and superior are on top or at the left.
+    letters
+        At the left, right, top and bottom of the image.
+    """
+
+    normal: int
+    across: int
+    down: int
+    letters: str
+
+
+PLANES = {
+    "axial": Plane(2, 0, 1, "RLAP"),
+    "coronal": Plane(1, 0, 2, "RLSI"),
+    "sagittal": Plane(0, 1, 2, "APSI"),
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a lattice, with the crop that all panels share.
+
+    Attributes
+    ----------
+    grid
+        The lattice in closest-canonical order.
+    axis
+        A name in `PLANES`.
+    index
+        Along the plane's normal, in closest-canonical order.
+    rows, columns
+        Crop of the image; it may reach past the volume, where images are black.
+    """
+
+    grid: CanonicalGrid
+    axis: str
+    index: int
+    rows: slice
+    columns: slice
+
+    @property
+    def letters(self) -> str:
+        """At the left, right, top and bottom of the image."""
+        return PLANES[self.axis].letters
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the cropped image in mm."""
+        plane = PLANES[self.axis]
+        sizes = voxel_sizes(self.grid.affine)
+        width = (self.columns.stop - self.columns.start) * float(sizes[plane.across])
+        height = (self.rows.stop - self.rows.start) * float(sizes[plane.down])
+        return width, height
+
+    def cut(self, array: AnyArray) -> AnyArray:
+        """Cut the image out of a map.
+
+        Parameters
+        ----------
+        array
+            (X, Y, Z) or (X, Y, Z, C) in stored order.
+
+        Returns
+        -------
+        (rows, columns) or (rows, columns, C), first row on top, first column at the left.
+        """
+        image = _flat(self.grid.to_canonical(array), self.axis, self.index)
+        room = [
+            (max(0, -part.start), max(0, part.stop - count))
+            for part, count in zip((self.rows, self.columns), image.shape[:2], strict=True)
+        ]
+        padded: AnyArray = np.pad(image, room + [(0, 0)] * (image.ndim - 2))
+        (above, _), (before, _) = room
+        return padded[
+            self.rows.start + above : self.rows.stop + above,
+            self.columns.start + before : self.columns.stop + before,
+        ]
+
+
+def choose_slice(
+    mask: MaskArray, lattice: Lattice, axis: str = "axial", index: int | None = None
+) -> Slice:
+    """Choose a slice and crop it to the brain.
+
+    Parameters
+    ----------
+    mask
+        (X, Y, Z) on `lattice`, in stored order.
+    axis
+        "axial", "coronal" or "sagittal".
+    index
+        In closest-canonical order, so that it counts from the right, back or bottom; None: of the
+        slices with (nearly) the largest brain area, the one nearest to the brain's middle.
+
+    Raises
+    ------
+    UserError
+        For an unknown axis, or a slice without brain.
+    """
+    if axis not in PLANES:
+        raise UserError(f"there is no {axis!r}", field="axis", remedy=Choose("axis", tuple(PLANES)))
+    grid = CanonicalGrid(lattice.shape, lattice.affine)
+    canonical = grid.to_canonical(mask)
+    normal = PLANES[axis].normal
+    areas = canonical.sum(axis=tuple({0, 1, 2} - {normal}))
+    occupied = np.flatnonzero(areas)
+    if len(occupied) == 0:
+        raise UserError("has no voxel inside, so there is nothing to show", "mask")
+    if index is None:
+        full = np.flatnonzero(areas >= NEARLY_LARGEST * areas.max())
+        middle = (occupied[0] + occupied[-1]) / 2
+        index = int(full[np.abs(full - middle).argmin()])
+    elif index not in occupied:
+        raise UserError(
+            f"{axis} slice {index} shows no brain",
+            field="slice_index",
+            remedy=Give("slice_index", f"one from {occupied[0]} to {occupied[-1]}"),
+        )
+    brain = _flat(canonical, axis, index)
+    sizes = voxel_sizes(grid.affine)[[PLANES[axis].down, PLANES[axis].across]]
+    rows, columns = _crop(brain, sizes)
+    return Slice(grid, axis, index, rows, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
+
+    Attributes
+    ----------
+    indices
+        (3, X, Y, Z) voxel indices, kept inside the source.
+    inside
+        (X, Y, Z) whether the source reaches there.
+    """
+
+    indices: IntArray
+    inside: MaskArray
+
+    @classmethod
+    def between(cls, source: Lattice, target: Lattice) -> "Nearest":
+        """Find the nearest voxel of `source` for each voxel of `target`."""
+        points = np.round(voxel_coordinates(source, target)).astype(int)
+        last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
+        kept = np.clip(points, 0, last)
+        return cls(kept, np.asarray((kept == points).all(axis=0)))
+
+    def take(self, values: AnyArray) -> AnyArray:
+        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
+        x, y, z = self.indices
+        taken: AnyArray = values[x, y, z]
+        taken[~self.inside] = 0
+        return taken
+
+
+def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
+    # Taking the normal away leaves the across axis first and the down axis second.
+    plane: AnyArray = np.take(canonical, index, axis=PLANES[axis].normal)
+    flipped: AnyArray = np.swapaxes(plane, 0, 1)[::-1, ::-1]
+    return flipped
+
+
+def _crop(brain: MaskArray, sizes: FloatArray) -> tuple[slice, slice]:
+    """Give rows and columns of the brain with the margin; `sizes` are a pixel's in mm."""
+    occupied = [np.flatnonzero(brain.any(axis=other)) for other in (1, 0)]
+    counts = np.array([where[-1] + 1 - where[0] for where in occupied])
+    margins = np.ceil(MARGIN * (counts * sizes).max() / sizes).astype(int)
+    rows, columns = (
+        slice(int(where[0] - margin), int(where[-1] + 1 + margin))
+        for where, margin in zip(occupied, margins, strict=True)
+    )
+    return rows, columns

@@ -1,0 +1,234 @@
+"""The report of an evaluation: one page that needs no other file, and the tables beside it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.facts import Facts, methods_paragraph
+from napari_msp.evaluation.findings import findings
+from napari_msp.evaluation.method_tests import MethodTest, compare_methods
+from napari_msp.evaluation.pvalue_table import pvalue_tables
+from napari_msp.evaluation.report.table import Cell, Table
+from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results, results_csv
+from napari_msp.evaluation.summary import Summaries, summarise
+from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
+from napari_msp.files import staged_folder
+from napari_msp.formatting import counted, csv_text
+
+LIMITS = (
+    "Patches of one head are not independent, so p-values over patches overstate the evidence; "
+    "those over subjects do not.",
+    "Residual misalignment between scans counts as error of every method alike.",
+    "A low squared error favours smooth images; look at the figures too.",
+    "The spread over datasets holds the difference of their subjects as well as of the methods.",
+    "Numbers hold for these platforms, protocols and subjects only.",
+)
+"""Of every evaluation."""
+
+SUMMARY_COLUMNS = (
+    "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
+    "sd", "low", "high", "sd_datasets", "sd_seeds", "best",
+)  # fmt: skip
+"""`low` and `high` end the 95 % bootstrap interval of the mean over subjects."""
+
+TEST_COLUMNS = (
+    "level", "reference", "target", "first", "second", "pairs", "unequal", "first_mean",
+    "second_mean", "change_percent", "low_percent", "high_percent", "rank_biserial",
+    "median_difference", "p_value", "comparisons", "corrected_p_value", "note",
+)  # fmt: skip
+"""`low` and `high` end the 95 % bootstrap interval of the change over subjects."""
+
+
+def write_report(
+    results: Results[Result],
+    patches: Results[PatchResult],
+    facts: Facts,
+    figures: Mapping[str, Path],
+    out: Path,
+    measures: Measures,
+) -> list[Path]:
+    """Write report.html, table1.csv, table1.md, pvalues.csv and the rows that they rest on.
+
+    The rows are measures.csv and patches.csv. All files are written or none.
+
+    Parameters
+    ----------
+    results, patches
+        What was measured.
+    facts
+        Of the run.
+    figures
+        PNG files by caption, in the order of the page.
+    out
+        Folder for the files.
+    measures
+        What a reader must know of each measure, by key.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    UserError
+        When nothing was measured, the tested method was not, or a figure cannot be read.
+    """
+    if not len(results):
+        raise UserError(
+            "nothing was measured", remedy=Advice("give a method and a subject that is held out")
+        )
+    pictures = {caption: _read(path) for caption, path in figures.items()}
+    summaries = summarise(results)
+    tests = compare_methods(results, patches, facts.tested) if facts.tested else []
+    contents = {
+        "measures.csv": results_csv(results, Result),
+        "patches.csv": results_csv(patches, PatchResult),
+        "table1.csv": summaries_csv(summaries, measures),
+        "table1.md": tables_markdown(results, summaries, tests, measures),
+        "pvalues.csv": pvalues_csv(tests),
+        "report.html": report_html(results, summaries, tests, facts, pictures, measures),
+    }
+    with staged_folder(Path(out)) as stage:
+        for name, text in contents.items():
+            (stage / name).write_text(text, encoding="utf-8")
+    return [Path(out) / name for name in contents]
+
+
+def summaries_csv(summaries: Summaries, measures: Measures) -> str:
+    """Write table1.csv: a row a method, target, truth and measure, with full precision."""
+    return csv_text(
+        SUMMARY_COLUMNS,
+        (
+            (
+                s.method, s.target, s.reference, s.measure, measures[s.measure].unit,
+                s.subjects, s.datasets, s.seeds, s.mean, s.deviation,
+                *(s.interval or (None, None)), s.dataset_spread, s.seed_spread, int(s.best),
+            )
+            for s in summaries.values()
+        ),
+    )  # fmt: skip
+
+
+def pvalues_csv(tests: Sequence[MethodTest]) -> str:
+    """Write pvalues.csv: a row a test, with full precision."""
+    return csv_text(
+        TEST_COLUMNS,
+        (
+            (
+                t.level, t.reference, t.target, t.first, t.second, t.test.pairs, t.test.unequal,
+                t.first_mean, t.second_mean, t.change, *(t.interval or (None, None)),
+                t.test.rank_biserial, t.test.median_difference, t.test.p_value, t.comparisons,
+                t.test.corrected_p_value, t.test.note,
+            )
+            for t in tests
+        ),
+    )  # fmt: skip
+
+
+def tables_markdown(
+    results: Results[Result],
+    summaries: Summaries,
+    tests: Sequence[MethodTest],
+    measures: Measures,
+) -> str:
+    """Write table1.md: headline, other measures, tests."""
+    parts = ["# Table 1"]
+    parts += [table.markdown() for table in headline_tables(results, summaries, measures)]
+    for title, tables in other_tables(results, summaries, measures).items():
+        parts += [f"## {title}", *(table.markdown() for table in tables)]
+    if tests:
+        parts += ["## Tests", *(table.markdown() for table in pvalue_tables(tests))]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def report_html(
+    results: Results[Result],
+    summaries: Summaries,
+    tests: Sequence[MethodTest],
+    facts: Facts,
+    pictures: Mapping[str, bytes],
+    measures: Measures,
+) -> str:
+    """Fill in the page, report.html beside this file.
+
+    Parameters
+    ----------
+    pictures
+        PNG bytes by caption.
+    """
+    page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
+    return page.get_template("report.html").render(
+        facts=facts,
+        lead=_lead(results, facts),
+        sentences=findings(tests),
+        headline=headline_tables(results, summaries, measures),
+        tests=pvalue_tables(tests),
+        pictures={
+            caption: base64.b64encode(data).decode("ascii") for caption, data in pictures.items()
+        },
+        paragraph=methods_paragraph(facts, tests),
+        training=_training(facts),
+        limits=[*facts.limits, *LIMITS],
+        pinned=_pinned(facts, results),
+        others=other_tables(results, summaries, measures),
+    )
+
+
+def _lead(results: Results[Result], facts: Facts) -> str:
+    methods = [method for method in results.methods if method != FLOOR]
+    counts = (
+        (len(methods), "method"),
+        (len(results.targets), "target platform"),
+        (len(results.subjects), "simulated test head" if facts.simulated else "test subject"),
+        (len(results.datasets), "dataset"),
+        (len(results.seeds), "training seed"),
+    )
+    return ", ".join(counted(count, what) for count, what in counts) + "."
+
+
+def _training(facts: Facts) -> Table | None:
+    if not facts.training:
+        return None
+    columns = list(facts.training[0])
+    rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in facts.training]
+    return Table("What each method was given and took.", columns, rows)
+
+
+def _plain(value: object) -> str:
+    """Write whole numbers in groups of three, others short."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{round(value):,}".replace(",", " ")
+    return f"{value:.3g}"
+
+
+def _pinned(facts: Facts, results: Results[Result]) -> dict[str, str]:
+    """Say what another run must share with this one."""
+    return {
+        "Training seeds": ", ".join(map(str, results.seeds)),
+        **{
+            f"Subjects of {name}": f"training {_names(split.training)}; validation "
+            f"{_names(split.validation)}; test {_names(split.test)}"
+            for name, split in facts.splits.items()
+        },
+        "Data are pinned by": facts.frozen,
+        "Versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
+        "Machine": facts.machine,
+    }
+
+
+def _names(subjects: Sequence[str]) -> str:
+    return " ".join(subjects) or "none"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"the figure cannot be read ({error.strerror})", path, remedy=Advice("check the path")
+        ) from error

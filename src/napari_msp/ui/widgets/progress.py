@@ -1,0 +1,202 @@
+"""How far work is, how long it still takes, and a way to cancel it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+State = Literal["idle", "running", "cancelling", "ended"]
+
+TICK = 1000
+"""Milliseconds between counts of the time left."""
+
+MINUTE = 60
+
+
+class ProgressRow(QWidget):
+    """Takes no room while it is idle; after the end only words are left, nothing that turns.
+
+    `start`, then `report` as often as there is something to tell, then `end`. Cancel asks by
+    `cancel_wanted` and waits for `end`.
+
+    Parameters
+    ----------
+    parent
+        As Qt's.
+    cancel, cancelling, means
+        The button's text before and after it was pressed, and what it does.
+    """
+
+    cancel_wanted = Signal()
+
+    def __init__(
+        self,
+        parent: QWidget | None = None,
+        *,
+        cancel: str = "Cancel",
+        cancelling: str = "Cancelling …",
+        means: str = "Stops the work; nothing half-made is left",
+    ) -> None:
+        super().__init__(parent)
+        self._texts = cancel, cancelling
+        self._state: State = "idle"
+        self._history: list[tuple[float, int]] = []
+        self._total, self._told_left = 0, False
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.bar.setAlignment(Qt.AlignCenter)
+        self.cancel = QPushButton(cancel)
+        self.cancel.setAccessibleDescription(means)
+        self.cancel.clicked.connect(self._cancel)
+        self._clock = QTimer(self)
+        self._clock.setInterval(TICK)
+        self._clock.timeout.connect(self._tell_time_left)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.words)
+        row = QHBoxLayout()
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel)
+        layout.addLayout(row)
+        self.reset()
+
+    @property
+    def state(self) -> State:
+        """What is going on."""
+        return self._state
+
+    def reset(self) -> None:
+        """Become idle, with nothing to be seen."""
+        self._enter("idle", "")
+
+    def start(self, words: str) -> None:
+        """Begin; the bar only says that something goes on until the first report."""
+        self._history, self._total, self._told_left = [], 0, False
+        self.bar.setRange(0, 0)
+        self.bar.setFormat("")
+        self.cancel.setText(self._texts[0])
+        self.cancel.setEnabled(True)
+        self._enter("running", words)
+
+    def report(
+        self, done: int, total: int, words: str | None = None, seconds_left: float | None = None
+    ) -> None:
+        """Tell how far the work is; ignored unless it is going on.
+
+        Parameters
+        ----------
+        done, total
+            Pieces of work.
+        words
+            Instead of those shown now.
+        seconds_left
+            Where the work knows it better than the pace of these reports tells.
+        """
+        if self._state not in ("running", "cancelling"):
+            return
+        if self._history and done < self._history[-1][1]:
+            self._history.clear()  # another count has begun
+        self._history[1:] = [(time.monotonic(), done)]  # the first and the last are enough
+        self._total = total
+        self.bar.setRange(0, max(total, 1))
+        self.bar.setValue(min(done, total))
+        if self._state == "running" and words is not None:
+            self._say(words)
+        self._told_left = seconds_left is not None
+        self._tell_time_left(seconds_left)
+
+    def tell(self, words: str) -> None:
+        """Say something else while the work goes on; how far it is does not change."""
+        if self._state == "running":
+            self._say(words)
+
+    def end(self, words: str = "") -> None:
+        """Come to rest with a last word; without one become idle."""
+        self._enter("ended" if words else "idle", words)
+
+    def _cancel(self) -> None:
+        self.cancel.setEnabled(False)
+        self.cancel.setText(self._texts[1])
+        self._enter("cancelling", self.words.text())
+        self.cancel_wanted.emit()
+
+    def _enter(self, state: State, words: str) -> None:
+        self._state = state
+        busy = state in ("running", "cancelling")
+        if busy:
+            self._clock.start()
+        else:
+            self._clock.stop()
+            self.bar.setRange(0, 1)  # a bar without a range would go on moving
+            self.bar.reset()
+        self.bar.setVisible(busy)
+        self.cancel.setVisible(busy)
+        self._say(words)
+        self.setVisible(state != "idle")
+
+    def _say(self, words: str) -> None:
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
+        self.bar.setAccessibleName(words)
+
+    def _tell_time_left(self, seconds: float | None = None) -> None:
+        if self._told_left and seconds is None:
+            return
+        if seconds is None:
+            seconds = seconds_left(self._history, self._total, time.monotonic())
+        left = "" if self._state == "cancelling" else time_left(seconds)
+        self.bar.setFormat(f"%p %  ·  {left}" if left else "%p %")
+        self.bar.setAccessibleDescription(left)
+
+
+def seconds_left(history: Sequence[tuple[float, int]], total: int, now: float) -> float | None:
+    """Estimate the seconds that are left.
+
+    Parameters
+    ----------
+    history
+        Time in seconds and pieces done, from the beginning of the work; times may have any zero.
+    total
+        Pieces in all.
+    now
+        Time; what has passed since the last report counts as work.
+
+    Returns
+    -------
+    Seconds, never negative; None before anything was done since the first report.
+    """
+    if not history:
+        return None
+    (began, done_before), (latest, done) = history[0], history[-1]
+    if done <= done_before or latest <= began:
+        return None
+    pace = (latest - began) / (done - done_before)
+    return max(0.0, pace * (total - done) - (now - latest))
+
+
+def time_left(seconds: float | None) -> str:
+    """Say it as people do.
+
+    >>> time_left(3), time_left(23), time_left(170), time_left(5000)
+    ('a few seconds left', 'about 20 s left', 'about 3 min left', 'about 1 h 25 min left')
+    >>> time_left(None)
+    ''
+    """
+    if seconds is None:
+        return ""
+    if seconds < 7.5:
+        return "a few seconds left"
+    if seconds < 55:
+        step = 5 if seconds < 27.5 else 10
+        return f"about {step * round(seconds / step)} s left"
+    minutes = max(1, round(seconds / MINUTE))
+    if minutes < 60:
+        return f"about {minutes} min left"
+    hours, minutes = divmod(5 * round(seconds / MINUTE / 5), 60)
+    return f"about {hours} h {minutes} min left" if minutes else f"about {hours} h left"

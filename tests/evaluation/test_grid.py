@@ -1,0 +1,113 @@
+"""What the cells of Figure 3 hold: volumes, one contrast, one scale, global numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.comparison import MappedImage, line_up
+from napari_msp.evaluation.figures.grid import QUANTITIES, cells
+from napari_msp.evaluation.metrics import measure
+from napari_msp.signal.maps import colour_fa, sh_average
+
+
+def perturbed(image, amount, seed=0):
+    noise = np.random.default_rng(seed).normal(0, amount, image.coefficients.shape)
+    noise *= image.mask[..., None]
+    return replace(image, coefficients=(image.coefficients + noise).astype(np.float32))
+
+
+@pytest.fixture
+def truth(head):
+    return head("permuted")
+
+
+@pytest.fixture
+def predictions(truth, head):
+    return {"DIQT": perturbed(head("LAS"), 0.05), "MSP": perturbed(truth, 0.02)}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_cells_hold_whole_maps_and_their_global_errors(truth, predictions, quantity):
+    comparison = line_up(truth, predictions)
+    shown = cells(comparison, quantity, MappedImage(truth))
+    assert [(c.name, c.kind) for c in shown.images] == [
+        ("ground truth", "image"),
+        ("DIQT", "image"),
+        ("MSP", "image"),
+    ]
+    assert [(c.name, c.kind) for c in shown.maps] == [
+        ("input scan", "image"),
+        ("DIQT", "error"),
+        ("MSP", "error"),
+    ]
+    values = {"SH average": sh_average, "colour FA": colour_fa}[quantity]
+    placed = comparison.predictions["DIQT"].image
+    np.testing.assert_array_equal(shown.images[1].values, values(placed))
+    assert shown.images[1].values.shape[:3] == shown.lattice.shape == truth.mask.shape
+    error = np.square(values(placed) - values(truth))
+    error = error.mean(-1) if error.ndim == 4 else error
+    np.testing.assert_allclose(shown.maps[1].values[shown.maps[1].shown], error[comparison.mask])
+    for name, cell in zip(predictions, shown.maps[1:], strict=True):
+        metrics = measure(predictions[name], truth)
+        expected = metrics.colour_fa_mse if shown.coloured else metrics.sh_average_mse
+        assert cell.mean == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_contrast_from_truth_and_one_scale_from_all_errors(truth, predictions):
+    shown = cells(line_up(truth, predictions), "SH average")
+    average = sh_average(truth)[truth.mask]
+    assert shown.window == pytest.approx(np.percentile(average, [1, 99]))
+    errors = np.concatenate([cell.values[cell.shown] for cell in shown.maps[1:]])
+    assert shown.limit == pytest.approx(np.percentile(errors, 99))
+    assert (shown.unit, shown.map_unit) == ("SH units", "SH units²")
+
+    coloured = cells(line_up(truth, predictions), "colour FA")
+    fa = np.linalg.norm(colour_fa(truth)[truth.mask], axis=-1)
+    assert coloured.window == pytest.approx((0, np.percentile(fa, 98)))
+    assert (coloured.unit, coloured.map_unit) == ("FA", "FA²")
+
+
+def test_shades_run_from_black_to_white_and_are_black_outside(truth, predictions):
+    below = replace(truth, coefficients=truth.coefficients - 1 * truth.mask[..., None])
+    shown = cells(line_up(below, {"a": below}), "SH average")
+    assert shown.window[1] < 0  # so that the 0 outside the mask is above white
+    cell = shown.images[0]
+    shades = shown.shades(cell.values, cell.shown)
+    assert shades.min() == 0
+    assert shades.max() == 1
+    assert (shades[~truth.mask] == 0).all()
+
+
+def test_the_input_keeps_its_own_voxels(head, lattice):
+    coarse = head(Lattice((11, 13, 12), lattice("RAS").affine @ np.diag([2, 2, 1, 1.0])))
+    shown = cells(line_up(head(), {"a": head()}), "SH average", MappedImage(coarse))
+    cell = shown.maps[0]
+    assert cell.values.shape == head().mask.shape
+    assert set(np.unique(cell.values)) <= {*np.unique(sh_average(coarse)), 0}
+
+
+def test_without_truth_the_input_leads_and_disagreement_is_below(head, predictions):
+    comparison = line_up(None, predictions)
+    values = np.where(comparison.mask, 0.02, 0.5)
+    shown = cells(comparison, "colour FA", MappedImage(head()), {"MSP": values})
+    assert [c.name for c in shown.images] == ["input scan", "DIQT", "MSP"]
+    assert [(c.name, c.kind) for c in shown.maps] == [
+        ("", "none"),
+        ("DIQT", "none"),
+        ("MSP", "disagreement"),
+    ]
+    assert shown.maps[2].mean == pytest.approx(0.02)
+    assert shown.maps[2].values.max() == pytest.approx(0.02)  # 0.5 lies outside the mask
+    assert shown.limit == pytest.approx(0.02)
+    assert shown.map_unit == "SH units"
+    bare = cells(comparison, "SH average")
+    assert [c.kind for c in (bare.images[0], *bare.maps)] == ["none"] * 4
+    assert bare.limit == 1
+
+
+def test_a_perfect_prediction_has_a_scale_too(truth):
+    shown = cells(line_up(truth, {"a": truth}), "SH average")
+    assert shown.maps[1].mean == 0
+    assert shown.limit == 1
