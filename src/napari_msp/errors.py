@@ -22,6 +22,10 @@ class Words:
     The command line and the window each have a subclass.
     """
 
+    def offers(self, name: str) -> bool:
+        """Tell whether a parameter can be chosen here."""
+        return True
+
     def parameter(self, name: str) -> str:
         """Name a parameter of the library's functions."""
         return f"{name}="
@@ -250,8 +254,10 @@ class Either(Remedy):
     remedies: tuple[Remedy, ...]
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Join them with "or"."""
-        return ", or ".join(each.phrase(words) for each in self.remedies)
+        """Join them with "or", less those whose parameter a front end does not offer."""
+        named = [(getattr(each, "parameter", None), each) for each in self.remedies]
+        offered = [each for name, each in named if name is None or words.offers(name)]
+        return ", or ".join(each.phrase(words) for each in offered or self.remedies)
 
 
 def either(*remedies: Remedy) -> Either:
@@ -394,6 +400,10 @@ FAMILY: dict[str, type[UserError]] = {
 
 class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
     """The caller asked a running job to stop."""
+
+
+INTERRUPTED = 130
+"""Exit status of a process that was asked to stop."""
 
 
 def explain(error: BaseException) -> UserError:

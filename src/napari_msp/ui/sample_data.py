@@ -1,4 +1,4 @@
-"""File > Open Sample: a simulated travelling head, made once and kept."""
+"""Simulated travelling heads, made once and kept: for File > Open Sample, and for a lesson."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SHARES = (0, 25, 35, 45, 100)
 """Per cent of the work that is done after so many platforms (measured)."""
+
+LESSON_SUBJECTS, LESSON_SIZE = 3, "tiny"
 
 DIGESTS = "made.json"
 """File that tells what was made, to find out whether it is still whole."""
@@ -56,6 +58,33 @@ def kept_heads(folder: Path, size: str, control: Control) -> TravellingHeads:
         shutil.rmtree(folder, ignore_errors=True)
         _simulate(folder, size, control)
     return open_dataset(folder / "heads")
+
+
+def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
+    """Give a few small heads to train on; simulated where they are not in the cache folder.
+
+    Reports a `Step` for every scan.
+
+    Raises
+    ------
+    Cancelled
+        When it was cancelled.
+    UserError
+        When the cache folder cannot be written to.
+    """
+    from napari_msp.data.dataset import open_dataset
+    from napari_msp.data.phantom import simulate
+    from napari_msp.ui.background import Step
+
+    folder = cache / f"lesson-heads-{LESSON_SIZE}-{LESSON_SUBJECTS}"
+
+    def progress(scan: str, done: int, total: int) -> None:
+        control.check()
+        control.report(Step(f"Simulating heads for a lesson: {scan}", done, total))
+
+    if not folder.exists():
+        simulate(folder, LESSON_SUBJECTS, LESSON_SIZE, noise_free=False, progress=progress)
+    return open_dataset(folder)
 
 
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:

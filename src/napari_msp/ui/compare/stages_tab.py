@@ -32,10 +32,9 @@ from napari_msp.ui.compare.stages import (
     repaint_slice,
 )
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
-from napari_msp.ui.diagram.equation import equation, general_equation
-from napari_msp.ui.diagram.parts import ModelParts, parts_of
 from napari_msp.ui.glossary import TERMS, tooltip
-from napari_msp.ui.panels.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
 from napari_msp.ui.records import Record
 
 STEPS = 100
@@ -74,7 +73,7 @@ class StagesPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._parts: ModelParts | None = None
+        self._outline: Outline | None = None
         self._model_alpha = self._alpha = 1.0
         self.diagram = ModelDiagram()
         self.diagram.part_chosen.connect(self.part_chosen)
@@ -120,20 +119,20 @@ class StagesPanel(QWidget):
         """Whether the branches are asked for."""
         return bool(self.branches.isChecked())
 
-    def set_model(self, parts: ModelParts, alpha: float) -> None:
+    def set_model(self, outline: Outline, alpha: float) -> None:
         """Show a model with its own α. Nothing is emitted but that branches are not wanted now."""
-        self._parts, self._model_alpha = parts, alpha
+        self._outline, self._model_alpha = outline, alpha
         self.branches.setChecked(False)
-        self.diagram.set_model(parts)
+        self.diagram.set_model(outline)
         self.reset.setToolTip(f"Set α back to the model’s own, {alpha:.2f}")
         self._show_alpha(alpha)
-        self.words.setText(_why_no_stages(parts))
-        self.words.setVisible(not parts.branches)
-        self._controls.setVisible(bool(parts.branches))
+        self.words.setText(_why_no_stages(outline))
+        self.words.setVisible(not outline.branches)
+        self._controls.setVisible(bool(outline.branches))
 
     def clear(self, words: str = NO_MODEL) -> None:
         """Show no model, and why."""
-        self._parts = None
+        self._outline = None
         self.branches.setChecked(False)
         self.diagram.set_model(None)
         self.words.setText(words)
@@ -169,8 +168,8 @@ class StagesPanel(QWidget):
         self.value.setText(f"{alpha:.2f}")
         self.reset.setEnabled(alpha != self._model_alpha)
         self.diagram.set_alpha(alpha)
-        if self._parts is not None and self._parts.branches:
-            self.equation.setText(equation(self._parts, alpha))
+        if self._outline is not None and self._outline.branches:
+            self.equation.setText(equation(self._outline, alpha))
 
     def _arranged(self) -> QWidget:
         controls = QWidget()
@@ -319,7 +318,7 @@ class StagesTab(QScrollArea):
             return
         prediction, lattice = record.prediction, compared.comparison.lattice
         self.leave_branches()
-        self.panel.set_model(parts_of(record.model, prediction.target), prediction.alpha)
+        self.panel.set_model(outline_of(record.model, prediction.target), prediction.alpha)
         self.panel.light(SECOND)
         if prediction.branches:
             self._reading.ask(lambda control: Stages.of(prediction, lattice))
@@ -415,10 +414,10 @@ def _wrapping(label: QLabel) -> QLabel:
     return label
 
 
-def _why_no_stages(parts: ModelParts) -> str:
-    if parts.kind == "msp":
+def _why_no_stages(outline: Outline) -> str:
+    if outline.kind == "msp":
         return (
-            f"This MSP has {parts.target} as its only target: there are no branches, and its "
+            f"This MSP has {outline.target} as its only target: there are no branches, and its "
             "prediction is the first stage whatever α is."
         )
-    return f"{parts.title} predicts {parts.target} in one stage: it has neither α nor branches."
+    return f"{outline.title} predicts {outline.target} in one stage: it has neither α nor branches."
