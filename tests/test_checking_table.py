@@ -17,6 +17,7 @@ from napari_msp.checking.alignment import check_input_position
 from napari_msp.checking.brain import measure_brain
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.overlap import dice
+from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
@@ -24,7 +25,6 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.data.registration import BrainImage, Displacement
 from napari_msp.errors import UserError
 
 SEED = 5

@@ -7,8 +7,8 @@ from scipy.spatial.distance import pdist
 
 from napari_msp.checking.findings import Finding
 from napari_msp.checking.overlap import dice
+from napari_msp.checking.registration import Displacement, estimate_displacement
 from napari_msp.checking.summary import Comparison, ScanSummary
-from napari_msp.data.registration import Displacement, estimate_displacement
 from napari_msp.errors import UserError
 
 MISALIGNMENT_LIMIT = 0.5

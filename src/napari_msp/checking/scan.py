@@ -13,6 +13,7 @@ from napari_msp.checking.intensities import check_intensities
 from napari_msp.checking.lattices import check_voxel_sizes
 from napari_msp.checking.masks import check_mask, check_mask_given
 from napari_msp.checking.mirrored_vectors import quick_tensors
+from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.summary import HeadImages, ScanSummary
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
@@ -20,7 +21,6 @@ from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.masks import find_mask
 from napari_msp.data.names import gradient_files
 from napari_msp.data.nifti import open_nifti
-from napari_msp.data.registration import mean_diffusion_image
 
 
 def check_scan(
