@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from napari_msp.checking import check_dataset, table_text, write_table
 from napari_msp.checking.alignment import check_input_position, dice
 from napari_msp.checking.outliers import check_outliers
+from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.checking.scan import measure_brain
 from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
 from napari_msp.cli import main
@@ -23,7 +24,6 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.data.registration import BrainImage, Displacement
 from napari_msp.errors import UserError
 
 SEED = 5

@@ -10,15 +10,15 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.checking import Finding, check_dataset, has_errors, report_text
 from napari_msp.checking.alignment import MISALIGNMENT_ACCURACY
-from napari_msp.data.dataset import open_dataset
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
-from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.data.registration import (
+from napari_msp.checking.registration import (
     BrainImage,
     estimate_displacement,
     mean_diffusion_image,
 )
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
+from napari_msp.data.phantom.subjects import draw_pose
 from napari_msp.errors import Give, UserError
 
 AFFINE = np.diag([2.4, 2.4, 2.4, 1.0])

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.spatial.distance import pdist
 
+from napari_msp.checking.registration import Displacement, estimate_displacement
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison, HeadImages, ScanSummary
 from napari_msp.data.lattice import resample_mask, scale_between
-from napari_msp.data.registration import Displacement, estimate_displacement
 from napari_msp.errors import Advice, UserError
 
 MISALIGNMENT_LIMIT = 0.5

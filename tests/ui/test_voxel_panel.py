@@ -6,8 +6,8 @@ import pytest
 
 from napari_msp.evaluation.figures.slices import PLANES
 from napari_msp.signal.profile import signal_profile
-from napari_msp.ui.panels.scales import Scale, rounded_up
-from napari_msp.ui.panels.voxel_inspector import NOTHING, Trace, VoxelInspector
+from napari_msp.ui.compare.voxel_plots import Scale, rounded_up
+from napari_msp.ui.compare.voxel_tab import NOTHING, Trace, VoxelPanel
 from napari_msp.ui.widgets.colours import colours_of
 
 
@@ -24,7 +24,7 @@ DIQT, MSP = Trace("DIQT prisma_st", coefficients(1)), Trace("MSP & co", coeffici
 
 @pytest.fixture
 def panel(qtbot):
-    widget = VoxelInspector()
+    widget = VoxelPanel()
     qtbot.addWidget(widget)
     widget.resize(360, 560)
     widget.show()
@@ -118,11 +118,6 @@ def test_other_images_get_other_bars(panel):
     panel.show_voxel("a", [MSP], "axial")
     assert len(bars(panel)) == len(curves(panel)) == 1
     assert "ground" not in panel.legend.text()
-
-
-def test_a_colour_of_its_own_is_kept(panel):
-    panel.show_voxel("a", [Trace("x", coefficients(1), colour="#123456")], "axial")
-    assert list(bars(panel)) == list(curves(panel)) == ["#123456"]
 
 
 def test_clearing_leaves_words(panel):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from napari_msp.ui.comparing.work import Sibling
+from napari_msp.ui.compare.compared import Sibling
 from napari_msp.ui.records import Record
 
 Thing = TypeVar("Thing", Record, Record | Sibling)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
@@ -129,7 +129,7 @@ def line_records_up(question: Question, say: Callable[[str], None]) -> Compared:
         When the images are of several heads or b-values, or cannot be lined up.
     """
     if not question.predictions:
-        raise UserError("predictions: none is chosen; tick at least one")
+        raise UserError("none is chosen", field="predictions", remedy=Advice("tick at least one"))
     truth = question.truth
     if isinstance(truth, Sibling):
         say(f"reading {truth.owner}")
@@ -184,15 +184,18 @@ def _check(truth: Record | None, question: Question) -> None:
     for record in (reference, *others):
         if record.image.b_value is None:
             raise UserError(
-                f"{record.owner}: its b-value is unknown, so it has no FA; add BValue to the JSON "
-                "file beside it"
+                "its b-value is unknown, so it has no FA",
+                record.owner,
+                remedy=Advice("add BValue to the JSON file beside it"),
             )
         check_same_head(_source(reference), _source(record))
     for record in question.predictions:
         if not same_b_value(_source(reference), _source(record)):
             raise UserError(
-                f"{record.owner}: has b = {record.image.b_value:.0f} s/mm² but {reference.owner} "
-                f"has {reference.image.b_value:.0f}; compare images of one b-value"
+                f"has b = {record.image.b_value:.0f} s/mm² but {reference.owner} has "
+                f"{reference.image.b_value:.0f}",
+                record.owner,
+                remedy=Advice("compare images of one b-value"),
             )
 
 

@@ -1,20 +1,19 @@
-"""The cells of a comparison as layers, in reading order.
-
-| ground truth | prediction A | prediction B |
-| input scan   | MSE of A     | MSE of B     |
-"""
+"""The cells of a comparison as layers for a grid, in reading order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import INPUT_SCAN, QUANTITIES, Cell, Cells
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.comparing.work import Compared
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.stages import Stages
 from napari_msp.ui.layers import LayerData, map_layer
 from napari_msp.ui.records import Record
 
@@ -30,13 +29,17 @@ BLANK = "blank"
 """Quantity of a cell that holds words only."""
 
 
+BLUE, BLACK, ORANGE = (0.34, 0.71, 0.91, 1.0), (0.0, 0.0, 0.0, 1.0), (0.9, 0.6, 0.0, 1.0)
+"""Below, at and above 0: told apart by the colour-blind, too (Okabe & Ito 2008)."""
+
+
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class GridCells:
     """Cells for a grid.
 
     Attributes
     ----------
-    cells
+    layers
         Layer data row by row, as many in each row.
     columns
         Number of columns.
@@ -50,7 +53,7 @@ class Sheet:
         Which cells hold a prediction's image and map.
     """
 
-    cells: Sequence[LayerData]
+    layers: Sequence[LayerData]
     columns: int
     bar: int | None
     reference: SHImage
@@ -58,8 +61,11 @@ class Sheet:
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def figure_sheet(compared: Compared, shown: Cells) -> Sheet:
+def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
     """Lay a comparison out as Fig. 3.
+
+    | ground truth | prediction A | prediction B |
+    | input scan   | MSE of A     | MSE of B     |
 
     Without truth and input scan the first column would be empty; it is left out.
 
@@ -81,7 +87,7 @@ def figure_sheet(compared: Compared, shown: Cells) -> Sheet:
     ]
     columns = len(shown.images) - first
     maps = [n for n, cell in enumerate(shown.maps[first:]) if cell.kind in MAPS]
-    return Sheet(
+    return GridCells(
         cells,
         columns,
         columns + maps[-1] if maps else None,
@@ -92,6 +98,66 @@ def figure_sheet(compared: Compared, shown: Cells) -> Sheet:
             for n, name in enumerate(compared.predictions, start=1)
         },
     )
+
+
+def branch_cells(
+    record: Record, name: str, stages: Stages, alpha: float, shown: Cells
+) -> GridCells:
+    """Lay out what each branch gives, and below what it adds: SH averages, which add up.
+
+    | first stage  | branch i   | … | second stage      |
+    | how they add | added by i | … | added by them all |
+
+    Parameters
+    ----------
+    record
+        The prediction.
+    name
+        Its short name.
+    stages
+        Its stages.
+    alpha
+        Of equation (1).
+    shown
+        Cells of the comparison's SH average, whose contrast is kept.
+    """
+    image, lattice = stages.first.image, stages.lattice
+    limit = stages.limit
+
+    def cell(
+        quantity: str, title: str, values: FloatArray, limits: tuple[float, float], **options: Any
+    ) -> LayerData:
+        return map_layer(
+            record,
+            quantity,
+            np.where(image.mask, values, 0),
+            lattice=lattice,
+            mask=image.mask,
+            limits=limits,
+            name=f"{name} · {title}",
+            view=VIEW,
+            **options,
+        )
+
+    def picture(title: str, values: FloatArray) -> LayerData:
+        return cell("SH average", title, values, shown.window)
+
+    def added(title: str, values: FloatArray) -> LayerData:
+        colours = _diverging()
+        return cell("contribution", f"added by {title}", values, (-limit, limit), colormap=colours)
+
+    rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
+    cells = [
+        picture("first stage", stages.first.sh_average),
+        *(picture(f"branch {each}", map_.sh_average) for each, map_ in stages.branches.items()),
+        picture("second stage", stages.sh_average(alpha)),
+        words_cell(record, lattice, rule),
+        *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
+        added("all branches", stages.contributions(alpha)),
+    ]
+    low, high = shown.window
+    legend = f"SH average: {low:.2g} to {high:.2g}   ·   added: ±{limit:.2g} {shown.unit}"
+    return GridCells(cells, len(cells) // 2, len(cells) - 1, image, legend)
 
 
 def cell_name(record: Record, name: str, quantity: str) -> str:
@@ -189,3 +255,9 @@ def _why_empty(compared: Compared, prediction: str) -> LayerData:
         name = "no ground truth" if compared.truth is None else "no input scan"
         record = next(iter(compared.predictions.values()))
     return words_cell(record, compared.comparison.lattice, name)
+
+
+def _diverging() -> Any:
+    from napari.utils.colormaps import Colormap
+
+    return Colormap([BLUE, BLACK, ORANGE], name="blue-orange")

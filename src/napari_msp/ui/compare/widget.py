@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.comparing.arrange import Arrangement
-from napari_msp.ui.comparing.choices import Choices
-from napari_msp.ui.comparing.export import Export
-from napari_msp.ui.comparing.inspector import Inspector
-from napari_msp.ui.comparing.sheet import VIEW
-from napari_msp.ui.comparing.stages_view import StagesView
-from napari_msp.ui.comparing.state import Comparing
-from napari_msp.ui.comparing.work import MOST_PREDICTIONS, Question
+from napari_msp.ui.compare.choices import Choices
+from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
+from napari_msp.ui.compare.computing import Comparing
+from napari_msp.ui.compare.form import LABELS, CompareForm
+from napari_msp.ui.compare.grid_cells import VIEW
+from napari_msp.ui.compare.numbers_table import NOTHING, NumbersTable
+from napari_msp.ui.compare.saving import Saving
+from napari_msp.ui.compare.stages_tab import StagesTab
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
-from napari_msp.ui.panels.compare_form import CompareForm
-from napari_msp.ui.panels.comparison_table import NOTHING, ComparisonTable
 from napari_msp.ui.records import Record, records_of, shown_by
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import in_words
+from napari_msp.ui.words import FormWords, said, sentence
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
     from napari_msp.errors import UserError
 
 MEASURING = "Errors are being measured …"
@@ -36,8 +39,8 @@ EDGE = 6
 NARROWEST = 240
 """Pixels that the table asks for."""
 
-FIELDS = {"--slice": "Slice", "--prediction": "Predictions"}
-"""What the window calls options of the command line."""
+WORDS = FormWords(LABELS)
+"""What the window calls parameters."""
 
 
 class Compare(Docked):
@@ -49,18 +52,18 @@ class Compare(Docked):
         Whose records are offered, and who gets the cells.
     """
 
-    def __init__(self, napari_viewer: Any) -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
         self.form = CompareForm(most=MOST_PREDICTIONS)
-        self.progress, self.message, self.table = ProgressRow(), MessageLine(), ComparisonTable()
+        self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
         self.save_figure = QPushButton("Save fi&gure …")
         self.save_numbers = QPushButton("Save num&bers …")
         self.comparing = Comparing(self)
-        self.arrangement = Arrangement(napari_viewer, self._warn)
-        self.stages = StagesView(self.arrangement, self)
-        self.inspector = Inspector(napari_viewer, lambda: self.arrangement.plane, self)
-        self.export = Export(self)
+        self.grid = ViewerGrid(napari_viewer, self._warn)
+        self.stages = StagesTab(self.grid)
+        self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
+        self.saving = Saving(self)
         self.tabs = QTabWidget()
         self._choices = Choices.of(())
         self._given: tuple[Record, ...] = ()
@@ -95,9 +98,9 @@ class Compare(Docked):
         self.comparing.forget()
         self.progress.reset()
         self.stages.forget()
-        self.inspector.stop()
-        if self.arrangement.active:
-            self.arrangement.leave()
+        self.voxel.stop()
+        if self.grid.active:
+            self.grid.leave()
             self.message.clear()  # it may speak of leaving
         self.table.set_rows(())
         self._enable()
@@ -121,29 +124,30 @@ class Compare(Docked):
 
     def _take_drawn(self, quantity: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
-        if quantity == self.form.quantity and not self.stages.moving:
+        if self.form.quantity not in self.comparing.layers:  # another was chosen meanwhile
+            self.comparing.draw(self.form.quantity)
+        elif quantity == self.form.quantity and not self.stages.panel.moving:
             self._show_cells()
 
     def _show_cells(self) -> None:
         """Show the chosen map, unless it is not there yet or the branches have the grid."""
         quantity, compared = self.form.quantity, self.comparing.compared
-        sheet = self.comparing.sheets.get(quantity)
-        if sheet is None or compared is None:
+        cells = self.comparing.layers.get(quantity)
+        if cells is None or compared is None:
             return
-        self.stages.follow(compared, self.comparing.cells, quantity, sheet.places)
-        self.inspector.follow(compared)
+        self.stages.follow(compared, self.comparing.cells, quantity, cells.places)
+        self.voxel.follow(compared)
         if not self.stages.branches_shown:
-            self.arrangement.show(sheet)
-            self.form.show_plane(self.arrangement.plane)
+            self.grid.show(cells)
+            self.form.show_plane(self.grid.plane)
         self._enable()
 
     def _change_quantity(self) -> None:
-        if self.stages.branches_shown:
-            self.stages.panel.branches.setChecked(False)  # which shows the cells
-        else:
-            self._show_cells()
-            if self.stages.moving:
-                self.stages.repaint()
+        self.comparing.draw(self.form.quantity)
+        self.stages.leave_branches()
+        self._show_cells()
+        if self.stages.panel.moving:
+            self.stages.repaint_cells()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
         self.comparing.change(name, image, variant, self.form.quantity)
@@ -153,8 +157,7 @@ class Compare(Docked):
         self._enable()
 
     def _fail(self, error: UserError) -> None:
-        message = in_words(str(error), FIELDS)
-        self.message.show_message("error", message[:1].upper() + message[1:])
+        self.message.show_message("error", sentence(said(error, WORDS)))
 
     def _warn(self, words: str) -> None:
         self.message.show_message("warning", words)
@@ -173,18 +176,17 @@ class Compare(Docked):
             self.form.choose_truth(self._choices.truth_for(chosen))
 
     def _enable(self) -> None:
-        self.form.show_active(self.arrangement.active)
+        self.form.show_active(self.grid.active)
         self.save_figure.setEnabled(self.comparing.compared is not None)
         self.save_numbers.setEnabled(bool(self.comparing.metrics))
 
     def _save_figure(self) -> None:
         if self.comparing.compared is not None:
-            arrangement = self.arrangement
-            self.export.figure(self.comparing.compared, arrangement.plane, arrangement.index)
+            self.saving.figure(self.comparing.compared, self.grid.plane, self.grid.index)
 
     def _save_numbers(self) -> None:
         if self.comparing.compared is not None:
-            self.export.numbers(self.comparing.compared, self.comparing.rows)
+            self.saving.numbers(self.comparing.compared, self.comparing.rows)
 
     def _say_saved(self, path: Path) -> None:
         self.message.show_message("ok", f"Saved {path}")
@@ -194,7 +196,7 @@ class Compare(Docked):
         form.show_wanted.connect(self.show_comparison)
         form.leave_wanted.connect(self.leave)
         form.quantity_changed.connect(lambda _: self._change_quantity())
-        form.plane_changed.connect(self.arrangement.turn_to)
+        form.plane_changed.connect(self.grid.turn_to)
         form.predictions_changed.connect(self._suggest_truth)
         form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))
         comparing.started.connect(self._begin)
@@ -209,8 +211,8 @@ class Compare(Docked):
         self.stages.comparison_wanted.connect(self._show_cells)
         self.save_figure.clicked.connect(self._save_figure)
         self.save_numbers.clicked.connect(self._save_numbers)
-        self.export.saved.connect(self._say_saved)
-        for source in (comparing, self.stages, self.export):
+        self.saving.saved.connect(self._say_saved)
+        for source in (comparing, self.stages, self.saving):
             source.failed.connect(self._fail)
         self._listing.timeout.connect(self._list)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
@@ -219,9 +221,9 @@ class Compare(Docked):
 
     def _follow_plane(self) -> None:
         """Tell the form what napari's own buttons turned to."""
-        if self.arrangement.active:
-            self.form.show_plane(self.arrangement.plane)
-            self.inspector.look()
+        if self.grid.active:
+            self.form.show_plane(self.grid.plane)
+            self.voxel.look()
 
     def _list_soon(self) -> None:
         self._listing.start(0)
@@ -239,8 +241,8 @@ class Compare(Docked):
         self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
         self.save_numbers.setToolTip("<p>The errors with full precision, as CSV.</p>")
         self.tabs.addTab(numbers, "Numbers")
-        self.tabs.addTab(self.stages.widget, "Stages")
-        self.tabs.addTab(self.inspector.widget, "Voxel")
+        self.tabs.addTab(self.stages, "Stages")
+        self.tabs.addTab(self.voxel, "Voxel")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         for widget in (self.form, self.progress, self.message):
@@ -248,6 +250,6 @@ class Compare(Docked):
         layout.addWidget(self.tabs, 1)
 
 
-def _is_cell(layer: Any) -> bool:
+def _is_cell(layer: Layer) -> bool:
     shown = shown_by(layer)
     return shown is not None and shown.view == VIEW

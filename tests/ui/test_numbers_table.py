@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.evaluation.metrics import Row
-from napari_msp.ui.panels.comparison_table import ComparisonTable
+from napari_msp.ui.compare.numbers_table import NumbersTable
 from napari_msp.ui.widgets.colours import colours_of
 
 DIQT = Row("DIQT", 394_089, 7.27e-4, 0.027, 3.6e-4, 3.77e-3, 0.06, None, None)
@@ -22,7 +22,7 @@ LIKE = replace(DIQT, name="<b>like</b>", change_sh=0.001, change_colour=-0.02)
 
 @pytest.fixture
 def panel(qtbot):
-    widget = ComparisonTable()
+    widget = NumbersTable()
     qtbot.addWidget(widget)
     widget.set_rows([DIQT, MSP, LIKE])
     widget.show()

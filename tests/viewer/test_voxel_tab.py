@@ -57,11 +57,11 @@ def move(viewer, qtbot):
 
 def shown(compare):
     """Coefficients by the name of their trace."""
-    return {trace.name: trace.coefficients for trace in compare.inspector.panel._traces}
+    return {trace.name: trace.coefficients for trace in compare.voxel.panel._traces}
 
 
 def test_it_follows_the_mouse_in_every_cell(viewer, compare, point, move):
-    panel = compare.inspector.panel
+    panel = compare.voxel.panel
     for column in (0, 1):
         move(point((1, 1, 2), column))
         move(point(VOXEL, column))
@@ -80,7 +80,7 @@ def test_it_follows_the_mouse_in_every_cell(viewer, compare, point, move):
 def test_outside_the_brain_it_says_so(compare, point, move):
     move(point(VOXEL, 0))
     move(point((0, 10, 2), 0))
-    assert compare.inspector.panel.position.text() == "Outside the brain."
+    assert compare.voxel.panel.position.text() == "Outside the brain."
 
 
 def test_a_voxel_can_be_held(viewer, compare, point, move, qtbot):
@@ -88,23 +88,23 @@ def test_a_voxel_can_be_held(viewer, compare, point, move, qtbot):
     move(point(VOXEL, 0))
     QTest.mouseClick(canvas, Qt.LeftButton, Qt.ShiftModifier, point(VOXEL, 0))
     qtbot.wait(50)
-    assert compare.inspector.hold.isChecked()
+    assert compare.voxel.hold.isChecked()
     move(point((8, 10, 2), 0))
-    assert "voxel 4 15 2" in compare.inspector.panel.position.text()
-    compare.inspector.hold.setChecked(False)
+    assert "voxel 4 15 2" in compare.voxel.panel.position.text()
+    compare.voxel.hold.setChecked(False)
     move(point((9, 10, 2), 0))
-    assert "voxel 9 10 2" in compare.inspector.panel.position.text()
+    assert "voxel 9 10 2" in compare.voxel.panel.position.text()
 
 
 def test_the_profile_lies_in_the_shown_plane(viewer, compare):
-    compare.inspector._position = (0.0, -10.0, 10.0)
-    compare.inspector.look()
-    assert compare.inspector.panel._plane == "axial"
+    compare.voxel._position = (0.0, -10.0, 10.0)
+    compare.voxel.look()
+    assert compare.voxel.panel._plane == "axial"
     compare.form.planes.setCurrentText("coronal")
-    assert compare.inspector.panel._plane == "coronal"
+    assert compare.voxel.panel._plane == "coronal"
     viewer.dims.roll()  # napari's own button
-    assert compare.form.planes.currentText() == compare.arrangement.plane == "sagittal"
-    assert compare.inspector.panel._plane == "sagittal"
+    assert compare.form.planes.currentText() == compare.grid.plane == "sagittal"
+    assert compare.voxel.panel._plane == "sagittal"
 
 
 def test_after_leaving_the_mouse_is_free(viewer, compare, point, move):

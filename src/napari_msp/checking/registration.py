@@ -18,7 +18,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 
 SMOOTHING = 0.5
 """Gaussian smoothing before comparing, as a multiple of the coarser voxel size (our choice); it
@@ -44,7 +44,7 @@ PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.02, 0.02, 0.02, 1.0, 1.0])
 the centre by 1 mm."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BrainImage:
     """A scalar image of one head.
 
@@ -63,7 +63,7 @@ class BrainImage:
     lattice: Lattice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Displacement:
     """A rigid motion of scanner coordinates, x → R (x - c) + c + t.
 
@@ -176,11 +176,15 @@ def _refine(
     # The voxels that count are chosen once: otherwise the cost could fall by losing voxels.
     shared = map_coordinates(source_inside.astype(np.float32), at(motion), order=1) > 0.99
     if shared.sum() * every < LEAST_VOXELS:
-        raise UserError("the brains overlap too little to compare; register the scans first")
+        raise UserError(
+            "the brains overlap too little to compare", remedy=Advice("register the scans first")
+        )
     points, wanted = points[shared], wanted[shared]
     deviation = float(wanted.std())
     if deviation == 0:
-        raise UserError("the brain is uniform, nothing shows its position; check the image")
+        raise UserError(
+            "the brain is uniform, nothing shows its position", remedy=Advice("check the image")
+        )
 
     def residuals(parameters: FloatArray) -> FloatArray:
         gain, offset = parameters[6:]

@@ -1,32 +1,38 @@
-"""Show a sheet of cells in a viewer, and put everything back afterwards."""
+"""Lay cells out in a viewer's grid, and put everything back afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.comparing.framing import ORDERS, spatial
-from napari_msp.ui.comparing.grid_state import GridState
-from napari_msp.ui.comparing.layer_refill import fits, refill
-from napari_msp.ui.comparing.lettering import remove_legend, show_legend
-from napari_msp.ui.comparing.sheet import Sheet
-from napari_msp.ui.comparing.view_fit import ViewFit
-from napari_msp.ui.layers import LayerData, corner
+from napari_msp.ui.compare.grid_cells import GridCells
+from napari_msp.ui.grid_fit import (
+    BACKGROUND,
+    GAP,
+    ORDERS,
+    GridFit,
+    remove_legend,
+    show_legend,
+    spatial,
+)
+from napari_msp.ui.layers import LayerData, corner, fits, refill
 
-GAP = 4
-"""Canvas pixels between cells."""
-
-BACKGROUND = "black"
-"""Of the canvas: what lies outside a brain must not shine, in a light theme either."""
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
 
 SCALE_BAR = 50
 """Length in mm."""
 
+SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
+"""What is set of it."""
 
-class Arrangement:
+
+class ViewerGrid:
     """A viewer's grid while a comparison has it.
 
     Layers of others are hidden, also those that come later or are made visible; one with the name
@@ -35,20 +41,20 @@ class Arrangement:
     Parameters
     ----------
     viewer
-        A napari viewer.
-    tell
+        Whose grid it is.
+    warn
         Called with words for people about a layer that stays hidden.
     """
 
-    def __init__(self, viewer: Any, tell: Callable[[str], object] | None = None) -> None:
+    def __init__(self, viewer: Viewer, warn: Callable[[str], object] | None = None) -> None:
         self.viewer = viewer
-        self._tell = tell
-        self.layers: list[Any] = []
-        self._fit = ViewFit(viewer)
-        self._before: GridState | None = None
+        self._warn = warn
+        self.layers: list[Layer] = []
+        self._fit = GridFit(viewer)
+        self._before: ViewerState | None = None
         # Layers of others, and whether they are to be seen when the grid is left.
-        self._others: dict[Any, bool] = {}
-        self._renamed: dict[Any, str] = {}
+        self._others: dict[Layer, bool] = {}
+        self._renamed: dict[Layer, str] = {}
         self._reference: SHImage | None = None
         self._cells: Sequence[LayerData] = ()
 
@@ -84,45 +90,45 @@ class Arrangement:
         """Number of axes that layers of others have before those of space."""
         return int(self.viewer.dims.ndim) - 3
 
-    def show(self, sheet: Sheet) -> list[Any]:
+    def show(self, cells: GridCells) -> list[Layer]:
         """Show cells in place of those before; give their layers in reading order."""
         viewer, first = self.viewer, not self.active
         if first:
-            self._before = GridState.from_viewer(viewer)
+            self._before = ViewerState.from_viewer(viewer)
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
         moved = self._fit.moved
-        if not self.refill(sheet):
+        if not self.refill(cells):
             # In one batch: else the window is drawn anew for each of many small changes.
             with viewer.layers.batched_update():
                 if first:
                     for layer in viewer.layers:
                         self._keep_out(layer)
-                self._replace(sheet.cells)
+                self._replace(cells.layers)
                 grid = viewer.canvas.grid
                 grid.stride, grid.spacing = 1, GAP
-                grid.shape = (len(sheet.cells) // sheet.columns, sheet.columns)
+                grid.shape = (len(cells.layers) // cells.columns, cells.columns)
                 grid.enabled = True
         known = self._reference
-        elsewhere = known is None or not known.lattice.matches(sheet.reference.lattice)
-        self._reference = sheet.reference
+        elsewhere = known is None or not known.lattice.matches(cells.reference.lattice)
+        self._reference = cells.reference
         if first:
             self._dress()
         if elsewhere:
-            self._go_to_the_middle(sheet.reference)
-        bar = None if sheet.bar is None else self.layers[sheet.bar]
+            self._go_to_the_middle(cells.reference)
+        bar = None if cells.bar is None else self.layers[cells.bar]
         if bar is not None:
             bar.colorbar.visible = True
-        show_legend(viewer, sheet.legend)
-        self._fit.take(self.layers, bar, sheet.reference)
+        show_legend(viewer, cells.legend)
+        self._fit.take(self.layers, bar, cells.reference)
         if moved and not elsewhere:
             self._fit.follow()
         else:
             self._fit.fit()
         return self.layers
 
-    def refill(self, sheet: Sheet) -> bool:
+    def refill(self, cells: GridCells) -> bool:
         """Put new values into the layers that are there, which is quick.
 
         Returns
@@ -130,15 +136,15 @@ class Arrangement:
         Whether they are of the same kinds and sizes; else nothing is done.
         """
         there = [layer for layer in self.layers if layer in self.viewer.layers]
-        known, self._cells = self._cells, sheet.cells
-        if not len(there) == len(known) == len(sheet.cells) or not all(
-            map(fits, there, sheet.cells)
+        known, self._cells = self._cells, cells.layers
+        if not len(there) == len(known) == len(cells.layers) or not all(
+            map(fits, there, cells.layers)
         ):
             return False
-        for number, (layer, cell) in enumerate(zip(there, sheet.cells, strict=True)):
+        for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
                 layer.name = f"cell {number}"  # or two would bear one name for a moment
-        for layer, cell, before in zip(there, sheet.cells, known, strict=True):
+        for layer, cell, before in zip(there, cells.layers, known, strict=True):
             refill(layer, cell, before)
         return True
 
@@ -167,7 +173,7 @@ class Arrangement:
             before.apply(viewer)
         self._give_names_back(())
         self._others, self._reference, self._cells = {}, None, ()
-        self._fit = ViewFit(viewer)
+        self._fit = GridFit(viewer)
 
     def _replace(self, cells: Sequence[LayerData]) -> None:
         from napari.layers import Layer
@@ -214,8 +220,8 @@ class Arrangement:
         if layer.visible:
             self._keep_out(layer)
             name = " ".join(self._renamed.get(layer, layer.name).split())
-            if self._tell is not None:
-                self._tell(f"Leave the comparison to see “{name}”.")
+            if self._warn is not None:
+                self._warn(f"Leave the comparison to see “{name}”.")
 
     def _dress(self) -> None:
         viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
@@ -231,6 +237,69 @@ class Arrangement:
             index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
             at = corner(lattice)[axis] + index * _sizes(lattice)[axis]
             self.viewer.dims.set_point(axis + self._extra, at)
+
+
+@dataclass(frozen=True, eq=False)
+class ViewerState:
+    """How a viewer was before a comparison took its grid, so that it can be again.
+
+    Attributes
+    ----------
+    active
+        The selected layer.
+    grid, camera, dims, scale_bar
+        Values by attribute.
+    background
+        Override of the canvas colour.
+    """
+
+    active: Layer | None
+    grid: dict[str, Any]
+    camera: dict[str, Any]
+    dims: dict[str, Any]
+    scale_bar: dict[str, Any]
+    background: Any
+
+    @classmethod
+    def from_viewer(cls, viewer: Viewer) -> ViewerState:
+        """Take it down."""
+        return cls(
+            active=viewer.layers.selection.active,
+            grid=_taken(viewer.canvas.grid, ("stride", "shape", "spacing", "enabled")),
+            camera=_taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom")),
+            dims=_taken(viewer.dims, ("ndisplay", "order", "point")),
+            scale_bar=_taken(viewer.canvas.overlays.scale_bar, SCALE_BAR_SET),
+            background=viewer.canvas.background_color_override,
+        )
+
+    def apply(self, viewer: Viewer) -> None:
+        """Bring it back; the selected layer only if it is still there."""
+        if self.active in viewer.layers:
+            viewer.layers.selection.active = self.active
+        _put(viewer.canvas.grid, self.grid)
+        _put(viewer.dims, self._dims_now(viewer.dims))
+        _put(viewer.scene.camera, self.camera)
+        _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
+        viewer.canvas.background_color_override = self.background
+
+    def _dims_now(self, dims: Any) -> dict[str, Any]:
+        """Count axes from the end: with other layers there may be more or fewer at the front."""
+        order, point = self.dims["order"], self.dims["point"]
+        more = dims.ndim - len(order)
+        moved = (axis + more for axis in order if axis + more >= 0)
+        return self.dims | {
+            "order": (*range(more), *moved),
+            "point": (*dims.point[: max(more, 0)], *point[max(-more, 0) :]),
+        }
+
+
+def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in names}
+
+
+def _put(model: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(model, name, value)
 
 
 def _sizes(lattice: Lattice) -> Any:

@@ -9,14 +9,14 @@ from patterns import Canvas, head
 from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.signal.maps import sh_average
-from napari_msp.ui.comparing.arrange import Arrangement
-from napari_msp.ui.comparing.framing import ORDERS, frame
-from napari_msp.ui.comparing.sheet import VIEW, Sheet
+from napari_msp.ui.compare.grid_cells import VIEW, GridCells
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.grid_fit import ORDERS, frame
 from napari_msp.ui.layers import map_layer
 from napari_msp.ui.records import Record, shown_by
 
 
-def sheet(*images, columns=2, bar=None, names=None):
+def grid_cells(*images, columns=2, bar=None, names=None):
     names = names or [f"image {n}" for n in range(len(images))]
     cells = [
         map_layer(
@@ -29,12 +29,12 @@ def sheet(*images, columns=2, bar=None, names=None):
         )
         for name, image in zip(names, images, strict=True)
     ]
-    return Sheet(cells, columns, bar, images[0], "legend")
+    return GridCells(cells, columns, bar, images[0], "legend")
 
 
 @pytest.fixture
-def arrangement(viewer):
-    made = Arrangement(viewer)
+def grid(viewer):
+    made = ViewerGrid(viewer)
     yield made
     if viewer.layers:
         made.leave()
@@ -55,8 +55,8 @@ def stored(image, axes: str):
     )
 
 
-def test_brains_fill_their_cells_and_stay_clear_of_names(viewer, arrangement, pixels):
-    arrangement.show(sheet(*[head(rest="bright")] * 4, bar=3))
+def test_brains_fill_their_cells_and_stay_clear_of_names(viewer, grid, pixels):
+    grid.show(grid_cells(*[head(rest="bright")] * 4, bar=3))
     canvas = Canvas(viewer, pixels())
     for place in ((0, 0), (0, 1), (1, 1)):  # in the other one lies the scale bar
         cell = canvas.cell(*place)
@@ -90,33 +90,33 @@ def test_a_frame_holds_the_brain(cell, bar, upright):
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SLA"])
-def test_the_shown_slice_is_counted_as_the_figure_counts(arrangement, axes):
+def test_the_shown_slice_is_counted_as_the_figure_counts(grid, axes):
     # A head whose largest slice is another one in each direction, not in the middle.
     image = stored(head(), axes)
-    grid = CanonicalGrid(image.mask.shape, image.affine)
-    mask = np.zeros_like(grid.to_canonical(image.mask))
+    stored_grid = CanonicalGrid(image.mask.shape, image.affine)
+    mask = np.zeros_like(stored_grid.to_canonical(image.mask))
     mask[2:9, 3:5, 1:3], mask[6, 2:12, 1:4], mask[3:8, 4, 0:5] = True, True, True
-    image = replace(image, mask=grid.to_stored(mask))
-    arrangement.show(sheet(image, image))
+    image = replace(image, mask=stored_grid.to_stored(mask))
+    grid.show(grid_cells(image, image))
     for plane in ("axial", "coronal", "sagittal"):
-        arrangement.turn_to(plane)
-        assert arrangement.plane == plane
-        assert arrangement.index == choose_slice(image.mask, image.lattice, plane).index
-        axis, index = arrangement.where
-        layer = arrangement.layers[0]
+        grid.turn_to(plane)
+        assert grid.plane == plane
+        assert grid.index == choose_slice(image.mask, image.lattice, plane).index
+        axis, index = grid.where
+        layer = grid.layers[0]
         seen, wanted = layer._slice.image.view, np.take(np.asarray(layer.data), index, axis=axis)
         np.testing.assert_array_equal(np.sort(seen.ravel()), np.sort(wanted.ravel()))
 
 
-def test_heads_stand_upright_in_every_plane(viewer, arrangement, pixels):
+def test_heads_stand_upright_in_every_plane(viewer, grid, pixels):
     image = head()
     image.coefficients[:, :, :2] = 0  # the lower part is dark
     image.mask[:, :, :2] = False
     full = head(rest="bright")
     full.coefficients[:, :, :3] = image.coefficients[:, :, :3]
-    arrangement.show(sheet(full, full))
+    grid.show(grid_cells(full, full))
     for plane in ("coronal", "sagittal"):
-        arrangement.turn_to(plane)
+        grid.turn_to(plane)
         cell = Canvas(viewer, pixels()).cell(0, 0).mean(-1)
         middle = cell[:, cell.shape[1] // 2]
         bright = np.flatnonzero(middle > 0.9)
@@ -125,13 +125,13 @@ def test_heads_stand_upright_in_every_plane(viewer, arrangement, pixels):
         assert len(dim) == 0 or bright.mean() < dim.mean()
 
 
-def test_cells_fit_the_window_until_somebody_moves_the_camera(viewer, arrangement, qtbot):
-    arrangement.show(sheet(*[head()] * 4))
+def test_cells_fit_the_window_until_somebody_moves_the_camera(viewer, grid, qtbot):
+    grid.show(grid_cells(*[head()] * 4))
     before = viewer.scene.camera.zoom
     viewer.window._qt_window.resize(900, 600)
     qtbot.wait_until(lambda: viewer.scene.camera.zoom < before)
     viewer.scene.camera.zoom = 3.0
-    arrangement.show(sheet(*[head("front left")] * 4))
+    grid.show(grid_cells(*[head("front left")] * 4))
     assert viewer.scene.camera.zoom == 3.0
     size = viewer.canvas.size
     viewer.window._qt_window.resize(1400, 900)
@@ -139,10 +139,10 @@ def test_cells_fit_the_window_until_somebody_moves_the_camera(viewer, arrangemen
     assert viewer.scene.camera.zoom == 3.0
 
 
-def test_contrast_that_a_person_chose_is_kept_for_new_values(arrangement):
-    layers = arrangement.show(sheet(head(), head()))
+def test_contrast_that_a_person_chose_is_kept_for_new_values(grid):
+    layers = grid.show(grid_cells(head(), head()))
     layers[1].contrast_limits = (0.0, 0.05)
-    again = arrangement.show(sheet(head("front left"), head("front left")))
+    again = grid.show(grid_cells(head("front left"), head("front left")))
     assert again[1] is layers[1]
     assert tuple(layers[1].contrast_limits) == (0.0, 0.05)
     np.testing.assert_array_equal(
@@ -150,114 +150,114 @@ def test_contrast_that_a_person_chose_is_kept_for_new_values(arrangement):
     )
 
 
-def test_own_names_are_given_back(viewer, arrangement):
+def test_own_names_are_given_back(viewer, grid):
     data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
     viewer.add_image(data, **(options | {"name": "image 0"}))
-    layers = arrangement.show(sheet(head(), head()))
+    layers = grid.show(grid_cells(head(), head()))
     assert layers[0].name == "image 0"
     assert viewer.layers[0].name == "image 0 (hidden)"
-    arrangement.leave()
+    grid.leave()
     assert [layer.name for layer in viewer.layers] == ["image 0"]
 
 
-def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, arrangement, pixels):
-    arrangement.show(sheet(*[head()] * 4))
+def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, grid, pixels):
+    grid.show(grid_cells(*[head()] * 4))
     foot = pixels()[-40:]
     width = foot.shape[1]
     assert (foot[:, : width // 4].max(-1) > 0.5).sum() > 100
     assert (foot[:, width // 3 : 2 * width // 3].max(-1) > 0.5).sum() > 30
-    arrangement.leave()
+    grid.leave()
     assert not viewer.canvas.overlays.scale_bar.visible
     assert "napari_msp_legend" not in viewer.canvas.overlays
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
-def test_a_layer_with_time_may_be_there_before_and_come_during(viewer, arrangement, when, pixels):
+def test_a_layer_with_time_may_be_there_before_and_come_during(viewer, grid, when, pixels):
     image = head("front left", rest="bright")
-    cells = sheet(image, image)
+    cells = grid_cells(image, image)
 
     def planes():
         for plane in ORDERS:
-            arrangement.turn_to(plane)
-            assert arrangement.plane == plane
+            grid.turn_to(plane)
+            assert grid.plane == plane
             # How much is bright: that time's slider makes the canvas lower, changes little.
             lit = float((pixels().mean(-1) > 0.5).mean())
-            yield arrangement.index, arrangement.layers[0]._slice.image.view, lit
+            yield grid.index, grid.layers[0]._slice.image.view, lit
 
-    arrangement.show(cells)
+    grid.show(cells)
     expected = list(planes())
     if when == "before":
-        arrangement.leave()
+        grid.leave()
     else:
-        arrangement.turn_to("coronal")
+        grid.turn_to("coronal")
     time = viewer.add_image(np.ones((3, 20, 20, 20)), name="time", opacity=0)
     if when == "before":
         viewer.dims.set_point(0, 2)
-        arrangement.show(cells)
+        grid.show(cells)
     else:
-        assert arrangement.plane == "coronal"
+        assert grid.plane == "coronal"
         assert not time.visible
     for (index, seen, lit), wanted in zip(planes(), expected, strict=True):
         assert index == wanted[0]
         np.testing.assert_array_equal(seen, wanted[1])
         assert lit == pytest.approx(wanted[2], rel=0.15)
     viewer.dims.roll()  # time itself may be among the axes that are shown
-    assert arrangement.plane in ORDERS
-    arrangement.leave()
+    assert grid.plane in ORDERS
+    grid.leave()
     assert time.visible
     assert viewer.dims.order == (0, 1, 2, 3)
     if when == "before":
         assert viewer.dims.point[0] == 2
 
 
-def test_deleting_a_layer_with_time_meanwhile_gives_the_order_back(viewer, arrangement):
+def test_deleting_a_layer_with_time_meanwhile_gives_the_order_back(viewer, grid):
     data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
     viewer.add_image(data, **options)
     time = viewer.add_image(np.ones((3, 20, 20, 20)))
     viewer.dims.order = (0, 2, 1, 3)
     point = viewer.dims.point
-    arrangement.show(sheet(head(), head()))
+    grid.show(grid_cells(head(), head()))
     viewer.layers.remove(time)
-    arrangement.turn_to("sagittal")
-    arrangement.leave()
+    grid.turn_to("sagittal")
+    grid.leave()
     assert viewer.dims.order == (1, 0, 2)
     assert viewer.dims.point == point[1:]
 
 
-def test_deleting_every_layer_is_survived(viewer, arrangement):
-    arrangement.show(sheet(head(), head()))
+def test_deleting_every_layer_is_survived(viewer, grid):
+    grid.show(grid_cells(head(), head()))
     viewer.layers.clear()
-    arrangement.turn_to("sagittal")
-    assert arrangement.plane in ORDERS
-    arrangement.leave()
+    grid.turn_to("sagittal")
+    assert grid.plane in ORDERS
+    grid.leave()
     assert len(viewer.layers) == 0
 
 
 def test_an_opened_eye_waits_until_the_grid_is_left(viewer, pixels):
     told = []
-    arrangement = Arrangement(viewer, told.append)
+    grid = ViewerGrid(viewer, told.append)
     data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
     hidden = [
         viewer.add_image(data, **(options | {"name": name, "visible": False}))
         for name in ("image 0", "other")
     ]
-    arrangement.show(sheet(*[head()] * 4))
+    grid.show(grid_cells(*[head()] * 4))
     before = pixels()
     hidden[0].visible = True
     assert not hidden[0].visible
     assert told == ["Leave the comparison to see “image 0”."]
     np.testing.assert_array_equal(pixels(), before)
-    arrangement.leave()
+    grid.leave()
     assert [layer.visible for layer in hidden] == [True, False]
     hidden[1].visible = True
     assert hidden[1].visible
     assert len(told) == 1
 
 
-def test_a_copy_of_a_cell_is_a_persons_own(viewer, arrangement, pixels):
+def test_a_copy_of_a_cell_is_a_persons_own(viewer, grid, pixels):
     from napari.layers._layer_actions import _duplicate_layer
 
-    cells = arrangement.show(sheet(*[head()] * 4))
+    cells = grid.show(grid_cells(*[head()] * 4))
     before = pixels()
     viewer.layers.selection = {cells[1]}
     _duplicate_layer(viewer.layers)
@@ -265,7 +265,7 @@ def test_a_copy_of_a_cell_is_a_persons_own(viewer, arrangement, pixels):
     assert shown_by(copy).view == VIEW
     assert not copy.visible
     np.testing.assert_array_equal(pixels(), before)
-    arrangement.show(sheet(*[head()] * 2))
-    arrangement.leave()
+    grid.show(grid_cells(*[head()] * 2))
+    grid.leave()
     assert list(viewer.layers) == [copy]
     assert copy.visible

@@ -116,21 +116,22 @@ def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     wanted = np.square(first() - truth.image.coefficients)[mask].mean()
     assert row.sh_mse == pytest.approx(wanted, rel=1e-4)
     assert row.name == "MSP α=0.00"
-    assert [layer.name for layer in compare.arrangement.layers[1::2]] == [
+    assert [layer.name for layer in compare.grid.layers[1::2]] == [
         "sub-01 MSP α=0.00 · SH average",
         "sub-01 MSP α=0.00 · MSE",
     ]
     compare.stages.panel.reset.click()
     settle()
     assert compare.comparing.rows[0].sh_mse == pytest.approx(before[0].sh_mse, rel=1e-6)
-    assert compare.arrangement.layers[1].name == "sub-01 MSP · SH average"
+    assert compare.grid.layers[1].name == "sub-01 MSP · SH average"
 
 
 def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     viewer, compare, pixels, qtbot, settle
 ):
-    compare.form.quantities["colour FA"].click()
-    layer = compare.arrangement.layers[1]
+    compare.form.maps.setCurrentText("colour FA")
+    settle()
+    layer = compare.grid.layers[1]
     before = np.array(layer.data)
     drag(compare.stages.panel.slider, qtbot, 0)
     qtbot.wait_until(lambda: not np.array_equal(layer.data, before), timeout=PATIENCE)
@@ -138,20 +139,20 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     wanted = np.clip(axial(colour_fa(image_of(first()))) / high, 0, 1)
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
     np.testing.assert_allclose(seen, wanted, atol=0.03)
-    shown = compare.arrangement.where[1]
+    shown = compare.grid.where[1]
     others = [index for index in range(len(before)) if index != shown]
     np.testing.assert_array_equal(layer.data[others], before[others])
     for quantity in ("SH average", "colour FA"):  # while the button is held
-        compare.form.quantities[quantity].click()
+        compare.form.maps.setCurrentText(quantity)
         qtbot.wait(50)
     qtbot.wait_until(
-        lambda: not np.array_equal(compare.arrangement.layers[1].data, before), timeout=PATIENCE
+        lambda: not np.array_equal(compare.grid.layers[1].data, before), timeout=PATIENCE
     )
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
     np.testing.assert_allclose(seen, wanted, atol=0.03)
     compare.stages.panel.slider.setSliderDown(False)
     settle()
-    after = np.asarray(compare.arrangement.layers[1].data)
+    after = np.asarray(compare.grid.layers[1].data)
     for index in others:
         np.testing.assert_allclose(after[index], after[shown], atol=1e-5)
 
@@ -171,7 +172,7 @@ def test_a_part_of_the_diagram_shows_its_output(
         assert diagram.lit == part
         assert_shown(Canvas(viewer, pixels()), (0, 1), image, truth)
         name = f"MSP {words}".strip()
-        assert compare.arrangement.layers[1].name == f"sub-01 {name} · SH average"
+        assert compare.grid.layers[1].name == f"sub-01 {name} · SH average"
         assert compare.comparing.rows[0].name == name
 
 
@@ -192,11 +193,11 @@ def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, trut
         assert (red - blue)[added > 0.01].min() > 0.1
         assert (blue - red)[added < -0.01].min() > 0.1
         np.testing.assert_allclose((red + blue)[np.abs(added) < 1e-6], 0, atol=0.03)
-    staged = compare.stages._staged
-    total = sum(staged.contribution(each, 0.5) for each in BRANCHES)
+    stages = compare.stages._stages
+    total = sum(stages.contribution(each, 0.5) for each in BRANCHES)
     np.testing.assert_allclose(total, sh_average(second) - sh_average(head(FIRST)), atol=1e-6)
-    np.testing.assert_allclose(staged.contributions(0.5), total, atol=1e-6)
-    names = [layer.name for layer in compare.arrangement.layers]
+    np.testing.assert_allclose(stages.contributions(0.5), total, atol=1e-6)
+    names = [layer.name for layer in compare.grid.layers]
     assert names[2] == "MSP · branch connectom_st"
     assert names[6] == "MSP · added by connectom_st"
     assert "0.50" in names[4]

@@ -71,7 +71,7 @@ _ERRORS = (
 )
 
 
-class ComparisonTable(QWidget):
+class NumbersTable(QWidget):
     """A row a prediction: its errors in one power of ten, and what they are to the first one's.
 
     Ctrl+C copies the chosen rows, or all, with full precision for a spreadsheet.

@@ -11,13 +11,13 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_msp.evaluation.metrics import Row, write_numbers
 from napari_msp.ui.background import Latest
-from napari_msp.ui.comparing.work import Compared
+from napari_msp.ui.compare.compared import Compared
 
 FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
 NUMBERS = "CSV (*.csv)"
 
 
-class Export(QObject):
+class Saving(QObject):
     """Asks for a name and writes the file in a thread.
 
     Signals

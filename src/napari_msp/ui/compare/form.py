@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QButtonGroup,
-    QComboBox,
-    QHBoxLayout,
-    QPushButton,
-    QRadioButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
-from napari_msp.ui.glossary import tooltip
+from napari_msp.evaluation.figures.grid import QUANTITIES
+from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.widgets.form import CheckList, FormRows
 
-QUANTITIES = ("SH average", "colour FA")
-PLANES = ("axial", "coronal", "sagittal")
+LABELS = {
+    "predictions": "P&redictions",
+    "truth": "Ground &truth",
+    "input_image": "&Input scan",
+    "map": "&Map",
+    "axis": "Pla&ne",
+}
+"""Of the rows, by the library's name of the parameter."""
 
 NO_TRUTH, NO_SCAN = "none", "none"
 OWN_SCAN = "the predictions’ own"
@@ -33,6 +34,7 @@ PREDICTIONS = (
     "Any image may stand here, a scan too: it shows what harmonization has to beat.</p>"
 )
 SCAN = "<p>The scan that was harmonized. It is shown in its own voxels.</p>"
+MAP = "<p>What is shown of each image, and what errors are of.</p>"
 PLANE = "<p>How the heads are cut. Right and left are as radiologists look at them.</p>"
 
 
@@ -59,17 +61,15 @@ class CompareForm(QWidget):
     def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
         super().__init__(parent)
         self._most = most
-        self.truths, self.scans, self.planes = QComboBox(), QComboBox(), QComboBox()
+        self.truths, self.scans = QComboBox(), QComboBox()
+        self.maps, self.planes = QComboBox(), QComboBox()
         self.predictions_list = CheckList()
         for combo in (self.truths, self.scans):
             combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        self.planes.addItems(PLANES)
-        self.quantities = {name: QRadioButton(name) for name in QUANTITIES}
-        self._group = QButtonGroup(self)
-        for name, button in self.quantities.items():
-            button.setToolTip(tooltip(name))
-            self._group.addButton(button)
-        self.quantities[QUANTITIES[0]].setChecked(True)
+        self.planes.addItems(list(ORDERS))
+        self.maps.addItems(list(QUANTITIES))
+        for number, name in enumerate(QUANTITIES):
+            self.maps.setItemData(number, tooltip(name) if name in TERMS else "", Qt.ToolTipRole)
         self.show_button = QPushButton("&Show")
         self.show_button.setToolTip("<p>Lay the images out as Figure 3 of the paper.</p>")
         self.leave_button = QPushButton("L&eave comparison")
@@ -97,7 +97,7 @@ class CompareForm(QWidget):
     @property
     def quantity(self) -> str:
         """The chosen map."""
-        return str(self._group.checkedButton().text())
+        return str(self.maps.currentText())
 
     def offer(
         self, truths: Sequence[str], predictions: Sequence[str], scans: Sequence[str]
@@ -121,9 +121,8 @@ class CompareForm(QWidget):
 
     def show_plane(self, plane: str) -> None:
         """Tell which plane is shown; nothing is emitted."""
-        before = self.planes.blockSignals(True)
-        self.planes.setCurrentText(plane)
-        self.planes.blockSignals(before)
+        with signals_blocked(self.planes):
+            self.planes.setCurrentText(plane)
 
     def show_active(self, active: bool) -> None:
         """Tell whether a comparison is shown."""
@@ -152,23 +151,18 @@ class CompareForm(QWidget):
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.show_button.clicked.connect(self.show_wanted)
         self.leave_button.clicked.connect(self.leave_wanted)
-        for name, button in self.quantities.items():
-            button.toggled.connect(
-                lambda on, name=name: self.quantity_changed.emit(name) if on else None
-            )
+        self.maps.currentTextChanged.connect(self.quantity_changed)
 
     def _arranged(self) -> FormRows:
-        rows, maps, layout = FormRows(), QWidget(), QVBoxLayout(self)
-        beside = QHBoxLayout(maps)
-        beside.setContentsMargins(0, 0, 0, 0)
-        for button in self.quantities.values():
-            beside.addWidget(button)
-        beside.addStretch()
-        rows.add("predictions", "P&redictions", self.predictions_list, PREDICTIONS)
-        rows.add("truth", "Ground &truth", self.truths, TRUTH)
-        rows.add("scan", "&Input scan", self.scans, SCAN)
-        rows.add("map", "Map", maps, "")
-        rows.add("plane", "Pla&ne", self.planes, PLANE)
+        rows, layout = FormRows(), QVBoxLayout(self)
+        for name, entry, meaning in (
+            ("predictions", self.predictions_list, PREDICTIONS),
+            ("truth", self.truths, TRUTH),
+            ("input_image", self.scans, SCAN),
+            ("map", self.maps, MAP),
+            ("axis", self.planes, PLANE),
+        ):
+            rows.add(name, LABELS[name], entry, meaning)
         buttons = QHBoxLayout()
         buttons.addWidget(self.show_button, 1)
         buttons.addWidget(self.leave_button)
@@ -180,10 +174,11 @@ class CompareForm(QWidget):
 
 
 def _refill(combo: QComboBox, texts: Sequence[str]) -> None:
+    """Offer other texts; what was chosen stays so where it is still there."""
     if [combo.itemText(index) for index in range(combo.count())] == list(texts):
         return
-    kept, before = combo.currentText(), combo.blockSignals(True)
-    combo.clear()
-    combo.addItems(list(texts))
-    combo.setCurrentIndex(max(0, combo.findText(kept)))
-    combo.blockSignals(before)
+    kept = combo.currentText()
+    with signals_blocked(combo):
+        combo.clear()
+        combo.addItems(list(texts))
+        combo.setCurrentIndex(max(0, combo.findText(kept)))
