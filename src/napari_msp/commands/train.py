@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_device, add_force, pairs
-from napari_msp.errors import INTERRUPTED, from_validation
+from napari_msp.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import EventHandler
@@ -48,28 +48,21 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Train."""
-    from pydantic import ValidationError
-
-    from napari_msp.learning.settings import TrainingSettings
     from napari_msp.learning.train import train
 
     given = {name: value for name, value in vars(options).items() if name in _settings()}
     if "first_stage" in given:
         given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
-    try:
-        settings = TrainingSettings(**given)
-    except ValidationError as error:
-        raise from_validation(error) from error
     with interrupt_flag() as interrupted:
         written = train(
             options.dataset,
             options.out,
-            settings,
             device=options.device,
             resume=options.resume,
             force=options.force,
             on_event=_print_json if options.events else _reporter(console),
             stop_requested=interrupted,
+            **given,
         )
     return 0 if written else INTERRUPTED
 

@@ -11,10 +11,10 @@ from typing import Any
 from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, LineEdit
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from napari_msp.learning.settings import PRESETS
 from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.train.fields import (
     PRESET_TITLES,
-    PRESETS,
     FormField,
     new_run_folder,
     unused,
