@@ -95,44 +95,36 @@ def add_evaluate(commands: Parsers) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    import os
     import shlex
     import sys
 
-    from napari_msp.device import choose_device
-    from napari_msp.evaluation.contest.plan import QUICK, Budget
-    from napari_msp.evaluation.contest.planning import make_plan
+    from napari_msp.evaluation.benchmark.settings import EvaluationSettings
     from napari_msp.evaluation.evaluate import evaluate
 
-    asked = {
-        name: value
-        for name in ("width", "steps", "crop", "batch", "augment")
-        if (value := getattr(options, name)) is not None
-    }
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"--workers {options.workers}: give 1 or more")
-    plan = make_plan(
-        options.datasets,
-        methods=options.methods,
-        models=options.models,
-        source=options.input,
-        targets=options.targets,
-        training=options.train,
-        validation=options.validation,
-        test=options.test,
-        seeds=options.seeds,
-        b_value=options.shell,
-        budget=(QUICK if options.quick else Budget()).with_changes(**asked),
-    )
-    on_cpu = choose_device(options.device).type == "cpu"
-    trained = len(options.methods) > 0
     files = evaluate(
-        plan,
+        options.datasets,
         options.out,
+        EvaluationSettings(
+            methods=options.methods,
+            models=options.models,
+            input=options.input,
+            targets=options.targets,
+            train=options.train,
+            validation=options.validation,
+            test=options.test,
+            seeds=options.seeds,
+            b_value=options.shell,
+            quick=options.quick,
+            width=options.width,
+            steps=options.steps,
+            crop=options.crop,
+            batch=options.batch,
+            augment=options.augment,
+        ),
         command=shlex.join(["napari-msp", *sys.argv[1:]]),
         device=options.device,
-        workers=options.workers or ((os.cpu_count() or 1) if on_cpu and trained else 1),
-        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        workers=options.workers,
+        on_progress=lambda finished: print(finished, file=sys.stderr, flush=True),
     )
     for path in files:
         print(path)
@@ -172,7 +164,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         open_dataset(options.dataset),
         options.subjects,
         device=options.device,
-        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        on_progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     save_model(options.out, calibrated)
     print(options.out)

@@ -9,9 +9,9 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.cells import WINDOW
-from napari_msp.evaluation.nearest import Nearest
 from napari_msp.evaluation.page import Scale
 from napari_msp.evaluation.panels import Block, Panel, Row, draw_blocks
+from napari_msp.evaluation.placement import Nearest
 from napari_msp.evaluation.slices import PLANES, Slice, choose_slice
 from napari_msp.signal.maps import direction_average
 from napari_msp.signal.sh_image import SHImage

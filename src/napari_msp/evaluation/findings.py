@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.display import number
-from napari_msp.evaluation.method_tests import MethodTest
 from napari_msp.evaluation.table1 import against
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from napari_msp.evaluation.benchmark.analysis import LEVELS, Level, MethodTest
 from napari_msp.evaluation.display import number, p_text
-from napari_msp.evaluation.method_tests import LEVELS, Level, MethodTest
 from napari_msp.evaluation.table import EMPTY, Cell, Table
 from napari_msp.evaluation.table1 import against
 

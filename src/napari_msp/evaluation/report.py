@@ -6,14 +6,18 @@ from html import escape
 from pathlib import Path
 
 from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.analysis import (
+    MethodTest,
+    Summaries,
+    compare_methods,
+    summarise,
+)
+from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, results_csv
 from napari_msp.evaluation.display import counted
 from napari_msp.evaluation.facts import Facts, methods_paragraph
 from napari_msp.evaluation.findings import findings
-from napari_msp.evaluation.method_tests import MethodTest, compare_methods
 from napari_msp.evaluation.page_style import STYLE
 from napari_msp.evaluation.pvalue_table import pvalue_tables
-from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results, results_csv
-from napari_msp.evaluation.summary import Summaries, summarise
 from napari_msp.evaluation.table import Cell, Table
 from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
 from napari_msp.evaluation.table_files import pvalues_csv, summaries_csv, tables_markdown

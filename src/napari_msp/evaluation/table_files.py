@@ -4,10 +4,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from napari_msp.evaluation.method_tests import MethodTest
+from napari_msp.evaluation.benchmark.analysis import MethodTest, Summaries
+from napari_msp.evaluation.benchmark.results import Result, Results
 from napari_msp.evaluation.pvalue_table import pvalue_tables
-from napari_msp.evaluation.results import Result, Results
-from napari_msp.evaluation.summary import Summaries
 from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
 
 SUMMARY_COLUMNS = (

@@ -98,3 +98,42 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
 
 
 __all__ = ["NETWORKS", "Config", "Network", "build", "build_single"]
+
+MULTI_STAGE = "msp"
+"""The kind that combines single networks."""
+
+_ABOUT = {
+    "msp": ("MSP", "Built from the best single network of each target.", "multi-stage", 4.0),
+    "diqt": ("DIQT", "Single network, trained for all steps.", "single", 2.2),
+    "cnn-rish": ("CNN-RISH", "Single network, trained for all steps.", "single", 0.5),
+    "shresnet": ("SHResNet", "Single network, trained for all steps.", "single", 1.0),
+    "cpm": (
+        "CPM",
+        "Multi-task: each stage predicts one platform, the last the target.",
+        "multi-task",
+        1.0,
+    ),
+    "hned": (
+        "HNED",
+        "Multi-task: side outputs predict the platforms and are fused.",
+        "multi-task",
+        1.2,
+    ),
+}
+
+
+def kinds() -> tuple[str, ...]:
+    """Give every kind that can be trained."""
+    return tuple(_ABOUT)
+
+
+def title(kind: str) -> str:
+    """Give a kind as its paper writes it."""
+    return _ABOUT[kind][0]
+
+
+def network_class(kind: str) -> Any:
+    """Give the class of a kind."""
+    network: Any = MSP if kind == MULTI_STAGE else NETWORKS[kind]
+    network.title, network.summary, network.role, network.cost = _ABOUT[kind]
+    return network

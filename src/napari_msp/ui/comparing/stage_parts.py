@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.comparing.staged import Staged
 from napari_msp.ui.records import Record

@@ -14,8 +14,8 @@ import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.comparison import MappedImage
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.signal.maps import colour_fa
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import to_shown

@@ -1,15 +1,17 @@
-"""Put a prediction on truth's own lattice.
+"""Put a prediction on truth's own lattice, and a picture's voxels on another's.
 
 It is always the prediction that is resampled. Resampling truth would smooth its noise and flatter
 every prediction.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from napari_msp.arrays import MaskArray
-from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
+import numpy as np
+
+from napari_msp.arrays import AnyArray, IntArray, MaskArray
+from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask, voxel_coordinates
 from napari_msp.data.orientation import CanonicalGrid
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.signal.sh_image import SHImage
 
 SMALLEST_OVERLAP = 0.5
@@ -18,7 +20,7 @@ with a whole brain)."""
 
 
 def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
-    """Give an SH image on another lattice; the way there is told by `placement`.
+    """Give an SH image on another lattice; `placement` says what that takes.
 
     Coefficients are in scanner axes, so they need no rotation. Voxels that only stand in another
     order are reordered, bit for bit; all others are interpolated linearly between in-mask voxels.
@@ -84,10 +86,42 @@ def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -
     if smaller == 0 or both.sum() < SMALLEST_OVERLAP * smaller:
         share = 0 if smaller == 0 else round(100 * float(both.sum()) / smaller)
         raise UserError(
-            f"{what}: its brain overlaps the reference's by {share} %; give images of one head, "
-            "registered to each other"
+            f"its brain overlaps the reference's by {share} %",
+            what,
+            remedy=Advice("give images of one head, registered to each other"),
         )
     return both
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
+
+    Attributes
+    ----------
+    indices
+        (3, X, Y, Z) voxel indices, kept inside the source.
+    inside
+        (X, Y, Z) whether the source reaches there.
+    """
+
+    indices: IntArray
+    inside: MaskArray
+
+    @classmethod
+    def between(cls, source: Lattice, target: Lattice) -> "Nearest":
+        """Find the nearest voxel of `source` for each voxel of `target`."""
+        points = np.round(voxel_coordinates(source, target)).astype(int)
+        last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
+        kept = np.clip(points, 0, last)
+        return cls(kept, np.asarray((kept == points).all(axis=0)))
+
+    def take(self, values: AnyArray) -> AnyArray:
+        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
+        x, y, z = self.indices
+        taken: AnyArray = values[x, y, z]
+        taken[~self.inside] = 0
+        return taken
 
 
 def _sizes(lattice: Lattice) -> str:
