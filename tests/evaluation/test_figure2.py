@@ -5,7 +5,7 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.figure2 import TITLE, figure2
+from napari_msp.evaluation.figures.figure2 import TITLE, figure2
 from napari_msp.signal.fitting import evaluate
 from napari_msp.signal.maps import direction_average
 from napari_msp.signal.rotation import spread_directions

@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from html import escape
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from napari_msp.evaluation.benchmark.analysis import (
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
-from napari_msp.evaluation.display import Display
 from napari_msp.evaluation.facts import Facts, Split, methods_paragraph
-from napari_msp.evaluation.report import write_report
+from napari_msp.evaluation.report.report import write_report
+from napari_msp.formatting import NumberFormat
 
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
 FACTS = Facts(
@@ -160,7 +160,7 @@ def test_the_page_says_what_a_reader_must_know(written, tests):
     assert "<td>123 456</td><td>61.2</td><td>12 346</td>" in page
     assert "torch 2.13.0" in page
     assert "<li>Simulated heads move less than people.</li>" in page
-    assert escape(methods_paragraph(FACTS, tests)) in page
+    assert methods_paragraph(FACTS, tests) in unescape(page)
 
 
 def test_the_methods_paragraph_is_written_from_the_facts(tests):
@@ -205,4 +205,4 @@ def test_what_is_missing_leaves_nothing_behind(tmp_path, evaluation, described):
     [([3e-4, 5e-4], "5.00"), ([0.3, 0.5], "0.500"), ([3.0, 5.0], "5.00"), ([30.0, 50.0], "50.0")],
 )
 def test_numbers_are_scaled_to_be_read(values, text):
-    assert Display.of(values).text(values[1]) == text
+    assert NumberFormat.of(values).text(values[1]) == text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_msp.evaluation.slices import PLANES
+from napari_msp.evaluation.figures.slices import PLANES
 from napari_msp.signal.fitting import evaluate, fit_sh
 from napari_msp.signal.profile import (
     PLANE_SIDES,

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication
 from napari_msp.ui.loading.examine import examine
 from napari_msp.ui.loading.scan_choice import Choice
 from napari_msp.ui.panels.acquisition_form import AcquisitionForm
-from napari_msp.ui.panels.path_field import PAUSE
+from napari_msp.ui.widgets.path_field import PAUSE
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.evaluation.numbers import Row
-from napari_msp.ui.panels.colours import colours_of
+from napari_msp.evaluation.metrics import Row
 from napari_msp.ui.panels.comparison_table import ComparisonTable
+from napari_msp.ui.widgets.colours import colours_of
 
 DIQT = Row("DIQT", 394_089, 7.27e-4, 0.027, 3.6e-4, 3.77e-3, 0.06, None, None)
 MSP = replace(

@@ -15,8 +15,8 @@ from napari_msp.model_file import load_model
 from napari_msp.networks import MSP, build_single
 from napari_msp.ui.diagram.parts import ModelParts, parts_of
 from napari_msp.ui.diagram.sketch import sketch
-from napari_msp.ui.panels.colours import colours_of
 from napari_msp.ui.panels.diagram import ModelDiagram
+from napari_msp.ui.widgets.colours import colours_of
 
 PACKAGED = Path(napari_msp.__file__).parent / "models"
 PLATFORMS = ("connectom_sa", "connectom_st", "prisma_st")

@@ -7,7 +7,7 @@ from napari_msp.ui.panels.harmonize_form import DeviceRow, HarmonizeForm, ScanRo
 from napari_msp.ui.panels.model_choice import ModelRow
 from napari_msp.ui.panels.results import Results
 from napari_msp.ui.panels.save_form import REPLACE, SaveForm
-from napari_msp.ui.panels.section import Section
+from napari_msp.ui.widgets.form import Section
 
 SCANS = [
     ScanRow("sub-01 ge_st", "ge_st", frozenset(["prisma_st"])),

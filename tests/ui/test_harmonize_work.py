@@ -8,23 +8,21 @@ import torch
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.demo import MODELS, packaged_model
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, UserError, explain
 from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.sources import read_source
-from napari_msp.inference.failures import Failure, explain
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa
+from napari_msp.ui.background import Control, Step
 from napari_msp.ui.harmonizing import prediction_layers
 from napari_msp.ui.harmonizing.mends import in_words, mends
 from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
 from napari_msp.ui.harmonizing.save_work import SaveRequest, save_all
 from napari_msp.ui.harmonizing.work import Pass, Predicted, Request, Trace, harmonize_all
-from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import from_shown
 from napari_msp.ui.records import KEY, Record
-from napari_msp.ui.steps import Step
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::napari_msp.inference.prepared_input.UnlikeTraining"
@@ -306,7 +304,7 @@ def test_an_approximation_is_offered_and_helps(options, field, words, request_fo
     assert results(told)[0].record.prediction.approximations[0] in results(told)[0].notes
 
 
-MEMORY = Failure("memory", "not enough memory; take a smaller tile (--tile)")
+MEMORY = explain(MemoryError())
 
 
 @pytest.mark.parametrize(
@@ -327,14 +325,14 @@ def test_want_of_memory_offers_a_smaller_tile_and_the_cpu(tile, device, offered,
 
 def test_a_lost_gpu_offers_the_cpu(request_for):
     request = request_for(("MSP", "prisma_st"))
-    failure = Failure("device", "the GPU is gone; compute on the CPU (--device cpu)")
+    failure = DeviceLost("the GPU is gone", remedy=ComputeOnCPU())
     assert [each.value for each in mends(failure, request, "cuda")] == ["cpu"]
     assert in_words(failure, request) == "The GPU is gone."
 
 
 def test_a_bug_is_called_one(request_for):
     request = request_for(("MSP", "prisma_st"))
-    failure = Failure("unexpected", "KeyError: 'prisma'")
+    failure = explain(KeyError("prisma"))
     assert mends(failure, request, "cpu") == ()
     assert "bug" in in_words(failure, request)
 

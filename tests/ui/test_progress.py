@@ -3,8 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_msp.ui.panels.progress import ProgressRow
-from napari_msp.ui.time_left import estimate, in_words
+from napari_msp.ui.widgets.progress import ProgressRow, seconds_left, time_left
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,7 @@ from napari_msp.ui.time_left import estimate, in_words
     ],
 )
 def test_the_time_left_follows_the_pace_so_far(history, now, expected):
-    assert estimate(history, total=12, now=now) == expected
+    assert seconds_left(history, total=12, now=now) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,8 +39,8 @@ def test_the_time_left_follows_the_pace_so_far(history, now, expected):
         (5000.0, "about 1 h 25 min left"),
     ],
 )
-def test_the_time_left_in_words(seconds, words):
-    assert in_words(seconds) == words
+def test_the_time_left_time_left(seconds, words):
+    assert time_left(seconds) == words
 
 
 @pytest.fixture

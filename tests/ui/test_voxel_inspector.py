@@ -4,11 +4,11 @@ import numpy as np
 import pyqtgraph as pg
 import pytest
 
-from napari_msp.evaluation.slices import PLANES
+from napari_msp.evaluation.figures.slices import PLANES
 from napari_msp.signal.profile import signal_profile
-from napari_msp.ui.panels.colours import colours_of
 from napari_msp.ui.panels.scales import Scale, rounded_up
 from napari_msp.ui.panels.voxel_inspector import NOTHING, Trace, VoxelInspector
+from napari_msp.ui.widgets.colours import colours_of
 
 
 def coefficients(seed):

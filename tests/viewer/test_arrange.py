@@ -7,7 +7,7 @@ import pytest
 from patterns import Canvas, head
 
 from napari_msp.data.orientation import CanonicalGrid
-from napari_msp.evaluation.slices import choose_slice
+from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.comparing.arrange import Arrangement
 from napari_msp.ui.comparing.framing import ORDERS, frame

@@ -18,13 +18,13 @@ from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
-from napari_msp.evaluation.curves_figure import curves_figure
 from napari_msp.evaluation.facts import Facts, Split
-from napari_msp.evaluation.figure import figure3
-from napari_msp.evaluation.figure2 import figure2
-from napari_msp.evaluation.figure_file import write_figure
+from napari_msp.evaluation.figures.curves import curves_figure
+from napari_msp.evaluation.figures.figure2 import figure2
+from napari_msp.evaluation.figures.figure3 import figure3
+from napari_msp.evaluation.figures.page import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
-from napari_msp.evaluation.report import write_report
+from napari_msp.evaluation.report.report import write_report
 from napari_msp.files import refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.run_lock import locked

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.statistics import RESAMPLES
+from napari_msp.formatting import listed
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _data(facts: Facts) -> str:
     b_value = f" (b = {facts.b_value:.0f} s/mm²)" if facts.b_value is not None else ""
     return (
         f"We used {source}. From the scan of {facts.input}, each method predicted the image of "
-        f"{_list(facts.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
+        f"{listed(facts.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
         f"series of order {facts.sh_order} in MRtrix3's basis and scanner axes, fitted to the "
         "b0-normalised signal with Laplace-Beltrami regularisation."
     )
@@ -161,7 +162,7 @@ def _statistics(tests: Sequence[MethodTest]) -> str:
     families = {(test.level, test.reference): test for test in tests}
     if families:
         first = next(iter(families.values()))
-        counts = _list(list(dict.fromkeys(str(test.comparisons) for test in families.values())))
+        counts = listed(list(dict.fromkeys(str(test.comparisons) for test in families.values())))
         sentences.append(
             f"{first.first} was compared with each other method on each target by Wilcoxon's "
             "signed-rank test, two-sided, on subjects, with Bonferroni's correction over the "
@@ -174,8 +175,3 @@ def _statistics(tests: Sequence[MethodTest]) -> str:
             "patches of one head are not independent."
         )
     return " ".join(sentences)
-
-
-def _list(names: Sequence[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last

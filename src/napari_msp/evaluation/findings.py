@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
-from napari_msp.evaluation.display import number
 from napari_msp.evaluation.table1 import against
+from napari_msp.formatting import number
 
 
 def findings(tests: Sequence[MethodTest]) -> list[str]:

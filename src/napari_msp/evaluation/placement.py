@@ -1,15 +1,13 @@
-"""Put a prediction on truth's own lattice, and a picture's voxels on another's.
+"""Put a prediction on truth's own lattice.
 
 It is always the prediction that is resampled. Resampling truth would smooth its noise and flatter
 every prediction.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
-from napari_msp.arrays import AnyArray, IntArray, MaskArray
-from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask, voxel_coordinates
+from napari_msp.arrays import MaskArray
+from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
 from napari_msp.data.orientation import CanonicalGrid
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.sh_image import SHImage
@@ -91,37 +89,6 @@ def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -
             remedy=Advice("give images of one head, registered to each other"),
         )
     return both
-
-
-@dataclass(frozen=True, eq=False)
-class Nearest:
-    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
-
-    Attributes
-    ----------
-    indices
-        (3, X, Y, Z) voxel indices, kept inside the source.
-    inside
-        (X, Y, Z) whether the source reaches there.
-    """
-
-    indices: IntArray
-    inside: MaskArray
-
-    @classmethod
-    def between(cls, source: Lattice, target: Lattice) -> "Nearest":
-        """Find the nearest voxel of `source` for each voxel of `target`."""
-        points = np.round(voxel_coordinates(source, target)).astype(int)
-        last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
-        kept = np.clip(points, 0, last)
-        return cls(kept, np.asarray((kept == points).all(axis=0)))
-
-    def take(self, values: AnyArray) -> AnyArray:
-        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
-        x, y, z = self.indices
-        taken: AnyArray = values[x, y, z]
-        taken[~self.inside] = 0
-        return taken
 
 
 def _sizes(lattice: Lattice) -> str:

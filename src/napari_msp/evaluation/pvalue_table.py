@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from napari_msp.evaluation.benchmark.analysis import LEVELS, Level, MethodTest
-from napari_msp.evaluation.display import number, p_text
-from napari_msp.evaluation.table import EMPTY, Cell, Table
+from napari_msp.evaluation.report.table import EMPTY, Cell, Table
 from napari_msp.evaluation.table1 import against
+from napari_msp.formatting import number, p_text
 
 
 def pvalue_tables(tests: Sequence[MethodTest]) -> list[Table]:

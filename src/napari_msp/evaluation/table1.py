@@ -5,11 +5,14 @@ from typing import Protocol
 
 from napari_msp.evaluation.benchmark.analysis import TESTED_MEASURE, Summaries, Summary
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
-from napari_msp.evaluation.display import SH_MSE_EXPONENT, Display, counted
-from napari_msp.evaluation.table import EMPTY, Cell, Table
+from napari_msp.evaluation.report.table import EMPTY, Cell, Table
+from napari_msp.formatting import NumberFormat, counted
 
 OTHERS = "More measures"
 """Heading over those that have none."""
+
+SH_MSE_EXPONENT = -5
+"""Squared errors in SH units are written in units of 1e-5, in every table alike (our choice)."""
 
 
 class Describes(Protocol):
@@ -69,9 +72,9 @@ def rows_of(results: Results[Result]) -> list[str]:
     return sorted(results.methods, key=lambda method: method == FLOOR)
 
 
-def _display(measures: Measures, key: str, shown: Iterable[Summary]) -> Display:
+def _display(measures: Measures, key: str, shown: Iterable[Summary]) -> NumberFormat:
     squared = TESTED_MEASURE in measures and measures[key].unit == measures[TESTED_MEASURE].unit
-    return Display.of((each.mean for each in shown), SH_MSE_EXPONENT if squared else None)
+    return NumberFormat.of((each.mean for each in shown), SH_MSE_EXPONENT if squared else None)
 
 
 def _headline(
@@ -107,7 +110,7 @@ def _headline(
     return Table(f"{caption}. Lowest mean in bold.", ["method", *part.targets], rows)
 
 
-def _headline_cell(summary: Summary, display: Display, repeated: bool) -> Cell:
+def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> Cell:
     text = display.text
     more = []
     if summary.interval is not None:

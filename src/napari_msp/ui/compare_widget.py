@@ -21,13 +21,13 @@ from napari_msp.ui.comparing.work import MOST_PREDICTIONS, Question
 from napari_msp.ui.docks import Docked
 from napari_msp.ui.panels.compare_form import CompareForm
 from napari_msp.ui.panels.comparison_table import NOTHING, ComparisonTable
-from napari_msp.ui.panels.message import MessageLine
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.records import Record, records_of, shown_by
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import in_words
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 MEASURING = "Errors are being measured …"
 
@@ -152,8 +152,8 @@ class Compare(Docked):
         self.table.set_rows(self.comparing.rows)
         self._enable()
 
-    def _fail(self, failure: Failure) -> None:
-        message = in_words(failure.message, FIELDS)
+    def _fail(self, error: UserError) -> None:
+        message = in_words(str(error), FIELDS)
         self.message.show_message("error", message[:1].upper() + message[1:])
 
     def _warn(self, words: str) -> None:

@@ -1,13 +1,21 @@
 """What all of the plugin's widgets have in common: they stand in docks."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QWidget
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msp.ui.preferences import PLUGIN
+from napari_msp.ui.widgets.form import on_keys
+
+if TYPE_CHECKING:
+    import napari
+
+USUAL_WIDTH = 370
+"""Of a column in pixels, for lines that are read easily."""
 
 
 class Docked(QWidget):
@@ -25,12 +33,46 @@ class Docked(QWidget):
 
     def on_escape(self, act: Callable[[], object]) -> None:
         """Do something when Escape is pressed anywhere in this widget."""
-        escape = QShortcut(QKeySequence(Qt.Key_Escape), self)
-        escape.setContext(Qt.WidgetWithChildrenShortcut)
-        escape.activated.connect(act)
+        on_keys(self, act, Qt.Key_Escape)
 
 
-def open_widget(viewer: Any, name: str) -> Any:
+class Pane(QScrollArea):
+    """A column of panels: scrolled up and down where the window is low, never sideways.
+
+    It is as wide as its widest part needs at least.
+
+    Parameters
+    ----------
+    parts
+        From top to bottom.
+    """
+
+    def __init__(self, *parts: QWidget) -> None:
+        super().__init__()
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        for part in parts:
+            column.addWidget(part)
+        column.addStretch(1)
+        self.setFrameShape(QFrame.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.setWidgetResizable(True)
+        self.setWidget(inside)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Leave room for the bar that scrolls."""
+        width = (
+            self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        )
+        return QSize(width, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Show everything where there is room."""
+        width = max(USUAL_WIDTH, self.minimumSizeHint().width())
+        return QSize(width, self.widget().sizeHint().height())
+
+
+def open_widget(viewer: napari.Viewer, name: str) -> Any:
     """Open a widget as a tab beside those that are docked, in front; give it.
 
     Stacked docks would leave each too little room for what it has to say.
@@ -38,7 +80,7 @@ def open_widget(viewer: Any, name: str) -> Any:
     Parameters
     ----------
     viewer
-        A napari viewer.
+        Whose window it is.
     name
         As the menu has it, such as "Compare".
     """

@@ -8,25 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout
 
+from napari_msp.ui.background import Job, Step
 from napari_msp.ui.comparing.choices import Choices
-from napari_msp.ui.docks import Docked, open_widget
+from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.harmonizing.mends import DETAILS, Mend, in_words, mends
 from napari_msp.ui.harmonizing.model_shelf import ModelShelf
 from napari_msp.ui.harmonizing.result_layers import ResultLayers
 from napari_msp.ui.harmonizing.saving import Saving
 from napari_msp.ui.harmonizing.work import Pass, Predicted, Request, Trace, harmonize_all
-from napari_msp.ui.jobs import Job
 from napari_msp.ui.panels.harmonize_form import HarmonizeForm, ScanRow
-from napari_msp.ui.panels.message import MessageLine
-from napari_msp.ui.panels.pane import Pane
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.panels.results import Results
 from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.records import Record, Shown, records_of, shown_by
-from napari_msp.ui.steps import Step
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 
 class Harmonize(Docked):
@@ -180,13 +178,13 @@ class Harmonize(Docked):
         elif isinstance(told, Trace):
             self._trace = told.text
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, error: UserError) -> None:
         assert self._request is not None
         self.progress.end()
         device = self.shelf.device_kinds.get(self._request.device, "")
-        self._mends = mends(failure, self._request, device)
+        self._mends = mends(error, self._request, device)
         actions = [each.text for each in self._mends] or [DETAILS] * bool(self._trace)
-        self.message.show_message("error", in_words(failure, self._request), actions)
+        self.message.show_message("error", in_words(error, self._request), actions)
 
     def _tell_done(self) -> None:
         count = f"{self._done} prediction{'' if self._done == 1 else 's'}"

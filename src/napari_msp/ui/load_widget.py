@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QVBoxLayout
 
-from napari_msp.ui.docks import Docked
-from napari_msp.ui.jobs import Control, Job
-from napari_msp.ui.latest import Latest
+from napari_msp.errors import OutOfMemory, UserError
+from napari_msp.ui.background import Control, Job, Latest, OneByOne
+from napari_msp.ui.docks import Docked, Pane
 from napari_msp.ui.loading.scan_choice import Choice, Findings
-from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.panels.acquisition_form import AcquisitionForm
-from napari_msp.ui.panels.message import MessageLine
-from napari_msp.ui.panels.pane import Pane
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.records import KEY
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import in_words
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
-    from napari_msp.inference.failures import Failure
+    from napari_msp.ui.background import Step
     from napari_msp.ui.layers import LayerData
-    from napari_msp.ui.steps import Step
 
 NO_MEMORY = (
     "There is not enough memory for this scan. Close other images or programs, and try again."
@@ -125,8 +122,8 @@ class LoadAcquisition(Docked):
         self._rest()
         self.message.show_message("ok", f"{owner} is loaded.")
 
-    def _fail(self, failure: Failure) -> None:
-        words = NO_MEMORY if failure.kind == "memory" else in_words(failure.message)
+    def _fail(self, error: UserError) -> None:
+        words = NO_MEMORY if isinstance(error, OutOfMemory) else in_words(str(error))
         scan = self.form.findings.scan
         if scan is not None:
             words = words.replace(str(scan), scan.name)

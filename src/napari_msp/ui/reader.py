@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_msp.data.names import NIFTI_SUFFIXES, gradient_files, nifti_stem
 
 if TYPE_CHECKING:
-    from napari_msp.ui.jobs import Control
+    from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
     from napari_msp.ui.records import Record
 
@@ -64,9 +64,8 @@ def read(path: Paths) -> list[Any]:
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
     from napari_msp.ui.layers import image_layers, scan_layers
     from napari_msp.ui.loading.load import load_sh
-    from napari_msp.ui.steps import teller
 
-    say = teller(control)
+    say = control.say
     layers = []
     for path in paths:
         if _is_scan(path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
-    from napari_msp.ui.jobs import Control
+    from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
 
 SHARES = (0, 25, 35, 45, 100)
@@ -62,17 +62,16 @@ def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
     from napari_msp.demo_head import INPUT, SUBJECT
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.loading.load import load_scan
-    from napari_msp.ui.steps import teller
 
     heads = kept_heads(folder, size, control)
-    return scan_layers(load_scan(heads.scans[SUBJECT, INPUT], say=teller(control)))
+    return scan_layers(load_scan(heads.scans[SUBJECT, INPUT], say=control.say))
 
 
 def _simulate(folder: Path, size: str, control: Control) -> None:
     from napari_msp.data.phantom import PLATFORMS, simulate
     from napari_msp.demo_head import SEED, SUBJECT
     from napari_msp.files import new_folder, write_json
-    from napari_msp.ui.steps import Step
+    from napari_msp.ui.background import Step
 
     def progress(done: int, total: int = len(PLATFORMS)) -> None:
         control.check()

@@ -15,21 +15,20 @@ from qtpy.QtWidgets import (
 
 from napari_msp.errors import UserError
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.docks import Docked, open_widget
-from napari_msp.ui.latest import Latest
-from napari_msp.ui.panels.message import MessageLine
-from napari_msp.ui.panels.pane import Pane
-from napari_msp.ui.panels.progress import ProgressRow
+from napari_msp.ui.background import Latest
+from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.panels.run_view import RunView
-from napari_msp.ui.panels.section import Section
 from napari_msp.ui.panels.training_form import TrainingForm
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.training.dataset_choice import DatasetChoice
 from napari_msp.ui.training.run_control import RunControl
 from napari_msp.ui.training.run_opening import OpenedRun, open_run
+from napari_msp.ui.widgets.form import Section
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 
 class Train(Docked):
@@ -161,8 +160,8 @@ class Train(Docked):
         box.setDetailedText(self.run.details)
         box.open()
 
-    def _tell(self, failure: Failure) -> None:
-        self.message.show_message("error", failure.message)
+    def _tell(self, error: UserError) -> None:
+        self.message.show_message("error", str(error))
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 from qtpy.QtCore import Qt, QThread, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
 
-from napari_msp.ui.jobs import Control
-from napari_msp.ui.panels.progress import ProgressRow
-from napari_msp.ui.steps import Step
+from napari_msp.ui.background import Control, Step
+from napari_msp.ui.widgets.progress import ProgressRow
 
 PATIENCE = 0.3
 """Seconds for which nothing is shown."""

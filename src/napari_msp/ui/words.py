@@ -1,8 +1,106 @@
-"""A window's words: for messages that speak of a command line's options, and for small numbers."""
+"""The window's words: labels of fields instead of parameters."""
 
+from __future__ import annotations
+
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
+
+from napari_msp.errors import PYTHON, UserError, Words
+
+
+class FormWords(Words):
+    """Calls parameters as a form labels them.
+
+    Parameters
+    ----------
+    labels
+        By the library's name of the parameter; may hold mnemonics.
+    widget
+        Where the form is, when its name is read elsewhere.
+    otherwise
+        Who knows the parameters that this form has not.
+
+    Examples
+    --------
+    >>> load = FormWords({"b_value": "Sh&ell"}, "Load acquisition")
+    >>> load.parameter("b_value")
+    '“Shell” in Load acquisition'
+    >>> FormWords({"tile": "T&ile"}, otherwise=load).setting("tile", 32)
+    '“Tile” 32'
+    """
+
+    def __init__(
+        self, labels: Mapping[str, str], widget: str = "", otherwise: Words | None = None
+    ) -> None:
+        self._labels = {name: label.replace("&", "") for name, label in labels.items()}
+        self._place = f" in {widget}" if widget else ""
+        self._otherwise = otherwise or PlainWords()
+
+    def parameter(self, name: str) -> str:
+        """Give a field's label, in quotation marks."""
+        if name not in self._labels:
+            return self._otherwise.parameter(name)
+        return f"“{self._labels[name]}”{self._place}"
+
+    def setting(self, name: str, value: Any) -> str:
+        """Give a box's label, or a field's with its value."""
+        if name not in self._labels:
+            return self._otherwise.setting(name, value)
+        shown = "" if value is True else f" {value}"
+        return f"“{self._labels[name]}”{shown}{self._place}"
+
+    def job(self, name: str) -> str:
+        """Give a command: what the window has no button for is done there."""
+        return self._otherwise.job(name)
+
+
+class PlainWords(Words):
+    """For what no form has."""
+
+    def parameter(self, name: str) -> str:
+        """Write the name as words."""
+        return name.replace("_", " ")
+
+    def setting(self, name: str, value: Any) -> str:
+        """Write name and value as words."""
+        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
+
+    def job(self, name: str) -> str:
+        """Give the command."""
+        return f"napari-msp {name}"
+
+
+def said(error: UserError, words: Words = PYTHON) -> str:
+    """Say what is wrong and what helps, with a file by its name without folders.
+
+    Examples
+    --------
+    >>> said(UserError("has several shells", "/data/a.nii"))
+    'a.nii: has several shells'
+    """
+    subject = error.subject
+    if subject is not None and os.sep in subject:
+        subject = Path(subject).name
+    return error.phrase(words, subject)
+
+
+def sentence(text: str) -> str:
+    """Make a sentence of words that may begin with a file's name.
+
+    Examples
+    --------
+    >>> sentence("not enough memory"), sentence("a.nii: is missing")
+    ('Not enough memory.', 'a.nii: is missing.')
+    """
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    if first.isalpha():
+        text = text[0].upper() + text[1:]
+    return text.rstrip(".") + "." if text else ""
+
 
 FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -12,28 +110,11 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "--bvec": "b-vectors",
     }
 )
-"""Fields of Load acquisition by the option that does the same."""
+"""Fields of Load acquisition by the option that does the same, until errors are objects."""
 
 
 def in_words(message: str, fields: Mapping[str, str] = FIELDS, widget: str = "") -> str:
-    """Name fields instead of options; an option that has no field is left as it is.
-
-    Parameters
-    ----------
-    message
-        Of a `UserError`.
-    fields
-        Labels of fields by option.
-    widget
-        Where the fields are, when the message is read elsewhere.
-
-    Examples
-    --------
-    >>> in_words("a.nii: has several shells; choose one with --shell")
-    'a.nii: has several shells; choose one with “Shell”'
-    >>> in_words("a.bvec: is missing; give it with --bvec", widget="Load acquisition")
-    'a.bvec: is missing; give it with “b-vectors” in Load acquisition'
-    """
+    """Name fields instead of options, until errors are objects; use `FormWords`."""
     place = f" in {widget}" if widget else ""
 
     def field(option: re.Match[str]) -> str:
@@ -41,13 +122,3 @@ def in_words(message: str, fields: Mapping[str, str] = FIELDS, widget: str = "")
         return option[0] if label is None else f"“{label}”{place}"
 
     return re.sub(r"--[a-z][a-z-]*", field, message)
-
-
-def short(value: float) -> str:
-    """Write a number with two digits as people do.
-
-    >>> short(0.00031)
-    '3.1e-4'
-    """
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"

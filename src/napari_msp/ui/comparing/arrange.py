@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.slices import choose_slice
+from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.comparing.framing import ORDERS, spatial
 from napari_msp.ui.comparing.grid_state import GridState
@@ -74,7 +74,7 @@ class Arrangement:
 
     @property
     def index(self) -> int:
-        """The shown slice as `evaluation.slices` counts: in closest-canonical order."""
+        """The shown slice as `evaluation.figures.slices` counts: in closest-canonical order."""
         assert self._reference is not None
         axis, index = self.where
         return _other_way(index, self._reference.lattice, axis)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.cells import Cells
+from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.ui.comparing.sheet import VIEW, Sheet, words_cell
 from napari_msp.ui.comparing.staged import Staged
 from napari_msp.ui.layers import LayerData, map_layer

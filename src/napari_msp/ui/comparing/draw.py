@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from napari_msp.evaluation.cells import QUANTITIES, Cells
+from napari_msp.evaluation.figures.grid import QUANTITIES, Cells
 from napari_msp.evaluation.metrics import Metrics
+from napari_msp.ui.background import Control
 from napari_msp.ui.comparing.sheet import Sheet, figure_sheet
 from napari_msp.ui.comparing.work import Compared, Question, line_records_up
-from napari_msp.ui.jobs import Control
-from napari_msp.ui.steps import teller
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ def ask(question: Question, quantity: str, control: Control) -> None:
     UserError
         As `line_records_up`.
     """
-    draw(line_records_up(question, teller(control)), quantity, control)
+    draw(line_records_up(question, control.say), quantity, control)
 
 
 def draw(
@@ -70,7 +69,7 @@ def draw(
     known
         Measurements that still hold.
     """
-    say = teller(control)
+    say = control.say
     for each in sorted(QUANTITIES, key=lambda name: name != quantity):
         say(f"Computing {each}")
         shown = compared.cells(each)

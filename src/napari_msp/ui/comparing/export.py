@@ -9,9 +9,9 @@ from pathlib import Path
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_msp.evaluation.numbers import Row, write_numbers
+from napari_msp.evaluation.metrics import Row, write_numbers
+from napari_msp.ui.background import Latest
 from napari_msp.ui.comparing.work import Compared
-from napari_msp.ui.latest import Latest
 
 FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
 NUMBERS = "CSV (*.csv)"
@@ -24,7 +24,7 @@ class Export(QObject):
     -------
     saved : Path
         The file is there.
-    failed : Failure
+    failed : UserError
         It is not.
     """
 
@@ -76,8 +76,8 @@ def save_figure(compared: Compared, plane: str, index: int, path: Path) -> None:
     UserError
         For another suffix, a slice without brain, or a folder that cannot be written to.
     """
-    from napari_msp.evaluation.figure import draw_figure3
-    from napari_msp.evaluation.figure_file import check_format, write_figure
+    from napari_msp.evaluation.figures.figure3 import draw_figure3
+    from napari_msp.evaluation.figures.page import check_format, write_figure
 
     check_format(path)
     figure = draw_figure3(

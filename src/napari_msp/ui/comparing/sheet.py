@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.cells import INPUT_SCAN, QUANTITIES, Cell, Cells
+from napari_msp.evaluation.figures.grid import INPUT_SCAN, QUANTITIES, Cell, Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.comparing.work import Compared
 from napari_msp.ui.layers import LayerData, map_layer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.cells import Cells
+from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.maps import squared_error
 from napari_msp.ui.comparing.staged import Staged, cut
 from napari_msp.ui.comparing.work import Compared

@@ -8,8 +8,9 @@ from functools import partial
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QScrollArea, QVBoxLayout, QWidget
 
-from napari_msp.evaluation.cells import Cells
+from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Latest
 from napari_msp.ui.comparing import stages_live
 from napari_msp.ui.comparing.arrange import Arrangement
 from napari_msp.ui.comparing.branch_sheet import branch_sheet
@@ -18,7 +19,6 @@ from napari_msp.ui.comparing.stage_parts import SECOND, StageParts
 from napari_msp.ui.comparing.staged import Staged
 from napari_msp.ui.comparing.work import Compared
 from napari_msp.ui.diagram.parts import parts_of
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.stages import StagesPanel
 from napari_msp.ui.records import Record
 
@@ -41,7 +41,7 @@ class StagesView(QObject):
         A prediction's name, what shall stand in its place, and what that is in words.
     comparison_wanted
         The branches were looked at enough.
-    failed : Failure
+    failed : UserError
         Something could not be computed.
     """
 

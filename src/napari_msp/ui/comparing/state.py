@@ -7,17 +7,14 @@ from functools import partial
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_msp.evaluation.cells import Cells
-from napari_msp.evaluation.metrics import Metrics
-from napari_msp.evaluation.numbers import Row, rows
+from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.evaluation.metrics import Metrics, Row, rows
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Control, Latest, Step
 from napari_msp.ui.comparing.draw import Drawn, Measured, ask, draw
 from napari_msp.ui.comparing.sheet import Sheet
 from napari_msp.ui.comparing.work import Compared, Question, Sibling
-from napari_msp.ui.jobs import Control
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.records import Record
-from napari_msp.ui.steps import Step
 
 
 class Comparing(QObject):
@@ -37,7 +34,7 @@ class Comparing(QObject):
         The numbers are there.
     warned : str
         Something is doubtful.
-    failed : Failure
+    failed : UserError
         The work came to nothing.
     rested
         No work is left.

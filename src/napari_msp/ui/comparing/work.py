@@ -9,8 +9,8 @@ from pathlib import Path
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
 from napari_msp.errors import UserError
-from napari_msp.evaluation.cells import Cells, cells
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
+from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
 from napari_msp.evaluation.sources import Source, check_same_head, read_source, same_b_value
 from napari_msp.signal.sh_image import SHImage

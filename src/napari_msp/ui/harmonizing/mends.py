@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari_msp.errors import DeviceLost, OutOfMemory, Unexpected, UserError
 from napari_msp.ui.harmonizing.work import Request
-
-if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
 
 FIRST_TILE, SMALLEST_TILE = 32, 8
 """Edges in input voxels: tried first where memory decided before, and not gone below."""
@@ -33,7 +31,7 @@ class Mend:
     value: Any
 
 
-def mends(failure: Failure, request: Request, device: str) -> tuple[Mend, ...]:
+def mends(error: UserError, request: Request, device: str) -> tuple[Mend, ...]:
     """Give what may help, the most promising first.
 
     Parameters
@@ -43,29 +41,31 @@ def mends(failure: Failure, request: Request, device: str) -> tuple[Mend, ...]:
     device
         Kind of device that it ran on, such as "cuda".
     """
-    if failure.kind == "user":
-        return _allowances(failure.message)
+    if type(error) is UserError:
+        return _allowances(str(error))
     on_cpu = Mend("Use the CPU", "device", "cpu")
     elsewhere = () if device == "cpu" else (on_cpu,)
-    if failure.kind == "memory":
+    if isinstance(error, OutOfMemory):
         smaller = request.tile // 2 if request.tile else FIRST_TILE
         tiles = (Mend("Try a smaller tile", "tile", smaller),) if smaller >= SMALLEST_TILE else ()
         return tiles + elsewhere
-    return elsewhere if failure.kind == "device" else ()
+    return elsewhere if isinstance(error, DeviceLost) else ()
 
 
-def in_words(failure: Failure, request: Request) -> str:
+def in_words(error: UserError, request: Request) -> str:
     """Say what went wrong, without the options of the command line."""
-    message = failure.message
+    message = str(error)
     acquisition = request.scan.acquisition
     if acquisition is not None and acquisition.path is not None:
         message = message.replace(str(acquisition.path), acquisition.path.name)
     problem, _, mend = message.rpartition("; ")
     words = problem if problem and "--" in mend else message
+    if type(error) is not UserError:
+        words = error.problem
     if words.split()[0].isalpha():  # else it is a file's name
         words = words[0].upper() + words[1:]
     words = words.removesuffix(".") + "."
-    if failure.kind == "unexpected":
+    if isinstance(error, Unexpected):
         words += " This is a bug; its details help to mend it."
     return words
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
+from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.harmonizing.models import (
     ListedModel,
     ModelList,
@@ -17,14 +18,12 @@ from napari_msp.ui.harmonizing.models import (
     read_models,
     remember_model,
 )
-from napari_msp.ui.jobs import Control
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.panels.harmonize_form import DeviceRow, HarmonizeForm
 from napari_msp.ui.panels.model_choice import ModelRow
 from napari_msp.ui.preferences import preferences
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
     from napari_msp.ui.harmonizing.devices import Device
 
 PAUSE = 200
@@ -127,8 +126,8 @@ class ModelShelf(QObject):
             self._wanted = None
             self._form.set_models([_row(each) for each in self.models], labels)
 
-    def _tell(self, failure: Failure) -> None:
-        words = failure.message.replace(str(self._adding), self._adding.name)
+    def _tell(self, error: UserError) -> None:
+        words = str(error).replace(str(self._adding), self._adding.name)
         self._form.model_message.show_message("error", words)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_msp.ui.background import OneByOne
 from napari_msp.ui.comparing.layer_refill import fits, refill
 from napari_msp.ui.harmonizing.work import Predicted, notes_of
 from napari_msp.ui.layers import LayerData
-from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.records import KEY, Record, records_of, shown_by
 
 ANY_CONTRAST: LayerData = (None, {}, "image")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msp.errors import UserError
-from napari_msp.ui.jobs import Control
+from napari_msp.ui.background import Control, Step
 from napari_msp.ui.records import Record
-from napari_msp.ui.steps import Step
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_msp.ui.background import Job, Step
 from napari_msp.ui.comparing.choices import Choices
 from napari_msp.ui.harmonizing.result_layers import ResultLayers
 from napari_msp.ui.harmonizing.save_work import Saved, SaveRequest, save_all
-from napari_msp.ui.jobs import Job
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.panels.save_form import REPLACE, SaveForm
 from napari_msp.ui.records import Record
-from napari_msp.ui.steps import Step
+from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import in_words
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 FIELDS = {"--gradients": "Gradients", "--bval": "b-values beside it"}
 
@@ -101,8 +100,8 @@ class Saving(QWidget):
         else:
             message.show_message("ok", f"{_count(len(saved.written))} written to {folder}.")
 
-    def _tell_failure(self, failure: Failure) -> None:
-        self.form.message.show_message("error", in_words(failure.message, FIELDS))
+    def _tell_failure(self, error: UserError) -> None:
+        self.form.message.show_message("error", in_words(str(error), FIELDS))
 
     def _rest(self) -> None:
         self._job = None

@@ -9,12 +9,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from napari_msp.errors import Cancelled, UserError
-from napari_msp.ui.abandon import abandonable
-from napari_msp.ui.jobs import Control
+from napari_msp.formatting import short
+from napari_msp.ui.background import Control, Step, abandonable
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.records import Record
-from napari_msp.ui.steps import Step
-from napari_msp.ui.words import short
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from napari_msp.ui.background import Control
 from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
-from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import LayerData, make_layer, mask_layer, scan_layers
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.loading.scan_choice import Findings
-from napari_msp.ui.steps import teller
 
 
 def load_layers(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
@@ -21,7 +20,7 @@ def load_layers(findings: Findings, with_mask: bool, control: Control) -> list[L
         Soon after it was cancelled.
     """
     assert findings.scan is not None
-    choice, say = findings.choice, teller(control)
+    choice, say = findings.choice, control.say
     record = load_scan(
         findings.scan, choice.b_value, findings.mask, choice.bval, choice.bvec, say=say
     )

@@ -13,10 +13,8 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayou
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.loading.scan_choice import Choice, Findings
-from napari_msp.ui.panels.entries import leave_wheel_alone
-from napari_msp.ui.panels.form_rows import FormRows
-from napari_msp.ui.panels.path_field import NIFTI, PathField, dropped_path
-from napari_msp.ui.panels.section import Section
+from napari_msp.ui.widgets.form import FormRows, Section, leave_wheel_alone
+from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "

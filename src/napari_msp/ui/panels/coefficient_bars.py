@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.sh_index import ORDER, order_slices
-from napari_msp.ui.panels.colours import Colours
 from napari_msp.ui.panels.scales import Scale
+from napari_msp.ui.widgets.colours import Colours
 
 TITLE = "SH coefficients in SH units"
 

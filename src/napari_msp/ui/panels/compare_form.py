@@ -16,8 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.form_rows import FormRows
+from napari_msp.ui.widgets.form import CheckList, FormRows
 
 QUANTITIES = ("SH average", "colour FA")
 PLANES = ("axial", "coronal", "sagittal")

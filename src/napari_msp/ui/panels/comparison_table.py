@@ -22,9 +22,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.evaluation.numbers import Row, power_of_ten
+from napari_msp.evaluation.metrics import Row
+from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.colours import Colours, colours_of
+from napari_msp.ui.widgets.colours import Colours, colours_of
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
@@ -218,7 +219,7 @@ def _headers(rows: Sequence[Row]) -> list[tuple[str, str]]:
     headers = [("prediction", "")]
     for error in _ERRORS:
         exponent = _exponent(error, rows)
-        power = power_of_ten(exponent) if exponent else ""
+        power = power_of_ten(exponent)
         meaning = "".join(tooltip(term) for term in error.terms)
         headers += [(error.header.format(power), meaning), ("change\n%", change)]
     return headers

@@ -9,7 +9,6 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.colours import colours_of, mixed
 from napari_msp.ui.panels.run_plots import (
     AlphaPlot,
     ErrorPlot,
@@ -18,6 +17,7 @@ from napari_msp.ui.panels.run_plots import (
     key_to_targets,
 )
 from napari_msp.ui.training.run_history import RunHistory
+from napari_msp.ui.widgets.colours import colours_of, mixed
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event

@@ -12,11 +12,11 @@ from napari_msp.ui.diagram.drawing import Drawing, Node
 from napari_msp.ui.diagram.parts import ModelParts
 from napari_msp.ui.diagram.sketch import sketch
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.colours import colours_of
 from napari_msp.ui.panels.diagram_boxes import Fonts, sizes_of
 from napari_msp.ui.panels.diagram_layout import Layout, arrange, smallest_width
 from napari_msp.ui.panels.diagram_paint import DiagramPainter
 from napari_msp.ui.panels.part_button import PartButton
+from napari_msp.ui.widgets.colours import colours_of
 
 USUAL_WIDTH = 360
 """Pixels that are asked for."""

@@ -8,8 +8,8 @@ from qtpy.QtCore import QPointF, QRectF, QSizeF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
 
 from napari_msp.ui.diagram.drawing import Drawing, Node, Symbol
-from napari_msp.ui.panels.colours import Colours
 from napari_msp.ui.panels.symbols import SetSymbol, resized
+from napari_msp.ui.widgets.colours import Colours
 
 PADDING = 5.0
 """Between a box and what is written in it."""

@@ -9,9 +9,9 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QFontMetricsF, QPainter
 
 from napari_msp.ui.diagram.drawing import Drawing, Edge, Node
-from napari_msp.ui.panels.colours import Colours, mixed
 from napari_msp.ui.panels.diagram_boxes import Fonts, paint_arrow, paint_box, paint_mean
 from napari_msp.ui.panels.diagram_layout import INNER, Layout
+from napari_msp.ui.widgets.colours import Colours, mixed
 
 USUAL_LINE = 1.4
 """Width of an arrow without a weight."""

@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
+from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_msp.ui.panels.check_list import CheckList
 from napari_msp.ui.training.fields import FormField
+from napari_msp.ui.widgets.form import CheckList, be_narrow, leave_wheel_alone
 
 LARGEST = 10**9
-
-SHORTEST = 4
-"""Letters that a box to choose from has room for at least."""
 
 
 class Entry:
@@ -148,29 +144,3 @@ class Names(Entry):
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when a name is ticked or not."""
         self.native.changed.connect(call)
-
-
-def leave_wheel_alone(widget: QWidget) -> None:
-    """Let the wheel scroll the form instead of changing what happens to lie under the mouse."""
-    if isinstance(widget, QComboBox | QAbstractSpinBox):
-        widget.setFocusPolicy(Qt.StrongFocus)
-        widget.installEventFilter(_Passing(widget))
-
-
-def be_narrow(widget: QWidget) -> None:
-    """Let a box be as narrow as the form, however long its words are."""
-    if isinstance(widget, QComboBox):
-        widget.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        widget.setMinimumContentsLength(SHORTEST)
-    if isinstance(widget, QComboBox | QAbstractSpinBox):
-        widget.setMinimumWidth(1)
-
-
-class _Passing(QObject):
-    """Passes the wheel on."""
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        if event.type() == QEvent.Wheel:
-            event.ignore()
-            return True
-        return False

@@ -17,12 +17,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.entries import leave_wheel_alone
-from napari_msp.ui.panels.harmonize_parts import Advanced, NoScan, labelled
-from napari_msp.ui.panels.message import MessageLine
+from napari_msp.ui.panels.harmonize_parts import Advanced, NoScan
 from napari_msp.ui.panels.model_choice import ModelChoice, ModelRow
-from napari_msp.ui.panels.section import Section
+from napari_msp.ui.widgets.form import CheckList, Section, labelled, leave_wheel_alone
+from napari_msp.ui.widgets.message import MessageLine
 
 PREFERRED_TARGET = "prisma_st"
 """Of the paper's Table 1; ticked at first where a model predicts it."""

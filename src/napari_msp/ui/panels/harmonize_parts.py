@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QHBoxLayout,
     QLabel,
     QPushButton,
     QSpinBox,
@@ -12,8 +11,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.entries import leave_wheel_alone
+from napari_msp.ui.widgets.form import labelled, leave_wheel_alone
 
 LARGEST_TILE = 512
 """Edge in input voxels."""
@@ -61,25 +59,3 @@ class Advanced(QWidget):
         column.addLayout(labelled("T&ile", self.tile, "tile", beside=self.tile))
         column.addWidget(self.resample)
         column.addWidget(self.rescale_b_value)
-
-
-def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
-    """Label an entry; both have the term's meaning as tooltip.
-
-    Parameters
-    ----------
-    beside
-        What stands right of the label: the entry itself, or a button, which keeps its own width.
-    """
-    label = QLabel(text)
-    label.setBuddy(entry)
-    entry.setAccessibleName(text.replace("&", ""))
-    for each in (label, entry):
-        each.setToolTip(tooltip(term))
-    row = QHBoxLayout()
-    row.addWidget(label)
-    if beside is not entry:
-        row.addStretch(1)
-    if beside is not None:
-        row.addWidget(beside, 1 if beside is entry else 0)
-    return row

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
-from napari_msp.ui.panels.colours import colours_of
+from napari_msp.ui.widgets.colours import colours_of
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QAbstractButton, QWidget
 
 from napari_msp.ui.diagram.drawing import Node
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.colours import colours_of, mixed
 from napari_msp.ui.panels.diagram_boxes import Fonts, paint_box
+from napari_msp.ui.widgets.colours import colours_of, mixed
 
 RING = 3
 """Pixels around the box for the focus ring."""

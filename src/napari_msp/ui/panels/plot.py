@@ -12,9 +12,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics
 
 from napari_msp.arrays import FloatArray
-from napari_msp.ui.panels.colours import Colours, mixed
 from napari_msp.ui.panels.log_axis import LogAxis
 from napari_msp.ui.panels.symbols import resized
+from napari_msp.ui.widgets.colours import Colours, mixed
 
 LEFT = 42
 """Pixels for the numbers at the left, so that plots above one another line up."""

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.profile import PLANE_SIDES, signal_profile
-from napari_msp.ui.panels.colours import Colours
 from napari_msp.ui.panels.scales import Scale
+from napari_msp.ui.widgets.colours import Colours
 
 OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine
 
 
 class Results(QWidget):

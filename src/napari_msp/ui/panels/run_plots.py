@@ -10,9 +10,9 @@ from qtpy.QtGui import QColor
 
 from napari_msp.arrays import FloatArray
 from napari_msp.ui.diagram.parts import TITLES
-from napari_msp.ui.panels.colours import Colours, mixed
 from napari_msp.ui.panels.plot import Plot
 from napari_msp.ui.training.run_history import RunHistory, smoothed, thinned
+from napari_msp.ui.widgets.colours import Colours, mixed
 
 POINTS = 1200
 """Of one curve; more would not be seen."""

@@ -11,10 +11,10 @@ from napari_msp.learning.events import Event, Started, Step
 from napari_msp.learning.run_folder import RunFolder
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.panels.curves import TrainingCurves
-from napari_msp.ui.panels.message import MessageLine, Severity
-from napari_msp.ui.panels.progress import ProgressRow
 from napari_msp.ui.training.run_history import RunHistory
 from napari_msp.ui.training.run_words import against_alignment, what_is_trained
+from napari_msp.ui.widgets.message import MessageLine, Severity
+from napari_msp.ui.widgets.progress import ProgressRow
 
 CURVES_HEIGHT = 540
 """In pixels: all three are seen at once in a window of usual height."""

@@ -17,10 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.panels.check_list import CheckList
-from napari_msp.ui.panels.entries import leave_wheel_alone
-from napari_msp.ui.panels.form_rows import FormRows
-from napari_msp.ui.panels.message import MessageLine
+from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
+from napari_msp.ui.widgets.message import MessageLine
 
 REPLACE = "Replace them"
 

@@ -16,11 +16,10 @@ from napari_msp.ui.panels.entries import (
     Names,
     Text,
     Whole,
-    be_narrow,
-    leave_wheel_alone,
 )
 from napari_msp.ui.training.check import new_run_folder, unused
 from napari_msp.ui.training.fields import PRESET_TITLES, PRESETS, FormField
+from napari_msp.ui.widgets.form import be_narrow, leave_wheel_alone
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

@@ -14,8 +14,6 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.ui.panels.entries import Entry
-from napari_msp.ui.panels.form_rows import FormRows
-from napari_msp.ui.panels.section import Section
 from napari_msp.ui.panels.training_entries import Folder, RunFolder, training_entries
 from napari_msp.ui.training.check import Checked, TrainingRequest, check
 from napari_msp.ui.training.fields import (
@@ -26,6 +24,7 @@ from napari_msp.ui.training.fields import (
     empty_means,
     form_fields,
 )
+from napari_msp.ui.widgets.form import FormRows, Section
 
 TYPING_PAUSE = 400
 """Milliseconds without a key after which a typed folder is looked at."""

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QBoxLayout, QLabel, QVBoxLayout, QWidget
 from napari_msp.arrays import FloatArray
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.panels.coefficient_bars import CoefficientBars
-from napari_msp.ui.panels.colours import Colours, colours_of
 from napari_msp.ui.panels.polar_profile import PolarProfile
+from napari_msp.ui.widgets.colours import Colours, colours_of
 
 NOTHING = "Move the mouse over a brain to see what its voxels hold."
 

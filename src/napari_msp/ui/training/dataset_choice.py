@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.ui.latest import Latest
-from napari_msp.ui.panels.progress import ProgressRow
+from napari_msp.ui.background import Latest, Step
 from napari_msp.ui.panels.training_form import TrainingForm
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.steps import Step
 from napari_msp.ui.training.lesson_heads import lesson_heads
+from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 
 class DatasetChoice(QObject):
@@ -63,10 +62,10 @@ class DatasetChoice(QObject):
     def _show(self, heads: TravellingHeads) -> None:
         self._form.show_dataset(heads)
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, error: UserError) -> None:
         # The entry that it is said under shows the folder already.
         named = self._form.dataset.path
-        self._form.show_dataset_problem(failure.message.removeprefix(f"{named}: "))
+        self._form.show_dataset_problem(str(error).removeprefix(f"{named}: "))
 
     def _rest(self) -> None:
         self._progress.end()

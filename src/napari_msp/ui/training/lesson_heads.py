@@ -9,7 +9,7 @@ from napari_msp.data.dataset import open_dataset
 
 if TYPE_CHECKING:
     from napari_msp.data.dataset import TravellingHeads
-    from napari_msp.ui.jobs import Control
+    from napari_msp.ui.background import Control
 
 SUBJECTS = 3
 SIZE = "tiny"
@@ -28,7 +28,7 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
         When the cache folder cannot be written to.
     """
     from napari_msp.data.phantom import simulate
-    from napari_msp.ui.steps import Step
+    from napari_msp.ui.background import Step
 
     folder = cache / f"lesson-heads-{SIZE}-{SUBJECTS}"
 

@@ -18,7 +18,7 @@ from napari_msp.ui.training.run_opening import OpenedRun
 from napari_msp.ui.training.run_words import failed, how_it_stands
 
 if TYPE_CHECKING:
-    from napari_msp.inference.failures import Failure
+    from napari_msp.errors import UserError
 
 DETAILS = "Details …"
 
@@ -144,8 +144,8 @@ class RunControl(QObject):
         self._layers = RunLayers(self._viewer, subject, truths, self)
         self._layers.failed.connect(self._doubt)
 
-    def _doubt(self, failure: Failure) -> None:
-        self._view.warn(f"A picture cannot be shown: {failure.message}")
+    def _doubt(self, error: UserError) -> None:
+        self._view.warn(f"A picture cannot be shown: {error!s}")
 
     def _drop_layers(self) -> None:
         if self._layers is not None:

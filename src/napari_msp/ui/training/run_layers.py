@@ -11,11 +11,10 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Latest, OneByOne
 from napari_msp.ui.comparing.arrange import BACKGROUND, GAP
 from napari_msp.ui.comparing.view_fit import ViewFit
-from napari_msp.ui.latest import Latest
 from napari_msp.ui.layers import LayerData, make_layer
-from napari_msp.ui.one_by_one import OneByOne
 from napari_msp.ui.records import KEY, shown_by
 from napari_msp.ui.training.run_pictures import VIEW, Picture, how_far, read_picture
 
@@ -41,7 +40,7 @@ class RunLayers(QObject):
 
     Signals
     -------
-    failed : Failure
+    failed : UserError
         A preview cannot be read; later ones may.
     """
 

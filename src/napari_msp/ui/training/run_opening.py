@@ -9,7 +9,7 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.jobs import Control
+from napari_msp.ui.background import Control
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, read_sh
+from napari_msp.ui.background import Control
 from napari_msp.ui.diagram.parts import TITLES
-from napari_msp.ui.jobs import Control
 from napari_msp.ui.layers import LayerData, map_layer
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.records import Record

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from napari_msp.formatting import short
 from napari_msp.learning.events import Event, Failed, Finished, Started, Stopped
 from napari_msp.learning.run_folder import RunFolder, State
 from napari_msp.ui.diagram.parts import TITLES
 from napari_msp.ui.training.fields import form_fields
 from napari_msp.ui.training.run_history import RunHistory
-from napari_msp.ui.words import in_words, short
+from napari_msp.ui.words import in_words
 
 NO_MEMORY = "not enough memory; choose a smaller batch or crop (Advanced), or the CPU as device"
 

@@ -2,10 +2,11 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
-from napari_msp.errors import UserError
+from jinja2 import Environment, PackageLoader
+
+from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import (
     MethodTest,
     Summaries,
@@ -13,15 +14,13 @@ from napari_msp.evaluation.benchmark.analysis import (
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, results_csv
-from napari_msp.evaluation.display import counted
 from napari_msp.evaluation.facts import Facts, methods_paragraph
 from napari_msp.evaluation.findings import findings
-from napari_msp.evaluation.page_style import STYLE
 from napari_msp.evaluation.pvalue_table import pvalue_tables
-from napari_msp.evaluation.table import Cell, Table
+from napari_msp.evaluation.report.table import Cell, Table
 from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
-from napari_msp.evaluation.table_files import pvalues_csv, summaries_csv, tables_markdown
 from napari_msp.files import staged_folder
+from napari_msp.formatting import counted, csv_text
 
 LIMITS = (
     "Patches of one head are not independent, so p-values over patches overstate the evidence; "
@@ -32,6 +31,19 @@ LIMITS = (
     "Numbers hold for these platforms, protocols and subjects only.",
 )
 """Of every evaluation."""
+
+SUMMARY_COLUMNS = (
+    "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
+    "sd", "low", "high", "sd_datasets", "sd_seeds", "best",
+)  # fmt: skip
+"""`low` and `high` end the 95 % bootstrap interval of the mean over subjects."""
+
+TEST_COLUMNS = (
+    "level", "reference", "target", "first", "second", "pairs", "unequal", "first_mean",
+    "second_mean", "change_percent", "low_percent", "high_percent", "rank_biserial",
+    "median_difference", "p_value", "comparisons", "corrected_p_value", "note",
+)  # fmt: skip
+"""`low` and `high` end the 95 % bootstrap interval of the change over subjects."""
 
 
 def write_report(
@@ -69,7 +81,9 @@ def write_report(
         When nothing was measured, the tested method was not, or a figure cannot be read.
     """
     if not len(results):
-        raise UserError("nothing was measured; give a method and a subject that is held out")
+        raise UserError(
+            "nothing was measured", remedy=Advice("give a method and a subject that is held out")
+        )
     pictures = {caption: _read(path) for caption, path in figures.items()}
     summaries = summarise(results)
     tests = compare_methods(results, patches, facts.tested) if facts.tested else []
@@ -87,6 +101,53 @@ def write_report(
     return [Path(out) / name for name in contents]
 
 
+def summaries_csv(summaries: Summaries, measures: Measures) -> str:
+    """Write table1.csv: a row a method, target, truth and measure, with full precision."""
+    return csv_text(
+        SUMMARY_COLUMNS,
+        (
+            (
+                s.method, s.target, s.reference, s.measure, measures[s.measure].unit,
+                s.subjects, s.datasets, s.seeds, s.mean, s.deviation,
+                *(s.interval or (None, None)), s.dataset_spread, s.seed_spread, int(s.best),
+            )
+            for s in summaries.values()
+        ),
+    )  # fmt: skip
+
+
+def pvalues_csv(tests: Sequence[MethodTest]) -> str:
+    """Write pvalues.csv: a row a test, with full precision."""
+    return csv_text(
+        TEST_COLUMNS,
+        (
+            (
+                t.level, t.reference, t.target, t.first, t.second, t.test.pairs, t.test.unequal,
+                t.first_mean, t.second_mean, t.change, *(t.interval or (None, None)),
+                t.test.rank_biserial, t.test.median_difference, t.test.p_value, t.comparisons,
+                t.test.corrected_p_value, t.test.note,
+            )
+            for t in tests
+        ),
+    )  # fmt: skip
+
+
+def tables_markdown(
+    results: Results[Result],
+    summaries: Summaries,
+    tests: Sequence[MethodTest],
+    measures: Measures,
+) -> str:
+    """Write table1.md: headline, other measures, tests."""
+    parts = ["# Table 1"]
+    parts += [table.markdown() for table in headline_tables(results, summaries, measures)]
+    for title, tables in other_tables(results, summaries, measures).items():
+        parts += [f"## {title}", *(table.markdown() for table in tables)]
+    if tests:
+        parts += ["## Tests", *(table.markdown() for table in pvalue_tables(tests))]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
 def report_html(
     results: Results[Result],
     summaries: Summaries,
@@ -95,43 +156,28 @@ def report_html(
     pictures: Mapping[str, bytes],
     measures: Measures,
 ) -> str:
-    """Write the page.
+    """Fill in the page, report.html beside this file.
 
     Parameters
     ----------
     pictures
         PNG bytes by caption.
     """
-    sections = {
-        "Errors": "".join(t.html() for t in headline_tables(results, summaries, measures)),
-        "Tests": "".join(table.html() for table in pvalue_tables(tests)),
-        "Figures": "".join(_figure(caption, data) for caption, data in pictures.items()),
-        "Methods": f"<p>{escape(methods_paragraph(facts, tests))}</p>",
-        "Training": _training(facts),
-        "Limits": _bullets([*facts.limits, *LIMITS]),
-        "How to repeat it": _repeat(facts, results),
-        "Other measures": "".join(
-            f"<h3>{escape(title)}</h3>{''.join(table.html() for table in tables)}"
-            for title, tables in other_tables(results, summaries, measures).items()
-        ),
-    }
-    shown = {title: body for title, body in sections.items() if body}
-    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in shown)
-    found = "".join(f"<p>{escape(sentence)}</p>" for sentence in findings(tests))
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>Harmonization of {escape(facts.input)}: evaluation</title>",
-            f"<style>{STYLE}</style></head><body>",
-            f"<h1>How well is {escape(facts.input)} harmonized?</h1>",
-            f'<p class="lead">{escape(_lead(results, facts))}</p>',
-            f"<nav>{links}</nav>",
-            f'<div class="found">{found}</div>' if found else "",
-            *(f'<h2 id="{_anchor(title)}">{title}</h2>\n{body}' for title, body in shown.items()),
-            "</body></html>\n",
-        ]
+    page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
+    return page.get_template("report.html").render(
+        facts=facts,
+        lead=_lead(results, facts),
+        sentences=findings(tests),
+        headline=headline_tables(results, summaries, measures),
+        tests=pvalue_tables(tests),
+        pictures={
+            caption: base64.b64encode(data).decode("ascii") for caption, data in pictures.items()
+        },
+        paragraph=methods_paragraph(facts, tests),
+        training=_training(facts),
+        limits=[*facts.limits, *LIMITS],
+        pinned=_pinned(facts, results),
+        others=other_tables(results, summaries, measures),
     )
 
 
@@ -147,20 +193,12 @@ def _lead(results: Results[Result], facts: Facts) -> str:
     return ", ".join(counted(count, what) for count, what in counts) + "."
 
 
-def _figure(caption: str, data: bytes) -> str:
-    encoded = base64.b64encode(data).decode("ascii")
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{encoded}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
-    )
-
-
-def _training(facts: Facts) -> str:
+def _training(facts: Facts) -> Table | None:
     if not facts.training:
-        return ""
+        return None
     columns = list(facts.training[0])
     rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in facts.training]
-    return Table("What each method was given and took.", columns, rows).html()
+    return Table("What each method was given and took.", columns, rows)
 
 
 def _plain(value: object) -> str:
@@ -172,8 +210,9 @@ def _plain(value: object) -> str:
     return f"{value:.3g}"
 
 
-def _repeat(facts: Facts, results: Results[Result]) -> str:
-    described = {
+def _pinned(facts: Facts, results: Results[Result]) -> dict[str, str]:
+    """Say what another run must share with this one."""
+    return {
         "Training seeds": ", ".join(map(str, results.seeds)),
         **{
             f"Subjects of {name}": f"training {_names(split.training)}; validation "
@@ -184,24 +223,10 @@ def _repeat(facts: Facts, results: Results[Result]) -> str:
         "Versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
         "Machine": facts.machine,
     }
-    terms = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>"
-        for name, text in described.items()
-        if text
-    )
-    return f"<pre>{escape(facts.command)}</pre><dl>{terms}</dl>"
 
 
 def _names(subjects: Sequence[str]) -> str:
     return " ".join(subjects) or "none"
-
-
-def _bullets(sentences: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
 
 
 def _read(path: Path) -> bytes:
@@ -209,5 +234,5 @@ def _read(path: Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: the figure cannot be read ({error.strerror}); check the path"
+            f"the figure cannot be read ({error.strerror})", path, remedy=Advice("check the path")
         ) from error

@@ -1,8 +1,7 @@
-"""A table for people, as Markdown or HTML."""
+"""A table for people; as Markdown here, as HTML in report.html."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,6 @@ class Table:
         ]
         return "\n".join(lines) + "\n"
 
-    def html(self) -> str:
-        """Write it as a table element that scrolls by itself where it is too wide."""
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.columns)
-        if self.groups:
-            spans = "".join(
-                f'<th scope="colgroup" colspan="{count}">{escape(name)}</th>'
-                for name, count in self.groups
-            )
-            head = f"<td></td>{spans}</tr><tr>{head}"
-        body = "".join(f"<tr>{_row_html(row)}</tr>" for row in self.rows)
-        return (
-            f'<div class="wide"><table><caption>{escape(self.caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
-
 
 def _line(texts: Sequence[str]) -> str:
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
@@ -86,15 +70,3 @@ def _line(texts: Sequence[str]) -> str:
 def _marked(cell: Cell) -> str:
     main = f"**{cell.main}**" if cell.bold else cell.main
     return f"{main} {cell.more}" if cell.more else main
-
-
-def _row_html(row: Sequence[Cell]) -> str:
-    name, *cells = row
-    return f'<th scope="row">{_cell_html(name)}</th>' + "".join(
-        f"<td>{_cell_html(cell)}</td>" for cell in cells
-    )
-
-
-def _cell_html(cell: Cell) -> str:
-    main = f"<b>{escape(cell.main)}</b>" if cell.bold else escape(cell.main)
-    return f"{main}<small>{escape(cell.more)}</small>" if cell.more else main

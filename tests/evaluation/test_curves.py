@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_msp.evaluation.curves_figure import FLAT, change_at_end, curves_figure
+from napari_msp.evaluation.figures.curves import FLAT, change_at_end, curves_figure
 
 STEPS = range(100, 1001, 100)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.cells import QUANTITIES, cells
 from napari_msp.evaluation.comparison import MappedImage, line_up
+from napari_msp.evaluation.figures.grid import QUANTITIES, cells
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.maps import colour_fa, sh_average
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.page import GREY, WHITE, Page, Point, Scale
-from napari_msp.evaluation.slices import Slice
+from napari_msp.evaluation.figures.page import GREY, WHITE, Page, Point, Scale
+from napari_msp.evaluation.figures.slices import Slice
 
 # Lengths on the page are in inches.
 PANEL_WIDTH = 1.85

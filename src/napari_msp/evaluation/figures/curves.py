@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from napari_msp.evaluation.numbers import power_of_ten
-from napari_msp.evaluation.page import DPI
+from napari_msp.evaluation.figures.page import DPI
+from napari_msp.formatting import power_of_ten
 
 Curve = Sequence[tuple[int, float]]
 """Steps done and error, in order."""
@@ -72,9 +72,8 @@ def curves_figure(curves: Mapping[str, Mapping[str, Curve]], highlight: str = "M
         axes[0, column].set_title(target, color=INK, fontsize=10, parse_math=False)
         _draw_changes(axes[1, column], by_method, methods, colours)
         axes[1, column].set_yticks(range(len(methods)), [""] * len(methods))
-    axes[0, 0].set_ylabel(
-        f"validation error ({power_of_ten(exponent)} SH units²)", color=INK, fontsize=9
-    )
+    unit = f"{power_of_ten(exponent)} SH units²".strip()
+    axes[0, 0].set_ylabel(f"validation error ({unit})", color=INK, fontsize=9)
     axes[1, 0].set_yticklabels(methods)
     for label, method in zip(axes[1, 0].get_yticklabels(), methods, strict=True):
         label.set(color=colours[method], fontweight="bold", parse_math=False)

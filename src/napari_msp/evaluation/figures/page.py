@@ -1,14 +1,22 @@
-"""A black page measured in inches from its top left corner, and what stands at a panel's side."""
+"""A black page measured in inches from its top left corner, and how a figure becomes a file.
+
+For a screen (PNG) or for print (PDF, SVG), the same bytes every time.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import atomic_path
 
 DPI = 200
 BAR = 0.10
@@ -111,3 +119,56 @@ class Page:
         for number, (pair, colour) in enumerate(PRIMARIES):
             at = (corner[0], corner[1] + height / 2 + (number - 1) * 0.2)
             self.write(at, pair, size=9, colour=colour, weight="bold")
+
+
+VECTOR_DPI = 600
+"""Of the pictures embedded in a PDF or SVG, so that voxels keep sharp edges in print."""
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": DPI, "metadata": {"Software": "napari-msp"}},
+    "pdf": {"dpi": VECTOR_DPI, "metadata": {"CreationDate": None, "Creator": "napari-msp"}},
+    "svg": {"dpi": VECTOR_DPI, "metadata": {"Date": None, "Creator": "napari-msp"}},
+}
+"""How each is written; nothing in a file says when it was."""
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text, to be searched and edited
+    "svg.hashsalt": "napari-msp",  # else element names are drawn by lot
+    "pdf.fonttype": 42,
+}
+
+
+def write_figure(path: str | Path, figure: Figure) -> None:
+    """Write a figure in the format of its suffix, atomically.
+
+    Parameters
+    ----------
+    path
+        Ends in .png, .pdf or .svg. In the last two text is text and only the pictures are pixels.
+
+    Raises
+    ------
+    UserError
+        When the suffix is another one, or the folder cannot be written to.
+    """
+    path = Path(path)
+    check_format(path)
+    kind = path.suffix.lower().removeprefix(".")
+    with atomic_path(path) as temporary, matplotlib.rc_context(STYLE):
+        figure.savefig(temporary, format=kind, facecolor=figure.get_facecolor(), **FORMATS[kind])
+
+
+def check_format(path: Path) -> None:
+    """Refuse a name whose suffix is no format: before the work, not after.
+
+    Raises
+    ------
+    UserError
+        With the formats there are.
+    """
+    if path.suffix.lower().removeprefix(".") not in FORMATS:
+        raise UserError(
+            "a figure is written as PNG, PDF or SVG",
+            path,
+            remedy=Advice("give a name that ends in .png, .pdf or .svg"),
+        )

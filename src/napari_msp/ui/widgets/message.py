@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.panels.colours import colours_of
+from napari_msp.ui.widgets.colours import colours_of
 
 Severity = Literal["error", "warning", "ok"]
 

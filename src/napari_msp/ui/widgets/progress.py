@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_msp.ui.time_left import estimate, in_words
-
 State = Literal["idle", "running", "cancelling", "ended"]
 
 TICK = 1000
 """Milliseconds between counts of the time left."""
+
+MINUTE = 60
 
 
 class ProgressRow(QWidget):
@@ -148,7 +149,54 @@ class ProgressRow(QWidget):
         if self._told_left and seconds is None:
             return
         if seconds is None:
-            seconds = estimate(self._history, self._total, time.monotonic())
-        left = "" if self._state == "cancelling" else in_words(seconds)
+            seconds = seconds_left(self._history, self._total, time.monotonic())
+        left = "" if self._state == "cancelling" else time_left(seconds)
         self.bar.setFormat(f"%p %  ·  {left}" if left else "%p %")
         self.bar.setAccessibleDescription(left)
+
+
+def seconds_left(history: Sequence[tuple[float, int]], total: int, now: float) -> float | None:
+    """Estimate the seconds that are left.
+
+    Parameters
+    ----------
+    history
+        Time in seconds and pieces done, from the beginning of the work; times may have any zero.
+    total
+        Pieces in all.
+    now
+        Time; what has passed since the last report counts as work.
+
+    Returns
+    -------
+    Seconds, never negative; None before anything was done since the first report.
+    """
+    if not history:
+        return None
+    (began, done_before), (latest, done) = history[0], history[-1]
+    if done <= done_before or latest <= began:
+        return None
+    pace = (latest - began) / (done - done_before)
+    return max(0.0, pace * (total - done) - (now - latest))
+
+
+def time_left(seconds: float | None) -> str:
+    """Say it as people do.
+
+    >>> time_left(3), time_left(23), time_left(170), time_left(5000)
+    ('a few seconds left', 'about 20 s left', 'about 3 min left', 'about 1 h 25 min left')
+    >>> time_left(None)
+    ''
+    """
+    if seconds is None:
+        return ""
+    if seconds < 7.5:
+        return "a few seconds left"
+    if seconds < 55:
+        step = 5 if seconds < 27.5 else 10
+        return f"about {step * round(seconds / step)} s left"
+    minutes = max(1, round(seconds / MINUTE))
+    if minutes < 60:
+        return f"about {minutes} min left"
+    hours, minutes = divmod(5 * round(seconds / MINUTE / 5), 60)
+    return f"about {hours} h {minutes} min left" if minutes else f"about {hours} h left"

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
-from napari_msp.evaluation.cells import Cell, Cells, cells
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
-from napari_msp.evaluation.numbers import power_of_ten
-from napari_msp.evaluation.page import Scale
-from napari_msp.evaluation.panels import Block, Panel, Row, draw_blocks
-from napari_msp.evaluation.slices import Slice, choose_slice
+from napari_msp.evaluation.figures.grid import Cell, Cells, cells
+from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
+from napari_msp.evaluation.figures.page import Scale
+from napari_msp.evaluation.figures.slices import Slice, choose_slice
+from napari_msp.formatting import power_of_ten
 from napari_msp.signal.sh_image import SHImage
 
 TITLES = {"SH average": "(a) SH average", "colour FA": "(b) colour-FA"}
@@ -187,7 +187,7 @@ class _Power:
     @property
     def symbol(self) -> str:
         # In plain characters: as mathematics an SVG would hold each letter by itself.
-        return power_of_ten(self.exponent) if self.exponent else ""
+        return power_of_ten(self.exponent)
 
     def text(self, cell: Cell) -> str:
         assert cell.mean is not None

@@ -1,0 +1,120 @@
+"""How numbers are written for people, and tables for spreadsheets."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def number(value: float, decimals: int, signed: bool = False) -> str:
+    """Write a number with a true minus.
+
+    >>> number(-0.52, 1)
+    '−0.5'
+    """
+    return f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
+
+
+def short(value: float) -> str:
+    """Write a number with two digits as people do.
+
+    >>> short(0.00031)
+    '3.1e-4'
+    """
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """Write a power of ten in plain characters; nothing for 10⁰.
+
+    >>> power_of_ten(-4)
+    '10⁻⁴'
+    """
+    if not exponent:
+        return ""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def p_text(value: float | None) -> str:
+    """Write a p-value as "p = 0.02".
+
+    >>> p_text(3e-7)
+    'p < 0.0001'
+    """
+    if value is None:
+        return "p –"
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
+def counted(number: int, what: str) -> str:
+    """Write a count with its noun.
+
+    >>> counted(3, "subject")
+    '3 subjects'
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names as in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """One power of ten and as many decimals in a whole table.
+
+    Attributes
+    ----------
+    exponent
+        Numbers are divided by ten to this power.
+    decimals
+        Behind the point.
+    """
+
+    exponent: int
+    decimals: int
+
+    @classmethod
+    def of(cls, values: Iterable[float], exponent: int | None = None) -> "NumberFormat":
+        """Choose one in which the middle one of the values is easily read.
+
+        Parameters
+        ----------
+        exponent
+            None: 0, or for values below 0.1 the one that makes them 1 to 10.
+        """
+        sizes = [abs(value) for value in values if value != 0]
+        middle = float(np.median(sizes)) if sizes else 1.0
+        if exponent is None:
+            exponent = 0 if middle >= 0.1 else int(np.floor(np.log10(middle)))
+        scaled = middle / 10.0**exponent
+        return cls(exponent, 1 if scaled >= 10 else 2 if scaled >= 1 else 3)
+
+    def unit(self, unit: str) -> str:
+        """Name the unit that the numbers are written in."""
+        return f"{power_of_ten(self.exponent)} {unit}".strip()
+
+    def text(self, value: float | None) -> str:
+        """Write a number; a dash where there is none."""
+        if value is None:
+            return "–"
+        return number(value / 10.0**self.exponent, self.decimals)
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Write CSV with full precision; a field is empty where there is no value."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    # None is written as an empty field.
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,310 @@
+"""Work that does not freeze the window: in threads, or in the window's own thread bit by bit."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any, TypeVar
+
+from qtpy.QtCore import QObject, QTimer, Signal
+from superqt.utils import FunctionWorker
+
+from napari_msp.errors import Cancelled, explain
+
+POLL = 0.1
+"""Seconds between checks of work that cannot be interrupted."""
+
+BREATH = 20
+"""Milliseconds for the window between two changes (our choice)."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the work is.
+
+    Attributes
+    ----------
+    words
+        Such as "Reading sub-01_dwi.nii.gz".
+    done, total
+        Pieces of work; no total where they cannot be counted.
+    """
+
+    words: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Control:
+    """What work is given; all of it is called in the worker thread.
+
+    Attributes
+    ----------
+    cancelled
+        Says whether somebody asked the work to stop.
+    report
+        Takes whatever the work has to report, such as a `Step`.
+    """
+
+    cancelled: Callable[[], bool]
+    report: Callable[[Any], None]
+
+    def check(self) -> None:
+        """End the work here when it was cancelled.
+
+        Raises
+        ------
+        Cancelled
+            To be let through.
+        """
+        if self.cancelled():
+            raise Cancelled
+
+    def say(self, words: str) -> None:
+        """Report what is done now, and end the work here when it was cancelled."""
+        self.check()
+        self.report(Step(words))
+
+
+Work = Callable[[Control], Any]
+
+
+class _Line(QObject):
+    """What the thread speaks into. It outlives a job that is destroyed while its work goes on."""
+
+    reported = Signal(object)
+    warned = Signal(str)
+    ended = Signal(str, object)
+
+
+class Job(QObject):
+    """One piece of work in a worker thread, with exactly one ending.
+
+    Signals arrive in the thread of the job. After `start` exactly one of `done` (with the result),
+    `failed` (with a `UserError`) and `cancelled` comes, and then `ended`.
+
+    Parameters
+    ----------
+    work
+        Called once with a `Control`. Qt must not be touched in it.
+    parent
+        When it is destroyed the work is cancelled, and nobody is told.
+    """
+
+    progressed = Signal(object)
+    warned = Signal(str)
+    done = Signal(object)
+    failed = Signal(object)
+    cancelled = Signal()
+    ended = Signal()
+
+    def __init__(self, work: Work, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.running = False
+        line = _Line()
+        # The application waits for these workers when it ends, and asks them to quit: the same as
+        # being cancelled.
+        worker: Any = FunctionWorker(_run, work, line, lambda: worker.abort_requested)
+        line.reported.connect(self.progressed)
+        line.warned.connect(self.warned)
+        line.ended.connect(self._end)
+        worker.warned.connect(lambda warning: line.warned.emit(str(warning[0])))
+        self.destroyed.connect(worker.quit)
+        self._worker = worker
+
+    def start(self) -> None:
+        """Begin."""
+        self.running = True
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the work to stop; `cancelled` follows when it has."""
+        self._worker.quit()
+
+    def _end(self, ending: str, result: object) -> None:
+        self.running = False
+        if ending == "done":
+            self.done.emit(result)
+        elif ending == "failed":
+            self.failed.emit(result)
+        else:
+            self.cancelled.emit()
+        self.ended.emit()
+
+
+def _run(work: Work, line: _Line, cancelled: Callable[[], bool]) -> None:
+    """Do the work and report how it ended. Nothing is raised: a worker may swallow it."""
+    try:
+        result = work(Control(cancelled, line.reported.emit))
+    except Cancelled:
+        line.ended.emit("cancelled", None)
+    except Exception as error:
+        line.ended.emit("failed", explain(error))
+    else:
+        line.ended.emit("cancelled" if cancelled() else "done", None if cancelled() else result)
+
+
+class Latest(QObject):
+    """Does one piece of work at a time; of those asked for meanwhile only the last one.
+
+    Parameters
+    ----------
+    parent
+        As for `Job`.
+    finish
+        Let work that was replaced end and give its result nevertheless.
+
+    Signals
+    -------
+    progressed : object
+        Whatever the work reports.
+    warned : str
+        What it warns of.
+    done : object
+        The result of work that nothing newer has replaced.
+    failed : UserError
+        The same for its failure.
+    rested
+        Nothing is left to do, after either or after a cancellation.
+    """
+
+    progressed = Signal(object)
+    warned = Signal(str)
+    done = Signal(object)
+    failed = Signal(object)
+    rested = Signal()
+
+    def __init__(self, parent: QObject | None = None, *, finish: bool = False) -> None:
+        super().__init__(parent)
+        self._finish = finish
+        self._job: Job | None = None
+        self._next: Work | None = None
+        self._stopped = False
+
+    @property
+    def running(self) -> bool:
+        """Whether something is being done."""
+        return self._job is not None
+
+    def ask(self, work: Work) -> None:
+        """Do this as soon as possible."""
+        self._stopped = False
+        if self._job is None:
+            self._start(work)
+            return
+        self._next = work
+        if not self._finish:
+            self._job.cancel()
+
+    def stop(self) -> None:
+        """Do nothing more, and pass on nothing that still comes."""
+        self._next, self._stopped = None, True
+        if self._job is not None:
+            self._job.cancel()
+
+    def _start(self, work: Work) -> None:
+        self._job = job = Job(work, self)
+        job.progressed.connect(lambda report: self._pass_on(self.progressed, report))
+        job.warned.connect(lambda words: self._pass_on(self.warned, words))
+        job.done.connect(lambda result: self._pass_on(self.done, result))
+        job.failed.connect(lambda error: self._pass_on(self.failed, error))
+        job.ended.connect(self._go_on)
+        job.start()
+
+    def _pass_on(self, signal: Any, value: object) -> None:
+        if not self._stopped and (self._next is None or self._finish):
+            signal.emit(value)
+
+    def _go_on(self) -> None:
+        if self._job is not None:
+            self._job.deleteLater()
+        self._job, work = None, self._next
+        self._next = None
+        if work is None:
+            self.rested.emit()
+        else:
+            self._start(work)
+
+
+class OneByOne(QObject):
+    """Changes the window one thing at a time: what was drawn is seen, what was typed is heard.
+
+    Everything is done in the window's own thread, with a pause before it.
+
+    Parameters
+    ----------
+    parent
+        When it is destroyed nothing more is done.
+    pause
+        Milliseconds.
+
+    Signals
+    -------
+    rested
+        Everything is done.
+    """
+
+    rested = Signal()
+
+    def __init__(self, parent: QObject, pause: int = BREATH) -> None:
+        super().__init__(parent)
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._timer = QTimer(self)
+        self._timer.setInterval(pause)
+        self._timer.timeout.connect(self._do_one)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be begun."""
+        return bool(self._waiting)
+
+    def add(self, *changes: Callable[[], object]) -> None:
+        """Do these after all that wait already."""
+        self._waiting.extend(changes)
+        if self._waiting:
+            self._timer.start()
+
+    def drop(self) -> None:
+        """Do none of those that wait."""
+        self._timer.stop()
+        self._waiting.clear()
+
+    def _do_one(self) -> None:
+        self._waiting.popleft()()
+        if not self._waiting:
+            self._timer.stop()
+            self.rested.emit()
+
+
+def abandonable(work: Callable[[], Result], check: Callable[[], None]) -> Result:
+    """Do work that cannot be interrupted, such as reading a file, until `check` raises.
+
+    It has a thread of its own, in which it then goes on to its end, and nobody takes the result;
+    it does not keep the program from ending.
+
+    Parameters
+    ----------
+    work
+        Whatever it raises is raised here.
+    check
+        Called ten times a second; raises when nobody waits any longer.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    while not future.done():
+        wait([future], POLL)
+        check()
+    return future.result()

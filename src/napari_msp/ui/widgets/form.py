@@ -1,0 +1,268 @@
+"""What forms are made of: rows, lists to tick, parts to fold away, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.widgets.message import MessageLine
+
+MOST_ROWS = 5
+"""Rows of a list that are seen at once; more are scrolled to."""
+
+SHORTEST = 4
+"""Letters that a box to choose from has room for at least."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: QLabel
+    cell: QWidget
+    problem: MessageLine
+    note: QLabel
+
+
+class FormRows(QWidget):
+    """Rows by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, _Row] = {}
+        # Qt's form layout cuts off words that take more lines than expected.
+        self._layout = QGridLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setColumnStretch(1, 1)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the rows in order."""
+        return list(self._rows)
+
+    def add(
+        self, name: str, label: str, entry: QWidget, tooltip: str, more: QWidget | None = None
+    ) -> None:
+        """Append a row.
+
+        Parameters
+        ----------
+        name
+            To speak of it.
+        label
+            With a mnemonic that leads to the entry.
+        entry, more
+            What is filled in, and what belongs under it.
+        tooltip
+            Of label and entry.
+        """
+        row = _Row(QLabel(label), QWidget(), MessageLine(), QLabel())
+        row.note.setWordWrap(True)
+        column = QVBoxLayout(row.cell)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        for each in (entry, more, row.problem, row.note):
+            if each is not None:
+                column.addWidget(each)
+        row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
+        row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
+        row.label.setBuddy(entry)
+        for each in (row.label, entry):
+            each.setToolTip(tooltip)
+        entry.setAccessibleName(label.replace("&", ""))
+        number = len(self._rows)
+        self._layout.addWidget(row.label, number, 0, Qt.AlignTop)
+        self._layout.addWidget(row.cell, number, 1, Qt.AlignTop)
+        self._rows[name] = row
+        self.say(name)
+
+    def enable(self, name: str, enabled: bool) -> None:
+        """Let a row be filled in, or not."""
+        row = self._rows[name]
+        row.label.setEnabled(enabled)
+        row.cell.setEnabled(enabled)
+
+    def show_row(self, name: str, visible: bool) -> None:
+        """Show a row, or take it away."""
+        row = self._rows[name]
+        row.label.setVisible(visible)
+        row.cell.setVisible(visible)
+
+    def say(self, name: str, problem: str = "", note: str = "", doubt: str = "") -> None:
+        """Put words under an entry: what is wrong or doubtful, and what is to be known."""
+        row = self._rows[name]
+        row.problem.show_message("error" if problem else "warning", problem or doubt)
+        row.note.setText(note)
+        row.note.setVisible(bool(note))
+
+    def said(self, name: str) -> str:
+        """Give the words under an entry: those of its problem, else its note."""
+        row = self._rows[name]
+        return row.problem.text or str(row.note.text())
+
+
+class CheckList(QListWidget):
+    """A list with a box before each name; Space ticks it.
+
+    It is as high as its names need, up to a few rows.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.setTabKeyNavigation(False)
+        self.itemChanged.connect(self.changed)
+        self.set_names(())
+
+    def set_names(self, names: Sequence[str], checked: Sequence[str] = ()) -> None:
+        """List names, some of them ticked."""
+        before = self.blockSignals(True)
+        self.clear()
+        for name in names:
+            item = QListWidgetItem(name, self)
+            item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable | Qt.ItemIsUserCheckable)
+            item.setCheckState(Qt.Checked if name in checked else Qt.Unchecked)
+        self.blockSignals(before)
+        self.setFixedHeight(self.sizeHint().height())
+        self.changed.emit()
+
+    @property
+    def names(self) -> list[str]:
+        """All names."""
+        return [self.item(row).text() for row in range(self.count())]
+
+    @property
+    def checked(self) -> list[str]:
+        """Ticked names, in the order of the list."""
+        items = [self.item(row) for row in range(self.count())]
+        return [item.text() for item in items if item.checkState() == Qt.Checked]
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Give room to all names, but not to a whole study."""
+        row = self.sizeHintForRow(0) if self.count() else self.fontMetrics().height() + 6
+        rows = min(max(1, self.count()), MOST_ROWS)
+        return QSize(120, rows * row + 2 * self.frameWidth() + 2)
+
+
+class Section(QWidget):
+    """A title that shows and hides what is under it, by mouse and by keyboard.
+
+    Parameters
+    ----------
+    title
+        May hold a mnemonic.
+    body
+        What is folded away.
+    unfolded
+        Whether it is seen at first.
+    """
+
+    toggled = Signal(bool)
+
+    def __init__(self, title: str, body: QWidget, unfolded: bool = False) -> None:
+        super().__init__()
+        self.body = body
+        self.button = QToolButton()
+        self.button.setText(title)
+        self.button.setCheckable(True)
+        self.button.setAutoRaise(True)
+        self.button.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
+        self.button.toggled.connect(self._fold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        layout.addWidget(body)
+        self.button.setChecked(unfolded)
+        self._fold(unfolded)
+
+    def unfold(self, unfolded: bool) -> None:
+        """Show or hide the body."""
+        self.button.setChecked(unfolded)
+
+    @property
+    def unfolded(self) -> bool:
+        """Whether the body is shown."""
+        return bool(self.button.isChecked())
+
+    def _fold(self, unfolded: bool) -> None:
+        self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
+        self.body.setVisible(unfolded)
+        self.toggled.emit(unfolded)
+
+
+def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
+    """Label an entry; both have the term's meaning as tooltip.
+
+    Parameters
+    ----------
+    beside
+        What stands right of the label: the entry itself, or a button, which keeps its own width.
+    """
+    label = QLabel(text)
+    label.setBuddy(entry)
+    entry.setAccessibleName(text.replace("&", ""))
+    for each in (label, entry):
+        each.setToolTip(tooltip(term))
+    row = QHBoxLayout()
+    row.addWidget(label)
+    if beside is not entry:
+        row.addStretch(1)
+    if beside is not None:
+        row.addWidget(beside, 1 if beside is entry else 0)
+    return row
+
+
+def on_keys(widget: QWidget, act: Callable[[], object], *keys: Qt.Key) -> None:
+    """Do something when a key is pressed anywhere in a widget."""
+    for key in keys:
+        shortcut = QShortcut(QKeySequence(key), widget)
+        shortcut.setContext(Qt.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(act)
+
+
+def on_enter(widget: QWidget, act: Callable[[], object]) -> None:
+    """Do something when Enter is pressed anywhere in a widget, on either part of the keyboard."""
+    on_keys(widget, act, Qt.Key_Return, Qt.Key_Enter)
+
+
+def leave_wheel_alone(widget: QWidget) -> None:
+    """Let the wheel scroll the form instead of changing what happens to lie under the mouse."""
+    if isinstance(widget, QComboBox | QAbstractSpinBox):
+        widget.setFocusPolicy(Qt.StrongFocus)
+        widget.installEventFilter(_Passing(widget))
+
+
+def be_narrow(widget: QWidget) -> None:
+    """Let a box be as narrow as the form, however long its words are."""
+    if isinstance(widget, QComboBox):
+        widget.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        widget.setMinimumContentsLength(SHORTEST)
+    if isinstance(widget, QComboBox | QAbstractSpinBox):
+        widget.setMinimumWidth(1)
+
+
+class _Passing(QObject):
+    """Passes the wheel on."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        if event.type() == QEvent.Wheel:
+            event.ignore()
+            return True
+        return False

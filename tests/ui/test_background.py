@@ -1,0 +1,227 @@
+"""Work in threads: a job ends exactly once, only the newest is heard of, and waiting can end."""
+
+import threading
+import warnings
+
+import pytest
+
+from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
+from napari_msp.ui.background import Job, Latest, abandonable
+
+
+@pytest.fixture
+def run(qtbot):
+    """Run work to its end; give the names of the endings in order, and what came with them."""
+
+    def run_to_end(work, act=lambda job: None):
+        job = Job(work)
+        told = []
+        job.done.connect(lambda result: told.append(("done", result)))
+        job.failed.connect(lambda failure: told.append(("failed", failure)))
+        job.cancelled.connect(lambda: told.append(("cancelled", None)))
+        with qtbot.waitSignal(job.ended, timeout=20_000):
+            job.start()
+            assert job.running
+            act(job)
+        assert not job.running
+        qtbot.wait(20)
+        assert len(told) == 1
+        return told[0]
+
+    return run_to_end
+
+
+def test_a_result_arrives_in_the_main_thread(run):
+    main = threading.current_thread()
+
+    def work(control):
+        assert threading.current_thread() is not main
+        return 42
+
+    assert run(work) == ("done", 42)
+
+
+def test_reports_arrive_in_order(run):
+    seen = []
+
+    def work(control):
+        for number in range(5):
+            control.report(number)
+
+    run(work, lambda job: job.progressed.connect(seen.append))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UserError("x.nii: is no image; give another"), UserError),
+        (MemoryError(), OutOfMemory),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
+        (RuntimeError("something else"), Unexpected),
+        (KeyError("prisma"), Unexpected),
+    ],
+)
+def test_no_error_vanishes(run, error, kind):
+    def work(control):
+        raise error
+
+    ending, failure = run(work)
+    assert ending == "failed"
+    assert type(failure) is kind
+    assert str(failure)
+
+
+def test_cancel_ends_work_that_polls(run):
+    def work(control):
+        while True:
+            control.check()
+
+    assert run(work, lambda job: job.cancel()) == ("cancelled", None)
+
+
+def test_a_result_that_comes_after_cancel_is_dropped(run):
+    go = threading.Event()
+
+    def work(control):
+        go.wait()
+        return "too late"
+
+    def act(job):
+        job.cancel()
+        go.set()
+
+    assert run(work, act) == ("cancelled", None)
+
+
+def test_warnings_are_told(run):
+    told = []
+
+    def work(control):
+        warnings.warn("unlike training", UserWarning, stacklevel=1)
+
+    run(work, lambda job: job.warned.connect(told.append))
+    assert told == ["unlike training"]
+
+
+def test_a_destroyed_job_stops_its_work(qtbot):
+    stopped = threading.Event()
+
+    def work(control):
+        while not control.cancelled():
+            control.report("still here")
+        stopped.set()
+
+    job = Job(work)
+    with qtbot.waitSignal(job.progressed):
+        job.start()
+    job.deleteLater()
+    del job
+    qtbot.wait_until(stopped.is_set)
+
+
+@pytest.fixture
+def heard(qtbot):
+    def listen(latest):
+        told = []
+        latest.done.connect(lambda result: told.append(("done", result)))
+        latest.failed.connect(lambda failure: told.append(("failed", str(failure))))
+        latest.progressed.connect(lambda step: told.append(("progressed", step)))
+        return told
+
+    return listen
+
+
+def test_work_that_was_replaced_is_not_heard_of(qtbot, heard):
+    latest, begun, go = Latest(), threading.Event(), threading.Event()
+    told = heard(latest)
+
+    def slow(control):
+        begun.set()
+        go.wait(5)
+        control.report("late")
+        return "slow"
+
+    latest.ask(slow)
+    assert begun.wait(5)
+    latest.ask(lambda control: "never begun")
+    latest.ask(lambda control: "newest")
+    go.set()
+    with qtbot.wait_signal(latest.rested):
+        pass
+    assert told == [("done", "newest")]
+    assert not latest.running
+
+
+def test_work_may_be_let_finish(qtbot, heard):
+    latest, go = Latest(finish=True), threading.Event()
+    told = heard(latest)
+    latest.ask(lambda control: go.wait(5) and "first")
+    latest.ask(lambda control: "passed over")
+    latest.ask(lambda control: "last")
+    go.set()
+    with qtbot.wait_signal(latest.rested):
+        pass
+    assert told == [("done", "first"), ("done", "last")]
+
+
+def test_a_failure_is_told_once_and_work_goes_on(qtbot, heard):
+    latest = Latest()
+    told = heard(latest)
+
+    def fail(control):
+        raise UserError("a.nii: is broken; mend it")
+
+    with qtbot.wait_signal(latest.rested, timeout=20_000):
+        latest.ask(fail)
+    with qtbot.wait_signal(latest.rested):
+        latest.ask(lambda control: "well")
+    assert told == [("failed", "a.nii: is broken; mend it"), ("done", "well")]
+
+
+def test_stopped_work_is_silent(qtbot, heard):
+    latest, begun, go = Latest(), threading.Event(), threading.Event()
+    told = heard(latest)
+
+    def slow(control):
+        begun.set()
+        go.wait(5)
+        return "slow"
+
+    latest.ask(slow)
+    assert begun.wait(5)
+    latest.ask(lambda control: "next")
+    latest.stop()
+    go.set()
+    with qtbot.wait_signal(latest.rested):
+        pass
+    assert told == []
+
+
+def test_the_result_of_abandonable_work_is_given():
+    assert abandonable(lambda: 42, lambda: None) == 42
+
+
+def test_the_error_of_abandonable_work_is_raised():
+    def work():
+        raise KeyError("prisma")
+
+    with pytest.raises(KeyError, match="prisma"):
+        abandonable(work, lambda: None)
+
+
+def test_work_is_abandoned_while_it_goes_on():
+    go, ended = threading.Event(), threading.Event()
+
+    def work():
+        go.wait()
+        ended.set()
+
+    def check():
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        abandonable(work, check)
+    assert not ended.is_set()
+    go.set()
+    assert ended.wait(10)
