@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 
@@ -23,9 +23,8 @@ from napari_msp.evaluation.benchmark.methods import (
     single_networks,
 )
 from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, Round
-from napari_msp.learning.event_log import EventLog, read_events
-from napari_msp.learning.events import Validated
-from napari_msp.learning.names import checkpoint_path
+from napari_msp.learning.events import EventLog, Validated, read_events
+from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.networks import msp
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
@@ -79,12 +78,11 @@ class Training:
         """Steps, as heavy as the kind makes them."""
         epochs = (self.settings.epochs or 0) + (self.settings.unison_epochs or 0)
         steps = epochs * (self.settings.steps_per_epoch or 1) * len(self.settings.targets)
-        cost: float = network_class(self.settings.kind).cost
-        return cost * steps
+        return network_class(self.settings.kind).cost * steps
 
     def run(self) -> None:
         """Train, from the checkpoint where there is one."""
-        from napari_msp.learning.training import train
+        from napari_msp.learning.train import train
 
         self.folder.mkdir(parents=True, exist_ok=True)
         events = self.folder / "events.jsonl"
@@ -289,7 +287,7 @@ class TrainingList:
         steps = steps or budget.steps
         first = (first_steps or budget.first_steps) if kind == MULTI_STAGE else steps
         settings = TrainingSettings(
-            kind=cast(Any, kind),
+            kind=kind,
             preset="fast",
             input=self.plan.source,
             targets=targets,
@@ -304,7 +302,7 @@ class TrainingList:
             crop=budget.crop,
             learning_rate=rate,
             augmentation="symmetries" if budget.augment else "none",
-            first_stage=cast(Any, first_stage or {}),
+            first_stage=first_stage or {},
             seed=self.round.seed if seed is None else seed,
         )
         folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")

@@ -1,0 +1,93 @@
+"""`evaluate`: Table 1, methods and models on subjects that none of them has seen."""
+
+import shlex
+import sys
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from dataclasses import fields
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import add_device, add_input, add_out, add_shell
+
+SUMMARY = "Table 1: methods and models on held-out heads"
+EXAMPLE = (
+    "napari-msp evaluate heads --models msp.safetensors --out table\n"
+    "napari-msp evaluate heads --methods all --quick --out quick"
+)
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add who competes, on whom, and for how long."""
+    command.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="BIDS folders")
+    command.add_argument(
+        "--models", type=Path, nargs="+", default=(), metavar="M", help="trained files"
+    )
+    command.add_argument(
+        "--methods",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="trained here, on training subjects only: 'all', or names as in the table",
+    )
+    add_input(command)
+    command.add_argument(
+        "--targets",
+        nargs="+",
+        default=(),
+        metavar="PLATFORM",
+        help="default: the models', or all other platforms",
+    )
+    for names, parameter, use in (
+        (("--train",), "train", "learned from"),
+        (("--validation",), "validation", "choose learning rates and single networks"),
+        (("--test", "--subjects"), "test", "measured (default: those that no model has seen)"),
+    ):
+        command.add_argument(
+            *names, dest=parameter, nargs="+", default=(), metavar="SUBJECT", help=use
+        )
+    command.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0],
+        metavar="N",
+        help="of the training, on the first dataset",
+    )
+    add_shell(command)
+    command.add_argument("--quick", action="store_true", help="only see that it runs")
+    command.add_argument("--width", type=float, help="fraction of the networks' full width")
+    command.add_argument("--steps", type=int, help="of training for each target, in whole hundreds")
+    command.add_argument("--crop", type=int, metavar="VOXELS", help="edge of a crop")
+    command.add_argument("--batch", type=int, metavar="N", help="crops a step")
+    command.add_argument(
+        "--augment",
+        action=BooleanOptionalAction,
+        default=None,
+        help="turn crops by grid symmetries (default)",
+    )
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: as many as cores)"
+    )
+    add_device(command)
+    add_out(command, "DIR", "folder")
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Evaluate."""
+    from napari_msp.evaluation.benchmark.settings import EvaluationSettings
+    from napari_msp.evaluation.evaluate import evaluate
+
+    settings = EvaluationSettings(
+        **{field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
+    )
+    for path in evaluate(
+        options.datasets,
+        options.out,
+        settings,
+        command=shlex.join(["napari-msp", *sys.argv[1:]]),
+        device=options.device,
+        workers=options.workers,
+        on_progress=lambda finished: console.say(str(finished)),
+    ):
+        console.result(path)
+    return 0
