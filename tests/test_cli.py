@@ -767,7 +767,7 @@ def test_train_refuses_a_bad_name_at_once(study, tmp_path, monkeypatch):
     def too_late(*_: object) -> None:
         raise AssertionError("the dataset was loaded first")
 
-    monkeypatch.setattr("napari_msp.learning.training.prepare_study", too_late)
+    monkeypatch.setattr("napari_msp.learning.train.prepare_study", too_late)
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("m.pt", "folder.safetensors"):
         train = ("train", study, tmp_path / name, "--model", "shresnet", *SHORT)

@@ -43,7 +43,7 @@ class Staged:
     @classmethod
     def of(cls, prediction: Prediction, lattice: Lattice) -> Staged:
         """Bring the stages of a prediction that kept them to a lattice."""
-        from napari_msp.inference.mixing import at_alpha  # loads torch, which takes seconds
+        from napari_msp.inference.stages import at_alpha  # loads torch, which takes seconds
 
         return cls(
             MappedImage(on_lattice(at_alpha(prediction, 0.0), lattice)),
