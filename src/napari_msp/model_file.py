@@ -25,8 +25,7 @@ from napari_msp.networks.msp import MSP, Network
 from napari_msp.networks.registry import build
 from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
-from napari_msp.signal.sh_index import ORDER
-from napari_msp.signal.spherical_harmonics import default_regularisation
+from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
 from napari_msp.signal.standardisation import Standardisation
 
 FORMAT: Final = "napari-msp model 1"

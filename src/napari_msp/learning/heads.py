@@ -9,8 +9,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, scale_between
-from napari_msp.data.orientation import direction_cosines
+from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
