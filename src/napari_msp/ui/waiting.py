@@ -71,7 +71,7 @@ class _Waiting(QDialog):
 
     def reject(self) -> None:
         """Let Escape and the close button cancel the work; the dialog waits for its end."""
-        self.row.cancel.click()
+        self.row.request_cancel()
 
     def _cancel(self) -> None:
         self.cancelled = True

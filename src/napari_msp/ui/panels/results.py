@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, readable
 
 
 class Results(QWidget):
@@ -25,10 +25,8 @@ class Results(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.lines = QLabel()
-        self.lines.setWordWrap(True)
+        self.lines = readable()
         self.lines.setTextFormat(Qt.PlainText)
-        self.lines.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
         self.lines.setToolTip(tooltip("SH MSE"))
         self.notes = MessageLine()
         self.compare = QPushButton("&Compare")

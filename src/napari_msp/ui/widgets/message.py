@@ -37,10 +37,8 @@ class MessageLine(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.sign = _Sign()
-        self.words = QLabel()
-        self.words.setWordWrap(True)
+        self.words = readable()
         self.words.setTextFormat(Qt.PlainText)
-        self.words.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
         self.words.setMinimumWidth(60)  # or a long file name would widen the window
         self.buttons: list[QPushButton] = []
         self._offers = QWidget()
@@ -101,6 +99,14 @@ class MessageLine(QWidget):
         button.clicked.connect(lambda: self.action.emit(text))
         self._offers.layout().addWidget(button)
         return button
+
+
+def readable(text: str = "") -> QLabel:
+    """Make a label for sentences, which can be copied by mouse and keyboard."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
+    return label
 
 
 class _Sign(QWidget):

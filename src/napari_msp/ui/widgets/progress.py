@@ -53,7 +53,7 @@ class ProgressRow(QWidget):
         self.bar.setAlignment(Qt.AlignCenter)
         self.cancel = QPushButton(cancel)
         self.cancel.setAccessibleDescription(means)
-        self.cancel.clicked.connect(self._cancel)
+        self.cancel.clicked.connect(self.request_cancel)
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
         self._clock.timeout.connect(self._tell_time_left)
@@ -120,7 +120,10 @@ class ProgressRow(QWidget):
         """Come to rest with a last word; without one become idle."""
         self._enter("ended" if words else "idle", words)
 
-    def _cancel(self) -> None:
+    def request_cancel(self) -> None:
+        """Ask by `cancel_wanted`, once, while the work goes on."""
+        if self._state != "running":
+            return
         self.cancel.setEnabled(False)
         self.cancel.setText(self._texts[1])
         self._enter("cancelling", self.words.text())

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.ui.background import Control, Job, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane
-from napari_msp.ui.loading.scan_choice import Choice, Findings
-from napari_msp.ui.panels.acquisition_form import AcquisitionForm
+from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
+from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.records import KEY
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import in_words
+from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
-    from napari_msp.data.dataset import TravellingHeads
+    import napari
+
     from napari_msp.ui.background import Step
     from napari_msp.ui.layers import LayerData
 
@@ -37,7 +38,7 @@ class LoadAcquisition(Docked):
         Who gets the layers.
     """
 
-    def __init__(self, napari_viewer: Any) -> None:
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
         self.form = AcquisitionForm()
@@ -72,8 +73,7 @@ class LoadAcquisition(Docked):
 
     def cancel(self) -> None:
         """Stop loading."""
-        if self._job is not None:
-            self.progress.cancel.click()
+        self.progress.request_cancel()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -99,7 +99,7 @@ class LoadAcquisition(Docked):
         self.message.clear()
         self.progress.reset()
         known = self.form.findings.dataset
-        self._look.ask(lambda control: _examine(choice, known))
+        self._look.ask(lambda control: examine(choice, known))
 
     def _tell_step(self, step: Step) -> None:
         self.progress.tell(step.words)
@@ -123,10 +123,7 @@ class LoadAcquisition(Docked):
         self.message.show_message("ok", f"{owner} is loaded.")
 
     def _fail(self, error: UserError) -> None:
-        words = NO_MEMORY if isinstance(error, OutOfMemory) else in_words(str(error))
-        scan = self.form.findings.scan
-        if scan is not None:
-            words = words.replace(str(scan), scan.name)
+        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, WORDS)
         self._rest()
         self.message.show_message("error", words)
 
@@ -147,16 +144,21 @@ class LoadAcquisition(Docked):
         self._job = None
 
 
-# What computes is imported where it is needed, in a worker: the widget opens the quicker.
-
-
-def _examine(choice: Choice, known: TravellingHeads | None) -> Findings:
-    from napari_msp.ui.loading.examine import examine
-
-    return examine(choice, known)
-
-
 def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
-    from napari_msp.ui.loading.work import load_layers
+    """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
+    # What computes is imported here: the widget opens the quicker.
+    from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
+    from napari_msp.ui.layers import make_layer, mask_layer, scan_layers
+    from napari_msp.ui.loading.load import load_scan
 
-    return load_layers(findings, with_mask, control)
+    choice = findings.choice
+    assert findings.scan is not None
+    record = load_scan(
+        findings.scan, choice.b_value, findings.mask, choice.bval, choice.bvec, say=control.say
+    )
+    control.say("Making maps")
+    layers = scan_layers(record, colour_fa_in_slabs(record.image, control.check))
+    if with_mask:
+        layers.append(mask_layer(record))
+        make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
+    return layers
