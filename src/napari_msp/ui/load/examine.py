@@ -23,22 +23,11 @@ from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.signal.conditioning import supported_order
 from napari_msp.signal.sh_index import ORDER, coefficient_count
 from napari_msp.ui.loading.load import identity_of, siblings_of, usual_shell
-from napari_msp.ui.words import FormWords, said
+from napari_msp.ui.words import LOAD_LABELS, FormWords, said
 
 Result = TypeVar("Result")
 
-LABELS: Mapping[str, str] = {
-    "path": "Sc&an",
-    "subject": "S&ubject",
-    "platform": "&Platform",
-    "b_value": "Sh&ell",
-    "mask": "&Mask",
-    "bval": "b-&values",
-    "bvec": "b-ve&ctors",
-}
-"""What the form calls its fields, which are parameters of `load_acquisition`, too."""
-
-WORDS = FormWords(LABELS)
+WORDS = FormWords(LOAD_LABELS)
 
 OBLIQUE = 1.0
 """Angle in degrees between voxel and scanner axes from which it is mentioned (our choice)."""
@@ -173,7 +162,7 @@ class _Examination:
         try:
             return act()
         except UserError as error:
-            at = error.field if error.field in LABELS else None
+            at = error.field if error.field in LOAD_LABELS else None
             self.problems[at or name] = said(error, WORDS)
             return None
 

@@ -11,10 +11,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.load.examine import LABELS, Choice, Findings
+from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.widgets.form import FormRows, Section, leave_wheel_alone, on_enter
 from napari_msp.ui.widgets.message import readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
+from napari_msp.ui.words import LOAD_LABELS
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "
@@ -116,7 +117,7 @@ class AcquisitionForm(QWidget):
             (self.files, "bval", self.bval, "b-value"),
             (self.files, "bvec", self.bvec, "b-vector"),
         ):
-            rows.add(name, LABELS[name], entry, tooltip(term))
+            rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
         self.section = Section("&Gradient table", self.files)
         self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")
         layout = QVBoxLayout(self)

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_msp.errors import OutOfMemory, UserError
-from napari_msp.ui.background import Control, Job, Latest, OneByOne
+from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane
 from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.records import KEY
+from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_msp.ui.background import Step
     from napari_msp.ui.layers import LayerData
 
 NO_MEMORY = (
@@ -42,10 +41,9 @@ class LoadAcquisition(Docked):
         super().__init__()
         self.viewer = napari_viewer
         self.form = AcquisitionForm()
-        self.progress = ProgressRow()
+        self.progress = JobRow()
         self.message = MessageLine()
         self._look = Latest(self)
-        self._job: Job | None = None
         self._changes = OneByOne(self, pause=0)
         self._lay_out()
         self._connect()
@@ -53,23 +51,14 @@ class LoadAcquisition(Docked):
     @property
     def running(self) -> bool:
         """Whether a scan is being loaded."""
-        return self._job is not None or self._changes.busy
+        return self.progress.running or self._changes.busy
 
     def load(self) -> None:
         """Load what the form says."""
         findings, with_mask = self.form.findings, self.form.show_mask.isChecked()
         self.message.clear()
         self.form.set_running(True)
-        self.progress.start("Starting")
-        self.progress.cancel.setFocus()  # or Escape would go to another widget
-        self._job = job = Job(lambda control: _load(findings, with_mask, control), self)
-        self.progress.cancel_wanted.connect(job.cancel)
-        job.progressed.connect(self._tell_step)
-        job.done.connect(self._insert)
-        job.failed.connect(self._fail)
-        job.cancelled.connect(self._tell_cancelled)
-        job.ended.connect(self._forget_job)
-        job.start()
+        self.progress.run(lambda control: _load(findings, with_mask, control))
 
     def cancel(self) -> None:
         """Stop loading."""
@@ -86,14 +75,16 @@ class LoadAcquisition(Docked):
         self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._fail)
+        self.progress.done.connect(self._insert)
+        self.progress.failed.connect(self._fail)
+        self.progress.cancelled.connect(self._say_cancelled)
         self.on_escape(self.cancel)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
         self._look.stop()
         self._changes.drop()
-        if self._job is not None:
-            self._job.cancel()
+        self.progress.stop()
 
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
@@ -101,14 +92,11 @@ class LoadAcquisition(Docked):
         known = self.form.findings.dataset
         self._look.ask(lambda control: examine(choice, known))
 
-    def _tell_step(self, step: Step) -> None:
-        self.progress.tell(step.words)
-
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         owner = layers[0][1]["metadata"][KEY].record.owner
         self._changes.add(*(partial(self._add, data) for data in layers))
-        self._changes.add(partial(self._tell_loaded, owner))
+        self._changes.add(partial(self._say_loaded, owner))
 
     def _add(self, data: LayerData) -> None:
         from napari_msp.ui.layers import make_layer
@@ -118,7 +106,7 @@ class LoadAcquisition(Docked):
         if data[1]["metadata"][KEY].quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
-    def _tell_loaded(self, owner: str) -> None:
+    def _say_loaded(self, owner: str) -> None:
         self._rest()
         self.message.show_message("ok", f"{owner} is loaded.")
 
@@ -127,7 +115,7 @@ class LoadAcquisition(Docked):
         self._rest()
         self.message.show_message("error", words)
 
-    def _tell_cancelled(self) -> None:
+    def _say_cancelled(self) -> None:
         self._rest()
         self.form.button.setFocus()  # the button that was pressed has lost it
         self.message.show_message("warning", "Cancelled; nothing was loaded.")
@@ -137,11 +125,6 @@ class LoadAcquisition(Docked):
         if self.progress.cancel.hasFocus():
             self.form.button.setFocus()
         self.progress.end()
-
-    def _forget_job(self) -> None:
-        if self._job is not None:
-            self._job.deleteLater()
-        self._job = None
 
 
 def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:

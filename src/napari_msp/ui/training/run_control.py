@@ -10,7 +10,7 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.run_folder import RunFolder
-from napari_msp.ui.harmonizing.models import remember_model
+from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.panels.run_view import RunView
 from napari_msp.ui.training.child import Ending, TrainingProcess
 from napari_msp.ui.training.run_layers import RunLayers

@@ -1,4 +1,4 @@
-"""A problem in words beside what causes it, with the mends that are at hand."""
+"""What is wrong, in words beside what causes it, with the remedies that are one press away."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any, Literal
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
     QHBoxLayout,
     QLabel,
+    QPlainTextEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -63,7 +66,7 @@ class MessageLine(QWidget):
         text
             Plain.
         actions
-            Mends offered as buttons, at most two.
+            Remedies offered as buttons, at most two.
         """
         if not text:
             self.clear()
@@ -107,6 +110,33 @@ def readable(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
     return label
+
+
+class Details(QDialog):
+    """What happened in a sentence, and all that a programmer wants to know of it.
+
+    Parameters
+    ----------
+    parent
+        Over which it stands.
+    title
+        Of the window.
+    text, trace
+        The sentence, and the rest.
+    """
+
+    def __init__(self, parent: QWidget, title: str, text: str, trace: str) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(title)
+        self.trace = QPlainTextEdit(trace)
+        self.trace.setReadOnly(True)
+        self.trace.setLineWrapMode(QPlainTextEdit.NoWrap)
+        buttons = QDialogButtonBox(QDialogButtonBox.Close)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        for part in (readable(text), self.trace, buttons):
+            layout.addWidget(part)
+        self.resize(640, 360)
 
 
 class _Sign(QWidget):

@@ -111,6 +111,13 @@ class ProgressRow(QWidget):
         self._told_left = seconds_left is not None
         self._tell_time_left(seconds_left)
 
+    def show_step(self, words: str, done: int = 0, total: int = 0) -> None:
+        """Say what is done now, and how far it is where that can be counted."""
+        if total:
+            self.report(done, total, words)
+        else:
+            self.tell(words)
+
     def tell(self, words: str) -> None:
         """Say something else while the work goes on; how far it is does not change."""
         if self._state == "running":
