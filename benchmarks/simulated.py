@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import Scan, write_scan
+from napari_msp.data.phantom import SimulatedScan, write_scan
 from napari_msp.demo import MODELS, packaged_model
 from napari_msp.errors import UserError
 from napari_msp.model_file import Model, load_model
@@ -15,7 +15,7 @@ from napari_msp.signal.sh_image import SHImage
 
 
 @contextmanager
-def dataset_of(scans: Iterable[Scan]) -> Iterator[TravellingHeads]:
+def dataset_of(scans: Iterable[SimulatedScan]) -> Iterator[TravellingHeads]:
     """Write scans with their noise-free twins to a temporary folder and open it."""
     with TemporaryDirectory() as folder:
         for scan in scans:

@@ -4,8 +4,8 @@ import pytest
 from matplotlib.image import imread
 
 from napari_msp.data.dataset import open_dataset
+from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM
 from napari_msp.demo import MODELS, packaged_model, run_demo
-from napari_msp.demo_head import INPUT, SEED, SUBJECT
 from napari_msp.files import read_json
 from napari_msp.model_file import load_model
 
@@ -18,8 +18,8 @@ def test_packaged_models_are_small_and_say_what_they_are_for():
         assert model.kind == name.lower()
         assert "teaching" in model.card.label
         assert model.targets == ["connectom_sa", "connectom_st", "prisma_st"]
-        assert model.card.input == INPUT
-        assert model.training["settings"]["seed"] != SEED
+        assert model.card.input == INPUT_PLATFORM
+        assert model.training["settings"]["seed"] != DEMO_SEED
         assert len(model.training["subjects"]) == 6
 
 
@@ -36,7 +36,7 @@ def test_demo_from_scan_to_figure(tmp_path):
         before = metrics["no_harmonisation"]["sh_mse"]
         assert all(metrics["predictions"][name]["sh_mse"] < before for name in MODELS)
     heads = open_dataset(tmp_path / "demo" / "heads")
-    assert heads.scans[SUBJECT, INPUT] == result.scan
+    assert heads.scans[DEMO_SUBJECT, INPUT_PLATFORM] == result.scan
     assert len(said) > 5
 
     stamp = {each.figure: each.figure.stat().st_mtime_ns for each in result.targets}

@@ -8,8 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import simulate
-from napari_msp.demo_head import INPUT, SEED, SUBJECT
+from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM, simulate
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import read_json, write_json
 from napari_msp.inference.outputs import harmonize_to_folder, output_stem
@@ -88,14 +87,14 @@ def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
     record = out / "demo.json"
     done = record.exists() and read_json(record).get("fingerprint") == fingerprint
     heads = _heads(out / "heads", say)
-    scan = heads.scans[SUBJECT, INPUT]
+    scan = heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]
     if not done:
         _harmonize(scan, out / "harmonized", say)
     targets = [
         _compared(heads, scan, target, out, done, say)
         for target in load_model(packaged_model(MODELS["MSP"])).targets
     ]
-    write_json(record, {"fingerprint": fingerprint, "seed": SEED})
+    write_json(record, {"fingerprint": fingerprint, "seed": DEMO_SEED})
     for each in targets:
         say(_summary(each))
     say(f"all in {time.perf_counter() - began:.0f} s")
@@ -105,7 +104,7 @@ def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
 def _heads(folder: Path, say: Callable[[str], None]) -> TravellingHeads:
     if not folder.exists():
         began = time.perf_counter()
-        simulate(folder, subjects=1, size="small", seed=SEED, noise_free=False)
+        simulate(folder, subjects=1, size="small", seed=DEMO_SEED, noise_free=False)
         say(f"simulated one head on four platforms: {time.perf_counter() - began:.0f} s")
     return open_dataset(folder)
 
@@ -128,7 +127,7 @@ def _compared(
     folder = out / "compared" / target
     result = DemoTarget(
         target=target,
-        truth=heads.scans[SUBJECT, target],
+        truth=heads.scans[DEMO_SUBJECT, target],
         predictions={name: _sh_image(scan, target, name, out) for name in MODELS},
         figure=folder / "figure3.png",
         metrics=folder / "metrics.json",

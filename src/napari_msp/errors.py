@@ -22,6 +22,10 @@ class Words:
     The command line and the window each have a subclass.
     """
 
+    def offers(self, name: str) -> bool:
+        """Tell whether a parameter can be chosen here."""
+        return True
+
     def parameter(self, name: str) -> str:
         """Name a parameter of the library's functions."""
         return f"{name}="
@@ -105,7 +109,9 @@ class Choose(Remedy):
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "choose from 1000, 2000 with --shell"."""
         known = ", ".join(_short(each) for each in self.choices)
-        return f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+        return (
+            f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -248,8 +254,10 @@ class Either(Remedy):
     remedies: tuple[Remedy, ...]
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Join them with "or"."""
-        return ", or ".join(each.phrase(words) for each in self.remedies)
+        """Join them with "or", less those whose parameter a front end does not offer."""
+        named = [(getattr(each, "parameter", None), each) for each in self.remedies]
+        offered = [each for name, each in named if name is None or words.offers(name)]
+        return ", or ".join(each.phrase(words) for each in offered or self.remedies)
 
 
 def either(*remedies: Remedy) -> Either:
@@ -394,6 +402,10 @@ class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
     """The caller asked a running job to stop."""
 
 
+INTERRUPTED = 130
+"""Exit status of a process that was asked to stop."""
+
+
 def explain(error: BaseException) -> UserError:
     """Say what went wrong as an error of this family: the only place that knows those of torch and
     of the system.
@@ -402,7 +414,7 @@ def explain(error: BaseException) -> UserError:
     -------
     The error itself where it is of the family; `OutOfMemory`, `DeviceLost`, a `UserError` for what
     the file system refuses, and `Unexpected` for everything else.
-    """  # noqa: D205, D400
+    """  # noqa: D205
     if isinstance(error, UserError):
         return error
     if _is_memory(error):

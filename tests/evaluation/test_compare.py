@@ -50,7 +50,8 @@ def names(folder):
 
 
 def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
-    result = compare(paths["truth"], predictions(paths), tmp_path / "out", paths["input"])
+    compared = compare(paths["truth"], predictions(paths), tmp_path / "out", paths["input"])
+    result = compared.to_json()
     assert names(tmp_path / "out") == {"figure3.png", "metrics.json", "numbers.csv"}
     assert (tmp_path / "out" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     written = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
@@ -87,8 +88,8 @@ def test_scans_are_fitted_first(scan, tmp_path):
     truth = fit_sh(scan().load(tmp_path, stem="sub-01_again"))
     write_sh(tmp_path / "a_dwimap.nii.gz", perturbed(truth, 0.01))
     result = compare(truth_path, {"a": tmp_path / "a_dwimap.nii.gz"}, tmp_path / "out")
-    assert result["predictions"]["a"]["sh_mse"] == pytest.approx(1e-4, rel=0.1)
-    assert any("sub-01_truth_dwi.nii.gz: SH of order 6 were fitted" in n for n in result["notes"])
+    assert result.metrics["a"].sh_mse == pytest.approx(1e-4, rel=0.1)
+    assert any("sub-01_truth_dwi.nii.gz: SH of order 6 were fitted" in n for n in result.notes)
 
 
 def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path, monkeypatch):
@@ -106,9 +107,10 @@ def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path
 
     monkeypatch.setattr(job, "draw_figure3", spy)
     result = compare(None, {"MSP": path}, tmp_path / "out")
-    assert result["truth"] is None
-    assert result["tests"] == []
-    assert set(result["predictions"]["MSP"]) == {"path", "placement"}
+    written = result.to_json()
+    assert written["truth"] is None
+    assert written["tests"] == []
+    assert set(written["predictions"]["MSP"]) == {"path", "placement"}
     np.testing.assert_allclose(drawn["disagreement"]["MSP"], 0.04)
     assert (tmp_path / "out" / "figure3.png").exists()
     assert len((tmp_path / "out" / "numbers.csv").read_text().splitlines()) == 1
@@ -131,11 +133,11 @@ def test_what_a_reader_must_know_is_noted(images, paths, tmp_path):
     write_sh(paths["diqt"], replace(images["diqt"], rescaled_from=1000.0, regularisation=0.012))
     write_sh(paths["input"], replace(images["input"], b_value=700.0))
     result = compare(paths["truth"], predictions(paths), tmp_path / "out", paths["input"])
-    notes = "\n".join(result["notes"])
+    notes = "\n".join(result.notes)
     assert "from b = 1000 to 1200 s/mm²" in notes
     assert "λ = 0.012" in notes
     assert "was not measured, its b-value" in notes
-    assert result["no_harmonisation"] is None
+    assert result.no_harmonisation is None
 
 
 def spoil_b_value(images, paths):
@@ -170,7 +172,7 @@ def spoil_volumes(images, paths):
     [
         (
             spoil_b_value,
-            r"msp_dwimap.* b = 1000 s/mm² but .*truth_dwimap.* 1200.*--b-value rescale",
+            r"msp_dwimap.* b = 1000 s/mm² but .*truth_dwimap.* 1200.*rescale_b_value=True",
         ),
         (spoil_sidecar, r"msp_dwimap.*add BValue to .*msp_dwimap\.json"),
         (spoil_position, r"MSP: its brain overlaps .* 0 %; give images of one head"),
@@ -196,10 +198,12 @@ def test_b_values_within_five_percent_are_one(images, paths, tmp_path):
 
 
 def test_a_bad_slice_or_no_prediction_leaves_nothing(paths, tmp_path):
-    with pytest.raises(UserError, match="--slice"):
+    with pytest.raises(UserError) as caught:
         compare(paths["truth"], predictions(paths), tmp_path / "out", slice_index=99)
-    with pytest.raises(UserError, match="NAME=IMAGE"):
+    assert caught.value.field == "slice_index"
+    with pytest.raises(UserError) as caught:
         compare(paths["truth"], {}, tmp_path / "out")
+    assert caught.value.field == "predictions"
     assert not (tmp_path / "out").exists()
 
 
@@ -215,3 +219,12 @@ def test_a_failing_write_leaves_the_old_pair(paths, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         compare(paths["truth"], {"DIQT": paths["diqt"]}, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_result_without_files_is_a_line_and_can_be_saved_later(paths, tmp_path):
+    result = compare(str(paths["truth"]), {"MSP": str(paths["msp"])})
+    assert repr(result).startswith("<compared with sub-01_truth_dwimap.nii.gz: SH MSE MSP ")
+    assert len(repr(result)) < 100
+    assert repr(compare(None, {"MSP": paths["msp"]})) == "<1 prediction compared without truth>"
+    files = result.save(tmp_path / "out")
+    assert {path.name for path in files} == names(tmp_path / "out")

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.evaluation.numbers import Row
+from napari_msp.evaluation.metrics import Row
 from napari_msp.ui.panels.comparison_table import ComparisonTable
 from napari_msp.ui.widgets.colours import colours_of
 

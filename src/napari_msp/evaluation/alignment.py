@@ -9,7 +9,7 @@ from dataclasses import replace
 from napari_msp.arrays import MaskArray
 from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
 from napari_msp.data.orientation import CanonicalGrid
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.signal.sh_image import SHImage
 
 SMALLEST_OVERLAP = 0.5
@@ -84,8 +84,9 @@ def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -
     if smaller == 0 or both.sum() < SMALLEST_OVERLAP * smaller:
         share = 0 if smaller == 0 else round(100 * float(both.sum()) / smaller)
         raise UserError(
-            f"{what}: its brain overlaps the reference's by {share} %; give images of one head, "
-            "registered to each other"
+            f"its brain overlaps the reference's by {share} %",
+            what,
+            remedy=Advice("give images of one head, registered to each other"),
         )
     return both
 

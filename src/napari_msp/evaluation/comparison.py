@@ -7,13 +7,13 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, Give, UserError
 from napari_msp.evaluation.alignment import common_mask, on_lattice, placement
 from napari_msp.signal.maps import TensorMaps, sh_average, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MappedImage:
     """An SH image with its maps, each made once, when first asked for.
 
@@ -45,7 +45,7 @@ class MappedImage:
         return length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Predictions, and where it exists the truth, on one lattice.
 
@@ -94,21 +94,28 @@ def line_up(truth: SHImage | None, predictions: dict[str, SHImage]) -> Compariso
         When there is no prediction, SH orders differ, or the brains hardly overlap.
     """
     if not predictions:
-        raise UserError("--prediction: none was given; name at least one, as NAME=IMAGE")
+        raise UserError(
+            "none was given", field="predictions", remedy=Give("predictions", "at least one")
+        )
     reference = truth if truth is not None else next(iter(predictions.values()))
     placed: dict[str, SHImage] = {}
     mask = reference.mask
     for name, prediction in predictions.items():
         if prediction.order != reference.order:
             raise UserError(
-                f"{name}: is of SH order {prediction.order}, the reference of {reference.order}; "
-                "give images of one order"
+                f"is of SH order {prediction.order}, the reference of {reference.order}",
+                name,
+                field="predictions",
+                remedy=Advice("give images of one order"),
             )
         placed[name] = on_lattice(prediction, reference.lattice)
         mask = mask & common_mask(placed[name], reference, name)
     if not mask.any():
         raise UserError(
-            f"{', '.join(predictions)}: no voxel lies in all masks; give images of one region"
+            "no voxel lies in all masks",
+            ", ".join(predictions),
+            field="predictions",
+            remedy=Advice("give images of one region"),
         )
     return Comparison(
         None if truth is None else MappedImage(truth),

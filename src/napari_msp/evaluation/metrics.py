@@ -1,6 +1,8 @@
-"""The numbers of one prediction against truth, inside the mask."""
+"""The numbers of predictions against truth, inside the mask; as CSV each beside the first one's."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,8 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.comparison import MappedImage, line_up
 from napari_msp.evaluation.patches import PATCH_SIZE, PatchErrors, patch_errors
+from napari_msp.files import write_text
+from napari_msp.formatting import csv_text
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.sh_index import order_slices
 
@@ -135,6 +139,90 @@ def measure_mapped(
     )
 
 
+@dataclass(frozen=True)
+class Row:
+    """A prediction's row in the table of a comparison.
+
+    Attributes
+    ----------
+    name
+        Of the prediction.
+    voxels
+        Number of voxels measured: those in every mask.
+    sh_mse, sh_rmse
+        Mean squared error of all SH coefficients in SH units squared, and its root.
+    sh_average_mse
+        Of the SH average, in SH units squared.
+    colour_fa_mse
+        Of colour FA, mean over the three colours, in FA squared.
+    fa_mae
+        Mean absolute error of FA.
+    change_sh, change_colour
+        By how many percent `sh_mse` and `colour_fa_mse` are above (+) or below (-) those of the
+        first prediction; None for the first itself, and where the first has no error.
+    """
+
+    name: str
+    voxels: int
+    sh_mse: float
+    sh_rmse: float
+    sh_average_mse: float
+    colour_fa_mse: float
+    fa_mae: float
+    change_sh: float | None
+    change_colour: float | None
+
+
+COLUMNS: Mapping[str, str] = {
+    "prediction": "name",
+    "voxels": "voxels",
+    "sh_mse [SH units^2]": "sh_mse",
+    "sh_rmse [SH units]": "sh_rmse",
+    "sh_average_mse [SH units^2]": "sh_average_mse",
+    "colour_fa_mse [FA^2]": "colour_fa_mse",
+    "fa_mae [FA]": "fa_mae",
+    "sh_mse_change [%]": "change_sh",
+    "colour_fa_mse_change [%]": "change_colour",
+}
+"""Header of the CSV and the field beneath it; ASCII, for spreadsheets that guess encodings."""
+
+
+def rows(measured: Mapping[str, Metrics]) -> list[Row]:
+    """Set what was measured of each prediction beside the first one's."""
+    first = next(iter(measured.values()), None)
+    return [
+        _row(name, metrics, None if metrics is first else first)
+        for name, metrics in measured.items()
+    ]
+
+
+def numbers_csv(numbers: Sequence[Row], truth: str) -> str:
+    """Write rows with full precision; a field is empty where there is no number.
+
+    Parameters
+    ----------
+    numbers
+        One row a prediction.
+    truth
+        What they were measured against, such as a file's name.
+    """
+    return csv_text(
+        [*COLUMNS, "truth"],
+        ([*(getattr(row, field) for field in COLUMNS.values()), truth] for row in numbers),
+    )
+
+
+def write_numbers(path: str | Path, numbers: Sequence[Row], truth: str) -> None:
+    """Write rows as CSV, atomically; see `numbers_csv`.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
+    """
+    write_text(Path(path), numbers_csv(numbers, truth))
+
+
 def _difference(values: FloatArray, truth: FloatArray, mask: MaskArray) -> FloatArray:
     difference: FloatArray = values[mask].astype(float) - truth[mask]
     return difference
@@ -142,3 +230,21 @@ def _difference(values: FloatArray, truth: FloatArray, mask: MaskArray) -> Float
 
 def _mse(values: FloatArray, truth: FloatArray, mask: MaskArray) -> float:
     return float(np.square(_difference(values, truth, mask)).mean())
+
+
+def _row(name: str, metrics: Metrics, first: Metrics | None) -> Row:
+    return Row(
+        name=name,
+        voxels=metrics.voxels,
+        sh_mse=metrics.sh_mse,
+        sh_rmse=metrics.sh_rmse,
+        sh_average_mse=metrics.sh_average_mse,
+        colour_fa_mse=metrics.colour_fa_mse,
+        fa_mae=metrics.fa_mae,
+        change_sh=_change(metrics.sh_mse, first.sh_mse) if first else None,
+        change_colour=_change(metrics.colour_fa_mse, first.colour_fa_mse) if first else None,
+    )
+
+
+def _change(value: float, first: float) -> float | None:
+    return 100 * (value / first - 1) if first > 0 else None

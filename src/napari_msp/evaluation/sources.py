@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, load_acquisition
 from napari_msp.data.names import gradient_files
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, RescaleBValue, UserError
 from napari_msp.signal.conditioning import supported_order
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage, read_sh, sidecar_path
@@ -31,7 +31,7 @@ class Source:
     notes: list[str]
 
 
-def read_source(path: Path, b_value: float | None = None) -> Source:
+def read_source(path: str | Path, b_value: float | None = None) -> Source:
     """Read an SH image, or fit one to a DWI that has .bval and .bvec beside it.
 
     Parameters
@@ -62,7 +62,9 @@ def read_source(path: Path, b_value: float | None = None) -> Source:
         image = read_sh(path)
     if image.b_value is None:
         raise UserError(
-            f"{path}: its b-value is unknown, so it has no FA; add BValue to {sidecar_path(path)}"
+            "its b-value is unknown, so it has no FA",
+            path,
+            remedy=Advice(f"add BValue to {sidecar_path(path)}"),
         )
     if image.rescaled_from is not None:
         notes.append(
@@ -83,7 +85,9 @@ def check_same_head(first: Source, second: Source) -> None:
     one, other = _subject(first.path), _subject(second.path)
     if one and other and one != other:
         raise UserError(
-            f"{second.path}: is of {other} but {first.path} is of {one}; give images of one head"
+            f"is of {other} but {first.path} is of {one}",
+            second.path,
+            remedy=Advice("give images of one head"),
         )
 
 
@@ -104,10 +108,15 @@ def check_same_b_value(first: Source, second: Source) -> None:
         When the b-values differ by more than `B_VALUE_TOLERANCE`.
     """
     if not same_b_value(first, second):
+        one, other = first.image.b_value, second.image.b_value
+        assert one is not None
+        assert other is not None
         raise UserError(
-            f"{second.path}: has b = {second.image.b_value:.0f} s/mm² but {first.path} has "
-            f"{first.image.b_value:.0f}; give images of one b-value (harmonize with "
-            "--b-value rescale)"
+            f"has b = {other:.0f} s/mm² but {first.path} has {one:.0f}",
+            second.path,
+            remedy=RescaleBValue(
+                measured=other, wanted=one, why="give images of one b-value, or harmonize"
+            ),
         )
 
 

@@ -7,12 +7,11 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import UserError
+from napari_msp.errors import Give, UserError
 from napari_msp.evaluation.figures.grid import WINDOW
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
 from napari_msp.evaluation.figures.page import Scale
-from napari_msp.evaluation.figures.slices import PLANES, Slice, choose_slice
-from napari_msp.evaluation.nearest import Nearest
+from napari_msp.evaluation.figures.slices import PLANES, Nearest, Slice, choose_slice
 from napari_msp.signal.maps import direction_average
 from napari_msp.signal.sh_image import SHImage
 
@@ -48,7 +47,11 @@ def figure2(
         When there is no image, or the slice has no brain.
     """
     if not images:
-        raise UserError("Figure 2 needs the scan of at least one platform; give one")
+        raise UserError(
+            "Figure 2 needs the scan of at least one platform",
+            field="images",
+            remedy=Give("images", "one"),
+        )
     slab = _slab(images, axis, slice_index)
     averages, masks = {}, {}
     for name, image in images.items():

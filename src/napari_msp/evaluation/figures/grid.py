@@ -18,7 +18,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.comparison import Comparison, MappedImage
-from napari_msp.evaluation.nearest import Nearest
+from napari_msp.evaluation.figures.slices import Nearest
 from napari_msp.signal.maps import squared_error
 
 WINDOW = (1.0, 99.0)

@@ -1,17 +1,17 @@
 """Cut anatomical slices: canonical order, radiological side, cropped to the brain.
 
 The patient's left is on the right of the image, as radiologists look at it, for every stored
-orientation. Letters on the figure say so.
+orientation. Letters on the figure say so. Images of other lattices keep their own voxels.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice
+from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray
+from napari_msp.data.lattice import Lattice, voxel_coordinates
 from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
-from napari_msp.errors import UserError
+from napari_msp.errors import Choose, Give, UserError
 
 MARGIN = 0.07
 """Share of the brain's larger side left free all round, for letters and scale bar (our choice)."""
@@ -128,27 +128,59 @@ def choose_slice(
         For an unknown axis, or a slice without brain.
     """
     if axis not in PLANES:
-        raise UserError(f"--axis: there is no {axis!r}; choose from {', '.join(PLANES)}")
+        raise UserError(f"there is no {axis!r}", field="axis", remedy=Choose("axis", tuple(PLANES)))
     grid = CanonicalGrid(lattice.shape, lattice.affine)
     canonical = grid.to_canonical(mask)
     normal = PLANES[axis].normal
     areas = canonical.sum(axis=tuple({0, 1, 2} - {normal}))
     occupied = np.flatnonzero(areas)
     if len(occupied) == 0:
-        raise UserError("mask: no voxel is inside; there is nothing to show")
+        raise UserError("has no voxel inside, so there is nothing to show", "mask")
     if index is None:
         full = np.flatnonzero(areas >= NEARLY_LARGEST * areas.max())
         middle = (occupied[0] + occupied[-1]) / 2
         index = int(full[np.abs(full - middle).argmin()])
     elif index not in occupied:
         raise UserError(
-            f"--slice: {axis} slice {index} shows no brain; choose one from {occupied[0]} to "
-            f"{occupied[-1]}"
+            f"{axis} slice {index} shows no brain",
+            field="slice_index",
+            remedy=Give("slice_index", f"one from {occupied[0]} to {occupied[-1]}"),
         )
     brain = _flat(canonical, axis, index)
     sizes = voxel_sizes(grid.affine)[[PLANES[axis].down, PLANES[axis].across]]
     rows, columns = _crop(brain, sizes)
     return Slice(grid, axis, index, rows, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """For every voxel of one lattice the nearest voxel of another: nothing is interpolated.
+
+    Attributes
+    ----------
+    indices
+        (3, X, Y, Z) voxel indices, kept inside the source.
+    inside
+        (X, Y, Z) whether the source reaches there.
+    """
+
+    indices: IntArray
+    inside: MaskArray
+
+    @classmethod
+    def between(cls, source: Lattice, target: Lattice) -> "Nearest":
+        """Find the nearest voxel of `source` for each voxel of `target`."""
+        points = np.round(voxel_coordinates(source, target)).astype(int)
+        last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
+        kept = np.clip(points, 0, last)
+        return cls(kept, np.asarray((kept == points).all(axis=0)))
+
+    def take(self, values: AnyArray) -> AnyArray:
+        """Give (X, Y, Z) or (X, Y, Z, C) values of the source on the target; 0 beyond it."""
+        x, y, z = self.indices
+        taken: AnyArray = values[x, y, z]
+        taken[~self.inside] = 0
+        return taken
 
 
 def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_msp.evaluation.numbers import Row, write_numbers
+from napari_msp.evaluation.metrics import Row, write_numbers
 from napari_msp.ui.background import Latest
 from napari_msp.ui.comparing.work import Compared
 

@@ -18,7 +18,7 @@ from napari_msp.ui.comparing.sheet import Sheet, cell_name
 from napari_msp.ui.comparing.stage_parts import SECOND, StageParts
 from napari_msp.ui.comparing.staged import Staged
 from napari_msp.ui.comparing.work import Compared
-from napari_msp.ui.diagram.parts import parts_of
+from napari_msp.ui.model_diagram.drawing import outline_of
 from napari_msp.ui.panels.stages import StagesPanel
 from napari_msp.ui.records import Record
 
@@ -147,7 +147,7 @@ class StagesView(QObject):
             self.panel.words.setText(NO_STAGES)
             return
         prediction, lattice = record.prediction, compared.comparison.lattice
-        self.panel.set_model(parts_of(record.model, prediction.target), prediction.alpha)
+        self.panel.set_model(outline_of(record.model, prediction.target), prediction.alpha)
         self._light(SECOND)
         if prediction.branches:
             self._stages.ask(lambda control: Staged.of(prediction, lattice))

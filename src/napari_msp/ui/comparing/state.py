@@ -8,8 +8,7 @@ from functools import partial
 from qtpy.QtCore import QObject, Signal
 
 from napari_msp.evaluation.figures.grid import Cells
-from napari_msp.evaluation.metrics import Metrics
-from napari_msp.evaluation.numbers import Row, rows
+from napari_msp.evaluation.metrics import Metrics, Row, rows
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest, Step
 from napari_msp.ui.comparing.draw import Drawn, Measured, ask, draw

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json
-from napari_msp.ui.diagram.parts import TITLES
+from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.preferences import preferences
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.signal.conditioning import supported_order
 from napari_msp.signal.sh_index import ORDER, coefficient_count
 from napari_msp.ui.loading.load import identity_of, siblings_of, usual_shell
-from napari_msp.ui.words import LOAD_LABELS, FormWords, said
+from napari_msp.ui.words import LOAD_LABELS, FormWords, in_words, said
 
 Result = TypeVar("Result")
 
@@ -163,8 +163,23 @@ class _Examination:
             return act()
         except UserError as error:
             at = error.field if error.field in LOAD_LABELS else None
-            self.problems[at or name] = said(error, WORDS)
+            words = said(error, WORDS)
+            if error.subject is None:  # until all errors of data/ are objects
+                words = in_words(words)
+                for file in self._files():
+                    if words.startswith(f"{file}:") and file.suffix == ".bvec":
+                        at = "bvec"
+                    words = words.replace(str(file), file.name)
+            self.problems[at or name] = words
             return None
+
+    def _files(self) -> list[Path]:
+        path = self.choice.path
+        beside = [] if path is None else [path]
+        if path is not None and path.name.endswith((".nii", ".nii.gz")):
+            beside += gradient_files(path)
+        given = (self.choice.bval, self.choice.bvec, self.choice.mask)
+        return [*beside, *(each for each in given if each is not None)]
 
     def _acquisition(self, path: Path, image: nib.Nifti1Image) -> Acquisition | None:
         table = self._gradients(path, image)

@@ -14,7 +14,7 @@ from napari_msp.files import read_json
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import sidecar_path
 from napari_msp.signal.sh_index import ORDER, coefficient_count
-from napari_msp.ui.diagram.parts import TITLES
+from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.records import Record
 
 Say = Callable[[str], None]

@@ -13,10 +13,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.ui.diagram.equation import equation, general_equation
-from napari_msp.ui.diagram.parts import ModelParts
 from napari_msp.ui.glossary import TERMS, tooltip
-from napari_msp.ui.panels.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation
 
 STEPS = 100
 """Of the slider from 0 to 1."""
@@ -44,7 +43,7 @@ class StagesPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._parts: ModelParts | None = None
+        self._parts: Outline | None = None
         self._model_alpha = self._alpha = 1.0
         self.diagram = ModelDiagram()
         self.diagram.part_chosen.connect(self.part_chosen)
@@ -80,7 +79,7 @@ class StagesPanel(QWidget):
         """α as it is set now."""
         return self._alpha
 
-    def set_model(self, parts: ModelParts, alpha: float) -> None:
+    def set_model(self, parts: Outline, alpha: float) -> None:
         """Show a model with its own α. Nothing is emitted but that branches are not wanted now."""
         self._parts, self._model_alpha = parts, alpha
         self.branches.setChecked(False)
@@ -153,7 +152,7 @@ def _wrapping(label: QLabel) -> QLabel:
     return label
 
 
-def _why_no_stages(parts: ModelParts) -> str:
+def _why_no_stages(parts: Outline) -> str:
     if parts.kind == "msp":
         return (
             f"This MSP has {parts.target} as its only target: there are no branches, and its "
