@@ -317,7 +317,7 @@ def test_a_files_name_offers_nothing(scan, tmp_path, request_for):
     folder.mkdir()
     path = scan(np.diag([-2.4, 2.4, 2.4, 1.0]), directions=30).write(folder)
     image = nib.load(path)
-    voxels = np.array(image.dataobj)
+    voxels = image.get_fdata(dtype=np.float32)
     voxels[2, 2, 2] = np.nan
     nib.Nifti1Image(voxels.astype(np.float32), image.affine).to_filename(path)
     acquisition = load_acquisition(path)
