@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         sh_average,
         squared_error,
     )
-    from napari_msp.signal.sh_image import SHImage, read_sh, write_sh
+    from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
 
     __version__: str
 
@@ -40,7 +40,7 @@ __all__ = [
     "harmonize",
     "load_acquisition",
     "load_model",
-    "read_sh",
+    "load_sh",
     "sh_average",
     "simulate",
     "squared_error",
@@ -62,7 +62,7 @@ _HOMES = {
     "harmonize": "inference.harmonize",
     "load_acquisition": "data.acquisition",
     "load_model": "model_file",
-    "read_sh": "signal.sh_image",
+    "load_sh": "signal.sh_image",
     "sh_average": "signal.maps",
     "simulate": "data.phantom",
     "squared_error": "signal.maps",

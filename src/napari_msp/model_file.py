@@ -23,7 +23,7 @@ from napari_msp.files import atomic_path
 from napari_msp.networks import CHANNELS, MSP, Network, build
 from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
-from napari_msp.signal.sh_index import ORDER
+from napari_msp.signal.spherical_harmonics import ORDER
 from napari_msp.signal.standardisation import Standardisation
 
 FORMAT: Final = "napari-msp model 1"

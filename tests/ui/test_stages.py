@@ -6,8 +6,8 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_msp.ui.compare.stages_tab import StagesPanel
 from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation
-from napari_msp.ui.panels.stages import StagesPanel
 
 MSP = Outline(
     "msp",

@@ -3,8 +3,9 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_input
+from napari_msp.commands.shared import OptionWords, add_input
 
 SUMMARY = "say everything that is wrong with a dataset"
 EXAMPLE = "napari-msp check heads --table check.csv"
@@ -39,10 +40,13 @@ def run(options: Namespace, console: Console) -> int:
     checked = check_dataset(
         options.dataset, input_platform=options.input, progress=console.progress
     )
+    training = ArgumentParser()
+    train.add_options(training)
+    words = OptionWords(training)  # what was found matters to a training, and is said in its words
     if checked.rows:
         console.result(table_text(checked.rows, checked.input_platform))
-    console.result(report_text(checked.findings))
+    console.result(report_text(checked.findings, words))
     if options.table is not None:
-        write_table(options.table, checked.rows, checked.findings, checked.input_platform)
+        write_table(options.table, checked.rows, checked.findings, checked.input_platform, words)
         console.result(options.table)
     return FOUND_ERRORS if has_errors(checked.findings) else 0

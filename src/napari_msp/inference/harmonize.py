@@ -18,7 +18,7 @@ from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.sh_index import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from torch import Tensor
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, scale_between
-from napari_msp.data.orientation import direction_cosines
+from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, direction_cosines, scale_between
 from napari_msp.errors import UserError
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import GridImage, into_grid

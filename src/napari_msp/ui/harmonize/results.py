@@ -10,18 +10,14 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.background import OneByOne
-from napari_msp.ui.comparing.layer_refill import fits, refill
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.run import Predicted, notes_of
-from napari_msp.ui.layers import LayerData
+from napari_msp.ui.layers import LayerData, fits, refill
 from napari_msp.ui.records import KEY, Record, records_of, shown_by
 from napari_msp.ui.widgets.message import MessageLine, readable
 
 if TYPE_CHECKING:
     import napari
-
-ANY_CONTRAST: LayerData = (None, {}, "image")
-"""What a layer held before, for a refill that sets the contrast anew."""
 
 
 class Results(QWidget):
@@ -106,7 +102,7 @@ class ResultLayers(QObject):
             layer = older.get(data[1]["metadata"][KEY].quantity)
             if layer is not None and fits(layer, data):
                 older = {name: each for name, each in older.items() if each is not layer}
-                self._changes.add(partial(refill, layer, data, ANY_CONTRAST))
+                self._changes.add(partial(refill, layer, data))
             else:
                 self._changes.add(partial(self._add, data))
         self._changes.add(*(partial(self._remove, layer) for layer in older.values()))

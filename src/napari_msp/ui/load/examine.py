@@ -12,18 +12,18 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import dataset_root, gradient_files
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.gradients import GradientTable, read_gradients
-from napari_msp.data.masks import dataset_root, find_mask, read_mask
-from napari_msp.data.names import gradient_files
+from napari_msp.data.lattice import direction_cosines
+from napari_msp.data.masks import find_mask, read_mask
 from napari_msp.data.nifti import open_nifti
-from napari_msp.data.orientation import direction_cosines
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
-from napari_msp.signal.conditioning import supported_order
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.signal.fitting import supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.loading.load import identity_of, siblings_of, usual_shell
-from napari_msp.ui.words import LOAD_LABELS, FormWords, in_words, said
+from napari_msp.ui.words import LOAD_LABELS, FormWords, said
 
 Result = TypeVar("Result")
 
@@ -163,23 +163,8 @@ class _Examination:
             return act()
         except UserError as error:
             at = error.field if error.field in LOAD_LABELS else None
-            words = said(error, WORDS)
-            if error.subject is None:  # until all errors of data/ are objects
-                words = in_words(words)
-                for file in self._files():
-                    if words.startswith(f"{file}:") and file.suffix == ".bvec":
-                        at = "bvec"
-                    words = words.replace(str(file), file.name)
-            self.problems[at or name] = words
+            self.problems[at or name] = said(error, WORDS)
             return None
-
-    def _files(self) -> list[Path]:
-        path = self.choice.path
-        beside = [] if path is None else [path]
-        if path is not None and path.name.endswith((".nii", ".nii.gz")):
-            beside += gradient_files(path)
-        given = (self.choice.bval, self.choice.bvec, self.choice.mask)
-        return [*beside, *(each for each in given if each is not None)]
 
     def _acquisition(self, path: Path, image: nib.Nifti1Image) -> Acquisition | None:
         table = self._gradients(path, image)

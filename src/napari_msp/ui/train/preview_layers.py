@@ -12,10 +12,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
-from napari_msp.signal.sh_image import SHImage, read_sh
+from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
-from napari_msp.ui.comparing.arrange import BACKGROUND, GAP
-from napari_msp.ui.comparing.view_fit import ViewFit
+from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
 from napari_msp.ui.layers import LayerData, make_layer, map_layer
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.model_diagram.drawing import TITLES
@@ -61,7 +60,7 @@ class PreviewLayers(QObject):
         super().__init__(parent)
         self._viewer, self._subject, self._truths = viewer, subject, truths
         self._arranges = len(viewer.layers) == 0
-        self._fit = ViewFit(viewer)
+        self._fit = GridFit(viewer)
         self._pictures: dict[str, Picture] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._waiting: set[str] = set()
@@ -188,7 +187,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
         When either cannot be read.
     """
     control.check()
-    image = read_sh(Path(event.path))
+    image = load_sh(Path(event.path))
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)
