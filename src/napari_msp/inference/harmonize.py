@@ -124,7 +124,7 @@ def harmonize(
         Allow the signal to be brought to the model's b-value by (S/S0)^(b_model/b) first: an
         approximation.
     keep_stages
-        Keep the branches of an MSP, each as large as the prediction, so that `inference.mixing`
+        Keep the branches of an MSP, each as large as the prediction, so that `inference.stages`
         can give the prediction of any α.
 
     Raises
@@ -214,7 +214,7 @@ def _stored(
             stored_affine,
             mask,
             b_value=float(table.b_values.mean()),
-            regularisation=model.card.sh.regularisation_at_30 * len(table) / 30,
+            regularisation=model.card.sh.regularisation(len(table)),
             rescaled_from=prepared.rescaled_from,
         )
 

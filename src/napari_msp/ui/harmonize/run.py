@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
     from napari_msp.inference.prepared_input import PreparedInput
     from napari_msp.model_file import Model
-    from napari_msp.networks import Network
+    from napari_msp.networks.msp import Network
     from napari_msp.ui.harmonize.truth import Errors, Truth
 
 PREPARED, TILED = 0.05, 0.85
