@@ -908,7 +908,7 @@ def test_evaluate_trains_what_no_file_covers(study, model, tmp_path):
     [
         (["--target", "nowhere"], "choose from"),
         (["--target", "all", "--device", "abacus"], "--device abacus"),
-        (["--target", "all", "--workers", 0], "--workers 0"),
+        (["--target", "all", "--workers", 0], "--workers: 0"),
         (["--target", "all", "--participants", "77"], "sub-77"),
     ],
 )
