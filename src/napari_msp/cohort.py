@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.data.names import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.bids import NIFTI_SUFFIXES, nifti_stem
 from napari_msp.errors import (
     PYTHON,
     Advice,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.gradients import read_gradients
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate
 from napari_msp.errors import UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from patterns import Canvas, head
 
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells

@@ -9,10 +9,10 @@ from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import HeadImages, ScanSummary
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.data.orientation import direction_cosines
+from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, Give
-from napari_msp.signal.conditioning import CONDITION_LIMIT, condition_number, supported_order
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.signal.fitting import CONDITION_LIMIT, condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 FLIP_MARGIN = 0.05
 """By how much mirroring b-vectors must improve the agreement of fibre directions (mean |cosine|,

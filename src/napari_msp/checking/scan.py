@@ -7,6 +7,7 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import gradient_files, nifti_stem
 from napari_msp.checking.gradients import check_scheme, quick_tensors
 from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
@@ -16,7 +17,6 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
 from napari_msp.data.masks import find_mask
-from napari_msp.data.names import gradient_files, nifti_stem
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json

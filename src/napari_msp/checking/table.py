@@ -15,8 +15,8 @@ from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison, ScanSummary
 from napari_msp.errors import PYTHON, Advice, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text
-from napari_msp.signal.conditioning import condition_number, supported_order
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.signal.fitting import condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 Triple = tuple[float, float, float]
 

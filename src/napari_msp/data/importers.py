@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, platform_name
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.dataset import platform_name
-from napari_msp.data.names import NIFTI_SUFFIXES, gradient_files, nifti_stem
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
 from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
 

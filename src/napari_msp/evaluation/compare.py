@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import nifti_stem
 from napari_msp.data.lattice import Lattice, resample
-from napari_msp.data.names import nifti_stem
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up

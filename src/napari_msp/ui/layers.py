@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.records import KEY, Record, Shown
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.profile import PLANE_SIDES, signal_profile
-from napari_msp.signal.sh_index import ORDER, order_slices
+from napari_msp.signal.spherical_harmonics import ORDER, order_slices
 from napari_msp.ui.widgets.colours import Colours
 
 TITLE = "SH coefficients in SH units"

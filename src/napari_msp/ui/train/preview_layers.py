@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.signal.maps import sh_average
-from napari_msp.signal.sh_image import SHImage, read_sh
+from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
 from napari_msp.ui.layers import LayerData, make_layer, map_layer
@@ -187,7 +187,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
         When either cannot be read.
     """
     control.check()
-    image = read_sh(Path(event.path))
+    image = load_sh(Path(event.path))
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)

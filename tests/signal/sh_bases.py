@@ -1,4 +1,4 @@
-"""Convert SH coefficients between the bases that users meet."""
+"""A peer: convert SH coefficients between the bases that users meet."""
 
 from collections.abc import Callable
 
