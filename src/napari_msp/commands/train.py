@@ -51,11 +51,8 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.learning.settings import TrainingSettings, training_settings
     from napari_msp.learning.train import train
 
-    given = {
-        name: value
-        for name, value in vars(options).items()
-        if name in TrainingSettings.model_fields
-    }
+    names = TrainingSettings.model_fields
+    given = {name: value for name, value in vars(options).items() if name in names}
     if "first_stage" in given:
         given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
     settings = training_settings(**given)
