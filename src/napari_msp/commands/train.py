@@ -48,9 +48,11 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Train."""
+    from napari_msp.learning.settings import TrainingSettings
     from napari_msp.learning.train import train
 
-    given = {name: value for name, value in vars(options).items() if name in _settings()}
+    names = TrainingSettings.model_fields
+    given = {name: value for name, value in vars(options).items() if name in names}
     if "first_stage" in given:
         given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
     with interrupt_flag() as interrupted:
@@ -67,21 +69,14 @@ def run(options: Namespace, console: Console) -> int:
     return 0 if written else INTERRUPTED
 
 
-def _settings() -> dict[str, Any]:
-    """Give the fields of the settings."""
-    from napari_msp.learning.settings import TrainingSettings
-
-    return TrainingSettings.model_fields
-
-
 def _add_settings(command: ArgumentParser) -> None:
     """Add an option for each setting. What is not given is left out: the preset decides.
 
     Values stay texts: the settings read and judge them.
     """
-    from napari_msp.learning.settings import choices_of
+    from napari_msp.learning.settings import TrainingSettings, choices_of
 
-    for name, field in _settings().items():
+    for name, field in TrainingSettings.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
         choices = None if many else choices_of(name) or None
