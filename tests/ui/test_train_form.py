@@ -226,13 +226,12 @@ def test_run_folders_get_new_names(tmp_path):
     ("preset", "kind", "idle"),
     [
         ("fast", "msp", {"decay_every", "voxels_per_head"}),
-        ("paper", "msp", {"crop", "steps_per_epoch", "augmentation"}),
+        ("paper", "msp", {"crop", "augmentation"}),
         (
             "paper",
             "diqt",
             {
                 "crop",
-                "steps_per_epoch",
                 "augmentation",
                 "first_stage",
                 "unison_epochs",

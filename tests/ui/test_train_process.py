@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from napari_msp.files import locked
 from napari_msp.learning.events import Checkpointed, Failed
-from napari_msp.learning.run_folder import RunFolder
-from napari_msp.learning.run_lock import locked
+from napari_msp.learning.runs import RunFolder
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.ui.train.process import Ending, TrainingProcess
 
@@ -141,7 +141,7 @@ def test_a_mistake_is_told_with_the_mend(tmp_path, process, end_of):
     ending = end_of()
     assert ending.outcome == "failed"
     assert isinstance(process.events[-1], Failed)
-    assert ending.message == process.events[-1].message
+    assert ending.message == str(process.events[-1].error)
     assert str(tmp_path / "moved") in ending.message
 
 

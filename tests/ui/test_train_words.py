@@ -2,6 +2,7 @@
 
 import pytest
 
+from napari_msp.errors import Advice, UserError
 from napari_msp.inference.failures import explain
 from napari_msp.learning.events import Aligned, Failed, Finished, Started, Step, Stopped, Validated
 from napari_msp.ui.train.history import RunHistory
@@ -28,7 +29,7 @@ def told(*events):
         ("new", STEP, False, "Resume begins anew."),
         (
             "failed",
-            Failed("a.bval: is damaged; mend it"),
+            Failed.of(UserError("is damaged", "a.bval", remedy=Advice("mend it"))),
             False,
             "Failed: a.bval: is damaged; mend",
         ),

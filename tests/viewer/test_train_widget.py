@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_msp.files import locked
 from napari_msp.learning.events import Checkpointed, Previewed, Step, Stopped
-from napari_msp.learning.run_folder import RunFolder
-from napari_msp.learning.run_lock import locked
+from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.harmonizing.models import remembered_models
 from napari_msp.ui.records import shown_by
 from napari_msp.ui.train.preview_layers import LEGEND

@@ -38,8 +38,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Execute the run."""
     from napari_msp.device import leave_a_core
-    from napari_msp.learning.run_folder import RunFolder
-    from napari_msp.learning.run_in_folder import run_in_folder
+    from napari_msp.learning.runs import RunFolder, run_in_folder
 
     folder = RunFolder.open(options.folder)
     watcher = _Watcher()

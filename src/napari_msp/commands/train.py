@@ -5,7 +5,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_device, add_force, pairs
@@ -51,7 +51,7 @@ def run(options: Namespace, console: Console) -> int:
     from pydantic import ValidationError
 
     from napari_msp.learning.settings import TrainingSettings
-    from napari_msp.learning.training import train
+    from napari_msp.learning.train import train
 
     given = {name: value for name, value in vars(options).items() if name in _settings()}
     if "first_stage" in given:
@@ -86,10 +86,12 @@ def _add_settings(command: ArgumentParser) -> None:
 
     Values stay texts: the settings read and judge them.
     """
+    from napari_msp.learning.settings import choices_of
+
     for name, field in _settings().items():
         kinds = [field.annotation, *get_args(field.annotation)]
-        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
+        choices = None if many else choices_of(name) or None
         command.add_argument(
             OPTIONS.get(name, "--" + name.replace("_", "-")),
             dest=name,

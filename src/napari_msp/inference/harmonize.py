@@ -25,7 +25,7 @@ from napari_msp.options import Options, OptionSettings
 from napari_msp.scan import Scan, as_scan
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import default_regularisation, order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -238,7 +238,7 @@ def _stored(
             stored_affine,
             mask,
             b_value=float(table.b_values.mean()),
-            regularisation=default_regularisation(len(table), model.card.sh.regularisation_at_30),
+            regularisation=model.card.sh.regularisation(len(table)),
             rescaled_from=prepared.rescaled_from,
         )
 

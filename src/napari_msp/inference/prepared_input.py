@@ -14,7 +14,6 @@ from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import GridImage, into_grid
-from napari_msp.signal.spherical_harmonics import default_regularisation
 from napari_msp.signal.standardisation import Standardisation
 
 UNUSUAL_SHIFT = 1.0
@@ -89,7 +88,7 @@ def prepare_input(model: Model, scan: Scan, options: Options | None = None) -> P
         acquisition,
         b_value=shell.b_value,
         order=settings.order,
-        regularisation=default_regularisation(len(shell.volumes), settings.regularisation_at_30),
+        regularisation=settings.regularisation(len(shell.volumes)),
         rescale_to=settings.b_value if rescaling else None,
     )
     image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), options.resample)

@@ -50,7 +50,7 @@ class Stages:
     @classmethod
     def of(cls, prediction: Prediction, lattice: Lattice) -> Stages:
         """Bring the stages of a prediction that kept them to a lattice."""
-        from napari_msp.inference.mixing import at_alpha  # loads torch, which takes seconds
+        from napari_msp.inference.stages import at_alpha  # loads torch, which takes seconds
 
         return cls(
             MappedImage(on_lattice(at_alpha(prediction, 0.0), lattice)),

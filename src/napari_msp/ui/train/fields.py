@@ -16,7 +16,7 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
 from napari_msp.files import refuse_occupied
 from napari_msp.learning.schedule import recipe_for
-from napari_msp.learning.settings import LECTURE, TrainingSettings
+from napari_msp.learning.settings import LECTURE, TrainingSettings, choices_of
 from napari_msp.ui.glossary import tooltip
 
 Sort = Literal["choice", "whole", "number", "text", "names", "per target"]
@@ -105,7 +105,6 @@ ONLY_FOR: Mapping[str, tuple[str, str]] = {
     "branch_start": ("kind", "msp"),
     "augmentation": ("preset", "fast"),
     "crop": ("preset", "fast"),
-    "steps_per_epoch": ("preset", "fast"),
     "decay_every": ("preset", "paper"),
     "voxels_per_head": ("preset", "paper"),
 }
@@ -165,10 +164,10 @@ def _field(name: str, info: FieldInfo) -> FormField:
     return FormField(
         name,
         LABELS.get(name, name.capitalize().replace("_", " ")),
-        _sort(info.annotation),
+        "choice" if name == "kind" else _sort(info.annotation),
         text,
         None if info.is_required() else info.get_default(call_default_factory=True),
-        _choices(info.annotation),
+        choices_of(name),
         int(bounds[0]) if bounds else None,
     )
 
@@ -186,12 +185,6 @@ def _sort(annotation: Any) -> Sort:
         float: "number",
     }
     return sorts[origin or annotation]
-
-
-def _choices(annotation: Any) -> tuple[str, ...]:
-    if get_origin(annotation) is dict:
-        return _choices(get_args(annotation)[1])
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 NO_DATASET = "Choose a BIDS folder of travelling heads, or have some simulated."

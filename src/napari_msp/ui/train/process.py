@@ -77,7 +77,7 @@ class TrainingProcess(QObject):
         Parameters
         ----------
         folder
-            See `napari_msp.learning.run_folder`.
+            See `napari_msp.learning.runs`.
         resume
             Go on from its checkpoint.
 
@@ -162,7 +162,7 @@ class _Heard:
 
     def _reason(self, code: int, crashed: bool) -> str:
         if isinstance(self.last, Failed):
-            return self.last.message
+            return str(self.last.error)
         if crashed:
             return (
                 f"training was ended from outside ({_signal_name(code)}), most likely for want of "

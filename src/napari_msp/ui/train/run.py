@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
-from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.background import Control
 from napari_msp.ui.harmonizing.models import remember_model
 from napari_msp.ui.train.preview_layers import PreviewLayers

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_msp.formatting import short
 from napari_msp.learning.events import Event, Failed, Finished, Started, Step, Stopped
-from napari_msp.learning.run_folder import RunFolder, State
+from napari_msp.learning.runs import RunFolder, State
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.train.curves import TrainingCurves
@@ -179,8 +179,8 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
             return f"Finished after {_duration(seconds)} of training."
         case Stopped(step=at):
             return f"Stopped at step {at:,}{of_all}.{goes_on}"
-        case Failed(message=message):
-            return failed(message, resumable)
+        case Failed(error=error):
+            return failed(str(error), resumable)
     if state == "finished":
         return "Finished."
     if state == "new" and not history.started:

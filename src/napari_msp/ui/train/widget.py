@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
-from napari_msp.learning.run_folder import RunFolder
+from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.background import Latest, Step
 from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.preferences import preferences

@@ -10,13 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from napari_msp.errors import UserError
-from napari_msp.learning.event_log import MOST_STEPS, EventLog, read_events
-from napari_msp.learning.events import Checkpointed, Failed, Started, Step, Stopped, parse_event
-from napari_msp.learning.names import checkpoint_path
-from napari_msp.learning.run_folder import RunFolder
-from napari_msp.learning.run_in_folder import run_in_folder
-from napari_msp.learning.run_lock import locked
+from napari_msp.errors import Resume, UserError, every
+from napari_msp.files import locked
+from napari_msp.learning.events import (
+    MOST_STEPS,
+    Checkpointed,
+    EventLog,
+    Failed,
+    Started,
+    Step,
+    Stopped,
+    parse_event,
+    read_events,
+)
+from napari_msp.learning.runs import RunFolder, checkpoint_path, run_in_folder
 
 
 @pytest.fixture
@@ -105,7 +112,7 @@ def test_what_is_no_run_is_refused_in_words(content, complaint, tmp_path):
 def test_a_folder_is_opened_without_torch(new_run):
     folder = new_run()
     code = (
-        "import sys; from napari_msp.learning.run_folder import RunFolder; "
+        "import sys; from napari_msp.learning.runs import RunFolder; "
         f"RunFolder.open({str(folder.path)!r}).state; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -130,8 +137,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(new_run):
     run_in_folder(whole)
     stop_after(parts, 4)
     assert (parts.state, parts.resumable) == ("stopped", True)
-    with pytest.raises(UserError, match=r"go on with --resume, or delete this file"):
+    with pytest.raises(UserError, match="the run was stopped") as caught:
         run_in_folder(parts)
+    assert next(iter(every(caught.value.remedy))) == Resume()
     more = stop_after(parts, 9, resume=True)
     assert more[0].resumed_at == 4
     assert parts.state == "finished"
@@ -208,7 +216,9 @@ def test_killed_between_the_checkpoint_and_telling_of_it(tmp_path):
         *(started, one, two, written),
         *(resumed, three),
     ]
-    assert story(started, one, two, written, stopped, Failed("no"), resumed, three) == [
+    assert story(
+        started, one, two, written, stopped, Failed.of(UserError("no")), resumed, three
+    ) == [
         *(started, one, two, written),
         *(resumed, three),
     ]
@@ -228,7 +238,7 @@ def test_a_failure_is_a_state_until_it_is_mended(tmp_path, heads, settings):
     with pytest.raises(UserError, match="moved"):
         run_in_folder(folder)
     assert (folder.state, folder.resumable) == ("failed", False)
-    assert "moved" in folder.events()[-1].message
+    assert str(tmp_path / "moved") in str(folder.events()[-1].error)
     (tmp_path / "moved").symlink_to(heads)
     run_in_folder(folder)
     assert folder.state == "finished"

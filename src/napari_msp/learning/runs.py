@@ -8,20 +8,27 @@ model.checkpoint.safetensors    where a stopped run goes on
 previews/                       predictions of the network at work
 ==============================  ==============================================
 
-This file loads no torch; `napari_msp.learning.run_in_folder` executes a run.
+Only executing a run loads torch.
 """
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_msp.errors import UserError, first_reason
-from napari_msp.files import read_json, refuse_occupied, write_json
-from napari_msp.learning.event_log import last_event, read_events
-from napari_msp.learning.events import Event, Failed
-from napari_msp.learning.names import checkpoint_path
+from napari_msp.errors import Advice, Resume, UserError, either, first_reason
+from napari_msp.files import locked, read_json, refuse_occupied, write_json
+from napari_msp.learning.events import (
+    Event,
+    EventHandler,
+    EventLog,
+    Failed,
+    last_event,
+    read_events,
+)
 from napari_msp.learning.settings import TrainingSettings
 
 FORMAT: Final = "napari-msp run 1"
@@ -38,6 +45,11 @@ class _RunFile(BaseModel):
     dataset: Path
     device: str
     settings: TrainingSettings
+
+
+def checkpoint_path(model: Path) -> Path:
+    """Give the checkpoint's name beside a model's."""
+    return model.with_name(model.stem + ".checkpoint.safetensors")
 
 
 @dataclass(frozen=True)
@@ -91,16 +103,22 @@ class RunFolder:
         path = Path(path).absolute()
         file = path / "run.json"
         if not file.is_file():
-            raise UserError(f"{path}: is no run (it has no run.json); choose a run's folder")
+            raise UserError(
+                "is no run (it has no run.json)", path, "folder", Advice("choose a run's folder")
+            )
         content = read_json(file)
         if content.get("format") != FORMAT:
-            raise UserError(f"{file}: is no run of this version; start another in a new folder")
+            raise UserError(
+                "is no run of this version", file, "folder", Advice("start another in a new folder")
+            )
         try:
             read = _RunFile.model_validate(content)
         except ValidationError as error:
             raise UserError(
-                f"{file}: is damaged ({first_reason(error)}); mend it, or start another run in a "
-                "new folder"
+                f"is damaged ({first_reason(error)})",
+                file,
+                "folder",
+                Advice("correct it, or start another run in a new folder"),
             ) from error
         return cls(path, read.dataset, read.settings, read.device)
 
@@ -144,3 +162,68 @@ class RunFolder:
     def events(self) -> list[Event]:
         """Give what happened, as if never interrupted; see `read_events`."""
         return read_events(self.events_path)
+
+
+def run_in_folder(
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    on_event: EventHandler | None = None,
+    stop_requested: Callable[[], bool] | None = None,
+) -> Path | None:
+    """Train as the folder says, and keep every event in it.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    resume
+        Go on from the checkpoint. Without one the run starts anew either way.
+    on_event, stop_requested
+        As for `train`.
+
+    Returns
+    -------
+    The model's path, or None when the run was stopped.
+
+    Raises
+    ------
+    UserError
+        As from `train`, and when the run is finished, is executed by another process, or was
+        stopped and `resume` is not given.
+    """
+    from napari_msp.learning.train import train  # loads torch
+
+    with locked(folder.path):
+        if folder.model_path.exists():
+            raise UserError(
+                "is finished", folder.path, "folder", Advice("start another run in a new folder")
+            )
+        going_on = folder.resumable
+        if going_on and not resume:
+            raise UserError(
+                "the run was stopped",
+                folder.checkpoint_path,
+                "resume",
+                either(Resume(), Advice("delete this file to start anew")),
+            )
+        if not going_on:
+            folder.events_path.unlink(missing_ok=True)
+            shutil.rmtree(folder.previews, ignore_errors=True)
+        with EventLog(folder.events_path) as log:
+
+            def report(event: Event) -> None:
+                log.write(event)
+                if on_event is not None:
+                    on_event(event)
+
+            return train(
+                folder.dataset,
+                folder.model_path,
+                folder.settings,
+                device=folder.device,
+                resume=going_on,
+                on_event=report,
+                stop_requested=stop_requested,
+                previews=folder.previews,
+            )

@@ -8,9 +8,9 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.learning.heads import Head, load_head
 from napari_msp.learning.losses import masked_error, sh_unit_weights, training_loss
-from napari_msp.learning.patches import Examples, Symmetry
-from napari_msp.learning.samplers import CropSampler, PatchSampler
-from napari_msp.networks import MSP, build_single
+from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler, Symmetry
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.rotation import grid_symmetries
 from napari_msp.signal.spherical_harmonics import design_matrix
@@ -185,7 +185,7 @@ def test_axes_of_a_tilted_target_are_the_inputs(loaded):
     """A head that lies tilted in both scanners gives the same training data as a straight one."""
     from scipy.spatial.transform import Rotation
 
-    from napari_msp.learning.heads import Channels
+    from napari_msp.learning.sampling import Channels
     from napari_msp.signal.grid_frame import into_grid
     from napari_msp.signal.rotation import rotate
     from napari_msp.signal.sh_image import SHImage

@@ -1,8 +1,8 @@
-"""A run under way: one loop for every network, preset and phase."""
+"""A run under way: one loop for every network, preset and phase, and the model at its end."""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_msp.errors import Cancelled, UserError
-from napari_msp.learning.checkpoint import (
-    Position,
-    read_checkpoint,
-    write_checkpoint,
-)
+from napari_msp.errors import Cancelled, Change, UserError
+from napari_msp.learning.checkpoint import Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.events import (
     Aligned,
     Checkpointed,
@@ -27,17 +23,24 @@ from napari_msp.learning.events import (
     Stopped,
     Validated,
 )
-from napari_msp.learning.finished import finished_model
+from napari_msp.learning.heads import Study
 from napari_msp.learning.losses import sh_unit_weights, training_loss
-from napari_msp.learning.names import checkpoint_path
 from napari_msp.learning.phases import Phase, TrainedNetworks
-from napari_msp.learning.previews import write_preview
-from napari_msp.learning.samplers import sampler_for
+from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import alpha_at, learning_rate, recipe_for
-from napari_msp.learning.study import Study
-from napari_msp.learning.validation import Validation, alignment_error, validate
-from napari_msp.model_file import save_model
-from napari_msp.networks import Network
+from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
+from napari_msp.model_file import (
+    Model,
+    ModelCard,
+    ModelNetwork,
+    SHSettings,
+    Statistics,
+    save_model,
+)
+from napari_msp.networks.msp import Network
+from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
+from napari_msp.versions import versions_of
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""
@@ -56,7 +59,7 @@ class TrainingRun:
         Model file to write.
     device
         Where it computes.
-    tell
+    report
         Is given every event.
     previews
         Folder for predictions of the network at work; None: none are written.
@@ -67,7 +70,7 @@ class TrainingRun:
         study: Study,
         out: Path,
         device: torch.device,
-        tell: EventHandler,
+        report: EventHandler,
         previews: Path | None = None,
     ) -> None:
         self.study = study
@@ -76,7 +79,7 @@ class TrainingRun:
         self.out = out
         self.checkpoint = checkpoint_path(out)
         self.device = device
-        self.tell = tell
+        self.report = report
         self.previews = previews
         self.networks = TrainedNetworks(study.settings, study.scales, study.standardisation)
         self.networks.to(device)
@@ -96,8 +99,8 @@ class TrainingRun:
         if restored is not None:
             self.position = restored.position
             restored.restore_networks(self.networks)
-        self._tell_started()
-        self._tell_aligned()
+        self._report_started()
+        self._report_aligned()
         while self.position.phase < len(phases):
             phase = phases[self.position.phase]
             if self.position.step == 0 and restored is None:
@@ -123,7 +126,7 @@ class TrainingRun:
         )
         save_model(self.out, model)
         self.checkpoint.unlink(missing_ok=True)
-        self.tell(Finished(str(self.out), self.position.seconds, self._final_errors()))
+        self.report(Finished(str(self.out), self.position.seconds, self._final_errors()))
         return self.out
 
     def _run_phase(
@@ -151,7 +154,7 @@ class TrainingRun:
                 self._step(phase, network, optimiser)
         except Cancelled:
             self._write_checkpoint(optimiser)
-            self.tell(Stopped(self._steps_done(), str(self.checkpoint)))
+            self.report(Stopped(self._steps_done(), str(self.checkpoint)))
             return False
 
     def _step(self, phase: Phase, network: Network, optimiser: torch.optim.Optimizer) -> None:
@@ -181,15 +184,17 @@ class TrainingRun:
         value = float(loss.detach())
         if not np.isfinite(value):
             raise UserError(
-                f"{self.out}: the loss is not finite at step {self._steps_done() + 1}; "
-                "use a smaller --learning-rate"
+                f"the loss is not finite at step {self._steps_done() + 1}",
+                self.out,
+                "learning_rate",
+                Change("learning_rate", "a smaller"),
             )
         self.position.step += 1
         self.position.alpha = alpha
         seconds = time.perf_counter() - began
         self.position.seconds += seconds
         self._speed.add(seconds)
-        self.tell(
+        self.report(
             Step(
                 phase=phase.name,
                 epoch=step // per_epoch + 1,
@@ -212,14 +217,14 @@ class TrainingRun:
         """Predict the held-out subjects whole. Nothing is selected by it."""
         if self.study.held_out:
             result = validate(self.study, network, phase.target, self.device, stop_requested)
-            self._tell_validated(phase, result)
+            self._report_validated(phase, result)
         self.position.validated = self.position.step
 
-    def _tell_validated(self, phase: Phase, result: Validation) -> None:
+    def _report_validated(self, phase: Phase, result: Validation) -> None:
         epoch = self.position.step // self.sampler.steps_per_epoch
         errors = {phase.target: result.error}
         self.position.errors[phase.name] = errors
-        self.tell(
+        self.report(
             Validated(
                 phase=phase.name,
                 epoch=epoch,
@@ -230,15 +235,15 @@ class TrainingRun:
         )
         if self.previews is not None:
             path = write_preview(self.previews, self.study, phase.target, result.first)
-            self.tell(Previewed(phase.name, epoch, self._steps_done(), phase.target, str(path)))
+            self.report(Previewed(phase.name, epoch, self._steps_done(), phase.target, str(path)))
 
     def _write_checkpoint(self, optimiser: torch.optim.Optimizer) -> None:
         write_checkpoint(self.checkpoint, self.networks, optimiser, self.position, self._identity())
-        self.tell(Checkpointed(self._steps_done(), str(self.checkpoint)))
+        self.report(Checkpointed(self._steps_done(), str(self.checkpoint)))
 
-    def _tell_started(self) -> None:
+    def _report_started(self) -> None:
         finished = self.networks.finished().values()
-        self.tell(
+        self.report(
             Started(
                 kind=self.settings.kind,
                 preset=self.settings.preset,
@@ -252,9 +257,9 @@ class TrainingRun:
             )
         )
 
-    def _tell_aligned(self) -> None:
+    def _report_aligned(self) -> None:
         if self.study.held_out:
-            self.tell(Aligned({t: alignment_error(self.study, t) for t in self.study.scales}))
+            self.report(Aligned({t: alignment_error(self.study, t) for t in self.study.scales}))
 
     def _epochs(self, phase: Phase) -> int:
         return self.recipe.unison_epochs if phase.unison else self.recipe.epochs
@@ -286,6 +291,57 @@ class TrainingRun:
             "data": statistics,
         }
         return dict(json.loads(json.dumps(identity)))
+
+
+def finished_model(
+    study: Study,
+    networks: Mapping[str, Network],
+    held_out_errors: Mapping[str, Mapping[str, float]],
+    run: Mapping[str, Any],
+) -> Model:
+    """Write the card that goes with trained networks.
+
+    Parameters
+    ----------
+    study
+        What they were trained on.
+    networks
+        Network of each target; moved to the CPU.
+    held_out_errors
+        Last validation of each phase, by target.
+    run
+        What else to keep of the run, as plain JSON types.
+    """
+    networks = {target: network.cpu() for target, network in networks.items()}
+    settings = study.settings
+    card = ModelCard(
+        kind=settings.kind,
+        label=settings.label,
+        input=settings.input,
+        voxel_size=study.voxel_size,
+        alpha=1.0,
+        scales=study.scales,
+        architectures={target: network.config() for target, network in networks.items()},
+        sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=study.b_value),
+        standardisation={
+            name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
+        },
+        gradients=study.gradients,
+        training={
+            "subjects": [head.subject for head in study.heads],
+            "held_out": [head.subject for head in study.held_out],
+            "off_lattice": {
+                head.subject: list(head.off_lattice)
+                for head in study.heads + study.held_out
+                if head.off_lattice
+            },
+            "settings": settings.model_dump(mode="json"),
+            "held_out_sh_mse": dict(held_out_errors),
+            **run,
+        },
+        versions=versions_of("torch", "numpy", "dipy"),
+    )
+    return Model(card, ModelNetwork(networks, card.alpha))
 
 
 class _Speed:
