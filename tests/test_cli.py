@@ -445,7 +445,7 @@ def test_a_bug_keeps_its_traceback(study, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("napari_msp.signal.map_files.fit_sh", fail)
+    monkeypatch.setattr("napari_msp.scan.fit_sh", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         call("maps", study / SCAN, "--out", tmp_path / "out")
 

@@ -69,13 +69,8 @@ def save_all(request: SaveRequest, control: Control) -> Saved:
         control.check()
         control.report(Step(f"Writing {record.owner}", done, len(targets)))
         assert record.prediction is not None
-        assert record.model is not None
-        assert record.source is not None
-        assert record.source.acquisition is not None
         save_prediction(
             record.prediction,
-            record.model,
-            record.source.acquisition,
             path.parent,
             gradients=request.gradients,
             force=request.force,
