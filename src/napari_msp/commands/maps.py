@@ -1,11 +1,11 @@
-"""`maps`: the SH image of a scan and every map that is looked at."""
+"""`maps`: SH image, SH average, FA and other maps of a scan."""
 
 from argparse import ArgumentParser, Namespace
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_force, add_scan, add_shell
 
-SUMMARY = "write SH image, SH average, colour FA, FA, mean diffusivity and fibre direction"
+SUMMARY = "write the SH image, SH average, FA and other maps of a scan"
 EXAMPLE = "napari-msp maps sub-01_dwi.nii.gz --out maps"
 
 
@@ -18,11 +18,11 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Write the maps."""
-    from napari_msp.scan import open_scan
+    from napari_msp.data.acquisition import load_acquisition
+    from napari_msp.scan import Scan
 
-    scan = open_scan(
-        options.dwi, options.b_value, bval=options.bval, bvec=options.bvec, mask=options.mask
-    )
+    acquisition = load_acquisition(options.dwi, options.bval, options.bvec, options.mask)
+    scan = Scan(acquisition=acquisition, shell=options.b_value, path=options.dwi)
     for path in scan.save(options.out, force=options.force):
         console.result(path)
     return 0

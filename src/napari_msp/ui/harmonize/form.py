@@ -7,23 +7,31 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QLabel,
     QPushButton,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_msp.ui.panels.harmonize_parts import Advanced, NoScan
-from napari_msp.ui.panels.model_choice import ModelChoice, ModelRow
-from napari_msp.ui.widgets.form import CheckList, Section, labelled, leave_wheel_alone
+from napari_msp.options import Options
+from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
+from napari_msp.ui.widgets.form import (
+    CheckList,
+    Section,
+    labelled,
+    leave_wheel_alone,
+    on_enter,
+)
 from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.words import HARMONIZE_LABELS as LABELS
 
-PREFERRED_TARGET = "prisma_st"
-"""Of the paper's Table 1; ticked at first where a model predicts it."""
+LARGEST_TILE = 512
+"""Edge in input voxels."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,13 @@ class Choices:
         Its number in the list.
     passes
         Label of a model and a target that it predicts, model by model.
-    device, tile, resample, rescale_b_value
-        As for `napari_msp.harmonize`.
+    options
+        How.
     """
 
     scan: int
     passes: tuple[tuple[str, str], ...]
-    device: str
-    tile: int | None
-    resample: bool
-    rescale_b_value: bool
+    options: Options
 
 
 class HarmonizeForm(QWidget):
@@ -127,6 +132,10 @@ class HarmonizeForm(QWidget):
         self.scan.blockSignals(before)
         self._refresh()
 
+    def choose_scan(self, number: int) -> None:
+        """Choose one of the scans that are listed."""
+        self.scan.setCurrentIndex(number)
+
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List the models there are."""
         self.models.set_models(models, checked)
@@ -141,10 +150,10 @@ class HarmonizeForm(QWidget):
             self.device.addItem(device.title, device.name)
             self.device.model().item(row).setEnabled(device.usable)
         usable = [device.name for device in devices if device.usable]
-        self.set_choice("device", chosen if chosen in usable else "auto")
+        self.set_option("device", chosen if chosen in usable else "auto")
 
-    def set_choice(self, name: str, value: Any) -> None:
-        """Fill in device, tile, resample or rescale_b_value."""
+    def set_option(self, name: str, value: Any) -> None:
+        """Fill in one of the options."""
         if name == "device":
             self.device.setCurrentIndex(self.device.findData(value))
         elif name == "tile":
@@ -156,6 +165,11 @@ class HarmonizeForm(QWidget):
         """Let nothing be changed while work goes on."""
         self._running = running
         self._refresh()
+
+    def run(self) -> None:
+        """Ask for the run, if it can begin."""
+        if self.button.isEnabled():
+            self.run_wanted.emit()
 
     @property
     def choices(self) -> Choices:
@@ -169,10 +183,12 @@ class HarmonizeForm(QWidget):
                 for target in model.targets
                 if target in wanted
             ),
-            device=str(self.device.currentData() or "auto"),
-            tile=self.advanced.tile.value() or None,
-            resample=self.advanced.resample.isChecked(),
-            rescale_b_value=self.advanced.rescale_b_value.isChecked(),
+            options=Options(
+                device=str(self.device.currentData() or "auto"),
+                tile=self.advanced.tile.value() or None,
+                resample=self.advanced.resample.isChecked(),
+                rescale_b_value=self.advanced.rescale_b_value.isChecked(),
+            ),
         )
 
     @property
@@ -203,13 +219,13 @@ class HarmonizeForm(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(labelled("&Acquisition", self.scan, "acquisition", beside=self.scan))
         column.addWidget(self.empty)
-        column.addLayout(labelled("Models", self.models, "model", beside=self.add))
+        column.addLayout(labelled(LABELS["model"], self.models, "model", beside=self.add))
         column.addWidget(self.models)
         column.addWidget(self.model_message)
-        column.addLayout(labelled("&Targets", self.targets, "target"))
+        column.addLayout(labelled(LABELS["target"], self.targets, "target"))
         column.addWidget(self.targets)
         column.addWidget(self.note)
-        column.addLayout(labelled("Devic&e", self.device, "device", beside=self.device))
+        column.addLayout(labelled(LABELS["device"], self.device, "device", beside=self.device))
         column.addWidget(Section("Advance&d", self.advanced))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -225,11 +241,8 @@ class HarmonizeForm(QWidget):
         self.models.remove_wanted.connect(self.remove_wanted)
         self.add.clicked.connect(self.add_wanted)
         self.targets.changed.connect(self._refresh)
-        self.button.clicked.connect(self.run_wanted)
-        for key in (Qt.Key_Return, Qt.Key_Enter):
-            shortcut = QShortcut(QKeySequence(key), self)
-            shortcut.setContext(Qt.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(self.button.click)
+        self.button.clicked.connect(self.run)
+        on_enter(self, self.run)
 
     def _choose_scan(self, number: int) -> None:
         self._refresh()
@@ -250,14 +263,15 @@ class HarmonizeForm(QWidget):
         self._refresh_button()
 
     def _list_targets(self) -> None:
-        names = list(
-            dict.fromkeys(target for model in self.models.checked for target in model.targets)
-        )
+        models = self.models.checked
+        names = list(dict.fromkeys(target for model in models for target in model.targets))
         if names == self.targets.names:
             return
         kept = [name for name in self.targets.checked if name in names]
         before = self.targets.blockSignals(True)
-        self.targets.set_names(names, kept or first_target(names))
+        self.targets.set_names(
+            names, kept or first_target(names, models[0].input if models else "")
+        )
         self.targets.blockSignals(before)
 
     def _refresh_button(self) -> None:
@@ -266,10 +280,69 @@ class HarmonizeForm(QWidget):
         self.why_not.setVisible(bool(self.why_not.text()))
 
 
-def first_target(names: Sequence[str]) -> list[str]:
-    """Give the target that is ticked at first: the paper's, else a standard protocol's."""
-    standard = [name for name in names if name.endswith("_st")]
-    return [PREFERRED_TARGET] if PREFERRED_TARGET in names else [*standard, *names][:1]
+class NoScan(QWidget):
+    """Said where no scan is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        words = QLabel("No diffusion-weighted scan is loaded yet.")
+        words.setWordWrap(True)
+        self.load = QPushButton("L&oad acquisition …")
+        self.sample = QPushButton("Open &simulated heads")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(words)
+        column.addWidget(self.load)
+        column.addWidget(self.sample)
+
+
+class Advanced(QWidget):
+    """What has a good default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tile = QSpinBox()
+        self.tile.setRange(0, LARGEST_TILE)
+        self.tile.setSpecialValueText("as memory allows")
+        self.tile.setSuffix(" voxels")
+        leave_wheel_alone(self.tile)
+        self.resample = QCheckBox(LABELS["resample"])
+        self.resample.setToolTip(
+            "<p>A model holds for one voxel size. With this, the SH image of a scan with other "
+            "voxels is interpolated linearly first, which smooths it.</p>"
+        )
+        self.rescale_b_value = QCheckBox(LABELS["rescale_b_value"])
+        self.rescale_b_value.setToolTip(
+            "<p>A model holds for one b-value. With this, the signal of a scan with another one is "
+            "brought there by (S/S0)^(b_model/b): exact for mono-exponential decay, approximate in "
+            "tissue.</p>"
+        )
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 0, 0, 0)
+        column.addLayout(labelled(LABELS["tile"], self.tile, "tile", beside=self.tile))
+        column.addWidget(self.resample)
+        column.addWidget(self.rescale_b_value)
+
+
+def first_target(names: Sequence[str], platform: str) -> list[str]:
+    """Give the target that is ticked at first: of the input's protocol, on another scanner.
+
+    Parameters
+    ----------
+    names
+        Targets: "<scanner>_<protocol>". Where several will do, the scanner with the fewest
+        protocols counts: in the paper's data Prisma, not Connectom.
+    platform
+        Input of the models.
+    """
+    scanners = [name.partition("_")[0] for name in names]
+    protocol = platform.partition("_")[2]
+
+    def far(name: str) -> tuple[bool, int]:
+        scanner, _, own = name.partition("_")
+        return own != protocol, scanners.count(scanner)
+
+    return sorted(names, key=far)[:1]
 
 
 def _truth_note(known: Sequence[str]) -> str:

@@ -1,4 +1,6 @@
-"""Which models there are to choose from: the packaged ones, then files that were added or trained.
+"""Which models and devices there are to choose from. No Qt.
+
+Models are the packaged ones, then files that were added or trained.
 
 The latter are a list of paths in the cache folder. Whoever finishes a model calls `remember_model`;
 every open Harmonize sees that the list changed and reads it again.
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json
+from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.preferences import preferences
 
 if TYPE_CHECKING:
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 
 LONGEST_LIST = 20
 """Models that are remembered; older ones can be added again."""
+
+DEVICE_TITLES = {"cpu": "CPU", "cuda": "CUDA (NVIDIA GPU)", "mps": "MPS (Apple GPU)"}
+
+MISSING_DEVICES = {
+    "cuda": "no NVIDIA GPU that torch can use",
+    "mps": "only on Macs with Apple silicon",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +129,30 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
     )
 
 
+@dataclass(frozen=True)
+class Device:
+    """A device by name.
+
+    Attributes
+    ----------
+    kind
+        What it computes on: "cpu", "cuda" or "mps"; empty where this machine has none.
+    title
+        For a list; it says why a device cannot be chosen.
+    """
+
+    name: str
+    kind: str
+    title: str
+
+
+def devices() -> tuple[Device, ...]:
+    """Give every device that can be named, the machine's own choice first."""
+    from napari_msp.device import DEVICES
+
+    return tuple(_device(name) for name in DEVICES)
+
+
 def _labels(
     paths: Sequence[Path], read: Mapping[Path, tuple[Model, tuple[int, int]]]
 ) -> dict[Path, str]:
@@ -128,8 +161,8 @@ def _labels(
     labels = {}
     for path in paths:
         kind = read[path][0].kind
-        title = TITLES.get(kind, kind)
-        labels[path] = title if kinds.count(kind) == 1 else f"{title} {_own_name(path, paths)}"
+        name = title(kind)
+        labels[path] = name if kinds.count(kind) == 1 else f"{name} {_own_name(path, paths)}"
     return labels
 
 
@@ -155,3 +188,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _write(paths: Sequence[Path]) -> None:
     write_json(list_file(), {"models": [str(path) for path in paths[:LONGEST_LIST]]})
+
+
+def _device(name: str) -> Device:
+    from napari_msp.device import choose_device
+
+    try:
+        kind = choose_device(name).type
+    except UserError:
+        return Device(name, "", f"{DEVICE_TITLES[name]}: {MISSING_DEVICES[name]}")
+    title = DEVICE_TITLES[kind]
+    return Device(name, kind, f"auto: {title}" if name == "auto" else title)

@@ -7,14 +7,15 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.loading.scan_choice import Choice, Findings
-from napari_msp.ui.widgets.form import FormRows, Section, leave_wheel_alone
+from napari_msp.ui.load.examine import Choice, Findings
+from napari_msp.ui.widgets.form import FormRows, Section, leave_wheel_alone, on_enter
+from napari_msp.ui.widgets.message import readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
+from napari_msp.ui.words import LOAD_LABELS
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "
@@ -58,7 +59,7 @@ class AcquisitionForm(QWidget):
         self.bval = PathField("Choose the b-values", "b-values (*.bval *.bvals);;All files (*)")
         self.bvec = PathField("Choose the b-vectors", "b-vectors (*.bvec *.bvecs);;All files (*)")
         self.show_mask = QCheckBox("S&how the mask's outline")
-        self.facts = QLabel()
+        self.description = readable()
         self.button = QPushButton("&Load")
         self.setAcceptDrops(True)
         self._lay_out()
@@ -107,16 +108,17 @@ class AcquisitionForm(QWidget):
         self.sample = QPushButton("Open &simulated heads")
         self.sample.setToolTip("A head on four platforms, simulated once in about 15 seconds.")
         self.rows, self.files = FormRows(), FormRows()
-        self.rows.add("path", "Sc&an", self.path, tooltip("acquisition"))
-        self.rows.add("subject", "S&ubject", self.subject, tooltip("subject"))
-        self.rows.add("platform", "&Platform", self.platform, tooltip("platform"))
-        self.rows.add("b_value", "Sh&ell", self.shell, tooltip("shell"))
-        self.rows.add("mask", "&Mask", self.mask, tooltip("mask"))
-        self.files.add("bval", "b-&values", self.bval, tooltip("b-value"))
-        self.files.add("bvec", "b-ve&ctors", self.bvec, tooltip("b-vector"))
+        for rows, name, entry, term in (
+            (self.rows, "path", self.path, "acquisition"),
+            (self.rows, "subject", self.subject, "subject"),
+            (self.rows, "platform", self.platform, "platform"),
+            (self.rows, "b_value", self.shell, "shell"),
+            (self.rows, "mask", self.mask, "mask"),
+            (self.files, "bval", self.bval, "b-value"),
+            (self.files, "bvec", self.bvec, "b-vector"),
+        ):
+            rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
         self.section = Section("&Gradient table", self.files)
-        self.facts.setWordWrap(True)
-        self.facts.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
         self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -125,7 +127,7 @@ class AcquisitionForm(QWidget):
             self.teaching,
             self.sample,
             self.section,
-            self.facts,
+            self.description,
             self.show_mask,
             self.button,
         ):
@@ -146,10 +148,7 @@ class AcquisitionForm(QWidget):
             getattr(self, name).changed.connect(lambda name=name: self._choose_file(name))
         self.sample.clicked.connect(self.sample_wanted)
         self.button.clicked.connect(self.load)
-        for key in (Qt.Key_Return, Qt.Key_Enter):
-            shortcut = QShortcut(QKeySequence(key), self)
-            shortcut.setContext(Qt.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(self.load)
+        on_enter(self, self.load)
 
     def _choose_scan(self) -> None:
         subject, platform = self.subject.currentText(), self.platform.currentText()
@@ -193,7 +192,7 @@ class AcquisitionForm(QWidget):
         self.mask.line.setPlaceholderText("made from b0" if found.mask is None else "found")
         for field in (self.bval, self.bvec):
             field.line.setPlaceholderText("beside the scan")
-        self.facts.setText(_as_text(found.facts))
+        self.description.setText(_as_text(found.description))
         if {"bval", "bvec"} & set(found.problems):
             self.section.unfold(True)
 
@@ -207,7 +206,7 @@ class AcquisitionForm(QWidget):
             self.rows.show_row(name, opened)
         tables = bool({"bval", "bvec"} & set(found.problems))
         self.section.setVisible(opened or tables)
-        self.facts.setVisible(opened)
+        self.description.setVisible(opened)
         self.show_mask.setVisible(opened)
         empty = self.choice.path is None
         self.teaching.setVisible(empty)
@@ -224,5 +223,5 @@ def _mask_note(found: Findings) -> str:
     return f"Found: {found.mask.name}"
 
 
-def _as_text(facts: Mapping[str, str]) -> str:
-    return "<br>".join(f"<b>{escape(name)}</b> {escape(fact)}" for name, fact in facts.items())
+def _as_text(described: Mapping[str, str]) -> str:
+    return "<br>".join(f"<b>{escape(of)}</b> {escape(words)}" for of, words in described.items())

@@ -2,25 +2,35 @@
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
+from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
-from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, UserError, explain
+from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, Overwrite, UserError, explain
 from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.sources import read_source
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
+from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa
 from napari_msp.ui.background import Control, Step
+from napari_msp.ui.harmonize.run import (
+    Pass,
+    Predicted,
+    Request,
+    changed,
+    harmonize_all,
+    offers,
+    what_failed,
+)
+from napari_msp.ui.harmonize.save import SaveRequest, save_all
 from napari_msp.ui.harmonizing import prediction_layers
-from napari_msp.ui.harmonizing.mends import in_words, mends
 from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
-from napari_msp.ui.harmonizing.save_work import SaveRequest, save_all
-from napari_msp.ui.harmonizing.work import Pass, Predicted, Request, Trace, harmonize_all
 from napari_msp.ui.layers import from_shown
 from napari_msp.ui.records import KEY, Record
 
@@ -55,9 +65,9 @@ def record(heads):
 def request_for(record, models):
     """Ask for (model, target) pairs."""
 
-    def make(*passes, **options):
+    def make(*passes, scan=None, **options):
         chosen = tuple(Pass(label, models[label], target) for label, target in passes)
-        return Request(**{"scan": record, "passes": chosen, "device": "cpu"} | options)
+        return Request(scan or record, chosen, Options(**{"device": "cpu"} | options))
 
     return make
 
@@ -81,7 +91,7 @@ def both(record, models):
     """Both models, one target with a truth and one without."""
     passes = [("DIQT", "prisma_st"), ("MSP", "prisma_st"), ("MSP", "connectom_sa")]
     chosen = tuple(Pass(label, models[label], target) for label, target in passes)
-    told, error = told_by(Request(record, chosen, "cpu"))
+    told, error = told_by(Request(record, chosen, Options(device="cpu")))
     assert error is None
     return told
 
@@ -207,20 +217,17 @@ def test_doubts_about_the_scan_are_told_with_the_result(request_for, odd_scan):
     assert "mean signal" in results(told)[0].notes[0]
 
 
-def test_a_bug_leaves_a_trace_and_a_users_mistake_none(request_for, monkeypatch):
+def test_a_users_mistake_is_one_and_a_bug_is_none(request_for, monkeypatch):
     def broken(*_):
         raise KeyError("prisma")
 
     monkeypatch.setattr(torch.nn.functional, "conv3d", broken)
-    told, error = told_by(request_for(("MSP", "prisma_st")))
+    _, error = told_by(request_for(("MSP", "prisma_st")))
     assert isinstance(error, KeyError)
-    (trace,) = (each for each in told if isinstance(each, Trace))
-    assert "KeyError" in trace.text
 
     monkeypatch.undo()
-    told, error = told_by(request_for(("MSP", "prisma_st"), device="cuda:99"))
+    _, error = told_by(request_for(("MSP", "prisma_st"), device="cuda:99"))
     assert isinstance(error, UserError)
-    assert not any(isinstance(each, Trace) for each in told)
 
 
 def test_a_core_is_left_to_the_window(request_for, monkeypatch):
@@ -260,7 +267,7 @@ def test_a_model_for_another_platform_is_noted(request_for, record):
     assert not any("is for scans of" in note for note in results(told)[0].notes)
 
 
-# --- Mends -----------------------------------------------------------------------------------
+# --- When it fails ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -292,16 +299,33 @@ def failure_of(request):
 def test_an_approximation_is_offered_and_helps(options, field, words, request_for, odd_scan):
     request = request_for(("MSP", "prisma_st"), scan=odd_scan(**options))
     failure = failure_of(request)
-    (mend,) = mends(failure, request, "cpu")
-    assert (mend.field, mend.value) == (field, True)
-    assert "run again" in mend.text
-    said = in_words(failure, request)
+    (offer,) = offers(failure, request.options, "cpu")
+    assert (offer.option, offer.value) == (field, True)
+    assert "run again" in offer.text
+    said = what_failed(failure, offered=True)
     assert words in said
     assert "--" not in said
     assert str(request.scan.acquisition.path.parent) not in said
-    told, error = told_by(replace(request, **{mend.field: mend.value}))
+    told, error = told_by(changed(request, offer, done=0))
     assert error is None
     assert results(told)[0].record.prediction.approximations[0] in results(told)[0].notes
+
+
+def test_a_files_name_offers_nothing(scan, tmp_path, request_for):
+    """A folder called "rigid--resample" is no remedy for voxels that are not finite."""
+    folder = tmp_path / "rigid--resample"
+    folder.mkdir()
+    path = scan(np.diag([-2.4, 2.4, 2.4, 1.0]), directions=30).write(folder)
+    image = nib.load(path)
+    voxels = image.get_fdata(dtype=np.float32)
+    voxels[2, 2, 2] = np.nan
+    nib.Nifti1Image(voxels.astype(np.float32), image.affine).to_filename(path)
+    acquisition = load_acquisition(path)
+    odd = Record("sub-01", "", None, acquisition)
+    request = request_for(("MSP", "prisma_st"), scan=odd)
+    failure = failure_of(request)
+    assert offers(failure, request.options, "cuda") == ()
+    assert "not finite" in what_failed(failure, offered=False)
 
 
 MEMORY = explain(MemoryError())
@@ -319,22 +343,24 @@ MEMORY = explain(MemoryError())
 )
 def test_want_of_memory_offers_a_smaller_tile_and_the_cpu(tile, device, offered, request_for):
     request = request_for(("MSP", "prisma_st"), tile=tile)
-    assert [(each.field, each.value) for each in mends(MEMORY, request, device)] == offered
-    assert in_words(MEMORY, request) == "Not enough memory."
+    assert [
+        (each.option, each.value) for each in offers(MEMORY, request.options, device)
+    ] == offered
+    assert what_failed(MEMORY, offered=bool(offered)) == "Not enough memory."
 
 
 def test_a_lost_gpu_offers_the_cpu(request_for):
     request = request_for(("MSP", "prisma_st"))
     failure = DeviceLost("the GPU is gone", remedy=ComputeOnCPU())
-    assert [each.value for each in mends(failure, request, "cuda")] == ["cpu"]
-    assert in_words(failure, request) == "The GPU is gone."
+    assert [each.value for each in offers(failure, request.options, "cuda")] == ["cpu"]
+    assert what_failed(failure, offered=True) == "The GPU is gone."
 
 
 def test_a_bug_is_called_one(request_for):
     request = request_for(("MSP", "prisma_st"))
     failure = explain(KeyError("prisma"))
-    assert mends(failure, request, "cpu") == ()
-    assert "bug" in in_words(failure, request)
+    assert offers(failure, request.options, "cpu") == ()
+    assert "bug" in what_failed(failure, offered=True)
 
 
 # --- Saving ----------------------------------------------------------------------------------
@@ -350,26 +376,26 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
     request = SaveRequest(records, tmp_path / "out", "target")
     done, told = saved(request)
     assert [each.done for each in told] == [0, 1]
-    assert len(done.written) == 2
-    for path, record in zip(done.written, records, strict=True):
+    assert len(done) == 2
+    for path, record in zip(done, records, strict=True):
         name = path.name.replace("_dwi", "_model-sh_param-coefficients_dwimap")
         written = read_source(path.with_name(name))
         np.testing.assert_allclose(written.image.coefficients, record.image.coefficients)
-    before = done.written[0].stat().st_mtime_ns
-    again, _ = saved(request)
-    assert again.in_the_way == done.written
-    assert not again.written
-    assert done.written[0].stat().st_mtime_ns == before
+    before = done[0].stat().st_mtime_ns
+    with pytest.raises(UserError, match="2 predictions") as caught:
+        saved(request)
+    assert caught.value.remedy == Overwrite()
+    assert done[0].stat().st_mtime_ns == before
     forced, _ = saved(replace(request, force=True))
-    assert forced.written == done.written
+    assert forced == done
 
 
 def test_models_of_one_kind_do_not_write_over_each_other(both, tmp_path):
     record = results(both)[1].record
     twin = replace(record, label="MSP our study")
     done, _ = saved(SaveRequest((record, twin), tmp_path, "input"))
-    assert [path.parent.name for path in done.written] == ["MSP", "MSP-our-study"]
-    assert all(path.exists() for path in done.written)
+    assert [path.parent.name for path in done] == ["MSP", "MSP-our-study"]
+    assert all(path.exists() for path in done)
 
 
 def test_a_table_that_is_missing_is_told_of_before_anything_is_written(both, tmp_path):

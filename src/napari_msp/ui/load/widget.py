@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_msp.errors import OutOfMemory, UserError
-from napari_msp.ui.background import Control, Job, Latest, OneByOne
+from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane
-from napari_msp.ui.loading.scan_choice import Choice, Findings
-from napari_msp.ui.panels.acquisition_form import AcquisitionForm
+from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
+from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.records import KEY
+from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import in_words
+from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
-    from napari_msp.data.dataset import TravellingHeads
-    from napari_msp.ui.background import Step
+    import napari
+
     from napari_msp.ui.layers import LayerData
 
 NO_MEMORY = (
@@ -37,14 +37,13 @@ class LoadAcquisition(Docked):
         Who gets the layers.
     """
 
-    def __init__(self, napari_viewer: Any) -> None:
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
         self.form = AcquisitionForm()
-        self.progress = ProgressRow()
+        self.progress = JobRow()
         self.message = MessageLine()
         self._look = Latest(self)
-        self._job: Job | None = None
         self._changes = OneByOne(self, pause=0)
         self._lay_out()
         self._connect()
@@ -52,28 +51,18 @@ class LoadAcquisition(Docked):
     @property
     def running(self) -> bool:
         """Whether a scan is being loaded."""
-        return self._job is not None or self._changes.busy
+        return self.progress.running or self._changes.busy
 
     def load(self) -> None:
         """Load what the form says."""
         findings, with_mask = self.form.findings, self.form.show_mask.isChecked()
         self.message.clear()
         self.form.set_running(True)
-        self.progress.start("Starting")
-        self.progress.cancel.setFocus()  # or Escape would go to another widget
-        self._job = job = Job(lambda control: _load(findings, with_mask, control), self)
-        self.progress.cancel_wanted.connect(job.cancel)
-        job.progressed.connect(self._tell_step)
-        job.done.connect(self._insert)
-        job.failed.connect(self._fail)
-        job.cancelled.connect(self._tell_cancelled)
-        job.ended.connect(self._forget_job)
-        job.start()
+        self.progress.run(lambda control: _load(findings, with_mask, control))
 
     def cancel(self) -> None:
         """Stop loading."""
-        if self._job is not None:
-            self.progress.cancel.click()
+        self.progress.request_cancel()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -86,29 +75,28 @@ class LoadAcquisition(Docked):
         self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._fail)
+        self.progress.done.connect(self._insert)
+        self.progress.failed.connect(self._fail)
+        self.progress.cancelled.connect(self._say_cancelled)
         self.on_escape(self.cancel)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
         self._look.stop()
         self._changes.drop()
-        if self._job is not None:
-            self._job.cancel()
+        self.progress.stop()
 
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
         self.progress.reset()
         known = self.form.findings.dataset
-        self._look.ask(lambda control: _examine(choice, known))
-
-    def _tell_step(self, step: Step) -> None:
-        self.progress.tell(step.words)
+        self._look.ask(lambda control: examine(choice, known))
 
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         owner = layers[0][1]["metadata"][KEY].record.owner
         self._changes.add(*(partial(self._add, data) for data in layers))
-        self._changes.add(partial(self._tell_loaded, owner))
+        self._changes.add(partial(self._say_loaded, owner))
 
     def _add(self, data: LayerData) -> None:
         from napari_msp.ui.layers import make_layer
@@ -118,19 +106,16 @@ class LoadAcquisition(Docked):
         if data[1]["metadata"][KEY].quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
-    def _tell_loaded(self, owner: str) -> None:
+    def _say_loaded(self, owner: str) -> None:
         self._rest()
         self.message.show_message("ok", f"{owner} is loaded.")
 
     def _fail(self, error: UserError) -> None:
-        words = NO_MEMORY if isinstance(error, OutOfMemory) else in_words(str(error))
-        scan = self.form.findings.scan
-        if scan is not None:
-            words = words.replace(str(scan), scan.name)
+        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, WORDS)
         self._rest()
         self.message.show_message("error", words)
 
-    def _tell_cancelled(self) -> None:
+    def _say_cancelled(self) -> None:
         self._rest()
         self.form.button.setFocus()  # the button that was pressed has lost it
         self.message.show_message("warning", "Cancelled; nothing was loaded.")
@@ -141,22 +126,22 @@ class LoadAcquisition(Docked):
             self.form.button.setFocus()
         self.progress.end()
 
-    def _forget_job(self) -> None:
-        if self._job is not None:
-            self._job.deleteLater()
-        self._job = None
-
-
-# What computes is imported where it is needed, in a worker: the widget opens the quicker.
-
-
-def _examine(choice: Choice, known: TravellingHeads | None) -> Findings:
-    from napari_msp.ui.loading.examine import examine
-
-    return examine(choice, known)
-
 
 def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
-    from napari_msp.ui.loading.work import load_layers
+    """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
+    # What computes is imported here: the widget opens the quicker.
+    from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
+    from napari_msp.ui.layers import make_layer, mask_layer, scan_layers
+    from napari_msp.ui.loading.load import load_scan
 
-    return load_layers(findings, with_mask, control)
+    choice = findings.choice
+    assert findings.scan is not None
+    record = load_scan(
+        findings.scan, choice.b_value, findings.mask, choice.bval, choice.bvec, say=control.say
+    )
+    control.say("Making maps")
+    layers = scan_layers(record, colour_fa_in_slabs(record.image, control.check))
+    if with_mask:
+        layers.append(mask_layer(record))
+        make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
+    return layers

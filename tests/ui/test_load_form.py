@@ -7,9 +7,8 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.ui.loading.examine import examine
-from napari_msp.ui.loading.scan_choice import Choice
-from napari_msp.ui.panels.acquisition_form import AcquisitionForm
+from napari_msp.ui.load.examine import Choice, examine
+from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.widgets.path_field import PAUSE
 
 
@@ -43,7 +42,7 @@ def visible(form):
         "shell": form.shell,
         "mask": form.mask,
         "tables": form.section,
-        "facts": form.facts,
+        "facts": form.description,
         "load": form.button,
         "teaching": form.teaching,
         "sample": form.sample,
@@ -76,7 +75,7 @@ def test_a_scan_that_was_found_can_be_loaded(form, path, qtbot):
     assert form.shell.currentText() == "b = 1200 s/mm², 60 directions"
     assert not form.shell.isEnabled()  # there is no other
     assert form.rows.said("mask") == "Found: sub-01_mask.nii.gz"
-    assert "8 × 7 × 6 of 2 × 2 × 2.5 mm" in form.facts.text()
+    assert "8 × 7 × 6 of 2 × 2 × 2.5 mm" in form.description.text()
     assert not form.section.unfolded
     qtbot.mouseClick(form.button, Qt.LeftButton)
     assert form.loads == [path]
@@ -133,7 +132,7 @@ def test_problems_stand_at_their_fields_and_are_seen(form, path):
     path.with_name("sub-01_dwi.bvec").unlink()
     form.path.choose(path)
     look(form)
-    assert form.files.said("bvec").startswith("sub-01_dwi.bvec is missing")
+    assert form.files.said("bvec").startswith("sub-01_dwi.bvec: is missing")
     assert form.files.isVisible()  # the section has opened itself
     assert not form.files.said("bval")
     assert not form.button.isEnabled()
@@ -247,5 +246,5 @@ def test_words_are_not_cut_off(form, path, width, qtbot):
     qtbot.wait(20)
     note = form.rows._rows["mask"].note
     assert note.height() >= note.heightForWidth(note.width())
-    assert form.facts.height() >= form.facts.heightForWidth(form.facts.width())
+    assert form.description.height() >= form.description.heightForWidth(form.description.width())
     assert form.minimumSizeHint().width() <= width

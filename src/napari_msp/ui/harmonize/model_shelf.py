@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.harmonizing.models import (
+from napari_msp.ui.harmonize.form import DeviceRow, HarmonizeForm
+from napari_msp.ui.harmonize.model_choice import ModelRow
+from napari_msp.ui.harmonize.models import (
+    Device,
     ListedModel,
     ModelList,
+    devices,
     forget_model,
     list_file,
     read_models,
     remember_model,
 )
-from napari_msp.ui.panels.harmonize_form import DeviceRow, HarmonizeForm
-from napari_msp.ui.panels.model_choice import ModelRow
 from napari_msp.ui.preferences import preferences
+from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said
 
 if TYPE_CHECKING:
     from napari_msp.errors import UserError
-    from napari_msp.ui.harmonizing.devices import Device
+
+WORDS = FormWords(HARMONIZE_LABELS)
 
 PAUSE = 200
 """Milliseconds that the list of models must rest before it is read again."""
@@ -44,11 +48,10 @@ class ModelShelf(QObject):
         self._form = form
         self._list = ModelList()
         self._devices: tuple[Device, ...] = ()
-        self._adding = Path()
         self._wanted: Path | None = None
         self._reading = Latest(self, finish=True)
         self._reading.done.connect(self._show)
-        self._reading.failed.connect(self._tell)
+        self._reading.failed.connect(self._fail)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(PAUSE)
@@ -80,7 +83,6 @@ class ModelShelf(QObject):
     def add(self, path: str | Path) -> None:
         """Put a file on the list; one that is no model is told of beside the list."""
         self._form.model_message.clear()
-        self._adding = Path(path)
         known = self._list
         self._reading.ask(lambda control: _add(Path(path), known, control))
 
@@ -126,14 +128,11 @@ class ModelShelf(QObject):
             self._wanted = None
             self._form.set_models([_row(each) for each in self.models], labels)
 
-    def _tell(self, error: UserError) -> None:
-        words = str(error).replace(str(self._adding), self._adding.name)
-        self._form.model_message.show_message("error", words)
+    def _fail(self, error: UserError) -> None:
+        self._form.model_message.show_message("error", said(error, WORDS))
 
 
 def _read(known: ModelList) -> tuple[ModelList, tuple[Device, ...]]:
-    from napari_msp.ui.harmonizing.devices import devices
-
     return read_models(known), devices()
 
 
@@ -153,7 +152,7 @@ def _stamps(models: ModelList) -> list[tuple[str, Path, tuple[int, int]]]:
 def _row(listed: ListedModel) -> ModelRow:
     card = listed.model.card
     subjects = len(listed.model.training.get("subjects", []))
-    facts = (
+    about = (
         f"<p><b>{listed.path.name}</b><br>Trained on {subjects} subjects.<br>"
         f"Input voxels of {card.voxel_size:.2g} mm, b = {card.sh.b_value:.0f} s/mm².</p>"
     )
@@ -162,6 +161,6 @@ def _row(listed: ListedModel) -> ModelRow:
         card.input,
         tuple(listed.model.targets),
         card.label,
-        facts,
+        about,
         removable=not listed.packaged,
     )
