@@ -113,10 +113,10 @@ def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path
 
     real = outputs.predict_target
 
-    def fail_second(model, prepared, target, **options):
+    def fail_second(model, prepared, target, *options, **watch):
         if target == "connectom_sa":
             raise MemoryError
-        return real(model, prepared, target, **options)
+        return real(model, prepared, target, *options, **watch)
 
     monkeypatch.setattr(outputs, "predict_target", fail_second)
     with pytest.raises(MemoryError):
