@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_msp.data.phantom import simulate
     from napari_msp.errors import UserError
     from napari_msp.inference.harmonize import Prediction, harmonize
-    from napari_msp.learning.training import train
+    from napari_msp.learning.train import train
     from napari_msp.model_file import Model, load_model
     from napari_msp.signal.fitting import evaluate as evaluate_sh
     from napari_msp.signal.fitting import fit_sh
@@ -66,7 +66,7 @@ _HOMES = {
     "sh_average": "signal.maps",
     "simulate": "data.phantom",
     "squared_error": "signal.maps",
-    "train": "learning.training",
+    "train": "learning.train",
     "write_sh": "signal.sh_image",
 }
 

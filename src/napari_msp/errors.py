@@ -519,9 +519,12 @@ def from_validation(error: Exception, subject: str | Path | None = None) -> User
 
 
 def first_reason(error: Exception) -> str:
-    """Give the first complaint of a validation in one line."""
+    """Give the first complaint of a validation in one line, with the whole path to its field."""
+    from pydantic import ValidationError
+
     found = from_validation(error)
-    return f"{found.field}: {found.problem}" if found.field else found.problem
+    path = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ()
+    return f"{'.'.join(map(str, path))}: {found.problem}" if path else found.problem
 
 
 def _short(value: Any) -> str:

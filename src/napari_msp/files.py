@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,6 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -168,6 +182,30 @@ def refuse_occupied(folder: str | Path) -> None:
         raise UserError(
             "exists and is not empty", folder, remedy=Advice("give a new folder or remove it first")
         )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of `folder` while the block runs.
+
+    The system lifts the lock when the process dies.
+
+    Raises
+    ------
+    UserError
+        When another process is in it.
+    """
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            _take(file)
+        except OSError as error:
+            raise UserError(
+                "another process works in it", folder, remedy=Advice("wait, or stop it")
+            ) from error
+        yield
+    finally:
+        os.close(file)
 
 
 def sha256(path: str | Path) -> str:

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QApplication
 
 import napari_msp
 from napari_msp.model_file import load_model
-from napari_msp.networks import MSP, build_single
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
 from napari_msp.ui.model_diagram.drawing import Outline, Symbol, draw, outline_of
 from napari_msp.ui.widgets.colours import colours_of

@@ -7,7 +7,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractButton, QApplication, QMenu
 
 from napari_msp.ui.compare.widget import Compare
-from napari_msp.ui.harmonize_widget import Harmonize
+from napari_msp.ui.harmonize.widget import Harmonize
 
 MINUTE = 60_000
 

@@ -5,8 +5,8 @@ import pytest
 from patterns import Canvas, axial, head, prediction_record, scan_record
 from qtpy.QtCore import Qt
 
-from napari_msp.demo import MODELS, packaged_model
 from napari_msp.model_file import load_model
+from napari_msp.packaged import packaged_model
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.layers import map_layer
 
@@ -18,7 +18,7 @@ BRANCHES = {"connectom_sa": "back left", "connectom_st": "back right"}
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(packaged_model(MODELS["MSP"]))
+    return load_model(packaged_model("MSP"))
 
 
 @pytest.fixture

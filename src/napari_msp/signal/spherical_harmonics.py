@@ -91,9 +91,9 @@ def design_matrix(directions: FloatArray, order: int = ORDER) -> FloatArray:
     return np.asarray(values, dtype=float)
 
 
-def default_regularisation(direction_count: int) -> float:
-    """Give λ = 0.006 · N/30, so that every number of directions is shrunk alike (our choice)."""
-    return REGULARISATION_AT_30 * direction_count / 30
+def default_regularisation(direction_count: int, at_30: float = REGULARISATION_AT_30) -> float:
+    """Give λ = `at_30` · N/30, so that every number of directions is shrunk alike (our choice)."""
+    return at_30 * direction_count / 30
 
 
 def fitting_matrix(directions: FloatArray, order: int, regularisation: float) -> FloatArray:

@@ -11,9 +11,9 @@ import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.comparison import MappedImage
 from napari_msp.evaluation.figures.grid import QUANTITIES, Cells
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
@@ -50,7 +50,7 @@ class Stages:
     @classmethod
     def of(cls, prediction: Prediction, lattice: Lattice) -> Stages:
         """Bring the stages of a prediction that kept them to a lattice."""
-        from napari_msp.inference.mixing import at_alpha  # loads torch, which takes seconds
+        from napari_msp.inference.stages import at_alpha  # loads torch, which takes seconds
 
         return cls(
             MappedImage(on_lattice(at_alpha(prediction, 0.0), lattice)),
