@@ -67,7 +67,7 @@ def write_report(
     results, patches
         What was measured.
     run
-        Of the run.
+        What a reader must know of it.
     figures
         PNG files by caption, in the order of the page.
     out
