@@ -48,7 +48,7 @@ TIPS = {
 class TrainingForm(QWidget):
     """Asks for a dataset, for what to train on it, and for a folder to do it in.
 
-    Whoever shows it opens the dataset that `dataset_named` tells and gives it back by
+    Whoever shows it opens the dataset that `dataset_named` names and gives it back by
     `show_dataset`.
 
     Parameters
