@@ -1,0 +1,219 @@
+"""A run in words: what a reader must know of it, the methods paragraph, and what was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from napari_msp.evaluation.benchmark.analysis import MethodTest
+from napari_msp.evaluation.report.tables import against
+from napari_msp.evaluation.statistics import RESAMPLES
+from napari_msp.formatting import listed, number
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who was used for what in one dataset."""
+
+    training: Sequence[str]
+    validation: Sequence[str]
+    test: Sequence[str]
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """A run of the evaluation.
+
+    Attributes
+    ----------
+    command
+        The exact command.
+    splits
+        Subjects by dataset.
+    input
+        The platform that was harmonized.
+    targets
+        Platforms that were predicted.
+    simulated
+        Whether the heads were simulated.
+    seeds
+        Of the training; the first dataset was run with each, the others with the first one.
+    tested
+        The method that is tested against the others, chosen beforehand; None: no tests.
+    methods
+        What each method is, half a sentence by name.
+    training
+        Rows of the training table, such as method, parameters, steps, learning rate, trials and
+        seconds; the heading is the key. All rows have the first one's keys.
+    settings
+        Further settings by name, such as steps and patch sizes, as text.
+    b_value
+        Of the shell, in s/mm²; None where platforms differ.
+    sh_order
+        Highest SH order.
+    versions
+        By package.
+    machine
+        Processor and accelerator, in words.
+    frozen
+        What pins the data, such as the hash of the simulation's parameters; may be empty.
+    limits
+        Sentences of this run, put before those that hold for every one.
+    """
+
+    command: str
+    splits: Mapping[str, Split]
+    input: str
+    targets: Sequence[str]
+    simulated: bool
+    seeds: Sequence[int]
+    tested: str | None
+    methods: Mapping[str, str] = field(default_factory=dict)
+    training: Sequence[Mapping[str, object]] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    b_value: float | None = None
+    sh_order: int = 6
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    frozen: str = ""
+    limits: Sequence[str] = ()
+
+
+def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
+    """Write what was done as a paper's methods section does.
+
+    Parameters
+    ----------
+    tests
+        Give the numbers of comparisons.
+
+    Returns
+    -------
+    Plain text, ready to paste.
+    """
+    parts = [
+        _data(run),
+        _split(run),
+        _networks(run),
+        _measures(run),
+        _statistics(tests),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _data(run: EvaluationRun) -> str:
+    heads = "simulated travelling heads" if run.simulated else "travelling heads"
+    count = len(run.splits)
+    source = f"{count} datasets of {heads}" if count > 1 else heads
+    b_value = f" (b = {run.b_value:.0f} s/mm²)" if run.b_value is not None else ""
+    return (
+        f"We used {source}. From the scan of {run.input}, each method predicted the image of "
+        f"{listed(run.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
+        f"series of order {run.sh_order} in MRtrix3's basis and scanner axes, fitted to the "
+        "b0-normalised signal with Laplace-Beltrami regularisation."
+    )
+
+
+def _split(run: EvaluationRun) -> str:
+    sizes = {
+        (len(split.training), len(split.validation), len(split.test))
+        for split in run.splits.values()
+    }
+    if len(sizes) != 1:
+        counts = "; ".join(
+            f"{name}: {len(s.training)}, {len(s.validation)} and {len(s.test)}"
+            for name, s in run.splits.items()
+        )
+        return f"Subjects were split into training, validation and test ({counts})."
+    training, validation, test = sizes.pop()
+    choices = "every choice was made on validation subjects, and " if validation else ""
+    return (
+        f"{'In each dataset, subjects' if len(run.splits) > 1 else 'Subjects'} were split into "
+        f"{training} for training, {validation} for validation and {test} for test; {choices}test "
+        "subjects were used for nothing else."
+    )
+
+
+def _networks(run: EvaluationRun) -> str:
+    sentences = []
+    if run.methods:
+        described = "; ".join(
+            f"{name} ({what})" if what else name for name, what in run.methods.items()
+        )
+        sentences.append(f"Methods were: {described}.")
+    sentences += [f"{name}: {value}." for name, value in run.settings.items()]
+    if len(run.seeds) > 1:
+        repeats = f"Training was repeated with {len(run.seeds)} seeds"
+        if len(run.splits) > 1:
+            repeats += " on the first dataset and run with the first seed on the others"
+        sentences.append(f"{repeats}.")
+    return " ".join(sentences)
+
+
+def _measures(run: EvaluationRun) -> str:
+    truths = (
+        "the measured scan, whose own noise bounds the error from below, and its noise-free twin"
+        if run.simulated
+        else "the measured scan, whose own noise bounds the error from below"
+    )
+    return (
+        "The main measure is the mean squared error of the SH coefficients over in-mask voxels "
+        "and coefficients, on the target's own lattice: predictions were interpolated where "
+        f"lattices differ, the truth never. Truth was {truths}."
+    )
+
+
+def _statistics(tests: Sequence[MethodTest]) -> str:
+    sentences = [
+        "Values are means over test subjects, each first averaged over training seeds, with 95 % "
+        f"percentile bootstrap intervals over subjects ({RESAMPLES} resamples)."
+    ]
+    families = {(test.level, test.reference): test for test in tests}
+    if families:
+        first = next(iter(families.values()))
+        counts = listed(list(dict.fromkeys(str(test.comparisons) for test in families.values())))
+        sentences.append(
+            f"{first.first} was compared with each other method on each target by Wilcoxon's "
+            "signed-rank test, two-sided, on subjects, with Bonferroni's correction over the "
+            f"{counts} comparisons of a truth; effect sizes are the rank-biserial correlation and "
+            "the relative change of the mean error with its bootstrap interval over subjects."
+        )
+    if any(level == "patch" for level, _ in families):
+        sentences.append(
+            "The same test on non-overlapping patches is given for comparison with earlier work; "
+            "patches of one head are not independent."
+        )
+    return " ".join(sentences)
+
+
+def findings(tests: Sequence[MethodTest]) -> list[str]:
+    """Write one sentence a truth, from the tests over subjects.
+
+    Each target names the strongest other method, so the sentence never compares with a weak one.
+    """
+    families: dict[str, dict[str, MethodTest]] = {}
+    for test in tests:
+        if test.level == "subject":
+            strongest = families.setdefault(test.reference, {})
+            known = strongest.get(test.target)
+            if known is None or test.second_mean < known.second_mean:
+                strongest[test.target] = test
+    return [_sentence(reference, list(best.values())) for reference, best in families.items()]
+
+
+def _sentence(reference: str, strongest: Sequence[MethodTest]) -> str:
+    wins = sum(test.first_mean < test.second_mean for test in strongest)
+    each = "; ".join(
+        f"{test.target} {number(test.change, 1, signed=True)} %{_interval(test)} against "
+        f"{test.second}"
+        for test in strongest
+    )
+    return (
+        f"Against {against(reference)}, {strongest[0].first} has the lowest mean SH MSE on {wins} "
+        f"of {len(strongest)} targets. Beside the best other method: {each}."
+    )
+
+
+def _interval(test: MethodTest) -> str:
+    if test.interval is None:
+        return ""
+    low, high = (number(end, 1) for end in test.interval)
+    return f" [{low}, {high}]"

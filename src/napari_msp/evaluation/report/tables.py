@@ -1,0 +1,271 @@
+"""The report's tables: the headline of each truth, the other measures, the tests."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from napari_msp.evaluation.benchmark.analysis import (
+    LEVELS,
+    TESTED_MEASURE,
+    Level,
+    MethodTest,
+    Summaries,
+    Summary,
+)
+from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
+from napari_msp.formatting import NumberFormat, counted, number, p_text
+
+OTHERS = "More measures"
+"""Heading over those that have none."""
+
+SH_MSE_EXPONENT = -5
+"""Squared errors in SH units are written in units of 1e-5, in every table alike (our choice)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes
+    ----------
+    main
+        What is read first.
+    more
+        Smaller, behind or beneath it.
+    bold
+        Whether `main` stands out.
+    """
+
+    main: str
+    more: str = ""
+    bold: bool = False
+
+
+EMPTY = Cell("–")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the rows.
+
+    Attributes
+    ----------
+    caption
+        Says what the numbers are, with their unit.
+    columns
+        Headings.
+    rows
+        As many cells each.
+    groups
+        Headings over the columns but the first, with the number of columns that each spans.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    groups: Sequence[tuple[str, int]] = ()
+
+    def markdown(self) -> str:
+        """Write it as a pipe table under its caption."""
+        above = [name for name, count in self.groups for _ in range(count)]
+        first, *others = self.columns
+        if above:
+            others = [f"{name}: {other}" for name, other in zip(above, others, strict=True)]
+        lines = [
+            self.caption,
+            "",
+            _line([first, *others]),
+            "|---" + "|--:" * len(others) + "|",
+            *(_line([_marked(cell) for cell in row]) for row in self.rows),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _marked(cell: Cell) -> str:
+    main = f"**{cell.main}**" if cell.bold else cell.main
+    return f"{main} {cell.more}" if cell.more else main
+
+
+class Describes(Protocol):
+    """What a reader must know of a measure."""
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+
+    @property
+    def unit(self) -> str:
+        """Of its numbers."""
+
+    @property
+    def explanation(self) -> str:
+        """One sentence."""
+
+    @property
+    def group(self) -> str | None:
+        """Heading that it stands under."""
+
+    @property
+    def better(self) -> str:
+        """Which value is best."""
+
+
+Measures = Mapping[str, Describes]
+
+
+def headline_tables(
+    results: Results[Result], summaries: Summaries, measures: Measures
+) -> list[Table]:
+    """One table a truth of the tested measure: methods in rows, targets in columns."""
+    shown = results.select(measure=TESTED_MEASURE)
+    return [_headline(shown, summaries, measures, reference) for reference in shown.references]
+
+
+def other_tables(
+    results: Results[Result], summaries: Summaries, measures: Measures
+) -> dict[str, list[Table]]:
+    """One table for each other measure, by the headings of their groups."""
+    tables: dict[str, list[Table]] = {}
+    for key, measure in measures.items():
+        if key in results.measures and key != TESTED_MEASURE:
+            group = tables.setdefault(measure.group or OTHERS, [])
+            group.append(_other(results, summaries, measures, key))
+    return tables
+
+
+def against(reference: str) -> str:
+    """Name what was taken as truth."""
+    return {"scan": "the scans", "noise-free": "the noise-free twins"}.get(reference, reference)
+
+
+def rows_of(results: Results[Result]) -> list[str]:
+    """Methods in order, the floor last."""
+    return sorted(results.methods, key=lambda method: method == FLOOR)
+
+
+def _display(measures: Measures, key: str, shown: Iterable[Summary]) -> NumberFormat:
+    squared = TESTED_MEASURE in measures and measures[key].unit == measures[TESTED_MEASURE].unit
+    return NumberFormat.of((each.mean for each in shown), SH_MSE_EXPONENT if squared else None)
+
+
+def _headline(
+    results: Results[Result],
+    summaries: Summaries,
+    measures: Measures,
+    reference: str,
+) -> Table:
+    key = TESTED_MEASURE
+    part = results.select(reference=reference)
+    shown = [summaries[m, t, reference, key] for m, t in part.groups("method", "target")]
+    display = _display(measures, key, shown)
+    repeated = any(each.datasets > 1 or each.seeds > 1 for each in shown)
+
+    def cell(method: str, target: str) -> Cell:
+        summary = summaries.get((method, target, reference, key))
+        return EMPTY if summary is None else _headline_cell(summary, display, repeated)
+
+    subjects = max(each.subjects for each in shown)
+    caption = (
+        f"{measures[key].label} against {against(reference)}, in "
+        f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')} "
+        "[95 % bootstrap interval]"
+    )
+    if repeated:
+        datasets = max(each.datasets for each in shown)
+        seeds = max(each.seeds for each in shown)
+        caption += (
+            f" ± sd of the means of {counted(datasets, 'dataset')} ± sd of the means of "
+            f"{counted(seeds, 'training seed')}"
+        )
+    rows = [[Cell(m), *(cell(m, target) for target in part.targets)] for m in rows_of(part)]
+    return Table(f"{caption}. Lowest mean in bold.", ["method", *part.targets], rows)
+
+
+def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> Cell:
+    text = display.text
+    more = []
+    if summary.interval is not None:
+        more.append(f"[{text(summary.interval[0])}, {text(summary.interval[1])}]")
+    if repeated:
+        more.append(f"± {text(summary.dataset_spread)} ± {text(summary.seed_spread)}")
+    main = f"{text(summary.mean)} ({text(summary.deviation)})"
+    return Cell(main, " ".join(more), summary.best)
+
+
+def _other(results: Results[Result], summaries: Summaries, measures: Measures, key: str) -> Table:
+    part = results.select(measure=key)
+    columns = [(r, t) for r in part.references for t in part.select(reference=r).targets]
+    display = _display(measures, key, (s for s in summaries.values() if s.measure == key))
+
+    def cell(method: str, reference: str, target: str) -> Cell:
+        summary = summaries.get((method, target, reference, key))
+        if summary is None:
+            return EMPTY
+        text = f"{display.text(summary.mean)} ({display.text(summary.deviation)})"
+        return Cell(text, bold=summary.best)
+
+    measure = measures[key]
+    unit = display.unit(measure.unit)
+    name = measure.label[:1].upper() + measure.label[1:]
+    return Table(
+        f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation} "
+        f"In bold: {measure.better}.",
+        ["method", *(target for _, target in columns)],
+        [[Cell(m), *(cell(m, r, t) for r, t in columns)] for m in rows_of(part)],
+        [
+            (f"against {against(r)}", sum(other == r for other, _ in columns))
+            for r in part.references
+        ],
+    )
+
+
+def pvalue_tables(tests: Sequence[MethodTest]) -> list[Table]:
+    """One table a level and truth: the other methods in rows, targets in columns."""
+    families: dict[tuple[Level, str], list[MethodTest]] = {}
+    for test in tests:
+        families.setdefault((test.level, test.reference), []).append(test)
+    return [_tests_of(*key, family) for key, family in families.items()]
+
+
+def _tests_of(level: Level, reference: str, family: Sequence[MethodTest]) -> Table:
+    by_place = {(test.second, test.target): test for test in family}
+    targets = list(dict.fromkeys(test.target for test in family))
+    others = list(dict.fromkeys(test.second for test in family))
+    first = family[0]
+    samples = sorted({test.test.pairs for test in family})
+    count = " to ".join(str(each) for each in dict.fromkeys((samples[0], samples[-1])))
+    caption = (
+        f"{first.first} against each other method {LEVELS[level]} (n = {count}), truth: "
+        f"{against(reference)}. Change of the mean SH MSE"
+        + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
+        + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
+        f"signed-rank test, two-sided, times the {first.comparisons} comparisons of this table "
+        "(methods × targets; Bonferroni). Bold: p < 0.05."
+    )
+    notes = list(dict.fromkeys(test.test.note for test in family if test.test.note))
+    if notes:
+        caption += f" Note: {'; '.join(notes)}."
+    return Table(
+        caption,
+        ["against", *targets],
+        [
+            [Cell(other), *(_test_cell(by_place.get((other, target))) for target in targets)]
+            for other in others
+        ],
+    )
+
+
+def _test_cell(test: MethodTest | None) -> Cell:
+    if test is None:
+        return EMPTY
+    change = f"{number(test.change, 1, signed=True)} %"
+    if test.interval is not None:
+        low, high = (number(end, 1) for end in test.interval)
+        change += f" [{low}, {high}]"
+    effect = test.test.rank_biserial
+    r = "–" if effect is None else number(effect, 2)
+    return Cell(change, f"r = {r}, {p_text(test.test.corrected_p_value)}", test.significant)

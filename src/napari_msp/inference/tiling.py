@@ -1,0 +1,239 @@
+"""Run a network over a whole image, tile by tile, in bounded memory, exactly.
+
+A tile is computed on its core widened by the network's halo and clipped to the volume. Crops never
+reach past the volume, so each layer's own padding falls where it does in the whole-image pass, and
+the outputs equal those of one untiled pass.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.device import exact_arithmetic
+from napari_msp.errors import Cancelled
+from napari_msp.inference.polling import polled
+
+CPU_BUDGET = 3 * 2**30
+"""Bytes that one tile's activations may take on a CPU (our choice)."""
+
+SMALLEST_TILE = 8
+"""Edge below which a tile's core is not cut, however large the halo (our choice)."""
+
+LIVE_LAYERS = 3
+"""Layers' worth of activations alive at once: input, output, and a skip or a workspace."""
+
+Progress = Callable[[int, int], None]
+
+
+Region = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of the work, in input voxels.
+
+    Attributes
+    ----------
+    core
+        Input voxels whose output this tile gives.
+    crop
+        Input voxels that it is computed from.
+    """
+
+    core: Region
+    crop: Region
+
+    def output(self, scale: int, shape: tuple[int, int, int]) -> Region:
+        """Output voxels of the core: from its first node up to the next tile's first node."""
+        return _region(
+            (scale * part.start, min(scale * part.stop, scale * (length - 1) + 1))
+            for part, length in zip(self.core, shape, strict=True)
+        )
+
+    def within_crop(self, scale: int, shape: tuple[int, int, int]) -> Region:
+        """Give the same output voxels, counted from the start of the crop's own output."""
+        return _region(
+            (part.start - scale * crop.start, part.stop - scale * crop.start)
+            for part, crop in zip(self.output(scale, shape), self.crop, strict=True)
+        )
+
+
+def plan_tiles(mask: MaskArray, halo: int, edge: int | None = None) -> list[Tile]:
+    """Cover all output voxels near the mask with tiles.
+
+    Parameters
+    ----------
+    mask
+        (X, Y, Z) input voxels whose surroundings are wanted.
+    halo
+        Input voxels that the network reads around a tile.
+    edge
+        Edge of a tile's core in voxels; None: one tile for all.
+
+    Returns
+    -------
+    Tiles in order; those without mask are left out.
+    """
+    if not mask.any():
+        return []
+    # An output voxel between two nodes is wanted when either is: look one voxel further.
+    bounds = [_bounds(mask, axis) for axis in range(3)]
+    starts = [range(low, high, edge or high - low) for low, high in bounds]
+    tiles = []
+    for corner in product(*starts):
+        stops = [
+            min(start + (edge or high), high)
+            for start, (_, high) in zip(corner, bounds, strict=True)
+        ]
+        near = _region(
+            (a, min(b + 1, n)) for a, b, n in zip(corner, stops, mask.shape, strict=True)
+        )
+        if mask[near].any():
+            core = _region(zip(corner, stops, strict=True))
+            tiles.append(Tile(core, _widened(core, halo, mask.shape)))
+    return tiles
+
+
+def _bounds(mask: MaskArray, axis: int) -> tuple[int, int]:
+    others = tuple(each for each in range(3) if each != axis)
+    inside = np.flatnonzero(mask.any(axis=others))
+    return max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 2, mask.shape[axis])
+
+
+def _widened(core: Region, halo: int, shape: tuple[int, ...]) -> Region:
+    return _region(
+        (max(part.start - halo, 0), min(part.stop + halo, length))
+        for part, length in zip(core, shape, strict=True)
+    )
+
+
+def _region(bounds: "Iterator[tuple[int, int]] | zip[tuple[int, int]]") -> Region:
+    x, y, z = (slice(start, stop) for start, stop in bounds)
+    return x, y, z
+
+
+def run_whole_image(
+    run: Callable[[Tensor], dict[str, Tensor]],
+    network: nn.Module,
+    channels: FloatArray,
+    mask: MaskArray,
+    *,
+    scale: int,
+    halo: int,
+    device: torch.device,
+    tile: int | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, FloatArray]:
+    """Compute every output near the mask; elsewhere the result is 0.
+
+    Parameters
+    ----------
+    run
+        Turns a crop (1, C, x, y, z) into named outputs (1, D, k(x-1)+1, …); the network already
+        lies on `device`.
+    network
+        What `run` runs, in eval mode: its convolutions are polled and its memory is measured.
+    channels
+        (X, Y, Z, C) standardised input, 0 outside the mask.
+    mask
+        (X, Y, Z).
+    scale, halo
+        Of the network.
+    tile
+        Edge of a tile in input voxels; None: as large as memory allows.
+    progress
+        Called with tiles done and tiles in all.
+    cancelled
+        Polled before every convolution.
+
+    Returns
+    -------
+    dict of (X', Y', Z', D) float32 arrays on the output lattice.
+
+    Raises
+    ------
+    Cancelled
+        When `cancelled()` was true.
+    """
+    whole = torch.from_numpy(np.ascontiguousarray(np.moveaxis(channels, -1, 0)))
+    shape = (mask.shape[0], mask.shape[1], mask.shape[2])
+    fine = tuple(scale * (length - 1) + 1 for length in shape)
+    outputs: dict[str, FloatArray] = {}
+    with torch.inference_mode(), exact_arithmetic(), polled(network, cancelled):
+        if tile is None:
+            tile = _tile_edge(run, network, whole, shape, halo, device)
+        tiles = plan_tiles(mask, halo, tile)
+        for done, piece in enumerate(tiles):
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            if progress is not None:
+                progress(done, len(tiles))
+            crop = whole[(slice(None), *piece.crop)].unsqueeze(0).to(device)
+            target, source = piece.output(scale, shape), piece.within_crop(scale, shape)
+            for name, value in run(crop).items():
+                if name not in outputs:
+                    outputs[name] = np.zeros((*fine, value.shape[1]), dtype=np.float32)
+                part = value[0][(slice(None), *source)]
+                outputs[name][target] = np.moveaxis(part.float().cpu().numpy(), 0, -1)
+        if progress is not None:
+            progress(len(tiles), len(tiles))
+    return outputs
+
+
+def _tile_edge(
+    run: Callable[[Tensor], dict[str, Tensor]],
+    network: nn.Module,
+    whole: Tensor,
+    shape: tuple[int, int, int],
+    halo: int,
+    device: torch.device,
+) -> int | None:
+    """Give the largest edge whose crop stays within the memory budget; None: all at once."""
+    voxels = memory_budget(device) / bytes_per_voxel(run, network, whole.shape[0], device)
+    if np.prod(shape, dtype=float) <= voxels:
+        return None
+    return max(SMALLEST_TILE, int(voxels ** (1 / 3)) - 2 * halo)
+
+
+def memory_budget(device: torch.device) -> float:
+    """Bytes that one tile may take: a constant on a CPU, half of what is free on a GPU."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free / 2
+    return CPU_BUDGET
+
+
+def bytes_per_voxel(
+    run: Callable[[Tensor], dict[str, Tensor]],
+    network: nn.Module,
+    channels: int,
+    device: torch.device,
+    edge: int = 8,
+) -> float:
+    """Estimate a network's peak memory for each input voxel, from its largest layer.
+
+    One small crop is run with a look at every layer's input and output.
+    """
+    largest = 0
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            sizes = [each.numel() for each in inputs if isinstance(each, Tensor)]
+            largest = max(largest, sum(sizes) + output.numel())
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    handles = [module.register_forward_hook(look) for module in leaves]
+    try:
+        results = run(torch.zeros((1, channels, edge, edge, edge), device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    kept = sum(value.numel() for value in results.values())
+    return 4 * (LIVE_LAYERS * largest + kept) / edge**3

@@ -1,0 +1,203 @@
+"""Tiling is exact, bounded in memory, and can be cancelled."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from napari_msp.errors import Cancelled
+from napari_msp.inference import tiling
+from napari_msp.inference.polling import polled
+from napari_msp.inference.tiling import bytes_per_voxel, plan_tiles, run_whole_image
+
+CPU = torch.device("cpu")
+
+
+def prediction(network, x):
+    return network(x).second if hasattr(network, "singles") else network(x)
+
+
+def whole(network, channels, mask, **options):
+    return run_whole_image(
+        lambda x: {"y": prediction(network, x)},
+        network,
+        channels,
+        mask,
+        scale=network.scale,
+        halo=network.halo,
+        device=CPU,
+        **options,
+    )["y"]
+
+
+def untiled(network, channels):
+    x = torch.from_numpy(np.moveaxis(channels, -1, 0).copy())[None]
+    with torch.no_grad():
+        return np.moveaxis(prediction(network, x)[0].numpy(), 0, -1)
+
+
+def holes(shape, seed=0):
+    """A blob with holes, and one voxel far from it."""
+    mask = np.random.default_rng(seed).random(shape) < 0.4
+    mask[:, shape[1] // 2 + 2 :] = False
+    mask[-1, -1, -1] = True
+    return mask
+
+
+@pytest.mark.parametrize("tile", [1, 4, 5, 100])
+@pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
+@pytest.mark.parametrize("kind", ["msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned"])
+def test_tiles_equal_one_untiled_pass(kind, target, tile, make_network):
+    network = make_network(kind, target, width=0.1)
+    shape = (9, 12, 7) if tile > 1 else (4, 5, 3)
+    channels = np.random.default_rng(1).normal(size=(*shape, 28)).astype(np.float32)
+    everywhere = np.ones(shape, dtype=bool)
+    expected = untiled(network, channels)
+    found = whole(network, channels, everywhere, tile=tile)
+    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
+def test_every_voxel_near_the_mask_is_computed(target, make_network):
+    network = make_network("shresnet", target)
+    shape = (11, 13, 9)
+    channels = np.random.default_rng(2).normal(size=(*shape, 28)).astype(np.float32)
+    mask = holes(shape)
+    fine = np.zeros([network.scale * (n - 1) + 1 for n in shape], dtype=bool)
+    step = network.scale
+    for x, y, z in np.argwhere(mask):  # every voxel between an in-mask node and its neighbours
+        fine[tuple(slice(max(step * a - step + 1, 0), step * a + step) for a in (x, y, z))] = True
+    expected = untiled(network, channels)
+    for tile in (None, 3, 5):
+        found = whole(network, channels, mask, tile=tile)
+        assert np.abs(found - expected)[fine].max() <= 1e-5 * np.ptp(expected)
+
+
+def test_tiles_without_mask_are_left_out():
+    mask = np.zeros((40, 40, 40), dtype=bool)
+    mask[2:6, 3:7, 4:8] = True
+    mask[33:36, 30:34, 31:35] = True
+    tiles = plan_tiles(mask, halo=3, edge=8)
+    assert 2 <= len(tiles) <= 16
+    assert plan_tiles(np.zeros((5, 5, 5), bool), 3, 2) == []
+    covered = np.zeros(mask.shape, dtype=int)
+    for tile in tiles:
+        covered[tile.core] += 1
+        for part, crop in zip(tile.core, tile.crop, strict=True):
+            assert crop.start == max(part.start - 3, 0)
+            assert crop.stop == min(part.stop + 3, 40)
+    assert covered.max() == 1
+    assert (covered[mask] == 1).all()
+
+
+def test_memory_bounds_the_tile(make_network, monkeypatch):
+    network = make_network("shresnet", "connectom_sa", width=0.1)
+    channels = np.random.default_rng(3).normal(size=(30, 29, 28, 28)).astype(np.float32)
+    mask = np.ones(channels.shape[:3], dtype=bool)
+    budget = 12_000_000
+    monkeypatch.setattr(tiling, "CPU_BUDGET", budget)
+    largest, calls = 0, []
+
+    def watch(_, inputs, output):
+        nonlocal largest
+        largest = max(largest, 4 * (inputs[0].numel() + output.numel()))
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+            module.register_forward_hook(watch)
+    found = whole(network, channels, mask, progress=lambda done, of: calls.append((done, of)))
+    assert len(calls) > 8
+    assert calls == [(i, calls[0][1]) for i in range(len(calls))]
+    assert largest <= budget
+    monkeypatch.setattr(tiling, "CPU_BUDGET", 1e12)
+    at_once = whole(network, channels, mask)
+    assert np.abs(found - at_once).max() <= 1e-5 * np.ptp(at_once)
+
+
+def test_memory_estimate_counts_the_largest_layer():
+    layer = torch.nn.Conv3d(28, 50, 3, padding=1)
+    found = bytes_per_voxel(lambda x: {"y": layer(x)}, layer, 28, CPU)
+    assert found == pytest.approx(4 * (3 * (28 + 50) + 50))
+
+
+def test_cancelling_is_polled_before_every_convolution(make_network):
+    network = make_network("diqt", "prisma_st")
+    convolutions = sum(isinstance(m, torch.nn.Conv3d) for m in network.modules())
+    channels = np.zeros((4, 4, 4, 28), dtype=np.float32)
+    polls = 0
+
+    def count():
+        nonlocal polls
+        polls += 1
+        return False
+
+    whole(network, channels, np.ones((4, 4, 4), bool), tile=4, cancelled=count)
+    assert polls >= convolutions
+    with pytest.raises(Cancelled):
+        whole(network, channels, np.ones((4, 4, 4), bool), tile=4, cancelled=lambda: True)
+    assert all("forward" not in vars(module) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.Conv3d(6, 10, 3, stride=2, padding=1),
+        torch.nn.ConvTranspose3d(6, 10, 3, stride=2, padding=1),
+        torch.nn.Conv3d(6, 10, 3, padding=1, bias=False),
+        torch.nn.Conv3d(6, 10, 3, padding=1, groups=2),
+    ],
+)
+def test_convolution_in_parts_gives_the_same(layer, monkeypatch):
+    monkeypatch.setattr("napari_msp.inference.polling.LARGEST_CONVOLUTION", 1000.0)
+    x = torch.randn(1, 6, 7, 8, 9)
+    polls = []
+    with torch.no_grad():
+        expected = layer(x)
+        with polled(layer, lambda: bool(polls.append(1))):
+            found = layer(x)
+    torch.testing.assert_close(found, expected)
+    assert len(polls) == (10 if layer.groups == 1 else 1)
+
+
+def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
+    """What bounds the wait is the work of one call, not the clock of a test.
+
+    A small volume with a bound as much smaller stands for a brain.
+    """
+    from napari_msp.networks.registry import build_single
+
+    network = build_single("diqt", target="t", scales={"t": 2}).eval()
+    bound = 1e7
+    monkeypatch.setattr("napari_msp.inference.polling.LARGEST_CONVOLUTION", bound)
+    work: list[float] = []
+    polls = 0
+
+    def poll():
+        nonlocal polls
+        polls += 1
+        return False
+
+    for name in ("conv3d", "conv_transpose3d"):
+        real = getattr(torch.nn.functional, name)
+
+        def counted(x, weight, *rest, real=real):
+            work.append(x[:, 0].numel() * weight.numel())
+            return real(x, weight, *rest)
+
+        monkeypatch.setattr(f"napari_msp.inference.polling.functional.{name}", counted)
+    with torch.no_grad(), polled(network, poll):
+        network(torch.zeros(1, 28, 12, 12, 10))
+    assert polls == len(work)
+    assert max(work) <= 1.5 * bound
+    assert sum(work) > 100 * bound
+
+
+def test_cancelling_from_another_thread_ends_the_pass(make_network):
+    network = make_network("diqt", "connectom_sa")
+    channels = np.zeros((24, 24, 20, 28), dtype=np.float32)
+    asked = threading.Event()
+    threading.Timer(0.05, asked.set).start()
+    with pytest.raises(Cancelled):
+        while True:  # however quick the machine is, one pass meets the request
+            whole(network, channels, np.ones(channels.shape[:3], bool), cancelled=asked.is_set)
