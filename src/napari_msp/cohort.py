@@ -4,11 +4,11 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from napari_msp.bids import (
     DESCRIPTION,
@@ -34,7 +34,7 @@ from napari_msp.errors import (
     explain,
 )
 from napari_msp.files import read_json, sha256, write_json, write_text
-from napari_msp.options import Options
+from napari_msp.options import Options, OptionSettings
 
 ALL_TARGETS = "all"
 
@@ -108,13 +108,14 @@ def run_cohort(
     platform: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
-    options: Options = Options(device="cpu"),  # noqa: B008 - frozen
+    options: Options | None = None,
     gradients: str = "target",
     force: bool = False,
     progress: Callable[[CohortResult, int, int], None] | None = None,
     cancelled: Poll | None = None,
     job: Job | None = None,
     words: Words = PYTHON,
+    **settings: Unpack[OptionSettings],
 ) -> list[CohortResult]:
     """Harmonize one scan of each subject of a BIDS dataset.
 
@@ -143,8 +144,9 @@ def run_cohort(
         Processes on this machine; 1 runs in this process, without Dask.
     scheduler
         Address of a running Dask scheduler, such as "tcp://host:8786", in place of `workers`.
-    options, gradients
-        As for `harmonize_to_folder`. Several workers on one GPU share its memory.
+    options, settings, gradients
+        As for `harmonize_to_folder`, on the CPU unless another device is named. Several workers on
+        one GPU share its memory.
     force
         Harmonize finished scans again.
     progress
@@ -170,6 +172,7 @@ def run_cohort(
     Cancelled
         When `cancelled` said so; finished scans are kept.
     """
+    options = replace(options or Options(device="cpu"), **settings)
     # Absolute, as a worker may stand in another folder.
     bids_dir, out_dir, model = (Path(path).resolve() for path in (bids_dir, out_dir, model))
     if workers < 1:
@@ -186,11 +189,8 @@ def run_cohort(
         if scheduler is None:  # whose workers may have other devices
             choose_device(options.device)
     passed = {
-        "device": options.device,
+        "options": options,
         "gradients": gradients,
-        "tile": options.tile,
-        "resample": options.resample,
-        "rescale_b_value": options.rescale_b_value,
         "force": force,
         # The derivative is one dataset, described once at its root and not in each folder.
         "describe": False,
