@@ -26,7 +26,7 @@ from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
 from napari_msp.evaluation.measures import measure_sh
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.training import train
+from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 
 KIND, WIDTH, STEPS, FIRST, EPOCH = "shresnet", 0.15, 600, 100, 50

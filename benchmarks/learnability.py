@@ -17,7 +17,7 @@ from napari_msp.evaluation.baselines import StatisticalAlignment
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.training import train
+from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 

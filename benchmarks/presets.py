@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from napari_msp.data.dataset import open_dataset
 from napari_msp.learning.events import Event, Started, Validated
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.training import train
+from napari_msp.learning.train import train
 
 VOXELS_PER_HEAD = 200
 TARGETS = ("prisma_st", "connectom_sa")

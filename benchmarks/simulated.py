@@ -6,16 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import Scan, write_scan
-from napari_msp.demo import MODELS, packaged_model
+from napari_msp.data.phantom import SimulatedScan, write_scan
 from napari_msp.errors import UserError
 from napari_msp.model_file import Model, load_model
+from napari_msp.packaged import packaged_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
 
 
 @contextmanager
-def dataset_of(scans: Iterable[Scan]) -> Iterator[TravellingHeads]:
+def dataset_of(scans: Iterable[SimulatedScan]) -> Iterator[TravellingHeads]:
     """Write scans with their noise-free twins to a temporary folder and open it."""
     with TemporaryDirectory() as folder:
         for scan in scans:
@@ -25,7 +25,7 @@ def dataset_of(scans: Iterable[Scan]) -> Iterator[TravellingHeads]:
 
 def models_of(paths: Sequence[Path]) -> dict[str, Model]:
     """Open models by file name; without paths, the packaged MSP."""
-    return {path.stem: load_model(path) for path in paths or [Path(packaged_model(MODELS["MSP"]))]}
+    return {path.stem: load_model(path) for path in paths or [packaged_model("MSP")]}
 
 
 def truth_of(study: TravellingHeads, subject: str, target: str) -> SHImage:

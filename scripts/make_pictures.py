@@ -28,7 +28,7 @@ from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.ui.compare_widget import Compare
+from napari_msp.ui.compare.widget import Compare
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WINDOW = (1500, 940)
@@ -135,10 +135,10 @@ def harmonize_and_compare(tour: Tour) -> None:
     tour.wait(lambda: not compare.comparing.running)
     tour.frame(2500)
     tour.picture("compare")
-    compare.form.quantities["colour FA"].click()
+    compare.form.maps.setCurrentText("colour FA")
     tour.wait(lambda: not compare.comparing.running)
     tour.frame(2500)
-    compare.form.quantities["SH average"].click()
+    compare.form.maps.setCurrentText("SH average")
 
     compare.tabs.setCurrentIndex(1)
     tour.wait(lambda: not compare.comparing.running)

@@ -636,10 +636,10 @@ def test_read_only_input_is_enough(study, tmp_path):
     ("options", "complaint"),
     [
         (["--target", "nowhere"], "choose from connectom_sa, prisma_st"),
-        (["--tile", 0], "--tile 0"),
-        (["--tile=-3"], "--tile -3"),
-        (["--device", "abacus"], "--device abacus"),
-        (["--device", "cpu:x"], "--device cpu:x"),
+        (["--tile", 0], "--tile: 0 voxels"),
+        (["--tile=-3"], "--tile: -3 voxels"),
+        (["--device", "abacus"], "--device: there is no device 'abacus'"),
+        (["--device", "cpu:x"], "--device: there is no device 'cpu:x'"),
         (["--device", ""], "--device"),
         (["--gradients", "nowhere.bvec"], "--gradients nowhere.bvec"),
         (["--gradients", ""], "--gradients"),
@@ -732,28 +732,28 @@ def test_bad_model_is_one_line(name, study, model, tmp_path):
     ("options", "complaint"),
     [
         (["--held-out", "sub-09"], "sub-09"),
-        (["--held-out", "sub-01", "sub-02", "sub-03"], "hold out fewer"),
+        (["--held-out", "sub-01", "sub-02", "sub-03"], "use fewer --held-out"),
         (["--targets", "nowhere"], "nowhere"),
         (["--targets", "ge_st"], "ge_st is the input"),
         (["--input", "nowhere"], "nowhere"),
-        (["--epochs", 0], "epochs"),
-        (["--epochs=-1"], "epochs"),
-        (["--batch", 0], "batch"),
-        (["--crop", 2], "crop"),
-        (["--width", "x"], "--width x"),
+        (["--epochs", 0], "--epochs: "),
+        (["--epochs=-1"], "--epochs: "),
+        (["--batch", 0], "--batch: "),
+        (["--crop", 2], "--crop: "),
+        (["--width", "x"], "--width: "),
         (["--width", "nan"], "width"),
         (["--width", 2], "width"),
-        (["--learning-rate", 0], "learning_rate"),
-        (["--learning-rate", "inf"], "learning_rate"),
-        (["--learning-rate", "1e38"], "learning_rate"),
-        (["--seed=-1"], "seed"),
-        (["--device", "abacus"], "--device abacus"),
-        (["--device", "cpu:7"], "--device cpu:7"),
+        (["--learning-rate", 0], "--learning-rate: "),
+        (["--learning-rate", "inf"], "--learning-rate: "),
+        (["--learning-rate", "1e38"], "--learning-rate: "),
+        (["--seed=-1"], "--seed: "),
+        (["--device", "abacus"], "--device: there is no device 'abacus'"),
+        (["--device", "cpu:7"], "--device: this machine has no cpu:7"),
         (["--first-stage", "prisma_st=diqt"], "msp"),
-        (["--model", "msp", "--first-stage", "prisma_st=foo"], "first_stage"),
+        (["--model", "msp", "--first-stage", "prisma_st=foo"], "--first-stage: "),
         (["--model", "msp", "--first-stage", "prisma_st"], "TARGET=KIND"),
         (["--model", "msp", "--first-stage", "ge_st=diqt"], "ge_st"),
-        (["--resume"], "without --resume"),
+        (["--resume"], "train from the start instead"),
         (["--shell", 3000], "1200"),
     ],
 )
@@ -767,7 +767,7 @@ def test_train_refuses_a_bad_name_at_once(study, tmp_path, monkeypatch):
     def too_late(*_: object) -> None:
         raise AssertionError("the dataset was loaded first")
 
-    monkeypatch.setattr("napari_msp.learning.training.prepare_study", too_late)
+    monkeypatch.setattr("napari_msp.learning.train.prepare_study", too_late)
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("m.pt", "folder.safetensors"):
         train = ("train", study, tmp_path / name, "--model", "shresnet", *SHORT)
@@ -907,7 +907,7 @@ def test_evaluate_trains_what_no_file_covers(study, model, tmp_path):
     ("options", "complaint"),
     [
         (["--target", "nowhere"], "choose from"),
-        (["--target", "all", "--device", "abacus"], "--device abacus"),
+        (["--target", "all", "--device", "abacus"], "--device: there is no device 'abacus'"),
         (["--target", "all", "--workers", 0], "--workers 0"),
         (["--target", "all", "--participants", "77"], "sub-77"),
     ],

@@ -24,7 +24,7 @@ from napari_msp.model_file import (
     save_model,
 )
 from napari_msp.model_file import Model as TrainedModel
-from napari_msp.networks import build_single
+from napari_msp.networks.registry import build_single
 
 TARGET = "prisma_st"
 

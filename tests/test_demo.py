@@ -4,22 +4,23 @@ import pytest
 from matplotlib.image import imread
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.demo import MODELS, packaged_model, run_demo
-from napari_msp.demo_head import INPUT, SEED, SUBJECT
+from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM
+from napari_msp.demo import run_demo
 from napari_msp.files import read_json
 from napari_msp.model_file import load_model
+from napari_msp.packaged import TEACHING, packaged_models
 
 
 def test_packaged_models_are_small_and_say_what_they_are_for():
-    paths = [packaged_model(name) for name in MODELS.values()]
+    paths = list(packaged_models().values())
     assert sum(path.stat().st_size for path in paths) < 6_000_000
-    for name, path in zip(MODELS, paths, strict=True):
+    for name, path in zip(TEACHING, paths, strict=True):
         model = load_model(path)
         assert model.kind == name.lower()
         assert "teaching" in model.card.label
         assert model.targets == ["connectom_sa", "connectom_st", "prisma_st"]
-        assert model.card.input == INPUT
-        assert model.training["settings"]["seed"] != SEED
+        assert model.card.input == INPUT_PLATFORM
+        assert model.training["settings"]["seed"] != DEMO_SEED
         assert len(model.training["subjects"]) == 6
 
 
@@ -34,9 +35,9 @@ def test_demo_from_scan_to_figure(tmp_path):
         assert picture[..., :3].std() > 0.05
         metrics = read_json(each.metrics)
         before = metrics["no_harmonisation"]["sh_mse"]
-        assert all(metrics["predictions"][name]["sh_mse"] < before for name in MODELS)
+        assert all(metrics["predictions"][name]["sh_mse"] < before for name in TEACHING)
     heads = open_dataset(tmp_path / "demo" / "heads")
-    assert heads.scans[SUBJECT, INPUT] == result.scan
+    assert heads.scans[DEMO_SUBJECT, INPUT_PLATFORM] == result.scan
     assert len(said) > 5
 
     stamp = {each.figure: each.figure.stat().st_mtime_ns for each in result.targets}

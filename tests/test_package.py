@@ -28,7 +28,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_data_and_signal_know_no_torch_and_no_viewer():
-    code = "import napari_msp as m; m.load_acquisition, m.fit_sh, m.colour_fa, m.read_sh"
+    code = "import napari_msp as m; m.load_acquisition, m.fit_sh, m.colour_fa, m.load_sh"
     assert loaded_by(code).isdisjoint(["torch", "napari", "qtpy", *BINDINGS])
 
 

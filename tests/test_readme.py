@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_msp.cli import _parser
+from napari_msp.cli import build_parser
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -33,8 +33,8 @@ def test_every_command_is_in_the_readme():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command):
-    options = _parser().parse_args(shlex.split(command)[1:])
-    assert callable(options.run)
+    options = build_parser().parse_args(shlex.split(command)[1:])
+    assert options.command == shlex.split(command)[1]
 
 
 def test_paths_of_the_repository_exist():

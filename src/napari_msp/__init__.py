@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_msp.data.phantom import simulate
     from napari_msp.errors import UserError
     from napari_msp.inference.harmonize import Prediction, harmonize
-    from napari_msp.learning.training import train
+    from napari_msp.learning.train import train
     from napari_msp.model_file import Model, load_model
     from napari_msp.signal.fitting import evaluate as evaluate_sh
     from napari_msp.signal.fitting import fit_sh
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         sh_average,
         squared_error,
     )
-    from napari_msp.signal.sh_image import SHImage, read_sh, write_sh
+    from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
 
     __version__: str
 
@@ -40,7 +40,7 @@ __all__ = [
     "harmonize",
     "load_acquisition",
     "load_model",
-    "read_sh",
+    "load_sh",
     "sh_average",
     "simulate",
     "squared_error",
@@ -62,11 +62,11 @@ _HOMES = {
     "harmonize": "inference.harmonize",
     "load_acquisition": "data.acquisition",
     "load_model": "model_file",
-    "read_sh": "signal.sh_image",
+    "load_sh": "signal.sh_image",
     "sh_average": "signal.maps",
     "simulate": "data.phantom",
     "squared_error": "signal.maps",
-    "train": "learning.training",
+    "train": "learning.train",
     "write_sh": "signal.sh_image",
 }
 

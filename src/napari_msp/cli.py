@@ -1,32 +1,69 @@
 """`napari-msp`: one thin command per job. Each is one library call; nothing is decided here."""
 
-import argparse
 import os
 import signal
 import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from napari_msp.commands import data, evaluation, inference, run_folder, training
-from napari_msp.commands.shared import INTERRUPTED
-from napari_msp.errors import Cancelled
-from napari_msp.inference.failures import explain
+from napari_msp.commands import (
+    calibrate,
+    check,
+    cohort,
+    compare,
+    completion,
+    demo,
+    evaluate,
+    harmonize,
+    import_,
+    maps,
+    run,
+    simulate,
+    train,
+)
+from napari_msp.commands.console import Console, warnings_on
+from napari_msp.commands.shared import Command, OptionWords, add_console_options
+from napari_msp.errors import INTERRUPTED, Cancelled, Unexpected, explain
+
+COMMANDS: dict[str, Command] = {
+    "demo": demo,
+    "simulate": simulate,
+    "import": import_,
+    "check": check,
+    "train": train,
+    "run": run,
+    "harmonize": harmonize,
+    "maps": maps,
+    "compare": compare,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "cohort": cohort,
+    "completion": completion,
+}
 
 USER_ERROR = 2
 """Exit status after a user's mistake, or when memory or a GPU fails."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
-    warnings.showwarning = _one_line_warning
+    """Run a command; give the exit status: 0, 2 after a user's mistake, 130 when interrupted.
+
+    `check` and `cohort` give 1 when what they looked at is not in order.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = next((each for each in arguments if not each.startswith("-")), "")
+    options = build_parser(chosen).parse_args(arguments)
     try:
-        with _terminable():
-            return run(options)
+        with (
+            Console(options.quiet, options.verbose, options.log) as console,
+            warnings_on(console),
+            _terminable(),
+        ):
+            return COMMANDS[options.command].run(options, console)
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
@@ -35,10 +72,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         failure = explain(error)
-        if failure.kind == "unexpected":
+        if isinstance(failure, Unexpected):
             raise  # a bug keeps its traceback
-        print(f"napari-msp: {failure.message}", file=sys.stderr)
+        if options.verbose:
+            traceback.print_exc()
+        print(f"napari-msp: {failure.phrase(OptionWords(options.parser))}", file=sys.stderr)
         return USER_ERROR
+
+
+def build_parser(chosen: str | None = None) -> ArgumentParser:
+    """Build the parser.
+
+    Parameters
+    ----------
+    chosen
+        The only command whose options are wanted, as some take long to list; None: all.
+    """
+    parser = ArgumentParser(
+        prog="napari-msp",
+        description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and leave")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=f"{command.SUMMARY[0].upper()}{command.SUMMARY[1:]}.",
+            epilog="\n  ".join(["example:", *command.EXAMPLE.splitlines()]),
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(parser=added)
+        if chosen in (None, name):
+            command.add_options(added)
+            add_console_options(added)
+    return parser
+
+
+class _Version(Action):
+    """Say the version, which is looked up only then."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> None:
+        from napari_msp import __version__
+
+        print(f"napari-msp {__version__}")
+        parser.exit()
 
 
 @contextmanager
@@ -56,31 +134,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print("napari-msp: warning: " + " ".join(str(message).split()), file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="napari-msp",
-        description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (
-        inference.add_demo,
-        data.add_simulate,
-        data.add_import,
-        data.add_check,
-        training.add_train,
-        run_folder.add_run,
-        inference.add_harmonize,
-        inference.add_maps,
-        evaluation.add_compare,
-        evaluation.add_evaluate,
-        evaluation.add_calibrate,
-        inference.add_cohort,
-    ):
-        add(commands)
-    return parser

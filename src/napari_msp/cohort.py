@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.data.names import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.bids import NIFTI_SUFFIXES, nifti_stem
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import read_json, sha256, write_json, write_text
 

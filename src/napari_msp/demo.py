@@ -4,19 +4,15 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.phantom import simulate
-from napari_msp.demo_head import INPUT, SEED, SUBJECT
+from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM, simulate
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import read_json, write_json
 from napari_msp.inference.outputs import harmonize_to_folder, output_stem
 from napari_msp.model_file import load_model
-
-MODELS = {"DIQT": "diqt-teaching.safetensors", "MSP": "msp-teaching.safetensors"}
-"""Packaged models by the name they carry in the figures."""
+from napari_msp.packaged import TEACHING, packaged_model, packaged_models
 
 
 @dataclass(frozen=True)
@@ -58,18 +54,6 @@ class DemoResult:
     targets: list[DemoTarget]
 
 
-def packaged_model(name: str) -> Path:
-    """Give the path of a model that comes with the package.
-
-    Parameters
-    ----------
-    name
-        A file name of `MODELS`.
-    """
-    with as_file(files("napari_msp").joinpath("models", name)) as path:
-        return path
-
-
 def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
     """Simulate a head, harmonize it with both packaged models, compare with the truth.
 
@@ -88,14 +72,14 @@ def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
     record = out / "demo.json"
     done = record.exists() and read_json(record).get("fingerprint") == fingerprint
     heads = _heads(out / "heads", say)
-    scan = heads.scans[SUBJECT, INPUT]
+    scan = heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]
     if not done:
         _harmonize(scan, out / "harmonized", say)
     targets = [
         _compared(heads, scan, target, out, done, say)
-        for target in load_model(packaged_model(MODELS["MSP"])).targets
+        for target in load_model(packaged_model("MSP")).targets
     ]
-    write_json(record, {"fingerprint": fingerprint, "seed": SEED})
+    write_json(record, {"fingerprint": fingerprint, "seed": DEMO_SEED})
     for each in targets:
         say(_summary(each))
     say(f"all in {time.perf_counter() - began:.0f} s")
@@ -105,15 +89,15 @@ def run_demo(out: str | Path, say: Callable[[str], None] = print) -> DemoResult:
 def _heads(folder: Path, say: Callable[[str], None]) -> TravellingHeads:
     if not folder.exists():
         began = time.perf_counter()
-        simulate(folder, subjects=1, size="small", seed=SEED, noise_free=False)
+        simulate(folder, subjects=1, size="small", seed=DEMO_SEED, noise_free=False)
         say(f"simulated one head on four platforms: {time.perf_counter() - began:.0f} s")
     return open_dataset(folder)
 
 
 def _harmonize(scan: Path, folder: Path, say: Callable[[str], None]) -> None:
-    for name, file in MODELS.items():
+    for name, path in packaged_models().items():
         began = time.perf_counter()
-        harmonize_to_folder(scan, packaged_model(file), [], folder, force=True)
+        harmonize_to_folder(scan, path, [], folder, force=True)
         say(f"harmonized to every target with {name}: {time.perf_counter() - began:.0f} s")
 
 
@@ -128,8 +112,8 @@ def _compared(
     folder = out / "compared" / target
     result = DemoTarget(
         target=target,
-        truth=heads.scans[SUBJECT, target],
-        predictions={name: _sh_image(scan, target, name, out) for name in MODELS},
+        truth=heads.scans[DEMO_SUBJECT, target],
+        predictions={name: _sh_image(scan, target, name, out) for name in TEACHING},
         figure=folder / "figure3.png",
         metrics=folder / "metrics.json",
     )
@@ -156,6 +140,6 @@ def _summary(result: DemoTarget) -> str:
 def _fingerprint() -> str:
     """Tell this version's models from another's."""
     digest = hashlib.sha256()
-    for file in MODELS.values():
-        digest.update(packaged_model(file).read_bytes())
+    for path in packaged_models().values():
+        digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from napari_msp.errors import UserError
+from napari_msp.errors import Choose, UserError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -34,7 +34,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     kind, colon, number = name.partition(":")
     if kind not in DEVICES or (colon and not number.isdecimal()):
-        raise UserError(f"--device {name}: is unknown; choose from {', '.join(DEVICES)}")
+        raise UserError(f"there is no device {name!r}", None, "device", Choose("device", DEVICES))
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -44,8 +44,14 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(next(each for each in ("cuda", "mps", "cpu") if available[each]))
     many = torch.cuda.device_count() if kind == "cuda" else 1
     if not available[kind] or int(number or 0) >= many:
-        raise UserError(f"--device {name}: this machine has none; use --device auto")
+        raise UserError(
+            f"this machine has no {name}", None, "device", Choose("device", _usable(available))
+        )
     return torch.device(name)
+
+
+def _usable(available: dict[str, bool]) -> tuple[str, ...]:
+    return ("auto", *(kind for kind, there in available.items() if there))
 
 
 @contextmanager

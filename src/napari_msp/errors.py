@@ -22,6 +22,10 @@ class Words:
     The command line and the window each have a subclass.
     """
 
+    def offers(self, name: str) -> bool:
+        """Tell whether a parameter can be chosen here."""
+        return True
+
     def parameter(self, name: str) -> str:
         """Name a parameter of the library's functions."""
         return f"{name}="
@@ -39,6 +43,24 @@ JOBS = {"import": "import_tree"}
 """Library functions whose names differ from their job's."""
 
 PYTHON = Words()
+
+
+class _Options(Words):
+    """For front ends that do not phrase errors themselves yet."""
+
+    def parameter(self, name: str) -> str:
+        return {"b_value": "--shell"}.get(name, f"--{name.replace('_', '-')}")
+
+    def setting(self, name: str, value: Any) -> str:
+        if name == "rescale_b_value":
+            return "--b-value rescale"
+        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
+
+    def job(self, name: str) -> str:
+        return f"napari-msp {name}"
+
+
+_PLAIN = _Options()
 
 
 @dataclass(frozen=True)
@@ -105,7 +127,9 @@ class Choose(Remedy):
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "choose from 1000, 2000 with --shell"."""
         known = ", ".join(_short(each) for each in self.choices)
-        return f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+        return (
+            f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -248,8 +272,10 @@ class Either(Remedy):
     remedies: tuple[Remedy, ...]
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Join them with "or"."""
-        return ", or ".join(each.phrase(words) for each in self.remedies)
+        """Join them with "or", less those whose parameter a front end does not offer."""
+        named = [(getattr(each, "parameter", None), each) for each in self.remedies]
+        offered = [each for name, each in named if name is None or words.offers(name)]
+        return ", or ".join(each.phrase(words) for each in offered or self.remedies)
 
 
 def either(*remedies: Remedy) -> Either:
@@ -303,8 +329,9 @@ class UserError(Exception):
 
     Examples
     --------
-    >>> str(UserError("has several shells", "dwi.nii.gz", "b_value", Choose("b_value", (1000, 2000))))
-    'dwi.nii.gz: has several shells; choose from 1000, 2000 with b_value='
+    >>> shells = Choose("b_value", (1000, 2000))
+    >>> str(UserError("has several shells", "dwi.nii.gz", "b_value", shells))
+    'dwi.nii.gz: has several shells; choose from 1000, 2000 with --shell'
     """
 
     def __init__(
@@ -337,7 +364,7 @@ class UserError(Exception):
         return " ".join(said.split())
 
     def __str__(self) -> str:
-        return self.phrase()
+        return self.phrase(_PLAIN)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problem, self.subject, self.field, self.remedy)
@@ -390,19 +417,24 @@ FAMILY: dict[str, type[UserError]] = {
 }
 
 
-class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
+class Cancelled(Exception):
     """The caller asked a running job to stop."""
 
 
+INTERRUPTED = 130
+"""Exit status of a process that was asked to stop."""
+
+
 def explain(error: BaseException) -> UserError:
-    """Say what went wrong as an error of this family: the only place that knows those of torch and
-    of the system.
+    """Say what went wrong as an error of this family.
+
+    The only place that knows the errors of torch and of the system.
 
     Returns
     -------
     The error itself where it is of the family; `OutOfMemory`, `DeviceLost`, a `UserError` for what
     the file system refuses, and `Unexpected` for everything else.
-    """  # noqa: D205, D400
+    """
     if isinstance(error, UserError):
         return error
     if _is_memory(error):
@@ -487,9 +519,12 @@ def from_validation(error: Exception, subject: str | Path | None = None) -> User
 
 
 def first_reason(error: Exception) -> str:
-    """Give the first complaint of a validation in one line."""
+    """Give the first complaint of a validation in one line, with the whole path to its field."""
+    from pydantic import ValidationError
+
     found = from_validation(error)
-    return f"{found.field}: {found.problem}" if found.field else found.problem
+    path = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ()
+    return f"{'.'.join(map(str, path))}: {found.problem}" if path else found.problem
 
 
 def _short(value: Any) -> str:

@@ -2,18 +2,32 @@
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that becomes `path` when the block ends well.
 
     The temporary name keeps the suffix (writers choose the format by it) and starts with a dot
@@ -44,7 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_folder(folder: Path) -> Iterator[Path]:
+def staged_folder(folder: str | Path) -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` together when the block ends well.
 
     For jobs that write several files: a failure half-way leaves none of them.
@@ -71,7 +85,7 @@ def staged_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
-    """Give a hidden folder inside `folder` that is gone afterwards, in vain made parents too.
+    """Give a hidden folder inside `folder` that is gone afterwards, as are parents made in vain.
 
     Parameters
     ----------
@@ -85,9 +99,7 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
     except OSError as error:
-        raise UserError(
-            f"{wanted}: cannot write here ({error.strerror}); choose a folder you may write to"
-        ) from error
+        raise _unwritable(wanted, error) from error
     try:
         yield workshop
     finally:
@@ -97,13 +109,13 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
                 each.rmdir()
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: str | Path) -> None:
     """Refuse a file that could not be written in the end: before hours of work, not after.
 
     Raises
     ------
     UserError
-        With the mend.
+        When it is a folder, or its own folder cannot be written to.
     """
     path = Path(path)
     _refuse_folder(path)
@@ -113,11 +125,21 @@ def refuse_unwritable(path: Path) -> None:
 
 def _refuse_folder(path: Path) -> None:
     if path.is_dir():
-        raise UserError(f"{path}: is a folder, a file shall stand there; choose another name")
+        raise UserError(
+            "is a folder where a file is to be", path, remedy=Advice("choose another name")
+        )
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write here ({error.strerror})",
+        path,
+        remedy=Advice("choose a folder that you may write to"),
+    )
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: str | Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` when the block ends well.
 
     For whole datasets: the name appears only when everything is in it.
@@ -138,9 +160,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot write here ({error.strerror}); choose a folder you may write to"
-        ) from error
+        raise _unwritable(folder, error) from error
     try:
         stage.chmod(0o755)  # mkdtemp makes it private
         yield stage
@@ -149,36 +169,66 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: str | Path) -> None:
     """Refuse a folder that holds something already, or a file of that name.
 
     Raises
     ------
     UserError
-        With the mend.
+        When it does.
     """
+    folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not empty; give a new folder or remove it first")
+        raise UserError(
+            "exists and is not empty", folder, remedy=Advice("give a new folder or remove it first")
+        )
 
 
-def sha256(path: Path) -> str:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of `folder` while the block runs.
+
+    The system lifts the lock when the process dies.
+
+    Raises
+    ------
+    UserError
+        When another process is in it.
+    """
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            _take(file)
+        except OSError as error:
+            raise UserError(
+                "another process works in it", folder, remedy=Advice("wait, or stop it")
+            ) from error
+        yield
+    finally:
+        os.close(file)
+
+
+def sha256(path: str | Path) -> str:
     """Give the SHA-256 digest of a file in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
+_REPAIR = Advice("repair or replace it")
+
+
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` atomically, indented, keys in the order given."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises
@@ -189,9 +239,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise UserError(
+            f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); mend or replace it") from error
+        raise UserError(f"is not valid JSON ({error})", path, remedy=_REPAIR) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold a JSON object; mend or replace it")
+        raise UserError("must hold a JSON object", path, remedy=_REPAIR)
     return content

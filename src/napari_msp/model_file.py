@@ -5,7 +5,7 @@ checked against a schema before any network is built.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,12 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.data.gradients import GradientTable
-from napari_msp.errors import UserError, first_reason
+from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path
-from napari_msp.networks import CHANNELS, MSP, Network, build
+from napari_msp.networks.base import CHANNELS
+from napari_msp.networks.msp import MSP, Network
+from napari_msp.networks.registry import build
 from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
-from napari_msp.signal.sh_index import ORDER
+from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
 from napari_msp.signal.standardisation import Standardisation
 
 FORMAT: Final = "napari-msp model 1"
@@ -46,6 +48,10 @@ class SHSettings(BaseModel):
         ge=0, allow_inf_nan=False, description="λ for 30 directions; λ grows with N"
     )
     b_value: float = Field(gt=0, allow_inf_nan=False, description="s/mm²")
+
+    def regularisation(self, directions: int) -> float:
+        """Give λ for a number of directions."""
+        return default_regularisation(directions, self.regularisation_at_30)
 
 
 class Statistics(BaseModel):
@@ -77,9 +83,8 @@ class Gradients(BaseModel):
             raise ValueError("b_values and directions differ in length")
         if not self.b_values or not 0 < min(self.b_values) <= max(self.b_values) < np.inf:
             raise ValueError("b_values must be finite, positive, and at least one")
-        # Turned round so that nan does not pass.
         lengths = np.linalg.norm(self.directions, axis=1)
-        if not (np.abs(lengths - 1) <= DIRECTION_TOLERANCE).all():
+        if not (np.abs(lengths - 1) <= DIRECTION_TOLERANCE).all():  # also refuses nan
             raise ValueError("directions must have unit length")
         return self
 
@@ -179,7 +184,7 @@ class ModelNetwork(nn.Module):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A model ready to use.
 
@@ -196,6 +201,13 @@ class Model:
     card: ModelCard
     network: ModelNetwork
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        where = "" if self.path is None else f", {str(self.path)!r}"
+        learned = f"{len(self.training.get('subjects', []))} subjects"
+        return (
+            f"Model({self.kind}, {self.card.input} → {', '.join(self.targets)}, {learned}{where})"
+        )
 
     @property
     def kind(self) -> str:
@@ -232,7 +244,10 @@ class Model:
         """
         if target not in self.card.scales:
             raise UserError(
-                f"{self.name}: does not predict {target}; choose from {', '.join(self.targets)}"
+                f"does not predict {target}",
+                self.name,
+                "target",
+                Choose("target", tuple(self.targets)),
             )
         network: Network = self.network.networks[target]  # type: ignore[assignment]
         return network
@@ -242,11 +257,15 @@ class Model:
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
 
     def error_model(self, target: str) -> ErrorModel | None:
-        """Give what foretells a target's error; None where it was not calibrated."""
+        """Give what predicts a target's error; None where it was not calibrated."""
         fit = self.card.expected_error.get(target)
         if fit is None:
             return None
         return ErrorModel(np.array(fit.mean), np.array(fit.deviation), np.array(fit.weights))
+
+    def save(self, path: str | Path) -> None:
+        """Write it, see `save_model`."""
+        save_model(path, self)
 
 
 def save_model(path: str | Path, model: Model) -> None:
@@ -293,13 +312,18 @@ def load_model(path: str | Path) -> Model:
                     if name.startswith(prefix)
                 }
             )
+        except UserError as error:
+            raise UserError(
+                f"cannot be used ({error.problem})",
+                path,
+                "model",
+                Advice("install the package that has its network"),
+            ) from error
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"{path}: its weights for {target} cannot be used ({reason}); get the file again"
-            ) from error
+            raise _unusable(f"its weights for {target} cannot be used ({reason})", path) from error
         if network.target != target or network.scale != card.scales[target]:
-            raise UserError(f"{path}: its network for {target} predicts something else; replace it")
+            raise _unusable(f"its network for {target} predicts something else", path)
         networks[target] = network
     _check_finite(path, weights)
     return Model(card, ModelNetwork(networks, card.alpha), path)
@@ -308,34 +332,36 @@ def load_model(path: str | Path) -> Model:
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise UserError(
-            f"{path}: has weights that are not finite; train again with a smaller --learning-rate"
+            "has weights that are not finite",
+            path,
+            remedy=Change("learning_rate", "a smaller"),
         )
 
 
 def check_model_name(path: Path) -> None:
     """Refuse a file name that is not a model's."""
     if path.suffix != ".safetensors":
-        raise UserError(f"{path}: a model's name ends in .safetensors; choose another name")
+        raise UserError(
+            "a model's name ends in .safetensors", path, "out", Advice("choose another name")
+        )
 
 
 def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as stored:
             text = (stored.metadata() or {}).get("card", "")
-            weights = {name: stored.get_tensor(name) for name in _names(stored)}
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; check the path") from error
+        raise UserError("there is no such file", path, "model", Advice("check the path")) from error
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a safetensors file ({error}); get it again") from error
+        raise _unusable(f"is not a safetensors file ({error})", path) from error
     if not text or len(text) > LARGEST_CARD:
-        raise UserError(f"{path}: is no napari-msp model; train one with `napari-msp train`")
+        raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
     try:
         return ModelCard.model_validate(json.loads(text)), weights
     except (ValidationError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(
-            f"{path}: its card is not valid ({first_reason(error)}); get it again"
-        ) from (error)
+        raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
 
 
-def _names(stored: Any) -> Iterator[str]:
-    yield from stored.keys()
+def _unusable(problem: str, path: Path) -> UserError:
+    return UserError(problem, path, "model", Advice("get the file again"))

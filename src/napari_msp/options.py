@@ -7,8 +7,10 @@ from napari_msp.errors import Advice, UserError
 
 @dataclass(frozen=True)
 class Options:
-    """How to harmonize. Whatever is chosen here, the prediction is the same but for rounding, except
-    where an approximation is allowed.
+    """How to harmonize.
+
+    Whatever is chosen here, the prediction is the same but for rounding, except where an
+    approximation is allowed.
 
     Attributes
     ----------
@@ -29,7 +31,7 @@ class Options:
     ------
     UserError
         When a tile is smaller than a voxel.
-    """  # noqa: D205
+    """
 
     device: str = "auto"
     tile: int | None = None

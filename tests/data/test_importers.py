@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree
-from napari_msp.errors import UserError
+from napari_msp.errors import Change, Choose, Give, UserError, every
 
 PATTERN = "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz"
 
@@ -50,6 +51,7 @@ def refused(tree, *parts, pattern=PATTERN, **options):
         import_tree(tree, out, pattern, **options)
     assert "\n" not in str(error.value)
     assert [path.name for path in tree.parent.iterdir()] == ["tree"]  # not even a temporary one
+    return error.value
 
 
 def test_the_dataset_opens_and_holds_the_files_byte_for_byte(tree, tmp_path):
@@ -113,6 +115,17 @@ def test_a_dry_run_checks_and_writes_nothing(tree, tmp_path):
     refused(tree, bval.name, "holds 2 b-values", dry_run=True)
 
 
+def test_the_input_platform_is_marked_where_it_was_named(tree, tmp_path):
+    marked, unmarked = tmp_path / "marked", str(tmp_path / "unmarked")
+    import_tree(tree, marked, PATTERN, input_platform="ge_st")
+    import_tree(str(tree), unmarked, PATTERN)
+    described = [
+        json.loads(Path(out, "dataset_description.json").read_text()) for out in (marked, unmarked)
+    ]
+    assert described[0]["NapariMSP"] == {"InputPlatform": "ge_st"}
+    assert "NapariMSP" not in described[1]
+
+
 def test_labels_that_the_tree_does_not_name_are_given(tmp_path, scan):
     tree = tmp_path / "tree"
     (tree / "p1").mkdir(parents=True)
@@ -153,17 +166,20 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize(
-        ("pattern", "parts"),
+        ("pattern", "problem", "offered"),
         [
-            ("{scanner}/{protocol}/dwi.nii.gz", ["lacks {subject}"]),
-            ("{subject}/{protocol}/dwi.nii.gz", ["lacks {scanner}", "--session"]),
-            ("{subject}/{scanner}/dwi.nii.gz", ["lacks {protocol}", "--protocol"]),
-            ("{subject}/{scanner}/{sequence}.nii.gz", ["{sequence} is not known"]),
-            ("{subject}/{scanner}/{protocol}", ["must end in .nii"]),
+            ("{scanner}/{protocol}/dwi.nii.gz", "lacks {subject}", []),
+            ("{subject}/{protocol}/dwi.nii.gz", "lacks {scanner}", ["session"]),
+            ("{subject}/{scanner}/dwi.nii.gz", "lacks {protocol}", ["protocol"]),
+            ("{subject}/{scanner}/{sequence}.nii.gz", "{sequence} is not known", []),
+            ("{subject}/{scanner}/{protocol}", "must end in .nii or .nii.gz", []),
         ],
     )
-    def test_an_incomplete_pattern(self, tree, pattern, parts):
-        refused(tree, *parts, pattern=pattern)
+    def test_an_incomplete_pattern(self, tree, pattern, problem, offered):
+        error = refused(tree, problem, pattern=pattern)
+        assert (error.problem, error.subject, error.field) == (problem, pattern, "pattern")
+        given = [each.parameter for each in every(error.remedy) if isinstance(each, Give)]
+        assert given == offered
 
     @pytest.mark.parametrize("ending", ["bval", "bvec"])
     def test_missing_gradients(self, tree, ending):
@@ -183,10 +199,14 @@ class TestRefusals:
 
     def test_several_masks(self, tree):
         (tree / "B-02/Connectom/SA/other_mask.nii.gz").write_bytes(b"")
-        refused(tree, "several masks", "brain_mask.nii.gz, other_mask.nii.gz", "--mask")
+        error = refused(tree, "several masks", "brain_mask.nii.gz, other_mask.nii.gz")
+        assert error.field == "mask"
+        assert isinstance(error.remedy, Give)
 
     def test_a_mask_pattern_that_fits_none(self, tree):
-        refused(tree, "no masks fit A_01/brain.nii.gz", "--mask", mask="{subject}/brain.nii.gz")
+        error = refused(tree, "no masks fit A_01/brain.nii.gz", mask="{subject}/brain.nii.gz")
+        assert error.field == "mask"
+        assert error.remedy == Change("mask", "another")
 
     def test_an_image_that_is_cut_short(self, tree):
         image = tree / "B-02/GE/ST/dwi_B-02_GE_ST_b1200.nii.gz"
@@ -204,6 +224,11 @@ class TestRefusals:
         with pytest.raises(UserError, match=message(str(out), "not empty")):
             import_tree(tree, out, PATTERN)
         assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+    def test_an_input_platform_that_was_not_scanned_on(self, tree):
+        error = refused(tree, "no scan is of this platform", input_platform="prisma_st")
+        assert (error.subject, error.field) == ("prisma_st", "input_platform")
+        assert error.remedy == Choose("input_platform", ("connectom_sa", "ge_st"))
 
     def test_a_missing_tree(self, tree, tmp_path):
         with pytest.raises(UserError, match=message("nowhere", "no such folder")):

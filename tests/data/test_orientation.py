@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.orientation import CanonicalGrid, direction_cosines
+from napari_msp.data.lattice import CanonicalGrid, direction_cosines
 
 ORIENTATIONS = [
     np.array(list(zip(axes, signs, strict=True)))

@@ -11,7 +11,7 @@ from napari_msp.inference.doubt import features_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.training import train
+from napari_msp.learning.train import train
 from napari_msp.model_file import load_model, save_model
 from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh

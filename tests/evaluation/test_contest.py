@@ -11,7 +11,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp import networks
 from napari_msp.errors import UserError
 from napari_msp.evaluation.contest.entries import Entrants
 from napari_msp.evaluation.contest.jobs import Progress, do_all
@@ -31,9 +30,11 @@ from napari_msp.evaluation.contest.run import Contest
 from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.results import FLOOR
-from napari_msp.learning.run_lock import locked
+from napari_msp.files import locked
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model
+from napari_msp.networks import msp as networks
+from napari_msp.networks.registry import build_single
 
 TARGETS = ("prisma_st", "connectom_sa")
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
@@ -206,13 +207,13 @@ def test_the_control_holds_as_many_weights(kind, target):
     stage = {"prisma_st": "shresnet", "connectom_sa": kind}
     wanted = weights_of_msp(stage, target, SCALES, 0.15)
     singles = {
-        name: networks.build_single(each, target=name, scales=SCALES, width=0.15)
+        name: build_single(each, target=name, scales=SCALES, width=0.15)
         for name, each in stage.items()
     }
     msp = networks.MSP(singles, target, width=0.15)
     assert wanted == sum(p.numel() for p in msp.parameters())
     width = matched_width(stage[target], target, SCALES, wanted)
-    wide = networks.build_single(stage[target], target=target, scales=SCALES, width=width)
+    wide = build_single(stage[target], target=target, scales=SCALES, width=width)
     assert 1 <= sum(p.numel() for p in wide.parameters()) / wanted < 1.15
 
 

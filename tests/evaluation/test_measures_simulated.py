@@ -11,16 +11,15 @@ from scipy.ndimage import gaussian_filter
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom import platform_named, simulate_subject
+from napari_msp.data.phantom.grids import grid_of, lattice_for
 from napari_msp.data.phantom.head import make_head
-from napari_msp.data.phantom.sampling import grid_of
-from napari_msp.data.phantom.sizes import lattice_for
 from napari_msp.data.phantom.subjects import aligned
-from napari_msp.demo import packaged_model
 from napari_msp.evaluation.baselines import Interpolation
 from napari_msp.evaluation.measures import measure_head, tissue_of
 from napari_msp.evaluation.measures.robust import robust_error, smoothed_as_compared
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
+from napari_msp.packaged import packaged_model
 from napari_msp.signal.fitting import fit_sh
 
 SEED = 5
@@ -65,9 +64,7 @@ def predictions(scans, acquired, truth):
     """Of the packaged models, and the input as it is."""
     source = acquired(scans["ge_st"], scans["ge_st"].dwi)
     found = {
-        kind: harmonize(
-            load_model(packaged_model(f"{kind}-teaching.safetensors")), source, TARGET, device="cpu"
-        ).sh
+        kind: harmonize(load_model(packaged_model(kind)), source, TARGET, device="cpu").sh
         for kind in ("msp", "diqt")
     }
     found["input"] = Interpolation().fit([], []).predict(fit_sh(source), truth.lattice)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from napari_msp.model_file import Gradients, Model, ModelCard, ModelNetwork, SHSettings, Statistics
-from napari_msp.networks import MSP, build_single
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 SCALES = {"prisma_st": 1, "connectom_sa": 2}

@@ -16,7 +16,7 @@ from napari_msp.inference.stages import run_stages
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import into_grid
 from napari_msp.signal.rotation import rotate
-from napari_msp.signal.sh_index import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 ORIENTATIONS = [
     np.array(list(zip(axes, signs, strict=True)))
@@ -188,7 +188,7 @@ def test_one_prepared_input_serves_every_target(make_model, small_scan, tmp_path
 
 
 def test_two_platforms_leave_nothing_to_disagree(make_network):
-    from napari_msp.networks import MSP
+    from napari_msp.networks.msp import MSP
 
     network = MSP({"prisma_st": make_network("hned", "prisma_st")}, "prisma_st").eval()
     stages = run_stages(network, torch.randn(1, 28, 4, 4, 4), 0.5, torch.ones(28))

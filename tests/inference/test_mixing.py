@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.inference.mixing import at_alpha, contribution
-from napari_msp.networks import MSP
+from napari_msp.inference.stages import at_alpha, contribution
+from napari_msp.networks.msp import MSP
 
 ALPHA = 0.7
 """Of the model."""

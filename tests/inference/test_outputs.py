@@ -12,7 +12,7 @@ from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder, save_prediction
 from napari_msp.model_file import load_model
-from napari_msp.signal.sh_image import read_sh
+from napari_msp.signal.sh_image import load_sh
 
 STEM = "sub-01_ses-ge_acq-st"
 
@@ -89,7 +89,7 @@ def test_written_images_read_back(dwi, saved_model, tmp_path):
     assert back.mask_path is not None
     assert back.mask.sum() == load_acquisition(dwi).mask.sum()
     name = path.name.replace("_dwi.nii.gz", "_model-sh_param-coefficients_dwimap.nii.gz")
-    image = read_sh(path.with_name(name))
+    image = load_sh(path.with_name(name))
     assert image.b_value == 1200
     assert image.coefficients.dtype == np.float32
     header = nib.load(path).header

@@ -166,7 +166,7 @@ def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
 
     A small volume with a bound as much smaller stands for a brain.
     """
-    from napari_msp.networks import build_single
+    from napari_msp.networks.registry import build_single
 
     network = build_single("diqt", target="t", scales={"t": 2}).eval()
     bound = 1e7

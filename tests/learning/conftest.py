@@ -9,7 +9,7 @@ import torch
 
 from napari_msp.learning.events import Event
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.training import train
+from napari_msp.learning.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Callable[..., tuple[Path, list[Event]]]:
 
     def go(
         dataset: Path,
-        settings: TrainingSettings,
+        settings: TrainingSettings | None,
         name: str = "model",
         stop_after: int | None = None,
         **options: Any,

@@ -10,10 +10,10 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.baselines import StatisticalAlignment
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.training import train
+from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.sh_image import read_sh
+from napari_msp.signal.sh_image import load_sh
 
 
 @pytest.mark.parametrize("kind", ["msp", "shresnet"])
@@ -25,7 +25,7 @@ def test_last_previews_are_what_the_finished_model_predicts(kind, heads, quick, 
     assert {path.parent for path in written.values()} == {tmp_path / "previews"}
     for target in model.targets:
         assert written[target].name == f"sub-03_{target}.nii.gz"
-        preview = read_sh(written[target])
+        preview = load_sh(written[target])
         final = harmonize(model, scan, target, device="cpu").sh
         np.testing.assert_array_equal(preview.coefficients, final.coefficients)
         np.testing.assert_array_equal(preview.mask, final.mask)
@@ -39,7 +39,7 @@ def test_each_validation_is_shown_from_the_untrained_network_on(heads, quick, ru
 
     def keep(event):
         if event.name == "previewed":
-            seen.append(read_sh(Path(event.path)).coefficients)
+            seen.append(load_sh(Path(event.path)).coefficients)
         events.append(event)
 
     events = []

@@ -1,6 +1,7 @@
 """Runs: the event stream, stopping, exact resuming, splitting by subject."""
 
 import json
+from collections import Counter
 
 import nibabel as nib
 import numpy as np
@@ -10,11 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.errors import UserError
+from napari_msp.errors import Overwrite, Resume, UserError, either, every
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.events import EVENTS, parse_event
-from napari_msp.learning.names import checkpoint_path
+from napari_msp.learning.runs import checkpoint_path
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 
@@ -145,12 +146,67 @@ def test_another_run_is_not_written_over(heads, quick, run):
     settings = quick(targets=("prisma_st",))
     out, _ = run(heads, settings, stop_requested=lambda: next(polled) >= 2)
     kept = checkpoint_path(out).read_bytes()
-    with pytest.raises(UserError, match=r"--resume, or start anew with --force"):
+    with pytest.raises(UserError, match="a run was stopped here") as caught:
         run(heads, settings)
+    assert caught.value.subject == str(checkpoint_path(out))
+    assert caught.value.remedy == either(Resume(), Overwrite("start anew"))
     assert checkpoint_path(out).read_bytes() == kept
     run(heads, settings, force=True)
-    with pytest.raises(UserError, match="replace it with --force"):
+    with pytest.raises(UserError, match="exists already") as caught:
         run(heads, settings)
+    assert (caught.value.subject, caught.value.remedy) == (str(out), Overwrite())
+
+
+def test_what_is_advised_for_a_useless_checkpoint_goes_on(heads, quick, run):
+    """It must not be refused in its turn: the checkpoint is there, and the model is not."""
+    settings = quick(targets=("prisma_st",))
+    whole, _ = run(heads, settings, "whole")
+    out, _ = run(heads, quick(seed=5), stop_after=2)
+    with pytest.raises(UserError) as caught:
+        run(heads, settings, resume=True)
+    *_, advised = every(caught.value.remedy)
+    assert advised == Overwrite("start anew")
+    run(heads, settings, resume=True, **{advised.parameter: advised.value})
+    assert same_weights(whole, out)
+
+
+def test_a_run_that_replaces_a_model_goes_on_where_it_was_stopped(heads, quick, run):
+    settings = quick(targets=("prisma_st",))
+    out, _ = run(heads, settings)
+    whole = out.read_bytes()
+    out.write_bytes(b"an older model")
+    run(heads, settings, force=True, stop_after=2)
+    _, events = run(heads, settings, resume=True)
+    assert events[0].resumed_at == 2
+    assert len(whole) == len(out.read_bytes())
+    assert not checkpoint_path(out).exists()
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+def test_a_given_length_is_obeyed(preset, heads, run):
+    settings = {"kind": "msp", "input": "ge_st", "targets": ("prisma_st", "connectom_sa")}
+    length = {"epochs": 3, "unison_epochs": 2, "steps_per_epoch": 4}
+    small = {"width": 0.1, "batch": 2} | ({"crop": 8} if preset == "fast" else {})
+    _, events = run(heads, None, preset=preset, **settings, **length, **small)
+    per_phase = Counter(event.phase for event in events if event.name == "step")
+    assert list(per_phase.values()) == [3 * 4, 3 * 4, 2 * 4, 2 * 4]
+    assert events[0].steps == 40
+    assert max(event.epoch for event in events if event.name == "step") == 3
+
+
+def test_settings_may_be_given_by_name(heads, quick, run, tmp_path):
+    settings = quick(targets=("prisma_st",))
+    whole, _ = run(heads, settings, "whole")
+    named, _ = run(open_dataset(heads), None, "named", **settings.model_dump(exclude_unset=True))
+    changed, _ = run(str(heads), settings.model_copy(update={"seed": 3}), "changed", seed=0)
+    assert same_weights(whole, named)
+    assert same_weights(whole, changed)
+    with pytest.raises(UserError) as caught:
+        run(heads, settings, width=3.0)
+    assert caught.value.field == "width"
+    with pytest.raises(UserError, match="there is no network unet") as caught:
+        run(heads, None, kind="unet")
+    assert caught.value.field == "kind"
 
 
 def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
@@ -170,19 +226,19 @@ def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
         ({"input": "trio_st"}, "no platform trio_st"),
     ],
 )
-def test_impossible_settings_fail_with_the_mend(changes, message, heads, quick, run):
+def test_impossible_settings_are_refused(changes, message, heads, quick, run):
     with pytest.raises(UserError, match=message):
         run(heads, quick(**changes))
 
 
 def test_failure_is_an_event_too(heads, quick, tmp_path):
-    from napari_msp.learning.training import train
+    from napari_msp.learning.train import train
 
     events = []
     with pytest.raises(UserError):
         train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), on_event=events.append)
     assert [event.name for event in events] == ["failed"]
-    assert "x_y" in events[0].message
+    assert (events[0].error.problem, events[0].error.field) == ("has no platform x_y", "targets")
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         train(heads, tmp_path / "model.pt", quick())
 

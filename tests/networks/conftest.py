@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from napari_msp.networks import MSP, SingleNetwork, build_single
+from napari_msp.networks.base import SingleNetwork
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single
 
 SINGLE_KINDS = ["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
 

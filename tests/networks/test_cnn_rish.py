@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_msp.networks import CNNRISH, ORDER_SLICES
-from napari_msp.networks.cnn_rish import amplitude_ratio
+from napari_msp.networks.base import ORDER_SLICES
+from napari_msp.networks.cnn_rish import CNNRISH, amplitude_ratio
 
 
 def channelwise(values: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks import MSP, NETWORKS, SingleNetwork, build_single
+from napari_msp.networks.base import SingleNetwork
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single, network_class
 
 Network = SingleNetwork | MSP
 
@@ -59,7 +61,7 @@ def test_halo_equals_gradient_support(small_network: Callable[[int], Network], s
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_reach_of_every_feature_layer_equals_gradient_support(kind: str, scale: int) -> None:
-    for layer in NETWORKS[kind].feature_layers:
+    for layer in network_class(kind).feature_layers:
         network = build_single(
             kind,
             target="b",

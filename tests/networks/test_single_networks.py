@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_msp.networks import NETWORKS, SingleNetwork, build, build_single
+from napari_msp.errors import Choose, UserError
+from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.layers import LinearResampling
+from napari_msp.networks.registry import build, build_single, kinds, network_class, single_kinds
 from napari_msp.networks.shresnet import OrderBlock
 
 SCALES = {"prisma_st": 1, "connectom_st": 1, "connectom_sa": 2}
@@ -41,7 +43,7 @@ def test_features_are_what_is_declared(kind: str, scale: int) -> None:
     shape = (3, 4, 2)
     x = torch.randn(1, 28, *shape)
     seen = []
-    for layer in NETWORKS[kind].feature_layers:
+    for layer in network_class(kind).feature_layers:
         torch.manual_seed(0)
         network = build_single(
             kind, target="t", scales={"t": scale, "u": 2}, width=0.2, feature_layer=layer
@@ -77,7 +79,7 @@ def test_default_features_are_what_the_final_layer_reads(
 def test_lattice_of_the_default_features() -> None:
     found = {
         kind: build_single(kind, target="t", scales={"t": 2}, width=0.1).feature_scale
-        for kind in NETWORKS
+        for kind in single_kinds()
     }
     assert found == {"diqt": 1, "cnn-rish": 1, "shresnet": 2, "cpm": 1, "hned": 2}
 
@@ -102,7 +104,7 @@ def test_configuration_rebuilds_the_network(single: Builder, kind: str, scale: i
     network = single(kind, scale).eval()
     config = json.loads(json.dumps(network.config(), sort_keys=True))
     rebuilt = build(config)
-    assert isinstance(rebuilt, NETWORKS[kind])
+    assert isinstance(rebuilt, network_class(kind))
     assert rebuilt.config() == network.config()
     x = torch.randn(1, 28, 4, 3, 5)
     assert not torch.equal(rebuilt.eval()(x), network(x))
@@ -136,8 +138,10 @@ def test_wrong_arguments_are_errors(kind: str) -> None:
 
 
 def test_unknown_kind_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'unet'; there are diqt, cnn-rish, shresnet, cpm, hned"):
+    with pytest.raises(UserError) as caught:
         build_single("unet", target="t", scales={"t": 1})
+    assert (caught.value.problem, caught.value.field) == ("there is no network unet", "kind")
+    assert caught.value.remedy == Choose("kind", kinds())
 
 
 def test_multi_task_networks_supervise_every_platform() -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.gradients import read_gradients
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate
 from napari_msp.errors import UserError
 
@@ -55,6 +54,7 @@ def test_descriptions_say_what_it_is(dataset):
     out, _ = dataset
     raw = json.loads((out / "dataset_description.json").read_text())
     assert raw["DatasetType"] == "raw"
+    assert raw["NapariMSP"] == {"InputPlatform": "ge_st"}
     for derivative in ("brainmask", "noisefree"):
         path = out / "derivatives" / derivative / "dataset_description.json"
         described = json.loads(path.read_text())
@@ -166,17 +166,19 @@ def test_folder_in_use_is_refused_and_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("parameter", "value", "remedy"),
     [
-        ({"size": "huge"}, "huge.*tiny, small, full"),
-        ({"subjects": 0}, "at least 1"),
-        ({"seed": -1}, "--seed -1.*positive"),
-        ({"misalignment": -1.0}, "from 0 to 10"),
+        ("size", "huge", "choose from tiny, small, full with size="),
+        ("subjects", 0, "give 1 or more with subjects="),
+        ("seed", -1, "give 0 or a positive whole number with seed="),
+        ("misalignment", -1.0, "give from 0 to 10 mm with misalignment="),
     ],
 )
-def test_wrong_options_name_the_mend(tmp_path, options, message):
-    with pytest.raises(UserError, match=message):
-        simulate(tmp_path / "bids", **{"size": "tiny", **options})
+def test_wrong_parameters_have_a_remedy(tmp_path, parameter, value, remedy):
+    with pytest.raises(UserError) as error:
+        simulate(tmp_path / "bids", **{"size": "tiny", parameter: value})
+    assert error.value.field == parameter
+    assert error.value.remedy.phrase() == remedy
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ import pytest
 from dipy.core.geometry import cart2sphere
 from dipy.reconst.shm import real_sh_tournier, smooth_pinv
 
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
 
 TRAINING = 3

@@ -5,15 +5,18 @@ import pytest
 from dipy.core.geometry import cart2sphere
 from dipy.reconst.shm import real_sh_tournier
 
-from napari_msp.data.phantom.anatomy import tissue_at
 from napari_msp.data.phantom.bundles import BUNDLES, streamlines_of
-from napari_msp.data.phantom.gradient_field import ISOCENTRE, GradientField
-from napari_msp.data.phantom.head import Fibres, Head
-from napari_msp.data.phantom.platforms import PLATFORMS
-from napari_msp.data.phantom.sampling import Grid, along_axes, point_spread
-from napari_msp.data.phantom.schemes import gradient_table, spread_directions
+from napari_msp.data.phantom.grids import Grid, along_axes, point_spread
+from napari_msp.data.phantom.head import Fibres, Head, tissue_at
+from napari_msp.data.phantom.platforms import (
+    ISOCENTRE,
+    PLATFORMS,
+    GradientField,
+    gradient_table,
+    spread_directions,
+)
+from napari_msp.data.phantom.signal import SignalModel
 from napari_msp.data.phantom.subjects import Tissue, draw_pose, draw_subject
-from napari_msp.data.phantom.tissue import SignalModel
 
 
 def one_voxel(grey=0.0, white=0.0, fluid=0.0, coherence=1.0, direction=(0.0, 0.0, 1.0)) -> Head:

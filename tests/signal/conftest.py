@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.signal.sh_index import coefficient_count, coefficient_orders
+from napari_msp.signal.spherical_harmonics import coefficient_count, coefficient_orders
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,16 @@ from dipy.reconst.shm import sf_to_sh
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
-from napari_msp.signal.conditioning import (
+from napari_msp.signal.fitting import (
     IllConditionedScheme,
     condition_number,
+    evaluate,
+    fit_sh,
     supported_order,
 )
-from napari_msp.signal.fitting import evaluate, fit_sh
-from napari_msp.signal.sh_image import SHImage, read_sh, write_sh
-from napari_msp.signal.sh_index import coefficient_count
+from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
 from napari_msp.signal.spherical_harmonics import (
+    coefficient_count,
     default_regularisation,
     design_matrix,
     fitting_matrix,
@@ -275,7 +276,7 @@ class TestFiles:
     def test_an_image_is_read_as_it_was_written(self, tmp_path, scan):
         fitted = fit_sh(scan("oblique").load(tmp_path), rescale_to=1000)
         write_sh(tmp_path / "sh.nii.gz", fitted, extra={"Note": "more"})
-        again = read_sh(tmp_path / "sh.nii.gz")
+        again = load_sh(tmp_path / "sh.nii.gz")
         np.testing.assert_array_equal(again.coefficients, fitted.coefficients)
         np.testing.assert_array_equal(again.mask, fitted.mask)
         np.testing.assert_allclose(again.affine, fitted.affine, atol=1e-5)
@@ -287,7 +288,7 @@ class TestFiles:
         path = scan().write(tmp_path)
         acquisition = load_acquisition(path)
         reference = amp2sh(mrtrix, tmp_path, acquisition, path)
-        image = read_sh(tmp_path / "mrtrix_sh.nii.gz")
+        image = load_sh(tmp_path / "mrtrix_sh.nii.gz")
         assert (image.order, image.b_value) == (6, None)
         np.testing.assert_allclose(image.coefficients, reference, rtol=1e-6)
 
@@ -298,12 +299,12 @@ class TestFiles:
             extra={"OrientationEncoding": {"SphericalHarmonicBasis": "Descoteaux"}},
         )
         with pytest.raises(UserError, match="basis Descoteaux"):
-            read_sh(tmp_path / "sh.nii.gz")
+            load_sh(tmp_path / "sh.nii.gz")
 
     def test_an_image_with_another_number_of_volumes_is_refused(self, tmp_path, scan):
         path = scan(directions=25).write(tmp_path)
         with pytest.raises(UserError, match="no SH image"):
-            read_sh(path)
+            load_sh(path)
 
     def test_a_mask_of_another_shape_cannot_be_put_together(self):
         with pytest.raises(ValueError, match="do not go with a mask"):

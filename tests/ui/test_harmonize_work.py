@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.demo import MODELS, packaged_model
 from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, UserError, explain
 from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.sources import read_source
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
+from napari_msp.packaged import packaged_models
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa
 from napari_msp.ui.background import Control, Step
@@ -39,7 +39,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def models():
-    return {name: load_model(packaged_model(file)) for name, file in MODELS.items()}
+    return {name: load_model(path) for name, path in packaged_models().items()}
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from napari_msp.bids import sidecar_path
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.sh_image import sidecar_path, write_sh
+from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.loading.examine import examine
 from napari_msp.ui.loading.load import load_scan, load_sh, siblings_of
 from napari_msp.ui.loading.scan_choice import Choice

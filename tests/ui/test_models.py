@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from napari_msp.demo import MODELS, packaged_model
+from napari_msp.packaged import packaged_model
 from napari_msp.ui.harmonizing import models
 from napari_msp.ui.harmonizing.models import (
     forget_model,
@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 def copy_of(name, path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(packaged_model(MODELS[name]), path)
+    shutil.copy(packaged_model(name), path)
     return path
 
 

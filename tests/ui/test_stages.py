@@ -6,17 +6,16 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.ui.diagram.equation import equation, general_equation
-from napari_msp.ui.diagram.parts import ModelParts
-from napari_msp.ui.panels.stages import StagesPanel
+from napari_msp.ui.compare.stages_tab import StagesPanel
+from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation
 
-MSP = ModelParts(
+MSP = Outline(
     "msp",
     "ge_st",
     "connectom_st",
     (("connectom_sa", "DIQT"), ("connectom_st", "SHResNet"), ("prisma_st", "SHResNet")),
 )
-DIQT = ModelParts("diqt", "ge_st", "prisma_st", (("prisma_st", "DIQT"),))
+DIQT = Outline("diqt", "ge_st", "prisma_st", (("prisma_st", "DIQT"),))
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def test_a_model_without_stages_is_drawn_and_says_so(panel):
 
 
 def test_an_msp_of_one_target_has_no_alpha_to_move(panel):
-    panel.set_model(ModelParts("msp", "ge_st", "a_st", (("a_st", "DIQT"),)), 1.0)
+    panel.set_model(Outline("msp", "ge_st", "a_st", (("a_st", "DIQT"),)), 1.0)
     assert "no branches" in panel.words.text()
     assert not panel.slider.isVisible()
 

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import colour_fa, sh_average
-from napari_msp.ui.comparing.work import Question
+from napari_msp.ui.compare.compared import Question
 from napari_msp.ui.layers import map_layer
 from napari_msp.ui.records import Record, shown_by
 
@@ -142,7 +142,7 @@ def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
 
     for row in range(2):
         for column in range(3):
-            layer = compared.arrangement.layers[3 * row + column]
+            layer = compared.grid.layers[3 * row + column]
             layer.name_overlay.visible = False
             hidden = Canvas(viewer, pixels()).cell(row, column)
             rows, columns = np.nonzero(np.abs(without.cell(row, column) - hidden).sum(-1) > 0.1)
@@ -155,7 +155,7 @@ def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
 def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predictions):
     compared.comparing.ask(Question(truth, predictions[::-1], None), "SH average")
     settle()
-    assert [layer.name for layer in compared.arrangement.layers] == [
+    assert [layer.name for layer in compared.grid.layers] == [
         "sub-01 prisma_st · SH average",
         "sub-01 MSP · SH average",
         "sub-01 DIQT · SH average",
@@ -178,7 +178,8 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
     compare.form.choose("sub-01 prisma_st", ["sub-01 prediction"])
     compare.show_comparison()
     settle()
-    qtbot.mouseClick(compare.form.quantities["colour FA"], Qt.LeftButton)
+    compare.form.maps.setCurrentText("colour FA")
+    settle()
     fa = np.linalg.norm(colour_fa(truth.image)[truth.image.mask], axis=-1)
     gain = 1 / np.percentile(fa, 98)
     canvas = Canvas(viewer, pixels())
@@ -188,7 +189,7 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
     error = np.square(colour_fa(prediction.image) - colour_fa(truth.image)).mean(-1)
     seen = canvas.seen(1, 1, truth.image).sum(-1)
     assert seen[axial(error) > 0.1].min() > seen[axial(error) < 1e-6].max() + 0.5
-    shown = compare.arrangement.layers[0]
+    shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · colour FA"
     assert shown.metadata["colours multiplied by"] == pytest.approx(gain)
 
@@ -234,13 +235,13 @@ def test_one_to_four_predictions_have_a_column_each(viewer, add, compare, settle
             seen = canvas.seen(0, column, prediction.image).mean(-1)
             wanted = grey(prediction.image, window(truth.image))
             np.testing.assert_allclose(seen, wanted, atol=0.02)
-        assert compare.arrangement.layers[count + 1].name == "no input scan"
+        assert compare.grid.layers[count + 1].name == "no input scan"
         cells = [layer for layer in viewer.layers if shown_by(layer).view == "compare"]
         assert len(cells) == 2 * (count + 1)
 
 
 def test_leaving_brings_everything_back(
-    viewer, add, compare, settle, pixels, scan, truth, predictions
+    viewer, add, compare, settle, pixels, scan, truth, predictions, qtbot
 ):
     add(truth, scan, *predictions)
     viewer.layers[0].visible = False
@@ -254,7 +255,7 @@ def test_leaving_brings_everything_back(
     compare.compare_predictions(predictions)
     settle()
     assert np.abs(pixels() - before).mean() > 0.02
-    compare.form.leave_button.click()
+    qtbot.mouseClick(compare.form.leave_button, Qt.LeftButton)
     assert [layer.name for layer in viewer.layers] == names
     assert [layer.visible for layer in viewer.layers] == [False, True, True, True]
     assert repr((viewer.canvas.grid, viewer.scene.camera, viewer.dims.point)) == state
@@ -311,7 +312,7 @@ def test_what_does_not_belong_together_is_refused_in_words(
         settle()
         assert words in compare.message.text
         assert compare.progress.state == "idle"
-        assert not compare.arrangement.active
+        assert not compare.grid.active
         assert all(layer.visible for layer in viewer.layers)
 
 
@@ -329,7 +330,7 @@ def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels)
     assert compare.form.truth == "sub-01 prisma_st (on disk)"
     settle()
     truth = load_scan(paths["prisma"])
-    shown = compare.arrangement.layers[0]
+    shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · SH average"
     mask = truth.image.mask
     values = np.sort(np.asarray(shown.data)[shown.data != 0])

@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_msp.ui.compare_widget import Compare
+from napari_msp.ui.compare.widget import Compare
 from napari_msp.ui.harmonize_widget import Harmonize
 
 MINUTE = 60_000

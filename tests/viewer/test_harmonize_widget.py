@@ -12,7 +12,7 @@ from superqt.utils import WorkerBase
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
-from napari_msp.demo import MODELS, packaged_model
+from napari_msp.packaged import packaged_model
 from napari_msp.ui.harmonizing.models import remember_model
 from napari_msp.ui.layers import scan_layers
 from napari_msp.ui.loading.load import load_scan
@@ -136,7 +136,7 @@ def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
 def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot, tmp_path):
     path = tmp_path / "run" / "model.safetensors"
     path.parent.mkdir()
-    shutil.copy(packaged_model(MODELS["MSP"]), path)
+    shutil.copy(packaged_model("MSP"), path)
     remember_model(path)
     qtbot.wait_until(lambda: "MSP run" in harmonize.form.models.boxes, timeout=SOON)
     assert harmonize.form.models.boxes["MSP run"].isChecked()
@@ -147,7 +147,7 @@ def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot
 
 def test_a_file_that_is_no_model_is_told_of_beside_the_list(harmonize, qtbot, tmp_path):
     path = tmp_path / "broken.safetensors"
-    path.write_bytes(packaged_model(MODELS["MSP"]).read_bytes()[:5000])
+    path.write_bytes(packaged_model("MSP").read_bytes()[:5000])
     harmonize.shelf.add(path)
     message = harmonize.form.model_message
     qtbot.wait_until(lambda: "broken.safetensors" in message.text, timeout=SOON)

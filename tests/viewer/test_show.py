@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QDockWidget
 
 from napari_msp.demo import DemoResult, DemoTarget
 from napari_msp.signal.sh_image import write_sh
-from napari_msp.ui.compare_widget import Compare
+from napari_msp.ui.compare.widget import Compare
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.show import open_demo
 

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msp.errors import UserError
 from napari_msp.signal.fitting import evaluate, fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
-from napari_msp.signal.sh_image import read_sh
+from napari_msp.signal.sh_image import load_sh
 from napari_msp.ui.layers import make_layer, mask_layer
 from napari_msp.ui.records import shown_by
 
@@ -79,7 +79,7 @@ def test_the_header_keeps_what_it_says_of_coordinates(opened, tmp_path):
     saved = nib.load(path)
     assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (2, 1)
     record = shown_by(opened.layers[0]).record
-    again = read_sh(path)
+    again = load_sh(path)
     np.testing.assert_array_equal(again.coefficients, record.image.coefficients)
     assert again.b_value == 1200
     assert again.regularisation == record.image.regularisation
@@ -104,14 +104,14 @@ def test_the_dialog_offers_both_and_saves_what_was_chosen(opened, save, tmp_path
 
     select(opened, "b0", "SH average", "colour FA")
     save(tmp_path / "all.nii.gz", SH)
-    assert read_sh(tmp_path / "all.nii.gz").order == 6
+    assert load_sh(tmp_path / "all.nii.gz").order == 6
 
 
 def test_a_forgotten_suffix_is_added_and_nothing_is_overwritten(opened, save, tmp_path):
     select(opened, "SH average")
     save(tmp_path / "sub-01 ge_st · SH average", SH)
     saved = tmp_path / "sub-01 ge_st · SH average.nii.gz"
-    assert read_sh(saved).order == 6
+    assert load_sh(saved).order == 6
     before = saved.read_bytes()
     with pytest.raises(UserError, match="exists already"):
         save(tmp_path / "sub-01 ge_st · SH average", MAP)
@@ -123,7 +123,7 @@ def test_a_mask_goes_with_its_scan(opened, save, tmp_path):
     opened.add_layer(make_layer(mask_layer(record)))
     opened.layers.select_all()
     save(tmp_path / "all.nii.gz", SH)
-    assert read_sh(tmp_path / "all.nii.gz").order == 6
+    assert load_sh(tmp_path / "all.nii.gz").order == 6
 
 
 def test_layers_of_two_scans_are_refused(opened, scan, save, tmp_path):

@@ -1,14 +1,13 @@
-"""Everything that is wrong with a travelling-heads dataset, told at once.
+"""Everything that is wrong with a travelling-heads dataset, said at once.
 
-`dataset` goes through the scans, `scan` through one of them; the other files each look at one
-thing and yield what they find. `outliers` compares subjects; `rows` and `table` set side by side
-what was measured.
+`dataset` goes through the scans and `scan` through one of them; `gradients` looks at tables,
+`alignment` at two scans of one subject, `outliers` at all subjects. `summary` is what is kept of a
+scan for that. `report` lists what was found, `table` sets side by side what was measured.
 """
 
 from napari_msp.checking.dataset import CheckedDataset, check_dataset
-from napari_msp.checking.findings import Finding, has_errors, report_text
-from napari_msp.checking.rows import ScanRow
-from napari_msp.checking.table import check_table_name, table_text, write_table
+from napari_msp.checking.report import Finding, has_errors, report_text
+from napari_msp.checking.table import ScanRow, check_table_name, table_text, write_table
 
 __all__ = [
     "CheckedDataset",

@@ -1,15 +1,15 @@
-"""Residual misalignment between two scans of one subject."""
+"""Two scans of one subject: their lattices, masks, and how far the heads lie from each other."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.spatial.distance import pdist
 
-from napari_msp.checking.findings import Finding
-from napari_msp.checking.overlap import dice
-from napari_msp.checking.summary import Comparison, ScanSummary
-from napari_msp.data.registration import Displacement, estimate_displacement
-from napari_msp.errors import UserError
+from napari_msp.checking.registration import Displacement, estimate_displacement
+from napari_msp.checking.report import Finding
+from napari_msp.checking.summary import Comparison, HeadImages, ScanSummary
+from napari_msp.data.lattice import resample_mask, scale_between
+from napari_msp.errors import Advice, UserError
 
 MISALIGNMENT_LIMIT = 0.5
 """Mean displacement in voxels of the input above which alignment is warned of (our choice)."""
@@ -39,9 +39,9 @@ def compare_with_input(
     try:
         found = estimate_displacement(source.images.brain, target.images.brain)
     except UserError as error:
-        message = f"alignment with {source.platform}: {error}"
-        told = Finding("warning", target.name, message, flag="not aligned")
-        return [told], Comparison(overlap, None, lattice)
+        problem = f"cannot be aligned with {source.platform}: {error.problem}"
+        found_none = Finding("warning", target.name, problem, error.remedy, "not aligned")
+        return [found_none], Comparison(overlap, None, lattice)
     comparison = Comparison(overlap, found, lattice)
     return list(_judge(target.name, source.platform, comparison)), comparison
 
@@ -59,7 +59,7 @@ def measured_distance(scan: ScanSummary) -> float | None:
 
 
 def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) -> Iterator[Finding]:
-    """Tell when a subject's other scans all lie alike, and the input alone lies elsewhere.
+    """Look for an input that alone lies elsewhere, while a subject's other scans lie alike.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) ->
             "warning",
             source.name,
             f"the scans on all {len(targets)} other platforms lie alike, away from this one: the "
-            "input is off, not they; register it again",
-            flag="input misaligned",
+            "input is off, not they",
+            Advice("register it again"),
+            "input misaligned",
         )
 
 
@@ -95,17 +96,18 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
         yield Finding(
             "warning",
             where,
-            f"hardly resembles {platform} (correlation {found.correlation:.2f} when "
-            "aligned); make sure that both are of one subject, and the masks of the brain",
-            flag="unlike input",
+            f"hardly resembles {platform} (correlation {found.correlation:.2f} when aligned)",
+            Advice("make sure that both are of one subject, and the masks of the brain"),
+            "unlike input",
         )
     elif distance > MISALIGNMENT_LIMIT:
         yield Finding(
             "warning",
             where,
             f"{_measured(found, distance, platform)}, more than {MISALIGNMENT_LIMIT:g} voxel: a "
-            "network learns that as if it were the scanner's; register the scans again",
-            flag="misaligned",
+            "network learns that as if it were the scanner's",
+            Advice("register the scans again"),
+            "misaligned",
         )
 
 
@@ -115,3 +117,41 @@ def _measured(found: Displacement, distance: float, platform: str) -> str:
         f"(shift {np.linalg.norm(found.shift):.1f} mm, turn {found.angle:.1f}°, "
         f"± {MISALIGNMENT_ACCURACY} mm)"
     )
+
+
+def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]:
+    """Compare a target's lattice with the node-aligned one that a network gives for the input."""
+    coarse, found = source.lattice.canonical, target.lattice.canonical
+    pair = f"{source.platform} to {target.platform}"
+    try:
+        scale = scale_between(coarse.voxel_sizes, found.voxel_sizes, pair)
+    except UserError as error:
+        yield Finding("error", target.where, f"{pair}: {error.problem}", error.remedy, "voxel size")
+        return
+    wanted = coarse.refined(scale)
+    if found.matches(wanted):
+        return
+    if found.shape != wanted.shape:
+        shapes = (" × ".join(map(str, each.shape)) for each in (found, wanted))
+        reason = "it has {} voxels, not {}".format(*shapes)
+    else:
+        reason = f"its voxels lie up to {found.offset_to(wanted):.2f} voxels away"
+    yield Finding(
+        "warning",
+        target.where,
+        f"is not on the lattice that a network of scale {scale} gives for {source.platform} "
+        f"({reason}): training resamples it, which smooths it",
+        Advice("reslice it from the original in one step"),
+        "lattice",
+    )
+
+
+def dice(source: HeadImages, target: HeadImages) -> float:
+    """Give the Dice coefficient of two masks on the lattice of `source`.
+
+    Twice the shared voxels over the sum of both: 1 for equal masks, 0 for masks that do not meet.
+    """
+    mask = source.brain.mask
+    other = resample_mask(target.brain.mask, target.brain.lattice, source.brain.lattice)
+    total = int(mask.sum() + other.sum())
+    return 2 * int((mask & other).sum()) / total if total else 0.0

@@ -1,21 +1,25 @@
 """Everything that is wrong with a whole dataset: the order in which it is gone through."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_msp.checking.alignment import check_input_position, compare_with_input
-from napari_msp.checking.files import check_descriptions, check_missing_scans, check_names
-from napari_msp.checking.findings import Finding, finding_from
-from napari_msp.checking.gradients import check_b_values, common_b_value
-from napari_msp.checking.lattices import check_lattice
-from napari_msp.checking.mirrored_vectors import check_mirrored_vectors
+from napari_msp.checking.alignment import (
+    check_input_position,
+    check_lattice,
+    compare_with_input,
+)
+from napari_msp.checking.gradients import check_b_values, check_mirrored_vectors, common_b_value
 from napari_msp.checking.outliers import check_outliers, check_platforms
-from napari_msp.checking.rows import ScanRow, scan_row, unusable_row
+from napari_msp.checking.report import Finding, finding_from, place_of
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
+from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import read_json
+
+DESCRIPTION = "dataset_description.json"
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,15 @@ def check_dataset(
         for platform in dataset.platforms:
             if not dataset.has(subject, platform):
                 continue
-            told, scan = check_scan(dataset, subject, platform, with_images=alignment)
-            findings += told
+            found, scan = check_scan(dataset, subject, platform, with_images=alignment)
+            findings += found
             if scan is not None:
                 of_subject.append(scan)
             done += 1
             if progress is not None:
                 progress(f"{subject} {platform}", done, len(dataset.scans))
-        told, compared = _compare_platforms(of_subject, input_platform)
-        findings += told
+        found, compared = _compare_platforms(of_subject, input_platform)
+        findings += found
         # Images are compared within a subject only; all subjects' together may not fit.
         scans += [replace(scan, images=None) for scan in compared]
     findings += check_b_values(scans, input_platform)
@@ -127,8 +131,8 @@ def _compare_platforms(
         findings += check_lattice(source, target)
     compared: list[ScanSummary] = []
     for target in targets:
-        told, comparison = compare_with_input(source, target)
-        findings += told
+        found, comparison = compare_with_input(source, target)
+        findings += found
         compared.append(replace(target, comparison=comparison))
         if comparison is not None and comparison.displacement is not None:
             # Fibres are compared voxel by voxel, which means something only where brains overlap.
@@ -152,3 +156,52 @@ def _rows(
         else unusable_row(*identity)
         for identity in sorted(dataset.scans)
     ]
+
+
+# --- Files of the dataset ---------------------------------------------------------------------
+
+
+def check_descriptions(root: Path) -> Iterator[Finding]:
+    """Look at the descriptions that BIDS asks for, of the dataset and of its derivatives."""
+    if not (root / DESCRIPTION).exists():
+        problem = "is missing, without which BIDS tools refuse a dataset"
+        yield Finding("warning", DESCRIPTION, problem, Advice("add it"))
+    else:
+        try:
+            read_json(root / DESCRIPTION)
+        except UserError as error:
+            yield finding_from(error, root, DESCRIPTION)
+    for folder in sorted((root / "derivatives").glob("*/")):
+        description = folder / DESCRIPTION
+        if not description.exists():
+            problem = "is missing, BIDS asks for one in each derivative"
+            yield Finding("note", place_of(description, root), problem, Advice("add it"))
+
+
+def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
+    """Look for images that look like scans but are not listed."""
+    listed = set(dataset.scans.values())
+    for path in sorted(dataset.root.glob("sub-*/**/*_dwi.nii*")):
+        if path not in listed:
+            yield Finding(
+                "warning",
+                place_of(path, dataset.root),
+                "is passed over: scans are named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz and "
+                "each once",
+                Advice("rename or remove it"),
+            )
+
+
+def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:
+    """Look for subjects without a scan on one of the platforms."""
+    for subject in dataset.subjects:
+        for platform in dataset.platforms:
+            if dataset.has(subject, platform):
+                continue
+            if platform == input_platform:
+                problem = f"has no scan on {platform}, the input: training leaves it out"
+                yield Finding("warning", subject, problem, Advice("add one"))
+            else:
+                problem = f"has no scan on {platform}: training on that target stops"
+                advice = Advice("add one, or train without that target or subject")
+                yield Finding("error", subject, problem, advice)

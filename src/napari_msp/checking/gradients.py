@@ -1,24 +1,38 @@
-"""Shells, schemes and b-values."""
+"""Gradient tables: schemes, b-values, and b-vectors that are mirrored along one axis."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from napari_msp.checking.findings import Finding
-from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.arrays import FloatArray
+from napari_msp.checking.report import Finding
+from napari_msp.checking.summary import HeadImages, ScanSummary
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.signal.conditioning import CONDITION_LIMIT, condition_number, supported_order
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.data.lattice import direction_cosines
+from napari_msp.errors import Advice, Give
+from napari_msp.signal.fitting import CONDITION_LIMIT, condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
+
+FLIP_MARGIN = 0.05
+"""By how much mirroring b-vectors must improve the agreement of fibre directions (mean |cosine|,
+0.5 for unrelated ones) before it is believed (our choice)."""
+
+FLIP_VOXELS = 3000
+"""The most anisotropic voxels, in which fibre directions are compared (our choice)."""
+
+MIRRORS = {"x": [-1.0, 1.0, 1.0], "y": [1.0, -1.0, 1.0], "z": [1.0, 1.0, -1.0]}
+"""Factors of the three components of b-vectors, which go along the image's axes."""
 
 
 def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
-    """Tell whether the signal can be normalised and its harmonics fitted."""
+    """Look whether the signal can be normalised and its harmonics fitted."""
     if not gradients.shells:
-        yield Finding("error", where, "holds no diffusion-weighted volume; give a DWI", "no DWI")
+        advice = Advice("give a DWI")
+        yield Finding("error", where, "holds no diffusion-weighted volume", advice, "no DWI")
     if len(gradients.b0_volumes) == 0:
-        message = "no volume has b=0; the signal cannot be normalised without one, add it"
-        yield Finding("error", where, message)
+        problem = "no volume has b=0, without which the signal cannot be normalised"
+        yield Finding("error", where, problem, Advice("add it"))
     needed = coefficient_count(ORDER)
     # A shell that cannot be fitted matters less where another one can.
     enough = any(len(shell.volumes) >= needed for shell in gradients.shells)
@@ -29,8 +43,9 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 "warning" if enough else "error",
                 where,
                 f"b = {shell.b_value:.0f} has {len(directions)} directions, SH order {ORDER} needs "
-                f"{needed}; {'take another shell' if enough else 'leave the scan out'}",
-                flag="directions",
+                f"{needed}",
+                Advice("take another shell" if enough else "leave the scan out"),
+                "directions",
             )
             continue
         condition = condition_number(directions, ORDER)
@@ -40,9 +55,9 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
                 where,
                 f"the scheme of b = {shell.b_value:.0f} is ill-conditioned at SH order {ORDER} "
                 f"(condition number {condition:.0f}, it supports order "
-                f"{supported_order(directions)}): higher terms come from the regularisation; "
-                "distrust them",
-                flag="conditioning",
+                f"{supported_order(directions)}): higher terms come from the regularisation",
+                Advice("distrust them"),
+                "conditioning",
             )
 
 
@@ -53,7 +68,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
         return
     for scan in scans:
         if not scan.gradients.shells:
-            continue  # told of already, as a scan that is no DWI
+            continue  # found already, as a scan that is no DWI
         values = [shell.b_value for shell in scan.gradients.shells]
         told = ", ".join(f"{value:.0f}" for value in values)
         near = any(abs(value - common) <= B_VALUE_TOLERANCE * common for value in values)
@@ -62,16 +77,17 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                 "error",
                 scan.where,
                 f"has b = {told} s/mm² where the input platform has {common:.0f}: training refuses "
-                "that; leave the scan out, or take the shell that the others have",
-                flag="b-value",
+                "that",
+                Advice("leave the scan out, or take the shell that the others have"),
+                "b-value",
             )
         elif len(values) > 1 and scan.platform == input_platform:
             yield Finding(
                 "warning",
                 scan.where,
-                f"has several shells (b = {told} s/mm²): training takes one; name it with "
-                f"--shell {common:.0f}",
-                flag="shells",
+                f"has several shells (b = {told} s/mm²), of which training takes one",
+                Give("b_value", f"{common:.0f}"),
+                "shells",
             )
 
 
@@ -88,3 +104,79 @@ def nearest_shell(gradients: GradientTable, b_value: float | None) -> Shell | No
     if b_value is None:
         return next(iter(gradients.shells), None)
     return min(gradients.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)
+
+
+# --- Mirrored b-vectors: fibres of one subject then run in two directions ---------------------
+
+
+def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
+    """Fit diffusion tensors by linear least squares, quick and good enough for directions.
+
+    Returns
+    -------
+    (X, Y, Z, 6) float32: xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask.
+    """
+    mask = acquisition.mask
+    x, y, z = acquisition.directions(shell).T
+    design = np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], axis=1)
+    b0 = np.maximum(acquisition.b0[mask], 1e-6)[:, None]
+    ratio = np.clip(acquisition.voxels[mask][:, shell.volumes] / b0, 1e-3, 1.0)
+    tensors = np.zeros((*mask.shape, 6), dtype=np.float32)
+    tensors[mask] = -np.log(ratio) @ np.linalg.pinv(design).T
+    return tensors
+
+
+def check_mirrored_vectors(
+    where: str, source: ScanSummary, target: ScanSummary
+) -> Iterator[Finding]:
+    """Compare fibre directions of two scans with and without mirrored b-vectors.
+
+    Says nothing when one of them has no images.
+    """
+    if source.images is None or target.images is None:
+        return
+    fibres, others = _fibre_pairs(source.images, target.images)
+    if len(fibres) == 0:
+        return
+    axes = direction_cosines(target.lattice.affine)
+
+    def agreement(factors: list[float]) -> float:
+        turned = others @ (axes @ np.diag(factors) @ axes.T).T
+        return float(np.abs((turned * fibres).sum(axis=1)).mean())
+
+    as_given = agreement([1.0, 1.0, 1.0])
+    mirrored = {axis: agreement(factors) for axis, factors in MIRRORS.items()}
+    best = max(mirrored, key=lambda axis: mirrored[axis])
+    if mirrored[best] > as_given + FLIP_MARGIN:
+        yield Finding(
+            "error",
+            where,
+            f"fibres agree better with {source.platform} when one table's b-vectors are mirrored "
+            f"in {best} (mean |cosine| {mirrored[best]:.2f} against {as_given:.2f})",
+            Advice("check which of the two tables is wrong and negate that component"),
+            "mirrored",
+        )
+
+
+def _fibre_pairs(source: HeadImages, target: HeadImages) -> tuple[FloatArray, FloatArray]:
+    """Give (N, 3) fibre directions of both scans in the most anisotropic voxels that they share."""
+    indices = np.argwhere(source.brain.mask)
+    to_target = np.linalg.inv(target.brain.lattice.affine) @ source.brain.lattice.affine
+    nearest = np.rint(indices @ to_target[:3, :3].T + to_target[:3, 3]).astype(int)
+    on_image = ((nearest >= 0) & (nearest < target.brain.lattice.shape)).all(axis=1)
+    indices, nearest = indices[on_image], nearest[on_image]
+    shared = target.brain.mask[tuple(nearest.T)]
+    strength, fibres = _principal(source.tensors[tuple(indices[shared].T)])
+    other_strength, others = _principal(target.tensors[tuple(nearest[shared].T)])
+    anisotropic = np.argsort(strength * other_strength)[-FLIP_VOXELS:]
+    return fibres[anisotropic], others[anisotropic]
+
+
+def _principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give (N,) linear anisotropy in [0, 1] and (N, 3) first eigenvectors of (N, 6) tensors."""
+    xx, yy, zz, xy, xz, yz = np.moveaxis(tensors.astype(float), -1, 0)
+    matrices = np.moveaxis(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), -1, 0)
+    values, vectors = np.linalg.eigh(matrices)
+    values = np.maximum(values, 1e-9)
+    linear = (values[:, 2] - values[:, 1]) / values.sum(axis=1)
+    return linear, vectors[:, :, 2]

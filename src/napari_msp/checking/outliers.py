@@ -11,8 +11,9 @@ import numpy as np
 from scipy.stats import median_abs_deviation
 
 from napari_msp.checking.alignment import MISALIGNMENT_LIMIT, measured_distance
-from napari_msp.checking.findings import Finding
+from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
+from napari_msp.errors import Advice
 
 OUTLYING = 3.5
 """Distance from the median, in robust standard deviations (1.4826 median absolute deviations),
@@ -38,10 +39,10 @@ class Measure:
     relative
         Whether `spread` is a share of the median.
     low, high
-        Whether values below or above the others are told.
+        Whether values below or above the others stand out.
     form
         How a value is written.
-    mend
+    remedy
         What to do about it.
     """
 
@@ -52,7 +53,7 @@ class Measure:
     low: bool
     high: bool
     form: str
-    mend: str
+    remedy: str
 
 
 def _dice(scan: ScanSummary) -> float | None:
@@ -81,7 +82,7 @@ MEASURES = (
         low=False,
         high=True,
         form="{:.2f} voxels",
-        mend="register the scan again",
+        remedy="register the scan again",
     ),
     Measure(
         "mask overlap",
@@ -91,7 +92,7 @@ MEASURES = (
         low=True,
         high=False,
         form="Dice {:.2f}",
-        mend="look at its mask and the input's, and at the alignment",
+        remedy="look at its mask and the input's, and at the alignment",
     ),
     Measure(
         "correlation",
@@ -101,7 +102,7 @@ MEASURES = (
         low=True,
         high=False,
         form="{:.3f}",
-        mend="look for artefacts, and make sure that it is of this subject",
+        remedy="look for artefacts, and make sure that it is of this subject",
     ),
     Measure(
         "mask volume",
@@ -111,7 +112,7 @@ MEASURES = (
         low=True,
         high=True,
         form="{:.0f} ml",
-        mend="look at the mask",
+        remedy="look at the mask",
     ),
     Measure(
         "SNR",
@@ -121,7 +122,7 @@ MEASURES = (
         low=True,
         high=True,
         form="{:.1f}",
-        mend="look for motion and artefacts, and for processing that the others did not get",
+        remedy="look for motion and artefacts, and for processing that the others did not get",
     ),
 )
 """Everything that is compared; floors of the spread are our choice."""
@@ -135,7 +136,7 @@ def check_outliers(scans: Sequence[ScanSummary]) -> Iterator[Finding]:
 
 
 def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
-    """Tell which platforms as a whole lie away from the input."""
+    """Look for platforms that as a whole lie away from the input."""
     for platform, of_platform in by_platform(scans).items():
         distances = [each for each in map(measured_distance, of_platform) if each is not None]
         if len(distances) >= FEWEST and np.median(distances) > MISALIGNMENT_LIMIT:
@@ -143,8 +144,9 @@ def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterat
                 "warning",
                 platform,
                 f"lies {np.median(distances):.1f} voxels from {input_platform} in median over "
-                f"{len(distances)} subjects: leave the platform out or register it again",
-                flag="platform misaligned",
+                f"{len(distances)} subjects",
+                Advice("leave the platform out or register it again"),
+                "platform misaligned",
             )
 
 
@@ -173,6 +175,7 @@ def _outlying(measure: Measure, scans: Sequence[ScanSummary]) -> Iterator[Findin
                 where,
                 f"{measure.name} stands out on {scans[0].platform}: {measure.form.format(value)}, "
                 f"median of {len(known)} subjects {measure.form.format(median)}, limit "
-                f"{measure.form.format(limit)}; {measure.mend}",
-                flag=f"{measure.name} {'low' if below else 'high'}",
+                f"{measure.form.format(limit)}",
+                Advice(measure.remedy),
+                f"{measure.name} {'low' if below else 'high'}",
             )

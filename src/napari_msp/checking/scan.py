@@ -1,26 +1,37 @@
-"""Everything that can be told of one scan alone."""
+"""Everything that can be said of one scan alone: its files, voxels, mask and signal."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes, label
 
-from napari_msp.arrays import FloatArray
-from napari_msp.checking.brain import measure_brain
-from napari_msp.checking.files import check_gradient_files, check_sidecar
-from napari_msp.checking.findings import Finding, errors_as_findings, place_of
-from napari_msp.checking.gradients import check_scheme
-from napari_msp.checking.intensities import check_intensities
-from napari_msp.checking.lattices import check_voxel_sizes
-from napari_msp.checking.masks import check_mask, check_mask_given
-from napari_msp.checking.mirrored_vectors import quick_tensors
-from napari_msp.checking.summary import HeadImages, ScanSummary
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import gradient_files, nifti_stem
+from napari_msp.checking.gradients import check_scheme, quick_tensors
+from napari_msp.checking.registration import mean_diffusion_image
+from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
+from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
 from napari_msp.data.masks import find_mask
-from napari_msp.data.names import gradient_files
 from napari_msp.data.nifti import open_nifti
-from napari_msp.data.registration import mean_diffusion_image
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import read_json
+
+SMALLEST_HOLE = 10
+"""Voxels that the mask's holes must have in all to be worth a warning (our choice)."""
+
+LEAST_CONNECTED = 0.98
+"""Share of the mask that its largest piece must hold (our choice)."""
+
+MOST_ABOVE_B0 = 0.02
+"""Share of in-mask samples with S > S0 that is put down to noise (our choice)."""
+
+MOST_WITHOUT_SIGNAL = 0.001
+"""Share of in-mask voxels that may lack a b=0 signal (our choice)."""
 
 
 def check_scan(
@@ -111,3 +122,146 @@ def _head_images(acquisition: Acquisition) -> HeadImages | None:
         return None
     shell = acquisition.gradients.shells[0]
     return HeadImages(mean_diffusion_image(acquisition, shell), quick_tensors(acquisition, shell))
+
+
+# --- Files beside the image -------------------------------------------------------------------
+
+
+def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
+    """Look at the JSON file beside an image."""
+    sidecar = path.with_name(nifti_stem(path) + ".json")
+    where = place_of(sidecar, root)
+    content = {}
+    if sidecar.exists():
+        try:
+            content = read_json(sidecar)
+        except UserError as error:
+            yield finding_from(error, root, where)
+            return
+    if "EchoTime" not in content:
+        advice = Advice("add it (in seconds) if the protocol is known")
+        yield Finding("note", where, "EchoTime is not stated", advice)
+
+
+def check_gradient_files(path: Path, root: Path) -> Iterator[Finding]:
+    """Look for the gradient table beside an image."""
+    for file in gradient_files(path):
+        if not file.exists():
+            advice = Advice("put it beside the image")
+            yield Finding("error", place_of(file, root), "is missing", advice)
+
+
+# --- Voxels, mask and signal ------------------------------------------------------------------
+
+
+def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
+    """Look whether voxels are isotropic."""
+    sizes = lattice.voxel_sizes
+    if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
+        told = " × ".join(f"{size:.2f}" for size in sizes)
+        yield Finding(
+            "error",
+            where,
+            f"voxels are {told} mm, training needs isotropic ones",
+            Advice("resample the scan"),
+            "voxel size",
+        )
+
+
+def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:
+    """Look whether a mask was found."""
+    if mask_path is None:
+        problem = "has no mask: median_otsu makes one for each run"
+        yield Finding("warning", where, problem, Advice("add one to derivatives"), "no mask")
+
+
+def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
+    """Look whether a mask is one piece without holes, as a brain is."""
+    if mask.all():
+        yield Finding(
+            "warning",
+            where,
+            "the mask holds every voxel, background too",
+            Advice("make one of the brain"),
+            "mask full",
+        )
+    holes = int(binary_fill_holes(mask).sum() - mask.sum())
+    if holes >= SMALLEST_HOLE:
+        yield Finding(
+            "warning",
+            where,
+            f"the mask has holes ({holes} voxels), nothing is computed in them",
+            Advice("fill them"),
+            "mask holes",
+        )
+    pieces, count = label(mask)
+    if count > 1:
+        largest = np.bincount(pieces.ravel())[1:].max() / mask.sum()
+        if largest < LEAST_CONNECTED:
+            yield Finding(
+                "warning",
+                where,
+                f"the mask is in {count} pieces, the largest holds {100 * largest:.0f} %",
+                Advice("keep one"),
+                "mask pieces",
+            )
+
+
+def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Compare the weighted signal inside the mask with that of b=0."""
+    mask, b0 = acquisition.mask, acquisition.b0
+    without = float((b0[mask] <= 0).mean())
+    if without > MOST_WITHOUT_SIGNAL:
+        yield Finding(
+            "warning",
+            where,
+            f"{100 * without:.1f} % of the mask has no b=0 signal",
+            Advice("make the mask tighter"),
+            "no b=0 signal",
+        )
+    inside = mask & (b0 > 0)
+    if not inside.any():
+        return
+    for shell in acquisition.gradients.shells:
+        # One volume at a time: a copy of the whole shell may not fit.
+        above = np.mean(
+            [
+                (acquisition.voxels[..., volume][inside] > b0[inside]).mean()
+                for volume in shell.volumes
+            ]
+        )
+        if above > MOST_ABOVE_B0:
+            yield Finding(
+                "warning",
+                where,
+                f"{100 * above:.0f} % of the in-mask signal at b = {shell.b_value:.0f} is above "
+                "b=0, more than noise explains",
+                Advice("check the order of the b-values and the mask"),
+                "above b=0",
+            )
+
+
+def measure_brain(acquisition: Acquisition) -> BrainMeasures:
+    """Measure the mask, and the noise from one b=0 volume to the next."""
+    voxels = int(acquisition.mask.sum())
+    volume = voxels * abs(float(np.linalg.det(acquisition.affine[:3, :3]))) / 1000
+    return BrainMeasures(voxels, volume, b0_snr(acquisition))
+
+
+def b0_snr(acquisition: Acquisition) -> float | None:
+    """Give the mean b=0 signal in the mask over the noise of one volume.
+
+    The noise is the root mean square, over voxels, of the standard deviation between b=0 volumes.
+    Motion between them counts as noise. Good for comparing scans of one protocol, not protocols:
+    interpolation and denoising lower it.
+
+    Returns
+    -------
+    None when there are no two b=0 volumes that differ.
+    """
+    volumes = acquisition.gradients.b0_volumes
+    if len(volumes) < 2:
+        return None
+    b0 = acquisition.voxels[..., volumes][acquisition.mask]
+    noise = float(np.sqrt(b0.var(axis=1, ddof=1).mean()))
+    return float(b0.mean()) / noise if noise > 0 else None

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.registration import BrainImage, Displacement
 
 
 @dataclass(frozen=True)

@@ -1,55 +1,212 @@
-"""What several commands share: options, pairs, progress."""
+"""What several commands share: options that mean the same everywhere, and how errors name them."""
 
-import argparse
-import sys
+from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError, Words
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
+if TYPE_CHECKING:
+    from napari_msp.commands.console import Console
+    from napari_msp.options import Options
 
-Parsers = Any  # argparse gives its sub-parsers no public type
+
+class Command(Protocol):
+    """What a file of this folder holds.
+
+    Attributes
+    ----------
+    SUMMARY
+        What the command does, in a line.
+    EXAMPLE
+        A command line that shows how, for its help; several on lines of their own.
+    """
+
+    SUMMARY: str
+    EXAMPLE: str
+
+    def add_options(self, command: ArgumentParser) -> None:
+        """Add the options; `dest` is the parameter of the library call that an option sets."""
+
+    def run(self, options: Namespace, console: "Console") -> int:
+        """Do the job; give the exit status."""
 
 
-def add_scan_options(command: argparse.ArgumentParser) -> None:
-    """Add the options that choose one scan and where its results go."""
+# --- Words ------------------------------------------------------------------------------------
+
+SYNONYMS = {"source": "input", "input_platform": "input", "targets": "target", "path": "dwi"}
+"""Other names that parameters of the library have for what options set."""
+
+PLAIN = {
+    "b_value": "the b-value",
+    "bval": "the b-values",
+    "bvec": "the b-vectors",
+    "rescale_b_value": "a rescaled b-value",
+}
+"""What parameters are, where a command has no option for them."""
+
+
+class OptionWords(Words):
+    """The options of one command, by the parameters of the library that they set.
+
+    Parameters
+    ----------
+    command
+        Its parser: each option's `dest` is the name of the parameter.
+    """
+
+    def __init__(self, command: ArgumentParser) -> None:
+        self._actions: dict[str, Action] = {}
+        for action in command._actions:
+            self._actions.setdefault(action.dest, action)
+
+    def offers(self, name: str) -> bool:
+        """Tell whether the command has an option for a parameter."""
+        return self._action(name) is not None
+
+    def parameter(self, name: str) -> str:
+        """Name the option; what the parameter is, where the command has none."""
+        action = self._action(name)
+        return PLAIN.get(name, name.replace("_", " ")) if action is None else _option(action)
+
+    def setting(self, name: str, value: Any) -> str:
+        """Write the option as it is to be typed."""
+        action = self._action(name)
+        if action is None:
+            return self.parameter(name)
+        if value is True and (action.nargs == 0 or isinstance(action, BooleanOptionalAction)):
+            return _option(action)
+        if value is True and action.choices:
+            value = next(iter(action.choices))
+        return f"{_option(action)} {value}"
+
+    def job(self, name: str) -> str:
+        """Name another command."""
+        return f"napari-msp {name}"
+
+    def _action(self, name: str) -> Action | None:
+        return self._actions.get(name) or self._actions.get(SYNONYMS.get(name, ""))
+
+
+def _option(action: Action) -> str:
+    """Name an option by its long form, and an argument without one as the help does."""
+    long = [each for each in action.option_strings if each.startswith("--")]
+    return long[0] if long else str(action.metavar or action.dest.upper())
+
+
+# --- Options ----------------------------------------------------------------------------------
+
+
+def add_console_options(command: ArgumentParser) -> None:
+    """Add how much is said while the command runs; every command has these."""
+    group = command.add_argument_group("what is said while it runs")
+    group.add_argument("-q", "--quiet", action="store_true", help="results and errors only")
+    group.add_argument("-v", "--verbose", action="store_true", help="every step; tracebacks")
+    group.add_argument("--log", type=Path, metavar="FILE", help="keep all that is said in a file")
+
+
+def add_scan(command: ArgumentParser) -> None:
+    """Add the scan, what belongs to it, and where the results go."""
     command.add_argument("dwi", type=Path, metavar="DWI", help="4-D .nii or .nii.gz")
-    command.add_argument("--bval", type=Path, help="default: beside the image")
-    command.add_argument("--bvec", type=Path, help="default: beside the image")
-    command.add_argument("--mask", type=Path, help="default: found, else median_otsu")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--force", action="store_true", help="replace existing files")
+    command.add_argument("--bval", type=Path, metavar="FILE", help="default: beside the image")
+    command.add_argument("--bvec", type=Path, metavar="FILE", help="default: beside the image")
+    command.add_argument("--mask", type=Path, metavar="FILE", help="default: found, or made")
+    add_out(command, "DIR", "folder")
 
 
-def add_approximations(command: argparse.ArgumentParser) -> None:
-    """Add the options that allow what is not exact."""
+def add_out(command: ArgumentParser, metavar: str, what: str) -> None:
+    """Add where the results go."""
+    command.add_argument("--out", type=Path, required=True, metavar=metavar, help=what)
+
+
+def add_force(command: ArgumentParser, what: str = "existing files") -> None:
+    """Add that what is there may be replaced."""
+    command.add_argument("--force", action="store_true", help=f"replace {what}")
+
+
+def add_input(command: ArgumentParser) -> None:
+    """Add the platform to predict from."""
+    command.add_argument(
+        "--input",
+        default="",
+        metavar="PLATFORM",
+        help="to predict from (default: as the dataset marks, or the one that --targets leave)",
+    )
+
+
+def add_shell(command: ArgumentParser) -> None:
+    """Add the shell."""
+    command.add_argument(
+        "--shell",
+        dest="b_value",
+        type=float,
+        metavar="B",
+        help="b-value in s/mm², where scans have several",
+    )
+
+
+def add_device(command: ArgumentParser) -> None:
+    """Add what is computed on."""
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+
+
+def add_model(command: ArgumentParser) -> None:
+    """Add the model and the platforms that it is to predict."""
+    command.add_argument("--model", type=Path, required=True, metavar="M.safetensors")
+    command.add_argument("--target", required=True, metavar="PLATFORM", help="or: all")
+
+
+def add_inference_options(command: ArgumentParser) -> None:
+    """Add how a model is run, see `Options`."""
+    add_device(command)
+    command.add_argument(
+        "--tile", type=int, metavar="VOXELS", help="edge of a tile (default: by memory)"
+    )
+    command.add_argument(
+        "--gradients",
+        default="target",
+        help="of the written DWI: target (default), input or a .bvec file",
+    )
     command.add_argument(
         "--resample", action="store_true", help="interpolate to the model's voxel size"
     )
     command.add_argument(
         "--b-value",
+        dest="rescale_b_value",
         choices=("rescale",),
         help="rescale: bring the signal to the model's b-value (approximate)",
     )
 
 
-def name_value_pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
-    """Split NAME=VALUE texts; a malformed or repeated one is a `UserError`."""
-    pairs: dict[str, str] = {}
+def inference_options(options: Namespace) -> "Options":
+    """Give what `add_inference_options` read."""
+    from napari_msp.options import Options
+
+    return Options(
+        device=options.device,
+        tile=options.tile,
+        resample=options.resample,
+        rescale_b_value=options.rescale_b_value == "rescale",
+    )
+
+
+def pairs(texts: Sequence[str], field: str, form: str) -> dict[str, str]:
+    """Split NAME=VALUE texts.
+
+    Raises
+    ------
+    UserError
+        When one is malformed, or a name stands twice.
+    """
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals and value):
-            raise UserError(f"{option} {text}: must read {form}")
-        if name in pairs:
-            raise UserError(f"{option} {text}: {name} was given twice; use another name")
-        pairs[name] = value
-    return pairs
-
-
-def show_progress(text: str) -> None:
-    """Write over the same line of a terminal; say nothing to a file."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            raise UserError(f"{text!r} must read {form}", field=field)
+        if name in found:
+            raise UserError(
+                f"{name} was given twice", field=field, remedy=Advice("use another name")
+            )
+        found[name] = value
+    return found

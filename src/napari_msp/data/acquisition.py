@@ -3,24 +3,27 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.gradients import GradientTable, Shell, read_gradients
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.masks import estimate_mask, find_mask, read_mask
-from napari_msp.data.names import gradient_files
+from napari_msp.bids import gradient_files
+from napari_msp.data.gradients import GradientTable, Shell, Table, read_gradients
+from napari_msp.data.lattice import CanonicalGrid, Lattice
+from napari_msp.data.masks import check_mask, estimate_mask, find_mask, read_mask
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.data.orientation import CanonicalGrid
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, Choose, Give, UserError
+
+if TYPE_CHECKING:
+    from dipy.core.gradients import GradientTable as DipyGradientTable
 
 B_VALUE_TOLERANCE = 0.05
 """Relative difference of b-values that still counts as the same shell (our choice)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Acquisition:
     """A DWI with its gradient table. Header and table are read at once, voxels when asked for.
 
@@ -34,22 +37,35 @@ class Acquisition:
         The mask's file; None: DIPY's `median_otsu` makes one from the b=0 image.
     path
         Where the image lies; None for an acquisition made in memory.
+    given_mask
+        (X, Y, Z) the mask of an acquisition whose mask is in no file.
     """
 
     image: nib.Nifti1Image
     gradients: GradientTable
     mask_path: Path | None = None
     path: Path | None = None
+    given_mask: MaskArray | None = None
+
+    def __repr__(self) -> str:
+        size = " × ".join(str(each) for each in self.image.shape[:3])
+        return f"<Acquisition {self.name}: {size} voxels, {self.gradients!r}>"
 
     def __post_init__(self) -> None:
         if len(self.image.shape) != 4 or self.image.shape[3] != len(self.gradients):
             raise UserError(
-                f"{self.name}: has shape {self.image.shape} but the gradient table has "
-                f"{len(self.gradients)} rows; give a 4-D image and its own table"
+                f"has shape {self.image.shape} but the gradient table has "
+                f"{len(self.gradients)} rows",
+                self.name,
+                "bval",
+                Advice("give a 4-D image and its own table"),
             )
         if len(self.gradients.b0_volumes) == 0:
             raise UserError(
-                f"{self.name}: no volume has b=0; the signal cannot be normalised without one"
+                "no volume has b=0, and without one the signal cannot be normalised",
+                self.name,
+                "bval",
+                Advice("give a scan that has one"),
             )
 
     @property
@@ -74,6 +90,11 @@ class Acquisition:
         """The closest-canonical view of its lattice."""
         return CanonicalGrid(self.lattice.shape, self.affine)
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask was given or found, so that none needs to be made."""
+        return self.mask_path is not None or self.given_mask is not None
+
     @cached_property
     def voxels(self) -> FloatArray:
         """(X, Y, Z, N) float32 signal in scanner units.
@@ -84,8 +105,10 @@ class Acquisition:
         voxels = read_voxels(self.image, self.path)
         odd = ~np.isfinite(voxels).all(axis=-1)
         if odd.any():
-            if self.mask_path is None or (odd & self.mask).any():
-                raise UserError(f"{self.name}: holds voxels that are not finite; mend the image")
+            if not self.has_mask or (odd & self.mask).any():
+                raise UserError(
+                    "holds voxels that are not finite", self.name, remedy=Advice("repair the image")
+                )
             voxels[odd] = 0
         return voxels
 
@@ -98,6 +121,8 @@ class Acquisition:
     @cached_property
     def mask(self) -> MaskArray:
         """(X, Y, Z) brain mask: the given one, the one found, or `median_otsu`'s."""
+        if self.given_mask is not None:
+            return self.given_mask
         if self.mask_path is not None:
             return read_mask(self.mask_path, self.lattice)
         return estimate_mask(self.b0, self.image)
@@ -117,20 +142,24 @@ class Acquisition:
         """
         shells = self.gradients.shells
         if not shells:
-            raise UserError(f"{self.name}: holds no diffusion-weighted volume; give a DWI")
+            raise UserError(
+                "holds no diffusion-weighted volume", self.name, remedy=Advice("give a DWI")
+            )
         known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
+        choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
         if b_value is None:
             if len(shells) > 1:
-                raise UserError(
-                    f"{self.name}: has several shells (b = {known}); choose one with --shell"
-                )
+                raise UserError(f"has several shells (b = {known})", self.name, "b_value", choose)
             return shells[0]
-        nearest = min(shells, key=lambda shell: abs(shell.b_value - b_value))
-        # Turned round so that neither nan nor infinity passes.
+        nearest = self.gradients.nearest_shell(b_value)
+        assert nearest is not None
+        # Written so that neither nan nor infinity passes.
         if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
             raise UserError(
-                f"{self.name}: has no shell near b = {b_value:.0f} (it has {known}); "
-                "choose one of those with --shell"
+                f"has no shell near b = {b_value:.0f} (it has {known})",
+                self.name,
+                "b_value",
+                choose,
             )
         return nearest
 
@@ -155,22 +184,29 @@ class Acquisition:
 
 
 def load_acquisition(
-    dwi: str | Path,
-    bval: str | Path | None = None,
-    bvec: str | Path | None = None,
-    mask: str | Path | None = None,
+    dwi: str | Path | nib.Nifti1Image,
+    bval: Table | None = None,
+    bvec: Table | None = None,
+    mask: str | Path | MaskArray | nib.Nifti1Image | None = None,
+    *,
+    gradients: "DipyGradientTable | None" = None,
 ) -> Acquisition:
     """Open a DWI with its gradient table and mask.
 
     Parameters
     ----------
     dwi
-        4-D .nii or .nii.gz, in any orientation.
+        4-D .nii or .nii.gz in any orientation, or an image in memory.
     bval, bvec
-        FSL gradient files; None: `<stem>.bval` and `<stem>.bvec` beside the image.
+        FSL gradient files, or arrays of what they hold: (N,) in s/mm², and (N, 3) or (3, N) along
+        the image's axes; None: `<stem>.bval` and `<stem>.bvec` beside the image.
     mask
-        Brain mask on the image's lattice; None: found beside the image or in the derivatives of
-        its BIDS dataset, else made by DIPY's `median_otsu`.
+        Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found
+        beside the image or in the derivatives of its BIDS dataset, else made by DIPY's
+        `median_otsu`.
+    gradients
+        A DIPY gradient table instead of `bval` and `bvec`, its b-vectors along the image's axes as
+        DIPY reads them from FSL's files.
 
     Returns
     -------
@@ -182,16 +218,45 @@ def load_acquisition(
     UserError
         When a file is missing, malformed, or belongs to another image.
     """
-    path = Path(dwi)
-    image = open_nifti(path)
+    path: Path | None = None
+    if isinstance(dwi, str | Path):
+        path = Path(dwi)
+        image = open_nifti(path)
+    else:
+        image = dwi
+    name = "acquisition" if path is None else str(path)
     if len(image.shape) != 4:
-        raise UserError(f"{path}: has {len(image.shape)} axes; a DWI has four")
-    beside = gradient_files(path)
-    bval_path = Path(bval) if bval is not None else beside[0]
-    bvec_path = Path(bvec) if bvec is not None else beside[1]
-    for gradient_file, option in ((bval_path, "--bval"), (bvec_path, "--bvec")):
-        if not gradient_file.exists():
-            raise UserError(f"{gradient_file}: is missing; give it with {option}")
-    gradients = read_gradients(bval_path, bvec_path, image.affine, image.shape[3])
-    mask_path = Path(mask) if mask is not None else find_mask(path)
-    return Acquisition(image, gradients, mask_path, path)
+        raise UserError(
+            f"has {len(image.shape)} axes, a DWI has four",
+            name,
+            remedy=Advice("give another image"),
+        )
+    if gradients is not None:
+        bval, bvec = gradients.bvals, gradients.bvecs
+    beside = (None, None) if path is None else gradient_files(path)
+    table = read_gradients(
+        _existing(bval, beside[0], "bval", name),
+        _existing(bvec, beside[1], "bvec", name),
+        image.affine,
+        image.shape[3],
+    )
+    if mask is None:
+        return Acquisition(image, table, None if path is None else find_mask(path), path)
+    if isinstance(mask, str | Path):
+        return Acquisition(image, table, Path(mask), path)
+    x, y, z = image.shape[:3]
+    lattice = Lattice((x, y, z), image.affine)
+    if isinstance(mask, np.ndarray):
+        return Acquisition(image, table, None, path, check_mask(mask, lattice, "mask"))
+    inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine)
+    return Acquisition(image, table, None, path, inside)
+
+
+def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:
+    """Give a gradient table that is there: the given one, else the file beside the image."""
+    table = beside if given is None else given
+    if table is None:
+        raise UserError(f"has no {field}", name, field, Give(field))
+    if isinstance(table, str | Path) and not Path(table).exists():
+        raise UserError("is missing", table, field, Give(field))
+    return table

@@ -1,16 +1,13 @@
 """Travelling heads as a BIDS dataset: subjects, platforms and where their scans lie."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_msp.bids import NIFTI_SUFFIXES, marked_input, subject_and_platform
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.names import NIFTI_SUFFIXES, nifti_stem
-from napari_msp.errors import UserError
-
-_SCAN = re.compile(
-    r"(?P<subject>sub-[A-Za-z0-9]+)_ses-(?P<session>[A-Za-z0-9]+)_acq-(?P<protocol>[A-Za-z0-9]+)_dwi"
-)
+from napari_msp.errors import Advice, Choose, RunJob, UserError
+from napari_msp.identity import Person, person_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,19 @@ class TravellingHeads:
         """Tell whether a subject was scanned on a platform."""
         return (subject, platform) in self.scans
 
+    def person(self, subject: str) -> Person:
+        """Tell who a subject is, by all of their scans here.
+
+        Raises
+        ------
+        UserError
+            When nobody of that name was scanned.
+        """
+        scans = [path for (name, _), path in sorted(self.scans.items()) if name == subject]
+        if not scans:
+            raise UserError(f"has no scan of {subject}", self.root, remedy=_one_of(self.subjects))
+        return person_of(scans[0], scans[1:])
+
     def acquisition(self, subject: str, platform: str) -> Acquisition:
         """Open one scan.
 
@@ -51,7 +61,11 @@ class TravellingHeads:
             When there is no such scan, or it cannot be read.
         """
         if not self.has(subject, platform):
-            raise UserError(f"{self.root}: {subject} has no scan on {platform}; see `check`")
+            raise UserError(
+                f"{subject} has no scan on {platform}",
+                self.root,
+                remedy=RunJob("check", "see what there is"),
+            )
         return load_acquisition(self.scans[subject, platform])
 
     def noise_free(self, subject: str, platform: str) -> Acquisition | None:
@@ -90,7 +104,7 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder; give a BIDS dataset")
+        raise UserError("there is no such folder", root, remedy=Advice("give a BIDS dataset"))
     scans: dict[tuple[str, str], Path] = {}
     for suffix in NIFTI_SUFFIXES:
         for path in sorted(root.glob(f"{subject}/ses-*/dwi/*_dwi{suffix}")):
@@ -99,38 +113,51 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
                 scans[identity] = path
     if not scans:
         raise UserError(
-            f"{root}: holds no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz; "
-            "bring the data into that form with `napari-msp import`"
+            "holds no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz",
+            root,
+            remedy=RunJob("import", "bring the data into that form"),
         )
     return TravellingHeads(root, scans)
 
 
-def subject_and_platform(scan: Path) -> tuple[str, str] | None:
-    """Tell whose scan this is and on what platform, by its name alone; None where it does not say.
+def input_platform(
+    dataset: TravellingHeads, given: str | None = None, targets: Sequence[str] = ()
+) -> str:
+    """Tell which platform a dataset's scans are predicted from; it is never guessed by name.
 
-    >>> subject_and_platform(Path("sub-01_ses-ge_acq-st_dwi.nii.gz"))
-    ('sub-01', 'ge_st')
+    Parameters
+    ----------
+    given
+        What the user asked for; empty or None: what the dataset marks, else the one platform that
+        the targets leave over.
+    targets
+        Platforms to predict, as far as they were named.
+
+    Raises
+    ------
+    UserError
+        When there is no such platform, or nothing decides.
     """
-    match = _SCAN.fullmatch(nifti_stem(scan))
-    if match is None:
-        return None
-    return match["subject"], platform_name(match["session"], match["protocol"])
+    platforms = dataset.platforms
+    if given:
+        if given not in platforms:
+            raise UserError(
+                f"no scan is on {given}", dataset.root, "input", Choose("input", tuple(platforms))
+            )
+        return given
+    marked = marked_input(dataset.root)
+    if marked in platforms and marked not in targets:
+        return marked
+    left = [each for each in platforms if each not in targets]
+    if targets and len(left) == 1:
+        return left[0]
+    raise UserError(
+        "nothing says which platform to predict from",
+        dataset.root,
+        "input",
+        Choose("input", tuple(left)),
+    )
 
 
-def platform_name(session: str, protocol: str) -> str:
-    """Name a platform after its BIDS entities.
-
-    >>> platform_name("ge", "st")
-    'ge_st'
-    """
-    return f"{session}_{protocol}"
-
-
-def entities_of(platform: str) -> tuple[str, str]:
-    """Give the session and protocol labels of a platform.
-
-    >>> entities_of("connectom_sa")
-    ('connectom', 'sa')
-    """
-    session, _, protocol = platform.partition("_")
-    return session, protocol
+def _one_of(names: Sequence[str]) -> Advice:
+    return Advice(f"choose from {', '.join(names)}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray
-from napari_msp.data.orientation import direction_cosines
-from napari_msp.errors import UserError
+from napari_msp.data.lattice import direction_cosines
+from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_text
 
 B0_MAXIMUM = 50.0
@@ -20,8 +20,11 @@ SHELL_GAP = 80.0
 NORM_TOLERANCE = 0.1
 """A b-vector this far from unit length is an error, less is rounding (our choice)."""
 
+Table = str | Path | FloatArray
+"""b-values or b-vectors: a text file, or an array of what it would hold."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Shell:
     """Volumes of (nearly) one b-value.
 
@@ -37,7 +40,7 @@ class Shell:
     volumes: IntArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientTable:
     """b-values and directions of the volumes of one acquisition.
 
@@ -60,6 +63,15 @@ class GradientTable:
 
     def __len__(self) -> int:
         return len(self.b_values)
+
+    def __repr__(self) -> str:
+        counts = [f"{len(self.b0_volumes)} at b = 0"]
+        counts += [f"{len(shell.volumes)} at b = {shell.b_value:.0f}" for shell in self.shells]
+        return f"<GradientTable of {' + '.join(counts)} s/mm²>"
+
+    def nearest_shell(self, b_value: float) -> Shell | None:
+        """Give the shell whose b-value is nearest; None where there is no shell."""
+        return min(self.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)
 
     @property
     def b0_volumes(self) -> IntArray:
@@ -107,14 +119,15 @@ def scanner_to_image_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray
 
 
 def read_gradients(
-    bval: Path, bvec: Path, affine: FloatArray, volumes: int | None = None
+    bval: Table, bvec: Table, affine: FloatArray, volumes: int | None = None
 ) -> GradientTable:
     """Read an FSL gradient table into scanner axes.
 
     Parameters
     ----------
     bval, bvec
-        Text files; b-vectors as three rows or three columns.
+        Text files, or arrays of what they would hold: (N,) b-values in s/mm², and b-vectors along
+        the image's axes as three rows or three columns.
     affine
         (4, 4) affine of the image that the table belongs to.
     volumes
@@ -125,24 +138,34 @@ def read_gradients(
     UserError
         When a file is missing or malformed, or the counts differ.
     """
-    b_values = np.atleast_1d(_read_numbers(bval).ravel())
-    vectors = np.atleast_2d(_read_numbers(bvec))
+    b_values = np.atleast_1d(_numbers(bval, "bval").ravel())
+    vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
         raise UserError(
-            f"{bval}: holds {count} b-values but the image has {volumes} volumes; "
-            "give the table that belongs to this image"
+            f"holds {count} b-values but the image has {volumes} volumes",
+            _name(bval, "b-values"),
+            "bval",
+            Advice("give the table that belongs to this image"),
         )
     if vectors.shape == (3, count):
         vectors = vectors.T
     if vectors.shape != (count, 3):
         raise UserError(
-            f"{bvec}: has {vectors.shape[0]} rows of {vectors.shape[1]} numbers; "
-            f"give 3 rows (or columns) of {count}, one for each b-value"
+            f"has {vectors.shape[0]} rows of {vectors.shape[1]} numbers",
+            _name(bvec, "b-vectors"),
+            "bvec",
+            Advice(f"give 3 rows (or columns) of {count}, one for each b-value"),
         )
     if not np.isfinite(b_values).all() or (b_values < 0).any():
-        raise UserError(f"{bval}: b-values must be finite and not negative; mend the table")
-    return GradientTable(b_values, image_to_scanner_axes(_unit(vectors, b_values, bvec), affine))
+        raise UserError(
+            "b-values must be finite and not negative",
+            _name(bval, "b-values"),
+            "bval",
+            Advice("correct the table"),
+        )
+    units = _unit(vectors, b_values, _name(bvec, "b-vectors"))
+    return GradientTable(b_values, image_to_scanner_axes(units, affine))
 
 
 def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
@@ -152,18 +175,28 @@ def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatA
     write_text(bvec, "".join(" ".join(f"{x:.8f}" for x in row) + "\n" for row in rows))
 
 
-def _read_numbers(path: Path) -> FloatArray:
+def _name(table: Table, otherwise: str) -> str:
+    return str(table) if isinstance(table, str | Path) else otherwise
+
+
+def _numbers(table: Table, field: str) -> FloatArray:
+    if not isinstance(table, str | Path):
+        return np.asarray(table, dtype=float)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
-            return np.loadtxt(path, ndmin=1)
+            return np.loadtxt(table, ndmin=1)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read; give the gradient table's path") from error
+        raise UserError(
+            "cannot be read", table, field, Advice("give the gradient table's path")
+        ) from error
     except ValueError as error:
-        raise UserError(f"{path}: is not a table of numbers ({error}); mend it") from error
+        raise UserError(
+            f"is not a table of numbers ({error})", table, field, Advice("correct it")
+        ) from error
 
 
-def _unit(vectors: FloatArray, b_values: FloatArray, path: Path) -> FloatArray:
+def _unit(vectors: FloatArray, b_values: FloatArray, name: str) -> FloatArray:
     """Give unit directions for weighted volumes and zeros for b=0 ones."""
     weighted = b_values > B0_MAXIMUM
     lengths = np.linalg.norm(vectors, axis=1)
@@ -171,8 +204,11 @@ def _unit(vectors: FloatArray, b_values: FloatArray, path: Path) -> FloatArray:
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
         raise UserError(
-            f"{path}: volume {volume} has b = {b_values[volume]:g} but a direction of length "
-            f"{lengths[volume]:.3g}; b-vectors must have unit length"
+            f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
+            f"{lengths[volume]:.3g}",
+            name,
+            "bvec",
+            Advice("b-vectors must have unit length"),
         )
     units = np.zeros_like(vectors, dtype=float)
     units[weighted] = vectors[weighted] / lengths[weighted, None]

@@ -1,4 +1,4 @@
-"""Bring someone's folder tree into BIDS. Every scan is opened and checked before one is copied."""
+"""Copy someone's folder tree into BIDS. Every scan is opened and checked before one is copied."""
 
 import re
 import shutil
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, platform_name
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.dataset import platform_name
-from napari_msp.data.names import NIFTI_SUFFIXES, gradient_files, nifti_stem
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
 from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
 
 BIDS_VERSION = "1.10.0"
@@ -19,7 +18,7 @@ GRADIENT_SUFFIXES = (("bval", "bvec"), ("bvals", "bvecs"))
 """Endings of gradient files, looked for as `<stem>.<ending>` beside the image."""
 
 SHOWN_FILES = 3
-"""How many files of the tree an error shows, so that the pattern can be mended by them."""
+"""How many files of the tree an error shows, so that the pattern can be corrected by them."""
 
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
@@ -86,6 +85,7 @@ def import_tree(
     mask: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
+    input_platform: str | None = None,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[ImportedScan]:
@@ -112,6 +112,9 @@ def import_tree(
         else the only file there with "mask" in its name.
     session, protocol
         Labels where the tree does not name them.
+    input_platform
+        Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
+        so that it need not be named again. None: nothing is marked.
     dry_run
         Check everything, write nothing.
     progress
@@ -131,19 +134,29 @@ def import_tree(
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
-        raise UserError(f"{source}: there is no such folder; give the tree to import")
+        raise UserError(
+            "there is no such folder", source, "source", Give("source", "the tree to import")
+        )
     refuse_occupied(out)  # before the long look at every scan
     scans = sorted(
         _find_scans(source, pattern, mask, {"session": session, "protocol": protocol}),
         key=lambda scan: (scan.subject, scan.platform),
     )
     _refuse_collisions(scans)
+    platforms = tuple(sorted({scan.platform for scan in scans}))
+    if input_platform is not None and input_platform not in platforms:
+        raise UserError(
+            "no scan is of this platform",
+            input_platform,
+            "input_platform",
+            Choose("input_platform", platforms),
+        )
     for done, scan in enumerate(scans, start=1):
         _check_scan(scan)
         if progress is not None:
             progress(f"checked {scan.source}", done, len(scans))
     if not dry_run:
-        _write_dataset(source, out, scans, pattern, progress)
+        _write_dataset(source, out, scans, pattern, input_platform, progress)
     return scans
 
 
@@ -164,15 +177,21 @@ def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[st
     unknown = sorted(names - set(_FIELDS))
     if unknown or "{}" in pattern:
         raise UserError(
-            f"--pattern {pattern}: {{{', '.join(unknown)}}} is not known; "
-            "use {subject}, {scanner} or {session}, {protocol}"
+            f"{{{', '.join(unknown)}}} is not known",
+            pattern,
+            "pattern",
+            Advice("use {subject}, {scanner} or {session}, {protocol}"),
         )
     for needed in (("subject",), ("scanner", "session"), ("protocol",)):
         if not names.intersection(needed):
-            option = "" if needed == ("subject",) else f" or give --{needed[-1]}"
-            raise UserError(f"--pattern {pattern}: lacks {{{needed[0]}}}; add it{option}")
+            remedy: Remedy = Advice("add it")
+            if needed[-1] in constants:
+                remedy = either(remedy, Give(needed[-1]))
+            raise UserError(f"lacks {{{needed[0]}}}", pattern, "pattern", remedy)
     if not pattern.endswith(NIFTI_SUFFIXES):
-        raise UserError(f"--pattern {pattern}: must end in .nii or .nii.gz; give the images")
+        raise UserError(
+            "must end in .nii or .nii.gz", pattern, "pattern", Advice("give the images")
+        )
     expression, position, seen = "", 0, set()
     for match in _FIELD.finditer(pattern):
         expression += re.escape(pattern[position : match.start()])
@@ -203,9 +222,12 @@ def _find_scans(
     if not found:
         images = [path for path in files if path.name.endswith(NIFTI_SUFFIXES)] or files
         shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
+        holds = f"the first files here are: {shown}" if shown else "the folder holds no file"
         raise UserError(
-            f"{source}: no file fits the pattern {pattern}; mend the pattern, "
-            + (f"the first files here are: {shown}" if shown else "the folder holds no file")
+            f"no file fits the pattern {pattern}",
+            source,
+            "pattern",
+            Advice(f"correct the pattern, {holds}"),
         )
 
 
@@ -217,8 +239,10 @@ def _describe_scan(
     protocol = bids_label(values["protocol"] or "", "acq-").lower()
     if not (subject and session and protocol):
         raise UserError(
-            f"{path}: subject, scanner or protocol has no letter or digit; rename it, or mend the "
-            "pattern"
+            "subject, scanner or protocol has no letter or digit",
+            path,
+            "pattern",
+            Advice("rename it, or correct the pattern"),
         )
     suffix = next(suffix for suffix in NIFTI_SUFFIXES if path.name.endswith(suffix))
     folder = Path(f"sub-{subject}", f"ses-{session}", "dwi")
@@ -244,8 +268,13 @@ def _gradient_files(image: Path) -> tuple[Path, Path]:
             return pair
     missing = next(path for path in gradient_files(image) if not path.exists())
     raise UserError(
-        f"{missing}: is missing; put the gradient files beside {image.name}, or make the pattern "
-        "narrower if that is no DWI"
+        "is missing",
+        missing,
+        "pattern",
+        Advice(
+            f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
+            "no DWI"
+        ),
     )
 
 
@@ -263,7 +292,12 @@ def _mask_beside(image: Path) -> Path | None:
     )
     if len(others) > 1:
         names = ", ".join(path.name for path in others)
-        raise UserError(f"{image}: several masks lie beside it ({names}); say which with --mask")
+        raise UserError(
+            f"several masks lie beside it ({names})",
+            image,
+            "mask",
+            Give("mask", "the right one's pattern"),
+        )
     return others[0] if others else None
 
 
@@ -274,7 +308,12 @@ def _mask_by_pattern(
         if not match[1]:
             return "*"
         if values.get(match[1]) is None:
-            raise UserError(f"--mask {pattern}: {{{match[1]}}} is not in --pattern; add it there")
+            raise UserError(
+                f"{{{match[1]}}} is not in the images' pattern",
+                pattern,
+                "mask",
+                Advice("add it there"),
+            )
         # Brackets in a folder's name are no wildcards.
         return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
 
@@ -282,7 +321,10 @@ def _mask_by_pattern(
     found = sorted(source.glob(wanted))
     if len(found) != 1:
         raise UserError(
-            f"{image}: {len(found) or 'no'} masks fit {wanted}, one is needed; mend --mask"
+            f"{len(found) or 'no'} masks fit {wanted}, one is needed",
+            image,
+            "mask",
+            Change("mask", "another"),
         )
     return found[0]
 
@@ -294,8 +336,10 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
         key = str(scan.image.parent / nifti_stem(scan.image)).casefold()
         if key in seen:
             raise UserError(
-                f"{scan.source}: would become {scan.image}, as {seen[key].source} does; "
-                "rename one or make the pattern narrower"
+                f"would become {scan.image}, as {seen[key].source} does",
+                scan.source,
+                "pattern",
+                Advice("rename one or make the pattern narrower"),
             )
         seen[key] = scan
 
@@ -307,7 +351,9 @@ def _check_scan(scan: ImportedScan) -> None:
     if scan.mask is not None:
         _ = acquisition.mask
     if not acquisition.gradients.shells:
-        raise UserError(f"{scan.source}: holds no diffusion-weighted volume; give a DWI")
+        raise UserError(
+            "holds no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
+        )
     if scan.sidecar is not None:
         read_json(scan.sidecar)
 
@@ -317,6 +363,7 @@ def _write_dataset(
     out: Path,
     scans: list[ImportedScan],
     pattern: str,
+    input_platform: str | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> None:
     try:
@@ -325,10 +372,13 @@ def _write_dataset(
                 _copy_scan(source, folder, scan)
                 if progress is not None:
                     progress(f"copied {scan.source}", done, len(scans))
-            _describe_dataset(source, folder, scans, pattern)
+            _describe_dataset(source, folder, scans, pattern, input_platform)
     except OSError as error:
         raise UserError(
-            f"{out}: cannot be written ({error.strerror}); make room or choose another folder"
+            f"cannot be written ({error.strerror})",
+            out,
+            "out",
+            Advice("make room or choose another folder"),
         ) from error
 
 
@@ -355,12 +405,18 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         )
 
 
-def _describe_dataset(source: Path, folder: Path, scans: list[ImportedScan], pattern: str) -> None:
+def _describe_dataset(
+    source: Path,
+    folder: Path,
+    scans: list[ImportedScan],
+    pattern: str,
+    input_platform: str | None,
+) -> None:
     subjects = sorted({scan.subject for scan in scans})
     generator = {
         "Name": "napari-msp",
         "Version": version("napari-msp"),
-        "Description": f"import --pattern {pattern}",
+        "Description": f"import with the pattern {pattern}",
     }
     write_json(
         folder / "dataset_description.json",
@@ -369,6 +425,7 @@ def _describe_dataset(source: Path, folder: Path, scans: list[ImportedScan], pat
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "GeneratedBy": [generator],
+            **({} if input_platform is None else {"NapariMSP": {"InputPlatform": input_platform}}),
         },
     )
     if any(scan.mask is not None for scan in scans):

@@ -1,4 +1,4 @@
-"""Where voxels lie, and how output lattices follow from input lattices.
+"""Where voxels lie: voxel order and grid axes, and how output lattices follow from input lattices.
 
 Every network is node-aligned: a target of scale k turns n voxels of an axis into k·(n-1)+1, the
 first voxel centre is shared and the spacing divided by k. Nothing else in the package may decide
@@ -8,11 +8,12 @@ where an output voxel lies.
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.affines import voxel_sizes as nib_voxel_sizes
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from scipy.ndimage import map_coordinates
 
-from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
-from napari_msp.errors import UserError
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
+from napari_msp.errors import Advice, UserError
 
 SIZE_TOLERANCE = 0.02
 """Relative difference of voxel sizes that still counts as rounding (our choice)."""
@@ -20,8 +21,89 @@ SIZE_TOLERANCE = 0.02
 POSITION_TOLERANCE = 0.05
 """Distance, in voxels, within which two voxel centres are one (our choice)."""
 
+CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
+"""nibabel's code for axes that run to the right, anterior and superior."""
 
-@dataclass(frozen=True)
+
+def direction_cosines(affine: FloatArray) -> FloatArray:
+    """Give the orthogonal matrix whose columns are the voxel axes in scanner axes.
+
+    Its determinant has the sign of the affine's. A sheared affine (after an affine registration,
+    say) gives the nearest orthogonal matrix.
+
+    Parameters
+    ----------
+    affine
+        (4, 4) voxel-to-scanner affine in mm.
+
+    Returns
+    -------
+    (3, 3) orthogonal matrix.
+    """
+    linear = np.asarray(affine, dtype=float)[:3, :3]
+    left, _, right = np.linalg.svd(linear / np.linalg.norm(linear, axis=0))
+    cosines: FloatArray = left @ right
+    return cosines
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalGrid:
+    """The closest-canonical (RAS+) view of an image stored in any order.
+
+    Convolutions live in voxel axes, so networks always see this order, whatever the file holds.
+
+    Attributes
+    ----------
+    shape
+        Spatial shape in stored order.
+    stored_affine
+        (4, 4) affine of the stored order.
+    """
+
+    shape: tuple[int, int, int]
+    stored_affine: FloatArray
+
+    @property
+    def affine(self) -> FloatArray:
+        """(4, 4) affine of the canonical order."""
+        stored = io_orientation(self.stored_affine)
+        moved: FloatArray = self.stored_affine @ inv_ornt_aff(stored, self.shape)
+        return moved
+
+    @property
+    def canonical_shape(self) -> tuple[int, int, int]:
+        """Spatial shape in canonical order."""
+        lengths = dict(zip(io_orientation(self.stored_affine)[:, 0], self.shape, strict=True))
+        return lengths[0], lengths[1], lengths[2]
+
+    @property
+    def rotation(self) -> FloatArray:
+        """(3, 3) proper rotation from the grid's axes to the scanner's."""
+        return direction_cosines(self.affine)
+
+    def to_canonical(self, array: AnyArray) -> AnyArray:
+        """Reorder the first three axes from stored to canonical order."""
+        return reorder(array, io_orientation(self.stored_affine))
+
+    def to_stored(self, array: AnyArray) -> AnyArray:
+        """Reorder the first three axes from canonical to stored order."""
+        back = ornt_transform(CANONICAL, io_orientation(self.stored_affine))
+        return reorder(array, back)
+
+
+def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
+    """Permute and flip the first three axes by a nibabel orientation, into contiguous memory."""
+    moved: AnyArray = np.ascontiguousarray(apply_orientation(array, orientation))
+    return moved
+
+
+def voxel_sizes(affine: FloatArray) -> FloatArray:
+    """Voxel sizes in mm along the three voxel axes, shape (3,)."""
+    sizes: FloatArray = nib_voxel_sizes(affine)
+    return sizes
+
+
+@dataclass(frozen=True, eq=False)
 class Lattice:
     """A regular grid of voxel centres.
 
@@ -55,6 +137,12 @@ class Lattice:
         """
         x, y, z = (scale * (n - 1) + 1 for n in self.shape)
         return Lattice((x, y, z), self.affine @ np.diag([1 / scale] * 3 + [1.0]))
+
+    def __repr__(self) -> str:
+        shape, sizes = (
+            " × ".join(f"{each:g}" for each in of) for of in (self.shape, self.voxel_sizes.round(3))
+        )
+        return f"<Lattice of {shape} voxels of {sizes} mm>"
 
     def matches(self, other: "Lattice") -> bool:
         """Tell whether both have the same voxels, to within `POSITION_TOLERANCE`."""
@@ -99,8 +187,9 @@ def scale_between(coarse: FloatArray, fine: FloatArray, what: str) -> int:
     if scale < 1 or np.abs(ratios / max(scale, 1) - 1).max() > SIZE_TOLERANCE:
         given = " × ".join(f"{r:.2f}" for r in ratios)
         raise UserError(
-            f"{what}: voxel sizes differ by {given}, not by one whole number; "
-            "resample one of them to an isotropic whole fraction of the other first"
+            f"voxel sizes differ by {given}, not by one whole number",
+            what,
+            remedy=Advice("resample one of them to an isotropic whole fraction of the other first"),
         )
     return scale
 

@@ -13,16 +13,18 @@ from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.names import nifti_stem
-from napari_msp.errors import UserError
+from napari_msp.bids import nifti_stem
+from napari_msp.errors import Advice, UserError
 from napari_msp.files import atomic_path
 
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
 """What reading a damaged or truncated image may raise. A header that lies about its size asks for
 memory that no machine has."""
 
+CHECK_PATH, REPLACE = Advice("check the path"), Advice("replace it")
 
-def open_nifti(path: Path) -> nib.Nifti1Image:
+
+def open_nifti(path: str | Path) -> nib.Nifti1Image:
     """Open a NIfTI image; its voxels stay on disk until they are asked for.
 
     Raises
@@ -36,16 +38,18 @@ def open_nifti(path: Path) -> nib.Nifti1Image:
         with _quiet_nibabel():
             image = nib.load(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; check the path") from error
+        raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
-        raise UserError(f"{path}: is not a readable NIfTI image ({error}); replace it") from error
+        raise UserError(f"is not a readable NIfTI image ({error})", path, remedy=REPLACE) from error
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
-        raise UserError(f"{path}: is not a NIfTI image; convert it to .nii.gz")
+        raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:
-        raise UserError(f"{path}: has shape {image.shape}, so no voxel; replace it")
+        raise UserError(f"has shape {image.shape}, so no voxel", path, remedy=REPLACE)
     linear = image.affine[:3, :3]
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9:
-        raise UserError(f"{path}: its affine is singular; mend the header's sform or qform")
+        raise UserError(
+            "its affine is singular", path, remedy=Advice("correct the header's sform or qform")
+        )
     return image
 
 
@@ -70,12 +74,14 @@ def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
     """
     kind = image.get_data_dtype()
     if kind.fields is not None or kind.kind == "c":
-        raise UserError(f"{path}: holds {kind} voxels, not one real number each; convert it")
+        raise UserError(
+            f"holds {kind} voxels, not one real number each", path, remedy=Advice("convert it")
+        )
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found so
             return _volume_by_volume(image)
     except DAMAGED as error:
-        raise UserError(f"{path}: its voxels cannot be read ({error}); replace it") from error
+        raise UserError(f"its voxels cannot be read ({error})", path, remedy=REPLACE) from error
 
 
 def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:

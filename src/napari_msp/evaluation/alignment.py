@@ -7,8 +7,7 @@ every prediction.
 from dataclasses import replace
 
 from napari_msp.arrays import MaskArray
-from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid, Lattice, resample_in_mask, resample_mask
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.sh_image import SHImage
 

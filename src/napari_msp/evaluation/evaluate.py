@@ -21,9 +21,8 @@ from napari_msp.evaluation.figures.page import write_figure
 from napari_msp.evaluation.measures import MEASURES
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.evaluation.results import FLOOR
-from napari_msp.files import refuse_unwritable
+from napari_msp.files import locked, refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.run_lock import locked
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.versions import versions_of

@@ -13,7 +13,7 @@ from napari_msp.evaluation.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.sh_index import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 UNITS = {
     "sh_mse": "SH units squared (SH of S/S0), mean over voxels and coefficients",

@@ -4,12 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_msp.bids import gradient_files, sidecar_path
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, load_acquisition
-from napari_msp.data.names import gradient_files
 from napari_msp.errors import Advice, RescaleBValue, UserError
-from napari_msp.signal.conditioning import supported_order
-from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.sh_image import SHImage, read_sh, sidecar_path
+from napari_msp.signal.fitting import fit_sh, supported_order
+from napari_msp.signal.sh_image import SHImage, load_sh
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def read_source(path: str | Path, b_value: float | None = None) -> Source:
                 "orders come mostly from the regularisation"
             )
     else:
-        image = read_sh(path)
+        image = load_sh(path)
     if image.b_value is None:
         raise UserError(
             "its b-value is unknown, so it has no FA",

@@ -18,7 +18,7 @@ from napari_msp.inference.whole_image import Progress
 from napari_msp.model_file import Model
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.sh_index import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def harmonize(
         Allow the signal to be brought to the model's b-value by (S/S0)^(b_model/b) first: an
         approximation.
     keep_stages
-        Keep the branches of an MSP, each as large as the prediction, so that `inference.mixing`
+        Keep the branches of an MSP, each as large as the prediction, so that `inference.stages`
         can give the prediction of any α.
 
     Raises
@@ -214,7 +214,7 @@ def _stored(
             stored_affine,
             mask,
             b_value=float(table.b_values.mean()),
-            regularisation=model.card.sh.regularisation_at_30 * len(table) / 30,
+            regularisation=model.card.sh.regularisation(len(table)),
             rescaled_from=prepared.rescaled_from,
         )
 

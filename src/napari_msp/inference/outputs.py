@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import nifti_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, write_gradients
-from napari_msp.data.names import nifti_stem
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.files import staged_folder, write_json

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.errors import Cancelled
-from napari_msp.networks import CHANNELS, Network
+from napari_msp.networks.base import CHANNELS
+from napari_msp.networks.msp import Network
 
 LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""

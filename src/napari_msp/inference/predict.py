@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_msp.arrays import FloatArray
 from napari_msp.inference.stages import run_stages
 from napari_msp.inference.whole_image import Progress, run_whole_image
-from napari_msp.networks import Network
+from napari_msp.networks.msp import Network
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.standardisation import Standardisation
 

@@ -77,7 +77,7 @@ def prepare_input(
         acquisition,
         b_value=shell.b_value,
         order=settings.order,
-        regularisation=settings.regularisation_at_30 * len(shell.volumes) / 30,
+        regularisation=settings.regularisation(len(shell.volumes)),
         rescale_to=settings.b_value if rescaling else None,
     )
     image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), resample)

@@ -10,10 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, Overwrite, UserError, either
 from napari_msp.files import atomic_path
 
 FORMAT = "napari-msp checkpoint 1"
+
+START_ANEW = Overwrite("start anew")
+"""What helps where a checkpoint cannot be gone on from: nothing else replaces it."""
 
 
 @dataclass
@@ -56,7 +59,7 @@ def write_checkpoint(
     Parameters
     ----------
     path
-        See `napari_msp.learning.names`.
+        See `napari_msp.learning.runs.checkpoint_path`.
     networks, optimiser
         As they are after `position.step` steps.
     position
@@ -81,7 +84,7 @@ def write_checkpoint(
         save_file(stored, temporary, metadata=metadata)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A checkpoint as read.
 
@@ -105,9 +108,7 @@ class Checkpoint:
         try:
             networks.load_state_dict(self._part("networks/"))
         except RuntimeError as error:  # its message has a line for each weight
-            raise UserError(
-                f"{self.path}: holds other networks' weights; train without --resume"
-            ) from error
+            raise _useless("holds other networks' weights", self.path) from error
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Put moments and step counts back, and the random states."""
@@ -142,19 +143,30 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
-            raise UserError(f"{path}: is no checkpoint of this version; train without --resume")
+            raise _useless("is no checkpoint of this version", path)
         before = dict(json.loads(metadata["identity"]))
         position = Position(**json.loads(metadata["position"]))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no checkpoint; train without --resume") from error
+        raise UserError(
+            "there is no checkpoint",
+            path,
+            "resume",
+            Advice("train from the start instead"),
+        ) from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is damaged ({error}); train without --resume") from error
+        raise _useless(f"is damaged ({error})", path) from error
     changed = sorted(name for name in identity if before.get(name) != identity[name])
     if changed:
         raise UserError(
-            f"{path}: was made with other {', '.join(changed)}; give the same ones, or train "
-            "without --resume"
+            f"was made with other {', '.join(changed)}",
+            path,
+            "resume",
+            either(Advice("give the same ones"), START_ANEW),
         )
     if "random/cpu" not in tensors:
-        raise UserError(f"{path}: is damaged (no random state); train without --resume")
+        raise _useless("is damaged (no random state)", path)
     return Checkpoint(path, position, before, tensors)
+
+
+def _useless(problem: str, path: Path) -> UserError:
+    return UserError(problem, path, "resume", START_ANEW)

@@ -1,9 +1,14 @@
-"""What a training run tells whoever watches: one typed stream, also as JSON lines."""
+"""What a training run reports: typed events, as JSON lines in a file and on a pipe."""
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar
+
+from napari_msp.errors import Advice, UserError, explain
 
 
 @dataclass(frozen=True)
@@ -163,10 +168,26 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The run cannot go on."""
+    """The run cannot go on.
+
+    Attributes
+    ----------
+    reason
+        An error's `to_json`.
+    """
 
     name: ClassVar[str] = "failed"
-    message: str
+    reason: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failed":
+        """Report an error of any kind."""
+        return cls(json.loads(json.dumps(explain(error).to_json())))
+
+    @property
+    def error(self) -> UserError:
+        """Why."""
+        return UserError.from_json(self.reason)
 
 
 @dataclass(frozen=True)
@@ -220,6 +241,102 @@ def parse_event(line: str) -> Event:
     if name not in EVENTS:
         raise ValueError(f"unknown event {name!r}")
     try:
-        return EVENTS[name](**content)
-    except TypeError as error:
+        event = EVENTS[name](**content)
+        if isinstance(event, Failed):
+            event.error  # noqa: B018 - a reason that cannot be read is malformed
+        return event
+    except (TypeError, ValueError) as error:
         raise ValueError(f"malformed event {name!r}: {error}") from error
+
+
+MOST_STEPS = 10_000
+"""About as many steps of a run are kept: a curve shows no more, and a long run has millions."""
+
+
+class EventLog(AbstractContextManager["EventLog"]):
+    """Append events to a file; each is there as soon as it is written.
+
+    Parameters
+    ----------
+    path
+        A torn last line, left by whoever was killed while writing it, is taken away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("ab")
+        self._stream.truncate(len(_whole_lines(path)))
+        self._every = 1
+
+    def write(self, event: Event) -> None:
+        """Append one event; of a long run's steps only every so many."""
+        if isinstance(event, Started):
+            self._every = max(1, event.steps // MOST_STEPS)
+        if isinstance(event, Step) and event.step % self._every:
+            return
+        self._stream.write(event.to_json().encode() + b"\n")
+        self._stream.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+
+def read_events(path: Path) -> list[Event]:
+    """Read events back as one story: what a resumed run did again is told once.
+
+    Parameters
+    ----------
+    path
+        May be missing: nothing has happened. A torn last line is passed over.
+
+    Raises
+    ------
+    UserError
+        When another line is damaged.
+    """
+    story: list[Event] = []
+    for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
+        event = _parsed(line, path, number)
+        if isinstance(event, Started):
+            story = _until_checkpoint(story, event.resumed_at)
+        story.append(event)
+    return story
+
+
+def last_event(path: Path) -> Event | None:
+    """Give the last event alone, as `read_events` would; None where there is none."""
+    lines = _whole_lines(path).splitlines()
+    return _parsed(lines[-1], path, len(lines)) if lines else None
+
+
+def _parsed(line: bytes, path: Path, number: int) -> Event:
+    try:
+        return parse_event(line.decode())
+    except ValueError as error:
+        raise UserError(
+            f"line {number} is damaged",
+            path,
+            remedy=Advice("remove the line (only curves are lost)"),
+        ) from error
+
+
+def _until_checkpoint(story: list[Event], step: int) -> list[Event]:
+    """Leave out what happened after the checkpoint of a step."""
+    written = [
+        index
+        for index, event in enumerate(story)
+        if isinstance(event, Checkpointed) and event.step == step
+    ]
+    if written:
+        return story[: written[-1] + 1]
+    # Killed after the checkpoint was written, before it was told.
+    return [event for event in story if getattr(event, "step", 0) <= step]
+
+
+def _whole_lines(path: Path) -> bytes:
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]

@@ -1,23 +1,25 @@
-"""The training subjects as tensors on one grid."""
+"""What a run learns from: subjects split, loaded onto one grid, and measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, scale_between
-from napari_msp.data.orientation import direction_cosines
-from napari_msp.errors import UserError
+from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, direction_cosines, scale_between
+from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
+from napari_msp.learning.schedule import recipe_for
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.model_file import Gradients
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import GridImage, into_grid
+from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """One subject's SH images, canonical order, axes of the input's grid.
 
@@ -45,28 +47,92 @@ class Head:
     truths: dict[str, GridImage] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Channels:
-    """A platform's image as the samplers use it.
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Everything that a run learns from.
 
     Attributes
     ----------
-    coefficients
-        (28, X, Y, Z) float32, not standardised.
-    mask
-        (X, Y, Z) bool; for a target, where input and target both have brain.
+    settings
+        Of the run, targets filled in.
+    heads, held_out
+        Training subjects, and subjects that nothing is learned from.
+    scales
+        Lattice scale of each target.
+    voxel_size
+        Of the input in mm.
+    b_value
+        In s/mm².
+    standardisation
+        Of each platform, measured on training subjects.
+    gradients
+        Each target's table, from the first training subject.
     """
 
-    coefficients: Tensor
-    mask: Tensor
+    settings: TrainingSettings
+    heads: list[Head]
+    held_out: list[Head]
+    scales: dict[str, int]
+    voxel_size: float
+    b_value: float
+    standardisation: dict[str, Standardisation]
+    gradients: dict[str, Gradients]
 
-    @classmethod
-    def of(cls, image: GridImage, mask: Tensor | None = None) -> "Channels":
-        """Copy an image's coefficients, channels first."""
-        coefficients = torch.from_numpy(
-            np.ascontiguousarray(np.moveaxis(image.coefficients, -1, 0))
+
+def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study:
+    """Load all heads, split by subject, and measure the standardisation.
+
+    Raises
+    ------
+    UserError
+        When a platform or subject is unknown, no subject is left to train on, or scans do not fit.
+    """
+    targets = settings.targets or tuple(p for p in dataset.platforms if p != settings.input)
+    settings = settings.model_copy(update={"targets": targets})
+    _check_names(dataset, settings)
+    subjects = [
+        subject
+        for subject in settings.subjects or dataset.subjects
+        if dataset.has(subject, settings.input)
+    ]
+    training = [subject for subject in subjects if subject not in settings.held_out]
+    if not training:
+        raise UserError(
+            "no subject is left to train on", dataset.root, "held_out", Change("held_out", "fewer")
         )
-        return cls(coefficients, torch.from_numpy(image.mask) if mask is None else mask)
+    b_value = common_b_value(dataset, training, settings.input, settings.b_value)
+    heads = {
+        subject: load_head(
+            dataset, subject, settings.input, targets, b_value, subject in settings.held_out
+        )
+        for subject in training + [each for each in subjects if each in settings.held_out]
+    }
+    recipe = recipe_for(settings)
+    learned = [heads[subject] for subject in training]
+    standardisation = {
+        settings.input: measure_standardisation((h.input for h in learned), recipe.per_order)
+    }
+    for target in targets:
+        images = (head.targets[target] for head in learned)
+        standardisation[target] = measure_standardisation(images, recipe.per_order)
+    first = learned[0]
+    return Study(
+        settings=settings,
+        heads=learned,
+        held_out=[heads[subject] for subject in subjects if subject in settings.held_out],
+        scales={
+            target: scale_between(
+                first.input.lattice.voxel_sizes, first.targets[target].lattice.voxel_sizes, target
+            )
+            for target in targets
+        },
+        voxel_size=float(first.input.lattice.voxel_sizes.mean()),
+        b_value=b_value,
+        standardisation=standardisation,
+        gradients={
+            target: _gradients(dataset, first.subject, target, b_value) for target in targets
+        },
+    )
 
 
 def load_head(
@@ -100,7 +166,7 @@ def load_head(
     sh = fit_sh(dataset.acquisition(subject, source), b_value=b_value)
     axes = direction_cosines(sh.grid.affine)
     image = into_grid(sh)
-    _check_isotropic(image.lattice, f"{dataset.scans[subject, source]}")
+    _check_isotropic(image.lattice, dataset.scans[subject, source])
     refined: dict[str, GridImage] = {}
     truths: dict[str, GridImage] = {}
     off_lattice = []
@@ -121,8 +187,10 @@ def load_head(
         inside = image.resampled(lattice).mask & truth.mask
         if not inside.any():
             raise UserError(
-                f"{dataset.scans[subject, target]}: does not overlap with the scan on {source}; "
-                "register the subject's scans to each other first"
+                f"does not overlap with the scan on {source}",
+                dataset.scans[subject, target],
+                field="dataset",
+                remedy=Advice("register the subject's scans to each other first"),
             )
         refined[target] = GridImage(truth.coefficients, inside, lattice)
     return Head(subject, image, sh.affine, refined, tuple(off_lattice), truths)
@@ -151,16 +219,65 @@ def common_b_value(
     for subject, value in zip(subjects, values, strict=True):
         if abs(value - usual) > B_VALUE_TOLERANCE * usual:
             raise UserError(
-                f"{dataset.scans[subject, source]}: has b = {value:.0f}, the other subjects "
-                f"{usual:.0f}; take {subject} out of the dataset"
+                f"has b = {value:.0f}, the other subjects {usual:.0f}",
+                dataset.scans[subject, source],
+                field="b_value",
+                remedy=Advice(f"take {subject} out of the dataset"),
             )
     return usual
 
 
-def _check_isotropic(lattice: Lattice, what: str) -> None:
+def _check_isotropic(lattice: Lattice, scan: Path) -> None:
     sizes = lattice.voxel_sizes
     if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
         raise UserError(
-            f"{what}: voxels are {' × '.join(f'{size:.2f}' for size in sizes)} mm; "
-            "resample the input platform to isotropic voxels before training"
+            f"voxels are {' × '.join(f'{size:.2f}' for size in sizes)} mm",
+            scan,
+            field="input",
+            remedy=Advice("resample the input platform to isotropic voxels before training"),
         )
+
+
+def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
+    """Refuse what the dataset does not have."""
+    _check_known(dataset, "platform", "input", (settings.input,), dataset.platforms)
+    _check_known(dataset, "platform", "targets", settings.targets, dataset.platforms)
+    _check_known(dataset, "target", "first_stage", settings.first_stage, settings.targets)
+    _check_known(dataset, "subject", "subjects", settings.subjects, dataset.subjects)
+    subjects = settings.subjects or dataset.subjects
+    _check_known(dataset, "subject", "held_out", settings.held_out, subjects)
+    for subject in settings.held_out:
+        if not dataset.has(subject, settings.input):
+            raise UserError(
+                f"{subject} has no scan on {settings.input}, so it cannot be predicted",
+                dataset.root,
+                "held_out",
+                Change("held_out", "another subject in"),
+            )
+    if not settings.targets:
+        raise UserError(
+            f"has no platform but {settings.input}, so there is nothing to predict",
+            dataset.root,
+            "dataset",
+            either(
+                Change("dataset", "another"), RunJob("import", "bring further platforms into it")
+            ),
+        )
+
+
+def _check_known(
+    dataset: TravellingHeads, what: str, field: str, names: Iterable[str], known: Sequence[str]
+) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"has no {what} {name}", dataset.root, field, Choose(field, tuple(known))
+            )
+
+
+def _gradients(dataset: TravellingHeads, subject: str, target: str, b_value: float) -> Gradients:
+    acquisition = dataset.acquisition(subject, target)
+    shell = acquisition.shell(b_value)
+    directions = [(float(x), float(y), float(z)) for x, y, z in acquisition.directions(shell)]
+    b_values = acquisition.gradients.b_values[shell.volumes].tolist()
+    return Gradients(b_values=b_values, directions=directions)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from napari_msp.learning.patches import Batch
-from napari_msp.networks import MSP, Network
+from napari_msp.learning.sampling import Batch
+from napari_msp.networks.msp import MSP, Network
 from napari_msp.signal.standardisation import Standardisation
 
 

@@ -9,7 +9,9 @@ from torch import nn
 
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.networks import CNNRISH, MSP, Network, SingleNetwork, build_single
+from napari_msp.networks.base import SingleNetwork
+from napari_msp.networks.msp import MSP, Network
+from napari_msp.networks.registry import MULTI_STAGE, build_single
 from napari_msp.signal.standardisation import Standardisation
 
 
@@ -42,7 +44,7 @@ class TrainedNetworks(nn.Module):
     scales
         Lattice scale of each target, in order.
     standardisation
-        Of each platform; CNN-RISH computes with it.
+        Of each platform; some networks compute with it.
     """
 
     def __init__(
@@ -66,21 +68,20 @@ class TrainedNetworks(nn.Module):
                     width=settings.width,
                     input_skip=recipe.input_skip,
                 )
-                if isinstance(network, CNNRISH):
-                    source = standardisation[settings.input]
-                    network.set_standardisation(
-                        input_mean=source.mean.tolist(),
-                        input_deviation=source.deviation.tolist(),
-                        target_mean=standardisation[target].mean.tolist(),
-                        target_deviation=standardisation[target].deviation.tolist(),
-                    )
+                source = standardisation[settings.input]
+                network.set_standardisation(
+                    input_mean=source.mean.tolist(),
+                    input_deviation=source.deviation.tolist(),
+                    target_mean=standardisation[target].mean.tolist(),
+                    target_deviation=standardisation[target].deviation.tolist(),
+                )
                 networks[target] = network
             return networks
 
         self.singles = nn.ModuleDict(singles())
         self.multi_stage = nn.ModuleDict()
         self.phases = [Phase(f"{kind} {target}", target, False) for target, kind in kinds.items()]
-        if settings.kind == "msp":
+        if settings.kind == MULTI_STAGE:
             # Each target's MSP refines first stages of its own, as in the paper.
             for target in scales:
                 self.multi_stage[target] = MSP(
@@ -107,6 +108,6 @@ class TrainedNetworks(nn.Module):
 
 def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
     """Name a target's single network; the paper's MSP has SHResNet, DIQT for a finer target."""
-    if settings.kind != "msp":
+    if settings.kind != MULTI_STAGE:
         return settings.kind
     return settings.first_stage.get(target, "shresnet" if scale == 1 else "diqt")

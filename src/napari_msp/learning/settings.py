@@ -1,11 +1,39 @@
 """Everything that decides what a training run does, in one validated object."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-Kind = Literal["msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned"]
-SingleKind = Literal["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
+from napari_msp.errors import from_validation
+from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
+
+
+def _any_kind(kind: str) -> str:
+    if kind not in kinds():
+        raise ValueError(f"there is no network {kind}, only {', '.join(kinds())}")
+    return kind
+
+
+def _single_kind(kind: str) -> str:
+    if kind not in single_kinds():
+        raise ValueError(f"there is no single network {kind}, only {', '.join(single_kinds())}")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(_any_kind)]
+"""A network of the registry."""
+
+SingleKind = Annotated[str, AfterValidator(_single_kind)]
+"""One that an MSP can combine."""
+
 Preset = Literal["paper", "fast"]
 Augmentation = Literal["preset", "symmetries", "none"]
 BranchStart = Literal["preset", "nothing", "input", "first stage"]
@@ -52,7 +80,9 @@ class TrainingSettings(BaseModel):
     )
     batch: int | None = Field(default=None, ge=1, description="Patches or crops a step")
     crop: int | None = Field(default=None, ge=3, description="fast: edge of a crop in input voxels")
-    steps_per_epoch: int | None = Field(default=None, ge=1, description="fast: steps of an epoch")
+    steps_per_epoch: int | None = Field(
+        default=None, ge=1, description="Steps of an epoch; unset: every voxel about once"
+    )
     learning_rate: float | None = Field(
         default=None, gt=0, le=1, description="At the start (paper), at most (fast)"
     )
@@ -71,15 +101,58 @@ class TrainingSettings(BaseModel):
     branch_start: BranchStart = Field(default="preset", description="MSP: what branches start from")
     label: str = Field(default="", description="What the model is for, shown to whoever loads it")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "TrainingSettings":
-        if self.input in self.targets:
-            raise ValueError(f"{self.input} is the input and cannot be a target too")
-        if self.first_stage and self.kind != "msp":
-            raise ValueError("first_stage belongs to kind msp")
-        if isinstance(self.width, float) and not 0 < self.width <= 1:
+    @field_validator("targets")
+    @classmethod
+    def _other_platforms(cls, targets: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if others.data.get("input") in targets:
+            raise ValueError(f"{others.data['input']} is the input and cannot be a target too")
+        return targets
+
+    @field_validator("first_stage")
+    @classmethod
+    def _of_an_msp(cls, first_stage: dict[str, str], others: ValidationInfo) -> dict[str, str]:
+        if first_stage and others.data.get("kind", MULTI_STAGE) != MULTI_STAGE:
+            raise ValueError(f"first_stage belongs to kind {MULTI_STAGE}")
+        return first_stage
+
+    @field_validator("width")
+    @classmethod
+    def _a_fraction(cls, width: float | Literal["paper"]) -> float | Literal["paper"]:
+        if isinstance(width, float) and not 0 < width <= 1:  # also refuses nan
             raise ValueError("width must lie in (0, 1], or be 'paper'")
-        return self
+        return width
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """Give what there is to choose from for a setting; for `first_stage`, for each target.
+
+    Empty where it is no choice, or where the dataset decides.
+    """
+    if name == "kind":
+        return kinds()
+    if name == "first_stage":
+        return single_kinds()
+    annotation = TrainingSettings.model_fields[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def training_settings(**values: Any) -> TrainingSettings:
+    """Check settings that somebody gave.
+
+    Parameters
+    ----------
+    **values
+        Of `TrainingSettings`.
+
+    Raises
+    ------
+    UserError
+        For the first that makes no sense, with its name as field.
+    """
+    try:
+        return TrainingSettings(**values)
+    except ValidationError as error:
+        raise from_validation(error) from error
 
 
 LECTURE = TrainingSettings(

@@ -1,19 +1,22 @@
-"""Predict held-out subjects whole, and measure how far off they are."""
+"""Predict held-out subjects whole: how far off they are, and a picture of the first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from napari_msp.inference.predict import predict_on_grid
-from napari_msp.learning.study import Study
-from napari_msp.networks import Network
-from napari_msp.signal.grid_frame import GridImage
+from napari_msp.learning.heads import Study
+from napari_msp.networks.msp import Network
+from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
+from napari_msp.signal.sh_image import SHImage, write_sh
+from napari_msp.signal.spherical_harmonics import default_regularisation
 from napari_msp.signal.standardisation import measure_standardisation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Validation:
     """How a network does on the held-out subjects.
 
@@ -88,6 +91,44 @@ def alignment_error(study: Study, target: str) -> float:
         matched = np.where(image.mask[..., None], wanted.undo(source.apply(image)), 0)
         errors.add(GridImage(matched, image.mask, image.lattice), head.truths[target])
     return errors.mean
+
+
+def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
+    """Write the first held-out subject's prediction over the one before.
+
+    It is what `harmonize` would give for that subject: in the input's stored order, coefficients
+    in scanner axes, on the lattice of the prediction.
+
+    Parameters
+    ----------
+    folder
+        Made when missing.
+    study
+        Whose first held-out subject was predicted.
+    target
+        Predicted platform.
+    prediction
+        In grid axes.
+
+    Returns
+    -------
+    `<folder>/<subject>_<target>.nii.gz`.
+    """
+    head = study.held_out[0]
+    lattice = prediction.lattice
+    coefficients, affine = out_of_grid(prediction.coefficients, lattice, head.stored_affine)
+    mask, _ = to_stored_order(prediction.mask, lattice, head.stored_affine)
+    table = study.gradients[target].table()
+    image = SHImage(
+        coefficients,
+        affine,
+        mask,
+        b_value=float(table.b_values.mean()),
+        regularisation=default_regularisation(len(table)),
+    )
+    path = folder / f"{head.subject}_{target}.nii.gz"
+    write_sh(path, image)
+    return path
 
 
 class _SquaredError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -21,8 +21,13 @@ ORDER_SLICES = (slice(0, 1), slice(1, 6), slice(6, 15), slice(15, 28))
 Config = dict[str, Any]
 """A network's architecture as plain JSON types."""
 
+Role = Literal["single", "multi-task", "multi-stage"]
+"""What a network predicts: its target alone; the other targets on the way to it; its target from
+single networks of all targets.
+"""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class SingleOutputs:
     """Everything one pass of a single network yields.
 
@@ -72,7 +77,15 @@ class SingleNetwork(nn.Module, ABC):
     Attributes
     ----------
     kind : str
-        Name in the registry.
+        Name in the registry, models and settings: the title in lower case.
+    title : str
+        Name in tables and figures, as its paper writes it.
+    summary : str
+        What it is, in one sentence for reports.
+    role : "single" or "multi-task"
+        Whether it predicts its target alone, or all targets on the way to it.
+    cost : float
+        About how long a training step takes, relative to SHResNet.
     feature_layers : tuple of str
         Layers that z can be taken from.
     takes_input_skip : bool
@@ -89,6 +102,10 @@ class SingleNetwork(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    role: ClassVar[Role] = "single"
+    cost: ClassVar[float] = 1.0
     feature_layers: ClassVar[tuple[str, ...]]
     channels: ClassVar[int] = CHANNELS
     takes_input_skip: ClassVar[bool] = True
@@ -155,6 +172,24 @@ class SingleNetwork(nn.Module, ABC):
         if self.takes_input_skip:
             for platform, scale in self.scales.items():
                 self.input_skips[platform] = LinearResampling(1, scale)
+
+    def set_standardisation(
+        self,
+        *,
+        input_mean: Tensor | Sequence[float],
+        input_deviation: Tensor | Sequence[float],
+        target_mean: Tensor | Sequence[float],
+        target_deviation: Tensor | Sequence[float],
+    ) -> None:
+        """Take over how the platforms are standardised, where a network computes with it.
+
+        Called once, before training. Most networks know standardised channels only.
+
+        Parameters
+        ----------
+        input_mean, input_deviation, target_mean, target_deviation : (28,)
+            In units of the b0-normalised signal's coefficients.
+        """
 
     @abstractmethod
     def body(self, x: Tensor) -> SingleOutputs:

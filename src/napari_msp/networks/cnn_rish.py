@@ -56,6 +56,11 @@ class CNNRISH(SingleNetwork):
 
     takes_input_skip: ClassVar[bool] = False
     kind: ClassVar[str] = "cnn-rish"
+    title: ClassVar[str] = "CNN-RISH"
+    summary: ClassVar[str] = (
+        "Five layers on rotation-invariant features; the SH orders are scaled, not replaced."
+    )
+    cost: ClassVar[float] = 0.5
     feature_layers: ClassVar[tuple[str, ...]] = ("scaled", "layer1", "layer2", "layer3", "layer4")
 
     input_mean: Tensor

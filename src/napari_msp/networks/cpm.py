@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, FeatureMap, SingleNetwork, SingleOutputs
+from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
 from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
 from napari_msp.networks.reach import Reach
 
@@ -70,6 +70,9 @@ class CPM(SingleNetwork):
     """
 
     kind: ClassVar[str] = "cpm"
+    title: ClassVar[str] = "CPM"
+    summary: ClassVar[str] = "Multi-task: each stage predicts one platform, the last the target."
+    role: ClassVar[Role] = "multi-task"
     feature_layers: ClassVar[tuple[str, ...]] = ("image", "stage")
 
     def __init__(

@@ -36,6 +36,9 @@ class DIQT(SingleNetwork):
     """
 
     kind: ClassVar[str] = "diqt"
+    title: ClassVar[str] = "DIQT"
+    summary: ClassVar[str] = "Reversible stacks between convolutions: deep image quality transfer."
+    cost: ClassVar[float] = 2.2
     feature_layers: ClassVar[tuple[str, ...]] = (
         "stack1",
         "convolution1",

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, FeatureMap, SingleNetwork, SingleOutputs
+from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
 from napari_msp.networks.layers import LinearResampling, Width, lattice_convolution, scaled_width
 from napari_msp.networks.reach import Reach
 
@@ -31,6 +31,10 @@ class HNED(SingleNetwork):
     """
 
     kind: ClassVar[str] = "hned"
+    title: ClassVar[str] = "HNED"
+    summary: ClassVar[str] = "Multi-task: side outputs predict the platforms and are fused."
+    role: ClassVar[Role] = "multi-task"
+    cost: ClassVar[float] = 1.2
     feature_layers: ClassVar[tuple[str, ...]] = ("stream", "sides")
 
     def __init__(

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, Config, SingleNetwork
+from napari_msp.networks.base import CHANNELS, Config, Role, SingleNetwork
+from napari_msp.networks.equation import second_stage
 from napari_msp.networks.layers import LinearResampling, Width, lattice_convolution, scaled_width
 from napari_msp.networks.reach import Reach
 
@@ -75,9 +76,7 @@ class ConnectionNetwork(nn.Module):
 
 
 class MSP(nn.Module):
-    """Multi-Stage Prediction network for one target, eq. (1) of its paper.
-
-    ŷ²_T = (1-α) ŷ¹_T + α/(P-1) · (Σ_{i≠T} N_iT(z_i) + ŷ¹_T)
+    """Multi-Stage Prediction network for one target, see `napari_msp.networks.equation`.
 
     Source: Blumberg et al. 2019, "Multi-Stage Prediction Networks for Data Harmonization", MICCAI,
     arXiv 1907.11629.
@@ -118,6 +117,10 @@ class MSP(nn.Module):
     """
 
     kind: ClassVar[str] = "msp"
+    title: ClassVar[str] = "MSP"
+    summary: ClassVar[str] = "Built from the best single network of each target."
+    role: ClassVar[Role] = "multi-stage"
+    cost: ClassVar[float] = 4.0
     channels: ClassVar[int] = CHANNELS
 
     def __init__(
@@ -172,8 +175,6 @@ class MSP(nn.Module):
         ValueError
             For an α outside [0, 1].
         """
-        if not 0.0 <= alpha <= 1.0:
-            raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
         first: dict[str, Tensor] = {}
         branches: dict[str, Tensor] = {}
         for platform, module in self.singles.items():
@@ -184,11 +185,7 @@ class MSP(nn.Module):
         if self.branch_start != "nothing":
             start = own if self.branch_start == "first stage" else self.resampling(x)
             branches = {platform: start + branch for platform, branch in branches.items()}
-        total = own
-        for branch in branches.values():
-            total = total + branch
-        second = (1.0 - alpha) * own + alpha / len(first) * total
-        return StageOutputs(first, second, branches)
+        return StageOutputs(first, second_stage(own, tuple(branches.values()), alpha), branches)
 
     def config(self) -> Config:
         """Return the architecture as plain JSON types; `build` makes the same network of it."""
@@ -200,3 +197,7 @@ class MSP(nn.Module):
             # A list, not an object: the sum of eq. (1) runs in this order, to the last bit.
             "singles": [cast(SingleNetwork, single).config() for single in self.singles.values()],
         }
+
+
+Network = SingleNetwork | MSP
+"""What predicts one target."""

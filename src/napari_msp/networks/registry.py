@@ -1,26 +1,97 @@
-"""Networks by name, and from their stored configuration."""
+"""Which networks there are, by kind. Listing them loads no torch.
+
+Another package adds one by an entry point whose name is the network's title::
+
+    [project.entry-points."napari_msp.networks"]
+    U-Net = "my_package:UNet"
+
+Its class is a `SingleNetwork`, and its `kind` is the title in lower case, here "u-net".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
-from napari_msp.networks.base import Config, SingleNetwork
-from napari_msp.networks.cnn_rish import CNNRISH
-from napari_msp.networks.cpm import CPM
-from napari_msp.networks.diqt import DIQT
-from napari_msp.networks.hned import HNED
-from napari_msp.networks.layers import Width
-from napari_msp.networks.msp import MSP
-from napari_msp.networks.shresnet import SHResNet
+from napari_msp.errors import Advice, Choose, UserError
 
-Network = SingleNetwork | MSP
-"""What predicts one target."""
+if TYPE_CHECKING:
+    from napari_msp.networks.base import SingleNetwork
+    from napari_msp.networks.layers import Width
+    from napari_msp.networks.msp import Network
 
-NETWORKS: dict[str, type[SingleNetwork]] = {
-    network.kind: network for network in (DIQT, CNNRISH, SHResNet, CPM, HNED)
+GROUP = "napari_msp.networks"
+"""Entry points of other packages' networks."""
+
+OWN = {
+    "MSP": "napari_msp.networks.msp:MSP",
+    "DIQT": "napari_msp.networks.diqt:DIQT",
+    "CNN-RISH": "napari_msp.networks.cnn_rish:CNNRISH",
+    "SHResNet": "napari_msp.networks.shresnet:SHResNet",
+    "CPM": "napari_msp.networks.cpm:CPM",
+    "HNED": "napari_msp.networks.hned:HNED",
 }
-"""Single networks by kind."""
+"""This package's own networks, by title. They are listed here, not as entry points, because a
+checkout that is imported without being installed has no entry points, or those of another version.
+"""
+
+MULTI_STAGE = "msp"
+"""The kind that combines single networks."""
+
+
+def kinds() -> tuple[str, ...]:
+    """Give every kind that can be trained: ours first, then other packages'."""
+    return tuple(_networks())
+
+
+def single_kinds() -> tuple[str, ...]:
+    """Give the kinds that predict one target by themselves, so that an MSP can combine them."""
+    return tuple(kind for kind in kinds() if kind != MULTI_STAGE)
+
+
+def title(kind: str) -> str:
+    """Give a kind as its paper writes it; a kind that is not installed stands for itself.
+
+    >>> title("cnn-rish")
+    'CNN-RISH'
+    """
+    found = _networks().get(kind)
+    return kind if found is None else found.name
+
+
+def network_class(kind: str) -> type[Network]:
+    """Give the class of a kind; loads torch.
+
+    Raises
+    ------
+    UserError
+        When there is no such kind, or the package that it comes from is broken.
+    """
+    found = _networks().get(kind)
+    if found is None:
+        raise UserError(f"there is no network {kind}", field="kind", remedy=Choose("kind", kinds()))
+    from napari_msp.networks.base import SingleNetwork
+
+    try:
+        network: type[Network] = found.load()
+    except Exception as error:  # another package's code runs here
+        raise UserError(
+            f"cannot be loaded ({type(error).__name__}: {error})",
+            found.value,
+            remedy=Advice("update or remove the package that it comes from"),
+        ) from error
+    if kind != MULTI_STAGE and not (
+        issubclass(network, SingleNetwork) and getattr(network, "kind", None) == kind
+    ):
+        raise UserError(
+            f"is no SingleNetwork of kind {kind!r}",
+            found.value,
+            remedy=Advice("update or remove the package that it comes from"),
+        )
+    return network
 
 
 def build_single(
@@ -37,7 +108,7 @@ def build_single(
     Parameters
     ----------
     kind : str
-        One of `NETWORKS`.
+        One of `single_kinds`.
     target : str
         Target platform.
     scales : mapping of str to int
@@ -52,13 +123,13 @@ def build_single(
 
     Raises
     ------
+    UserError
+        For an unknown kind.
     ValueError
-        For an unknown kind, and whatever the network itself refuses.
+        Whatever the network itself refuses.
     """
-    if kind not in NETWORKS:
-        raise ValueError(f"no network is called {kind!r}; there are {', '.join(NETWORKS)}")
-    network: Callable[..., SingleNetwork] = NETWORKS[kind]
-    built = network(target=target, scales=scales, width=width, **options)
+    network: Any = network_class(kind)
+    built: SingleNetwork = network(target=target, scales=scales, width=width, **options)
     if input_skip:
         built.add_input_skip()
     return built
@@ -74,11 +145,13 @@ def build(config: Mapping[str, Any]) -> Network:
 
     Raises
     ------
-    ValueError
+    UserError
         For an unknown kind.
     """
-    if config["kind"] != MSP.kind:
+    if config["kind"] != MULTI_STAGE:
         return _single(config)
+    from napari_msp.networks.msp import MSP
+
     singles = {single["target"]: _single(single) for single in config["singles"]}
     # Models written before branches could start from something do not mention it.
     start = config.get("branch_start", "nothing")
@@ -97,4 +170,17 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
     )
 
 
-__all__ = ["NETWORKS", "Config", "Network", "build", "build_single"]
+def _networks() -> dict[str, EntryPoint]:
+    """Give all networks by kind; none takes the place of one of ours."""
+    return _listed(tuple(sys.path))
+
+
+@cache
+def _listed(_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """List networks anew only when packages are looked for elsewhere: it takes a while."""
+    own = [EntryPoint(name, value, GROUP) for name, value in OWN.items()]
+    others = sorted(entry_points(group=GROUP), key=lambda each: each.name.lower())
+    listed: dict[str, EntryPoint] = {}
+    for each in (*own, *others):
+        listed.setdefault(each.name.lower(), each)
+    return listed

@@ -70,6 +70,8 @@ class SHResNet(SingleNetwork):
     """
 
     kind: ClassVar[str] = "shresnet"
+    title: ClassVar[str] = "SHResNet"
+    summary: ClassVar[str] = "Residual blocks that treat the SH orders apart."
     feature_layers: ClassVar[tuple[str, ...]] = ("stem", "blocks", "skip", "last")
 
     def __init__(

@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.signal.rish import rish
-from napari_msp.signal.sh_index import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices
 
 FEATURES = 26
 """Six kinds of energy by SH order, b=0 signal and distance to the mask's edge."""

@@ -10,8 +10,14 @@ import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation, ornt_transform
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
-from napari_msp.data.orientation import CANONICAL, direction_cosines, reorder
+from napari_msp.data.lattice import (
+    CANONICAL,
+    Lattice,
+    direction_cosines,
+    reorder,
+    resample_in_mask,
+    resample_mask,
+)
 from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage
 

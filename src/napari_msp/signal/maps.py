@@ -1,17 +1,23 @@
-"""The maps that are looked at: SH average, FA, colour FA, mean diffusivity, squared error.
+"""The maps that are looked at: SH average, colour FA, FA, mean diffusivity, fibre direction.
+
+`MAPS` is the one list of them. Files, layers, Figure 3 and comparisons are made from it: a map that
+is added there appears in all of them.
 
 FA of a scan comes from its signal. FA of an SH image comes from the signal that the SH series
 gives, which the SH fit has smoothed over directions: it is lower. Compare like with like.
 """
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.signal.fitting import evaluate
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
@@ -24,7 +30,7 @@ TENSOR_DIRECTIONS = 60
 """Directions on which an SH series is sampled for its tensor (our choice: over twice 28)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TensorMaps:
     """What one tensor fit tells of every voxel; 0 outside the mask.
 
@@ -140,6 +146,162 @@ def squared_error(
     return difference if mask is None else np.where(mask, difference, 0).astype(np.float32)
 
 
+class Maps(Mapping[str, FloatArray]):
+    """All maps of one image, by their names in `MAPS`; each is computed once, when first asked for.
+
+    Parameters
+    ----------
+    image
+        SH image.
+    scan
+        The scan that `image` was fitted to: tensors are then fitted to its signal. None: to the
+        signal that the SH series gives, as for predictions, so that all compare alike.
+    """
+
+    def __init__(self, image: SHImage, scan: Acquisition | None = None) -> None:
+        self.image = image
+        self._scan = scan
+        self._known: dict[str, FloatArray] = {}
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """(X, Y, Z) or (X, Y, Z, 3) float32."""
+        if name not in self._known:
+            self._known[name] = MAPS[name].compute(self)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MAPS)
+
+    def __len__(self) -> int:
+        return len(MAPS)
+
+    def __repr__(self) -> str:
+        return f"<Maps {', '.join(MAPS)} of {self.image!r}>"
+
+    @cached_property
+    def tensor(self) -> TensorMaps:
+        """What one tensor fit says: FA, mean diffusivity and direction."""
+        if self._scan is None:
+            return tensor_maps(self.image)
+        return tensor_maps(self._scan, self.image.rescaled_from or self.image.b_value)
+
+
+Colours = Literal["grey", "directions"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map, and how it is named, shown and compared.
+
+    Attributes
+    ----------
+    name
+        Key of `MAPS`.
+    title
+        For people: in layers' names, figures and tables.
+    unit
+        Of its values.
+    error_title, error_unit
+        Of what `error` gives, such as "MSE" in "FA²".
+    model, parameter
+        BIDS labels of its files (BEP016).
+    compute
+        From the `Maps` of an image, (X, Y, Z), or (X, Y, Z, 3) for colours.
+    colours
+        "grey", or "directions": |values| are red left-right, green front-back, blue up-down.
+    error
+        From a prediction's map, truth's and a mask, (X, Y, Z) error; 0 outside the mask.
+    """
+
+    name: str
+    title: str
+    unit: str
+    error_title: str
+    error_unit: str
+    model: Literal["sh", "tensor"]
+    parameter: str
+    compute: Callable[[Maps], FloatArray]
+    colours: Colours = "grey"
+    error: Callable[[FloatArray, FloatArray, MaskArray], FloatArray] = squared_error
+
+    @property
+    def coloured(self) -> bool:
+        """Whether it has three colours a voxel."""
+        return self.colours == "directions"
+
+    def shown(self, values: FloatArray) -> FloatArray:
+        """Give what is painted: the values, without the sign that a direction's do not mean."""
+        return np.abs(values) if self.coloured else values
+
+
+def angle_between(direction: FloatArray, truth: FloatArray, mask: MaskArray) -> FloatArray:
+    """Give the angle between two axes in degrees, from 0 to 90; 0 outside the mask.
+
+    Parameters
+    ----------
+    direction, truth
+        (X, Y, Z, 3) unit vectors whose signs have no meaning.
+
+    Returns
+    -------
+    (X, Y, Z) float32.
+    """
+    cosine = np.clip(np.abs(np.sum(direction * truth, axis=-1)), 0, 1)
+    return np.where(mask, np.degrees(np.arccos(cosine)), 0).astype(np.float32)
+
+
+MAPS: Mapping[str, Map] = {
+    each.name: each
+    for each in (
+        Map(
+            "sh_average",
+            "SH average",
+            "SH units",
+            "MSE",
+            "SH units²",
+            "sh",
+            "average",
+            lambda maps: sh_average(maps.image),
+        ),
+        Map(
+            "colour_fa",
+            "colour FA",
+            "FA",
+            "MSE",
+            "FA²",
+            "tensor",
+            "colourfa",
+            lambda maps: maps.tensor.colour,
+            colours="directions",
+        ),
+        Map("fa", "FA", "FA", "MSE", "FA²", "tensor", "fa", lambda maps: maps.tensor.fa),
+        Map(
+            "md",
+            "mean diffusivity",
+            "mm²/s",
+            "MSE",
+            "(mm²/s)²",
+            "tensor",
+            "md",
+            lambda maps: maps.tensor.md,
+        ),
+        Map(
+            "direction",
+            "fibre direction",
+            "unit vector",
+            "angle",
+            "degrees",
+            "tensor",
+            "direction",
+            lambda maps: maps.tensor.direction,
+            colours="directions",
+            error=angle_between,
+        ),
+    )
+}
+"""Every map by its name, in the order in which they are offered."""
+
+
 def _measured(
     acquisition: Acquisition, b_value: float | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -160,7 +322,9 @@ def _sampled(image: SHImage) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Give the in-mask signal of an SH image on spread directions, with S0 = 1 in front."""
     if image.b_value is None:
         raise UserError(
-            "SH image: its b-value is unknown, so it has no tensor; add BValue to its sidecar"
+            "its b-value is unknown, so it has no tensor",
+            "SH image",
+            remedy=Advice("add BValue to its sidecar"),
         )
     directions = spread_directions(TENSOR_DIRECTIONS)
     signal = evaluate(image, directions)[image.mask].astype(float)

@@ -7,8 +7,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.sh_index import order_of
-from napari_msp.signal.spherical_harmonics import design_matrix
+from napari_msp.signal.spherical_harmonics import design_matrix, order_of
 
 DIRECTIONS = {
     "R": (1.0, 0.0, 0.0),

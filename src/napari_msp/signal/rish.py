@@ -3,7 +3,7 @@
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.signal.sh_index import order_of, order_slices
+from napari_msp.signal.spherical_harmonics import order_of, order_slices
 
 
 def rish(coefficients: FloatArray) -> FloatArray:

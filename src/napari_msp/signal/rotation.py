@@ -10,8 +10,13 @@ from itertools import permutations, product
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.signal.sh_index import ORDER, coefficient_count, order_of, order_slices
-from napari_msp.signal.spherical_harmonics import design_matrix
+from napari_msp.signal.spherical_harmonics import (
+    ORDER,
+    coefficient_count,
+    design_matrix,
+    order_of,
+    order_slices,
+)
 
 EXACT = 1e-10
 """Entries this near to -1, 0 or 1 differ from them by rounding only."""

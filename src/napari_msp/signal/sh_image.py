@@ -8,13 +8,12 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.names import nifti_stem
+from napari_msp.bids import read_sidecar, sidecar_path
+from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.nifti import open_nifti, read_voxels, write_nifti
-from napari_msp.data.orientation import CanonicalGrid
-from napari_msp.errors import UserError
-from napari_msp.files import read_json, write_json
-from napari_msp.signal.sh_index import order_of
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import write_json
+from napari_msp.signal.spherical_harmonics import order_of
 
 BASIS: Final = "mrtrix3"
 
@@ -22,7 +21,7 @@ LARGEST_COEFFICIENT = 100.0
 """Coefficients beyond this are not of S/S0, whose own stay under sqrt(4π) but for noise (ours)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SHImage:
     """SH coefficients of the b0-normalised signal.
 
@@ -73,6 +72,15 @@ class SHImage:
         """The closest-canonical view of its lattice."""
         return CanonicalGrid(self.lattice.shape, self.affine)
 
+    def __repr__(self) -> str:
+        size = " × ".join(str(each) for each in self.mask.shape)
+        shell = "unknown b-value" if self.b_value is None else f"b = {self.b_value:.0f} s/mm²"
+        return f"<SHImage of order {self.order}, {size} voxels, {shell}>"
+
+    def save(self, path: str | Path) -> None:
+        """Write it as an image that MRtrix3 reads, with a JSON sidecar; see `write_sh`."""
+        write_sh(path, self)
+
     def sidecar(self) -> dict[str, Any]:
         """Give the JSON sidecar (fields after BIDS' draft for diffusion derivatives, BEP016)."""
         return {
@@ -90,7 +98,7 @@ class SHImage:
 
 
 def write_sh(
-    path: Path,
+    path: str | Path,
     image: SHImage,
     extra: dict[str, Any] | None = None,
     like: nib.Nifti1Image | None = None,
@@ -106,11 +114,12 @@ def write_sh(
     like
         An image whose sform and qform codes are kept.
     """
+    path = Path(path)
     write_nifti(path, image.coefficients, image.affine, like=like)
     write_json(sidecar_path(path), {**image.sidecar(), **(extra or {})})
 
 
-def read_sh(path: Path) -> SHImage:
+def load_sh(path: str | Path) -> SHImage:
     """Read an SH image in MRtrix3's basis, from this package or from `amp2sh`.
 
     The mask is where any coefficient differs from 0.
@@ -120,26 +129,34 @@ def read_sh(path: Path) -> SHImage:
     UserError
         When the file is no SH image of S/S0, or its sidecar names another basis or is malformed.
     """
+    path = Path(path)
     image = open_nifti(path)
     coefficients = read_voxels(image, path)
     try:
         order_of(coefficients.shape[3] if coefficients.ndim == 4 else -1)
     except ValueError as error:
         raise UserError(
-            f"{path}: shape {coefficients.shape} is no SH image's; give one with 28 volumes"
+            f"shape {coefficients.shape} is no SH image's",
+            path,
+            remedy=Advice("give one with 28 volumes"),
         ) from error
-    sidecar = read_json(sidecar_path(path)) if sidecar_path(path).exists() else {}
+    sidecar = read_sidecar(path)
     encoding = sidecar.get("OrientationEncoding")
     basis = (encoding if isinstance(encoding, dict) else {}).get("SphericalHarmonicBasis", BASIS)
     if str(basis).lower() != BASIS:
-        raise UserError(f"{path}: is in the SH basis {basis}; convert it to MRtrix3's first")
+        raise UserError(
+            f"is in the SH basis {basis}", path, remedy=Advice("convert it to MRtrix3's first")
+        )
     if not np.isfinite(coefficients).all():
-        raise UserError(f"{path}: holds coefficients that are not finite; mend the image")
+        raise UserError(
+            "holds coefficients that are not finite", path, remedy=Advice("repair the image")
+        )
     largest = float(np.abs(coefficients).max(initial=0))
     if largest > LARGEST_COEFFICIENT:
         raise UserError(
-            f"{path}: holds coefficients up to {largest:.3g}, so it is not of a signal over its "
-            "b=0 image; divide the signal by that before fitting"
+            f"holds coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image",
+            path,
+            remedy=Advice("divide the signal by that before fitting"),
         )
     return SHImage(
         coefficients,
@@ -155,15 +172,12 @@ def _number(sidecar: dict[str, Any], field: str, path: Path) -> float | None:
     value = sidecar.get(field)
     if value is None:
         return None
-    # Turned round so that nan does not pass.
+    # Written so that nan is refused too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-        raise UserError(f"{sidecar_path(path)}: {field} is {value!r}, not a number; mend it")
+        raise UserError(
+            f"{field} is {value!r}, not a number", sidecar_path(path), remedy=Advice("correct it")
+        )
     return float(value)
-
-
-def sidecar_path(path: Path) -> Path:
-    """Give the JSON file that goes with a NIfTI file."""
-    return path.with_name(nifti_stem(path) + ".json")
 
 
 def with_coefficients(image: SHImage, coefficients: FloatArray) -> SHImage:

@@ -1,13 +1,72 @@
-"""Real symmetric spherical harmonics (SH): basis, fit and evaluation.
+"""Real symmetric spherical harmonics (SH): how coefficients are counted, the basis, and its fit.
 
-Coefficients are in MRtrix3's basis throughout: orthonormal, directions in scanner (RAS+) axes.
+Coefficients are in MRtrix3's basis throughout: even orders l = 0, 2, 4, …; m from -l to l; index
+l(l+1)/2 + m; orthonormal, directions in scanner (RAS+) axes.
 """
+
+from typing import Final
 
 import numpy as np
 from dipy.reconst.shm import real_sh_tournier, smooth_pinv
 
-from napari_msp.arrays import FloatArray
-from napari_msp.signal.sh_index import ORDER, coefficient_orders
+from napari_msp.arrays import FloatArray, IntArray
+
+ORDER: Final = 6
+"""SH order of the method (paper): 28 coefficients."""
+
+
+def even_orders(order: int = ORDER) -> list[int]:
+    """List the orders 0, 2, …, `order`."""
+    if order < 0 or order % 2:
+        raise ValueError(f"SH order must be even and not negative, not {order}")
+    return list(range(0, order + 1, 2))
+
+
+def coefficient_count(order: int = ORDER) -> int:
+    """Count the coefficients up to an even order.
+
+    >>> coefficient_count(6)
+    28
+    """
+    return (order + 1) * (order + 2) // 2
+
+
+def order_of(count: int) -> int:
+    """Give the even order that has `count` coefficients.
+
+    >>> order_of(28)
+    6
+
+    Raises
+    ------
+    ValueError
+        When no even order has.
+    """
+    order = 0
+    while coefficient_count(order) < count:
+        order += 2
+    if coefficient_count(order) != count:
+        raise ValueError(f"{count} is no number of coefficients of an even SH order")
+    return order
+
+
+def order_slices(order: int = ORDER) -> dict[int, slice]:
+    """Give each order's slice of the coefficients.
+
+    >>> order_slices(4)
+    {0: slice(0, 1, None), 2: slice(1, 6, None), 4: slice(6, 15, None)}
+    """
+    return {
+        degree: slice(coefficient_count(degree - 2), coefficient_count(degree))
+        for degree in even_orders(order)
+    }
+
+
+def coefficient_orders(order: int = ORDER) -> IntArray:
+    """(C,) order l of every coefficient."""
+    degrees = even_orders(order)
+    return np.repeat(degrees, [2 * degree + 1 for degree in degrees])
+
 
 REGULARISATION_AT_30 = 0.006
 """Laplace-Beltrami weight for 30 directions (Descoteaux 2007 uses 0.006)."""
@@ -32,9 +91,9 @@ def design_matrix(directions: FloatArray, order: int = ORDER) -> FloatArray:
     return np.asarray(values, dtype=float)
 
 
-def default_regularisation(direction_count: int) -> float:
-    """Give λ = 0.006 · N/30, so that every number of directions is shrunk alike (our choice)."""
-    return REGULARISATION_AT_30 * direction_count / 30
+def default_regularisation(direction_count: int, at_30: float = REGULARISATION_AT_30) -> float:
+    """Give λ = λ_30 · N/30, so that every number of directions is shrunk alike (our choice)."""
+    return at_30 * direction_count / 30
 
 
 def fitting_matrix(directions: FloatArray, order: int, regularisation: float) -> FloatArray:

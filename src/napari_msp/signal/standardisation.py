@@ -9,7 +9,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.sh_index import order_of, order_slices
+from napari_msp.signal.spherical_harmonics import order_of, order_slices
 
 SMALLEST_DEVIATION = 1e-6
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout
 
 from napari_msp.ui.background import Job, Step
-from napari_msp.ui.comparing.choices import Choices
+from napari_msp.ui.compare.choices import Choices
 from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.harmonizing.mends import DETAILS, Mend, in_words, mends
 from napari_msp.ui.harmonizing.model_shelf import ModelShelf

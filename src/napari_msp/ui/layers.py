@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.orientation import CanonicalGrid
+from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.records import KEY, Record, Shown
 
@@ -162,6 +161,35 @@ def map_layer(
             "contrast_limits": limits or window_of(values[mask], look.window),
         }
     return to_shown(values, lattice), chosen | options, "image"
+
+
+def fits(layer: Any, cell: LayerData) -> bool:
+    """Tell whether a layer can take other contents: same shape, and colours of the same kind."""
+    data, options, _ = cell
+    colormap = options.get("colormap")
+    return bool(
+        layer.rgb == bool(options.get("rgb"))
+        and layer.data.shape == data.shape
+        and (layer.rgb or layer.colormap.name == getattr(colormap, "name", colormap))
+    )
+
+
+def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None:
+    """Give a layer other contents that fit it: making a new one takes a tenth of a second.
+
+    Parameters
+    ----------
+    before
+        What it was made from. Where that has the same contrast, the layer's own, which a person may
+        have changed, is kept.
+    """
+    data, options, _ = cell
+    limits = options.get("contrast_limits")
+    if limits is not None and (before is None or limits != before[1].get("contrast_limits")):
+        layer.contrast_limits = limits
+    layer.scale, layer.translate = options["scale"], options["translate"]
+    layer.metadata, layer.name = options["metadata"], options["name"]
+    layer.data = data
 
 
 def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:

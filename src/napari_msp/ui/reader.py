@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.data.names import NIFTI_SUFFIXES, gradient_files, nifti_stem
+from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem
 
 if TYPE_CHECKING:
     from napari_msp.ui.background import Control

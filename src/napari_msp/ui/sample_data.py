@@ -1,4 +1,4 @@
-"""File > Open Sample: a simulated travelling head, made once and kept."""
+"""Simulated travelling heads, made once and kept: for File > Open Sample, and for a lesson."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SHARES = (0, 25, 35, 45, 100)
 """Per cent of the work that is done after so many platforms (measured)."""
+
+LESSON_SUBJECTS, LESSON_SIZE = 3, "tiny"
 
 DIGESTS = "made.json"
 """File that tells what was made, to find out whether it is still whole."""
@@ -58,24 +60,50 @@ def kept_heads(folder: Path, size: str, control: Control) -> TravellingHeads:
     return open_dataset(folder / "heads")
 
 
+def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
+    """Give a few small heads to train on; simulated where they are not in the cache folder.
+
+    Reports a `Step` for every scan.
+
+    Raises
+    ------
+    Cancelled
+        When it was cancelled.
+    UserError
+        When the cache folder cannot be written to.
+    """
+    from napari_msp.data.dataset import open_dataset
+    from napari_msp.data.phantom import simulate
+    from napari_msp.ui.background import Step
+
+    folder = cache / f"lesson-heads-{LESSON_SIZE}-{LESSON_SUBJECTS}"
+
+    def progress(scan: str, done: int, total: int) -> None:
+        control.check()
+        control.report(Step(f"Simulating heads for a lesson: {scan}", done, total))
+
+    if not folder.exists():
+        simulate(folder, LESSON_SUBJECTS, LESSON_SIZE, noise_free=False, progress=progress)
+    return open_dataset(folder)
+
+
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
-    from napari_msp.demo_head import INPUT, SUBJECT
+    from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.loading.load import load_scan
 
     heads = kept_heads(folder, size, control)
-    return scan_layers(load_scan(heads.scans[SUBJECT, INPUT], say=control.say))
+    return scan_layers(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM], say=control.say))
 
 
 def _simulate(folder: Path, size: str, control: Control) -> None:
-    from napari_msp.data.phantom import PLATFORMS, simulate
-    from napari_msp.demo_head import SEED, SUBJECT
+    from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, PLATFORMS, simulate
     from napari_msp.files import new_folder, write_json
     from napari_msp.ui.background import Step
 
     def progress(done: int, total: int = len(PLATFORMS)) -> None:
         control.check()
-        scan = f": {SUBJECT} on {PLATFORMS[done].name}" if done < total else ""
+        scan = f": {DEMO_SUBJECT} on {PLATFORMS[done].name}" if done < total else ""
         words = f"Simulating a travelling head, which will be kept{scan}"
         control.report(Step(words, SHARES[done], SHARES[-1]))
 
@@ -85,7 +113,7 @@ def _simulate(folder: Path, size: str, control: Control) -> None:
             stage / "heads",
             subjects=1,
             size=size,
-            seed=SEED,
+            seed=DEMO_SEED,
             noise_free=False,
             progress=lambda name, done, total: progress(done, total),
         )
@@ -105,9 +133,9 @@ def _is_whole(folder: Path, size: str) -> bool:
 
 def _description(size: str) -> dict[str, Any]:
     from napari_msp import __version__
-    from napari_msp.demo_head import SEED
+    from napari_msp.data.phantom import DEMO_SEED
 
-    return {"version": __version__, "size": size, "seed": SEED}
+    return {"version": __version__, "size": size, "seed": DEMO_SEED}
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_msp.data.names import NIFTI_SUFFIXES
+from napari_msp.bids import NIFTI_SUFFIXES
 from napari_msp.errors import UserError
 from napari_msp.ui.records import KEY, Record, Shown
 
@@ -35,7 +35,8 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     UserError
         When a layer is of something else, or several images are behind them.
     """
-    from napari_msp.signal.sh_image import sidecar_path, write_sh
+    from napari_msp.bids import sidecar_path
+    from napari_msp.signal.sh_image import write_sh
 
     records = {id(each.record): each.record for each in map(_shown, layers)}
     if len(records) > 1:

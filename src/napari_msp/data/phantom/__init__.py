@@ -26,21 +26,39 @@ Sources that the modules cite by author and year:
 - Zhang 2012, NeuroImage 61:1000 (NODDI)
 """
 
-from napari_msp.data.phantom.changes import Change, Lesion, WeakerBundle
-from napari_msp.data.phantom.digest import phantom_digest
-from napari_msp.data.phantom.platforms import PLATFORMS, Platform, platform_named
-from napari_msp.data.phantom.regions import bundle_share, lesion_mask
-from napari_msp.data.phantom.scan import Scan, simulate_scan, simulate_subject
-from napari_msp.data.phantom.simulate import simulate, write_scan
-from napari_msp.data.phantom.sizes import SIZES, lattice_for
+from napari_msp.data.phantom.changes import (
+    Change,
+    Lesion,
+    WeakerBundle,
+    bundle_share,
+    lesion_mask,
+)
+from napari_msp.data.phantom.grids import SIZES, lattice_for
+from napari_msp.data.phantom.platforms import (
+    INPUT_PLATFORM,
+    PLATFORMS,
+    Platform,
+    platform_named,
+)
+from napari_msp.data.phantom.scan import SimulatedScan, simulate_scan, simulate_subject
+from napari_msp.data.phantom.simulate import (
+    DEMO_SEED,
+    DEMO_SUBJECT,
+    phantom_digest,
+    simulate,
+    write_scan,
+)
 
 __all__ = [
+    "DEMO_SEED",
+    "DEMO_SUBJECT",
+    "INPUT_PLATFORM",
     "PLATFORMS",
     "SIZES",
     "Change",
     "Lesion",
     "Platform",
-    "Scan",
+    "SimulatedScan",
     "WeakerBundle",
     "bundle_share",
     "lattice_for",

@@ -21,7 +21,7 @@ CORE_PERCENTILE = 80.0
 """The density of the densest fifth of a bundle counts as that of its core (our choice)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A fan of streamlines between neighbouring guide curves.
 
@@ -287,7 +287,7 @@ BUNDLES: tuple[Bundle, ...] = (
 """Every bundle that the phantom has, described on the right side."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Streamlines:
     """All streamlines of a bundle, cut into short pieces.
 

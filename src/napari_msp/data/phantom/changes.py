@@ -1,4 +1,4 @@
-"""What can be made different in a head: a bundle of lower FA, a lesion."""
+"""What can be made different in a head, a bundle of lower FA or a lesion, and where that lies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.phantom.bundles import BUNDLES, Bundle
-from napari_msp.data.phantom.head import Diseased, Head
-from napari_msp.data.phantom.subjects import Pose, Subject, Tissue
-from napari_msp.errors import UserError
+from napari_msp.data.phantom.grids import grid_of, lattice_for
+from napari_msp.data.phantom.head import Diseased, Head, make_head
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.subjects import Pose, Subject, Tissue, aligned
+from napari_msp.errors import Choose, Give, UserError
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,12 @@ class WeakerBundle:
     def __post_init__(self) -> None:
         bundle_named(self.name)
         if not 0 <= self.factor <= 1:
-            raise UserError(f"FA of {self.name} times {self.factor}: give a factor from 0 to 1")
+            raise UserError(
+                f"{self.factor} is no factor for the FA of a bundle",
+                self.name,
+                "factor",
+                Give("factor", "a number from 0 to 1"),
+            )
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,8 @@ def bundle_named(name: str) -> Bundle:
     for bundle in BUNDLES:
         if bundle.name == name:
             return bundle
-    names = "; ".join(bundle.name for bundle in BUNDLES)
-    raise UserError(f"bundle {name}: there is no such bundle; give one of {names}")
+    names = tuple(bundle.name for bundle in BUNDLES)
+    raise UserError("there is no such bundle", name, "name", Choose("name", names))
 
 
 def bundles_after(changes: Sequence[Change], tissue: Tissue) -> tuple[Bundle, ...]:
@@ -152,3 +160,62 @@ def coherence_after(coherence: float, factor: float, tissue: Tissue) -> float:
     fa_squared = factor**2 * before**2 / (trace**2 / 3 + 2 * before**2 / 3)
     after = trace * np.sqrt(fa_squared / 3 / (1 - 2 * fa_squared / 3))
     return float((2 * after / parallel + 1) / 3)
+
+
+def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "small") -> FloatArray:
+    """Give the share of the tissue that belongs to a bundle, in an aligned head.
+
+    Its core, which is made of little else, is where the share is high. The finest platform's own
+    voxels are looked at, and interpolated linearly to `lattice`.
+
+    Parameters
+    ----------
+    name
+        One of `BUNDLES`.
+    subject
+        Whose head, see `SimulatedScan.subject`.
+    lattice
+        Of any scan or prediction, in any stored order.
+    size
+        Of the simulated block; beyond it the share is 0.
+
+    Returns
+    -------
+    (X, Y, Z) float32 in [0, 1].
+
+    Raises
+    ------
+    UserError
+        When there is no such bundle or size.
+    """
+    wanted = bundle_named(name)
+    fine = lattice_for(size, platform_named("connectom_sa"))
+    # Which populations are the bundle's is told by their coherence: 1 for its own, else 0.
+    marked = tuple(replace(b, coherence=float(b is wanted)) for b in BUNDLES)
+    head = make_head(subject, aligned(), grid_of(fine), marked)
+    share = np.zeros(len(head.inside), np.float32)
+    for fibres in head.fibres[:-1]:  # the last one is of no bundle
+        share[fibres.index] += fibres.weight * fibres.coherence
+    return resample(head.volume(share * head.white), fine, lattice)
+
+
+def lesion_mask(lesion: Lesion, subject: Subject, lattice: Lattice) -> MaskArray:
+    """Tell where half of the tissue's diseased share, or more, is reached.
+
+    Parameters
+    ----------
+    lesion
+        For the region that mirrors it, give `lesion.mirrored`.
+    subject
+        Whose head, see `SimulatedScan.subject`.
+    lattice
+        Of any scan or prediction, in any stored order.
+
+    Returns
+    -------
+    (X, Y, Z).
+    """
+    voxels = np.indices(lattice.shape, dtype=float).reshape(3, -1)
+    points = lattice.affine[:3, :3] @ voxels + lattice.affine[:3, 3:]
+    share = lesion.share_at(subject.to_template(points))
+    return np.asarray(share >= lesion.share / 2).reshape(lattice.shape)

@@ -1,10 +1,124 @@
-"""The four platforms: scanner and protocol."""
+"""The four platforms: gradient coils, gradient tables, scanners and protocols."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
+
+from napari_msp.arrays import FloatArray
 from napari_msp.data.gradients import GradientTable
-from napari_msp.data.phantom.gradient_field import GradientField
-from napari_msp.data.phantom.schemes import gradient_table
+from napari_msp.data.phantom.subjects import CENTRE
+
+FIELD_RADIUS = 100.0
+"""Distance from the isocentre, in mm, at which the coefficients are stated."""
+
+ISOCENTRE = CENTRE
+"""The head is centred in the scanner, in MNI mm."""
+
+
+@dataclass(frozen=True)
+class GradientField:
+    """Third-order gradient non-linearity (Bammer 2003).
+
+    A transverse coil makes B ∝ x + c · x (4z² - x² - y²) / R², a longitudinal coil
+    B ∝ z + c · z (2z² - 3x² - 3y²) / R²: the lowest solid harmonics that the symmetry of the coils
+    allows. Their derivatives say what gradient a spin feels.
+
+    Attributes
+    ----------
+    transverse, longitudinal
+        The coefficients c at R = 100 mm.
+    """
+
+    transverse: float
+    longitudinal: float
+
+    def tensor(self, points: FloatArray) -> FloatArray:
+        """Give the (3, 3, N) matrix that turns a nominal gradient into the one at each point.
+
+        Parameters
+        ----------
+        points
+            (3, N) scanner positions in mm.
+        """
+        x, y, z = (points - ISOCENTRE.astype(points.dtype)[:, None]) / FIELD_RADIUS
+        c, d = self.transverse, self.longitudinal
+        felt = np.empty((3, 3, points.shape[1]), dtype=points.dtype)
+        felt[0, 0] = 1 + c * (4 * z**2 - 3 * x**2 - y**2)
+        felt[1, 1] = 1 + c * (4 * z**2 - x**2 - 3 * y**2)
+        felt[2, 2] = 1 + d * (6 * z**2 - 3 * x**2 - 3 * y**2)
+        felt[0, 1] = felt[1, 0] = -2 * c * x * y
+        felt[2, 0] = 8 * c * x * z
+        felt[2, 1] = 8 * c * y * z
+        felt[0, 2] = -6 * d * x * z
+        felt[1, 2] = -6 * d * y * z
+        return felt
+
+
+REPULSION_STEPS = 400
+"""Gradient-descent steps of the directions; the energy of 60 has settled after 300."""
+
+
+@lru_cache(maxsize=16)
+def spread_directions(count: int, seed: int) -> FloatArray:
+    """Spread directions over the half-sphere by electrostatic repulsion (Jones 1999).
+
+    Each direction stands for a pair of antipodal charges. Scanners of different makes have
+    different sets: `seed` chooses the starting points and so the set.
+
+    Parameters
+    ----------
+    count
+        Number of directions.
+    seed
+        Any whole number.
+
+    Returns
+    -------
+    (count, 3) unit vectors with z >= 0.
+    """
+    rng = np.random.default_rng([seed, count])
+    points = rng.standard_normal((count, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    reach = np.sqrt(2 * np.pi / count)  # typical distance between neighbours
+    for step in range(REPULSION_STEPS):
+        force = np.zeros_like(points)
+        for sign in (1.0, -1.0):
+            apart = points[:, None] - sign * points[None]
+            distance = np.linalg.norm(apart, axis=-1)
+            np.fill_diagonal(distance, np.inf)
+            force += (apart / distance[..., None] ** 3).sum(axis=1)
+        force -= (force * points).sum(axis=1, keepdims=True) * points
+        length = 0.1 * reach * (1 - step / REPULSION_STEPS)
+        points += length * force / np.abs(force).max()
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points *= np.where(points[:, 2:] < 0, -1.0, 1.0)
+    points.flags.writeable = False  # shared by the cache
+    return points
+
+
+def gradient_table(count: int, seed: int, b_value: float, b0_volumes: int) -> GradientTable:
+    """Make one shell with b=0 volumes interleaved, the first volume being one.
+
+    Parameters
+    ----------
+    count
+        Diffusion-weighted volumes.
+    seed
+        Chooses the set of directions.
+    b_value
+        In s/mm².
+    b0_volumes
+        Number of b=0 volumes, spread evenly over the scan.
+    """
+    total = count + b0_volumes
+    b0 = np.round(np.linspace(0, total - 1, b0_volumes + 1)[:-1]).astype(int)
+    weighted = np.setdiff1d(np.arange(total), b0)
+    b_values, directions = np.zeros(total), np.zeros((total, 3))
+    b_values[weighted] = b_value
+    directions[weighted] = spread_directions(count, seed)
+    return GradientTable(b_values, directions)
+
 
 B_VALUE = 1200.0
 """Nominal b-value of every platform in s/mm² (Tax 2019)."""
@@ -154,6 +268,9 @@ PLATFORMS: tuple[Platform, ...] = (
         orientation="RAS",
     ),
 )
+
+INPUT_PLATFORM = PLATFORMS[0].name
+"""Platform to predict the others from: the oldest scanner."""
 
 
 def platform_named(name: str) -> Platform:

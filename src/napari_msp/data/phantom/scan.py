@@ -1,6 +1,7 @@
-"""One subject on one platform, in memory."""
+"""One subject on one platform, in memory: gradients as they are felt, point spread, noise."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +15,14 @@ from nibabel.orientations import (
 from threadpoolctl import threadpool_limits
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.gradients import GradientTable
+from napari_msp.data.gradients import B0_MAXIMUM, GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import Change, bundles_after, head_after
+from napari_msp.data.phantom.grids import along_axes, grid_of, lattice_for, point_spread
 from napari_msp.data.phantom.head import Head, make_head
 from napari_msp.data.phantom.platforms import PLATFORMS, Platform, platform_named
-from napari_msp.data.phantom.sampling import along_axes, grid_of
-from napari_msp.data.phantom.scanner import acquire, add_noise, point_spreads
-from napari_msp.data.phantom.sizes import lattice_for
+from napari_msp.data.phantom.signal import SignalModel
 from napari_msp.data.phantom.subjects import Subject, aligned, draw_pose, draw_subject
-from napari_msp.data.phantom.tissue import SignalModel
 
 MARGIN = 4
 """Fine voxels simulated beyond the field of view, so that the point spread sees across its edge."""
@@ -31,9 +30,12 @@ MARGIN = 4
 PURE_WHITE = 0.8
 """White-matter fraction of the voxels in which SNR is defined."""
 
+WORKERS = 2
+"""Volumes simulated at a time (numpy lets threads run side by side)."""
 
-@dataclass(frozen=True)
-class Scan:
+
+@dataclass(frozen=True, eq=False)
+class SimulatedScan:
     """A simulated acquisition.
 
     Attributes
@@ -66,6 +68,10 @@ class Scan:
     sigma: float
     shift: FloatArray
 
+    def __repr__(self) -> str:
+        shape = " × ".join(map(str, self.dwi.shape))
+        return f"SimulatedScan(sub-{self.subject.label} {self.platform.name}, {shape})"
+
 
 def simulate_scan(
     subject: int,
@@ -76,7 +82,7 @@ def simulate_scan(
     misalignment: float = 0.0,
     changes: Sequence[Change] = (),
     noise_seed: int | None = None,
-) -> Scan:
+) -> SimulatedScan:
     """Scan one subject on one platform.
 
     Parameters
@@ -123,7 +129,7 @@ def simulate_subject(
     misalignment: float = 0.0,
     changes: Sequence[Change] = (),
     noise_seed: int | None = None,
-) -> Iterator[Scan]:
+) -> Iterator[SimulatedScan]:
     """Scan one subject on several platforms; as `simulate_scan`, but the head is made once."""
     person = draw_subject(seed, subject)
     fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
@@ -148,7 +154,7 @@ def simulate_subject(
 
 def _scan(
     head: Head, subject: Subject, platform: Platform, size: str, noise_seed: int, shift: FloatArray
-) -> Scan:
+) -> SimulatedScan:
     lattice = lattice_for(size, platform)
     model = SignalModel(head, subject.tissue, platform.echo_time, platform.repetition_time)
     table = platform.table()
@@ -164,7 +170,7 @@ def _scan(
     stored = axcodes2ornt(tuple(platform.orientation))
     change = ornt_transform(io_orientation(lattice.affine), stored)
     affine = lattice.affine @ inv_ornt_aff(change, lattice.shape)
-    return Scan(
+    return SimulatedScan(
         subject=subject,
         platform=platform,
         dwi=apply_orientation(dwi, change),
@@ -175,3 +181,81 @@ def _scan(
         sigma=sigma,
         shift=shift,
     )
+
+
+def point_spreads(
+    platform: Platform, model: SignalModel, lattice: Lattice
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give the matrices that take the fine grid to the platform's voxels."""
+    fine = model.head.grid
+    target = grid_of(lattice)
+    # A voxel of the fine grid's own size is already averaged by being sampled there.
+    width = target.spacing if target.spacing > 1.5 * fine.spacing else 0.0
+    x, y, z = (
+        point_spread(source, wanted, width, blur)
+        for source, wanted, blur in zip(fine.axes, target.axes, platform.blur, strict=True)
+    )
+    return x, y, z
+
+
+def acquire(
+    platform: Platform, model: SignalModel, table: GradientTable, lattice: Lattice
+) -> FloatArray:
+    """Image a head without noise.
+
+    Returns
+    -------
+    (X, Y, Z, N) float32 in image units, on `lattice` (RAS+ order).
+    """
+    spreads = point_spreads(platform, model, lattice)
+    field = platform.gradient_field.tensor(model.head.points)
+    images = np.empty((*lattice.shape, len(table)), dtype=np.float32)
+
+    def volume(number: int) -> FloatArray:
+        b_value = table.b_values[number]
+        if b_value <= B0_MAXIMUM:
+            values = model.without_weighting()
+        else:
+            strength = np.sqrt(b_value * platform.b_scale)
+            gradient = (strength * table.directions[number]).astype(np.float32)
+            values = model.weighted(np.einsum("ijn,j->in", field, gradient))
+        imaged = along_axes(model.head.volume(values), spreads)
+        return imaged * np.float32(platform.gain)
+
+    first_b0 = int(table.b0_volumes[0])
+    numbers = [n for n in range(len(table)) if n == first_b0 or n not in table.b0_volumes]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, image in zip(numbers, pool.map(volume, numbers), strict=True):
+            images[..., number] = image
+    images[..., table.b0_volumes] = images[..., first_b0, None]
+    return images
+
+
+def add_noise(images: FloatArray, sigma: float, seed: list[int]) -> FloatArray:
+    """Add Rician noise: the magnitude of a signal with Gaussian noise in two channels.
+
+    Parameters
+    ----------
+    images
+        (X, Y, Z, N) noise-free.
+    sigma
+        Standard deviation of each channel in image units.
+    seed
+        Each volume draws from its own stream, [*seed, volume].
+
+    Returns
+    -------
+    (X, Y, Z, N) float32.
+    """
+    noisy = np.empty_like(images)
+
+    def volume(number: int) -> FloatArray:
+        rng = np.random.default_rng([*seed, number])
+        real, imaginary = sigma * rng.standard_normal((2, *images.shape[:3]), dtype=np.float32)
+        magnitude: FloatArray = np.hypot(images[..., number] + real, imaginary)
+        return magnitude
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, image in enumerate(pool.map(volume, range(images.shape[-1]))):
+            noisy[..., number] = image
+    return noisy

@@ -69,7 +69,7 @@ class Tissue:
     t2_fluid: float = 2000.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """One simulated person.
 
@@ -165,7 +165,7 @@ def draw_subject(seed: int, index: int) -> Subject:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pose:
     """Where the head lies in one scan, relative to where co-registration believes it lies.
 

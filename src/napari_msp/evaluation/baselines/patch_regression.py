@@ -7,8 +7,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from napari_msp.arrays import FloatArray, IntArray
-from napari_msp.data.lattice import scale_between
-from napari_msp.data.orientation import direction_cosines
+from napari_msp.data.lattice import direction_cosines, scale_between
 from napari_msp.evaluation.baselines.baseline import LearnedBaseline
 from napari_msp.evaluation.baselines.ridge import ridge_regression, with_constant
 from napari_msp.signal.grid_frame import GridImage, into_grid, out_of_grid, to_stored_order

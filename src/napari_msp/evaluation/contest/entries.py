@@ -7,7 +7,6 @@ the validation subjects, so there are two waves: `networks`, then `built`.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from napari_msp.evaluation.contest.methods import (
     BEST_SINGLE,
@@ -84,7 +83,7 @@ class Entrants:
         }
         entries: dict[str, Entry] = {}
         for name, kind in kinds.items():
-            training = self._training(name, cast(Kind, kind), rates[name], self.plan.targets)
+            training = self._training(name, kind, rates[name], self.plan.targets)
             entries[name] = dict.fromkeys(self.plan.targets, (training,))
         return entries
 
@@ -134,7 +133,7 @@ class Entrants:
         if method == MORE_WEIGHTS:
             assert best is not None
             return tuple(self._wide(f"{what} {t}", t, best, rate, steps) for t in targets)
-        kind = cast(Kind, (SINGLES | MULTI_TASK)[method])
+        kind = (SINGLES | MULTI_TASK)[method]
         return (self._training(what, kind, rate, targets, steps=steps),)
 
     def _msp(self, best: Best, rates: Rates) -> Training:
@@ -202,4 +201,4 @@ class Entrants:
 
 
 def _kind(method: str) -> SingleKind:
-    return cast(SingleKind, SINGLES[method])
+    return SINGLES[method]

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from napari_msp.errors import UserError
 from napari_msp.evaluation.contest.plan import Plan
-from napari_msp.learning.event_log import EventLog, read_events
-from napari_msp.learning.events import Validated
-from napari_msp.learning.names import checkpoint_path
+from napari_msp.learning.events import EventLog, Validated, read_events
+from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import Kind, SingleKind, TrainingSettings
 
 COST = {"diqt": 2.2, "cnn-rish": 0.5, "shresnet": 1.0, "cpm": 1.0, "hned": 1.2, "msp": 4.0}
@@ -57,7 +56,7 @@ class Training:
 
     def run(self) -> None:
         """Train, from the checkpoint where there is one."""
-        from napari_msp.learning.training import train
+        from napari_msp.learning.train import train
 
         self.folder.mkdir(parents=True, exist_ok=True)
         events = self.folder / "events.jsonl"

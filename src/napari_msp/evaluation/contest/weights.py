@@ -6,7 +6,8 @@ from typing import cast
 
 from torch import nn
 
-from napari_msp.networks import MSP, build_single
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import build_single
 
 STEPS = 40
 """Halvings of the interval of widths; far more than an even number of channels needs."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray, IntArray, MaskArray
-from napari_msp.data.lattice import Lattice, voxel_coordinates
-from napari_msp.data.orientation import CanonicalGrid, voxel_sizes
+from napari_msp.data.lattice import CanonicalGrid, Lattice, voxel_coordinates, voxel_sizes
 from napari_msp.errors import Choose, Give, UserError
 
 MARGIN = 0.07

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json
-from napari_msp.ui.diagram.parts import TITLES
+from napari_msp.packaged import packaged_models
+from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.preferences import preferences
 
 if TYPE_CHECKING:
@@ -96,10 +97,9 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
     known
         What was read before; files that did not change are not read again.
     """
-    from napari_msp.demo import MODELS, packaged_model
     from napari_msp.model_file import load_model
 
-    packaged = {packaged_model(file): name for name, file in MODELS.items()}
+    packaged = {path: title for title, path in packaged_models().items()}
     added = [path for path in remembered_models() if path not in packaged]
     before = {(each.path, each.stamp): each.model for each in known.models}
     read: dict[Path, tuple[Model, tuple[int, int]]] = {}

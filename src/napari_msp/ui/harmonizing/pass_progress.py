@@ -7,7 +7,7 @@ from collections.abc import Callable
 from napari_msp.arrays import MaskArray
 from napari_msp.inference.polling import expected_polls
 from napari_msp.inference.tiles import plan_tiles
-from napari_msp.networks import Network
+from napari_msp.networks.msp import Network
 
 FINEST = 0.02
 """Smallest advance that is worth telling."""

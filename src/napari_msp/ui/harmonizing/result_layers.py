@@ -8,13 +8,9 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_msp.ui.background import OneByOne
-from napari_msp.ui.comparing.layer_refill import fits, refill
 from napari_msp.ui.harmonizing.work import Predicted, notes_of
-from napari_msp.ui.layers import LayerData
+from napari_msp.ui.layers import LayerData, fits, refill
 from napari_msp.ui.records import KEY, Record, records_of, shown_by
-
-ANY_CONTRAST: LayerData = (None, {}, "image")
-"""What a layer held before, for a refill that sets the contrast anew."""
 
 
 class ResultLayers(QObject):
@@ -56,7 +52,7 @@ class ResultLayers(QObject):
             layer = older.get(data[1]["metadata"][KEY].quantity)
             if layer is not None and fits(layer, data):
                 older = {name: each for name, each in older.items() if each is not layer}
-                self._changes.add(partial(refill, layer, data, ANY_CONTRAST))
+                self._changes.add(partial(refill, layer, data))
             else:
                 self._changes.add(partial(self._add, data))
         self._changes.add(*(partial(self._remove, layer) for layer in older.values()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_msp.ui.background import Job, Step
-from napari_msp.ui.comparing.choices import Choices
+from napari_msp.ui.compare.choices import Choices
 from napari_msp.ui.harmonizing.result_layers import ResultLayers
 from napari_msp.ui.harmonizing.save_work import Saved, SaveRequest, save_all
 from napari_msp.ui.panels.save_form import REPLACE, SaveForm

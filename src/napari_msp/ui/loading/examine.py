@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import nibabel as nib
 
+from napari_msp.bids import dataset_root, gradient_files
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.gradients import GradientTable, read_gradients
-from napari_msp.data.masks import dataset_root, find_mask, read_mask
-from napari_msp.data.names import gradient_files
+from napari_msp.data.masks import find_mask, read_mask
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import UserError
-from napari_msp.signal.sh_index import ORDER, coefficient_count
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.loading.load import usual_shell
 from napari_msp.ui.loading.scan_choice import Choice, Findings, ShellFacts
 from napari_msp.ui.loading.scan_facts import facts_of, shells_of

@@ -4,17 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_msp.bids import dataset_root, nifti_stem, sidecar_path, subject_and_platform
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.dataset import open_dataset, subject_and_platform
-from napari_msp.data.masks import dataset_root
-from napari_msp.data.names import nifti_stem
+from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.sources import read_source
 from napari_msp.files import read_json
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.sh_image import sidecar_path
-from napari_msp.signal.sh_index import ORDER, coefficient_count
-from napari_msp.ui.diagram.parts import TITLES
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
+from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.records import Record
 
 Say = Callable[[str], None]

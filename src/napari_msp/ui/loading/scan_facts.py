@@ -5,8 +5,8 @@ from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.orientation import direction_cosines
-from napari_msp.signal.conditioning import supported_order
+from napari_msp.data.lattice import direction_cosines
+from napari_msp.signal.fitting import supported_order
 from napari_msp.ui.loading.load import identity_of, siblings_of
 from napari_msp.ui.loading.scan_choice import ShellFacts
 

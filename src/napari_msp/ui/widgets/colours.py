@@ -1,11 +1,11 @@
-"""Colours of what is painted: greys from the palette, meanings from Okabe and Ito."""
+"""Colours and fonts of what is painted: greys from the palette, meanings from Okabe and Ito."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtGui import QColor, QPalette
+from qtpy.QtGui import QColor, QFont, QFontInfo, QPalette
 from qtpy.QtWidgets import QWidget
 
 
@@ -70,3 +70,10 @@ def mixed(first: QColor, second: QColor, share: float) -> QColor:
     """Mix two colours, `share` of the second."""
     parts = zip(first.getRgbF()[:3], second.getRgbF()[:3], strict=True)
     return QColor.fromRgbF(*((1 - share) * a + share * b for a, b in parts))
+
+
+def resized(font: QFont, factor: float) -> QFont:
+    """Give a font of another size."""
+    other = QFont(font)
+    other.setPointSizeF(QFontInfo(font).pointSizeF() * factor)
+    return other

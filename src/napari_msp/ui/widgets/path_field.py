@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.data.names import NIFTI_SUFFIXES
+from napari_msp.bids import NIFTI_SUFFIXES
 
 PAUSE = 500
 """Milliseconds without a key after which a typed path counts."""

@@ -1,0 +1,358 @@
+"""BIDS: names and entities, platforms, sidecars, dataset descriptions, provenance. One version.
+
+Everything here is known from names and small JSON files, without reading or loading an image.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.metadata
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import read_json
+
+BIDS_VERSION = "1.10.0"
+"""Version of the standard that everything written here follows."""
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+DESCRIPTION = "dataset_description.json"
+
+INPUT_MARK = "InputPlatform"
+"""Field of `"NapariMSP"` in a dataset's description: the platform to predict from."""
+
+_SCAN = re.compile(
+    r"(?P<subject>sub-[A-Za-z0-9]+)_ses-(?P<session>[A-Za-z0-9]+)_acq-(?P<protocol>[A-Za-z0-9]+)_dwi"
+)
+
+
+def nifti_stem(path: str | Path) -> str:
+    """File name without .nii or .nii.gz.
+
+    >>> nifti_stem("sub-01_dwi.nii.gz")
+    'sub-01_dwi'
+    """
+    name = Path(path).name
+    for suffix in NIFTI_SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    raise UserError("is not a NIfTI file", path, remedy=Advice("give a .nii or .nii.gz"))
+
+
+def gradient_files(image: Path) -> tuple[Path, Path]:
+    """Give where the .bval and .bvec files of an image belong: beside it, by its stem."""
+    stem = nifti_stem(image)
+    return image.with_name(stem + ".bval"), image.with_name(stem + ".bvec")
+
+
+def sidecar_path(path: Path) -> Path:
+    """Give the JSON file that goes with a NIfTI file."""
+    return path.with_name(nifti_stem(path) + ".json")
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read the JSON file that goes with a NIfTI file; empty where there is none."""
+    beside = sidecar_path(path)
+    return read_json(beside) if beside.exists() else {}
+
+
+def entities(path: str | Path) -> dict[str, str]:
+    """Give the entities of a BIDS file name.
+
+    >>> entities("sub-01_ses-ge_acq-st_dwi.nii.gz")
+    {'sub': '01', 'ses': 'ge', 'acq': 'st'}
+    """
+    return dict(part.split("-", 1) for part in nifti_stem(path).split("_") if "-" in part)
+
+
+def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
+    """Tell whose scan this is and on what platform, by its name alone; None where it does not say.
+
+    >>> subject_and_platform("sub-01_ses-ge_acq-st_dwi.nii.gz")
+    ('sub-01', 'ge_st')
+    """
+    match = _SCAN.fullmatch(nifti_stem(scan))
+    if match is None:
+        return None
+    return match["subject"], platform_name(match["session"], match["protocol"])
+
+
+def platform_name(session: str, protocol: str) -> str:
+    """Name a platform after its BIDS entities.
+
+    >>> platform_name("ge", "st")
+    'ge_st'
+    """
+    return f"{session}_{protocol}"
+
+
+def entities_of(platform: str) -> tuple[str, str]:
+    """Give the session and protocol labels of a platform.
+
+    >>> entities_of("connectom_sa")
+    ('connectom', 'sa')
+    """
+    session, _, protocol = platform.partition("_")
+    return session, protocol
+
+
+def bare_stem(path: str | Path) -> str:
+    """File name without suffix and without the ending that says it is a DWI.
+
+    >>> bare_stem("sub-01_ses-ge_acq-st_dwi.nii.gz")
+    'sub-01_ses-ge_acq-st'
+    """
+    return nifti_stem(path).removesuffix("_dwi")
+
+
+def prediction_stem(dwi: str | Path, target: str, kind: str) -> str:
+    """Name what is predicted from a scan.
+
+    >>> prediction_stem("sub-01_ses-ge_acq-st_dwi.nii.gz", "connectom_sa", "msp")
+    'sub-01_ses-ge_acq-st_desc-connectomsaMsp'
+    """
+    return f"{bare_stem(dwi)}_desc-{_label(target)}{_label(kind).capitalize()}"
+
+
+def map_name(stem: str, model: str, parameter: str) -> str:
+    """Name a map after BEP016, the draft for diffusion derivatives.
+
+    >>> map_name("sub-01", "tensor", "fa")
+    'sub-01_model-tensor_param-fa_dwimap.nii.gz'
+    """
+    return f"{stem}_model-{model}_param-{parameter}_dwimap.nii.gz"
+
+
+def map_beside(coefficients: Path, parameter: str) -> Path | None:
+    """Give another map's file of the same SH image; None where the name is no SH image's."""
+    if "param-coefficients" not in nifti_stem(coefficients):
+        return None
+    return coefficients.with_name(
+        coefficients.name.replace("param-coefficients", f"param-{parameter}")
+    )
+
+
+def dataset_root(path: str | Path) -> Path | None:
+    """Give the folder of the BIDS dataset that holds `path`: the parent of its `sub-` folder."""
+    for folder in _absolute(path).parents:
+        if folder.name.startswith("sub-"):
+            return folder.parent
+    return None
+
+
+def study_root(path: str | Path) -> Path | None:
+    """Give the dataset that `path` is of, also where it lies in its `derivatives/<name>/`."""
+    root = dataset_root(path)
+    if root is not None and root.parent.name == "derivatives":
+        return root.parent.parent
+    return root
+
+
+def in_derivatives(scan: str | Path, pattern: str) -> list[Path]:
+    """Find files of a scan's subject and session in `derivatives/*/` of its dataset.
+
+    Parameters
+    ----------
+    scan
+        Image in a BIDS dataset.
+    pattern
+        What follows the scan's bare stem, such as "_desc-brain_mask.nii.gz".
+    """
+    root = dataset_root(scan)
+    if root is None:
+        return []
+    folder = glob.escape(str(_absolute(scan).parent.relative_to(root)))
+    stem = glob.escape(bare_stem(scan))
+    return sorted((root / "derivatives").glob(f"*/{folder}/{stem}{pattern}"))
+
+
+def _absolute(path: str | Path) -> Path:
+    """Make a path absolute, links not followed: DataLad keeps images elsewhere and links to them.
+
+    The names that say what an image is are those of the link.
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def dataset_description(
+    name: str,
+    *,
+    derivative: bool,
+    generated_by: str = "",
+    input_platform: str | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Give the content of a dataset_description.json.
+
+    Parameters
+    ----------
+    name
+        Of the dataset, for people.
+    derivative
+        Whether it was made from another dataset.
+    generated_by
+        What this package did, such as "simulate --seed 0".
+    input_platform
+        The platform to predict from, where the dataset marks one.
+    more
+        Further fields.
+    """
+    maker = {"Name": "napari-msp", "Version": importlib.metadata.version("napari-msp")}
+    if generated_by:
+        maker["Description"] = generated_by
+    mark = {} if input_platform is None else {"NapariMSP": {INPUT_MARK: input_platform}}
+    return {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative" if derivative else "raw",
+        "GeneratedBy": [maker],
+        **mark,
+        **more,
+    }
+
+
+def marked_input(root: Path) -> str | None:
+    """Give the platform that a dataset marks as the one to predict from; None where it does not."""
+    description = root / DESCRIPTION
+    if not description.is_file():
+        return None
+    mark = read_json(description).get("NapariMSP")
+    platform = mark.get(INPUT_MARK) if isinstance(mark, Mapping) else None
+    return platform if isinstance(platform, str) and platform else None
+
+
+Stage = Literal["last", "first"]
+"""Of equation (1): ŷ²_T, which is all that a single network gives, or ŷ¹_T."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a predicted image came to be; travels in its JSON sidecar.
+
+    Attributes
+    ----------
+    target, input
+        Platforms predicted and predicted from.
+    stage
+        Of equation (1).
+    title, kind, label
+        Of the model: such as "MSP", "msp", and what it is for.
+    model_file, model_sha256
+        The model's file name and digest; None for a model made in memory.
+    alpha
+        α of equation (1).
+    sources
+        File names of the input.
+    person
+        Whose head it is, see `identity.Person.to_json`.
+    gradients
+        Directions of the written DWI: "target", "input" or a file.
+    approximations, warnings
+        What was done to the input beforehand, and what is doubtful about it, in words.
+    training_subjects, versions
+        Of the model.
+    """
+
+    target: str
+    input: str
+    stage: Stage = "last"
+    title: str = ""
+    kind: str = ""
+    label: str = ""
+    model_file: str | None = None
+    model_sha256: str | None = None
+    alpha: float | None = None
+    sources: tuple[str, ...] = ()
+    person: Mapping[str, Any] | None = None
+    gradients: str = ""
+    approximations: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    training_subjects: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What was predicted by what, such as "MSP prisma_st" or "MSP prisma_st first stage"."""
+        stage = " first stage" if self.stage == "first" else ""
+        return f"{self.title} {self.target}{stage}".strip()
+
+    def to_sidecar(self) -> dict[str, Any]:
+        """Give the fields of a JSON sidecar."""
+        return {
+            "Description": f"{self.target} as predicted from {self.input}",
+            "Target": self.target,
+            "Input": self.input,
+            "Stage": self.stage,
+            "Sources": list(self.sources),
+            "Person": None if self.person is None else dict(self.person),
+            "Model": {
+                "File": self.model_file or "in memory",
+                "Sha256": self.model_sha256,
+                "Title": self.title,
+                "Kind": self.kind,
+                "Label": self.label,
+                "Alpha": self.alpha,
+                "TrainingSubjects": list(self.training_subjects),
+                "Versions": dict(self.versions),
+            },
+            "FirstVolume": "the input's b=0 image, interpolated; its TE is not harmonized",
+            "Gradients": self.gradients,
+            "Approximations": list(self.approximations),
+            "Warnings": list(self.warnings),
+            "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
+        }
+
+    @classmethod
+    def from_sidecar(cls, sidecar: Mapping[str, Any]) -> Provenance | None:
+        """Read the fields that `to_sidecar` gave; None where they are not there.
+
+        A field of a wrong type counts as missing: a sidecar is a note, not a programme.
+        """
+        target, source = sidecar.get("Target"), sidecar.get("Input")
+        if not isinstance(target, str) or not isinstance(source, str):
+            return None
+        model = _mapping(sidecar.get("Model"))
+        person = sidecar.get("Person")
+        alpha = model.get("Alpha")
+        return cls(
+            target=target,
+            input=source,
+            stage="first" if sidecar.get("Stage") == "first" else "last",
+            title=_text(model.get("Title")) or "",
+            kind=_text(model.get("Kind")) or "",
+            label=_text(model.get("Label")) or "",
+            model_file=_text(model.get("File")),
+            model_sha256=_text(model.get("Sha256")),
+            alpha=float(alpha) if isinstance(alpha, int | float) else None,
+            sources=_texts(sidecar.get("Sources")),
+            person=person if isinstance(person, Mapping) else None,
+            gradients=_text(sidecar.get("Gradients")) or "",
+            approximations=_texts(sidecar.get("Approximations")),
+            warnings=_texts(sidecar.get("Warnings")),
+            training_subjects=_texts(model.get("TrainingSubjects")),
+            versions={str(k): str(v) for k, v in _mapping(model.get("Versions")).items()},
+        )
+
+
+def _label(text: str) -> str:
+    """Leave what a BIDS label may hold: letters and digits."""
+    return "".join(each for each in text if each.isalnum())
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    known = isinstance(value, Sequence) and not isinstance(value, str)
+    return tuple(each for each in value if isinstance(each, str)) if known else ()

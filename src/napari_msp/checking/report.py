@@ -1,0 +1,99 @@
+"""What a check finds, and the report that lists it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from napari_msp.errors import PYTHON, Remedy, UserError, Words
+
+Severity = Literal["error", "warning", "note"]
+"""Gravest first."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, doubtful or worth knowing.
+
+    Attributes
+    ----------
+    severity
+        "error": the scan or dataset cannot be used as it is; "warning": it can, with worse
+        results; "note": for information.
+    where
+        File (relative to the dataset), subject, platform, or subject and platform.
+    problem
+        What it is.
+    remedy
+        What helps; its parameters are those of a training.
+    flag
+        The same in a word or two, for the table of scans; empty when it is not of one scan or
+        platform.
+    """
+
+    severity: Severity
+    where: str
+    problem: str
+    remedy: Remedy | None = None
+    flag: str = ""
+
+    def message(self, words: Words = PYTHON) -> str:
+        """Say what it is and what helps, in a front end's words."""
+        return UserError(self.problem, remedy=self.remedy).phrase(words)
+
+
+def place_of(path: Path, root: Path) -> str:
+    """Name a file of the dataset at `root`."""
+    return path.relative_to(root).as_posix()
+
+
+def finding_from(error: UserError, root: Path, where: str) -> Finding:
+    """Turn an error into a finding; paths are told from the dataset's root."""
+    problem = error.problem.replace(f"{root}/", "").removeprefix(f"{where}: ")
+    if error.subject is not None and Path(error.subject).is_relative_to(root):
+        where = place_of(Path(error.subject), root)
+    return Finding("error", where, problem, error.remedy)
+
+
+@contextmanager
+def errors_as_findings(findings: list[Finding], root: Path, where: str) -> Iterator[None]:
+    """Add an error to `findings` and leave the block: one fault must not hide the next."""
+    try:
+        yield
+    except UserError as error:
+        findings.append(finding_from(error, root, where))
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Tell whether the dataset cannot be used as it is."""
+    return any(finding.severity == "error" for finding in findings)
+
+
+def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
+    """Write the findings for reading: gravest first, equal messages together."""
+    findings = list(findings)
+    if not findings:
+        return "Nothing to report.\n"
+    severities = get_args(Severity)
+    counts = Counter(finding.severity for finding in findings)
+    lines = [", ".join(_counted(counts[each], each) for each in severities)]
+    for severity in severities:
+        places: dict[str, list[str]] = {}
+        for finding in findings:
+            if finding.severity == severity:
+                places.setdefault(finding.message(words), []).append(finding.where)
+        if places:
+            lines += ["", f"{severity.capitalize()}s"]
+        for message, where in places.items():
+            if len(where) == 1:
+                lines.append(f"  {where[0]}: {message}")
+            else:
+                lines.append(f"  {message}")
+                lines += [f"      {place}" for place in where]
+    return "\n".join(lines) + "\n"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,50 @@
+"""`calibrate`: teach a model what error to expect of it."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import add_device, add_force, add_out
+from napari_msp.errors import Overwrite, UserError
+
+SUMMARY = "teach a model what error to expect of it, on subjects held out"
+EXAMPLE = "napari-msp calibrate msp.safetensors heads --out msp-calibrated.safetensors"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the model and the subjects."""
+    command.add_argument("model", type=Path, metavar="M.safetensors")
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
+    command.add_argument(
+        "--subjects",
+        nargs="+",
+        default=(),
+        metavar="SUBJECT",
+        help="default: those that it has not learned from",
+    )
+    add_device(command)
+    add_out(command, "M.safetensors", "file")
+    add_force(command, "--out, if need be the model itself")
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Calibrate."""
+    from napari_msp.data.dataset import open_dataset
+    from napari_msp.evaluation.calibration import calibrate_model
+    from napari_msp.files import refuse_unwritable
+    from napari_msp.model_file import check_model_name, load_model, save_model
+
+    check_model_name(options.out)
+    if options.out.exists() and not options.force:
+        raise UserError("exists already", options.out, "out", Overwrite())
+    refuse_unwritable(options.out)
+    calibrated = calibrate_model(
+        load_model(options.model),
+        open_dataset(options.dataset),
+        options.subjects,
+        device=options.device,
+        tell=console.say,
+    )
+    save_model(options.out, calibrated)
+    console.result(options.out)
+    return 0

@@ -1,0 +1,52 @@
+"""`check`: everything that is wrong with a dataset."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands import train
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import OptionWords, add_input
+
+SUMMARY = "say everything that is wrong with a dataset"
+EXAMPLE = "napari-msp check heads --table check.csv"
+
+FOUND_ERRORS = 1
+"""Exit status when the dataset cannot be used as it is."""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add what is checked."""
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
+    add_input(command)
+    command.set_defaults(input="ge_st")
+    command.add_argument(
+        "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
+    )
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Check."""
+    from napari_msp.checking import (
+        check_dataset,
+        check_table_name,
+        has_errors,
+        report_text,
+        table_text,
+        write_table,
+    )
+
+    if options.table is not None:
+        check_table_name(options.table)
+    checked = check_dataset(
+        options.dataset, input_platform=options.input, progress=console.progress
+    )
+    training = ArgumentParser()
+    train.add_options(training)
+    words = OptionWords(training)  # what was found matters to a training, and is said in its words
+    if checked.rows:
+        console.result(table_text(checked.rows, checked.input_platform))
+    console.result(report_text(checked.findings, words))
+    if options.table is not None:
+        write_table(options.table, checked.rows, checked.findings, checked.input_platform, words)
+        console.result(options.table)
+    return FOUND_ERRORS if has_errors(checked.findings) else 0

@@ -1,0 +1,72 @@
+"""`cohort`: harmonize a scan of every subject of a dataset, as a BIDS App does."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import (
+    add_force,
+    add_inference_options,
+    add_model,
+    inference_options,
+)
+
+SUMMARY = "harmonize every subject of a BIDS dataset"
+EXAMPLE = (
+    "napari-msp cohort heads harmonized participant --model msp.safetensors --target prisma_st"
+)
+
+SOME_FAILED = 1
+"""Exit status when a subject failed; the table says why."""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add whose scans, the model, and who does the work."""
+    command.add_argument("bids_dir", type=Path, metavar="BIDS_DIR")
+    command.add_argument("out_dir", type=Path, metavar="OUT_DIR")
+    command.add_argument("level", choices=("participant",))
+    command.add_argument(
+        "--participant-label",
+        "--participants",
+        dest="participants",
+        nargs="+",
+        metavar="SUBJECT",
+        help="with or without sub- (default: all)",
+    )
+    command.add_argument("--platform", help="whose scans (default: the model's input)")
+    add_model(command)
+    add_inference_options(command)
+    command.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes on this machine"
+    )
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler")
+    add_force(command)
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Harmonize the cohort."""
+    from napari_msp.cohort import run_cohort
+
+    how = inference_options(options)
+    results = run_cohort(
+        options.bids_dir,
+        options.out_dir,
+        options.model,
+        options.target,
+        participants=options.participants,
+        platform=options.platform,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        device=how.device,
+        gradients=options.gradients,
+        tile=how.tile,
+        resample=how.resample,
+        rescale_b_value=how.rescale_b_value,
+        force=options.force,
+        progress=lambda result, done, total: console.progress(result.scan, done, total),
+    )
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        console.warn(f"{result.subject} {result.scan}: {result.message}")
+    console.result(options.out_dir / "cohort.tsv")
+    return SOME_FAILED if failed else 0

@@ -1,0 +1,60 @@
+"""`compare`: Figure 3 and numbers of one head."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import add_out, add_shell, pairs
+
+SUMMARY = "Figure 3 and numbers for one head"
+EXAMPLE = (
+    "napari-msp compare --truth prisma_dwi.nii.gz --prediction MSP=predicted_dwimap.nii.gz "
+    "--input ge_dwi.nii.gz --out compared"
+)
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the images and what is drawn of them."""
+    command.add_argument("--truth", type=Path, metavar="IMAGE", help="target scan or SH image")
+    command.add_argument(
+        "--prediction",
+        dest="predictions",
+        action="append",
+        required=True,
+        metavar="NAME=IMAGE",
+        help="repeatable",
+    )
+    command.add_argument(
+        "--input", dest="input_image", type=Path, metavar="IMAGE", help="the scan harmonized"
+    )
+    command.add_argument("--axis", choices=("axial", "coronal", "sagittal"), default="axial")
+    command.add_argument(
+        "--slice",
+        dest="slice_index",
+        type=int,
+        metavar="INDEX",
+        help="default: the one that shows most",
+    )
+    add_shell(command)
+    command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
+    add_out(command, "DIR", "folder")
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Compare."""
+    from napari_msp.evaluation.compare import compare
+
+    predictions = pairs(options.predictions, "predictions", "NAME=IMAGE")
+    compare(
+        options.truth,
+        {name: Path(path) for name, path in predictions.items()},
+        options.out,
+        input_image=options.input_image,
+        axis=options.axis,
+        slice_index=options.slice_index,
+        b_value=options.b_value,
+        figure_format=options.figure_format,
+    )
+    for name in (f"figure3.{options.figure_format}", "metrics.json", "numbers.csv"):
+        console.result(options.out / name)
+    return 0

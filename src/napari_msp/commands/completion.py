@@ -1,0 +1,23 @@
+"""`completion`: what a shell needs to complete commands and options."""
+
+from argparse import ArgumentParser, Namespace
+
+from napari_msp.commands.console import Console
+
+SUMMARY = "print what a shell needs to complete commands and options"
+EXAMPLE = "napari-msp completion bash"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the shell."""
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="bash|zsh|tcsh")
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Print the completion, to be read by the shell when it starts."""
+    import shtab
+
+    from napari_msp.cli import build_parser
+
+    console.result(shtab.complete(build_parser(), options.shell))
+    return 0

@@ -1,0 +1,127 @@
+"""What a command says while it runs: a bar on a terminal, lines elsewhere, and a log on request."""
+
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+PLAIN_EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal, in a batch system's log."""
+
+
+class Console:
+    """Standard output for results, standard error for all else.
+
+    Parameters
+    ----------
+    quiet
+        Say nothing but results, warnings and errors.
+    verbose
+        Give each step a line of its own.
+    log
+        File to which everything is appended, with the time.
+    """
+
+    def __init__(
+        self, quiet: bool = False, verbose: bool = False, log: str | Path | None = None
+    ) -> None:
+        self._quiet, self._verbose = quiet, verbose
+        self._log: TextIO | None = None
+        if log is not None:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            self._log = Path(log).open("a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        self._bar: Any = None
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._end_bar()
+        if self._log is not None:
+            if error is not None:
+                self._note("".join(traceback.format_exception(error)).rstrip())
+            self._log.close()
+            self._log = None
+
+    def result(self, line: object) -> None:
+        """Print what the command was asked for: a file's name, a table."""
+        self._note(line)
+        self._end_bar()
+        print(line, flush=True)
+
+    def report(self, line: str) -> None:
+        """Print what a person wants to read and a program does not, such as a validation."""
+        self._note(line)
+        if not self._quiet:
+            self._end_bar()
+            print(line, flush=True)
+
+    def say(self, line: str) -> None:
+        """Say on standard error what is going on."""
+        self._note(line)
+        if not self._quiet:
+            self._complain(line)
+
+    def warn(self, line: str) -> None:
+        """Say on standard error what is doubtful; also when quiet."""
+        self._note(line)
+        self._complain(f"napari-msp: {line}")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far the command is: on a terminal as a bar, elsewhere as a line now and then."""
+        now = time.monotonic()
+        due = self._verbose or now - self._last >= PLAIN_EVERY
+        bar = not self._verbose and not self._quiet and sys.stderr.isatty()
+        if due:
+            self._last = now
+            self._note(f"{what} {done}/{total}")
+            if not self._quiet and not bar:
+                self._complain(f"{what} {done}/{total}")
+        if bar:
+            self._show_bar(what, done, total)
+
+    def _show_bar(self, what: str, done: int, total: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, leave=False, dynamic_ncols=True, initial=done)
+        self._bar.total, self._bar.n = total, done
+        self._bar.set_description_str(what, refresh=False)
+        self._bar.refresh()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _complain(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        print(line, file=sys.stderr, flush=True)
+
+    def _note(self, text: object) -> None:
+        if self._log is not None:
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self._log, flush=True)
+
+
+@contextmanager
+def warnings_on(console: Console) -> Iterator[None]:
+    """Let Python's warnings be lines of the console while the block runs."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        console.warn("warning: " + " ".join(str(message).split()))
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

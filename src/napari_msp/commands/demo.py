@@ -1,0 +1,38 @@
+"""`demo`: the main job on a simulated head and the packaged models."""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+
+SUMMARY = "the main job on simulated heads, in a minute"
+EXAMPLE = "napari-msp demo --headless"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add where it goes."""
+    command.add_argument("--headless", action="store_true", help="do not open napari")
+    command.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
+    )
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Make the demo and show it."""
+    from napari_msp.demo import run_demo
+
+    result = run_demo(options.out, say=console.report)
+    if not options.headless and _has_display():
+        from napari_msp.ui.show import show_demo
+
+        show_demo(result)
+    return 0
+
+
+def _has_display() -> bool:
+    """Tell whether a window could be opened."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

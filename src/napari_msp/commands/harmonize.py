@@ -1,0 +1,50 @@
+"""`harmonize`: the image that another platform would have given of a scan."""
+
+from argparse import ArgumentParser, Namespace
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import (
+    add_force,
+    add_inference_options,
+    add_model,
+    add_scan,
+    inference_options,
+)
+
+SUMMARY = "predict another platform's image of a scan"
+EXAMPLE = "napari-msp harmonize dwi.nii.gz --model msp.safetensors --target all --out out"
+
+ALL_TARGETS = "all"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add scan, model and how it is run."""
+    add_scan(command)
+    add_model(command)
+    add_inference_options(command)
+    add_force(command)
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Harmonize."""
+    from napari_msp.inference.outputs import harmonize_to_folder
+
+    how = inference_options(options)
+    for path in harmonize_to_folder(
+        options.dwi,
+        options.model,
+        [] if options.target == ALL_TARGETS else [options.target],
+        options.out,
+        bval=options.bval,
+        bvec=options.bvec,
+        mask=options.mask,
+        gradients=options.gradients,
+        device=how.device,
+        tile=how.tile,
+        resample=how.resample,
+        rescale_b_value=how.rescale_b_value,
+        force=options.force,
+        progress=lambda done, total: console.progress("tile", done, total),
+    ):
+        console.result(path)
+    return 0

@@ -1,0 +1,82 @@
+"""`run`: execute a run that its folder describes, for a window or a batch system to watch."""
+
+import errno
+import os
+import sys
+import threading
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.train import interrupt_flag
+from napari_msp.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from napari_msp.learning.events import Event
+
+SUMMARY = "train as a run's folder says; JSON lines"
+EXAMPLE = "napari-msp run runs/2026-01-31_msp --resume"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the folder and who watches."""
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="holds run.json")
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    command.add_argument(
+        "--stop-with-stdin",
+        action="store_true",
+        help="stop, with a checkpoint, when standard input ends: when whoever started this closes "
+        "the pipe, or dies",
+    )
+    command.add_argument(
+        "--leave-a-core", action="store_true", help="to others, such as a window that shows the run"
+    )
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Execute the run."""
+    from napari_msp.device import leave_a_core
+    from napari_msp.learning.runs import RunFolder, run_in_folder
+
+    folder = RunFolder.open(options.folder)
+    watcher = _Watcher()
+    beside_others = leave_a_core() if options.leave_a_core else nullcontext()
+    with interrupt_flag() as interrupted, beside_others:
+        if options.stop_with_stdin:
+            threading.Thread(target=watcher.wait_for_end_of_stdin, daemon=True).start()
+        written = run_in_folder(
+            folder,
+            resume=options.resume,
+            on_event=watcher.send,
+            stop_requested=lambda: interrupted() or watcher.gone.is_set(),
+        )
+    return 0 if written else INTERRUPTED
+
+
+class _Watcher:
+    """Whoever started the run, at the other end of the pipes."""
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+
+    def send(self, event: "Event") -> None:
+        """Print one event. A closed pipe is a request to stop, not a failure of the run."""
+        try:
+            print(event.to_json(), flush=True)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EINVAL):  # EINVAL: the same on Windows
+                raise
+            self.gone.set()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def wait_for_end_of_stdin(self) -> None:
+        """Return when standard input ends; what it says is of no matter."""
+        try:
+            # sys.stdin would hold a lock that the interpreter wants at exit.
+            while os.read(0, 1024):
+                pass
+        except OSError:  # there never was one
+            pass
+        self.gone.set()

@@ -1,0 +1,46 @@
+"""`simulate`: travelling heads that were never scanned."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+
+SUMMARY = "write simulated travelling heads as BIDS"
+EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add what is simulated."""
+    command.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    command.add_argument(
+        "--subjects", type=int, default=6, metavar="N", help="how many (default 6)"
+    )
+    command.add_argument("--size", choices=("tiny", "small", "full"), default="small")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--misalignment", type=float, default=0.0, metavar="MM", help="left between scans"
+    )
+    command.add_argument(
+        "--no-noise", dest="noise", action="store_false", help="scans without noise"
+    )
+    command.add_argument(
+        "--no-twins", dest="noise_free", action="store_false", help="leave out noise-free twins"
+    )
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Simulate."""
+    from napari_msp.data.phantom import simulate
+
+    simulate(
+        options.out,
+        options.subjects,
+        options.size,
+        options.seed,
+        misalignment=options.misalignment,
+        noise=options.noise,
+        noise_free=options.noise_free,
+        progress=console.progress,
+    )
+    console.result(options.out)
+    return 0

@@ -1,0 +1,169 @@
+"""`train`: learn a model, report what happens, stop when asked."""
+
+import signal
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import add_device, add_force, pairs
+from napari_msp.errors import INTERRUPTED, from_validation
+
+if TYPE_CHECKING:
+    from napari_msp.learning.events import EventHandler
+
+SUMMARY = "train a model from travelling heads"
+EXAMPLE = (
+    "napari-msp train heads msp.safetensors --model msp --width 0.2 --epochs 30 --held-out sub-04"
+)
+
+OPTIONS = {"kind": "--model", "b_value": "--shell"}
+"""Options that are not called as their setting is."""
+
+METAVARS = {
+    "input": "PLATFORM",
+    "targets": "PLATFORM",
+    "b_value": "B",
+    "held_out": "SUBJECT",
+    "subjects": "SUBJECT",
+    "first_stage": "TARGET=KIND",
+    "width": "paper|W",
+    "label": "TEXT",
+}
+"""What stands for the value in the help; N for numbers, unless it is here."""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add data, model and an option for every setting of a training."""
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
+    command.add_argument("out", type=Path, metavar="OUT.safetensors")
+    _add_settings(command)
+    add_device(command)
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    add_force(command, "a model or a checkpoint")
+    command.add_argument("--events", action="store_true", help="JSON lines on standard output")
+
+
+def run(options: Namespace, console: Console) -> int:
+    """Train."""
+    from pydantic import ValidationError
+
+    from napari_msp.learning.settings import TrainingSettings
+    from napari_msp.learning.train import train
+
+    given = {name: value for name, value in vars(options).items() if name in _settings()}
+    if "first_stage" in given:
+        given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
+    try:
+        settings = TrainingSettings(**given)
+    except ValidationError as error:
+        raise from_validation(error) from error
+    with interrupt_flag() as interrupted:
+        written = train(
+            options.dataset,
+            options.out,
+            settings,
+            device=options.device,
+            resume=options.resume,
+            force=options.force,
+            on_event=_print_json if options.events else _reporter(console),
+            stop_requested=interrupted,
+        )
+    return 0 if written else INTERRUPTED
+
+
+def _settings() -> dict[str, Any]:
+    """Give the fields of the settings."""
+    from napari_msp.learning.settings import TrainingSettings
+
+    return TrainingSettings.model_fields
+
+
+def _add_settings(command: ArgumentParser) -> None:
+    """Add an option for each setting. What is not given is left out: the preset decides.
+
+    Values stay texts: the settings read and judge them.
+    """
+    from napari_msp.learning.settings import choices_of
+
+    for name, field in _settings().items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
+        choices = None if many else choices_of(name) or None
+        command.add_argument(
+            OPTIONS.get(name, "--" + name.replace("_", "-")),
+            dest=name,
+            required=field.is_required(),
+            default=SUPPRESS,
+            choices=choices,
+            nargs="+" if many else None,
+            metavar=None if choices else METAVARS.get(name, "N"),
+            help=_help(field.description, field.default),
+        )
+
+
+def _help(description: str | None, default: Any) -> str:
+    text = (description or "").replace("%", "%%")
+    return f"{text} (default: {default})" if isinstance(default, int | str) and default else text
+
+
+def _print_json(event: Any) -> None:
+    print(event.to_json(), flush=True)
+
+
+def _reporter(console: Console) -> "EventHandler":
+    """Report a run's events to a person."""
+    from napari_msp.learning import events
+
+    steps = 0
+
+    def report(event: events.Event) -> None:
+        nonlocal steps
+        match event:
+            case events.Started():
+                steps = event.steps
+                console.report(
+                    f"{event.kind}, preset {event.preset}, on {event.device}: "
+                    f"{len(event.subjects)} subjects, {len(event.held_out)} held out, "
+                    f"{event.parameters:,} weights, {event.steps:,} steps"
+                    + (f", going on at step {event.resumed_at:,}" if event.resumed_at else "")
+                )
+            case events.Step():
+                alpha = "" if event.alpha is None else f", α {event.alpha:.2f}"
+                console.progress(
+                    f"{event.phase}, epoch {event.epoch}: loss {event.loss:.4f}{alpha}",
+                    event.step,
+                    steps,
+                )
+            case events.Validated():
+                errors = ", ".join(f"{name} {value:.3e}" for name, value in event.errors.items())
+                console.report(f"{event.phase}, epoch {event.epoch}: held-out SH MSE {errors}")
+            case events.Stopped():
+                console.result(
+                    f"stopped after step {event.step:,}; continue with --resume ({event.path})"
+                )
+            case events.Finished():
+                console.result(f"{event.path} ({event.seconds:,.0f} s)")
+
+    return report
+
+
+@contextmanager
+def interrupt_flag() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C interrupts."""
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

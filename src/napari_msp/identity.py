@@ -1,0 +1,159 @@
+"""Who a scan is of.
+
+The same person is the same dataset and label, or a shared digest of what was scanned. A session
+names the scan, not the person. Two datasets' sub-01 are two people; the same scan under two names
+is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from napari_msp.bids import entities, study_root
+from napari_msp.data.nifti import DAMAGED, open_nifti
+from napari_msp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who was scanned.
+
+    Attributes
+    ----------
+    label
+        Such as "sub-01"; empty where no name says it.
+    dataset
+        Which dataset the label is of, see `dataset_key`; empty outside a dataset.
+    scans
+        Digests of what was scanned, see `scan_digest`.
+    """
+
+    label: str = ""
+    dataset: str = ""
+    scans: frozenset[str] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values."""
+        return {"Label": self.label, "Dataset": self.dataset, "Scans": sorted(self.scans)}
+
+    @classmethod
+    def from_json(cls, content: Any) -> Person:
+        """Read what `to_json` gave; what is missing or of a wrong type stays unknown."""
+        if not isinstance(content, Mapping):
+            return cls()
+        label, dataset, scans = (content.get(name) for name in ("Label", "Dataset", "Scans"))
+        return cls(
+            label if isinstance(label, str) else "",
+            dataset if isinstance(dataset, str) else "",
+            frozenset(each for each in scans if isinstance(each, str))
+            if isinstance(scans, list)
+            else frozenset(),
+        )
+
+
+def same_person(first: Person, second: Person) -> bool | None:
+    """Tell whether two scans are of one person.
+
+    Returns
+    -------
+    None where nobody can know: one of them comes from no dataset and no scan is known of both.
+
+    Examples
+    --------
+    >>> same_person(Person("sub-01", "a"), Person("sub-01", "a"))
+    True
+    >>> same_person(Person("sub-01", "a"), Person("sub-01", "b"))
+    False
+    >>> same_person(Person("sub-01", "a", frozenset("x")), Person("sub-07", "b", frozenset("xy")))
+    True
+    >>> same_person(Person("sub-01"), Person("sub-01", "b")) is None
+    True
+    """
+    if first.scans & second.scans:
+        return True
+    if first.dataset and second.dataset:
+        return (first.dataset, first.label) == (second.dataset, second.label)
+    return None
+
+
+def may_be_same(first: Person, second: Person) -> bool:
+    """Tell whether two scans may be of one person: where nobody can know, names decide.
+
+    A missing name fits every other.
+    """
+    known = same_person(first, second)
+    if known is not None:
+        return known
+    return not first.label or not second.label or first.label == second.label
+
+
+def known_among(person: Person, people: Iterable[Person]) -> bool:
+    """Tell whether somebody is, or for all that is known may be, among others with a name."""
+    return any(
+        bool(person.label or person.scans) and may_be_same(person, each)
+        for each in people
+        if each.label or each.scans
+    )
+
+
+def person_of(path: str | Path, siblings: Iterable[str | Path] = ()) -> Person:
+    """Tell who the scan in a file is of, by its place, its name and what was scanned.
+
+    Parameters
+    ----------
+    path
+        A DWI.
+    siblings
+        Other scans of the same person: their digests are taken too.
+    """
+    path = Path(path)
+    label = entities(path).get("sub")
+    root = study_root(path)
+    digests = {file_digest(each) for each in (path, *siblings)} - {""}
+    return Person(
+        f"sub-{label}" if label else "",
+        "" if root is None or not label else dataset_key(root),
+        frozenset(digests),
+    )
+
+
+def dataset_key(root: str | Path) -> str:
+    """Give what tells one dataset on this machine from another, without saying where it lies."""
+    return hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
+
+
+def file_digest(path: str | Path) -> str:
+    """Give `scan_digest` of an image in a file; empty where it cannot be read."""
+    try:
+        return scan_digest(open_nifti(Path(path)))
+    except UserError:
+        return ""
+
+
+def scan_digest(image: nib.Nifti1Image) -> str:
+    """Digest what was scanned: the shape and the voxels of the first volume, as float32.
+
+    Noise makes a volume of its own of every scan, so the first one tells scans apart, and reading
+    it costs little. File names, headers and compression do not count.
+
+    Returns
+    -------
+    16 hexadecimal digits; empty where the volume is uniform or cannot be read.
+    """
+    try:
+        first = image.dataobj[..., 0] if len(image.shape) == 4 else image.dataobj
+        volume = np.ascontiguousarray(first, dtype=np.float32)
+    except DAMAGED:
+        return ""
+    if volume.size == 0 or not np.isfinite(volume).all() or volume.min() == volume.max():
+        return ""
+    digest = hashlib.sha256(repr(tuple(image.shape[:3])).encode())
+    digest.update(volume.tobytes())
+    return digest.hexdigest()[:16]

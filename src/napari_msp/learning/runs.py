@@ -1,0 +1,229 @@
+"""A run as a folder that can be opened again, whatever ended it.
+
+==============================  ==============================================
+run.json                        what is trained on what, and where
+events.jsonl                    what happened, one event a line
+model.safetensors               the finished model
+model.checkpoint.safetensors    where a stopped run goes on
+previews/                       predictions of the network at work
+==============================  ==============================================
+
+Only executing a run loads torch.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_msp.errors import Advice, Resume, UserError, either, first_reason
+from napari_msp.files import locked, read_json, refuse_occupied, write_json
+from napari_msp.learning.events import (
+    Event,
+    EventHandler,
+    EventLog,
+    Failed,
+    last_event,
+    read_events,
+)
+from napari_msp.learning.settings import TrainingSettings
+
+FORMAT: Final = "napari-msp run 1"
+
+State = Literal["new", "stopped", "failed", "finished"]
+
+
+class _RunFile(BaseModel):
+    """What run.json holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["napari-msp run 1"] = FORMAT
+    dataset: Path
+    device: str
+    settings: TrainingSettings
+
+
+def checkpoint_path(model: Path) -> Path:
+    """Give the checkpoint's name beside a model's."""
+    return model.with_name(model.stem + ".checkpoint.safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run: what it does, and what has come of it so far.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    dataset
+        BIDS folder of travelling heads.
+    settings
+        What to train and how.
+    device
+        As for `train`.
+    """
+
+    path: Path
+    dataset: Path
+    settings: TrainingSettings
+    device: str
+
+    @classmethod
+    def create(
+        cls, path: str | Path, dataset: str | Path, settings: TrainingSettings, device: str = "auto"
+    ) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Raises
+        ------
+        UserError
+            When it holds something already, or cannot be written.
+        """
+        path = Path(path)
+        refuse_occupied(path)
+        # The run may be executed from elsewhere.
+        content = _RunFile(dataset=Path(dataset).absolute(), device=device, settings=settings)
+        write_json(path / "run.json", content.model_dump(mode="json"))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Open the folder of a run.
+
+        Raises
+        ------
+        UserError
+            When it is none.
+        """
+        path = Path(path).absolute()
+        file = path / "run.json"
+        if not file.is_file():
+            raise UserError(
+                "is no run (it has no run.json)", path, "folder", Advice("choose a run's folder")
+            )
+        content = read_json(file)
+        if content.get("format") != FORMAT:
+            raise UserError(
+                "is no run of this version", file, "folder", Advice("start another in a new folder")
+            )
+        try:
+            read = _RunFile.model_validate(content)
+        except ValidationError as error:
+            raise UserError(
+                f"is damaged ({first_reason(error)})",
+                file,
+                "folder",
+                Advice("correct it, or start another run in a new folder"),
+            ) from error
+        return cls(path, read.dataset, read.settings, read.device)
+
+    @property
+    def model_path(self) -> Path:
+        """Where the finished model stands."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where a stopped run goes on."""
+        return checkpoint_path(self.model_path)
+
+    @property
+    def previews(self) -> Path:
+        """Folder of predictions by the network at work."""
+        return self.path / "previews"
+
+    @property
+    def events_path(self) -> Path:
+        """File of what happened."""
+        return self.path / "events.jsonl"
+
+    @property
+    def state(self) -> State:
+        """What has become of it, from what lies on disk; whether it is running is not seen.
+
+        A run that was killed is "stopped" where it left a checkpoint, and "new" where it did not.
+        """
+        if self.model_path.exists():
+            return "finished"
+        if isinstance(last_event(self.events_path), Failed):
+            return "failed"
+        return "stopped" if self.resumable else "new"
+
+    @property
+    def resumable(self) -> bool:
+        """Tell whether there is a checkpoint to go on from."""
+        return self.checkpoint_path.exists() and not self.model_path.exists()
+
+    def events(self) -> list[Event]:
+        """Give what happened, as if never interrupted; see `read_events`."""
+        return read_events(self.events_path)
+
+
+def run_in_folder(
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    on_event: EventHandler | None = None,
+    stop_requested: Callable[[], bool] | None = None,
+) -> Path | None:
+    """Train as the folder says, and keep every event in it.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    resume
+        Go on from the checkpoint. Without one the run starts anew either way.
+    on_event, stop_requested
+        As for `train`.
+
+    Returns
+    -------
+    The model's path, or None when the run was stopped.
+
+    Raises
+    ------
+    UserError
+        As from `train`, and when the run is finished, is executed by another process, or was
+        stopped and `resume` is not given.
+    """
+    from napari_msp.learning.train import train  # loads torch
+
+    with locked(folder.path):
+        if folder.model_path.exists():
+            raise UserError(
+                "is finished", folder.path, "folder", Advice("start another run in a new folder")
+            )
+        going_on = folder.resumable
+        if going_on and not resume:
+            raise UserError(
+                "the run was stopped",
+                folder.checkpoint_path,
+                "resume",
+                either(Resume(), Advice("delete this file to start anew")),
+            )
+        if not going_on:
+            folder.events_path.unlink(missing_ok=True)
+            shutil.rmtree(folder.previews, ignore_errors=True)
+        with EventLog(folder.events_path) as log:
+
+            def report(event: Event) -> None:
+                log.write(event)
+                if on_event is not None:
+                    on_event(event)
+
+            return train(
+                folder.dataset,
+                folder.model_path,
+                folder.settings,
+                device=folder.device,
+                resume=going_on,
+                on_event=report,
+                stop_requested=stop_requested,
+                previews=folder.previews,
+            )

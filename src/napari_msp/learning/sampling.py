@@ -1,0 +1,344 @@
+"""Examples for a step: standardised cubes cut out of heads, around single voxels or as dense crops.
+
+Sampling is a pure function of (seed, phase, step), so a resumed run draws what an uninterrupted one
+would have drawn without storing any generator's state.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.schedule import Recipe
+from napari_msp.signal.grid_frame import GridImage
+from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
+from napari_msp.signal.standardisation import Standardisation
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """A platform's image, channels first.
+
+    Attributes
+    ----------
+    coefficients
+        (28, X, Y, Z) float32, not standardised.
+    mask
+        (X, Y, Z) bool; for a target, where input and target both have brain.
+    """
+
+    coefficients: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, image: GridImage) -> "Channels":
+        """Copy an image's coefficients."""
+        coefficients = np.ascontiguousarray(np.moveaxis(image.coefficients, -1, 0))
+        return cls(torch.from_numpy(coefficients), torch.from_numpy(image.mask))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Standardised examples.
+
+    Attributes
+    ----------
+    input
+        (B, 28, p, p, p).
+    targets
+        (B, 28, q, q, q) for each platform, q = k(p-1)+1, less a margin of `trim` at each end.
+    masks
+        (B, 1, q, q, q) bool for each platform: where the loss counts.
+    trim
+        Voxels that a prediction loses at each end before it is compared.
+    """
+
+    input: Tensor
+    targets: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    trim: dict[str, int]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Give the same batch on a device."""
+        return replace(
+            self,
+            input=self.input.to(device),
+            targets={name: value.to(device) for name, value in self.targets.items()},
+            masks={name: value.to(device) for name, value in self.masks.items()},
+        )
+
+
+class Examples:
+    """Cut standardised examples out of heads.
+
+    Parameters
+    ----------
+    heads
+        Training subjects.
+    scales
+        Lattice scale of each target.
+    source, standardisation
+        The input platform's name, and the statistics of all platforms.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[Head],
+        scales: Mapping[str, int],
+        source: str,
+        standardisation: Mapping[str, Standardisation],
+    ) -> None:
+        self.scales = dict(scales)
+        self.inputs = [Channels.of(head.input) for head in heads]
+        self.targets = [
+            {target: Channels.of(head.targets[target]) for target in scales} for head in heads
+        ]
+        self._input_scaler = _Scaler(standardisation[source])
+        self._scalers = {target: _Scaler(standardisation[target]) for target in scales}
+
+    def cut(
+        self,
+        places: Sequence[tuple[int, IntArray]],
+        edge: int,
+        symmetries: Sequence["Symmetry | None"],
+        trimmed: bool,
+    ) -> Batch:
+        """Cut a batch.
+
+        Parameters
+        ----------
+        places
+            Head and first voxel of each example, in input voxels; parts outside the volume are 0.
+        edge
+            Of an example in input voxels.
+        symmetries
+            Grid symmetry by which each example is turned, before standardising.
+        trimmed
+            Leave out k-1 target voxels at each end: the paper's central 19 of 21.
+        """
+        trim = {target: (scale - 1) * trimmed for target, scale in self.scales.items()}
+        inputs = [
+            self._input_scaler(*_turned(_take(self.inputs[head], start, edge), symmetry))[0]
+            for (head, start), symmetry in zip(places, symmetries, strict=True)
+        ]
+        targets: dict[str, Tensor] = {}
+        masks: dict[str, Tensor] = {}
+        for target, scale in self.scales.items():
+            size = scale * (edge - 1) + 1 - 2 * trim[target]
+            cuts = [
+                self._scalers[target](
+                    *_turned(
+                        _take(self.targets[head][target], scale * start + trim[target], size),
+                        symmetry,
+                    )
+                )
+                for (head, start), symmetry in zip(places, symmetries, strict=True)
+            ]
+            targets[target] = torch.stack([values for values, _ in cuts])
+            masks[target] = torch.stack([mask for _, mask in cuts]).unsqueeze(1)
+        return Batch(torch.stack(inputs), targets, masks, trim)
+
+
+class Symmetry:
+    """A grid symmetry that turns an example's voxels and its SH coefficients together.
+
+    Parameters
+    ----------
+    matrix
+        (3, 3) signed permutation.
+    """
+
+    def __init__(self, matrix: FloatArray) -> None:
+        goes_to = np.abs(matrix).argmax(axis=0)  # input axis j becomes output axis goes_to[j]
+        self._sources = [int(np.flatnonzero(goes_to == axis)[0]) for axis in range(3)]
+        self._flipped = [axis for axis in range(3) if matrix[axis].sum() < 0]
+        self._mixing = torch.from_numpy(rotation_matrix(matrix).astype(np.float32))
+
+    def __call__(self, coefficients: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn (28, p, p, p) coefficients and a (p, p, p) mask."""
+        moved = coefficients.permute(0, *(axis + 1 for axis in self._sources))
+        moved = moved.flip([axis + 1 for axis in self._flipped])
+        turned = (self._mixing @ moved.flatten(1)).view(moved.shape)
+        return turned, mask.permute(*self._sources).flip(self._flipped)
+
+
+class _Scaler:
+    """Standardise (28, …) channels and set them to 0 outside the mask."""
+
+    def __init__(self, standardisation: Standardisation) -> None:
+        self._mean = torch.from_numpy(standardisation.mean).view(-1, 1, 1, 1)
+        self._deviation = torch.from_numpy(standardisation.deviation).view(-1, 1, 1, 1)
+
+    def __call__(self, coefficients: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return (coefficients - self._mean) / self._deviation * mask, mask
+
+
+def _turned(cut: tuple[Tensor, Tensor], symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
+    return cut if symmetry is None else symmetry(*cut)
+
+
+def _take(channels: Channels, start: IntArray, size: int) -> tuple[Tensor, Tensor]:
+    """Cut a cube; what lies outside the volume is 0 and out of the mask."""
+    shape = channels.mask.shape
+    parts = tuple(
+        slice(max(int(first), 0), min(int(first) + size, length))
+        for first, length in zip(start, shape, strict=True)
+    )
+    padding: list[int] = []
+    for first, length in reversed(list(zip(start, shape, strict=True))):
+        padding += [max(-int(first), 0), max(int(first) + size - length, 0)]
+    values = channels.coefficients[(slice(None), *parts)]
+    mask = channels.mask[parts]
+    if any(padding):
+        values, mask = functional.pad(values, padding), functional.pad(mask, padding)
+    return values, mask
+
+
+class Sampler(Protocol):
+    """Gives the batch of any step of any phase."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        ...
+
+    def batch(self, phase: int, step: int) -> Batch:
+        """Give the batch of a step, counted from 0 within its phase."""
+        ...
+
+
+class PatchSampler:
+    """Every in-mask voxel centres a patch; passes over them are in random orders (paper).
+
+    Parameters
+    ----------
+    examples
+        What to cut from.
+    edge, batch
+        Of a patch in voxels, and patches a step.
+    seed
+        Of the order.
+    voxels_per_head
+        A random choice of in-mask voxels that stands for all; None: all.
+    steps_per_epoch
+        Steps that count as an epoch; None: one pass over the voxels.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        edge: int,
+        batch: int,
+        seed: int,
+        voxels_per_head: int | None,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        self._examples, self._edge, self._batch, self._seed = examples, edge, batch, seed
+        centres = []
+        for head, channels in enumerate(examples.inputs):
+            inside = np.argwhere(channels.mask.numpy())
+            if voxels_per_head is not None and len(inside) > voxels_per_head:
+                chosen = np.random.default_rng([seed, head]).choice(
+                    len(inside), voxels_per_head, replace=False
+                )
+                inside = inside[np.sort(chosen)]
+            centres.append(np.column_stack([np.full(len(inside), head), inside]))
+        self._centres: IntArray = np.concatenate(centres)
+        self._steps_per_pass = -(-len(self._centres) // self._batch)
+        self._steps = steps_per_epoch or self._steps_per_pass
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch; the last batch of a pass may be smaller."""
+        return self._steps
+
+    def batch(self, phase: int, step: int) -> Batch:
+        """Give the batch of a step."""
+        pass_, position = divmod(step, self._steps_per_pass)
+        order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(self._centres))
+        chosen = self._centres[order[position * self._batch : (position + 1) * self._batch]]
+        places = [(int(row[0]), row[1:] - self._edge // 2) for row in chosen]
+        return self._examples.cut(places, self._edge, [None] * len(places), trimmed=True)
+
+
+class CropSampler:
+    """Dense crops around random in-mask voxels, turned by random grid symmetries (our choice).
+
+    Parameters
+    ----------
+    examples
+        What to cut from.
+    edge, batch
+        Of a crop in input voxels, and crops a step.
+    seed
+        Of places and symmetries.
+    steps_per_epoch
+        Steps that count as an epoch; None: as many as cover every in-mask voxel about once.
+    augment
+        Turn crops.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        edge: int,
+        batch: int,
+        seed: int,
+        steps_per_epoch: int | None,
+        augment: bool,
+    ) -> None:
+        self._examples, self._batch, self._seed = examples, batch, seed
+        # Crops of one batch must be of one size, and none may be larger than the smallest head.
+        self._edge = min(edge, *(n for each in examples.inputs for n in each.mask.shape))
+        self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
+        voxels = sum(len(inside) for inside in self._inside)
+        self._steps = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
+        self._symmetries = [Symmetry(matrix) for matrix in grid_symmetries()] if augment else None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        return self._steps
+
+    def batch(self, phase: int, step: int) -> Batch:
+        """Give the batch of a step."""
+        random = np.random.default_rng([self._seed, phase, step])
+        places: list[tuple[int, IntArray]] = []
+        symmetries: list[Symmetry | None] = []
+        for _ in range(self._batch):
+            head = int(random.integers(len(self._inside)))
+            centre = self._inside[head][random.integers(len(self._inside[head]))]
+            last = np.array(self._examples.inputs[head].mask.shape) - self._edge
+            places.append((head, np.clip(centre - self._edge // 2, 0, last)))
+            turn = random.integers(48)
+            symmetries.append(self._symmetries[turn] if self._symmetries else None)
+        return self._examples.cut(places, self._edge, symmetries, trimmed=False)
+
+
+def sampler_for(study: Study, recipe: Recipe) -> Sampler:
+    """Give the sampler that a recipe asks for."""
+    settings = study.settings
+    examples = Examples(study.heads, study.scales, settings.input, study.standardisation)
+    if recipe.dense:
+        return CropSampler(
+            examples,
+            recipe.patch,
+            recipe.batch,
+            settings.seed,
+            settings.steps_per_epoch,
+            recipe.augment,
+        )
+    return PatchSampler(
+        examples,
+        recipe.patch,
+        recipe.batch,
+        settings.seed,
+        settings.voxels_per_head,
+        settings.steps_per_epoch,
+    )

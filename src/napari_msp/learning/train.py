@@ -1,0 +1,107 @@
+"""Train a model from travelling heads."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.device import choose_device
+from napari_msp.errors import Overwrite, Resume, UserError, either
+from napari_msp.files import refuse_unwritable
+from napari_msp.learning.checkpoint import START_ANEW
+from napari_msp.learning.events import Event, EventHandler, Failed
+from napari_msp.learning.heads import prepare_study
+from napari_msp.learning.loop import TrainingRun
+from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.settings import TrainingSettings, training_settings
+from napari_msp.model_file import check_model_name
+
+
+def train(
+    dataset: str | Path | TravellingHeads,
+    out: str | Path,
+    settings: TrainingSettings | None = None,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    on_event: EventHandler | None = None,
+    stop_requested: Callable[[], bool] | None = None,
+    previews: str | Path | None = None,
+    **values: Any,
+) -> Path | None:
+    """Train a model and write it.
+
+    A checkpoint is kept beside `out` after every epoch and when the run is stopped; it is removed
+    once the model is written.
+
+    Parameters
+    ----------
+    dataset
+        Travelling heads, or their BIDS folder.
+    out
+        Model file to write, ending in .safetensors.
+    settings
+        What to train and how.
+    device
+        "auto", "cpu", "cuda" or "mps".
+    resume
+        Go on from the checkpoint beside `out`.
+    force
+        Replace a model, and start anew where there is a checkpoint, whatever `resume` says.
+    on_event
+        Is given everything that happens.
+    stop_requested
+        Polled before every step, and within validation; True ends the run with a checkpoint.
+    previews
+        Folder for what the network predicts for the first held-out subject, written anew with
+        every validation. The untrained network is then validated too.
+    **values
+        Fields of `TrainingSettings`, such as ``kind="msp", width=0.2``; they take the place of
+        those of `settings`.
+
+    Returns
+    -------
+    The model's path, or None when the run was stopped.
+
+    Raises
+    ------
+    UserError
+        When data, settings or checkpoint cannot be used.
+    """
+    report = on_event if on_event is not None else _ignore
+    out = Path(out)
+    check_model_name(out)
+    if values or settings is None:
+        given = {} if settings is None else settings.model_dump(exclude_unset=True)
+        settings = training_settings(**(given | values))
+    try:
+        where = choose_device(device)
+        refuse_unwritable(out)
+        if not (force or resume):
+            _refuse_occupied(out)
+        heads = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+        study = prepare_study(heads, settings)
+        run = TrainingRun(study, out, where, report, None if previews is None else Path(previews))
+        return run.run(resume and not force, stop_requested or _never)
+    except Exception as error:
+        report(Failed.of(error))
+        raise
+
+
+def _ignore(_: Event) -> None:
+    return
+
+
+def _never() -> bool:
+    return False
+
+
+def _refuse_occupied(out: Path) -> None:
+    """Keep hours of another run from being written over."""
+    if out.exists():
+        raise UserError("exists already", out, "out", Overwrite())
+    if checkpoint_path(out).exists():
+        raise UserError(
+            "a run was stopped here", checkpoint_path(out), "out", either(Resume(), START_ANEW)
+        )

@@ -1,0 +1,77 @@
+"""Equation (1) of the MSP paper, the one place that has it.
+
+ŷ²_T = (1-α) ŷ¹_T + α/(P-1) · (ŷ¹_T + Σ_{i≠T} N_iT(z_i))
+
+Of P platforms P-1 are targets, so there are P-1 terms: the target's own first stage ŷ¹_T, and a
+branch N_iT(z_i) for each other target i. The functions take NumPy arrays and torch tensors alike,
+standardised or in SH units: bringing standardised channels back is affine, the same for all terms
+of one target, and the weights add up to one.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+Image = TypeVar("Image")
+"""A NumPy array or a torch tensor."""
+
+
+def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image:
+    """Give ŷ²_T.
+
+    Parameters
+    ----------
+    first
+        ŷ¹_T.
+    branches
+        N_iT(z_i) of every other target.
+    alpha
+        α: 0 leaves the first stage, 1 takes the mean of the P-1 terms.
+
+    Raises
+    ------
+    ValueError
+        For an α outside [0, 1].
+    """
+    own: Any = first
+    share = share_of_term(len(branches), alpha)
+    total = own
+    for branch in branches:
+        total = total + branch
+    mixed: Image = (1.0 - alpha) * own + share * total
+    return mixed
+
+
+def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Image:
+    """Give what one of several branches adds to the first stage: α/(P-1) · (N_iT(z_i) - ŷ¹_T).
+
+    The first stage and the contributions of all branches add up to ŷ²_T.
+    """
+    difference: Any = branch - first  # type: ignore[operator]
+    added: Image = share_of_term(branches, alpha) * difference
+    return added
+
+
+def weights(target: str, branches: Iterable[str], alpha: float) -> dict[str, float]:
+    """Give the weight of each term by platform; they add up to 1.
+
+    The target's is that of ŷ¹_T, every other platform's that of its branch.
+
+    >>> weights("b", ["a"], 0.5)
+    {'a': 0.25, 'b': 0.75}
+    """
+    others = tuple(branches)
+    share = share_of_term(len(others), alpha)
+    return {**dict.fromkeys(others, share), target: 1.0 - alpha + share}
+
+
+def share_of_term(branches: int, alpha: float) -> float:
+    """Give α/(P-1), which is every branch's weight.
+
+    Raises
+    ------
+    ValueError
+        For an α outside [0, 1]; also refuses nan.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
+    return alpha / (branches + 1)

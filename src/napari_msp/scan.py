@@ -1,0 +1,321 @@
+"""One scan from load to save: the acquisition, its SH image, its maps, and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_msp.bids import (
+    Provenance,
+    bare_stem,
+    dataset_root,
+    entities,
+    gradient_files,
+    map_name,
+    platform_name,
+    read_sidecar,
+    sidecar_path,
+    subject_and_platform,
+)
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.nifti import write_nifti
+from napari_msp.errors import Advice, Overwrite, UserError
+from napari_msp.files import staged_folder
+from napari_msp.identity import Person, person_of
+from napari_msp.signal.fitting import fit_sh, supported_order
+from napari_msp.signal.maps import MAPS, Maps
+from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from napari_msp.arrays import MaskArray
+    from napari_msp.data.lattice import Lattice
+
+Route = Literal["signal", "sh"]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Scan:
+    """One image of one head, measured or predicted, from load to save.
+
+    Give an acquisition, to which SH are fitted when they are first asked for, or an SH image.
+
+    Attributes
+    ----------
+    acquisition
+        The DWI; None for an SH image.
+    given_sh
+        The SH image; None for an acquisition.
+    shell
+        b-value of the acquisition's shell, in s/mm²; None: the only one.
+    path
+        The file that it was read from; None in memory.
+    given_subject, given_platform
+        Names in memory; None: as the file's name says.
+    provenance
+        How a predicted image came to be; None for a measured one.
+    """
+
+    acquisition: Acquisition | None = None
+    given_sh: SHImage | None = None
+    shell: float | None = None
+    path: Path | None = None
+    given_subject: str | None = None
+    given_platform: str | None = None
+    provenance: Provenance | None = None
+    _maps: dict[Route, Maps] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.acquisition is None and self.given_sh is None:
+            raise ValueError("a scan needs an acquisition or an SH image")
+
+    def __repr__(self) -> str:
+        kind = "measured" if self.provenance is None else "predicted"
+        image = self.acquisition if self.given_sh is None else self.given_sh
+        return f"<{type(self).__name__} {self.owner or 'in memory'}, {kind}: {image!r}>"
+
+    @cached_property
+    def sh(self) -> SHImage:
+        """The SH image, in stored order; fitted once."""
+        if self.given_sh is not None:
+            return self.given_sh
+        assert self.acquisition is not None
+        return fit_sh(self.acquisition, b_value=self.shell)
+
+    def maps(self, route: Route = "sh") -> Maps:
+        """Give all maps, each computed when first asked for and kept.
+
+        Parameters
+        ----------
+        route
+            "sh": tensors of the signal that the SH series gives, for comparisons. "signal": of the
+            measured signal, where there is one.
+        """
+        if route not in self._maps:
+            self._maps[route] = Maps(self.sh, self.acquisition if route == "signal" else None)
+        return self._maps[route]
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where its voxels lie, in stored order."""
+        source = self.acquisition if self.given_sh is None else self.given_sh
+        assert source is not None
+        return source.lattice
+
+    @property
+    def mask(self) -> MaskArray:
+        """(X, Y, Z) where there is brain."""
+        source = self.acquisition if self.given_sh is None else self.given_sh
+        assert source is not None
+        return source.mask
+
+    @property
+    def b_value(self) -> float | None:
+        """Of the SH image's signal, in s/mm²; None where the file did not say."""
+        if self.given_sh is not None:
+            return self.given_sh.b_value
+        assert self.acquisition is not None
+        return self.acquisition.shell(self.shell).b_value
+
+    @property
+    def subject(self) -> str:
+        """Such as "sub-01"; the file's stem where it names nobody."""
+        if self.given_subject is not None:
+            return self.given_subject
+        if self.path is None:
+            return ""
+        label = entities(self.path).get("sub")
+        return f"sub-{label}" if label else bare_stem(self.path)
+
+    @property
+    def platform(self) -> str:
+        """The platform that it was scanned on, or that it predicts; empty where unknown."""
+        if self.given_platform is not None:
+            return self.given_platform
+        if self.provenance is not None:
+            return self.provenance.target
+        if self.path is None:
+            return ""
+        known = subject_and_platform(self.path)
+        if known is not None:
+            return known[1]
+        named = entities(self.path)
+        if "acq" not in named or "ses" not in named:
+            return "_".join(named[each] for each in ("ses", "acq") if each in named)
+        return platform_name(named["ses"], named["acq"])
+
+    @property
+    def name(self) -> str:
+        """What it is of its subject: "ge_st", or "MSP prisma_st" for a prediction."""
+        if self.provenance is not None:
+            return self.provenance.name
+        description = "" if self.path is None else entities(self.path).get("desc", "")
+        return f"{self.platform} {description}".strip()
+
+    @property
+    def owner(self) -> str:
+        """Subject and name, such as "sub-01 ge_st": the first part of its layers' names."""
+        return f"{self.subject} {self.name}".strip()
+
+    @property
+    def label(self) -> str:
+        """The model of a prediction, such as "MSP"; empty for a measured scan."""
+        return "" if self.provenance is None else self.provenance.title
+
+    @cached_property
+    def siblings(self) -> Mapping[str, Path]:
+        """Scans of the same person on other platforms of its dataset, by platform."""
+        known = None if self.path is None else subject_and_platform(self.path)
+        root = None if self.path is None else dataset_root(self.path)
+        if known is None or root is None:
+            return {}
+        subject, own = known
+        try:
+            scans = open_dataset(root, subject).scans
+        except UserError:  # the scan lies somewhere else in the dataset
+            return {}
+        return {platform: scan for (_, platform), scan in sorted(scans.items()) if platform != own}
+
+    @cached_property
+    def person(self) -> Person:
+        """Whose head it is, see `identity`."""
+        if self.provenance is not None and self.provenance.person is not None:
+            return Person.from_json(self.provenance.person)
+        if self.path is None:
+            return Person(self.subject)
+        return person_of(self.path, self.siblings.values())
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever compares it should know, in words."""
+        if self.path is None:
+            return ()
+        name, found = self.path.name, []
+        if self.acquisition is not None:
+            found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
+            shell = self.acquisition.shell(self.shell)
+            supported = supported_order(self.acquisition.directions(shell))
+            if supported < self.sh.order:
+                found.append(
+                    f"{name}: its gradient scheme supports SH order {supported} only; higher "
+                    "orders come mostly from the regularisation"
+                )
+        if self.sh.rescaled_from is not None:
+            found.append(
+                f"{name}: its signal was brought from b = {self.sh.rescaled_from:g} to "
+                f"{self.sh.b_value:g} s/mm² as if decay were mono-exponential (approximate)"
+            )
+        return tuple(found)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> list[Path]:
+        """Write the SH image and every map as `<entities>_model-<m>_param-<p>_dwimap.nii.gz`.
+
+        FA and what goes with it come from the measured signal where there is one.
+
+        Parameters
+        ----------
+        folder
+            Made when missing.
+        force
+            Replace files that are there already.
+
+        Returns
+        -------
+        The files: the SH image, then the maps in the order of `MAPS`.
+
+        Raises
+        ------
+        UserError
+            Before anything is written.
+        """
+        out = Path(folder)
+        stem = self.file_stem
+        named = [map_name(stem, each.model, each.parameter) for each in MAPS.values()]
+        names = [map_name(stem, "sh", "coefficients"), *named]
+        for name in names:
+            if (out / name).exists() and not force:
+                raise UserError("exists already", out / name, remedy=Overwrite())
+        maps = self.maps("signal" if self.acquisition is not None else "sh")
+        like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
+        with staged_folder(out) as stage:
+            write_sh(stage / names[0], self.sh, like=like)
+            for name, each in zip(named, MAPS, strict=True):
+                write_nifti(stage / name, maps[each], self.sh.affine, like=like)
+        return [out / name for name in names]
+
+    @property
+    def file_stem(self) -> str:
+        """What the names of its files begin with.
+
+        Raises
+        ------
+        UserError
+            When it was made in memory, and has no name.
+        """
+        if self.path is not None:
+            return bare_stem(self.path).removesuffix("_model-sh_param-coefficients_dwimap")
+        if self.given_subject:
+            return self.given_subject
+        raise UserError(
+            "was made in memory, so its files have no name",
+            "scan",
+            remedy=Advice("write it to a file and load it from there, or name its subject"),
+        )
+
+
+def open_scan(
+    path: str | Path,
+    b_value: float | None = None,
+    *,
+    bval: str | Path | None = None,
+    bvec: str | Path | None = None,
+    mask: str | Path | None = None,
+) -> Scan:
+    """Open a DWI, or an SH image where no .bval lies beside it.
+
+    Parameters
+    ----------
+    path, bval, bvec, mask
+        As for `load_acquisition`.
+    b_value
+        Shell of a DWI that has several, in s/mm².
+
+    Returns
+    -------
+    Scan
+        Voxels of a DWI are read, and SH fitted, when first asked for.
+
+    Raises
+    ------
+    UserError
+        When the file is neither, an SH image's b-value is unknown, or the choice of a shell is
+        open.
+    """
+    path = Path(path)
+    if bval is not None or bvec is not None or gradient_files(path)[0].exists():
+        acquisition = load_acquisition(path, bval, bvec, mask)
+        acquisition.shell(b_value)  # a choice that cannot be made is an error before the voxels
+        return Scan(acquisition=acquisition, shell=b_value, path=path)
+    image = load_sh(path)
+    if image.b_value is None:
+        raise UserError(
+            "its b-value is unknown, so it has no FA",
+            path,
+            remedy=Advice(f"add BValue to {sidecar_path(path)}"),
+        )
+    provenance = Provenance.from_sidecar(read_sidecar(path))
+    return Scan(given_sh=image, path=path, provenance=provenance)
+
+
+def as_scan(scan: Scan | Acquisition | str | Path) -> Scan:
+    """Take a scan, an acquisition or a file as a scan."""
+    if isinstance(scan, Scan):
+        return scan
+    if isinstance(scan, Acquisition):
+        return Scan(acquisition=scan, path=scan.path)
+    return open_scan(scan)

@@ -1,0 +1,239 @@
+"""What is compared now, worked out in a thread: images lined up, cells of each map, and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.evaluation.metrics import Metrics, Row, rows
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Control, Latest, Step
+from napari_msp.ui.compare.compared import Compared, Question, Sibling, line_records_up
+from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells
+from napari_msp.ui.records import Record
+
+SH_AVERAGE = "SH average"
+"""Always drawn: it costs nothing, and branches are shown in its contrast."""
+
+
+Scale = tuple[tuple[float, float], float]
+"""Black and white of images, and the end of the error maps' scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Cells of one map, and their layers.
+
+    Attributes
+    ----------
+    compared
+        What is compared.
+    """
+
+    compared: Compared
+    cells: Cells
+    layers: GridCells
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The global errors, by prediction; there are none without truth."""
+
+    metrics: Mapping[str, Metrics]
+
+
+class Comparing(QObject):
+    """Keeps a comparison, its cells and its numbers; the one before stays until another is there.
+
+    Signals
+    -------
+    started : str
+        Work begins.
+    told : str
+        What it is at.
+    renewed
+        Other images are compared.
+    drawn : str
+        Cells of a map are there.
+    measured
+        The numbers are there.
+    warned : str
+        Something is doubtful.
+    failed : UserError
+        The work came to nothing.
+    rested
+        No work is left.
+    """
+
+    started = Signal(str)
+    told = Signal(str)
+    renewed = Signal()
+    drawn = Signal(str)
+    measured = Signal()
+    warned = Signal(str)
+    failed = Signal(object)
+    rested = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._work = Latest(self)
+        self._work.progressed.connect(self._take)
+        self._work.warned.connect(self.warned)
+        self._work.failed.connect(self.failed)
+        self._work.rested.connect(self._rest)
+        self._read: dict[Sibling, Record] = {}
+        self._asked: Question | None = None
+        self._newest: Compared | None = None  # what is worked on; at rest what is compared
+        self.compared: Compared | None = None
+        self.cells: dict[str, Cells] = {}
+        self.layers: dict[str, GridCells] = {}
+        self.metrics: dict[str, Metrics] = {}
+        self._scales: dict[str, Scale] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether something is being computed."""
+        return self._work.running
+
+    @property
+    def rows(self) -> list[Row]:
+        """The numbers; none before they are measured, and none without truth."""
+        if self.compared is None:
+            return []
+        titles = {self.compared.title(name): each for name, each in self.metrics.items()}
+        return rows(titles)
+
+    def ask(self, question: Question, quantity: str) -> None:
+        """Compare something else, in one map."""
+        if isinstance(question.truth, Sibling) and question.truth in self._read:
+            question = replace(question, truth=self._read[question.truth])
+        self._asked = question
+        self._start(partial(compare, question, quantity))
+
+    def change(self, name: str, image: SHImage, variant: str, quantity: str) -> None:
+        """Let another image stand in a prediction's place; contrast and scale stay."""
+        if self._newest is not None and self._asked is None and name in self._newest.predictions:
+            self._newest = self._newest.with_prediction(name, image, variant)
+            self._draw(quantity)
+
+    def draw(self, quantity: str) -> None:
+        """Make the cells of another map, unless they are there."""
+        if self._asked is None and not (self._newest is self.compared and quantity in self.layers):
+            self._draw(quantity)
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        self._work.stop()
+
+    def forget(self) -> None:
+        """Let everything go."""
+        self.stop()
+        self._asked, self._newest, self._read = None, None, {}
+        self._take_away()
+
+    def _draw(self, quantity: str) -> None:
+        """Make what is missing; work on the same that is replaced by this is taken up again."""
+        new, old = self._newest, self.compared
+        if new is None or old is None:
+            return
+        there = self.layers if new is old else ()
+        wanted = [each for each in dict.fromkeys((quantity, SH_AVERAGE)) if each not in there]
+        known = self._still_true(new)
+        self._start(partial(draw, new, wanted, scales=dict(self._scales), known=known))
+
+    def _still_true(self, new: Compared) -> dict[str, Metrics]:
+        """Give the measurements of images that are not changed."""
+        if self.compared is None:
+            return {}
+        images, before = new.comparison.predictions, self.compared.comparison.predictions
+        return {name: each for name, each in self.metrics.items() if images[name] is before[name]}
+
+    def _start(self, work: Callable[[Control], None]) -> None:
+        self.started.emit("Comparing")
+        self._work.ask(work)
+
+    def _take(self, told: object) -> None:
+        if isinstance(told, Step):
+            self.told.emit(told.words)
+        elif isinstance(told, Drawn):
+            self._take_drawn(told)
+        elif isinstance(told, Measured):
+            self.metrics = dict(told.metrics)
+            self.measured.emit()
+
+    def _take_drawn(self, drawn: Drawn) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._take_away()
+            if isinstance(asked.truth, Sibling) and drawn.compared.truth is not None:
+                self._read = {asked.truth: drawn.compared.truth}
+        if drawn.compared is not self.compared:
+            self.cells, self.layers = {}, {}
+            self.metrics = self._still_true(drawn.compared)
+            self.compared = self._newest = drawn.compared
+        if asked is not None:
+            self.renewed.emit()
+        quantity = drawn.cells.quantity
+        self.cells[quantity], self.layers[quantity] = drawn.cells, drawn.layers
+        self._scales.setdefault(quantity, (drawn.cells.window, drawn.cells.limit))
+        self.drawn.emit(quantity)
+
+    def _take_away(self) -> None:
+        self.compared = None
+        self.cells, self.layers, self.metrics, self._scales = {}, {}, {}, {}
+
+    def _rest(self) -> None:
+        self._asked, self._newest = None, self.compared
+        self.rested.emit()
+
+
+def compare(question: Question, quantity: str, control: Control) -> None:
+    """Read, line up, draw and measure; see `draw`.
+
+    Raises
+    ------
+    UserError
+        As `line_records_up`.
+    """
+    compared = line_records_up(question, control.say)
+    draw(compared, list(dict.fromkeys((quantity, SH_AVERAGE))), control)
+
+
+def draw(
+    compared: Compared,
+    quantities: Sequence[str],
+    control: Control,
+    scales: Mapping[str, Scale] | None = None,
+    known: Mapping[str, Metrics] | None = None,
+) -> None:
+    """Report a `Drawn` for each map, then what was `Measured`.
+
+    Parameters
+    ----------
+    compared
+        What is compared.
+    quantities
+        Names of the maps.
+    scales
+        Contrast and scale that are kept, by map, so that a change shows.
+    known
+        Measurements that still hold.
+    """
+    for each in quantities:
+        control.say(f"Computing {each}")
+        cells = compared.cells(each)
+        if scales is not None and each in scales:
+            window, limit = scales[each]
+            cells = replace(cells, window=window, limit=limit)
+        control.report(Drawn(compared, cells, comparison_cells(compared, cells)))
+    metrics: dict[str, Metrics] = {}
+    for name in compared.predictions:
+        control.say(f"Measuring {name}")
+        found = (known or {}).get(name) or compared.measured(name)
+        if found is not None:
+            metrics[name] = found
+    control.report(Measured(metrics))

@@ -1,0 +1,184 @@
+"""What is to be compared, and how it is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
+
+from napari_msp.evaluation.figures.grid import QUANTITIES
+from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.grid_fit import ORDERS
+from napari_msp.ui.widgets.form import CheckList, FormRows
+
+LABELS = {
+    "predictions": "P&redictions",
+    "truth": "Ground &truth",
+    "input_image": "&Input scan",
+    "map": "&Map",
+    "axis": "Pla&ne",
+}
+"""Of the rows, by the library's name of the parameter."""
+
+NO_TRUTH, NO_SCAN = "none", "none"
+OWN_SCAN = "the predictions’ own"
+
+TRUTH = (
+    "<p>The scan of the same head on the target platform, which predictions are measured "
+    "against. Without one the second row shows where a model’s branches disagree.</p>"
+)
+PREDICTIONS = (
+    "<p>Up to four images, left to right in this order. Errors are compared with the first one’s. "
+    "Any image may stand here, a scan too: it shows what harmonization has to beat.</p>"
+)
+SCAN = "<p>The scan that was harmonized. It is shown in its own voxels.</p>"
+MAP = "<p>What is shown of each image, and what errors are of.</p>"
+PLANE = "<p>How the heads are cut. Right and left are as radiologists look at them.</p>"
+
+
+class CompareForm(QWidget):
+    """Chooses truth, predictions, input scan, map and plane.
+
+    Signals
+    -------
+    show_wanted, leave_wanted
+        A button was pressed.
+    predictions_changed, truth_picked
+        By a person.
+    quantity_changed, plane_changed : str
+        Another map or plane is chosen.
+    """
+
+    show_wanted = Signal()
+    leave_wanted = Signal()
+    predictions_changed = Signal()
+    truth_picked = Signal()
+    quantity_changed = Signal(str)
+    plane_changed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
+        super().__init__(parent)
+        self._most = most
+        self.truths, self.scans = QComboBox(), QComboBox()
+        self.maps, self.planes = QComboBox(), QComboBox()
+        self.predictions_list = CheckList()
+        for combo in (self.truths, self.scans):
+            combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        self.planes.addItems(list(ORDERS))
+        self.maps.addItems(list(QUANTITIES))
+        for number, name in enumerate(QUANTITIES):
+            self.maps.setItemData(number, tooltip(name) if name in TERMS else "", Qt.ToolTipRole)
+        self.show_button = QPushButton("&Show")
+        self.show_button.setToolTip("<p>Lay the images out as Figure 3 of the paper.</p>")
+        self.leave_button = QPushButton("L&eave comparison")
+        self.leave_button.setToolTip("<p>Take the cells away and show your layers again.</p>")
+        self.rows = self._arranged()
+        self.offer((), (), ())
+        self._connect()
+
+    @property
+    def truth(self) -> str:
+        """Text of the truth; "" for none."""
+        return str(self.truths.currentText()) if self.truths.currentIndex() > 0 else ""
+
+    @property
+    def predictions(self) -> list[str]:
+        """Texts of the predictions."""
+        return self.predictions_list.checked
+
+    @property
+    def scan(self) -> str | None:
+        """Text of the input; "" for what the predictions were made from, None for none."""
+        index = self.scans.currentIndex()
+        return str(self.scans.currentText()) if index > 1 else ("", None)[max(index, 0)]
+
+    @property
+    def quantity(self) -> str:
+        """The chosen map."""
+        return str(self.maps.currentText())
+
+    def offer(
+        self, truths: Sequence[str], predictions: Sequence[str], scans: Sequence[str]
+    ) -> None:
+        """Give what can be chosen; what was chosen stays so where it is still there."""
+        kept = self.predictions
+        _refill(self.truths, [NO_TRUTH, *truths])
+        _refill(self.scans, [OWN_SCAN, NO_SCAN, *scans])
+        if list(predictions) != self.predictions_list.names:
+            self.predictions_list.set_names(predictions, kept)
+        self._check()
+
+    def choose(self, truth: str, predictions: Sequence[str]) -> None:
+        """Choose for a person."""
+        self.predictions_list.set_names(self.predictions_list.names, predictions)
+        self.choose_truth(truth)  # last: who follows the predictions may choose another
+
+    def choose_truth(self, truth: str) -> None:
+        """Choose a truth; "" or one that is not offered: none."""
+        self.truths.setCurrentIndex(max(0, self.truths.findText(truth)) if truth else 0)
+
+    def show_plane(self, plane: str) -> None:
+        """Tell which plane is shown; nothing is emitted."""
+        with signals_blocked(self.planes):
+            self.planes.setCurrentText(plane)
+
+    def show_active(self, active: bool) -> None:
+        """Tell whether a comparison is shown."""
+        self.leave_button.setEnabled(active)
+        self.planes.setEnabled(active)
+
+    def _check(self) -> None:
+        """Say what is wrong before it is asked for."""
+        chosen, problem, note = self.predictions, "", ""
+        if not self.predictions_list.names:
+            note = "Nothing to compare yet: load a scan and harmonize it."
+        elif not chosen:
+            note = "Tick at least one."
+        elif len(chosen) > self._most:
+            problem = f"{len(chosen)} are ticked; at most {self._most} fit beside each other."
+        elif self.truth in chosen:
+            note = f"{self.truth} is compared with itself."
+        self.rows.say("predictions", problem, note)
+        self.show_button.setEnabled(bool(chosen) and not problem)
+
+    def _connect(self) -> None:
+        self.predictions_list.changed.connect(self._check)
+        self.predictions_list.changed.connect(self.predictions_changed)
+        self.truths.currentIndexChanged.connect(self._check)
+        self.truths.activated.connect(self.truth_picked)
+        self.planes.currentTextChanged.connect(self.plane_changed)
+        self.show_button.clicked.connect(self.show_wanted)
+        self.leave_button.clicked.connect(self.leave_wanted)
+        self.maps.currentTextChanged.connect(self.quantity_changed)
+
+    def _arranged(self) -> FormRows:
+        rows, layout = FormRows(), QVBoxLayout(self)
+        for name, entry, meaning in (
+            ("predictions", self.predictions_list, PREDICTIONS),
+            ("truth", self.truths, TRUTH),
+            ("input_image", self.scans, SCAN),
+            ("map", self.maps, MAP),
+            ("axis", self.planes, PLANE),
+        ):
+            rows.add(name, LABELS[name], entry, meaning)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.show_button, 1)
+        buttons.addWidget(self.leave_button)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(rows)
+        layout.addLayout(buttons)
+        self.show_active(False)
+        return rows
+
+
+def _refill(combo: QComboBox, texts: Sequence[str]) -> None:
+    """Offer other texts; what was chosen stays so where it is still there."""
+    if [combo.itemText(index) for index in range(combo.count())] == list(texts):
+        return
+    kept = combo.currentText()
+    with signals_blocked(combo):
+        combo.clear()
+        combo.addItems(list(texts))
+        combo.setCurrentIndex(max(0, combo.findText(kept)))

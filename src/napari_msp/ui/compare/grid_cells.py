@@ -1,0 +1,263 @@
+"""The cells of a comparison as layers for a grid, in reading order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.figures.grid import INPUT_SCAN, QUANTITIES, Cell, Cells
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.stages import Stages
+from napari_msp.ui.layers import LayerData, map_layer
+from napari_msp.ui.records import Record
+
+VIEW = "compare"
+"""`Shown.view` of all layers that a comparison makes."""
+
+MAPS = ("error", "disagreement")
+"""Kinds of cells on the maps' scale."""
+
+SPACE = "   ·   "
+
+BLANK = "blank"
+"""Quantity of a cell that holds words only."""
+
+
+BLUE, BLACK, ORANGE = (0.34, 0.71, 0.91, 1.0), (0.0, 0.0, 0.0, 1.0), (0.9, 0.6, 0.0, 1.0)
+"""Below, at and above 0: told apart by the colour-blind, too (Okabe & Ito 2008)."""
+
+
+@dataclass(frozen=True, eq=False)
+class GridCells:
+    """Cells for a grid.
+
+    Attributes
+    ----------
+    layers
+        Layer data row by row, as many in each row.
+    columns
+        Number of columns.
+    bar
+        Which cell carries the colour bar of all maps; None: none does.
+    reference
+        Image whose brain the cells are fitted to.
+    legend
+        Who is who, and what black, white and the ends of the bar mean.
+    places
+        Which cells hold a prediction's image and map.
+    """
+
+    layers: Sequence[LayerData]
+    columns: int
+    bar: int | None
+    reference: SHImage
+    legend: str
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
+    """Lay a comparison out as Fig. 3.
+
+    | ground truth | prediction A | prediction B |
+    | input scan   | MSE of A     | MSE of B     |
+
+    Without truth and input scan the first column would be empty; it is left out.
+
+    Parameters
+    ----------
+    compared
+        Whose cells they are.
+    shown
+        Its cells for one quantity.
+    """
+    truth, scan, records = compared.truth, compared.scan, list(compared.predictions.values())
+    heads = [scan if truth is None else truth, *records]
+    feet = [scan if truth is not None else None, *records]
+    first = int(shown.images[0].kind == "none")
+    cells = [
+        _cell(compared, shown, cell, record)
+        for row, owners in ((shown.images, heads), (shown.maps, feet))
+        for cell, record in list(zip(row, owners, strict=True))[first:]
+    ]
+    columns = len(shown.images) - first
+    maps = [n for n, cell in enumerate(shown.maps[first:]) if cell.kind in MAPS]
+    return GridCells(
+        cells,
+        columns,
+        columns + maps[-1] if maps else None,
+        compared.comparison.reference,
+        legend(compared, shown),
+        {
+            name: (n - first, columns + n - first)
+            for n, name in enumerate(compared.predictions, start=1)
+        },
+    )
+
+
+def branch_cells(
+    record: Record, name: str, stages: Stages, alpha: float, shown: Cells
+) -> GridCells:
+    """Lay out what each branch gives, and below what it adds: SH averages, which add up.
+
+    | first stage  | branch i   | … | second stage      |
+    | how they add | added by i | … | added by them all |
+
+    Parameters
+    ----------
+    record
+        The prediction.
+    name
+        Its short name.
+    stages
+        Its stages.
+    alpha
+        Of equation (1).
+    shown
+        Cells of the comparison's SH average, whose contrast is kept.
+    """
+    image, lattice = stages.first.image, stages.lattice
+    limit = stages.limit
+
+    def cell(
+        quantity: str, title: str, values: FloatArray, limits: tuple[float, float], **options: Any
+    ) -> LayerData:
+        return map_layer(
+            record,
+            quantity,
+            np.where(image.mask, values, 0),
+            lattice=lattice,
+            mask=image.mask,
+            limits=limits,
+            name=f"{name} · {title}",
+            view=VIEW,
+            **options,
+        )
+
+    def picture(title: str, values: FloatArray) -> LayerData:
+        return cell("SH average", title, values, shown.window)
+
+    def added(title: str, values: FloatArray) -> LayerData:
+        colours = _diverging()
+        return cell("contribution", f"added by {title}", values, (-limit, limit), colormap=colours)
+
+    rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
+    cells = [
+        picture("first stage", stages.first.sh_average),
+        *(picture(f"branch {each}", map_.sh_average) for each, map_ in stages.branches.items()),
+        picture("second stage", stages.sh_average(alpha)),
+        words_cell(record, lattice, rule),
+        *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
+        added("all branches", stages.contributions(alpha)),
+    ]
+    low, high = shown.window
+    legend = f"SH average: {low:.2g} to {high:.2g}   ·   added: ±{limit:.2g} {shown.unit}"
+    return GridCells(cells, len(cells) // 2, len(cells) - 1, image, legend)
+
+
+def cell_name(record: Record, name: str, quantity: str) -> str:
+    """Name a prediction's cell by its short name, such as "sub-01 MSP · MSE"."""
+    owner = name if name == record.subject else f"{record.subject} {name}"
+    return f"{owner} · {quantity}"
+
+
+def legend(compared: Compared, shown: Cells) -> str:
+    """Say which scans are seen, and what black, white and the ends of the maps' scale are."""
+    roles = (("ground truth", compared.truth), ("input", compared.scan))
+    scans = [f"{role}: {record.owner}" for role, record in roles if record is not None]
+    low, high = shown.window
+    if shown.coloured:
+        scales = [f"colours: full brightness at FA {high:.2g}"]
+    else:
+        scales = [f"images: {low:.2g} to {high:.2g} {shown.unit}"]
+    if any(cell.kind in MAPS for cell in shown.maps):
+        kind = "disagreement" if compared.truth is None else "errors"
+        scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
+    return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
+
+
+def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -> LayerData:
+    if cell.kind == "none" or record is None:
+        return _why_empty(compared, cell.name)
+    if cell.kind == "image":
+        return image_layer(compared, shown, cell, record)
+    error = cell.kind == "error"
+    quantity = "MSE" if error else "disagreement"
+    return map_layer(
+        record,
+        quantity,
+        # Viridis is not black at 0: what is nowhere defined is not coloured at all.
+        cell.values if error else np.where(cell.shown, cell.values, np.nan),
+        lattice=shown.lattice,
+        mask=cell.shown,
+        limits=(0.0, shown.limit),
+        name=cell_name(record, compared.title(cell.name), quantity),
+        view=VIEW,
+    )
+
+
+def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) -> LayerData:
+    """Give an image's layer, in the contrast that all images share."""
+    values, inside, lattice = cell.values, cell.shown, shown.lattice
+    if cell.name == INPUT_SCAN and compared.scan_maps is not None:
+        # In its own voxels, which fall into place by where the layer lies.
+        scan = compared.scan_maps.image
+        values, inside, lattice = (
+            QUANTITIES[shown.quantity].of(compared.scan_maps),
+            scan.mask,
+            scan.lattice,
+        )
+    named = cell.name in compared.predictions
+    title = compared.title(cell.name) if named else record.name or record.subject
+    if not named and title in {compared.title(each) for each in compared.predictions}:
+        title = f"{title} ({cell.name})"
+    name = cell_name(record, title, shown.quantity)
+    if cell.name in compared.variants:
+        # What is saved from the layer is what is seen in it.
+        image = compared.comparison.predictions[cell.name].image
+        record = replace(record, name=title, image=image, prediction=None)
+    layer = map_layer(
+        record,
+        shown.quantity,
+        shown.shades(values, inside) if shown.coloured else np.where(inside, values, 0),
+        lattice=lattice,
+        mask=inside,
+        limits=shown.window,
+        name=name,
+        view=VIEW,
+    )
+    if shown.coloured:
+        layer[1]["metadata"]["colours multiplied by"] = 1 / shown.window[1]
+    return layer
+
+
+def words_cell(record: Record, lattice: Lattice, words: str) -> LayerData:
+    """Fill a cell with nothing but words."""
+    nothing = np.zeros(lattice.shape, dtype=np.float32)
+    return map_layer(
+        record, BLANK, nothing, lattice=lattice, limits=(0.0, 1.0), name=words, view=VIEW
+    )
+
+
+def _why_empty(compared: Compared, prediction: str) -> LayerData:
+    """Say why nothing is there."""
+    if prediction:
+        record = compared.predictions[prediction]
+        known = record.prediction is not None
+        why = "one network has nothing to disagree with" if known else "the image came without it"
+        name = f"{prediction} · no disagreement:\n{why}"
+    else:
+        name = "no ground truth" if compared.truth is None else "no input scan"
+        record = next(iter(compared.predictions.values()))
+    return words_cell(record, compared.comparison.lattice, name)
+
+
+def _diverging() -> Any:
+    from napari.utils.colormaps import Colormap
+
+    return Colormap([BLUE, BLACK, ORANGE], name="blue-orange")

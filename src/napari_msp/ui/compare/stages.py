@@ -1,0 +1,229 @@
+"""What a prediction's parts give, on the comparison's lattice and for any α; no Qt here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_msp.arrays import AnyArray, FloatArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.evaluation.comparison import MappedImage
+from napari_msp.evaluation.figures.grid import QUANTITIES, Cells
+from napari_msp.signal.maps import squared_error
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.layers import to_shown
+from napari_msp.ui.records import Record
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_msp.inference.harmonize import Prediction
+
+SECOND = "second"
+"""The part that is the prediction itself."""
+
+BRANCH = "branch:"
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """What a prediction kept: ŷ²_T = (1-α) ŷ¹_T + α · mean, where the mean is of all P-1 terms.
+
+    Attributes
+    ----------
+    first, mean
+        ŷ¹_T, and the prediction for α = 1.
+    branches
+        N_iT(z_i) by platform i.
+    """
+
+    first: MappedImage
+    mean: MappedImage
+    branches: Mapping[str, MappedImage]
+
+    @classmethod
+    def of(cls, prediction: Prediction, lattice: Lattice) -> Stages:
+        """Bring the stages of a prediction that kept them to a lattice."""
+        from napari_msp.inference.stages import at_alpha  # loads torch, which takes seconds
+
+        return cls(
+            MappedImage(on_lattice(at_alpha(prediction, 0.0), lattice)),
+            MappedImage(on_lattice(at_alpha(prediction, 1.0), lattice)),
+            {
+                platform: MappedImage(on_lattice(branch, lattice))
+                for platform, branch in prediction.branches.items()
+            },
+        )
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where all of it lies."""
+        return self.first.image.lattice
+
+    def image(self, alpha: float) -> SHImage:
+        """Give the prediction for an α."""
+        mixed = _mix(self.first.image.coefficients, self.mean.image.coefficients, alpha)
+        return replace(self.first.image, coefficients=mixed)
+
+    def slice_image(self, alpha: float, axis: int, index: int) -> SHImage:
+        """Give one slice of it, counted and ordered as layers are: (1, rows, columns) voxels.
+
+        Maps ask for scanner axes only, which coefficients have wherever the voxels lie.
+        """
+        where = self.lattice, axis, index
+        first = cut(self.first.image.coefficients, *where)
+        mean = cut(self.mean.image.coefficients, *where)
+        mask = cut(self.first.image.mask, *where)
+        mixed = _mix(first, mean, alpha)
+        return SHImage(mixed[None], np.eye(4), mask[None], self.first.image.b_value)
+
+    def sh_average(self, alpha: float) -> FloatArray:
+        """(X, Y, Z) SH average for an α, in SH units: it is linear in α, so this is quick."""
+        return _mix(self.first.sh_average, self.mean.sh_average, alpha)
+
+    def contribution(self, platform: str, alpha: float) -> FloatArray:
+        """(X, Y, Z) what a branch adds to the SH average: α/(P-1) · (N_iT(z_i) - ŷ¹_T)."""
+        branch = self.branches[platform].sh_average
+        share = np.float32(alpha / (len(self.branches) + 1))
+        added: FloatArray = share * (branch - self.first.sh_average)
+        return added
+
+    def contributions(self, alpha: float) -> FloatArray:
+        """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
+        added: FloatArray = np.float32(alpha) * (self.mean.sh_average - self.first.sh_average)
+        return added
+
+    @cached_property
+    def limit(self) -> float:
+        """98th percentile of the size of the branches' contributions for α = 1, in SH units."""
+        mask = self.first.image.mask
+        each_one = [self.contribution(platform, 1.0)[mask] for platform in self.branches]
+        limit = float(np.percentile(np.abs(each_one), 98))
+        return limit if limit > 0 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutputs:
+    """What the parts of a prediction's model gave; each can stand in the prediction's cell.
+
+    Attributes
+    ----------
+    alpha
+        The model's own.
+    image
+        The prediction, on the comparison's lattice.
+    scan
+        What it was made from.
+    stages
+        None for a model without any.
+    """
+
+    alpha: float
+    image: SHImage
+    scan: Record | None
+    stages: Stages | None
+
+    def of(self, part: str, alpha: float) -> SHImage:
+        """Give a part's output on the comparison's lattice.
+
+        Parameters
+        ----------
+        part
+            As in the diagram: "input", "first", "branch:<platform>", "second".
+        alpha
+            Of equation (1).
+        """
+        if part == "input" and self.scan is not None:
+            return on_lattice(self.scan.image, self.image.lattice)
+        if self.stages is None or self.name(part, alpha) == "":
+            return self.image
+        if part == "first":
+            return self.stages.first.image
+        if part.startswith(BRANCH):
+            return self.stages.branches[part.removeprefix(BRANCH)].image
+        return self.stages.image(alpha)
+
+    def name(self, part: str, alpha: float) -> str:
+        """Say what is shown; "" for the prediction as the model made it."""
+        if part == "input":
+            return "input"
+        if part == "first":
+            return "first stage"
+        if part.startswith(BRANCH):
+            return f"branch {part.removeprefix(BRANCH)}"
+        return "" if self.stages is None or alpha == self.alpha else f"α={alpha:.2f}"
+
+
+@dataclass(frozen=True, eq=False)
+class RepaintedSlice:
+    """One slice of a prediction's two cells for another α.
+
+    Attributes
+    ----------
+    quantity
+        What they show.
+    image, error
+        (rows, columns) of the prediction's cell and of the one beneath; None without truth.
+    axis, index
+        Which slice it is, as layers are counted.
+    """
+
+    quantity: str
+    image: FloatArray
+    error: FloatArray | None
+    axis: int
+    index: int
+
+    def put_into(self, image: Layer, error: Layer) -> None:
+        """Show them in two layers."""
+        for layer, values in ((image, self.image), (error, self.error)):
+            if values is not None:
+                layer.data[(slice(None),) * self.axis + (self.index,)] = values
+                layer.refresh(extent=False)
+
+
+def repaint_slice(
+    compared: Compared, shown: Cells, stages: Stages, alpha: float, axis: int, index: int
+) -> RepaintedSlice:
+    """Compute what one slice shows for an α, which is quick for any map.
+
+    Parameters
+    ----------
+    compared, shown
+        The comparison, and its cells of the map that is shown.
+    stages
+        Of the prediction.
+    alpha
+        Of equation (1).
+    axis, index
+        Of the slice, as layers are counted.
+    """
+    chosen, truth, lattice = QUANTITIES[shown.quantity], compared.comparison.truth, stages.lattice
+    image = stages.slice_image(alpha, axis, index)
+    values = chosen.of(MappedImage(image))
+    inside = image.mask[..., None] if shown.coloured else image.mask
+    seen = shown.shades(values, image.mask) if shown.coloured else np.where(inside, values, 0)
+    error = None
+    if truth is not None:
+        true = cut(chosen.of(truth), lattice, axis, index)[None]
+        mask = cut(compared.comparison.mask, lattice, axis, index)[None]
+        error = squared_error(values, true, mask)[0]
+    return RepaintedSlice(shown.quantity, seen[0], error, axis, index)
+
+
+def cut(values: AnyArray, lattice: Lattice, axis: int, index: int) -> AnyArray:
+    """Give a slice of (X, Y, Z, …) values in stored order, counted and ordered as layers are."""
+    slice_: AnyArray = np.take(to_shown(values, lattice), index, axis=axis)
+    return slice_
+
+
+def _mix(first: FloatArray, mean: FloatArray, alpha: float) -> FloatArray:
+    mixed: FloatArray = np.float32(1 - alpha) * first
+    mixed += np.float32(alpha) * mean
+    return mixed

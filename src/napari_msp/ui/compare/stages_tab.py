@@ -1,0 +1,423 @@
+"""The Stages tab: the parts of a model, α and equation (1), seen in a comparison's cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt.utils import QSignalThrottler, signals_blocked
+
+from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.background import Latest
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
+from napari_msp.ui.compare.stages import (
+    SECOND,
+    ModelOutputs,
+    RepaintedSlice,
+    Stages,
+    repaint_slice,
+)
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.model_diagram.diagram import ModelDiagram
+from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
+from napari_msp.ui.records import Record
+
+STEPS = 100
+"""Of the slider from 0 to 1."""
+
+PACE = 30
+"""Milliseconds between repaints while α moves."""
+
+NO_MODEL = "No model yet: choose one to see what it is made of."
+
+NO_STAGES = (
+    "Only a prediction that Harmonize made in this window can be looked into: an image from a file "
+    "comes without its model and its stages."
+)
+
+
+class StagesPanel(QWidget):
+    """Shows a model's stages and lets α be moved.
+
+    Signals
+    -------
+    part_chosen : str
+        A part of the diagram was asked for, see `ModelDiagram`.
+    alpha_changed : float
+        While α moves.
+    alpha_released : float
+        When it rests: the slider was let go, or a key or button has set it.
+    branches_wanted : bool
+        Whether the branches shall be shown.
+    """
+
+    part_chosen = Signal(str)
+    alpha_changed = Signal(float)
+    alpha_released = Signal(float)
+    branches_wanted = Signal(bool)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._outline: Outline | None = None
+        self._model_alpha = self._alpha = 1.0
+        self.diagram = ModelDiagram()
+        self.diagram.part_chosen.connect(self.part_chosen)
+        self.words = _wrapping(QLabel())
+        self.slider = QSlider(Qt.Horizontal)
+        self.slider.setRange(0, STEPS)
+        self.slider.setPageStep(STEPS // 10)
+        self.slider.setAccessibleName("α, weight of the second stage")
+        self.slider.setAccessibleDescription(TERMS["α"])
+        self.slider.valueChanged.connect(self._slid)
+        self.slider.sliderReleased.connect(lambda: self.alpha_released.emit(self._alpha))
+        self.value = QLabel()
+        self.value.setMinimumWidth(self.value.fontMetrics().horizontalAdvance("0.00 "))
+        self.reset = QPushButton("Model’s α")
+        self.reset.clicked.connect(self._reset)
+        self.general, self.equation = _wrapping(QLabel(general_equation())), _wrapping(QLabel())
+        self.general.setToolTip("<p>Equation (1) of Blumberg et al. 2019, arXiv 1907.11629.</p>")
+        self.equation.setToolTip("<p>The same with the present α: the weight of every term.</p>")
+        self.branches = QPushButton("Show branches")
+        self.branches.setCheckable(True)
+        self.branches.setToolTip(tooltip("branch") + tooltip("contribution"))
+        self.branches.toggled.connect(self.branches_wanted)
+        self._controls = self._arranged()
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.words)
+        layout.addWidget(self.diagram)
+        layout.addWidget(self._controls)
+        layout.addStretch()
+        self.clear()
+
+    @property
+    def alpha(self) -> float:
+        """α as it is set now."""
+        return self._alpha
+
+    @property
+    def moving(self) -> bool:
+        """Whether α is being dragged."""
+        return bool(self.slider.isSliderDown())
+
+    @property
+    def branches_marked(self) -> bool:
+        """Whether the branches are asked for."""
+        return bool(self.branches.isChecked())
+
+    def set_model(self, outline: Outline, alpha: float) -> None:
+        """Show a model with its own α. Nothing is emitted but that branches are not wanted now."""
+        self._outline, self._model_alpha = outline, alpha
+        self.branches.setChecked(False)
+        self.diagram.set_model(outline)
+        self.reset.setToolTip(f"Set α back to the model’s own, {alpha:.2f}")
+        self._show_alpha(alpha)
+        self.words.setText(_why_no_stages(outline))
+        self.words.setVisible(not outline.branches)
+        self._controls.setVisible(bool(outline.branches))
+
+    def clear(self, words: str = NO_MODEL) -> None:
+        """Show no model, and why."""
+        self._outline = None
+        self.branches.setChecked(False)
+        self.diagram.set_model(None)
+        self.words.setText(words)
+        self.words.show()
+        self._controls.hide()
+
+    def mark_branches(self, shown: bool) -> None:
+        """Show whether the branches are seen; nothing is emitted."""
+        with signals_blocked(self.branches):
+            self.branches.setChecked(shown)
+
+    def light(self, part: str) -> None:
+        """Light up the part of the diagram whose output is shown."""
+        self.diagram.light(part)
+
+    def _slid(self, value: int) -> None:
+        self._set_alpha(value / STEPS)
+        if not self.slider.isSliderDown():
+            self.alpha_released.emit(self._alpha)
+
+    def _reset(self) -> None:
+        self._set_alpha(self._model_alpha)
+        self.alpha_released.emit(self._alpha)
+
+    def _set_alpha(self, alpha: float) -> None:
+        self._show_alpha(alpha)
+        self.alpha_changed.emit(alpha)
+
+    def _show_alpha(self, alpha: float) -> None:
+        self._alpha = alpha
+        with signals_blocked(self.slider):
+            self.slider.setValue(round(alpha * STEPS))
+        self.value.setText(f"{alpha:.2f}")
+        self.reset.setEnabled(alpha != self._model_alpha)
+        self.diagram.set_alpha(alpha)
+        if self._outline is not None and self._outline.branches:
+            self.equation.setText(equation(self._outline, alpha))
+
+    def _arranged(self) -> QWidget:
+        controls = QWidget()
+        layout = QVBoxLayout(controls)
+        layout.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        label = QLabel("<i>α</i>")
+        for widget in (label, self.slider, self.value):
+            widget.setToolTip(tooltip("α"))
+            row.addWidget(widget)
+        row.setStretchFactor(self.slider, 1)
+        row.addWidget(self.reset)
+        layout.addLayout(row)
+        layout.addWidget(self.general)
+        layout.addWidget(self.equation)
+        layout.addWidget(self.branches)
+        return controls
+
+
+class StagesTab(QScrollArea):
+    """Shows in the cells of a comparison what the parts of one prediction's model give.
+
+    Parameters
+    ----------
+    grid
+        Where the cells are.
+
+    Signals
+    -------
+    image_wanted : str, SHImage, str
+        A prediction's name, what shall stand in its place, and what that is in words.
+    comparison_wanted
+        The branches were looked at enough.
+    failed : UserError
+        Something could not be computed.
+    """
+
+    image_wanted = Signal(str, object, str)
+    comparison_wanted = Signal()
+    failed = Signal(object)
+
+    def __init__(self, grid: ViewerGrid) -> None:
+        super().__init__()
+        self.panel, self.choice = StagesPanel(), QComboBox()
+        self.choice.setAccessibleName("Prediction that is looked into")
+        self._grid = grid
+        self._compared: Compared | None = None
+        self._cells: Mapping[str, Cells] = {}
+        self._places: Mapping[str, tuple[int, int]] = {}
+        self._quantity = ""
+        self._own: dict[str, SHImage] = {}
+        self._stages: Stages | None = None
+        self.branches_shown = False
+        self._reading, self._images = Latest(self), Latest(self)
+        self._slices = Latest(self, finish=True)
+        self._pace = QSignalThrottler(parent=self)
+        self._pace.setTimeout(PACE)
+        self._lay_out()
+        self._connect()
+
+    @property
+    def name(self) -> str:
+        """The prediction that is looked into; "" for none."""
+        return str(self.choice.currentText())
+
+    @property
+    def ready(self) -> bool:
+        """Whether the stages of the prediction are there to be mixed."""
+        return self._stages is not None
+
+    def take(self, compared: Compared) -> None:
+        """Look into another comparison."""
+        self._compared, self._cells = compared, {}
+        self._own = {name: each.image for name, each in compared.comparison.predictions.items()}
+        records = compared.predictions
+        names = [name for name, record in records.items() if _made_here(record)]
+        staged = [name for name in names if _has_branches(records[name])]
+        with signals_blocked(self.choice):
+            self.choice.clear()
+            self.choice.addItems(names)
+            self.choice.setCurrentText(next(iter([*staged, *names]), ""))
+        self.choice.setEnabled(len(names) > 1)
+        self.choice.setVisible(bool(names))
+        self._look_into()
+
+    def follow(
+        self,
+        compared: Compared,
+        cells: Mapping[str, Cells],
+        quantity: str,
+        places: Mapping[str, tuple[int, int]],
+    ) -> None:
+        """Keep up with what the comparison shows, and where."""
+        self._compared, self._cells = compared, cells
+        self._quantity, self._places = quantity, places
+
+    def forget(self) -> None:
+        """Let everything go."""
+        for work in (self._reading, self._images, self._slices):
+            work.stop()
+        self._compared, self._stages, self._own, self._cells = None, None, {}, {}
+        self.branches_shown = False
+        self.choice.clear()
+        self.panel.clear()
+
+    def leave_branches(self) -> None:
+        """Show the comparison again where the branches have the grid."""
+        self.panel.mark_branches(False)
+        if self.branches_shown:
+            self.branches_shown = False
+            self.comparison_wanted.emit()
+            self._rest()
+
+    def repaint_cells(self) -> None:
+        """Show the present α: in the shown slice at once, everywhere when it rests."""
+        stages, compared, alpha = self._stages, self._compared, self.panel.alpha
+        cells = self._cells.get(self._quantity)
+        if stages is None or compared is None or cells is None:
+            return
+        self.panel.light(SECOND)
+        if not self.branches_shown:
+            work = partial(repaint_slice, compared, cells, stages, alpha, *self._grid.where)
+            self._slices.ask(lambda control: work())
+        elif (branches := self._branch_cells()) is not None:
+            self._grid.refill(branches)
+
+    @property
+    def _record(self) -> Record | None:
+        return None if self._compared is None else self._compared.predictions.get(self.name)
+
+    @property
+    def _outputs(self) -> ModelOutputs | None:
+        record = self._record
+        if record is None or record.prediction is None or self._compared is None:
+            return None
+        image = self._own[self.name]
+        return ModelOutputs(record.prediction.alpha, image, self._compared.scan, self._stages)
+
+    def _look_into(self) -> None:
+        """Show the chosen prediction's model, and get its stages ready."""
+        self._stages = None
+        self._reading.stop()
+        record, compared = self._record, self._compared
+        if record is None or record.model is None or record.prediction is None or compared is None:
+            self.panel.clear(NO_STAGES)
+            return
+        prediction, lattice = record.prediction, compared.comparison.lattice
+        self.leave_branches()
+        self.panel.set_model(outline_of(record.model, prediction.target), prediction.alpha)
+        self.panel.light(SECOND)
+        if prediction.branches:
+            self._reading.ask(lambda control: Stages.of(prediction, lattice))
+
+    def _set_stages(self, stages: Stages) -> None:
+        self._stages = stages
+        if self.panel.branches_marked:
+            self._show_branches()
+
+    def _paint(self, new: RepaintedSlice) -> None:
+        record, outputs, places = self._record, self._outputs, self._places.get(self.name)
+        if record is None or outputs is None or places is None or self.branches_shown:
+            return
+        if new.quantity != self._quantity:
+            return  # another map has been chosen meanwhile
+        title = f"{self.name} {outputs.name(SECOND, self.panel.alpha)}".strip()
+        image, error = (self._grid.layers[place] for place in places)
+        new.put_into(image, error)
+        image.name = cell_name(record, title, self._quantity)
+        if new.error is not None:
+            error.name = cell_name(record, title, "MSE")
+
+    def _rest(self) -> None:
+        """Compute everything for the α that was chosen."""
+        if self._stages is not None and not self.branches_shown:
+            self._put(SECOND)
+
+    def _show_part(self, part: str) -> None:
+        """Show a part's output in the prediction's cell."""
+        self.leave_branches()
+        self.panel.light(part)
+        self._put(part)
+
+    def _put(self, part: str) -> None:
+        outputs, name, alpha = self._outputs, self.name, self.panel.alpha
+        if outputs is not None:
+            self._images.ask(
+                lambda control: (name, outputs.of(part, alpha), outputs.name(part, alpha))
+            )
+
+    def _branch_cells(self) -> GridCells | None:
+        record, cells = self._record, self._cells.get("SH average")
+        if record is None or cells is None or self._stages is None:
+            return None
+        return branch_cells(record, self.name, self._stages, self.panel.alpha, cells)
+
+    def _show_branches(self) -> None:
+        cells = self._branch_cells()
+        if cells is not None:
+            self.branches_shown = True
+            self.panel.light(SECOND)
+            self._grid.show(cells)
+
+    def _connect(self) -> None:
+        panel = self.panel
+        self.choice.currentTextChanged.connect(lambda _: self._look_into())
+        panel.alpha_changed.connect(lambda _: self._pace.throttle())
+        self._pace.triggered.connect(self.repaint_cells)
+        panel.alpha_released.connect(lambda _: self._rest())
+        panel.part_chosen.connect(self._show_part)
+        panel.branches_wanted.connect(
+            lambda wanted: self._show_branches() if wanted else self.leave_branches()
+        )
+        self._reading.done.connect(self._set_stages)
+        self._slices.done.connect(self._paint)
+        self._images.done.connect(lambda made: self.image_wanted.emit(*made))
+        for work in (self._reading, self._slices, self._images):
+            work.failed.connect(self.failed)
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.choice)
+        layout.addWidget(self.panel)
+        self.setWidget(inner)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QScrollArea.NoFrame)
+
+
+def _made_here(record: Record) -> bool:
+    return record.model is not None and record.prediction is not None
+
+
+def _has_branches(record: Record) -> bool:
+    return record.prediction is not None and bool(record.prediction.branches)
+
+
+def _wrapping(label: QLabel) -> QLabel:
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Minimum)
+    return label
+
+
+def _why_no_stages(outline: Outline) -> str:
+    if outline.kind == "msp":
+        return (
+            f"This MSP has {outline.target} as its only target: there are no branches, and its "
+            "prediction is the first stage whatever α is."
+        )
+    return f"{outline.title} predicts {outline.target} in one stage: it has neither α nor branches."

@@ -1,0 +1,316 @@
+"""Lay cells out in a viewer's grid, and put everything back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_msp.data.lattice import Lattice
+from napari_msp.evaluation.figures.slices import choose_slice
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.grid_cells import GridCells
+from napari_msp.ui.grid_fit import (
+    BACKGROUND,
+    GAP,
+    ORDERS,
+    GridFit,
+    remove_legend,
+    show_legend,
+    spatial,
+)
+from napari_msp.ui.layers import LayerData, corner, fits, refill
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+SCALE_BAR = 50
+"""Length in mm."""
+
+SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
+"""What is set of it."""
+
+
+class ViewerGrid:
+    """A viewer's grid while a comparison has it.
+
+    Layers of others are hidden, also those that come later or are made visible; one with the name
+    of a cell bears another meanwhile, as napari has no name twice.
+
+    Parameters
+    ----------
+    viewer
+        Whose grid it is.
+    warn
+        Called with words for people about a layer that stays hidden.
+    """
+
+    def __init__(self, viewer: Viewer, warn: Callable[[str], object] | None = None) -> None:
+        self.viewer = viewer
+        self._warn = warn
+        self.layers: list[Layer] = []
+        self._fit = GridFit(viewer)
+        self._before: ViewerState | None = None
+        # Layers of others, and whether they are to be seen when the grid is left.
+        self._others: dict[Layer, bool] = {}
+        self._renamed: dict[Layer, str] = {}
+        self._reference: SHImage | None = None
+        self._cells: Sequence[LayerData] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether the comparison has the viewer."""
+        return self._before is not None
+
+    @property
+    def plane(self) -> str:
+        """Name of the plane that is shown."""
+        normal = spatial(self.viewer.dims.order)[0]
+        return next(name for name, order in ORDERS.items() if order[0] == normal)
+
+    @property
+    def where(self) -> tuple[int, int]:
+        """Axis that the shown slice cuts, and its index on the reference's lattice, as shown."""
+        assert self._reference is not None
+        lattice, axis = self._reference.lattice, spatial(self.viewer.dims.order)[0]
+        point = self.viewer.dims.point[axis + self._extra]
+        at = (point - corner(lattice)[axis]) / _sizes(lattice)[axis]
+        return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
+
+    @property
+    def index(self) -> int:
+        """The shown slice as `evaluation.figures.slices` counts: in closest-canonical order."""
+        assert self._reference is not None
+        axis, index = self.where
+        return _other_way(index, self._reference.lattice, axis)
+
+    @property
+    def _extra(self) -> int:
+        """Number of axes that layers of others have before those of space."""
+        return int(self.viewer.dims.ndim) - 3
+
+    def show(self, cells: GridCells) -> list[Layer]:
+        """Show cells in place of those before; give their layers in reading order."""
+        viewer, first = self.viewer, not self.active
+        if first:
+            self._before = ViewerState.from_viewer(viewer)
+            viewer.layers.events.inserted.connect(self._take_in)
+            viewer.canvas.events.size.connect(self._fit.follow)
+            viewer.dims.events.order.connect(self._fit.turn)
+        moved = self._fit.moved
+        if not self.refill(cells):
+            # In one batch: else the window is drawn anew for each of many small changes.
+            with viewer.layers.batched_update():
+                if first:
+                    for layer in viewer.layers:
+                        self._keep_out(layer)
+                self._replace(cells.layers)
+                grid = viewer.canvas.grid
+                grid.stride, grid.spacing = 1, GAP
+                grid.shape = (len(cells.layers) // cells.columns, cells.columns)
+                grid.enabled = True
+        known = self._reference
+        elsewhere = known is None or not known.lattice.matches(cells.reference.lattice)
+        self._reference = cells.reference
+        if first:
+            self._dress()
+        if elsewhere:
+            self._go_to_the_middle(cells.reference)
+        bar = None if cells.bar is None else self.layers[cells.bar]
+        if bar is not None:
+            bar.colorbar.visible = True
+        show_legend(viewer, cells.legend)
+        self._fit.take(self.layers, bar, cells.reference)
+        if moved and not elsewhere:
+            self._fit.follow()
+        else:
+            self._fit.fit()
+        return self.layers
+
+    def refill(self, cells: GridCells) -> bool:
+        """Put new values into the layers that are there, which is quick.
+
+        Returns
+        -------
+        Whether they are of the same kinds and sizes; else nothing is done.
+        """
+        there = [layer for layer in self.layers if layer in self.viewer.layers]
+        known, self._cells = self._cells, cells.layers
+        if not len(there) == len(known) == len(cells.layers) or not all(
+            map(fits, there, cells.layers)
+        ):
+            return False
+        for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
+            if layer.name != cell[1]["name"]:
+                layer.name = f"cell {number}"  # or two would bear one name for a moment
+        for layer, cell, before in zip(there, cells.layers, known, strict=True):
+            refill(layer, cell, before)
+        return True
+
+    def turn_to(self, plane: str) -> None:
+        """Show another plane: "axial", "coronal" or "sagittal"."""
+        dims, extra = self.viewer.dims, self._extra
+        dims.ndisplay = 2
+        if extra >= 0:  # else every layer has been deleted
+            dims.order = (*range(extra), *(axis + extra for axis in ORDERS[plane]))
+
+    def leave(self) -> None:
+        """Take the cells away and bring everything back as it was."""
+        before, viewer = self._before, self.viewer
+        if before is None:
+            return
+        self._before = None
+        viewer.layers.events.inserted.disconnect(self._take_in)
+        viewer.canvas.events.size.disconnect(self._fit.follow)
+        viewer.dims.events.order.disconnect(self._fit.turn)
+        remove_legend(viewer)
+        with viewer.layers.batched_update():
+            self._replace([])
+            for layer, visible in self._others.items():
+                layer.events.visible.disconnect(self._hide_again)
+                layer.visible = visible
+            before.apply(viewer)
+        self._give_names_back(())
+        self._others, self._reference, self._cells = {}, None, ()
+        self._fit = GridFit(viewer)
+
+    def _replace(self, cells: Sequence[LayerData]) -> None:
+        from napari.layers import Layer
+
+        layers = self.viewer.layers
+        for layer in self.layers:
+            if layer in layers:
+                layers.remove(layer)
+        self._give_names_back({options["name"] for _, options, _ in cells})
+        self.layers = [Layer.create(*cell) for cell in cells]
+        layers.extend(self.layers)
+        for layer in self.layers:
+            layer.name_overlay.visible = True
+            layer.name_overlay.box = False
+        if self.layers:
+            layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+
+    def _give_names_back(self, taken: Collection[str]) -> None:
+        """Let hidden layers have their names again, but for those that cells take now."""
+        for layer, name in list(self._renamed.items()):
+            if name not in taken:
+                del self._renamed[layer]
+                layer.name = name
+        for layer in self.viewer.layers:
+            if layer.name in taken:
+                self._renamed[layer] = layer.name
+                layer.name = f"{layer.name} (hidden)"
+
+    def _take_in(self, event: Any) -> None:
+        """Keep a layer that comes meanwhile out of the grid, also a copy of a cell."""
+        if event.value not in self.layers:
+            self._keep_out(event.value)
+
+    def _keep_out(self, layer: Any) -> None:
+        """Hide a layer until the grid is left: one more would shift every cell after it."""
+        if layer not in self._others:
+            layer.events.visible.connect(self._hide_again)
+        self._others[layer] = self._others.get(layer, False) or bool(layer.visible)
+        layer.visible = False
+
+    def _hide_again(self, event: Any) -> None:
+        """Keep a layer out whose eye was opened, and say so."""
+        layer = event.source
+        if layer.visible:
+            self._keep_out(layer)
+            name = " ".join(self._renamed.get(layer, layer.name).split())
+            if self._warn is not None:
+                self._warn(f"Leave the comparison to see “{name}”.")
+
+    def _dress(self) -> None:
+        viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
+        viewer.canvas.background_color_override = BACKGROUND
+        self.turn_to("axial")
+        bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, False, 7
+        bar.length, bar.visible = SCALE_BAR, True
+
+    def _go_to_the_middle(self, reference: SHImage) -> None:
+        """Go to the slice of each plane that shows most of the brain, near its middle."""
+        lattice = reference.lattice
+        for plane, (axis, *_) in ORDERS.items():
+            index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
+            at = corner(lattice)[axis] + index * _sizes(lattice)[axis]
+            self.viewer.dims.set_point(axis + self._extra, at)
+
+
+@dataclass(frozen=True, eq=False)
+class ViewerState:
+    """How a viewer was before a comparison took its grid, so that it can be again.
+
+    Attributes
+    ----------
+    active
+        The selected layer.
+    grid, camera, dims, scale_bar
+        Values by attribute.
+    background
+        Override of the canvas colour.
+    """
+
+    active: Layer | None
+    grid: dict[str, Any]
+    camera: dict[str, Any]
+    dims: dict[str, Any]
+    scale_bar: dict[str, Any]
+    background: Any
+
+    @classmethod
+    def from_viewer(cls, viewer: Viewer) -> ViewerState:
+        """Take it down."""
+        return cls(
+            active=viewer.layers.selection.active,
+            grid=_taken(viewer.canvas.grid, ("stride", "shape", "spacing", "enabled")),
+            camera=_taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom")),
+            dims=_taken(viewer.dims, ("ndisplay", "order", "point")),
+            scale_bar=_taken(viewer.canvas.overlays.scale_bar, SCALE_BAR_SET),
+            background=viewer.canvas.background_color_override,
+        )
+
+    def apply(self, viewer: Viewer) -> None:
+        """Bring it back; the selected layer only if it is still there."""
+        if self.active in viewer.layers:
+            viewer.layers.selection.active = self.active
+        _put(viewer.canvas.grid, self.grid)
+        _put(viewer.dims, self._dims_now(viewer.dims))
+        _put(viewer.scene.camera, self.camera)
+        _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
+        viewer.canvas.background_color_override = self.background
+
+    def _dims_now(self, dims: Any) -> dict[str, Any]:
+        """Count axes from the end: with other layers there may be more or fewer at the front."""
+        order, point = self.dims["order"], self.dims["point"]
+        more = dims.ndim - len(order)
+        moved = (axis + more for axis in order if axis + more >= 0)
+        return self.dims | {
+            "order": (*range(more), *moved),
+            "point": (*dims.point[: max(more, 0)], *point[max(-more, 0) :]),
+        }
+
+
+def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in names}
+
+
+def _put(model: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(model, name, value)
+
+
+def _sizes(lattice: Lattice) -> Any:
+    return lattice.canonical.voxel_sizes[::-1]
+
+
+def _count(lattice: Lattice, axis: int) -> int:
+    return lattice.canonical.shape[2 - axis]
+
+
+def _other_way(index: int, lattice: Lattice, axis: int) -> int:
+    """Count slices the viewer's way instead of the canonical one, or back."""
+    # Rows run to the back and columns to the left, canonical axes the other way.
+    return index if axis == 0 else _count(lattice, axis) - 1 - index

@@ -1,0 +1,273 @@
+"""The Voxel tab: what truth, predictions and input hold under the mouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QVBoxLayout, QWidget
+from superqt.utils import QSignalThrottler
+
+from napari_msp.arrays import FloatArray
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.layers import stored_index
+from napari_msp.ui.widgets.colours import Colours, colours_of
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+NOTHING = "Move the mouse over a brain to see what its voxels hold."
+
+OUTSIDE = "Outside the brain."
+
+PACE = 40
+"""Milliseconds between looks while the mouse moves."""
+
+SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What one image holds in the voxel.
+
+    Attributes
+    ----------
+    name
+        For the legend.
+    coefficients
+        (28,) in scanner axes.
+    is_truth
+        Drawn in the colour of text, strongly; others in the theme's series.
+    """
+
+    name: str
+    coefficients: FloatArray
+    is_truth: bool = False
+
+
+class VoxelPanel(QWidget):
+    """Bars of the coefficients, order by order, and the signal round the plane that is looked at.
+
+    Nothing is built anew from one voxel to the next, so that it can follow the mouse.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._traces: Sequence[Trace] = ()
+        self._plane, self._empty = "axial", True
+        self.position = QLabel(NOTHING)
+        self.position.setWordWrap(True)
+        self.position.setAlignment(Qt.AlignLeft | Qt.AlignTop)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setTextFormat(Qt.RichText)
+        self.bars = CoefficientBars()
+        self.bars.setToolTip(
+            tooltip("SH coefficient")
+            + tooltip("SH order")
+            + "<p>Each order has a scale of its own; its bars stand from m = −l to l.</p>"
+        )
+        self.profile = PolarProfile()
+        self.profile.setToolTip(
+            "<p>Signal over its b=0 signal, S/S₀, for gradients in the plane of the slice: the "
+            "farther out, the stronger. It is weakest along fibres, where water moves most.</p>"
+        )
+        self._plots = QBoxLayout(QBoxLayout.TopToBottom)
+        self._plots.addWidget(self.bars, 1)
+        self._plots.addWidget(self.profile, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.position)
+        layout.addWidget(self.legend)
+        layout.addLayout(self._plots, 1)
+        self._paint()
+        for plot in (self.bars, self.profile):
+            plot.hide()
+
+    def show_voxel(self, position: str, traces: Sequence[Trace], plane: str) -> None:
+        """Show a voxel.
+
+        Parameters
+        ----------
+        position
+            Where it is, in words.
+        traces
+            In the order of the legend, all of one SH order.
+        plane
+            "axial", "coronal" or "sagittal".
+        """
+        same = _legend(traces) == _legend(self._traces)
+        self._traces, self._plane, self._empty = list(traces), plane, False
+        self.position.setText(position)
+        for plot in (self.bars, self.profile):
+            plot.show()
+        if same:
+            self._draw()
+        else:
+            self._paint()
+
+    def clear(self, words: str = NOTHING) -> None:
+        """Show nothing but words, such as that the mouse is outside the brain."""
+        self._empty = True
+        self.position.setText(words)
+        self._draw()
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Put the plots side by side where there is more width than height."""
+        super().resizeEvent(event)
+        wide = self.width() > 1.4 * self.height()
+        self._plots.setDirection(QBoxLayout.LeftToRight if wide else QBoxLayout.TopToBottom)
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Follow the theme."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.PaletteChange, QEvent.StyleChange):
+            self._paint()
+
+    def _draw(self) -> None:
+        shown = [] if self._empty else [each.coefficients for each in self._traces]
+        self.bars.show_coefficients(shown)
+        self.profile.show_signal(shown, self._plane)
+
+    def _paint(self) -> None:
+        colours = colours_of(self)
+        own = _colours_of(self._traces, colours)
+        widths = [2.6 if each.is_truth else 1.6 for each in self._traces]
+        self.bars.paint(colours, own)
+        self.profile.paint(colours, own, widths)
+        self.legend.setText(
+            "&nbsp; ".join(
+                f'<span style="color:{colour.name()}">■</span>&nbsp;{_unbroken(trace.name)}'
+                for trace, colour in zip(self._traces, own, strict=True)
+            )
+        )
+        self._draw()
+
+
+class VoxelTab(QWidget):
+    """Follows the mouse over a viewer's canvas.
+
+    Parameters
+    ----------
+    viewer
+        Whose mouse it is.
+    plane
+        Gives the plane that is shown.
+    """
+
+    def __init__(self, viewer: Viewer, plane: Callable[[], str]) -> None:
+        super().__init__()
+        self._viewer, self._plane = viewer, plane
+        self._compared: Compared | None = None
+        self._position: tuple[float, ...] | None = None
+        self.panel, self.hold = VoxelPanel(), QCheckBox("H&old this voxel")
+        self.hold.setToolTip(
+            "<p>Stop following the mouse. Shift and a click on the canvas do the same.</p>"
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.hold)
+        layout.addWidget(self.panel, 1)
+        self._pace = QSignalThrottler(parent=self)
+        self._pace.setTimeout(PACE)
+        self._pace.triggered.connect(self.look)
+
+    def follow(self, compared: Compared) -> None:
+        """Look into the images of a comparison."""
+        begin, self._compared = self._compared is None, compared
+        if begin:
+            self._viewer.mouse_move_callbacks.append(self._moved)
+            self._viewer.mouse_drag_callbacks.append(self._pressed)
+        self.look()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        if self._compared is not None:
+            self._viewer.mouse_move_callbacks.remove(self._moved)
+            self._viewer.mouse_drag_callbacks.remove(self._pressed)
+        self._compared, self._position = None, None
+        self.hold.setChecked(False)
+        self._pace.cancel()
+        self.panel.clear()
+
+    def look(self) -> None:
+        """Show the voxel at the last position."""
+        compared, position = self._compared, self._position
+        if compared is None or position is None:
+            return
+        reference = compared.comparison.reference
+        index = _index(position, reference)
+        traces = [] if index is None else _traces(compared, position)
+        if index is None or not traces:
+            self.panel.clear(OUTSIDE)
+        else:
+            self.panel.show_voxel(_words(index, reference), traces, self._plane())
+
+    def _moved(self, viewer: Viewer, event: Any) -> None:
+        if not self.hold.isChecked():
+            self._position = tuple(event.position)
+            self._pace.throttle()
+
+    def _pressed(self, viewer: Viewer, event: Any) -> None:
+        if "Shift" in event.modifiers:
+            self.hold.toggle()
+            self._position = tuple(event.position)
+            self.look()
+
+
+def _unbroken(name: str) -> str:
+    return escape(name).replace(" ", "&nbsp;")
+
+
+def _legend(traces: Sequence[Trace]) -> list[tuple[str, bool]]:
+    return [(each.name, each.is_truth) for each in traces]
+
+
+def _colours_of(traces: Sequence[Trace], colours: Colours) -> list[QColor]:
+    """Give every trace a colour: that of text for truth, else the next of the series."""
+    series = cycle(colours.series)
+    return [colours.text if each.is_truth else next(series) for each in traces]
+
+
+def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | None:
+    if len(position) < 3:
+        return None
+    height, row, column = position[-3:]  # a layer of others may have more axes, which come first
+    return stored_index((height, row, column), image.lattice)
+
+
+def _traces(compared: Compared, position: tuple[float, ...]) -> list[Trace]:
+    """Give what the images hold there; an image is left out where it has no brain."""
+    comparison, truth, scan = compared.comparison, compared.truth, compared.scan
+    images = [
+        (compared.title(name), each.image, False) for name, each in comparison.predictions.items()
+    ]
+    if truth is not None and comparison.truth is not None:
+        images.insert(0, (f"truth {truth.name}", comparison.truth.image, True))
+    if scan is not None and scan.image.order == comparison.reference.order:
+        images.append((f"input {scan.name}", scan.image, False))
+    found = []
+    for name, image, is_truth in images:
+        index = _index(position, image)
+        if index is not None and image.mask[index]:
+            found.append(Trace(name, image.coefficients[index], is_truth))
+    return found
+
+
+def _words(index: tuple[int, ...], image: SHImage) -> str:
+    """Say where a voxel is, such as "L 12.0 · A 5.3 · S 30.1 mm (voxel 33 41 7)"."""
+    point = (image.affine @ [*index, 1.0])[:3]
+    sides = [
+        f"{plus if value >= 0 else minus} {abs(value):.1f}"
+        for value, (plus, minus) in zip(np.asarray(point), SIDES, strict=True)
+    ]
+    return f"{' · '.join(sides)} mm  (voxel {' '.join(map(str, index))})"

@@ -1,0 +1,255 @@
+"""Compare: truth and predictions as in Figure 3, with numbers, stages and voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
+
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.choices import Choices
+from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
+from napari_msp.ui.compare.computing import Comparing
+from napari_msp.ui.compare.form import LABELS, CompareForm
+from napari_msp.ui.compare.grid_cells import VIEW
+from napari_msp.ui.compare.numbers_table import NOTHING, NumbersTable
+from napari_msp.ui.compare.saving import Saving
+from napari_msp.ui.compare.stages_tab import StagesTab
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.compare.voxel_tab import VoxelTab
+from napari_msp.ui.docks import Docked
+from napari_msp.ui.records import Record, records_of, shown_by
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.words import FormWords, said, sentence
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+    from napari_msp.errors import UserError
+
+MEASURING = "Errors are being measured …"
+
+EDGE = 6
+
+NARROWEST = 240
+"""Pixels that the table asks for."""
+
+WORDS = FormWords(LABELS)
+"""What the window calls parameters."""
+
+
+class Compare(Docked):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Whose records are offered, and who gets the cells.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.form = CompareForm(most=MOST_PREDICTIONS)
+        self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
+        self.save_figure = QPushButton("Save fi&gure …")
+        self.save_numbers = QPushButton("Save num&bers …")
+        self.comparing = Comparing(self)
+        self.grid = ViewerGrid(napari_viewer, self._warn)
+        self.stages = StagesTab(self.grid)
+        self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
+        self.saving = Saving(self)
+        self.tabs = QTabWidget()
+        self._choices = Choices.of(())
+        self._given: tuple[Record, ...] = ()
+        self._truth_picked = False
+        self._listing = QTimer(self)
+        self._listing.setSingleShot(True)
+        self._lay_out()
+        self._connect()
+        self._list()
+        self._enable()
+
+    def compare_predictions(self, predictions: Sequence[Record]) -> None:
+        """Compare up to four predictions, with the scan that they aim at where there is one."""
+        self._given, self._truth_picked = tuple(predictions[:MOST_PREDICTIONS]), False
+        self._list()
+        chosen = [text for text, each in self._choices.predictions.items() if each in self._given]
+        self.form.choose(self._choices.truth_for(self._given), chosen)
+        self.show_comparison()
+
+    def show_comparison(self) -> None:
+        """Compare what the form says."""
+        choices, form = self._choices, self.form
+        predictions = [choices.predictions[text] for text in form.predictions]
+        scan = choices.scans.get(form.scan or "")
+        if form.scan == "":
+            scan = next((each.source for each in predictions if each.source is not None), None)
+        truth = choices.truths.get(form.truth)
+        self.comparing.ask(Question(truth, predictions, scan), form.quantity)
+
+    def leave(self) -> None:
+        """Bring the viewer back to how it was."""
+        self.comparing.forget()
+        self.progress.reset()
+        self.stages.forget()
+        self.voxel.stop()
+        if self.grid.active:
+            self.grid.leave()
+            self.message.clear()  # it may speak of leaving
+        self.table.set_rows(())
+        self._enable()
+
+    def _begin(self, words: str) -> None:
+        self.message.clear()
+        self.progress.start(words)
+
+    def _renew(self) -> None:
+        compared = self.comparing.compared
+        assert compared is not None
+        self.stages.take(compared)
+        self.table.set_rows((), NOTHING if compared.truth is None else MEASURING)
+        moved = [
+            f"{name} was {how}"
+            for name, how in compared.comparison.placements.items()
+            if how.startswith("interpolated")
+        ]
+        if moved:
+            self.message.show_message("warning", "; ".join(moved))
+
+    def _take_drawn(self, quantity: str) -> None:
+        """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
+        if self.form.quantity not in self.comparing.layers:  # another was chosen meanwhile
+            self.comparing.draw(self.form.quantity)
+        elif quantity == self.form.quantity and not self.stages.panel.moving:
+            self._show_cells()
+
+    def _show_cells(self) -> None:
+        """Show the chosen map, unless it is not there yet or the branches have the grid."""
+        quantity, compared = self.form.quantity, self.comparing.compared
+        cells = self.comparing.layers.get(quantity)
+        if cells is None or compared is None:
+            return
+        self.stages.follow(compared, self.comparing.cells, quantity, cells.places)
+        self.voxel.follow(compared)
+        if not self.stages.branches_shown:
+            self.grid.show(cells)
+            self.form.show_plane(self.grid.plane)
+        self._enable()
+
+    def _change_quantity(self) -> None:
+        self.comparing.draw(self.form.quantity)
+        self.stages.leave_branches()
+        self._show_cells()
+        if self.stages.panel.moving:
+            self.stages.repaint_cells()
+
+    def _change_image(self, name: str, image: SHImage, variant: str) -> None:
+        self.comparing.change(name, image, variant, self.form.quantity)
+
+    def _show_numbers(self) -> None:
+        self.table.set_rows(self.comparing.rows)
+        self._enable()
+
+    def _fail(self, error: UserError) -> None:
+        self.message.show_message("error", sentence(said(error, WORDS)))
+
+    def _warn(self, words: str) -> None:
+        self.message.show_message("warning", words)
+
+    def _list(self) -> None:
+        """Offer what is loaded."""
+        records = records_of(layer for layer in self.viewer.layers if not _is_cell(layer))
+        records += [each for each in self._given if each not in records]
+        self._choices = choices = Choices.of(records)
+        self.form.offer([*choices.truths], [*choices.predictions], [*choices.scans])
+
+    def _suggest_truth(self) -> None:
+        """Choose the scan that predictions aim at, until a person chooses."""
+        if not self._truth_picked:
+            chosen = [self._choices.predictions[text] for text in self.form.predictions]
+            self.form.choose_truth(self._choices.truth_for(chosen))
+
+    def _enable(self) -> None:
+        self.form.show_active(self.grid.active)
+        self.save_figure.setEnabled(self.comparing.compared is not None)
+        self.save_numbers.setEnabled(bool(self.comparing.metrics))
+
+    def _save_figure(self) -> None:
+        if self.comparing.compared is not None:
+            self.saving.figure(self.comparing.compared, self.grid.plane, self.grid.index)
+
+    def _save_numbers(self) -> None:
+        if self.comparing.compared is not None:
+            self.saving.numbers(self.comparing.compared, self.comparing.rows)
+
+    def _say_saved(self, path: Path) -> None:
+        self.message.show_message("ok", f"Saved {path}")
+
+    def _connect(self) -> None:
+        form, comparing = self.form, self.comparing
+        form.show_wanted.connect(self.show_comparison)
+        form.leave_wanted.connect(self.leave)
+        form.quantity_changed.connect(lambda _: self._change_quantity())
+        form.plane_changed.connect(self.grid.turn_to)
+        form.predictions_changed.connect(self._suggest_truth)
+        form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))
+        comparing.started.connect(self._begin)
+        comparing.told.connect(self.progress.tell)
+        comparing.renewed.connect(self._renew)
+        comparing.drawn.connect(self._take_drawn)
+        comparing.measured.connect(self._show_numbers)
+        comparing.warned.connect(self._warn)
+        comparing.rested.connect(lambda: self.progress.end())
+        self.progress.cancel_wanted.connect(comparing.stop)
+        self.stages.image_wanted.connect(self._change_image)
+        self.stages.comparison_wanted.connect(self._show_cells)
+        self.save_figure.clicked.connect(self._save_figure)
+        self.save_numbers.clicked.connect(self._save_numbers)
+        self.saving.saved.connect(self._say_saved)
+        for source in (comparing, self.stages, self.saving):
+            source.failed.connect(self._fail)
+        self._listing.timeout.connect(self._list)
+        for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
+            change.connect(self._list_soon)
+        self.viewer.dims.events.order.connect(self._follow_plane)
+
+    def _follow_plane(self) -> None:
+        """Tell the form what napari's own buttons turned to."""
+        if self.grid.active:
+            self.form.show_plane(self.grid.plane)
+            self.voxel.look()
+
+    def _list_soon(self) -> None:
+        self._listing.start(0)
+
+    def _lay_out(self) -> None:
+        numbers = QWidget()
+        self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
+        column, buttons = QVBoxLayout(numbers), QHBoxLayout()
+        column.setContentsMargins(0, EDGE, 0, 0)
+        buttons.addWidget(self.save_figure)
+        buttons.addWidget(self.save_numbers)
+        column.addWidget(self.table)
+        column.addLayout(buttons)
+        column.addStretch()
+        self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
+        self.save_numbers.setToolTip("<p>The errors with full precision, as CSV.</p>")
+        self.tabs.addTab(numbers, "Numbers")
+        self.tabs.addTab(self.stages, "Stages")
+        self.tabs.addTab(self.voxel, "Voxel")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
+        for widget in (self.form, self.progress, self.message):
+            layout.addWidget(widget)
+        layout.addWidget(self.tabs, 1)
+
+
+def _is_cell(layer: Layer) -> bool:
+    shown = shown_by(layer)
+    return shown is not None and shown.view == VIEW

@@ -1,1 +1,0 @@
-"""What is drawn and written of a model; no Qt."""

@@ -1,0 +1,279 @@
+"""Fit brains, names and a legend to the cells of a viewer's grid, as long as nobody moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
+
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.layers import corner, to_shown
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+GAP = 4
+"""Canvas pixels between cells."""
+
+BACKGROUND = "black"
+"""Of the canvas: what lies outside a brain must not shine, in a light theme either."""
+
+ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
+"""The order of S, P and L for each plane: slider, rows, columns."""
+
+EDGE, NAME, NAME_LINE, FOOT = 8, 14, 18, 44
+"""Canvas pixels of a cell beside the brain, above the first name, for each line of it, below."""
+
+BAR, BAR_WIDTH, TALLEST_BAR = 84, 14, 150
+"""Canvas pixels that the colour bar needs with its numbers, and of the bar itself."""
+
+SMALLEST, LARGEST = 4.6, 8.5
+"""Sizes of names, in what napari's canvas calls points."""
+
+PIXELS_PER_POINT = (96 / 72) ** 2
+"""On that canvas, as measured; its points are larger than others'."""
+
+MARGIN = 12
+"""Canvas pixels that napari leaves before a name, and we after it."""
+
+LEGEND = "napari_msp_legend"
+"""Key of the legend among the canvas's overlays."""
+
+LEGEND_SIZE, LEGEND_MARGIN = 7.0, 100
+"""Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
+
+Extent = tuple[float, float, float, float, float, float]
+"""First and last mm of something along S, P and L: lowest S, highest S, and so on."""
+
+
+class GridFit:
+    """Camera, names and colour bar of the cells on one canvas.
+
+    Parameters
+    ----------
+    viewer
+        Whose grid it is.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._layers: Sequence[Layer] = ()
+        self._bar: Layer | None = None
+        self._brain: Extent | None = None
+        self._put: tuple[Any, ...] = ()
+
+    @property
+    def moved(self) -> bool:
+        """Whether the camera is no longer where it was put."""
+        return bool(self._put) and self._put != self._camera()
+
+    def take(self, layers: Sequence[Layer], bar: Layer | None, reference: SHImage) -> None:
+        """Fit other layers from now on.
+
+        Parameters
+        ----------
+        layers
+            Of the cells.
+        bar
+            The layer with the colour bar.
+        reference
+            Whose brain must fit.
+        """
+        self._layers, self._bar, self._brain = layers, bar, brain_extent(reference)
+
+    def follow(self) -> None:
+        """Fit to another canvas; a camera that was moved stays where it is."""
+        if self.moved:
+            self._letter()
+        else:
+            self.fit()
+
+    def turn(self) -> None:
+        """Fit to other axes."""
+        rows = "up" if is_upright(self._viewer.dims.order) else "down"
+        self._viewer.scene.camera.orientation2d = (rows, "right")
+        self.fit()
+
+    def fit(self) -> None:
+        """Place the camera."""
+        viewer = self._viewer
+        if self._brain is None or viewer.dims.ndisplay != 2:
+            return
+        look = frame(
+            self._cell(),
+            self._brain,
+            viewer.dims.order,
+            bar=self._bar is not None,
+            lines=max(len(layer.name.splitlines()) for layer in self._layers),
+        )
+        viewer.scene.camera.center = (0.0, *look.centre)
+        viewer.scene.camera.zoom = look.zoom
+        self._put = self._camera()
+        if self._bar is not None:
+            overlay = self._bar.colorbar
+            overlay.position, overlay.font_size, overlay.box = "bottom_right", 7, False
+            overlay.size = (BAR_WIDTH, look.bar)
+        self._letter()
+
+    def _letter(self) -> None:
+        fit_names(self._layers, self._cell()[1])
+        fit_legend(self._viewer)
+
+    def _camera(self) -> tuple[Any, ...]:
+        camera = self._viewer.scene.camera
+        return tuple(camera.center), camera.zoom
+
+    def _cell(self) -> tuple[float, float]:
+        rows, columns = self._viewer.canvas.viewbox_size(self._viewer.layers)
+        return float(rows), float(columns)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How the camera looks at each cell.
+
+    Attributes
+    ----------
+    centre
+        Row and column in mm that lie in the middle of a cell.
+    zoom
+        Canvas pixels for a mm.
+    bar
+        Height of the colour bar in pixels.
+    """
+
+    centre: tuple[float, float]
+    zoom: float
+    bar: float
+
+
+def brain_extent(image: SHImage) -> Extent:
+    """Give where the brain of an image lies in the viewer, in mm."""
+    shown, first = to_shown(image.mask, image.lattice), corner(image.lattice)
+    sizes = image.lattice.canonical.voxel_sizes[::-1]
+    ends: list[float] = []
+    for axis in range(3):
+        others = tuple({0, 1, 2} - {axis})
+        occupied = np.flatnonzero(shown.any(axis=others))
+        for edge in (occupied[0] - 0.5, occupied[-1] + 0.5):
+            ends.append(float(first[axis] + edge * sizes[axis]))
+    return ends[0], ends[1], ends[2], ends[3], ends[4], ends[5]
+
+
+def spatial(order: Sequence[int]) -> tuple[int, int, int]:
+    """Give the order of S, P and L alone: they are the last of the viewer's axes.
+
+    Layers of others may have more axes, such as time. A viewer without any has only two.
+    """
+    extra = len(order) - 3
+    known = [axis - extra for axis in order if axis >= extra]
+    first, second, third = [axis for axis in range(3) if axis not in known] + known
+    return first, second, third
+
+
+def is_upright(order: tuple[int, ...]) -> bool:
+    """Tell whether rows have to grow upwards, lest heads stand on their crown."""
+    return spatial(order)[1] == 0
+
+
+def frame(
+    cell: tuple[float, float],
+    brain: Extent,
+    order: tuple[int, ...],
+    *,
+    bar: bool,
+    lines: int = 1,
+) -> Frame:
+    """Fit the brain into a cell, under the name, with room for the colour bar.
+
+    The bar stands below the brain or at its right, wherever the brain stays larger.
+
+    Parameters
+    ----------
+    cell
+        Height and width in pixels.
+    brain
+        See `brain_extent`.
+    order
+        The viewer's order of axes; the last two of space are shown.
+    bar
+        Whether there is a colour bar.
+    lines
+        Of the longest name.
+    """
+    name = NAME + NAME_LINE * lines
+    rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in spatial(order)[1:])
+    tall, wide = max(rows[1] - rows[0], 1.0), max(columns[1] - columns[0], 1.0)
+
+    def fitted(right: float, bottom: float) -> tuple[float, float, float]:
+        room = (max(cell[0] - name - bottom, 20.0), max(cell[1] - EDGE - right, 20.0))
+        return min(room[0] / tall, room[1] / wide), right, bottom
+
+    zoom, right, bottom = fitted(EDGE, FOOT)
+    if bar:
+        zoom, right, bottom = max(fitted(EDGE, BAR), fitted(BAR, FOOT))
+    below = (cell[0] - name - bottom - tall * zoom) / 2 + bottom
+    # A row is a mm further down on the screen, but where it is a mm further up in the head.
+    down = -1 if is_upright(order) else 1
+    centre = (
+        sum(rows) / 2 + down * (bottom - name) / 2 / zoom,
+        sum(columns) / 2 + (right - EDGE) / 2 / zoom,
+    )
+    free = cell[0] - name - 3 * EDGE if right == BAR else below - 5 * EDGE
+    return Frame(centre, zoom, float(np.clip(free, 40, TALLEST_BAR)))
+
+
+def fit_names(layers: Sequence[Layer], width: float) -> None:
+    """Give all names the largest size at which each fits its cell.
+
+    Parameters
+    ----------
+    layers
+        Of the cells.
+    width
+        Of a cell in canvas pixels.
+    """
+    lines = [line for layer in layers for line in layer.name.splitlines()]
+    size = max(SMALLEST, fitting(lines, width - 2 * MARGIN, LARGEST))
+    for layer in layers:
+        layer.name_overlay.font_size = size
+
+
+def fitting(lines: Sequence[str], width: float, largest: float) -> float:
+    """Give the size, at most `largest`, at which all lines fit a width in canvas pixels."""
+    font = QFont(QGuiApplication.font().family())
+    font.setPixelSize(100)
+    metrics = QFontMetricsF(font)
+    longest = max((metrics.horizontalAdvance(line) for line in lines), default=0.0) / 100
+    return min(largest, width / max(longest * PIXELS_PER_POINT, 1.0))
+
+
+def show_legend(viewer: Viewer, text: str) -> None:
+    """Write lines at the foot of the canvas, in place of those that are there."""
+    from napari.components.overlays import TextOverlay
+
+    overlays = viewer.canvas.overlays
+    if LEGEND in overlays:
+        overlays[LEGEND].text = text
+    else:
+        overlays[LEGEND] = TextOverlay(
+            text=text, position="bottom_center", font_size=LEGEND_SIZE, box=False, visible=True
+        )
+
+
+def fit_legend(viewer: Viewer) -> None:
+    """Keep the legend clear of what stands beside it."""
+    overlays = viewer.canvas.overlays
+    if LEGEND in overlays:
+        room = viewer.canvas.size[1] - 2 * LEGEND_MARGIN
+        legend = overlays[LEGEND]
+        legend.font_size = max(SMALLEST, fitting(legend.text.splitlines(), room, LEGEND_SIZE))
+
+
+def remove_legend(viewer: Viewer) -> None:
+    """Take the lines away."""
+    viewer.canvas.overlays.pop(LEGEND, None)

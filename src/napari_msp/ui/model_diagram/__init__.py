@@ -1,0 +1,1 @@
+"""The loaded model as a drawing whose parts can be chosen."""

@@ -1,0 +1,206 @@
+"""The loaded model as a drawing, in which the part whose output is shown lights up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QFontMetricsF, QPainter, QPen
+from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QToolTip, QWidget
+
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.model_diagram.drawing import Drawing, Node, Outline, draw
+from napari_msp.ui.model_diagram.layout import Layout, arrange, smallest_width
+from napari_msp.ui.model_diagram.painting import DiagramPainter, Fonts, paint_box, sizes_of
+from napari_msp.ui.widgets.colours import colours_of, mixed
+
+USUAL_WIDTH = 360
+"""Pixels that are asked for."""
+
+RING = 3
+"""Pixels around a button's box for the focus ring."""
+
+
+class ModelDiagram(QWidget):
+    """Draws one model. Parts with an output that can be shown are buttons.
+
+    Parts are "input" (x), "first" (ŷ¹_T), "branch:<platform>" (N_iT(z_i)) and "second" (the
+    prediction, of models without stages too).
+    """
+
+    part_chosen = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._outline: Outline | None = None
+        self._drawing: Drawing | None = None
+        self._layout: Layout | None = None
+        self._buttons: dict[str, PartButton] = {}
+        self._alpha, self._lit = 1.0, ""
+        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
+        self.set_model(None)
+
+    def set_model(self, outline: Outline | None) -> None:
+        """Draw another model, with nothing lit; None: nothing."""
+        for button in self._buttons.values():
+            button.hide()
+            button.deleteLater()
+        self._outline, self._lit, self._buttons = outline, "", {}
+        self._drawing = None if outline is None else draw(outline)
+        name = "no model" if outline is None else f"{outline.title} for {outline.target}"
+        self.setAccessibleName(f"Diagram of {name}")
+        for node in self._drawing.nodes.values() if self._drawing else ():
+            if node.part:
+                self._buttons[node.part] = self._button_for(node)
+        self._arrange()
+        self.updateGeometry()
+
+    def set_alpha(self, alpha: float) -> None:
+        """Show α: its value, and the weight of every term as the width of its arrow."""
+        self._alpha = alpha
+        self.update()
+
+    def light(self, part: str) -> None:
+        """Light up a part and the way to it; "" or a part that the model has not: nothing."""
+        self._lit = part if part in self._buttons else ""
+        for name, button in self._buttons.items():
+            button.setChecked(name == self._lit)
+        self.update()
+
+    @property
+    def lit(self) -> str:
+        """The part that is lit; "" for none."""
+        return self._lit
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts that can be chosen, in the order of the Tab key."""
+        return list(self._buttons)
+
+    def button(self, part: str) -> PartButton:
+        """Give the button of a part."""
+        return self._buttons[part]
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Ask for the usual width."""
+        smallest = self.minimumSizeHint()
+        return QSize(max(USUAL_WIDTH, smallest.width()), smallest.height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Give the width at which nothing overlaps."""
+        if self._drawing is None or self._layout is None:
+            return QSize(0, 0)
+        width = smallest_width(self._drawing, sizes_of(self._drawing, Fonts.of(self.font())))
+        return QSize(round(width + 0.5), round(self._layout.size.height() + 0.5))
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802
+        """Place the boxes anew."""
+        self._arrange()
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802
+        """Follow the theme and the font."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
+            self._arrange()
+            self.updateGeometry()
+
+    def event(self, event: Any) -> bool:
+        """Explain what lies under the pointer and is no button."""
+        if event.type() == QEvent.ToolTip:
+            node = self._node_at(QPointF(event.pos()))
+            if node is not None:
+                text = f"{tooltip(node.term)}<p>{node.says}.</p>"
+                QToolTip.showText(event.globalPos(), text, self)
+                return True
+        return bool(super().event(event))
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802
+        """Paint everything but the buttons, which paint themselves."""
+        if self._outline is None or self._drawing is None or self._layout is None:
+            return
+        shown = self._drawing.showing(self._lit)
+        DiagramPainter(
+            drawing=self._drawing,
+            layout=self._layout,
+            alpha=self._alpha,
+            weights=self._outline.weights(self._alpha),
+            lit="" if shown is None else shown.name,
+            colours=colours_of(self),
+            fonts=Fonts.of(self.font()),
+        ).paint(QPainter(self))
+
+    def _button_for(self, node: Node) -> PartButton:
+        button = PartButton(node, self)
+        button.clicked.connect(lambda: self.part_chosen.emit(node.part))
+        button.show()
+        return button
+
+    def _node_at(self, point: QPointF) -> Node | None:
+        if self._drawing is None or self._layout is None:
+            return None
+        boxes = self._layout.boxes
+        return next(
+            (n for n in self._drawing.nodes.values() if boxes[n.name].contains(point)), None
+        )
+
+    def _arrange(self) -> None:
+        if self._drawing is None:
+            self._layout = None
+            return
+        fonts = Fonts.of(self.font())
+        header = QFontMetricsF(fonts.caption).height()
+        sizes = sizes_of(self._drawing, fonts)
+        self._layout = arrange(self._drawing, sizes, header, self.width())
+        for node in self._drawing.nodes.values():
+            if node.part:
+                self._buttons[node.part].place(self._layout.boxes[node.name])
+        self.update()
+
+
+class PartButton(QAbstractButton):
+    """Paints a node, with a ring when it has the focus; checked is lit.
+
+    Space and Enter press it, arrow keys go to the next or the previous one.
+    """
+
+    def __init__(self, node: Node, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._node = node
+        self.setCheckable(True)
+        self.setCursor(Qt.PointingHandCursor)
+        self.setFocusPolicy(Qt.StrongFocus)
+        self.setToolTip(tooltip(node.term) + f"<p>{node.says}. Click to show it.</p>")
+        self.setAccessibleName(node.says)
+
+    def place(self, box: QRectF) -> None:
+        """Lie around a box."""
+        self.setGeometry(box.toAlignedRect().adjusted(-RING, -RING, RING, RING))
+
+    def nextCheckState(self) -> None:  # noqa: N802
+        """Stay as it is: what is lit is decided by what is shown, not by the click."""
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802
+        """Let Enter press the button, as Space does."""
+        if event.key() in (Qt.Key_Return, Qt.Key_Enter):
+            self.click()
+        else:
+            super().keyPressEvent(event)
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802
+        """Paint the box."""
+        parent = self.parentWidget()
+        colours, fonts = colours_of(parent), Fonts.of(parent.font())
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.Antialiasing)
+        box = QRectF(self.rect()).adjusted(RING, RING, -RING, -RING)
+        fill = colours.lit if self.isChecked() else colours.box
+        if self.underMouse():
+            fill = mixed(fill, colours.text, 0.12)
+        border = colours.lit if self.isChecked() else colours.line
+        text = colours.ground if self.isChecked() else colours.text
+        paint_box(painter, box, self._node, fonts, fill=fill, border=border, text=text)
+        if self.hasFocus():
+            painter.setBrush(Qt.NoBrush)
+            painter.setPen(QPen(colours.text, 1.6))
+            ring = QRectF(self.rect()).adjusted(1, 1, -1, -1)
+            painter.drawRoundedRect(ring, ring.height() / 2, ring.height() / 2)

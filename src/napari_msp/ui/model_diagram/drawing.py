@@ -1,0 +1,375 @@
+"""A model as boxes and arrows, an MSP as in Fig. 1 of its paper: what is drawn, not where.
+
+No Qt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from napari_msp.model_file import Model
+
+TITLES = {
+    "msp": "MSP",
+    "diqt": "DIQT",
+    "shresnet": "SHResNet",
+    "cnn-rish": "CNN-RISH",
+    "cpm": "CPM",
+    "hned": "HNED",
+}
+"""Kinds of networks as the papers write them."""
+
+INPUT, FIRST, SECOND = "input", "first", "second"
+"""Parts whose output can be shown: x, ŷ¹_T, and the prediction (of any kind of model)."""
+
+
+def branch_part(platform: str) -> str:
+    """Name the part N_iT(z_i) of platform i."""
+    return f"branch:{platform}"
+
+
+# --- What a model is made of -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the network of one target is made of: names, no weights.
+
+    Attributes
+    ----------
+    kind
+        Such as "msp".
+    input, target
+        Platforms.
+    networks
+        Platform and title of each single network of an MSP; of each stage or side output of a
+        multi-task network, in their order; of a single network alone.
+    """
+
+    kind: str
+    input: str
+    target: str
+    networks: tuple[tuple[str, str], ...]
+
+    @property
+    def title(self) -> str:
+        """The kind as the papers write it."""
+        return TITLES.get(self.kind, self.kind)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Platforms i whose features z_i a branch N_iT reads; none but for an MSP."""
+        if self.kind != "msp":
+            return ()
+        return tuple(platform for platform, _ in self.networks if platform != self.target)
+
+    def weights(self, alpha: float) -> dict[str, float]:
+        """Give the weight in equation (1) of each term, by platform; they add up to 1.
+
+        The target's is that of ŷ¹_T, every other platform's that of its branch.
+
+        >>> outline = Outline("msp", "ge_st", "b", (("a", "DIQT"), ("b", "DIQT")))
+        >>> outline.weights(0.5)
+        {'a': 0.25, 'b': 0.75}
+        """
+        share = alpha / (len(self.branches) + 1)
+        return {
+            **dict.fromkeys(self.branches, share),
+            self.target: 1.0 - alpha + share,
+        }
+
+
+def outline_of(model: Model, target: str) -> Outline:
+    """Describe a model's network of one target.
+
+    Raises
+    ------
+    KeyError
+        When the model does not predict the target.
+    """
+    architecture = model.card.architectures[target]
+    return Outline(model.kind, model.card.input, target, _networks(architecture))
+
+
+def _networks(architecture: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    kind = architecture["kind"]
+    if kind == "msp":
+        singles = architecture["singles"]
+        return tuple((each["target"], TITLES.get(each["kind"], each["kind"])) for each in singles)
+    # CPM and HNED predict every platform of `scales`, the target last.
+    return tuple((platform, TITLES.get(kind, kind)) for platform, _ in architecture["scales"])
+
+
+# --- What a drawing is made of ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A letter with what stands above and below at its right, and in parentheses behind it."""
+
+    base: str
+    above: str = ""
+    below: str = ""
+    argument: Symbol | None = None
+
+    @property
+    def html(self) -> str:
+        """The symbol as rich text; letters in italics, numbers upright."""
+        argument = "" if self.argument is None else f"({self.argument.html})"
+        above = f"<sup>{self.above}</sup>" if self.above else ""
+        below = "".join(f"<i>{each}</i>" if each.isalpha() else each for each in self.below)
+        below = f"<sub>{below}</sub>" if below else ""
+        return f"<i>{self.base}</i>{above}{below}{argument}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box.
+
+    Attributes
+    ----------
+    name
+        Of the node within its drawing.
+    column
+        Counted from the left; arrows run to the right.
+    lane
+        Lane in which it lies; None: beside all of them.
+    shape
+        A value that is passed on, a network, a mere text, or the mean weighted by α.
+    symbol, caption
+        What is written in it.
+    term
+        Of the glossary.
+    says
+        The node in words.
+    level
+        Height within the lane.
+    part
+        What a click asks to see; "" where there is nothing to be shown.
+    """
+
+    name: str
+    column: int
+    lane: int | None
+    shape: Literal["value", "network", "text", "mean"]
+    symbol: Symbol | None
+    term: str
+    says: str
+    caption: str = ""
+    level: Literal["middle", "upper", "lower"] = "middle"
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An arrow.
+
+    Attributes
+    ----------
+    start, end
+        Names of nodes.
+    weight_of
+        Platform whose weight in equation (1) the arrow carries; "" where it has none.
+    down
+        True for an arrow from one lane to the next.
+    """
+
+    start: str
+    end: str
+    weight_of: str = ""
+    down: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Everything that is drawn of one model.
+
+    Attributes
+    ----------
+    lanes
+        Platforms that lanes are marked with, from the top; empty where lanes are not marked.
+    target
+        Platform whose lane stands out.
+    nodes
+        By name.
+    edges
+        From and to these.
+    """
+
+    lanes: tuple[str, ...]
+    target: str
+    nodes: Mapping[str, Node]
+    edges: tuple[Edge, ...]
+
+    def showing(self, part: str) -> Node | None:
+        """Find the node whose output a part is; None when there is no such part."""
+        return next((node for node in self.nodes.values() if part and node.part == part), None)
+
+    def way_to(self, name: str) -> set[Edge]:
+        """Give every arrow that leads to a node, directly or through others."""
+        direct = {edge for edge in self.edges if edge.end == name}
+        return direct.union(*(self.way_to(edge.start) for edge in direct))
+
+
+# --- How each kind of model is drawn ---------------------------------------------------------
+
+Sketch = tuple[list[Node], list[Edge]]
+
+
+def draw(outline: Outline) -> Drawing:
+    """Draw a model; one of an unknown kind as a single network."""
+    sketch = {"msp": _multi_stage, "cpm": _stages, "hned": _side_outputs}.get(outline.kind, _single)
+    nodes, edges = sketch(outline)
+    says = f"Input: the scan on {outline.input}"
+    x = Node("x", 0, None, "value", Symbol("x"), "input", says, outline.input, part=INPUT)
+    lanes = tuple(platform for platform, _ in outline.networks) if outline.kind == "msp" else ()
+    return Drawing(lanes, outline.target, {node.name: node for node in (x, *nodes)}, tuple(edges))
+
+
+def _multi_stage(outline: Outline) -> Sketch:
+    nodes: list[Node] = []
+    edges: list[Edge] = []
+    for lane, (platform, title) in enumerate(outline.networks):
+        own = platform == outline.target
+        index = "T" if own else str(lane + 1)
+        network = _network(platform, title, lane, index)
+        added, ways = _first_stage(network) if own else _branch(network, index, platform, outline)
+        nodes += [network, *added]
+        edges += [Edge("x", network.name), *ways]
+        edges.append(Edge(added[-1].name, "mean", weight_of=platform))
+    mean = Node("mean", 4, None, "mean", Symbol("α"), "α", "Mean weighted by α")
+    says = f"Second stage: {outline.target} predicted by the whole model"
+    symbol, term = Symbol("ŷ", "2", "T"), "second stage"
+    prediction = Node("prediction", 5, None, "value", symbol, term, says, part=SECOND)
+    return [*nodes, mean, prediction], [*edges, Edge("mean", "prediction")]
+
+
+def _network(platform: str, title: str, lane: int, index: str) -> Node:
+    says = f"Single network of {platform}: {title}"
+    symbol = Symbol("N", below=index)
+    return Node(f"N {platform}", 1, lane, "network", symbol, "single network", says, title)
+
+
+def _first_stage(network: Node) -> Sketch:
+    says = "First stage: the target predicted by its own network alone"
+    symbol = Symbol("ŷ", "1", "T")
+    first = Node("ŷ", 3, network.lane, "value", symbol, "first stage", says, part=FIRST)
+    return [first], [Edge(network.name, first.name)]
+
+
+def _branch(network: Node, index: str, platform: str, outline: Outline) -> Sketch:
+    lane, z = network.lane, Symbol("z", below=index)
+    output = Node(
+        f"ŷ {platform}",
+        2,
+        lane,
+        "text",
+        Symbol("ŷ", "1", index),
+        "single network",
+        f"First stage of {platform}",
+        level="upper",
+    )
+    says = f"Features of the network of {platform}"
+    features = Node(f"z {platform}", 2, lane, "text", z, "features", says, level="lower")
+    branch = Node(
+        f"branch {platform}",
+        3,
+        lane,
+        "value",
+        Symbol("N", below=f"{index}T", argument=z),
+        "branch",
+        f"Branch: {outline.target} predicted from the features of {platform}",
+        level="lower",
+        part=branch_part(platform),
+    )
+    edges = [
+        Edge(network.name, output.name),
+        Edge(network.name, features.name),
+        Edge(features.name, branch.name),
+    ]
+    return [output, features, branch], edges
+
+
+def _prediction(column: int, lane: int | None, platform: str, term: str) -> Node:
+    symbol, says = Symbol("ŷ", below="T"), f"Prediction: {platform}"
+    return Node("prediction", column, lane, "value", symbol, term, says, platform, part=SECOND)
+
+
+def _single(outline: Outline) -> Sketch:
+    platform, title = outline.networks[-1]
+    network = _network(platform, title, 0, "T")
+    prediction = _prediction(2, 0, platform, "target")
+    return [network, prediction], [Edge("x", network.name), Edge(network.name, "prediction")]
+
+
+def _stages(outline: Outline) -> Sketch:
+    """CPM: every stage reads the image features and the prediction of the stage before."""
+    term, last = "CPM stage", len(outline.networks) - 1
+    says = "Features of the image, read by every stage"
+    nodes = [Node("image", 1, None, "network", None, term, says, "features")]
+    edges = [Edge("x", "image")]
+    for lane, (platform, _) in enumerate(outline.networks):
+        name, says = f"stage {lane + 1}", f"Stage {lane + 1}: predicts {platform}"
+        nodes.append(Node(name, 2, lane, "network", None, term, says, name))
+        if lane == last:
+            output = _prediction(3, lane, platform, term)
+        else:
+            symbol = Symbol("ŷ", below=str(lane + 1))
+            says = f"Prediction: {platform}"
+            output = Node(f"ŷ {platform}", 3, lane, "text", symbol, term, says, platform)
+            edges.append(Edge(output.name, f"stage {lane + 2}", down=True))
+        nodes.append(output)
+        edges += [Edge("image", name), Edge(name, output.name)]
+    return nodes, edges
+
+
+def _side_outputs(outline: Outline) -> Sketch:
+    """HNED: blocks one after the other, a side output of each, all fused."""
+    term = "side output"
+    nodes, edges = [], [Edge("x", "block 1")]
+    for lane, (platform, _) in enumerate(outline.networks):
+        name, side = f"block {lane + 1}", f"side {lane + 1}"
+        says = f"Block {lane + 1} of the stream"
+        nodes.append(Node(name, 1, lane, "network", None, term, says, name))
+        symbol, says = Symbol("ŷ", below=str(lane + 1)), f"Side output: predicts {platform}"
+        nodes.append(Node(side, 2, lane, "text", symbol, term, says, platform))
+        edges += [Edge(name, side), Edge(side, "fusion")]
+        if lane:
+            edges.append(Edge(f"block {lane}", name, down=True))
+    says = "Fusion of all side outputs by a 1×1×1 convolution"
+    nodes.append(Node("fusion", 3, None, "network", None, term, says, "fusion"))
+    nodes.append(_prediction(4, None, outline.target, term))
+    return nodes, [*edges, Edge("fusion", "prediction")]
+
+
+# --- Equation (1) written out ----------------------------------------------------------------
+
+
+def equation(outline: Outline, alpha: float) -> str:
+    """Write ŷ²_T as the sum of its weighted terms, as rich text.
+
+    ŷ²_T = 0.67 ŷ¹_T + 0.17 N_1T(z_1) + 0.17 N_2T(z_2) for P = 4 and α = 0.5.
+    """
+    drawing, weights = draw(outline), outline.weights(alpha)
+
+    def symbol(part: str) -> str:
+        node = drawing.showing(part)
+        assert node is not None and node.symbol is not None
+        return node.symbol.html
+
+    named = {outline.target: FIRST} | {each: branch_part(each) for each in outline.branches}
+    terms = [f"{weights[platform]:.2f}&nbsp;{symbol(part)}" for platform, part in named.items()]
+    return f"{symbol(SECOND)} = " + " + ".join(terms)
+
+
+def general_equation() -> str:
+    """Write equation (1) as the paper has it, as rich text."""
+    first, second = Symbol("ŷ", "1", "T").html, Symbol("ŷ", "2", "T").html
+    branch = Symbol("N", below="iT", argument=Symbol("z", below="i")).html
+    return (
+        f"{second} = (1−<i>α</i>)&nbsp;{first} + <i>α</i>/(<i>P</i>−1)&nbsp;·&nbsp;"
+        f"({first} + Σ<sub><i>i</i>≠<i>T</i></sub>&nbsp;{branch})"
+    )

@@ -1,0 +1,288 @@
+"""Paint a diagram: symbols with their indices, boxes, arrows and lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from qtpy.QtCore import QPointF, QRectF, QSizeF, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
+
+from napari_msp.ui.model_diagram.drawing import Drawing, Edge, Node, Symbol
+from napari_msp.ui.model_diagram.layout import INNER, Layout
+from napari_msp.ui.widgets.colours import Colours, mixed, resized
+
+INDEX_SIZE = 0.68
+"""Of an index, relative to its letter."""
+
+PADDING = 5.0
+"""Between a box and what is written in it."""
+
+ROUND = 5.0
+"""Radius of corners."""
+
+SMALLEST_BUTTON = 26.0
+"""Height of what is clicked."""
+
+HEAD = 4.5
+"""Length of an arrow's head."""
+
+USUAL_LINE = 1.4
+"""Width of an arrow without a weight."""
+
+
+@dataclass(frozen=True)
+class _Glyph:
+    text: str
+    font: QFont
+    x: float
+    y: float
+
+
+class SetSymbol:
+    """A symbol in a font, ready to be painted.
+
+    Parameters
+    ----------
+    symbol
+        What is set; letters in italics, numbers and parentheses upright.
+    font
+        Of its base.
+    """
+
+    def __init__(self, symbol: Symbol, font: QFont) -> None:
+        self._glyphs: list[_Glyph] = []
+        self._metrics = QFontMetricsF(font)
+        self.width = self._set(symbol, font, 0.0)
+        self.height = self._metrics.capHeight()
+
+    def _set(self, symbol: Symbol, font: QFont, x: float) -> float:
+        """Place a symbol at x; give where it ends."""
+        metrics, small = QFontMetricsF(font), resized(font, INDEX_SIZE)
+        x = self._run(symbol.base, font, x, 0.0)
+        end = max(
+            self._run(symbol.above, small, x, -0.62 * metrics.capHeight()),
+            self._run(symbol.below, small, x, 0.32 * metrics.capHeight()),
+        )
+        if symbol.argument is not None:
+            end = self._run("(", font, end, 0.0)
+            end = self._set(symbol.argument, font, end)
+            end = self._run(")", font, end, 0.0)
+        return end
+
+    def _run(self, text: str, font: QFont, x: float, y: float) -> float:
+        for piece, italic in _pieces(text):
+            face = QFont(font)
+            face.setItalic(italic)
+            self._glyphs.append(_Glyph(piece, face, x, y))
+            x += QFontMetricsF(face).horizontalAdvance(piece)
+        return x
+
+    def paint(self, painter: QPainter, centre: QPointF) -> None:
+        """Paint with the middle of the base letter's height at `centre`."""
+        left, base = centre.x() - self.width / 2, centre.y() + self.height / 2
+        for glyph in self._glyphs:
+            painter.setFont(glyph.font)
+            painter.drawText(QPointF(left + glyph.x, base + glyph.y), glyph.text)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Split into letters, which are italic, and the rest."""
+    for letter in text:
+        yield letter, letter.isalpha()
+
+
+@dataclass(frozen=True)
+class Fonts:
+    """Of symbols, and of all that is written out."""
+
+    symbol: QFont
+    caption: QFont
+
+    @classmethod
+    def of(cls, font: QFont) -> Fonts:
+        """Derive them from a widget's font."""
+        return cls(resized(font, 1.15), resized(font, 0.88))
+
+
+def sizes_of(drawing: Drawing, fonts: Fonts) -> dict[str, QSizeF]:
+    """Give the size that each node needs; boxes of one column are equally wide."""
+    sizes = {name: _size(node, fonts) for name, node in drawing.nodes.items()}
+    for name, node in drawing.nodes.items():
+        alike = [
+            n for n in drawing.nodes.values() if (n.column, n.shape) == (node.column, node.shape)
+        ]
+        sizes[name].setWidth(max(sizes[each.name].width() for each in alike))
+    return sizes
+
+
+def _size(node: Node, fonts: Fonts) -> QSizeF:
+    if node.shape == "mean":
+        edge = QFontMetricsF(fonts.caption).horizontalAdvance("0.00") * 2
+        return QSizeF(edge, edge)
+    symbol = 0.0 if node.symbol is None else SetSymbol(node.symbol, fonts.symbol).width
+    if node.shape == "text" and not node.caption:
+        return QSizeF(symbol + 8, QFontMetricsF(fonts.symbol).height() + 2)
+    caption = QFontMetricsF(fonts.caption)
+    width = max(symbol, caption.horizontalAdvance(node.caption)) + 2 * PADDING
+    lines = QFontMetricsF(fonts.symbol).height() if node.symbol is not None else 0.0
+    lines += caption.height() if node.caption else 0.0
+    return QSizeF(max(width, SMALLEST_BUTTON), max(lines + PADDING, SMALLEST_BUTTON))
+
+
+def paint_box(
+    painter: QPainter,
+    box: QRectF,
+    node: Node,
+    fonts: Fonts,
+    *,
+    fill: QColor,
+    border: QColor,
+    text: QColor,
+) -> None:
+    """Paint a value or a network with its symbol and its caption; a text has no box."""
+    if node.shape != "text":
+        painter.setPen(QPen(border, 1.2))
+        painter.setBrush(fill)
+        # Values are round, networks have corners.
+        radius = min(box.height() / 2, 13.0) if node.shape == "value" else ROUND / 2
+        painter.drawRoundedRect(box, radius, radius)
+    painter.setPen(text)
+    if node.symbol is None:
+        painter.setFont(fonts.caption)
+        painter.drawText(box, Qt.AlignCenter, node.caption)
+        return
+    centre = box.center()
+    if node.caption:
+        line = QFontMetricsF(fonts.caption).height()
+        centre -= QPointF(0, line / 2)
+        below = QRectF(box.left(), box.bottom() - line - PADDING / 2, box.width(), line)
+        painter.setFont(fonts.caption)
+        painter.drawText(below, Qt.AlignCenter, node.caption)
+    SetSymbol(node.symbol, fonts.symbol).paint(painter, centre)
+
+
+def paint_mean(
+    painter: QPainter, box: QRectF, alpha: float, fonts: Fonts, colours: Colours, lit: bool
+) -> None:
+    """Paint α and its value inside a ring that is filled as far as α goes."""
+    ring = box.adjusted(2.5, 2.5, -2.5, -2.5)
+    painter.setBrush(colours.ground)
+    painter.setPen(QPen(colours.box, 4))
+    painter.drawEllipse(ring)
+    pen = QPen(colours.lit if lit else colours.faint, 4)
+    pen.setCapStyle(Qt.FlatCap)
+    painter.setPen(pen)
+    painter.drawArc(ring, 90 * 16, -round(alpha * 360 * 16))
+    painter.setPen(colours.text)
+    line = QFontMetricsF(fonts.caption).height()
+    SetSymbol(Symbol("α"), fonts.symbol).paint(painter, ring.center() - QPointF(0, line / 2))
+    painter.setFont(fonts.caption)
+    painter.drawText(ring.translated(0, line / 2), Qt.AlignCenter, f"{alpha:.2f}")
+
+
+def paint_arrow(
+    painter: QPainter, start: QPointF, end: QPointF, colour: QColor, width: float, down: bool
+) -> None:
+    """Paint a bent arrow that leaves and arrives to the right, or downwards."""
+    way = end - start
+    bend = QPointF(0, max(way.y() / 2, 6)) if down else QPointF(max(way.x() / 2, 6), 0)
+    along = QPointF(0, 1) if down else QPointF(1, 0)
+    across = QPointF(1, 0) if down else QPointF(0, 1)
+    tip = HEAD + width / 2
+    path = QPainterPath(start)
+    path.cubicTo(start + bend, end - bend, end - along * tip * 0.8)
+    painter.setBrush(Qt.NoBrush)
+    pen = QPen(colour, width)
+    pen.setCapStyle(Qt.FlatCap)
+    painter.setPen(pen)
+    painter.drawPath(path)
+    head = QPainterPath(end)
+    head.lineTo(end - along * tip + across * tip * 0.6)
+    head.lineTo(end - along * tip - across * tip * 0.6)
+    head.closeSubpath()
+    painter.fillPath(head, colour)
+
+
+@dataclass(frozen=True)
+class DiagramPainter:
+    """Knows everything that a picture of the diagram depends on.
+
+    Attributes
+    ----------
+    drawing, layout
+        What, and where.
+    alpha, weights
+        α, and the weight of each platform's term.
+    lit
+        Name of the node whose output is shown; "" for none.
+    colours, fonts
+        Of the widget.
+    """
+
+    drawing: Drawing
+    layout: Layout
+    alpha: float
+    weights: Mapping[str, float]
+    lit: str
+    colours: Colours
+    fonts: Fonts
+
+    def paint(self, painter: QPainter) -> None:
+        """Paint lanes, then arrows, then boxes."""
+        painter.setRenderHint(QPainter.Antialiasing)
+        way = self.drawing.way_to(self.lit)
+        self._paint_lanes(painter)
+        for edge in sorted(self.drawing.edges, key=lambda edge: edge in way):
+            self._paint_edge(painter, edge, edge in way)
+        on_way = {self.lit} | {edge.start for edge in way}
+        for node in self.drawing.nodes.values():
+            self._paint_node(painter, node, node.name in on_way)
+
+    def _paint_lanes(self, painter: QPainter) -> None:
+        line = QFontMetricsF(self.fonts.caption).height()
+        painter.setFont(self.fonts.caption)
+        for platform, band in zip(self.drawing.lanes, self.layout.bands, strict=True):
+            target = platform == self.drawing.target
+            painter.setPen(self.colours.line if target else Qt.NoPen)
+            painter.setBrush(self.colours.band)
+            painter.drawRoundedRect(band, 6, 6)
+            title = QRectF(band.left() + INNER, band.top() + 3, band.width() - 2 * INNER, line)
+            painter.setPen(self.colours.text if target else self.colours.faint)
+            painter.drawText(title, Qt.AlignLeft | Qt.AlignVCenter, platform)
+            weight = f"× {self.weights[platform]:.2f}"
+            painter.drawText(title, Qt.AlignRight | Qt.AlignVCenter, weight)
+
+    def _paint_edge(self, painter: QPainter, edge: Edge, lit: bool) -> None:
+        start, end = self.layout.boxes[edge.start], self.layout.boxes[edge.end]
+        colour, width = self.colours.lit if lit else self.colours.line, USUAL_LINE
+        if edge.weight_of:
+            weight = self.weights[edge.weight_of]
+            width = 0.8 + 4.0 * weight
+            colour = mixed(self.colours.ground, colour, 0.35 + 0.65 * min(1.0, 2 * weight))
+        down = edge.down or start.right() > end.left()
+        if down:
+            begin = QPointF(start.center().x(), start.bottom())
+            finish = QPointF(end.center().x(), end.top())
+        else:
+            begin = QPointF(start.right(), start.center().y())
+            finish = QPointF(end.left(), end.center().y()) + self._entry(edge, end)
+        paint_arrow(painter, begin, finish, colour, width, down)
+
+    def _entry(self, edge: Edge, box: QRectF) -> QPointF:
+        """Let arrows that end in one box arrive one above the other, on its side or its circle."""
+        ends = [each for each in self.drawing.edges if each.end == edge.end and not each.down]
+        y = ((ends.index(edge) + 0.5) / len(ends) - 0.5) * box.height() * 0.7
+        if self.drawing.nodes[edge.end].shape != "mean":
+            return QPointF(0, y)
+        radius = box.width() / 2
+        return QPointF(radius - (radius**2 - y**2) ** 0.5, y)
+
+    def _paint_node(self, painter: QPainter, node: Node, lit: bool) -> None:
+        box, colours = self.layout.boxes[node.name], self.colours
+        if node.shape == "mean":
+            paint_mean(painter, box, self.alpha, self.fonts, colours, lit)
+        elif not node.part:
+            border = colours.lit if lit else colours.line
+            text = colours.faint if node.shape == "text" and not lit else colours.text
+            paint_box(painter, box, node, self.fonts, fill=colours.ground, border=border, text=text)

@@ -1,0 +1,319 @@
+"""A training run as it goes: its loss, the error on held-out subjects, and α."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_msp.arrays import FloatArray
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.model_diagram.drawing import TITLES
+from napari_msp.ui.train.history import RunHistory, smoothed, thinned
+from napari_msp.ui.train.plot import Plot
+from napari_msp.ui.widgets.colours import Colours, colours_of, mixed
+
+if TYPE_CHECKING:
+    from napari_msp.learning.events import Event
+
+INTERVAL = 100
+"""Milliseconds between two pictures, at least."""
+
+
+POINTS = 1200
+"""Of one curve; more would not be seen."""
+
+SH_UNIT = 1e-5
+"""Held-out errors are shown in this many SH units²."""
+
+MARKS = (("o", "●"), ("s", "■"), ("t1", "▲"), ("d", "◆"), ("t", "▼"), ("+", "✚"))
+"""Marks of targets: for pyqtgraph, and as letters."""
+
+ALPHA_HEIGHT = 96
+"""Pixels."""
+
+DASHES = "╌╌"
+"""The line to beat, as letters."""
+
+MARKED = 30
+"""Points up to which each has its full mark."""
+
+
+class TrainingCurves(QWidget):
+    """Draws one run: `add_event` for each event as it comes, `clear` before another run."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.history = RunHistory()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(INTERVAL)
+        self._timer.timeout.connect(self._draw)
+        self.now, self.phases, self.targets = _words(), _words(), _words()
+        self.loss, self.errors, self.alpha = LossPlot(), ErrorPlot(), AlphaPlot()
+        self._error_title = _title("Held-out SH MSE (10⁻⁵ SH units²)", "SH MSE")
+        self._alpha_title = _title("α of equation (1)", "α")
+        self._arrange()
+        self._restyle()
+
+    def add_event(self, event: Event) -> None:
+        """Take one event; the picture follows at most ten times a second."""
+        self.history.add(event)
+        self._draw_soon()
+
+    def clear(self) -> None:
+        """Forget the run."""
+        self.history = RunHistory()
+        self._draw()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Draw what was told while nobody looked."""
+        super().showEvent(event)
+        self._restyle()
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802
+        """See again whether names fit."""
+        super().resizeEvent(event)
+        self._draw_soon()
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802
+        """Follow the theme."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
+            self._restyle()
+
+    def _draw_soon(self) -> None:
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def _restyle(self) -> None:
+        for plot in (self.loss, self.errors, self.alpha):
+            plot.restyle(colours_of(self), self.font())
+        self._draw()
+
+    def _draw(self) -> None:
+        colours, history = colours_of(self), self.history
+        steps = history.steps
+        starts = [steps[phase.start] - 0.5 for phase in history.phases]
+        for plot in (self.loss, self.errors, self.alpha):
+            plot.mark_phases(starts, mixed(colours.ground, colours.text, 0.35))
+        numbered = self.loss.show_run(history, colours)
+        self.errors.show_run(history, colours)
+        self.alpha.show_run(history, colours)
+        self.now.setText(_small(_now(history)))
+        key = (f"{number} {name}".replace(" ", "&nbsp;") for number, name in enumerate(numbered, 1))
+        self.phases.setText(_small("; ".join(key)))
+        self.targets.setText(_small(key_to_targets(history, colours) or _why_no_errors(history)))
+        self._show_what_there_is()
+
+    def _show_what_there_is(self) -> None:
+        history = self.history
+        with_alpha = bool(np.isfinite(history.alphas).any())
+        with_alpha |= history.started is not None and history.started.kind == "msp"
+        with_errors = bool(history.targets) or history.started is None
+        for widget, shown in (
+            (self.phases, bool(self.phases.text())),
+            (self.errors, with_errors),
+            (self._error_title, with_errors),
+            (self.targets, bool(self.targets.text())),
+            (self.alpha, with_alpha),
+            (self._alpha_title, with_alpha),
+        ):
+            widget.setVisible(shown)
+        lowest = self.alpha if with_alpha else self.errors if with_errors else self.loss
+        for plot in (self.loss, self.errors, self.alpha):
+            plot.show_steps(plot is lowest)
+
+    def _arrange(self) -> None:
+        self.targets.setToolTip(tooltip("statistical alignment") + tooltip("held-out subject"))
+        self.loss.setAccessibleName("Loss against step")
+        self.errors.setAccessibleName("Held-out SH MSE against step")
+        self.alpha.setAccessibleName("α against step")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(1)
+        for widget, stretch in (
+            (self.now, 0),
+            (_title("Loss (MSE of standardised SH coefficients)", "loss"), 0),
+            (self.loss, 5),
+            (self.phases, 0),
+            (self._error_title, 0),
+            (self.errors, 5),
+            (self.targets, 0),
+            (self._alpha_title, 0),
+            (self.alpha, 0),
+        ):
+            layout.addWidget(widget, stretch)
+
+
+def _words() -> QLabel:
+    label = QLabel()
+    label.setTextFormat(Qt.RichText)
+    label.setWordWrap(True)
+    label.setMinimumWidth(1)
+    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
+    return label
+
+
+def _small(text: str) -> str:
+    return f"<small>{text}</small>" if text else ""
+
+
+def _title(text: str, term: str) -> QLabel:
+    label = QLabel(f"<small><b>{text}</b></small>")
+    label.setToolTip(tooltip(term))
+    return label
+
+
+def _now(history: RunHistory) -> str:
+    last, started = history.last, history.started
+    if last is None:
+        return "Nothing is trained yet." if started is None else "The run begins …"
+    of_all = f" of {started.steps}" if started is not None else ""
+    told = f"{in_words(last.phase)}, step {last.step}{of_all}: loss {last.loss:.3g}"
+    return told if last.alpha is None else f"{told}, α {last.alpha:.2f}"
+
+
+def _why_no_errors(history: RunHistory) -> str:
+    if history.started is None or history.started.held_out:
+        return ""
+    return "No subject is held out: how the model does on a new person is not measured."
+
+
+def steps_shown(history: RunHistory) -> tuple[float, float]:
+    """Give the first and the last step that plots show, never nearer than 10."""
+    steps = history.steps
+    if not len(steps):
+        return 0.0, 10.0
+    start = steps[0] - 1
+    return start, max(start + 10, steps[-1] + 0.02 * (steps[-1] - start))
+
+
+class LossPlot(Plot):
+    """Every loss, faint, and their running mean within each phase."""
+
+    def __init__(self) -> None:
+        super().__init__(logarithmic=True)
+        self._raw, self._smooth, self._latest = (self.add_line() for _ in range(3))
+
+    def show_run(self, history: RunHistory, colours: Colours) -> list[str]:
+        """Draw; give the phases that are only numbered, because their names want more room."""
+        raw, smooth = [], []
+        all_steps, all_losses = history.steps, history.losses
+        for phase in history.phases:
+            part = slice(phase.start, phase.stop)
+            steps, losses = all_steps[part], all_losses[part]
+            points = POINTS * len(steps) // len(all_steps) + 2
+            raw.append(thinned(steps, losses, points))
+            smooth.append(thinned(steps, smoothed(losses), points))
+        faint = mixed(colours.ground, colours.lit, 0.4)
+        self.draw(self._raw, *_joined(raw), pen=pg.mkPen(faint, width=1))
+        self.draw(self._smooth, *_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
+        last = [(steps[-1:], losses[-1:]) for steps, losses in smooth[-1:]]
+        self.draw(self._latest, *_joined(last), pen=None, **_marks("o", 7, colours.lit))
+        self.show_range(steps_shown(history), history.losses)
+        return self._name_phases(history)
+
+    def _name_phases(self, history: RunHistory) -> list[str]:
+        names = [in_words(phase.name) for phase in history.phases]
+        borders = [history.steps[phase.start] - 0.5 for phase in history.phases]
+        fit = self.name_phases(
+            [name.replace(" ", "\n", 1) for name in names], [*borders, steps_shown(history)[1]]
+        )
+        return [] if fit else names
+
+
+class ErrorPlot(Plot):
+    """Error of each target on the held-out subjects, and what statistical alignment gives."""
+
+    def __init__(self) -> None:
+        super().__init__(logarithmic=True)
+        self._lines: list[pg.PlotDataItem] = []
+
+    def show_run(self, history: RunHistory, colours: Colours) -> None:
+        """Draw a line for every phase of a target, with the target's colour and mark."""
+        for line in self._lines:
+            self.removeItem(line)
+        self._lines = []
+        heights: list[FloatArray] = []
+        for number, target in enumerate(history.targets):
+            colour, symbol = _colour(number, colours), MARKS[number % len(MARKS)][0]
+            for steps, errors in history.errors(target):
+                size = 8 if len(steps) <= MARKED else 4
+                look = {"pen": pg.mkPen(colour, width=2), **_marks(symbol, size, colour)}
+                self._lines.append(self.add_line())
+                self.draw(self._lines[-1], steps, errors / SH_UNIT, **look)
+                heights.append(errors / SH_UNIT)
+        levels = {target: error / SH_UNIT for target, error in history.aligned.items()}
+        numbers = [history.targets.index(target) for target in levels]
+        self.mark_levels(list(levels.values()), [_colour(each, colours) for each in numbers])
+        every = np.concatenate([*heights, np.array([*levels.values()], dtype=float)])
+        self.show_range(steps_shown(history), every)
+
+
+class AlphaPlot(Plot):
+    """α of equation (1), which is raised in the unison phases."""
+
+    def __init__(self) -> None:
+        super().__init__(logarithmic=False)
+        self._line = self.add_line()
+        self.getAxis("left").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
+        self.setFixedHeight(ALPHA_HEIGHT)
+
+    def show_run(self, history: RunHistory, colours: Colours) -> None:
+        """Draw."""
+        steps, alphas = history.steps, history.alphas
+        parts = [slice(phase.start, phase.stop) for phase in history.phases]
+        line = _joined([thinned(steps[part], alphas[part], POINTS) for part in parts])
+        self.draw(self._line, *line, pen=pg.mkPen(colours.lit, width=2))
+        self.show_range(steps_shown(history), np.array([-0.1, 1.1]))
+
+
+def key_to_targets(history: RunHistory, colours: Colours) -> str:
+    """Say which mark is which target, with its latest error and the one to beat, as rich text."""
+    entries = []
+    for number, target in enumerate(history.targets):
+        mark = MARKS[number % len(MARKS)][1]
+        latest = [f"{errors[-1] / SH_UNIT:.3g}" for _, errors in history.errors(target)][-1:]
+        words = [mark, target, *latest]
+        if target in history.aligned:
+            words.append(f"({DASHES}&nbsp;{history.aligned[target] / SH_UNIT:.3g})")
+        entry = "&nbsp;".join(words)
+        for sign in (mark, DASHES):
+            entry = entry.replace(
+                sign, f'<span style="color:{_colour(number, colours)}">{sign}</span>'
+            )
+        entries.append(entry)
+    if history.aligned:
+        last = f"{DASHES} statistical alignment: the line to beat"
+        entries.append(last.replace(" ", "&nbsp;"))
+    return "&nbsp;&nbsp; ".join(entries)
+
+
+def in_words(phase: str) -> str:
+    """Name a phase with its network's title, such as "SHResNet prisma_st"."""
+    kind, _, target = phase.partition(" ")
+    return f"{TITLES.get(kind, kind)} {target}"
+
+
+def _marks(symbol: str, size: int, colour: QColor | str) -> dict[str, Any]:
+    pen, brush = pg.mkPen(colour), pg.mkBrush(colour)
+    return {"symbol": symbol, "symbolSize": size, "symbolPen": pen, "symbolBrush": brush}
+
+
+def _colour(number: int, colours: Colours) -> str:
+    return str(colours.series[number % len(colours.series)].name())
+
+
+def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+    """Put curves behind one another with gaps between them."""
+    gap = np.array([np.nan])
+    pieces = [(np.append(x, gap), np.append(y, gap)) for x, y in parts]
+    if not pieces:
+        return np.empty(0), np.empty(0)
+    xs, ys = zip(*pieces, strict=True)
+    return np.concatenate(xs), np.concatenate(ys)

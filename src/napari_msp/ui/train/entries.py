@@ -1,0 +1,272 @@
+"""Entries of the training form: a magicgui widget for each parameter and for what a run needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, LineEdit
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from napari_msp.ui.model_diagram.drawing import TITLES
+from napari_msp.ui.train.fields import (
+    PRESET_TITLES,
+    PRESETS,
+    FormField,
+    new_run_folder,
+    unused,
+)
+from napari_msp.ui.widgets.form import CheckList, be_narrow, leave_wheel_alone
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+LARGEST = 10**9
+
+
+class Entry:
+    """One field: a widget, and what its value means.
+
+    Parameters
+    ----------
+    widget
+        Of magicgui; it has a `value`, `changed` and `native`.
+    """
+
+    def __init__(self, widget: Any) -> None:
+        self.widget = widget
+        self.native: QWidget = widget.native
+        for each in (self.native, *self.native.findChildren(QComboBox)):
+            leave_wheel_alone(each)
+            be_narrow(each)
+
+    def read(self) -> Any:
+        """Give the value; None where the preset decides."""
+        return self.widget.value
+
+    def write(self, value: Any) -> None:
+        """Show a value."""
+        self.widget.value = value
+
+    def say_empty(self, meaning: str) -> None:
+        """Show what an empty entry stands for."""
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Give names to choose from; those that were chosen stay so where they can."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names to choose from."""
+        return []
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call when the value changes."""
+        self.widget.changed.connect(lambda _: call())
+
+
+class Choice(Entry):
+    """One of several names, whose meaning may be told beside them."""
+
+    def __init__(self, names: Sequence[str], meanings: Mapping[str, str] | None = None) -> None:
+        meanings = meanings or {}
+        super().__init__(ComboBox(choices=[(meanings.get(name, name), name) for name in names]))
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Choose from other names."""
+        self.widget.choices = list(names)
+
+    def write(self, value: Any) -> None:
+        """Choose; a name that is not offered is passed over."""
+        if value in self.widget.choices:
+            self.widget.value = value
+
+
+class Whole(Entry):
+    """A whole number. One below the lowest is shown as empty and means None."""
+
+    def __init__(self, field: FormField) -> None:
+        lowest = field.lowest or 0
+        self.optional = field.default is None
+        # magicgui's spin box of whole numbers cannot show words in place of one.
+        super().__init__(FloatSpinBox(min=lowest - self.optional, max=LARGEST, step=1))
+        self.native.setDecimals(0)
+
+    def read(self) -> int | None:
+        """Give the number."""
+        value = int(self.widget.value)
+        return None if self.optional and value == self.widget.min else value
+
+    def write(self, value: int | None) -> None:
+        """Show a number, or that there is none."""
+        self.widget.value = self.widget.min if value is None else value
+
+    def say_empty(self, meaning: str) -> None:
+        """Show it in place of the number below the lowest."""
+        # An empty text would show that number; a space shows nothing.
+        self.native.setSpecialValueText((meaning or " ") if self.optional else "")
+
+
+class Text(Entry):
+    """Text; an empty one means None where the parameter is optional."""
+
+    def __init__(self, field: FormField) -> None:
+        self.optional = field.default is None
+        super().__init__(LineEdit())
+
+    def read(self) -> str | None:
+        """Give the text."""
+        text = str(self.widget.value).strip()
+        return text or (None if self.optional else "")
+
+    def write(self, value: object) -> None:
+        """Show a value as text: numbers of any size are readable in it."""
+        self.widget.value = f"{value:g}" if isinstance(value, float) else str(value or "")
+
+    def say_empty(self, meaning: str) -> None:
+        """Show it in grey."""
+        self.native.setPlaceholderText(meaning)
+
+
+class Names(Entry):
+    """Any number of names."""
+
+    def __init__(self) -> None:
+        self.native = CheckList()
+
+    @property
+    def names(self) -> list[str]:
+        """All that are listed."""
+        return list(self.native.names)
+
+    def read(self) -> tuple[str, ...]:
+        """Give the ticked names."""
+        return tuple(self.native.checked)
+
+    def write(self, value: Sequence[str]) -> None:
+        """Tick names."""
+        self.native.set_names(self.native.names, value)
+
+    def offer(self, names: Sequence[str]) -> None:
+        """List other names."""
+        if list(names) != self.native.names:
+            self.native.set_names(names, self.native.checked)
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call when a name is ticked or not."""
+        self.native.changed.connect(call)
+
+
+class PerTarget(Entry):
+    """A choice for each of several names, of which the first is to leave it to the default."""
+
+    def __init__(self, field: FormField) -> None:
+        self.choices = field.choices
+        super().__init__(Container(labels=True))
+        self.widget.margins = (0, 0, 0, 0)
+
+    def read(self) -> dict[str, str]:
+        """Give what was chosen, where something was."""
+        return {each.name: each.value for each in self.widget if each.value}
+
+    def write(self, value: dict[str, str]) -> None:
+        """Choose."""
+        for each in self.widget:
+            each.value = value.get(each.name, "")
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Ask for each of these names."""
+        chosen = self.read()
+        if list(names) == [each.name for each in self.widget]:
+            return
+        self.widget.clear()
+        choices = [("default", ""), *((each, each) for each in self.choices)]
+        for name in names:
+            box = ComboBox(name=name, label=name, choices=choices)
+            leave_wheel_alone(box.native)
+            be_narrow(box.native)
+            box.native.setAccessibleName(f"First stage of {name}")
+            self.widget.append(box)
+        self.write(chosen)
+
+
+class Folder(Entry):
+    """A folder that is typed or browsed for.
+
+    Parameters
+    ----------
+    name
+        For those who do not see its label.
+    new
+        Whether it shall be a new one.
+    """
+
+    def __init__(self, name: str, new: bool = False) -> None:
+        super().__init__(FileEdit(mode="w" if new else "d"))
+        self.widget.choose_btn.text = "Browse…"
+        self.widget.line_edit.native.setAccessibleName(name)
+        self.widget.choose_btn.native.setAccessibleName(f"{name}: browse")
+        self.native.setFocusProxy(self.widget.line_edit.native)
+
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return str(self.widget.line_edit.value).strip()
+
+    @property
+    def path(self) -> Path | None:
+        """The folder; None while nothing stands there."""
+        return Path(self.text).expanduser() if self.text else None
+
+
+class NewFolder(Folder):
+    """A run's folder, named by itself until the user names it.
+
+    Parameters
+    ----------
+    cache
+        Where runs are kept when the dataset's own place cannot be written to.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        super().__init__("Run folder", new=True)
+        self._cache, self._offered = cache, ""
+
+    def offer_one(self, dataset: Path, kind: str) -> None:
+        """Name a new folder beside the dataset, unless the user named one."""
+        if self.text != self._offered:
+            return
+        root = dataset.absolute()
+        beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
+        self._offered = str(new_run_folder(beside, kind, date.today()))
+        self.write(self._offered)
+
+    def go_on(self) -> None:
+        """Name another one after the user's own was used."""
+        if self.path is not None and self.text != self._offered:
+            self.write(unused(self.path))
+
+
+def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
+    """Make an entry for each parameter and for the device."""
+    return {
+        **{name: _entry_for(field) for name, field in fields.items()},
+        "preset": Choice(tuple(PRESETS), PRESET_TITLES),
+        "kind": Choice(fields["kind"].choices, TITLES),
+        "input": Choice(()),
+        "device": Choice(DEVICES),
+    }
+
+
+def _entry_for(field: FormField) -> Entry:
+    """Make the entry that a parameter asks for."""
+    makers: dict[str, Callable[[], Entry]] = {
+        "choice": lambda: Choice(field.choices),
+        "whole": lambda: Whole(field),
+        "number": lambda: Text(field),
+        "text": lambda: Text(field),
+        "names": Names,
+        "per target": lambda: PerTarget(field),
+    }
+    return makers[field.sort]()

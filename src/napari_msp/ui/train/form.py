@@ -1,0 +1,259 @@
+"""The form of a training run, made from the parameter model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
+from napari_msp.ui.train.fields import (
+    DATASET_DECIDES,
+    PRESETS,
+    SHOWN_FIRST,
+    Checked,
+    TrainingRequest,
+    applies,
+    check,
+    empty_means,
+    form_fields,
+)
+from napari_msp.ui.widgets.form import FormRows, Section
+
+TYPING_PAUSE = 400
+"""Milliseconds without a key after which a typed folder is looked at."""
+
+TIPS = {
+    "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
+    "on every platform.",
+    "simulate": "Makes a few small heads on four platforms, kept in the cache folder: enough for a "
+    "lesson.",
+    "folder": "Everything of the run goes there: settings, curves, checkpoint and model. It can be "
+    "opened again.",
+    "device": "Where the networks compute. auto takes CUDA, else MPS (Apple), else the CPU.",
+}
+
+
+class TrainingForm(QWidget):
+    """Asks for a dataset, for what to train on it, and for a folder to do it in.
+
+    Whoever shows it opens the dataset that `dataset_named` tells and gives it back by
+    `show_dataset`.
+
+    Parameters
+    ----------
+    cache
+        Where runs are kept when the dataset's own place cannot be written to.
+    device
+        Chosen at first.
+    """
+
+    changed = Signal()
+    dataset_named = Signal(object)
+    heads_wanted = Signal()
+
+    def __init__(self, cache: Path, device: str = "auto") -> None:
+        super().__init__()
+        self.heads: TravellingHeads | None = None
+        self._dataset_problem = ""
+        self._writing = False
+        self.checked = Checked()
+        self.fields = form_fields()
+        self.dataset, self.folder = Folder("Dataset"), NewFolder(cache)
+        self.entries: dict[str, Entry] = {
+            "dataset": self.dataset,
+            "folder": self.folder,
+            **training_entries(self.fields),
+        }
+        self.simulate = QPushButton("&Simulated heads")
+        self.simulate.setToolTip(TIPS["simulate"])
+        # In the order in which Tab goes through them.
+        self.first, self.others = self._first_rows(), self._other_rows()
+        self.advanced = Section("&Advanced", self.others)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.first)
+        column.addWidget(self.advanced)
+        column.addStretch()
+        self._typing = QTimer(self, singleShot=True, interval=TYPING_PAUSE)
+        self._connect()
+        self.entries["device"].write(device)
+        self.entries["preset"].write(self.fields["preset"].default)
+        self._take_preset()
+
+    @property
+    def request(self) -> TrainingRequest | None:
+        """The run that the form describes; None while something is wrong or missing."""
+        return self.checked.request
+
+    def show_dataset(self, heads: TravellingHeads) -> None:
+        """Choose among the platforms and subjects of a dataset."""
+        with self._at_once():
+            self._typing.stop()
+            self.heads, self._dataset_problem = heads, ""
+            self.dataset.write(heads.root)
+            for name in DATASET_DECIDES:
+                self.entries[name].offer(())
+            self.entries["input"].offer(heads.platforms)
+            self.entries["input"].write(self.fields["input"].default)
+            self._offer_names()
+            self._take_targets()
+            self.entries["held_out"].write(heads.subjects[1:][-1:])
+
+    def show_dataset_problem(self, words: str) -> None:
+        """Say why the named folder is no dataset."""
+        self.heads, self._dataset_problem = None, words
+        self._update()
+
+    def allow_simulation(self, allowed: bool) -> None:
+        """Let heads be simulated, or not while they are."""
+        self.simulate.setEnabled(allowed)
+
+    def show_run(self, settings: TrainingSettings, device: str) -> None:
+        """Fill the form as a run was; its dataset is shown already."""
+        with self._at_once():
+            self.entries["preset"].write(settings.preset)
+            self._take_preset()
+            for name in ("kind", "input"):
+                self.entries[name].write(getattr(settings, name))
+            self._offer_names()
+            for name in self.fields:
+                value = getattr(settings, name)
+                if name != "preset" and (name != "targets" or value):
+                    self.entries[name].write(value)
+            self.entries["device"].write(device)
+
+    def next_folder(self) -> None:
+        """Name another folder than the present one, which is in use now."""
+        self.folder.go_on()
+        self._update()
+
+    @property
+    def _preset(self) -> Mapping[str, Any]:
+        return PRESETS[self.entries["preset"].read()]
+
+    def _values(self) -> dict[str, Any]:
+        """Give the parameters that are set and count."""
+        values = {name: self.entries[name].read() for name in self.fields}
+        values["preset"] = self._preset["preset"]
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and applies(name, values)
+        }
+
+    def _first_rows(self) -> FormRows:
+        rows = FormRows()
+        rows.add("dataset", "&Dataset", self.dataset.native, TIPS["dataset"], self.simulate)
+        for name in SHOWN_FIRST:
+            rows.add(name, *self._row(name))
+        rows.add("folder", "R&un folder", self.folder.native, TIPS["folder"])
+        rows.add("device", "Devi&ce", self.entries["device"].native, TIPS["device"])
+        return rows
+
+    def _other_rows(self) -> FormRows:
+        rows = FormRows()
+        for name in self.fields:
+            if name not in SHOWN_FIRST:
+                rows.add(name, *self._row(name))
+        return rows
+
+    def _row(self, name: str) -> tuple[str, QWidget, str]:
+        field = self.fields[name]
+        return field.label, self.entries[name].native, field.tooltip
+
+    def _connect(self) -> None:
+        for name, entry in self.entries.items():
+            if name not in ("dataset", "preset"):
+                entry.on_change(self._update)
+        self.entries["preset"].on_change(self._take_preset)
+        self.dataset.on_change(self._forget_dataset)
+        self._typing.timeout.connect(self._tell_dataset)
+        self.simulate.clicked.connect(self.heads_wanted)
+
+    def _forget_dataset(self) -> None:
+        """Wait for another dataset; nothing is trained on the one before under its name."""
+        if self._writing:
+            return
+        self.heads, self._dataset_problem = None, ""
+        self._typing.start()
+        self._update()
+
+    def _tell_dataset(self) -> None:
+        if self.dataset.path is not None:
+            self.dataset_named.emit(self.dataset.path)
+
+    def _take_preset(self) -> None:
+        """Put the preset's values in, over what was there."""
+        preset = self._preset
+        with self._at_once():
+            for name in self.others.names:
+                self.entries[name].write(preset.get(name, self.fields[name].default))
+            if "kind" in preset:
+                self.entries["kind"].write(preset["kind"])
+            self._take_targets()
+
+    def _take_targets(self) -> None:
+        """Tick the preset's targets, if it has any and the dataset has them."""
+        entry, wanted = self.entries["targets"], self._preset.get("targets", ())
+        if wanted and set(wanted) <= set(entry.names):
+            entry.write(wanted)
+
+    def _offer_names(self) -> None:
+        """Let targets be other platforms than the input, and held-out subjects have its scan."""
+        if self.heads is None:
+            return
+        source, targets = self.entries["input"].read(), self.entries["targets"]
+        others = [platform for platform in self.heads.platforms if platform != source]
+        if others != targets.names:
+            all_ticked = targets.read() == tuple(targets.names)
+            targets.offer(others)
+            if all_ticked:
+                targets.write(others)
+        scanned = [each for each in self.heads.subjects if self.heads.has(each, source)]
+        for name in ("held_out", "subjects"):
+            self.entries[name].offer(scanned)
+        stages = self.entries["first_stage"]
+        stages.offer(targets.read())
+        boxes = [self.entries["subjects"].native, *(each.native for each in stages.widget)]
+        for before, after in pairwise(boxes):
+            QWidget.setTabOrder(before, after)
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """Write several entries, then look at the form once."""
+        outermost, self._writing = not self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = not outermost
+        self._update()
+
+    def _update(self) -> None:
+        """Let entries depend on each other, and look at what they amount to."""
+        if self._writing:
+            return
+        self._writing = True
+        self._offer_names()
+        if self.heads is not None:
+            self.folder.offer_one(self.heads.root, str(self.entries["kind"].read()))
+        self._writing = False
+        values = self._values()
+        for name in self.others.names:
+            self.others.enable(name, applies(name, values))
+            self.entries[name].say_empty(empty_means(name, values))
+        device = str(self.entries["device"].read())
+        self.checked = check(values, self.heads, device, self.folder.path)
+        problems = {"dataset": self._dataset_problem, **self.checked.problems}
+        for rows in (self.first, self.others):
+            for name in rows.names:
+                problem = problems.get(name, "")
+                rows.say(name, problem, "" if problem else self.checked.notes.get(name, ""))
+        self.changed.emit()

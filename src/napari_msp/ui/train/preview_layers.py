@@ -1,0 +1,206 @@
+"""What a network predicts as it learns: one layer a target that is refreshed, beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_msp.learning.events import Previewed
+from napari_msp.signal.maps import sh_average
+from napari_msp.signal.sh_image import SHImage, load_sh
+from napari_msp.ui.background import Control, Latest, OneByOne
+from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
+from napari_msp.ui.layers import LayerData, make_layer, map_layer
+from napari_msp.ui.loading.load import load_scan
+from napari_msp.ui.model_diagram.drawing import TITLES
+from napari_msp.ui.records import KEY, Record, shown_by
+
+LEGEND = "napari_msp_learning"
+"""Key of the words on the canvas among its overlays."""
+
+
+QUANTITY = "SH average"
+
+VIEW = "train"
+"""Marks layers that later previews refresh."""
+
+
+class PreviewLayers(QObject):
+    """Shows the previews of one run.
+
+    In a viewer that is empty at first each target gets a row: truth, and what is predicted now.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer.
+    subject
+        Whose scan is predicted.
+    truths
+        Scan of the subject on each target.
+    parent
+        When it is destroyed nothing more is read.
+
+    Signals
+    -------
+    failed : UserError
+        A preview cannot be read; later ones may.
+    """
+
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: Any, subject: str, truths: Mapping[str, Path], parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._subject, self._truths = viewer, subject, truths
+        self._arranges = len(viewer.layers) == 0
+        self._fit = GridFit(viewer)
+        self._pictures: dict[str, Picture] = {}
+        self._limits: dict[str, tuple[float, float]] = {}
+        self._waiting: set[str] = set()
+        self._changes = OneByOne(self)
+        self._reading: dict[str, Latest] = {}
+        viewer.canvas.events.size.connect(self._fit.follow)
+        viewer.layers.events.removed.connect(self._tidy)
+
+    def show(self, event: Previewed) -> None:
+        """Read a preview in a thread, then show it."""
+        if event.target not in self._reading:
+            reading = self._reading[event.target] = Latest(self, finish=True)
+            reading.done.connect(self._plan)
+            reading.failed.connect(self.failed)
+        truth = None if event.target in self._pictures else self._truths.get(event.target)
+        self._reading[event.target].ask(partial(read_picture, event, self._subject, truth))
+
+    def stop(self) -> None:
+        """Show no more; the layers stay, the words on the canvas go."""
+        for reading in self._reading.values():
+            reading.stop()
+        self._changes.drop()
+        self._viewer.canvas.events.size.disconnect(self._fit.follow)
+        self._viewer.layers.events.removed.disconnect(self._tidy)
+        self._viewer.canvas.overlays.pop(LEGEND, None)
+
+    def _plan(self, picture: Picture) -> None:
+        """Show a picture in steps: a new layer takes the window a tenth of a second."""
+        target = picture.event.target
+        first = target not in self._pictures
+        self._pictures[target] = picture
+        if first:
+            self._limits[target] = picture.layer[1]["contrast_limits"]
+        if target in self._waiting:  # the older one is passed over
+            return
+        self._waiting.add(target)
+        if picture.truth is not None and self._named(picture.truth) is None:
+            self._changes.add(partial(self._add, picture.truth))
+        self._changes.add(partial(self._refresh, target, first))
+        if first and self._arranges:
+            self._changes.add(partial(self._arrange, picture.image))
+        self._changes.add(self._tell)
+
+    def _refresh(self, target: str, first: bool) -> None:
+        self._waiting.discard(target)
+        data, options, kind = self._pictures[target].layer
+        options = options | {"contrast_limits": self._limits[target]}
+        layer = self._named((data, options, kind))
+        if layer is not None and layer.data.shape == data.shape:
+            layer.data, layer.metadata = data, options["metadata"]
+            if first:
+                layer.contrast_limits = options["contrast_limits"]
+        elif first:  # else somebody has taken it away
+            if layer is not None:
+                self._viewer.layers.remove(layer)
+            self._add((data, options, kind))
+
+    def _named(self, data: LayerData) -> Any:
+        """Find the layer that shows the same already."""
+        wanted = data[1]["metadata"][KEY]
+        for layer in self._viewer.layers:
+            shown = shown_by(layer)
+            if shown and (shown.view, layer.name) == (wanted.view, data[1]["name"]):
+                return layer
+        return None
+
+    def _add(self, data: LayerData) -> None:
+        layer = make_layer(data)
+        layer.name_overlay.visible = True
+        self._viewer.add_layer(layer)
+
+    def _arrange(self, image: SHImage) -> None:
+        """Put truth and prediction side by side, a row for each target."""
+        self._viewer.canvas.background_color_override = BACKGROUND
+        grid = self._viewer.canvas.grid
+        grid.stride, grid.spacing, grid.shape, grid.enabled = 1, GAP, (-1, 2), True
+        self._fit.take(list(self._viewer.layers), None, image)
+        self._fit.fit()
+
+    def _tell(self) -> None:
+        """Say on the canvas how far each network has come."""
+        from napari.components.overlays import TextOverlay
+
+        self._viewer.canvas.overlays[LEGEND] = TextOverlay(
+            text=" · ".join(how_far(each.event) for each in self._pictures.values()),
+            position="bottom_center",
+            font_size=7,
+            visible=True,
+        )
+
+    def _tidy(self) -> None:
+        """Take the words away with the last layer that they are about."""
+        shown = (shown_by(layer) for layer in self._viewer.layers)
+        if not any(each and each.view == VIEW for each in shown):
+            self._viewer.canvas.overlays.pop(LEGEND, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A preview that was read.
+
+    Attributes
+    ----------
+    image
+        The prediction.
+    layer
+        Its SH average, with the contrast of the truth where that was asked for.
+    truth
+        The truth's; None where it was not asked for.
+    """
+
+    event: Previewed
+    image: SHImage
+    layer: LayerData
+    truth: LayerData | None
+
+
+def read_picture(event: Previewed, subject: str, truth: Path | None, control: Control) -> Picture:
+    """Read a preview, and the scan that it is to become.
+
+    Raises
+    ------
+    UserError
+        When either cannot be read.
+    """
+    control.check()
+    image = load_sh(Path(event.path))
+    shown = limits = None
+    if truth is not None:
+        scan = load_scan(truth, image.b_value)
+        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
+        limits = shown[1]["contrast_limits"]
+    record = Record(subject, f"{event.target} while learning", image)
+    layer = map_layer(record, QUANTITY, sh_average(image), limits=limits, view=VIEW)
+    return Picture(event, image, layer, shown)
+
+
+def how_far(event: Previewed) -> str:
+    """Say how far the network of a preview has come, such as "prisma_st: untrained"."""
+    if event.epoch == 0:
+        return f"{event.target}: untrained"
+    kind = event.phase.split(" ")[0]
+    return f"{event.target}: {TITLES.get(kind, kind)}, epoch {event.epoch}, step {event.step}"

@@ -1,0 +1,199 @@
+"""Train: learn a model from travelling heads, and watch it learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QGridLayout,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+)
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.errors import UserError
+from napari_msp.learning.runs import RunFolder
+from napari_msp.ui.background import Latest, Step
+from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.preferences import preferences
+from napari_msp.ui.sample_data import lesson_heads
+from napari_msp.ui.train.form import TrainingForm
+from napari_msp.ui.train.run import OpenedRun, RunControl, open_run
+from napari_msp.ui.train.run_view import RunView
+from napari_msp.ui.widgets.form import Section
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
+
+if TYPE_CHECKING:
+    from napari_msp.errors import UserError
+
+
+class Train(Docked):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Who gets the predictions while the network learns.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        machine = preferences()
+        self.form = TrainingForm(machine.cache, machine.device)
+        self.asked = Section("What to train", self.form, unfolded=True)
+        self.waiting = ProgressRow()
+        self.view = RunView()
+        self.message = MessageLine()
+        self.train_button = _button("&Train", "Makes the run folder, and trains in a process.")
+        self.resume_button = _button(
+            "Resu&me", "Goes on with the run that is shown, from its checkpoint if it has one."
+        )
+        self.open_button = _button(
+            "&Open run …", "Shows a run by its folder, so that it can go on."
+        )
+        self.use_button = _button("Use in Harmoni&ze", "Opens Harmonize with this model chosen.")
+        # Folders are read in a thread: those on a server may take their time.
+        self._datasets = Latest(self)
+        self.run = RunControl(napari_viewer, self.view, self)
+        self._opening = Latest(self)
+        self._lay_out()
+        self._connect()
+        self._show_state()
+
+    def train(self) -> None:
+        """Begin what the form says."""
+        wanted, heads = self.form.request, self.form.heads
+        if wanted is None or heads is None or self.run.running:
+            return
+        self.message.clear()
+        try:
+            folder = RunFolder.create(wanted.folder, wanted.dataset, wanted.settings, wanted.device)
+        except UserError as error:
+            self.message.show_message("error", str(error))
+            return
+        self.run.start(folder, heads)
+        self.form.next_folder()
+
+    def open_run(self, path: Path) -> None:
+        """Show the run of a folder."""
+        self.message.clear()
+        self._opening.ask(lambda control: open_run(path, control))
+
+    def use(self) -> None:
+        """Open Harmonize with the model of the run."""
+        assert self.run.folder is not None
+        self.run.remember()
+        widget = open_widget(self.viewer, "Harmonize")
+        widget.shelf.use(self.run.folder.model_path)
+
+    def _lay_out(self) -> None:
+        buttons = QGridLayout()
+        buttons.addWidget(self.train_button, 0, 0)
+        buttons.addWidget(self.resume_button, 0, 1)
+        buttons.addWidget(self.open_button, 1, 0)
+        buttons.addWidget(self.use_button, 1, 1)
+        foot = QVBoxLayout()
+        foot.setContentsMargins(9, 0, 9, 9)
+        foot.addWidget(self.message)
+        foot.addLayout(buttons)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(Pane(self.asked, self.waiting, self.view), 1)
+        column.addLayout(foot)
+
+    def _connect(self) -> None:
+        self.train_button.clicked.connect(self.train)
+        self.resume_button.clicked.connect(self.run.resume)
+        self.open_button.clicked.connect(self._choose_run)
+        self.use_button.clicked.connect(self.use)
+        self.form.dataset_named.connect(self._open_dataset)
+        self.form.heads_wanted.connect(self._simulate_heads)
+        self.waiting.cancel_wanted.connect(self._datasets.stop)
+        self._datasets.progressed.connect(self._show_progress)
+        self._datasets.done.connect(self.form.show_dataset)
+        self._datasets.failed.connect(self._refuse_dataset)
+        self._datasets.rested.connect(self._end_waiting)
+        self.form.changed.connect(self._allow_train)
+        self.form.changed.connect(self.message.clear)
+        self.run.changed.connect(self._show_state)
+        self.view.action.connect(self._show_details)
+        self._opening.done.connect(self._show_run)
+        self._opening.failed.connect(self._tell)
+
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
+        self._datasets.stop()
+        self._opening.stop()
+        self.run.leave()
+
+    def _open_dataset(self, folder: Path) -> None:
+        self._datasets.ask(lambda control: open_dataset(folder))
+
+    def _simulate_heads(self) -> None:
+        """Make heads for a lesson, unless they are there."""
+        cache = preferences().cache
+        self.form.allow_simulation(False)
+        self.waiting.start("Simulating heads for a lesson")
+        self._datasets.ask(lambda control: lesson_heads(cache, control))
+
+    def _show_progress(self, step: Step) -> None:
+        self.waiting.report(step.done, step.total, step.words)
+
+    def _refuse_dataset(self, error: UserError) -> None:
+        # The entry that it is said under shows the folder already.
+        self.form.show_dataset_problem(str(error).removeprefix(f"{self.form.dataset.path}: "))
+
+    def _end_waiting(self) -> None:
+        self.waiting.end()
+        self.form.allow_simulation(True)
+
+    def _choose_run(self) -> None:
+        beside = "" if self.form.heads is None else str(self.form.heads.root.parent)
+        chosen = QFileDialog.getExistingDirectory(self, "Open a run's folder", beside)
+        if chosen:
+            self.open_run(Path(chosen))
+
+    def _show_run(self, run: OpenedRun) -> None:
+        if self.run.running:  # begun while the folder was read
+            return
+        if run.heads is None:
+            self.message.show_message("warning", run.problem)
+        else:
+            self.form.show_dataset(run.heads)
+            self.form.show_run(run.folder.settings, run.folder.device)
+        self.run.show(run)
+
+    def _show_state(self) -> None:
+        """Offer what can be done, and give the room to a run that goes on."""
+        folder, running = self.run.folder, self.run.running
+        state = "new" if folder is None else folder.state
+        self.form.setEnabled(not running)
+        self.view.setVisible(folder is not None)
+        if running:
+            self.asked.unfold(False)
+        self.resume_button.setEnabled(folder is not None and not running and state != "finished")
+        self.open_button.setEnabled(not running)
+        self.use_button.setEnabled(state == "finished")
+        self._allow_train()
+
+    def _allow_train(self) -> None:
+        self.train_button.setEnabled(self.form.request is not None and not self.run.running)
+
+    def _show_details(self) -> None:
+        box = QMessageBox(QMessageBox.Information, "Train", self.view.ending.text, parent=self)
+        box.setDetailedText(self.run.details)
+        box.open()
+
+    def _tell(self, error: UserError) -> None:
+        self.message.show_message("error", str(error))
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    return button

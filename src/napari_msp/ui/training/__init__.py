@@ -1,1 +1,0 @@
-"""Train's parts: a run in a child process, told as it goes."""

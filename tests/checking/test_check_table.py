@@ -1,0 +1,319 @@
+"""What `check` measures of each scan, and which scans and platforms it says stand out."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nibabel import Nifti1Image
+from nibabel.processing import resample_from_to
+from scipy.spatial.distance import dice as scipy_dissimilarity
+from scipy.spatial.transform import Rotation
+
+from napari_msp.checking import check_dataset, table_text, write_table
+from napari_msp.checking.alignment import check_input_position, dice
+from napari_msp.checking.outliers import check_outliers
+from napari_msp.checking.registration import BrainImage, Displacement
+from napari_msp.checking.scan import measure_brain
+from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
+from napari_msp.cli import main
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.gradients import GradientTable
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
+from napari_msp.data.phantom.subjects import draw_pose
+from napari_msp.errors import UserError
+
+SEED = 5
+VOXEL = 2.4
+PLATFORM_OFF = 2.0
+"""Residual shift in mm of prisma_st in the misaligned study; it turns the heads too."""
+SUBJECT_OFF = 3.0
+"""The same for one scan on connectom_st."""
+SHIFT_ACCURACY = 0.1
+"""Largest error of a measured shift in voxels (measured: 0.07 in 90 pairs of scans)."""
+
+# Few directions, for speed; of that each scan is warned.
+QUICK = {p.name: replace(p, directions=12, b0_volumes=3) for p in PLATFORMS}
+
+
+def simulate(subject, platforms, misalignment=0.0):
+    chosen = tuple(QUICK[platform] for platform in platforms)
+    return list(simulate_subject(subject, chosen, "tiny", SEED, misalignment=misalignment))
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Three subjects on three platforms, aligned; and with prisma_st and one scan more off."""
+    aligned, off = (tmp_path_factory.mktemp(name) for name in ("aligned", "off"))
+    for root in (aligned, off):
+        (root / "dataset_description.json").write_text("{}")
+    for subject in range(3):
+        for scan in simulate(subject, ("ge_st", "prisma_st", "connectom_st")):
+            write_scan(aligned, scan, noise_free=False)
+    shutil.copytree(aligned, off, dirs_exist_ok=True)
+    for subject in range(3):
+        for scan in simulate(subject, ["prisma_st"], PLATFORM_OFF):
+            write_scan(off, scan, noise_free=False)
+    for scan in simulate(2, ["connectom_st"], SUBJECT_OFF):
+        write_scan(off, scan, noise_free=False)
+    return aligned, off
+
+
+@pytest.fixture(scope="module")
+def checked(studies):
+    return tuple(check_dataset(root) for root in studies)
+
+
+def flagged(findings):
+    """Places and flags of warnings, less those that the fixture brings on purpose."""
+    return {(f.where, f.flag) for f in findings if f.flag not in ("directions", "")}
+
+
+# --- Who is flagged --------------------------------------------------------------------------
+
+
+def test_nothing_is_flagged_where_scans_are_aligned(checked):
+    aligned, _ = checked
+    assert flagged(aligned.findings) == set()
+    assert all(row.flags == ("directions",) for row in aligned.rows)
+
+
+def test_a_misaligned_platform_and_one_misaligned_scan_are_flagged_and_nothing_else(checked):
+    _, off = checked
+    assert flagged(off.findings) == {
+        ("prisma_st", "platform misaligned"),
+        ("sub-01 prisma_st", "misaligned"),
+        ("sub-02 prisma_st", "misaligned"),
+        ("sub-03 prisma_st", "misaligned"),
+        ("sub-03 connectom_st", "misaligned"),
+        ("sub-03 connectom_st", "displacement high"),
+    }
+    told = next(f for f in off.findings if f.where == "prisma_st")
+    distances = [r.displacement_voxels for r in off.rows if r.platform == "prisma_st"]
+    assert told.message() == (
+        f"lies {np.median(distances):.1f} voxels from ge_st in median over 3 subjects; "
+        "leave the platform out or register it again"
+    )
+
+
+def test_rows_carry_the_flags_of_their_scan_and_platform(checked):
+    _, off = checked
+    flags = {(row.subject, row.platform): set(row.flags) - {"directions"} for row in off.rows}
+    assert {scan for scan, words in flags.items() if words} == {
+        ("sub-01", "prisma_st"),
+        ("sub-02", "prisma_st"),
+        ("sub-03", "prisma_st"),
+        ("sub-03", "connectom_st"),
+    }
+    assert flags["sub-01", "prisma_st"] == {"misaligned", "platform misaligned"}
+
+
+# --- What is measured ------------------------------------------------------------------------
+
+
+def test_the_shift_in_voxels_is_the_simulated_one(studies, checked):
+    _, off = checked
+    errors = []
+    for row in off.rows:
+        if row.platform == "ge_st":
+            assert row.shift_voxels is None
+            continue
+        number = QUICK[row.platform].number
+        scan = (row.subject, row.platform)
+        size = {"prisma_st": PLATFORM_OFF}.get(row.platform, 0.0)
+        size = SUBJECT_OFF if scan == ("sub-03", "connectom_st") else size
+        subject = int(row.subject.removeprefix("sub-")) - 1
+        expected = np.zeros(3)
+        if size:
+            pose = draw_pose(size, np.random.default_rng([SEED, subject, 1, number]))
+            # The row tells the shift of the brain's centre, the pose that of the isocentre.
+            expected = pose.from_head(centre_of(studies[1], row.subject)) - centre_of(
+                studies[1], row.subject
+            )
+            turned = np.degrees(Rotation.from_matrix(pose.rotation).magnitude())
+            assert row.rotation_degrees == pytest.approx(turned, abs=0.5)
+            stated = json.loads(sidecar(studies[1], *scan).read_text())["Simulation"]
+            np.testing.assert_allclose(stated["ResidualShift"], pose.shift, atol=1e-4)
+        errors.append(np.linalg.norm(np.array(row.shift_xyz_voxels) - expected.ravel() / VOXEL))
+        assert row.shift_mm == pytest.approx(VOXEL * row.shift_voxels, rel=1e-6)
+        assert row.shift_voxels == pytest.approx(np.linalg.norm(row.shift_xyz_voxels))
+    assert max(errors) < SHIFT_ACCURACY
+
+
+def centre_of(root, subject):
+    """(3, 1) scanner coordinates of the middle of the input's mask."""
+    scan = open_dataset(root).acquisition(subject, "ge_st")
+    middle = np.argwhere(scan.mask).mean(axis=0)
+    return (scan.affine[:3, :3] @ middle + scan.affine[:3, 3])[:, None]
+
+
+def sidecar(root, subject, platform):
+    image = open_dataset(root).scans[subject, platform]
+    return image.with_name(image.name.replace(".nii.gz", ".json"))
+
+
+def test_the_noise_is_the_simulated_one(studies):
+    scan = open_dataset(studies[0]).acquisition("sub-01", "ge_st")
+    sigma = json.loads(sidecar(studies[0], "sub-01", "ge_st").read_text())["Simulation"]
+    measured = measure_brain(scan)
+    mean = float(scan.b0[scan.mask].mean())
+    assert mean / measured.snr == pytest.approx(sigma["NoiseStandardDeviation"], rel=0.03)
+    assert measured.volume == pytest.approx(measured.voxels * VOXEL**3 / 1000, rel=1e-6)
+
+
+@pytest.mark.reference("nibabel resample_from_to")
+def test_dice_on_a_finer_flipped_lattice():
+    coarse = Lattice((9, 8, 7), np.diag([2.4, 2.4, 2.4, 1.0]))
+    fine = Lattice((17, 15, 13), np.diag([-1.2, 1.2, 1.2, 1.0]))
+    fine.affine[0, 3] = 16 * 1.2
+    masks = [np.indices(each.shape).sum(axis=0) % 5 < 3 for each in (coarse, fine)]
+    other = resample_from_to(
+        Nifti1Image(masks[1].astype(np.uint8), fine.affine), (coarse.shape, coarse.affine), order=0
+    )
+    expected = 1 - scipy_dissimilarity(masks[0].ravel(), other.get_fdata().ravel() > 0)
+    assert dice(*map(images_of, masks, (coarse, fine))) == pytest.approx(expected)
+    assert 0.3 < expected < 0.9  # so that neither 0 nor 1 passes
+
+
+def images_of(mask, lattice):
+    return HeadImages(BrainImage(mask.astype(float), mask, lattice), np.zeros((*mask.shape, 6)))
+
+
+# --- Outliers --------------------------------------------------------------------------------
+
+NO_GRADIENTS = GradientTable(np.zeros(0), np.zeros((0, 3)))
+LATTICE = Lattice((10, 10, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def summary(subject=1, platform="prisma_st", brain=None, shift=None, correlation=0.99):
+    comparison = None
+    if shift is not None:
+        mean = float(np.linalg.norm(shift))
+        moved = Displacement(np.eye(3), np.array(shift), np.zeros(3), mean, correlation)
+        comparison = Comparison(0.97, moved, LATTICE)
+    return ScanSummary(
+        f"sub-{subject:02d}",
+        platform,
+        "file",
+        LATTICE,
+        NO_GRADIENTS,
+        brain=brain,
+        comparison=comparison,
+    )
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        ([1400, 1401, 1402, 1403, 1500], []),  # 97 spreads away, and of no weight
+        ([1400, 1401, 1402, 1403, 700], ["sub-05 prisma_st"]),
+        ([1100, 1250, 1400, 1550, 2100], []),  # spread as widely as that
+        ([1400, 700], []),  # of two, neither stands out
+    ],
+)
+def test_mask_volumes(volumes, expected):
+    scans = [
+        summary(subject, brain=BrainMeasures(1, volume, None))
+        for subject, volume in enumerate(volumes, start=1)
+    ]
+    told = list(check_outliers(scans))
+    assert [finding.where for finding in told] == expected
+    assert all("median of 5 subjects" in finding.message() for finding in told)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "expected"),
+    [
+        ([(2.0, 0, 0), (2.2, 0, 0.1)], ["sub-01 ge_st"]),
+        ([(2.0, 0, 0), (-2.0, 0, 0)], []),  # they disagree: each is off by itself
+        ([(2.0, 0, 0), (2.1, 0, 0), (0.1, 0, 0)], []),  # one lies where the input does
+        ([(0.3, 0, 0), (0.3, 0, 0)], []),
+        ([(2.0, 0, 0)], []),  # of two scans, either may be off
+    ],
+)
+def test_an_input_that_alone_is_off_is_told(shifts, expected):
+    targets = [summary(platform=f"other_{i}", shift=shift) for i, shift in enumerate(shifts)]
+    told = check_input_position(summary(platform="ge_st"), targets)
+    assert [finding.where for finding in told] == expected
+
+
+# --- Files and terminal ----------------------------------------------------------------------
+
+
+def test_csv_and_json_hold_every_scan(checked, tmp_path):
+    _, off = checked
+    for name in ("check.csv", "check.json"):
+        write_table(tmp_path / name, off.rows, off.findings, off.input_platform)
+    with (tmp_path / "check.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    content = json.loads((tmp_path / "check.json").read_text())
+    assert len(lines) == len(content["scans"]) == 9
+    row, line, scan = off.rows[0], lines[0], content["scans"][0]
+    assert (line["subject"], line["platform"]) == ("sub-01", "connectom_st")
+    assert float(line["shift_y_voxels"]) == row.shift_xyz_voxels[1] == scan["shift_xyz_voxels"][1]
+    assert [line[f"shape_{axis}"] for axis in "xyz"] == [str(n) for n in row.shape_xyz]
+    assert lines[1]["platform"] == "ge_st"
+    assert lines[1]["dice"] == ""
+    assert content["scans"][1]["dice"] is None
+    assert lines[2]["flags"] == "directions; misaligned; platform misaligned"
+    assert content["input"] == "ge_st"
+    assert "prisma_st" in {finding["where"] for finding in content["findings"]}
+
+
+def test_the_terminal_shows_each_platform_once(checked):
+    _, off = checked
+    lines = table_text(off.rows, "ge_st").splitlines()
+    headings = [line for line in lines if "directions at" in line]
+    assert [heading.split(":")[0] for heading in headings] == ["connectom_st", "ge_st", "prisma_st"]
+    assert "2.40 mm, 32 × 20 × 14 voxels, 3 b=0, 12 directions at b = 1200" in headings[0]
+    assert max(map(len, lines)) < 130
+
+
+def copy_of(root, target):
+    """One subject of a study, its masks too."""
+    for inside in ("sub-01", "derivatives/brainmask/sub-01"):
+        shutil.copytree(root / inside, target / inside)
+    return target
+
+
+def test_a_scan_that_cannot_be_opened_has_a_row(studies, tmp_path):
+    root = copy_of(studies[0], tmp_path / "data")
+    open_dataset(root).scans["sub-01", "prisma_st"].write_bytes(b"no image")
+    rows = {row.platform: row for row in check_dataset(root, alignment=False).rows}
+    assert rows["prisma_st"].flags == ("unusable",)
+    assert rows["ge_st"].mask_voxels > 0
+    assert "prisma_st: – mm" in table_text(list(rows.values()), "ge_st")
+
+
+def test_the_command_shows_and_writes_the_table(studies, tmp_path, capsys):
+    root, table = copy_of(studies[0], tmp_path / "data"), tmp_path / "new" / "check.csv"
+    assert main(["check", str(root), "--table", str(table)]) == 1  # too few directions
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1] == str(table)
+    assert "prisma_st: 2.40 mm" in told
+    assert len(table.read_text().splitlines()) == 4
+
+
+def test_the_command_names_the_options_of_a_training(tmp_path, scan, capsys):
+    made = scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30, b_values=(1200.0, 2000.0))
+    for subject, which in (("01", made), ("02", scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30))):
+        for session in ("ge", "prisma"):
+            folder = tmp_path / f"sub-{subject}/ses-{session}/dwi"
+            folder.mkdir(parents=True)
+            which.write(folder, stem=f"sub-{subject}_ses-{session}_acq-st")
+    main(["check", str(tmp_path)])
+    assert "give 1200 with --shell" in capsys.readouterr().out
+
+
+def test_the_command_refuses_a_table_that_it_cannot_write_before_it_works(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "none"), "--table", str(tmp_path / "check.txt")]) != 0
+    assert "must end in .csv or .json" in capsys.readouterr().err
+
+
+def test_a_table_in_another_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.csv or \.json"):
+        write_table(tmp_path / "check.txt", [], [], "ge_st")
+    assert list(tmp_path.iterdir()) == []

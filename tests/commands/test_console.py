@@ -1,0 +1,76 @@
+"""What is said while a command runs: on a terminal, in a batch job, into a log."""
+
+import io
+import sys
+
+import pytest
+
+from napari_msp.commands import console as console_module
+from napari_msp.commands.console import Console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """Put a terminal in the place of standard error; to be called, as pytest puts its own there."""
+
+    def put() -> Terminal:
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        return terminal
+
+    return put
+
+
+def test_a_terminal_shows_one_bar(screen, capsys):
+    terminal = screen()
+    with Console() as console:
+        for done in range(1, 4):
+            console.progress("tile", done, 3)
+        console.result("written")
+    assert "tile: 100%" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()
+    assert capsys.readouterr().out == "written\n"
+
+
+def test_a_batch_job_has_a_line_now_and_then(monkeypatch, capsys):
+    with Console() as console:
+        console.progress("tile", 1, 3)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(console_module, "PLAIN_EVERY", 0.0)
+        console.progress("tile", 2, 3)
+    assert capsys.readouterr().err == "tile 2/3\n"
+
+
+def test_quiet_says_results_and_warnings_only(screen, capsys):
+    terminal = screen()
+    with Console(quiet=True) as console:
+        console.progress("tile", 1, 3)
+        console.say("training")
+        console.report("epoch 1")
+        console.warn("warning: odd")
+        console.result("written")
+    assert terminal.getvalue() == "napari-msp: warning: odd\n"
+    assert capsys.readouterr().out == "written\n"
+
+
+def test_verbose_gives_every_step_a_line(screen):
+    terminal = screen()
+    with Console(verbose=True) as console:
+        console.progress("tile", 1, 3)
+        console.progress("tile", 2, 3)
+    assert terminal.getvalue() == "tile 1/3\ntile 2/3\n"
+
+
+def test_a_log_holds_everything_with_its_time(tmp_path, capsys):
+    for _ in range(2):  # appended
+        with Console(quiet=True, log=tmp_path / "a.log") as console:
+            console.say("training")
+            console.result("written")
+    lines = (tmp_path / "a.log").read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == ["training", "written"] * 2
+    assert lines[0].startswith("20")

@@ -1,0 +1,175 @@
+"""Options: what they are called in errors, that examples parse, and what `--help` loads."""
+
+import shlex
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from napari_msp.cli import COMMANDS, build_parser, main
+from napari_msp.commands.shared import OptionWords
+from napari_msp.errors import (
+    Change,
+    Choose,
+    ComputeOnCPU,
+    Give,
+    Overwrite,
+    RescaleBValue,
+    RunJob,
+    UserError,
+    either,
+)
+
+HEAVY = {
+    "torch", "numpy", "scipy", "pydantic", "nibabel", "dipy", "matplotlib", "tqdm", "rich", "qtpy",
+}  # fmt: skip
+
+
+def words_of(command: str) -> OptionWords:
+    example = COMMANDS[command].EXAMPLE.splitlines()[0]
+    return OptionWords(build_parser(command).parse_args(shlex.split(example)[1:]).parser)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_parse(name):
+    examples = COMMANDS[name].EXAMPLE.splitlines()
+    assert examples
+    for example in examples:
+        program, *arguments = shlex.split(example)
+        assert program == "napari-msp"
+        assert build_parser(name).parse_args(arguments).command == name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_the_example_and_what_every_command_has(name, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    told = capsys.readouterr().out
+    assert all(example in told for example in COMMANDS[name].EXAMPLE.splitlines())
+    assert {"--quiet", "--verbose", "--log"} <= set(told.replace(",", " ").split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([n, "--help"] for n in COMMANDS)]
+)
+def test_help_loads_nothing_that_takes_long(arguments):
+    code = (
+        "import sys\nfrom napari_msp.cli import main\n"
+        f"try:\n    main({arguments})\nexcept SystemExit:\n"
+        "    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # The options of `train` are the fields of a pydantic model.
+    allowed = {"pydantic"} if arguments[0] == "train" else set()
+    assert set(done.stderr.split()) & HEAVY <= allowed
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("napari-msp ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_every_command(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS)
+    assert "--held-out" in script
+
+
+# --- Words ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "told"),
+    [
+        (
+            "maps",
+            UserError("has several shells", "a.nii", remedy=Choose("b_value", (1e3, 2e3))),
+            "a.nii: has several shells; choose from 1000, 2000 with --shell",
+        ),
+        (
+            "harmonize",
+            UserError("exists already", "out/a.nii", "force", Overwrite()),
+            "out/a.nii: exists already; replace it with --force",
+        ),
+        (
+            "harmonize",
+            UserError("has b = 2000", "a.nii", None, RescaleBValue(measured=2000, wanted=1200)),
+            "a.nii: has b = 2000; bring the signal there with --b-value rescale (an approximation)",
+        ),
+        (
+            "compare",
+            UserError("is missing", "a.bvec", "bvec", Give("bvec")),
+            "a.bvec: is missing; give it with the b-vectors",
+        ),
+        (
+            "check",
+            UserError("holds no scan", "heads", None, RunJob("import", "bring it into BIDS")),
+            "heads: holds no scan; bring it into BIDS with `napari-msp import`",
+        ),
+        ("train", UserError("is below 1", field="epochs"), "--epochs: is below 1"),
+        ("train", UserError("is none", field="kind"), "--model: is none"),
+        ("evaluate", UserError("is unknown", field="source"), "--input: is unknown"),
+    ],
+)  # fmt: skip
+def test_errors_speak_of_the_options_of_the_running_command(command, error, told):
+    assert error.phrase(words_of(command)) == told
+
+
+def test_remedies_that_a_command_does_not_have_are_left_out():
+    remedy = either(Change("tile", "a smaller"), Change("batch", "a smaller"), ComputeOnCPU())
+    error = UserError("not enough memory", remedy=remedy)
+    assert error.phrase(words_of("train")) == (
+        "not enough memory; use a smaller --batch, or compute on the CPU (--device cpu)"
+    )
+    assert "--batch" not in error.phrase(words_of("harmonize"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_is_invented(name):
+    words = words_of(name)
+    for parameter in ("b_value", "mask", "tile", "first_stage", "never_heard_of"):
+        told = words.parameter(parameter)
+        assert words.offers(parameter) == told.startswith("--")
+
+
+def test_a_path_that_looks_like_an_option_is_shown_unchanged(tmp_path, capsys):
+    path = tmp_path / "dwi --mask rigid--resample.nii.gz"
+    assert main(["maps", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+# --- What is said -----------------------------------------------------------------------------
+
+
+def test_warnings_go_their_usual_way_afterwards(tmp_path):
+    before = warnings.showwarning
+    main(["maps", str(tmp_path / "none.nii.gz"), "--out", str(tmp_path / "out")])
+    assert warnings.showwarning is before
+
+
+def test_a_log_holds_what_was_said(tmp_path, capsys):
+    log = tmp_path / "logs" / "import.log"
+    arguments = ["import", str(tmp_path / "none"), "x", "--pattern", "{subject}", "--log", str(log)]
+    assert main(arguments) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "Traceback" in log.read_text()
+    assert "no such folder" in line
+    assert "no such folder" in log.read_text()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    log = tmp_path / "file" / "x.log"
+    assert main(["completion", "bash", "--log", str(log)]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_verbose_gives_the_traceback(tmp_path, capsys):
+    assert main(["maps", str(tmp_path / "none.nii.gz"), "--out", "x", "-v"]) == 2
+    assert "Traceback" in capsys.readouterr().err

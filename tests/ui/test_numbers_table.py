@@ -1,0 +1,159 @@
+"""The table of global errors, as it is read, heard and copied."""
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QApplication
+
+from napari_msp.evaluation.metrics import Row
+from napari_msp.ui.compare.numbers_table import NumbersTable
+from napari_msp.ui.widgets.colours import colours_of
+
+DIQT = Row("DIQT", 394_089, 7.27e-4, 0.027, 3.6e-4, 3.77e-3, 0.06, None, None)
+MSP = replace(
+    DIQT, name="MSP", sh_mse=6.57e-4, colour_fa_mse=4.1e-3, change_sh=-9.6286, change_colour=8.7533
+)
+LIKE = replace(DIQT, name="<b>like</b>", change_sh=0.001, change_colour=-0.02)
+
+
+@pytest.fixture
+def panel(qtbot):
+    widget = NumbersTable()
+    qtbot.addWidget(widget)
+    widget.set_rows([DIQT, MSP, LIKE])
+    widget.show()
+    return widget
+
+
+def texts(panel):
+    table = panel.table
+    return [
+        [table.item(row, column).text() for column in range(table.columnCount())]
+        for row in range(table.rowCount())
+    ]
+
+
+def headers(panel):
+    table = panel.table
+    return [table.horizontalHeaderItem(column).text() for column in range(table.columnCount())]
+
+
+def test_errors_in_one_power_of_ten_and_changes_with_sign_and_arrow(panel):
+    assert texts(panel) == [
+        ["DIQT", "7.27", "–", "3.77", "–"],
+        ["MSP", "6.57", "▼ −9.6", "4.10", "▲ +8.8"],
+        ["<b>like</b>", "7.27", "0.0", "3.77", "0.0"],
+    ]
+    assert headers(panel) == [
+        "prediction",
+        "SH MSE\n10⁻⁴\nSH units²",
+        "change\n%",
+        "colour-FA\nMSE\n10⁻³ FA²",
+        "change\n%",
+    ]
+
+
+def test_the_power_of_ten_is_that_of_the_smallest_error(panel):
+    panel.set_rows([DIQT, replace(MSP, sh_mse=2e-6)])
+    assert [row[1] for row in texts(panel)] == ["727.00", "2.00"]
+    panel.set_rows([replace(DIQT, sh_mse=0.0)])
+    assert texts(panel)[0][1] == "0.00"
+    assert headers(panel)[1] == "SH MSE\n\nSH units²"
+
+
+def test_better_and_worse_have_colours_of_the_theme(panel):
+    colours = colours_of(panel)
+    better, worse, same = (
+        panel.table.item(*at).foreground().color() for at in ((1, 2), (1, 4), (2, 2))
+    )
+    assert (better, worse, same) == (colours.ok, colours.warning, colours.text)
+    panel.setStyleSheet("QWidget { background-color: #202020; color: #f0f0f0; }")
+    dark = panel.table.item(1, 2).foreground().color()
+    assert dark == colours_of(panel).ok
+    panel.setStyleSheet("QWidget { background-color: #f0f0f0; color: #202020; }")
+    assert panel.table.item(1, 2).foreground().color() != dark
+    assert isinstance(dark, QColor)
+
+
+def test_tooltips_say_what_is_meant(panel):
+    table = panel.table
+    assert "28" in table.horizontalHeaderItem(1).toolTip()
+    assert "red runs" in table.horizontalHeaderItem(3).toolTip()
+    assert "DIQT" in table.horizontalHeaderItem(2).toolTip()
+    assert table.item(1, 1).toolTip() == "0.000657 SH units² over 394089 voxels, those in all masks"
+    assert table.item(1, 2).toolTip() == "9.6 % less error than DIQT"
+    assert table.item(1, 4).toolTip() == "8.8 % more error than DIQT"
+    panel.set_rows([LIKE, MSP])
+    assert "&lt;b&gt;like" in table.horizontalHeaderItem(2).toolTip()
+
+
+def copied():
+    return list(csv.reader(io.StringIO(QApplication.clipboard().text()), delimiter="\t"))
+
+
+def test_copying_gives_all_rows_with_full_precision(panel, qtbot):
+    panel.table.clearSelection()
+    qtbot.keyClick(panel.table, Qt.Key_C, Qt.ControlModifier)
+    head, first, second, _ = copied()
+    assert head == [
+        "prediction",
+        "SH MSE [SH units²]",
+        "SH MSE change [%]",
+        "colour-FA MSE [FA²]",
+        "colour-FA MSE change [%]",
+    ]
+    assert first == ["DIQT", "0.000727", "", "0.00377", ""]
+    assert [float(each) for each in second[1:]] == [6.57e-4, -9.6286, 4.1e-3, 8.7533]
+
+
+def test_copying_gives_the_chosen_rows(panel, qtbot):
+    panel.table.selectRow(1)
+    qtbot.keyClick(panel.table, Qt.Key_C, Qt.ControlModifier)
+    assert [row[0] for row in copied()] == ["prediction", "MSP"]
+
+
+def test_without_rows_it_says_why(panel):
+    panel.set_rows([])
+    assert panel.words.isVisible()
+    assert "ground truth" in panel.words.text()
+    assert not panel.table.isVisible()
+    panel.set_rows([], "Measuring …")
+    assert panel.words.text() == "Measuring …"
+    panel.set_rows([DIQT])
+    assert panel.table.isVisible()
+    assert not panel.words.isVisible()
+
+
+def test_four_rows_are_seen_without_scrolling(panel, qtbot):
+    panel.set_rows([DIQT, MSP, LIKE, MSP])
+    panel.resize(panel.sizeHint())
+    qtbot.wait(1)
+    table = panel.table
+    last = table.visualItemRect(table.item(3, 4))
+    assert table.viewport().rect().contains(last)
+    assert last.width() >= table.fontMetrics().horizontalAdvance("▲ +8.8")
+
+
+def test_the_column_of_names_is_as_wide_as_they_need(panel, qtbot):
+    before = panel.minimumSizeHint().width()
+    panel.set_rows([replace(DIQT, name="sub-01 MSP prisma"), MSP])
+    panel.resize(panel.minimumSizeHint())
+    qtbot.wait(1)
+    table = panel.table
+    assert table.visualItemRect(table.item(0, 0)).width() > table.fontMetrics().horizontalAdvance(
+        "sub-01 MSP prisma"
+    )
+    widened = panel.minimumSizeHint().width()
+    assert widened > before
+    panel.set_rows([replace(DIQT, name="a name without end " * 9), MSP])
+    assert panel.minimumSizeHint().width() < widened + 60
+
+
+def test_nothing_can_be_typed_into_it(panel, qtbot):
+    panel.table.setCurrentCell(1, 1)
+    qtbot.keyClicks(panel.table, "9")
+    assert texts(panel)[1][1] == "6.57"

@@ -1,0 +1,347 @@
+"""The form of a training run: made from the parameter model, and in words about what is wrong."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QLabel
+
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.learning.settings import LECTURE, TrainingSettings
+from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
+from napari_msp.ui.train.form import TrainingForm
+
+PLATFORMS = ("connectom_sa", "ge_st", "prisma_st")
+
+
+def study(root, missing=(), subjects=3, platforms=PLATFORMS):
+    """Scans by name; the form reads no image."""
+    subjects = [f"sub-{number:02d}" for number in range(1, subjects + 1)]
+    return TravellingHeads(
+        root,
+        {
+            (subject, platform): root / f"{subject}_{platform}.nii.gz"
+            for subject in subjects
+            for platform in platforms
+            if (subject, platform) not in missing
+        },
+    )
+
+
+@pytest.fixture
+def form(qtbot, tmp_path):
+    made = TrainingForm(tmp_path / "cache")
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+@pytest.fixture
+def filled(form, tmp_path):
+    root = tmp_path / "study"
+    root.mkdir()
+    form.show_dataset(study(root))
+    return form
+
+
+def test_every_parameter_has_a_row_with_a_tooltip(form):
+    rows = form.first.names + form.others.names
+    assert set(rows) == set(TrainingSettings.model_fields) | {"dataset", "folder", "device"}
+    for name, info in TrainingSettings.model_fields.items():
+        assert info.description in form.entries[name].native.toolTip()
+
+
+def test_mnemonics_lead_to_entries_and_are_told_apart(form):
+    labels = [label for label in form.findChildren(QLabel) if "&" in label.text()]
+    keys = [label.text()[label.text().index("&") + 1].lower() for label in labels]
+    keys += ["s", "a"]  # buttons: Simulated heads, Advanced
+    assert len(keys) == len(set(keys)) >= 9
+    assert not set(keys) & set("fvlpwh"), "taken by napari's menus"
+    for label in labels:
+        entry = label.buddy().focusProxy() or label.buddy()
+        assert entry.focusPolicy() & Qt.TabFocus
+
+
+def test_tab_goes_down_the_form(filled, qtbot):
+    filled.advanced.unfold(True)
+    filled.resize(340, 1200)
+    filled.entries["dataset"].widget.line_edit.native.setFocus()
+    heights, names = [], []
+    for _ in range(30):
+        entry = QApplication.focusWidget()
+        heights.append(entry.mapTo(filled, entry.rect().topLeft()).y())
+        names.append(entry.accessibleName() or entry.text())
+        qtbot.keyClick(entry, Qt.Key_Tab)
+        if entry is filled.entries["label"].native:
+            break
+    assert heights == sorted(heights)
+    assert all(names)
+    assert "First stage of prisma_st" in names
+    assert names[-1] == "Label"
+
+
+def test_an_empty_form_asks_for_a_dataset_and_wants_no_run(form):
+    assert form.request is None
+    assert "BIDS folder" in form.first.said("dataset")
+
+
+def test_a_dataset_fills_the_choices(filled, tmp_path):
+    wanted = filled.request
+    assert wanted.dataset == tmp_path / "study"
+    assert wanted.settings == TrainingSettings(
+        kind="msp", targets=("connectom_sa", "prisma_st"), held_out=("sub-03",)
+    )
+    assert wanted.device == "auto"
+    assert wanted.folder.parent == tmp_path
+    assert wanted.folder.name.startswith("study-msp-")
+    assert not wanted.folder.exists()
+
+
+def test_targets_are_the_other_platforms(filled):
+    filled.entries["input"].write("prisma_st")
+    assert filled.request.settings.targets == ("connectom_sa", "ge_st")
+    filled.entries["targets"].write(["ge_st"])
+    filled.entries["input"].write("connectom_sa")
+    assert filled.request.settings.targets == ("ge_st",)
+
+
+def test_presets_fill_in_values(filled):
+    filled.entries["preset"].write("lecture")
+    settings = filled.request.settings
+    # This study has other platforms.
+    assert settings == LECTURE.model_copy(
+        update={"targets": ("connectom_sa", "prisma_st"), "held_out": ("sub-03",)}
+    )
+    filled.entries["preset"].write("paper")
+    settings = filled.request.settings
+    assert settings.preset == "paper"
+    assert (settings.width, settings.epochs) == ("paper", None)
+
+
+def test_a_lecture_has_targets_of_its_own(form, tmp_path):
+    platforms = ("connectom_st", *PLATFORMS)
+    form.entries["preset"].write("lecture")
+    form.show_dataset(study(tmp_path, platforms=platforms))
+    assert set(form.request.settings.targets) == set(LECTURE.targets)
+    form.entries["targets"].write(["connectom_sa"])
+    form.entries["preset"].write("paper")
+    assert form.request.settings.targets == ("connectom_sa",)
+    form.entries["preset"].write("lecture")
+    assert set(form.request.settings.targets) == set(LECTURE.targets)
+
+
+def test_empty_entries_show_what_the_preset_gives(filled):
+    filled.advanced.unfold(True)
+    epochs, rate = filled.entries["epochs"], filled.entries["learning_rate"]
+    assert epochs.native.text() == "30 (preset)"
+    assert rate.native.placeholderText() == "0.0015 (preset)"
+    filled.entries["preset"].write("paper")
+    assert epochs.native.text() == "50 (preset)"
+    assert rate.native.placeholderText() == "0.0001 (preset)"
+    assert filled.request.settings.epochs is None
+
+
+def test_values_are_typed(filled, qtbot):
+    filled.advanced.unfold(True)
+    epochs, rate = filled.entries["epochs"].native, filled.entries["learning_rate"].native
+    epochs.selectAll()
+    qtbot.keyClicks(epochs, "7")
+    qtbot.keyClick(epochs, Qt.Key_Tab)
+    qtbot.keyClicks(rate, "3e-5")
+    assert filled.request.settings.epochs == 7
+    assert filled.request.settings.learning_rate == 3e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("learning_rate", "fast", "must be a valid number"),
+        ("learning_rate", "2", "must be less than or equal to 1"),
+        ("width", "1.5", "must lie in (0, 1], or be 'paper'"),
+        ("width", "half", "must be a valid number, or must be 'paper'"),
+        ("b_value", "-3", "must be greater than 0"),
+    ],
+)
+def test_what_is_wrong_is_said_under_the_entry(filled, name, value, words):
+    filled.advanced.unfold(True)
+    filled.entries[name].write(value)
+    assert filled.request is None
+    assert filled.others.said(name) == words
+    filled.entries[name].write(filled.fields[name].default)
+    assert filled.request is not None
+    assert filled.others.said(name) == ""
+
+
+def test_a_wrong_value_is_told_before_there_is_a_dataset(form):
+    form.entries["width"].write("2")
+    assert "must lie in" in form.others.said("width")
+
+
+def test_the_form_fits_a_narrow_dock(filled):
+    filled.advanced.unfold(True)
+    assert filled.minimumSizeHint().width() <= 300
+
+
+def test_missing_scans_are_told(form, tmp_path):
+    form.show_dataset(study(tmp_path, missing=[("sub-01", "ge_st"), ("sub-02", "prisma_st")]))
+    assert "Without sub-01: no scan on ge_st." in form.first.said("dataset")
+    assert "sub-02 has no scan on prisma_st" in form.first.said("targets")
+    assert form.request is None
+    assert form.entries["held_out"].names == ["sub-02", "sub-03"]
+    form.entries["targets"].write(["connectom_sa"])
+    assert form.request.settings.targets == ("connectom_sa",)
+
+
+def test_somebody_must_be_left_to_train_on(filled):
+    filled.entries["held_out"].write(["sub-01", "sub-02", "sub-03"])
+    assert filled.request is None
+    assert "at least one subject" in filled.first.said("held_out")
+    filled.entries["held_out"].write([])
+    assert filled.request is not None
+    assert "no errors and no pictures" in filled.first.said("held_out")
+
+
+def test_a_folder_in_use_is_refused(filled, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    filled.entries["folder"].write(tmp_path / "full")
+    assert filled.request is None
+    assert "not empty" in filled.first.said("folder")
+    # A folder of the user's own choice is not named anew.
+    filled.entries["kind"].write("diqt")
+    assert "not empty" in filled.first.said("folder")
+
+
+def test_run_folders_get_new_names(tmp_path):
+    day = date(2026, 3, 1)
+    first = new_run_folder(tmp_path / "study", "msp", day)
+    assert first == tmp_path / "study-msp-2026-03-01"
+    first.mkdir()
+    assert new_run_folder(tmp_path / "study", "msp", day).name == "study-msp-2026-03-01-2"
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "idle"),
+    [
+        ("fast", "msp", {"decay_every", "voxels_per_head"}),
+        ("paper", "msp", {"crop", "augmentation"}),
+        (
+            "paper",
+            "diqt",
+            {
+                "crop",
+                "augmentation",
+                "first_stage",
+                "unison_epochs",
+                "branch_start",
+            },
+        ),
+    ],
+)
+def test_entries_that_do_not_count_are_disabled_and_not_sent(filled, preset, kind, idle):
+    filled.advanced.unfold(True)
+    for name in ("crop", "decay_every", "unison_epochs"):
+        filled.entries[name].write(5)
+    filled.entries["preset"].write(preset)
+    filled.entries["kind"].write(kind)
+    disabled = {n for n in filled.others.names if not filled.entries[n].native.isEnabled()}
+    assert disabled == idle
+    settings = filled.request.settings
+    assert all(getattr(settings, name) == filled.fields[name].default for name in idle)
+
+
+def test_what_counts_follows_the_descriptions():
+    """Descriptions begin with the preset or kind that a parameter is for."""
+    for name, field in form_fields().items():
+        told = TrainingSettings.model_fields[name].description.split(":")[0].lower()
+        for preset in ("fast", "paper"):
+            for kind in ("msp", "diqt"):
+                fits = told not in ("fast", "paper", "msp") or told in (preset, kind)
+                if name != "preset":
+                    assert applies(name, {"preset": preset, "kind": kind}) == fits, field
+
+
+def test_unison_epochs_follow_the_epochs():
+    values = {"kind": "msp", "preset": "fast"}
+    assert empty_means("unison_epochs", values) == "20 (preset)"
+    assert empty_means("unison_epochs", values | {"epochs": 4}) == "4 (preset)"
+
+
+def test_first_stages_are_chosen_for_each_target(filled):
+    filled.entries["first_stage"].write({"prisma_st": "diqt"})
+    assert filled.request.settings.first_stage == {"prisma_st": "diqt"}
+    filled.entries["targets"].write(["connectom_sa"])
+    assert filled.request.settings.first_stage == {}
+
+
+def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
+    edit = form.entries["dataset"].widget.line_edit.native
+    with qtbot.waitSignal(form.dataset_named) as told:
+        qtbot.keyClicks(edit, str(tmp_path))
+    assert told.args == [Path(tmp_path)]
+    form.show_dataset_problem("holds no scan")
+    form.entries["preset"].write("paper")
+    assert form.first.said("dataset") == "holds no scan"
+    assert form.request is None
+
+
+def test_nothing_is_trained_while_another_folder_is_typed(filled, qtbot):
+    assert filled.request is not None
+    edit = filled.entries["dataset"].widget.line_edit.native
+    qtbot.keyClicks(edit, "x")
+    assert filled.request is None
+    with qtbot.assertNotEmitted(filled.dataset_named, wait=600):
+        edit.clear()
+    assert filled.request is None
+
+
+def test_a_home_folder_may_be_written_short(filled):
+    filled.entries["folder"].write("~/no-such-run")
+    assert filled.request.folder == Path.home() / "no-such-run"
+
+
+def test_a_run_is_shown_as_it_was(filled):
+    settings = TrainingSettings(
+        kind="msp",
+        preset="paper",
+        input="prisma_st",
+        targets=("ge_st",),
+        held_out=("sub-01", "sub-02"),
+        first_stage={"ge_st": "cpm"},
+        width=0.25,
+        epochs=3,
+        decay_every=15,
+        learning_rate=2e-5,
+        seed=4,
+        label="ours",
+    )
+    filled.show_run(settings, "cpu")
+    assert filled.request.settings == settings
+    assert filled.request.device == "cpu"
+
+
+def test_the_wheel_changes_nothing(filled, qtbot):
+    """It scrolls the form; entries lie under the mouse by chance."""
+    before = filled.request
+    for name in ("kind", "input", "epochs", "device"):
+        entry = filled.entries[name].native
+        centre = QPointF(entry.rect().center())
+        event = QWheelEvent(
+            centre,
+            entry.mapToGlobal(centre),
+            QPoint(),
+            QPoint(0, -120),
+            Qt.NoButton,
+            Qt.NoModifier,
+            Qt.NoScrollPhase,
+            False,
+        )
+        QApplication.sendEvent(entry, event)
+    assert filled.request == before
+
+
+def test_real_heads_are_read(form, heads):
+    form.show_dataset(open_dataset(heads))
+    assert form.request.settings.held_out == ("sub-03",)

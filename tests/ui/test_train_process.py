@@ -1,0 +1,233 @@
+"""Training in a child process: every ending is told once, and no child outlives its window."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from napari_msp.files import locked
+from napari_msp.learning.events import Checkpointed, Failed
+from napari_msp.learning.runs import RunFolder
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.ui.train.process import Ending, TrainingProcess
+
+
+@pytest.fixture
+def folder(tmp_path, heads, monkeypatch):
+    """A run that takes a minute if it is not stopped."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    settings = TrainingSettings(
+        kind="shresnet",
+        targets=("prisma_st",),
+        held_out=("sub-03",),
+        width=0.1,
+        crop=8,
+        batch=2,
+        epochs=300,
+        steps_per_epoch=10,
+    )
+    return RunFolder.create(tmp_path / "run", heads, settings, device="cpu")
+
+
+@pytest.fixture
+def process(qtbot):
+    """A training process that notes all that it tells."""
+    process = TrainingProcess()
+    process.events, process.endings = [], []
+    process.told.connect(process.events.append)
+    process.ended.connect(process.endings.append)
+    return process
+
+
+@pytest.fixture
+def wait_for(qtbot, process):
+    def wait(name):
+        """Wait for an event, or for the end."""
+
+        def came():
+            told = [event.name for event in process.events]
+            assert name in told or process.endings, told
+
+        qtbot.waitUntil(came, timeout=60_000)
+        assert name in [event.name for event in process.events], process.endings
+
+    return wait
+
+
+@pytest.fixture
+def end_of(qtbot, process):
+    def wait():
+        if not process.endings:
+            qtbot.waitUntil(lambda: bool(process.endings), timeout=60_000)
+        qtbot.wait(50)
+        assert len(process.endings) == 1
+        assert not process.running
+        return process.endings.pop()
+
+    return wait
+
+
+@pytest.fixture
+def pretend(tmp_path, monkeypatch):
+    """Let a shell script stand for Python."""
+
+    def make(script):
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+
+    return make
+
+
+def is_free(folder):
+    """Tell whether no process is in the folder."""
+    try:
+        with locked(folder.path):
+            return True
+    except Exception:
+        return False
+
+
+@pytest.mark.slow
+def test_stopped_then_resumed(folder, process, wait_for, end_of):
+    process.start(folder.path)
+    assert process.running
+    with pytest.raises(RuntimeError, match="under way"):
+        process.start(folder.path)
+    wait_for("previewed")
+    wait_for("step")
+    process.stop()
+    assert end_of() == Ending("stopped")
+    assert (folder.state, folder.resumable) == ("stopped", True)
+    assert process.events == folder.events()
+    assert [event.name for event in process.events[-2:]] == ["checkpointed", "stopped"]
+
+    done = process.events[-1].step
+    process.events.clear()
+    process.start(folder.path, resume=True)
+    process.stop()  # before it could even begin
+    assert end_of() == Ending("stopped")
+    assert process.events[0].resumed_at == done
+
+
+@pytest.mark.slow
+def test_killed_from_outside_is_a_failure_in_words(folder, process, wait_for, end_of):
+    process.start(folder.path)
+    wait_for("checkpointed")
+    os.kill(process.process_id, signal.SIGKILL)
+    ending = end_of()
+    assert ending.outcome == "failed"
+    assert "SIGKILL" in ending.message
+    assert "memory" in ending.message
+    assert folder.resumable
+
+
+def test_killed_by_request_is_stopped(process, end_of, pretend, folder, qtbot):
+    pretend("exec sleep 60")
+    process.start(folder.path)
+    qtbot.wait(100)
+    process.kill()
+    assert end_of() == Ending("stopped")
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_with_the_mend(tmp_path, process, end_of):
+    settings = TrainingSettings(kind="shresnet")
+    folder = RunFolder.create(tmp_path / "run", tmp_path / "moved", settings)
+    process.start(folder.path)
+    ending = end_of()
+    assert ending.outcome == "failed"
+    assert isinstance(process.events[-1], Failed)
+    assert ending.message == str(process.events[-1].error)
+    assert str(tmp_path / "moved") in ending.message
+
+
+@pytest.mark.slow
+def test_a_mistake_before_the_first_event_is_told_too(tmp_path, process, end_of, monkeypatch):
+    # What lies in the folder that the window was started from is not imported.
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    monkeypatch.chdir(tmp_path)
+    process.start(tmp_path)
+    ending = end_of()
+    assert (ending.outcome, process.events) == ("failed", [])
+    assert ending.message == f"{tmp_path}: is no run (it has no run.json); choose a run's folder"
+
+
+def test_a_child_that_breaks_down_is_explained(process, end_of, pretend, tmp_path):
+    pretend("echo Traceback >&2; echo '  File x' >&2; echo 'ImportError: no torch' >&2; exit 1")
+    process.start(tmp_path)
+    ending = end_of()
+    assert (ending.outcome, ending.message) == ("failed", "ImportError: no torch")
+    assert ending.details.startswith("Traceback")
+    pretend("exit 7")
+    process.start(tmp_path)
+    assert end_of() == Ending("failed", "training ended without a word (exit status 7)")
+
+
+def test_a_child_that_cannot_be_started_is_explained(process, end_of, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    process.start(tmp_path)
+    ending = end_of()
+    assert ending.outcome == "failed"
+    assert ending.message.startswith("training cannot be started: ")
+
+
+def test_lines_may_come_in_pieces_and_among_others(process, end_of, pretend, tmp_path):
+    first, second = Checkpointed(1, "α"), Checkpointed(2, "b")
+    line = first.to_json()
+    pretend(
+        f"printf '%s' '{line[:20]}'; sleep 0.1; printf '%s\\n' '{line[20:]}'\n"
+        f"echo 'a library says hello'; printf '%s\\n%s' '{second.to_json()}' '{line[:9]}'"
+    )
+    process.start(tmp_path)
+    ending = end_of()
+    assert process.events == [first, second]
+    assert ending == Ending("finished", details="a library says hello")
+
+
+@pytest.mark.slow
+def test_a_destroyed_watcher_lets_the_child_end_well(folder, process, wait_for, qtbot):
+    process.start(folder.path)
+    wait_for("step")
+    assert not is_free(folder)
+    process.deleteLater()
+    del process
+    qtbot.waitUntil(lambda: is_free(folder), timeout=60_000)
+    assert folder.state == "stopped"
+    assert [event.name for event in folder.events()[-2:]] == ["checkpointed", "stopped"]
+
+
+WINDOW = """
+import os, signal, sys
+from pathlib import Path
+from qtpy.QtWidgets import QApplication
+from napari_msp.ui.train.process import TrainingProcess
+application = QApplication([])
+process = TrainingProcess()
+def end(event):
+    if event.name == "step" and event.step == 1:
+        application.quit() if sys.argv[2] == "quits" else os.kill(os.getpid(), signal.SIGKILL)
+process.told.connect(end)
+process.start(Path(sys.argv[1]))
+application.exec()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["quits", "dies"])
+def test_a_child_ends_well_with_its_application(how, folder, qtbot):
+    answer = subprocess.run(
+        [sys.executable, "-c", WINDOW, str(folder.path), how],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert answer.returncode == (0 if how == "quits" else -signal.SIGKILL)
+    assert answer.stderr == ""
+    if how == "dies":
+        qtbot.waitUntil(lambda: is_free(folder), timeout=60_000)
+    assert folder.state == "stopped"
+    assert [event.name for event in folder.events()[-2:]] == ["checkpointed", "stopped"]

@@ -1,0 +1,232 @@
+"""α, parts and branches in the cells of a comparison: no network is run, every pixel follows."""
+
+import numpy as np
+import pytest
+from patterns import Canvas, axial, head, prediction_record, scan_record
+from qtpy.QtCore import Qt
+
+from napari_msp.model_file import load_model
+from napari_msp.packaged import packaged_model
+from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.ui.layers import map_layer
+
+PATIENCE = 20_000
+
+FIRST = "front left"
+BRANCHES = {"connectom_sa": "back left", "connectom_st": "back right"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(packaged_model("MSP"))
+
+
+@pytest.fixture
+def truth():
+    return scan_record("prisma_st", "front right")
+
+
+@pytest.fixture
+def scan():
+    return scan_record("ge_st", "front right", square="x")
+
+
+@pytest.fixture
+def compare(viewer, open_widget, qtbot, truth, scan, model):
+    """One prediction with stages against the truth, its stages ready to be mixed."""
+    made = prediction_record("MSP", FIRST, scan, model, BRANCHES)
+    for record in (truth, made):
+        data, options, _ = map_layer(record, "SH average", sh_average(record.image))
+        viewer.add_image(data, **options)
+    widget = open_widget("Compare")
+    widget.compare_predictions([made])
+    qtbot.wait_until(lambda: widget.stages.ready, timeout=PATIENCE)
+    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+    widget.tabs.setCurrentIndex(1)
+    qtbot.wait(20)
+    return widget
+
+
+@pytest.fixture
+def settle(compare, qtbot):
+    def wait():
+        qtbot.wait(100)  # the pace of repaints
+        qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+        qtbot.wait(20)
+
+    return wait
+
+
+def first():
+    return head(FIRST).coefficients
+
+
+def mean():
+    return np.mean([head(each).coefficients for each in (FIRST, *BRANCHES.values())], axis=0)
+
+
+def image_of(coefficients):
+    image = head()
+    image.coefficients[...] = coefficients
+    return image
+
+
+def grey(image, reference):
+    low, high = np.percentile(sh_average(reference)[reference.mask], (1, 99))
+    values = np.where(axial(image.mask), axial(sh_average(image)), 0)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def assert_shown(canvas, place, image, truth):
+    seen = canvas.seen(*place, image).mean(-1)
+    np.testing.assert_allclose(seen, grey(image, truth.image), atol=0.02)
+
+
+def drag(slider, qtbot, alpha):
+    """Move the slider with the mouse button held down."""
+    slider.setSliderDown(True)
+    slider.setSliderPosition(round(100 * alpha))
+    qtbot.wait(120)
+
+
+def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth):
+    limit = compare.comparing.cells["SH average"].limit
+    for alpha in (0.0, 0.4, 1.0):
+        drag(compare.stages.panel.slider, qtbot, alpha)
+        mixed = image_of((1 - alpha) * first() + alpha * mean())
+        canvas = Canvas(viewer, pixels())
+        assert_shown(canvas, (0, 0), truth.image, truth)
+        assert_shown(canvas, (0, 1), mixed, truth)
+        error = np.square(sh_average(mixed) - sh_average(truth.image))
+        seen = canvas.seen(1, 1, mixed).sum(-1)
+        wrong, right = axial(error) > 0.5 * limit, axial(error) < 1e-9
+        assert seen[right].max() < 0.1
+        assert wrong.any()
+        assert seen[wrong].min() > 0.8
+    compare.stages.panel.slider.setSliderDown(False)
+
+
+def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
+    before = compare.comparing.rows
+    assert [row.name for row in before] == ["MSP"]
+    compare.stages.panel.slider.setValue(0)
+    settle()
+    (row,) = compare.comparing.rows
+    mask = truth.image.mask
+    wanted = np.square(first() - truth.image.coefficients)[mask].mean()
+    assert row.sh_mse == pytest.approx(wanted, rel=1e-4)
+    assert row.name == "MSP α=0.00"
+    assert [layer.name for layer in compare.grid.layers[1::2]] == [
+        "sub-01 MSP α=0.00 · SH average",
+        "sub-01 MSP α=0.00 · MSE",
+    ]
+    compare.stages.panel.reset.click()
+    settle()
+    assert compare.comparing.rows[0].sh_mse == pytest.approx(before[0].sh_mse, rel=1e-6)
+    assert compare.grid.layers[1].name == "sub-01 MSP · SH average"
+
+
+def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
+    viewer, compare, pixels, qtbot, settle
+):
+    compare.form.maps.setCurrentText("colour FA")
+    settle()
+    layer = compare.grid.layers[1]
+    before = np.array(layer.data)
+    drag(compare.stages.panel.slider, qtbot, 0)
+    qtbot.wait_until(lambda: not np.array_equal(layer.data, before), timeout=PATIENCE)
+    high = compare.comparing.cells["colour FA"].window[1]
+    wanted = np.clip(axial(colour_fa(image_of(first()))) / high, 0, 1)
+    seen = Canvas(viewer, pixels()).seen(0, 1, head())
+    np.testing.assert_allclose(seen, wanted, atol=0.03)
+    shown = compare.grid.where[1]
+    others = [index for index in range(len(before)) if index != shown]
+    np.testing.assert_array_equal(layer.data[others], before[others])
+    for quantity in ("SH average", "colour FA"):  # while the button is held
+        compare.form.maps.setCurrentText(quantity)
+        qtbot.wait(50)
+    qtbot.wait_until(
+        lambda: not np.array_equal(compare.grid.layers[1].data, before), timeout=PATIENCE
+    )
+    seen = Canvas(viewer, pixels()).seen(0, 1, head())
+    np.testing.assert_allclose(seen, wanted, atol=0.03)
+    compare.stages.panel.slider.setSliderDown(False)
+    settle()
+    after = np.asarray(compare.grid.layers[1].data)
+    for index in others:
+        np.testing.assert_allclose(after[index], after[shown], atol=1e-5)
+
+
+def test_a_part_of_the_diagram_shows_its_output(
+    viewer, compare, pixels, qtbot, settle, truth, scan
+):
+    diagram = compare.stages.panel.diagram
+    for part, image, words in (
+        ("first", head(FIRST), "first stage"),
+        ("branch:connectom_st", head("back right"), "branch connectom_st"),
+        ("input", scan.image, "input"),
+        ("second", image_of(mean()), ""),
+    ):
+        qtbot.mouseClick(diagram.button(part), Qt.LeftButton)
+        settle()
+        assert diagram.lit == part
+        assert_shown(Canvas(viewer, pixels()), (0, 1), image, truth)
+        name = f"MSP {words}".strip()
+        assert compare.grid.layers[1].name == f"sub-01 {name} · SH average"
+        assert compare.comparing.rows[0].name == name
+
+
+def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, truth):
+    compare.stages.panel.slider.setValue(50)
+    settle()
+    qtbot.mouseClick(compare.stages.panel.branches, Qt.LeftButton)
+    canvas = Canvas(viewer, pixels())
+    assert (canvas.rows, canvas.columns) == (2, 4)
+    second = image_of(0.5 * first() + 0.5 * mean())
+    images = [head(FIRST), *(head(each) for each in BRANCHES.values()), second]
+    for column, image in enumerate(images):
+        assert_shown(canvas, (0, column), image, truth)
+    for column, corner in enumerate(BRANCHES.values(), start=1):
+        added = axial(sh_average(head(corner)) - sh_average(head(FIRST)))
+        red, _, blue = np.moveaxis(canvas.seen(1, column, head()), -1, 0)
+        # Brighter where the branch is, hence less signal: the first stage's square is lost.
+        assert (red - blue)[added > 0.01].min() > 0.1
+        assert (blue - red)[added < -0.01].min() > 0.1
+        np.testing.assert_allclose((red + blue)[np.abs(added) < 1e-6], 0, atol=0.03)
+    stages = compare.stages._stages
+    total = sum(stages.contribution(each, 0.5) for each in BRANCHES)
+    np.testing.assert_allclose(total, sh_average(second) - sh_average(head(FIRST)), atol=1e-6)
+    np.testing.assert_allclose(stages.contributions(0.5), total, atol=1e-6)
+    names = [layer.name for layer in compare.grid.layers]
+    assert names[2] == "MSP · branch connectom_st"
+    assert names[6] == "MSP · added by connectom_st"
+    assert "0.50" in names[4]
+
+    compare.stages.panel.slider.setValue(0)
+    qtbot.wait(120)
+    canvas = Canvas(viewer, pixels())
+    assert_shown(canvas, (0, 3), head(FIRST), truth)
+    assert canvas.seen(1, 3, head()).max() < 0.03
+
+    qtbot.mouseClick(compare.stages.panel.branches, Qt.LeftButton)
+    settle()
+    canvas = Canvas(viewer, pixels())
+    assert (canvas.rows, canvas.columns) == (2, 2)
+    assert_shown(canvas, (0, 1), head(FIRST), truth)
+
+    qtbot.mouseClick(compare.stages.panel.branches, Qt.LeftButton)
+    compare.leave()
+    assert [layer.name for layer in viewer.layers] == [
+        "sub-01 prisma_st · SH average",
+        "sub-01 MSP prisma_st · SH average",
+    ]
+    assert not viewer.canvas.grid.enabled
+    assert not compare.stages.ready
+
+
+def test_an_image_from_a_file_says_that_it_has_no_stages(compare, settle):
+    compare.form.choose("", ["sub-01 prisma_st"])
+    compare.show_comparison()
+    settle()
+    assert "from a file" in compare.stages.panel.words.text()
+    assert not compare.stages.ready

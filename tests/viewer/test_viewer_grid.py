@@ -1,0 +1,271 @@
+"""Cells in a grid: fitted, upright, on the right slice, and the camera left to whoever moves it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from patterns import Canvas, head
+
+from napari_msp.data.lattice import CanonicalGrid
+from napari_msp.evaluation.figures.slices import choose_slice
+from napari_msp.signal.maps import sh_average
+from napari_msp.ui.compare.grid_cells import VIEW, GridCells
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.grid_fit import ORDERS, frame
+from napari_msp.ui.layers import map_layer
+from napari_msp.ui.records import Record, shown_by
+
+
+def grid_cells(*images, columns=2, bar=None, names=None):
+    names = names or [f"image {n}" for n in range(len(images))]
+    cells = [
+        map_layer(
+            Record("sub-01", name, image),
+            "SH average",
+            sh_average(image),
+            limits=(0.0, 0.1),
+            name=name,
+            view=VIEW,
+        )
+        for name, image in zip(names, images, strict=True)
+    ]
+    return GridCells(cells, columns, bar, images[0], "legend")
+
+
+@pytest.fixture
+def grid(viewer):
+    made = ViewerGrid(viewer)
+    yield made
+    if viewer.layers:
+        made.leave()
+
+
+def stored(image, axes: str):
+    """The same head stored along other axes."""
+    import nibabel as nib
+
+    wanted = nib.orientations.axcodes2ornt(axes)
+    change = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), wanted)
+    inverse = nib.orientations.inv_ornt_aff(change, image.mask.shape)
+    return replace(
+        image,
+        coefficients=nib.orientations.apply_orientation(image.coefficients, change),
+        mask=nib.orientations.apply_orientation(image.mask, change),
+        affine=image.affine @ inverse,
+    )
+
+
+def test_brains_fill_their_cells_and_stay_clear_of_names(viewer, grid, pixels):
+    grid.show(grid_cells(*[head(rest="bright")] * 4, bar=3))
+    canvas = Canvas(viewer, pixels())
+    for place in ((0, 0), (0, 1), (1, 1)):  # in the other one lies the scale bar
+        cell = canvas.cell(*place)
+        white = cell.min(axis=-1) > 0.9
+        # Letters are white too, but nowhere as wide as a brain.
+        rows = np.flatnonzero(white.sum(axis=1) > cell.shape[1] / 3)
+        columns = np.flatnonzero(white[rows].all(axis=0))
+        assert rows[0] >= 30
+        assert rows[-1] < cell.shape[0] - 40
+        filled = max(len(rows) / cell.shape[0], len(columns) / cell.shape[1])
+        assert filled > 0.6
+
+
+@pytest.mark.parametrize("cell", [(200, 500), (500, 200), (300, 300), (30, 30)])
+@pytest.mark.parametrize("bar", [True, False])
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_frame_holds_the_brain(cell, bar, upright):
+    flat, tall = (10.0, 50.0), (-100.0, 60.0)
+    brain = (*tall, *flat, 10.0, 150.0) if upright else (*flat, *tall, 10.0, 150.0)
+    look = frame(cell, brain, (1, 0, 2) if upright else (0, 1, 2), bar=bar)
+    ends = [(-1 if upright else 1) * (end - look.centre[0]) * look.zoom for end in tall]
+    top, bottom = (cell[0] / 2 + end for end in sorted(ends))
+    left, right = (cell[1] / 2 + (end - look.centre[1]) * look.zoom for end in brain[4:])
+    assert look.zoom > 0
+    if min(cell) >= 200:
+        assert 30 <= top < bottom <= cell[0] - 40
+        assert 8 - 1e-6 <= left < right <= cell[1] - 8 + 1e-6
+        if bar:
+            below, beside = cell[0] - bottom, cell[1] - right
+            assert max(below, beside) >= 80
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SLA"])
+def test_the_shown_slice_is_counted_as_the_figure_counts(grid, axes):
+    # A head whose largest slice is another one in each direction, not in the middle.
+    image = stored(head(), axes)
+    stored_grid = CanonicalGrid(image.mask.shape, image.affine)
+    mask = np.zeros_like(stored_grid.to_canonical(image.mask))
+    mask[2:9, 3:5, 1:3], mask[6, 2:12, 1:4], mask[3:8, 4, 0:5] = True, True, True
+    image = replace(image, mask=stored_grid.to_stored(mask))
+    grid.show(grid_cells(image, image))
+    for plane in ("axial", "coronal", "sagittal"):
+        grid.turn_to(plane)
+        assert grid.plane == plane
+        assert grid.index == choose_slice(image.mask, image.lattice, plane).index
+        axis, index = grid.where
+        layer = grid.layers[0]
+        seen, wanted = layer._slice.image.view, np.take(np.asarray(layer.data), index, axis=axis)
+        np.testing.assert_array_equal(np.sort(seen.ravel()), np.sort(wanted.ravel()))
+
+
+def test_heads_stand_upright_in_every_plane(viewer, grid, pixels):
+    image = head()
+    image.coefficients[:, :, :2] = 0  # the lower part is dark
+    image.mask[:, :, :2] = False
+    full = head(rest="bright")
+    full.coefficients[:, :, :3] = image.coefficients[:, :, :3]
+    grid.show(grid_cells(full, full))
+    for plane in ("coronal", "sagittal"):
+        grid.turn_to(plane)
+        cell = Canvas(viewer, pixels()).cell(0, 0).mean(-1)
+        middle = cell[:, cell.shape[1] // 2]
+        bright = np.flatnonzero(middle > 0.9)
+        dim = np.flatnonzero((middle > 0.05) & (middle < 0.9))
+        assert bright.mean() < cell.shape[0] / 2
+        assert len(dim) == 0 or bright.mean() < dim.mean()
+
+
+def test_cells_fit_the_window_until_somebody_moves_the_camera(viewer, grid, qtbot):
+    grid.show(grid_cells(*[head()] * 4))
+    before = viewer.scene.camera.zoom
+    viewer.window._qt_window.resize(900, 600)
+    qtbot.wait_until(lambda: viewer.scene.camera.zoom < before)
+    viewer.scene.camera.zoom = 3.0
+    grid.show(grid_cells(*[head("front left")] * 4))
+    assert viewer.scene.camera.zoom == 3.0
+    size = viewer.canvas.size
+    viewer.window._qt_window.resize(1400, 900)
+    qtbot.wait_until(lambda: viewer.canvas.size != size)
+    assert viewer.scene.camera.zoom == 3.0
+
+
+def test_contrast_that_a_person_chose_is_kept_for_new_values(grid):
+    layers = grid.show(grid_cells(head(), head()))
+    layers[1].contrast_limits = (0.0, 0.05)
+    again = grid.show(grid_cells(head("front left"), head("front left")))
+    assert again[1] is layers[1]
+    assert tuple(layers[1].contrast_limits) == (0.0, 0.05)
+    np.testing.assert_array_equal(
+        np.sort(layers[1].data.ravel()), np.sort(sh_average(head("front left")).ravel())
+    )
+
+
+def test_own_names_are_given_back(viewer, grid):
+    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    viewer.add_image(data, **(options | {"name": "image 0"}))
+    layers = grid.show(grid_cells(head(), head()))
+    assert layers[0].name == "image 0"
+    assert viewer.layers[0].name == "image 0 (hidden)"
+    grid.leave()
+    assert [layer.name for layer in viewer.layers] == ["image 0"]
+
+
+def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, grid, pixels):
+    grid.show(grid_cells(*[head()] * 4))
+    foot = pixels()[-40:]
+    width = foot.shape[1]
+    assert (foot[:, : width // 4].max(-1) > 0.5).sum() > 100
+    assert (foot[:, width // 3 : 2 * width // 3].max(-1) > 0.5).sum() > 30
+    grid.leave()
+    assert not viewer.canvas.overlays.scale_bar.visible
+    assert "napari_msp_legend" not in viewer.canvas.overlays
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_layer_with_time_may_be_there_before_and_come_during(viewer, grid, when, pixels):
+    image = head("front left", rest="bright")
+    cells = grid_cells(image, image)
+
+    def planes():
+        for plane in ORDERS:
+            grid.turn_to(plane)
+            assert grid.plane == plane
+            # How much is bright: that time's slider makes the canvas lower, changes little.
+            lit = float((pixels().mean(-1) > 0.5).mean())
+            yield grid.index, grid.layers[0]._slice.image.view, lit
+
+    grid.show(cells)
+    expected = list(planes())
+    if when == "before":
+        grid.leave()
+    else:
+        grid.turn_to("coronal")
+    time = viewer.add_image(np.ones((3, 20, 20, 20)), name="time", opacity=0)
+    if when == "before":
+        viewer.dims.set_point(0, 2)
+        grid.show(cells)
+    else:
+        assert grid.plane == "coronal"
+        assert not time.visible
+    for (index, seen, lit), wanted in zip(planes(), expected, strict=True):
+        assert index == wanted[0]
+        np.testing.assert_array_equal(seen, wanted[1])
+        assert lit == pytest.approx(wanted[2], rel=0.15)
+    viewer.dims.roll()  # time itself may be among the axes that are shown
+    assert grid.plane in ORDERS
+    grid.leave()
+    assert time.visible
+    assert viewer.dims.order == (0, 1, 2, 3)
+    if when == "before":
+        assert viewer.dims.point[0] == 2
+
+
+def test_deleting_a_layer_with_time_meanwhile_gives_the_order_back(viewer, grid):
+    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    viewer.add_image(data, **options)
+    time = viewer.add_image(np.ones((3, 20, 20, 20)))
+    viewer.dims.order = (0, 2, 1, 3)
+    point = viewer.dims.point
+    grid.show(grid_cells(head(), head()))
+    viewer.layers.remove(time)
+    grid.turn_to("sagittal")
+    grid.leave()
+    assert viewer.dims.order == (1, 0, 2)
+    assert viewer.dims.point == point[1:]
+
+
+def test_deleting_every_layer_is_survived(viewer, grid):
+    grid.show(grid_cells(head(), head()))
+    viewer.layers.clear()
+    grid.turn_to("sagittal")
+    assert grid.plane in ORDERS
+    grid.leave()
+    assert len(viewer.layers) == 0
+
+
+def test_an_opened_eye_waits_until_the_grid_is_left(viewer, pixels):
+    told = []
+    grid = ViewerGrid(viewer, told.append)
+    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    hidden = [
+        viewer.add_image(data, **(options | {"name": name, "visible": False}))
+        for name in ("image 0", "other")
+    ]
+    grid.show(grid_cells(*[head()] * 4))
+    before = pixels()
+    hidden[0].visible = True
+    assert not hidden[0].visible
+    assert told == ["Leave the comparison to see “image 0”."]
+    np.testing.assert_array_equal(pixels(), before)
+    grid.leave()
+    assert [layer.visible for layer in hidden] == [True, False]
+    hidden[1].visible = True
+    assert hidden[1].visible
+    assert len(told) == 1
+
+
+def test_a_copy_of_a_cell_is_a_persons_own(viewer, grid, pixels):
+    from napari.layers._layer_actions import _duplicate_layer
+
+    cells = grid.show(grid_cells(*[head()] * 4))
+    before = pixels()
+    viewer.layers.selection = {cells[1]}
+    _duplicate_layer(viewer.layers)
+    copy = next(layer for layer in viewer.layers if layer not in cells)
+    assert shown_by(copy).view == VIEW
+    assert not copy.visible
+    np.testing.assert_array_equal(pixels(), before)
+    grid.show(grid_cells(*[head()] * 2))
+    grid.leave()
+    assert list(viewer.layers) == [copy]
+    assert copy.visible
