@@ -68,8 +68,8 @@ class Cells:
 
     Attributes
     ----------
-    quantity
-        A key of `MAPS`.
+    map
+        What its images are maps of.
     lattice
         Where the voxels of all cells lie.
     images
@@ -85,7 +85,7 @@ class Cells:
         Of images and of maps.
     """
 
-    quantity: str
+    map: Map
     lattice: Lattice
     images: list[Cell]
     maps: list[Cell]
@@ -93,11 +93,6 @@ class Cells:
     limit: float
     unit: str
     map_unit: str
-
-    @property
-    def map(self) -> Map:
-        """What its images are maps of."""
-        return MAPS[self.quantity]
 
     @property
     def coloured(self) -> bool:
@@ -160,7 +155,7 @@ def cells(
     first = source if truth is None else image(GROUND_TRUTH, truth)
     reference = truth or next(iter(comparison.predictions.values()))
     return Cells(
-        quantity,
+        chosen,
         comparison.lattice,
         images=[first, *(image(name, each) for name, each in comparison.predictions.items())],
         maps=[nothing if truth is None else source, *maps],
