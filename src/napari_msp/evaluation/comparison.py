@@ -108,10 +108,7 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
         true,
         placed,
         mask,
-        {
-            name: placement(maps.image.lattice, reference.lattice)
-            for name, maps in given.items()
-        },
+        {name: placement(maps.image.lattice, reference.lattice) for name, maps in given.items()},
     )
 
 

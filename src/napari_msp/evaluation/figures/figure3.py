@@ -85,7 +85,7 @@ def figure3(
         When the images do not belong together, a b-value is unknown, or the slice has no brain.
     """
     comparison = line_up(truth, predictions)
-    lattices = {name: image.lattice for name, image in predictions.items()}
+    lattices = {name: as_maps(image).image.lattice for name, image in predictions.items()}
     placed = {
         name: resample(values, lattices[name], comparison.lattice)
         for name, values in (disagreement or {}).items()

@@ -3,9 +3,8 @@
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.evaluation.comparison import MappedImage
 from napari_msp.evaluation.measures.tissue import Tissue
-from napari_msp.signal.maps import direction_average
+from napari_msp.signal.maps import Maps, direction_average
 from napari_msp.signal.rish import rish
 
 DIRECTED_FA = 0.2
@@ -13,7 +12,7 @@ DIRECTED_FA = 0.2
 
 
 def tissue_errors(
-    prediction: MappedImage, truth: MappedImage, mask: MaskArray, tissue: Tissue
+    prediction: Maps, truth: Maps, mask: MaskArray, tissue: Tissue
 ) -> dict[str, float]:
     """Measure FA, mean diffusivity, RISH, direction and bias, see `MEASURES`.
 

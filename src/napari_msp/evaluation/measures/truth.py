@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.comparison import MappedImage
 from napari_msp.evaluation.measures.robust import smoothed_as_compared
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
+from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 
 
@@ -34,9 +34,9 @@ class Truth:
             )
 
     @cached_property
-    def mapped(self) -> MappedImage:
+    def mapped(self) -> Maps:
         """The image with its maps."""
-        return MappedImage(self.image)
+        return Maps(self.image)
 
     @cached_property
     def tissue(self) -> Tissue:

@@ -98,9 +98,7 @@ class Compared:
 
     def cells(self, quantity: str) -> Cells:
         """Give both rows; quick once the maps of the quantity are made."""
-        return cells(
-            self.comparison, QUANTITIES[quantity].name, self.scan_maps, self.disagreement
-        )
+        return cells(self.comparison, QUANTITIES[quantity].name, self.scan_maps, self.disagreement)
 
     def measured(self, name: str) -> Metrics | None:
         """Measure a prediction; None where there is no truth."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
