@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepared_input import UnlikeTraining, prepare_input
 from napari_msp.inference.stages import run_stages
@@ -197,19 +197,20 @@ def test_two_platforms_leave_nothing_to_disagree(make_network):
 
 
 @pytest.mark.parametrize(
-    ("model_options", "mend", "option"),
+    ("model_options", "remedy", "option"),
     [
-        ({"b_value": 1000.0}, "--b-value rescale", {"rescale_b_value": True}),
-        ({"voxel_size": 2.0}, "--resample", {"resample": True}),
+        ({"b_value": 1000.0}, RescaleBValue, {"rescale_b_value": True}),
+        ({"voxel_size": 2.0}, Resample, {"resample": True}),
     ],
 )
-def test_what_is_not_the_models_is_refused_and_mended(
-    model_options, mend, option, make_model, small_scan, tmp_path
+def test_what_is_not_the_models_is_refused_and_can_be_allowed(
+    model_options, remedy, option, make_model, small_scan, tmp_path
 ):
     acquisition = small_scan().load(tmp_path)
     model = make_model(**model_options)
-    with pytest.raises(UserError, match=mend):
+    with pytest.raises(UserError) as caught:
         harmonize(model, acquisition, "prisma_st")
+    assert isinstance(caught.value.remedy, remedy)
     prediction = harmonize(model, acquisition, "prisma_st", **option)
     assert len(prediction.approximations) == 1
     sizes = np.linalg.norm(prediction.sh.affine[:3, :3], axis=0)

@@ -69,6 +69,8 @@ def test_no_error_vanishes(run, error, kind):
     ending, failure = run(work)
     assert ending == "failed"
     assert type(failure) is kind
+    noted = "\n".join(getattr(failure, "__notes__", ()))
+    assert ("Traceback" in noted) == (kind is Unexpected)  # a bug's details, and only a bug's
     assert str(failure)
 
 

@@ -3,10 +3,11 @@
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_msp.ui.panels.harmonize_form import DeviceRow, HarmonizeForm, ScanRow, first_target
-from napari_msp.ui.panels.model_choice import ModelRow
-from napari_msp.ui.panels.results import Results
-from napari_msp.ui.panels.save_form import REPLACE, SaveForm
+from napari_msp.options import Options
+from napari_msp.ui.harmonize.form import DeviceRow, HarmonizeForm, ScanRow, first_target
+from napari_msp.ui.harmonize.model_choice import ModelRow
+from napari_msp.ui.harmonize.results import Results
+from napari_msp.ui.harmonize.save import REPLACE, SaveForm
 from napari_msp.ui.widgets.form import Section
 
 SCANS = [
@@ -67,12 +68,7 @@ def test_with_a_scan_and_models_it_is_ready(filled):
     said = filled.choices
     assert said.scan == 0
     assert said.passes == (("DIQT", "prisma_st"), ("MSP", "prisma_st"))
-    assert (said.device, said.tile, said.resample, said.rescale_b_value) == (
-        "auto",
-        None,
-        False,
-        False,
-    )
+    assert said.options == Options()
 
 
 def test_until_models_are_read_it_waits(form):
@@ -122,7 +118,7 @@ def test_only_what_a_model_predicts_is_asked_of_it(filled):
     ],
 )
 def test_the_papers_target_is_ticked_at_first(names, first):
-    assert first_target(names) == first
+    assert first_target(names, "ge_st") == first
 
 
 def test_a_model_for_another_platform_is_marked_and_still_allowed(filled):
@@ -145,9 +141,9 @@ def test_a_device_that_is_not_there_cannot_be_chosen(filled):
     assert not filled.device.model().item(2).isEnabled()
     assert filled.device.itemText(2) == "CUDA: none here"
     filled.set_devices(DEVICES, "cuda")
-    assert filled.choices.device == "auto"
+    assert filled.choices.options.device == "auto"
     filled.set_devices(DEVICES, "cpu")
-    assert filled.choices.device == "cpu"
+    assert filled.choices.options.device == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -155,12 +151,12 @@ def test_a_device_that_is_not_there_cannot_be_chosen(filled):
     [("device", "cpu"), ("tile", 16), ("resample", True), ("rescale_b_value", True)],
 )
 def test_choices_can_be_filled_in(filled, field, value):
-    filled.set_choice(field, value)
-    assert getattr(filled.choices, field) == value
+    filled.set_option(field, value)
+    assert getattr(filled.choices.options, field) == value
 
 
 def test_no_tile_means_as_memory_allows(filled):
-    filled.set_choice("tile", None)
+    filled.set_option("tile", None)
     assert filled.advanced.tile.text() == "as memory allows"
 
 
@@ -264,5 +260,6 @@ def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(save):
 
 def test_replacing_is_asked_for_in_the_form(save, qtbot):
     save.message.show_message("warning", "2 exist already.", [REPLACE])
-    with qtbot.waitSignal(save.replace_wanted):
+    with qtbot.waitSignal(save.save_wanted) as asked:
         save.message.buttons[0].click()
+    assert asked.args == [True]

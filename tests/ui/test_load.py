@@ -13,9 +13,8 @@ from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import write_sh
-from napari_msp.ui.loading.examine import examine
+from napari_msp.ui.load.examine import Choice, examine
 from napari_msp.ui.loading.load import load_scan, load_sh, siblings_of
-from napari_msp.ui.loading.scan_choice import Choice
 
 # --- Records ---------------------------------------------------------------------------------
 
@@ -120,7 +119,7 @@ def test_a_scan_is_described(path):
     assert [str(shell) for shell in found.shells] == ["b = 1200 s/mm², 60 directions"]
     assert found.shells[0].order == 8
     assert found.mask == path.with_name("sub-01_mask.nii.gz")
-    assert found.facts == {
+    assert found.description == {
         "Head": "sub-01",
         "Voxels": "8 × 7 × 6 of 2 × 2 × 2.5 mm, stored LAS",
         "Volumes": "2 at b = 0 + 60 at b = 1200 s/mm²",
@@ -130,7 +129,7 @@ def test_a_scan_is_described(path):
 def test_an_oblique_scan_is_said_to_be(scan, tmp_path):
     affine = np.eye(4)
     affine[:3, :3] = 2 * Rotation.from_euler("z", 20, degrees=True).as_matrix()
-    facts = examine(Choice(scan(affine).write(tmp_path))).facts
+    facts = examine(Choice(scan(affine).write(tmp_path))).description
     assert facts["Voxels"] == "8 × 7 × 6 of 2 mm, stored RAS, oblique by 20°"
 
 
@@ -142,8 +141,8 @@ def test_a_dataset_lists_its_scans(heads):
     other = examine(Choice(heads, "sub-03", "ge_st"), found.dataset)
     assert other.dataset is found.dataset
     assert other.scan.name == "sub-03_ses-ge_acq-st_dwi.nii.gz"
-    assert other.facts["Head"] == "sub-03 on ge_st"
-    assert other.facts["Also scanned on"] == "connectom_sa, prisma_st"
+    assert other.description["Head"] == "sub-03 on ge_st"
+    assert other.description["Also scanned on"] == "connectom_sa, prisma_st"
 
 
 def test_a_folder_within_a_dataset_chooses_what_lies_in_it(heads):
@@ -199,9 +198,7 @@ def problems_of(path, **choice):
 
 def test_missing_gradient_files_are_missed_each_at_its_field(path):
     path.with_name("sub-01_dwi.bvec").unlink()
-    assert problems_of(path) == {
-        "bvec": "sub-01_dwi.bvec is missing; give the file that belongs here"
-    }
+    assert problems_of(path) == {"bvec": "sub-01_dwi.bvec: is missing; give it with “b-vectors”"}
     path.with_name("sub-01_dwi.bval").unlink()
     assert list(problems_of(path)) == ["bval", "bvec"]
 

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from napari_msp.packaged import packaged_model
-from napari_msp.ui.harmonizing import models
-from napari_msp.ui.harmonizing.models import (
+from napari_msp.ui.harmonize import models
+from napari_msp.ui.harmonize.models import (
     forget_model,
     read_models,
     remember_model,

@@ -4,7 +4,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_msp.ui.compare.widget import Compare
-from napari_msp.ui.harmonize_widget import Harmonize
+from napari_msp.ui.harmonize.widget import Harmonize
 
 MINUTE = 60_000
 

@@ -13,7 +13,7 @@ from superqt.utils import WorkerBase
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
-from napari_msp.ui.harmonizing.models import remember_model
+from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.layers import scan_layers
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.records import shown_by
@@ -274,7 +274,7 @@ def test_predictions_are_saved_and_not_replaced_unasked(harmonize, qtbot, finish
     written = dwi.stat().st_mtime_ns
     qtbot.wait_until(form.save.isEnabled)
     save(form.save)
-    assert "exist" in form.message.text
+    assert "there already" in form.message.text
     assert dwi.stat().st_mtime_ns == written
     (replace_button,) = form.message.buttons
     press(qtbot, replace_button)
@@ -299,7 +299,7 @@ def test_out_of_memory_offers_a_smaller_tile_and_then_works(
     assert smaller.text() == "Try a smaller tile"
     press(qtbot, smaller)
     finish(harmonize)
-    assert harmonize.form.choices.tile == 32
+    assert harmonize.form.choices.options.tile == 32
     assert not harmonize.message.isVisible()
     assert predicted(viewer) == DIQT_LAYERS
 
@@ -343,7 +343,7 @@ def test_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch
     (details,) = harmonize.message.buttons
     press(qtbot, details)
     qtbot.wait_until(lambda: harmonize.details is not None and harmonize.details.isVisible())
-    assert "conv3d" in harmonize.details.detailedText()
+    assert "conv3d" in harmonize.details.trace.toPlainText()
     harmonize.details.close()
 
 
@@ -357,7 +357,7 @@ def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, he
     assert "--" not in harmonize.message.text
     press(qtbot, harmonize.message.buttons[0])
     finish(harmonize)
-    assert harmonize.form.choices.resample
+    assert harmonize.form.choices.options.resample
     assert DIQT_LAYERS[-1] in predicted(viewer)
     assert "interpolated" in harmonize.results.notes.text
 

@@ -7,7 +7,7 @@ from napari_msp.arrays import MaskArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Give, RescaleBValue, UserError
-from napari_msp.evaluation.alignment import common_mask, on_lattice, placement
+from napari_msp.evaluation.placement import common_mask, on_lattice, placement
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps

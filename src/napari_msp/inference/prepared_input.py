@@ -8,7 +8,7 @@ import numpy as np
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, Resample, RescaleBValue, UserError
 from napari_msp.model_file import Model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import GridImage, into_grid
@@ -99,8 +99,9 @@ def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell
         return shell, ()
     if not rescale:
         raise UserError(
-            f"{acquisition.name}: has b = {shell.b_value:.0f} s/mm², the model was trained at "
-            f"{wanted:.0f}; bring the signal there with --b-value rescale (an approximation)"
+            f"has b = {shell.b_value:.0f} s/mm², the model was trained at {wanted:.0f}",
+            acquisition.name,
+            remedy=RescaleBValue(measured=shell.b_value, wanted=wanted),
         )
     return shell, (
         f"signal of b = {shell.b_value:.0f} brought to {wanted:.0f} s/mm² by "
@@ -117,8 +118,9 @@ def _on_model_grid(
     given = " × ".join(f"{size:.2f}" for size in sizes)
     if not resample:
         raise UserError(
-            f"{acquisition.name}: voxels are {given} mm, the model's {wanted:.2f} mm isotropic; "
-            "interpolate the SH image to that size with --resample"
+            f"voxels are {given} mm, the model's {wanted:.2f} mm isotropic",
+            acquisition.name,
+            remedy=Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted),
         )
     resampled = image.resampled(image.lattice.scaled_to(wanted))
     return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)
@@ -126,7 +128,12 @@ def _on_model_grid(
 
 def _doubts(image: GridImage, source: Standardisation, name: str) -> tuple[str, ...]:
     if not image.mask.any():
-        raise UserError(f"{name}: no voxel of the mask is left on the model's grid; check the mask")
+        raise UserError(
+            "no voxel of the mask is left on the model's grid",
+            name,
+            "mask",
+            Advice("check the mask"),
+        )
     mean = image.coefficients[image.mask][:, 0].mean()
     shift = float((mean - source.mean[0]) / source.deviation[0])
     if abs(shift) <= UNUSUAL_SHIFT:

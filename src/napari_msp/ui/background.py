@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import FunctionWorker
 
-from napari_msp.errors import Cancelled, explain
+from napari_msp.errors import Cancelled, Unexpected, explain
 
 POLL = 0.1
 """Seconds between checks of work that cannot be interrupted."""
@@ -87,7 +88,8 @@ class Job(QObject):
     """One piece of work in a worker thread, with exactly one ending.
 
     Signals arrive in the thread of the job. After `start` exactly one of `done` (with the result),
-    `failed` (with a `UserError`) and `cancelled` comes, and then `ended`.
+    `failed` (with a `UserError`; one that was not foreseen has its traceback as a note) and
+    `cancelled` comes, and then `ended`.
 
     Parameters
     ----------
@@ -145,7 +147,10 @@ def _run(work: Work, line: _Line, cancelled: Callable[[], bool]) -> None:
     except Cancelled:
         line.ended.emit("cancelled", None)
     except Exception as error:
-        line.ended.emit("failed", explain(error))
+        explained = explain(error)
+        if isinstance(explained, Unexpected):
+            explained.add_note(traceback.format_exc())
+        line.ended.emit("failed", explained)
     else:
         line.ended.emit("cancelled" if cancelled() else "done", None if cancelled() else result)
 

@@ -86,6 +86,17 @@ def shown_by(layer: Any) -> Shown | None:
     return shown if isinstance(shown, Shown) else None
 
 
+def titled(records: Iterable[Record]) -> dict[str, Record]:
+    """Give each record a title of its own."""
+    titles: dict[str, Record] = {}
+    for record in records:
+        title, number = record.owner, 2
+        while title in titles:
+            title, number = f"{record.owner} ({number})", number + 1
+        titles[title] = record
+    return titles
+
+
 def records_of(layers: Iterable[Any]) -> list[Record]:
     """Give the record behind every layer, each once, in the order of the layers."""
     found = {id(shown.record): shown.record for layer in layers if (shown := shown_by(layer))}

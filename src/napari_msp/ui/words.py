@@ -11,6 +11,48 @@ from typing import Any
 
 from napari_msp.errors import PYTHON, UserError, Words
 
+LOAD_LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "path": "Sc&an",
+        "subject": "S&ubject",
+        "platform": "&Platform",
+        "b_value": "Sh&ell",
+        "mask": "&Mask",
+        "bval": "b-&values",
+        "bvec": "b-ve&ctors",
+    }
+)
+"""What Load acquisition calls its fields, which are parameters of `load_acquisition`, too."""
+
+HARMONIZE_LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "model": "Models",
+        "target": "&Targets",
+        "device": "Devic&e",
+        "tile": "T&ile",
+        "resample": "&Interpolate to the model's voxel size",
+        "rescale_b_value": "Rescale to the model's &b-value",
+        "gradients": "&Gradients",
+    }
+)
+"""What Harmonize calls parameters of `napari_msp.harmonize` and of saving."""
+
+
+class PlainWords(Words):
+    """For what no form has: parameters by their names, jobs by their commands."""
+
+    def parameter(self, name: str) -> str:
+        """Write the name as words."""
+        return name.replace("_", " ")
+
+    def setting(self, name: str, value: Any) -> str:
+        """Write name and value as words."""
+        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
+
+    def job(self, name: str) -> str:
+        """Give the command."""
+        return f"napari-msp {name}"
+
 
 class FormWords(Words):
     """Calls parameters as a form labels them.
@@ -22,15 +64,13 @@ class FormWords(Words):
     widget
         Where the form is, when its name is read elsewhere.
     otherwise
-        Who knows the parameters that this form has not.
+        Who knows the parameters that this form has not; None: Load acquisition.
 
     Examples
     --------
-    >>> load = FormWords({"b_value": "Sh&ell"}, "Load acquisition")
-    >>> load.parameter("b_value")
-    '“Shell” in Load acquisition'
-    >>> FormWords({"tile": "T&ile"}, otherwise=load).setting("tile", 32)
-    '“Tile” 32'
+    >>> words = FormWords({"tile": "T&ile"})
+    >>> words.setting("tile", 32), words.parameter("b_value")
+    ('“Tile” 32', '“Shell” in Load acquisition')
     """
 
     def __init__(
@@ -38,7 +78,7 @@ class FormWords(Words):
     ) -> None:
         self._labels = {name: label.replace("&", "") for name, label in labels.items()}
         self._place = f" in {widget}" if widget else ""
-        self._otherwise = otherwise or PlainWords()
+        self._otherwise = otherwise or LOAD_ELSEWHERE
 
     def parameter(self, name: str) -> str:
         """Give a field's label, in quotation marks."""
@@ -58,24 +98,17 @@ class FormWords(Words):
         return self._otherwise.job(name)
 
 
-class PlainWords(Words):
-    """For what no form has."""
-
-    def parameter(self, name: str) -> str:
-        """Write the name as words."""
-        return name.replace("_", " ")
-
-    def setting(self, name: str, value: Any) -> str:
-        """Write name and value as words."""
-        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
-
-    def job(self, name: str) -> str:
-        """Give the command."""
-        return f"napari-msp {name}"
+LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())
+"""For problems of scans that are read where that form is not."""
 
 
-def said(error: UserError, words: Words = PYTHON) -> str:
+def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str:
     """Say what is wrong and what helps, with a file by its name without folders.
+
+    Parameters
+    ----------
+    remedy
+        Whether to say what helps; not where a button offers it.
 
     Examples
     --------
@@ -85,6 +118,8 @@ def said(error: UserError, words: Words = PYTHON) -> str:
     subject = error.subject
     if subject is not None and os.sep in subject:
         subject = Path(subject).name
+    if not remedy:
+        error = UserError(error.problem, error.subject, error.field)
     return error.phrase(words, subject)
 
 

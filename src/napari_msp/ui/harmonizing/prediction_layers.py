@@ -10,7 +10,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.signal.maps import colour_fa
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.harmonizing.against_truth import Errors
+from napari_msp.ui.harmonize.truth import Errors
 from napari_msp.ui.layers import LayerData, image_layers, map_layer
 from napari_msp.ui.records import Record
 

@@ -1,4 +1,4 @@
-"""A problem in words beside what causes it, with the mends that are at hand."""
+"""What is wrong, in words beside what causes it, with the remedies that are one press away."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any, Literal
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
     QHBoxLayout,
     QLabel,
+    QPlainTextEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -37,10 +40,8 @@ class MessageLine(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.sign = _Sign()
-        self.words = QLabel()
-        self.words.setWordWrap(True)
+        self.words = readable()
         self.words.setTextFormat(Qt.PlainText)
-        self.words.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
         self.words.setMinimumWidth(60)  # or a long file name would widen the window
         self.buttons: list[QPushButton] = []
         self._offers = QWidget()
@@ -65,7 +66,7 @@ class MessageLine(QWidget):
         text
             Plain.
         actions
-            Mends offered as buttons, at most two.
+            Remedies offered as buttons, at most two.
         """
         if not text:
             self.clear()
@@ -101,6 +102,41 @@ class MessageLine(QWidget):
         button.clicked.connect(lambda: self.action.emit(text))
         self._offers.layout().addWidget(button)
         return button
+
+
+def readable(text: str = "") -> QLabel:
+    """Make a label for sentences, which can be copied by mouse and keyboard."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
+    return label
+
+
+class Details(QDialog):
+    """What happened in a sentence, and all that a programmer wants to know of it.
+
+    Parameters
+    ----------
+    parent
+        Over which it stands.
+    title
+        Of the window.
+    text, trace
+        The sentence, and the rest.
+    """
+
+    def __init__(self, parent: QWidget, title: str, text: str, trace: str) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(title)
+        self.trace = QPlainTextEdit(trace)
+        self.trace.setReadOnly(True)
+        self.trace.setLineWrapMode(QPlainTextEdit.NoWrap)
+        buttons = QDialogButtonBox(QDialogButtonBox.Close)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        for part in (readable(text), self.trace, buttons):
+            layout.addWidget(part)
+        self.resize(640, 360)
 
 
 class _Sign(QWidget):

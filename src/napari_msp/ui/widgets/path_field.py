@@ -30,9 +30,9 @@ class PathField(QWidget):
     title
         Of the dialog, such as "Choose a mask".
     pattern
-        Files that the dialog shows, as Qt writes it.
+        Files that the dialog shows, as Qt writes it; empty: only folders can be chosen.
     folders
-        Whether a folder may be chosen too; the buttons are then under the line.
+        Whether a folder may be chosen, too; the buttons are then under the line.
 
     Signals
     -------
@@ -42,15 +42,16 @@ class PathField(QWidget):
 
     changed = Signal()
 
-    def __init__(self, title: str, pattern: str, folders: bool = False) -> None:
+    def __init__(self, title: str, pattern: str = "", folders: bool = False) -> None:
         super().__init__()
         self._title, self._pattern = title, pattern
+        self._folder_title = "Choose a folder" if pattern else title
         self._told = ""
         self.line = _Line()
         self.line.dropped.connect(self.choose)
         self.file = QPushButton("F&ile …" if folders else "Browse …")
         self.file.setAccessibleName(title)
-        self.file.clicked.connect(self._browse_file)
+        self.file.clicked.connect(self._browse_file if pattern else self._browse_folder)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         if folders:
@@ -105,7 +106,7 @@ class PathField(QWidget):
             self.choose(chosen)
 
     def _browse_folder(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Choose a folder", str(self.path or ""))
+        chosen = QFileDialog.getExistingDirectory(self, self._folder_title, str(self.path or ""))
         if chosen:
             self.choose(chosen)
 

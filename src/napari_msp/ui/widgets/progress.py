@@ -53,7 +53,7 @@ class ProgressRow(QWidget):
         self.bar.setAlignment(Qt.AlignCenter)
         self.cancel = QPushButton(cancel)
         self.cancel.setAccessibleDescription(means)
-        self.cancel.clicked.connect(self._cancel)
+        self.cancel.clicked.connect(self.request_cancel)
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
         self._clock.timeout.connect(self._tell_time_left)
@@ -111,6 +111,13 @@ class ProgressRow(QWidget):
         self._told_left = seconds_left is not None
         self._tell_time_left(seconds_left)
 
+    def show_step(self, words: str, done: int = 0, total: int = 0) -> None:
+        """Say what is done now, and how far it is where that can be counted."""
+        if total:
+            self.report(done, total, words)
+        else:
+            self.tell(words)
+
     def tell(self, words: str) -> None:
         """Say something else while the work goes on; how far it is does not change."""
         if self._state == "running":
@@ -120,7 +127,10 @@ class ProgressRow(QWidget):
         """Come to rest with a last word; without one become idle."""
         self._enter("ended" if words else "idle", words)
 
-    def _cancel(self) -> None:
+    def request_cancel(self) -> None:
+        """Ask by `cancel_wanted`, once, while the work goes on."""
+        if self._state != "running":
+            return
         self.cancel.setEnabled(False)
         self.cancel.setText(self._texts[1])
         self._enter("cancelling", self.words.text())

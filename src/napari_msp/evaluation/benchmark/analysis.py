@@ -1,0 +1,238 @@
+"""What Table 1 says of the results: the mean in each cell, and one method against every other."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from napari_msp.errors import Choose, UserError
+from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, Row
+from napari_msp.evaluation.statistics import (
+    LEVEL,
+    PairedTest,
+    bonferroni,
+    change_interval,
+    mean_interval,
+    relative_change,
+    wilcoxon,
+)
+
+TESTED_MEASURE = "sh_mse"
+
+Level = Literal["subject", "patch"]
+
+LEVELS: dict[Level, str] = {
+    "subject": "over subjects",
+    "patch": "over patches, as in the paper, not independent",
+}
+"""How each level is called to the reader; the first one carries a claim."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method on one target by one measure.
+
+    A subject counts once: its value is first averaged over training seeds.
+
+    Attributes
+    ----------
+    method, target, reference, measure
+        What was summarised; see `Result`.
+    subjects, datasets, seeds
+        How many there are.
+    mean, deviation
+        Over subjects, in the measure's unit; deviation with N - 1, None for one subject.
+    interval
+        95 % bootstrap interval of the mean over subjects; None for one subject.
+    dataset_spread
+        Standard deviation of the datasets' means at the seed that most datasets have; it holds the
+        difference of their subjects too. None for one dataset.
+    seed_spread
+        Standard deviation of the seeds' means on the dataset that was run with most seeds; None
+        for one seed.
+    best
+        Whether no other method's mean is nearer to 0; never of the floor.
+    """
+
+    method: str
+    target: str
+    reference: str
+    measure: str
+    subjects: int
+    datasets: int
+    seeds: int
+    mean: float
+    deviation: float | None
+    interval: tuple[float, float] | None
+    dataset_spread: float | None
+    seed_spread: float | None
+    best: bool
+
+
+Summaries = dict[tuple[str, str, str, str], Summary]
+"""By method, target, reference and measure."""
+
+
+def summarise(results: Results[Result]) -> Summaries:
+    """Summarise every method on every target by every measure."""
+    cells = results.groups("method", "target", "reference", "measure")
+    means = {
+        key: list(cell.sample_means("dataset", "subject").values()) for key, cell in cells.items()
+    }
+    nearest: dict[tuple[str, ...], float] = {}
+    for (method, *column), values in means.items():
+        if method != FLOOR:
+            least = nearest.get(tuple(column), np.inf)
+            nearest[tuple(column)] = min(least, abs(float(np.mean(values))))
+    summaries: Summaries = {}
+    for (method, target, reference, measure), cell in cells.items():
+        values = means[method, target, reference, measure]
+        mean = float(np.mean(values))
+        lowest = nearest.get((target, reference, measure))
+        summaries[method, target, reference, measure] = Summary(
+            method,
+            target,
+            reference,
+            measure,
+            subjects=len(values),
+            datasets=len(cell.datasets),
+            seeds=len(cell.seeds),
+            mean=mean,
+            deviation=_deviation(values),
+            interval=mean_interval(values),
+            dataset_spread=_spread(cell, over="dataset", at="seed"),
+            seed_spread=_spread(cell, over="seed", at="dataset"),
+            best=method != FLOOR and abs(mean) == lowest,
+        )
+    return summaries
+
+
+def _spread(cell: Results[Result], over: str, at: str) -> float | None:
+    """Deviation of the means over one field, where the other has the value that meets most."""
+    meets = {key: part.groups(over) for key, part in cell.groups(at).items()}
+    common = max(meets.values(), key=len)  # the first of equals
+    return _deviation([float(np.mean([row.value for row in part])) for part in common.values()])
+
+
+def _deviation(values: list[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class MethodTest:
+    """One method against another on one target.
+
+    Attributes
+    ----------
+    level
+        What was paired: subjects or patches, each averaged over training seeds.
+    reference, target
+        What was taken as truth, and the platform.
+    first, second
+        The methods.
+    comparisons
+        Size of the family that p-values are corrected over: all tests of a level and reference.
+    test
+        Wilcoxon's, with the rank-biserial correlation.
+    first_mean, second_mean
+        Mean SH MSE of the paired samples, in SH units squared.
+    change
+        By how many percent the first mean is above (+) or below (-) the second.
+    interval
+        95 % bootstrap interval of `change` over subjects; None for patches, which are not
+        independent, and for fewer than two subjects.
+    """
+
+    level: Level
+    reference: str
+    target: str
+    first: str
+    second: str
+    comparisons: int
+    test: PairedTest
+    first_mean: float
+    second_mean: float
+    change: float
+    interval: tuple[float, float] | None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected p-value is below 0.05."""
+        corrected = self.test.corrected_p_value
+        return corrected is not None and corrected < LEVEL
+
+
+def compare_methods(
+    results: Results[Result], patches: Results[PatchResult], tested: str
+) -> list[MethodTest]:
+    """Test one method against every other on the samples that both have.
+
+    Parameters
+    ----------
+    results
+        Of them the SH MSE is tested, on each reference apart.
+    patches
+        SH MSE of patches; may be empty.
+    tested
+        The method, chosen before the errors were seen.
+
+    Returns
+    -------
+    Tests over subjects, then over patches.
+
+    Raises
+    ------
+    UserError
+        When the method was not measured.
+    """
+    if tested not in results.methods:
+        raise UserError(
+            "was not measured, so it cannot be tested",
+            tested,
+            "methods",
+            Choose("methods", tuple(results.methods)),
+        )
+    errors = results.select(measure=TESTED_MEASURE)
+    return [*_tests(errors, "subject", tested), *_tests(patches, "patch", tested)]
+
+
+def _tests(rows: Results[Row], level: Level, tested: str) -> list[MethodTest]:
+    """Test a family for each reference."""
+    return [
+        test
+        for (reference,), part in rows.groups("reference").items()
+        for test in _family(part, level, reference, tested)
+    ]
+
+
+def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> list[MethodTest]:
+    sample = ("dataset", "subject") if level == "subject" else ("dataset", "subject", "patch")
+    cells = {
+        key: part.sample_means(*sample) for key, part in rows.groups("method", "target").items()
+    }
+    pairs: list[tuple[str, str]] = []
+    values: list[tuple[list[float], list[float]]] = []
+    for target in rows.targets:
+        for other in rows.methods:
+            first, second = cells.get((tested, target), {}), cells.get((other, target), {})
+            shared = [name for name in first if name in second]
+            if other not in (tested, FLOOR) and shared:
+                pairs.append((target, other))
+                values.append(([first[n] for n in shared], [second[n] for n in shared]))
+    tests = bonferroni([wilcoxon(*pair) for pair in values])
+    return [
+        MethodTest(
+            level,
+            reference,
+            target,
+            tested,
+            other,
+            comparisons=sum(each.p_value is not None for each in tests),
+            test=test,
+            first_mean=float(np.mean(first)),
+            second_mean=float(np.mean(second)),
+            change=relative_change(first, second),
+            interval=change_interval(first, second) if level == "subject" else None,
+        )
+        for (target, other), (first, second), test in zip(pairs, values, tests, strict=True)
+    ]

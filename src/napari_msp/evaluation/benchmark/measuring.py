@@ -1,0 +1,189 @@
+"""Predict and measure the test subjects of one round on one target, as a job."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.evaluation.baselines.base import Baseline
+from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.benchmark.plan import Plan, Round
+from napari_msp.evaluation.benchmark.results import (
+    FLOOR,
+    PatchResult,
+    Result,
+    Results,
+    read_results,
+    write_results,
+)
+from napari_msp.evaluation.measures.catalogue import measure_head, measure_sh
+from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.measures.tissue import tissue_of
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.model_file import Model, load_model
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import SHImage
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All methods on one target, over the test subjects of a round.
+
+    Attributes
+    ----------
+    plan, round, target
+        Of the benchmark.
+    answers
+        Model files whose mean is a method's prediction, by method.
+    repeated
+        Whether this round only trains again, with another seed, what was measured in full: then
+        networks are measured alone, and by their SH errors alone.
+    patch_size
+        Edge of a patch in voxels of the target.
+    folder
+        For measures.csv and patches.csv of this job.
+    device
+        As for `harmonize`.
+    """
+
+    plan: Plan
+    round: Round
+    target: str
+    answers: Mapping[str, tuple[Path, ...]]
+    repeated: bool
+    patch_size: int
+    folder: Path
+    device: str
+
+    @property
+    def name(self) -> str:
+        """What it does, in a few words."""
+        return f"{self.round.name}: measured {self.target}"
+
+    @property
+    def weight(self) -> float:
+        """In steps of a SHResNet; one prediction with its measures takes about 20 (measured)."""
+        cost = 4.0 if self.repeated else 20.0
+        learned = 0 if self.repeated else len(self._baselines)
+        images = len(self.answers) + learned + 1  # truth has its costs too
+        return cost * images * len(self.plan.subjects.test)
+
+    @property
+    def _baselines(self) -> list[str]:
+        return [name for name in baseline_names() if name in self.plan.methods]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are there."""
+        return (self.folder / "patches.csv").exists()
+
+    def results(self) -> tuple[Results[Result], Results[PatchResult]]:
+        """Read what was measured."""
+        return (
+            read_results(self.folder / "measures.csv", Result),
+            read_results(self.folder / "patches.csv", PatchResult),
+        )
+
+    def run(self) -> None:
+        """Predict, measure and write."""
+        dataset = open_dataset(self.round.dataset)
+        fitted = {} if self.repeated else self._fitted(dataset)
+        rows: list[Result] = []
+        patches: list[PatchResult] = []
+        for subject in self.plan.subjects.test:
+            if not dataset.has(subject, self.target):
+                continue
+            truths = self._truths(dataset, subject)
+            predicted = self._predictions(dataset, subject, fitted, truths["scan"])
+            if not self.repeated and "noise-free" in truths:
+                predicted = {**predicted, FLOOR: truths["noise-free"]}
+            for method, reference, row, patch in self._measured(predicted, truths):
+                where = (method, self.target, dataset.root.name, self.round.seed, subject)
+                rows += [
+                    Result(*where, reference, key, value)
+                    for key, value in row.items()
+                    if np.isfinite(value)  # a tissue may be absent
+                ]
+                patches += [PatchResult(*where, reference, *each) for each in patch]
+        write_results(self.folder / "measures.csv", Results(rows), Result)
+        write_results(self.folder / "patches.csv", Results(patches), PatchResult)
+
+    def _fitted(self, dataset: TravellingHeads) -> dict[str, Baseline]:
+        """Let the baselines learn from the training subjects."""
+        learned = [s for s in self.plan.subjects.training if dataset.has(s, self.target)]
+        inputs = [self._fit(dataset.acquisition(s, self.plan.source)) for s in learned]
+        targets = [self._fit(dataset.acquisition(s, self.target)) for s in learned]
+        return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
+
+    def _truths(self, dataset: TravellingHeads, subject: str) -> dict[str, SHImage]:
+        truths = {"scan": self._fit(dataset.acquisition(subject, self.target))}
+        twin = dataset.noise_free(subject, self.target)
+        if twin is not None:
+            truths["noise-free"] = self._fit(twin)
+        return truths
+
+    def _predictions(
+        self,
+        dataset: TravellingHeads,
+        subject: str,
+        fitted: Mapping[str, Baseline],
+        truth: SHImage,
+    ) -> dict[str, SHImage]:
+        scan = dataset.acquisition(subject, self.plan.source)
+
+        @cache
+        def predicted(path: Path) -> SHImage:
+            return harmonize(_model(path), scan, self.target, device=self.device).sh
+
+        source = self._fit(scan)
+        images = {name: rule.predict(source, truth.lattice) for name, rule in fitted.items()}
+        for method, paths in self.answers.items():
+            images[method] = _mean([predicted(path) for path in paths])
+        return {name: images[name] for name in self._order(images)}
+
+    def _order(self, images: Mapping[str, SHImage]) -> list[str]:
+        """Put rows in the table's order, given models last."""
+        listed = [method for method in self.plan.methods if method in images]
+        return listed + [name for name in images if name not in listed]
+
+    def _measured(
+        self, predicted: Mapping[str, SHImage], truths: Mapping[str, SHImage]
+    ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
+        # Tissue is found best where there is no noise.
+        clearest = list(truths.values())[-1]
+        tissue = None if self.repeated else tissue_of(clearest)
+        for reference, image in truths.items():
+            truth = Truth(image, tissue)
+            for method, prediction in predicted.items():
+                if method == FLOOR and reference == "noise-free":
+                    continue
+                found = (
+                    measure_sh(prediction, image, patch_size=self.patch_size)
+                    if self.repeated
+                    else measure_head(prediction, truth, patch_size=self.patch_size)
+                )
+                patches = [
+                    ("-".join(map(str, centre)), float(error))
+                    for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
+                ]
+                yield method, reference, found.values, patches
+
+    def _fit(self, acquisition: Acquisition) -> SHImage:
+        return fit_sh(acquisition, b_value=self.plan.b_value)
+
+
+@lru_cache(maxsize=64)
+def _model(path: Path) -> Model:
+    return load_model(path)
+
+
+def _mean(images: list[SHImage]) -> SHImage:
+    """Average predictions of one model kind each; they lie on one lattice."""
+    mean = np.zeros(images[0].coefficients.shape)
+    for image in images:
+        mean += image.coefficients / len(images)
+    return replace(images[0], coefficients=mean.astype(np.float32))

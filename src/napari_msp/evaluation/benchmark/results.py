@@ -1,0 +1,220 @@
+"""What was measured, one number a row, and its CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import write_text
+
+FLOOR = "noise-free twin (floor)"
+"""Name of the row that holds the scans' own noise: no method, so it is neither best nor tested."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measure of one predicted head.
+
+    Attributes
+    ----------
+    method
+        Row of the table, such as "MSP".
+    target
+        Platform that was predicted.
+    dataset
+        Name of the travelling-heads dataset.
+    seed
+        Of the training.
+    subject
+        Who was predicted; a name means one subject within its dataset.
+    reference
+        What was taken as truth: "scan" or "noise-free".
+    measure
+        A key of `napari_msp.evaluation.measures.MEASURES`.
+    value
+        In the measure's unit.
+    """
+
+    method: str
+    target: str
+    dataset: str
+    seed: int
+    subject: str
+    reference: str
+    measure: str
+    value: float
+
+
+@dataclass(frozen=True)
+class PatchResult:
+    """SH MSE of one non-overlapping patch; see `Result`.
+
+    Attributes
+    ----------
+    patch
+        Names the patch within the subject.
+    value
+        In SH units squared.
+    """
+
+    method: str
+    target: str
+    dataset: str
+    seed: int
+    subject: str
+    reference: str
+    patch: str
+    value: float
+
+
+Row = TypeVar("Row", Result, PatchResult)
+
+
+class Results(Generic[Row]):
+    """A long table of results.
+
+    Raises
+    ------
+    UserError
+        When a value is not finite or was measured twice. What cannot be measured has no row.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows: tuple[Row, ...] = tuple(rows)
+        seen: set[tuple[object, ...]] = set()
+        for row in self.rows:
+            *name, value = astuple(row)
+            where = ", ".join(map(str, name))
+            if not np.isfinite(value):
+                raise UserError(
+                    "the value is not finite", where, remedy=Advice("look at the prediction")
+                )
+            if tuple(name) in seen:
+                raise UserError("was measured twice", where, remedy=Advice("give it once"))
+            seen.add(tuple(name))
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def methods(self) -> list[str]:
+        """In order of first appearance, as all that follow."""
+        return self._names("method")
+
+    @property
+    def targets(self) -> list[str]:
+        """Platforms that were predicted."""
+        return self._names("target")
+
+    @property
+    def datasets(self) -> list[str]:
+        """Of travelling heads."""
+        return self._names("dataset")
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the training."""
+        return list(dict.fromkeys(row.seed for row in self.rows))
+
+    @property
+    def subjects(self) -> list[tuple[str, str]]:
+        """Dataset and name: one name in two datasets is two subjects."""
+        return list(dict.fromkeys((row.dataset, row.subject) for row in self.rows))
+
+    @property
+    def references(self) -> list[str]:
+        """What was taken as truth."""
+        return self._names("reference")
+
+    @property
+    def measures(self) -> list[str]:
+        """Keys of measures; patches have none."""
+        return self._names("measure")
+
+    def select(self, **wanted: object) -> "Results[Row]":
+        """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
+        if not wanted:
+            return self
+        of, values = attrgetter(*wanted), tuple(wanted.values())
+        wanted_values = values if len(values) > 1 else values[0]
+        return self._part([row for row in self.rows if of(row) == wanted_values])
+
+    def groups(self, *names: str) -> dict[tuple[str, ...], "Results[Row]"]:
+        """Split by the values of several fields, in order of first appearance."""
+        gathered: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows:
+            gathered.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
+        return {key: self._part(rows) for key, rows in gathered.items()}
+
+    def sample_means(self, *names: str) -> dict[tuple[str, ...], float]:
+        """Mean value by the fields that name a sample; training seeds are averaged over."""
+        return {
+            key: float(np.mean([row.value for row in part]))
+            for key, part in self.groups(*names).items()
+        }
+
+    def _part(self, rows: list[Row]) -> "Results[Row]":
+        part = object.__new__(Results)
+        part.rows = tuple(rows)  # checked already, as the whole
+        return part
+
+    def _names(self, field: str) -> list[str]:
+        return list(dict.fromkeys(getattr(row, field) for row in self.rows))
+
+
+def results_csv(results: Results[Row], kind: type[Row]) -> str:
+    """Write results as CSV with full precision, one column a field of `kind`."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([field.name for field in fields(kind)])
+    writer.writerows(astuple(row) for row in results)
+    return stream.getvalue()
+
+
+def write_results(path: Path, results: Results[Row], kind: type[Row]) -> None:
+    """Write `results_csv` atomically.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
+    """
+    write_text(path, results_csv(results, kind))
+
+
+def read_results(path: Path, kind: type[Row]) -> Results[Row]:
+    """Read back what `write_results` wrote, to the last bit.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read, or is no such table.
+    """
+    names = [field.name for field in fields(kind)]
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            header, *lines = csv.reader(stream)
+        if header != names or any(len(line) != len(names) for line in lines):
+            raise ValueError(f"its columns are not {', '.join(names)}")
+        rows = [dict(zip(names, line, strict=True)) for line in lines]
+        return Results(
+            kind(**{**row, "seed": int(row["seed"]), "value": float(row["value"])})  # type: ignore[arg-type]
+            for row in rows
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
+        ) from error
+    except ValueError as error:  # also of text that is no UTF-8, and of a file without a line
+        raise UserError(
+            f"is no table of results ({error})", path, remedy=Advice("measure anew")
+        ) from error

@@ -1,0 +1,256 @@
+"""A benchmark from its plan to its results: tune, train, choose, measure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import scale_between
+from napari_msp.evaluation.benchmark.jobs import Job, OnProgress, Progress, do_all
+from napari_msp.evaluation.benchmark.measuring import Measurement
+from napari_msp.evaluation.benchmark.methods import (
+    MORE_WEIGHTS,
+    MSP,
+    multi_task_networks,
+    single_networks,
+)
+from napari_msp.evaluation.benchmark.plan import Plan, Round
+from napari_msp.evaluation.benchmark.results import PatchResult, Result, Results
+from napari_msp.evaluation.benchmark.trainings import (
+    Best,
+    Rates,
+    Training,
+    TrainingList,
+    Trainings,
+    trainings_of,
+)
+from napari_msp.evaluation.measures.patches import PATCH_SIZE
+from napari_msp.model_file import load_model
+
+FINE_PATCH = 19
+"""Edge of a patch on a lattice that is finer than the input's (paper)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one learning rate did in a short training.
+
+    Attributes
+    ----------
+    method, rate
+        What was tried.
+    error
+        Mean over the tuning targets of the SH MSE on validation subjects.
+    """
+
+    method: str
+    rate: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a benchmark found.
+
+    Attributes
+    ----------
+    results, patches
+        What was measured on test subjects.
+    trials
+        Of learning rates.
+    rates
+        Chosen learning rate by method.
+    best
+        Method of the best single network, by round and target.
+    trainings
+        Those behind the methods, by round and method.
+    """
+
+    results: Results[Result]
+    patches: Results[PatchResult]
+    trials: tuple[Trial, ...]
+    rates: Rates
+    best: Mapping[Round, Best]
+    trainings: Mapping[Round, Mapping[str, Trainings]]
+
+
+class Benchmark:
+    """A plan that was found to be feasible.
+
+    Parameters
+    ----------
+    plan
+        What to do.
+    out
+        Folder for trainings and measurements.
+    device
+        As for `train`.
+    workers
+        Processes beside each other.
+    on_progress
+        Is called after every job.
+
+    Raises
+    ------
+    UserError
+        When the plan cannot be carried out with its datasets and models.
+    """
+
+    def __init__(
+        self, plan: Plan, out: Path, device: str, workers: int, on_progress: OnProgress
+    ) -> None:
+        self.plan, self.out, self.device, self.workers = plan, out, device, workers
+        self.models = {path: load_model(path) for path in plan.models}
+        first = open_dataset(plan.datasets[0])
+        self.scales = _scales(first, plan)
+        self.progress = Progress(on_progress, 1.0)
+
+    def run(self) -> Outcome:
+        """Tune, train and measure; what is done already is not done again."""
+        first = self._list(self.plan.rounds[0])
+        self.progress.total = self._expected_weight(first)
+        trials = self._tune(self._tuned_singles(first), first, None)
+        rates = _best_rates(trials)
+
+        networks = {each: self._list(each).networks(rates) for each in self.plan.rounds}
+        self._train(networks.values())
+        best = {each: self._choose(networks[each], each) for each in self.plan.rounds}
+
+        trials += self._tune(self._tuned_later(), first, best[self.plan.rounds[0]])
+        rates = _best_rates(trials)
+        built = {
+            each: self._list(each).built(networks[each], best[each], rates)
+            for each in self.plan.rounds
+        }
+        self._train(built.values())
+
+        trainings = {each: {**networks[each], **built[each]} for each in self.plan.rounds}
+        measurements = [
+            self._measurement(each, target, trainings[each])
+            for each in self.plan.rounds
+            for target in self.plan.targets
+        ]
+        self._do(measurements)
+        found = [each.results() for each in measurements]
+        return Outcome(
+            results=Results(row for rows, _ in found for row in rows),
+            patches=Results(row for _, rows in found for row in rows),
+            trials=tuple(trials),
+            rates=rates,
+            best=best,
+            trainings=trainings,
+        )
+
+    def _list(self, round_: Round) -> TrainingList:
+        return TrainingList(self.plan, round_, self.out / "trained", self.device, self.scales)
+
+    def _tuned_singles(self, listed: TrainingList) -> list[str]:
+        multi_task = [name for name in multi_task_networks() if name in self.plan.methods]
+        return [*listed.single_methods, *multi_task]
+
+    def _tuned_later(self) -> list[str]:
+        return [name for name in (MORE_WEIGHTS, MSP) if name in self.plan.methods]
+
+    def _tune(self, methods: Sequence[str], listed: TrainingList, best: Best | None) -> list[Trial]:
+        """Try every learning rate on the first round; nothing else is ever chosen by it."""
+        rates = self.plan.budget.rates
+        if len(rates) == 1:
+            return [Trial(method, rates[0], float("nan")) for method in methods]
+        trials = {
+            (method, rate): listed.trials(method, rate, best)
+            for method in methods
+            for rate in rates
+        }
+        self._do([training for trainings in trials.values() for training in trainings])
+        return [
+            Trial(method, rate, _mean(trainings)) for (method, rate), trainings in trials.items()
+        ]
+
+    def _train(self, groups: Iterable[Mapping[str, Trainings]]) -> None:
+        self._do(trainings_of(each for methods in groups for each in methods.values()))
+
+    def _choose(self, networks: Mapping[str, Trainings], round_: Round) -> Best:
+        """Choose each target's best single network, by its error on the validation subjects."""
+        listed = self._list(round_)
+        if not listed.chooses:
+            return {}
+        singles = listed.single_methods
+        return {
+            target: min(singles, key=lambda name: networks[name][target][0].errors()[target])
+            for target in self.plan.targets
+        }
+
+    def _measurement(
+        self, round_: Round, target: str, trainings: Mapping[str, Trainings]
+    ) -> Measurement:
+        answers = {
+            method: tuple(training.model for training in trainings[method][target])
+            for method in self.plan.methods
+            if method in trainings
+        }
+        repeated = round_.seed != self.plan.seeds[0]
+        for path, model in self.models.items():
+            if target in model.targets and not repeated:  # another seed would not change it
+                answers[path.stem] = (path,)
+        return Measurement(
+            plan=self.plan,
+            round=round_,
+            target=target,
+            answers=answers,
+            repeated=repeated,
+            patch_size=PATCH_SIZE if self.scales[target] == 1 else FINE_PATCH,
+            folder=self.out / "measured" / round_.folder / target,
+            device=self.device,
+        )
+
+    def _do(self, jobs: Sequence[Job]) -> None:
+        do_all(jobs, self.workers, self.progress)
+
+    def _expected_weight(self, first: TrainingList) -> float:
+        """Add up about what is to come, as if one single network were the best everywhere."""
+        rates = dict.fromkeys((*self.plan.methods, *single_networks()), 1e-3)
+        best = dict.fromkeys(self.plan.targets, list(single_networks())[-1])
+        tuned = [*self._tuned_singles(first), *self._tuned_later()]
+        jobs: list[Job] = []
+        if len(self.plan.budget.rates) > 1:
+            jobs += [
+                training
+                for name in tuned
+                for rate in self.plan.budget.rates
+                for training in first.trials(name, rate, best)
+            ]
+        for each in self.plan.rounds:
+            listed = self._list(each)
+            networks = listed.networks(rates)
+            trainings = networks | listed.built(networks, best, rates) if networks else {}
+            jobs += trainings_of(trainings.values())
+            jobs += [self._measurement(each, target, trainings) for target in self.plan.targets]
+        return sum(job.weight for job in jobs)
+
+
+def _best_rates(trials: Sequence[Trial]) -> Rates:
+    by_method: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_method.setdefault(trial.method, []).append(trial)
+    # A single trial has no error: there was nothing to choose.
+    return {
+        method: (min(tried, key=lambda t: t.error) if len(tried) > 1 else tried[0]).rate
+        for method, tried in by_method.items()
+    }
+
+
+def _mean(trainings: Iterable[Training]) -> float:
+    """Average the last validation errors over all targets of some trainings."""
+    errors = [error for training in trainings for error in training.errors().values()]
+    return sum(errors) / len(errors)
+
+
+def _scales(dataset: TravellingHeads, plan: Plan) -> dict[str, int]:
+    """Give each target's lattice scale, from the first subject that has it."""
+    scales = {}
+    for target in plan.targets:
+        subject = next(s for s in plan.subjects.all if dataset.has(s, target))
+        source = dataset.acquisition(subject, plan.source).lattice
+        scan = dataset.acquisition(subject, target).lattice
+        scales[target] = scale_between(source.voxel_sizes, scan.voxel_sizes, target)
+    return scales

@@ -1,0 +1,351 @@
+"""What shall be harmonized, with which models, to which platforms, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msp.options import Options
+from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
+from napari_msp.ui.widgets.form import (
+    CheckList,
+    Section,
+    labelled,
+    leave_wheel_alone,
+    on_enter,
+)
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.words import HARMONIZE_LABELS as LABELS
+
+LARGEST_TILE = 512
+"""Edge in input voxels."""
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """A scan that is loaded.
+
+    Attributes
+    ----------
+    title
+        Such as "sub-01 ge_st".
+    platform
+        Empty where nobody knows.
+    truths
+        Platforms on which the same head was scanned, so that errors can be measured.
+    """
+
+    title: str
+    platform: str
+    truths: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """A device, and whether this machine has it."""
+
+    name: str
+    title: str
+    usable: bool = True
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the form says.
+
+    Attributes
+    ----------
+    scan
+        Its number in the list.
+    passes
+        Label of a model and a target that it predicts, model by model.
+    options
+        How.
+    """
+
+    scan: int
+    passes: tuple[tuple[str, str], ...]
+    options: Options
+
+
+class HarmonizeForm(QWidget):
+    """The form.
+
+    Signals
+    -------
+    run_wanted
+        Harmonize was pressed, by mouse or by Enter; only when `problem` is empty.
+    scan_chosen : int
+        Number of the scan.
+    add_wanted
+        A model shall be added from a file.
+    remove_wanted : str
+        Label of a model that shall be taken off the list.
+    load_wanted, sample_wanted
+        There is no scan; one shall be loaded, or simulated ones opened.
+    """
+
+    run_wanted = Signal()
+    scan_chosen = Signal(int)
+    add_wanted = Signal()
+    remove_wanted = Signal(str)
+    load_wanted = Signal()
+    sample_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._scans: list[ScanRow] = []
+        self._running = False
+        self.empty = NoScan()
+        self.scan = QComboBox()
+        self.models = ModelChoice()
+        self.model_message = MessageLine()
+        self.targets = CheckList()
+        self.device = QComboBox()
+        self.advanced = Advanced()
+        self.button = QPushButton("Harmoni&ze")
+        self.why_not = QLabel()
+        self._lay_out()
+        self._connect()
+        self._refresh()
+
+    def set_scans(self, scans: Sequence[ScanRow], chosen: int) -> None:
+        """List the scans that are loaded."""
+        self._scans = list(scans)
+        before = self.scan.blockSignals(True)
+        self.scan.clear()
+        self.scan.addItems([scan.title for scan in scans])
+        self.scan.setCurrentIndex(chosen)
+        self.scan.blockSignals(before)
+        self._refresh()
+
+    def choose_scan(self, number: int) -> None:
+        """Choose one of the scans that are listed."""
+        self.scan.setCurrentIndex(number)
+
+    def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
+        """List the models there are."""
+        self.models.set_models(models, checked)
+        stops = [self.add, *self.models.stops, self.targets]  # else the newest would come last
+        for one, other in pairwise(stops):
+            QWidget.setTabOrder(one, other)
+
+    def set_devices(self, devices: Sequence[DeviceRow], chosen: str) -> None:
+        """List devices; one that this machine has not cannot be chosen."""
+        self.device.clear()
+        for row, device in enumerate(devices):
+            self.device.addItem(device.title, device.name)
+            self.device.model().item(row).setEnabled(device.usable)
+        usable = [device.name for device in devices if device.usable]
+        self.set_option("device", chosen if chosen in usable else "auto")
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Fill in one of the options."""
+        if name == "device":
+            self.device.setCurrentIndex(self.device.findData(value))
+        elif name == "tile":
+            self.advanced.tile.setValue(value or 0)
+        else:
+            getattr(self.advanced, name).setChecked(value)
+
+    def set_running(self, running: bool) -> None:
+        """Let nothing be changed while work goes on."""
+        self._running = running
+        self._refresh()
+
+    def run(self) -> None:
+        """Ask for the run, if it can begin."""
+        if self.button.isEnabled():
+            self.run_wanted.emit()
+
+    @property
+    def choices(self) -> Choices:
+        """What the form says now."""
+        wanted = self.targets.checked
+        return Choices(
+            scan=self.scan.currentIndex(),
+            passes=tuple(
+                (model.label, target)
+                for model in self.models.checked
+                for target in model.targets
+                if target in wanted
+            ),
+            options=Options(
+                device=str(self.device.currentData() or "auto"),
+                tile=self.advanced.tile.value() or None,
+                resample=self.advanced.resample.isChecked(),
+                rescale_b_value=self.advanced.rescale_b_value.isChecked(),
+            ),
+        )
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot begin, in words; empty when it can."""
+        if not self._scans:
+            return "Load a scan first."
+        if not self.models.boxes:
+            return "Reading the models …"
+        if not self.models.checked:
+            return "Tick a model."
+        return "" if self.choices.passes else "Tick a target."
+
+    def _lay_out(self) -> None:
+        self.add = QPushButton("Add &model …")
+        self.add.setToolTip("A model file (.safetensors), such as one trained in Train.")
+        self.button.setToolTip("Predict every ticked target with every ticked model (Enter).")
+        self.note = QLabel()
+        self.note.setToolTip("The same head was scanned there, so that errors can be measured.")
+        for words in (self.note, self.why_not):
+            words.setWordWrap(True)
+        for box in (self.scan, self.device):
+            leave_wheel_alone(box)
+            box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        # No form layout: it does not give broken lines their height.
+        self.parts = QWidget()
+        column = QVBoxLayout(self.parts)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(labelled("&Acquisition", self.scan, "acquisition", beside=self.scan))
+        column.addWidget(self.empty)
+        column.addLayout(labelled(LABELS["model"], self.models, "model", beside=self.add))
+        column.addWidget(self.models)
+        column.addWidget(self.model_message)
+        column.addLayout(labelled(LABELS["target"], self.targets, "target"))
+        column.addWidget(self.targets)
+        column.addWidget(self.note)
+        column.addLayout(labelled(LABELS["device"], self.device, "device", beside=self.device))
+        column.addWidget(Section("Advance&d", self.advanced))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.parts)
+        layout.addWidget(self.button)
+        layout.addWidget(self.why_not)
+
+    def _connect(self) -> None:
+        self.empty.load.clicked.connect(self.load_wanted)
+        self.empty.sample.clicked.connect(self.sample_wanted)
+        self.scan.currentIndexChanged.connect(self._choose_scan)
+        self.models.changed.connect(self._refresh)
+        self.models.remove_wanted.connect(self.remove_wanted)
+        self.add.clicked.connect(self.add_wanted)
+        self.targets.changed.connect(self._refresh)
+        self.button.clicked.connect(self.run)
+        on_enter(self, self.run)
+
+    def _choose_scan(self, number: int) -> None:
+        self._refresh()
+        self.scan_chosen.emit(number)
+
+    def _refresh(self) -> None:
+        """Bring targets, doubts and the button in line with scan and models."""
+        chosen = self.scan.currentIndex()
+        scan = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
+        self.empty.setVisible(not self._scans)
+        self.scan.setVisible(bool(self._scans))
+        self.models.mark(scan.platform if scan else "")
+        self._list_targets()
+        known = scan.truths & set(self.targets.checked) if scan else set()
+        self.note.setText(_truth_note(sorted(known)))
+        self.note.setVisible(bool(known))
+        self.parts.setEnabled(not self._running)
+        self._refresh_button()
+
+    def _list_targets(self) -> None:
+        models = self.models.checked
+        names = list(dict.fromkeys(target for model in models for target in model.targets))
+        if names == self.targets.names:
+            return
+        kept = [name for name in self.targets.checked if name in names]
+        before = self.targets.blockSignals(True)
+        self.targets.set_names(
+            names, kept or first_target(names, models[0].input if models else "")
+        )
+        self.targets.blockSignals(before)
+
+    def _refresh_button(self) -> None:
+        self.button.setEnabled(not self._running and not self.problem)
+        self.why_not.setText("" if self._running else self.problem)
+        self.why_not.setVisible(bool(self.why_not.text()))
+
+
+class NoScan(QWidget):
+    """Said where no scan is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        words = QLabel("No diffusion-weighted scan is loaded yet.")
+        words.setWordWrap(True)
+        self.load = QPushButton("L&oad acquisition …")
+        self.sample = QPushButton("Open &simulated heads")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(words)
+        column.addWidget(self.load)
+        column.addWidget(self.sample)
+
+
+class Advanced(QWidget):
+    """What has a good default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tile = QSpinBox()
+        self.tile.setRange(0, LARGEST_TILE)
+        self.tile.setSpecialValueText("as memory allows")
+        self.tile.setSuffix(" voxels")
+        leave_wheel_alone(self.tile)
+        self.resample = QCheckBox(LABELS["resample"])
+        self.resample.setToolTip(
+            "<p>A model holds for one voxel size. With this, the SH image of a scan with other "
+            "voxels is interpolated linearly first, which smooths it.</p>"
+        )
+        self.rescale_b_value = QCheckBox(LABELS["rescale_b_value"])
+        self.rescale_b_value.setToolTip(
+            "<p>A model holds for one b-value. With this, the signal of a scan with another one is "
+            "brought there by (S/S0)^(b_model/b): exact for mono-exponential decay, approximate in "
+            "tissue.</p>"
+        )
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 0, 0, 0)
+        column.addLayout(labelled(LABELS["tile"], self.tile, "tile", beside=self.tile))
+        column.addWidget(self.resample)
+        column.addWidget(self.rescale_b_value)
+
+
+def first_target(names: Sequence[str], platform: str) -> list[str]:
+    """Give the target that is ticked at first: of the input's protocol, on another scanner.
+
+    Parameters
+    ----------
+    names
+        Targets: "<scanner>_<protocol>". Where several will do, the scanner with the fewest
+        protocols counts: in the paper's data Prisma, not Connectom.
+    platform
+        Input of the models.
+    """
+    scanners = [name.partition("_")[0] for name in names]
+    protocol = platform.partition("_")[2]
+
+    def far(name: str) -> tuple[bool, int]:
+        scanner, _, own = name.partition("_")
+        return own != protocol, scanners.count(scanner)
+
+    return sorted(names, key=far)[:1]
+
+
+def _truth_note(known: Sequence[str]) -> str:
+    if not known:
+        return ""
+    return f"Truth is known for {', '.join(known)}."

@@ -1,0 +1,149 @@
+"""What came of a run: a line for each prediction, and its layers in the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_msp.ui.background import OneByOne
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.harmonize.run import Predicted, notes_of
+from napari_msp.ui.layers import LayerData, fits, refill
+from napari_msp.ui.records import KEY, Record, records_of, shown_by
+from napari_msp.ui.widgets.message import MessageLine, readable
+
+if TYPE_CHECKING:
+    import napari
+
+
+class Results(QWidget):
+    """A line for each prediction; hidden while there is none.
+
+    Signals
+    -------
+    compare_wanted, save_wanted
+        A button was pressed.
+    """
+
+    compare_wanted = Signal()
+    save_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.lines = readable()
+        self.lines.setTextFormat(Qt.PlainText)
+        self.lines.setToolTip(tooltip("SH MSE"))
+        self.notes = MessageLine()
+        self.compare = QPushButton("&Compare")
+        self.compare.setToolTip("Show the predictions beside the truth, as in Fig. 3.")
+        self.save = QPushButton("Save as &NIfTI …")
+        self.save.setToolTip("Write DWI, SH image and maps as files.")
+        self.compare.clicked.connect(self.compare_wanted)
+        self.save.clicked.connect(self.save_wanted)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.compare)
+        buttons.addWidget(self.save)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.lines)
+        layout.addWidget(self.notes)
+        layout.addLayout(buttons)
+        self.show_results((), ())
+
+    def show_results(self, lines: Sequence[str], notes: Sequence[str]) -> None:
+        """Show a line for each prediction, and what a person must know of them."""
+        self.lines.setText("\n".join(lines))
+        self.notes.show_message("warning", "\n".join(notes))
+        self.setVisible(bool(lines))
+
+
+class ResultLayers(QObject):
+    """Predictions that the viewer shows: those made here, and those it showed before.
+
+    Layers come one at a time, so that the window can breathe.
+
+    Signals
+    -------
+    changed
+        Another set of predictions is shown.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: napari.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._results = [
+            Predicted(record, (), None, notes_of(record))
+            for record in records_of(viewer.layers)
+            if record.prediction is not None
+        ]
+        self._changes = OneByOne(self)
+        self._changes.rested.connect(self.changed)
+
+    @property
+    def results(self) -> tuple[Predicted, ...]:
+        """Predictions in the order they were made."""
+        return tuple(self._results)
+
+    @property
+    def busy(self) -> bool:
+        """Whether layers are still being added."""
+        return self._changes.busy
+
+    def add(self, result: Predicted) -> None:
+        """Show a prediction, in the layers of an older one of the same scan, model and target."""
+        older = self._older(result.record)
+        for data in result.layers:
+            layer = older.get(data[1]["metadata"][KEY].quantity)
+            if layer is not None and fits(layer, data):
+                older = {name: each for name, each in older.items() if each is not layer}
+                self._changes.add(partial(refill, layer, data))
+            else:
+                self._changes.add(partial(self._add, data))
+        self._changes.add(*(partial(self._remove, layer) for layer in older.values()))
+        self._results = [each for each in self._results if not _same(each.record, result.record)]
+        self._results.append(result)
+
+    def refresh(self) -> None:
+        """Forget predictions whose layers are gone."""
+        if self.busy:
+            return
+        shown = {id(record) for record in records_of(self._viewer.layers)}
+        kept = [each for each in self._results if id(each.record) in shown]
+        if len(kept) < len(self._results):
+            self._results = kept
+            self.changed.emit()
+
+    def drop(self) -> None:
+        """Add no more."""
+        self._changes.drop()
+
+    def _add(self, data: LayerData) -> None:
+        from napari.layers import Layer
+
+        self._viewer.add_layer(Layer.create(*data))
+
+    def _remove(self, layer: Any) -> None:
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _older(self, record: Record) -> dict[str, Any]:
+        """Give layers of older predictions of the same scan, model and target, by quantity."""
+        shown = ((layer, shown_by(layer)) for layer in self._viewer.layers)
+        return {
+            each.quantity: layer
+            for layer, each in shown
+            if each is not None and not each.view and _same(each.record, record)
+        }
+
+
+def _same(one: Record, other: Record) -> bool:
+    """Tell whether two predictions are of the same scan, model and target."""
+    if one.source is None or other.source is None:
+        return False
+    return one.owner == other.owner and one.source is other.source

@@ -1,0 +1,385 @@
+"""What the Harmonize button starts, and what may help when it fails. No Qt.
+
+Every chosen model and target is a pass, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from napari_msp.arrays import MaskArray
+from napari_msp.errors import (
+    Change,
+    ComputeOnCPU,
+    Remedy,
+    Resample,
+    RescaleBValue,
+    Unexpected,
+    UserError,
+    every,
+)
+from napari_msp.formatting import short
+from napari_msp.options import Options
+from napari_msp.ui.background import Control, Step, abandonable
+from napari_msp.ui.layers import LayerData
+from napari_msp.ui.records import Record
+from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
+
+if TYPE_CHECKING:
+    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prepared_input import PreparedInput
+    from napari_msp.model_file import Model
+    from napari_msp.networks.msp import Network
+    from napari_msp.ui.harmonize.truth import Errors, Truth
+
+PREPARED, TILED = 0.05, 0.85
+"""Shares of a pass that are done once its input is ready, and once all tiles are (our guess)."""
+
+PIECES = 100
+"""That the work of a pass is counted in."""
+
+FINEST = 0.02
+"""Smallest advance within a tile that is worth reporting."""
+
+WORDS = FormWords(HARMONIZE_LABELS)
+
+FIRST_TILE, SMALLEST_TILE = 32, 8
+"""Edges in input voxels: tried first where memory decided before, and not gone below."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One model and one of its targets.
+
+    Attributes
+    ----------
+    label
+        Of the model, such as "MSP".
+    """
+
+    label: str
+    model: Model
+    target: str
+
+    @property
+    def name(self) -> str:
+        """Such as "MSP → prisma_st"."""
+        return f"{self.label} → {self.target}"
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is to be done.
+
+    Attributes
+    ----------
+    scan
+        With its acquisition.
+    passes
+        Targets of one model stand together.
+    options
+        How; branches are kept whatever it says.
+    """
+
+    scan: Record
+    passes: tuple[Pass, ...]
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """One pass is done.
+
+    Attributes
+    ----------
+    record
+        The prediction.
+    layers
+        From the bottom up, ready to be added.
+    errors
+        Against truth; None where there is none, or where nobody measured.
+    notes
+        What a person must know: doubts, approximations, a truth that could not be used.
+    """
+
+    record: Record
+    layers: tuple[LayerData, ...]
+    errors: Errors | None
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line, such as "MSP → prisma_st: SH MSE 3.1e-4 (before: 8.3e-4)"."""
+        prediction = self.record.prediction
+        assert prediction is not None
+        name = f"{self.record.label} → {prediction.target}"
+        if self.errors is None:
+            truth = prediction.target in self.record.siblings
+            return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
+        before = self.errors.sh_mse_before
+        beside = "" if before is None else f" (before: {short(before)})"
+        return f"{name}: SH MSE {short(self.errors.sh_mse)}{beside}"
+
+
+def notes_of(record: Record) -> tuple[str, ...]:
+    """Give what a person must know of a prediction, as far as its record says."""
+    prediction, scan, model = record.prediction, record.source, record.model
+    assert prediction is not None
+    notes = (*prediction.warnings, *prediction.approximations)
+    if scan is None or model is None or scan.name in ("", model.card.input):
+        return notes
+    doubt = f"{record.label} is for scans of {model.card.input}; this is {scan.name}."
+    return (doubt, *notes)
+
+
+def harmonize_all(request: Request, control: Control) -> None:
+    """Predict pass by pass, and report each `Predicted` as soon as it is ready, and `Step`.
+
+    A core is left to the window.
+
+    Raises
+    ------
+    UserError
+        As `napari_msp.harmonize`.
+    Cancelled
+        When the job was cancelled.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from napari_msp.device import leave_a_core
+
+    # BLAS has threads of its own, as many as there are cores.
+    with leave_a_core(), threadpool_limits(1, user_api="blas"):
+        _Run(request, control).everything()
+
+
+class _Run:
+    """One run, and what its passes share."""
+
+    def __init__(self, request: Request, control: Control) -> None:
+        self.request, self.control = request, control
+        self.truths: dict[str, Truth | str] = {}
+        self.number = 0
+
+    def everything(self) -> None:
+        from napari_msp.inference.prepared_input import prepare_input
+
+        options = self.request.options
+        for _, passes in groupby(self.request.passes, key=lambda each: id(each.model)):
+            same_model = list(passes)
+            self._say(same_model[0], "reading the scan", 0.0)
+            acquisition = self.request.scan.acquisition
+            assert acquisition is not None
+            prepare = partial(
+                prepare_input,
+                same_model[0].model,
+                acquisition,
+                resample=options.resample,
+                rescale_b_value=options.rescale_b_value,
+            )
+            prepared = abandonable(prepare, self.control.check)
+            for each in same_model:
+                self.control.report(self._predict(each, prepared))
+                self.number += 1
+
+    def _predict(self, each: Pass, prepared: PreparedInput) -> Predicted:
+        from napari_msp.inference.harmonize import predict_target
+        from napari_msp.ui.harmonizing.prediction_layers import prediction_layers
+
+        tiles = _Tiles(
+            each.model.single(each.target),
+            prepared.image.mask,
+            self.control.cancelled,
+            lambda doing, share: self._say(each, doing, PREPARED + share * (TILED - PREPARED)),
+        )
+        prediction = predict_target(
+            each.model,
+            prepared,
+            each.target,
+            progress=tiles.tile,
+            cancelled=tiles.cancelled,
+            device=self.request.options.device,
+            tile=self.request.options.tile,
+            keep_stages=True,
+        )
+        scan = self.request.scan
+        record = Record(
+            subject=scan.subject,
+            name=f"{each.label} {each.target}",
+            image=prediction.sh,
+            siblings=scan.siblings,
+            label=each.label,
+            model=each.model,
+            prediction=prediction,
+            source=scan,
+        )
+        self._say(each, "computing maps", TILED)
+        # A whole head at 1.2 mm takes long to read.
+        measure = partial(self._errors, each, prediction)
+        errors, notes = abandonable(measure, self.control.check)
+        layers = prediction_layers(record, errors, self.control.check)
+        return Predicted(record, layers, errors, (*notes_of(record), *notes))
+
+    def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
+        """Measure against the target's own scan, where there is one that can be used."""
+        from napari_msp.ui.harmonize.truth import errors_against
+
+        if each.target not in self.request.scan.siblings:
+            return None, ()
+        truth = self._truth(each.target, prediction.sh.b_value)
+        if isinstance(truth, str):
+            return None, (truth,)
+        try:
+            return errors_against(truth, prediction.sh, each.name), ()
+        except UserError as error:
+            return None, (_unusable(each.target, error),)
+
+    def _truth(self, target: str, b_value: float | None) -> Truth | str:
+        """Give a target's truth, or why it cannot be used; each is read once."""
+        from napari_msp.ui.harmonize.truth import read_truth
+
+        if target not in self.truths:
+            try:
+                self.truths[target] = read_truth(self.request.scan, target, b_value)
+            except UserError as error:
+                self.truths[target] = _unusable(target, error)
+        return self.truths[target]
+
+    def _say(self, each: Pass, doing: str, share: float) -> None:
+        self.control.check()
+        passes = len(self.request.passes)
+        text = f"{doing} · {each.name} · {self.number + 1} of {passes}"
+        done = round(PIECES * (self.number + share))
+        self.control.report(Step(text, done, PIECES * passes))
+
+
+def _unusable(target: str, error: UserError) -> str:
+    return f"the scan on {target} was not used as truth: {said(error, WORDS)}"
+
+
+class _Tiles:
+    """How far one pass is: by tiles, and within a tile by the convolutions that were polled.
+
+    On a CPU a whole head is one tile that takes minutes, so tiles alone say nothing.
+
+    Parameters
+    ----------
+    network
+        What is run, on the CPU.
+    mask
+        (X, Y, Z) of its input.
+    cancelled
+        Whether to stop.
+    say
+        Called with words such as "tile 3 of 12" and the share of the pass that is done.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        mask: MaskArray,
+        cancelled: Callable[[], bool],
+        say: Callable[[str, float], None],
+    ) -> None:
+        self._network, self._mask = network, mask
+        self._cancelled, self._say = cancelled, say
+        self._done, self._total = 0, 0
+        self._polls, self._expected = 0, 0
+        self._reported = 0.0
+
+    def tile(self, done: int, total: int) -> None:
+        """Take how many tiles are done."""
+        if done == 0:
+            self._expected = self._foretold() if total == 1 else 0
+        elif done < total:
+            self._expected = self._polls  # of the tile before; most are alike
+        self._done, self._total, self._polls = done, total, 0
+        self._report(done / total)
+
+    def cancelled(self) -> bool:
+        """Tell whether to stop; called before every convolution, and after the last tile, too."""
+        self._polls += 1
+        if self._done < self._total and self._polls < self._expected:
+            share = (self._done + self._polls / self._expected) / self._total
+            if share - self._reported >= FINEST:
+                self._report(share)
+        return self._cancelled()
+
+    def _report(self, share: float) -> None:
+        self._reported = share
+        self._say(f"tile {min(self._done + 1, self._total)} of {self._total}", share)
+
+    def _foretold(self) -> int:
+        from napari_msp.inference.polling import expected_polls
+        from napari_msp.inference.tiles import plan_tiles
+
+        tiles = plan_tiles(self._mask, self._network.halo)
+        x, y, z = (part.stop - part.start for part in tiles[0].crop)
+        return expected_polls(self._network, (x, y, z))
+
+
+# --- When it fails -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A remedy to press.
+
+    Attributes
+    ----------
+    text
+        Of the button.
+    option, value
+        What of the request's options changes.
+    """
+
+    text: str
+    option: str
+    value: Any
+
+
+def offers(error: UserError, options: Options, device: str) -> tuple[Offer, ...]:
+    """Give the remedies of an error that are one press away, the most promising first.
+
+    Parameters
+    ----------
+    options
+        With which it failed.
+    device
+        Kind of device that it ran on, such as "cuda".
+    """
+    found = (_offer(remedy, options, device) for remedy in every(error.remedy))
+    return tuple(offer for offer in found if offer is not None)
+
+
+def _offer(remedy: Remedy, options: Options, device: str) -> Offer | None:
+    match remedy:
+        case Resample():
+            return Offer("Allow interpolation and run again", "resample", True)
+        case RescaleBValue():
+            return Offer("Allow rescaling and run again", "rescale_b_value", True)
+        case Change(parameter="tile"):
+            smaller = options.tile // 2 if options.tile else FIRST_TILE
+            fits = smaller >= SMALLEST_TILE
+            return Offer("Try a smaller tile", "tile", smaller) if fits else None
+        case ComputeOnCPU():
+            return Offer("Use the CPU", "device", "cpu") if device != "cpu" else None
+    return None
+
+
+def changed(request: Request, offer: Offer, done: int) -> Request:
+    """Ask for what is left after some passes, in the way that was offered."""
+    value: dict[str, Any] = {offer.option: offer.value}
+    return replace(request, passes=request.passes[done:], options=replace(request.options, **value))
+
+
+def what_failed(error: UserError, offered: bool) -> str:
+    """Say what went wrong; remedies that are offered as buttons are not said again."""
+    words = sentence(said(error, WORDS, remedy=not offered and type(error) is UserError))
+    if isinstance(error, Unexpected):
+        words += " This is a bug; its details help to correct it."
+    return words

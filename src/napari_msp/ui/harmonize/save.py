@@ -1,0 +1,312 @@
+"""Save predictions as NIfTI: the form, the work, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_msp.errors import Advice, Overwrite, UserError
+from napari_msp.formatting import counted
+from napari_msp.ui.background import Control, Step
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.harmonize.results import ResultLayers
+from napari_msp.ui.records import Record, titled
+from napari_msp.ui.waiting import JobRow
+from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.path_field import PathField
+from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
+
+REPLACE = "Replace them"
+
+WORDS = FormWords(HARMONIZE_LABELS)
+
+TABLES = {"target": "of the target", "input": "of the input scan", "file": "from a file …"}
+"""Where the directions of the written DWI come from."""
+
+
+@dataclass(frozen=True)
+class SaveChoices:
+    """What the form says.
+
+    Attributes
+    ----------
+    names
+        Of the predictions to be written.
+    folder
+        Where to.
+    gradients
+        "target", "input" or a .bvec file.
+    """
+
+    names: tuple[str, ...]
+    folder: Path | None
+    gradients: str
+
+
+class SaveForm(QWidget):
+    """The form.
+
+    Signals
+    -------
+    save_wanted : bool
+        Save was pressed, only when the form is filled in; whether files that are in the way may be
+        replaced.
+    closed
+        The form is no longer wanted.
+    """
+
+    save_wanted = Signal(bool)
+    closed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.names = CheckList()
+        self.folder = PathField("Choose a folder")
+        self.table = QComboBox()
+        for name, title in TABLES.items():
+            self.table.addItem(title, name)
+        leave_wheel_alone(self.table)
+        self.bvec = PathField("Choose a gradient table", "FSL directions (*.bvec *.bvecs)")
+        self.message = MessageLine()
+        self.save = QPushButton("&Save")
+        self.close_button = QPushButton("Close")
+        self._running = False
+        self._lay_out()
+        self._connect()
+        self._refresh()
+
+    def set_names(self, names: Sequence[str]) -> None:
+        """List predictions; those that are new are ticked."""
+        kept = [name for name in names if name not in self.names.names]
+        self.names.set_names(names, [*self.names.checked, *kept])
+
+    def set_running(self, running: bool) -> None:
+        """Let nothing be changed while files are written."""
+        self._running = running
+        self._refresh()
+
+    @property
+    def choices(self) -> SaveChoices:
+        """What the form says now."""
+        table = str(self.table.currentData())
+        return SaveChoices(
+            names=tuple(self.names.checked),
+            folder=self.folder.path,
+            gradients=str(self.bvec.path or "") if table == "file" else table,
+        )
+
+    def _lay_out(self) -> None:
+        self.rows = FormRows()
+        self.rows.add("names", "Predictions", self.names, "Each is written as files of its own.")
+        self.rows.add(
+            "folder", "F&older", self.folder, "Made when it is missing; its other files stay."
+        )
+        self.rows.add(
+            "table", HARMONIZE_LABELS["gradients"], self.table, tooltip("gradients"), more=self.bvec
+        )
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.save)
+        buttons.addWidget(self.close_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.rows)
+        layout.addLayout(buttons)
+        layout.addWidget(self.message)
+
+    def _connect(self) -> None:
+        self.names.changed.connect(self._refresh)
+        self.folder.line.textChanged.connect(self._refresh)
+        self.bvec.line.textChanged.connect(self._refresh)
+        self.table.currentIndexChanged.connect(lambda _: self._refresh())
+        self.save.clicked.connect(lambda: self.save_wanted.emit(False))
+        self.close_button.clicked.connect(self.closed)
+        self.message.action.connect(lambda _: self.save_wanted.emit(True))
+
+    def _refresh(self) -> None:
+        self.bvec.setVisible(self.table.currentData() == "file")
+        choices = self.choices
+        complete = all((choices.names, choices.folder, choices.gradients))
+        self.rows.setEnabled(not self._running)
+        self.save.setEnabled(complete and not self._running)
+
+
+@dataclass(frozen=True, eq=False)
+class SaveRequest:
+    """What is to be written where.
+
+    Attributes
+    ----------
+    records
+        Predictions made here.
+    folder
+        Made when it is missing.
+    gradients
+        Directions of the DWI: "target", "input" or a .bvec file.
+    force
+        Replace files that are there.
+    """
+
+    records: tuple[Record, ...]
+    folder: Path
+    gradients: str
+    force: bool = False
+
+
+def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
+    """Write each prediction's DWI, SH images and maps, see `napari-msp harmonize`.
+
+    Reports `Step`.
+
+    Returns
+    -------
+    The DWI of each.
+
+    Raises
+    ------
+    UserError
+        When a scan has no file, the folder cannot be written to, the table cannot be used, or any
+        file is in the way: nothing is written then, unless it is forced.
+    """
+    from napari_msp.inference.outputs import save_prediction
+
+    targets = _targets(request)
+    in_the_way = sum(path.exists() for path in targets)
+    if in_the_way and not request.force:
+        there = counted(in_the_way, "prediction")
+        raise UserError(f"{there} of these are there already", request.folder, "force", Overwrite())
+    for done, (record, path) in enumerate(zip(request.records, targets, strict=True)):
+        control.check()
+        control.report(Step(f"Writing {record.owner}", done, len(targets)))
+        assert record.prediction is not None
+        assert record.model is not None
+        assert record.source is not None
+        assert record.source.acquisition is not None
+        save_prediction(
+            record.prediction,
+            record.model,
+            record.source.acquisition,
+            path.parent,
+            gradients=request.gradients,
+            force=request.force,
+        )
+    return targets
+
+
+def _targets(request: SaveRequest) -> tuple[Path, ...]:
+    """Name the DWI of each; models of one kind write into folders of their own."""
+    from napari_msp.inference.outputs import output_stem
+
+    stems = []
+    for record in request.records:
+        scan = record.source.acquisition if record.source else None
+        if scan is None or scan.path is None or not (record.prediction and record.model):
+            raise UserError(
+                "its scan has no file to be named after",
+                record.owner,
+                remedy=Advice("save the scan first"),
+            )
+        stems.append(output_stem(scan.path, record.prediction.target, record.model.kind))
+    alike = max(Counter(stems).values(), default=1) > 1
+    paths = tuple(
+        (request.folder / _folder_name(record.label) if alike else request.folder)
+        / f"{stem}_dwi.nii.gz"
+        for record, stem in zip(request.records, stems, strict=True)
+    )
+    for path, count in Counter(paths).items():
+        if count > 1:
+            raise UserError(
+                f"{count} predictions have this name",
+                path,
+                remedy=Advice("save them one at a time"),
+            )
+    return paths
+
+
+def _folder_name(label: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in label)
+
+
+class Saving(QWidget):
+    """The form with what it starts. Hidden until it is opened.
+
+    Parameters
+    ----------
+    layers
+        Whose predictions are saved.
+    """
+
+    def __init__(self, layers: ResultLayers) -> None:
+        super().__init__()
+        self._layers = layers
+        self.form = SaveForm()
+        self.progress = JobRow()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.form)
+        layout.addWidget(self.progress)
+        self.form.save_wanted.connect(self.save)
+        self.form.closed.connect(self.hide)
+        self.progress.done.connect(self._say_written)
+        self.progress.failed.connect(self._fail)
+        self.progress.cancelled.connect(self._say_cancelled)
+        self.progress.ended.connect(self._rest)
+        self.hide()
+
+    def open(self) -> None:
+        """Show the form."""
+        self.list_results()
+        self.show()
+        self.form.folder.setFocus()
+
+    def list_results(self) -> None:
+        """List the predictions there are."""
+        self.form.set_names(list(self._titled))
+
+    def save(self, force: bool) -> None:
+        """Write what the form says.
+
+        Parameters
+        ----------
+        force
+            Replace files that are there.
+        """
+        choices = self.form.choices
+        assert choices.folder is not None
+        chosen = (each for title, each in self._titled.items() if title in choices.names)
+        request = SaveRequest(tuple(chosen), choices.folder, choices.gradients, force)
+        self.form.message.clear()
+        self.form.set_running(True)
+        self.progress.run(lambda control: save_all(request, control), "Writing")
+
+    def stop(self) -> None:
+        """Cancel what goes on."""
+        self.progress.stop()
+
+    @property
+    def _titled(self) -> dict[str, Record]:
+        return titled([each.record for each in self._layers.results])
+
+    def _say_written(self, written: Sequence[Path]) -> None:
+        folder = self.form.choices.folder
+        words = f"{counted(len(written), 'prediction')} written to {folder}."
+        self.form.message.show_message("ok", words)
+
+    def _say_cancelled(self) -> None:
+        self.form.message.show_message("warning", "Cancelled.")
+
+    def _fail(self, error: UserError) -> None:
+        if isinstance(error.remedy, Overwrite):
+            words = sentence(said(error, WORDS, remedy=False))
+            self.form.message.show_message("warning", words, [REPLACE])
+        else:
+            self.form.message.show_message("error", said(error, WORDS))
+
+    def _rest(self) -> None:
+        self.progress.end()
+        self.form.set_running(False)

@@ -1,0 +1,225 @@
+"""Harmonize: predict, from a scan that is loaded, what other platforms would have given."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout
+
+from napari_msp.errors import UserError
+from napari_msp.formatting import counted
+from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
+from napari_msp.ui.harmonize.model_shelf import ModelShelf
+from napari_msp.ui.harmonize.results import ResultLayers, Results
+from napari_msp.ui.harmonize.run import (
+    Offer,
+    Pass,
+    Predicted,
+    Request,
+    changed,
+    harmonize_all,
+    offers,
+    what_failed,
+)
+from napari_msp.ui.harmonize.save import Saving
+from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.records import Record, Shown, records_of, shown_by, titled
+from napari_msp.ui.waiting import JobRow
+from napari_msp.ui.widgets.message import Details, MessageLine
+
+if TYPE_CHECKING:
+    import napari
+
+DETAILS = "Details …"
+
+
+class Harmonize(Docked):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Whose scans are offered, and who gets the predictions.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.form = HarmonizeForm()
+        self.progress = JobRow()
+        self.message = MessageLine()
+        self.results = Results()
+        self.layers = ResultLayers(napari_viewer, self)
+        self.saving = Saving(self.layers)
+        self.shelf = ModelShelf(self.form, self)
+        self._scans: list[Record] = []
+        self._request: Request | None = None
+        self._done, self._began = 0, 0.0
+        self._offers: tuple[Offer, ...] = ()
+        self._trace = ""
+        self.details: Details | None = None
+        self._lay_out()
+        self._connect()
+        self._list_scans()
+        self._show_results()
+        self.form.set_option("tile", preferences().tile)
+        self.shelf.read()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on, or its layers are still being added."""
+        return self.progress.running or self.layers.busy
+
+    def use_model(self, path: str | Path) -> None:
+        """Tick one model alone, as soon as it is listed."""
+        self.shelf.use(path)
+
+    def run(self) -> None:
+        """Begin what the form says."""
+        choices = self.form.choices
+        models = {each.label: each.model for each in self.shelf.models}
+        passes = tuple(Pass(label, models[label], target) for label, target in choices.passes)
+        self._start(Request(self._scans[choices.scan], passes, choices.options))
+
+    def cancel(self) -> None:
+        """Ask the run to stop."""
+        self.progress.request_cancel()
+
+    def compare(self) -> None:
+        """Open Compare with the predictions of one target: the selected layer's, or the first."""
+        records = [each.record for each in self.layers.results]
+        shown = self._selected()
+        chosen = shown.record if shown and shown.record in records else records[0]
+        widget = open_widget(self.viewer, "Compare")
+        widget.compare_predictions([each for each in records if _beside(each, chosen)])
+
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
+        layers = self.viewer.layers
+        layers.events.inserted.disconnect(self._list_scans)
+        layers.events.removed.disconnect(self._list_scans)
+        layers.selection.events.active.disconnect(self._follow_selection)
+        self.layers.drop()
+        self.shelf.stop()
+        self.saving.stop()
+        self.progress.stop()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Pane(self.form, self.progress, self.message, self.results, self.saving))
+
+    def _connect(self) -> None:
+        self.form.run_wanted.connect(self.run)
+        self.form.add_wanted.connect(self._choose_model)
+        self.form.load_wanted.connect(lambda: open_widget(self.viewer, "Load acquisition"))
+        self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
+        self.progress.reported.connect(self._take)
+        self.progress.done.connect(self._say_done)
+        self.progress.failed.connect(self._fail)
+        self.progress.cancelled.connect(self._say_cancelled)
+        self.progress.ended.connect(self._rest)
+        self.message.action.connect(self._act)
+        self.results.compare_wanted.connect(self.compare)
+        self.results.save_wanted.connect(self.saving.open)
+        self.layers.changed.connect(self._show_results)
+        self.on_escape(self.cancel)
+        layers = self.viewer.layers
+        layers.events.inserted.connect(self._list_scans)
+        layers.events.removed.connect(self._list_scans)
+        layers.selection.events.active.connect(self._follow_selection)
+
+    def _list_scans(self, event: Any = None) -> None:
+        found = [each for each in records_of(self.viewer.layers) if each.acquisition is not None]
+        self.layers.refresh()
+        if [id(each) for each in found] == [id(each) for each in self._scans]:
+            return
+        chosen = self.form.choices.scan
+        before = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
+        self._scans = found
+        rows = [
+            ScanRow(title, each.name, frozenset(each.siblings))
+            for title, each in titled(found).items()
+        ]
+        self.form.set_scans(rows, found.index(before) if before in found else 0)
+        self._follow_selection()
+
+    def _follow_selection(self, event: Any = None) -> None:
+        """Choose the scan of the selected layer, or the one that its prediction was made from."""
+        shown = self._selected()
+        if shown is None or self.running:
+            return
+        scan = shown.record.source or shown.record
+        if scan in self._scans:
+            self.form.choose_scan(self._scans.index(scan))
+
+    def _selected(self) -> Shown | None:
+        layer = self.viewer.layers.selection.active
+        return None if layer is None else shown_by(layer)
+
+    def _start(self, request: Request) -> None:
+        self._request, self._done = request, 0
+        self._began = time.monotonic()
+        self.message.clear()
+        self.form.set_running(True)
+        self.progress.run(lambda control: harmonize_all(request, control))
+
+    def _take(self, result: Predicted) -> None:
+        self._done += 1
+        self.layers.add(result)
+
+    def _fail(self, error: UserError) -> None:
+        assert self._request is not None
+        self.progress.end()
+        device = self.shelf.device_kinds.get(self._request.options.device, "")
+        self._offers = offers(error, self._request.options, device)
+        self._trace = "\n".join(getattr(error, "__notes__", ()))
+        actions = [each.text for each in self._offers] or [DETAILS] * bool(self._trace)
+        words = what_failed(error, offered=bool(self._offers))
+        self.message.show_message("error", words, actions)
+
+    def _say_done(self) -> None:
+        seconds = time.monotonic() - self._began
+        self.progress.end(f"{counted(self._done, 'prediction')} in {seconds:.0f} s.")
+
+    def _say_cancelled(self) -> None:
+        kept = f" {counted(self._done, 'prediction')} made before kept." if self._done else ""
+        self.progress.end(f"Cancelled.{kept}")
+
+    def _rest(self) -> None:
+        self.form.set_running(False)
+        self.form.button.setFocus()
+
+    def _act(self, text: str) -> None:
+        """Do what a button of the message says: an offer changes how the rest is done."""
+        if text == DETAILS:
+            self.details = Details(self, "Harmonize", self.message.text, self._trace)
+            self.details.open()
+            return
+        assert self._request is not None
+        offer = next(each for each in self._offers if each.text == text)
+        self.form.set_option(offer.option, offer.value)
+        self._start(changed(self._request, offer, self._done))
+
+    def _show_results(self) -> None:
+        results = self.layers.results
+        notes = dict.fromkeys(note for each in results for note in each.notes)
+        self.results.show_results([each.summary for each in results], tuple(notes))
+        self.saving.list_results()
+        if not results:
+            self.saving.hide()
+
+    def _choose_model(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Add model", "", "Models (*.safetensors)")
+        if chosen:
+            self.shelf.add(chosen)
+
+
+def _beside(one: Record, other: Record) -> bool:
+    """Tell whether two predictions are of the same scan and target."""
+    if one.prediction is None or other.prediction is None or one.source is not other.source:
+        return False
+    return one.prediction.target == other.prediction.target

@@ -1,0 +1,1 @@
+"""Load acquisition: choose a scan from a file or a BIDS folder, and show it."""

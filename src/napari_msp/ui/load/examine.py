@@ -1,0 +1,304 @@
+"""Find out what a choice of files comes to. It is quick: of all voxels only a mask's are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import aff2axcodes
+
+from napari_msp.arrays import FloatArray
+from napari_msp.bids import dataset_root, gradient_files
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.lattice import direction_cosines
+from napari_msp.data.masks import find_mask, read_mask
+from napari_msp.data.nifti import open_nifti
+from napari_msp.errors import Advice, Give, RunJob, UserError, either
+from napari_msp.signal.fitting import supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
+from napari_msp.ui.loading.load import identity_of, siblings_of, usual_shell
+from napari_msp.ui.words import LOAD_LABELS, FormWords, said
+
+Result = TypeVar("Result")
+
+WORDS = FormWords(LOAD_LABELS)
+
+OBLIQUE = 1.0
+"""Angle in degrees between voxel and scanner axes from which it is mentioned (our choice)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was filled in; None and "" leave it to what is found.
+
+    Attributes
+    ----------
+    path
+        A scan, or the folder of a BIDS dataset.
+    subject, platform
+        Of a dataset.
+    b_value
+        Shell in s/mm².
+    mask, bval, bvec
+        Files.
+    """
+
+    path: Path | None = None
+    subject: str = ""
+    platform: str = ""
+    b_value: float | None = None
+    mask: Path | None = None
+    bval: Path | None = None
+    bvec: Path | None = None
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell: its b-value in s/mm², its directions, and the SH order that they determine."""
+
+    b_value: float
+    directions: int
+    order: int
+
+    def __str__(self) -> str:
+        return f"b = {self.b_value:.0f} s/mm², {self.directions} directions"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found.
+
+    Attributes
+    ----------
+    choice
+        With subject, platform and shell filled in where they were left open.
+    dataset
+        Of a folder.
+    scan
+        The image; None where there is none that can be opened.
+    shells
+        Of the scan, lowest b-value first.
+    mask
+        The mask that will be used; None: `median_otsu` makes one.
+    description
+        Of the scan, in words by what they are of.
+    problems, doubts
+        In words, by field of `Choice`; a problem keeps the scan from being loaded.
+    """
+
+    choice: Choice = Choice()
+    dataset: TravellingHeads | None = None
+    scan: Path | None = None
+    shells: tuple[Shell, ...] = ()
+    mask: Path | None = None
+    description: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the scan can be loaded."""
+        return self.scan is not None and not self.problems
+
+
+def examine(choice: Choice, known: TravellingHeads | None = None) -> Findings:
+    """Look at what was chosen.
+
+    Parameters
+    ----------
+    choice
+        Subject and platform count for a folder only.
+    known
+        A dataset that was listed before, and is not listed again.
+    """
+    return _Examination(choice).findings(known)
+
+
+class _Examination:
+    """Looks at one thing after the other, and collects what is wrong with it."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.problems: dict[str, str] = {}
+        self.doubts: dict[str, str] = {}
+
+    def findings(self, known: TravellingHeads | None) -> Findings:
+        """Go through it; what follows from something wrong is not looked at."""
+        given = self.choice.path
+        if given is None:
+            return Findings(self.choice)
+        scan, dataset = given, None
+        if given.is_dir():
+            dataset = self._try("path", lambda: _dataset(given, known))
+            if dataset is None:
+                return Findings(self.choice, problems=self.problems)
+            self.choice = _within(self.choice, given, dataset)
+            scan = dataset.scans[self.choice.subject, self.choice.platform]
+        image = self._try("path", lambda: _open(scan))
+        acquisition = None if image is None else self._acquisition(scan, image)
+        if acquisition is None:
+            return Findings(self.choice, dataset, problems=self.problems)
+        shells = shells_of(acquisition)
+        self._choose_shell(acquisition, shells)
+        return Findings(
+            choice=self.choice,
+            dataset=dataset,
+            scan=scan,
+            shells=shells,
+            mask=self._mask(acquisition),
+            description=describe(acquisition),
+            problems=self.problems,
+            doubts=self.doubts,
+        )
+
+    def _try(self, name: str, act: Callable[[], Result]) -> Result | None:
+        """Do something; a mistake becomes a problem of its field, or else of this one."""
+        try:
+            return act()
+        except UserError as error:
+            at = error.field if error.field in LOAD_LABELS else None
+            self.problems[at or name] = said(error, WORDS)
+            return None
+
+    def _acquisition(self, path: Path, image: nib.Nifti1Image) -> Acquisition | None:
+        table = self._gradients(path, image)
+        if table is None:
+            return None
+        return self._try("bval", lambda: Acquisition(image, table, path=path))
+
+    def _gradients(self, path: Path, image: nib.Nifti1Image) -> GradientTable | None:
+        beside = gradient_files(path)
+        bval, bvec = self.choice.bval or beside[0], self.choice.bvec or beside[1]
+        for name, file in (("bval", bval), ("bvec", bvec)):
+            if not file.is_file():
+                missing = UserError("is missing", file, name, Give(name))
+                self.problems[name] = said(missing, WORDS)
+        if self.problems:
+            return None
+        return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, image.shape[3]))
+
+    def _choose_shell(self, acquisition: Acquisition, shells: tuple[Shell, ...]) -> None:
+        """Take the shell that was chosen, else the usual one, and see whether it will do."""
+        if not shells:
+            self.problems["path"] = "It holds no diffusion-weighted volume; give a DWI"
+            return
+        wanted = self.choice.b_value or usual_shell(acquisition) or shells[0].b_value
+        shell = min(shells, key=lambda each: abs(each.b_value - wanted))
+        self.choice = replace(self.choice, b_value=shell.b_value)
+        needed = coefficient_count(ORDER)
+        if shell.directions < needed:
+            self.problems["b_value"] = (
+                f"{shell.directions} directions cannot determine the {needed} coefficients of SH "
+                f"order {ORDER}"
+            )
+        elif shell.order == 0:
+            self.problems["bvec"] = "Its directions hardly differ; give the scan's own b-vectors"
+        elif shell.order < ORDER:
+            self.doubts["b_value"] = (
+                f"Its directions determine SH order {shell.order} only; what the fit gives above "
+                "that comes mostly from its regularisation"
+            )
+
+    def _mask(self, acquisition: Acquisition) -> Path | None:
+        path = acquisition.path
+        assert path is not None
+        found = self.choice.mask or self._try("mask", lambda: find_mask(path))
+        if found is not None:
+            self._try("mask", lambda: read_mask(found, acquisition.lattice))
+        return found
+
+
+def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
+    """List the shells of a scan, lowest b-value first."""
+    return tuple(
+        Shell(shell.b_value, len(shell.volumes), supported_order(acquisition.directions(shell)))
+        for shell in acquisition.gradients.shells
+    )
+
+
+def describe(acquisition: Acquisition) -> dict[str, str]:
+    """Say what a person wants to know of an open scan before using it; no voxel is read."""
+    assert acquisition.path is not None
+    subject, platform = identity_of(acquisition.path)
+    described = {
+        "Head": f"{subject} on {platform}" if platform else subject,
+        "Voxels": _voxels(acquisition),
+        "Volumes": _volumes(acquisition),
+    }
+    others = ", ".join(siblings_of(acquisition.path))
+    return described | ({"Also scanned on": others} if others else {})
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    if not path.exists():
+        raise UserError(
+            "there is no such file or folder", path, "path", remedy=Advice("check the path")
+        )
+    image = open_nifti(path)
+    if len(image.shape) != 4:
+        raise UserError(
+            f"has {len(image.shape)} axes, a DWI has four",
+            path,
+            "path",
+            remedy=Advice("give another image"),
+        )
+    return image
+
+
+def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
+    """List the dataset that a folder is, or lies in."""
+    root = dataset_root(folder / "any") or folder
+    if known is not None and known.root == root:
+        return known
+    try:
+        return open_dataset(root)
+    except UserError as error:
+        raise UserError(
+            "holds no scans named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz",
+            folder,
+            "path",
+            either(
+                Advice("choose one scan's file instead"),
+                RunJob("import", "bring the folder into that form"),
+            ),
+        ) from error
+
+
+def _within(choice: Choice, folder: Path, dataset: TravellingHeads) -> Choice:
+    """Fill in subject and platform where they name no scan: one that lies in the folder."""
+    if dataset.has(choice.subject, choice.platform):
+        return choice
+    scans = sorted(each for each, path in dataset.scans.items() if folder in path.parents)
+    of_subject = [each for each in sorted(dataset.scans) if each[0] == choice.subject]
+    subject, platform = (of_subject or scans or sorted(dataset.scans))[0]
+    return replace(choice, subject=subject, platform=platform)
+
+
+def _voxels(acquisition: Acquisition) -> str:
+    lattice = acquisition.lattice
+    counts = " × ".join(str(count) for count in lattice.shape)
+    each = [f"{round(float(size), 2):g}" for size in lattice.voxel_sizes]
+    sizes = each[0] if len(set(each)) == 1 else " × ".join(each)
+    codes = "".join(aff2axcodes(lattice.affine))
+    tilt = _tilt(acquisition.grid.affine)
+    oblique = f", oblique by {tilt:.0f}°" if tilt >= OBLIQUE else ""
+    return f"{counts} of {sizes} mm, stored {codes}{oblique}"
+
+
+def _tilt(affine: FloatArray) -> float:
+    """Give the largest angle between an axis of the grid and the scanner's, in degrees."""
+    along = np.abs(np.diag(direction_cosines(affine)))
+    return float(np.degrees(np.arccos(np.clip(along.min(), 0, 1))))
+
+
+def _volumes(acquisition: Acquisition) -> str:
+    table = acquisition.gradients
+    counts = [(len(table.b0_volumes), 0.0)]
+    counts += [(len(shell.volumes), shell.b_value) for shell in table.shells]
+    return " + ".join(f"{count} at b = {b_value:.0f}" for count, b_value in counts) + " s/mm²"

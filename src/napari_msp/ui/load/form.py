@@ -1,0 +1,227 @@
+"""Which scan shall be loaded: where it is, what of it, and what is to be known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.load.examine import Choice, Findings
+from napari_msp.ui.widgets.form import FormRows, Section, leave_wheel_alone, on_enter
+from napari_msp.ui.widgets.message import readable
+from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
+from napari_msp.ui.words import LOAD_LABELS
+
+TEACHING = (
+    "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "
+    "BIDS dataset of travelling heads. Either can be dropped here."
+)
+
+PATHS = ("path", "mask", "bval", "bvec")
+"""Fields that hold files."""
+
+
+class AcquisitionForm(QWidget):
+    """The form.
+
+    Whoever shows it looks at what `changed` tells, and gives what was found back by
+    `show_findings`; until then nothing can be loaded.
+
+    Signals
+    -------
+    changed : Choice
+        Something else was chosen.
+    load_wanted
+        Load was pressed, by mouse or by Enter; only when what was found can be loaded.
+    sample_wanted
+        The simulated heads shall be opened.
+    """
+
+    changed = Signal(object)
+    load_wanted = Signal()
+    sample_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.choice = Choice()
+        self.findings = Findings()
+        self._looking, self._load_then, self._running = False, False, False
+        self.path = PathField("Choose a diffusion-weighted image", NIFTI, folders=True)
+        self.subject = QComboBox()
+        self.platform = QComboBox()
+        self.shell = QComboBox()
+        self.mask = PathField("Choose a brain mask", NIFTI)
+        self.bval = PathField("Choose the b-values", "b-values (*.bval *.bvals);;All files (*)")
+        self.bvec = PathField("Choose the b-vectors", "b-vectors (*.bvec *.bvecs);;All files (*)")
+        self.show_mask = QCheckBox("S&how the mask's outline")
+        self.description = readable()
+        self.button = QPushButton("&Load")
+        self.setAcceptDrops(True)
+        self._lay_out()
+        self._connect()
+        self.show_findings(Findings())
+
+    def show_findings(self, findings: Findings) -> None:
+        """Show what was found, the choices it leaves and what is wrong."""
+        self.findings, self.choice, self._looking = findings, findings.choice, False
+        self._list_choices()
+        for name in PATHS:
+            getattr(self, name).show_path(getattr(self.choice, name))
+        self._say()
+        self._refresh()
+        wanted, self._load_then = self._load_then, False
+        if wanted and findings.ready:
+            self.load_wanted.emit()
+
+    def set_running(self, running: bool) -> None:
+        """Let nothing be changed while a scan is loaded."""
+        self._running = running
+        self._refresh()
+
+    def load(self) -> None:
+        """Ask for the scan; once what was chosen last has been looked at."""
+        for name in PATHS:
+            getattr(self, name).tell()
+        if self._looking:
+            self._load_then = True
+        elif self.findings.ready and not self._running:
+            self.load_wanted.emit()
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802
+        """Welcome files anywhere."""
+        if dropped_path(event) and not self._running:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802
+        """Take the first file."""
+        event.acceptProposedAction()
+        self.path.choose(dropped_path(event))
+
+    def _lay_out(self) -> None:
+        self.teaching = QLabel(TEACHING)
+        self.teaching.setWordWrap(True)
+        self.sample = QPushButton("Open &simulated heads")
+        self.sample.setToolTip("A head on four platforms, simulated once in about 15 seconds.")
+        self.rows, self.files = FormRows(), FormRows()
+        for rows, name, entry, term in (
+            (self.rows, "path", self.path, "acquisition"),
+            (self.rows, "subject", self.subject, "subject"),
+            (self.rows, "platform", self.platform, "platform"),
+            (self.rows, "b_value", self.shell, "shell"),
+            (self.rows, "mask", self.mask, "mask"),
+            (self.files, "bval", self.bval, "b-value"),
+            (self.files, "bvec", self.bvec, "b-vector"),
+        ):
+            rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
+        self.section = Section("&Gradient table", self.files)
+        self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (
+            self.rows,
+            self.teaching,
+            self.sample,
+            self.section,
+            self.description,
+            self.show_mask,
+            self.button,
+        ):
+            layout.addWidget(part)
+        for box in (self.subject, self.platform, self.shell):
+            leave_wheel_alone(box)
+            box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+
+    def _connect(self) -> None:
+        # Another scan has other files and shells.
+        self.path.changed.connect(lambda: self._choose(Choice(self.path.path)))
+        self.subject.activated.connect(lambda _: self._choose_scan())
+        self.platform.activated.connect(lambda _: self._choose_scan())
+        self.shell.activated.connect(
+            lambda _: self._choose(replace(self.choice, b_value=self.shell.currentData()))
+        )
+        for name in ("mask", "bval", "bvec"):
+            getattr(self, name).changed.connect(lambda name=name: self._choose_file(name))
+        self.sample.clicked.connect(self.sample_wanted)
+        self.button.clicked.connect(self.load)
+        on_enter(self, self.load)
+
+    def _choose_scan(self) -> None:
+        subject, platform = self.subject.currentText(), self.platform.currentText()
+        self._choose(Choice(self.choice.path, subject, platform))
+
+    def _choose_file(self, name: str) -> None:
+        given: dict[str, Any] = {name: getattr(self, name).path}
+        self._choose(replace(self.choice, **given))
+
+    def _choose(self, choice: Choice) -> None:
+        self.choice, self._looking = choice, True
+        self._refresh()
+        self.changed.emit(choice)
+
+    def _list_choices(self) -> None:
+        dataset, choice = self.findings.dataset, self.choice
+        self.subject.clear()
+        self.platform.clear()
+        self.shell.clear()
+        if dataset is not None:
+            self.subject.addItems(dataset.subjects)
+            self.platform.addItems(dataset.platforms)
+            for row, platform in enumerate(dataset.platforms):
+                there = dataset.has(choice.subject, platform)
+                self.platform.model().item(row).setEnabled(there)
+            self.subject.setCurrentText(choice.subject)
+            self.platform.setCurrentText(choice.platform)
+        for shell in self.findings.shells:
+            self.shell.addItem(str(shell), shell.b_value)
+        self.shell.setCurrentIndex(self.shell.findData(choice.b_value))
+        self.shell.setEnabled(len(self.findings.shells) > 1)
+
+    def _say(self) -> None:
+        """Put into words what was found."""
+        found = self.findings
+        for rows in (self.rows, self.files):
+            for name in rows.names:
+                rows.say(name, found.problems.get(name, ""), doubt=found.doubts.get(name, ""))
+        if found.scan is not None and "mask" not in found.problems and self.choice.mask is None:
+            self.rows.say("mask", note=_mask_note(found))
+        self.mask.line.setPlaceholderText("made from b0" if found.mask is None else "found")
+        for field in (self.bval, self.bvec):
+            field.line.setPlaceholderText("beside the scan")
+        self.description.setText(_as_text(found.description))
+        if {"bval", "bvec"} & set(found.problems):
+            self.section.unfold(True)
+
+    def _refresh(self) -> None:
+        """Show what makes sense now."""
+        found = self.findings
+        opened = found.scan is not None
+        for name in ("subject", "platform"):
+            self.rows.show_row(name, found.dataset is not None)
+        for name in ("b_value", "mask"):
+            self.rows.show_row(name, opened)
+        tables = bool({"bval", "bvec"} & set(found.problems))
+        self.section.setVisible(opened or tables)
+        self.description.setVisible(opened)
+        self.show_mask.setVisible(opened)
+        empty = self.choice.path is None
+        self.teaching.setVisible(empty)
+        self.sample.setVisible(empty)
+        self.button.setVisible(not empty)
+        for part in (self.rows, self.files, self.show_mask):
+            part.setEnabled(not self._running)
+        self.button.setEnabled(found.ready and not self._running and not self._looking)
+
+
+def _mask_note(found: Findings) -> str:
+    if found.mask is None:
+        return "None was found: one is made from the b=0 image by DIPY's median_otsu"
+    return f"Found: {found.mask.name}"
+
+
+def _as_text(described: Mapping[str, str]) -> str:
+    return "<br>".join(f"<b>{escape(of)}</b> {escape(words)}" for of, words in described.items())

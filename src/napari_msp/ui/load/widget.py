@@ -1,0 +1,147 @@
+"""Load acquisition: choose a scan from a file or a BIDS folder, and show it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QVBoxLayout
+
+from napari_msp.errors import OutOfMemory, UserError
+from napari_msp.ui.background import Control, Latest, OneByOne
+from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
+from napari_msp.ui.load.form import AcquisitionForm
+from napari_msp.ui.preferences import PLUGIN
+from napari_msp.ui.records import KEY
+from napari_msp.ui.waiting import JobRow
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.words import said
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_msp.ui.layers import LayerData
+
+NO_MEMORY = (
+    "There is not enough memory for this scan. Close other images or programs, and try again."
+)
+
+
+class LoadAcquisition(Docked):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Who gets the layers.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.form = AcquisitionForm()
+        self.progress = JobRow()
+        self.message = MessageLine()
+        self._look = Latest(self)
+        self._changes = OneByOne(self, pause=0)
+        self._lay_out()
+        self._connect()
+
+    @property
+    def running(self) -> bool:
+        """Whether a scan is being loaded."""
+        return self.progress.running or self._changes.busy
+
+    def load(self) -> None:
+        """Load what the form says."""
+        findings, with_mask = self.form.findings, self.form.show_mask.isChecked()
+        self.message.clear()
+        self.form.set_running(True)
+        self.progress.run(lambda control: _load(findings, with_mask, control))
+
+    def cancel(self) -> None:
+        """Stop loading."""
+        self.progress.request_cancel()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Pane(self.form, self.progress, self.message))
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._examine)
+        self.form.load_wanted.connect(self.load)
+        self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
+        self._look.done.connect(self.form.show_findings)
+        self._look.failed.connect(self._fail)
+        self.progress.done.connect(self._insert)
+        self.progress.failed.connect(self._fail)
+        self.progress.cancelled.connect(self._say_cancelled)
+        self.on_escape(self.cancel)
+
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
+        self._look.stop()
+        self._changes.drop()
+        self.progress.stop()
+
+    def _examine(self, choice: Choice) -> None:
+        self.message.clear()
+        self.progress.reset()
+        known = self.form.findings.dataset
+        self._look.ask(lambda control: examine(choice, known))
+
+    def _insert(self, layers: list[LayerData]) -> None:
+        """Add the layers one at a time, so that the window can breathe."""
+        owner = layers[0][1]["metadata"][KEY].record.owner
+        self._changes.add(*(partial(self._add, data) for data in layers))
+        self._changes.add(partial(self._say_loaded, owner))
+
+    def _add(self, data: LayerData) -> None:
+        from napari_msp.ui.layers import make_layer
+
+        selected = self.viewer.layers.selection.active
+        self.viewer.add_layer(make_layer(data))
+        if data[1]["metadata"][KEY].quantity == "mask":
+            self.viewer.layers.selection.active = selected  # it is looked at, not worked on
+
+    def _say_loaded(self, owner: str) -> None:
+        self._rest()
+        self.message.show_message("ok", f"{owner} is loaded.")
+
+    def _fail(self, error: UserError) -> None:
+        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, WORDS)
+        self._rest()
+        self.message.show_message("error", words)
+
+    def _say_cancelled(self) -> None:
+        self._rest()
+        self.form.button.setFocus()  # the button that was pressed has lost it
+        self.message.show_message("warning", "Cancelled; nothing was loaded.")
+
+    def _rest(self) -> None:
+        self.form.set_running(False)
+        if self.progress.cancel.hasFocus():
+            self.form.button.setFocus()
+        self.progress.end()
+
+
+def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
+    """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
+    # What computes is imported here: the widget opens the quicker.
+    from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
+    from napari_msp.ui.layers import make_layer, mask_layer, scan_layers
+    from napari_msp.ui.loading.load import load_scan
+
+    choice = findings.choice
+    assert findings.scan is not None
+    record = load_scan(
+        findings.scan, choice.b_value, findings.mask, choice.bval, choice.bvec, say=control.say
+    )
+    control.say("Making maps")
+    layers = scan_layers(record, colour_fa_in_slabs(record.image, control.check))
+    if with_mask:
+        layers.append(mask_layer(record))
+        make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
+    return layers

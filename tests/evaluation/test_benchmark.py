@@ -1,0 +1,396 @@
+"""Who is learned from, what is trained on equal terms, and that an interrupted run goes on."""
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.errors import Advice, Change, UserError, every
+from napari_msp.evaluation.benchmark.jobs import Finished, Progress, do_all
+from napari_msp.evaluation.benchmark.measuring import Measurement
+from napari_msp.evaluation.benchmark.methods import (
+    BEST_SINGLE,
+    FIRST_STAGE,
+    MEAN_OF_SINGLES,
+    MORE_WEIGHTS,
+    MSP,
+    all_methods,
+    chosen_methods,
+)
+from napari_msp.evaluation.benchmark.plan import Plan, Subjects, keep_plan, make_plan
+from napari_msp.evaluation.benchmark.results import FLOOR
+from napari_msp.evaluation.benchmark.run import Benchmark
+from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings
+from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
+from napari_msp.evaluation.evaluate import carry_out, evaluate
+from napari_msp.files import locked
+from napari_msp.learning.schedule import recipe_for
+from napari_msp.model_file import load_model
+from napari_msp.networks import msp as networks
+from napari_msp.networks.registry import build_single
+
+TARGETS = ("prisma_st", "connectom_sa")
+SCALES = {"prisma_st": 1, "connectom_sa": 2}
+SMALL = replace(QUICK, width=0.1, steps=4, first_steps=2, tuning_steps=4, epoch=2, crop=6, batch=1)
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory, make_heads) -> Path:
+    return make_heads(tmp_path_factory.mktemp("benchmark") / "heads", shape=(9, 8, 7))
+
+
+SHOWN = ("no harmonization", "IQT", "SHResNet", MORE_WEIGHTS, MEAN_OF_SINGLES, MSP)
+
+
+@pytest.fixture(scope="module")
+def plan(heads) -> Plan:
+    """Two learning rates are tried."""
+    budget = replace(SMALL, rates=(1e-3, 3e-3))
+    chosen = replace(make_plan([heads], methods=SHOWN, targets=TARGETS), budget=budget)
+    assert chosen.subjects == Subjects(("sub-01",), ("sub-02",), ("sub-03",))
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def done(plan, tmp_path_factory):
+    out = tmp_path_factory.mktemp("done")
+    lines: list[str] = []
+    outcome = Benchmark(plan, out, "cpu", 1, lambda each: lines.append(str(each))).run()
+    return out, outcome, lines
+
+
+# --- Plans -----------------------------------------------------------------------------------
+
+
+def test_every_subject_has_one_part(make_heads, tmp_path):
+    root = make_heads(tmp_path / "many", subjects=6, shape=(4, 4, 4))
+    names = [f"sub-{n:02d}" for n in range(1, 7)]
+    subjects = make_plan([root], methods=["SHResNet"]).subjects
+    assert sorted(subjects.all) == names
+    assert subjects.test == ("sub-04", "sub-05", "sub-06")
+    asked = make_plan([root], methods=["SHResNet"], test=["sub-01"], train=["sub-06"]).subjects
+    assert (asked.training, asked.test) == (("sub-06",), ("sub-01",))
+    assert not {"sub-01", "sub-06"} & set(asked.validation)
+
+
+def test_who_lacks_a_scan_is_not_learned_from(make_heads, tmp_path):
+    root = make_heads(tmp_path / "gaps", subjects=4, shape=(4, 4, 4))
+    shutil.rmtree(root / "sub-01" / "ses-prisma")
+    asked = {"methods": ["SHResNet"], "test": ["sub-04"]}
+    assert make_plan([root], **asked).subjects == Subjects(("sub-02",), ("sub-03",), ("sub-04",))
+    with pytest.raises(UserError, match=r"sub-01 has no scan on prisma_st") as error:
+        make_plan([root], **asked, train=["sub-01"])
+    assert (error.value.subject, error.value.field) == (str(root), "train")
+    with pytest.raises(UserError, match=r"no test subject has a scan on prisma_st"):
+        make_plan([root], methods=["SHResNet"], test=["sub-01"])
+
+
+def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatch):
+    monkeypatch.chdir(heads / "sub-01")
+    plan = make_plan([".."], methods=["DIQT"], targets=["prisma_st", "prisma_st"])
+    assert plan.rounds[0].name == f"{heads.name} seed 0"
+    assert plan.targets == ("prisma_st",)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "complaint"),
+    [
+        ({}, "methods", "nothing is to be evaluated"),
+        ({"methods": ["MSPP"]}, "methods", "no such method"),
+        ({"methods": ["MSP"], "test": ["sub-09"]}, "test", "no such subject"),
+        ({"methods": ["MSP"], "test": ["sub-01"], "train": ["sub-01"]}, "test", "name it once"),
+        ({"methods": ["MSP"], "targets": ["ge_st"]}, "targets", "choose from"),
+        ({"methods": ["MSP"], "input": "old_st"}, "input", "no subject has a scan on old_st"),
+        ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, None, "no subject is left"),
+        ({"methods": ["MSP"], "seeds": [0, 1000]}, "seeds", "1000"),
+        ({"methods": ["MSP"], "seeds": [-1]}, "seeds", "-1"),
+        ({"methods": "all", "targets": "prisma_st"}, "methods", "two targets or more"),
+        ({"methods": ["IQT"], "b_value": 3000.0}, None, "b_value|--shell"),
+    ],
+)
+def test_plans_that_cannot_be(heads, options, field, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
+        make_plan([heads], **options)
+    assert field in (error.value.field, None)
+
+
+def test_a_model_is_refused_before_anything_is_trained(done, heads, tmp_path):
+    out, _, _ = done
+    model = out / "trained" / f"{heads.name}-seed-0" / "SHResNet" / "model.safetensors"
+    with pytest.raises(UserError, match=r"nothing is trained without methods") as error:
+        make_plan([heads], models=[model], train=["sub-01"])
+    assert error.value.field == "train"
+    with pytest.raises(UserError, match=r"trained at b = \d+, not 3000"):
+        make_plan([heads], models=[model], b_value=3000.0)
+    coarse = shutil.copytree(heads, tmp_path / "coarse")
+    scan = coarse / "sub-03" / "ses-ge" / "dwi" / "sub-03_ses-ge_acq-st_dwi.nii.gz"
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(image.get_fdata(), image.affine @ np.diag([1.5, 1, 1, 1])), scan)
+    with pytest.raises(UserError, match=r"sub-03.*voxels are 3.60 × 2.40 × 2.40 mm"):
+        make_plan([coarse], models=[model])
+
+
+def test_one_process_at_a_time(plan, tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another process works in it"):
+        carry_out(plan, tmp_path, device="cpu")
+
+
+def test_methods_keep_the_tables_order():
+    assert chosen_methods(["msp", "IQT", "diqt"]) == ("IQT", "DIQT", "MSP")
+    assert chosen_methods(["all"]) == tuple(all_methods())
+
+
+def test_budgets():
+    assert Budget().with_changes(steps=1200).first_steps == 200
+    for change in ({"steps": 250}, {"steps": 100}, {"width": 0.0}, {"batch": 0}, {"crop": 2}):
+        with pytest.raises(UserError) as error:
+            Budget().with_changes(**change)
+        assert error.value.field == next(iter(change))
+
+
+def test_settings_are_plain_or_keywords(heads, tmp_path):
+    settings = EvaluationSettings(methods="alignment", targets=["prisma_st"], quick=True, steps=80)
+    assert settings.methods == ("alignment",)
+    assert settings.budget.steps == 80
+    files = evaluate(heads, str(tmp_path), settings, device="cpu", targets="connectom_sa")
+    assert "connectom_sa" in (tmp_path / "table1.csv").read_text()
+    assert all(path.exists() for path in files)
+    with pytest.raises(UserError) as error:
+        evaluate(heads, tmp_path, settings, workers=0)
+    assert error.value.field == "workers"
+
+
+def test_rounds_are_a_cross(plan, tmp_path):
+    crossed = replace(plan, datasets=(tmp_path / "a", tmp_path / "b"), seeds=(3, 4))
+    assert [r.name for r in crossed.rounds] == ["a seed 3", "a seed 4", "b seed 3"]
+
+
+def test_another_evaluation_in_the_same_folder_is_refused(plan, tmp_path):
+    keep_plan(plan, tmp_path / "plan.json")
+    keep_plan(plan, tmp_path / "plan.json")
+    other = replace(plan, budget=replace(plan.budget, steps=8))
+    with pytest.raises(UserError, match="other budget"):
+        keep_plan(other, tmp_path / "plan.json")
+    assert json.loads((tmp_path / "plan.json").read_text())["budget"]["steps"] == 4
+
+
+def test_a_model_that_was_trained_anew_is_another_evaluation(plan, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"before")
+    given = replace(plan, models=(file,))
+    keep_plan(given, tmp_path / "plan.json")
+    keep_plan(given, tmp_path / "plan.json")
+    file.write_bytes(b"after")
+    with pytest.raises(UserError, match="other models"):
+        keep_plan(given, tmp_path / "plan.json")
+
+
+# --- Equal terms -----------------------------------------------------------------------------
+
+
+def test_everybody_has_the_same_steps_on_the_same_subjects(plan, tmp_path):
+    everything = replace(plan, methods=tuple(all_methods()))
+    listed = TrainingList(everything, plan.rounds[0], tmp_path, "cpu", SCALES)
+    rates = dict.fromkeys(all_methods(), 1e-3)
+    best = dict.fromkeys(TARGETS, "SHResNet")
+    first = listed.networks(rates)
+    built = listed.built(first, best, rates)
+    for method, by_target in {**first, **built}.items():
+        for training in (t for trainings in by_target.values() for t in trainings):
+            settings = training.settings
+            steps = (settings.epochs + (settings.unison_epochs or 0)) * settings.steps_per_epoch
+            assert steps == (2 if method == FIRST_STAGE else 4), method
+            assert set(settings.subjects) == {"sub-01", "sub-02"}
+            assert settings.held_out == ("sub-02",)
+            assert recipe_for(settings).augment
+    assert built[BEST_SINGLE] == first["SHResNet"]
+    members = built[MEAN_OF_SINGLES]["prisma_st"]
+    assert len(members) == len(TARGETS)
+    assert len({member.settings.seed for member in members}) == len(members)
+    assert members[0] == first["SHResNet"]["prisma_st"][0]
+
+
+@pytest.mark.parametrize("kind", ["shresnet", "cnn-rish", "diqt"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_control_holds_as_many_weights(kind, target):
+    stage = {"prisma_st": "shresnet", "connectom_sa": kind}
+    wanted = weights_of_msp(stage, target, SCALES, 0.15)
+    singles = {
+        name: build_single(each, target=name, scales=SCALES, width=0.15)
+        for name, each in stage.items()
+    }
+    msp = networks.MSP(singles, target, width=0.15)
+    assert wanted == sum(p.numel() for p in msp.parameters())
+    width = matched_width(stage[target], target, SCALES, wanted)
+    wide = build_single(stage[target], target=target, scales=SCALES, width=width)
+    assert 1 <= sum(p.numel() for p in wide.parameters()) / wanted < 1.15
+
+
+# --- Jobs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Write:
+    """A job that can be sent to another process."""
+
+    path: Path
+    weight: float = 1.0
+    name: str = "write"
+
+    @property
+    def finished(self) -> bool:
+        return self.path.exists()
+
+    def run(self) -> None:
+        if self.path.name == "bad":
+            raise UserError("is bad", remedy=Advice("do it well"))
+        if self.path.name == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.path.write_text("done")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
+    jobs = [Write(tmp_path / str(n), weight=n + 1) for n in range(3)]
+    jobs[0].path.write_text("before")
+    reports: list[Finished] = []
+    progress = Progress(reports.append, 6.0)
+    do_all(jobs, workers, progress)
+    assert [job.path.read_text() for job in jobs] == ["before", "done", "done"]
+    assert [report.job for report in reports] == ["write", "write"]
+    assert str(reports[-1]).startswith("[100%]")
+    with pytest.raises(UserError, match="do it well"):
+        do_all([Write(tmp_path / "bad")], workers, progress)
+
+
+def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match="ended from outside") as error:
+        do_all([Write(tmp_path / "killed")], 2, Progress(print, 1.0))
+    assert Change("workers", "fewer") in every(error.value.remedy)
+
+
+# --- A whole benchmark -----------------------------------------------------------------------
+
+
+def test_all_methods_are_measured_for_every_target(done):
+    _, outcome, _ = done
+    results = outcome.results.select(measure="sh_mse", reference="scan")
+    assert tuple(results.methods) == SHOWN
+    for method in SHOWN:
+        rows = results.select(method=method)
+        assert [(row.target, row.subject) for row in rows] == [(t, "sub-03") for t in TARGETS]
+    assert FLOOR not in results.methods  # these heads have no noise-free twins
+
+
+def test_a_baseline_alone_learns_and_is_measured(heads, tmp_path):
+    plan = make_plan([heads], methods=["alignment"], targets=["prisma_st"])
+    lines: list[str] = []
+    outcome = Benchmark(plan, tmp_path, "cpu", 1, lambda each: lines.append(str(each))).run()
+    assert plan.subjects.training == ("sub-01",)
+    assert outcome.results.methods == ["alignment"]
+    assert [line[:6] for line in lines] == ["[100%]"]
+
+
+def test_a_repeated_round_measures_networks_alone_and_alike(done, plan, tmp_path):
+    _, outcome, _ = done
+    by_target = outcome.trainings[plan.rounds[0]]["SHResNet"]["prisma_st"]
+    repeated = Measurement(
+        plan=plan,
+        round=plan.rounds[0],
+        target="prisma_st",
+        answers={"SHResNet": tuple(training.model for training in by_target)},
+        repeated=True,
+        patch_size=11,
+        folder=tmp_path,
+        device="cpu",
+    )
+    repeated.run()
+    assert repeated.finished
+    results, patches = repeated.results()
+    in_full = outcome.results.select(method="SHResNet", target="prisma_st")
+    assert {row.measure: row.value for row in results} == {
+        row.measure: row.value for row in in_full if row.measure in ("sh_mse", "patch_mse")
+    }
+    assert [row.value for row in patches] == [
+        row.value for row in outcome.patches.select(method="SHResNet", target="prisma_st")
+    ]
+
+
+def test_rows_are_what_their_models_predict(done, heads):
+    from napari_msp import fit_sh, harmonize
+    from napari_msp.data.dataset import open_dataset
+
+    _, outcome, _ = done
+    dataset = open_dataset(heads)
+    scan, truth = (dataset.acquisition("sub-03", name) for name in ("ge_st", "prisma_st"))
+    truth = fit_sh(truth)
+    trained = outcome.trainings[next(iter(outcome.trainings))]
+    for method in (MSP, MEAN_OF_SINGLES, MORE_WEIGHTS):
+        models = [load_model(t.model) for t in trained[method]["prisma_st"]]
+        predicted = np.mean(
+            [harmonize(m, scan, "prisma_st").sh.coefficients for m in models], axis=0, dtype=float
+        )
+        squares = np.square(predicted[truth.mask] - truth.coefficients[truth.mask])
+        row = outcome.results.select(
+            method=method, target="prisma_st", seed=0, measure="sh_mse", reference="scan"
+        ).rows[0]
+        assert row.value == pytest.approx(squares.mean(), rel=1e-5)
+
+
+def test_choices_are_made_on_validation_subjects(done):
+    _, outcome, _ = done
+    tried = {(t.method, t.rate): t.error for t in outcome.trials}
+    for method, rate in outcome.rates.items():
+        assert tried[method, rate] == min(e for (m, _), e in tried.items() if m == method)
+    counts = {m: sum(name == m for name, _ in tried) for m, _ in tried}
+    assert set(counts.values()) == {2}, "every network has as many trials"
+    for round_, best in outcome.best.items():
+        trained = outcome.trainings[round_]
+        for target, chosen in best.items():
+            errors = {
+                name: trained[name][target][0].errors()[target]
+                for name in ("DIQT", "CNN-RISH", "SHResNet")
+            }
+            assert chosen == min(errors, key=lambda name: errors[name])
+
+
+def test_given_models_are_measured_once_and_predict_a_target(done, plan, heads, tmp_path):
+    _, outcome, _ = done
+    trained = outcome.trainings[plan.rounds[0]][MORE_WEIGHTS]["prisma_st"][0].model
+    file = shutil.copy(trained, tmp_path / "mine.safetensors")
+    crossed = make_plan([heads], models=[file], seeds=[0, 1], test=["sub-03"])
+    results = Benchmark(crossed, tmp_path / "out", "cpu", 1, print).run().results
+    assert results.select(method="mine").seeds == [0]
+    with pytest.raises(UserError, match=r"mine.*predicts prisma_st, and none of connectom_sa"):
+        make_plan([heads], models=[file], targets=["connectom_sa"])
+
+
+def test_nothing_is_learned_from_test_subjects(done):
+    out, _, _ = done
+    models = list(out.rglob("model.safetensors"))
+    assert len(models) > 15
+    for path in models:
+        training = load_model(path).training
+        assert training["subjects"] == ["sub-01"]
+        assert training["held_out"] == ["sub-02"]
+
+
+def test_an_interrupted_benchmark_goes_on(done, plan):
+    out, before, lines = done
+    assert len(lines) > 15
+    lost = before.trainings[plan.rounds[0]][MSP]["prisma_st"][0].folder
+    weights = (lost / "model.safetensors").read_bytes()
+    (lost / "model.safetensors").unlink()
+    for path in (out / "measured").rglob("*.csv"):
+        path.unlink()
+    again: list[str] = []
+    after = Benchmark(plan, out, "cpu", 1, lambda each: again.append(str(each))).run()
+    assert len(again) == 1 + len(TARGETS)  # one training, two measurements
+    assert weights[-1000:] == (lost / "model.safetensors").read_bytes()[-1000:]
+    assert after.results.rows == before.results.rows

@@ -1,0 +1,101 @@
+"""It is the prediction that moves, exactly where it can."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_msp.data.lattice import Lattice
+from napari_msp.errors import UserError
+from napari_msp.evaluation.comparison import line_up
+from napari_msp.evaluation.placement import common_mask, on_lattice, placement
+
+
+@pytest.mark.parametrize("storage", ["LAS", "permuted"])
+def test_another_voxel_order_is_undone_bit_for_bit(head, lattice, storage):
+    stored, wanted = head(storage), head("RAS")
+    moved = on_lattice(stored, lattice("RAS"))
+    assert placement(stored.lattice, lattice("RAS")) == "reordered"
+    assert moved.coefficients.shape == (22, 26, 12, 28)
+    # The head was evaluated in either order, which rounds the last bit of a position.
+    np.testing.assert_allclose(moved.coefficients, wanted.coefficients, atol=1e-6)
+    assert set(np.unique(moved.coefficients)) == set(np.unique(stored.coefficients))
+    assert np.array_equal(moved.mask, wanted.mask)
+
+
+def test_a_field_linear_in_space_is_interpolated_exactly(head, lattice, positions):
+    coarse = head("LAS")
+    slope = np.array([0.01, -0.02, 0.03])
+    field = (positions(coarse.lattice) @ slope)[..., None] * np.ones(28) + 2
+    coarse = replace(
+        coarse,
+        coefficients=field.astype(np.float32),
+        mask=np.ones(coarse.mask.shape, dtype=bool),
+    )
+    fine = Lattice((11, 9, 8), lattice("RAS").affine @ np.diag([0.7, 0.8, 0.9, 1.0]))
+    fine.affine[:3, 3] += [5.0, 4.0, 6.0]
+    moved = on_lattice(coarse, fine)
+    assert moved.mask.all()
+    expected = positions(fine) @ slope + 2
+    np.testing.assert_allclose(moved.coefficients[..., 5], expected, atol=1e-5)
+    assert placement(coarse.lattice, fine).startswith("interpolated linearly from 2.00 × 2.00")
+
+
+def test_background_does_not_leak_into_the_rim(head, lattice):
+    image = head("RAS")
+    flat = replace(
+        image, coefficients=np.where(image.mask[..., None], 0.5, -9.0).astype(np.float32)
+    )
+    moved = on_lattice(flat, lattice("RAS").refined(2))
+    np.testing.assert_allclose(moved.coefficients[moved.mask], 0.5, atol=1e-5)
+    assert not moved.coefficients[~moved.mask].any()
+
+
+def test_truth_stays_and_the_prediction_comes_to_it(head, lattice):
+    truth = head(lattice("RAS").refined(2))
+    prediction = head("LAS")
+    both = line_up(truth, {"a": prediction})
+    assert both.truth.image is truth
+    assert both.predictions["a"].image.mask.shape == truth.mask.shape
+    assert np.array_equal(both.lattice.affine, truth.affine)
+    assert both.placements["a"].startswith("interpolated")
+    # Node-aligned: every second voxel of truth's lattice is a voxel of the prediction.
+    shared = on_lattice(prediction, lattice("RAS"))
+    placed = both.predictions["a"].image.coefficients[::2, ::2, ::2]
+    np.testing.assert_allclose(placed[shared.mask], shared.coefficients[shared.mask], atol=1e-5)
+
+
+def test_all_predictions_are_judged_on_the_same_voxels(head):
+    truth, first, second = head(), head(), head()
+    first.mask[:, :, 3] = False
+    second.mask[:, 10] = False
+    both = line_up(truth, {"a": first, "b": second})
+    assert not both.mask[:, :, 3].any()
+    assert not both.mask[:, 10].any()
+    assert both.mask.sum() == (truth.mask & first.mask & second.mask).sum() > 0
+
+
+def test_a_brain_elsewhere_is_refused_by_name(head):
+    truth, prediction = head(), head()
+    prediction.mask[:] = False
+    prediction.mask[:3, :3, :3] = True
+    with pytest.raises(UserError, match="MSP: its brain overlaps"):
+        common_mask(prediction, truth, "MSP")
+    far = replace(head(), affine=truth.affine + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3))
+    with pytest.raises(UserError, match="overlaps the reference's by 0 %"):
+        line_up(truth, {"far": far})
+
+
+def test_a_slab_may_be_compared_with_a_whole_brain(head):
+    slab = head()
+    slab.mask[:, :, :5] = False
+    slab.mask[:, :, 8:] = False
+    whole = head()
+    assert np.array_equal(common_mask(slab, whole), slab.mask)
+
+
+def test_orders_must_agree(head):
+    low = head()
+    low = replace(low, coefficients=low.coefficients[..., :15])
+    with pytest.raises(UserError, match="SH order 4"):
+        line_up(head(), {"a": low})

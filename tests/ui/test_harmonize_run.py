@@ -1,0 +1,405 @@
+"""What the Harmonize button starts: predictions, layers, numbers, and every way to end."""
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.dataset import open_dataset
+from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, Overwrite, UserError, explain
+from napari_msp.evaluation.metrics import measure
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.model_file import load_model
+from napari_msp.options import Options
+from napari_msp.packaged import packaged_models
+from napari_msp.scan import open_scan
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import colour_fa
+from napari_msp.ui.background import Control, Step
+from napari_msp.ui.harmonize.run import (
+    Pass,
+    Predicted,
+    Request,
+    changed,
+    harmonize_all,
+    offers,
+    what_failed,
+)
+from napari_msp.ui.harmonize.save import SaveRequest, save_all
+from napari_msp.ui.harmonizing import prediction_layers
+from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
+from napari_msp.ui.layers import from_shown
+from napari_msp.ui.records import KEY, Record
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::napari_msp.inference.prepared_input.UnlikeTraining"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: load_model(path) for name, path in packaged_models().items()}
+
+
+@pytest.fixture(scope="module")
+def record(heads):
+    """A scan whose head was scanned on one of the targets, too."""
+    dataset = open_dataset(heads)
+    acquisition = dataset.acquisition("sub-01", "ge_st")
+    siblings = {"prisma_st": dataset.scans["sub-01", "prisma_st"]}
+    return Record("sub-01", "ge_st", fit_sh(acquisition), acquisition, siblings)
+
+
+@pytest.fixture
+def request_for(record, models):
+    """Ask for (model, target) pairs."""
+
+    def make(*passes, scan=None, **options):
+        chosen = tuple(Pass(label, models[label], target) for label, target in passes)
+        return Request(scan or record, chosen, Options(**{"device": "cpu"} | options))
+
+    return make
+
+
+def told_by(request, cancelled=lambda told: False, work=harmonize_all):
+    """Do the work here; give what it reported, and its error."""
+    told = []
+    try:
+        work(request, Control(lambda: cancelled(told), told.append))
+    except (Cancelled, Exception) as error:
+        return told, error
+    return told, None
+
+
+def results(told):
+    return [each for each in told if isinstance(each, Predicted)]
+
+
+@pytest.fixture(scope="module")
+def both(record, models):
+    """Both models, one target with a truth and one without."""
+    passes = [("DIQT", "prisma_st"), ("MSP", "prisma_st"), ("MSP", "connectom_sa")]
+    chosen = tuple(Pass(label, models[label], target) for label, target in passes)
+    told, error = told_by(Request(record, chosen, Options(device="cpu")))
+    assert error is None
+    return told
+
+
+def test_layers_are_named_and_hidden_as_agreed(both):
+    names = [[options["name"] for _, options, _ in each.layers] for each in results(both)]
+    assert names == [
+        [
+            f"sub-01 DIQT prisma_st · {each}"
+            for each in ("SH MSE", "MSE", "expected SH MSE", "colour FA", "SH average")
+        ],
+        [
+            f"sub-01 MSP prisma_st · {each}"
+            for each in (
+                "SH MSE",
+                "MSE",
+                "expected SH MSE",
+                "disagreement of order 0",
+                "disagreement",
+                "colour FA",
+                "SH average",
+            )
+        ],
+        [
+            f"sub-01 MSP connectom_sa · {each}"
+            for each in (
+                "expected SH MSE",
+                "disagreement of order 0",
+                "disagreement",
+                "colour FA",
+                "SH average",
+            )
+        ],
+    ]
+    for each in results(both):
+        visible = [options["name"] for _, options, _ in each.layers if options["visible"]]
+        assert visible == [f"{each.record.owner} · SH average"]
+        for _, options, _ in each.layers:
+            assert options["metadata"][KEY].record is each.record
+
+
+def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, models):
+    expected = harmonize(models["MSP"], record.acquisition, "prisma_st", device="cpu")
+    found = results(both)[1].record
+    np.testing.assert_allclose(
+        found.image.coefficients, expected.sh.coefficients, rtol=1e-5, atol=1e-6
+    )
+    assert set(found.prediction.branches) == {"connectom_st", "connectom_sa"}
+    assert (found.label, found.model, found.source) == ("MSP", models["MSP"], record)
+    assert found.siblings == record.siblings
+
+
+def test_errors_are_those_that_compare_measures(both, record):
+    truth = open_scan(record.siblings["prisma_st"]).sh
+    for each in results(both)[:2]:
+        measured = measure(each.record.image, truth)
+        assert each.errors.sh_mse == pytest.approx(measured.sh_mse, rel=1e-5)
+        maps = {options["metadata"][KEY].quantity: data for data, options, _ in each.layers}
+        inside = from_shown(maps["MSE"], truth.lattice)[each.errors.mask]
+        assert inside.mean(dtype=float) == pytest.approx(measured.sh_average_mse, rel=1e-5)
+    before = measure(record.image, truth).sh_mse
+    assert results(both)[0].errors.sh_mse_before == pytest.approx(before, rel=1e-5)
+
+
+def test_a_line_says_how_far_it_is_from_truth(both):
+    with_truth, _, without = (each.summary for each in results(both))
+    assert with_truth.startswith("DIQT → prisma_st: SH MSE ")
+    assert "(before: " in with_truth
+    assert without == "MSP → connectom_sa: no truth to measure against"
+
+
+def test_steps_go_up_and_name_what_is_done(both):
+    steps = [each for each in both if isinstance(each, Step)]
+    counts = [each.done for each in steps]
+    assert counts == sorted(counts)
+    assert {each.total for each in steps} == {300}
+    words = [each.words for each in steps]
+    assert words[0] == "reading the scan · DIQT → prisma_st · 1 of 3"
+    assert "tile 1 of 1 · MSP → connectom_sa · 3 of 3" in words
+    # Within the one tile, too.
+    assert len([each for each in words if each.startswith("tile") and "3 of 3" in each]) > 10
+
+
+def test_tiles_are_counted(request_for):
+    told, _ = told_by(request_for(("MSP", "prisma_st"), tile=6))
+    words = [each.words.split(" · ")[0] for each in told if isinstance(each, Step)]
+    tiles = list(dict.fromkeys(each for each in words if each.startswith("tile")))
+    assert len(tiles) > 3
+    assert tiles == [f"tile {number + 1} of {len(tiles)}" for number in range(len(tiles))]
+
+
+def test_cancelled_after_the_first_result_that_one_is_kept(request_for):
+    told, error = told_by(
+        request_for(("DIQT", "prisma_st"), ("MSP", "prisma_st")),
+        cancelled=lambda told: bool(results(told)),
+    )
+    assert isinstance(error, Cancelled)
+    assert len(results(told)) == 1
+
+
+@pytest.mark.parametrize("when", ["reading the scan", "tile", "computing maps"])
+def test_it_can_be_cancelled_wherever_it_is(when, request_for):
+    def cancelled(told):
+        return bool(told) and told[-1].words.startswith(when)
+
+    told, error = told_by(request_for(("MSP", "connectom_sa")), cancelled)
+    assert isinstance(error, Cancelled)
+    assert not results(told)
+
+
+def test_a_truth_that_cannot_be_read_is_a_note(request_for, record, tmp_path):
+    broken = tmp_path / "sub-01_ses-prisma_acq-st_dwi.nii.gz"
+    broken.write_bytes(b"nothing")
+    doubtful = replace(record, siblings={"prisma_st": broken})
+    told, error = told_by(request_for(("MSP", "prisma_st"), scan=doubtful))
+    assert error is None
+    assert results(told)[0].errors is None
+    assert any("was not used as truth" in note for note in results(told)[0].notes)
+
+
+def test_doubts_about_the_scan_are_told_with_the_result(request_for, odd_scan):
+    told, _ = told_by(request_for(("MSP", "prisma_st"), scan=odd_scan(signal_of=6000.0)))
+    assert "mean signal" in results(told)[0].notes[0]
+
+
+def test_a_users_mistake_is_one_and_a_bug_is_none(request_for, monkeypatch):
+    def broken(*_):
+        raise KeyError("prisma")
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", broken)
+    _, error = told_by(request_for(("MSP", "prisma_st")))
+    assert isinstance(error, KeyError)
+
+    monkeypatch.undo()
+    _, error = told_by(request_for(("MSP", "prisma_st"), device="cuda:99"))
+    assert isinstance(error, UserError)
+
+
+def test_a_core_is_left_to_the_window(request_for, monkeypatch):
+    monkeypatch.setattr("napari_msp.device._cores", lambda: 3)
+    threads = []
+
+    def look(_):
+        threads.append(torch.get_num_threads())
+        return False
+
+    torch.set_num_threads(8)
+    told_by(request_for(("MSP", "prisma_st")), look)
+    assert set(threads) == {2}
+    assert torch.get_num_threads() == 8
+    torch.set_num_threads(1)
+
+
+def test_colours_slab_by_slab_are_the_same(record, monkeypatch):
+    monkeypatch.setattr(prediction_layers, "SLAB_VOXELS", 100)
+    polls = []
+    found = colour_fa_in_slabs(record.image, lambda: polls.append(1))
+    np.testing.assert_allclose(found, colour_fa(record.image), atol=1e-5)
+    assert len(polls) > 3
+
+
+def test_an_empty_mask_has_no_colours(record):
+    nothing = replace(record.image, mask=np.zeros_like(record.image.mask))
+    assert not colour_fa_in_slabs(nothing, lambda: None).any()
+
+
+def test_a_model_for_another_platform_is_noted(request_for, record):
+    request = request_for(("DIQT", "prisma_st"), scan=replace(record, name="connectom_st"))
+    told, _ = told_by(request)
+    (result,) = results(told)
+    assert "DIQT is for scans of ge_st; this is connectom_st." in result.notes
+    told, _ = told_by(request_for(("DIQT", "prisma_st")))
+    assert not any("is for scans of" in note for note in results(told)[0].notes)
+
+
+# --- When it fails ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd_scan(scan, tmp_path):
+    """A scan that is not the models' in voxel size, b-value, or what its signal is like."""
+
+    def load(size=2.4, b_value=1200.0, signal_of=None):
+        affine = np.diag([-size, size, size, 1.0])
+        made = scan(affine, directions=30, b_values=(signal_of or b_value,), shape=(12, 11, 10))
+        made = replace(made, b_values=np.where(made.weighted, b_value, 0))
+        acquisition = made.load(tmp_path)
+        return Record("sub-01", "", fit_sh(acquisition), acquisition)
+
+    return load
+
+
+def failure_of(request):
+    _, error = told_by(request)
+    return explain(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"size": 2.0}, "resample", "2.00 × 2.00 × 2.00 mm"),
+        ({"b_value": 1000.0}, "rescale_b_value", "b = 1000"),
+    ],
+)
+def test_an_approximation_is_offered_and_helps(options, field, words, request_for, odd_scan):
+    request = request_for(("MSP", "prisma_st"), scan=odd_scan(**options))
+    failure = failure_of(request)
+    (offer,) = offers(failure, request.options, "cpu")
+    assert (offer.option, offer.value) == (field, True)
+    assert "run again" in offer.text
+    said = what_failed(failure, offered=True)
+    assert words in said
+    assert "--" not in said
+    assert str(request.scan.acquisition.path.parent) not in said
+    told, error = told_by(changed(request, offer, done=0))
+    assert error is None
+    assert results(told)[0].record.prediction.approximations[0] in results(told)[0].notes
+
+
+def test_a_files_name_offers_nothing(scan, tmp_path, request_for):
+    """A folder called "rigid--resample" is no remedy for voxels that are not finite."""
+    folder = tmp_path / "rigid--resample"
+    folder.mkdir()
+    path = scan(np.diag([-2.4, 2.4, 2.4, 1.0]), directions=30).write(folder)
+    image = nib.load(path)
+    voxels = image.get_fdata(dtype=np.float32)
+    voxels[2, 2, 2] = np.nan
+    nib.Nifti1Image(voxels.astype(np.float32), image.affine).to_filename(path)
+    acquisition = load_acquisition(path)
+    odd = Record("sub-01", "", None, acquisition)
+    request = request_for(("MSP", "prisma_st"), scan=odd)
+    failure = failure_of(request)
+    assert offers(failure, request.options, "cuda") == ()
+    assert "not finite" in what_failed(failure, offered=False)
+
+
+MEMORY = explain(MemoryError())
+
+
+@pytest.mark.parametrize(
+    ("tile", "device", "offered"),
+    [
+        (None, "cuda", [("tile", 32), ("device", "cpu")]),
+        (None, "cpu", [("tile", 32)]),
+        (40, "cpu", [("tile", 20)]),
+        (12, "cuda", [("device", "cpu")]),
+        (12, "cpu", []),
+    ],
+)
+def test_want_of_memory_offers_a_smaller_tile_and_the_cpu(tile, device, offered, request_for):
+    request = request_for(("MSP", "prisma_st"), tile=tile)
+    assert [
+        (each.option, each.value) for each in offers(MEMORY, request.options, device)
+    ] == offered
+    assert what_failed(MEMORY, offered=bool(offered)) == "Not enough memory."
+
+
+def test_a_lost_gpu_offers_the_cpu(request_for):
+    request = request_for(("MSP", "prisma_st"))
+    failure = DeviceLost("the GPU is gone", remedy=ComputeOnCPU())
+    assert [each.value for each in offers(failure, request.options, "cuda")] == ["cpu"]
+    assert what_failed(failure, offered=True) == "The GPU is gone."
+
+
+def test_a_bug_is_called_one(request_for):
+    request = request_for(("MSP", "prisma_st"))
+    failure = explain(KeyError("prisma"))
+    assert offers(failure, request.options, "cpu") == ()
+    assert "bug" in what_failed(failure, offered=True)
+
+
+# --- Saving ----------------------------------------------------------------------------------
+
+
+def saved(request):
+    told = []
+    return save_all(request, Control(lambda: False, told.append)), told
+
+
+def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
+    records = tuple(each.record for each in results(both)[:2])
+    request = SaveRequest(records, tmp_path / "out", "target")
+    done, told = saved(request)
+    assert [each.done for each in told] == [0, 1]
+    assert len(done) == 2
+    for path, record in zip(done, records, strict=True):
+        name = path.name.replace("_dwi", "_model-sh_param-coefficients_dwimap")
+        written = open_scan(path.with_name(name)).sh
+        np.testing.assert_allclose(written.coefficients, record.image.coefficients)
+    before = done[0].stat().st_mtime_ns
+    with pytest.raises(UserError, match="2 predictions") as caught:
+        saved(request)
+    assert caught.value.remedy == Overwrite()
+    assert done[0].stat().st_mtime_ns == before
+    forced, _ = saved(replace(request, force=True))
+    assert forced == done
+
+
+def test_models_of_one_kind_do_not_write_over_each_other(both, tmp_path):
+    record = results(both)[1].record
+    twin = replace(record, label="MSP our study")
+    done, _ = saved(SaveRequest((record, twin), tmp_path, "input"))
+    assert [path.parent.name for path in done] == ["MSP", "MSP-our-study"]
+    assert all(path.exists() for path in done)
+
+
+def test_a_table_that_is_missing_is_told_of_before_anything_is_written(both, tmp_path):
+    record = results(both)[1].record
+    with pytest.raises(UserError, match="neither"):
+        saved(SaveRequest((record,), tmp_path / "out", str(tmp_path / "no.bvec")))
+    assert not (tmp_path / "out").exists()
