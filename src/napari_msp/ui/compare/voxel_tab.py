@@ -47,11 +47,14 @@ class Trace:
         (28,) in scanner axes.
     is_truth
         Drawn in the colour of text, strongly; others in the theme's series.
+    value
+        Of the map that is shown, such as "FA 0.43".
     """
 
     name: str
     coefficients: FloatArray
     is_truth: bool = False
+    value: str = ""
 
 
 class VoxelPanel(QWidget):
@@ -133,24 +136,26 @@ class VoxelPanel(QWidget):
         if event.type() in (QEvent.PaletteChange, QEvent.StyleChange):
             self._paint()
 
-    def _draw(self) -> None:
-        shown = [] if self._empty else [each.coefficients for each in self._traces]
-        self.bars.show_coefficients(shown)
-        self.profile.show_signal(shown, self._plane)
-
     def _paint(self) -> None:
         colours = colours_of(self)
         own = _colours_of(self._traces, colours)
         widths = [2.6 if each.is_truth else 1.6 for each in self._traces]
         self.bars.paint(colours, own)
         self.profile.paint(colours, own, widths)
+        self._draw()
+
+    def _draw(self) -> None:
+        shown = [] if self._empty else [each.coefficients for each in self._traces]
+        self.bars.show_coefficients(shown)
+        self.profile.show_signal(shown, self._plane)
+        own = _colours_of(self._traces, colours_of(self))
         self.legend.setText(
             "&nbsp; ".join(
-                f'<span style="color:{colour.name()}">■</span>&nbsp;{_unbroken(trace.name)}'
+                f'<span style="color:{colour.name()}">■</span>&nbsp;'
+                f"{_unbroken(trace.name)} <b>{'' if self._empty else _unbroken(trace.value)}</b>"
                 for trace, colour in zip(self._traces, own, strict=True)
             )
         )
-        self._draw()
 
 
 class VoxelTab(QWidget):
