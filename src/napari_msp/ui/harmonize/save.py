@@ -173,8 +173,6 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
         When a scan has no file, the folder cannot be written to, the table cannot be used, or any
         file is in the way: nothing is written then, unless it is forced.
     """
-    from napari_msp.inference.outputs import save_prediction
-
     targets = _targets(request)
     in_the_way = sum(path.exists() for path in targets)
     if in_the_way and not request.force:
@@ -184,23 +182,13 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
         control.check()
         control.report(Step(f"Writing {record.owner}", done, len(targets)))
         assert record.prediction is not None
-        assert record.model is not None
-        assert record.source is not None
-        assert record.source.acquisition is not None
-        save_prediction(
-            record.prediction,
-            record.model,
-            record.source.acquisition,
-            path.parent,
-            gradients=request.gradients,
-            force=request.force,
-        )
+        record.prediction.save(path.parent, gradients=request.gradients, force=request.force)
     return targets
 
 
 def _targets(request: SaveRequest) -> tuple[Path, ...]:
     """Name the DWI of each; models of one kind write into folders of their own."""
-    from napari_msp.inference.outputs import output_stem
+    from napari_msp.bids import prediction_stem
 
     stems = []
     for record in request.records:
@@ -211,7 +199,7 @@ def _targets(request: SaveRequest) -> tuple[Path, ...]:
                 record.owner,
                 remedy=Advice("save the scan first"),
             )
-        stems.append(output_stem(scan.path, record.prediction.target, record.model.kind))
+        stems.append(prediction_stem(scan.path, record.prediction.target, record.model.kind))
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
         (request.folder / _folder_name(record.label) if alike else request.folder)
