@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_msp.bids import prediction_stem
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, INPUT_PLATFORM, simulate
 from napari_msp.evaluation.compare import compare
 from napari_msp.files import read_json, write_json
-from napari_msp.inference.outputs import harmonize_to_folder, output_stem
+from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
 from napari_msp.packaged import TEACHING, packaged_model, packaged_models
 
@@ -125,7 +126,7 @@ def _compared(
 
 
 def _sh_image(scan: Path, target: str, name: str, out: Path) -> Path:
-    stem = output_stem(scan, target, name.lower())
+    stem = prediction_stem(scan, target, name.lower())
     return out / "harmonized" / f"{stem}_model-sh_param-coefficients_dwimap.nii.gz"
 
 

@@ -1,8 +1,19 @@
 """How a model is run: one object that travels from the front ends to the network."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from napari_msp.errors import Advice, UserError
+
+
+class OptionSettings(TypedDict, total=False):
+    """`Options` as keywords."""
+
+    device: str
+    tile: int | None
+    resample: bool
+    rescale_b_value: bool
+    keep_stages: bool
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.calibration import calibrate_model
-from napari_msp.inference.doubt import features_of
+from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.learning.settings import TrainingSettings

@@ -9,8 +9,7 @@ import torch
 from napari_msp.errors import Cancelled
 from napari_msp.inference import whole_image
 from napari_msp.inference.polling import polled
-from napari_msp.inference.tiles import plan_tiles
-from napari_msp.inference.whole_image import bytes_per_voxel, run_whole_image
+from napari_msp.inference.tiling import bytes_per_voxel, plan_tiles, run_whole_image
 
 CPU = torch.device("cpu")
 

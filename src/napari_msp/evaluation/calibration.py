@@ -9,7 +9,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
 from napari_msp.evaluation.alignment import on_lattice
-from napari_msp.inference.doubt import features_of
+from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import predict_target
 from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.model_file import ErrorFit, Model

@@ -1,34 +1,43 @@
-"""From an acquisition and a model to the image that the target platform would have given."""
+"""From a scan and a model to the image that the target platform would have given."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import Provenance
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import Cancelled
-from napari_msp.inference.doubt import expected_error
+from napari_msp.identity import Person
+from napari_msp.inference.expected_error import expected_error
 from napari_msp.inference.predict import GridPrediction, predict_on_grid
 from napari_msp.inference.prepared_input import PreparedInput, prepare_input
-from napari_msp.inference.whole_image import Progress
-from napari_msp.model_file import Model
+from napari_msp.inference.tiling import Progress
+from napari_msp.model_file import Model, load_model
+from napari_msp.networks.registry import title
+from napari_msp.options import Options, OptionSettings
+from napari_msp.scan import Scan, as_scan
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a model predicts from one acquisition, in the acquisition's stored order.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Prediction(Scan):
+    """A scan that a model predicts, in the stored order of the scan that it was predicted from.
+
+    `sh` is the predicted SH image on the target's lattice.
 
     Attributes
     ----------
-    sh
-        Predicted SH image on the target's lattice.
+    target
+        Predicted platform.
     first_stage
         ŷ¹_T; None for a kind without stages.
     disagreement_by_order
@@ -40,8 +49,6 @@ class Prediction:
     b0
         (X, Y, Z) the input's mean b=0 image interpolated to the same lattice, in scanner units.
         Nothing of it is harmonized: it keeps the input's TE.
-    target
-        Predicted platform.
     gradients
         The target's gradient table, directions in scanner axes.
     approximations
@@ -52,19 +59,55 @@ class Prediction:
         α of eq. (1) that `sh` was made with.
     branches
         N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
+    model, source
+        What it was made with, and from.
     """
 
-    sh: SHImage
-    first_stage: SHImage | None
-    disagreement_by_order: FloatArray | None
-    expected_error: FloatArray | None
-    b0: FloatArray
     target: str
+    first_stage: SHImage | None = None
+    disagreement_by_order: FloatArray | None = None
+    expected_error: FloatArray | None = None
+    b0: FloatArray
     gradients: GradientTable
-    approximations: tuple[str, ...]
-    warnings: tuple[str, ...]
-    alpha: float
-    branches: dict[str, SHImage]
+    approximations: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    alpha: float = 1.0
+    branches: dict[str, SHImage] = field(default_factory=dict)
+    model: Model | None = None
+    source: Scan | None = None
+
+    @property
+    def platform(self) -> str:
+        """The target."""
+        return self.target
+
+    @cached_property
+    def person(self) -> Person:
+        """Whose head it is: the source's."""
+        return super().person if self.source is None else self.source.person
+
+    @property
+    def siblings(self) -> Mapping[str, Path]:  # type: ignore[override]
+        """Scans of the same person on other platforms, the target's among them: possible truths."""
+        return {} if self.source is None else self.source.siblings
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        force: bool = False,
+        gradients: str | Path = "target",
+        describe: bool = True,
+    ) -> list[Path]:
+        """Write DWI, SH image, first stage, mask and how sure it is; see `outputs.save_prediction`.
+
+        Returns
+        -------
+        The files, the DWI first.
+        """
+        from napari_msp.inference.outputs import save_prediction
+
+        return save_prediction(self, folder, gradients=gradients, force=force, describe=describe)
 
     @property
     def order_0_disagreement(self) -> FloatArray | None:
@@ -86,17 +129,14 @@ class Prediction:
 
 
 def harmonize(
-    model: Model,
-    acquisition: Acquisition,
+    model: Model | str | Path,
+    scan: Scan | Acquisition | str | Path,
     target: str,
     *,
+    options: Options | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    device: str = "auto",
-    tile: int | None = None,
-    resample: bool = False,
-    rescale_b_value: bool = False,
-    keep_stages: bool = False,
+    **settings: Unpack[OptionSettings],
 ) -> Prediction:
     """Predict the image that the target platform would have given.
 
@@ -105,32 +145,25 @@ def harmonize(
     Parameters
     ----------
     model
-        See `load_model`.
-    acquisition
-        In any orientation; of several shells the one nearest to the model's b-value is taken.
+        See `load_model`; or its file.
+    scan
+        A scan, an acquisition or a DWI's file, in any orientation; of several shells the one
+        nearest to the model's b-value is taken.
     target
         One of `model.targets`.
+    options
+        How to run, see `Options`.
     progress
         Called with tiles done and tiles in all.
     cancelled
         Polled before every convolution, and between the images that they give.
-    device
-        "auto", "cpu", "cuda" or "mps".
-    tile
-        Edge of a tile in input voxels; None: as large as memory allows. The result is the same.
-    resample
-        Allow the SH image to be interpolated to the model's voxel size first.
-    rescale_b_value
-        Allow the signal to be brought to the model's b-value by (S/S0)^(b_model/b) first: an
-        approximation.
-    keep_stages
-        Keep the branches of an MSP, each as large as the prediction, so that `inference.stages`
-        can give the prediction of any α.
+    settings
+        Fields of `Options` as keywords, such as `device="cpu"`; put over `options`.
 
     Raises
     ------
     UserError
-        When target, voxel size or b-value are not the model's; the message names the mend.
+        When target, voxel size or b-value are not the model's; its remedy says what can be done.
     Cancelled
         When `cancelled()` was true.
 
@@ -139,41 +172,32 @@ def harmonize(
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
     """
+    model = model if isinstance(model, Model) else load_model(model)
+    options = replace(options or Options(), **settings)
     model.single(target)  # an unknown target is an error before anything is computed
-    prepared = prepare_input(model, acquisition, resample=resample, rescale_b_value=rescale_b_value)
-    return predict_target(
-        model,
-        prepared,
-        target,
-        progress=progress,
-        cancelled=cancelled,
-        device=device,
-        tile=tile,
-        keep_stages=keep_stages,
-    )
+    prepared = prepare_input(model, as_scan(scan), options)
+    return predict_target(model, prepared, target, options, progress, cancelled)
 
 
 def predict_target(
     model: Model,
     prepared: PreparedInput,
     target: str,
-    *,
+    options: Options | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    device: str = "auto",
-    tile: int | None = None,
-    keep_stages: bool = False,
 ) -> Prediction:
     """Predict one target from an input that `prepare_input` made for the same model.
 
     Parameters
     ----------
-    model, target, progress, cancelled, device, tile, keep_stages
+    model, target, options, progress, cancelled
         As for `harmonize`.
     prepared
         The input.
     """
-    where = choose_device(device)
+    options = options or Options()
+    where = choose_device(options.device)
     with copied_to(model.single(target), where) as network:
         result = predict_on_grid(
             network,
@@ -182,10 +206,9 @@ def predict_target(
             model.standardisation(target),
             alpha=model.card.alpha,
             device=where,
-            tile=tile,
+            options=options,
             progress=progress,
             cancelled=cancelled,
-            keep_stages=keep_stages,
         )
     return _stored(model, prepared, target, result, cancelled or (lambda: False))
 
@@ -199,7 +222,8 @@ def _stored(
 ) -> Prediction:
     """Bring everything back to the acquisition's stored order and scanner axes."""
     table = model.card.gradients[target].table()
-    affine = prepared.acquisition.affine
+    acquisition = prepared.acquisition
+    affine = acquisition.affine
     lattice = result.prediction.lattice
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
 
@@ -218,7 +242,7 @@ def _stored(
             rescaled_from=prepared.rescaled_from,
         )
 
-    b0_on_grid = _b0(prepared.acquisition).resampled(lattice)
+    b0_on_grid = _b0(acquisition).resampled(lattice)
     b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
     first, branches = result.first_stage, result.branches
     disagreement = result.disagreement
@@ -226,7 +250,22 @@ def _stored(
         disagreement = to_stored_order(disagreement, lattice, affine)[0]
     sh, error_model = stored(result.prediction), model.error_model(target)
     return Prediction(
-        sh=sh,
+        given_sh=sh,
+        given_subject=prepared.scan.subject,
+        provenance=Provenance(
+            target=target,
+            input=model.card.input,
+            title=title(model.kind),
+            kind=model.kind,
+            label=model.card.label,
+            model_file=model.path.name if model.path else None,
+            alpha=model.card.alpha,
+            sources=(acquisition.path.name if acquisition.path else "in memory",),
+            approximations=prepared.approximations,
+            warnings=prepared.warnings,
+            training_subjects=tuple(model.training.get("subjects") or ()),
+            versions=model.card.versions,
+        ),
         first_stage=None if first is None else stored(first),
         disagreement_by_order=disagreement,
         expected_error=None
@@ -240,6 +279,8 @@ def _stored(
         alpha=model.card.alpha,
         # Each is let go as soon as its stored form is there: they are large.
         branches={platform: stored(branches.pop(platform)) for platform in list(branches)},
+        model=model,
+        source=prepared.scan,
     )
 
 

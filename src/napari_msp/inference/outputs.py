@@ -2,28 +2,33 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import nifti_stem
+from napari_msp.bids import (
+    DESCRIPTION,
+    Provenance,
+    dataset_description,
+    map_name,
+    prediction_stem,
+)
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.gradients import GradientTable, write_gradients
+from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
 from napari_msp.data.nifti import write_nifti
-from napari_msp.errors import UserError
-from napari_msp.files import staged_folder, write_json
+from napari_msp.errors import Advice, Choose, Overwrite, UserError
+from napari_msp.files import sha256, staged_folder, write_json
 from napari_msp.inference.harmonize import Prediction, predict_target
-from napari_msp.inference.output_gradients import table_choice
 from napari_msp.inference.prepared_input import prepare_input
-from napari_msp.inference.provenance import derivative_description, provenance
-from napari_msp.inference.whole_image import Progress
+from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
+from napari_msp.options import Options, OptionSettings
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import evaluate
 from napari_msp.signal.sh_image import write_sh
-
-DESCRIPTION = "dataset_description.json"
 
 
 def harmonize_to_folder(
@@ -35,15 +40,13 @@ def harmonize_to_folder(
     bval: str | Path | None = None,
     bvec: str | Path | None = None,
     mask: str | Path | None = None,
-    gradients: str = "target",
-    device: str = "auto",
-    tile: int | None = None,
-    resample: bool = False,
-    rescale_b_value: bool = False,
+    gradients: str | Path = "target",
+    options: Options | None = None,
     force: bool = False,
     describe: bool = True,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    **settings: Unpack[OptionSettings],
 ) -> list[Path]:
     """Harmonize one scan and write DWI, SH image, first stage and how sure it is, by target.
 
@@ -59,11 +62,13 @@ def harmonize_to_folder(
         Folder; BIDS entities of the input are kept in the names.
     gradients
         Directions of the written DWI: "target", "input", or a .bvec file with its .bval beside it.
+    options, settings
+        As for `harmonize`.
     force
         Replace files that are there already.
     describe
         Write dataset_description.json where there is none.
-    device, tile, resample, rescale_b_value, progress, cancelled
+    progress, cancelled
         As for `harmonize`.
 
     Returns
@@ -76,6 +81,7 @@ def harmonize_to_folder(
         Before anything is written.
     """
     model = model if isinstance(model, Model) else load_model(model)
+    options = replace(options or Options(), **settings)
     acquisition = load_acquisition(dwi, bval, bvec, mask)
     out = Path(out)
     stems = {}
@@ -84,30 +90,19 @@ def harmonize_to_folder(
         stems[target] = _free_stem(out, acquisition, target, model, force)
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition)
-    prepared = prepare_input(model, acquisition, resample=resample, rescale_b_value=rescale_b_value)
+    prepared = prepare_input(model, Scan(acquisition=acquisition, path=acquisition.path), options)
     with _staged(out, describe) as stage:
         for target, stem in stems.items():
-            prediction = predict_target(
-                model,
-                prepared,
-                target,
-                progress=progress,
-                cancelled=cancelled,
-                device=device,
-                tile=tile,
-            )
-            sidecar = provenance(model, acquisition, prediction, gradients)
-            _write(stage / stem, prediction, table_of(prediction), acquisition, sidecar)
+            prediction = predict_target(model, prepared, target, options, progress, cancelled)
+            _write(stage, stem, prediction, table_of(prediction), acquisition, gradients)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 
 
 def save_prediction(
     prediction: Prediction,
-    model: Model,
-    acquisition: Acquisition,
     out: str | Path,
     *,
-    gradients: str = "target",
+    gradients: str | Path = "target",
     force: bool = False,
     describe: bool = True,
 ) -> list[Path]:
@@ -116,9 +111,7 @@ def save_prediction(
     Parameters
     ----------
     prediction
-        What `harmonize` gave.
-    model, acquisition
-        What it was made with; the acquisition has a path, which names the files.
+        What `harmonize` gave; the scan that it was made from has a path, which names the files.
     out, gradients, force, describe
         As for `harmonize_to_folder`.
 
@@ -131,27 +124,17 @@ def save_prediction(
     UserError
         Before anything is written.
     """
-    out = Path(out)
+    model, source = prediction.model, prediction.source
+    if model is None or source is None or source.acquisition is None:
+        raise ValueError("only a prediction that `harmonize` made can be saved")
+    acquisition, out = source.acquisition, Path(out)
     stem = _free_stem(out, acquisition, prediction.target, model, force)
     table = table_choice(gradients, acquisition)(prediction)
-    sidecar = provenance(model, acquisition, prediction, gradients)
     with _staged(out, describe) as stage:
-        _write(stage / stem, prediction, table, acquisition, sidecar)
+        _write(stage, stem, prediction, table, acquisition, gradients)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
-
-
-def output_stem(dwi: Path, target: str, kind: str) -> str:
-    """Name what is predicted from a scan.
-
-    >>> output_stem(Path("sub-01_ses-ge_acq-st_dwi.nii.gz"), "connectom_sa", "msp")
-    'sub-01_ses-ge_acq-st_desc-connectomsaMsp'
-    """
-    bare = nifti_stem(dwi).removesuffix("_dwi")
-    label = "".join(c for c in target if c.isalnum())
-    network = "".join(c for c in kind if c.isalnum()).capitalize()
-    return f"{bare}_desc-{label}{network}"
 
 
 def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray:
@@ -166,17 +149,68 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 
+def table_choice(
+    gradients: str | Path, acquisition: Acquisition
+) -> Callable[[Prediction], GradientTable]:
+    """Check a choice of directions; give what makes the gradient table of a prediction.
+
+    Parameters
+    ----------
+    gradients
+        "target", "input", or a .bvec file with its .bval beside it.
+    acquisition
+        The input.
+
+    Raises
+    ------
+    UserError
+        When it is none of these, or the file cannot be used.
+    """
+    if gradients == "target":
+        return lambda prediction: prediction.gradients
+    if gradients == "input":
+        return lambda prediction: _at_b_value(
+            _nearest_directions(acquisition, prediction), prediction.sh.b_value
+        )
+    bvec = Path(gradients)
+    if not bvec.is_file():
+        raise UserError(
+            f"{gradients} is neither 'target', 'input' nor a .bvec file",
+            field="gradients",
+            remedy=Choose("gradients"),
+        )
+    given = read_gradients(bvec.with_suffix(".bval"), bvec, acquisition.affine)
+    weighted = given.directions[np.linalg.norm(given.directions, axis=1) > 0]
+    if len(weighted) == 0:
+        raise UserError(
+            "holds no diffusion direction", bvec, "gradients", Advice("give one with some")
+        )
+    return lambda prediction: _at_b_value(weighted, prediction.sh.b_value)
+
+
+def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:
+    wanted = prediction.sh.rescaled_from or prediction.sh.b_value or 0.0
+    shell = acquisition.gradients.nearest_shell(wanted)
+    assert shell is not None  # or nothing could have been predicted
+    return acquisition.directions(shell)
+
+
+def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
+    return GradientTable(np.full(len(directions), b_value or 0.0), directions)
+
+
 def _free_stem(out: Path, acquisition: Acquisition, target: str, model: Model, force: bool) -> str:
     """Name the files of a target, which must not be there already unless forced."""
     if acquisition.path is None:
         raise UserError(
-            f"{acquisition.name}: was made in memory, so its prediction has no name; write it to a "
-            "file and load it from there"
+            "was made in memory, so its prediction has no name",
+            acquisition.name,
+            remedy=Advice("write it to a file and load it from there"),
         )
-    stem = output_stem(acquisition.path, target, model.kind)
+    stem = prediction_stem(acquisition.path, target, model.kind)
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force:
-        raise UserError(f"{written}: exists already; replace it with --force")
+        raise UserError("exists already", written, remedy=Overwrite())
     return stem
 
 
@@ -186,37 +220,54 @@ def _staged(out: Path, describe: bool) -> Iterator[Path]:
     with staged_folder(out) as stage:
         yield stage
         if describe and not (out / DESCRIPTION).exists():
-            write_json(stage / DESCRIPTION, derivative_description("harmonized scans"))
+            described = dataset_description("napari-msp: harmonized scans", derivative=True)
+            write_json(stage / DESCRIPTION, described)
+
+
+def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
+    """Complete what a prediction knows of its making by what is looked up when it is saved."""
+    known, model, source = prediction.provenance, prediction.model, prediction.source
+    assert known is not None
+    assert model is not None
+    assert source is not None
+    there = model.path is not None and model.path.is_file()
+    return replace(
+        known,
+        model_sha256=sha256(model.path) if there and model.path is not None else None,
+        person=source.person.to_json(),
+        gradients=str(gradients),
+    )
 
 
 def _write(
-    stem: Path,
+    folder: Path,
+    stem: str,
     prediction: Prediction,
     table: GradientTable,
     acquisition: Acquisition,
-    sidecar: dict[str, Any],
+    gradients: str | Path,
 ) -> None:
-    def named(suffix: str) -> Path:
-        return stem.with_name(stem.name + suffix)
-
     affine, like = prediction.sh.affine, acquisition.image
-    write_nifti(named("_dwi.nii.gz"), predicted_signal(prediction, table), affine, like=like)
+    made = provenance(prediction, gradients)
+    sidecar = made.to_sidecar()
+    dwi = folder / f"{stem}_dwi.nii.gz"
+    write_nifti(dwi, predicted_signal(prediction, table), affine, like=like)
     with_b0 = GradientTable(
         np.concatenate([[0.0], table.b_values]),
         np.concatenate([np.zeros((1, 3)), table.directions]),
     )
-    write_gradients(with_b0, named("_dwi.bval"), named("_dwi.bvec"), affine)
-    write_json(named("_dwi.json"), sidecar)
-    write_nifti(named("_mask.nii.gz"), prediction.sh.mask, affine, like=like)
-    coefficients = "_model-sh_param-coefficients_dwimap.nii.gz"
-    write_sh(named(coefficients), prediction.sh, sidecar, like=like)
+    write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
+    write_json(folder / f"{stem}_dwi.json", sidecar)
+    write_nifti(folder / f"{stem}_mask.nii.gz", prediction.sh.mask, affine, like=like)
+    write_sh(folder / map_name(stem, "sh", "coefficients"), prediction.sh, sidecar, like=like)
     if prediction.first_stage is not None:
-        write_sh(named("FirstStage" + coefficients), prediction.first_stage, sidecar, like=like)
+        first = replace(made, stage="first").to_sidecar()
+        name = map_name(f"{stem}FirstStage", "sh", "coefficients")
+        write_sh(folder / name, prediction.first_stage, first, like=like)
     for what, values in (
         ("disagreement", prediction.disagreement),
         ("disagreement0", prediction.order_0_disagreement),
         ("expectederror", prediction.expected_error),
     ):
         if values is not None:
-            name = named(f"_model-sh_param-{what}_dwimap.nii.gz")
-            write_nifti(name, values, affine, like=like)
+            write_nifti(folder / map_name(stem, "sh", what), values, affine, like=like)

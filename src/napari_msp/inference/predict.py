@@ -9,8 +9,9 @@ from torch import Tensor
 
 from napari_msp.arrays import FloatArray
 from napari_msp.inference.stages import run_stages
-from napari_msp.inference.whole_image import Progress, run_whole_image
+from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks.msp import Network
+from napari_msp.options import Options
 from napari_msp.signal.grid_frame import GridImage
 from napari_msp.signal.standardisation import Standardisation
 
@@ -18,7 +19,7 @@ BRANCH = "branch of "
 """Stands before a platform's name, so that no platform's branch is taken for another output."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GridPrediction:
     """What one pass gives, in canonical order, grid axes and SH units.
 
@@ -49,10 +50,9 @@ def predict_on_grid(
     *,
     alpha: float = 1.0,
     device: torch.device,
-    tile: int | None = None,
+    options: Options | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
-    keep_stages: bool = False,
 ) -> GridPrediction:
     """Predict a target platform's SH image on the refined lattice of `image`.
 
@@ -66,11 +66,12 @@ def predict_on_grid(
         Standardisation of the input and of the target platform.
     alpha
         α of eq. (1).
-    device, tile, progress, cancelled
+    device, progress, cancelled
         As for `run_whole_image`.
-    keep_stages
-        Give the branches too, each as large as the prediction.
+    options
+        Tile size, and whether the branches are kept, each as large as the prediction.
     """
+    options = options or Options()
     deviation = torch.from_numpy(target.deviation).to(device)
 
     def run(x: Tensor) -> dict[str, Tensor]:
@@ -80,7 +81,7 @@ def predict_on_grid(
             "first_stage": stages.first_stage,
             "disagreement": stages.disagreement,
         }
-        if keep_stages:
+        if options.keep_stages:
             named |= {BRANCH + platform: value for platform, value in stages.branches.items()}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -92,7 +93,7 @@ def predict_on_grid(
         scale=network.scale,
         halo=network.halo,
         device=device,
-        tile=tile,
+        tile=options.tile,
         progress=progress,
         cancelled=cancelled,
     )

@@ -1,4 +1,4 @@
-"""An acquisition made ready for a model: fitted, checked, on the model's grid."""
+"""A scan made ready for a model: fitted, checked, on the model's grid."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import Advice, Resample, RescaleBValue, UserError
 from napari_msp.model_file import Model
+from napari_msp.options import Options
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import GridImage, into_grid
 from napari_msp.signal.standardisation import Standardisation
@@ -28,7 +30,7 @@ class PreparedInput:
 
     Attributes
     ----------
-    acquisition
+    scan
         Where it comes from.
     image
         SH image on the model's grid.
@@ -40,38 +42,47 @@ class PreparedInput:
         What is doubtful about it, in words; warned of as `UnlikeTraining` too.
     """
 
-    acquisition: Acquisition
+    scan: Scan
     image: GridImage
     rescaled_from: float | None
     approximations: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def acquisition(self) -> Acquisition:
+        """The scan's acquisition."""
+        assert self.scan.acquisition is not None
+        return self.scan.acquisition
 
-def prepare_input(
-    model: Model,
-    acquisition: Acquisition,
-    *,
-    resample: bool = False,
-    rescale_b_value: bool = False,
-) -> PreparedInput:
-    """Fit an acquisition as a model wants it, and check that the model holds for it.
+
+def prepare_input(model: Model, scan: Scan, options: Options | None = None) -> PreparedInput:
+    """Fit a scan as a model wants it, and check that the model holds for it.
 
     Parameters
     ----------
-    model, acquisition, resample, rescale_b_value
+    model, scan, options
         As for `harmonize`.
 
     Raises
     ------
     UserError
-        When voxel size or b-value are not the model's; the message names the mend.
+        When voxel size or b-value are not the model's; its remedy says what can be allowed.
 
     Warns
     -----
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
     """
-    shell, rescaling = _shell(model, acquisition, rescale_b_value)
+    options = options or Options()
+    acquisition = scan.acquisition
+    if acquisition is None:
+        raise UserError(
+            "is an SH image, without the b=0 image that a prediction needs",
+            scan.path or scan.owner,
+            "scan",
+            Advice("give the DWI that it was fitted to"),
+        )
+    shell, rescaling = _shell(model, acquisition, options.rescale_b_value)
     settings = model.card.sh
     fitted = fit_sh(
         acquisition,
@@ -80,28 +91,26 @@ def prepare_input(
         regularisation=settings.regularisation(len(shell.volumes)),
         rescale_to=settings.b_value if rescaling else None,
     )
-    image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), resample)
+    image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), options.resample)
     doubts = _doubts(image, model.standardisation(model.card.input), acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
-    return PreparedInput(
-        acquisition, image, fitted.rescaled_from, (*rescaling, *resampling), doubts
-    )
+    return PreparedInput(scan, image, fitted.rescaled_from, (*rescaling, *resampling), doubts)
 
 
 def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell, tuple[str, ...]]:
     wanted = model.card.sh.b_value
-    shells = acquisition.gradients.shells
-    if not shells:
+    shell = acquisition.gradients.nearest_shell(wanted)
+    if shell is None:
         return acquisition.shell(), ()  # raises, with the reason
-    shell = min(shells, key=lambda each: abs(each.b_value - wanted))
     if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
         return shell, ()
     if not rescale:
         raise UserError(
             f"has b = {shell.b_value:.0f} s/mm², the model was trained at {wanted:.0f}",
             acquisition.name,
-            remedy=RescaleBValue(measured=shell.b_value, wanted=wanted),
+            "rescale_b_value",
+            RescaleBValue(measured=shell.b_value, wanted=wanted),
         )
     return shell, (
         f"signal of b = {shell.b_value:.0f} brought to {wanted:.0f} s/mm² by "
@@ -120,7 +129,8 @@ def _on_model_grid(
         raise UserError(
             f"voxels are {given} mm, the model's {wanted:.2f} mm isotropic",
             acquisition.name,
-            remedy=Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted),
+            "resample",
+            Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted),
         )
     resampled = image.resampled(image.lattice.scaled_to(wanted))
     return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)

@@ -92,7 +92,7 @@ def design_matrix(directions: FloatArray, order: int = ORDER) -> FloatArray:
 
 
 def default_regularisation(direction_count: int, at_30: float = REGULARISATION_AT_30) -> float:
-    """Give λ = λ_30 · N/30, so that every number of directions is shrunk alike (our choice)."""
+    """Give λ = `at_30` · N/30, so that every number of directions is shrunk alike (our choice)."""
     return at_30 * direction_count / 30
 
 

@@ -315,7 +315,7 @@ class _Tiles:
 
     def _foretold(self) -> int:
         from napari_msp.inference.polling import expected_polls
-        from napari_msp.inference.tiles import plan_tiles
+        from napari_msp.inference.tiling import plan_tiles
 
         tiles = plan_tiles(self._mask, self._network.halo)
         x, y, z = (part.stop - part.start for part in tiles[0].crop)

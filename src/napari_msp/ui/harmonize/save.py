@@ -200,7 +200,7 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
 
 def _targets(request: SaveRequest) -> tuple[Path, ...]:
     """Name the DWI of each; models of one kind write into folders of their own."""
-    from napari_msp.inference.outputs import output_stem
+    from napari_msp.bids import prediction_stem
 
     stems = []
     for record in request.records:
@@ -211,7 +211,7 @@ def _targets(request: SaveRequest) -> tuple[Path, ...]:
                 record.owner,
                 remedy=Advice("save the scan first"),
             )
-        stems.append(output_stem(scan.path, record.prediction.target, record.model.kind))
+        stems.append(prediction_stem(scan.path, record.prediction.target, record.model.kind))
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
         (request.folder / _folder_name(record.label) if alike else request.folder)
