@@ -206,6 +206,8 @@ def test_maps(study, tmp_path):
             ("sh", "average"),
             ("tensor", "fa"),
             ("tensor", "colourfa"),
+            ("tensor", "md"),
+            ("tensor", "direction"),
         )
     }
     assert all(Path(line).exists() for line in answer.stdout.splitlines())
@@ -445,7 +447,7 @@ def test_a_bug_keeps_its_traceback(study, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("napari_msp.signal.map_files.fit_sh", fail)
+    monkeypatch.setattr("napari_msp.scan.fit_sh", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         call("maps", study / SCAN, "--out", tmp_path / "out")
 
@@ -908,7 +910,7 @@ def test_evaluate_trains_what_no_file_covers(study, model, tmp_path):
     [
         (["--target", "nowhere"], "choose from"),
         (["--target", "all", "--device", "abacus"], "--device: there is no device 'abacus'"),
-        (["--target", "all", "--workers", 0], "--workers 0"),
+        (["--target", "all", "--workers", 0], "--workers: 0"),
         (["--target", "all", "--participants", "77"], "sub-77"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from napari_msp import cohort
 from napari_msp.cohort import run_cohort
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import Cancelled, Overwrite, UserError, Words
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import (
     Gradients,
@@ -25,6 +25,7 @@ from napari_msp.model_file import (
 )
 from napari_msp.model_file import Model as TrainedModel
 from napari_msp.networks.registry import build_single
+from napari_msp.options import Options
 
 TARGET = "prisma_st"
 
@@ -104,7 +105,9 @@ class TestWithAStub:
     def test_what_the_job_is_asked(self, bids, model, tmp_path):
         job = Recorder()
         out = tmp_path / "out"
-        run_cohort(bids, out, model, TARGET, participants=["01"], tile=16, resample=True, job=job)
+        run_cohort(
+            bids, out, model, TARGET, participants=["01"], options=Options("cpu", 16, True), job=job
+        )
         [(dwi, given, targets, folder, options)] = job.calls
         assert dwi == bids / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
         assert given == model
@@ -121,7 +124,10 @@ class TestWithAStub:
         }
 
     def test_a_bad_subject_does_not_stop_the_others(self, bids, model, tmp_path):
-        failures = {"sub-01": UserError("scan: is odd; mend it"), "sub-02": RuntimeError("out\nof")}
+        failures = {
+            "sub-01": UserError("is odd", "scan", remedy=Overwrite()),
+            "sub-02": RuntimeError("out\nof"),
+        }
         told = []
         results = run_cohort(
             bids,
@@ -131,8 +137,8 @@ class TestWithAStub:
             job=Recorder(failures),
             progress=lambda result, done, total: told.append((result.subject, done, total)),
         )
-        assert [(r.subject, r.status, r.message) for r in results] == [
-            ("sub-01", "failed", "scan: is odd; mend it"),
+        assert [(r.subject, r.status, r.message()) for r in results] == [
+            ("sub-01", "failed", "scan: is odd; replace it with force=True"),
             ("sub-02", "failed", "RuntimeError: out of"),
             ("sub-03", "done", ""),
         ]
@@ -142,7 +148,7 @@ class TestWithAStub:
             "sub-02": "failed",
             "sub-03": "done",
         }
-        assert rows["sub-01"]["message"] == "scan: is odd; mend it"
+        assert rows["sub-01"]["message"] == "scan: is odd; replace it with force=True"
         assert told == [("sub-01", 1, 3), ("sub-02", 2, 3), ("sub-03", 3, 3)]
 
     def test_a_second_run_does_only_what_is_left(self, bids, model, tmp_path):
@@ -189,7 +195,30 @@ class TestWithAStub:
         results = run_cohort(bids, tmp_path / "b", model, TARGET, platform="philips_st", job=job)
         assert job.calls[0][0].parent == folder
         assert [result.status for result in results] == ["done", "failed", "failed"]
-        assert "no DWI on philips_st" in results[1].message
+        assert "no DWI on philips_st" in results[1].message()
+
+    def test_sessions_narrow_the_choice(self, bids, model, tmp_path):
+        folder = bids / "sub-01/ses-philips/dwi"
+        folder.mkdir(parents=True)
+        (folder / "sub-01_ses-philips_acq-st_dwi.nii.gz").write_bytes(b"")
+        job = Recorder()
+        out = tmp_path / "out"
+        asked = {"participants": ["01"], "sessions": ["ses-philips"], "platform": "philips_st"}
+        run_cohort(bids, out, model, TARGET, **asked, job=job)
+        assert job.calls[0][0].parent == folder
+        with pytest.raises(UserError) as refusal:
+            run_cohort(bids, out, model, TARGET, sessions=["nowhere"], job=job)
+        assert refusal.value.field == "sessions"
+
+    def test_reasons_are_said_in_a_front_ends_words(self, bids, model, tmp_path):
+        class Shouting(Words):
+            def setting(self, name, value):
+                return f"{name.upper()}!"
+
+        out = tmp_path / "out"
+        job = Recorder({"sub-02": UserError("is there", remedy=Overwrite())})
+        run_cohort(bids, out, model, TARGET, job=job, words=Shouting())
+        assert table_of(out)["sub-02"]["message"] == "is there; replace it with FORCE!"
 
     def test_scans_without_session(self, tmp_path, model, scan):
         folder = tmp_path / "bids/sub-7/dwi"
@@ -217,7 +246,7 @@ class TestWithAStub:
         ("change", "parts"),
         [
             ({"participants": ["04"]}, ["bids", "holds no sub-04"]),
-            ({"workers": 0}, ["--workers 0"]),
+            ({"workers": 0}, ["workers=: 0 is too few"]),
             ({"model": Path("nowhere.safetensors")}, ["nowhere.safetensors", "no such file"]),
             ({"bids_dir": Path("nowhere")}, ["nowhere", "no such folder"]),
         ],
@@ -230,8 +259,9 @@ class TestWithAStub:
             "model": model,
             "target": TARGET,
         } | change
-        with pytest.raises(UserError, match=message(*parts)):
+        with pytest.raises(UserError) as refusal:
             run_cohort(**arguments, job=job)
+        assert re.search(message(*parts), refusal.value.phrase())
         assert job.calls == []
         assert not (tmp_path / "out").exists()
 
@@ -241,8 +271,8 @@ class TestForReal:
         out = tmp_path / "out"
         results = run_cohort(bids, out, model, TARGET)
         assert [result.status for result in results] == ["done", "failed", "done"]
-        assert "deviations from the training subjects" in results[0].message  # a warning
-        assert re.search(message("sub-02_ses-ge_acq-st_dwi.bvec", "missing"), results[1].message)
+        assert "deviations from the training subjects" in results[0].message()  # a warning
+        assert re.search(message("sub-02_ses-ge_acq-st_dwi.bvec", "missing"), results[1].message())
 
         dwi = bids / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
         with pytest.warns(UserWarning, match="deviations from the training"):
@@ -264,7 +294,7 @@ class TestOnDask:
         out = tmp_path / "out"
         results = run_cohort(bids, out, model, TARGET, workers=2)
         assert [result.status for result in results] == ["done", "failed", "done"]
-        assert "is missing" in results[1].message
+        assert "is missing" in results[1].message()
         assert len(list(out.glob("sub-*/ses-ge/dwi/*Shresnet_dwi.nii.gz"))) == 2
         assert [row["status"] for row in table_of(out).values()] == ["done", "failed", "done"]
 
@@ -289,7 +319,7 @@ class TestOnDask:
     def test_a_scheduler_that_is_not_there(self, bids, model, tmp_path, monkeypatch):
         pytest.importorskip("distributed")
         monkeypatch.setattr(cohort, "SCHEDULER_PATIENCE", 1.0)
-        with pytest.raises(UserError, match=message("--scheduler tcp://127.0.0.1:1", "answer")):
+        with pytest.raises(UserError, match=message("tcp://127.0.0.1:1", "answer")):
             run_cohort(
                 bids, tmp_path / "out", model, TARGET, scheduler="tcp://127.0.0.1:1", job=Recorder()
             )

@@ -4,14 +4,30 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_msp.bids import NIFTI_SUFFIXES, nifti_stem
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import (
+    PYTHON,
+    Advice,
+    Cancelled,
+    Change,
+    Choose,
+    Give,
+    Install,
+    Overwrite,
+    Unexpected,
+    UserError,
+    Words,
+    either,
+    explain,
+)
 from napari_msp.files import read_json, sha256, write_json, write_text
+from napari_msp.options import Options
 
 ALL_TARGETS = "all"
 
@@ -42,15 +58,23 @@ class CohortResult:
         "done", "skipped" (finished by an earlier run) or "failed".
     seconds
         Wall time of its job.
-    message
-        Why it failed or was skipped, and what the job warned of, on one line.
+    reason
+        Why it failed or was skipped.
+    doubts
+        What the job warned of.
     """
 
     subject: str
     scan: str
     status: Literal["done", "skipped", "failed"]
     seconds: float
-    message: str = ""
+    reason: UserError | None = None
+    doubts: tuple[str, ...] = ()
+
+    def message(self, words: Words = PYTHON) -> str:
+        """Say reason and doubts on one line, in a front end's words."""
+        reasons = [] if self.reason is None else [self.reason.phrase(words)]
+        return " ".join("; ".join([*reasons, *self.doubts]).split())
 
 
 @dataclass(frozen=True)
@@ -63,7 +87,7 @@ class _Task:
     model: Path
     targets: tuple[str, ...]
     out: Path
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any]
 
 
 def run_cohort(
@@ -73,18 +97,17 @@ def run_cohort(
     target: str | Sequence[str],
     *,
     participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
     platform: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
-    device: str = "cpu",
+    options: Options = Options(device="cpu"),  # noqa: B008 - frozen
     gradients: str = "target",
-    tile: int | None = None,
-    resample: bool = False,
-    rescale_b_value: bool = False,
     force: bool = False,
     progress: Callable[[CohortResult, int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     job: Job | None = None,
+    words: Words = PYTHON,
 ) -> list[CohortResult]:
     """Harmonize one scan of each subject of a BIDS dataset.
 
@@ -104,6 +127,8 @@ def run_cohort(
         Platform(s) to predict; "all": all that the model knows.
     participants
         Subjects with or without "sub-"; None: all.
+    sessions
+        Sessions whose scans may be taken, with or without "ses-"; None: all.
     platform
         The `<ses>_<acq>` to harmonize. None: the only scan of a subject, or the one on the model's
         input platform where there are several.
@@ -111,7 +136,7 @@ def run_cohort(
         Processes on this machine; 1 runs in this process, without Dask.
     scheduler
         Address of a running Dask scheduler, such as "tcp://host:8786", in place of `workers`.
-    device, gradients, tile, resample, rescale_b_value
+    options, gradients
         As for `harmonize_to_folder`. Several workers on one GPU share its memory.
     force
         Harmonize finished scans again.
@@ -121,6 +146,8 @@ def run_cohort(
         Polled between scans; without Dask also inside the job.
     job
         In place of `harmonize_to_folder`.
+    words
+        In which the table says why a scan failed.
 
     Returns
     -------
@@ -131,7 +158,7 @@ def run_cohort(
     ------
     UserError
         When there is nothing to harmonize, a participant is unknown, the model cannot be used,
-        Dask is missing or its scheduler does not answer. What is wrong with one scan is told in
+        Dask is missing or its scheduler does not answer. What is wrong with one scan stands in
         its result.
     Cancelled
         When `cancelled` said so; finished scans are kept.
@@ -139,67 +166,65 @@ def run_cohort(
     # Absolute, as a worker may stand in another folder.
     bids_dir, out_dir, model = (Path(path).resolve() for path in (bids_dir, out_dir, model))
     if workers < 1:
-        raise UserError(f"--workers {workers}: give at least 1")
+        raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))
     if not model.is_file():
-        raise UserError(f"{model}: there is no such file; give a model")
-    scans = _find_scans(bids_dir, participants)
+        raise UserError("there is no such file", model, "model", Advice("give a model"))
+    scans = _find_scans(bids_dir, participants, sessions)
     targets, platform = _ask_model(model, target, platform, scans, check=job is None)
     if scheduler is None and job is None:  # a scheduler's workers may have other devices
         from napari_msp.device import choose_device
 
-        choose_device(device)
-    options = {
-        "device": device,
+        choose_device(options.device)
+    passed = {
+        "device": options.device,
         "gradients": gradients,
-        "tile": tile,
-        "resample": resample,
-        "rescale_b_value": rescale_b_value,
+        "tile": options.tile,
+        "resample": options.resample,
+        "rescale_b_value": options.rescale_b_value,
         "force": force,
         # The derivative is one dataset, described once at its root and not in each folder.
         "describe": False,
     }
     tasks: list[_Task] = []
-    results: list[CohortResult] = []
+    settled: list[CohortResult] = []
     for subject, paths in scans.items():
         try:
             dwi = _choose_scan(bids_dir, subject, paths, platform)
         except UserError as error:
-            results.append(CohortResult(subject, "", "failed", 0.0, str(error)))
+            settled.append(CohortResult(subject, "", "failed", 0.0, error))
             continue
         inside = dwi.parent.relative_to(bids_dir)
         scan = dwi.relative_to(bids_dir).as_posix()
-        task = _Task(subject, scan, dwi, model, targets, out_dir / inside, options)
+        task = _Task(subject, scan, dwi, model, targets, out_dir / inside, passed)
         if not force and _finished(task):
-            message = "finished earlier by this model; --force does it again"
-            results.append(CohortResult(subject, scan, "skipped", 0.0, message))
+            reason = UserError("finished earlier by this model", remedy=Overwrite("do it again"))
+            settled.append(CohortResult(subject, scan, "skipped", 0.0, reason))
         else:
             tasks.append(task)
 
     _describe(out_dir)
-    total = len(results) + len(tasks)
-    for done, result in enumerate(results, start=1):
-        if progress is not None:
-            progress(result, done, total)
     if scheduler is not None or workers > 1:
         running = _run_on_dask(tasks, job, workers, scheduler, cancelled)
     else:
         running = _run_here(tasks, job, cancelled)
-    _write_table(out_dir, results)
-    for result in running:
+    results: list[CohortResult] = []
+    for result in chain(settled, running):
         results.append(result)
-        _write_table(out_dir, results)
+        _write_table(out_dir, results, words)
         if progress is not None:
-            progress(result, len(results), total)
+            progress(result, len(results), len(settled) + len(tasks))
     return sorted(results, key=lambda result: result.subject)
 
 
 # --- What there is to do ---------------------------------------------------------------------
 
 
-def _find_scans(bids_dir: Path, participants: Sequence[str] | None) -> dict[str, list[Path]]:
+def _find_scans(
+    bids_dir: Path, participants: Sequence[str] | None, sessions: Sequence[str] | None
+) -> dict[str, list[Path]]:
     """Give the scans of each subject asked for, subjects in order."""
     if not bids_dir.is_dir():
-        raise UserError(f"{bids_dir}: there is no such folder; give a BIDS dataset")
+        raise UserError("there is no such folder", bids_dir, remedy=Advice("give a BIDS dataset"))
     scans: dict[str, list[Path]] = {
         folder.name: [] for folder in sorted(bids_dir.glob("sub-*/")) if folder.is_dir()
     }
@@ -207,14 +232,19 @@ def _find_scans(bids_dir: Path, participants: Sequence[str] | None) -> dict[str,
         wanted = {f"sub-{name.removeprefix('sub-')}" for name in participants}
         unknown = ", ".join(sorted(wanted - set(scans)))
         if unknown:
-            raise UserError(f"{bids_dir}: holds no {unknown}; choose among its subjects")
+            choice = Choose("participants", tuple(scans))
+            raise UserError(f"holds no {unknown}", bids_dir, "participants", choice)
         scans = {subject: paths for subject, paths in scans.items() if subject in wanted}
+    labels = None if sessions is None else [name.removeprefix("ses-") for name in sessions]
+    folders = ["dwi", "ses-*/dwi"] if labels is None else [f"ses-{label}/dwi" for label in labels]
     for subject, paths in scans.items():
-        for inside in ("dwi", "ses-*/dwi"):
+        for inside in folders:
             for suffix in NIFTI_SUFFIXES:
                 paths += sorted((bids_dir / subject).glob(f"{inside}/{subject}*_dwi{suffix}"))
     if not any(scans.values()):
-        raise UserError(f"{bids_dir}: holds no scan named sub-*_dwi.nii.gz; give a BIDS dataset")
+        what = f"of session {', '.join(labels)}" if labels else "named sub-*_dwi.nii.gz"
+        remedy = Change("sessions", "other") if labels else Advice("give a BIDS dataset")
+        raise UserError(f"holds no scan {what}", bids_dir, "sessions" if labels else None, remedy)
     return scans
 
 
@@ -248,13 +278,12 @@ def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str 
             for path in paths
             if {f"ses-{session}", f"acq-{protocol}"} <= set(nifti_stem(path).split("_"))
         ]
-    if not paths:
-        what = "DWI" if platform is None else f"DWI on {platform}"
-        raise UserError(f"{bids_dir / subject}: holds no {what}; add one or choose --platform")
-    if len(paths) > 1:
-        names = ", ".join(path.name for path in paths)
-        raise UserError(f"{bids_dir / subject}: holds several DWI ({names}); choose --platform")
-    return paths[0]
+    if len(paths) == 1:
+        return paths[0]
+    where = "" if platform is None else f" on {platform}"
+    names = ", ".join(path.name for path in paths)
+    problem = f"holds several DWI{where} ({names})" if paths else f"holds no DWI{where}"
+    raise UserError(problem, bids_dir / subject, "platform", Choose("platform"))
 
 
 def _finished(task: _Task) -> bool:
@@ -298,8 +327,7 @@ def _run_task(
         work = job
     if cancelled is not None:
         options["cancelled"] = cancelled
-    status: Literal["done", "failed"] = "done"
-    error = ""
+    reason: UserError | None = None
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
@@ -308,14 +336,14 @@ def _run_task(
             work(task.dwi, task.model, task.targets, task.out, **options)
         except Cancelled:
             raise
-        except UserError as mistake:
-            status, error = "failed", str(mistake)
         except Exception as failure:  # whatever it is, it must not stop the other subjects
-            status, error = "failed", f"{type(failure).__name__}: {failure}"
+            reason = explain(failure)
+    seconds = time.perf_counter() - start
     doubts = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
-    lines = ([error] if error else []) + list(dict.fromkeys(doubts))
-    message = " ".join("; ".join(lines).split())
-    return CohortResult(task.subject, task.scan, status, time.perf_counter() - start, message)
+    status: Literal["done", "failed"] = "done" if reason is None else "failed"
+    return CohortResult(
+        task.subject, task.scan, status, seconds, reason, tuple(dict.fromkeys(doubts))
+    )
 
 
 def _run_here(
@@ -337,9 +365,8 @@ def _run_on_dask(
     try:
         dask: Any = import_module("distributed")
     except ImportError as error:
-        raise UserError(
-            "--workers, --scheduler: Dask is not installed; run pip install 'napari-msp[cohort]'"
-        ) from error
+        problem = "several processes need Dask, which is not installed"
+        raise UserError(problem, field="workers", remedy=Install("cohort")) from error
     if not tasks:
         return
     if scheduler is not None:
@@ -347,10 +374,8 @@ def _run_on_dask(
         try:
             client = dask.Client(scheduler, timeout=SCHEDULER_PATIENCE, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            raise UserError(
-                f"--scheduler {scheduler}: does not answer; start one with `dask scheduler`, or "
-                "use --workers"
-            ) from error
+            remedy = either(Advice("start one with `dask scheduler`"), Give("workers", "a number"))
+            raise UserError("does not answer", scheduler, "scheduler", remedy) from error
     else:
         threads = max(1, (os.cpu_count() or 1) // workers)
         # One job a worker at a time: a job is as large as a brain, and torch has its own threads.
@@ -373,15 +398,15 @@ def _run_on_dask(
                 yield future.result()
             else:  # the worker itself died, for want of memory for instance
                 task = of_future[future]
-                message = " ".join(f"the worker was lost ({lost})".split())
-                yield CohortResult(task.subject, task.scan, "failed", 0.0, message)
+                reason = Unexpected(f"the worker was lost ({lost})")
+                yield CohortResult(task.subject, task.scan, "failed", 0.0, reason)
     finally:
         client.close()
         if cluster is not None:
             cluster.close()
 
 
-# --- Telling it ------------------------------------------------------------------------------
+# --- What is written of it -------------------------------------------------------------------
 
 
 def _describe(out_dir: Path) -> None:
@@ -392,9 +417,9 @@ def _describe(out_dir: Path) -> None:
         write_json(out_dir / DESCRIPTION, derivative_description("harmonized scans"))
 
 
-def _write_table(out_dir: Path, results: list[CohortResult]) -> None:
+def _write_table(out_dir: Path, results: list[CohortResult], words: Words) -> None:
     lines = ["participant_id\tscan\tstatus\tseconds\tmessage"]
-    for result in sorted(results, key=lambda result: result.subject):
-        row = asdict(result) | {"seconds": f"{result.seconds:.1f}"}
-        lines.append("\t".join(value or "n/a" for value in row.values()))
+    for each in sorted(results, key=lambda result: result.subject):
+        row = (each.subject, each.scan, each.status, f"{each.seconds:.1f}", each.message(words))
+        lines.append("\t".join(value or "n/a" for value in row))
     write_text(out_dir / TABLE, "\n".join(lines) + "\n")

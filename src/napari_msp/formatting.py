@@ -68,6 +68,19 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def duration(seconds: float) -> str:
+    """Write how long something took.
+
+    >>> duration(3700), duration(59.7), duration(12)
+    ('1 h 1 min', '1 min 0 s', '12 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 @dataclass(frozen=True)
 class NumberFormat:
     """One power of ten and as many decimals in a whole table.

@@ -1,6 +1,7 @@
 """The form of a training run: made from the parameter model, and in words about what is wrong."""
 
 from datetime import date
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.errors import UserError
 from napari_msp.learning.settings import LECTURE, TrainingSettings
+from napari_msp.networks import registry
 from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
 from napari_msp.ui.train.form import TrainingForm
 
@@ -263,6 +266,22 @@ def test_what_counts_follows_the_descriptions():
                     assert applies(name, {"preset": preset, "kind": kind}) == fits, field
 
 
+def test_a_network_of_another_package_is_offered(qtbot, tmp_path, monkeypatch):
+    ours = registry._networks()
+    mine = EntryPoint("U-Net", "another_package:UNet", registry.GROUP)
+    monkeypatch.setattr(registry, "_networks", lambda: {**ours, "u-net": mine})
+    form = TrainingForm(tmp_path)
+    qtbot.addWidget(form)
+    form.show_dataset(study(tmp_path))
+    kinds = form.entries["kind"].native
+    assert kinds.itemText(kinds.count() - 1) == "U-Net"
+    form.entries["kind"].write("u-net")
+    assert form.request.settings.kind == "u-net"
+    form.entries["kind"].write("msp")
+    form.entries["first_stage"].write({"prisma_st": "u-net"})
+    assert form.request.settings.first_stage == {"prisma_st": "u-net"}
+
+
 def test_unison_epochs_follow_the_epochs():
     values = {"kind": "msp", "preset": "fast"}
     assert empty_means("unison_epochs", values) == "20 (preset)"
@@ -281,10 +300,16 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
     with qtbot.waitSignal(form.dataset_named) as told:
         qtbot.keyClicks(edit, str(tmp_path))
     assert told.args == [Path(tmp_path)]
-    form.show_dataset_problem("holds no scan")
+    form.show_dataset_problem(UserError("holds no scan", tmp_path))
     form.entries["preset"].write("paper")
     assert form.first.said("dataset") == "holds no scan"
     assert form.request is None
+
+
+def test_a_remedy_leads_to_its_entry(filled, qtbot):
+    filled.lead_to("batch")
+    assert filled.advanced.unfolded
+    assert QApplication.focusWidget() is filled.entries["batch"].native
 
 
 def test_nothing_is_trained_while_another_folder_is_typed(filled, qtbot):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from napari_msp.errors import OutOfMemory, every
 from napari_msp.files import locked
 from napari_msp.learning.events import Checkpointed, Failed
 from napari_msp.learning.runs import RunFolder
@@ -36,7 +37,7 @@ def process(qtbot):
     """A training process that notes all that it tells."""
     process = TrainingProcess()
     process.events, process.endings = [], []
-    process.told.connect(process.events.append)
+    process.reported.connect(process.events.append)
     process.ended.connect(process.endings.append)
     return process
 
@@ -120,8 +121,10 @@ def test_killed_from_outside_is_a_failure_in_words(folder, process, wait_for, en
     os.kill(process.process_id, signal.SIGKILL)
     ending = end_of()
     assert ending.outcome == "failed"
-    assert "SIGKILL" in ending.message
-    assert "memory" in ending.message
+    assert isinstance(ending.error, OutOfMemory)
+    assert "SIGKILL" in ending.error.problem
+    assert "memory" in ending.error.problem
+    assert [each.parameter for each in every(ending.error.remedy)] == ["batch", "crop"]
     assert folder.resumable
 
 
@@ -141,8 +144,8 @@ def test_a_mistake_is_told_with_the_mend(tmp_path, process, end_of):
     ending = end_of()
     assert ending.outcome == "failed"
     assert isinstance(process.events[-1], Failed)
-    assert ending.message == str(process.events[-1].error)
-    assert str(tmp_path / "moved") in ending.message
+    assert str(ending.error) == str(process.events[-1].error)
+    assert str(tmp_path / "moved") in str(ending.error)
 
 
 @pytest.mark.slow
@@ -152,19 +155,23 @@ def test_a_mistake_before_the_first_event_is_told_too(tmp_path, process, end_of,
     monkeypatch.chdir(tmp_path)
     process.start(tmp_path)
     ending = end_of()
-    assert (ending.outcome, process.events) == ("failed", [])
-    assert ending.message == f"{tmp_path}: is no run (it has no run.json); choose a run's folder"
+    assert (ending.outcome, [event.name for event in process.events]) == ("failed", ["failed"])
+    assert ending.error.subject == str(tmp_path)
+    assert ending.error.problem == "is no run (it has no run.json)"
+    assert ending.error.remedy.phrase() == "choose a run's folder"
 
 
 def test_a_child_that_breaks_down_is_explained(process, end_of, pretend, tmp_path):
     pretend("echo Traceback >&2; echo '  File x' >&2; echo 'ImportError: no torch' >&2; exit 1")
     process.start(tmp_path)
     ending = end_of()
-    assert (ending.outcome, ending.message) == ("failed", "ImportError: no torch")
+    assert (ending.outcome, ending.error.problem) == ("failed", "ImportError: no torch")
     assert ending.details.startswith("Traceback")
     pretend("exit 7")
     process.start(tmp_path)
-    assert end_of() == Ending("failed", "training ended without a word (exit status 7)")
+    ending = end_of()
+    assert (ending.outcome, ending.details) == ("failed", "")
+    assert ending.error.problem == "training ended without a word (exit status 7)"
 
 
 def test_a_child_that_cannot_be_started_is_explained(process, end_of, monkeypatch, tmp_path):
@@ -172,7 +179,7 @@ def test_a_child_that_cannot_be_started_is_explained(process, end_of, monkeypatc
     process.start(tmp_path)
     ending = end_of()
     assert ending.outcome == "failed"
-    assert ending.message.startswith("training cannot be started: ")
+    assert ending.error.problem.startswith("training cannot be started: ")
 
 
 def test_lines_may_come_in_pieces_and_among_others(process, end_of, pretend, tmp_path):
@@ -210,7 +217,7 @@ process = TrainingProcess()
 def end(event):
     if event.name == "step" and event.step == 1:
         application.quit() if sys.argv[2] == "quits" else os.kill(os.getpid(), signal.SIGKILL)
-process.told.connect(end)
+process.reported.connect(end)
 process.start(Path(sys.argv[1]))
 application.exec()
 """

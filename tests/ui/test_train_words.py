@@ -2,9 +2,18 @@
 
 import pytest
 
-from napari_msp.errors import Advice, UserError
-from napari_msp.inference.failures import explain
+from napari_msp.errors import (
+    Advice,
+    Change,
+    ComputeOnCPU,
+    Give,
+    Install,
+    UserError,
+    either,
+    explain,
+)
 from napari_msp.learning.events import Aligned, Failed, Finished, Started, Step, Stopped, Validated
+from napari_msp.ui.train.fields import entry_that_helps
 from napari_msp.ui.train.history import RunHistory
 from napari_msp.ui.train.run_view import against_alignment, failed, how_it_stands
 
@@ -47,19 +56,42 @@ def test_a_run_that_nobody_has_begun():
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("error", "words"),
     [
-        (explain(MemoryError()).message, "smaller batch or crop (Advanced)"),
-        ("it died; train with a smaller --batch or --crop", "a smaller “Batch” or “Crop (voxels)”"),
-        ("the loss is not finite; use a smaller --learning-rate", "smaller “Learning rate”"),
-        ("--device cuda: this machine has none; use --device auto", "use “Device” auto"),
+        (
+            explain(MemoryError()),
+            "not enough memory; use a smaller “Batch”, or use a smaller “Crop (voxels)”, or "
+            "compute on the CPU (“Device” cpu)",
+        ),
+        (
+            UserError("it died", remedy=either(Change("batch", "a smaller"))),
+            "use a smaller “Batch”",
+        ),
+        (
+            UserError("the loss is not finite", remedy=Change("learning_rate", "a smaller")),
+            "smaller “Learning rate”",
+        ),
+        (
+            UserError("this machine has no GPU", field="device", remedy=ComputeOnCPU()),
+            "“Device”: this machine has no GPU; compute on the CPU (“Device” cpu)",
+        ),
+        (UserError("is missing", "/heads/a.bval", "bval", Give("bval")), "a.bval: is missing. "),
+        (UserError("torch is missing", remedy=Install("train")), "pip install"),
+        (UserError("is damaged", "/heads/--mask/a.nii"), "a.nii: is damaged"),
     ],
 )
-def test_failures_name_entries_of_the_form(message, words):
-    said = failed(message, resumable=True)
+def test_failures_name_entries_of_the_form(error, words):
+    said = failed(error, resumable=True)
     assert words in said
     assert "--" not in said
+    assert "Tile" not in said and "tile" not in said  # Harmonize's
     assert said.endswith("Resume goes on from the last checkpoint.")
+
+
+def test_the_entry_that_helps_is_named():
+    assert entry_that_helps(explain(MemoryError()).remedy) == "batch"
+    assert entry_that_helps(Change("tile", "a smaller")) == ""
+    assert entry_that_helps(None) == ""
 
 
 def test_errors_stand_beside_those_to_beat():

@@ -50,7 +50,7 @@ def fill(train, heads, tmp_path, qtbot):
 @pytest.fixture
 def told(train):
     events = []
-    train.run.process.told.connect(events.append)
+    train.run.process.reported.connect(events.append)
     return events
 
 
@@ -98,7 +98,7 @@ def gone(pid):
 
 def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot, pixels):
     folder = fill(epochs=3)
-    train.run.process.told.connect(pause_at_the_first_picture(train.run.process))
+    train.run.process.reported.connect(pause_at_the_first_picture(train.run.process))
     train.train_button.click()
     assert not train.train_button.isEnabled()
     assert not train.form.isEnabled()
@@ -170,7 +170,7 @@ def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, ope
     assert again.form.entries["epochs"].read() == 40
     assert again.form.entries["targets"].read() == ("prisma_st",)
     more = []
-    again.run.process.told.connect(more.append)
+    again.run.process.reported.connect(more.append)
     again.resume_button.click()
     qtbot.waitUntil(lambda: sum(isinstance(each, Step) for each in more) > 1, timeout=PATIENCE)
     assert more[0].resumed_at == stopped.step

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
+    OptionWords,
     add_force,
     add_inference_options,
     add_model,
@@ -33,6 +34,13 @@ def add_options(command: ArgumentParser) -> None:
         metavar="SUBJECT",
         help="with or without sub- (default: all)",
     )
+    command.add_argument(
+        "--session-label",
+        dest="sessions",
+        nargs="+",
+        metavar="SESSION",
+        help="with or without ses- (default: all)",
+    )
     command.add_argument("--platform", help="whose scans (default: the model's input)")
     add_model(command)
     add_inference_options(command)
@@ -47,26 +55,25 @@ def run(options: Namespace, console: Console) -> int:
     """Harmonize the cohort."""
     from napari_msp.cohort import run_cohort
 
-    how = inference_options(options)
+    words = OptionWords(options.parser)
     results = run_cohort(
         options.bids_dir,
         options.out_dir,
         options.model,
         options.target,
         participants=options.participants,
+        sessions=options.sessions,
         platform=options.platform,
         workers=options.workers,
         scheduler=options.scheduler,
-        device=how.device,
+        options=inference_options(options),
         gradients=options.gradients,
-        tile=how.tile,
-        resample=how.resample,
-        rescale_b_value=how.rescale_b_value,
         force=options.force,
+        words=words,
         progress=lambda result, done, total: console.progress(result.scan, done, total),
     )
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
-        console.warn(f"{result.subject} {result.scan}: {result.message}")
+        console.warn(f"{result.subject} {result.scan}: {result.message(words)}")
     console.result(options.out_dir / "cohort.tsv")
     return SOME_FAILED if failed else 0

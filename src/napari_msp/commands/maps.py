@@ -1,11 +1,11 @@
-"""`maps`: SH image, SH average, FA and colour FA of a scan."""
+"""`maps`: SH image, SH average, FA and other maps of a scan."""
 
 from argparse import ArgumentParser, Namespace
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_force, add_scan, add_shell
 
-SUMMARY = "write SH image, SH average, FA and colour FA"
+SUMMARY = "write the SH image, SH average, FA and other maps of a scan"
 EXAMPLE = "napari-msp maps sub-01_dwi.nii.gz --out maps"
 
 
@@ -19,9 +19,10 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Write the maps."""
     from napari_msp.data.acquisition import load_acquisition
-    from napari_msp.signal.map_files import write_maps
+    from napari_msp.scan import Scan
 
     acquisition = load_acquisition(options.dwi, options.bval, options.bvec, options.mask)
-    for path in write_maps(acquisition, options.out, b_value=options.b_value, force=options.force):
+    scan = Scan(acquisition=acquisition, shell=options.b_value, path=options.dwi)
+    for path in scan.save(options.out, force=options.force):
         console.result(path)
     return 0

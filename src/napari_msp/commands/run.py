@@ -38,20 +38,25 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Execute the run."""
     from napari_msp.device import leave_a_core
+    from napari_msp.learning.events import Failed
     from napari_msp.learning.runs import RunFolder, run_in_folder
 
-    folder = RunFolder.open(options.folder)
     watcher = _Watcher()
     beside_others = leave_a_core() if options.leave_a_core else nullcontext()
     with interrupt_flag() as interrupted, beside_others:
         if options.stop_with_stdin:
             threading.Thread(target=watcher.wait_for_end_of_stdin, daemon=True).start()
-        written = run_in_folder(
-            folder,
-            resume=options.resume,
-            on_event=watcher.send,
-            stop_requested=lambda: interrupted() or watcher.gone.is_set(),
-        )
+        try:
+            written = run_in_folder(
+                RunFolder.open(options.folder),
+                resume=options.resume,
+                on_event=watcher.send,
+                stop_requested=lambda: interrupted() or watcher.gone.is_set(),
+            )
+        except Exception as error:
+            if not watcher.knows_failure:  # it failed before training began
+                watcher.send(Failed.of(error))
+            raise
     return 0 if written else INTERRUPTED
 
 
@@ -60,9 +65,11 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.gone = threading.Event()
+        self.knows_failure = False
 
     def send(self, event: "Event") -> None:
         """Print one event. A closed pipe is a request to stop, not a failure of the run."""
+        self.knows_failure = event.name == "failed"
         try:
             print(event.to_json(), flush=True)
         except OSError as error:

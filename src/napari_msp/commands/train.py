@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_device, add_force, pairs
-from napari_msp.errors import INTERRUPTED, from_validation
+from napari_msp.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import EventHandler
@@ -48,18 +48,14 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Train."""
-    from pydantic import ValidationError
-
-    from napari_msp.learning.settings import TrainingSettings
+    from napari_msp.learning.settings import TrainingSettings, training_settings
     from napari_msp.learning.train import train
 
-    given = {name: value for name, value in vars(options).items() if name in _settings()}
+    names = TrainingSettings.model_fields
+    given = {name: value for name, value in vars(options).items() if name in names}
     if "first_stage" in given:
         given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
-    try:
-        settings = TrainingSettings(**given)
-    except ValidationError as error:
-        raise from_validation(error) from error
+    settings = training_settings(**given)
     with interrupt_flag() as interrupted:
         written = train(
             options.dataset,
@@ -74,21 +70,14 @@ def run(options: Namespace, console: Console) -> int:
     return 0 if written else INTERRUPTED
 
 
-def _settings() -> dict[str, Any]:
-    """Give the fields of the settings."""
-    from napari_msp.learning.settings import TrainingSettings
-
-    return TrainingSettings.model_fields
-
-
 def _add_settings(command: ArgumentParser) -> None:
     """Add an option for each setting. What is not given is left out: the preset decides.
 
     Values stay texts: the settings read and judge them.
     """
-    from napari_msp.learning.settings import choices_of
+    from napari_msp.learning.settings import TrainingSettings, choices_of
 
-    for name, field in _settings().items():
+    for name, field in TrainingSettings.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         many = any(get_origin(kind) in (tuple, list, dict) for kind in kinds)
         choices = None if many else choices_of(name) or None

@@ -41,7 +41,9 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
         reason = str(error).replace(str(path), path.name)  # the subject names the folder
-        raise UserError(f"is not a readable NIfTI image ({reason})", path, remedy=REPLACE) from error
+        raise UserError(
+            f"is not a readable NIfTI image ({reason})", path, remedy=REPLACE
+        ) from error
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
         raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json
+from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.preferences import preferences
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ def _labels(
     labels = {}
     for path in paths:
         kind = read[path][0].kind
-        title = TITLES.get(kind, kind)
-        labels[path] = title if kinds.count(kind) == 1 else f"{title} {_own_name(path, paths)}"
+        name = title(kind)
+        labels[path] = name if kinds.count(kind) == 1 else f"{name} {_own_name(path, paths)}"
     return labels
 
 

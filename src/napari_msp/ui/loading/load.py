@@ -10,9 +10,9 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.sources import read_source
 from napari_msp.files import read_json
+from napari_msp.networks.registry import title
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.records import Record
 
 Say = Callable[[str], None]
@@ -77,7 +77,7 @@ def load_sh(path: str | Path) -> Record:
     model = sidecar.get("Model")
     kind = str(model.get("Kind", "")) if isinstance(model, Mapping) else ""
     subject = f"sub-{entities['sub']}" if "sub" in entities else _bare(path)
-    label = TITLES.get(kind, "")
+    label = title(kind)
     return Record(
         subject,
         _name_of_sh(label, sidecar, entities),

@@ -9,18 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_msp.networks import registry
+from napari_msp.networks.equation import weights
+from napari_msp.networks.registry import MULTI_STAGE
+
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
-
-TITLES = {
-    "msp": "MSP",
-    "diqt": "DIQT",
-    "shresnet": "SHResNet",
-    "cnn-rish": "CNN-RISH",
-    "cpm": "CPM",
-    "hned": "HNED",
-}
-"""Kinds of networks as the papers write them."""
 
 INPUT, FIRST, SECOND = "input", "first", "second"
 """Parts whose output can be shown: x, ŷ¹_T, and the prediction (of any kind of model)."""
@@ -57,29 +51,18 @@ class Outline:
     @property
     def title(self) -> str:
         """The kind as the papers write it."""
-        return TITLES.get(self.kind, self.kind)
+        return registry.title(self.kind)
 
     @property
     def branches(self) -> tuple[str, ...]:
         """Platforms i whose features z_i a branch N_iT reads; none but for an MSP."""
-        if self.kind != "msp":
+        if self.kind != MULTI_STAGE:
             return ()
         return tuple(platform for platform, _ in self.networks if platform != self.target)
 
     def weights(self, alpha: float) -> dict[str, float]:
-        """Give the weight in equation (1) of each term, by platform; they add up to 1.
-
-        The target's is that of ŷ¹_T, every other platform's that of its branch.
-
-        >>> outline = Outline("msp", "ge_st", "b", (("a", "DIQT"), ("b", "DIQT")))
-        >>> outline.weights(0.5)
-        {'a': 0.25, 'b': 0.75}
-        """
-        share = alpha / (len(self.branches) + 1)
-        return {
-            **dict.fromkeys(self.branches, share),
-            self.target: 1.0 - alpha + share,
-        }
+        """Give the weight in equation (1) of each term, by platform; see `equation.weights`."""
+        return weights(self.target, self.branches, alpha)
 
 
 def outline_of(model: Model, target: str) -> Outline:
@@ -96,11 +79,11 @@ def outline_of(model: Model, target: str) -> Outline:
 
 def _networks(architecture: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     kind = architecture["kind"]
-    if kind == "msp":
+    if kind == MULTI_STAGE:
         singles = architecture["singles"]
-        return tuple((each["target"], TITLES.get(each["kind"], each["kind"])) for each in singles)
+        return tuple((each["target"], registry.title(each["kind"])) for each in singles)
     # CPM and HNED predict every platform of `scales`, the target last.
-    return tuple((platform, TITLES.get(kind, kind)) for platform, _ in architecture["scales"])
+    return tuple((platform, registry.title(kind)) for platform, _ in architecture["scales"])
 
 
 # --- What a drawing is made of ---------------------------------------------------------------
@@ -221,12 +204,12 @@ Sketch = tuple[list[Node], list[Edge]]
 
 def draw(outline: Outline) -> Drawing:
     """Draw a model; one of an unknown kind as a single network."""
-    sketch = {"msp": _multi_stage, "cpm": _stages, "hned": _side_outputs}.get(outline.kind, _single)
-    nodes, edges = sketch(outline)
+    nodes, edges = _SKETCHES.get(outline.kind, _single)(outline)
     says = f"Input: the scan on {outline.input}"
     x = Node("x", 0, None, "value", Symbol("x"), "input", says, outline.input, part=INPUT)
-    lanes = tuple(platform for platform, _ in outline.networks) if outline.kind == "msp" else ()
-    return Drawing(lanes, outline.target, {node.name: node for node in (x, *nodes)}, tuple(edges))
+    lanes = [platform for platform, _ in outline.networks] if outline.kind == MULTI_STAGE else []
+    named = {node.name: node for node in (x, *nodes)}
+    return Drawing(tuple(lanes), outline.target, named, tuple(edges))
 
 
 def _multi_stage(outline: Outline) -> Sketch:
@@ -343,6 +326,9 @@ def _side_outputs(outline: Outline) -> Sketch:
     nodes.append(Node("fusion", 3, None, "network", None, term, says, "fusion"))
     nodes.append(_prediction(4, None, outline.target, term))
     return nodes, [*edges, Edge("fusion", "prediction")]
+
+
+_SKETCHES = {MULTI_STAGE: _multi_stage, "cpm": _stages, "hned": _side_outputs}
 
 
 # --- Equation (1) written out ----------------------------------------------------------------

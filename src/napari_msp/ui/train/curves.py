@@ -11,8 +11,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_msp.arrays import FloatArray
+from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.train.history import RunHistory, smoothed, thinned
 from napari_msp.ui.train.plot import Plot
 from napari_msp.ui.widgets.colours import Colours, colours_of, mixed
@@ -297,7 +297,7 @@ def key_to_targets(history: RunHistory, colours: Colours) -> str:
 def in_words(phase: str) -> str:
     """Name a phase with its network's title, such as "SHResNet prisma_st"."""
     kind, _, target = phase.partition(" ")
-    return f"{TITLES.get(kind, kind)} {target}"
+    return f"{title(kind)} {target}"
 
 
 def _marks(symbol: str, size: int, colour: QColor | str) -> dict[str, Any]:

@@ -11,10 +11,8 @@ from typing import Any
 from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, LineEdit
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.train.fields import (
     PRESET_TITLES,
-    PRESETS,
     FormField,
     new_run_folder,
     unused,
@@ -67,11 +65,10 @@ class Entry:
 
 
 class Choice(Entry):
-    """One of several names, whose meaning may be told beside them."""
+    """One of several names, each with what is shown for it."""
 
-    def __init__(self, names: Sequence[str], meanings: Mapping[str, str] | None = None) -> None:
-        meanings = meanings or {}
-        super().__init__(ComboBox(choices=[(meanings.get(name, name), name) for name in names]))
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        super().__init__(ComboBox(choices=[(shown, name) for name, shown in titles.items()]))
 
     def offer(self, names: Sequence[str]) -> None:
         """Choose from other names."""
@@ -181,7 +178,7 @@ class PerTarget(Entry):
         if list(names) == [each.name for each in self.widget]:
             return
         self.widget.clear()
-        choices = [("default", ""), *((each, each) for each in self.choices)]
+        choices = [("default", ""), *((shown, each) for each, shown in self.choices.items())]
         for name in names:
             box = ComboBox(name=name, label=name, choices=choices)
             leave_wheel_alone(box.native)
@@ -252,10 +249,9 @@ def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
     """Make an entry for each parameter and for the device."""
     return {
         **{name: _entry_for(field) for name, field in fields.items()},
-        "preset": Choice(tuple(PRESETS), PRESET_TITLES),
-        "kind": Choice(fields["kind"].choices, TITLES),
-        "input": Choice(()),
-        "device": Choice(DEVICES),
+        "preset": Choice(PRESET_TITLES),
+        "input": Choice({}),
+        "device": Choice({each: each for each in DEVICES}),
     }
 
 

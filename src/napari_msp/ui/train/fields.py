@@ -13,45 +13,67 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import UserError
+from napari_msp.errors import Remedy, UserError, either, every
 from napari_msp.files import refuse_occupied
+from napari_msp.formatting import counted
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import LECTURE, TrainingSettings, choices_of
+from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.words import FormWords
 
-Sort = Literal["choice", "whole", "number", "text", "names", "per target"]
+# --- What is asked for -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class FormField:
-    """How one parameter is asked for.
+class _Asked:
+    """What the form knows of a parameter besides its name, type, default and description.
 
     Attributes
     ----------
-    name
-        Of the parameter.
     label
-        With the key that leads to it after "&", if any.
-    sort
-        Kind of entry.
-    tooltip
-        Rich text.
-    default
-        Of the parameter; None may mean that the preset decides.
-    choices
-        What there is to choose from, where that does not depend on the dataset.
-    lowest
-        Smallest whole number.
+        With the key that leads to the entry after "&"; "": the parameter's own name.
+    term
+        Of the glossary.
+    only_for
+        Another parameter and the value that this one counts with.
+    recipe
+        What the preset's recipe calls the value that an empty entry stands for.
+    empty
+        What an empty entry means where no recipe says it.
     """
 
-    name: str
-    label: str
-    sort: Sort
-    tooltip: str
-    default: Any
-    choices: tuple[str, ...] = ()
-    lowest: int | None = None
+    label: str = ""
+    term: str = ""
+    only_for: tuple[str, str] | None = None
+    recipe: str = ""
+    empty: str = ""
 
+
+_MSP, _FAST, _PAPER = ("kind", MULTI_STAGE), ("preset", "fast"), ("preset", "paper")
+
+_ASKED: Mapping[str, _Asked] = {
+    "preset": _Asked("P&reset", term="preset"),
+    "kind": _Asked("&Network"),
+    "input": _Asked("&Input", term="input"),
+    "targets": _Asked("Tar&gets", term="target"),
+    "held_out": _Asked("H&eld out", term="held-out subject"),
+    "subjects": _Asked("Only these subjects"),
+    "b_value": _Asked("Shell (s/mm²)", term="shell", empty="the only one there is"),
+    "first_stage": _Asked(term="single network", only_for=_MSP),
+    "epochs": _Asked(term="epoch", recipe="epochs"),
+    "unison_epochs": _Asked(only_for=_MSP, recipe="unison_epochs"),
+    "batch": _Asked(recipe="batch"),
+    "crop": _Asked("Crop (voxels)", only_for=_FAST, recipe="patch"),
+    "steps_per_epoch": _Asked("Steps an epoch", empty="all voxels about once"),
+    "learning_rate": _Asked(term="learning rate", recipe="learning_rate"),
+    "decay_every": _Asked("Decay (epochs)", only_for=_PAPER, recipe="decay_every"),
+    "voxels_per_head": _Asked("Voxels a head", only_for=_PAPER, empty="every one"),
+    "augmentation": _Asked(only_for=_FAST),
+    "branch_start": _Asked(only_for=_MSP),
+    "label": _Asked(empty="what the model is for"),
+}
+"""Parameters that have something to be said of; one that is not here gets an entry all the same."""
 
 SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out")
 """Parameters that everybody sets; the others are for those who look for them."""
@@ -72,61 +94,36 @@ PRESET_TITLES: Mapping[str, str] = {
     "paper": "paper (needs a GPU)",
 }
 
-LABELS: Mapping[str, str] = {
-    "preset": "P&reset",
-    "kind": "&Network",
-    "input": "&Input",
-    "targets": "Tar&gets",
-    "held_out": "H&eld out",
-    "subjects": "Only these subjects",
-    "b_value": "Shell (s/mm²)",
-    "crop": "Crop (voxels)",
-    "steps_per_epoch": "Steps an epoch",
-    "decay_every": "Decay (epochs)",
-    "voxels_per_head": "Voxels a head",
-}
-"""Where a parameter's own name does not do."""
 
-TERMS: Mapping[str, str] = {
-    "preset": "preset",
-    "input": "input",
-    "targets": "target",
-    "b_value": "shell",
-    "held_out": "held-out subject",
-    "first_stage": "single network",
-    "epochs": "epoch",
-    "learning_rate": "learning rate",
-}
-"""Parameters that the glossary has a word for."""
+@dataclass(frozen=True)
+class FormField:
+    """How one parameter is asked for.
 
-ONLY_FOR: Mapping[str, tuple[str, str]] = {
-    "first_stage": ("kind", "msp"),
-    "unison_epochs": ("kind", "msp"),
-    "branch_start": ("kind", "msp"),
-    "augmentation": ("preset", "fast"),
-    "crop": ("preset", "fast"),
-    "decay_every": ("preset", "paper"),
-    "voxels_per_head": ("preset", "paper"),
-}
-"""Parameters that count only where another one has a certain value."""
+    Attributes
+    ----------
+    name
+        Of the parameter.
+    label
+        With the key that leads to it after "&", if any.
+    sort
+        Kind of entry.
+    tooltip
+        Rich text.
+    default
+        Of the parameter; None may mean that the preset decides.
+    choices
+        What there is to choose from and how it is shown, where that does not depend on the dataset.
+    lowest
+        Smallest whole number.
+    """
 
-RECIPE: Mapping[str, str] = {
-    "epochs": "epochs",
-    "unison_epochs": "unison_epochs",
-    "batch": "batch",
-    "crop": "patch",
-    "learning_rate": "learning_rate",
-    "decay_every": "decay_every",
-}
-"""Parameters that the preset's recipe gives, with their names in it."""
-
-OTHERWISE: Mapping[str, str] = {
-    "b_value": "the only one there is",
-    "steps_per_epoch": "all voxels about once",
-    "voxels_per_head": "every one",
-    "label": "what the model is for",
-}
-"""What an empty entry means where no recipe says it."""
+    name: str
+    label: str
+    sort: Literal["choice", "whole", "number", "text", "names", "per target"]
+    tooltip: str
+    default: Any
+    choices: Mapping[str, str] = field(default_factory=dict)
+    lowest: int | None = None
 
 
 def form_fields() -> dict[str, FormField]:
@@ -138,45 +135,56 @@ def form_fields() -> dict[str, FormField]:
 
 def applies(name: str, values: Mapping[str, Any]) -> bool:
     """Tell whether a parameter counts, given the preset and the kind of network."""
-    other, wanted = ONLY_FOR.get(name, ("", ""))
-    return not other or values[other] == wanted
+    only_for = _asked(name).only_for
+    return only_for is None or values[only_for[0]] == only_for[1]
 
 
 def empty_means(name: str, values: Mapping[str, Any]) -> str:
     """Say what an empty entry stands for: the preset's value, mostly."""
-    if name not in RECIPE:
-        return OTHERWISE.get(name, "")
+    asked = _asked(name)
+    if not asked.recipe:
+        return asked.empty
     decides = ("kind", "preset", *(["epochs"] if name == "unison_epochs" else []))
     recipe = recipe_for(
         TrainingSettings(**{each: values[each] for each in decides if each in values})
     )
-    value = getattr(recipe, RECIPE[name])
+    value = getattr(recipe, asked.recipe)
     return "" if value is None else f"{value:g} (preset)"
 
 
+def _asked(name: str) -> _Asked:
+    return _ASKED.get(name, _Asked())
+
+
+def _label(name: str) -> str:
+    return _asked(name).label or name.capitalize().replace("_", " ")
+
+
 def _field(name: str, info: FieldInfo) -> FormField:
+    asked, choices = _asked(name), choices_of(name)
     text = f"<p>{info.description}</p>"
-    if name in TERMS:
-        text += tooltip(TERMS[name])
-    if name in ONLY_FOR:
-        text += "<p>Counts only with {} {}.</p>".format(*ONLY_FOR[name])
+    if asked.term:
+        text += tooltip(asked.term)
+    if asked.only_for:
+        text += "<p>Counts only with {} {}.</p>".format(*asked.only_for)
     bounds = [each.ge for each in info.metadata if hasattr(each, "ge")]
     return FormField(
         name,
-        LABELS.get(name, name.capitalize().replace("_", " ")),
+        _label(name),
         "choice" if name == "kind" else _sort(info.annotation),
         text,
         None if info.is_required() else info.get_default(call_default_factory=True),
-        choices_of(name),
+        # What is no kind of network stands for itself.
+        {each: title(each) for each in choices},
         int(bounds[0]) if bounds else None,
     )
 
 
-def _sort(annotation: Any) -> Sort:
+def _sort(annotation: Any) -> Any:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return _sort(get_args(annotation)[0])
-    sorts: dict[Any, Sort] = {
+    sorts = {
         Literal: "choice",
         tuple: "names",
         dict: "per target",
@@ -186,6 +194,40 @@ def _sort(annotation: Any) -> Sort:
     }
     return sorts[origin or annotation]
 
+
+# --- Words for errors ------------------------------------------------------------------------
+
+LABELS: Mapping[str, str] = {
+    **{name: _label(name).replace("&", "") for name in TrainingSettings.model_fields},
+    "dataset": "Dataset",
+    "folder": "Run folder",
+    "device": "Device",
+}
+"""Labels of all entries."""
+
+WORDS = FormWords({**LABELS, "resume": "Resume"})
+"""How the Train window calls what the library knows by parameters."""
+
+
+def at_hand(remedy: Remedy | None) -> Remedy | None:
+    """Leave out remedies for which this form has no entry, such as the tile of Harmonize."""
+    known = {*LABELS, "resume"}
+    there = [each for each in every(remedy) if getattr(each, "parameter", "resume") in known]
+    return either(*there) if there else None
+
+
+def entry_that_helps(remedy: Remedy | None) -> str:
+    """Name the form's entry that the best remedy changes; "" where there is none."""
+    parameters = (getattr(each, "parameter", "") for each in every(remedy))
+    return next((name for name in parameters if name in LABELS), "")
+
+
+def under_its_entry(error: UserError) -> str:
+    """Say what is wrong with what an entry shows already."""
+    return UserError(error.problem, remedy=error.remedy).phrase(WORDS)
+
+
+# --- What the answers amount to --------------------------------------------------------------
 
 NO_DATASET = "Choose a BIDS folder of travelling heads, or have some simulated."
 
@@ -251,23 +293,10 @@ def check(
     try:
         settings = TrainingSettings(**values)
     except ValidationError as error:
-        return Checked(None, problems | complaints(error), notes)
+        return Checked(None, problems | _complaints(error), notes)
     if heads is None or folder is None or problems:
         return Checked(None, problems, notes)
     return Checked(TrainingRequest(heads.root, settings, device, folder), {}, notes)
-
-
-def complaints(error: ValidationError) -> dict[str, str]:
-    """Give what is wrong with each parameter, in words; under "" what belongs to none."""
-    found: dict[str, list[str]] = {}
-    for each in error.errors():
-        words = str(each["msg"]).removeprefix("Value error, ").replace("Input should", "must")
-        words = words.split(", unable")[0]
-        # A rule over several parameters begins with the one that breaks it.
-        name = str(each["loc"][0]) if each["loc"] else words.split()[0]
-        name = name if name in TrainingSettings.model_fields else ""
-        found.setdefault(name, []).append(words.removeprefix(name).lstrip())
-    return {name: ", or ".join(dict.fromkeys(words)) for name, words in found.items()}
 
 
 def new_run_folder(beside: Path, kind: str, today: date) -> Path:
@@ -283,6 +312,17 @@ def unused(folder: Path) -> Path:
     return free
 
 
+def _complaints(error: ValidationError) -> dict[str, str]:
+    """Give what is wrong with each parameter, in words."""
+    found: dict[str, list[str]] = {}
+    for each in error.errors():
+        name = str(each["loc"][0])
+        words = str(each["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+        words = words.split(", unable")[0].removeprefix(f"{name} ")
+        found.setdefault(name, []).append(words)
+    return {name: ", or ".join(dict.fromkeys(words)) for name, words in found.items()}
+
+
 def _about_scans(
     heads: TravellingHeads, values: Mapping[str, Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -293,7 +333,8 @@ def _about_scans(
         for subject in values.get("subjects") or heads.subjects
         if heads.has(subject, source)
     ]
-    count = f"{len(heads.subjects)} subjects on {len(heads.platforms)} platforms."
+    subjects, platforms = len(heads.subjects), len(heads.platforms)
+    count = f"{counted(subjects, 'subject')} on {counted(platforms, 'platform')}."
     left_out = ", ".join(subject for subject in heads.subjects if not heads.has(subject, source))
     notes = {"dataset": count + (f" Without {left_out}: no scan on {source}." * bool(left_out))}
     problems = {}
@@ -304,8 +345,8 @@ def _about_scans(
         if not heads.has(subject, target)
     ]
     if missing:
-        mend = "leave out that target, or take the subject out of the dataset"
-        problems["targets"] = f"{'; '.join(missing)}: {mend}"
+        remedy = "leave out that target, or take the subject out of the dataset"
+        problems["targets"] = f"{'; '.join(missing)}: {remedy}"
     if not targets:
         problems["targets"] = "tick at least one"
     if not held_out:
@@ -321,5 +362,5 @@ def _about_folder(folder: Path | None) -> dict[str, str]:
     try:
         refuse_occupied(folder)
     except UserError as error:
-        return {"folder": str(error).removeprefix(f"{folder}: ")}
+        return {"folder": under_its_entry(error)}
     return {}

@@ -12,20 +12,24 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
+from napari_msp.errors import UserError
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
     PRESETS,
     SHOWN_FIRST,
+    WORDS,
     Checked,
     TrainingRequest,
     applies,
     check,
     empty_means,
     form_fields,
+    under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section
+from napari_msp.ui.words import said
 
 TYPING_PAUSE = 400
 """Milliseconds without a key after which a typed folder is looked at."""
@@ -107,8 +111,10 @@ class TrainingForm(QWidget):
             self._take_targets()
             self.entries["held_out"].write(heads.subjects[1:][-1:])
 
-    def show_dataset_problem(self, words: str) -> None:
+    def show_dataset_problem(self, error: UserError) -> None:
         """Say why the named folder is no dataset."""
+        own = error.subject == str(self.dataset.path)
+        words = under_its_entry(error) if own else said(error, WORDS)
         self.heads, self._dataset_problem = None, words
         self._update()
 
@@ -129,6 +135,12 @@ class TrainingForm(QWidget):
                 if name != "preset" and (name != "targets" or value):
                     self.entries[name].write(value)
             self.entries["device"].write(device)
+
+    def lead_to(self, name: str) -> None:
+        """Put the keyboard's focus into an entry, and show it."""
+        if name in self.others.names:
+            self.advanced.unfold(True)
+        self.entries[name].native.setFocus()
 
     def next_folder(self) -> None:
         """Name another folder than the present one, which is in use now."""

@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
+from napari_msp.networks.registry import title
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
 from napari_msp.ui.layers import LayerData, make_layer, map_layer
 from napari_msp.ui.loading.load import load_scan
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.records import KEY, Record, shown_by
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
 
 LEGEND = "napari_msp_learning"
 """Key of the words on the canvas among its overlays."""
@@ -55,7 +58,7 @@ class PreviewLayers(QObject):
     failed = Signal(object)
 
     def __init__(
-        self, viewer: Any, subject: str, truths: Mapping[str, Path], parent: QObject | None = None
+        self, viewer: Viewer, subject: str, truths: Mapping[str, Path], parent: QObject
     ) -> None:
         super().__init__(parent)
         self._viewer, self._subject, self._truths = viewer, subject, truths
@@ -203,4 +206,4 @@ def how_far(event: Previewed) -> str:
     if event.epoch == 0:
         return f"{event.target}: untrained"
     kind = event.phase.split(" ")[0]
-    return f"{event.target}: {TITLES.get(kind, kind)}, epoch {event.epoch}, step {event.step}"
+    return f"{event.target}: {title(kind)}, epoch {event.epoch}, step {event.step}"

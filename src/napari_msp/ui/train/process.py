@@ -10,7 +10,15 @@ from typing import Literal
 
 from qtpy.QtCore import QCoreApplication, QObject, QProcess, QProcessEnvironment, Signal
 
-from napari_msp.errors import INTERRUPTED
+from napari_msp.errors import (
+    INTERRUPTED,
+    Advice,
+    Change,
+    OutOfMemory,
+    Unexpected,
+    UserError,
+    either,
+)
 from napari_msp.learning.events import Event, Failed, parse_event
 
 PATIENCE = 3000
@@ -28,14 +36,14 @@ class Ending:
     ----------
     outcome
         "finished": the model is written. "stopped": somebody asked for it. "failed": all else.
-    message
-        Why it failed, in one line; empty otherwise.
+    error
+        Why it failed; None otherwise.
     details
         All that the process complained of, such as a traceback; mostly empty.
     """
 
     outcome: Literal["finished", "stopped", "failed"]
-    message: str = ""
+    error: UserError | None = None
     details: str = ""
 
 
@@ -50,7 +58,7 @@ class TrainingProcess(QObject):
         Its owner.
     """
 
-    told = Signal(object)
+    reported = Signal(object)
     """An `Event` of the run."""
 
     ended = Signal(object)
@@ -59,16 +67,16 @@ class TrainingProcess(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._child: _Child | None = None
-        self._heard = _Heard()
+        self._output = _Output()
 
     @property
     def running(self) -> bool:
-        """Tell whether a run is under way."""
+        """Whether a run is under way."""
         return self._child is not None
 
     @property
     def process_id(self) -> int:
-        """Give the system's number of the child; 0 when none runs."""
+        """The system's number of the child; 0 when none runs."""
         return int(self._child.processId()) if self._child is not None else 0
 
     def start(self, folder: Path, resume: bool = False) -> None:
@@ -88,10 +96,10 @@ class TrainingProcess(QObject):
         """
         if self._child is not None:
             raise RuntimeError("a run is under way")
-        self._heard = _Heard()
+        self._output = _Output()
         self._child = child = _Child()
-        child.readyReadStandardOutput.connect(self._listen)
-        child.readyReadStandardError.connect(self._listen)
+        child.readyReadStandardOutput.connect(self._read)
+        child.readyReadStandardError.connect(self._read)
         child.errorOccurred.connect(self._fail_to_start)
         child.finished.connect(self._end)
         self.destroyed.connect(child.end_soon)
@@ -105,39 +113,41 @@ class TrainingProcess(QObject):
     def kill(self) -> None:
         """End the run at once; what was learned since the last checkpoint is lost."""
         if self._child is not None:
-            self._heard.killed = True
+            self._output.killed = True
             self._child.kill()
 
-    def _listen(self) -> None:
-        child, heard = self._child, self._heard
+    def _read(self) -> None:
+        child, output = self._child, self._output
         if child is None:
             return
-        heard.complaints += bytes(child.readAllStandardError()).decode(errors="replace")
-        heard.complaints = heard.complaints[-REMEMBERED:]
-        for line in heard.lines(bytes(child.readAllStandardOutput())):
+        output.complain(bytes(child.readAllStandardError()).decode(errors="replace"))
+        for line in output.lines(bytes(child.readAllStandardOutput())):
             try:
                 event = parse_event(line)
             except ValueError:  # some library prints
-                heard.complaints += line + "\n"
+                output.complain(line + "\n")
                 continue
-            heard.last = event
-            self.told.emit(event)
+            output.last = event
+            self.reported.emit(event)
 
     def _end(self, code: int, status: QProcess.ExitStatus) -> None:
-        self._listen()
+        self._read()
         crashed = status == QProcess.ExitStatus.CrashExit
         self._child = None
-        self.ended.emit(self._heard.ending(code, crashed))
+        self.ended.emit(self._output.ending(code, crashed))
 
     def _fail_to_start(self, error: QProcess.ProcessError) -> None:
         if self._child is not None and error == QProcess.ProcessError.FailedToStart:
             reason = self._child.errorString()
             self._child.deleteLater()
             self._child = None
-            self.ended.emit(Ending("failed", f"training cannot be started: {reason}"))
+            remedy = Advice("install napari-msp anew")
+            self.ended.emit(
+                Ending("failed", UserError(f"training cannot be started: {reason}", remedy=remedy))
+            )
 
 
-class _Heard:
+class _Output:
     """What came out of a child so far."""
 
     def __init__(self) -> None:
@@ -151,8 +161,12 @@ class _Heard:
         *complete, self._unfinished = (self._unfinished + chunk).split(b"\n")
         return [line.decode(errors="replace") for line in complete]
 
+    def complain(self, text: str) -> None:
+        """Remember what is no event."""
+        self.complaints = (self.complaints + text)[-REMEMBERED:]
+
     def ending(self, code: int, crashed: bool) -> Ending:
-        """Tell how the child ended, by its exit status and what it said last."""
+        """Say how the child ended, by its exit status and its last event."""
         details = self.complaints.strip()
         if not crashed and code == 0:
             return Ending("finished", details=details)
@@ -160,18 +174,19 @@ class _Heard:
             return Ending("stopped", details=details)
         return Ending("failed", self._reason(code, crashed), details)
 
-    def _reason(self, code: int, crashed: bool) -> str:
+    def _reason(self, code: int, crashed: bool) -> UserError:
         if isinstance(self.last, Failed):
-            return str(self.last.error)
+            return self.last.error
         if crashed:
-            return (
+            return OutOfMemory(
                 f"training was ended from outside ({_signal_name(code)}), most likely for want of "
-                "memory; train with a smaller --batch or --crop"
+                "memory",
+                remedy=either(Change("batch", "a smaller"), Change("crop", "a smaller")),
             )
         lines = [line for line in self.complaints.splitlines() if line.strip()]
-        if lines:
-            return lines[-1].removeprefix("napari-msp: ")
-        return f"training ended without a word (exit status {code})"
+        if lines:  # it broke down before it could report anything
+            return Unexpected(lines[-1])
+        return Unexpected(f"training ended without a word (exit status {code})")
 
 
 def _signal_name(number: int) -> str:

@@ -1,47 +1,57 @@
-"""A training run as it goes, or as it went."""
+"""A training run as it goes, or as it went: what it is, how far, how well, and how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QMessageBox, QVBoxLayout, QWidget
 
-from napari_msp.formatting import short
+from napari_msp.errors import UserError
+from napari_msp.formatting import counted, duration, short
 from napari_msp.learning.events import Event, Failed, Finished, Started, Step, Stopped
 from napari_msp.learning.runs import RunFolder, State
+from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.model_diagram.drawing import TITLES
 from napari_msp.ui.train.curves import TrainingCurves
-from napari_msp.ui.train.fields import form_fields
+from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory
 from napari_msp.ui.widgets.message import MessageLine, Severity
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import in_words
+from napari_msp.ui.words import said
 
 CURVES_HEIGHT = 540
 """In pixels: all three are seen at once in a window of usual height."""
 
+DETAILS = "Details …"
+
+FROM_CHECKPOINT = "Resume goes on from the last checkpoint."
+
+ANEW = "Resume begins anew."
+
 
 class RunView(QWidget):
-    """Shows one run: what it is, how far, how well, and how it ended.
+    """Shows one run.
 
-    `open` a run, tell it every event by `add`, and how it ended by `end`.
+    `open` a run, `add` every event of it, and say how it ended by `show_standing` or
+    `show_failure`.
 
     Signals
     -------
     stop_wanted
-        The run shall stop; it goes on until `end`.
-    action : str
-        A mend under the ending was pressed.
+        The run shall stop; it goes on until it has ended.
+    entry_wanted : str
+        The form's entry of this name shall be changed.
     """
 
     stop_wanted = Signal()
-    action = Signal(str)
+    entry_wanted = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
         self._folder: RunFolder | None = None
+        self._details = ""
+        self._entries: dict[str, str] = {}
         self.what, self.comparisons = _label(), _label()
         self.comparisons.setToolTip(tooltip("SH MSE") + tooltip("statistical alignment"))
         self.progress = ProgressRow(
@@ -50,7 +60,7 @@ class RunView(QWidget):
         self.progress.cancel.setToolTip("Stops after this step and keeps a checkpoint.")
         self.progress.cancel_wanted.connect(self.stop_wanted)
         self.ending = MessageLine()
-        self.ending.action.connect(self.action)
+        self.ending.action.connect(self._act)
         self.curves = TrainingCurves()
         self.curves.setFixedHeight(CURVES_HEIGHT)
         column = QVBoxLayout(self)
@@ -61,7 +71,7 @@ class RunView(QWidget):
 
     @property
     def history(self) -> RunHistory:
-        """What the run has told."""
+        """What has happened in the run."""
         return self.curves.history
 
     def open(self, folder: RunFolder, events: Iterable[Event] = ()) -> None:
@@ -70,10 +80,9 @@ class RunView(QWidget):
         self.curves.clear()
         self.ending.clear()
         self.progress.reset()
-        self._tell()
         for event in events:
             self.curves.add_event(event)
-        self._tell()
+        self._describe()
 
     def begin(self, words: str) -> None:
         """Show that the run goes on."""
@@ -81,7 +90,7 @@ class RunView(QWidget):
         self.progress.start(words)
 
     def add(self, event: Event) -> None:
-        """Hear of an event of the run."""
+        """Take an event of the run."""
         self.curves.add_event(event)
         started = self.history.started
         if isinstance(event, Step) and started is not None:
@@ -91,18 +100,41 @@ class RunView(QWidget):
         elif isinstance(event, Started):
             self.progress.report(event.resumed_at, event.steps, "Predicting the held-out subjects")
         if not isinstance(event, Step):
-            self._tell()
+            self._describe()
 
-    def end(self, severity: Severity, words: str, actions: tuple[str, ...] = ()) -> None:
-        """Say how the run ended."""
+    def show_standing(self, folder: RunFolder, last: Event | None) -> None:
+        """Say what has become of a run that nobody executes, by its last event."""
+        if isinstance(last, Failed) and folder.state == "failed":
+            self.show_failure(last.error, folder.resumable)
+            return
+        signs: dict[State, Severity] = {"finished": "ok", "failed": "error"}
+        words = how_it_stands(folder.state, self.history, last, folder.resumable)
         self.progress.end()
-        self.ending.show_message(severity, words, actions)
+        self.ending.show_message(signs.get(folder.state, "warning"), words)
+
+    def show_failure(self, error: UserError, resumable: bool, details: str = "") -> None:
+        """Say why the run failed; offer the entry that helps, and the details."""
+        entry = entry_that_helps(error.remedy)
+        self._entries = {f"Change “{LABELS[entry]}”": entry} if entry else {}
+        self._details = details
+        # One line of details is the reason itself.
+        actions = [*self._entries, *([DETAILS] if "\n" in details else [])]
+        self.progress.end()
+        self.ending.show_message("error", failed(error, resumable), actions)
 
     def warn(self, words: str) -> None:
         """Say what is amiss with a run that is none the worse for it."""
         self.ending.show_message("warning", words)
 
-    def _tell(self) -> None:
+    def _act(self, action: str) -> None:
+        if action == DETAILS:
+            box = QMessageBox(QMessageBox.Information, "Train", self.ending.text, parent=self)
+            box.setDetailedText(self._details)
+            box.open()
+        else:
+            self.entry_wanted.emit(self._entries[action])
+
+    def _describe(self) -> None:
         """Say what the curves do not."""
         assert self._folder is not None
         history = self.history
@@ -112,31 +144,16 @@ class RunView(QWidget):
         self.curves.setVisible(history.started is not None)
 
 
-def _label() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setMinimumWidth(1)
-    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
-    return label
-
-
-NO_MEMORY = "not enough memory; choose a smaller batch or crop (Advanced), or the CPU as device"
-
-FROM_CHECKPOINT = "Resume goes on from the last checkpoint."
-
-ANEW = "Resume begins anew."
-
-
 def what_is_trained(folder: RunFolder, started: Started | None) -> str:
     """Say such as "MSP from ge_st, preset fast, on cpu: 3 subjects, sub-04 held out"."""
     settings = folder.settings
     device = folder.device if started is None else started.device
-    words = f"{TITLES[settings.kind]} from {settings.input}, preset {settings.preset}, on {device}"
+    words = f"{title(settings.kind)} from {settings.input}, preset {settings.preset}, on {device}"
     if started is None:
         return words
     held_out = ", ".join(started.held_out) or "nobody"
     return (
-        f"{words}: {len(started.subjects)} subjects, {held_out} held out, "
+        f"{words}: {counted(len(started.subjects), 'subject')}, {held_out} held out, "
         f"{started.parameters:,} weights"
     )
 
@@ -176,11 +193,11 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
     goes_on = " Resume goes on from there." if resumable else f" {ANEW}"
     match last:
         case Finished(seconds=seconds):
-            return f"Finished after {_duration(seconds)} of training."
+            return f"Finished after {duration(seconds)} of training."
         case Stopped(step=at):
             return f"Stopped at step {at:,}{of_all}.{goes_on}"
-        case Failed(error=error):
-            return failed(str(error), resumable)
+        case Failed():
+            return failed(last.error, resumable)
     if state == "finished":
         return "Finished."
     if state == "new" and not history.started:
@@ -191,19 +208,11 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
     return where + (" " + FROM_CHECKPOINT if resumable else goes_on)
 
 
-def failed(message: str, resumable: bool) -> str:
-    """Say why a run failed, and whether it can go on."""
-    words = NO_MEMORY if message.startswith("not enough memory") else in_form_words(message)
-    words = words.rstrip(".")
+def failed(error: UserError, resumable: bool) -> str:
+    """Say why a run failed, in the form's words, and whether it can go on."""
+    helpful = type(error)(error.problem, error.subject, error.field, at_hand(error.remedy))
+    words = said(helpful, WORDS).rstrip(".")
     return f"Failed: {words}. {FROM_CHECKPOINT if resumable else ANEW}"
-
-
-def in_form_words(message: str) -> str:
-    """Name the form's fields instead of the command line's options."""
-    labels = {name: field.label.replace("&", "") for name, field in form_fields().items()}
-    fields = {f"--{name.replace('_', '-')}": label for name, label in labels.items()}
-    more = {"--device": "Device", "--shell": labels["b_value"], "--resume": "Resume"}
-    return in_words(message, fields | more)
 
 
 def _beside(error: float, aligned: float | None) -> tuple[str, str]:
@@ -220,9 +229,9 @@ def _cells(row: list[str]) -> str:
     return "".join(f'<td style="padding-right: 6px">{each}</td>' for each in whole)
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _label() -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setMinimumWidth(1)
+    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
+    return label

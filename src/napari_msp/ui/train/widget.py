@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QGridLayout,
-    QMessageBox,
-    QPushButton,
-    QVBoxLayout,
-)
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QVBoxLayout
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
@@ -20,15 +15,17 @@ from napari_msp.ui.background import Latest, Step
 from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.sample_data import lesson_heads
+from napari_msp.ui.train.fields import WORDS
 from napari_msp.ui.train.form import TrainingForm
 from napari_msp.ui.train.run import OpenedRun, RunControl, open_run
 from napari_msp.ui.train.run_view import RunView
 from napari_msp.ui.widgets.form import Section
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
-    from napari_msp.errors import UserError
+    from napari.viewer import Viewer
 
 
 class Train(Docked):
@@ -40,14 +37,15 @@ class Train(Docked):
         Who gets the predictions while the network learns.
     """
 
-    def __init__(self, napari_viewer: Any) -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
         machine = preferences()
         self.form = TrainingForm(machine.cache, machine.device)
-        self.asked = Section("What to train", self.form, unfolded=True)
+        self.what = Section("What to train", self.form, unfolded=True)
         self.waiting = ProgressRow()
         self.view = RunView()
+        self.pane = Pane(self.what, self.waiting, self.view)
         self.message = MessageLine()
         self.train_button = _button("&Train", "Makes the run folder, and trains in a process.")
         self.resume_button = _button(
@@ -74,7 +72,7 @@ class Train(Docked):
         try:
             folder = RunFolder.create(wanted.folder, wanted.dataset, wanted.settings, wanted.device)
         except UserError as error:
-            self.message.show_message("error", str(error))
+            self._show_error(error)
             return
         self.run.start(folder, heads)
         self.form.next_folder()
@@ -103,7 +101,7 @@ class Train(Docked):
         foot.addLayout(buttons)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(Pane(self.asked, self.waiting, self.view), 1)
+        column.addWidget(self.pane, 1)
         column.addLayout(foot)
 
     def _connect(self) -> None:
@@ -116,14 +114,14 @@ class Train(Docked):
         self.waiting.cancel_wanted.connect(self._datasets.stop)
         self._datasets.progressed.connect(self._show_progress)
         self._datasets.done.connect(self.form.show_dataset)
-        self._datasets.failed.connect(self._refuse_dataset)
+        self._datasets.failed.connect(self.form.show_dataset_problem)
         self._datasets.rested.connect(self._end_waiting)
         self.form.changed.connect(self._allow_train)
         self.form.changed.connect(self.message.clear)
         self.run.changed.connect(self._show_state)
-        self.view.action.connect(self._show_details)
+        self.view.entry_wanted.connect(self._show_entry)
         self._opening.done.connect(self._show_run)
-        self._opening.failed.connect(self._tell)
+        self._opening.failed.connect(self._show_error)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
@@ -144,10 +142,6 @@ class Train(Docked):
     def _show_progress(self, step: Step) -> None:
         self.waiting.report(step.done, step.total, step.words)
 
-    def _refuse_dataset(self, error: UserError) -> None:
-        # The entry that it is said under shows the folder already.
-        self.form.show_dataset_problem(str(error).removeprefix(f"{self.form.dataset.path}: "))
-
     def _end_waiting(self) -> None:
         self.waiting.end()
         self.form.allow_simulation(True)
@@ -161,11 +155,11 @@ class Train(Docked):
     def _show_run(self, run: OpenedRun) -> None:
         if self.run.running:  # begun while the folder was read
             return
-        if run.heads is None:
-            self.message.show_message("warning", run.problem)
-        else:
+        if run.heads is not None:
             self.form.show_dataset(run.heads)
             self.form.show_run(run.folder.settings, run.folder.device)
+        elif run.problem is not None:
+            self.message.show_message("warning", said(run.problem, WORDS))
         self.run.show(run)
 
     def _show_state(self) -> None:
@@ -175,7 +169,7 @@ class Train(Docked):
         self.form.setEnabled(not running)
         self.view.setVisible(folder is not None)
         if running:
-            self.asked.unfold(False)
+            self.what.unfold(False)
         self.resume_button.setEnabled(folder is not None and not running and state != "finished")
         self.open_button.setEnabled(not running)
         self.use_button.setEnabled(state == "finished")
@@ -184,13 +178,15 @@ class Train(Docked):
     def _allow_train(self) -> None:
         self.train_button.setEnabled(self.form.request is not None and not self.run.running)
 
-    def _show_details(self) -> None:
-        box = QMessageBox(QMessageBox.Information, "Train", self.view.ending.text, parent=self)
-        box.setDetailedText(self.run.details)
-        box.open()
+    def _show_entry(self, name: str) -> None:
+        """Lead to an entry of the form, wherever it is folded away."""
+        self.what.unfold(True)
+        self.form.lead_to(name)
+        # It has its place once the window has laid itself out.
+        QTimer.singleShot(0, lambda: self.pane.ensureWidgetVisible(self.form.entries[name].native))
 
-    def _tell(self, error: UserError) -> None:
-        self.message.show_message("error", str(error))
+    def _show_error(self, error: UserError) -> None:
+        self.message.show_message("error", said(error, WORDS))
 
 
 def _button(text: str, tooltip: str) -> QPushButton:
