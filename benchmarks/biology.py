@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recovery import platform_difference, recovery
 from simulated import dataset_of, models_of
 
 from napari_msp.arrays import FloatArray, MaskArray
@@ -27,9 +28,8 @@ from napari_msp.data.phantom import (
     simulate_subject,
 )
 from napari_msp.data.phantom.subjects import Subject
-from napari_msp.evaluation.alignment import on_lattice
-from napari_msp.evaluation.baselines import Interpolation
-from napari_msp.evaluation.biology import platform_difference, recovery
+from napari_msp.evaluation.baselines.base import Interpolation
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model

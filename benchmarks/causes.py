@@ -22,8 +22,8 @@ import torch
 from simulated import truth_of
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
-from napari_msp.evaluation.measures import measure_sh
+from napari_msp.evaluation.benchmark.trainings import matched_width, weights_of_msp
+from napari_msp.evaluation.measures.catalogue import measure_sh
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train

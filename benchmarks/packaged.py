@@ -18,8 +18,9 @@ from simulated import models_of, truth_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.baselines import PatchRegression, StatisticalAlignment
-from napari_msp.evaluation.measures import measure_sh
+from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
+from napari_msp.evaluation.baselines.patch_regression import PatchRegression
+from napari_msp.evaluation.measures.catalogue import measure_sh
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model
 from napari_msp.signal.fitting import fit_sh

@@ -16,6 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from foresight import (
+    edge_distance,
+    favourable_sign,
+    foresight,
+    gradient_magnitude,
+    reliability,
+)
 from simulated import dataset_of, models_of, truth_of
 
 from napari_msp.arrays import FloatArray, MaskArray
@@ -29,15 +36,8 @@ from napari_msp.data.phantom import (
     simulate_subject,
 )
 from napari_msp.errors import UserError
-from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.calibration import with_expected_errors
-from napari_msp.evaluation.trust import (
-    edge_distance,
-    favourable_sign,
-    foresight,
-    gradient_magnitude,
-    reliability,
-)
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model

@@ -412,9 +412,10 @@ def _run_on_dask(
 def _describe(out_dir: Path) -> None:
     """Make the derivative dataset's description, unless there is one."""
     if not (out_dir / DESCRIPTION).exists():
-        from napari_msp.inference.provenance import derivative_description
+        from napari_msp.bids import dataset_description
 
-        write_json(out_dir / DESCRIPTION, derivative_description("harmonized scans"))
+        described = dataset_description("napari-msp: harmonized scans", derivative=True)
+        write_json(out_dir / DESCRIPTION, described)
 
 
 def _write_table(out_dir: Path, results: list[CohortResult], words: Words) -> None:

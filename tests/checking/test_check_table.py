@@ -64,7 +64,7 @@ def studies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checked(studies):
-    return tuple(check_dataset(root) for root in studies)
+    return tuple(check_dataset(root, input="ge_st") for root in studies)
 
 
 def flagged(findings):
@@ -282,7 +282,7 @@ def copy_of(root, target):
 def test_a_scan_that_cannot_be_opened_has_a_row(studies, tmp_path):
     root = copy_of(studies[0], tmp_path / "data")
     open_dataset(root).scans["sub-01", "prisma_st"].write_bytes(b"no image")
-    rows = {row.platform: row for row in check_dataset(root, alignment=False).rows}
+    rows = {row.platform: row for row in check_dataset(root, input="ge_st", alignment=False).rows}
     assert rows["prisma_st"].flags == ("unusable",)
     assert rows["ge_st"].mask_voxels > 0
     assert "prisma_st: – mm" in table_text(list(rows.values()), "ge_st")
@@ -290,7 +290,9 @@ def test_a_scan_that_cannot_be_opened_has_a_row(studies, tmp_path):
 
 def test_the_command_shows_and_writes_the_table(studies, tmp_path, capsys):
     root, table = copy_of(studies[0], tmp_path / "data"), tmp_path / "new" / "check.csv"
-    assert main(["check", str(root), "--table", str(table)]) == 1  # too few directions
+    assert (
+        main(["check", str(root), "--input", "ge_st", "--table", str(table)]) == 1
+    )  # too few directions
     told = capsys.readouterr().out
     assert told.splitlines()[-1] == str(table)
     assert "prisma_st: 2.40 mm" in told
@@ -304,7 +306,7 @@ def test_the_command_names_the_options_of_a_training(tmp_path, scan, capsys):
             folder = tmp_path / f"sub-{subject}/ses-{session}/dwi"
             folder.mkdir(parents=True)
             which.write(folder, stem=f"sub-{subject}_ses-{session}_acq-st")
-    main(["check", str(tmp_path)])
+    main(["check", str(tmp_path), "--input", "ge_st"])
     assert "give 1200 with --shell" in capsys.readouterr().out
 
 

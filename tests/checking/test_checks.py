@@ -19,7 +19,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.errors import Give, UserError
+from napari_msp.errors import Choose, Give, UserError
 
 AFFINE = np.diag([2.4, 2.4, 2.4, 1.0])
 SHAPE = (10, 9, 8)
@@ -60,13 +60,13 @@ def replace_scan(root, made, subject="02", platform="prisma_st"):
 
 
 def found(root, severity=None, **options):
-    findings = check_dataset(root, alignment=False, **options).findings
+    findings = check_dataset(root, alignment=False, **{"input": "ge_st"} | options).findings
     return [f"{f.where}: {f.message()}" for f in findings if severity in (None, f.severity)]
 
 
 def only(root, severity, *parts):
     """Require exactly one finding, of a severity, with these words."""
-    findings = check_dataset(root, alignment=False).findings
+    findings = check_dataset(root, input="ge_st", alignment=False).findings
     assert [f.severity for f in findings] == [severity], report_text(findings)
     told = f"{findings[0].where}: {findings[0].message()}"
     for part in parts:
@@ -75,7 +75,7 @@ def only(root, severity, *parts):
 
 
 def test_a_good_dataset_has_no_findings(dataset):
-    assert check_dataset(dataset, alignment=False).findings == []
+    assert check_dataset(dataset, input="ge_st", alignment=False).findings == []
     assert report_text([]) == "Nothing to report.\n"
 
 
@@ -87,13 +87,13 @@ def test_everything_is_told_at_once(dataset, scan):
     told = "\n".join(found(dataset, "error"))
     assert "sub-01_ses-ge_acq-st_dwi.bvec: is missing" in told
     assert "sub-01_ses-prisma_acq-st_dwi.nii.gz: is not a readable NIfTI" in told
-    assert "sub-02_ses-ge_acq-st_dwi.nii.gz" in told
+    assert "sub-02_ses-ge_acq-st_dwi.bvec: has 3 rows" in told
     assert "sub-02: has no scan on prisma_st" in told
     assert str(dataset) not in told
 
 
 def test_no_dataset_at_all(tmp_path):
-    findings = check_dataset(tmp_path).findings
+    findings = check_dataset(tmp_path, input="ge_st").findings
     assert has_errors(findings)
     assert "import" in findings[0].message()
 
@@ -138,9 +138,19 @@ class TestScans:
         only(dataset, "warning", "dataset_description.json", "is missing")
 
     def test_no_such_input_platform(self, dataset):
-        told = check_dataset(dataset, alignment=False, input_platform="philips_st").findings
-        assert [f.severity for f in told] == ["warning"]
-        assert "ge_st is taken as the input" in told[0].message()
+        with pytest.raises(UserError) as refusal:
+            check_dataset(dataset, input="philips_st", progress=pytest.fail)
+        assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
+
+    def test_an_input_platform_that_nothing_names(self, dataset):
+        with pytest.raises(UserError) as refusal:
+            check_dataset(dataset, progress=pytest.fail)
+        assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
+
+    def test_the_input_platform_that_the_dataset_marks(self, dataset):
+        mark = {"NapariMSP": {"InputPlatform": "prisma_st"}}
+        (dataset / "dataset_description.json").write_text(json.dumps(mark))
+        assert check_dataset(dataset, alignment=False).input_platform == "prisma_st"
 
 
 class TestGradients:
@@ -176,7 +186,7 @@ class TestGradients:
         assert found(dataset) == []  # a target may: training takes the input's shell
         replace_scan(dataset, both, platform="ge_st")
         only(dataset, "warning", "ses-ge", "several shells (b = 1200, 3000", "give 1200")
-        [finding] = check_dataset(dataset, alignment=False).findings
+        [finding] = check_dataset(dataset, input="ge_st", alignment=False).findings
         assert finding.remedy == Give("b_value", "1200")
 
     def test_too_few_directions(self, dataset, scan):
@@ -388,7 +398,7 @@ def test_brains_that_do_not_meet(travelled_dataset):
 def test_the_check_warns_of_misalignment_and_of_nothing_else(travelled_dataset):
     findings = [
         finding
-        for finding in check_dataset(travelled_dataset).findings
+        for finding in check_dataset(travelled_dataset, input="ge_st").findings
         if "needs 28" not in finding.message()  # twelve directions are the fixture's choice
         and finding.where != "dataset_description.json"
         and "BIDS asks" not in finding.message()
@@ -408,7 +418,7 @@ def test_mirrored_b_vectors_are_found(travelled, tmp_path, axis):
     vectors = np.loadtxt(bvec)
     vectors[axis] *= -1
     np.savetxt(bvec, vectors)
-    told = [f for f in check_dataset(tmp_path).findings if "mirrored" in f.message()]
+    told = [f for f in check_dataset(tmp_path, input="ge_st").findings if "mirrored" in f.message()]
     assert [(f.severity, f.where) for f in told] == [("error", "sub-01 prisma_st")]
     assert f"mirrored in {'xyz'[axis]} " in told[0].message()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results
+from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
 from napari_msp.signal.sh_image import SHImage
 
 HeadMaker = Callable[..., SHImage]
@@ -83,12 +83,16 @@ class Described(NamedTuple):
     label: str
     unit: str
     explanation: str
+    group: str | None = None
+    better: str = "lowest"
 
 
 DESCRIBED = {
     "sh_mse": Described("SH MSE", "SH units²", "Over voxels and coefficients."),
-    "fa_error_white": Described("FA error in white matter", "%", "Mean absolute error of FA."),
-    "bias_fluid": Described("Bias in fluid", "%", "Of the mean signal."),
+    "fa_error_white": Described(
+        "FA error in white matter", "%", "Mean absolute error of FA.", "Maps"
+    ),
+    "bias_fluid": Described("Bias in fluid", "%", "Of the mean signal.", "Bias", "nearest 0"),
     "brand_new": Described("Brand-new measure", "", "Known to no heading."),
 }
 

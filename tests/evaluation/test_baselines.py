@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_msp.evaluation.alignment import on_lattice
-from napari_msp.evaluation.baselines import (
-    BASELINES,
-    Interpolation,
-    LinearRISH,
+from napari_msp.evaluation.baselines.alignment import (
     RegionalAlignment,
     StatisticalAlignment,
     VoxelAlignment,
 )
+from napari_msp.evaluation.baselines.base import Interpolation
+from napari_msp.evaluation.baselines.linear_rish import LinearRISH
+from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.placement import on_lattice
 
-LEARNED = [each for each in BASELINES.values() if each is not Interpolation]
+LEARNED = [baseline_class(name) for name in baseline_names() if name != Interpolation.name]
 ALIGNMENTS = [StatisticalAlignment, RegionalAlignment, VoxelAlignment]
 
 
@@ -40,7 +40,7 @@ def training(head):
 
 
 def test_the_order_of_a_table():
-    assert list(BASELINES) == [
+    assert list(baseline_names()) == [
         "no harmonization",
         "alignment",
         "alignment by region",
@@ -48,7 +48,8 @@ def test_the_order_of_a_table():
         "linear RISH",
         "IQT",
     ]
-    assert all(make().name == name for name, make in BASELINES.items())
+    assert all(baseline_class(name)().name == name for name in baseline_names())
+    assert all(baseline_class(name).summary.endswith(".") for name in baseline_names())
 
 
 def test_interpolation_changes_nothing_but_the_lattice(head, lattice, training):

@@ -5,8 +5,8 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
-from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.calibration import calibrate_model
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.prepared_input import prepare_input
@@ -51,7 +51,7 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     scan = heads.acquisition("sub-03", "ge_st")
     assert harmonize(model, scan, "prisma_st").expected_error is None
     lines = []
-    calibrated = calibrate_model(model, heads, ["sub-02"], tell=lines.append)
+    calibrated = calibrate_model(model, heads, ["sub-02"], on_progress=lines.append)
     assert [line.split(",")[0] for line in lines] == [f"{t}: sub-02" for t in TARGETS]
 
     save_model(tmp_path / "c.safetensors", calibrated)

@@ -407,7 +407,8 @@ def test_other_suffixes_are_refused_and_leave_nothing(pair, tmp_path):
 def test_pyplot_torch_and_qt_stay_out():
     code = (
         "import sys, napari_msp.evaluation.compare, napari_msp.evaluation.report.report, "
-        "napari_msp.evaluation.baselines; "
+        "napari_msp.evaluation.baselines.alignment, napari_msp.evaluation.baselines.linear_rish, "
+        "napari_msp.evaluation.baselines.patch_regression; "
         "print({'matplotlib.pyplot', 'torch', 'qtpy', 'napari'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

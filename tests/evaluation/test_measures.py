@@ -9,7 +9,9 @@ from dipy.reconst.dti import TensorModel
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.errors import UserError
-from napari_msp.evaluation.measures import MEASURES, Tissue, Truth, measure_head, tissue_of
+from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure_head
+from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.measures.tissue import Tissue, tissue_of
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.fitting import evaluate
 from napari_msp.signal.maps import fractional_anisotropy, principal_direction, tensor_maps
@@ -41,13 +43,14 @@ def noisy(image, deviation=0.02):
 
 def test_every_measure_is_described_and_measured(head):
     found = measure_head(noisy(head()), head(), thirds(head()))
-    assert list(found.values) == list(MEASURES)
+    assert tuple(found.values) == IN_TABLE
     assert all(np.isfinite(list(found.values.values())))
     for key, each in MEASURES.items():
         assert each.key == key
-        assert each.unit
+        assert each.unit or key == "relative_sh_mse"
         assert each.explanation.endswith(".")
-    assert any(each.headline for each in MEASURES.values())
+    assert MEASURES["sh_mse"].group == ""  # opens the table
+    assert {each.better for each in MEASURES.values()} == {"lowest", "nearest 0"}
 
 
 def test_global_measures_are_those_of_compare(head):

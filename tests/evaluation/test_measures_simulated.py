@@ -14,9 +14,10 @@ from napari_msp.data.phantom import platform_named, simulate_subject
 from napari_msp.data.phantom.grids import grid_of, lattice_for
 from napari_msp.data.phantom.head import make_head
 from napari_msp.data.phantom.subjects import aligned
-from napari_msp.evaluation.baselines import Interpolation
-from napari_msp.evaluation.measures import measure_head, tissue_of
-from napari_msp.evaluation.measures.robust import robust_error, smoothed_as_compared
+from napari_msp.evaluation.baselines.base import Interpolation
+from napari_msp.evaluation.measures.aligned_error import aligned_error, smoothed_as_compared
+from napari_msp.evaluation.measures.catalogue import measure_head
+from napari_msp.evaluation.measures.tissue import tissue_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
@@ -86,7 +87,7 @@ def test_tissue_is_what_the_head_is_made_of(scans, truth):
     assert not (tissue.white & tissue.fluid).any()
 
 
-def test_half_a_voxel_hardly_moves_the_robust_error(predictions, truth, moved_truth):
+def test_half_a_voxel_hardly_moves_the_aligned_error(predictions, truth, moved_truth):
     still = {name: measure_head(each, truth).values for name, each in predictions.items()}
     moved = {name: measure_head(each, moved_truth).values for name, each in predictions.items()}
     assert moved["msp"]["sh_mse"] > 2 * still["msp"]["sh_mse"]
@@ -111,7 +112,7 @@ def test_the_robust_error_rises_with_what_is_wrong(spoil, truth, moved_truth):
             worse[..., 1:] *= 1 + 0.4 * amount
         else:
             worse += 0.1 * amount * np.random.default_rng(0).normal(size=worse.shape)
-        errors.append(robust_error(replace(truth, coefficients=worse), reference, mask))
+        errors.append(aligned_error(replace(truth, coefficients=worse), reference, mask))
     assert errors == sorted(errors)
     assert errors[-1] > 2 * errors[0]
 
@@ -119,6 +120,6 @@ def test_the_robust_error_rises_with_what_is_wrong(spoil, truth, moved_truth):
 def test_a_prediction_without_structure_has_the_whole_error(truth):
     flat = replace(truth, coefficients=np.zeros_like(truth.coefficients))
     smooth = smoothed_as_compared(truth)
-    error = robust_error(flat, smooth, truth.mask)
+    error = aligned_error(flat, smooth, truth.mask)
     inside = np.square(smooth).mean(axis=0)[truth.mask].mean()
     assert error == pytest.approx(inside, rel=0.15)

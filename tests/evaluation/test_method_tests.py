@@ -5,9 +5,9 @@ import pytest
 import scipy.stats
 
 from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.analysis import MethodTest, compare_methods
+from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
 from napari_msp.evaluation.findings import findings
-from napari_msp.evaluation.method_tests import MethodTest, compare_methods
-from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results
 
 NO_PATCHES = Results[PatchResult]([])
 

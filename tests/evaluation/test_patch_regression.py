@@ -7,9 +7,11 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.baselines import PatchRegression
-from napari_msp.evaluation.baselines.patch_regression import PENALTY
-from napari_msp.evaluation.baselines.ridge import ridge_regression
+from napari_msp.evaluation.baselines.patch_regression import (
+    PENALTY,
+    PatchRegression,
+    ridge_regression,
+)
 from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage
 

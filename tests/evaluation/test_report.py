@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.analysis import (
+    MethodTest,
+    Summaries,
+    compare_methods,
+    summarise,
+)
+from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
 from napari_msp.evaluation.facts import Facts, Split, methods_paragraph
-from napari_msp.evaluation.method_tests import MethodTest, compare_methods
 from napari_msp.evaluation.report.report import write_report
-from napari_msp.evaluation.results import FLOOR, Result, Results, read_results
-from napari_msp.evaluation.summary import Summaries, summarise
 from napari_msp.formatting import NumberFormat
 
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")

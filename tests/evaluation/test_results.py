@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from napari_msp.errors import UserError
-from napari_msp.evaluation.results import (
+from napari_msp.evaluation.benchmark.results import (
     PatchResult,
     Result,
     Results,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from napari_msp.evaluation.intervals import change_interval, mean_interval, relative_change
-from napari_msp.evaluation.results import FLOOR, Result, Results
-from napari_msp.evaluation.summary import summarise
+from napari_msp.evaluation.benchmark.analysis import summarise
+from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
+from napari_msp.evaluation.statistics import change_interval, mean_interval, relative_change
 
 # Two subjects; the first dataset with three seeds, the second with the first seed only.
 VALUES = {

@@ -10,7 +10,7 @@ import pytest
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.inference.outputs import harmonize_to_folder, save_prediction
+from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
 from napari_msp.signal.sh_image import load_sh
 
@@ -113,10 +113,10 @@ def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path
 
     real = outputs.predict_target
 
-    def fail_second(model, prepared, target, **options):
+    def fail_second(model, prepared, target, *options, **watch):
         if target == "connectom_sa":
             raise MemoryError
-        return real(model, prepared, target, **options)
+        return real(model, prepared, target, *options, **watch)
 
     monkeypatch.setattr(outputs, "predict_target", fail_second)
     with pytest.raises(MemoryError):
@@ -131,9 +131,7 @@ def test_a_prediction_in_memory_is_saved_as_harmonize_writes_it(
     model = load_model(saved_model)
     acquisition = load_acquisition(dwi)
     prediction = harmonize(model, acquisition, "connectom_sa", keep_stages=True)
-    written = save_prediction(
-        prediction, model, acquisition, tmp_path / "saved", gradients=gradients
-    )
+    written = prediction.save(tmp_path / "saved", gradients=gradients)
     harmonize_to_folder(
         dwi, saved_model, ["connectom_sa"], tmp_path / "written", gradients=gradients
     )
@@ -153,13 +151,13 @@ def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_pat
     out = tmp_path / "out"
     with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
         patch.setattr("napari_msp.inference.outputs.write_sh", _disk_full)
-        save_prediction(prediction, model, acquisition, out)
+        prediction.save(out)
     assert not out.exists()
-    written = save_prediction(prediction, model, acquisition, out, describe=False)
+    written = prediction.save(out, describe=False)
     assert set(out.iterdir()) == set(written)
     with pytest.raises(UserError, match="--force"):
-        save_prediction(prediction, model, acquisition, out)
-    save_prediction(prediction, model, acquisition, out, force=True)
+        prediction.save(out)
+    prediction.save(out, force=True)
 
 
 def _disk_full(*_: object, **__: object) -> None:
@@ -171,7 +169,7 @@ def test_an_acquisition_without_a_path_names_no_file(dwi, saved_model, tmp_path)
     acquisition = replace(load_acquisition(dwi), path=None)
     prediction = harmonize(model, acquisition, "prisma_st")
     with pytest.raises(UserError, match="in memory"):
-        save_prediction(prediction, model, acquisition, tmp_path / "out")
+        prediction.save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -70,7 +70,8 @@ def prediction_record(
     sh = SHImage(mean.astype(np.float32), first.affine, first.mask, B_VALUE)
     spread = np.std([each.coefficients[..., 0] for each in (first, *outputs.values())], axis=0)
     prediction = Prediction(
-        sh=sh,
+        given_sh=sh,
+        given_subject="sub-01",
         first_stage=first if branches else None,
         # As large in every order, so as large over all.
         disagreement_by_order=np.repeat(spread[..., None], 4, axis=-1).astype(np.float32)

@@ -15,7 +15,7 @@ from napari_msp.checking.report import Finding, finding_from, place_of
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.checking.table import ScanRow, scan_row, unusable_row
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json
 
@@ -44,7 +44,7 @@ class CheckedDataset:
 def check_dataset(
     root: str | Path,
     *,
-    input_platform: str = "ge_st",
+    input: str | None = None,
     alignment: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
@@ -54,8 +54,8 @@ def check_dataset(
     ----------
     root
         BIDS folder.
-    input_platform
-        The platform that the others are compared with.
+    input
+        The platform that the others are compared with; None: the one that the dataset marks.
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
@@ -66,18 +66,20 @@ def check_dataset(
     -------
     CheckedDataset
         Without rows when there is no dataset at all.
+
+    Raises
+    ------
+    UserError
+        When there is no such input platform, or nothing says which one it is.
     """
     root = Path(root)
     try:
         dataset = open_dataset(root)
     except UserError as error:
-        return CheckedDataset([finding_from(error, root, str(root))], [], input_platform)
+        return CheckedDataset([finding_from(error, root, str(root))], [], input or "")
+    source = input_platform(dataset, input)
     findings = [*check_descriptions(root), *check_names(dataset)]
-    if input_platform not in dataset.platforms:
-        chosen = dataset.platforms[0]
-        findings.append(_no_such_input(input_platform, chosen, dataset.platforms))
-        input_platform = chosen
-    findings += check_missing_scans(dataset, input_platform)
+    findings += check_missing_scans(dataset, source)
 
     scans: list[ScanSummary] = []
     done = 0
@@ -93,24 +95,14 @@ def check_dataset(
             done += 1
             if progress is not None:
                 progress(f"{subject} {platform}", done, len(dataset.scans))
-        found, compared = _compare_platforms(of_subject, input_platform)
+        found, compared = _compare_platforms(of_subject, source)
         findings += found
         # Images are compared within a subject only; all subjects' together may not fit.
         scans += [replace(scan, images=None) for scan in compared]
-    findings += check_b_values(scans, input_platform)
+    findings += check_b_values(scans, source)
     findings += check_outliers(scans)
-    findings += check_platforms(scans, input_platform)
-    rows = _rows(dataset, scans, input_platform, findings)
-    return CheckedDataset(findings, rows, input_platform)
-
-
-def _no_such_input(asked: str, chosen: str, platforms: Sequence[str]) -> Finding:
-    return Finding(
-        "warning",
-        "dataset",
-        f"no scan is on {asked}; {chosen} is taken as the input platform "
-        f"(there are {', '.join(platforms)}), choose one with --input",
-    )
+    findings += check_platforms(scans, source)
+    return CheckedDataset(findings, _rows(dataset, scans, source, findings), source)
 
 
 def _compare_platforms(

@@ -43,7 +43,7 @@ def run(options: Namespace, console: Console) -> int:
         open_dataset(options.dataset),
         options.subjects,
         device=options.device,
-        tell=console.say,
+        on_progress=console.say,
     )
     save_model(options.out, calibrated)
     console.result(options.out)

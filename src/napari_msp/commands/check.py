@@ -18,7 +18,6 @@ def add_options(command: ArgumentParser) -> None:
     """Add what is checked."""
     command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
     add_input(command)
-    command.set_defaults(input="ge_st")
     command.add_argument(
         "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
     )
@@ -37,9 +36,7 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = check_dataset(
-        options.dataset, input_platform=options.input, progress=console.progress
-    )
+    checked = check_dataset(options.dataset, input=options.input, progress=console.progress)
     training = ArgumentParser()
     train.add_options(training)
     words = OptionWords(training)  # what was found matters to a training, and is said in its words

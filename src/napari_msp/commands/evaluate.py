@@ -1,23 +1,19 @@
 """`evaluate`: Table 1, methods and models on subjects that none of them has seen."""
 
-import os
 import shlex
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from dataclasses import fields
 from pathlib import Path
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_device, add_input, add_out, add_shell
-from napari_msp.errors import Advice, UserError
 
 SUMMARY = "Table 1: methods and models on held-out heads"
 EXAMPLE = (
     "napari-msp evaluate heads --models msp.safetensors --out table\n"
     "napari-msp evaluate heads --methods all --quick --out quick"
 )
-
-BUDGET = ("width", "steps", "crop", "batch", "augment")
-"""Options that go into the budget of every training as they are."""
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -42,7 +38,7 @@ def add_options(command: ArgumentParser) -> None:
         help="default: the models', or all other platforms",
     )
     for names, parameter, use in (
-        (("--train",), "training", "learned from"),
+        (("--train",), "train", "learned from"),
         (("--validation",), "validation", "choose learning rates and single networks"),
         (("--test", "--subjects"), "test", "measured (default: those that no model has seen)"),
     ):
@@ -78,38 +74,20 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Evaluate."""
-    from napari_msp.device import choose_device
-    from napari_msp.evaluation.contest.plan import QUICK, Budget
-    from napari_msp.evaluation.contest.planning import make_plan
+    from napari_msp.evaluation.benchmark.settings import EvaluationSettings
     from napari_msp.evaluation.evaluate import evaluate
 
-    asked = {name: value for name in BUDGET if (value := getattr(options, name)) is not None}
-    if options.workers is not None and options.workers < 1:
-        raise UserError(
-            f"{options.workers} is too few", field="workers", remedy=Advice("give 1 or more")
-        )
-    plan = make_plan(
-        options.datasets,
-        methods=options.methods,
-        models=options.models,
-        source=options.input,
-        targets=options.targets,
-        training=options.training,
-        validation=options.validation,
-        test=options.test,
-        seeds=options.seeds,
-        b_value=options.b_value,
-        budget=(QUICK if options.quick else Budget()).with_changes(**asked),
+    settings = EvaluationSettings(
+        **{field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
     )
-    on_cpu = choose_device(options.device).type == "cpu"
-    trained = len(options.methods) > 0
     for path in evaluate(
-        plan,
+        options.datasets,
         options.out,
+        settings,
         command=shlex.join(["napari-msp", *sys.argv[1:]]),
         device=options.device,
-        workers=options.workers or ((os.cpu_count() or 1) if on_cpu and trained else 1),
-        tell=console.say,
+        workers=options.workers,
+        on_progress=lambda finished: console.say(str(finished)),
     ):
         console.result(path)
     return 0

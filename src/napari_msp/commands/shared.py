@@ -131,7 +131,7 @@ def add_input(command: ArgumentParser) -> None:
         "--input",
         default="",
         metavar="PLATFORM",
-        help="to predict from (default: as the dataset marks, or the one that --targets leave)",
+        help="to predict from (default: the one that the dataset marks)",
     )
 
 

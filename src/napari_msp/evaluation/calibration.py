@@ -7,8 +7,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import UserError
-from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.errors import Advice, Change, Choose, UserError
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import predict_target
 from napari_msp.inference.prepared_input import prepare_input
@@ -27,7 +27,7 @@ def calibrate_model(
     subjects: Sequence[str] = (),
     *,
     device: str = "auto",
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Fit to each target what error to expect, so that predictions carry an expected error.
 
@@ -41,7 +41,7 @@ def calibrate_model(
         Whom to fit on; empty: everyone that the model has not learned from.
     device
         As for `harmonize`.
-    tell
+    on_progress
         Is given a line for every predicted head.
 
     Returns
@@ -57,16 +57,27 @@ def calibrate_model(
     for subject in subjects:
         if subject not in dataset.subjects:
             raise UserError(
-                f"{dataset.root}: has no {subject}; choose from {', '.join(dataset.subjects)}"
+                f"has no {subject}",
+                dataset.root,
+                "subjects",
+                Choose("subjects", tuple(dataset.subjects)),
             )
         if subject in learned:
-            raise UserError(f"{model.name}: was trained on {subject}; name subjects held out")
+            raise UserError(
+                f"was trained on {subject}",
+                model.name,
+                "subjects",
+                Advice("name subjects held out"),
+            )
     chosen = tuple(subjects) or tuple(s for s in dataset.subjects if s not in learned)
     if not chosen:
         raise UserError(
-            f"{dataset.root}: every subject was trained on; train with --held-out first"
+            "every subject was trained on",
+            dataset.root,
+            "subjects",
+            Advice("train anew and keep subjects out of it"),
         )
-    return with_expected_errors(model, dataset, chosen, device=device, tell=tell)
+    return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
 
 
 def with_expected_errors(
@@ -75,13 +86,13 @@ def with_expected_errors(
     subjects: Sequence[str],
     *,
     device: str = "auto",
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Model:
     """Do the same without asking who was trained on, as names may say nothing of it.
 
     Parameters
     ----------
-    model, dataset, subjects, device, tell
+    model, dataset, subjects, device, on_progress
         As for `calibrate_model`; subjects are named.
 
     Raises
@@ -90,7 +101,8 @@ def with_expected_errors(
         When no subject has a target's scan.
     """
     fits = {
-        target: _fit(model, dataset, subjects, target, device, tell) for target in model.targets
+        target: _fit(model, dataset, subjects, target, device, on_progress)
+        for target in model.targets
     }
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 
@@ -101,7 +113,7 @@ def _fit(
     subjects: Sequence[str],
     target: str,
     device: str,
-    tell: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> ErrorFit:
     scanned = [
         subject
@@ -110,8 +122,10 @@ def _fit(
     ]
     if not scanned:
         raise UserError(
-            f"{dataset.root}: none of {', '.join(subjects)} was scanned on {model.card.input} and "
-            f"{target}; choose others as --subjects"
+            f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}",
+            dataset.root,
+            "subjects",
+            Change("subjects", "other"),
         )
     features, errors = [], []
     for number, subject in enumerate(scanned):
@@ -119,7 +133,7 @@ def _fit(
         kept = np.random.default_rng(number).permutation(len(error))[:VOXELS]
         features.append(described[kept])
         errors.append(error[kept])
-        tell(f"{target}: {subject}, SH MSE {error.mean():.3e}")
+        on_progress(f"{target}: {subject}, SH MSE {error.mean():.3e}")
     fitted = fit_error_model(np.concatenate(features), np.concatenate(errors))
     return ErrorFit(**fitted.to_json(), subjects=scanned)
 

@@ -8,7 +8,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Give, UserError
-from napari_msp.evaluation.alignment import common_mask, on_lattice, placement
+from napari_msp.evaluation.placement import common_mask, on_lattice, placement
 from napari_msp.signal.maps import TensorMaps, sh_average, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 

@@ -1,26 +1,30 @@
-"""Table 1 of any travelling heads: hold the contest, draw the figures, write the report."""
+"""Table 1 of any travelling heads: run the benchmark, draw the figures, write the report."""
 
+import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.device import choose_device
-from napari_msp.evaluation.contest.entries import Entry, trainings_of
-from napari_msp.evaluation.contest.jobs import Tell
-from napari_msp.evaluation.contest.methods import BEST_SINGLE, FIRST_STAGE, METHODS, MSP
-from napari_msp.evaluation.contest.plan import Plan, keep_plan
-from napari_msp.evaluation.contest.run import Contest, Outcome
-from napari_msp.evaluation.contest.trainings import Training
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.jobs import OnProgress
+from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MSP, all_methods
+from napari_msp.evaluation.benchmark.plan import Plan, keep_plan, make_plan
+from napari_msp.evaluation.benchmark.results import FLOOR
+from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
+from napari_msp.evaluation.benchmark.settings import EvaluationSettings
+from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
 from napari_msp.evaluation.facts import Facts, Split
 from napari_msp.evaluation.figures.curves import curves_figure
 from napari_msp.evaluation.figures.figure2 import figure2
 from napari_msp.evaluation.figures.figure3 import figure3
 from napari_msp.evaluation.figures.page import write_figure
-from napari_msp.evaluation.measures import MEASURES
+from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.report.report import write_report
-from napari_msp.evaluation.results import FLOOR
 from napari_msp.files import locked, refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
@@ -32,31 +36,38 @@ SHOWN = 2
 
 
 def evaluate(
-    plan: Plan,
-    out: Path,
+    datasets: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: EvaluationSettings | None = None,
     *,
-    command: str = "",
     device: str = "auto",
-    workers: int = 1,
-    tell: Tell = lambda _: None,
+    workers: int | None = None,
+    command: str = "",
+    on_progress: OnProgress = lambda _: None,
+    **changes: Any,
 ) -> list[Path]:
     """Fill Table 1 and write it, its figures and the report.
 
     Parameters
     ----------
-    plan
-        Datasets, subjects, methods and budget.
+    datasets
+        BIDS folders of travelling heads.
     out
         Folder. Trainings and measurements are kept in it, so that an interrupted evaluation goes on
         where it was.
-    command
-        Put into the report as what repeats it.
+    settings
+        Methods, models, subjects and budget.
     device
         "auto", "cpu", "cuda" or "mps".
     workers
-        Processes beside each other. More than one of them on one GPU compete for it.
-    tell
-        Is given a line for every finished job.
+        Processes beside each other. More than one of them on one GPU compete for it. None: as many
+        as cores where networks are trained on the CPU, else one.
+    command
+        Put into the report as what repeats it.
+    on_progress
+        Is called after every job.
+    **changes
+        Instead of the settings' own, by name: `evaluate("heads", "out", methods=["all"])`.
 
     Returns
     -------
@@ -68,13 +79,38 @@ def evaluate(
         When datasets, methods or models do not fit together, or another evaluation was begun or
         is under way in `out`.
     """
+    if workers is not None and workers < 1:
+        raise UserError(
+            f"{workers} processes can do nothing", field="workers", remedy=Advice("give 1 or more")
+        )
+    several = [datasets] if isinstance(datasets, str | Path) else datasets
+    asked = replace(settings or EvaluationSettings(), **changes)
+    plan = make_plan(several, asked)
+    if workers is None:
+        on_cpu = choose_device(device).type == "cpu"
+        workers = (os.cpu_count() or 1) if on_cpu and asked.methods else 1
+    return carry_out(
+        plan, Path(out), device=device, workers=workers, command=command, on_progress=on_progress
+    )
+
+
+def carry_out(
+    plan: Plan,
+    out: Path,
+    *,
+    device: str = "auto",
+    workers: int = 1,
+    command: str = "",
+    on_progress: OnProgress = lambda _: None,
+) -> list[Path]:
+    """Do what `evaluate` planned; see there."""
     choose_device(device)
     refuse_unwritable(out / "plan.json")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        contest = Contest(plan, out, device, workers, tell)
+        benchmark = Benchmark(plan, out, device, workers, on_progress)
         keep_plan(plan, out / "plan.json")
-        outcome = contest.hold()
+        outcome = benchmark.run()
         figures = _figures(plan, outcome, out, device)
         return [
             *write_report(
@@ -130,23 +166,22 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
 
 def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
     """Choose the models that Figure 3 shows: the paper's DIQT and MSP where they are there."""
-    entries = outcome.entries[plan.rounds[0]]
     models = {
-        method: entry[target][0].model
-        for method, entry in entries.items()
-        if len(entry[target]) == 1
+        method: trainings[target][0].model
+        for method, trainings in outcome.trainings[plan.rounds[0]].items()
+        if len(trainings[target]) == 1
     }
     wanted = [*(name for name in ("DIQT", MSP) if name in models), *models]
     chosen = {name: models[name] for name in dict.fromkeys(wanted)}
-    brought = {path.stem: path for path in plan.models if target in load_model(path).targets}
-    return dict(list((chosen | brought).items())[:SHOWN])
+    given = {path.stem: path for path in plan.models if target in load_model(path).targets}
+    return dict(list((chosen | given).items())[:SHOWN])
 
 
 def _curves(plan: Plan, outcome: Outcome) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Give the validation errors of the first round, by target and method."""
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for method, entry in outcome.entries[plan.rounds[0]].items():
-        for target, trainings in entry.items():
+    for method, by_target in outcome.trainings[plan.rounds[0]].items():
+        for target, trainings in by_target.items():
             # The best single network has its curve already, the first stage is a part of one.
             if len(trainings) == 1 and method not in (BEST_SINGLE, FIRST_STAGE):
                 curves.setdefault(target, {})[method] = _curve(trainings[0], target)
@@ -165,6 +200,7 @@ def _curve(training: Training, target: str) -> list[tuple[int, float]]:
 def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
     split = Split(plan.subjects.training, plan.subjects.validation, plan.subjects.test)
     training = _training_rows(plan, outcome)
+    methods = all_methods()
     return Facts(
         command=command,
         splits={path.name: split for path in plan.datasets},
@@ -172,9 +208,9 @@ def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
         targets=plan.targets,
         simulated="noise-free" in outcome.results.references,
         seeds=plan.seeds,
-        tested=_tested(plan),
+        tested=plan.tested,
         methods={
-            name: METHODS[name].explanation.rstrip(".") if name in METHODS else "a trained model"
+            name: methods[name].explanation.rstrip(".") if name in methods else "a trained model"
             for name in outcome.results.methods
             if name != FLOOR
         },
@@ -210,25 +246,18 @@ def _list(things: Sequence[object]) -> str:
     return ", ".join(map(str, things))
 
 
-def _tested(plan: Plan) -> str | None:
-    """Name the row that is tested against the others: chosen before anything is measured."""
-    if MSP in plan.methods:
-        return MSP
-    return plan.models[0].stem if plan.models else None
-
-
 def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
-    """Tell what each method was given and took, on the first round."""
+    """Say what each method was given and took, on the first round."""
     rows: list[dict[str, object]] = []
     tried = Counter(trial.method for trial in outcome.trials if len(plan.budget.rates) > 1)
-    for method, entry in outcome.entries[plan.rounds[0]].items():
-        trainings = trainings_of([entry])
+    for method, by_target in outcome.trainings[plan.rounds[0]].items():
+        trainings = trainings_of([by_target])
         models = {training.model: load_model(training.model) for training in trainings}
         rows.append(
             {
                 "method": method,
-                "kinds": ", ".join(_kinds(entry)),
-                "weights a target": _weights(entry, models),
+                "kinds": ", ".join(_kinds(by_target)),
+                "weights a target": _weights(by_target, models),
                 "learning rate": ", ".join(
                     dict.fromkeys(f"{t.settings.learning_rate:g}" for t in trainings)
                 ),
@@ -239,18 +268,18 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
     return rows
 
 
-def _kinds(entry: Entry) -> dict[str, None]:
+def _kinds(by_target: Trainings) -> dict[str, None]:
     return dict.fromkeys(
         f"{target} {training.settings.first_stage.get(target, training.settings.kind)}"
-        for target, trainings in entry.items()
+        for target, trainings in by_target.items()
         for training in trainings[:1]
     )
 
 
-def _weights(entry: Entry, models: Mapping[Path, Model]) -> str:
+def _weights(by_target: Trainings, models: Mapping[Path, Model]) -> str:
     """Count the weights that answer for each target."""
     counts = []
-    for target, trainings in entry.items():
+    for target, trainings in by_target.items():
         networks = [models[training.model].single(target) for training in trainings]
         counts.append(sum(p.numel() for network in networks for p in network.parameters()))
     low, high = min(counts), max(counts)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from napari_msp.evaluation.intervals import RESAMPLES
-from napari_msp.evaluation.method_tests import MethodTest
+from napari_msp.evaluation.benchmark.analysis import MethodTest
+from napari_msp.evaluation.statistics import RESAMPLES
 from napari_msp.formatting import listed
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from napari_msp.evaluation.method_tests import MethodTest
+from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.table1 import against
 from napari_msp.formatting import number
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.comparison import MappedImage, line_up
-from napari_msp.evaluation.patches import PATCH_SIZE, PatchErrors, patch_errors
+from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 from napari_msp.signal.sh_image import SHImage

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from napari_msp.evaluation.method_tests import LEVELS, Level, MethodTest
+from napari_msp.evaluation.benchmark.analysis import LEVELS, Level, MethodTest
 from napari_msp.evaluation.report.table import EMPTY, Cell, Table
 from napari_msp.evaluation.table1 import against
 from napari_msp.formatting import number, p_text

@@ -3,31 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from napari_msp.evaluation.method_tests import TESTED_MEASURE
+from napari_msp.evaluation.benchmark.analysis import TESTED_MEASURE, Summaries, Summary
+from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
 from napari_msp.evaluation.report.table import EMPTY, Cell, Table
-from napari_msp.evaluation.results import FLOOR, Result, Results
-from napari_msp.evaluation.summary import Summaries, Summary
 from napari_msp.formatting import NumberFormat, counted
 
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Other squared errors": ("patch_mse", "colour_fa_mse", "robust_mse"),
-    "Diffusion maps, by tissue": (
-        "fa_error_white",
-        "fa_error_grey",
-        "md_error_white",
-        "md_error_grey",
-        "md_error_fluid",
-        "rish0_error_white",
-        "rish0_error_grey",
-        "rish2_error_white",
-        "direction_error",
-    ),
-    "Bias by tissue": ("bias_white", "bias_grey", "bias_fluid"),
-    "Sensitivity to the mask": ("mask_eroded", "mask_dilated"),
-}
-"""Measures under a heading; one that stands nowhere comes under `OTHERS`."""
-
 OTHERS = "More measures"
+"""Heading over those that have none."""
 
 SH_MSE_EXPONENT = -5
 """Squared errors in SH units are written in units of 1e-5, in every table alike (our choice)."""
@@ -48,6 +30,14 @@ class Describes(Protocol):
     def explanation(self) -> str:
         """One sentence."""
 
+    @property
+    def group(self) -> str | None:
+        """Heading that it stands under."""
+
+    @property
+    def better(self) -> str:
+        """Which value is best."""
+
 
 Measures = Mapping[str, Describes]
 
@@ -63,15 +53,13 @@ def headline_tables(
 def other_tables(
     results: Results[Result], summaries: Summaries, measures: Measures
 ) -> dict[str, list[Table]]:
-    """One table for each other measure, by the headings of `GROUPS`."""
-    shown = [key for key in results.measures if key != TESTED_MEASURE]
-    grouped = {key for keys in GROUPS.values() for key in keys}
-    groups = {**GROUPS, OTHERS: tuple(key for key in shown if key not in grouped)}
-    tables = {
-        title: [_other(results, summaries, measures, key) for key in keys if key in shown]
-        for title, keys in groups.items()
-    }
-    return {title: each for title, each in tables.items() if each}
+    """One table for each other measure, by the headings of their groups."""
+    tables: dict[str, list[Table]] = {}
+    for key, measure in measures.items():
+        if key in results.measures and key != TESTED_MEASURE:
+            group = tables.setdefault(measure.group or OTHERS, [])
+            group.append(_other(results, summaries, measures, key))
+    return tables
 
 
 def against(reference: str) -> str:
@@ -149,7 +137,8 @@ def _other(results: Results[Result], summaries: Summaries, measures: Measures, k
     unit = display.unit(measure.unit)
     name = measure.label[:1].upper() + measure.label[1:]
     return Table(
-        f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation}",
+        f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation} "
+        f"In bold: {measure.better}.",
         ["method", *(target for _, target in columns)],
         [[Cell(m), *(cell(m, r, t) for r, t in columns)] for m in rows_of(part)],
         [

@@ -22,7 +22,7 @@ from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
 from napari_msp.options import Options, OptionSettings
-from napari_msp.scan import Scan, as_scan
+from napari_msp.scan import Scan
 from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices
@@ -87,7 +87,7 @@ class Prediction(Scan):
         return super().person if self.source is None else self.source.person
 
     @property
-    def siblings(self) -> Mapping[str, Path]:  # type: ignore[override]
+    def siblings(self) -> Mapping[str, Path]:
         """Scans of the same person on other platforms, the target's among them: possible truths."""
         return {} if self.source is None else self.source.siblings
 
@@ -175,8 +175,8 @@ def harmonize(
     model = model if isinstance(model, Model) else load_model(model)
     options = replace(options or Options(), **settings)
     model.single(target)  # an unknown target is an error before anything is computed
-    prepared = prepare_input(model, as_scan(scan), options)
-    return predict_target(model, prepared, target, options, progress, cancelled)
+    prepared = prepare_input(model, scan, options)
+    return predict_target(model, prepared, target, options, progress=progress, cancelled=cancelled)
 
 
 def predict_target(
@@ -184,19 +184,21 @@ def predict_target(
     prepared: PreparedInput,
     target: str,
     options: Options | None = None,
+    *,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    **settings: Unpack[OptionSettings],
 ) -> Prediction:
     """Predict one target from an input that `prepare_input` made for the same model.
 
     Parameters
     ----------
-    model, target, options, progress, cancelled
+    model, target, options, progress, cancelled, settings
         As for `harmonize`.
     prepared
         The input.
     """
-    options = options or Options()
+    options = replace(options or Options(), **settings)
     where = choose_device(options.device)
     with copied_to(model.single(target), where) as network:
         result = predict_on_grid(

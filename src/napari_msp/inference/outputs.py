@@ -26,7 +26,6 @@ from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
-from napari_msp.scan import Scan
 from napari_msp.signal.fitting import evaluate
 from napari_msp.signal.sh_image import write_sh
 
@@ -90,10 +89,12 @@ def harmonize_to_folder(
         stems[target] = _free_stem(out, acquisition, target, model, force)
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition)
-    prepared = prepare_input(model, Scan(acquisition=acquisition, path=acquisition.path), options)
+    prepared = prepare_input(model, acquisition, options)
     with _staged(out, describe) as stage:
         for target, stem in stems.items():
-            prediction = predict_target(model, prepared, target, options, progress, cancelled)
+            prediction = predict_target(
+                model, prepared, target, options, progress=progress, cancelled=cancelled
+            )
             _write(stage, stem, prediction, table_of(prediction), acquisition, gradients)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 

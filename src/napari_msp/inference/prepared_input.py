@@ -1,7 +1,9 @@
 """A scan made ready for a model: fitted, checked, on the model's grid."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -10,8 +12,8 @@ from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import Advice, Resample, RescaleBValue, UserError
 from napari_msp.model_file import Model
-from napari_msp.options import Options
-from napari_msp.scan import Scan
+from napari_msp.options import Options, OptionSettings
+from napari_msp.scan import Scan, as_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.grid_frame import GridImage, into_grid
 from napari_msp.signal.standardisation import Standardisation
@@ -55,12 +57,17 @@ class PreparedInput:
         return self.scan.acquisition
 
 
-def prepare_input(model: Model, scan: Scan, options: Options | None = None) -> PreparedInput:
+def prepare_input(
+    model: Model,
+    scan: Scan | Acquisition | str | Path,
+    options: Options | None = None,
+    **settings: Unpack[OptionSettings],
+) -> PreparedInput:
     """Fit a scan as a model wants it, and check that the model holds for it.
 
     Parameters
     ----------
-    model, scan, options
+    model, scan, options, settings
         As for `harmonize`.
 
     Raises
@@ -73,7 +80,8 @@ def prepare_input(model: Model, scan: Scan, options: Options | None = None) -> P
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
     """
-    options = options or Options()
+    options = replace(options or Options(), **settings)
+    scan = as_scan(scan)
     acquisition = scan.acquisition
     if acquisition is None:
         raise UserError(
@@ -83,13 +91,13 @@ def prepare_input(model: Model, scan: Scan, options: Options | None = None) -> P
             Advice("give the DWI that it was fitted to"),
         )
     shell, rescaling = _shell(model, acquisition, options.rescale_b_value)
-    settings = model.card.sh
+    sh = model.card.sh
     fitted = fit_sh(
         acquisition,
         b_value=shell.b_value,
-        order=settings.order,
-        regularisation=settings.regularisation(len(shell.volumes)),
-        rescale_to=settings.b_value if rescaling else None,
+        order=sh.order,
+        regularisation=sh.regularisation(len(shell.volumes)),
+        rescale_to=sh.b_value if rescaling else None,
     )
     image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), options.resample)
     doubts = _doubts(image, model.standardisation(model.card.input), acquisition.name)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.baselines.baseline import LearnedBaseline
+from napari_msp.evaluation.baselines.base import LearnedBaseline
 from napari_msp.evaluation.baselines.common_space import CommonSpace
 from napari_msp.signal.rish import rish, scale_orders
 from napari_msp.signal.sh_image import SHImage, with_coefficients
@@ -27,6 +27,7 @@ class LinearRISH(LearnedBaseline):
     """
 
     name = "linear RISH"
+    summary = "Each SH order scaled at each place by the root of the ratio of mean RISH."
 
     _space: CommonSpace
     _scales: FloatArray

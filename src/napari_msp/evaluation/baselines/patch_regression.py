@@ -1,15 +1,15 @@
 """Image quality transfer by linear regression from patches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
+from scipy.linalg import solve
 from scipy.ndimage import distance_transform_edt
 
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import direction_cosines, scale_between
-from napari_msp.evaluation.baselines.baseline import LearnedBaseline
-from napari_msp.evaluation.baselines.ridge import ridge_regression, with_constant
+from napari_msp.evaluation.baselines.base import LearnedBaseline
 from napari_msp.signal.grid_frame import GridImage, into_grid, out_of_grid, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.standardisation import Standardisation, measure_standardisation
@@ -37,6 +37,7 @@ class PatchRegression(LearnedBaseline):
     """
 
     name = "IQT"
+    summary = "Image quality transfer: ridge regression from 3³ voxels."
 
     _scale: int
     _source: Standardisation
@@ -133,3 +134,48 @@ def _patches(continued: FloatArray, voxels: IntArray) -> FloatArray:
     at = voxels[:, None] + NEIGHBOURS
     patches: FloatArray = continued[tuple(np.moveaxis(at, -1, 0))].reshape(len(voxels), -1)
     return patches
+
+
+def ridge_regression(
+    portions: Iterable[tuple[FloatArray, FloatArray]], penalty: float
+) -> FloatArray:
+    """Regress several outputs on predictors and a constant.
+
+    Minimises |X W - Y|² + n · penalty · |W|², the constant's row of W not counted. Only X'X and
+    X'Y are kept, in float64, so that memory does not grow with the number n of rows.
+
+    Parameters
+    ----------
+    portions
+        (rows, P) predictors with their (rows, Q) outputs.
+    penalty
+        Against predictors of variance 1.
+
+    Returns
+    -------
+    (P + 1, Q) float32 weights; the last row is the constant's.
+
+    Raises
+    ------
+    ValueError
+        When there is no row.
+    """
+    rows = 0
+    squares, products = np.zeros((0, 0)), np.zeros((0, 0))
+    for predictors, outputs in portions:
+        extended = with_constant(predictors)
+        if rows == 0:
+            squares = np.zeros((extended.shape[1],) * 2)
+            products = np.zeros((extended.shape[1], outputs.shape[1]))
+        squares += extended.T @ extended
+        products += extended.T @ outputs
+        rows += len(outputs)
+    if rows == 0:
+        raise ValueError("there is no row to learn a regression from")
+    squares[np.diag_indices(len(squares) - 1)] += rows * penalty
+    return np.asarray(solve(squares, products, assume_a="pos"), dtype=np.float32)
+
+
+def with_constant(predictors: FloatArray) -> FloatArray:
+    """Append a column of ones to (rows, P) predictors."""
+    return np.concatenate([predictors, np.ones_like(predictors[:, :1])], axis=1)

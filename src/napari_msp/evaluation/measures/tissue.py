@@ -1,8 +1,10 @@
-"""White matter, grey matter and fluid, found from the truth that a prediction is measured by."""
+"""White matter, grey matter and fluid, found from a truth, and errors in a part of the voxels."""
 
 from dataclasses import dataclass
 
-from napari_msp.arrays import MaskArray
+import numpy as np
+
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.signal.maps import TensorMaps, tensor_maps
 from napari_msp.signal.sh_image import SHImage
 
@@ -60,3 +62,26 @@ def tissue_of_maps(maps: TensorMaps, mask: MaskArray) -> Tissue:
         grey=solid & (maps.fa < GREY_FA),
         fluid=mask & (maps.md > FLUID_MD),
     )
+
+
+def absolute_percent(values: FloatArray, truth: FloatArray, where: MaskArray) -> float:
+    """Give the mean absolute error in percent of truth's mean; nan where there is no voxel."""
+    return _percent(np.abs(values[where].astype(float) - truth[where]), truth[where])
+
+
+def signed_percent(values: FloatArray, truth: FloatArray, where: MaskArray) -> float:
+    """Give the mean error with its sign in percent of truth's mean; nan where there is no voxel."""
+    return _percent(values[where].astype(float) - truth[where], truth[where])
+
+
+def _percent(errors: FloatArray, truth: FloatArray) -> float:
+    scale = float(truth.mean(dtype=float)) if len(truth) else 0.0
+    return 100 * float(errors.mean()) / scale if scale > 0 else float("nan")
+
+
+def mean_angle(directions: FloatArray, truth: FloatArray, where: MaskArray) -> float:
+    """Give the mean angle in degrees between lines (a direction and its opposite are one)."""
+    if not where.any():
+        return float("nan")
+    cosine = np.abs(np.sum(directions[where].astype(float) * truth[where], axis=-1))
+    return float(np.degrees(np.arccos(np.clip(cosine, 0, 1))).mean())

@@ -7,13 +7,17 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.analysis import (
+    MethodTest,
+    Summaries,
+    compare_methods,
+    summarise,
+)
+from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, results_csv
 from napari_msp.evaluation.facts import Facts, methods_paragraph
 from napari_msp.evaluation.findings import findings
-from napari_msp.evaluation.method_tests import MethodTest, compare_methods
 from napari_msp.evaluation.pvalue_table import pvalue_tables
 from napari_msp.evaluation.report.table import Cell, Table
-from napari_msp.evaluation.results import FLOOR, PatchResult, Result, Results, results_csv
-from napari_msp.evaluation.summary import Summaries, summarise
 from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
 from napari_msp.files import staged_folder
 from napari_msp.formatting import counted, csv_text

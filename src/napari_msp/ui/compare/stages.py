@@ -11,9 +11,9 @@ import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.alignment import on_lattice
 from napari_msp.evaluation.comparison import MappedImage
 from napari_msp.evaluation.figures.grid import QUANTITIES, Cells
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_msp.errors import Cancelled
-from napari_msp.inference import whole_image
+from napari_msp.inference import tiling
 from napari_msp.inference.polling import polled
 from napari_msp.inference.tiling import bytes_per_voxel, plan_tiles, run_whole_image
 
@@ -96,7 +96,7 @@ def test_memory_bounds_the_tile(make_network, monkeypatch):
     channels = np.random.default_rng(3).normal(size=(30, 29, 28, 28)).astype(np.float32)
     mask = np.ones(channels.shape[:3], dtype=bool)
     budget = 12_000_000
-    monkeypatch.setattr(whole_image, "CPU_BUDGET", budget)
+    monkeypatch.setattr(tiling, "CPU_BUDGET", budget)
     largest, calls = 0, []
 
     def watch(_, inputs, output):
@@ -110,7 +110,7 @@ def test_memory_bounds_the_tile(make_network, monkeypatch):
     assert len(calls) > 8
     assert calls == [(i, calls[0][1]) for i in range(len(calls))]
     assert largest <= budget
-    monkeypatch.setattr(whole_image, "CPU_BUDGET", 1e12)
+    monkeypatch.setattr(tiling, "CPU_BUDGET", 1e12)
     at_once = whole(network, channels, mask)
     assert np.abs(found - at_once).max() <= 1e-5 * np.ptp(at_once)
 

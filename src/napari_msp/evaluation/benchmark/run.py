@@ -1,4 +1,4 @@
-"""A contest from its plan to its results."""
+"""A benchmark from its plan to its results: tune, train, choose, measure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,25 @@ from pathlib import Path
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.lattice import scale_between
-from napari_msp.evaluation.contest.entries import Best, Entrants, Entry, Rates, trainings_of
-from napari_msp.evaluation.contest.jobs import Job, Progress, Tell, do_all
-from napari_msp.evaluation.contest.measuring import Measurement
-from napari_msp.evaluation.contest.methods import MORE_WEIGHTS, MSP, MULTI_TASK, SINGLES
-from napari_msp.evaluation.contest.plan import Plan, Round
-from napari_msp.evaluation.contest.trainings import Training
-from napari_msp.evaluation.patches import PATCH_SIZE
-from napari_msp.evaluation.results import PatchResult, Result, Results
+from napari_msp.evaluation.benchmark.jobs import Job, OnProgress, Progress, do_all
+from napari_msp.evaluation.benchmark.measuring import Measurement
+from napari_msp.evaluation.benchmark.methods import (
+    MORE_WEIGHTS,
+    MSP,
+    multi_task_networks,
+    single_networks,
+)
+from napari_msp.evaluation.benchmark.plan import Plan, Round
+from napari_msp.evaluation.benchmark.results import PatchResult, Result, Results
+from napari_msp.evaluation.benchmark.trainings import (
+    Best,
+    Rates,
+    Training,
+    TrainingList,
+    Trainings,
+    trainings_of,
+)
+from napari_msp.evaluation.measures.patches import PATCH_SIZE
 from napari_msp.model_file import load_model
 
 FINE_PATCH = 19
@@ -39,7 +50,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a contest found.
+    """Everything that a benchmark found.
 
     Attributes
     ----------
@@ -51,8 +62,8 @@ class Outcome:
         Chosen learning rate by method.
     best
         Method of the best single network, by round and target.
-    entries
-        Trainings behind the methods, by round and method.
+    trainings
+        Those behind the methods, by round and method.
     """
 
     results: Results[Result]
@@ -60,10 +71,10 @@ class Outcome:
     trials: tuple[Trial, ...]
     rates: Rates
     best: Mapping[Round, Best]
-    entries: Mapping[Round, Mapping[str, Entry]]
+    trainings: Mapping[Round, Mapping[str, Trainings]]
 
 
-class Contest:
+class Benchmark:
     """A plan that was found to be feasible.
 
     Parameters
@@ -76,8 +87,8 @@ class Contest:
         As for `train`.
     workers
         Processes beside each other.
-    tell
-        Is given a line for every finished job.
+    on_progress
+        Is called after every job.
 
     Raises
     ------
@@ -85,35 +96,37 @@ class Contest:
         When the plan cannot be carried out with its datasets and models.
     """
 
-    def __init__(self, plan: Plan, out: Path, device: str, workers: int, tell: Tell) -> None:
+    def __init__(
+        self, plan: Plan, out: Path, device: str, workers: int, on_progress: OnProgress
+    ) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
-        self.brought = {path: load_model(path) for path in plan.models}
+        self.models = {path: load_model(path) for path in plan.models}
         first = open_dataset(plan.datasets[0])
         self.scales = _scales(first, plan)
-        self.progress = Progress(tell, 1.0)
+        self.progress = Progress(on_progress, 1.0)
 
-    def hold(self) -> Outcome:
+    def run(self) -> Outcome:
         """Tune, train and measure; what is done already is not done again."""
-        first = self._entrants(self.plan.rounds[0])
+        first = self._list(self.plan.rounds[0])
         self.progress.total = self._expected_weight(first)
         trials = self._tune(self._tuned_singles(first), first, None)
         rates = _best_rates(trials)
 
-        networks = {each: self._entrants(each).networks(rates) for each in self.plan.rounds}
+        networks = {each: self._list(each).networks(rates) for each in self.plan.rounds}
         self._train(networks.values())
         best = {each: self._choose(networks[each], each) for each in self.plan.rounds}
 
         trials += self._tune(self._tuned_later(), first, best[self.plan.rounds[0]])
         rates = _best_rates(trials)
         built = {
-            each: self._entrants(each).built(networks[each], best[each], rates)
+            each: self._list(each).built(networks[each], best[each], rates)
             for each in self.plan.rounds
         }
         self._train(built.values())
 
-        entries = {each: {**networks[each], **built[each]} for each in self.plan.rounds}
+        trainings = {each: {**networks[each], **built[each]} for each in self.plan.rounds}
         measurements = [
-            self._measurement(each, target, entries[each])
+            self._measurement(each, target, trainings[each])
             for each in self.plan.rounds
             for target in self.plan.targets
         ]
@@ -125,26 +138,26 @@ class Contest:
             trials=tuple(trials),
             rates=rates,
             best=best,
-            entries=entries,
+            trainings=trainings,
         )
 
-    def _entrants(self, round_: Round) -> Entrants:
-        return Entrants(self.plan, round_, self.out / "trained", self.device, self.scales)
+    def _list(self, round_: Round) -> TrainingList:
+        return TrainingList(self.plan, round_, self.out / "trained", self.device, self.scales)
 
-    def _tuned_singles(self, entrants: Entrants) -> list[str]:
-        multi_task = [name for name in MULTI_TASK if name in self.plan.methods]
-        return [*entrants.single_methods, *multi_task]
+    def _tuned_singles(self, listed: TrainingList) -> list[str]:
+        multi_task = [name for name in multi_task_networks() if name in self.plan.methods]
+        return [*listed.single_methods, *multi_task]
 
     def _tuned_later(self) -> list[str]:
         return [name for name in (MORE_WEIGHTS, MSP) if name in self.plan.methods]
 
-    def _tune(self, methods: Sequence[str], entrants: Entrants, best: Best | None) -> list[Trial]:
+    def _tune(self, methods: Sequence[str], listed: TrainingList, best: Best | None) -> list[Trial]:
         """Try every learning rate on the first round; nothing else is ever chosen by it."""
         rates = self.plan.budget.rates
         if len(rates) == 1:
             return [Trial(method, rates[0], float("nan")) for method in methods]
         trials = {
-            (method, rate): entrants.trials(method, rate, best)
+            (method, rate): listed.trials(method, rate, best)
             for method in methods
             for rate in rates
         }
@@ -153,28 +166,30 @@ class Contest:
             Trial(method, rate, _mean(trainings)) for (method, rate), trainings in trials.items()
         ]
 
-    def _train(self, entries: Iterable[Mapping[str, Entry]]) -> None:
-        self._do(trainings_of(entry for methods in entries for entry in methods.values()))
+    def _train(self, groups: Iterable[Mapping[str, Trainings]]) -> None:
+        self._do(trainings_of(each for methods in groups for each in methods.values()))
 
-    def _choose(self, networks: Mapping[str, Entry], round_: Round) -> Best:
+    def _choose(self, networks: Mapping[str, Trainings], round_: Round) -> Best:
         """Choose each target's best single network, by its error on the validation subjects."""
-        entrants = self._entrants(round_)
-        if not entrants.chooses:
+        listed = self._list(round_)
+        if not listed.chooses:
             return {}
-        singles = entrants.single_methods
+        singles = listed.single_methods
         return {
             target: min(singles, key=lambda name: networks[name][target][0].errors()[target])
             for target in self.plan.targets
         }
 
-    def _measurement(self, round_: Round, target: str, entries: Mapping[str, Entry]) -> Measurement:
+    def _measurement(
+        self, round_: Round, target: str, trainings: Mapping[str, Trainings]
+    ) -> Measurement:
         answers = {
-            method: tuple(training.model for training in entries[method][target])
+            method: tuple(training.model for training in trainings[method][target])
             for method in self.plan.methods
-            if method in entries
+            if method in trainings
         }
         repeated = round_.seed != self.plan.seeds[0]
-        for path, model in self.brought.items():
+        for path, model in self.models.items():
             if target in model.targets and not repeated:  # another seed would not change it
                 answers[path.stem] = (path,)
         return Measurement(
@@ -191,10 +206,10 @@ class Contest:
     def _do(self, jobs: Sequence[Job]) -> None:
         do_all(jobs, self.workers, self.progress)
 
-    def _expected_weight(self, first: Entrants) -> float:
-        """Add up about what is to come, as if SHResNet were the best single network everywhere."""
-        rates = dict.fromkeys((*self.plan.methods, *SINGLES), 1e-3)
-        best = dict.fromkeys(self.plan.targets, "SHResNet")
+    def _expected_weight(self, first: TrainingList) -> float:
+        """Add up about what is to come, as if one single network were the best everywhere."""
+        rates = dict.fromkeys((*self.plan.methods, *single_networks()), 1e-3)
+        best = dict.fromkeys(self.plan.targets, list(single_networks())[-1])
         tuned = [*self._tuned_singles(first), *self._tuned_later()]
         jobs: list[Job] = []
         if len(self.plan.budget.rates) > 1:
@@ -205,11 +220,11 @@ class Contest:
                 for training in first.trials(name, rate, best)
             ]
         for each in self.plan.rounds:
-            entrants = self._entrants(each)
-            networks = entrants.networks(rates)
-            entries = networks | entrants.built(networks, best, rates) if networks else {}
-            jobs += trainings_of(entries.values())
-            jobs += [self._measurement(each, target, entries) for target in self.plan.targets]
+            listed = self._list(each)
+            networks = listed.networks(rates)
+            trainings = networks | listed.built(networks, best, rates) if networks else {}
+            jobs += trainings_of(trainings.values())
+            jobs += [self._measurement(each, target, trainings) for target in self.plan.targets]
         return sum(job.weight for job in jobs)
 
 

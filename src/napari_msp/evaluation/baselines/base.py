@@ -1,4 +1,4 @@
-"""What all baselines share: learn from training subjects, predict on any lattice."""
+"""What all baselines share, and the simplest of them, which learns nothing."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, Self
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.alignment import on_lattice
+from napari_msp.evaluation.placement import on_lattice
 from napari_msp.signal.sh_image import SHImage
 
 
@@ -17,9 +17,12 @@ class Baseline(ABC):
     ----------
     name
         Of its row in a table.
+    summary
+        What it does, in one sentence for reports.
     """
 
     name: ClassVar[str]
+    summary: ClassVar[str]
 
     @abstractmethod
     def fit(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> Self:
@@ -50,6 +53,21 @@ class Baseline(ABC):
         RuntimeError
             When called before `fit`.
         """
+
+
+class Interpolation(Baseline):
+    """No harmonisation: the input itself, interpolated onto the target lattice."""
+
+    name = "no harmonization"
+    summary = "The input itself, interpolated to the target's lattice."
+
+    def fit(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> Self:
+        """Learn nothing."""
+        return self
+
+    def predict(self, image: SHImage, lattice: Lattice) -> SHImage:
+        """Interpolate linearly."""
+        return on_lattice(image, lattice)
 
 
 class LearnedBaseline(Baseline):

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-
-from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.trust import (
+from foresight import (
     auroc,
     edge_distance,
     favourable_sign,
@@ -13,6 +11,8 @@ from napari_msp.evaluation.trust import (
     gradient_magnitude,
     reliability,
 )
+
+from napari_msp.data.lattice import Lattice
 
 
 @pytest.fixture

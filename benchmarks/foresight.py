@@ -1,4 +1,4 @@
-"""Whether a map that needs no truth, such as disagreement, tells where a prediction is wrong."""
+"""Whether a map that needs no truth, such as disagreement, foretells where a prediction errs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.evaluation.baselines import BASELINES, Baseline
-from napari_msp.evaluation.contest.plan import Plan, Round
-from napari_msp.evaluation.measures import Truth, measure_head, measure_sh, tissue_of
-from napari_msp.evaluation.results import (
+from napari_msp.evaluation.baselines.base import Baseline
+from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.benchmark.plan import Plan, Round
+from napari_msp.evaluation.benchmark.results import (
     FLOOR,
     PatchResult,
     Result,
@@ -20,6 +20,9 @@ from napari_msp.evaluation.results import (
     read_results,
     write_results,
 )
+from napari_msp.evaluation.measures.catalogue import measure_head, measure_sh
+from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.measures.tissue import tissue_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import fit_sh
@@ -33,7 +36,7 @@ class Measurement:
     Attributes
     ----------
     plan, round, target
-        Of the contest.
+        Of the benchmark.
     answers
         Model files whose mean is a method's prediction, by method.
     repeated
@@ -65,9 +68,13 @@ class Measurement:
     def weight(self) -> float:
         """In steps of a SHResNet; one prediction with its measures takes about 20 (measured)."""
         cost = 4.0 if self.repeated else 20.0
-        learned = 0 if self.repeated else sum(name in BASELINES for name in self.plan.methods)
+        learned = 0 if self.repeated else len(self._baselines)
         images = len(self.answers) + learned + 1  # truth has its costs too
         return cost * images * len(self.plan.subjects.test)
+
+    @property
+    def _baselines(self) -> list[str]:
+        return [name for name in baseline_names() if name in self.plan.methods]
 
     @property
     def finished(self) -> bool:
@@ -110,11 +117,7 @@ class Measurement:
         learned = [s for s in self.plan.subjects.training if dataset.has(s, self.target)]
         inputs = [self._fit(dataset.acquisition(s, self.plan.source)) for s in learned]
         targets = [self._fit(dataset.acquisition(s, self.target)) for s in learned]
-        return {
-            name: make().fit(inputs, targets)
-            for name, make in BASELINES.items()
-            if name in self.plan.methods
-        }
+        return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
 
     def _truths(self, dataset: TravellingHeads, subject: str) -> dict[str, SHImage]:
         truths = {"scan": self._fit(dataset.acquisition(subject, self.target))}
@@ -143,14 +146,14 @@ class Measurement:
         return {name: images[name] for name in self._order(images)}
 
     def _order(self, images: Mapping[str, SHImage]) -> list[str]:
-        """Put rows in the table's order, models that were brought along last."""
+        """Put rows in the table's order, given models last."""
         listed = [method for method in self.plan.methods if method in images]
         return listed + [name for name in images if name not in listed]
 
     def _measured(
         self, predicted: Mapping[str, SHImage], truths: Mapping[str, SHImage]
     ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
-        # Tissue is told best where there is no noise.
+        # Tissue is found best where there is no noise.
         clearest = list(truths.values())[-1]
         tissue = None if self.repeated else tissue_of(clearest)
         for reference, image in truths.items():

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-
-from napari_msp.evaluation.biology import platform_difference, recovery
+from recovery import platform_difference, recovery
 
 
 def test_a_scaled_effect_is_recovered_by_its_scale():

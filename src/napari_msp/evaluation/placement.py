@@ -17,7 +17,7 @@ with a whole brain)."""
 
 
 def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
-    """Give an SH image on another lattice; the way there is told by `placement`.
+    """Give an SH image on another lattice; `placement` says what that takes.
 
     Coefficients are in scanner axes, so they need no rotation. Voxels that only stand in another
     order are reordered, bit for bit; all others are interpolated linearly between in-mask voxels.

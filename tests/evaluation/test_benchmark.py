@@ -1,4 +1,4 @@
-"""Who is learned from, what is trained on equal terms, and that an interrupted contest goes on."""
+"""Who is learned from, what is trained on equal terms, and that an interrupted run goes on."""
 
 import json
 import os
@@ -11,25 +11,24 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.errors import UserError
-from napari_msp.evaluation.contest.entries import Entrants
-from napari_msp.evaluation.contest.jobs import Progress, do_all
-from napari_msp.evaluation.contest.measuring import Measurement
-from napari_msp.evaluation.contest.methods import (
+from napari_msp.errors import Advice, Change, UserError, every
+from napari_msp.evaluation.benchmark.jobs import Finished, Progress, do_all
+from napari_msp.evaluation.benchmark.measuring import Measurement
+from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
     FIRST_STAGE,
     MEAN_OF_SINGLES,
-    METHODS,
     MORE_WEIGHTS,
     MSP,
+    all_methods,
     chosen_methods,
 )
-from napari_msp.evaluation.contest.plan import QUICK, Budget, Plan, Subjects, keep_plan
-from napari_msp.evaluation.contest.planning import make_plan
-from napari_msp.evaluation.contest.run import Contest
-from napari_msp.evaluation.contest.weights import matched_width, weights_of_msp
-from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.evaluation.results import FLOOR
+from napari_msp.evaluation.benchmark.plan import Plan, Subjects, keep_plan, make_plan
+from napari_msp.evaluation.benchmark.results import FLOOR
+from napari_msp.evaluation.benchmark.run import Benchmark
+from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings
+from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
+from napari_msp.evaluation.evaluate import carry_out, evaluate
 from napari_msp.files import locked
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model
@@ -43,7 +42,7 @@ SMALL = replace(QUICK, width=0.1, steps=4, first_steps=2, tuning_steps=4, epoch=
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory, make_heads) -> Path:
-    return make_heads(tmp_path_factory.mktemp("contest") / "heads", shape=(9, 8, 7))
+    return make_heads(tmp_path_factory.mktemp("benchmark") / "heads", shape=(9, 8, 7))
 
 
 SHOWN = ("no harmonization", "IQT", "SHResNet", MORE_WEIGHTS, MEAN_OF_SINGLES, MSP)
@@ -53,16 +52,16 @@ SHOWN = ("no harmonization", "IQT", "SHResNet", MORE_WEIGHTS, MEAN_OF_SINGLES, M
 def plan(heads) -> Plan:
     """Two learning rates are tried."""
     budget = replace(SMALL, rates=(1e-3, 3e-3))
-    chosen = make_plan([heads], methods=SHOWN, targets=TARGETS, budget=budget)
+    chosen = replace(make_plan([heads], methods=SHOWN, targets=TARGETS), budget=budget)
     assert chosen.subjects == Subjects(("sub-01",), ("sub-02",), ("sub-03",))
     return chosen
 
 
 @pytest.fixture(scope="module")
-def held(plan, tmp_path_factory):
-    out = tmp_path_factory.mktemp("held")
+def done(plan, tmp_path_factory):
+    out = tmp_path_factory.mktemp("done")
     lines: list[str] = []
-    outcome = Contest(plan, out, "cpu", 1, lines.append).hold()
+    outcome = Benchmark(plan, out, "cpu", 1, lambda each: lines.append(str(each))).run()
     return out, outcome, lines
 
 
@@ -75,7 +74,7 @@ def test_every_subject_has_one_part(make_heads, tmp_path):
     subjects = make_plan([root], methods=["SHResNet"]).subjects
     assert sorted(subjects.all) == names
     assert subjects.test == ("sub-04", "sub-05", "sub-06")
-    asked = make_plan([root], methods=["SHResNet"], test=["sub-01"], training=["sub-06"]).subjects
+    asked = make_plan([root], methods=["SHResNet"], test=["sub-01"], train=["sub-06"]).subjects
     assert (asked.training, asked.test) == (("sub-06",), ("sub-01",))
     assert not {"sub-01", "sub-06"} & set(asked.validation)
 
@@ -85,8 +84,9 @@ def test_who_lacks_a_scan_is_not_learned_from(make_heads, tmp_path):
     shutil.rmtree(root / "sub-01" / "ses-prisma")
     asked = {"methods": ["SHResNet"], "test": ["sub-04"]}
     assert make_plan([root], **asked).subjects == Subjects(("sub-02",), ("sub-03",), ("sub-04",))
-    with pytest.raises(UserError, match=r"sub-01 has no scan on prisma_st.*--train"):
-        make_plan([root], **asked, training=["sub-01"])
+    with pytest.raises(UserError, match=r"sub-01 has no scan on prisma_st") as error:
+        make_plan([root], **asked, train=["sub-01"])
+    assert (error.value.subject, error.value.field) == (str(root), "train")
     with pytest.raises(UserError, match=r"no test subject has a scan on prisma_st"):
         make_plan([root], methods=["SHResNet"], test=["sub-01"])
 
@@ -99,31 +99,33 @@ def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "field", "complaint"),
     [
-        ({}, "--methods"),
-        ({"methods": ["MSPP"]}, "no such method"),
-        ({"methods": ["MSP"], "test": ["sub-09"]}, "no such subject"),
-        ({"methods": ["MSP"], "test": ["sub-01"], "training": ["sub-01"]}, "name it once"),
-        ({"methods": ["MSP"], "targets": ["ge_st"]}, "choose from"),
-        ({"methods": ["MSP"], "source": "old_st"}, "another platform"),
-        ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, "no subject is left"),
-        ({"methods": ["MSP"], "seeds": [0, 1000]}, "--seeds 1000"),
-        ({"methods": ["MSP"], "seeds": [-1]}, "--seeds -1"),
-        ({"methods": ["all"], "targets": ["prisma_st"]}, "two targets or more"),
-        ({"methods": ["IQT"], "b_value": 3000.0}, "--shell"),
+        ({}, "methods", "nothing is to be evaluated"),
+        ({"methods": ["MSPP"]}, "methods", "no such method"),
+        ({"methods": ["MSP"], "test": ["sub-09"]}, "test", "no such subject"),
+        ({"methods": ["MSP"], "test": ["sub-01"], "train": ["sub-01"]}, "test", "name it once"),
+        ({"methods": ["MSP"], "targets": ["ge_st"]}, "targets", "choose from"),
+        ({"methods": ["MSP"], "input": "old_st"}, "input", "no subject has a scan on old_st"),
+        ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, None, "no subject is left"),
+        ({"methods": ["MSP"], "seeds": [0, 1000]}, "seeds", "1000"),
+        ({"methods": ["MSP"], "seeds": [-1]}, "seeds", "-1"),
+        ({"methods": "all", "targets": "prisma_st"}, "methods", "two targets or more"),
+        ({"methods": ["IQT"], "b_value": 3000.0}, None, "b_value|--shell"),
     ],
 )
-def test_plans_that_cannot_be(heads, options, complaint):
-    with pytest.raises(UserError, match=complaint):
+def test_plans_that_cannot_be(heads, options, field, complaint):
+    with pytest.raises(UserError, match=complaint) as error:
         make_plan([heads], **options)
+    assert field in (error.value.field, None)
 
 
-def test_a_model_is_refused_before_anything_is_trained(held, heads, tmp_path):
-    out, _, _ = held
+def test_a_model_is_refused_before_anything_is_trained(done, heads, tmp_path):
+    out, _, _ = done
     model = out / "trained" / f"{heads.name}-seed-0" / "SHResNet" / "model.safetensors"
-    with pytest.raises(UserError, match=r"--train: nothing is trained"):
-        make_plan([heads], models=[model], training=["sub-01"])
+    with pytest.raises(UserError, match=r"nothing is trained without methods") as error:
+        make_plan([heads], models=[model], train=["sub-01"])
+    assert error.value.field == "train"
     with pytest.raises(UserError, match=r"trained at b = \d+, not 3000"):
         make_plan([heads], models=[model], b_value=3000.0)
     coarse = shutil.copytree(heads, tmp_path / "coarse")
@@ -136,19 +138,32 @@ def test_a_model_is_refused_before_anything_is_trained(held, heads, tmp_path):
 
 def test_one_process_at_a_time(plan, tmp_path):
     with locked(tmp_path), pytest.raises(UserError, match="another process works in it"):
-        evaluate(plan, tmp_path, device="cpu")
+        carry_out(plan, tmp_path, device="cpu")
 
 
 def test_methods_keep_the_tables_order():
     assert chosen_methods(["msp", "IQT", "diqt"]) == ("IQT", "DIQT", "MSP")
-    assert chosen_methods(["all"]) == tuple(METHODS)
+    assert chosen_methods(["all"]) == tuple(all_methods())
 
 
 def test_budgets():
     assert Budget().with_changes(steps=1200).first_steps == 200
     for change in ({"steps": 250}, {"steps": 100}, {"width": 0.0}, {"batch": 0}, {"crop": 2}):
-        with pytest.raises(UserError, match=f"--{next(iter(change))}"):
+        with pytest.raises(UserError) as error:
             Budget().with_changes(**change)
+        assert error.value.field == next(iter(change))
+
+
+def test_settings_are_plain_or_keywords(heads, tmp_path):
+    settings = EvaluationSettings(methods="alignment", targets=["prisma_st"], quick=True, steps=80)
+    assert settings.methods == ("alignment",)
+    assert settings.budget.steps == 80
+    files = evaluate(heads, str(tmp_path), settings, device="cpu", targets="connectom_sa")
+    assert "connectom_sa" in (tmp_path / "table1.csv").read_text()
+    assert all(path.exists() for path in files)
+    with pytest.raises(UserError) as error:
+        evaluate(heads, tmp_path, settings, workers=0)
+    assert error.value.field == "workers"
 
 
 def test_rounds_are_a_cross(plan, tmp_path):
@@ -156,7 +171,7 @@ def test_rounds_are_a_cross(plan, tmp_path):
     assert [r.name for r in crossed.rounds] == ["a seed 3", "a seed 4", "b seed 3"]
 
 
-def test_another_contest_in_the_same_folder_is_refused(plan, tmp_path):
+def test_another_evaluation_in_the_same_folder_is_refused(plan, tmp_path):
     keep_plan(plan, tmp_path / "plan.json")
     keep_plan(plan, tmp_path / "plan.json")
     other = replace(plan, budget=replace(plan.budget, steps=8))
@@ -165,29 +180,29 @@ def test_another_contest_in_the_same_folder_is_refused(plan, tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["budget"]["steps"] == 4
 
 
-def test_a_model_that_was_trained_anew_is_another_contest(plan, tmp_path):
+def test_a_model_that_was_trained_anew_is_another_evaluation(plan, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"before")
-    brought = replace(plan, models=(file,))
-    keep_plan(brought, tmp_path / "plan.json")
-    keep_plan(brought, tmp_path / "plan.json")
+    given = replace(plan, models=(file,))
+    keep_plan(given, tmp_path / "plan.json")
+    keep_plan(given, tmp_path / "plan.json")
     file.write_bytes(b"after")
     with pytest.raises(UserError, match="other models"):
-        keep_plan(brought, tmp_path / "plan.json")
+        keep_plan(given, tmp_path / "plan.json")
 
 
 # --- Equal terms -----------------------------------------------------------------------------
 
 
 def test_everybody_has_the_same_steps_on_the_same_subjects(plan, tmp_path):
-    everything = replace(plan, methods=tuple(METHODS))
-    entrants = Entrants(everything, plan.rounds[0], tmp_path, "cpu", SCALES)
-    rates = dict.fromkeys(METHODS, 1e-3)
+    everything = replace(plan, methods=tuple(all_methods()))
+    listed = TrainingList(everything, plan.rounds[0], tmp_path, "cpu", SCALES)
+    rates = dict.fromkeys(all_methods(), 1e-3)
     best = dict.fromkeys(TARGETS, "SHResNet")
-    first = entrants.networks(rates)
-    built = entrants.built(first, best, rates)
-    for method, entry in {**first, **built}.items():
-        for training in (t for trainings in entry.values() for t in trainings):
+    first = listed.networks(rates)
+    built = listed.built(first, best, rates)
+    for method, by_target in {**first, **built}.items():
+        for training in (t for trainings in by_target.values() for t in trainings):
             settings = training.settings
             steps = (settings.epochs + (settings.unison_epochs or 0)) * settings.steps_per_epoch
             assert steps == (2 if method == FIRST_STAGE else 4), method
@@ -234,36 +249,37 @@ class Write:
 
     def run(self) -> None:
         if self.path.name == "bad":
-            raise UserError("bad: mend it")
+            raise UserError("is bad", remedy=Advice("do it well"))
         if self.path.name == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         self.path.write_text("done")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_are_done_once_and_a_failure_is_told(workers, tmp_path):
+def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     jobs = [Write(tmp_path / str(n), weight=n + 1) for n in range(3)]
     jobs[0].path.write_text("before")
-    lines: list[str] = []
-    progress = Progress(lines.append, 6.0)
+    reports: list[Finished] = []
+    progress = Progress(reports.append, 6.0)
     do_all(jobs, workers, progress)
     assert [job.path.read_text() for job in jobs] == ["before", "done", "done"]
-    assert len(lines) == 2
-    assert lines[-1].startswith("[100%]")
-    with pytest.raises(UserError, match="mend it"):
+    assert [report.job for report in reports] == ["write", "write"]
+    assert str(reports[-1]).startswith("[100%]")
+    with pytest.raises(UserError, match="do it well"):
         do_all([Write(tmp_path / "bad")], workers, progress)
 
 
-def test_a_killed_process_is_told_with_the_mend(tmp_path):
-    with pytest.raises(UserError, match="--workers"):
+def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match="ended from outside") as error:
         do_all([Write(tmp_path / "killed")], 2, Progress(print, 1.0))
+    assert Change("workers", "fewer") in every(error.value.remedy)
 
 
-# --- A whole contest -------------------------------------------------------------------------
+# --- A whole benchmark -----------------------------------------------------------------------
 
 
-def test_all_methods_are_measured_for_every_target(held):
-    _, outcome, _ = held
+def test_all_methods_are_measured_for_every_target(done):
+    _, outcome, _ = done
     results = outcome.results.select(measure="sh_mse", reference="scan")
     assert tuple(results.methods) == SHOWN
     for method in SHOWN:
@@ -275,20 +291,20 @@ def test_all_methods_are_measured_for_every_target(held):
 def test_a_baseline_alone_learns_and_is_measured(heads, tmp_path):
     plan = make_plan([heads], methods=["alignment"], targets=["prisma_st"])
     lines: list[str] = []
-    outcome = Contest(plan, tmp_path, "cpu", 1, lines.append).hold()
+    outcome = Benchmark(plan, tmp_path, "cpu", 1, lambda each: lines.append(str(each))).run()
     assert plan.subjects.training == ("sub-01",)
     assert outcome.results.methods == ["alignment"]
     assert [line[:6] for line in lines] == ["[100%]"]
 
 
-def test_a_repeated_round_measures_networks_alone_and_alike(held, plan, tmp_path):
-    _, outcome, _ = held
-    entry = outcome.entries[plan.rounds[0]]["SHResNet"]["prisma_st"]
+def test_a_repeated_round_measures_networks_alone_and_alike(done, plan, tmp_path):
+    _, outcome, _ = done
+    by_target = outcome.trainings[plan.rounds[0]]["SHResNet"]["prisma_st"]
     repeated = Measurement(
         plan=plan,
         round=plan.rounds[0],
         target="prisma_st",
-        answers={"SHResNet": tuple(training.model for training in entry)},
+        answers={"SHResNet": tuple(training.model for training in by_target)},
         repeated=True,
         patch_size=11,
         folder=tmp_path,
@@ -306,17 +322,17 @@ def test_a_repeated_round_measures_networks_alone_and_alike(held, plan, tmp_path
     ]
 
 
-def test_rows_are_what_their_models_predict(held, heads):
+def test_rows_are_what_their_models_predict(done, heads):
     from napari_msp import fit_sh, harmonize
     from napari_msp.data.dataset import open_dataset
 
-    _, outcome, _ = held
+    _, outcome, _ = done
     dataset = open_dataset(heads)
     scan, truth = (dataset.acquisition("sub-03", name) for name in ("ge_st", "prisma_st"))
     truth = fit_sh(truth)
-    entries = outcome.entries[next(iter(outcome.entries))]
+    trained = outcome.trainings[next(iter(outcome.trainings))]
     for method in (MSP, MEAN_OF_SINGLES, MORE_WEIGHTS):
-        models = [load_model(t.model) for t in entries[method]["prisma_st"]]
+        models = [load_model(t.model) for t in trained[method]["prisma_st"]]
         predicted = np.mean(
             [harmonize(m, scan, "prisma_st").sh.coefficients for m in models], axis=0, dtype=float
         )
@@ -327,36 +343,36 @@ def test_rows_are_what_their_models_predict(held, heads):
         assert row.value == pytest.approx(squares.mean(), rel=1e-5)
 
 
-def test_choices_are_made_on_validation_subjects(held):
-    _, outcome, _ = held
+def test_choices_are_made_on_validation_subjects(done):
+    _, outcome, _ = done
     tried = {(t.method, t.rate): t.error for t in outcome.trials}
     for method, rate in outcome.rates.items():
         assert tried[method, rate] == min(e for (m, _), e in tried.items() if m == method)
     counts = {m: sum(name == m for name, _ in tried) for m, _ in tried}
     assert set(counts.values()) == {2}, "every network has as many trials"
     for round_, best in outcome.best.items():
-        entries = outcome.entries[round_]
+        trained = outcome.trainings[round_]
         for target, chosen in best.items():
             errors = {
-                name: entries[name][target][0].errors()[target]
+                name: trained[name][target][0].errors()[target]
                 for name in ("DIQT", "CNN-RISH", "SHResNet")
             }
             assert chosen == min(errors, key=lambda name: errors[name])
 
 
-def test_models_brought_along_are_measured_once_and_predict_a_target(held, plan, heads, tmp_path):
-    _, outcome, _ = held
-    trained = outcome.entries[plan.rounds[0]][MORE_WEIGHTS]["prisma_st"][0].model
+def test_given_models_are_measured_once_and_predict_a_target(done, plan, heads, tmp_path):
+    _, outcome, _ = done
+    trained = outcome.trainings[plan.rounds[0]][MORE_WEIGHTS]["prisma_st"][0].model
     file = shutil.copy(trained, tmp_path / "mine.safetensors")
     crossed = make_plan([heads], models=[file], seeds=[0, 1], test=["sub-03"])
-    results = Contest(crossed, tmp_path / "out", "cpu", 1, print).hold().results
+    results = Benchmark(crossed, tmp_path / "out", "cpu", 1, print).run().results
     assert results.select(method="mine").seeds == [0]
     with pytest.raises(UserError, match=r"mine.*predicts prisma_st, and none of connectom_sa"):
         make_plan([heads], models=[file], targets=["connectom_sa"])
 
 
-def test_nothing_is_learned_from_test_subjects(held):
-    out, _, _ = held
+def test_nothing_is_learned_from_test_subjects(done):
+    out, _, _ = done
     models = list(out.rglob("model.safetensors"))
     assert len(models) > 15
     for path in models:
@@ -365,16 +381,16 @@ def test_nothing_is_learned_from_test_subjects(held):
         assert training["held_out"] == ["sub-02"]
 
 
-def test_an_interrupted_contest_goes_on(held, plan):
-    out, before, lines = held
+def test_an_interrupted_benchmark_goes_on(done, plan):
+    out, before, lines = done
     assert len(lines) > 15
-    lost = before.entries[plan.rounds[0]][MSP]["prisma_st"][0].folder
+    lost = before.trainings[plan.rounds[0]][MSP]["prisma_st"][0].folder
     weights = (lost / "model.safetensors").read_bytes()
     (lost / "model.safetensors").unlink()
     for path in (out / "measured").rglob("*.csv"):
         path.unlink()
     again: list[str] = []
-    after = Contest(plan, out, "cpu", 1, again.append).hold()
+    after = Benchmark(plan, out, "cpu", 1, lambda each: again.append(str(each))).run()
     assert len(again) == 1 + len(TARGETS)  # one training, two measurements
     assert weights[-1000:] == (lost / "model.safetensors").read_bytes()[-1000:]
     assert after.results.rows == before.results.rows

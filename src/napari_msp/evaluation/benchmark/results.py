@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_text
 
 FLOOR = "noise-free twin (floor)"
@@ -92,9 +92,11 @@ class Results(Generic[Row]):
             *name, value = astuple(row)
             where = ", ".join(map(str, name))
             if not np.isfinite(value):
-                raise UserError(f"{where}: the value is not finite; look at the prediction")
+                raise UserError(
+                    "the value is not finite", where, remedy=Advice("look at the prediction")
+                )
             if tuple(name) in seen:
-                raise UserError(f"{where}: was measured twice; give it once")
+                raise UserError("was measured twice", where, remedy=Advice("give it once"))
             seen.add(tuple(name))
 
     def __iter__(self) -> Iterator[Row]:
@@ -209,6 +211,10 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
             for row in rows
         )
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise UserError(
+            f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
+        ) from error
     except ValueError as error:  # also of text that is no UTF-8, and of a file without a line
-        raise UserError(f"{path}: is no table of results ({error}); measure anew") from error
+        raise UserError(
+            f"is no table of results ({error})", path, remedy=Advice("measure anew")
+        ) from error

@@ -1,4 +1,4 @@
-"""Do many jobs in processes beside each other, tell how far they are, and stop when asked."""
+"""Do many jobs in processes beside each other, say how far they are, and stop when asked."""
 
 import multiprocessing
 import signal
@@ -9,9 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Protocol
 
-from napari_msp.errors import UserError
-
-Tell = Callable[[str], None]
+from napari_msp.errors import Advice, Change, UserError, either
 
 
 class Job(Protocol):
@@ -37,19 +35,44 @@ class Job(Protocol):
         ...
 
 
-@dataclass
-class Progress:
-    """What is told of a contest's jobs.
+@dataclass(frozen=True)
+class Finished:
+    """How far a benchmark is after a job.
 
     Attributes
     ----------
-    tell
-        Is given one line a finished job.
-    total
-        Weight of all jobs of the contest, also of those that come later.
+    job
+        What was done, in a few words.
+    share
+        Of all work, from 0 to 1.
+    minutes_left
+        About how long the rest takes.
     """
 
-    tell: Tell
+    job: str
+    share: float
+    minutes_left: float
+
+    def __str__(self) -> str:
+        return f"[{self.share:4.0%}] {self.job}; about {self.minutes_left:.0f} min left"
+
+
+OnProgress = Callable[[Finished], None]
+
+
+@dataclass
+class Progress:
+    """Counts a benchmark's jobs.
+
+    Attributes
+    ----------
+    on_progress
+        Is called after every job.
+    total
+        Weight of all jobs of the benchmark, also of those that come later.
+    """
+
+    on_progress: OnProgress
     total: float
 
     def __post_init__(self) -> None:
@@ -61,12 +84,12 @@ class Progress:
         self._found += job.weight
 
     def finish(self, job: Job) -> None:
-        """Count a job, and tell of it."""
+        """Count a job, and say so."""
         self._done += job.weight
         left = self.total - self._found - self._done
         minutes = (time.monotonic() - self._began) * max(left, 0.0) / self._done / 60
         share = (self._done + self._found) / self.total
-        self.tell(f"[{min(share, 1.0):4.0%}] {job.name}; about {minutes:.0f} min left")
+        self.on_progress(Finished(job.name, min(share, 1.0), minutes))
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
@@ -109,8 +132,8 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                 progress.finish(job)
     except BrokenProcessPool as error:
         raise UserError(
-            f"a process was ended from outside while {workers} worked, perhaps for want of memory; "
-            "go on with the same command, if need be with fewer --workers"
+            f"a process was ended from outside while {workers} worked, perhaps for want of memory",
+            remedy=either(Advice("start it again: what is done stays"), Change("workers", "fewer")),
         ) from error
     except BaseException:
         processes = list((pool._processes or {}).values())

@@ -1,0 +1,468 @@
+"""What a benchmark does: who is predicted by what, after how much training.
+
+What was not asked for is filled up, and what cannot be done is refused before hours of training.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import SIZE_TOLERANCE
+from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
+from napari_msp.evaluation.benchmark.methods import MSP, UNHARMONIZED, all_methods, chosen_methods
+from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings
+from napari_msp.files import read_json, sha256, write_json
+from napari_msp.learning.heads import common_b_value
+from napari_msp.model_file import Model, load_model
+
+SEEDS = 1000
+"""Training seeds are below it; the members of a mean of networks have theirs plus multiples."""
+
+TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
+"""Parts of the subjects for test and validation where nobody is named (our choice)."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Who is learned from, chosen by and measured; nobody is two of these."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Everyone."""
+        return (*self.training, *self.validation, *self.test)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One dataset with one training seed.
+
+    Attributes
+    ----------
+    dataset
+        BIDS folder.
+    seed
+        Of the training.
+    """
+
+    dataset: Path
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Such as "heads-0 seed 1"."""
+        return f"{self.dataset.name} seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folders that hold what belongs to it."""
+        return f"{self.dataset.name}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole benchmark.
+
+    Attributes
+    ----------
+    datasets
+        BIDS folders; their names tell them apart.
+    source
+        Platform that is predicted from.
+    targets
+        Platforms that are predicted.
+    subjects
+        The same names in every dataset.
+    methods
+        Rows to fill, see `all_methods`.
+    models
+        Model files that are rows too.
+    seeds
+        Of the training. The first dataset is run with each, the others with the first.
+    budget
+        Of every network.
+    b_value
+        Shell that is learned and measured, in s/mm².
+    """
+
+    datasets: tuple[Path, ...]
+    source: str
+    targets: tuple[str, ...]
+    subjects: Subjects
+    methods: tuple[str, ...]
+    models: tuple[Path, ...]
+    seeds: tuple[int, ...]
+    budget: Budget
+    b_value: float
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """A cross: every seed on the first dataset, then the first seed on the others."""
+        first, *others = self.datasets
+        return (
+            *(Round(first, seed) for seed in self.seeds),
+            *(Round(dataset, self.seeds[0]) for dataset in others),
+        )
+
+    @property
+    def tuning_targets(self) -> tuple[str, ...]:
+        """Platforms on which learning rates are tried: the first two, to save time."""
+        return self.targets[:2]
+
+    @property
+    def tested(self) -> str | None:
+        """The row that is tested against the others: chosen before anything is measured."""
+        if MSP in self.methods:
+            return MSP
+        return self.models[0].stem if self.models else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain types, in which two plans can be compared; models also by what they hold."""
+        content = asdict(replace(self, datasets=(), models=()))
+        content["datasets"] = [str(path.resolve()) for path in self.datasets]
+        content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
+        return content
+
+
+def keep_plan(plan: Plan, path: Path) -> None:
+    """Write the plan, or see that the one that was begun here is the same.
+
+    Raises
+    ------
+    UserError
+        When another evaluation was begun here.
+    """
+    content = plan.to_json()
+    if path.exists():
+        before = read_json(path)
+        wanted = json.loads(json.dumps(content))  # tuples are lists there
+        changed = [name for name, value in wanted.items() if before.get(name) != value]
+        if changed:
+            raise UserError(
+                f"another evaluation was begun here, with other {', '.join(changed)}",
+                path,
+                "out",
+                either(
+                    Advice("ask for the same as then to go on with it"), Change("out", "another")
+                ),
+            )
+    write_json(path, content)
+
+
+def make_plan(
+    datasets: Sequence[str | Path], settings: EvaluationSettings | None = None, **changes: Any
+) -> Plan:
+    """Plan an evaluation.
+
+    Parameters
+    ----------
+    datasets
+        BIDS folders of travelling heads.
+    settings
+        What is asked for.
+    **changes
+        Instead of the settings' own, by name.
+
+    Raises
+    ------
+    UserError
+        When datasets, subjects, methods and models do not fit together.
+    """
+    asked = replace(settings or EvaluationSettings(), **changes)
+    # The report tells datasets by their folders' names, which "." and ".." do not say.
+    paths = tuple(Path(each).resolve() for each in datasets)
+    if not asked.methods and not asked.models:
+        raise UserError(
+            "nothing is to be evaluated",
+            field="methods",
+            remedy=either(Give("methods", "names, or 'all',"), Give("models", "trained files")),
+        )
+    names_of_folders = [path.name for path in paths]
+    for path in paths:
+        if names_of_folders.count(path.name) > 1:
+            raise UserError(
+                "has the name of another dataset, by which the report tells them apart",
+                path,
+                "datasets",
+                Advice("rename one"),
+            )
+    rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
+    for seed in asked.seeds:
+        if not 0 <= seed < SEEDS:
+            raise UserError(
+                f"{seed} is no seed of a training",
+                field="seeds",
+                remedy=Advice(f"give numbers from 0 to {SEEDS - 1}"),
+            )
+    _check_names(asked.models)
+    loaded = [load_model(path) for path in asked.models]
+    source = asked.input or (loaded[0].card.input if loaded else "ge_st")
+    _check_inputs(loaded, source)
+    opened = [open_dataset(path) for path in paths]
+    names = _common_subjects(opened, source)
+    learned = {s: model.name for model in loaded for s in model.training.get("subjects", [])}
+    _check_subjects(asked, names, learned)
+    targets = _targets(asked.targets, loaded, opened[0], source)
+    if MSP in rows and len(targets) == 1:
+        raise UserError(
+            f"an {MSP} combines the networks of two targets or more, and {targets[0]} is the only "
+            "one",
+            field="methods",
+            remedy=Change("methods", "other"),
+        )
+    if any(name != UNHARMONIZED for name in rows):
+        subjects = _split(names, _with_all(names, opened, targets), learned, asked)
+    else:
+        for parameter in ("train", "validation"):
+            if getattr(asked, parameter):
+                raise UserError(
+                    "nothing is trained without methods",
+                    field=parameter,
+                    remedy=either(Advice("leave it out"), Give("methods", "names")),
+                )
+        subjects = Subjects((), (), _unseen(names, learned, asked.test, paths[0]))
+    _check_scans(opened, subjects, targets)
+    _check_voxel_sizes(opened, subjects, source, loaded)
+    return Plan(
+        datasets=paths,
+        source=source,
+        targets=targets,
+        subjects=subjects,
+        methods=rows,
+        models=asked.models,
+        seeds=tuple(dict.fromkeys(asked.seeds)),
+        budget=asked.budget,
+        b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
+    )
+
+
+def _check_names(models: Sequence[Path]) -> None:
+    """Refuse models that the table could not tell apart, from each other or from a method."""
+    seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
+    for path in models:
+        if path.stem in seen:
+            raise UserError(
+                f"has the name of {seen[path.stem]}, which names its row",
+                path,
+                "models",
+                Advice("rename one"),
+            )
+        seen[path.stem] = path
+
+
+def _check_inputs(models: Sequence[Model], source: str) -> None:
+    for model in models:
+        if model.card.input != source:
+            raise UserError(
+                f"predicts from {model.card.input}, not from {source}",
+                model.name,
+                "models",
+                Advice("evaluate it apart"),
+            )
+
+
+def _common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
+    first, *others = datasets
+    names = [name for name in first.subjects if first.has(name, source)]
+    for dataset in others:
+        names = [name for name in names if dataset.has(name, source)]
+    if not names:
+        raise UserError(
+            f"no subject has a scan on {source}",
+            first.root,
+            "input",
+            Choose("input", tuple(first.platforms)),
+        )
+    return names
+
+
+def _check_subjects(
+    asked: EvaluationSettings, names: Sequence[str], learned: Mapping[str, str]
+) -> None:
+    """See that who was named is there, once, and that no model has learned from them."""
+    taken: set[str] = set()
+    for parameter in ("train", "validation", "test"):
+        for name in getattr(asked, parameter):
+            if name not in names:
+                raise UserError(
+                    "there is no such subject", name, parameter, Choose(parameter, tuple(names))
+                )
+            if name in taken:
+                raise UserError(
+                    "is to be learned from, chosen by or measured, not two of these",
+                    name,
+                    parameter,
+                    Advice("name it once"),
+                )
+            if parameter != "train" and name in learned:
+                raise UserError(
+                    f"was trained on {name}",
+                    learned[name],
+                    parameter,
+                    Advice("measure on subjects held out"),
+                )
+            taken.add(name)
+
+
+def _targets(
+    asked: Sequence[str], models: Sequence[Model], dataset: TravellingHeads, source: str
+) -> tuple[str, ...]:
+    others = tuple(platform for platform in dataset.platforms if platform != source)
+    for target in asked:
+        if target not in others:
+            raise UserError(
+                "is no platform to predict", target, "targets", Choose("targets", others)
+            )
+    predicted = dict.fromkeys(target for model in models for target in model.targets)
+    targets = tuple(dict.fromkeys(asked or [t for t in predicted if t in others] or others))
+    for model in models:
+        if not {*model.targets} & {*targets}:
+            raise UserError(
+                f"predicts {', '.join(model.targets)}, and none of {', '.join(targets)}",
+                model.name,
+                "models",
+                either(Advice("leave it out"), Change("targets", "other")),
+            )
+    return targets
+
+
+def _unseen(
+    names: Sequence[str], learned: Mapping[str, str], test: tuple[str, ...], dataset: Path
+) -> tuple[str, ...]:
+    left = test or tuple(name for name in names if name not in learned)
+    if not left:
+        raise UserError(
+            "every subject was trained on",
+            dataset,
+            "test",
+            Advice("train anew and keep subjects out of it"),
+        )
+    return left
+
+
+def _split(
+    names: Sequence[str],
+    whole: Sequence[str],
+    learned: Mapping[str, str],
+    asked: EvaluationSettings,
+) -> Subjects:
+    """Fill up what was not asked for: test and validation subjects from the end of the list.
+
+    Only `whole` subjects, which lack no scan, are chosen to learn from and to choose by.
+    """
+    training, validation, test = asked.train, asked.validation, asked.test
+    taken = {*training, *validation, *test}
+    if not test:
+        free = [name for name in names if name not in taken and name not in learned]
+        test = tuple(free[-max(1, int(len(names) * TEST_SHARE)) :])
+    if not validation:
+        free = [name for name in whole if name not in {*taken, *test} and name not in learned]
+        validation = tuple(free[-max(1, round(len(names) * VALIDATION_SHARE)) :])
+    used = {*test, *validation}
+    training = training or tuple(name for name in whole if name not in used)
+    for parameter, part in (("train", training), ("validation", validation), ("test", test)):
+        if not part:
+            raise UserError(
+                "no subject is left that has all scans",
+                field=parameter,
+                remedy=Advice("the datasets need more subjects"),
+            )
+    return Subjects(training, validation, test)
+
+
+def _with_all(
+    names: Sequence[str], datasets: Sequence[TravellingHeads], targets: Sequence[str]
+) -> list[str]:
+    """Give the subjects that were scanned on every target in every dataset."""
+    return [
+        name
+        for name in names
+        if all(dataset.has(name, target) for dataset in datasets for target in targets)
+    ]
+
+
+def _check_scans(
+    datasets: Sequence[TravellingHeads], subjects: Subjects, targets: Sequence[str]
+) -> None:
+    """See that all networks can learn from all subjects, and that every target can be measured.
+
+    A test subject may lack scans: it is measured on the targets that it has.
+    """
+    for dataset in datasets:
+        for target in targets:
+            for parameter, part in (
+                ("train", subjects.training),
+                ("validation", subjects.validation),
+            ):
+                for subject in part:
+                    if not dataset.has(subject, target):
+                        raise UserError(
+                            f"{subject} has no scan on {target}, so it cannot be learned from",
+                            dataset.root,
+                            parameter,
+                            either(Change(parameter, "other"), Change("targets", "other")),
+                        )
+            if not any(dataset.has(subject, target) for subject in subjects.test):
+                raise UserError(
+                    f"no test subject has a scan on {target}",
+                    dataset.root,
+                    "test",
+                    either(Change("test", "other"), Change("targets", "other")),
+                )
+
+
+def _check_voxel_sizes(
+    datasets: Sequence[TravellingHeads], subjects: Subjects, source: str, models: Sequence[Model]
+) -> None:
+    """See that the voxels of all test subjects are of the size that the models know."""
+    for dataset in datasets:
+        for subject in subjects.test:
+            sizes = dataset.acquisition(subject, source).lattice.voxel_sizes
+            for model in models:
+                known = model.card.voxel_size
+                if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
+                    given = " × ".join(f"{size:.2f}" for size in sizes)
+                    raise UserError(
+                        f"voxels are {given} mm, those of {model.name} {known:.2f} mm",
+                        dataset.scans[subject, source],
+                        "models",
+                        Advice("evaluate it on data of its own voxel size"),
+                    )
+
+
+def _b_value(
+    datasets: Sequence[TravellingHeads],
+    subjects: Subjects,
+    source: str,
+    models: Sequence[Model],
+    asked: float | None,
+) -> float:
+    """Give the shell that was asked for, else the models', else the only one there is.
+
+    All datasets must have it.
+    """
+    wanted = asked
+    for model in models:
+        learned = model.card.sh.b_value
+        wanted = wanted or learned
+        if abs(learned / wanted - 1) > B_VALUE_TOLERANCE:
+            raise UserError(
+                f"was trained at b = {learned:.0f}, not {wanted:.0f}",
+                model.name,
+                "models",
+                Advice("evaluate it apart"),
+            )
+    for dataset in datasets:
+        found = common_b_value(dataset, subjects.all, source, wanted)
+        wanted = wanted or found
+    assert wanted is not None, "a plan has datasets"
+    return wanted

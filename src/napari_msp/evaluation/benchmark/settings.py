@@ -1,0 +1,142 @@
+"""What may be asked of an evaluation, and how long its networks train."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from napari_msp.errors import Advice, UserError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every network gets, whatever its kind (all our choice).
+
+    Attributes
+    ----------
+    width
+        Fraction of the full width.
+    steps
+        Of training, for each target: of a single network in one go, of an MSP in two phases.
+    first_steps
+        Those among them that an MSP's first stage gets before the unison phase.
+    tuning_steps
+        Of a tuning trial.
+    batch, crop
+        Crops a step, and their edge in input voxels.
+    rates
+        Learning rates that are tried for each network on validation subjects.
+    epoch
+        Steps between two validations; the other numbers of steps are multiples of it.
+    augment
+        Turn crops by grid symmetries. The paper does not.
+    """
+
+    width: float = 0.15
+    steps: int = 600
+    first_steps: int = 100
+    tuning_steps: int = 200
+    batch: int = 2
+    crop: int = 14
+    rates: tuple[float, ...] = (1e-3, 3e-3, 9e-3)
+    epoch: int = 100
+    augment: bool = True
+
+    def with_changes(self, **changes: Any) -> "Budget":
+        """Give the budget with other values; the first stage keeps its sixth of the steps.
+
+        Raises
+        ------
+        UserError
+            When a value makes no sense.
+        """
+        steps = changes.get("steps", self.steps)
+        if steps < 2 * self.epoch or steps % self.epoch:
+            raise UserError(
+                f"{steps} steps are no whole number of {self.epoch}",
+                field="steps",
+                remedy=Advice(f"give a multiple of {self.epoch} from {2 * self.epoch}"),
+            )
+        width = changes.get("width", self.width)
+        if not 0 < width <= 1:
+            raise UserError(
+                f"{width:g} is no fraction", field="width", remedy=Advice("give one from 0 to 1")
+            )
+        for name, least in (("batch", 1), ("crop", 3)):
+            if changes.get(name, least) < least:
+                raise UserError(
+                    f"{changes[name]} is too small",
+                    field=name,
+                    remedy=Advice(f"give {least} or more"),
+                )
+        first = max(1, round(steps / 6 / self.epoch)) * self.epoch
+        return replace(self, **{**changes, "first_steps": first})
+
+    def epochs(self, steps: int) -> int:
+        """Give a number of steps in epochs."""
+        return max(1, round(steps / self.epoch))
+
+
+QUICK = Budget(width=0.1, steps=60, first_steps=20, tuning_steps=20, rates=(3e-3,), epoch=20)
+"""To see that everything runs: a few minutes on two cores."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is asked for; what is left out is chosen, see `make_plan`.
+
+    Attributes
+    ----------
+    methods
+        Rows by name, or "all"; what is trained is trained on the training subjects. Empty: none
+        but the input as it is, beside `models`.
+    models
+        Trained files that are rows too, named by their file names.
+    input, targets
+        Platforms to predict from and to predict. Empty: the models' own; without models the input
+        that the dataset marks, and all other platforms.
+    train, validation, test
+        Subjects. Those that are not named are chosen: without methods everyone that no model
+        learned from is for test; with them about half are for test and a sixth for validation.
+    seeds
+        Of the training; the first dataset is run with each, the others with the first.
+    b_value
+        Shell in s/mm²; None: the models', without models the only one.
+    quick
+        Only see that everything runs.
+    width, steps, batch, crop, augment
+        Instead of the budget's.
+    """
+
+    methods: tuple[str, ...] = ()
+    models: tuple[Path, ...] = ()
+    input: str = ""
+    targets: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    b_value: float | None = None
+    quick: bool = False
+    width: float | None = None
+    steps: int | None = None
+    batch: int | None = None
+    crop: int | None = None
+    augment: bool | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(field.default, tuple):  # a list is as good, and so is a single name
+                given = getattr(self, field.name)
+                several = (given,) if isinstance(given, str | Path) else tuple(given)
+                object.__setattr__(self, field.name, several)
+        object.__setattr__(self, "models", tuple(Path(each) for each in self.models))
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of every network."""
+        asked = {
+            name: value
+            for name, value in asdict(self).items()
+            if name in ("width", "steps", "batch", "crop", "augment") and value is not None
+        }
+        return (QUICK if self.quick else Budget()).with_changes(**asked)

@@ -1,0 +1,365 @@
+"""The trainings behind each method: which they are, and each as a job that can be interrupted.
+
+What is built on the best single networks can be named only when these are trained and chosen on
+the validation subjects, so there are two waves: `networks`, then `built`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.methods import (
+    BEST_SINGLE,
+    FIRST_STAGE,
+    MEAN_OF_SINGLES,
+    MORE_WEIGHTS,
+    MSP,
+    multi_task_networks,
+    single_networks,
+)
+from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, Round
+from napari_msp.learning.events import EventLog, Validated, read_events
+from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.networks import msp
+from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
+
+Rates = Mapping[str, float]
+"""Learning rate by method; but for the one with more weights, controls have their network's."""
+
+Best = Mapping[str, str]
+"""Method whose single network does best on the validation subjects, by target."""
+
+STEPS = 40
+"""Halvings of the interval of widths; far more than an even number of channels needs."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train one model, and keep what happened.
+
+    Attributes
+    ----------
+    name
+        What is trained, in a few words.
+    folder
+        Holds model.safetensors, its checkpoint, and events.jsonl.
+    dataset
+        BIDS folder.
+    settings
+        What to train and how.
+    device
+        As for `train`.
+    """
+
+    name: str
+    folder: Path
+    dataset: Path
+    settings: TrainingSettings
+    device: str
+
+    @property
+    def model(self) -> Path:
+        """Where the model stands in the end."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is there."""
+        return self.model.exists()
+
+    @property
+    def weight(self) -> float:
+        """Steps, as heavy as the kind makes them."""
+        epochs = (self.settings.epochs or 0) + (self.settings.unison_epochs or 0)
+        steps = epochs * (self.settings.steps_per_epoch or 1) * len(self.settings.targets)
+        return network_class(self.settings.kind).cost * steps
+
+    def run(self) -> None:
+        """Train, from the checkpoint where there is one."""
+        from napari_msp.learning.train import train
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        events = self.folder / "events.jsonl"
+        resume = checkpoint_path(self.model).exists()
+        if not resume:
+            events.unlink(missing_ok=True)
+        with EventLog(events) as log:
+            train(
+                self.dataset,
+                self.model,
+                self.settings,
+                device=self.device,
+                resume=resume,
+                on_event=log.write,
+            )
+
+    def validations(self) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        """Give (step, error) on the validation subjects, by phase and target."""
+        curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+        for event in read_events(self.folder / "events.jsonl"):
+            if isinstance(event, Validated):
+                for target, error in event.errors.items():
+                    step = event.epoch * (self.settings.steps_per_epoch or 1)
+                    curves.setdefault(event.phase, {}).setdefault(target, []).append((step, error))
+        return curves
+
+    def errors(self) -> dict[str, float]:
+        """Give the last error of each target on the validation subjects; the last phase counts."""
+        curves = self.validations()
+        if not curves:
+            raise UserError(
+                "has no validation in events.jsonl",
+                self.folder,
+                remedy=Advice("delete the folder to train anew"),
+            )
+        return {t: curve[-1][1] for by_target in curves.values() for t, curve in by_target.items()}
+
+
+Trainings = dict[str, tuple[Training, ...]]
+"""Trainings whose models' mean is a method's prediction, by target."""
+
+
+def trainings_of(every: Iterable[Trainings]) -> list[Training]:
+    """Give the trainings behind some methods; one may answer for several."""
+    unique = {
+        training.folder: training
+        for by_target in every
+        for trainings in by_target.values()
+        for training in trainings
+    }
+    return list(unique.values())
+
+
+@dataclass(frozen=True)
+class TrainingList:
+    """Names the trainings of one round.
+
+    Attributes
+    ----------
+    plan, round
+        Of the benchmark.
+    folder
+        Where trainings are kept.
+    device
+        As for `train`.
+    scales
+        Lattice scale of each target.
+    """
+
+    plan: Plan
+    round: Round
+    folder: Path
+    device: str
+    scales: Mapping[str, int]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a method is to be shown that rests on the best single networks."""
+        resting = (MSP, BEST_SINGLE, FIRST_STAGE, MORE_WEIGHTS, MEAN_OF_SINGLES)
+        return any(method in self.plan.methods for method in resting)
+
+    @property
+    def single_methods(self) -> tuple[str, ...]:
+        """Single networks that are to be trained: all, where the best is to be chosen."""
+        return tuple(
+            name for name in single_networks() if self.chooses or name in self.plan.methods
+        )
+
+    def networks(self, rates: Rates) -> dict[str, Trainings]:
+        """Give what needs no other's result, by method."""
+        singles = single_networks()
+        kinds = {name: singles[name] for name in self.single_methods} | {
+            name: kind for name, kind in multi_task_networks().items() if name in self.plan.methods
+        }
+        found: dict[str, Trainings] = {}
+        for name, kind in kinds.items():
+            training = self._training(name, kind, rates[name], self.plan.targets)
+            found[name] = dict.fromkeys(self.plan.targets, (training,))
+        return found
+
+    def built(
+        self, networks: Mapping[str, Trainings], best: Best, rates: Rates
+    ) -> dict[str, Trainings]:
+        """Give what rests on the best single networks, by method."""
+        builders: dict[str, Callable[[str], tuple[Training, ...]]] = {
+            FIRST_STAGE: lambda target: (self._first_stage(target, best, rates),),
+            BEST_SINGLE: lambda target: networks[best[target]][target],
+            MORE_WEIGHTS: lambda target: (
+                self._wide(f"{MORE_WEIGHTS} {target}", target, best, rates[MORE_WEIGHTS]),
+            ),
+            MEAN_OF_SINGLES: lambda target: (
+                *networks[best[target]][target],
+                *(self._member(n, target, best, rates) for n in range(1, len(best))),
+            ),
+            MSP: lambda _: (self._msp(best, rates),),
+        }
+        return {
+            name: {target: build(target) for target in best}
+            for name, build in builders.items()
+            if name in self.plan.methods
+        }
+
+    def trials(self, method: str, rate: float, best: Best | None = None) -> tuple[Training, ...]:
+        """Give short trainings with one learning rate, on the tuning targets.
+
+        Parameters
+        ----------
+        method
+            A network, or the control with as many weights as an MSP.
+        rate
+            What is tried.
+        best
+            Of use for what is built on single networks.
+        """
+        targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
+        what = f"trial {method} {rate:g}"
+        if method == MSP:
+            assert best is not None
+            share = self.plan.budget.first_steps / self.plan.budget.steps
+            stage = {target: _kind(best[target]) for target in targets}
+            first = max(self.plan.budget.epoch, round(share * steps))
+            training = self._training(
+                what, MULTI_STAGE, rate, targets, steps=steps, first_steps=first, first_stage=stage
+            )
+            return (training,)
+        if method == MORE_WEIGHTS:
+            assert best is not None
+            return tuple(self._wide(f"{what} {t}", t, best, rate, steps) for t in targets)
+        kind = (single_networks() | multi_task_networks())[method]
+        return (self._training(what, kind, rate, targets, steps=steps),)
+
+    def _msp(self, best: Best, rates: Rates) -> Training:
+        stage = {target: _kind(method) for target, method in best.items()}
+        return self._training(MSP, MULTI_STAGE, rates[MSP], self.plan.targets, first_stage=stage)
+
+    def _first_stage(self, target: str, best: Best, rates: Rates) -> Training:
+        what = f"{FIRST_STAGE} {best[target]}"
+        return self._best_single(what, target, best, rates, steps=self.plan.budget.first_steps)
+
+    def _wide(
+        self, what: str, target: str, best: Best, rate: float, steps: int | None = None
+    ) -> Training:
+        kinds = {each: _kind(method) for each, method in best.items()}
+        weights = weights_of_msp(kinds, target, self.scales, self.plan.budget.width)
+        width = matched_width(kinds[target], target, self.scales, weights)
+        return self._training(what, kinds[target], rate, (target,), steps=steps, width=width)
+
+    def _member(self, number: int, target: str, best: Best, rates: Rates) -> Training:
+        seed = self.round.seed + number * SEEDS
+        return self._best_single(f"{best[target]} again {number}", target, best, rates, seed=seed)
+
+    def _best_single(
+        self,
+        what: str,
+        target: str,
+        best: Best,
+        rates: Rates,
+        *,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> Training:
+        """Train a target's best single network once more, with the targets that have the same."""
+        method = best[target]
+        alike = tuple(each for each in best if best[each] == method)
+        return self._training(what, _kind(method), rates[method], alike, steps=steps, seed=seed)
+
+    def _training(
+        self,
+        what: str,
+        kind: str,
+        rate: float,
+        targets: tuple[str, ...],
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        first_steps: int | None = None,
+        width: float | None = None,
+        first_stage: dict[str, str] | None = None,
+    ) -> Training:
+        """Name a training; `steps`, `first_steps` and `width` replace the budget's own."""
+        budget, subjects = self.plan.budget, self.plan.subjects
+        steps = steps or budget.steps
+        first = (first_steps or budget.first_steps) if kind == MULTI_STAGE else steps
+        settings = TrainingSettings(
+            kind=kind,
+            preset="fast",
+            input=self.plan.source,
+            targets=targets,
+            b_value=self.plan.b_value,
+            subjects=(*subjects.training, *subjects.validation),
+            held_out=subjects.validation,
+            width=width or budget.width,
+            epochs=budget.epochs(first),
+            unison_epochs=budget.epochs(steps - first) if kind == MULTI_STAGE else None,
+            steps_per_epoch=budget.epoch,
+            batch=budget.batch,
+            crop=budget.crop,
+            learning_rate=rate,
+            augmentation="symmetries" if budget.augment else "none",
+            first_stage=first_stage or {},
+            seed=self.round.seed if seed is None else seed,
+        )
+        folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")
+        return Training(
+            f"{self.round.name}: {what}", folder, self.round.dataset, settings, self.device
+        )
+
+
+def _kind(method: str) -> str:
+    return single_networks()[method]
+
+
+def weights_of_msp(
+    first_stage: Mapping[str, str], target: str, scales: Mapping[str, int], width: float
+) -> int:
+    """Count the weights of an MSP for one target.
+
+    Parameters
+    ----------
+    first_stage
+        Kind of the single network of each target.
+    target, scales, width
+        As for `MSP` and `build_single`.
+    """
+    singles = {
+        platform: build_single(kind, target=platform, scales=scales, width=width)
+        for platform, kind in first_stage.items()
+    }
+    return _count(msp.MSP(singles, target, width=width))
+
+
+def matched_width(kind: str, target: str, scales: Mapping[str, int], weights: int) -> float:
+    """Give the width at which a single network has about so many weights, at most full width.
+
+    Widths come in even numbers of channels, so the match is to some per cent; of the two nearest
+    the one with more weights is taken: the control shall not be the smaller.
+    """
+    return _matched_width(kind, target, tuple(scales.items()), weights)
+
+
+@cache
+def _matched_width(
+    kind: str, target: str, scales: tuple[tuple[str, int], ...], weights: int
+) -> float:
+    """Search once for all seeds and rates: some forty networks are built for it, in seconds."""
+
+    def count(width: float) -> int:
+        return _count(build_single(kind, target=target, scales=dict(scales), width=width))
+
+    low, high = 0.0, 1.0
+    if count(high) <= weights:
+        return high
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if count(middle) >= weights else (middle, high)
+    return high
+
+
+def _count(network: object) -> int:
+    return sum(parameter.numel() for parameter in cast(nn.Module, network).parameters())

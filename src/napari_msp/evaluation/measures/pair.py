@@ -1,0 +1,147 @@
+"""A prediction on its truth: what measures share, each computed once and when first asked for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.evaluation.comparison import MappedImage, line_up
+from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
+from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
+from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
+from napari_msp.signal.maps import squared_error
+from napari_msp.signal.sh_image import SHImage
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """An image that many predictions are measured against: what it costs is paid once.
+
+    Attributes
+    ----------
+    image
+        Never resampled.
+    given_tissue
+        On the image's lattice, such as that of its noise-free twin; None: found from the image.
+    """
+
+    image: SHImage
+    given_tissue: Tissue | None = None
+
+    def __post_init__(self) -> None:
+        given = self.given_tissue
+        if given is not None and given.white.shape != self.image.mask.shape:
+            raise ValueError(
+                f"tissue of shape {given.white.shape} does not go with a truth of shape "
+                f"{self.image.mask.shape}"
+            )
+
+    @cached_property
+    def mapped(self) -> MappedImage:
+        """The image with its maps."""
+        return MappedImage(self.image)
+
+    @cached_property
+    def tissue(self) -> Tissue:
+        """White matter, grey matter and fluid."""
+        return self.given_tissue or tissue_of_maps(self.mapped.tensor, self.image.mask)
+
+    @cached_property
+    def smoothed(self) -> FloatArray:
+        """(C, X, Y, Z) coefficients, see `aligned_error`."""
+        return smoothed_as_compared(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A prediction on truth's lattice.
+
+    Attributes
+    ----------
+    prediction, truth
+        On one lattice.
+    mask
+        (X, Y, Z) where errors count; in both masks.
+    patch_size
+        Edge of a patch in voxels, odd.
+    """
+
+    prediction: MappedImage
+    truth: Truth
+    mask: MaskArray
+    patch_size: int = PATCH_SIZE
+
+    @classmethod
+    def of(cls, prediction: SHImage, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
+        """Resample a prediction to truth's lattice where it lies on another.
+
+        Raises
+        ------
+        UserError
+            When the images do not belong together.
+        """
+        both = line_up(truth.image, {"prediction": prediction})
+        return cls(both.predictions["prediction"], truth, both.mask, patch_size)
+
+    def difference(self, values: FloatArray, truth: FloatArray) -> FloatArray:
+        """(N, …) float64 difference of two maps in the mask."""
+        difference: FloatArray = values[self.mask].astype(float) - truth[self.mask]
+        return difference
+
+    @cached_property
+    def squared(self) -> FloatArray:
+        """(N, C) float64 squared errors of the SH coefficients in the mask."""
+        return np.square(
+            self.difference(self.prediction.image.coefficients, self.truth.image.coefficients)
+        )
+
+    @cached_property
+    def patches(self) -> PatchErrors:
+        """SH errors of non-overlapping patches."""
+        return patch_errors(
+            self.prediction.image.coefficients,
+            self.truth.image.coefficients,
+            self.mask,
+            self.patch_size,
+        )
+
+    @cached_property
+    def eroded(self) -> MaskArray:
+        """(X, Y, Z) the mask without its outermost voxels (six neighbours).
+
+        The edge of the field of view is no edge of the brain and is not eroded.
+        """
+        eroded: MaskArray = binary_erosion(self.mask, border_value=1)
+        return eroded
+
+    @cached_property
+    def dilated(self) -> MaskArray:
+        """(X, Y, Z) the mask and the voxels that touch it and lie in one image's mask only.
+
+        Images are 0 outside their masks, and that 0 is what the other image says there. A voxel
+        beyond both masks would be a perfect prediction of nothing and is not counted.
+        """
+        dilated: MaskArray = binary_dilation(self.mask) & self._either
+        return dilated
+
+    def change_of_mse(self, where: MaskArray) -> float:
+        """Give by how many percent the SH MSE changes on other voxels than the mask's.
+
+        nan where the mask has no error or `where` holds nothing.
+        """
+        whole = float(self._error_map[self.mask].mean())
+        if whole == 0 or not where.any():
+            return float("nan")
+        return 100 * (float(np.mean(self._error_map[where])) / whole - 1)
+
+    @cached_property
+    def _either(self) -> MaskArray:
+        return self.prediction.image.mask | self.truth.image.mask
+
+    @cached_property
+    def _error_map(self) -> FloatArray:
+        """(X, Y, Z) squared error, mean over coefficients, where either image has brain."""
+        errors = squared_error(self.prediction.image, self.truth.image, mask=self._either)
+        return errors.astype(float)
