@@ -6,6 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from napari_msp.ui.harmonizing import prediction_layers
+from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
+from napari_msp.ui.records import KEY, Record
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
@@ -29,10 +32,7 @@ from napari_msp.ui.harmonize.run import (
     what_failed,
 )
 from napari_msp.ui.harmonize.save import SaveRequest, save_all
-from napari_msp.ui.harmonizing import prediction_layers
-from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
 from napari_msp.ui.layers import from_shown
-from napari_msp.ui.records import KEY, Record
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::napari_msp.inference.prepared_input.UnlikeTraining"

@@ -4,13 +4,13 @@ from functools import cache
 from types import MappingProxyType
 
 import numpy as np
+from napari_msp.ui.records import Record
 
 from napari_msp.data.gradients import GradientTable
 from napari_msp.inference.harmonize import Prediction
 from napari_msp.signal.fitting import fitting_matrix
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.records import Record
 
 SHAPE = (16, 20, 5)
 SIZE = 4.0

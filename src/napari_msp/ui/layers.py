@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -121,12 +121,20 @@ def made_here(scan: Scan) -> TypeGuard[Prediction]:
     return getattr(scan, "model", None) is not None  # its class would load torch
 
 
-AnyScan = TypeVar("AnyScan", bound=Scan)
+class Owned(Protocol):
+    """Whatever has a name and an owner's: a scan, or one that is not loaded yet."""
+
+    @property
+    def owner(self) -> str:
+        """Subject and name, such as "sub-01 ge_st"."""
 
 
-def titled(scans: Iterable[AnyScan]) -> dict[str, AnyScan]:
+AnyOwned = TypeVar("AnyOwned", bound=Owned)
+
+
+def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
     """Give each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
-    titles: dict[str, AnyScan] = {}
+    titles: dict[str, AnyOwned] = {}
     for scan in scans:
         title, number = scan.owner, 2
         while title in titles:

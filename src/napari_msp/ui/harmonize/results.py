@@ -116,7 +116,9 @@ class ResultLayers(QObject):
             else:
                 self._changes.add(partial(self._add, data))
         self._changes.add(*(partial(self._remove, layer) for layer in older.values()))
-        self._results = [each for each in self._results if not _same(each.prediction, result.prediction)]
+        self._results = [
+            each for each in self._results if not _same(each.prediction, result.prediction)
+        ]
         self._results.append(result)
 
     def refresh(self) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_msp.ui.records import Record
+
 from napari_msp.bids import dataset_root, nifti_stem, sidecar_path, subject_and_platform
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.dataset import open_dataset
@@ -13,7 +15,6 @@ from napari_msp.networks.registry import title
 from napari_msp.scan import open_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-from napari_msp.ui.records import Record
 
 Say = Callable[[str], None]
 """Told what is being done, in words; whatever it raises ends the work."""
