@@ -1,4 +1,4 @@
-"""What a comparison can be made of: the records behind the layers, and their siblings on disk."""
+"""What a comparison can be made of: the scans behind the layers, and their siblings on disk."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from napari_msp.scan import Scan
 from napari_msp.ui.compare.compared import Sibling
-from napari_msp.ui.records import Record
+from napari_msp.ui.layers import source_of
 
-Thing = TypeVar("Thing", Record, Record | Sibling)
+Thing = TypeVar("Thing", Scan, Scan | Sibling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,47 +27,55 @@ class Choices:
         Possible inputs.
     """
 
-    truths: Mapping[str, Record | Sibling]
-    predictions: Mapping[str, Record]
-    scans: Mapping[str, Record]
+    truths: Mapping[str, Scan | Sibling]
+    predictions: Mapping[str, Scan]
+    scans: Mapping[str, Scan]
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> Choices:
-        """Sort records."""
-        made = [record for record in records if _by_a_model(record)]
-        scans = [record for record in records if not _by_a_model(record)]
-        return cls(_texts([*scans, *_on_disk(records)]), _texts([*made, *scans]), _texts(scans))
+    def of(cls, scans: Sequence[Scan]) -> Choices:
+        """Sort scans into what they can be."""
+        made = [scan for scan in scans if _by_a_model(scan)]
+        measured = [scan for scan in scans if not _by_a_model(scan)]
+        truths: list[Scan | Sibling] = [*measured, *_on_disk(scans)]
+        return cls(_texts(truths), _texts([*made, *measured]), _texts(measured))
 
-    def truth_for(self, predictions: Sequence[Record]) -> str:
+    def truth_for(self, predictions: Sequence[Scan]) -> str:
         """Give the text of the scan that predictions aim at; "" where there is none."""
-        wanted = {(record.subject, target_of(record)) for record in predictions}
+        wanted = {(scan.subject, target_of(scan)) for scan in predictions}
         if len(wanted) != 1:
             return ""
         return next((text for text, truth in self.truths.items() if _identity(truth) in wanted), "")
 
-
-def target_of(record: Record) -> str:
-    """Give the platform that a prediction aims at, so far as its name tells."""
-    if record.prediction is not None:
-        return record.prediction.target
-    return record.name.rpartition(" ")[2] if record.label else ""
-
-
-def _by_a_model(record: Record) -> bool:
-    return record.prediction is not None or bool(record.label)
-
-
-def _identity(truth: Record | Sibling) -> tuple[str, str]:
-    name = truth.platform if isinstance(truth, Sibling) else truth.name
-    return truth.subject, name
+    def input_of(self, predictions: Sequence[Scan]) -> Scan | None:
+        """Give the scan that predictions were made from, so far as it is loaded or kept."""
+        for each in predictions:
+            source = source_of(each)
+            if source is not each:
+                return source
+        wanted = [(each.subject, each.provenance.input) for each in predictions if each.provenance]
+        found = (each for each in self.scans.values() if (each.subject, each.platform) in wanted)
+        return next(found, None)
 
 
-def _on_disk(records: Iterable[Record]) -> list[Sibling]:
-    loaded = {_identity(record) for record in records}
+def target_of(scan: Scan) -> str:
+    """Give the platform that a prediction aims at; "" for a measured scan."""
+    return "" if scan.provenance is None else scan.provenance.target
+
+
+def _by_a_model(scan: Scan) -> bool:
+    return scan.provenance is not None
+
+
+def _identity(truth: Scan | Sibling) -> tuple[str, str]:
+    return truth.subject, truth.platform if isinstance(truth, Sibling) else truth.name
+
+
+def _on_disk(scans: Iterable[Scan]) -> list[Sibling]:
+    loaded = {_identity(scan) for scan in scans}
     found = {
-        (record.subject, platform): Sibling(record.subject, platform, path)
-        for record in records
-        for platform, path in record.siblings.items()
+        (scan.subject, platform): Sibling(scan, platform)
+        for scan in scans
+        for platform in scan.siblings
     }
     return [sibling for identity, sibling in sorted(found.items()) if identity not in loaded]
 

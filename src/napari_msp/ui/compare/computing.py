@@ -12,9 +12,8 @@ from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.metrics import Metrics, Row, rows
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest, Step
-from napari_msp.ui.compare.compared import Compared, Question, Sibling, line_records_up
+from napari_msp.ui.compare.compared import Compared, Question, line_scans_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells
-from napari_msp.ui.records import Record
 
 SH_AVERAGE = "SH average"
 """Always drawn: it costs nothing, and branches are shown in its contrast."""
@@ -85,7 +84,6 @@ class Comparing(QObject):
         self._work.warned.connect(self.warned)
         self._work.failed.connect(self.failed)
         self._work.rested.connect(self._rest)
-        self._read: dict[Sibling, Record] = {}
         self._asked: Question | None = None
         self._newest: Compared | None = None  # what is worked on; at rest what is compared
         self.compared: Compared | None = None
@@ -109,8 +107,6 @@ class Comparing(QObject):
 
     def ask(self, question: Question, quantity: str) -> None:
         """Compare something else, in one map."""
-        if isinstance(question.truth, Sibling) and question.truth in self._read:
-            question = replace(question, truth=self._read[question.truth])
         self._asked = question
         self._start(partial(compare, question, quantity))
 
@@ -132,7 +128,7 @@ class Comparing(QObject):
     def forget(self) -> None:
         """Let everything go."""
         self.stop()
-        self._asked, self._newest, self._read = None, None, {}
+        self._asked, self._newest = None, None
         self._take_away()
 
     def _draw(self, quantity: str) -> None:
@@ -169,8 +165,6 @@ class Comparing(QObject):
         asked, self._asked = self._asked, None
         if asked is not None:
             self._take_away()
-            if isinstance(asked.truth, Sibling) and drawn.compared.truth is not None:
-                self._read = {asked.truth: drawn.compared.truth}
         if drawn.compared is not self.compared:
             self.cells, self.layers = {}, {}
             self.metrics = self._still_true(drawn.compared)
@@ -197,9 +191,9 @@ def compare(question: Question, quantity: str, control: Control) -> None:
     Raises
     ------
     UserError
-        As `line_records_up`.
+        As `line_scans_up`.
     """
-    compared = line_records_up(question, control.say)
+    compared = line_scans_up(question, control.say)
     draw(compared, list(dict.fromkeys((quantity, SH_AVERAGE))), control)
 
 

@@ -13,11 +13,11 @@ from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.placement import on_lattice
+from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.layers import to_shown
-from napari_msp.ui.records import Record
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -125,7 +125,7 @@ class ModelOutputs:
 
     alpha: float
     image: SHImage
-    scan: Record | None
+    scan: Scan | None
     stages: Stages | None
 
     def of(self, part: str, alpha: float) -> SHImage:
@@ -139,7 +139,7 @@ class ModelOutputs:
             Of equation (1).
         """
         if part == "input" and self.scan is not None:
-            return on_lattice(self.scan.image, self.image.lattice)
+            return on_lattice(self.scan.sh, self.image.lattice)
         if self.stages is None or self.name(part, alpha) == "":
             return self.image
         if part == "first":

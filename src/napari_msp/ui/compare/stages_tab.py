@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import QSignalThrottler, signals_blocked
 
 from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.scan import Scan
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
@@ -33,9 +34,9 @@ from napari_msp.ui.compare.stages import (
 )
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.layers import is_prediction, made_here
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
 from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
-from napari_msp.ui.records import Record
 
 STEPS = 100
 """Of the slider from 0 to 1."""
@@ -244,9 +245,9 @@ class StagesTab(QScrollArea):
         """Look into another comparison."""
         self._compared, self._cells = compared, {}
         self._own = {name: each.image for name, each in compared.comparison.predictions.items()}
-        records = compared.predictions
-        names = [name for name, record in records.items() if _made_here(record)]
-        staged = [name for name in names if _has_branches(records[name])]
+        scans = compared.predictions
+        names = [name for name, scan in scans.items() if made_here(scan)]
+        staged = [name for name in names if _has_branches(scans[name])]
         with signals_blocked(self.choice):
             self.choice.clear()
             self.choice.addItems(names)
@@ -297,31 +298,31 @@ class StagesTab(QScrollArea):
             self._grid.refill(branches)
 
     @property
-    def _record(self) -> Record | None:
+    def _prediction(self) -> Scan | None:
         return None if self._compared is None else self._compared.predictions.get(self.name)
 
     @property
     def _outputs(self) -> ModelOutputs | None:
-        record = self._record
-        if record is None or record.prediction is None or self._compared is None:
+        scan = self._prediction
+        if scan is None or not is_prediction(scan) or self._compared is None:
             return None
         image = self._own[self.name]
-        return ModelOutputs(record.prediction.alpha, image, self._compared.scan, self._stages)
+        return ModelOutputs(scan.alpha, image, self._compared.scan, self._stages)
 
     def _look_into(self) -> None:
         """Show the chosen prediction's model, and get its stages ready."""
         self._stages = None
         self._reading.stop()
-        record, compared = self._record, self._compared
-        if record is None or record.model is None or record.prediction is None or compared is None:
+        scan, compared = self._prediction, self._compared
+        if scan is None or not is_prediction(scan) or scan.model is None or compared is None:
             self.panel.clear(NO_STAGES)
             return
-        prediction, lattice = record.prediction, compared.comparison.lattice
+        lattice = compared.comparison.lattice
         self.leave_branches()
-        self.panel.set_model(outline_of(record.model, prediction.target), prediction.alpha)
+        self.panel.set_model(outline_of(scan.model, scan.target), scan.alpha)
         self.panel.light(SECOND)
-        if prediction.branches:
-            self._reading.ask(lambda control: Stages.of(prediction, lattice))
+        if scan.branches:
+            self._reading.ask(lambda control: Stages.of(scan, lattice))
 
     def _set_stages(self, stages: Stages) -> None:
         self._stages = stages
@@ -329,17 +330,17 @@ class StagesTab(QScrollArea):
             self._show_branches()
 
     def _paint(self, new: RepaintedSlice) -> None:
-        record, outputs, places = self._record, self._outputs, self._places.get(self.name)
-        if record is None or outputs is None or places is None or self.branches_shown:
+        scan, outputs, places = self._prediction, self._outputs, self._places.get(self.name)
+        if scan is None or outputs is None or places is None or self.branches_shown:
             return
         if new.quantity != self._quantity:
             return  # another map has been chosen meanwhile
         title = f"{self.name} {outputs.name(SECOND, self.panel.alpha)}".strip()
         image, error = (self._grid.layers[place] for place in places)
         new.put_into(image, error)
-        image.name = cell_name(record, title, self._quantity)
+        image.name = cell_name(scan, title, self._quantity)
         if new.error is not None:
-            error.name = cell_name(record, title, "MSE")
+            error.name = cell_name(scan, title, "MSE")
 
     def _rest(self) -> None:
         """Compute everything for the α that was chosen."""
@@ -360,10 +361,10 @@ class StagesTab(QScrollArea):
             )
 
     def _branch_cells(self) -> GridCells | None:
-        record, cells = self._record, self._cells.get("SH average")
-        if record is None or cells is None or self._stages is None:
+        scan, cells = self._prediction, self._cells.get("SH average")
+        if scan is None or cells is None or self._stages is None:
             return None
-        return branch_cells(record, self.name, self._stages, self.panel.alpha, cells)
+        return branch_cells(scan, self.name, self._stages, self.panel.alpha, cells)
 
     def _show_branches(self) -> None:
         cells = self._branch_cells()
@@ -399,12 +400,8 @@ class StagesTab(QScrollArea):
         self.setFrameShape(QScrollArea.NoFrame)
 
 
-def _made_here(record: Record) -> bool:
-    return record.model is not None and record.prediction is not None
-
-
-def _has_branches(record: Record) -> bool:
-    return record.prediction is not None and bool(record.prediction.branches)
+def _has_branches(scan: Scan) -> bool:
+    return is_prediction(scan) and bool(scan.branches)
 
 
 def _wrapping(label: QLabel) -> QLabel:

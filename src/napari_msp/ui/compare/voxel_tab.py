@@ -253,8 +253,8 @@ def _traces(compared: Compared, position: tuple[float, ...]) -> list[Trace]:
     ]
     if truth is not None and comparison.truth is not None:
         images.insert(0, (f"truth {truth.name}", comparison.truth.image, True))
-    if scan is not None and scan.image.order == comparison.reference.order:
-        images.append((f"input {scan.name}", scan.image, False))
+    if scan is not None and scan.sh.order == comparison.reference.order:
+        images.append((f"input {scan.name}", scan.sh, False))
     found = []
     for name, image, is_truth in images:
         index = _index(position, image)

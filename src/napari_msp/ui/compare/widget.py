@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
+from napari_msp.scan import Scan
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.choices import Choices
 from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
@@ -21,7 +22,7 @@ from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
-from napari_msp.ui.records import Record, records_of, shown_by
+from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import FormWords, said, sentence
@@ -49,7 +50,7 @@ class Compare(Docked):
     Parameters
     ----------
     napari_viewer
-        Whose records are offered, and who gets the cells.
+        Whose scans are offered, and who gets the cells.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -66,7 +67,7 @@ class Compare(Docked):
         self.saving = Saving(self)
         self.tabs = QTabWidget()
         self._choices = Choices.of(())
-        self._given: tuple[Record, ...] = ()
+        self._given: tuple[Scan, ...] = ()
         self._truth_picked = False
         self._listing = QTimer(self)
         self._listing.setSingleShot(True)
@@ -75,7 +76,7 @@ class Compare(Docked):
         self._list()
         self._enable()
 
-    def compare_predictions(self, predictions: Sequence[Record]) -> None:
+    def compare_predictions(self, predictions: Sequence[Scan]) -> None:
         """Compare up to four predictions, with the scan that they aim at where there is one."""
         self._given, self._truth_picked = tuple(predictions[:MOST_PREDICTIONS]), False
         self._list()
@@ -89,7 +90,7 @@ class Compare(Docked):
         predictions = [choices.predictions[text] for text in form.predictions]
         scan = choices.scans.get(form.scan or "")
         if form.scan == "":
-            scan = next((each.source for each in predictions if each.source is not None), None)
+            scan = choices.input_of(predictions)
         truth = choices.truths.get(form.truth)
         self.comparing.ask(Question(truth, predictions, scan), form.quantity)
 
@@ -164,9 +165,9 @@ class Compare(Docked):
 
     def _list(self) -> None:
         """Offer what is loaded."""
-        records = records_of(layer for layer in self.viewer.layers if not _is_cell(layer))
-        records += [each for each in self._given if each not in records]
-        self._choices = choices = Choices.of(records)
+        scans = scans_of(layer for layer in self.viewer.layers if not _is_cell(layer))
+        scans += [each for each in self._given if each not in scans]
+        self._choices = choices = Choices.of(scans)
         self.form.offer([*choices.truths], [*choices.predictions], [*choices.scans])
 
     def _suggest_truth(self) -> None:

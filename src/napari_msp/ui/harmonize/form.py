@@ -20,8 +20,8 @@ from qtpy.QtWidgets import (
 
 from napari_msp.options import Options
 from napari_msp.signal.maps import MAPS
-from napari_msp.ui.layers import FIRST_MAPS
 from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
+from napari_msp.ui.layers import FIRST_MAPS
 from napari_msp.ui.widgets.form import (
     CheckList,
     Section,

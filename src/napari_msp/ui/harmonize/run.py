@@ -24,8 +24,8 @@ from napari_msp.errors import (
 )
 from napari_msp.formatting import short
 from napari_msp.options import Options
-from napari_msp.ui.background import Control, Step, abandonable
 from napari_msp.scan import Scan
+from napari_msp.ui.background import Control, Step, abandonable
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
 from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
 
@@ -206,9 +206,7 @@ class _Run:
         errors, notes = abandonable(measure, self.control.check)
         maps = {} if errors is None else {"SH MSE": errors.sh, "MSE": errors.sh_average}
         where = None if errors is None else (errors.lattice, errors.mask)
-        layers = prediction_layers(
-            prediction, maps, where, self.request.maps, self.control.check
-        )
+        layers = prediction_layers(prediction, maps, where, self.request.maps, self.control.check)
         return Predicted(prediction, tuple(layers), errors, (*notes_of(prediction), *notes))
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:

@@ -25,8 +25,8 @@ from napari_msp.ui.harmonize.run import (
     what_failed,
 )
 from napari_msp.ui.harmonize.save import Saving
-from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.layers import Shown, scans_of, shown_by, source_of, titled
+from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import Details, MessageLine
 

@@ -20,9 +20,9 @@ from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import find_mask, read_mask
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-from napari_msp.scan import Scan
 from napari_msp.ui.load.reading import usual_shell
 from napari_msp.ui.words import LOAD_LABELS, FormWords, said
 

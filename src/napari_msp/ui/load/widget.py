@@ -130,7 +130,9 @@ class LoadAcquisition(Docked):
         self.progress.end()
 
 
-def _load(findings: Findings, maps: list[str], with_mask: bool, control: Control) -> list[LayerData]:
+def _load(
+    findings: Findings, maps: list[str], with_mask: bool, control: Control
+) -> list[LayerData]:
     """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
     # What computes is imported here: the widget opens the quicker.
     from napari_msp.ui.layers import make_layer, mask_layer, scan_layers
