@@ -5,14 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from patterns import Canvas, axial, head, prediction_record, scan_record
+from patterns import Canvas, axial, head, measured, predicted
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
-from napari_msp.ui.layers import map_layer
-from napari_msp.ui.records import Record, shown_by
+from napari_msp.ui.layers import map_layer, shown_by
 
 PATIENCE = 20_000
 
@@ -23,7 +22,7 @@ def add(viewer, qtbot):
 
     def add_one(*records):
         for record in records:
-            data, options, _ = map_layer(record, "SH average", sh_average(record.image))
+            data, options, _ = map_layer(record, "SH average", sh_average(record.sh))
             viewer.add_image(data, **options)
         qtbot.wait(10)  # let widgets notice
 
@@ -32,20 +31,20 @@ def add(viewer, qtbot):
 
 @pytest.fixture
 def scan():
-    return scan_record("ge_st", "back left")
+    return measured("ge_st", "back left")
 
 
 @pytest.fixture
 def truth():
-    return scan_record("prisma_st", "front right")
+    return measured("prisma_st", "front right")
 
 
 @pytest.fixture
 def predictions(scan):
     return [
-        prediction_record("DIQT", "front left", scan),
+        predicted("DIQT", "front left", scan),
         # In the right place and too dark: a smaller error than DIQT's everywhere.
-        prediction_record("MSP", "front right", scan, square="middle"),
+        predicted("MSP", "front right", scan, square="middle"),
     ]
 
 
@@ -113,7 +112,7 @@ def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, pre
 def test_the_input_lies_in_place_in_its_own_voxels(
     viewer, add, compare, settle, pixels, scan, predictions
 ):
-    fine = scan_record("connectom_sa", "front right", scale=2)
+    fine = measured("connectom_sa", "front right", scale=2)
     add(fine)
     compare.comparing.ask(Question(fine, predictions[:1], scan), "SH average")
     settle()
@@ -172,8 +171,8 @@ def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predic
 def test_colour_fa_has_one_gain_and_its_own_errors(
     viewer, add, compare, settle, qtbot, pixels, scan
 ):
-    truth = scan_record("prisma_st", "front right", square="x", rest="y")
-    prediction = scan_record("prediction", "back left", square="z", rest="y")
+    truth = measured("prisma_st", "front right", square="x", rest="y")
+    prediction = measured("prediction", "back left", square="z", rest="y")
     add(truth, prediction)
     compare.form.choose("sub-01 prisma_st", ["sub-01 prediction"])
     compare.show_comparison()
@@ -184,8 +183,8 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
     gain = 1 / np.percentile(fa, 98)
     canvas = Canvas(viewer, pixels())
     for column, record in enumerate((truth, prediction)):
-        wanted = np.clip(gain * axial(colour_fa(record.image)), 0, 1)
-        np.testing.assert_allclose(canvas.seen(0, column, record.image), wanted, atol=0.02)
+        wanted = np.clip(gain * axial(colour_fa(record.sh)), 0, 1)
+        np.testing.assert_allclose(canvas.seen(0, column, record.sh), wanted, atol=0.02)
     error = np.square(colour_fa(prediction.image) - colour_fa(truth.image)).mean(-1)
     seen = canvas.seen(1, 1, truth.image).sum(-1)
     assert seen[axial(error) > 0.1].min() > seen[axial(error) < 1e-6].max() + 0.5
@@ -197,7 +196,7 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
 def test_without_truth_disagreement_stands_below(
     viewer, add, compare, settle, pixels, scan, predictions
 ):
-    branching = prediction_record("MSP", "front left", scan, branches={"a": "back right"})
+    branching = predicted("MSP", "front left", scan, branches={"a": "back right"})
     add(scan, predictions[0], branching)
     compare.compare_predictions([predictions[0], branching])
     settle()
@@ -224,7 +223,7 @@ def test_without_truth_disagreement_stands_below(
 
 def test_one_to_four_predictions_have_a_column_each(viewer, add, compare, settle, pixels, truth):
     corners = ["front left", "back left", "back right", "front right"]
-    predictions = [prediction_record(f"P{n}", corner) for n, corner in enumerate(corners)]
+    predictions = [predicted(f"P{n}", corner) for n, corner in enumerate(corners)]
     add(truth, *predictions)
     for count in (4, 1):
         compare.compare_predictions(predictions[:count])
@@ -275,7 +274,7 @@ def test_closing_the_dock_leaves_the_comparison(viewer, compared, qtbot):
 
 def test_a_layer_that_comes_later_is_kept_out_of_the_grid(viewer, compared, add, pixels):
     before = pixels()
-    add(scan_record("connectom_st", "front left"))
+    add(measured("connectom_st", "front left"))
     assert not viewer.layers[-1].visible
     np.testing.assert_array_equal(pixels(), before)
     assert "sub-01 connectom_st" in compared.form.predictions_list.names
@@ -300,10 +299,10 @@ def test_what_does_not_belong_together_is_refused_in_words(
     image = head("front left")
     elsewhere = image.affine + 500 * np.eye(4, k=3)
     refused = {
-        "is of sub-01": scan_record("prisma_st", "front left", subject="sub-02"),
-        "b = 1200 s/mm²": Record("sub-01", "another_b", replace(image, b_value=3000.0)),
-        "overlap": Record("sub-01", "elsewhere", replace(image, affine=elsewhere)),
-        "b-value is unknown": Record("sub-01", "unknown_b", replace(image, b_value=None)),
+        "is of sub-01": measured("prisma_st", "front left", subject="sub-02"),
+        "b = 1200 s/mm²": named(replace(image, b_value=3000.0), "another_b"),
+        "overlap": named(replace(image, affine=elsewhere), "elsewhere"),
+        "b-value is unknown": named(replace(image, b_value=None), "unknown_b"),
     }
     add(*refused.values(), *predictions)
     for words, truth in refused.items():
@@ -317,19 +316,19 @@ def test_what_does_not_belong_together_is_refused_in_words(
 
 
 def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels):
-    from napari_msp.ui.loading.load import load_scan
+    from napari_msp.scan import open_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))
         for platform in ("ge", "prisma")
     }
-    scan = load_scan(paths["ge"])
-    made = prediction_record("MSP", "front left", scan)
+    scan = open_scan(paths["ge"])
+    made = predicted("MSP", "front left", scan)
     made = replace(made, image=scan.image, siblings=scan.siblings)
     compare.compare_predictions([made])
     assert compare.form.truth == "sub-01 prisma_st (on disk)"
     settle()
-    truth = load_scan(paths["prisma"])
+    truth = open_scan(paths["prisma"])
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · SH average"
     mask = truth.image.mask

@@ -13,10 +13,9 @@ from superqt.utils import WorkerBase
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
+from napari_msp.scan import open_scan
 from napari_msp.ui.harmonize.models import remember_model
-from napari_msp.ui.layers import scan_layers
-from napari_msp.ui.loading.load import load_scan
-from napari_msp.ui.records import shown_by
+from napari_msp.ui.layers import scan_layers, shown_by
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -34,7 +33,7 @@ def heads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scan(heads):
-    return load_scan(heads.scans["sub-01", "ge_st"])
+    return open_scan(heads.scans["sub-01", "ge_st"])
 
 
 def add(viewer, record):
@@ -102,7 +101,7 @@ def only(harmonize, model="DIQT"):
 
 
 def predicted(viewer):
-    return [layer.name for layer in viewer.layers if shown_by(layer).record.prediction]
+    return [layer.name for layer in viewer.layers if shown_by(layer).scan.prediction]
 
 
 ERRORS, IMAGES = ("SH MSE", "MSE", "expected SH MSE"), ("colour FA", "SH average")
@@ -123,7 +122,7 @@ def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
 
 
 def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
-    add(viewer, load_scan(heads.scans["sub-01", "connectom_st"]))
+    add(viewer, open_scan(heads.scans["sub-01", "connectom_st"]))
     assert harmonize.form.scan.currentText() == "sub-01 connectom_st"
     viewer.layers.selection.active = viewer.layers["sub-01 ge_st · b0"]
     assert harmonize.form.scan.currentText() == "sub-01 ge_st"
@@ -198,11 +197,11 @@ def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     press(qtbot, harmonize.form.button)
     finish(harmonize)
     layer = viewer.layers[DIQT_LAYERS[-1]]
-    first = shown_by(layer).record
+    first = shown_by(layer).scan
     press(qtbot, harmonize.form.button)
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS
-    assert shown_by(layer).record is not first
+    assert shown_by(layer).scan is not first
     assert harmonize.results.lines.text().count("\n") == 0
 
 
@@ -318,12 +317,12 @@ def test_what_was_ready_before_a_failure_is_kept_and_not_done_again(
     press(qtbot, harmonize.form.button)
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS
-    kept = shown_by(viewer.layers[DIQT_LAYERS[-1]]).record
+    kept = shown_by(viewer.layers[DIQT_LAYERS[-1]]).scan
     monkeypatch.undo()
     press(qtbot, harmonize.message.buttons[0])
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS + MSP_LAYERS
-    assert shown_by(viewer.layers[DIQT_LAYERS[-1]]).record is kept
+    assert shown_by(viewer.layers[DIQT_LAYERS[-1]]).scan is kept
 
 
 def test_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):
@@ -348,7 +347,7 @@ def test_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch
 
 
 def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, heads, qtbot, finish):
-    add(viewer, load_scan(heads.scans["sub-01", "connectom_sa"]))
+    add(viewer, open_scan(heads.scans["sub-01", "connectom_sa"]))
     only(harmonize)
     assert "For scans of ge_st" in harmonize.form.models.doubt("DIQT")
     press(qtbot, harmonize.form.button)

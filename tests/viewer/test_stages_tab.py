@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from patterns import Canvas, axial, head, prediction_record, scan_record
+from patterns import Canvas, axial, head, measured, predicted
 from qtpy.QtCore import Qt
 
 from napari_msp.model_file import load_model
@@ -23,20 +23,20 @@ def model():
 
 @pytest.fixture
 def truth():
-    return scan_record("prisma_st", "front right")
+    return measured("prisma_st", "front right")
 
 
 @pytest.fixture
 def scan():
-    return scan_record("ge_st", "front right", square="x")
+    return measured("ge_st", "front right", square="x")
 
 
 @pytest.fixture
 def compare(viewer, open_widget, qtbot, truth, scan, model):
     """One prediction with stages against the truth, its stages ready to be mixed."""
-    made = prediction_record("MSP", FIRST, scan, model, BRANCHES)
+    made = predicted("MSP", FIRST, scan, model, BRANCHES)
     for record in (truth, made):
-        data, options, _ = map_layer(record, "SH average", sh_average(record.image))
+        data, options, _ = map_layer(record, "SH average", sh_average(record.sh))
         viewer.add_image(data, **options)
     widget = open_widget("Compare")
     widget.compare_predictions([made])

@@ -113,12 +113,17 @@ def scans_of(layers: Iterable[Layer]) -> list[Scan]:
 
 def source_of(scan: Scan) -> Scan:
     """Give the scan that a prediction was made from here; any other stands for itself."""
-    return scan.source or scan if made_here(scan) else scan
+    return scan.source or scan if is_prediction(scan) else scan
+
+
+def is_prediction(scan: Scan) -> TypeGuard[Prediction]:
+    """Tell whether a scan was predicted in this session, not read from a file."""
+    return hasattr(scan, "branches")  # to ask for its class would load torch
 
 
 def made_here(scan: Scan) -> TypeGuard[Prediction]:
-    """Tell whether a model of this session predicted it, so that its stages are at hand."""
-    return getattr(scan, "model", None) is not None  # its class would load torch
+    """Tell whether a scan was predicted in this session by a model that is at hand."""
+    return is_prediction(scan) and scan.model is not None
 
 
 class Owned(Protocol):
@@ -153,8 +158,8 @@ def scan_layers(
     scan
         What is shown.
     maps
-        Their titles in `MAPS`; none: the first of them. All come through the SH route, so that scans
-        and predictions compare alike.
+        Their titles in `MAPS`; none: the first of them. All come through the SH route, so that
+        scans and predictions compare alike.
     check
         Called ten times a second while tensors are fitted; may raise to end the work.
     """

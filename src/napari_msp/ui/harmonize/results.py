@@ -13,6 +13,7 @@ from napari_msp.ui.background import OneByOne
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.run import Predicted, notes_of
 from napari_msp.ui.layers import (
+    LayerData,
     fits,
     made_here,
     make_layer,
@@ -116,9 +117,8 @@ class ResultLayers(QObject):
             else:
                 self._changes.add(partial(self._add, data))
         self._changes.add(*(partial(self._remove, layer) for layer in older.values()))
-        self._results = [
-            each for each in self._results if not _same(each.prediction, result.prediction)
-        ]
+        new = result.prediction
+        self._results = [each for each in self._results if not _same(each.prediction, new)]
         self._results.append(result)
 
     def refresh(self) -> None:
