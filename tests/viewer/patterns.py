@@ -4,7 +4,6 @@ from functools import cache
 from types import MappingProxyType
 
 import numpy as np
-from napari_msp.ui.records import Record
 
 from napari_msp.bids import Provenance
 from napari_msp.data.gradients import GradientTable

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from patterns import Canvas, axial, head, measured, predicted
+from patterns import Canvas, axial, head, measured, named, predicted
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -18,11 +18,11 @@ PATIENCE = 20_000
 
 @pytest.fixture
 def add(viewer, qtbot):
-    """Show a record's SH average as the other widgets do."""
+    """Show a scan's SH average as the other widgets do."""
 
-    def add_one(*records):
-        for record in records:
-            data, options, _ = map_layer(record, "SH average", sh_average(record.sh))
+    def add_one(*scans):
+        for scan in scans:
+            data, options, _ = map_layer(scan, "SH average", sh_average(scan.sh))
             viewer.add_image(data, **options)
         qtbot.wait(10)  # let widgets notice
 
@@ -102,7 +102,7 @@ def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, pre
     np.testing.assert_allclose(seen.mean(-1), grey(scan.image, window(truth.image)), atol=0.02)
 
     errors = [np.square(sh_average(each.image) - sh_average(truth.image)) for each in predictions]
-    limit = np.percentile(np.concatenate([each[truth.image.mask] for each in errors]), 99)
+    limit = np.percentile(np.concatenate([each[truth.sh.mask] for each in errors]), 99)
     for column, error in enumerate(errors, start=1):
         wanted = colormaps["inferno"](np.clip(axial(error) / limit, 0, 1))[..., :3]
         # The colour bar may stand before the last brain's corner.
@@ -114,7 +114,7 @@ def test_the_input_lies_in_place_in_its_own_voxels(
 ):
     fine = measured("connectom_sa", "front right", scale=2)
     add(fine)
-    compare.comparing.ask(Question(fine, predictions[:1], scan), "SH average")
+    compare.comparing.ask(Question(fine, predictions[:1], scan), "sh_average")
     settle()
     canvas = Canvas(viewer, pixels())
     wanted = grey(fine.image, window(fine.image))
@@ -152,7 +152,7 @@ def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
 
 
 def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predictions):
-    compared.comparing.ask(Question(truth, predictions[::-1], None), "SH average")
+    compared.comparing.ask(Question(truth, predictions[::-1], None), "sh_average")
     settle()
     assert [layer.name for layer in compared.grid.layers] == [
         "sub-01 prisma_st · SH average",
@@ -179,7 +179,7 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
     settle()
     compare.form.maps.setCurrentText("colour FA")
     settle()
-    fa = np.linalg.norm(colour_fa(truth.image)[truth.image.mask], axis=-1)
+    fa = np.linalg.norm(colour_fa(truth.image)[truth.sh.mask], axis=-1)
     gain = 1 / np.percentile(fa, 98)
     canvas = Canvas(viewer, pixels())
     for column, record in enumerate((truth, prediction)):
@@ -323,17 +323,16 @@ def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels)
         for platform in ("ge", "prisma")
     }
     scan = open_scan(paths["ge"])
-    made = predicted("MSP", "front left", scan)
-    made = replace(made, image=scan.image, siblings=scan.siblings)
+    made = replace(predicted("MSP", "front left", scan), given_sh=scan.sh)
     compare.compare_predictions([made])
     assert compare.form.truth == "sub-01 prisma_st (on disk)"
     settle()
     truth = open_scan(paths["prisma"])
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · SH average"
-    mask = truth.image.mask
+    mask = truth.sh.mask
     values = np.sort(np.asarray(shown.data)[shown.data != 0])
-    np.testing.assert_allclose(values, np.sort(sh_average(truth.image)[mask]), rtol=1e-5)
+    np.testing.assert_allclose(values, np.sort(sh_average(truth.sh)[mask]), rtol=1e-5)
 
 
 def test_closing_the_viewer_meanwhile_is_survived(viewer, add, compare, truth, predictions, qtbot):
@@ -368,7 +367,7 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     table = compared.table.table
     assert [table.item(row, 0).text() for row in range(2)] == ["DIQT", "MSP"]
     mse = [
-        np.square(each.image.coefficients - truth.image.coefficients)[truth.image.mask].mean()
+        np.square(each.image.coefficients - truth.image.coefficients)[truth.sh.mask].mean()
         for each in predictions
     ]
     assert [row.sh_mse for row in compared.comparing.rows] == pytest.approx(mse)

@@ -90,7 +90,7 @@ def drag(slider, qtbot, alpha):
 
 
 def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth):
-    limit = compare.comparing.cells["SH average"].limit
+    limit = compare.comparing.cells["sh_average"].limit
     for alpha in (0.0, 0.4, 1.0):
         drag(compare.stages.panel.slider, qtbot, alpha)
         mixed = image_of((1 - alpha) * first() + alpha * mean())
@@ -135,7 +135,7 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     before = np.array(layer.data)
     drag(compare.stages.panel.slider, qtbot, 0)
     qtbot.wait_until(lambda: not np.array_equal(layer.data, before), timeout=PATIENCE)
-    high = compare.comparing.cells["colour FA"].window[1]
+    high = compare.comparing.cells["colour_fa"].window[1]
     wanted = np.clip(axial(colour_fa(image_of(first()))) / high, 0, 1)
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
     np.testing.assert_allclose(seen, wanted, atol=0.03)
