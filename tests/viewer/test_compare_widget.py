@@ -209,13 +209,13 @@ def test_without_truth_disagreement_stands_below(
         "sub-01 MSP · disagreement",
     ]
     canvas = Canvas(viewer, pixels())
-    limits = window(predictions[0].image)
+    limits = window(predictions[0].sh)
     seen = canvas.seen(0, 0, scan.sh).mean(-1)
     np.testing.assert_allclose(seen, grey(scan.sh, limits), atol=0.02)
     assert canvas.seen(1, 1, scan.sh).max() < 0.02
     assert canvas.cell(1, 2)[40:60].max() < 0.02  # nothing is coloured outside the brain
     seen = canvas.seen(1, 2, scan.sh).sum(-1)
-    apart = axial(branching.prediction.disagreement)
+    apart = axial(branching.disagreement)
     # Viridis begins dark purple, where the terms agree.
     assert seen[apart > 0.5 * apart.max()].min() > seen[apart == 0].max() + 0.3
     assert compare.table.words.text().startswith("No numbers")
