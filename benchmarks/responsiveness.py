@@ -153,7 +153,7 @@ def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
     object.__setattr__(viewer, "add_layer", timed)
     pressed = time.perf_counter()
     widget.form.button.click()
-    widget._job.progressed.connect(watch)
+    widget.progress._job.progressed.connect(watch)
     wait(lambda: not widget.running and not widget.layers.busy)
     wait(lambda: False, seconds=0.5)
     object.__setattr__(viewer, "add_layer", add_layer)

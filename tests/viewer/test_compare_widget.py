@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from patterns import Canvas, axial, head, measured, predicted
+from patterns import Canvas, axial, head, measured, named, predicted
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -94,19 +94,19 @@ def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, pre
     ]
     canvas = Canvas(viewer, pixels())
     assert (canvas.rows, canvas.columns) == (2, 3)
-    images = [truth.image, *(each.image for each in predictions)]
+    images = [truth.sh, *(each.sh for each in predictions)]
     for column, image in enumerate(images):
         seen = canvas.seen(0, column, image)
-        np.testing.assert_allclose(seen.mean(-1), grey(image, window(truth.image)), atol=0.02)
-    seen = canvas.seen(1, 0, scan.image)
-    np.testing.assert_allclose(seen.mean(-1), grey(scan.image, window(truth.image)), atol=0.02)
+        np.testing.assert_allclose(seen.mean(-1), grey(image, window(truth.sh)), atol=0.02)
+    seen = canvas.seen(1, 0, scan.sh)
+    np.testing.assert_allclose(seen.mean(-1), grey(scan.sh, window(truth.sh)), atol=0.02)
 
-    errors = [np.square(sh_average(each.image) - sh_average(truth.image)) for each in predictions]
-    limit = np.percentile(np.concatenate([each[truth.image.mask] for each in errors]), 99)
+    errors = [np.square(sh_average(each.sh) - sh_average(truth.sh)) for each in predictions]
+    limit = np.percentile(np.concatenate([each[truth.sh.mask] for each in errors]), 99)
     for column, error in enumerate(errors, start=1):
         wanted = colormaps["inferno"](np.clip(axial(error) / limit, 0, 1))[..., :3]
         # The colour bar may stand before the last brain's corner.
-        np.testing.assert_allclose(canvas.seen(1, column, truth.image), wanted, atol=0.05)
+        np.testing.assert_allclose(canvas.seen(1, column, truth.sh), wanted, atol=0.05)
 
 
 def test_the_input_lies_in_place_in_its_own_voxels(
@@ -117,10 +117,10 @@ def test_the_input_lies_in_place_in_its_own_voxels(
     compare.comparing.ask(Question(fine, predictions[:1], scan), "SH average")
     settle()
     canvas = Canvas(viewer, pixels())
-    wanted = grey(fine.image, window(fine.image))
-    np.testing.assert_allclose(canvas.seen(0, 0, fine.image).mean(-1), wanted, atol=0.02)
-    wanted = grey(scan.image, window(fine.image))
-    np.testing.assert_allclose(canvas.seen(1, 0, scan.image).mean(-1), wanted, atol=0.02)
+    wanted = grey(fine.sh, window(fine.sh))
+    np.testing.assert_allclose(canvas.seen(0, 0, fine.sh).mean(-1), wanted, atol=0.02)
+    wanted = grey(scan.sh, window(fine.sh))
+    np.testing.assert_allclose(canvas.seen(1, 0, scan.sh).mean(-1), wanted, atol=0.02)
     assert "DIQT was interpolated linearly from 4.00" in compare.message.text
 
 
@@ -164,8 +164,8 @@ def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predic
     ]
     canvas = Canvas(viewer, pixels())
     for column, prediction in enumerate(predictions[::-1], start=1):
-        seen = canvas.seen(0, column, prediction.image).mean(-1)
-        np.testing.assert_allclose(seen, grey(prediction.image, window(truth.image)), atol=0.02)
+        seen = canvas.seen(0, column, prediction.sh).mean(-1)
+        np.testing.assert_allclose(seen, grey(prediction.sh, window(truth.sh)), atol=0.02)
 
 
 def test_colour_fa_has_one_gain_and_its_own_errors(
@@ -179,14 +179,14 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
     settle()
     compare.form.maps.setCurrentText("colour FA")
     settle()
-    fa = np.linalg.norm(colour_fa(truth.image)[truth.image.mask], axis=-1)
+    fa = np.linalg.norm(colour_fa(truth.sh)[truth.sh.mask], axis=-1)
     gain = 1 / np.percentile(fa, 98)
     canvas = Canvas(viewer, pixels())
     for column, record in enumerate((truth, prediction)):
         wanted = np.clip(gain * axial(colour_fa(record.sh)), 0, 1)
         np.testing.assert_allclose(canvas.seen(0, column, record.sh), wanted, atol=0.02)
-    error = np.square(colour_fa(prediction.image) - colour_fa(truth.image)).mean(-1)
-    seen = canvas.seen(1, 1, truth.image).sum(-1)
+    error = np.square(colour_fa(prediction.sh) - colour_fa(truth.sh)).mean(-1)
+    seen = canvas.seen(1, 1, truth.sh).sum(-1)
     assert seen[axial(error) > 0.1].min() > seen[axial(error) < 1e-6].max() + 0.5
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · colour FA"
@@ -209,12 +209,12 @@ def test_without_truth_disagreement_stands_below(
         "sub-01 MSP · disagreement",
     ]
     canvas = Canvas(viewer, pixels())
-    limits = window(predictions[0].image)
-    seen = canvas.seen(0, 0, scan.image).mean(-1)
-    np.testing.assert_allclose(seen, grey(scan.image, limits), atol=0.02)
-    assert canvas.seen(1, 1, scan.image).max() < 0.02
+    limits = window(predictions[0].sh)
+    seen = canvas.seen(0, 0, scan.sh).mean(-1)
+    np.testing.assert_allclose(seen, grey(scan.sh, limits), atol=0.02)
+    assert canvas.seen(1, 1, scan.sh).max() < 0.02
     assert canvas.cell(1, 2)[40:60].max() < 0.02  # nothing is coloured outside the brain
-    seen = canvas.seen(1, 2, scan.image).sum(-1)
+    seen = canvas.seen(1, 2, scan.sh).sum(-1)
     apart = axial(branching.prediction.disagreement)
     # Viridis begins dark purple, where the terms agree.
     assert seen[apart > 0.5 * apart.max()].min() > seen[apart == 0].max() + 0.3
@@ -231,8 +231,8 @@ def test_one_to_four_predictions_have_a_column_each(viewer, add, compare, settle
         canvas = Canvas(viewer, pixels())
         assert (canvas.rows, canvas.columns) == (2, count + 1)
         for column, prediction in enumerate(predictions[:count], start=1):
-            seen = canvas.seen(0, column, prediction.image).mean(-1)
-            wanted = grey(prediction.image, window(truth.image))
+            seen = canvas.seen(0, column, prediction.sh).mean(-1)
+            wanted = grey(prediction.sh, window(truth.sh))
             np.testing.assert_allclose(seen, wanted, atol=0.02)
         assert compare.grid.layers[count + 1].name == "no input scan"
         cells = [layer for layer in viewer.layers if shown_by(layer).view == "compare"]
@@ -324,16 +324,16 @@ def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels)
     }
     scan = open_scan(paths["ge"])
     made = predicted("MSP", "front left", scan)
-    made = replace(made, image=scan.image, siblings=scan.siblings)
+    made = replace(made, given_sh=scan.sh, source=scan)
     compare.compare_predictions([made])
     assert compare.form.truth == "sub-01 prisma_st (on disk)"
     settle()
     truth = open_scan(paths["prisma"])
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · SH average"
-    mask = truth.image.mask
+    mask = truth.sh.mask
     values = np.sort(np.asarray(shown.data)[shown.data != 0])
-    np.testing.assert_allclose(values, np.sort(sh_average(truth.image)[mask]), rtol=1e-5)
+    np.testing.assert_allclose(values, np.sort(sh_average(truth.sh)[mask]), rtol=1e-5)
 
 
 def test_closing_the_viewer_meanwhile_is_survived(viewer, add, compare, truth, predictions, qtbot):
@@ -368,7 +368,7 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     table = compared.table.table
     assert [table.item(row, 0).text() for row in range(2)] == ["DIQT", "MSP"]
     mse = [
-        np.square(each.image.coefficients - truth.image.coefficients)[truth.image.mask].mean()
+        np.square(each.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
         for each in predictions
     ]
     assert [row.sh_mse for row in compared.comparing.rows] == pytest.approx(mse)

@@ -15,7 +15,7 @@ from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
 from napari_msp.scan import open_scan
 from napari_msp.ui.harmonize.models import remember_model
-from napari_msp.ui.layers import scan_layers, shown_by
+from napari_msp.ui.layers import is_prediction, scan_layers, shown_by
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -101,7 +101,7 @@ def only(harmonize, model="DIQT"):
 
 
 def predicted(viewer):
-    return [layer.name for layer in viewer.layers if shown_by(layer).scan.prediction]
+    return [layer.name for layer in viewer.layers if is_prediction(shown_by(layer).scan)]
 
 
 ERRORS, IMAGES = ("SH MSE", "MSE", "expected SH MSE"), ("colour FA", "SH average")
@@ -245,7 +245,7 @@ def test_scans_of_one_name_keep_their_predictions_apart(
 
 
 def test_without_a_truth_there_is_no_error(viewer, scan, open_widget, qtbot, finish):
-    add(viewer, replace(scan, siblings={}))
+    add(viewer, replace(scan, path=None, given_subject="sub-01", given_platform="ge_st"))
     widget = open_widget("Harmonize")
     qtbot.wait_until(widget.form.button.isEnabled, timeout=SOON)
     only(widget, "MSP")

@@ -79,7 +79,7 @@ def grey(image, reference):
 
 def assert_shown(canvas, place, image, truth):
     seen = canvas.seen(*place, image).mean(-1)
-    np.testing.assert_allclose(seen, grey(image, truth.image), atol=0.02)
+    np.testing.assert_allclose(seen, grey(image, truth.sh), atol=0.02)
 
 
 def drag(slider, qtbot, alpha):
@@ -95,9 +95,9 @@ def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, 
         drag(compare.stages.panel.slider, qtbot, alpha)
         mixed = image_of((1 - alpha) * first() + alpha * mean())
         canvas = Canvas(viewer, pixels())
-        assert_shown(canvas, (0, 0), truth.image, truth)
+        assert_shown(canvas, (0, 0), truth.sh, truth)
         assert_shown(canvas, (0, 1), mixed, truth)
-        error = np.square(sh_average(mixed) - sh_average(truth.image))
+        error = np.square(sh_average(mixed) - sh_average(truth.sh))
         seen = canvas.seen(1, 1, mixed).sum(-1)
         wrong, right = axial(error) > 0.5 * limit, axial(error) < 1e-9
         assert seen[right].max() < 0.1
@@ -112,8 +112,8 @@ def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     compare.stages.panel.slider.setValue(0)
     settle()
     (row,) = compare.comparing.rows
-    mask = truth.image.mask
-    wanted = np.square(first() - truth.image.coefficients)[mask].mean()
+    mask = truth.sh.mask
+    wanted = np.square(first() - truth.sh.coefficients)[mask].mean()
     assert row.sh_mse == pytest.approx(wanted, rel=1e-4)
     assert row.name == "MSP α=0.00"
     assert [layer.name for layer in compare.grid.layers[1::2]] == [
@@ -164,7 +164,7 @@ def test_a_part_of_the_diagram_shows_its_output(
     for part, image, words in (
         ("first", head(FIRST), "first stage"),
         ("branch:connectom_st", head("back right"), "branch connectom_st"),
-        ("input", scan.image, "input"),
+        ("input", scan.sh, "input"),
         ("second", image_of(mean()), ""),
     ):
         qtbot.mouseClick(diagram.button(part), Qt.LeftButton)

@@ -97,7 +97,7 @@ def _shell(path: Path) -> float | None:
     if b_value is not None and others:
         listed = ", ".join(f"{each:.0f}" for each in others)
         warnings.warn(
-            f"b = {b_value:.0f} s/mm² of {path.name} is shown; {LOAD} offers its other shells "
+            f"b = {b_value:.0f} s/mm² is shown; {LOAD} offers the other shells of {path.name} "
             f"(b = {listed}) too",
             stacklevel=2,
         )
