@@ -7,7 +7,7 @@ import scipy.stats
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.analysis import MethodTest, compare_methods
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
-from napari_msp.evaluation.findings import findings
+from napari_msp.evaluation.report.description import findings
 
 NO_PATCHES = Results[PatchResult]([])
 

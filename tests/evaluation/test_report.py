@@ -18,12 +18,12 @@ from napari_msp.evaluation.benchmark.analysis import (
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
-from napari_msp.evaluation.facts import Facts, Split, methods_paragraph
+from napari_msp.evaluation.report.description import EvaluationRun, Split, methods_paragraph
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.formatting import NumberFormat
 
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
-FACTS = Facts(
+RUN = EvaluationRun(
     command="napari-msp evaluate heads-1 --out table & <more>",
     splits={f"heads-{i}": Split(("sub-90", "sub-91"), ("sub-92",), NAMES) for i in (1, 2, 3)},
     input="ge_st",
@@ -44,7 +44,11 @@ def written(tmp_path_factory, evaluation, described) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "figure.png").write_bytes(b"\x89PNG bytes")
     files = write_report(
-        *evaluation, FACTS, {"sub-01 <axial>": folder / "figure.png"}, folder / "out", described
+        *evaluation,
+        RUN,
+        {"sub-01 <axial>": folder / "figure.png"},
+        folder / "out",
+        described,
     )
     assert {path.name for path in files} == {path.name for path in (folder / "out").iterdir()}
     return folder / "out"
@@ -160,11 +164,11 @@ def test_the_page_says_what_a_reader_must_know(written, tests):
     assert "<td>123 456</td><td>61.2</td><td>12 346</td>" in page
     assert "torch 2.13.0" in page
     assert "<li>Simulated heads move less than people.</li>" in page
-    assert methods_paragraph(FACTS, tests) in unescape(page)
+    assert methods_paragraph(RUN, tests) in unescape(page)
 
 
 def test_the_methods_paragraph_is_written_from_the_facts(tests):
-    text = methods_paragraph(FACTS, tests)
+    text = methods_paragraph(RUN, tests)
     assert "3 datasets of simulated travelling heads" in text
     assert "predicted the image of prisma_st and connectom_sa (b = 1200 s/mm²)" in text
     assert "2 for training, 1 for validation and 6 for test" in text
@@ -173,7 +177,11 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     assert "over the 6 comparisons of a truth" in text
     assert "noise-free twin" in text
     plain = replace(
-        FACTS, simulated=False, splits={"mine": Split(("a",), (), ("b",))}, seeds=(0,), b_value=None
+        RUN,
+        simulated=False,
+        splits={"mine": Split(("a",), (), ("b",))},
+        seeds=(0,),
+        b_value=None,
     )
     text = methods_paragraph(plain)
     assert "noise-free" not in text
@@ -184,7 +192,7 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
 
 def test_without_a_tested_method_there_are_no_tests(tmp_path, evaluation, described):
     some = (part.select(dataset="heads-2", target="prisma_st") for part in evaluation)
-    write_report(*some, replace(FACTS, tested=None), {}, tmp_path, described)
+    write_report(*some, replace(RUN, tested=None), {}, tmp_path, described)
     assert rows(tmp_path / "pvalues.csv") == []
     assert '<h2 id="tests">' not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -192,11 +200,11 @@ def test_without_a_tested_method_there_are_no_tests(tmp_path, evaluation, descri
 def test_what_is_missing_leaves_nothing_behind(tmp_path, evaluation, described):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"gone\.png: the figure cannot be read"):
-        write_report(*evaluation, FACTS, {"x": tmp_path / "gone.png"}, out, described)
+        write_report(*evaluation, RUN, {"x": tmp_path / "gone.png"}, out, described)
     with pytest.raises(UserError, match="CPM: was not measured"):
-        write_report(*evaluation, replace(FACTS, tested="CPM"), {}, out, described)
+        write_report(*evaluation, replace(RUN, tested="CPM"), {}, out, described)
     with pytest.raises(UserError, match="nothing was measured"):
-        write_report(Results([]), Results([]), FACTS, {}, out, described)
+        write_report(Results([]), Results([]), RUN, {}, out, described)
     assert not out.exists()
 
 

@@ -18,12 +18,12 @@ from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
-from napari_msp.evaluation.facts import Facts, Split
 from napari_msp.evaluation.figures.curves import curves_figure
 from napari_msp.evaluation.figures.figure2 import figure2
 from napari_msp.evaluation.figures.figure3 import figure3
 from napari_msp.evaluation.figures.page import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
+from napari_msp.evaluation.report.description import EvaluationRun, Split
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.files import locked, refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
@@ -116,7 +116,7 @@ def carry_out(
             *write_report(
                 outcome.results,
                 outcome.patches,
-                _facts(plan, outcome, command, device),
+                _description(plan, outcome, command, device),
                 figures,
                 out,
                 MEASURES,
@@ -197,11 +197,11 @@ def _curve(training: Training, target: str) -> list[tuple[int, float]]:
     return joined
 
 
-def _facts(plan: Plan, outcome: Outcome, command: str, device: str) -> Facts:
+def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> EvaluationRun:
     split = Split(plan.subjects.training, plan.subjects.validation, plan.subjects.test)
     training = _training_rows(plan, outcome)
     methods = all_methods()
-    return Facts(
+    return EvaluationRun(
         command=command,
         splits={path.name: split for path in plan.datasets},
         input=plan.source,

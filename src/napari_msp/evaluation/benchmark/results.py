@@ -1,7 +1,6 @@
 """What was measured, one number a row, and its CSV."""
 
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
@@ -12,6 +11,7 @@ import numpy as np
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_text
+from napari_msp.formatting import csv_text
 
 FLOOR = "noise-free twin (floor)"
 """Name of the row that holds the scans' own noise: no method, so it is neither best nor tested."""
@@ -173,11 +173,7 @@ class Results(Generic[Row]):
 
 def results_csv(results: Results[Row], kind: type[Row]) -> str:
     """Write results as CSV with full precision, one column a field of `kind`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([field.name for field in fields(kind)])
-    writer.writerows(astuple(row) for row in results)
-    return stream.getvalue()
+    return csv_text([field.name for field in fields(kind)], (astuple(row) for row in results))
 
 
 def write_results(path: Path, results: Results[Row], kind: type[Row]) -> None:

@@ -14,11 +14,15 @@ from napari_msp.evaluation.benchmark.analysis import (
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, results_csv
-from napari_msp.evaluation.facts import Facts, methods_paragraph
-from napari_msp.evaluation.findings import findings
-from napari_msp.evaluation.pvalue_table import pvalue_tables
-from napari_msp.evaluation.report.table import Cell, Table
-from napari_msp.evaluation.table1 import Measures, headline_tables, other_tables
+from napari_msp.evaluation.report.description import EvaluationRun, findings, methods_paragraph
+from napari_msp.evaluation.report.tables import (
+    Cell,
+    Measures,
+    Table,
+    headline_tables,
+    other_tables,
+    pvalue_tables,
+)
 from napari_msp.files import staged_folder
 from napari_msp.formatting import counted, csv_text
 
@@ -49,7 +53,7 @@ TEST_COLUMNS = (
 def write_report(
     results: Results[Result],
     patches: Results[PatchResult],
-    facts: Facts,
+    run: EvaluationRun,
     figures: Mapping[str, Path],
     out: Path,
     measures: Measures,
@@ -62,8 +66,8 @@ def write_report(
     ----------
     results, patches
         What was measured.
-    facts
-        Of the run.
+    run
+        What a reader must know of it.
     figures
         PNG files by caption, in the order of the page.
     out
@@ -86,14 +90,14 @@ def write_report(
         )
     pictures = {caption: _read(path) for caption, path in figures.items()}
     summaries = summarise(results)
-    tests = compare_methods(results, patches, facts.tested) if facts.tested else []
+    tests = compare_methods(results, patches, run.tested) if run.tested else []
     contents = {
         "measures.csv": results_csv(results, Result),
         "patches.csv": results_csv(patches, PatchResult),
         "table1.csv": summaries_csv(summaries, measures),
         "table1.md": tables_markdown(results, summaries, tests, measures),
         "pvalues.csv": pvalues_csv(tests),
-        "report.html": report_html(results, summaries, tests, facts, pictures, measures),
+        "report.html": report_html(results, summaries, tests, run, pictures, measures),
     }
     with staged_folder(Path(out)) as stage:
         for name, text in contents.items():
@@ -152,7 +156,7 @@ def report_html(
     results: Results[Result],
     summaries: Summaries,
     tests: Sequence[MethodTest],
-    facts: Facts,
+    run: EvaluationRun,
     pictures: Mapping[str, bytes],
     measures: Measures,
 ) -> str:
@@ -165,39 +169,39 @@ def report_html(
     """
     page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
     return page.get_template("report.html").render(
-        facts=facts,
-        lead=_lead(results, facts),
+        run=run,
+        lead=_lead(results, run),
         sentences=findings(tests),
         headline=headline_tables(results, summaries, measures),
         tests=pvalue_tables(tests),
         pictures={
             caption: base64.b64encode(data).decode("ascii") for caption, data in pictures.items()
         },
-        paragraph=methods_paragraph(facts, tests),
-        training=_training(facts),
-        limits=[*facts.limits, *LIMITS],
-        pinned=_pinned(facts, results),
+        paragraph=methods_paragraph(run, tests),
+        training=_training(run),
+        limits=[*run.limits, *LIMITS],
+        pinned=_pinned(run, results),
         others=other_tables(results, summaries, measures),
     )
 
 
-def _lead(results: Results[Result], facts: Facts) -> str:
+def _lead(results: Results[Result], run: EvaluationRun) -> str:
     methods = [method for method in results.methods if method != FLOOR]
     counts = (
         (len(methods), "method"),
         (len(results.targets), "target platform"),
-        (len(results.subjects), "simulated test head" if facts.simulated else "test subject"),
+        (len(results.subjects), "simulated test head" if run.simulated else "test subject"),
         (len(results.datasets), "dataset"),
         (len(results.seeds), "training seed"),
     )
     return ", ".join(counted(count, what) for count, what in counts) + "."
 
 
-def _training(facts: Facts) -> Table | None:
-    if not facts.training:
+def _training(run: EvaluationRun) -> Table | None:
+    if not run.training:
         return None
-    columns = list(facts.training[0])
-    rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in facts.training]
+    columns = list(run.training[0])
+    rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in run.training]
     return Table("What each method was given and took.", columns, rows)
 
 
@@ -210,18 +214,18 @@ def _plain(value: object) -> str:
     return f"{value:.3g}"
 
 
-def _pinned(facts: Facts, results: Results[Result]) -> dict[str, str]:
+def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
     """Say what another run must share with this one."""
     return {
         "Training seeds": ", ".join(map(str, results.seeds)),
         **{
             f"Subjects of {name}": f"training {_names(split.training)}; validation "
             f"{_names(split.validation)}; test {_names(split.test)}"
-            for name, split in facts.splits.items()
+            for name, split in run.splits.items()
         },
-        "Data are pinned by": facts.frozen,
-        "Versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
-        "Machine": facts.machine,
+        "Data are pinned by": run.frozen,
+        "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+        "Machine": run.machine,
     }
 
 

@@ -1,18 +1,93 @@
-"""Table 1 for people: the headline of each truth, then the other measures."""
+"""The report's tables: the headline of each truth, the other measures, the tests."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from napari_msp.evaluation.benchmark.analysis import TESTED_MEASURE, Summaries, Summary
+from napari_msp.evaluation.benchmark.analysis import (
+    LEVELS,
+    TESTED_MEASURE,
+    Level,
+    MethodTest,
+    Summaries,
+    Summary,
+)
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
-from napari_msp.evaluation.report.table import EMPTY, Cell, Table
-from napari_msp.formatting import NumberFormat, counted
+from napari_msp.formatting import NumberFormat, counted, number, p_text
 
 OTHERS = "More measures"
 """Heading over those that have none."""
 
 SH_MSE_EXPONENT = -5
 """Squared errors in SH units are written in units of 1e-5, in every table alike (our choice)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes
+    ----------
+    main
+        What is read first.
+    more
+        Smaller, behind or beneath it.
+    bold
+        Whether `main` stands out.
+    """
+
+    main: str
+    more: str = ""
+    bold: bool = False
+
+
+EMPTY = Cell("–")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the rows.
+
+    Attributes
+    ----------
+    caption
+        Says what the numbers are, with their unit.
+    columns
+        Headings.
+    rows
+        As many cells each.
+    groups
+        Headings over the columns but the first, with the number of columns that each spans.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    groups: Sequence[tuple[str, int]] = ()
+
+    def markdown(self) -> str:
+        """Write it as a pipe table under its caption."""
+        above = [name for name, count in self.groups for _ in range(count)]
+        first, *others = self.columns
+        if above:
+            others = [f"{name}: {other}" for name, other in zip(above, others, strict=True)]
+        lines = [
+            self.caption,
+            "",
+            _line([first, *others]),
+            "|---" + "|--:" * len(others) + "|",
+            *(_line([_marked(cell) for cell in row]) for row in self.rows),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _marked(cell: Cell) -> str:
+    main = f"**{cell.main}**" if cell.bold else cell.main
+    return f"{main} {cell.more}" if cell.more else main
 
 
 class Describes(Protocol):
@@ -146,3 +221,51 @@ def _other(results: Results[Result], summaries: Summaries, measures: Measures, k
             for r in part.references
         ],
     )
+
+
+def pvalue_tables(tests: Sequence[MethodTest]) -> list[Table]:
+    """One table a level and truth: the other methods in rows, targets in columns."""
+    families: dict[tuple[Level, str], list[MethodTest]] = {}
+    for test in tests:
+        families.setdefault((test.level, test.reference), []).append(test)
+    return [_tests_of(*key, family) for key, family in families.items()]
+
+
+def _tests_of(level: Level, reference: str, family: Sequence[MethodTest]) -> Table:
+    by_place = {(test.second, test.target): test for test in family}
+    targets = list(dict.fromkeys(test.target for test in family))
+    others = list(dict.fromkeys(test.second for test in family))
+    first = family[0]
+    samples = sorted({test.test.pairs for test in family})
+    count = " to ".join(str(each) for each in dict.fromkeys((samples[0], samples[-1])))
+    caption = (
+        f"{first.first} against each other method {LEVELS[level]} (n = {count}), truth: "
+        f"{against(reference)}. Change of the mean SH MSE"
+        + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
+        + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
+        f"signed-rank test, two-sided, times the {first.comparisons} comparisons of this table "
+        "(methods × targets; Bonferroni). Bold: p < 0.05."
+    )
+    notes = list(dict.fromkeys(test.test.note for test in family if test.test.note))
+    if notes:
+        caption += f" Note: {'; '.join(notes)}."
+    return Table(
+        caption,
+        ["against", *targets],
+        [
+            [Cell(other), *(_test_cell(by_place.get((other, target))) for target in targets)]
+            for other in others
+        ],
+    )
+
+
+def _test_cell(test: MethodTest | None) -> Cell:
+    if test is None:
+        return EMPTY
+    change = f"{number(test.change, 1, signed=True)} %"
+    if test.interval is not None:
+        low, high = (number(end, 1) for end in test.interval)
+        change += f" [{low}, {high}]"
+    effect = test.test.rank_biserial
+    r = "–" if effect is None else number(effect, 2)
+    return Cell(change, f"r = {r}, {p_text(test.test.corrected_p_value)}", test.significant)

@@ -1,11 +1,12 @@
-"""What a reader must know of a run, and the methods paragraph that is written from it."""
+"""A run in words: what a reader must know of it, the methods paragraph, and what was found."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
+from napari_msp.evaluation.report.tables import against
 from napari_msp.evaluation.statistics import RESAMPLES
-from napari_msp.formatting import listed
+from napari_msp.formatting import listed, number
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Facts:
+class EvaluationRun:
     """A run of the evaluation.
 
     Attributes
@@ -76,7 +77,7 @@ class Facts:
     limits: Sequence[str] = ()
 
 
-def methods_paragraph(facts: Facts, tests: Sequence[MethodTest] = ()) -> str:
+def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
     """Write what was done as a paper's methods section does.
 
     Parameters
@@ -88,63 +89,69 @@ def methods_paragraph(facts: Facts, tests: Sequence[MethodTest] = ()) -> str:
     -------
     Plain text, ready to paste.
     """
-    parts = [_data(facts), _split(facts), _networks(facts), _measures(facts), _statistics(tests)]
+    parts = [
+        _data(run),
+        _split(run),
+        _networks(run),
+        _measures(run),
+        _statistics(tests),
+    ]
     return " ".join(part for part in parts if part)
 
 
-def _data(facts: Facts) -> str:
-    heads = "simulated travelling heads" if facts.simulated else "travelling heads"
-    count = len(facts.splits)
+def _data(run: EvaluationRun) -> str:
+    heads = "simulated travelling heads" if run.simulated else "travelling heads"
+    count = len(run.splits)
     source = f"{count} datasets of {heads}" if count > 1 else heads
-    b_value = f" (b = {facts.b_value:.0f} s/mm²)" if facts.b_value is not None else ""
+    b_value = f" (b = {run.b_value:.0f} s/mm²)" if run.b_value is not None else ""
     return (
-        f"We used {source}. From the scan of {facts.input}, each method predicted the image of "
-        f"{listed(facts.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
-        f"series of order {facts.sh_order} in MRtrix3's basis and scanner axes, fitted to the "
+        f"We used {source}. From the scan of {run.input}, each method predicted the image of "
+        f"{listed(run.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
+        f"series of order {run.sh_order} in MRtrix3's basis and scanner axes, fitted to the "
         "b0-normalised signal with Laplace-Beltrami regularisation."
     )
 
 
-def _split(facts: Facts) -> str:
+def _split(run: EvaluationRun) -> str:
     sizes = {
         (len(split.training), len(split.validation), len(split.test))
-        for split in facts.splits.values()
+        for split in run.splits.values()
     }
     if len(sizes) != 1:
         counts = "; ".join(
             f"{name}: {len(s.training)}, {len(s.validation)} and {len(s.test)}"
-            for name, s in facts.splits.items()
+            for name, s in run.splits.items()
         )
         return f"Subjects were split into training, validation and test ({counts})."
     training, validation, test = sizes.pop()
     choices = "every choice was made on validation subjects, and " if validation else ""
     return (
-        f"{'In each dataset, subjects' if len(facts.splits) > 1 else 'Subjects'} were split into "
+        f"{'In each dataset, subjects' if len(run.splits) > 1 else 'Subjects'} were split into "
         f"{training} for training, {validation} for validation and {test} for test; {choices}test "
         "subjects were used for nothing else."
     )
 
 
-def _networks(facts: Facts) -> str:
+def _networks(run: EvaluationRun) -> str:
     sentences = []
-    if facts.methods:
+    if run.methods:
         described = "; ".join(
-            f"{name} ({what})" if what else name for name, what in facts.methods.items()
+            f"{name} ({what})" if what else name for name, what in run.methods.items()
         )
         sentences.append(f"Methods were: {described}.")
-    sentences += [f"{name}: {value}." for name, value in facts.settings.items()]
-    if len(facts.seeds) > 1:
-        repeats = f"Training was repeated with {len(facts.seeds)} seeds"
-        if len(facts.splits) > 1:
+    sentences += [f"{name}: {value}." for name, value in run.settings.items()]
+    if len(run.seeds) > 1:
+        repeats = f"Training was repeated with {len(run.seeds)} seeds"
+        if len(run.splits) > 1:
             repeats += " on the first dataset and run with the first seed on the others"
         sentences.append(f"{repeats}.")
     return " ".join(sentences)
 
 
-def _measures(facts: Facts) -> str:
+def _measures(run: EvaluationRun) -> str:
     truths = (
         "the measured scan, whose own noise bounds the error from below, and its noise-free twin"
-        if facts.simulated
+        if run.simulated
         else "the measured scan, whose own noise bounds the error from below"
     )
     return (
@@ -175,3 +182,38 @@ def _statistics(tests: Sequence[MethodTest]) -> str:
             "patches of one head are not independent."
         )
     return " ".join(sentences)
+
+
+def findings(tests: Sequence[MethodTest]) -> list[str]:
+    """Write one sentence a truth, from the tests over subjects.
+
+    Each target names the strongest other method, so the sentence never compares with a weak one.
+    """
+    families: dict[str, dict[str, MethodTest]] = {}
+    for test in tests:
+        if test.level == "subject":
+            strongest = families.setdefault(test.reference, {})
+            known = strongest.get(test.target)
+            if known is None or test.second_mean < known.second_mean:
+                strongest[test.target] = test
+    return [_sentence(reference, list(best.values())) for reference, best in families.items()]
+
+
+def _sentence(reference: str, strongest: Sequence[MethodTest]) -> str:
+    wins = sum(test.first_mean < test.second_mean for test in strongest)
+    each = "; ".join(
+        f"{test.target} {number(test.change, 1, signed=True)} %{_interval(test)} against "
+        f"{test.second}"
+        for test in strongest
+    )
+    return (
+        f"Against {against(reference)}, {strongest[0].first} has the lowest mean SH MSE on {wins} "
+        f"of {len(strongest)} targets. Beside the best other method: {each}."
+    )
+
+
+def _interval(test: MethodTest) -> str:
+    if test.interval is None:
+        return ""
+    low, high = (number(end, 1) for end in test.interval)
+    return f" [{low}, {high}]"
