@@ -116,12 +116,12 @@ def open_window(heads: Path, target: str) -> tuple[Any, Any]:
     from napari.layers import Layer
 
     from napari_msp.data.dataset import open_dataset
-    from napari_msp.scan import open_scan
+    from napari_msp.scan import load_scan
     from napari_msp.ui.layers import scan_layers
 
     viewer = napari.Viewer()
     dataset = open_dataset(heads)
-    scan = open_scan(dataset.scans[dataset.subjects[0], "ge_st"])
+    scan = load_scan(dataset.scans[dataset.subjects[0], "ge_st"])
     for data in scan_layers(scan):
         viewer.add_layer(Layer.create(*data))
     _, widget = viewer.window.add_plugin_dock_widget("napari-msp", "Harmonize")
@@ -153,7 +153,7 @@ def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
     object.__setattr__(viewer, "add_layer", timed)
     pressed = time.perf_counter()
     widget.form.button.click()
-    widget._job.progressed.connect(watch)
+    widget.progress._job.progressed.connect(watch)
     wait(lambda: not widget.running and not widget.layers.busy)
     wait(lambda: False, seconds=0.5)
     object.__setattr__(viewer, "add_layer", add_layer)

@@ -66,13 +66,13 @@ def test_the_input_is_the_same_persons_scan_on_the_models_input_platform():
 
 
 def test_a_scan_on_disk_is_offered_until_it_is_loaded(heads):
-    from napari_msp.scan import open_scan
+    from napari_msp.scan import load_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))
         for platform in ("ge", "prisma")
     }
-    scan = open_scan(paths["ge"])
+    scan = load_scan(paths["ge"])
     choices = Choices.of([scan])
     assert "sub-01 prisma_st (on disk)" in choices.truths
     truth = choices.truths["sub-01 prisma_st (on disk)"].read(None)
@@ -80,6 +80,6 @@ def test_a_scan_on_disk_is_offered_until_it_is_loaded(heads):
     assert choices.truths["sub-01 prisma_st (on disk)"].read(None) is truth  # read once
     prediction = predicted(scan.person)
     assert choices.truth_for([prediction]) == "sub-01 prisma_st (on disk)"
-    choices = Choices.of([scan, open_scan(paths["prisma"])])
+    choices = Choices.of([scan, load_scan(paths["prisma"])])
     assert "sub-01 prisma_st (on disk)" not in choices.truths
     assert choices.truth_for([prediction]) == "sub-01 prisma_st"

@@ -15,7 +15,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
-from napari_msp.scan import Scan, open_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, Step
 from napari_msp.ui.harmonize.run import (
     Pass,
@@ -51,7 +51,7 @@ def models():
 def record(heads):
     """A scan whose head was scanned on one of the targets, too."""
     dataset = open_dataset(heads)
-    scan = open_scan(dataset.scans["sub-01", "ge_st"])
+    scan = load_scan(dataset.scans["sub-01", "ge_st"])
     return beside(scan, {"prisma_st": dataset.scans["sub-01", "prisma_st"]})
 
 
@@ -146,7 +146,7 @@ def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, model
 
 
 def test_errors_are_those_that_compare_measures(both, record):
-    truth = open_scan(record.siblings["prisma_st"]).sh
+    truth = load_scan(record.siblings["prisma_st"]).sh
     for each in results(both)[:2]:
         measured = measure(each.prediction.sh, truth)
         assert each.errors.sh_mse == pytest.approx(measured.sh_mse, rel=1e-5)
@@ -380,7 +380,7 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
     assert len(done) == 2
     for path, record in zip(done, records, strict=True):
         name = path.name.replace("_dwi", "_model-sh_param-coefficients_dwimap")
-        written = open_scan(path.with_name(name)).sh
+        written = load_scan(path.with_name(name)).sh
         np.testing.assert_allclose(written.coefficients, record.sh.coefficients)
     before = done[0].stat().st_mtime_ns
     with pytest.raises(UserError, match="2 predictions") as caught:

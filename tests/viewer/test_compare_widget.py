@@ -316,18 +316,18 @@ def test_what_does_not_belong_together_is_refused_in_words(
 
 
 def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels):
-    from napari_msp.scan import open_scan
+    from napari_msp.scan import load_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))
         for platform in ("ge", "prisma")
     }
-    scan = open_scan(paths["ge"])
+    scan = load_scan(paths["ge"])
     made = replace(predicted("MSP", "front left", scan), given_sh=scan.sh)
     compare.compare_predictions([made])
     assert compare.form.truth == "sub-01 prisma_st (on disk)"
     settle()
-    truth = open_scan(paths["prisma"])
+    truth = load_scan(paths["prisma"])
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · SH average"
     mask = truth.sh.mask

@@ -13,9 +13,9 @@ from superqt.utils import WorkerBase
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
-from napari_msp.scan import open_scan
+from napari_msp.scan import load_scan
 from napari_msp.ui.harmonize.models import remember_model
-from napari_msp.ui.layers import scan_layers, shown_by
+from napari_msp.ui.layers import is_prediction, scan_layers, shown_by
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -33,7 +33,7 @@ def heads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scan(heads):
-    return open_scan(heads.scans["sub-01", "ge_st"])
+    return load_scan(heads.scans["sub-01", "ge_st"])
 
 
 def add(viewer, record):
@@ -101,7 +101,7 @@ def only(harmonize, model="DIQT"):
 
 
 def predicted(viewer):
-    return [layer.name for layer in viewer.layers if shown_by(layer).scan.prediction]
+    return [layer.name for layer in viewer.layers if is_prediction(shown_by(layer).scan)]
 
 
 ERRORS, IMAGES = ("SH MSE", "MSE", "expected SH MSE"), ("colour FA", "SH average")
@@ -122,7 +122,7 @@ def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
 
 
 def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
-    add(viewer, open_scan(heads.scans["sub-01", "connectom_st"]))
+    add(viewer, load_scan(heads.scans["sub-01", "connectom_st"]))
     assert harmonize.form.scan.currentText() == "sub-01 connectom_st"
     viewer.layers.selection.active = viewer.layers["sub-01 ge_st · b0"]
     assert harmonize.form.scan.currentText() == "sub-01 ge_st"
@@ -245,7 +245,7 @@ def test_scans_of_one_name_keep_their_predictions_apart(
 
 
 def test_without_a_truth_there_is_no_error(viewer, scan, open_widget, qtbot, finish):
-    add(viewer, replace(scan, siblings={}))
+    add(viewer, replace(scan, path=None, given_subject="sub-01", given_platform="ge_st"))
     widget = open_widget("Harmonize")
     qtbot.wait_until(widget.form.button.isEnabled, timeout=SOON)
     only(widget, "MSP")
@@ -347,7 +347,7 @@ def test_a_bug_is_told_of_with_its_details(harmonize, qtbot, finish, monkeypatch
 
 
 def test_another_voxel_size_is_refused_until_it_is_allowed(viewer, harmonize, heads, qtbot, finish):
-    add(viewer, open_scan(heads.scans["sub-01", "connectom_sa"]))
+    add(viewer, load_scan(heads.scans["sub-01", "connectom_sa"]))
     only(harmonize)
     assert "For scans of ge_st" in harmonize.form.models.doubt("DIQT")
     press(qtbot, harmonize.form.button)

@@ -35,6 +35,13 @@ def add_options(command: ArgumentParser) -> None:
         metavar="INDEX",
         help="default: the one that shows most",
     )
+    command.add_argument(
+        "--maps",
+        nargs="+",
+        default=("sh_average", "colour_fa"),
+        metavar="MAP",
+        help="default: sh_average colour_fa; there are fa, md and direction, too",
+    )
     add_shell(command)
     command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
     add_out(command, "DIR", "folder")
@@ -45,16 +52,15 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.compare import compare
 
     predictions = pairs(options.predictions, "predictions", "NAME=IMAGE")
-    compare(
+    result = compare(
         options.truth,
-        {name: Path(path) for name, path in predictions.items()},
-        options.out,
+        predictions,
         input_image=options.input_image,
         axis=options.axis,
         slice_index=options.slice_index,
         b_value=options.b_value,
-        figure_format=options.figure_format,
+        maps=options.maps,
     )
-    for name in (f"figure3.{options.figure_format}", "metrics.json", "numbers.csv"):
-        console.result(options.out / name)
+    for path in result.save(options.out, options.figure_format):
+        console.result(path)
     return 0

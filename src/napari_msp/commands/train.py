@@ -48,24 +48,23 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Train."""
-    from napari_msp.learning.settings import TrainingSettings, training_settings
+    from napari_msp.learning.settings import TrainingSettings
     from napari_msp.learning.train import train
 
     names = TrainingSettings.model_fields
     given = {name: value for name, value in vars(options).items() if name in names}
     if "first_stage" in given:
         given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
-    settings = training_settings(**given)
     with interrupt_flag() as interrupted:
         written = train(
             options.dataset,
             options.out,
-            settings,
             device=options.device,
             resume=options.resume,
             force=options.force,
             on_event=_print_json if options.events else _reporter(console),
             stop_requested=interrupted,
+            **given,
         )
     return 0 if written else INTERRUPTED
 
@@ -84,7 +83,6 @@ def _add_settings(command: ArgumentParser) -> None:
         command.add_argument(
             OPTIONS.get(name, "--" + name.replace("_", "-")),
             dest=name,
-            required=field.is_required(),
             default=SUPPRESS,
             choices=choices,
             nargs="+" if many else None,

@@ -70,18 +70,18 @@ def reason_first(error: UserError) -> str:
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
-    from napari_msp.scan import open_scan
+    from napari_msp.scan import load_scan
     from napari_msp.ui.layers import scan_layers
     from napari_msp.ui.load.reading import read_scan
 
     layers = []
     for path in paths:
         if _is_scan(path):
-            scan = read_scan(open_scan(path, _shell(path)), control.say)
+            scan = read_scan(load_scan(path, _shell(path)), control.say)
             control.say("Making maps")
         else:
             control.say(f"Reading {path.name}")
-            scan = open_scan(path)
+            scan = load_scan(path)
         layers += scan_layers(scan, check=control.check)
     return layers
 
@@ -97,7 +97,7 @@ def _shell(path: Path) -> float | None:
     if b_value is not None and others:
         listed = ", ".join(f"{each:.0f}" for each in others)
         warnings.warn(
-            f"b = {b_value:.0f} s/mm² of {path.name} is shown; {LOAD} offers its other shells "
+            f"b = {b_value:.0f} s/mm² is shown; {LOAD} offers the other shells of {path.name} "
             f"(b = {listed}) too",
             stacklevel=2,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_msp.scan import Scan, open_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.harmonize.form import first_target
 from napari_msp.ui.layers import make_layer, scan_layers
 from napari_msp.ui.preferences import PLUGIN
@@ -35,7 +35,7 @@ def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
 
 def demo_scans(result: DemoResult) -> tuple[Scan, list[Scan]]:
     """Give the scan, and what each model predicts from it for one target."""
-    scan = open_scan(result.scan)
+    scan = load_scan(result.scan)
     (shown,) = first_target([each.target for each in result.targets], scan.platform)
     chosen = next(each for each in result.targets if each.target == shown)
-    return scan, [open_scan(path) for path in chosen.predictions.values()]
+    return scan, [load_scan(path) for path in chosen.predictions.values()]

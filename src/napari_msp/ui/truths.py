@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
-from napari_msp.scan import Scan, open_scan
+from napari_msp.scan import Scan, load_scan
 
 _KNOWN: WeakValueDictionary[tuple[Path, int, float | None], Scan] = WeakValueDictionary()
 """By file, when it was written, and shell; as long as somebody keeps the scan."""
@@ -38,5 +38,5 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
     with _READING:
         known = _KNOWN.get(key)
         if known is None:
-            known = _KNOWN[key] = Scan(given_sh=open_scan(path, b_value).sh, path=path)
+            known = _KNOWN[key] = Scan(given_sh=load_scan(path, b_value).sh, path=path)
         return known

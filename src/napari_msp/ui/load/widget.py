@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_msp.errors import OutOfMemory, UserError
-from napari_msp.scan import open_scan
+from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane
 from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
@@ -139,7 +139,7 @@ def _load(
 
     choice = findings.choice
     assert findings.scan is not None
-    scan = open_scan(
+    scan = load_scan(
         findings.scan, choice.b_value, bval=choice.bval, bvec=choice.bvec, mask=findings.mask
     )
     read_scan(scan, control.say)

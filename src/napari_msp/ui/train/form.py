@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import PRESETS, TrainingSettings, same_lattice
 from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
-    PRESETS,
     SHOWN_FIRST,
     WORDS,
     Checked,
@@ -26,13 +25,11 @@ from napari_msp.ui.train.fields import (
     check,
     empty_means,
     form_fields,
+    likely_input,
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section
 from napari_msp.ui.words import said
-
-TYPING_PAUSE = 400
-"""Milliseconds without a key after which a typed folder is looked at."""
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
@@ -48,7 +45,7 @@ TIPS = {
 class TrainingForm(QWidget):
     """Asks for a dataset, for what to train on it, and for a folder to do it in.
 
-    Whoever shows it opens the dataset that `dataset_named` tells and gives it back by
+    Whoever shows it opens the dataset that `dataset_named` names and gives it back by
     `show_dataset`.
 
     Parameters
@@ -86,7 +83,6 @@ class TrainingForm(QWidget):
         column.addWidget(self.first)
         column.addWidget(self.advanced)
         column.addStretch()
-        self._typing = QTimer(self, singleShot=True, interval=TYPING_PAUSE)
         self._connect()
         self.entries["device"].write(device)
         self.entries["preset"].write(self.fields["preset"].default)
@@ -100,13 +96,13 @@ class TrainingForm(QWidget):
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
         with self._at_once():
-            self._typing.stop()
             self.heads, self._dataset_problem = heads, ""
-            self.dataset.write(heads.root)
+            self.dataset.field.show_path(heads.root)
             for name in DATASET_DECIDES:
                 self.entries[name].offer(())
-            self.entries["input"].offer(heads.platforms)
-            self.entries["input"].write(self.fields["input"].default)
+            source = likely_input(heads)
+            self.entries["input"].offer(heads.platforms if source else ["", *heads.platforms])
+            self.entries["input"].write(source)
             self._offer_names()
             self._take_targets()
             self.entries["held_out"].write(heads.subjects[1:][-1:])
@@ -140,7 +136,8 @@ class TrainingForm(QWidget):
         """Put the keyboard's focus into an entry, and show it."""
         if name in self.others.names:
             self.advanced.unfold(True)
-        self.entries[name].native.setFocus()
+        # As by the Tab key: what stands there is selected.
+        self.entries[name].native.setFocus(Qt.TabFocusReason)
 
     def next_folder(self) -> None:
         """Name another folder than the present one, which is in use now."""
@@ -187,7 +184,7 @@ class TrainingForm(QWidget):
                 entry.on_change(self._update)
         self.entries["preset"].on_change(self._take_preset)
         self.dataset.on_change(self._forget_dataset)
-        self._typing.timeout.connect(self._tell_dataset)
+        self.dataset.field.changed.connect(self._name_dataset)
         self.simulate.clicked.connect(self.heads_wanted)
 
     def _forget_dataset(self) -> None:
@@ -195,10 +192,9 @@ class TrainingForm(QWidget):
         if self._writing:
             return
         self.heads, self._dataset_problem = None, ""
-        self._typing.start()
         self._update()
 
-    def _tell_dataset(self) -> None:
+    def _name_dataset(self) -> None:
         if self.dataset.path is not None:
             self.dataset_named.emit(self.dataset.path)
 
@@ -213,10 +209,11 @@ class TrainingForm(QWidget):
             self._take_targets()
 
     def _take_targets(self) -> None:
-        """Tick the preset's targets, if it has any and the dataset has them."""
-        entry, wanted = self.entries["targets"], self._preset.get("targets", ())
-        if wanted and set(wanted) <= set(entry.names):
-            entry.write(wanted)
+        """Tick what a lecture predicts."""
+        source = self.entries["input"].read()
+        if self.heads is not None and source and self.entries["preset"].read() == "lecture":
+            with suppress(UserError):  # a scan that cannot be read is told of by the run
+                self.entries["targets"].write(same_lattice(self.heads, source))
 
     def _offer_names(self) -> None:
         """Let targets be other platforms than the input, and held-out subjects have its scan."""
@@ -229,12 +226,12 @@ class TrainingForm(QWidget):
             targets.offer(others)
             if all_ticked:
                 targets.write(others)
-        scanned = [each for each in self.heads.subjects if self.heads.has(each, source)]
+        scanned = [e for e in self.heads.subjects if not source or self.heads.has(e, source)]
         for name in ("held_out", "subjects"):
             self.entries[name].offer(scanned)
         stages = self.entries["first_stage"]
         stages.offer(targets.read())
-        boxes = [self.entries["subjects"].native, *(each.native for each in stages.widget)]
+        boxes = [*self.entries["subjects"].stops, *stages.stops]
         for before, after in pairwise(boxes):
             QWidget.setTabOrder(before, after)
 

@@ -1,4 +1,4 @@
-"""What a training run has told so far, ready to be drawn."""
+"""What has happened in a training run so far, ready to be drawn."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.learning.events import Aligned, Event, Started, Step, Validated
+from napari_msp.networks.registry import title
 
 SMOOTHED_PART = 25
 """A loss is averaged over the last 1/25 of its phase, over `SMOOTHED_STEPS` at least."""
@@ -64,7 +65,7 @@ class RunHistory:
             self._forget_after(event.resumed_at)
 
     def _forget_after(self, step: int) -> None:
-        """Drop what came after a checkpoint: the run goes on from there and tells it again."""
+        """Drop what came after a checkpoint: the run goes on from there and does it again."""
         kept = int(np.searchsorted(self.steps, step, side="right"))
         for values in (self._steps, self._losses, self._alphas):
             del values[kept:]
@@ -80,7 +81,7 @@ class RunHistory:
 
     @property
     def losses(self) -> FloatArray:
-        """(N,) as told."""
+        """(N,) as reported."""
         return np.array(self._losses)
 
     @property
@@ -97,8 +98,8 @@ class RunHistory:
     @property
     def targets(self) -> list[str]:
         """Those with a held-out error or a line to beat."""
-        told = (target for each in self._validated for target in each.errors)
-        return list(dict.fromkeys((*self.aligned, *told)))
+        validated = (target for each in self._validated for target in each.errors)
+        return list(dict.fromkeys((*self.aligned, *validated)))
 
     def errors(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Give steps and held-out errors of a target, apart for each phase that trained it."""
@@ -109,6 +110,17 @@ class RunHistory:
         for points in phases.values():
             steps, errors = np.array(points, dtype=float).T
             yield steps, errors
+
+
+def kind_of(phase: str) -> str:
+    """Give the network that a phase trains; its name has the platform behind it."""
+    return phase.rpartition(" ")[0]
+
+
+def phase_title(phase: str) -> str:
+    """Name a phase with its network's title, such as "SHResNet prisma_st"."""
+    kind, _, target = phase.rpartition(" ")
+    return f"{title(kind)} {target}"
 
 
 def smoothed(losses: FloatArray) -> FloatArray:
