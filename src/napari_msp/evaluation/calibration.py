@@ -7,7 +7,8 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import Advice, Change, Choose, UserError
+from napari_msp.errors import Change, Choose, UserError
+from napari_msp.evaluation.held_out import learned_from, none_left
 from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import predict_target
@@ -53,7 +54,7 @@ def calibrate_model(
     UserError
         When a subject was trained on or there is none left, or no subject has a target's scan.
     """
-    learned = model.training.get("subjects", [])
+    learned = learned_from([model], [dataset], dataset.subjects)
     for subject in subjects:
         if subject not in dataset.subjects:
             raise UserError(
@@ -63,20 +64,10 @@ def calibrate_model(
                 Choose("subjects", tuple(dataset.subjects)),
             )
         if subject in learned:
-            raise UserError(
-                f"was trained on {subject}",
-                model.name,
-                "subjects",
-                Advice("name subjects held out"),
-            )
+            raise learned[subject].error("subjects")
     chosen = tuple(subjects) or tuple(s for s in dataset.subjects if s not in learned)
     if not chosen:
-        raise UserError(
-            "every subject was trained on",
-            dataset.root,
-            "subjects",
-            Advice("train anew and keep subjects out of it"),
-        )
+        raise none_left(dataset, "subjects")
     return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
 
 
@@ -135,7 +126,11 @@ def _fit(
         errors.append(error[kept])
         on_progress(f"{target}: {subject}, SH MSE {error.mean():.3e}")
     fitted = fit_error_model(np.concatenate(features), np.concatenate(errors))
-    return ErrorFit(**fitted.to_json(), subjects=scanned)
+    return ErrorFit(
+        **fitted.to_json(),
+        subjects=scanned,
+        people=[dataset.person(subject).to_json() for subject in scanned],
+    )
 
 
 def _head(
