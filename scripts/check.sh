@@ -9,6 +9,8 @@ phase "set-up in all" sh scripts/setup.sh test
 failed=""
 phase "ruff check" .venv/bin/ruff check . || failed="$failed ruff-check"
 phase "ruff format" .venv/bin/ruff format --check . || failed="$failed ruff-format"
+phase "numpydoc" .venv/bin/python -W ignore -m numpydoc lint $(find src -name '*.py') ||
+    failed="$failed numpydoc"
 phase "mypy" .venv/bin/mypy || failed="$failed mypy"
 # The tests in a window run beside the others, each with one thread of torch: together they take
 # little more than the longer one, on two cores.
