@@ -2,18 +2,24 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from napari_msp.bids import Provenance, sidecar_path
 from napari_msp.data.nifti import write_nifti
-from napari_msp.errors import UserError
+from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation import compare as job
 from napari_msp.evaluation.compare import compare
 from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.statistics import wilcoxon
+from napari_msp.files import read_json, write_json
+from napari_msp.identity import person_of
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import write_sh
 
 
@@ -185,8 +191,9 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
     images, paths, tmp_path, spoil, message
 ):
     spoil(images, paths)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError) as caught:
         compare(paths["truth"], predictions(paths), tmp_path / "out")
+    assert re.search(message, caught.value.phrase())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -228,3 +235,80 @@ def test_a_result_without_files_is_a_line_and_can_be_saved_later(paths, tmp_path
     assert repr(compare(None, {"MSP": paths["msp"]})) == "<1 prediction compared without truth>"
     files = result.save(tmp_path / "out")
     assert {path.name for path in files} == names(tmp_path / "out")
+
+
+def write_dataset(root, person, image):
+    path = root / person / "ses-ge" / "dwi" / f"{person}_ses-ge_acq-st_model-sh_dwimap.nii.gz"
+    write_sh(path, image)
+    return path
+
+
+def test_two_datasets_sub_01_are_two_people(images, tmp_path):
+    mine = write_dataset(tmp_path / "mine", "sub-01", images["truth"])
+    other = write_dataset(tmp_path / "other", "sub-01", perturbed(images["truth"], 0.01))
+    with pytest.raises(UserError) as caught:
+        compare(mine, {"MSP": other})
+    assert caught.value.subject == str(other)
+    assert "is of sub-01 but" in caught.value.problem
+    assert caught.value.problem.endswith("is of sub-01 of another dataset")
+    assert caught.value.remedy is not None
+
+
+def test_a_prediction_is_of_whom_its_sidecar_says(images, tmp_path):
+    truth = write_dataset(tmp_path / "mine", "sub-01", images["truth"])
+    person = person_of(truth)
+    path = tmp_path / "elsewhere" / "sub-07_dwimap.nii.gz"
+    write_sh(path, images["msp"])
+    sidecar = sidecar_path(path)
+    provenance = Provenance("ge_st", "prisma_st", person=person.to_json())
+    write_json(sidecar, {**read_json(sidecar), **provenance.to_sidecar()})
+    assert compare(truth, {"MSP": path}).metrics["MSP"].voxels
+    other = write_dataset(tmp_path / "other", "sub-01", perturbed(images["truth"], 0.01))
+    with pytest.raises(UserError, match="another dataset"):
+        compare(other, {"MSP": path})
+
+
+def test_the_same_scan_under_two_names_is_one_person(scan, tmp_path):
+    one, two = (
+        tmp_path / name / person / "dwi" for name, person in (("a", "sub-01"), ("b", "sub-9"))
+    )
+    for folder in (one, two):
+        folder.mkdir(parents=True)
+    first, second = scan().write(one, stem="sub-01"), scan().write(two, stem="sub-9")
+    assert compare(first, {"again": second}).metrics["again"].sh_mse == 0
+
+
+def test_images_in_memory_are_compared_without_a_file(images):
+    truth = Scan(given_sh=images["truth"], given_subject="sub-01", given_platform="prisma_st")
+    result = compare(truth, {"DIQT": images["diqt"]}, input_image=images["input"])
+    assert result.metrics["DIQT"].sh_mse == measure(images["diqt"], images["truth"]).sh_mse
+    assert result.no_harmonisation is not None
+    assert repr(result).startswith("<compared with sub-01 prisma_st: SH MSE DIQT ")
+    assert json.loads(json.dumps(result.to_json()))["truth"] == "sub-01 prisma_st"
+
+
+def test_any_map_of_the_registry_can_be_chosen(images):
+    result = compare(images["truth"], {"MSP": images["diqt"]}, maps=tuple(MAPS))
+    blocks = {axes.get_label().split(" · ")[0] for axes in result.figure.axes}
+    titles = [
+        f"({letter}) {each.title}" for letter, each in zip("abcde", MAPS.values(), strict=True)
+    ]
+    assert blocks == set(titles)
+    found = result.to_json()["predictions"]["MSP"]
+    truth = Maps(images["truth"])
+    mask = result.comparison.mask
+    placed = result.comparison.predictions["MSP"]
+    angles = np.degrees(
+        np.arccos(np.abs(np.sum(placed["direction"] * truth["direction"], -1)).clip(0, 1))
+    )
+    assert found["direction_angle"] == pytest.approx(angles[mask].mean(), rel=1e-5)
+    assert found["md_mse"] == pytest.approx(
+        np.square(placed["md"] - truth["md"])[mask].mean(dtype=float), rel=1e-5
+    )
+    assert "MSE" in " ".join(text.get_text() for text in result.figure.texts)
+    assert any(text.get_text().startswith("angle ") for text in result.figure.texts)
+    default = compare(images["truth"], {"MSP": images["diqt"]}).to_json()["predictions"]["MSP"]
+    assert not {"md_mse", "direction_angle"} & set(default)
+    with pytest.raises(UserError) as caught:
+        compare(images["truth"], {"MSP": images["diqt"]}, maps=("fibres",))
+    assert (caught.value.field, caught.value.remedy) == ("maps", Choose("maps", tuple(MAPS)))

@@ -20,7 +20,7 @@ from napari_msp.evaluation.figures.page import write_figure
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.metrics import measure
 
-A, B, C = "(a) SH average", "(b) colour-FA", "(c) disagreement of branches"
+A, B, C = "(a) SH average", "(b) colour FA", "(c) disagreement of branches"
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 

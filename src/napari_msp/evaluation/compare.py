@@ -1,6 +1,6 @@
 """Compare predictions with truth: Figure 3 and the numbers. The job of `napari-msp compare`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -9,34 +9,40 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import nifti_stem
+from napari_msp.bids import map_beside
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
-from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
-from napari_msp.evaluation.figures.figure3 import draw_figure3
-from napari_msp.evaluation.figures.page import check_format, write_figure
-from napari_msp.evaluation.metrics import UNITS, Metrics, measure_mapped, rows, write_numbers
-from napari_msp.evaluation.sources import (
-    Source,
+from napari_msp.evaluation.comparison import (
+    Comparison,
+    called,
+    check_one_head,
     check_same_b_value,
-    check_same_head,
-    read_source,
+    line_up,
     same_b_value,
 )
+from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, draw_figure3
+from napari_msp.evaluation.figures.page import check_format, write_figure
+from napari_msp.evaluation.metrics import UNITS, Metrics, measure_mapped, rows, write_numbers
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json
 from napari_msp.formatting import counted, short
+from napari_msp.scan import Scan, open_scan
+from napari_msp.signal.maps import MAPS
+from napari_msp.signal.sh_image import SHImage
 
 FIGURE = "figure3"
 METRICS = "metrics.json"
 NUMBERS = "numbers.csv"
 
+Image = str | Path | Scan | SHImage
+"""What is compared: a file, or what was read or made already."""
+
 REGULARISATION_TOLERANCE = 0.01
 """Relative difference of λ that still counts as rounding (our choice)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CompareResult:
     """What a comparison found.
 
@@ -50,8 +56,11 @@ class CompareResult:
         Their images on one lattice.
     metrics
         The numbers by prediction; none without truth.
+    map_errors
+        By prediction, the mean error of each map that was chosen; none without truth.
     no_harmonisation
-        Those of the input itself, to be beaten; None without one that can be measured.
+        How the input itself was placed, and its numbers, to be beaten; None without one that can be
+        measured.
     tests
         Paired tests on patches by the names of two predictions.
     notes
@@ -60,11 +69,12 @@ class CompareResult:
         Figure 3.
     """
 
-    truth: Source | None
-    scan: Source | None
-    predictions: Mapping[str, Source]
+    truth: Scan | None
+    scan: Scan | None
+    predictions: Mapping[str, Scan]
     comparison: Comparison
     metrics: Mapping[str, Metrics]
+    map_errors: Mapping[str, Mapping[str, float]]
     no_harmonisation: tuple[str, Metrics] | None
     tests: Mapping[tuple[str, str], PairedTest]
     notes: list[str]
@@ -77,7 +87,7 @@ class CompareResult:
         if self.no_harmonisation is not None:
             errors["no harmonisation"] = self.no_harmonisation[1].sh_mse
         said = ", ".join(f"{name} {short(error)}" for name, error in errors.items())
-        return f"<compared with {self.truth.path.name}: SH MSE {said}>"
+        return f"<compared with {_short_name(self.truth)}: SH MSE {said}>"
 
     def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
         """Write figure3.png, metrics.json and numbers.csv: all or none.
@@ -98,7 +108,7 @@ class CompareResult:
         check_format(out / names[0])
         with staged_folder(out) as stage:
             write_figure(stage / names[0], self.figure)
-            truth = "" if self.truth is None else self.truth.path.name
+            truth = "" if self.truth is None else _short_name(self.truth)
             write_numbers(stage / NUMBERS, rows(self.metrics), truth)
             write_json(stage / METRICS, self.to_json())
         return [out / name for name in names]
@@ -107,21 +117,21 @@ class CompareResult:
         """Give what metrics.json holds: plain numbers, lists and dictionaries."""
         before = self.no_harmonisation
         return {
-            "truth": None if self.truth is None else str(self.truth.path),
-            "input": None if self.scan is None else str(self.scan.path),
-            "lattice_of": str((self.truth or next(iter(self.predictions.values()))).path),
+            "truth": None if self.truth is None else called(self.truth),
+            "input": None if self.scan is None else called(self.scan),
+            "lattice_of": called(self.truth or next(iter(self.predictions.values()))),
             "voxels": int(self.comparison.mask.sum()),
             "predictions": {
                 name: {
-                    "path": str(source.path),
+                    "path": called(scan),
                     "placement": self.comparison.placements[name],
-                    **(self.metrics[name].to_json() if name in self.metrics else {}),
+                    **self._numbers(name),
                 }
-                for name, source in self.predictions.items()
+                for name, scan in self.predictions.items()
             },
             "no_harmonisation": None
             if before is None or self.scan is None
-            else {"path": str(self.scan.path), "placement": before[0], **before[1].to_json()},
+            else {"path": called(self.scan), "placement": before[0], **before[1].to_json()},
             "tests": [
                 {"first": first, "second": second, "of": "patch_mse", **test.to_json()}
                 for (first, second), test in self.tests.items()
@@ -130,16 +140,25 @@ class CompareResult:
             "notes": self.notes,
         }
 
+    def _numbers(self, name: str) -> dict[str, Any]:
+        """Give the metrics of a prediction, and the errors of maps that are not among them."""
+        if name not in self.metrics:
+            return {}
+        return {**(found := self.metrics[name].to_json())} | {
+            key: error for key, error in self.map_errors[name].items() if key not in found
+        }
+
 
 def compare(
-    truth: str | Path | None,
-    predictions: Mapping[str, str | Path],
+    truth: Image | None,
+    predictions: Mapping[str, Image],
     out: str | Path | None = None,
-    input_image: str | Path | None = None,
+    input_image: Image | None = None,
     axis: str = "axial",
     slice_index: int | None = None,
     b_value: float | None = None,
     figure_format: str = "png",
+    maps: Sequence[str] = SHOWN,
 ) -> CompareResult:
     """Compare predictions of one head, with the truth where it exists.
 
@@ -148,8 +167,8 @@ def compare(
     truth
         The scan of the target platform; None where there is none.
     predictions
-        Image by name. This, `truth` and `input_image` are SH images (`…_dwimap.nii.gz`), or DWIs
-        with .bval and .bvec beside them, to which SH are fitted.
+        Image by name. This, `truth` and `input_image` are files or in memory: SH images
+        (`…_dwimap.nii.gz`), or DWIs with .bval and .bvec beside them, to which SH are fitted.
     out
         Folder for figure3.png, metrics.json and numbers.csv, see `CompareResult.save`; None: they
         are not written.
@@ -161,58 +180,67 @@ def compare(
         Shell of scans that have several, in s/mm².
     figure_format
         "png", "pdf" or "svg"; the suffix of figure3.
+    maps
+        Keys of `MAPS`, such as "md": a block of the figure each. The mean errors of those that are
+        not among the metrics anyway are added to them.
 
     Raises
     ------
     UserError
-        When images are unreadable or do not belong together: another subject's name, brains that
-        hardly overlap, b-values that differ by more than 5 %.
+        When images are unreadable or do not belong together: another person, brains that hardly
+        overlap, b-values that differ by more than 5 %.
     """
     check_format(Path(f"{FIGURE}.{figure_format}"))
+    check_maps(maps)
     if not predictions:
         raise UserError(
             "none was given", field="predictions", remedy=Give("predictions", "at least one")
         )
-    sources = {name: read_source(path, b_value) for name, path in predictions.items()}
-    true = None if truth is None else read_source(truth, b_value)
-    scan = None if input_image is None else read_source(input_image, b_value)
+    sources = {name: _scan(image, b_value) for name, image in predictions.items()}
+    true = None if truth is None else _scan(truth, b_value)
+    scan = None if input_image is None else _scan(input_image, b_value)
     reference = true or next(iter(sources.values()))
     for source in sources.values():
-        check_same_head(reference, source)
+        check_one_head(reference, source)
         check_same_b_value(reference, source)
     if scan is not None:
-        check_same_head(reference, scan)
+        check_one_head(reference, scan)
 
-    comparison = line_up(
-        None if true is None else true.image,
-        {name: source.image for name, source in sources.items()},
-    )
+    comparison = line_up(true, sources)
     notes = _notes(reference, sources, scan)
     metrics, tests, before = _measure(comparison, reference, scan, notes)
-    compared = CompareResult(
+    result = CompareResult(
         true,
         scan,
         sources,
         comparison,
         metrics,
+        _map_errors(comparison, maps),
         before,
         tests,
         notes,
         draw_figure3(
             comparison,
-            None if scan is None else MappedImage(scan.image),
+            None if scan is None else scan.maps(),
+            maps=maps,
             axis=axis,
             slice_index=slice_index,
             disagreement=_disagreement(sources, comparison) if true is None else None,
         ),
     )
     if out is not None:
-        compared.save(out, figure_format)
-    return compared
+        result.save(out, figure_format)
+    return result
+
+
+def _scan(image: Image, b_value: float | None) -> Scan:
+    if isinstance(image, Scan):
+        return image
+    return Scan(given_sh=image) if isinstance(image, SHImage) else open_scan(image, b_value)
 
 
 def _measure(
-    comparison: Comparison, reference: Source, scan: Source | None, notes: list[str]
+    comparison: Comparison, reference: Scan, scan: Scan | None, notes: list[str]
 ) -> tuple[dict[str, Metrics], dict[tuple[str, str], PairedTest], tuple[str, Metrics] | None]:
     """Give the numbers of each prediction, the paired tests, and the input's own numbers.
 
@@ -234,50 +262,72 @@ def _measure(
         )
     before = None
     if scan is not None and (
-        not same_b_value(reference, scan) or scan.image.order != truth.image.order
+        not same_b_value(reference, scan) or scan.sh.order != truth.image.order
     ):
-        notes.append(f"{scan.path.name}: was not measured, its b-value or SH order is not truth's")
+        notes.append(
+            f"{_short_name(scan)}: was not measured, its b-value or SH order is not truth's"
+        )
     elif scan is not None:
-        alone = line_up(truth.image, {"input": scan.image})
+        alone = line_up(truth, {"input": scan})
         both = alone.mask & comparison.mask
         measured = measure_mapped(alone.predictions["input"], truth, both)
         before = (alone.placements["input"], measured)
     return metrics, dict(zip(pairs, tests, strict=True)), before
 
 
-def _notes(reference: Source, sources: Mapping[str, Source], scan: Source | None) -> list[str]:
+def _map_errors(comparison: Comparison, maps: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Give the mean error of each map, such as `md_mse` or `direction_angle`, by prediction."""
+    truth, mask = comparison.truth, comparison.mask
+    if truth is None:
+        return {}
+    return {
+        name: {
+            f"{each}_{MAPS[each].error_title.lower()}": float(
+                MAPS[each].error(prediction[each], truth[each], mask)[mask].mean(dtype=float)
+            )
+            for each in maps
+        }
+        for name, prediction in comparison.predictions.items()
+    }
+
+
+def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> list[str]:
     """Collect what a reader must know to trust the numbers."""
     every = [reference, *sources.values(), *([scan] if scan is not None else [])]
     notes = [note for source in every for note in source.notes]
-    weight = reference.image.regularisation
+    weight = reference.sh.regularisation
     for source in every[1:]:
-        other = source.image.regularisation
+        other = source.sh.regularisation
         if weight is None or other is None:
             continue
         if abs(other - weight) > REGULARISATION_TOLERANCE * max(weight, other):
             notes.append(
-                f"{source.path.name}: was fitted with λ = {other:g}, {reference.path.name} with "
-                f"{weight:g}; for other numbers of directions that is as it should be"
+                f"{_short_name(source)}: was fitted with λ = {other:g}, {_short_name(reference)} "
+                f"with {weight:g}; for other numbers of directions that is as it should be"
             )
     return list(dict.fromkeys(notes))
 
 
-def _disagreement(sources: Mapping[str, Source], comparison: Comparison) -> dict[str, FloatArray]:
-    """Read the disagreement maps that lie beside predictions, where they do."""
+def _disagreement(sources: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
+    """Give the disagreement maps of predictions in memory, or that lie beside their files."""
     found: dict[str, FloatArray] = {}
     for name, source in sources.items():
-        path = source.path
-        if "param-coefficients" not in nifti_stem(path):
-            continue
-        beside = path.with_name(path.name.replace("param-coefficients", "param-disagreement"))
-        if not beside.exists():
-            continue
-        image = open_nifti(beside)
-        values = read_voxels(image, beside)
-        if values.ndim != 3:
-            raise UserError(
-                "a disagreement map has three axes", beside, remedy=Advice("write it anew")
-            )
-        x, y, z = values.shape
-        found[name] = resample(values, Lattice((x, y, z), image.affine), comparison.lattice)
+        values = getattr(source, "disagreement", None)  # of a `Prediction`, whose file loads torch
+        lattice = source.lattice
+        beside = None if source.path is None else map_beside(source.path, "disagreement")
+        if values is None and beside is not None and beside.exists():
+            image = open_nifti(beside)
+            values = read_voxels(image, beside)
+            if values.ndim != 3:
+                raise UserError(
+                    "a disagreement map has three axes", beside, remedy=Advice("write it anew")
+                )
+            x, y, z = values.shape
+            lattice = Lattice((x, y, z), image.affine)
+        if values is not None:
+            found[name] = resample(values, lattice, comparison.lattice)
     return found
+
+
+def _short_name(scan: Scan) -> str:
+    return scan.path.name if scan.path is not None else called(scan)

@@ -1,58 +1,31 @@
-"""Predictions of one head beside each other, on one lattice, with one mask and shared maps."""
+"""Predictions of one head beside each other: one person, one b-value, one lattice, one mask."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
-import numpy as np
-
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import MaskArray
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.errors import Advice, Give, RescaleBValue, UserError
 from napari_msp.evaluation.placement import common_mask, on_lattice, placement
-from napari_msp.signal.maps import TensorMaps, sh_average, tensor_maps
+from napari_msp.identity import may_be_same
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 
-
-@dataclass(frozen=True, eq=False)
-class MappedImage:
-    """An SH image with its maps, each made once, when first asked for.
-
-    All FA come through the SH route, for truth and predictions alike.
-    """
-
-    image: SHImage
-
-    @cached_property
-    def sh_average(self) -> FloatArray:
-        """(X, Y, Z) mean of the first six coefficients, in SH units."""
-        return sh_average(self.image)
-
-    @cached_property
-    def tensor(self) -> TensorMaps:
-        """FA, mean diffusivity and principal direction, from one fit."""
-        return tensor_maps(self.image)
-
-    @cached_property
-    def colour_fa(self) -> FloatArray:
-        """(X, Y, Z, 3) |e₁| · FA, in [0, 1]."""
-        return self.tensor.colour
-
-    @cached_property
-    def fa(self) -> FloatArray:
-        """(X, Y, Z) fractional anisotropy, in [0, 1]."""
-        # |e₁| has unit length, so the length of the colour is FA: no second tensor fit.
-        length: FloatArray = np.linalg.norm(self.colour_fa, axis=-1)
-        return length
+Comparable = Scan | SHImage | Maps
+"""What can be compared. Maps that a scan has computed already are not computed again."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Predictions, and where it exists the truth, on one lattice.
 
     Attributes
     ----------
     truth
-        Untouched; None where there is none.
+        Untouched; None where there is none. All tensors come through the SH route, for truth and
+        predictions alike.
     predictions
         By name, on the lattice of truth, or of the first prediction where there is no truth.
     mask
@@ -61,10 +34,14 @@ class Comparison:
         By name, what was done to bring a prediction there.
     """
 
-    truth: MappedImage | None
-    predictions: dict[str, MappedImage]
+    truth: Maps | None
+    predictions: Mapping[str, Maps]
     mask: MaskArray
-    placements: dict[str, str]
+    placements: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        against = "without truth" if self.truth is None else "with truth"
+        return f"<{', '.join(self.predictions)} {against} on {int(self.mask.sum())} voxels>"
 
     @property
     def reference(self) -> SHImage:
@@ -78,7 +55,14 @@ class Comparison:
         return self.reference.lattice
 
 
-def line_up(truth: SHImage | None, predictions: dict[str, SHImage]) -> Comparison:
+def as_maps(image: Comparable) -> Maps:
+    """Give an image's maps, each computed when first asked for, through the SH route."""
+    if isinstance(image, Maps):
+        return image
+    return image.maps() if isinstance(image, Scan) else Maps(image)
+
+
+def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> Comparison:
     """Bring predictions onto truth's lattice, or onto the first one's where there is no truth.
 
     Parameters
@@ -97,19 +81,22 @@ def line_up(truth: SHImage | None, predictions: dict[str, SHImage]) -> Compariso
         raise UserError(
             "none was given", field="predictions", remedy=Give("predictions", "at least one")
         )
-    reference = truth if truth is not None else next(iter(predictions.values()))
-    placed: dict[str, SHImage] = {}
+    given = {name: as_maps(image) for name, image in predictions.items()}
+    true = None if truth is None else as_maps(truth)
+    reference = (next(iter(given.values())) if true is None else true).image
+    placed: dict[str, Maps] = {}
     mask = reference.mask
-    for name, prediction in predictions.items():
-        if prediction.order != reference.order:
+    for name, maps in given.items():
+        if maps.image.order != reference.order:
             raise UserError(
-                f"is of SH order {prediction.order}, the reference of {reference.order}",
+                f"is of SH order {maps.image.order}, the reference of {reference.order}",
                 name,
                 field="predictions",
                 remedy=Advice("give images of one order"),
             )
-        placed[name] = on_lattice(prediction, reference.lattice)
-        mask = mask & common_mask(placed[name], reference, name)
+        there = maps.image.lattice.matches(reference.lattice)
+        placed[name] = maps if there else Maps(on_lattice(maps.image, reference.lattice))
+        mask = mask & common_mask(placed[name].image, reference, name)
     if not mask.any():
         raise UserError(
             "no voxel lies in all masks",
@@ -118,11 +105,66 @@ def line_up(truth: SHImage | None, predictions: dict[str, SHImage]) -> Compariso
             remedy=Advice("give images of one region"),
         )
     return Comparison(
-        None if truth is None else MappedImage(truth),
-        {name: MappedImage(image) for name, image in placed.items()},
+        true,
+        placed,
         mask,
-        {
-            name: placement(prediction.lattice, reference.lattice)
-            for name, prediction in predictions.items()
-        },
+        {name: placement(maps.image.lattice, reference.lattice) for name, maps in given.items()},
     )
+
+
+def check_one_head(reference: Scan, other: Scan) -> None:
+    """Refuse images of two people: see `identity`.
+
+    Raises
+    ------
+    UserError
+        When their datasets, digests or names say so.
+    """
+    if may_be_same(reference.person, other.person):
+        return
+    one, two = reference.person, other.person
+    whose = f"is of {two.label} but {called(reference)} is of {one.label}"
+    raise UserError(
+        f"{whose} of another dataset" if one.label == two.label else whose,
+        called(other),
+        remedy=Advice("give images of one head"),
+    )
+
+
+def same_b_value(first: Scan, second: Scan) -> bool:
+    """Tell whether two images have one known b-value, to within `B_VALUE_TOLERANCE`."""
+    one, other = first.b_value, second.b_value
+    return one is not None and other is not None and abs(one - other) <= B_VALUE_TOLERANCE * one
+
+
+def check_same_b_value(reference: Scan, other: Scan) -> None:
+    """Refuse an image of another b-value: signals then differ even in one scanner.
+
+    Raises
+    ------
+    UserError
+        When the b-values differ by more than `B_VALUE_TOLERANCE`, or one is unknown.
+    """
+    one, two = reference.b_value, other.b_value
+    for scan in (reference, other):
+        if scan.b_value is None:
+            raise UserError(
+                "its b-value is unknown, so it has no FA",
+                called(scan),
+                remedy=Advice("add BValue to the JSON file beside it"),
+            )
+    if not same_b_value(reference, other):
+        assert one is not None
+        assert two is not None
+        raise UserError(
+            f"has b = {two:.0f} s/mm² but {called(reference)} has {one:.0f}",
+            called(other),
+            remedy=RescaleBValue(
+                measured=two, wanted=one, why="give images of one b-value, or harmonize"
+            ),
+        )
+
+
+def called(scan: Scan) -> str:
+    """Name a scan in errors: its file, or in memory whose it is."""
+    return str(scan.path) if scan.path is not None else scan.owner or "image in memory"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.evaluation.comparison import MappedImage, line_up
+from napari_msp.evaluation.comparison import Comparable, as_maps, line_up
 from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.maps import Maps
 from napari_msp.signal.spherical_harmonics import order_slices
 
 UNITS = {
@@ -81,7 +81,7 @@ class Metrics:
         }
 
 
-def measure(prediction: SHImage, truth: SHImage, patch_size: int = PATCH_SIZE) -> Metrics:
+def measure(prediction: Comparable, truth: Comparable, patch_size: int = PATCH_SIZE) -> Metrics:
     """Measure a prediction on truth's own lattice.
 
     Parameters
@@ -98,12 +98,13 @@ def measure(prediction: SHImage, truth: SHImage, patch_size: int = PATCH_SIZE) -
     UserError
         When the images do not belong together, or a b-value is unknown.
     """
-    both = line_up(truth, {"prediction": prediction})
-    return measure_mapped(both.predictions["prediction"], MappedImage(truth), both.mask, patch_size)
+    true = as_maps(truth)
+    both = line_up(true, {"prediction": prediction})
+    return measure_mapped(both.predictions["prediction"], true, both.mask, patch_size)
 
 
 def measure_mapped(
-    prediction: MappedImage, truth: MappedImage, mask: MaskArray, patch_size: int = PATCH_SIZE
+    prediction: Maps, truth: Maps, mask: MaskArray, patch_size: int = PATCH_SIZE
 ) -> Metrics:
     """Measure a prediction that already lies on truth's lattice.
 
@@ -119,7 +120,7 @@ def measure_mapped(
     squared = np.square(predicted - true)
     sh_mse = float(squared.mean())
     variance = float(np.square(true - true.mean(axis=0)).mean())
-    fa_error = _difference(prediction.fa, truth.fa, mask)
+    fa_error = _difference(prediction["fa"], truth["fa"], mask)
     return Metrics(
         voxels=int(mask.sum()),
         sh_mse=sh_mse,
@@ -129,10 +130,10 @@ def measure_mapped(
             for order, part in order_slices(truth.image.order).items()
         },
         relative_sh_mse=sh_mse / variance if variance > 0 else None,
-        sh_average_mse=_mse(prediction.sh_average, truth.sh_average, mask),
+        sh_average_mse=_mse(prediction["sh_average"], truth["sh_average"], mask),
         fa_mae=float(np.abs(fa_error).mean()),
         fa_mse=float(np.square(fa_error).mean()),
-        colour_fa_mse=_mse(prediction.colour_fa, truth.colour_fa, mask),
+        colour_fa_mse=_mse(prediction["colour_fa"], truth["colour_fa"], mask),
         patches=patch_errors(
             prediction.image.coefficients, truth.image.coefficients, mask, patch_size
         ),

@@ -1,33 +1,39 @@
 """Figure 3 of the paper: truth and predictions, the input and the error maps beneath.
 
-Two blocks, (a) the SH average and (b) colour-FA, each of two rows::
+A block for each map, as in the paper (a) the SH average and (b) colour FA, each of two rows::
 
     | ground truth | prediction A | prediction B |
-    | input scan   | MSE of A     | MSE of B     |
+    | input scan   | error of A   | error of B   |
 
 Images of a block share one contrast, error maps one scale. Without truth, the input scan stands in
-its place, and a third block (c) shows the disagreement of a model's branches, where it is known.
+its place, and a last block shows the disagreement of a model's branches, where it is known.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
-from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
+from napari_msp.errors import Choose, UserError
+from napari_msp.evaluation.comparison import Comparable, Comparison, as_maps, line_up
 from napari_msp.evaluation.figures.grid import Cell, Cells, cells
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
 from napari_msp.evaluation.figures.page import Scale
 from napari_msp.evaluation.figures.slices import Slice, choose_slice
 from napari_msp.formatting import power_of_ten
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.maps import MAPS, Maps
 
-TITLES = {"SH average": "(a) SH average", "colour FA": "(b) colour-FA"}
-"""Of the blocks, by quantity."""
+SHOWN = ("sh_average", "colour_fa")
+"""Maps of the paper's figure."""
 
-DISAGREEMENT = "(c) disagreement of branches"
+DISAGREEMENT = "disagreement of branches"
+
+BAR_LABELS = {"MSE": "squared error"}
+"""What a voxel shows of that whose mean stands over a panel, where it has another name."""
 
 ERROR_COLOURS = "inferno"
 """Black at 0, even in brightness, readable without colour vision."""
@@ -40,13 +46,14 @@ VALUE = 14
 
 
 def figure3(
-    truth: SHImage | None,
-    predictions: dict[str, SHImage],
-    input_image: SHImage | None = None,
+    truth: Comparable | None,
+    predictions: Mapping[str, Comparable],
+    input_image: Comparable | None = None,
     *,
+    maps: Sequence[str] = SHOWN,
     axis: str = "axial",
     slice_index: int | None = None,
-    disagreement: dict[str, FloatArray] | None = None,
+    disagreement: Mapping[str, FloatArray] | None = None,
 ) -> Figure:
     """Draw Figure 3.
 
@@ -58,6 +65,8 @@ def figure3(
         By name, in the order of their columns; brought onto truth's lattice.
     input_image
         The scan that was harmonised; shown voxel by voxel, not interpolated.
+    maps
+        Keys of `MAPS`, a block each.
     axis
         "axial", "coronal" or "sagittal".
     slice_index
@@ -76,14 +85,15 @@ def figure3(
         When the images do not belong together, a b-value is unknown, or the slice has no brain.
     """
     comparison = line_up(truth, predictions)
-    lattices = {name: image.lattice for name, image in predictions.items()}
+    lattices = {name: as_maps(image).image.lattice for name, image in predictions.items()}
     placed = {
         name: resample(values, lattices[name], comparison.lattice)
         for name, values in (disagreement or {}).items()
     }
     return draw_figure3(
         comparison,
-        None if input_image is None else MappedImage(input_image),
+        None if input_image is None else as_maps(input_image),
+        maps=maps,
         axis=axis,
         slice_index=slice_index,
         disagreement=placed,
@@ -92,11 +102,12 @@ def figure3(
 
 def draw_figure3(
     comparison: Comparison,
-    input_image: MappedImage | None = None,
+    input_image: Maps | None = None,
     *,
+    maps: Sequence[str] = SHOWN,
     axis: str = "axial",
     slice_index: int | None = None,
-    disagreement: dict[str, FloatArray] | None = None,
+    disagreement: Mapping[str, FloatArray] | None = None,
 ) -> Figure:
     """Draw Figure 3 of images that are lined up already; see `figure3`.
 
@@ -106,23 +117,39 @@ def draw_figure3(
         By name of a prediction, (X, Y, Z) on the comparison's lattice.
     """
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
-    return draw_blocks(_blocks(comparison, input_image, disagreement or {}, view), view)
+    grids = [cells(comparison, each, input_image, disagreement) for each in check_maps(maps)]
+    titled = [(grid.map.title, _rows(grid, view)) for grid in grids]
+    # Disagreement is of all coefficients, so it belongs to no map and is shown once.
+    if any(cell.kind == "disagreement" for cell in grids[0].maps):
+        titled.append((DISAGREEMENT, [_disagreements(grids[0], view)]))
+    blocks = [
+        Block(f"({letter}) {title}", rows)
+        for letter, (title, rows) in zip(ascii_lowercase, titled, strict=False)
+    ]
+    return draw_blocks(blocks, view)
 
 
-def _blocks(
-    comparison: Comparison,
-    input_image: MappedImage | None,
-    disagreement: dict[str, FloatArray],
-    view: Slice,
-) -> list[Block]:
-    shown = [cells(comparison, each, input_image, disagreement) for each in TITLES]
-    if comparison.truth is not None:
-        return [Block(TITLES[e.quantity], [_images(e, view), _errors(e, view)]) for e in shown]
-    blocks = [Block(TITLES[each.quantity], [_images(each, view)]) for each in shown]
-    # Disagreement is of all coefficients, so it belongs to neither map and is shown once.
-    if any(cell.kind == "disagreement" for cell in shown[0].maps):
-        blocks.append(Block(DISAGREEMENT, [_disagreements(shown[0], view)]))
-    return blocks
+def check_maps(maps: Sequence[str]) -> Sequence[str]:
+    """Refuse names of maps that there are not: before the work, not after.
+
+    Raises
+    ------
+    UserError
+        With those that there are; also when none is given.
+    """
+    unknown = [name for name in maps if name not in MAPS]
+    if unknown or not maps:
+        raise UserError(
+            f"there is no {unknown[0]!r}" if unknown else "none was given",
+            field="maps",
+            remedy=Choose("maps", tuple(MAPS)),
+        )
+    return list(dict.fromkeys(maps))
+
+
+def _rows(shown: Cells, view: Slice) -> list[Row]:
+    with_truth = any(cell.kind == "error" for cell in shown.maps)
+    return [_images(shown, view), *([_errors(shown, view)] if with_truth else [])]
 
 
 def _images(shown: Cells, view: Slice) -> Row:
@@ -133,9 +160,10 @@ def _images(shown: Cells, view: Slice) -> Row:
 
 def _errors(shown: Cells, view: Slice) -> Row:
     power = _Power.of(shown)
-    scale = power.scale(shown, "squared error")
+    error = shown.map.error_title
+    scale = power.scale(shown, BAR_LABELS.get(error, error))
     corner, *maps = shown.maps
-    panels = [_map(cell, f"MSE {power.text(cell)}", scale, power, view) for cell in maps]
+    panels = [_map(cell, f"{error} {power.text(cell)}", scale, power, view) for cell in maps]
     return Row("map", [_image(corner, shown, view), *panels], scale)
 
 
@@ -178,7 +206,7 @@ class _Power:
     def of(cls, shown: Cells) -> "_Power":
         largest = max(cell.mean for cell in shown.maps if cell.mean is not None)
         exponent = int(np.floor(np.log10(largest))) if largest > 0 else 0
-        return cls(0 if exponent == -1 else exponent)
+        return cls(0 if -1 <= exponent <= 2 else exponent)
 
     @property
     def unit(self) -> float:

@@ -1,9 +1,9 @@
 """What the cells of Figure 3 hold: whole volumes, and the contrast and scale that they share.
 
-Two rows for one quantity, the SH average or colour FA::
+Two rows for one map of `MAPS`, such as the SH average::
 
     | ground truth | prediction A | prediction B |
-    | input scan   | MSE of A     | MSE of B     |
+    | input scan   | error of A   | error of B   |
 
 Without truth the input scan stands in its place, and the second row holds the disagreement of a
 model's branches where it is known. The figure on paper and the viewer both take theirs from here.
@@ -17,9 +17,9 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import Comparison, MappedImage
+from napari_msp.evaluation.comparison import Comparison
 from napari_msp.evaluation.figures.slices import Nearest
-from napari_msp.signal.maps import squared_error
+from napari_msp.signal.maps import MAPS, Map, Maps
 
 WINDOW = (1.0, 99.0)
 """In-mask percentiles of truth that become black and white (our choice)."""
@@ -28,43 +28,12 @@ ERROR_PERCENTILE = 99.0
 """In-mask percentile of all error maps together at which their scale ends (our choice)."""
 
 COLOUR_GAIN_PERCENTILE = 98.0
-"""In-mask percentile of truth's FA that is shown at full brightness (our choice)."""
+"""In-mask percentile of truth's FA (or length, of vectors) that is shown at full brightness (our
+choice)."""
 
 GROUND_TRUTH, INPUT_SCAN = "ground truth", "input scan"
 
 Kind = Literal["image", "error", "disagreement", "none"]
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A map that images are compared by.
-
-    Attributes
-    ----------
-    attribute
-        Its name in `MappedImage`.
-    unit, error_unit
-        Of the map and of its squared error.
-    coloured
-        Whether it has three colours a voxel.
-    """
-
-    attribute: str
-    unit: str
-    error_unit: str
-    coloured: bool
-
-    def of(self, image: MappedImage) -> FloatArray:
-        """(X, Y, Z) or (X, Y, Z, 3) map of an image."""
-        values: FloatArray = getattr(image, self.attribute)
-        return values
-
-
-QUANTITIES: Mapping[str, Quantity] = {
-    "SH average": Quantity("sh_average", "SH units", "SH units²", coloured=False),
-    "colour FA": Quantity("colour_fa", "FA", "FA²", coloured=True),
-}
-"""By the name that a person chooses from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +68,8 @@ class Cells:
 
     Attributes
     ----------
-    quantity
-        A key of `QUANTITIES`.
+    map
+        What its images are maps of.
     lattice
         Where the voxels of all cells lie.
     images
@@ -109,14 +78,14 @@ class Cells:
         Second row: input scan (where truth stands above it), then an error or a disagreement for
         each prediction.
     window
-        Values that become black and white in all images. Colours: FA of 0, and of full brightness.
+        Values that become black and white in all images. Colours: 0, and that of full brightness.
     limit
         Where the one scale of all maps ends; it begins at 0.
     unit, map_unit
         Of images and of maps.
     """
 
-    quantity: str
+    map: Map
     lattice: Lattice
     images: list[Cell]
     maps: list[Cell]
@@ -128,7 +97,7 @@ class Cells:
     @property
     def coloured(self) -> bool:
         """Whether images are in colour."""
-        return QUANTITIES[self.quantity].coloured
+        return self.map.coloured
 
     def shades(self, values: FloatArray, shown: MaskArray) -> FloatArray:
         """Give an image, or a slice of it, from 0 (black, as where `shown` is not) to 1 (white)."""
@@ -141,20 +110,19 @@ class Cells:
 def cells(
     comparison: Comparison,
     quantity: str,
-    input_image: MappedImage | None = None,
+    input_image: Maps | None = None,
     disagreement: Mapping[str, FloatArray] | None = None,
 ) -> Cells:
     """Give what the cells hold.
 
-    Maps of an image are made once and kept in its `MappedImage`, so other cells of the same
-    comparison cost little.
+    Maps of an image are computed once, so other cells of the same comparison cost little.
 
     Parameters
     ----------
     comparison
         Images on one lattice, see `line_up`.
     quantity
-        A key of `QUANTITIES`.
+        A key of `MAPS`.
     input_image
         The scan that was harmonised, on its own lattice; it keeps its own voxels, each cell of the
         comparison's lattice takes the nearest.
@@ -162,23 +130,23 @@ def cells(
         By name of a prediction, (X, Y, Z) in SH units on the comparison's lattice; of use where
         there is no truth.
     """
-    chosen = QUANTITIES[quantity]
+    chosen = MAPS[quantity]
     mask, truth = comparison.mask, comparison.truth
     nothing = Cell("", "none", np.zeros(mask.shape, dtype=np.float32), np.zeros_like(mask))
 
-    def image(name: str, mapped: MappedImage) -> Cell:
-        return _cell(name, "image", chosen.of(mapped), mapped.image.mask)
+    def image(name: str, maps: Maps) -> Cell:
+        return _cell(name, "image", chosen.shown(maps[quantity]), maps.image.mask)
 
     source = nothing
     if input_image is not None:
         nearest = Nearest.between(input_image.image.lattice, comparison.lattice)
         seen = nearest.take(input_image.image.mask)
-        source = _cell(INPUT_SCAN, "image", nearest.take(chosen.of(input_image)), seen)
+        source = _cell(INPUT_SCAN, "image", nearest.take(chosen.shown(input_image[quantity])), seen)
     known = disagreement or {}
     maps: list[Cell] = []
     for name, prediction in comparison.predictions.items():
         if truth is not None:
-            error = squared_error(chosen.of(prediction), chosen.of(truth), mask)
+            error = chosen.error(prediction[quantity], truth[quantity], mask)
             maps.append(_measured(name, "error", error, mask))
         elif name in known:
             maps.append(_measured(name, "disagreement", known[name], mask))
@@ -187,11 +155,11 @@ def cells(
     first = source if truth is None else image(GROUND_TRUTH, truth)
     reference = truth or next(iter(comparison.predictions.values()))
     return Cells(
-        quantity,
+        chosen,
         comparison.lattice,
         images=[first, *(image(name, each) for name, each in comparison.predictions.items())],
         maps=[nothing if truth is None else source, *maps],
-        window=_window(chosen.of(reference)[reference.image.mask], chosen.coloured),
+        window=_window(reference[quantity][reference.image.mask], chosen.coloured),
         limit=_limit(maps),
         unit=chosen.unit,
         map_unit="SH units" if truth is None else chosen.error_unit,

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.evaluation.comparison import MappedImage
 from napari_msp.evaluation.measures.aligned_error import aligned_error
 from napari_msp.evaluation.measures.pair import Pair, Truth
 from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors
@@ -22,7 +21,7 @@ from napari_msp.evaluation.measures.tissue import (
     mean_angle,
     signed_percent,
 )
-from napari_msp.signal.maps import direction_average
+from napari_msp.signal.maps import Maps, direction_average
 from napari_msp.signal.rish import rish
 from napari_msp.signal.sh_image import SHImage
 
@@ -86,16 +85,16 @@ def _relative(pair: Pair) -> float:
     return _sh_mse(pair) / variance if variance > 0 else float("nan")
 
 
-def _mse_of(map_of: Callable[[MappedImage], FloatArray]) -> Callable[[Pair], float]:
+def _mse_of(map_of: Callable[[Maps], FloatArray]) -> Callable[[Pair], float]:
     return lambda pair: float(np.square(_map_error(pair, map_of)).mean())
 
 
-def _map_error(pair: Pair, map_of: Callable[[MappedImage], FloatArray]) -> FloatArray:
+def _map_error(pair: Pair, map_of: Callable[[Maps], FloatArray]) -> FloatArray:
     return pair.difference(map_of(pair.prediction), map_of(pair.truth.mapped))
 
 
 def _percent_of(
-    map_of: Callable[[MappedImage], FloatArray],
+    map_of: Callable[[Maps], FloatArray],
     tissue: str,
     error: Callable[[FloatArray, FloatArray, MaskArray], float] = absolute_percent,
 ) -> Callable[[Pair], float]:
@@ -107,19 +106,19 @@ def _percent_of(
     )
 
 
-def _fa(mapped: MappedImage) -> FloatArray:
+def _fa(mapped: Maps) -> FloatArray:
     return mapped.tensor.fa
 
 
-def _md(mapped: MappedImage) -> FloatArray:
+def _md(mapped: Maps) -> FloatArray:
     return mapped.tensor.md
 
 
-def _rish(order: int) -> Callable[[MappedImage], FloatArray]:
+def _rish(order: int) -> Callable[[Maps], FloatArray]:
     return lambda mapped: rish(mapped.image.coefficients)[..., order // 2]
 
 
-def _mean_signal(mapped: MappedImage) -> FloatArray:
+def _mean_signal(mapped: Maps) -> FloatArray:
     return direction_average(mapped.image)
 
 
@@ -161,7 +160,7 @@ _ALL = (
         "colour FA MSE",
         "FA²",
         "Squared error of the principal direction's colour times FA, mean over three colours.",
-        _mse_of(lambda mapped: mapped.colour_fa),
+        _mse_of(lambda mapped: mapped["colour_fa"]),
         ERRORS,
     ),
     Measure(
@@ -303,21 +302,21 @@ _ALL = (
         "SH average MSE",
         SQUARED,
         "Squared error of the mean of the first six coefficients.",
-        _mse_of(lambda mapped: mapped.sh_average),
+        _mse_of(lambda mapped: mapped["sh_average"]),
     ),
     Measure(
         "fa_mae",
         "FA error",
         "FA",
         "Mean absolute error of fractional anisotropy.",
-        lambda pair: float(np.abs(_map_error(pair, lambda mapped: mapped.fa)).mean()),
+        lambda pair: float(np.abs(_map_error(pair, lambda mapped: mapped["fa"])).mean()),
     ),
     Measure(
         "fa_mse",
         "FA MSE",
         "FA²",
         "Squared error of fractional anisotropy.",
-        _mse_of(lambda mapped: mapped.fa),
+        _mse_of(lambda mapped: mapped["fa"]),
     ),
 )
 

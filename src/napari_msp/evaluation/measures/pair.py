@@ -7,11 +7,11 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.evaluation.comparison import MappedImage, line_up
+from napari_msp.evaluation.comparison import line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
 from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
-from napari_msp.signal.maps import squared_error
+from napari_msp.signal.maps import Maps, squared_error
 from napari_msp.signal.sh_image import SHImage
 
 
@@ -39,9 +39,9 @@ class Truth:
             )
 
     @cached_property
-    def mapped(self) -> MappedImage:
+    def mapped(self) -> Maps:
         """The image with its maps."""
-        return MappedImage(self.image)
+        return Maps(self.image)
 
     @cached_property
     def tissue(self) -> Tissue:
@@ -68,7 +68,7 @@ class Pair:
         Edge of a patch in voxels, odd.
     """
 
-    prediction: MappedImage
+    prediction: Maps
     truth: Truth
     mask: MaskArray
     patch_size: int = PATCH_SIZE

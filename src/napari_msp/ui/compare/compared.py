@@ -9,12 +9,16 @@ from pathlib import Path
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.comparison import Comparison, MappedImage, line_up
+from napari_msp.evaluation.comparison import Comparison, check_one_head, line_up, same_b_value
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
-from napari_msp.evaluation.sources import Source, check_same_head, read_source, same_b_value
+from napari_msp.scan import Scan, open_scan
+from napari_msp.signal.maps import MAPS, Map, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.records import Record
+
+QUANTITIES: Mapping[str, Map] = {each.title: each for each in MAPS.values()}
+"""Maps by the name that a person chooses from."""
 
 MOST_PREDICTIONS = 4
 """More columns than these and the truth's are too narrow to be read (our choice)."""
@@ -77,7 +81,7 @@ class Compared:
     predictions: Mapping[str, Record]
     scan: Record | None
     comparison: Comparison
-    scan_maps: MappedImage | None
+    scan_maps: Maps | None
     disagreement: Mapping[str, FloatArray]
     variants: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,7 +98,7 @@ class Compared:
 
     def cells(self, quantity: str) -> Cells:
         """Give both rows; quick once the maps of the quantity are made."""
-        return cells(self.comparison, quantity, self.scan_maps, self.disagreement)
+        return cells(self.comparison, QUANTITIES[quantity].name, self.scan_maps, self.disagreement)
 
     def measured(self, name: str) -> Metrics | None:
         """Measure a prediction; None where there is no truth."""
@@ -105,7 +109,7 @@ class Compared:
 
     def with_prediction(self, name: str, image: SHImage, variant: str) -> Compared:
         """Put another image, on the comparison's lattice, in a prediction's place."""
-        predictions = self.comparison.predictions | {name: MappedImage(image)}
+        predictions = {**self.comparison.predictions, name: Maps(image)}
         return replace(
             self,
             comparison=replace(self.comparison, predictions=predictions),
@@ -146,7 +150,7 @@ def line_records_up(question: Question, say: Callable[[str], None]) -> Compared:
         predictions,
         question.scan,
         comparison,
-        None if question.scan is None else MappedImage(question.scan.image),
+        None if question.scan is None else Maps(question.scan.image),
         _disagreement(predictions, comparison),
     )
 
@@ -174,7 +178,7 @@ def _disagreement(
 
 
 def _read(sibling: Sibling, b_value: float | None) -> Record:
-    return Record(sibling.subject, sibling.platform, read_source(sibling.path, b_value).image)
+    return Record(sibling.subject, sibling.platform, open_scan(sibling.path, b_value).sh)
 
 
 def _check(truth: Record | None, question: Question) -> None:
@@ -188,9 +192,9 @@ def _check(truth: Record | None, question: Question) -> None:
                 record.owner,
                 remedy=Advice("add BValue to the JSON file beside it"),
             )
-        check_same_head(_source(reference), _source(record))
+        check_one_head(_scan(reference), _scan(record))
     for record in question.predictions:
-        if not same_b_value(_source(reference), _source(record)):
+        if not same_b_value(_scan(reference), _scan(record)):
             raise UserError(
                 f"has b = {record.image.b_value:.0f} s/mm² but {reference.owner} has "
                 f"{reference.image.b_value:.0f}",
@@ -199,6 +203,7 @@ def _check(truth: Record | None, question: Question) -> None:
             )
 
 
-def _source(record: Record) -> Source:
+def _scan(record: Record) -> Scan:
     """Give what the checks of files look at."""
-    return Source(Path(record.owner), record.image, [])
+    subject = record.subject if record.subject.startswith("sub-") else ""
+    return Scan(given_sh=record.image, given_subject=subject, given_platform=record.name)

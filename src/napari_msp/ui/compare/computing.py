@@ -177,7 +177,7 @@ class Comparing(QObject):
             self.compared = self._newest = drawn.compared
         if asked is not None:
             self.renewed.emit()
-        quantity = drawn.cells.quantity
+        quantity = drawn.cells.map.title
         self.cells[quantity], self.layers[quantity] = drawn.cells, drawn.layers
         self._scales.setdefault(quantity, (drawn.cells.window, drawn.cells.limit))
         self.drawn.emit(quantity)

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.figures.grid import INPUT_SCAN, QUANTITIES, Cell, Cells
+from napari_msp.evaluation.figures.grid import INPUT_SCAN, Cell, Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
@@ -148,8 +148,8 @@ def branch_cells(
 
     rule = f"second stage = first stage\n+ added by all branches\nα = {alpha:.2f}"
     cells = [
-        picture("first stage", stages.first.sh_average),
-        *(picture(f"branch {each}", map_.sh_average) for each, map_ in stages.branches.items()),
+        picture("first stage", stages.first["sh_average"]),
+        *(picture(f"branch {each}", map_["sh_average"]) for each, map_ in stages.branches.items()),
         picture("second stage", stages.sh_average(alpha)),
         words_cell(record, lattice, rule),
         *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
@@ -172,7 +172,7 @@ def legend(compared: Compared, shown: Cells) -> str:
     scans = [f"{role}: {record.owner}" for role, record in roles if record is not None]
     low, high = shown.window
     if shown.coloured:
-        scales = [f"colours: full brightness at FA {high:.2g}"]
+        scales = [f"colours: full brightness at {shown.unit} {high:.2g}"]
     else:
         scales = [f"images: {low:.2g} to {high:.2g} {shown.unit}"]
     if any(cell.kind in MAPS for cell in shown.maps):
@@ -187,7 +187,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -
     if cell.kind == "image":
         return image_layer(compared, shown, cell, record)
     error = cell.kind == "error"
-    quantity = "MSE" if error else "disagreement"
+    quantity = shown.map.error_title if error else "disagreement"
     return map_layer(
         record,
         quantity,
@@ -208,7 +208,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
         # In its own voxels, which fall into place by where the layer lies.
         scan = compared.scan_maps.image
         values, inside, lattice = (
-            QUANTITIES[shown.quantity].of(compared.scan_maps),
+            shown.map.shown(compared.scan_maps[shown.map.name]),
             scan.mask,
             scan.lattice,
         )
@@ -216,14 +216,14 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
     title = compared.title(cell.name) if named else record.name or record.subject
     if not named and title in {compared.title(each) for each in compared.predictions}:
         title = f"{title} ({cell.name})"
-    name = cell_name(record, title, shown.quantity)
+    name = cell_name(record, title, shown.map.title)
     if cell.name in compared.variants:
         # What is saved from the layer is what is seen in it.
         image = compared.comparison.predictions[cell.name].image
         record = replace(record, name=title, image=image, prediction=None)
     layer = map_layer(
         record,
-        shown.quantity,
+        shown.map.title,
         shown.shades(values, inside) if shown.coloured else np.where(inside, values, 0),
         lattice=lattice,
         mask=inside,

@@ -11,10 +11,9 @@ import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import MappedImage
-from napari_msp.evaluation.figures.grid import QUANTITIES, Cells
+from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.placement import on_lattice
-from napari_msp.signal.maps import squared_error
+from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.layers import to_shown
@@ -43,9 +42,9 @@ class Stages:
         N_iT(z_i) by platform i.
     """
 
-    first: MappedImage
-    mean: MappedImage
-    branches: Mapping[str, MappedImage]
+    first: Maps
+    mean: Maps
+    branches: Mapping[str, Maps]
 
     @classmethod
     def of(cls, prediction: Prediction, lattice: Lattice) -> Stages:
@@ -53,10 +52,10 @@ class Stages:
         from napari_msp.inference.stages import at_alpha  # loads torch, which takes seconds
 
         return cls(
-            MappedImage(on_lattice(at_alpha(prediction, 0.0), lattice)),
-            MappedImage(on_lattice(at_alpha(prediction, 1.0), lattice)),
+            Maps(on_lattice(at_alpha(prediction, 0.0), lattice)),
+            Maps(on_lattice(at_alpha(prediction, 1.0), lattice)),
             {
-                platform: MappedImage(on_lattice(branch, lattice))
+                platform: Maps(on_lattice(branch, lattice))
                 for platform, branch in prediction.branches.items()
             },
         )
@@ -85,18 +84,18 @@ class Stages:
 
     def sh_average(self, alpha: float) -> FloatArray:
         """(X, Y, Z) SH average for an α, in SH units: it is linear in α, so this is quick."""
-        return _mix(self.first.sh_average, self.mean.sh_average, alpha)
+        return _mix(self.first["sh_average"], self.mean["sh_average"], alpha)
 
     def contribution(self, platform: str, alpha: float) -> FloatArray:
         """(X, Y, Z) what a branch adds to the SH average: α/(P-1) · (N_iT(z_i) - ŷ¹_T)."""
-        branch = self.branches[platform].sh_average
+        branch = self.branches[platform]["sh_average"]
         share = np.float32(alpha / (len(self.branches) + 1))
-        added: FloatArray = share * (branch - self.first.sh_average)
+        added: FloatArray = share * (branch - self.first["sh_average"])
         return added
 
     def contributions(self, alpha: float) -> FloatArray:
         """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
-        added: FloatArray = np.float32(alpha) * (self.mean.sh_average - self.first.sh_average)
+        added: FloatArray = np.float32(alpha) * (self.mean["sh_average"] - self.first["sh_average"])
         return added
 
     @cached_property
@@ -204,17 +203,18 @@ def repaint_slice(
     axis, index
         Of the slice, as layers are counted.
     """
-    chosen, truth, lattice = QUANTITIES[shown.quantity], compared.comparison.truth, stages.lattice
+    chosen, truth, lattice = shown.map, compared.comparison.truth, stages.lattice
     image = stages.slice_image(alpha, axis, index)
-    values = chosen.of(MappedImage(image))
+    values = Maps(image)[chosen.name]
     inside = image.mask[..., None] if shown.coloured else image.mask
-    seen = shown.shades(values, image.mask) if shown.coloured else np.where(inside, values, 0)
+    painted = chosen.shown(values)
+    seen = shown.shades(painted, image.mask) if shown.coloured else np.where(inside, painted, 0)
     error = None
     if truth is not None:
-        true = cut(chosen.of(truth), lattice, axis, index)[None]
+        true = cut(truth[chosen.name], lattice, axis, index)[None]
         mask = cut(compared.comparison.mask, lattice, axis, index)[None]
-        error = squared_error(values, true, mask)[0]
-    return RepaintedSlice(shown.quantity, seen[0], error, axis, index)
+        error = chosen.error(values, true, mask)[0]
+    return RepaintedSlice(chosen.title, seen[0], error, axis, index)
 
 
 def cut(values: AnyArray, lattice: Lattice, axis: int, index: int) -> AnyArray:

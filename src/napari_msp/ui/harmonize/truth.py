@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.comparison import MappedImage, line_up
-from napari_msp.evaluation.sources import read_source, same_b_value
-from napari_msp.signal.maps import squared_error
+from napari_msp.evaluation.comparison import line_up, same_b_value
+from napari_msp.scan import Scan, open_scan
+from napari_msp.signal.maps import Maps, squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.records import Record
 
@@ -26,7 +26,7 @@ class Truth:
         lattice; None where the input has another b-value.
     """
 
-    image: MappedImage
+    image: Maps
     before: FloatArray | None
     before_mask: MaskArray | None
 
@@ -70,13 +70,13 @@ def read_truth(scan: Record, target: str, b_value: float | None) -> Truth:
     UserError
         When it cannot be read, has no such shell, or the brains hardly overlap.
     """
-    source = read_source(scan.siblings[target], b_value)
-    truth = MappedImage(source.image)
-    if not same_b_value(source, replace(source, image=scan.image)):
+    source = open_scan(scan.siblings[target], b_value)
+    truth = source.maps()
+    if not same_b_value(source, Scan(given_sh=scan.image)):
         return Truth(truth, None, None)
-    alone = line_up(source.image, {scan.owner: scan.image})
+    alone = line_up(truth, {scan.owner: scan.image})
     untouched = alone.predictions[scan.owner].image
-    return Truth(truth, squared_error(untouched, source.image, alone.mask), alone.mask)
+    return Truth(truth, squared_error(untouched, truth.image, alone.mask), alone.mask)
 
 
 def errors_against(truth: Truth, prediction: SHImage, name: str) -> Errors:
@@ -92,7 +92,7 @@ def errors_against(truth: Truth, prediction: SHImage, name: str) -> Errors:
     UserError
         When the brains hardly overlap.
     """
-    both = line_up(truth.image.image, {name: prediction})
+    both = line_up(truth.image, {name: prediction})
     placed, mask = both.predictions[name], both.mask
     sh = squared_error(placed.image, truth.image.image, mask)
     before = None
@@ -101,7 +101,7 @@ def errors_against(truth: Truth, prediction: SHImage, name: str) -> Errors:
     return Errors(
         lattice=both.lattice,
         mask=mask,
-        sh_average=squared_error(placed.sh_average, truth.image.sh_average, mask),
+        sh_average=squared_error(placed["sh_average"], truth.image["sh_average"], mask),
         sh=sh,
         sh_mse=float(sh[mask].mean(dtype=float)),
         sh_mse_before=before,

@@ -8,9 +8,9 @@ from napari_msp.bids import dataset_root, nifti_stem, sidecar_path, subject_and_
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
-from napari_msp.evaluation.sources import read_source
 from napari_msp.files import read_json
 from napari_msp.networks.registry import title
+from napari_msp.scan import open_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.records import Record
@@ -81,7 +81,7 @@ def load_sh(path: str | Path) -> Record:
     return Record(
         subject,
         _name_of_sh(label, sidecar, entities),
-        read_source(path).image,
+        open_scan(path).sh,
         label=label,
     )
 
