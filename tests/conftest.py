@@ -15,7 +15,9 @@ import pytest
 from dipy.core.sphere import HemiSphere, disperse_charges
 from scipy.spatial.transform import Rotation
 
+from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.files import write_json
 
 SLAB = Path(__file__).parents[2] / "shared/data/philips_slab/sub-01_dwi.nii.gz"
 """A slab of a real scan that some checkouts have beside them."""
@@ -272,6 +274,8 @@ def write_heads(
             folder = root / f"sub-{number:02d}" / f"ses-{session}" / "dwi"
             folder.mkdir(parents=True)
             scan.write(folder, stem=f"sub-{number:02d}_ses-{session}_acq-{protocol}")
+    about = dataset_description("Small heads", derivative=False, input_platform="ge_st")
+    write_json(root / DESCRIPTION, about)
     return root
 
 

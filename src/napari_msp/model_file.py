@@ -5,7 +5,7 @@ checked against a schema before any network is built.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path
+from napari_msp.identity import Person
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import MSP, Network
 from napari_msp.networks.registry import build
@@ -102,6 +103,9 @@ class ErrorFit(BaseModel):
     deviation: list[float]
     weights: list[float]
     subjects: list[str] = Field(description="Who it was fitted on")
+    people: list[dict[str, Any]] = Field(
+        default_factory=list, description="The same as `Person`; empty in older files"
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> "ErrorFit":
@@ -156,6 +160,10 @@ class ModelCard(BaseModel):
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show what fits a line."""
+        return ((name, getattr(self, name)) for name in ("kind", "label", "input", "scales"))
 
 
 class ModelNetwork(nn.Module):
@@ -230,6 +238,16 @@ class Model:
         return self.card.training
 
     @property
+    def people(self) -> tuple[Person, ...]:
+        """Who it was trained on; older files know their names alone."""
+        return _people(self.training)
+
+    def calibrated_on(self, target: str) -> tuple[Person, ...]:
+        """Tell whom a target's expected error was fitted on; nobody where it is not calibrated."""
+        fit = self.card.expected_error.get(target)
+        return () if fit is None else _people(fit.model_dump())
+
+    @property
     def name(self) -> str:
         """The file's name for messages."""
         return str(self.path) if self.path is not None else "model"
@@ -266,6 +284,13 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write it, see `save_model`."""
         save_model(path, self)
+
+
+def _people(known: Mapping[str, Any]) -> tuple[Person, ...]:
+    listed = known.get("people")
+    if isinstance(listed, list) and listed:
+        return tuple(Person.from_json(each) for each in listed)
+    return tuple(Person(label) for label in known.get("subjects", []))
 
 
 def save_model(path: str | Path, model: Model) -> None:

@@ -31,6 +31,7 @@ def quick() -> Callable[..., TrainingSettings]:
             "width": 0.1,
             "epochs": 2,
             "held_out": ("sub-03",),
+            "input": "ge_st",
             "targets": ("prisma_st", "connectom_sa"),
         }
         if preset == "fast":

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Overwrite, Resume, UserError, either, every
 from napari_msp.evaluation.metrics import measure
+from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.events import EVENTS, parse_event
 from napari_msp.learning.runs import checkpoint_path
@@ -209,6 +211,44 @@ def test_settings_may_be_given_by_name(heads, quick, run, tmp_path):
     assert caught.value.field == "kind"
 
 
+def test_a_lecture_needs_no_platforms(heads, run):
+    """The dataset marks what to predict from; platforms with finer voxels would take longer."""
+    short = {"epochs": 1, "unison_epochs": 1, "steps_per_epoch": 2, "crop": 8}
+    out, events = run(heads, None, preset="lecture", **short)
+    model = load_model(out)
+    assert (model.kind, model.platforms) == ("msp", ["ge_st", "prisma_st"])
+    assert events[0].steps == 4
+    assert "teaching" in model.card.label
+    assert model.training["settings"]["width"] == 0.2
+
+
+def test_the_input_platform_is_not_guessed(make_heads, tmp_path, quick, run):
+    root = make_heads(tmp_path / "heads")
+    (root / "dataset_description.json").unlink()
+    settings = quick(input="", targets=("prisma_st",), epochs=1)
+    with pytest.raises(UserError, match="nothing says") as caught:
+        run(root, settings)
+    assert caught.value.field == "input"
+    out, _ = run(root, settings.model_copy(update={"targets": ("prisma_st", "connectom_sa")}))
+    assert load_model(out).card.input == "ge_st"
+
+
+def test_a_model_knows_whom_it_was_trained_on(heads, quick, run):
+    out, _ = run(heads, quick(targets=("prisma_st",), epochs=1))
+    model, dataset = load_model(out), open_dataset(heads)
+    assert [person.label for person in model.people] == ["sub-01", "sub-02"]
+    assert known_among(dataset.person("sub-01"), model.people)
+    assert not known_among(dataset.person("sub-03"), model.people)
+    assert not known_among(Person("sub-01", "another dataset"), model.people)
+    (scan,) = [path for (s, p), path in dataset.scans.items() if (s, p) == ("sub-02", "ge_st")]
+    assert known_among(Person("sub-77", "another dataset", {file_digest(scan)}), model.people)
+    old = {name: value for name, value in model.training.items() if name != "people"}
+    older = replace(model, card=model.card.model_copy(update={"training": old}))
+    assert older.people == (Person("sub-01"), Person("sub-02"))
+    assert repr(model) == f"Model(shresnet, ge_st → prisma_st, 2 subjects, {str(out)!r})"
+    assert len(repr(model.card)) < 200
+
+
 def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint"):
         run(heads, quick(), resume=True)
@@ -223,7 +263,7 @@ def test_damaged_or_missing_checkpoint_is_refused(heads, quick, run, tmp_path):
         ({"held_out": ("sub-09",)}, "no subject sub-09"),
         ({"held_out": ("sub-01", "sub-02", "sub-03")}, "no subject is left"),
         ({"targets": ("trio_st",)}, "no platform trio_st"),
-        ({"input": "trio_st"}, "no platform trio_st"),
+        ({"input": "trio_st"}, "no scan is on trio_st"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message, heads, quick, run):

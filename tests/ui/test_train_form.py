@@ -9,8 +9,10 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
+from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
+from napari_msp.files import write_json
 from napari_msp.learning.settings import LECTURE, TrainingSettings
 from napari_msp.networks import registry
 from napari_msp.ui.train.fields import applies, empty_means, form_fields, new_run_folder
@@ -20,7 +22,9 @@ PLATFORMS = ("connectom_sa", "ge_st", "prisma_st")
 
 
 def study(root, missing=(), subjects=3, platforms=PLATFORMS):
-    """Scans by name; the form reads no image."""
+    """Scans by name, none of which can be read, predicted from ge_st."""
+    about = dataset_description("Study", derivative=False, input_platform="ge_st")
+    write_json(root / DESCRIPTION, about)
     subjects = [f"sub-{number:02d}" for number in range(1, subjects + 1)]
     return TravellingHeads(
         root,
@@ -94,7 +98,7 @@ def test_a_dataset_fills_the_choices(filled, tmp_path):
     wanted = filled.request
     assert wanted.dataset == tmp_path / "study"
     assert wanted.settings == TrainingSettings(
-        kind="msp", targets=("connectom_sa", "prisma_st"), held_out=("sub-03",)
+        kind="msp", input="ge_st", targets=("connectom_sa", "prisma_st"), held_out=("sub-03",)
     )
     assert wanted.device == "auto"
     assert wanted.folder.parent == tmp_path
@@ -113,9 +117,12 @@ def test_targets_are_the_other_platforms(filled):
 def test_presets_fill_in_values(filled):
     filled.entries["preset"].write("lecture")
     settings = filled.request.settings
-    # This study has other platforms.
     assert settings == LECTURE.model_copy(
-        update={"targets": ("connectom_sa", "prisma_st"), "held_out": ("sub-03",)}
+        update={
+            "input": "ge_st",
+            "targets": ("connectom_sa", "prisma_st"),
+            "held_out": ("sub-03",),
+        }
     )
     filled.entries["preset"].write("paper")
     settings = filled.request.settings
@@ -123,16 +130,27 @@ def test_presets_fill_in_values(filled):
     assert (settings.width, settings.epochs) == ("paper", None)
 
 
-def test_a_lecture_has_targets_of_its_own(form, tmp_path):
-    platforms = ("connectom_st", *PLATFORMS)
+def test_a_lecture_predicts_platforms_with_the_inputs_voxels(form, heads):
     form.entries["preset"].write("lecture")
-    form.show_dataset(study(tmp_path, platforms=platforms))
-    assert set(form.request.settings.targets) == set(LECTURE.targets)
+    form.show_dataset(open_dataset(heads))
+    assert form.entries["targets"].names == ["connectom_sa", "prisma_st"]
+    assert form.request.settings.targets == ("prisma_st",)
     form.entries["targets"].write(["connectom_sa"])
     form.entries["preset"].write("paper")
     assert form.request.settings.targets == ("connectom_sa",)
     form.entries["preset"].write("lecture")
-    assert set(form.request.settings.targets) == set(LECTURE.targets)
+    assert form.request.settings.targets == ("prisma_st",)
+
+
+def test_the_input_is_never_guessed(form, tmp_path):
+    heads = study(tmp_path)
+    (tmp_path / DESCRIPTION).unlink()
+    form.show_dataset(heads)
+    assert form.request is None
+    assert form.first.said("input") == "choose the platform to predict from"
+    form.entries["input"].write("ge_st")
+    assert form.request.settings.input == "ge_st"
+    assert form.request.settings.held_out == ("sub-03",)
 
 
 def test_empty_entries_show_what_the_preset_gives(filled):

@@ -48,24 +48,23 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Train."""
-    from napari_msp.learning.settings import TrainingSettings, training_settings
+    from napari_msp.learning.settings import TrainingSettings
     from napari_msp.learning.train import train
 
     names = TrainingSettings.model_fields
     given = {name: value for name, value in vars(options).items() if name in names}
     if "first_stage" in given:
         given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
-    settings = training_settings(**given)
     with interrupt_flag() as interrupted:
         written = train(
             options.dataset,
             options.out,
-            settings,
             device=options.device,
             resume=options.resume,
             force=options.force,
             on_event=_print_json if options.events else _reporter(console),
             stop_requested=interrupted,
+            **given,
         )
     return 0 if written else INTERRUPTED
 

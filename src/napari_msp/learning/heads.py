@@ -8,9 +8,10 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
-from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
+from napari_msp.identity import Person
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Gradients
@@ -19,7 +20,7 @@ from napari_msp.signal.grid_frame import GridImage, into_grid
 from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Head:
     """One subject's SH images, canonical order, axes of the input's grid.
 
@@ -47,16 +48,18 @@ class Head:
     truths: dict[str, GridImage] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """Everything that a run learns from.
 
     Attributes
     ----------
     settings
-        Of the run, targets filled in.
+        Of the run, input and targets filled in.
     heads, held_out
         Training subjects, and subjects that nothing is learned from.
+    people
+        Who the training subjects are.
     scales
         Lattice scale of each target.
     voxel_size
@@ -72,6 +75,7 @@ class Study:
     settings: TrainingSettings
     heads: list[Head]
     held_out: list[Head]
+    people: list[Person]
     scales: dict[str, int]
     voxel_size: float
     b_value: float
@@ -87,8 +91,9 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     UserError
         When a platform or subject is unknown, no subject is left to train on, or scans do not fit.
     """
-    targets = settings.targets or tuple(p for p in dataset.platforms if p != settings.input)
-    settings = settings.model_copy(update={"targets": targets})
+    source = input_platform(dataset, settings.input, settings.targets)
+    targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
+    settings = settings.model_copy(update={"input": source, "targets": targets})
     _check_names(dataset, settings)
     subjects = [
         subject
@@ -119,6 +124,7 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     return Study(
         settings=settings,
         heads=learned,
+        people=[dataset.person(subject) for subject in training],
         held_out=[heads[subject] for subject in subjects if subject in settings.held_out],
         scales={
             target: scale_between(
@@ -240,7 +246,6 @@ def _check_isotropic(lattice: Lattice, scan: Path) -> None:
 
 def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     """Refuse what the dataset does not have."""
-    _check_known(dataset, "platform", "input", (settings.input,), dataset.platforms)
     _check_known(dataset, "platform", "targets", settings.targets, dataset.platforms)
     _check_known(dataset, "target", "first_stage", settings.first_stage, settings.targets)
     _check_known(dataset, "subject", "subjects", settings.subjects, dataset.subjects)

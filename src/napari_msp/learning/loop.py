@@ -329,6 +329,7 @@ def finished_model(
         gradients=study.gradients,
         training={
             "subjects": [head.subject for head in study.heads],
+            "people": [person.to_json() for person in study.people],
             "held_out": [head.subject for head in study.held_out],
             "off_lattice": {
                 head.subject: list(head.off_lattice)

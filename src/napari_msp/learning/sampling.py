@@ -21,7 +21,7 @@ from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
 from napari_msp.signal.standardisation import Standardisation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Channels:
     """A platform's image, channels first.
 
@@ -43,7 +43,7 @@ class Channels:
         return cls(torch.from_numpy(coefficients), torch.from_numpy(image.mask))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Batch:
     """Standardised examples.
 

@@ -1,5 +1,6 @@
 """Everything that decides what a training run does, in one validated object."""
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -12,6 +13,8 @@ from pydantic import (
     field_validator,
 )
 
+from napari_msp.data.dataset import TravellingHeads, input_platform
+from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
 
@@ -48,11 +51,15 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind = Field(description="Network to train")
+    kind: Kind = Field(default=MULTI_STAGE, description="Network to train")
     preset: Preset = Field(
         default="fast", description="paper: the paper's recipe; fast: dense crops"
     )
-    input: str = Field(default="ge_st", description="Platform to predict from")
+    input: str = Field(
+        default="",
+        description="Platform to predict from; unset: the one that the dataset marks, else the one "
+        "that the targets leave over",
+    )
     targets: tuple[str, ...] = Field(
         default=(), description="Platforms to predict; empty: all others"
     )
@@ -122,42 +129,13 @@ class TrainingSettings(BaseModel):
             raise ValueError("width must lie in (0, 1], or be 'paper'")
         return width
 
-
-def choices_of(name: str) -> tuple[str, ...]:
-    """Give what there is to choose from for a setting; for `first_stage`, for each target.
-
-    Empty where it is no choice, or where the dataset decides.
-    """
-    if name == "kind":
-        return kinds()
-    if name == "first_stage":
-        return single_kinds()
-    annotation = TrainingSettings.model_fields[name].annotation
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
-
-
-def training_settings(**values: Any) -> TrainingSettings:
-    """Check settings that somebody gave.
-
-    Parameters
-    ----------
-    **values
-        Of `TrainingSettings`.
-
-    Raises
-    ------
-    UserError
-        For the first that makes no sense, with its name as field.
-    """
-    try:
-        return TrainingSettings(**values)
-    except ValidationError as error:
-        raise from_validation(error) from error
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show what was set."""
+        return ((name, getattr(self, name)) for name in sorted(self.model_fields_set))
 
 
 LECTURE = TrainingSettings(
     kind="msp",
-    targets=("prisma_st", "connectom_st"),
     width=0.2,
     epochs=3,
     unison_epochs=6,
@@ -171,3 +149,81 @@ LECTURE = TrainingSettings(
 An epoch takes some two to four seconds. Both single networks pass statistical alignment in their
 second epoch; the unison phase starts from there and ends a quarter below it.
 """
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {"preset": "fast"},
+    "paper": {"preset": "paper"},
+    "lecture": {"preset": LECTURE.preset, **LECTURE.model_dump(exclude_unset=True)},
+}
+"""What each preset that a user may name stands for; what is given besides takes its place."""
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """Give what there is to choose from for a setting; for `first_stage`, for each target.
+
+    Empty where it is no choice, or where the dataset decides.
+    """
+    if name == "preset":
+        return tuple(PRESETS)
+    if name == "kind":
+        return kinds()
+    if name == "first_stage":
+        return single_kinds()
+    annotation = TrainingSettings.model_fields[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def training_settings(dataset: TravellingHeads, **values: Any) -> TrainingSettings:
+    """Check settings that somebody gave.
+
+    Parameters
+    ----------
+    dataset
+        What is learned from. It says what a lecture predicts.
+    **values
+        Of `TrainingSettings`; the preset may be any of `PRESETS`, "lecture" among them.
+
+    Raises
+    ------
+    UserError
+        For the first that makes no sense, with its name as field.
+    """
+    preset = str(values.get("preset", "fast"))
+    if preset in PRESETS:
+        values = {**PRESETS[preset], **values, "preset": PRESETS[preset]["preset"]}
+    if preset == "lecture" and not values.get("targets"):
+        values["input"] = input_platform(dataset, values.get("input"))
+        values["targets"] = same_lattice(dataset, values["input"])
+    try:
+        return TrainingSettings(**values)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def same_lattice(dataset: TravellingHeads, source: str) -> tuple[str, ...]:
+    """Give the platforms whose voxels are as large as the input's: what a lecture predicts.
+
+    Finer ones take a minute more.
+
+    Parameters
+    ----------
+    source
+        Input platform.
+    """
+    return tuple(
+        platform
+        for platform in dataset.platforms
+        if platform != source and _alike(dataset, source, platform)
+    )
+
+
+def _alike(dataset: TravellingHeads, source: str, platform: str) -> bool:
+    """Compare the voxels of the first subject who was scanned on both."""
+    for subject in dataset.subjects:
+        if dataset.has(subject, source) and dataset.has(subject, platform):
+            sizes = [
+                dataset.acquisition(subject, each).lattice.voxel_sizes
+                for each in (source, platform)
+            ]
+            return bool(abs(sizes[1] / sizes[0] - 1).max() <= SIZE_TOLERANCE)
+    return False

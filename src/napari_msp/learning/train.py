@@ -72,15 +72,15 @@ def train(
     report = on_event if on_event is not None else _ignore
     out = Path(out)
     check_model_name(out)
-    if values or settings is None:
-        given = {} if settings is None else settings.model_dump(exclude_unset=True)
-        settings = training_settings(**(given | values))
     try:
         where = choose_device(device)
         refuse_unwritable(out)
         if not (force or resume):
             _refuse_occupied(out)
         heads = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+        if values or settings is None:
+            given = {} if settings is None else settings.model_dump(exclude_unset=True)
+            settings = training_settings(heads, **(given | values))
         study = prepare_study(heads, settings)
         run = TrainingRun(study, out, where, report, None if previews is None else Path(previews))
         return run.run(resume and not force, stop_requested or _never)

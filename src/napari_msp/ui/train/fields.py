@@ -12,12 +12,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.errors import Remedy, UserError, either, every
 from napari_msp.files import refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import recipe_for
-from napari_msp.learning.settings import LECTURE, TrainingSettings, choices_of
+from napari_msp.learning.settings import TrainingSettings, choices_of
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.words import FormWords
@@ -80,13 +80,6 @@ SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out")
 
 DATASET_DECIDES = ("input", "targets", "held_out", "subjects", "first_stage")
 """Parameters whose choices are platforms or subjects."""
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "lecture": {"preset": LECTURE.preset, **LECTURE.model_dump(exclude_unset=True)},
-    "fast": {"preset": "fast"},
-    "paper": {"preset": "paper"},
-}
-"""What the form fills in for each preset."""
 
 PRESET_TITLES: Mapping[str, str] = {
     "lecture": "lecture (2 minutes)",
@@ -299,6 +292,14 @@ def check(
     return Checked(TrainingRequest(heads.root, settings, device, folder), {}, notes)
 
 
+def likely_input(heads: TravellingHeads) -> str:
+    """Give the platform that a dataset marks as the one to predict from; empty where none is."""
+    try:
+        return input_platform(heads)
+    except UserError:
+        return ""
+
+
 def new_run_folder(beside: Path, kind: str, today: date) -> Path:
     """Name a folder that does not exist yet: "<dataset>-<kind>-<date>", numbered if need be."""
     return unused(beside.with_name(f"{beside.name}-{kind}-{today.isoformat()}"))
@@ -328,6 +329,8 @@ def _about_scans(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Give notes and problems about subjects and their scans."""
     source, targets, held_out = values["input"], values["targets"], values["held_out"]
+    if not source:
+        return {}, {"input": "choose the platform to predict from"}
     scanned = [
         subject
         for subject in values.get("subjects") or heads.subjects

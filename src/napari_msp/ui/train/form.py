@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import PRESETS, TrainingSettings, same_lattice
 from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
-    PRESETS,
     SHOWN_FIRST,
     WORDS,
     Checked,
@@ -26,6 +25,7 @@ from napari_msp.ui.train.fields import (
     check,
     empty_means,
     form_fields,
+    likely_input,
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section
@@ -105,8 +105,9 @@ class TrainingForm(QWidget):
             self.dataset.write(heads.root)
             for name in DATASET_DECIDES:
                 self.entries[name].offer(())
-            self.entries["input"].offer(heads.platforms)
-            self.entries["input"].write(self.fields["input"].default)
+            source = likely_input(heads)
+            self.entries["input"].offer(heads.platforms if source else ["", *heads.platforms])
+            self.entries["input"].write(source)
             self._offer_names()
             self._take_targets()
             self.entries["held_out"].write(heads.subjects[1:][-1:])
@@ -213,10 +214,11 @@ class TrainingForm(QWidget):
             self._take_targets()
 
     def _take_targets(self) -> None:
-        """Tick the preset's targets, if it has any and the dataset has them."""
-        entry, wanted = self.entries["targets"], self._preset.get("targets", ())
-        if wanted and set(wanted) <= set(entry.names):
-            entry.write(wanted)
+        """Tick what a lecture predicts."""
+        source = self.entries["input"].read()
+        if self.heads is not None and source and self.entries["preset"].read() == "lecture":
+            with suppress(UserError):  # a scan that cannot be read is told of by the run
+                self.entries["targets"].write(same_lattice(self.heads, source))
 
     def _offer_names(self) -> None:
         """Let targets be other platforms than the input, and held-out subjects have its scan."""
@@ -229,7 +231,7 @@ class TrainingForm(QWidget):
             targets.offer(others)
             if all_ticked:
                 targets.write(others)
-        scanned = [each for each in self.heads.subjects if self.heads.has(each, source)]
+        scanned = [e for e in self.heads.subjects if not source or self.heads.has(e, source)]
         for name in ("held_out", "subjects"):
             self.entries[name].offer(scanned)
         stages = self.entries["first_stage"]

@@ -1,0 +1,97 @@
+"""A network and a baseline of another package: listed, trained, harmonized with and offered."""
+
+import importlib
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.errors import Choose, UserError
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.settings import choices_of
+from napari_msp.learning.train import train
+from napari_msp.model_file import load_model
+from napari_msp.networks import registry
+
+PACKAGE = Path(__file__).parent / "plugin_package"
+
+OURS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install the package as pip would: its metadata, and its modules on the path."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    folder = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(PACKAGE)
+    yield
+    for module in ("tiny_networks", "tiny_baselines"):
+        sys.modules.pop(module, None)
+    importlib.invalidate_caches()
+
+
+def test_our_own_networks_are_always_there():
+    assert registry.kinds() == OURS
+    assert registry.single_kinds() == OURS[1:]
+    assert [registry.title(kind) for kind in OURS] == list(registry.OWN)
+    for kind in OURS:
+        network = registry.network_class(kind)
+        assert (network.kind, network.title) == (kind, registry.title(kind))
+        assert network.summary.endswith(".")
+        assert network.cost > 0
+        assert (network.role == "multi-stage") == (kind == "msp")
+
+
+def test_a_network_is_known_where_it_is_installed_and_nowhere_else(installed):
+    assert registry.kinds() == (*OURS, "tiny")
+    assert registry.title("tiny") == "Tiny"
+    assert registry.network_class("tiny").cost == 0.1
+    assert "tiny" in choices_of("kind")
+    assert "tiny" in choices_of("first_stage")
+
+
+def test_it_trains_and_harmonizes_alone_and_in_an_msp(installed, heads, tmp_path):
+    common = {"targets": ("prisma_st", "connectom_sa"), "width": 0.2, "held_out": ("sub-03",)}
+    short = {"epochs": 1, "steps_per_epoch": 2, "crop": 8, "batch": 1, "device": "cpu"}
+    scan = open_dataset(heads).acquisition("sub-03", "ge_st")
+    for name, settings in {
+        "tiny": {"kind": "tiny"},
+        "msp": {"kind": "msp", "first_stage": {"connectom_sa": "tiny"}},
+    }.items():
+        path = tmp_path / f"{name}.safetensors"
+        train(heads, path, **settings, **common, **short)
+        model = load_model(path)
+        assert model.kind == name
+        assert harmonize(model, scan, "connectom_sa", device="cpu").sh.mask.any()
+
+
+def test_a_model_whose_package_is_gone_says_so(installed, heads, tmp_path, monkeypatch):
+    path = tmp_path / "tiny.safetensors"
+    short = {"epochs": 1, "steps_per_epoch": 1, "crop": 8, "width": 0.2, "device": "cpu"}
+    train(heads, path, kind="tiny", targets=("prisma_st",), **short)
+    monkeypatch.undo()
+    with pytest.raises(UserError) as caught:
+        load_model(path)
+    assert caught.value.subject == str(path)
+    assert caught.value.problem == "cannot be used (there is no network tiny)"
+    with pytest.raises(UserError) as caught:
+        registry.network_class("tiny")
+    assert (caught.value.field, caught.value.remedy) == ("kind", Choose("kind", OURS))
+
+
+def test_a_broken_package_is_named(installed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiny_networks", None)
+    with pytest.raises(UserError, match="cannot be loaded") as caught:
+        registry.network_class("tiny")
+    assert caught.value.subject == "tiny_networks:Tiny"
