@@ -14,8 +14,20 @@ import napari_msp
 WINDOWS = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt5", "PyQt6", "PySide6"}
 
 ROOT = Path(napari_msp.__file__).parent
-PANELS = [("ui", "widgets"), ("ui", "panels")]
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+
+VIEWS = [
+    *(m for m in MODULES if m.parts[:2] in {("ui", "widgets"), ("ui", "model_diagram")}),
+    *(Path("ui", "train", f"{name}.py") for name in ("form", "entries", "run_view", "curves")),
+]
+"""What is shown, apart from what is done: emits signals, and is told what to show."""
+
+WITHOUT_QT = [
+    Path("ui/train/fields.py"),
+    Path("ui/train/history.py"),
+    Path("ui/model_diagram/drawing.py"),
+]
+"""Decisions and words of the window that can be tested without one."""
 
 
 def imports(module):
@@ -35,14 +47,19 @@ def test_only_ui_knows_qt_and_napari(module):
     assert not names & WINDOWS
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[:2] in PANELS], ids=str)
-def test_panels_know_no_viewer(module):
+@pytest.mark.parametrize("module", VIEWS, ids=str)
+def test_views_know_no_viewer(module):
     names = set(imports(module))
     assert not any(name.split(".")[0] == "napari" for name in names)
-    # Coordinators put panels, jobs and layers together; never the other way round.
+    # Coordinators put views, background work and layers together; never the other way round.
     rooms = {name.removeprefix("napari_msp.ui.") for name in names if "napari_msp.ui." in name}
-    assert not any(room.endswith("_widget") for room in rooms)
-    assert not rooms & {"background", "layers", "training.child"}
+    assert not any(room.split(".")[-1] in {"widget", "run", "process"} for room in rooms)
+    assert not rooms & {"background", "layers", "docks"}
+
+
+@pytest.mark.parametrize("module", WITHOUT_QT, ids=str)
+def test_words_and_decisions_know_no_qt(module):
+    assert not {name.split(".")[0] for name in imports(module)} & WINDOWS
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] == "ui"], ids=str)

@@ -114,11 +114,8 @@ class TestWithAStub:
         assert targets == (TARGET,)
         assert folder == out / "sub-01/ses-ge/dwi"
         assert options == {
-            "device": "cpu",
+            "options": Options("cpu", 16, resample=True),
             "gradients": "target",
-            "tile": 16,
-            "resample": True,
-            "rescale_b_value": False,
             "force": False,
             "describe": False,
         }

@@ -4,13 +4,20 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from napari_msp.bids import NIFTI_SUFFIXES, nifti_stem
+from napari_msp.bids import (
+    DESCRIPTION,
+    NIFTI_SUFFIXES,
+    dataset_description,
+    entities,
+    platform_name,
+    prediction_stem,
+)
 from napari_msp.errors import (
     PYTHON,
     Advice,
@@ -27,17 +34,16 @@ from napari_msp.errors import (
     explain,
 )
 from napari_msp.files import read_json, sha256, write_json, write_text
-from napari_msp.options import Options
+from napari_msp.options import Options, OptionSettings
 
 ALL_TARGETS = "all"
 
 TABLE = "cohort.tsv"
 
-DESCRIPTION = "dataset_description.json"
-
-
 SCHEDULER_PATIENCE = 10.0
 """Seconds within which a scheduler must answer."""
+
+Poll = Callable[[], bool]
 
 Job = Callable[..., object]
 """What is done to one scan: called as `harmonize_to_folder` is, with (dwi, model, targets, out) and
@@ -81,6 +87,7 @@ class CohortResult:
 class _Task:
     """One scan's job, small enough to send to another machine."""
 
+    job: Job
     subject: str
     scan: str
     dwi: Path
@@ -101,13 +108,14 @@ def run_cohort(
     platform: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
-    options: Options = Options(device="cpu"),  # noqa: B008 - frozen
+    options: Options | None = None,
     gradients: str = "target",
     force: bool = False,
     progress: Callable[[CohortResult, int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    cancelled: Poll | None = None,
     job: Job | None = None,
     words: Words = PYTHON,
+    **settings: Unpack[OptionSettings],
 ) -> list[CohortResult]:
     """Harmonize one scan of each subject of a BIDS dataset.
 
@@ -136,8 +144,9 @@ def run_cohort(
         Processes on this machine; 1 runs in this process, without Dask.
     scheduler
         Address of a running Dask scheduler, such as "tcp://host:8786", in place of `workers`.
-    options, gradients
-        As for `harmonize_to_folder`. Several workers on one GPU share its memory.
+    options, settings, gradients
+        As for `harmonize_to_folder`, on the CPU unless another device is named. Several workers on
+        one GPU share its memory.
     force
         Harmonize finished scans again.
     progress
@@ -163,6 +172,7 @@ def run_cohort(
     Cancelled
         When `cancelled` said so; finished scans are kept.
     """
+    options = replace(options or Options(device="cpu"), **settings)
     # Absolute, as a worker may stand in another folder.
     bids_dir, out_dir, model = (Path(path).resolve() for path in (bids_dir, out_dir, model))
     if workers < 1:
@@ -171,16 +181,16 @@ def run_cohort(
         raise UserError("there is no such file", model, "model", Advice("give a model"))
     scans = _find_scans(bids_dir, participants, sessions)
     targets, platform = _ask_model(model, target, platform, scans, check=job is None)
-    if scheduler is None and job is None:  # a scheduler's workers may have other devices
+    if job is None:
         from napari_msp.device import choose_device
+        from napari_msp.inference.outputs import harmonize_to_folder
 
-        choose_device(options.device)
+        job = harmonize_to_folder
+        if scheduler is None:  # whose workers may have other devices
+            choose_device(options.device)
     passed = {
-        "device": options.device,
+        "options": options,
         "gradients": gradients,
-        "tile": options.tile,
-        "resample": options.resample,
-        "rescale_b_value": options.rescale_b_value,
         "force": force,
         # The derivative is one dataset, described once at its root and not in each folder.
         "describe": False,
@@ -195,18 +205,20 @@ def run_cohort(
             continue
         inside = dwi.parent.relative_to(bids_dir)
         scan = dwi.relative_to(bids_dir).as_posix()
-        task = _Task(subject, scan, dwi, model, targets, out_dir / inside, passed)
+        task = _Task(job, subject, scan, dwi, model, targets, out_dir / inside, passed)
         if not force and _finished(task):
             reason = UserError("finished earlier by this model", remedy=Overwrite("do it again"))
             settled.append(CohortResult(subject, scan, "skipped", 0.0, reason))
         else:
             tasks.append(task)
 
-    _describe(out_dir)
+    if not (out_dir / DESCRIPTION).exists():
+        about = dataset_description("napari-msp: harmonized scans", derivative=True)
+        write_json(out_dir / DESCRIPTION, about)
     if scheduler is not None or workers > 1:
-        running = _run_on_dask(tasks, job, workers, scheduler, cancelled)
+        running = _run_on_dask(tasks, workers, scheduler, cancelled)
     else:
-        running = _run_here(tasks, job, cancelled)
+        running = _run_here(tasks, cancelled)
     results: list[CohortResult] = []
     for result in chain(settled, running):
         results.append(result)
@@ -272,12 +284,7 @@ def _ask_model(
 
 def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str | None) -> Path:
     if platform is not None:
-        session, _, protocol = platform.partition("_")
-        paths = [
-            path
-            for path in paths
-            if {f"ses-{session}", f"acq-{protocol}"} <= set(nifti_stem(path).split("_"))
-        ]
+        paths = [path for path in paths if _platform(path) == platform]
     if len(paths) == 1:
         return paths[0]
     where = "" if platform is None else f" on {platform}"
@@ -286,15 +293,20 @@ def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str 
     raise UserError(problem, bids_dir / subject, "platform", Choose("platform"))
 
 
+def _platform(scan: Path) -> str:
+    named = entities(scan)
+    return platform_name(named.get("ses", ""), named.get("acq", ""))
+
+
 def _finished(task: _Task) -> bool:
     """Tell whether this model has written every target of a scan."""
-    bare = nifti_stem(task.dwi).removesuffix("_dwi")
-    for target in task.targets:
-        label = "".join(character for character in target if character.isalnum())
-        sidecars = task.out.glob(f"{bare}_desc-{label}[A-Z]*_dwi.json")
-        if not any(_made_by(sidecar, task.model) for sidecar in sidecars):
-            return False
-    return True
+    return all(
+        any(
+            _made_by(sidecar, task.model)
+            for sidecar in task.out.glob(f"{prediction_stem(task.dwi, target, '')}[A-Z]*_dwi.json")
+        )
+        for target in task.targets
+    )
 
 
 def _made_by(sidecar: Path, model: Path) -> bool:
@@ -313,54 +325,39 @@ def _made_by(sidecar: Path, model: Path) -> bool:
 # --- Doing it --------------------------------------------------------------------------------
 
 
-def _run_task(
-    task: _Task, job: Job | None, cancelled: Callable[[], bool] | None = None
-) -> CohortResult:
+def _run_task(task: _Task, cancelled: Poll | None = None) -> CohortResult:
     """Harmonize one scan; whatever goes wrong becomes its result."""
-    options = dict(task.options)
-    work: Job
-    if job is None:
-        from napari_msp.inference.outputs import harmonize_to_folder
-
-        work = harmonize_to_folder
-    else:
-        work = job
-    if cancelled is not None:
-        options["cancelled"] = cancelled
+    options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
     reason: UserError | None = None
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
         warnings.simplefilter("always", UserWarning)
         try:
-            work(task.dwi, task.model, task.targets, task.out, **options)
+            task.job(task.dwi, task.model, task.targets, task.out, **options)
         except Cancelled:
             raise
         except Exception as failure:  # whatever it is, it must not stop the other subjects
             reason = explain(failure)
     seconds = time.perf_counter() - start
-    doubts = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    said = (str(each.message) for each in caught if issubclass(each.category, UserWarning))
+    doubts = tuple(dict.fromkeys(said))
     status: Literal["done", "failed"] = "done" if reason is None else "failed"
-    return CohortResult(
-        task.subject, task.scan, status, seconds, reason, tuple(dict.fromkeys(doubts))
-    )
+    return CohortResult(task.subject, task.scan, status, seconds, reason, doubts)
 
 
-def _run_here(
-    tasks: list[_Task], job: Job | None, cancelled: Callable[[], bool] | None
-) -> Iterator[CohortResult]:
+def _run_here(tasks: list[_Task], cancelled: Poll | None) -> Iterator[CohortResult]:
     for task in tasks:
         if cancelled is not None and cancelled():
             raise Cancelled
-        yield _run_task(task, job, cancelled)
+        yield _run_task(task, cancelled)
 
 
 def _run_on_dask(
     tasks: list[_Task],
-    job: Job | None,
     workers: int,
     scheduler: str | None,
-    cancelled: Callable[[], bool] | None,
+    cancelled: Poll | None,
 ) -> Iterator[CohortResult]:
     try:
         dask: Any = import_module("distributed")
@@ -389,7 +386,7 @@ def _run_on_dask(
         client = dask.Client(cluster, set_as_default=False)
     try:
         # Not pure: a job writes files, so a result that Dask remembers is no reason to skip it.
-        of_future = {client.submit(_run_task, task, job, pure=False): task for task in tasks}
+        of_future = {client.submit(_run_task, task, pure=False): task for task in tasks}
         for future in dask.as_completed(list(of_future), loop=client.loop):
             if cancelled is not None and cancelled():
                 raise Cancelled
@@ -404,18 +401,6 @@ def _run_on_dask(
         client.close()
         if cluster is not None:
             cluster.close()
-
-
-# --- What is written of it -------------------------------------------------------------------
-
-
-def _describe(out_dir: Path) -> None:
-    """Make the derivative dataset's description, unless there is one."""
-    if not (out_dir / DESCRIPTION).exists():
-        from napari_msp.bids import dataset_description
-
-        described = dataset_description("napari-msp: harmonized scans", derivative=True)
-        write_json(out_dir / DESCRIPTION, described)
 
 
 def _write_table(out_dir: Path, results: list[CohortResult], words: Words) -> None:

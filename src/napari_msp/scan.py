@@ -268,7 +268,7 @@ class Scan:
         )
 
 
-def open_scan(
+def load_scan(
     path: str | Path,
     b_value: float | None = None,
     *,
@@ -318,4 +318,4 @@ def as_scan(scan: Scan | Acquisition | str | Path) -> Scan:
         return scan
     if isinstance(scan, Acquisition):
         return Scan(acquisition=scan, path=scan.path)
-    return open_scan(scan)
+    return load_scan(scan)

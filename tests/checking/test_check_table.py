@@ -12,7 +12,7 @@ from nibabel.processing import resample_from_to
 from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
-from napari_msp.checking import check_dataset, table_text, write_table
+from napari_msp.checking import check, table_text, write_table
 from napari_msp.checking.alignment import check_input_position, dice
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.registration import BrainImage, Displacement
@@ -64,7 +64,7 @@ def studies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checked(studies):
-    return tuple(check_dataset(root, input="ge_st") for root in studies)
+    return tuple(check(root, input="ge_st") for root in studies)
 
 
 def flagged(findings):
@@ -282,7 +282,7 @@ def copy_of(root, target):
 def test_a_scan_that_cannot_be_opened_has_a_row(studies, tmp_path):
     root = copy_of(studies[0], tmp_path / "data")
     open_dataset(root).scans["sub-01", "prisma_st"].write_bytes(b"no image")
-    rows = {row.platform: row for row in check_dataset(root, input="ge_st", alignment=False).rows}
+    rows = {row.platform: row for row in check(root, input="ge_st", alignment=False).rows}
     assert rows["prisma_st"].flags == ("unusable",)
     assert rows["ge_st"].mask_voxels > 0
     assert "prisma_st: – mm" in table_text(list(rows.values()), "ge_st")

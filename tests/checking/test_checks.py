@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.checking import Finding, check_dataset, has_errors, report_text
+from napari_msp.checking import Finding, check, has_errors, report_text
 from napari_msp.checking.alignment import MISALIGNMENT_ACCURACY
 from napari_msp.checking.registration import (
     BrainImage,
@@ -60,13 +60,13 @@ def replace_scan(root, made, subject="02", platform="prisma_st"):
 
 
 def found(root, severity=None, **options):
-    findings = check_dataset(root, alignment=False, **{"input": "ge_st"} | options).findings
+    findings = check(root, alignment=False, **{"input": "ge_st"} | options).findings
     return [f"{f.where}: {f.message()}" for f in findings if severity in (None, f.severity)]
 
 
 def only(root, severity, *parts):
     """Require exactly one finding, of a severity, with these words."""
-    findings = check_dataset(root, input="ge_st", alignment=False).findings
+    findings = check(root, input="ge_st", alignment=False).findings
     assert [f.severity for f in findings] == [severity], report_text(findings)
     told = f"{findings[0].where}: {findings[0].message()}"
     for part in parts:
@@ -75,7 +75,7 @@ def only(root, severity, *parts):
 
 
 def test_a_good_dataset_has_no_findings(dataset):
-    assert check_dataset(dataset, input="ge_st", alignment=False).findings == []
+    assert check(dataset, input="ge_st", alignment=False).findings == []
     assert report_text([]) == "Nothing to report.\n"
 
 
@@ -93,7 +93,7 @@ def test_everything_is_told_at_once(dataset, scan):
 
 
 def test_no_dataset_at_all(tmp_path):
-    findings = check_dataset(tmp_path, input="ge_st").findings
+    findings = check(tmp_path, input="ge_st").findings
     assert has_errors(findings)
     assert "import" in findings[0].message()
 
@@ -139,18 +139,18 @@ class TestScans:
 
     def test_no_such_input_platform(self, dataset):
         with pytest.raises(UserError) as refusal:
-            check_dataset(dataset, input="philips_st", progress=pytest.fail)
+            check(dataset, input="philips_st", progress=pytest.fail)
         assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
 
     def test_an_input_platform_that_nothing_names(self, dataset):
         with pytest.raises(UserError) as refusal:
-            check_dataset(dataset, progress=pytest.fail)
+            check(dataset, progress=pytest.fail)
         assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
 
     def test_the_input_platform_that_the_dataset_marks(self, dataset):
         mark = {"NapariMSP": {"InputPlatform": "prisma_st"}}
         (dataset / "dataset_description.json").write_text(json.dumps(mark))
-        assert check_dataset(dataset, alignment=False).input_platform == "prisma_st"
+        assert check(dataset, alignment=False).input_platform == "prisma_st"
 
 
 class TestGradients:
@@ -186,7 +186,7 @@ class TestGradients:
         assert found(dataset) == []  # a target may: training takes the input's shell
         replace_scan(dataset, both, platform="ge_st")
         only(dataset, "warning", "ses-ge", "several shells (b = 1200, 3000", "give 1200")
-        [finding] = check_dataset(dataset, input="ge_st", alignment=False).findings
+        [finding] = check(dataset, input="ge_st", alignment=False).findings
         assert finding.remedy == Give("b_value", "1200")
 
     def test_too_few_directions(self, dataset, scan):
@@ -398,7 +398,7 @@ def test_brains_that_do_not_meet(travelled_dataset):
 def test_the_check_warns_of_misalignment_and_of_nothing_else(travelled_dataset):
     findings = [
         finding
-        for finding in check_dataset(travelled_dataset, input="ge_st").findings
+        for finding in check(travelled_dataset, input="ge_st").findings
         if "needs 28" not in finding.message()  # twelve directions are the fixture's choice
         and finding.where != "dataset_description.json"
         and "BIDS asks" not in finding.message()
@@ -418,7 +418,7 @@ def test_mirrored_b_vectors_are_found(travelled, tmp_path, axis):
     vectors = np.loadtxt(bvec)
     vectors[axis] *= -1
     np.savetxt(bvec, vectors)
-    told = [f for f in check_dataset(tmp_path, input="ge_st").findings if "mirrored" in f.message()]
+    told = [f for f in check(tmp_path, input="ge_st").findings if "mirrored" in f.message()]
     assert [(f.severity, f.where) for f in told] == [("error", "sub-01 prisma_st")]
     assert f"mirrored in {'xyz'[axis]} " in told[0].message()
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
-from napari_msp.evaluation.calibration import calibrate_model
+from napari_msp.evaluation.calibration import calibrate
 from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import harmonize
@@ -51,7 +51,7 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     scan = heads.acquisition("sub-03", "ge_st")
     assert harmonize(model, scan, "prisma_st").expected_error is None
     lines = []
-    calibrated = calibrate_model(model, heads, ["sub-02"], on_progress=lines.append)
+    calibrated = calibrate(model, heads, ["sub-02"], on_progress=lines.append)
     assert [line.split(",")[0] for line in lines] == [f"{t}: sub-02" for t in TARGETS]
 
     save_model(tmp_path / "c.safetensors", calibrated)
@@ -78,7 +78,7 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
 
 
 def test_everyone_held_out_is_fitted_on(model, heads):
-    fits = calibrate_model(model, heads).card.expected_error
+    fits = calibrate(model, heads).card.expected_error
     assert all(fit.subjects == ["sub-02", "sub-03"] for fit in fits.values())
 
 
@@ -88,4 +88,4 @@ def test_everyone_held_out_is_fitted_on(model, heads):
 )
 def test_nobody_is_fitted_on_who_must_not_be(model, heads, subjects, complaint):
     with pytest.raises(UserError, match=complaint):
-        calibrate_model(model, heads, subjects)
+        calibrate(model, heads, subjects)

@@ -6,7 +6,7 @@ import pytest
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.figures.figure2 import TITLE, figure2
-from napari_msp.signal.fitting import evaluate
+from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import direction_average
 from napari_msp.signal.rotation import spread_directions
 
@@ -18,7 +18,7 @@ def pixels(figure, name):
 
 def test_the_average_is_that_of_the_signal_over_the_sphere(head):
     image = head()
-    signal = evaluate(image, spread_directions(60))[image.mask].mean(axis=-1)
+    signal = evaluate_sh(image, spread_directions(60))[image.mask].mean(axis=-1)
     np.testing.assert_allclose(direction_average(image)[image.mask], signal, atol=1e-3)
 
 

@@ -13,7 +13,7 @@ from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of
 from napari_msp.evaluation.metrics import measure
-from napari_msp.signal.fitting import evaluate
+from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import fractional_anisotropy, principal_direction, tensor_maps
 from napari_msp.signal.rotation import spread_directions
 
@@ -95,7 +95,7 @@ def test_errors_in_a_tissue_equal_their_equations(head):
 def test_mean_diffusivity_is_that_of_dipy(head):
     image = head()
     directions = spread_directions(60)
-    signal = evaluate(image, directions)[image.mask]
+    signal = evaluate_sh(image, directions)[image.mask]
     signal = np.concatenate([np.ones((len(signal), 1)), signal], axis=1)
     bvecs = np.concatenate([[[0, 0, 0]], directions])
     table = gradient_table(np.r_[0, np.full(60, image.b_value)], bvecs=bvecs)

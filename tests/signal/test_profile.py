@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_msp.evaluation.figures.slices import PLANES
-from napari_msp.signal.fitting import evaluate, fit_sh
+from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.profile import (
     PLANE_SIDES,
     plane_directions,
@@ -43,7 +43,7 @@ def test_the_profile_is_the_evaluated_image(scan, tmp_path, plane):
     image = fit_sh(scan().load(tmp_path))
     angles, signal = signal_profile(image.coefficients[image.mask], plane, count=24)
     assert angles == pytest.approx(np.arange(24) * np.pi / 12)
-    expected = evaluate(image, plane_directions(plane, angles))[image.mask]
+    expected = evaluate_sh(image, plane_directions(plane, angles))[image.mask]
     np.testing.assert_allclose(signal, expected, atol=1e-6)
 
 

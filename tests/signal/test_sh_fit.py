@@ -13,7 +13,7 @@ from napari_msp.errors import UserError
 from napari_msp.signal.fitting import (
     IllConditionedScheme,
     condition_number,
-    evaluate,
+    evaluate_sh,
     fit_sh,
     supported_order,
 )
@@ -167,7 +167,7 @@ def test_sh2amp_of_our_image_gives_the_signal_back(tmp_path, scan, mrtrix, kind)
     amplitudes = nib.load(files[2])
     reference, mask = amplitudes.get_fdata(), fitted.mask
 
-    np.testing.assert_allclose(evaluate(fitted, directions)[mask], reference[mask], atol=1e-6)
+    np.testing.assert_allclose(evaluate_sh(fitted, directions)[mask], reference[mask], atol=1e-6)
     np.testing.assert_allclose(reference[mask], made.normalised[mask], atol=0.01)
     np.testing.assert_allclose(amplitudes.affine, made.image.affine, atol=1e-5)
 
@@ -180,7 +180,7 @@ def test_sh2amp_of_the_slabs_image_is_our_evaluation(tmp_path, slab_acquisition,
     np.savetxt(tmp_path / "directions.txt", directions)
     files = tmp_path / "sh.nii.gz", tmp_path / "directions.txt", tmp_path / "a.nii.gz"
     mrtrix("sh2amp", *files)
-    ours, mask = evaluate(fitted, directions), fitted.mask
+    ours, mask = evaluate_sh(fitted, directions), fitted.mask
     np.testing.assert_allclose(nib.load(files[2]).get_fdata()[mask], ours[mask], atol=1e-5)
 
 
@@ -205,7 +205,7 @@ def test_outside_the_mask_all_is_0(tmp_path, scan):
     fitted = fit_sh(scan().load(tmp_path))
     assert not fitted.mask.all()
     assert (fitted.coefficients[~fitted.mask] == 0).all()
-    assert (evaluate(fitted, np.eye(3))[~fitted.mask] == 0).all()
+    assert (evaluate_sh(fitted, np.eye(3))[~fitted.mask] == 0).all()
     assert fitted.coefficients.dtype == np.float32
 
 

@@ -15,7 +15,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
-from napari_msp.scan import open_scan
+from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa
 from napari_msp.ui.background import Control, Step
@@ -145,7 +145,7 @@ def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, model
 
 
 def test_errors_are_those_that_compare_measures(both, record):
-    truth = open_scan(record.siblings["prisma_st"]).sh
+    truth = load_scan(record.siblings["prisma_st"]).sh
     for each in results(both)[:2]:
         measured = measure(each.record.image, truth)
         assert each.errors.sh_mse == pytest.approx(measured.sh_mse, rel=1e-5)
@@ -379,7 +379,7 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
     assert len(done) == 2
     for path, record in zip(done, records, strict=True):
         name = path.name.replace("_dwi", "_model-sh_param-coefficients_dwimap")
-        written = open_scan(path.with_name(name)).sh
+        written = load_scan(path.with_name(name)).sh
         np.testing.assert_allclose(written.coefficients, record.image.coefficients)
     before = done[0].stat().st_mtime_ns
     with pytest.raises(UserError, match="2 predictions") as caught:

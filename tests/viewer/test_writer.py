@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.errors import UserError
-from napari_msp.signal.fitting import evaluate, fit_sh
+from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
 from napari_msp.ui.layers import make_layer, mask_layer
@@ -68,7 +68,7 @@ def test_the_sh_image_behind_any_layer_is_read_by_mrtrix(
     np.savetxt(table, directions)
     mrtrix("sh2amp", path, table, tmp_path / "amplitudes.nii")
     amplitudes = nib.as_closest_canonical(nib.load(tmp_path / "amplitudes.nii"))
-    expected = image.grid.to_canonical(evaluate(image, directions))
+    expected = image.grid.to_canonical(evaluate_sh(image, directions))
     np.testing.assert_allclose(amplitudes.get_fdata(), expected, atol=2e-6)
     np.testing.assert_allclose(amplitudes.affine, image.grid.affine, atol=1e-5)
 

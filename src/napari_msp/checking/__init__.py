@@ -5,7 +5,7 @@
 scan for that. `report` lists what was found, `table` sets side by side what was measured.
 """
 
-from napari_msp.checking.dataset import CheckedDataset, check_dataset
+from napari_msp.checking.dataset import CheckedDataset, check
 from napari_msp.checking.report import Finding, has_errors, report_text
 from napari_msp.checking.table import ScanRow, check_table_name, table_text, write_table
 
@@ -13,7 +13,7 @@ __all__ = [
     "CheckedDataset",
     "Finding",
     "ScanRow",
-    "check_dataset",
+    "check",
     "check_table_name",
     "has_errors",
     "report_text",

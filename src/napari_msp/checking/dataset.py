@@ -41,7 +41,7 @@ class CheckedDataset:
     input_platform: str
 
 
-def check_dataset(
+def check(
     root: str | Path,
     *,
     input: str | None = None,

@@ -26,7 +26,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Check."""
     from napari_msp.checking import (
-        check_dataset,
+        check,
         check_table_name,
         has_errors,
         report_text,
@@ -36,7 +36,7 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = check_dataset(options.dataset, input=options.input, progress=console.progress)
+    checked = check(options.dataset, input=options.input, progress=console.progress)
     training = ArgumentParser()
     train.add_options(training)
     words = OptionWords(training)  # what was found matters to a training, and is said in its words

@@ -45,16 +45,14 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.compare import compare
 
     predictions = pairs(options.predictions, "predictions", "NAME=IMAGE")
-    compare(
+    result = compare(
         options.truth,
-        {name: Path(path) for name, path in predictions.items()},
-        options.out,
+        predictions,
         input_image=options.input_image,
         axis=options.axis,
         slice_index=options.slice_index,
         b_value=options.b_value,
-        figure_format=options.figure_format,
     )
-    for name in (f"figure3.{options.figure_format}", "metrics.json", "numbers.csv"):
-        console.result(options.out / name)
+    for path in result.save(options.out, options.figure_format):
+        console.result(path)
     return 0

@@ -75,17 +75,21 @@ class Console:
         self._note(line)
         self._complain(f"napari-msp: {line}")
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether progress is shown as a bar."""
+        return not self._verbose and not self._quiet and sys.stderr.isatty()
+
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far the command is: on a terminal as a bar, elsewhere as a line now and then."""
         now = time.monotonic()
         due = self._verbose or now - self._last >= PLAIN_EVERY
-        bar = not self._verbose and not self._quiet and sys.stderr.isatty()
         if due:
             self._last = now
             self._note(f"{what} {done}/{total}")
-            if not self._quiet and not bar:
+            if not self._quiet and not self.has_bar:
                 self._complain(f"{what} {done}/{total}")
-        if bar:
+        if self.has_bar:
             self._show_bar(what, done, total)
 
     def _show_bar(self, what: str, done: int, total: int) -> None:

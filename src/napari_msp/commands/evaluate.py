@@ -5,9 +5,13 @@ import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_device, add_input, add_out, add_shell
+
+if TYPE_CHECKING:
+    from napari_msp.evaluation.benchmark.jobs import Finished
 
 SUMMARY = "Table 1: methods and models on held-out heads"
 EXAMPLE = (
@@ -80,6 +84,13 @@ def run(options: Namespace, console: Console) -> int:
     settings = EvaluationSettings(
         **{field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
     )
+
+    def show(finished: "Finished") -> None:
+        if console.has_bar:
+            console.progress(finished.job, round(100 * finished.share), 100)
+        else:
+            console.say(str(finished))
+
     for path in evaluate(
         options.datasets,
         options.out,
@@ -87,7 +98,7 @@ def run(options: Namespace, console: Console) -> int:
         command=shlex.join(["napari-msp", *sys.argv[1:]]),
         device=options.device,
         workers=options.workers,
-        on_progress=lambda finished: console.say(str(finished)),
+        on_progress=show,
     ):
         console.result(path)
     return 0

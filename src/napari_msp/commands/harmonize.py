@@ -29,7 +29,6 @@ def run(options: Namespace, console: Console) -> int:
     """Harmonize."""
     from napari_msp.inference.outputs import harmonize_to_folder
 
-    how = inference_options(options)
     for path in harmonize_to_folder(
         options.dwi,
         options.model,
@@ -39,10 +38,7 @@ def run(options: Namespace, console: Console) -> int:
         bvec=options.bvec,
         mask=options.mask,
         gradients=options.gradients,
-        device=how.device,
-        tile=how.tile,
-        resample=how.resample,
-        rescale_b_value=how.rescale_b_value,
+        options=inference_options(options),
         force=options.force,
         progress=lambda done, total: console.progress("tile", done, total),
     ):

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, platform_name
+from napari_msp.bids import (
+    DESCRIPTION,
+    NIFTI_SUFFIXES,
+    bare_stem,
+    dataset_description,
+    gradient_files,
+    nifti_stem,
+    platform_name,
+    sidecar_path,
+)
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
 from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
-
-BIDS_VERSION = "1.10.0"
 
 GRADIENT_SUFFIXES = (("bval", "bvec"), ("bvals", "bvecs"))
 """Endings of gradient files, looked for as `<stem>.<ending>` beside the image."""
@@ -72,9 +79,8 @@ class ImportedScan:
     def mask_image(self) -> Path:
         """Where the mask lies, relative to the dataset."""
         suffix = ".nii" if (self.mask or self.image).name.endswith(".nii") else ".nii.gz"
-        bare = nifti_stem(self.image).removesuffix("_dwi")
         folder = Path("derivatives", "brainmask") / self.image.parent
-        return folder / f"{bare}_desc-brain_mask{suffix}"
+        return folder / f"{bare_stem(self.image)}_desc-brain_mask{suffix}"
 
 
 def import_tree(
@@ -247,7 +253,7 @@ def _describe_scan(
     suffix = next(suffix for suffix in NIFTI_SUFFIXES if path.name.endswith(suffix))
     folder = Path(f"sub-{subject}", f"ses-{session}", "dwi")
     bval, bvec = _gradient_files(path)
-    sidecar = path.with_name(nifti_stem(path) + ".json")
+    sidecar = sidecar_path(path)
     return ImportedScan(
         source=path,
         subject=f"sub-{subject}",
@@ -279,8 +285,7 @@ def _gradient_files(image: Path) -> tuple[Path, Path]:
 
 
 def _mask_beside(image: Path) -> Path | None:
-    stem = nifti_stem(image)
-    bare = stem.removesuffix("_dwi")
+    stem, bare = nifti_stem(image), bare_stem(image)
     for name in (f"{stem}_mask", f"{bare}_mask", f"{bare}_desc-brain_mask", "mask"):
         for suffix in NIFTI_SUFFIXES:
             if (image.parent / (name + suffix)).exists():
@@ -384,13 +389,13 @@ def _write_dataset(
 
 def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
     image = folder / scan.image
-    stem = image.parent / nifti_stem(image)
+    bval, bvec = gradient_files(image)
     image.parent.mkdir(parents=True, exist_ok=True)
     # Copies, not links: a link would let a later edit of one tree change the other.
     shutil.copyfile(scan.source, image)
-    shutil.copyfile(scan.bval, stem.with_name(stem.name + ".bval"))
-    shutil.copyfile(scan.bvec, stem.with_name(stem.name + ".bvec"))
-    sidecar = stem.with_name(stem.name + ".json")
+    shutil.copyfile(scan.bval, bval)
+    shutil.copyfile(scan.bvec, bvec)
+    sidecar = sidecar_path(image)
     if scan.sidecar is not None:
         shutil.copyfile(scan.sidecar, sidecar)
     else:
@@ -400,7 +405,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         mask.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(scan.mask, mask)
         write_json(
-            mask.with_name(nifti_stem(mask) + ".json"),
+            sidecar_path(mask),
             {"Type": "Brain", "Sources": [f"bids::{scan.image.as_posix()}"]},
         )
 
@@ -413,30 +418,20 @@ def _describe_dataset(
     input_platform: str | None,
 ) -> None:
     subjects = sorted({scan.subject for scan in scans})
-    generator = {
-        "Name": "napari-msp",
-        "Version": version("napari-msp"),
-        "Description": f"import with the pattern {pattern}",
-    }
+    made_by = f"import with the pattern {pattern}"
     write_json(
-        folder / "dataset_description.json",
-        {
-            "Name": source.resolve().name,
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "GeneratedBy": [generator],
-            **({} if input_platform is None else {"NapariMSP": {"InputPlatform": input_platform}}),
-        },
+        folder / DESCRIPTION,
+        dataset_description(
+            source.resolve().name,
+            derivative=False,
+            generated_by=made_by,
+            input_platform=input_platform,
+        ),
     )
     if any(scan.mask is not None for scan in scans):
         write_json(
-            folder / "derivatives" / "brainmask" / "dataset_description.json",
-            {
-                "Name": "Brain masks",
-                "BIDSVersion": BIDS_VERSION,
-                "DatasetType": "derivative",
-                "GeneratedBy": [generator],
-            },
+            folder / "derivatives" / "brainmask" / DESCRIPTION,
+            dataset_description("Brain masks", derivative=True, generated_by=made_by),
         )
     write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
     rows = [

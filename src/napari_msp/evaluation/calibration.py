@@ -22,7 +22,7 @@ VOXELS = 200_000
 """At most so many of a head are fitted to, chosen at random (our choice)."""
 
 
-def calibrate_model(
+def calibrate(
     model: Model,
     dataset: TravellingHeads,
     subjects: Sequence[str] = (),
@@ -84,7 +84,7 @@ def with_expected_errors(
     Parameters
     ----------
     model, dataset, subjects, device, on_progress
-        As for `calibrate_model`; subjects are named.
+        As for `calibrate`; subjects are named.
 
     Raises
     ------

@@ -27,7 +27,7 @@ from napari_msp.evaluation.metrics import UNITS, Metrics, measure_mapped, rows, 
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json
 from napari_msp.formatting import counted, short
-from napari_msp.scan import Scan, open_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 
@@ -236,7 +236,7 @@ def compare(
 def _scan(image: Image, b_value: float | None) -> Scan:
     if isinstance(image, Scan):
         return image
-    return Scan(given_sh=image) if isinstance(image, SHImage) else open_scan(image, b_value)
+    return Scan(given_sh=image) if isinstance(image, SHImage) else load_scan(image, b_value)
 
 
 def _measure(

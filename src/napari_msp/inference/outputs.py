@@ -26,7 +26,7 @@ from napari_msp.inference.prepared_input import prepare_input
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
-from napari_msp.signal.fitting import evaluate
+from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh
 
 
@@ -146,7 +146,7 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
     (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is kept in
     [0, 1].
     """
-    ratio = np.clip(evaluate(prediction.sh, table.directions), 0, 1)
+    ratio = np.clip(evaluate_sh(prediction.sh, table.directions), 0, 1)
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 

@@ -168,7 +168,7 @@ def fit_sh(
     )
 
 
-def evaluate(image: SHImage, directions: FloatArray) -> FloatArray:
+def evaluate_sh(image: SHImage, directions: FloatArray) -> FloatArray:
     """Evaluate an SH image: the normalised signal along (N, 3) scanner directions.
 
     Returns

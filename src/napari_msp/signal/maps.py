@@ -18,7 +18,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.errors import Advice, UserError
-from napari_msp.signal.fitting import evaluate
+from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.tensor import anisotropy, fit_tensors
@@ -327,7 +327,7 @@ def _sampled(image: SHImage) -> tuple[FloatArray, FloatArray, FloatArray]:
             remedy=Advice("add BValue to its sidecar"),
         )
     directions = spread_directions(TENSOR_DIRECTIONS)
-    signal = evaluate(image, directions)[image.mask].astype(float)
+    signal = evaluate_sh(image, directions)[image.mask].astype(float)
     signal = np.concatenate([np.ones((len(signal), 1)), signal], axis=1)
     b_values = np.concatenate([[0.0], np.full(TENSOR_DIRECTIONS, image.b_value)])
     return signal, b_values, np.concatenate([np.zeros((1, 3)), directions])

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.gradients import write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom.grids import SIZES
@@ -16,8 +17,6 @@ from napari_msp.data.phantom.platforms import INPUT_PLATFORM, PLATFORMS
 from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.files import new_folder, write_json, write_text
-
-BIDS_VERSION = "1.10.0"
 
 DEMO_SEED = 2026
 """Of the head of the demo and of the viewer's sample; the packaged models learned from others."""
@@ -166,32 +165,24 @@ def _describe(
     folder: Path, made_by: str, subjects: int, misalignment: float, *, twins: bool
 ) -> None:
     """Write what describes the dataset as a whole."""
-    generator = {"Name": "napari-msp", "Description": made_by}
     write_json(
-        folder / "dataset_description.json",
-        {
-            "Name": "Simulated travelling heads",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "License": "CC0-1.0, with the notice of the ICBM 152 template in the README",
-            "GeneratedBy": [generator],
-            "NapariMSP": {"InputPlatform": INPUT_PLATFORM},
-            "Simulated": True,
-        },
+        folder / DESCRIPTION,
+        dataset_description(
+            "Simulated travelling heads",
+            derivative=False,
+            generated_by=made_by,
+            input_platform=INPUT_PLATFORM,
+            License="CC0-1.0, with the notice of the ICBM 152 template in the README",
+            Simulated=True,
+        ),
     )
     names = {"brainmask": "Brain masks"}
     if twins:
         names["noisefree"] = "The same scans without noise"
     for derivative, name in names.items():
         write_json(
-            folder / "derivatives" / derivative / "dataset_description.json",
-            {
-                "Name": name,
-                "BIDSVersion": BIDS_VERSION,
-                "DatasetType": "derivative",
-                "GeneratedBy": [generator],
-                "Simulated": True,
-            },
+            folder / "derivatives" / derivative / DESCRIPTION,
+            dataset_description(name, derivative=True, generated_by=made_by, Simulated=True),
         )
     lines = ["participant_id", *(f"sub-{index + 1:02d}" for index in range(subjects))]
     write_text(folder / "participants.tsv", "\n".join(lines) + "\n")

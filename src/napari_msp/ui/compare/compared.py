@@ -12,7 +12,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.comparison import Comparison, check_one_head, line_up, same_b_value
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
-from napari_msp.scan import Scan, open_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import MAPS, Map, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.records import Record
@@ -178,7 +178,7 @@ def _disagreement(
 
 
 def _read(sibling: Sibling, b_value: float | None) -> Record:
-    return Record(sibling.subject, sibling.platform, open_scan(sibling.path, b_value).sh)
+    return Record(sibling.subject, sibling.platform, load_scan(sibling.path, b_value).sh)
 
 
 def _check(truth: Record | None, question: Question) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.comparison import line_up, same_b_value
-from napari_msp.scan import Scan, open_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import Maps, squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.records import Record
@@ -70,7 +70,7 @@ def read_truth(scan: Record, target: str, b_value: float | None) -> Truth:
     UserError
         When it cannot be read, has no such shell, or the brains hardly overlap.
     """
-    source = open_scan(scan.siblings[target], b_value)
+    source = load_scan(scan.siblings[target], b_value)
     truth = source.maps()
     if not same_b_value(source, Scan(given_sh=scan.image)):
         return Truth(truth, None, None)

@@ -10,7 +10,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.files import read_json
 from napari_msp.networks.registry import title
-from napari_msp.scan import open_scan
+from napari_msp.scan import load_scan as load_any
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.records import Record
@@ -81,7 +81,7 @@ def load_sh(path: str | Path) -> Record:
     return Record(
         subject,
         _name_of_sh(label, sidecar, entities),
-        open_scan(path).sh,
+        load_any(path).sh,
         label=label,
     )
 

@@ -109,7 +109,7 @@ class ModelDiagram(QWidget):
         if event.type() == QEvent.ToolTip:
             node = self._node_at(QPointF(event.pos()))
             if node is not None:
-                text = f"{tooltip(node.term)}<p>{node.says}.</p>"
+                text = f"{tooltip(node.term)}<p>{node.description}.</p>"
                 QToolTip.showText(event.globalPos(), text, self)
                 return True
         return bool(super().event(event))
@@ -169,8 +169,8 @@ class PartButton(QAbstractButton):
         self.setCheckable(True)
         self.setCursor(Qt.PointingHandCursor)
         self.setFocusPolicy(Qt.StrongFocus)
-        self.setToolTip(tooltip(node.term) + f"<p>{node.says}. Click to show it.</p>")
-        self.setAccessibleName(node.says)
+        self.setToolTip(tooltip(node.term) + f"<p>{node.description}. Click to show it.</p>")
+        self.setAccessibleName(node.description)
 
     def place(self, box: QRectF) -> None:
         """Lie around a box."""

@@ -126,7 +126,7 @@ class Node:
         What is written in it.
     term
         Of the glossary.
-    says
+    description
         The node in words.
     level
         Height within the lane.
@@ -140,7 +140,7 @@ class Node:
     shape: Literal["value", "network", "text", "mean"]
     symbol: Symbol | None
     term: str
-    says: str
+    description: str
     caption: str = ""
     level: Literal["middle", "upper", "lower"] = "middle"
     part: str = ""
@@ -205,8 +205,8 @@ Sketch = tuple[list[Node], list[Edge]]
 def draw(outline: Outline) -> Drawing:
     """Draw a model; one of an unknown kind as a single network."""
     nodes, edges = _SKETCHES.get(outline.kind, _single)(outline)
-    says = f"Input: the scan on {outline.input}"
-    x = Node("x", 0, None, "value", Symbol("x"), "input", says, outline.input, part=INPUT)
+    description = f"Input: the scan on {outline.input}"
+    x = Node("x", 0, None, "value", Symbol("x"), "input", description, outline.input, part=INPUT)
     lanes = [platform for platform, _ in outline.networks] if outline.kind == MULTI_STAGE else []
     named = {node.name: node for node in (x, *nodes)}
     return Drawing(tuple(lanes), outline.target, named, tuple(edges))
@@ -224,22 +224,22 @@ def _multi_stage(outline: Outline) -> Sketch:
         edges += [Edge("x", network.name), *ways]
         edges.append(Edge(added[-1].name, "mean", weight_of=platform))
     mean = Node("mean", 4, None, "mean", Symbol("α"), "α", "Mean weighted by α")
-    says = f"Second stage: {outline.target} predicted by the whole model"
+    description = f"Second stage: {outline.target} predicted by the whole model"
     symbol, term = Symbol("ŷ", "2", "T"), "second stage"
-    prediction = Node("prediction", 5, None, "value", symbol, term, says, part=SECOND)
+    prediction = Node("prediction", 5, None, "value", symbol, term, description, part=SECOND)
     return [*nodes, mean, prediction], [*edges, Edge("mean", "prediction")]
 
 
 def _network(platform: str, title: str, lane: int, index: str) -> Node:
-    says = f"Single network of {platform}: {title}"
+    description = f"Single network of {platform}: {title}"
     symbol = Symbol("N", below=index)
-    return Node(f"N {platform}", 1, lane, "network", symbol, "single network", says, title)
+    return Node(f"N {platform}", 1, lane, "network", symbol, "single network", description, title)
 
 
 def _first_stage(network: Node) -> Sketch:
-    says = "First stage: the target predicted by its own network alone"
+    description = "First stage: the target predicted by its own network alone"
     symbol = Symbol("ŷ", "1", "T")
-    first = Node("ŷ", 3, network.lane, "value", symbol, "first stage", says, part=FIRST)
+    first = Node("ŷ", 3, network.lane, "value", symbol, "first stage", description, part=FIRST)
     return [first], [Edge(network.name, first.name)]
 
 
@@ -255,8 +255,8 @@ def _branch(network: Node, index: str, platform: str, outline: Outline) -> Sketc
         f"First stage of {platform}",
         level="upper",
     )
-    says = f"Features of the network of {platform}"
-    features = Node(f"z {platform}", 2, lane, "text", z, "features", says, level="lower")
+    description = f"Features of the network of {platform}"
+    features = Node(f"z {platform}", 2, lane, "text", z, "features", description, level="lower")
     branch = Node(
         f"branch {platform}",
         3,
@@ -277,8 +277,10 @@ def _branch(network: Node, index: str, platform: str, outline: Outline) -> Sketc
 
 
 def _prediction(column: int, lane: int | None, platform: str, term: str) -> Node:
-    symbol, says = Symbol("ŷ", below="T"), f"Prediction: {platform}"
-    return Node("prediction", column, lane, "value", symbol, term, says, platform, part=SECOND)
+    symbol, description = Symbol("ŷ", below="T"), f"Prediction: {platform}"
+    return Node(
+        "prediction", column, lane, "value", symbol, term, description, platform, part=SECOND
+    )
 
 
 def _single(outline: Outline) -> Sketch:
@@ -291,18 +293,18 @@ def _single(outline: Outline) -> Sketch:
 def _stages(outline: Outline) -> Sketch:
     """CPM: every stage reads the image features and the prediction of the stage before."""
     term, last = "CPM stage", len(outline.networks) - 1
-    says = "Features of the image, read by every stage"
-    nodes = [Node("image", 1, None, "network", None, term, says, "features")]
+    description = "Features of the image, read by every stage"
+    nodes = [Node("image", 1, None, "network", None, term, description, "features")]
     edges = [Edge("x", "image")]
     for lane, (platform, _) in enumerate(outline.networks):
-        name, says = f"stage {lane + 1}", f"Stage {lane + 1}: predicts {platform}"
-        nodes.append(Node(name, 2, lane, "network", None, term, says, name))
+        name, description = f"stage {lane + 1}", f"Stage {lane + 1}: predicts {platform}"
+        nodes.append(Node(name, 2, lane, "network", None, term, description, name))
         if lane == last:
             output = _prediction(3, lane, platform, term)
         else:
             symbol = Symbol("ŷ", below=str(lane + 1))
-            says = f"Prediction: {platform}"
-            output = Node(f"ŷ {platform}", 3, lane, "text", symbol, term, says, platform)
+            description = f"Prediction: {platform}"
+            output = Node(f"ŷ {platform}", 3, lane, "text", symbol, term, description, platform)
             edges.append(Edge(output.name, f"stage {lane + 2}", down=True))
         nodes.append(output)
         edges += [Edge("image", name), Edge(name, output.name)]
@@ -315,15 +317,15 @@ def _side_outputs(outline: Outline) -> Sketch:
     nodes, edges = [], [Edge("x", "block 1")]
     for lane, (platform, _) in enumerate(outline.networks):
         name, side = f"block {lane + 1}", f"side {lane + 1}"
-        says = f"Block {lane + 1} of the stream"
-        nodes.append(Node(name, 1, lane, "network", None, term, says, name))
-        symbol, says = Symbol("ŷ", below=str(lane + 1)), f"Side output: predicts {platform}"
-        nodes.append(Node(side, 2, lane, "text", symbol, term, says, platform))
+        description = f"Block {lane + 1} of the stream"
+        nodes.append(Node(name, 1, lane, "network", None, term, description, name))
+        symbol, description = Symbol("ŷ", below=str(lane + 1)), f"Side output: predicts {platform}"
+        nodes.append(Node(side, 2, lane, "text", symbol, term, description, platform))
         edges += [Edge(name, side), Edge(side, "fusion")]
         if lane:
             edges.append(Edge(f"block {lane}", name, down=True))
-    says = "Fusion of all side outputs by a 1×1×1 convolution"
-    nodes.append(Node("fusion", 3, None, "network", None, term, says, "fusion"))
+    description = "Fusion of all side outputs by a 1×1×1 convolution"
+    nodes.append(Node("fusion", 3, None, "network", None, term, description, "fusion"))
     nodes.append(_prediction(4, None, outline.target, term))
     return nodes, [*edges, Edge("fusion", "prediction")]
 

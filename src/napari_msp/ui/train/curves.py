@@ -71,7 +71,7 @@ class TrainingCurves(QWidget):
         self._draw()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
-        """Draw what was told while nobody looked."""
+        """Draw what happened while nobody looked."""
         super().showEvent(event)
         self._restyle()
 
@@ -174,8 +174,8 @@ def _now(history: RunHistory) -> str:
     if last is None:
         return "Nothing is trained yet." if started is None else "The run begins …"
     of_all = f" of {started.steps}" if started is not None else ""
-    told = f"{in_words(last.phase)}, step {last.step}{of_all}: loss {last.loss:.3g}"
-    return told if last.alpha is None else f"{told}, α {last.alpha:.2f}"
+    words = f"{in_words(last.phase)}, step {last.step}{of_all}: loss {last.loss:.3g}"
+    return words if last.alpha is None else f"{words}, α {last.alpha:.2f}"
 
 
 def _why_no_errors(history: RunHistory) -> str:

@@ -8,8 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, LineEdit
-from qtpy.QtWidgets import QComboBox, QWidget
+from magicgui.widgets import ComboBox, FileEdit, FloatSpinBox, LineEdit
+from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
 from napari_msp.ui.train.fields import (
     PRESET_TITLES,
@@ -58,6 +58,11 @@ class Entry:
     def names(self) -> list[str]:
         """Names to choose from."""
         return []
+
+    @property
+    def stops(self) -> list[QWidget]:
+        """Where the Tab key stops."""
+        return [self.native]
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when the value changes."""
@@ -159,33 +164,57 @@ class PerTarget(Entry):
     """A choice for each of several names, of which the first is to leave it to the default."""
 
     def __init__(self, field: FormField) -> None:
-        self.choices = field.choices
-        super().__init__(Container(labels=True))
-        self.widget.margins = (0, 0, 0, 0)
+        self._choices = field.choices
+        self._calls: list[Callable[[], None]] = []
+        self._boxes: dict[str, QComboBox] = {}
+        self.native = QWidget()
+        # magicgui's container fixes the labels' width before the window's font is known.
+        self._rows = QFormLayout(self.native)
+        self._rows.setContentsMargins(0, 0, 0, 0)
 
     def read(self) -> dict[str, str]:
         """Give what was chosen, where something was."""
-        return {each.name: each.value for each in self.widget if each.value}
+        return {name: box.currentData() for name, box in self._boxes.items() if box.currentData()}
 
-    def write(self, value: dict[str, str]) -> None:
+    def write(self, value: Mapping[str, str]) -> None:
         """Choose."""
-        for each in self.widget:
-            each.value = value.get(each.name, "")
+        for name, box in self._boxes.items():
+            box.setCurrentIndex(max(0, box.findData(value.get(name, ""))))
 
     def offer(self, names: Sequence[str]) -> None:
         """Ask for each of these names."""
-        chosen = self.read()
-        if list(names) == [each.name for each in self.widget]:
+        if list(names) == list(self._boxes):
             return
-        self.widget.clear()
-        choices = [("default", ""), *((shown, each) for each, shown in self.choices.items())]
-        for name in names:
-            box = ComboBox(name=name, label=name, choices=choices)
-            leave_wheel_alone(box.native)
-            be_narrow(box.native)
-            box.native.setAccessibleName(f"First stage of {name}")
-            self.widget.append(box)
+        chosen = self.read()
+        while self._rows.rowCount():
+            self._rows.removeRow(0)
+        self._boxes = {name: self._box_for(name) for name in names}
         self.write(chosen)
+
+    @property
+    def stops(self) -> list[QWidget]:
+        """Every box."""
+        return list(self._boxes.values())
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call when something else is chosen."""
+        self._calls.append(call)
+
+    def _box_for(self, name: str) -> QComboBox:
+        box = QComboBox()
+        box.addItem("default", "")
+        for choice, shown in self._choices.items():
+            box.addItem(shown, choice)
+        leave_wheel_alone(box)
+        be_narrow(box)
+        box.setAccessibleName(f"First stage of {name}")
+        box.currentIndexChanged.connect(self._report_change)
+        self._rows.addRow(name, box)
+        return box
+
+    def _report_change(self) -> None:
+        for call in self._calls:
+            call()
 
 
 class Folder(Entry):

@@ -58,7 +58,7 @@ _ASKED: Mapping[str, _Asked] = {
     "input": _Asked("&Input", term="input"),
     "targets": _Asked("Tar&gets", term="target"),
     "held_out": _Asked("H&eld out", term="held-out subject"),
-    "subjects": _Asked("Only these subjects"),
+    "subjects": _Asked("Subjects"),
     "b_value": _Asked("Shell (s/mm²)", term="shell", empty="the only one there is"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
     "epochs": _Asked(term="epoch", recipe="epochs"),

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
@@ -48,7 +48,7 @@ TIPS = {
 class TrainingForm(QWidget):
     """Asks for a dataset, for what to train on it, and for a folder to do it in.
 
-    Whoever shows it opens the dataset that `dataset_named` tells and gives it back by
+    Whoever shows it opens the dataset that `dataset_named` names and gives it back by
     `show_dataset`.
 
     Parameters
@@ -141,7 +141,8 @@ class TrainingForm(QWidget):
         """Put the keyboard's focus into an entry, and show it."""
         if name in self.others.names:
             self.advanced.unfold(True)
-        self.entries[name].native.setFocus()
+        # As by the Tab key: what stands there is selected.
+        self.entries[name].native.setFocus(Qt.TabFocusReason)
 
     def next_folder(self) -> None:
         """Name another folder than the present one, which is in use now."""
@@ -236,7 +237,7 @@ class TrainingForm(QWidget):
             self.entries[name].offer(scanned)
         stages = self.entries["first_stage"]
         stages.offer(targets.read())
-        boxes = [self.entries["subjects"].native, *(each.native for each in stages.widget)]
+        boxes = [*self.entries["subjects"].stops, *stages.stops]
         for before, after in pairwise(boxes):
             QWidget.setTabOrder(before, after)
 

@@ -1,4 +1,4 @@
-"""What a training run has told so far, ready to be drawn."""
+"""What has happened in a training run so far, ready to be drawn."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RunHistory:
             self._forget_after(event.resumed_at)
 
     def _forget_after(self, step: int) -> None:
-        """Drop what came after a checkpoint: the run goes on from there and tells it again."""
+        """Drop what came after a checkpoint: the run goes on from there and does it again."""
         kept = int(np.searchsorted(self.steps, step, side="right"))
         for values in (self._steps, self._losses, self._alphas):
             del values[kept:]
@@ -80,7 +80,7 @@ class RunHistory:
 
     @property
     def losses(self) -> FloatArray:
-        """(N,) as told."""
+        """(N,) as reported."""
         return np.array(self._losses)
 
     @property
@@ -97,8 +97,8 @@ class RunHistory:
     @property
     def targets(self) -> list[str]:
         """Those with a held-out error or a line to beat."""
-        told = (target for each in self._validated for target in each.errors)
-        return list(dict.fromkeys((*self.aligned, *told)))
+        validated = (target for each in self._validated for target in each.errors)
+        return list(dict.fromkeys((*self.aligned, *validated)))
 
     def errors(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Give steps and held-out errors of a target, apart for each phase that trained it."""

@@ -16,7 +16,7 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
-from napari_msp.ui.layers import LayerData, make_layer, map_layer
+from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.records import KEY, Record, shown_by
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LEGEND = "napari_msp_learning"
 """Key of the words on the canvas among its overlays."""
-
 
 QUANTITY = "SH average"
 
@@ -105,21 +104,19 @@ class PreviewLayers(QObject):
         self._changes.add(partial(self._refresh, target, first))
         if first and self._arranges:
             self._changes.add(partial(self._arrange, picture.image))
-        self._changes.add(self._tell)
+        self._changes.add(self._show_legend)
 
     def _refresh(self, target: str, first: bool) -> None:
         self._waiting.discard(target)
         data, options, kind = self._pictures[target].layer
-        options = options | {"contrast_limits": self._limits[target]}
-        layer = self._named((data, options, kind))
-        if layer is not None and layer.data.shape == data.shape:
-            layer.data, layer.metadata = data, options["metadata"]
-            if first:
-                layer.contrast_limits = options["contrast_limits"]
+        cell = data, options | {"contrast_limits": self._limits[target]}, kind
+        layer = self._named(cell)
+        if layer is not None and fits(layer, cell):
+            refill(layer, cell, before=None if first else cell)
         elif first:  # else somebody has taken it away
             if layer is not None:
                 self._viewer.layers.remove(layer)
-            self._add((data, options, kind))
+            self._add(cell)
 
     def _named(self, data: LayerData) -> Any:
         """Find the layer that shows the same already."""
@@ -143,7 +140,7 @@ class PreviewLayers(QObject):
         self._fit.take(list(self._viewer.layers), None, image)
         self._fit.fit()
 
-    def _tell(self) -> None:
+    def _show_legend(self) -> None:
         """Say on the canvas how far each network has come."""
         from napari.components.overlays import TextOverlay
 

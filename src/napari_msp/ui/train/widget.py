@@ -86,8 +86,7 @@ class Train(Docked):
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
         self.run.remember()
-        widget = open_widget(self.viewer, "Harmonize")
-        widget.shelf.use(self.run.folder.model_path)
+        open_widget(self.viewer, "Harmonize").use_model(self.run.folder.model_path)
 
     def _lay_out(self) -> None:
         buttons = QGridLayout()

@@ -1,0 +1,54 @@
+# The one list of public names; `__init__.py` imports each when it is first used.
+
+from .checking.dataset import check
+from .cohort import run_cohort
+from .data.acquisition import Acquisition, load_acquisition
+from .data.importers import import_tree
+from .data.phantom import simulate
+from .errors import UserError
+from .evaluation.calibration import calibrate
+from .evaluation.compare import compare
+from .evaluation.evaluate import evaluate
+from .evaluation.figures.figure3 import figure3
+from .inference.harmonize import Prediction, harmonize
+from .learning.train import train
+from .model_file import Model, load_model
+from .options import Options
+from .scan import Scan, load_scan
+from .signal.fitting import evaluate_sh, fit_sh
+from .signal.maps import colour_fa, fractional_anisotropy, sh_average, squared_error
+from .signal.sh_image import SHImage, load_sh, write_sh
+
+__version__: str
+
+__all__ = [
+    "Acquisition",
+    "Model",
+    "Options",
+    "Prediction",
+    "SHImage",
+    "Scan",
+    "UserError",
+    "__version__",
+    "calibrate",
+    "check",
+    "colour_fa",
+    "compare",
+    "evaluate",
+    "evaluate_sh",
+    "figure3",
+    "fit_sh",
+    "fractional_anisotropy",
+    "harmonize",
+    "import_tree",
+    "load_acquisition",
+    "load_model",
+    "load_scan",
+    "load_sh",
+    "run_cohort",
+    "sh_average",
+    "simulate",
+    "squared_error",
+    "train",
+    "write_sh",
+]
