@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.held_out import learned_from, none_left
 from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import predict_target
 from napari_msp.inference.prepared_input import prepare_input
-from napari_msp.model_file import ErrorFit, Model
+from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
@@ -23,8 +24,8 @@ VOXELS = 200_000
 
 
 def calibrate(
-    model: Model,
-    dataset: TravellingHeads,
+    model: Model | str | Path,
+    dataset: TravellingHeads | str | Path,
     subjects: Sequence[str] = (),
     *,
     device: str = "auto",
@@ -35,9 +36,10 @@ def calibrate(
     Parameters
     ----------
     model
-        As trained.
+        As trained, or its file.
     dataset
-        Travelling heads; noise-free twins, where there are any, stand for the scans.
+        Travelling heads, or their BIDS folder. Noise-free twins stand for the scans where there
+        are any.
     subjects
         Whom to fit on; empty: everyone that the model has not learned from.
     device
@@ -54,6 +56,8 @@ def calibrate(
     UserError
         When a subject was trained on or there is none left, or no subject has a target's scan.
     """
+    model = model if isinstance(model, Model) else load_model(model)
+    dataset = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
     learned = learned_from([model], [dataset], dataset.subjects)
     for subject in subjects:
         if subject not in dataset.subjects:
