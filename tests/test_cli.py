@@ -118,6 +118,7 @@ def copy_of_study(study, tmp_path) -> Path:
     target = tmp_path / "heads"
     for subject in ("sub-01", "sub-02"):
         shutil.copytree(study / subject, target / subject)
+    shutil.copy(study / "dataset_description.json", target)
     return target
 
 
@@ -736,7 +737,7 @@ def test_bad_model_is_one_line(name, study, model, tmp_path):
         (["--held-out", "sub-09"], "sub-09"),
         (["--held-out", "sub-01", "sub-02", "sub-03"], "use fewer --held-out"),
         (["--targets", "nowhere"], "nowhere"),
-        (["--targets", "ge_st"], "ge_st is the input"),
+        (["--input", "ge_st", "--targets", "ge_st"], "ge_st is the input"),
         (["--input", "nowhere"], "nowhere"),
         (["--epochs", 0], "--epochs: "),
         (["--epochs=-1"], "--epochs: "),
@@ -804,7 +805,7 @@ def _rename_b(folder: Path, subject: str, b_value: str) -> None:
 def test_bad_dataset_is_one_line_of_train(spoil, complaint, copy_of_study, tmp_path):
     spoil(copy_of_study)
     path = tmp_path / "m.safetensors"
-    train = ("train", copy_of_study, path, "--model", "shresnet", *SHORT)
+    train = ("train", copy_of_study, path, "--input", "ge_st", "--model", "shresnet", *SHORT)
     assert complaint in refused(tmp_path, *train)
 
 

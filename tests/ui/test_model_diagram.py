@@ -33,6 +33,7 @@ MODELS = {
     "P=2": parts(platforms=("prisma_st",)),
     "P=7": parts(platforms=(*PLATFORMS, "a_st", "b_st", "c_st")),
     "single": parts("diqt", platforms=("prisma_st",)),
+    "another package's": parts("u-net", platforms=("prisma_st",)),
     "cpm": parts("cpm"),
     "hned": parts("hned"),
 }
@@ -124,6 +125,7 @@ def test_four_platforms_fit_into_a_narrow_dock(diagram):
         ("P=4", ["input", "branch:connectom_sa", "branch:connectom_st", "first", "second"]),
         ("P=2", ["input", "first", "second"]),
         ("single", ["input", "second"]),
+        ("another package's", ["input", "second"]),
         ("cpm", ["input", "second"]),
         ("hned", ["input", "second"]),
     ],

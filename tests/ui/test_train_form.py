@@ -74,7 +74,7 @@ def test_mnemonics_lead_to_entries_and_are_told_apart(form):
 def test_tab_goes_down_the_form(filled, qtbot):
     filled.advanced.unfold(True)
     filled.resize(340, 1200)
-    filled.entries["dataset"].widget.line_edit.native.setFocus()
+    filled.entries["dataset"].native.line.setFocus()
     heights, names = [], []
     for _ in range(30):
         entry = QApplication.focusWidget()
@@ -314,7 +314,7 @@ def test_first_stages_are_chosen_for_each_target(filled):
 
 
 def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
-    edit = form.entries["dataset"].widget.line_edit.native
+    edit = form.entries["dataset"].native.line
     with qtbot.waitSignal(form.dataset_named) as told:
         qtbot.keyClicks(edit, str(tmp_path))
     assert told.args == [Path(tmp_path)]
@@ -332,7 +332,7 @@ def test_a_remedy_leads_to_its_entry(filled, qtbot):
 
 def test_nothing_is_trained_while_another_folder_is_typed(filled, qtbot):
     assert filled.request is not None
-    edit = filled.entries["dataset"].widget.line_edit.native
+    edit = filled.entries["dataset"].native.line
     qtbot.keyClicks(edit, "x")
     assert filled.request is None
     with qtbot.assertNotEmitted(filled.dataset_named, wait=600):

@@ -34,7 +34,7 @@ def fill(train, heads, tmp_path, qtbot):
 
     def fill_in(epochs, widget=train, name="run"):
         form = widget.form
-        form.entries["dataset"].widget.line_edit.value = str(heads)
+        form.entries["dataset"].write(heads)
         qtbot.waitUntil(lambda: form.heads is not None, timeout=PATIENCE)
         for field, value in QUICK.items():
             form.entries[field].write(value)
@@ -198,7 +198,7 @@ def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbo
 
 def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbot, tmp_path):
     form = train.form
-    form.entries["dataset"].widget.line_edit.value = str(tmp_path / "nowhere")
+    form.entries["dataset"].write(tmp_path / "nowhere")
     qtbot.waitUntil(lambda: "no such folder" in form.first.said("dataset"), timeout=PATIENCE)
     assert not train.train_button.isEnabled()
     train.open_run(tmp_path)

@@ -11,9 +11,9 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_msp.arrays import FloatArray
-from napari_msp.networks.registry import title
+from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.train.history import RunHistory, smoothed, thinned
+from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinned
 from napari_msp.ui.train.plot import Plot
 from napari_msp.ui.widgets.colours import Colours, colours_of, mixed
 
@@ -113,7 +113,7 @@ class TrainingCurves(QWidget):
     def _show_what_there_is(self) -> None:
         history = self.history
         with_alpha = bool(np.isfinite(history.alphas).any())
-        with_alpha |= history.started is not None and history.started.kind == "msp"
+        with_alpha |= history.started is not None and history.started.kind == MULTI_STAGE
         with_errors = bool(history.targets) or history.started is None
         for widget, shown in (
             (self.phases, bool(self.phases.text())),
@@ -174,7 +174,7 @@ def _now(history: RunHistory) -> str:
     if last is None:
         return "Nothing is trained yet." if started is None else "The run begins …"
     of_all = f" of {started.steps}" if started is not None else ""
-    words = f"{in_words(last.phase)}, step {last.step}{of_all}: loss {last.loss:.3g}"
+    words = f"{phase_title(last.phase)}, step {last.step}{of_all}: loss {last.loss:.3g}"
     return words if last.alpha is None else f"{words}, α {last.alpha:.2f}"
 
 
@@ -219,10 +219,10 @@ class LossPlot(Plot):
         return self._name_phases(history)
 
     def _name_phases(self, history: RunHistory) -> list[str]:
-        names = [in_words(phase.name) for phase in history.phases]
+        names = [phase_title(phase.name) for phase in history.phases]
         borders = [history.steps[phase.start] - 0.5 for phase in history.phases]
         fit = self.name_phases(
-            [name.replace(" ", "\n", 1) for name in names], [*borders, steps_shown(history)[1]]
+            ["\n".join(name.rsplit(" ", 1)) for name in names], [*borders, steps_shown(history)[1]]
         )
         return [] if fit else names
 
@@ -292,12 +292,6 @@ def key_to_targets(history: RunHistory, colours: Colours) -> str:
         last = f"{DASHES} statistical alignment: the line to beat"
         entries.append(last.replace(" ", "&nbsp;"))
     return "&nbsp;&nbsp; ".join(entries)
-
-
-def in_words(phase: str) -> str:
-    """Name a phase with its network's title, such as "SHResNet prisma_st"."""
-    kind, _, target = phase.partition(" ")
-    return f"{title(kind)} {target}"
 
 
 def _marks(symbol: str, size: int, colour: QColor | str) -> dict[str, Any]:

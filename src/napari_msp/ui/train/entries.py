@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, FileEdit, FloatSpinBox, LineEdit
+from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
 from napari_msp.ui.train.fields import (
@@ -18,6 +18,7 @@ from napari_msp.ui.train.fields import (
     unused,
 )
 from napari_msp.ui.widgets.form import CheckList, be_narrow, leave_wheel_alone
+from napari_msp.ui.widgets.path_field import PathField
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -218,32 +219,32 @@ class PerTarget(Entry):
 
 
 class Folder(Entry):
-    """A folder that is typed or browsed for.
+    """A folder that is typed, dropped or browsed for.
 
     Parameters
     ----------
     name
         For those who do not see its label.
-    new
-        Whether it shall be a new one.
     """
 
-    def __init__(self, name: str, new: bool = False) -> None:
-        super().__init__(FileEdit(mode="w" if new else "d"))
-        self.widget.choose_btn.text = "Browse…"
-        self.widget.line_edit.native.setAccessibleName(name)
-        self.widget.choose_btn.native.setAccessibleName(f"{name}: browse")
-        self.native.setFocusProxy(self.widget.line_edit.native)
-
-    @property
-    def text(self) -> str:
-        """What stands there."""
-        return str(self.widget.line_edit.value).strip()
+    def __init__(self, name: str) -> None:
+        self.field = PathField(f"{name}: choose a folder")
+        self.native = self.field
+        self.field.line.setAccessibleName(name)
 
     @property
     def path(self) -> Path | None:
         """The folder; None while nothing stands there."""
-        return Path(self.text).expanduser() if self.text else None
+        return self.field.path
+
+    def write(self, value: Path) -> None:
+        """Show a folder."""
+        self.field.choose(value)
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call when there is another folder, and with every letter that is typed."""
+        self.field.changed.connect(call)
+        self.field.line.textEdited.connect(lambda _: call())
 
 
 class NewFolder(Folder):
@@ -256,22 +257,23 @@ class NewFolder(Folder):
     """
 
     def __init__(self, cache: Path) -> None:
-        super().__init__("Run folder", new=True)
-        self._cache, self._offered = cache, ""
+        super().__init__("Run folder")
+        self._cache = cache
+        self._offered: Path | None = None
 
     def offer_one(self, dataset: Path, kind: str) -> None:
         """Name a new folder beside the dataset, unless the user named one."""
-        if self.text != self._offered:
+        if self.path != self._offered:
             return
         root = dataset.absolute()
         beside = root if os.access(root.parent, os.W_OK) else self._cache / "runs" / root.name
-        self._offered = str(new_run_folder(beside, kind, date.today()))
-        self.write(self._offered)
+        self._offered = new_run_folder(beside, kind, date.today())
+        self.field.show_path(self._offered)
 
     def go_on(self) -> None:
         """Name another one after the user's own was used."""
-        if self.path is not None and self.text != self._offered:
-            self.write(unused(self.path))
+        if self.path is not None and self.path != self._offered:
+            self.field.show_path(unused(self.path))
 
 
 def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_msp.data.dataset import TravellingHeads
@@ -30,9 +30,6 @@ from napari_msp.ui.train.fields import (
 )
 from napari_msp.ui.widgets.form import FormRows, Section
 from napari_msp.ui.words import said
-
-TYPING_PAUSE = 400
-"""Milliseconds without a key after which a typed folder is looked at."""
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
@@ -86,7 +83,6 @@ class TrainingForm(QWidget):
         column.addWidget(self.first)
         column.addWidget(self.advanced)
         column.addStretch()
-        self._typing = QTimer(self, singleShot=True, interval=TYPING_PAUSE)
         self._connect()
         self.entries["device"].write(device)
         self.entries["preset"].write(self.fields["preset"].default)
@@ -100,9 +96,8 @@ class TrainingForm(QWidget):
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
         with self._at_once():
-            self._typing.stop()
             self.heads, self._dataset_problem = heads, ""
-            self.dataset.write(heads.root)
+            self.dataset.field.show_path(heads.root)
             for name in DATASET_DECIDES:
                 self.entries[name].offer(())
             source = likely_input(heads)
@@ -189,7 +184,7 @@ class TrainingForm(QWidget):
                 entry.on_change(self._update)
         self.entries["preset"].on_change(self._take_preset)
         self.dataset.on_change(self._forget_dataset)
-        self._typing.timeout.connect(self._tell_dataset)
+        self.dataset.field.changed.connect(self._name_dataset)
         self.simulate.clicked.connect(self.heads_wanted)
 
     def _forget_dataset(self) -> None:
@@ -197,10 +192,9 @@ class TrainingForm(QWidget):
         if self._writing:
             return
         self.heads, self._dataset_problem = None, ""
-        self._typing.start()
         self._update()
 
-    def _tell_dataset(self) -> None:
+    def _name_dataset(self) -> None:
         if self.dataset.path is not None:
             self.dataset_named.emit(self.dataset.path)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.learning.events import Aligned, Event, Started, Step, Validated
+from napari_msp.networks.registry import title
 
 SMOOTHED_PART = 25
 """A loss is averaged over the last 1/25 of its phase, over `SMOOTHED_STEPS` at least."""
@@ -109,6 +110,17 @@ class RunHistory:
         for points in phases.values():
             steps, errors = np.array(points, dtype=float).T
             yield steps, errors
+
+
+def kind_of(phase: str) -> str:
+    """Give the network that a phase trains; its name has the platform behind it."""
+    return phase.rpartition(" ")[0]
+
+
+def phase_title(phase: str) -> str:
+    """Name a phase with its network's title, such as "SHResNet prisma_st"."""
+    kind, _, target = phase.rpartition(" ")
+    return f"{title(kind)} {target}"
 
 
 def smoothed(losses: FloatArray) -> FloatArray:

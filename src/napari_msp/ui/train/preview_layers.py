@@ -19,6 +19,7 @@ from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
 from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill
 from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.records import KEY, Record, shown_by
+from napari_msp.ui.train.history import kind_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -202,5 +203,5 @@ def how_far(event: Previewed) -> str:
     """Say how far the network of a preview has come, such as "prisma_st: untrained"."""
     if event.epoch == 0:
         return f"{event.target}: untrained"
-    kind = event.phase.split(" ")[0]
-    return f"{event.target}: {title(kind)}, epoch {event.epoch}, step {event.step}"
+    network = title(kind_of(event.phase))
+    return f"{event.target}: {network}, epoch {event.epoch}, step {event.step}"
