@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_msp import cohort
+from napari_msp.bids import Provenance
 from napari_msp.cohort import run_cohort
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
 from napari_msp.inference.outputs import harmonize_to_folder
@@ -94,7 +95,8 @@ class Recorder:
         for target in targets:
             stem = f"{dwi.name.removesuffix('_dwi.nii.gz')}_desc-{target.replace('_', '')}Msp_dwi"
             (out / f"{stem}.nii.gz").write_bytes(b"image")
-            (out / f"{stem}.json").write_text(json.dumps({"Model": {"File": model.name}}))
+            made = Provenance(target, "ge_st", model_file=model.name)
+            (out / f"{stem}.json").write_text(json.dumps(made.to_sidecar()))
 
     @property
     def subjects(self):

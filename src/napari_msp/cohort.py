@@ -13,6 +13,7 @@ from typing import Any, Literal, Unpack
 from napari_msp.bids import (
     DESCRIPTION,
     NIFTI_SUFFIXES,
+    Provenance,
     dataset_description,
     entities,
     platform_name,
@@ -311,15 +312,13 @@ def _finished(task: _Task) -> bool:
 
 def _made_by(sidecar: Path, model: Path) -> bool:
     try:
-        made_by = read_json(sidecar).get("Model")
+        made = Provenance.from_sidecar(read_json(sidecar))
     except UserError:
         return False
-    image = sidecar.with_suffix(".nii.gz")
-    if not image.exists() or not isinstance(made_by, dict) or made_by.get("File") != model.name:
+    if made is None or made.model_file != model.name or not sidecar.with_suffix(".nii.gz").exists():
         return False
     # A model trained anew under an old name is another model.
-    digest = made_by.get("Sha256")
-    return digest is None or digest == sha256(model)
+    return made.model_sha256 in (None, sha256(model))
 
 
 # --- Doing it --------------------------------------------------------------------------------

@@ -173,3 +173,41 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys):
 def test_verbose_gives_the_traceback(tmp_path, capsys):
     assert main(["maps", str(tmp_path / "none.nii.gz"), "--out", "x", "-v"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+# --- Training ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `train` asked the library for, which does nothing."""
+    calls = []
+
+    def train(dataset, out, **given):
+        calls.append(given)
+        return out
+
+    monkeypatch.setattr("napari_msp.learning.train.train", train)
+    return calls
+
+
+def test_train_has_an_option_for_every_setting(asked):
+    from napari_msp.learning.settings import TrainingSettings
+
+    parser = build_parser("train").parse_args(["train", "heads", "m.safetensors"]).parser
+    assert set(TrainingSettings.model_fields) <= {action.dest for action in parser._actions}
+
+
+def test_what_is_not_given_is_left_to_the_preset(asked):
+    assert main(["train", "heads", "m.safetensors", "--preset", "lecture", "--epochs", "2"]) == 0
+    [given] = asked
+    assert {"preset", "epochs"} <= set(given)
+    assert not {"kind", "width", "seed", "input", "targets"} & set(given)
+
+
+def test_pairs_of_a_first_stage(asked, capsys):
+    train = ["train", "heads", "m.safetensors", "--model", "msp", "--first-stage"]
+    assert main([*train, "ge_st=diqt", "a=cpm"]) == 0
+    assert asked[0]["first_stage"] == {"ge_st": "diqt", "a": "cpm"}
+    assert main([*train, "a=diqt", "a=cpm"]) == 2
+    assert "--first-stage: a was given twice" in capsys.readouterr().err

@@ -70,14 +70,14 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
         if not scan.gradients.shells:
             continue  # found already, as a scan that is no DWI
         values = [shell.b_value for shell in scan.gradients.shells]
-        told = ", ".join(f"{value:.0f}" for value in values)
+        listed = ", ".join(f"{value:.0f}" for value in values)
         near = any(abs(value - common) <= B_VALUE_TOLERANCE * common for value in values)
         if not near:
             yield Finding(
                 "error",
                 scan.where,
-                f"has b = {told} s/mm² where the input platform has {common:.0f}: training refuses "
-                "that",
+                f"has b = {listed} s/mm² where the input platform has {common:.0f}: training "
+                "refuses that",
                 Advice("leave the scan out, or take the shell that the others have"),
                 "b-value",
             )
@@ -85,7 +85,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
             yield Finding(
                 "warning",
                 scan.where,
-                f"has several shells (b = {told} s/mm²), of which training takes one",
+                f"has several shells (b = {listed} s/mm²), of which training takes one",
                 Give("b_value", f"{common:.0f}"),
                 "shells",
             )
@@ -97,13 +97,6 @@ def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float |
     of_input = [scan for scan in single if scan.platform == input_platform]
     values = [scan.gradients.shells[0].b_value for scan in of_input or single]
     return float(np.median(values)) if values else None
-
-
-def nearest_shell(gradients: GradientTable, b_value: float | None) -> Shell | None:
-    """Give the shell nearest to a b-value, the lowest one for None; None without any shell."""
-    if b_value is None:
-        return next(iter(gradients.shells), None)
-    return min(gradients.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)
 
 
 # --- Mirrored b-vectors: fibres of one subject then run in two directions ---------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from napari_msp.errors import PYTHON, Remedy, UserError, Words
+from napari_msp.formatting import counted
 
 Severity = Literal["error", "warning", "note"]
 """Gravest first."""
@@ -50,7 +51,7 @@ def place_of(path: Path, root: Path) -> str:
 
 
 def finding_from(error: UserError, root: Path, where: str) -> Finding:
-    """Turn an error into a finding; paths are told from the dataset's root."""
+    """Turn an error into a finding; paths are given from the dataset's root."""
     problem = error.problem.replace(f"{root}/", "").removeprefix(f"{where}: ")
     if error.subject is not None and Path(error.subject).is_relative_to(root):
         where = place_of(Path(error.subject), root)
@@ -78,7 +79,7 @@ def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
         return "Nothing to report.\n"
     severities = get_args(Severity)
     counts = Counter(finding.severity for finding in findings)
-    lines = [", ".join(_counted(counts[each], each) for each in severities)]
+    lines = [", ".join(counted(counts[each], each) for each in severities)]
     for severity in severities:
         places: dict[str, list[str]] = {}
         for finding in findings:
@@ -93,7 +94,3 @@ def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
                 lines.append(f"  {message}")
                 lines += [f"      {place}" for place in where]
     return "\n".join(lines) + "\n"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

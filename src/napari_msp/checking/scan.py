@@ -158,11 +158,11 @@ def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
     """Look whether voxels are isotropic."""
     sizes = lattice.voxel_sizes
     if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
-        told = " × ".join(f"{size:.2f}" for size in sizes)
+        written = " × ".join(f"{size:.2f}" for size in sizes)
         yield Finding(
             "error",
             where,
-            f"voxels are {told} mm, training needs isotropic ones",
+            f"voxels are {written} mm, training needs isotropic ones",
             Advice("resample the scan"),
             "voxel size",
         )

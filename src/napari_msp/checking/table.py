@@ -1,7 +1,5 @@
 """One row a subject and platform, for reading, for spreadsheets and for programs."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.checking.gradients import nearest_shell
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison, ScanSummary
 from napari_msp.errors import PYTHON, Advice, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text
+from napari_msp.formatting import csv_text
 from napari_msp.signal.fitting import condition_number, supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
@@ -115,7 +113,7 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
 
 
 def _with_scheme(row: ScanRow, scan: ScanSummary, b_value: float | None) -> ScanRow:
-    shell = nearest_shell(scan.gradients, b_value)
+    shell = scan.gradients.nearest_shell(0.0 if b_value is None else b_value)
     if shell is None:
         return row
     directions = scan.gradients.directions[shell.volumes]
@@ -271,23 +269,22 @@ def table_csv(rows: Sequence[ScanRow]) -> str:
     Headers are the fields of `ScanRow`, with one column for each of x, y and z.
     """
     names = [field.name for field in fields(ScanRow)]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        name.replace("xyz", axis) for name in names for axis in ("xyz" if "xyz" in name else ("",))
-    )
-    for row in rows:
-        writer.writerow(cell for name in names for cell in _cells(name, getattr(row, name)))
-    return stream.getvalue()
+    header = [each.replace("xyz", axis) for each in names for axis in _axes(each)]
+    lines = ([cell for name in names for cell in _cells(name, getattr(row, name))] for row in rows)
+    return csv_text(header, lines)
+
+
+def _axes(name: str) -> Sequence[str]:
+    return "xyz" if "xyz" in name else ("",)
 
 
 def _cells(name: str, value: Any) -> Iterator[Any]:
     if "xyz" in name:
-        yield from value or ("", "", "")
+        yield from value or (None, None, None)
     elif name == "flags":
         yield "; ".join(value)
     else:
-        yield "" if value is None else value
+        yield value
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -35,6 +35,13 @@ def add_options(command: ArgumentParser) -> None:
         metavar="INDEX",
         help="default: the one that shows most",
     )
+    command.add_argument(
+        "--maps",
+        nargs="+",
+        default=("sh_average", "colour_fa"),
+        metavar="MAP",
+        help="default: sh_average colour_fa; there are fa, md and direction, too",
+    )
     add_shell(command)
     command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
     add_out(command, "DIR", "folder")
@@ -52,6 +59,7 @@ def run(options: Namespace, console: Console) -> int:
         axis=options.axis,
         slice_index=options.slice_index,
         b_value=options.b_value,
+        maps=options.maps,
     )
     for path in result.save(options.out, options.figure_format):
         console.result(path)

@@ -24,6 +24,12 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument("--mask", help="pattern of the masks (default: found beside the images)")
     command.add_argument("--session", help="scanner label, where the tree names none")
     command.add_argument("--protocol", help="protocol label, where the tree names none")
+    command.add_argument(
+        "--input",
+        dest="input_platform",
+        metavar="PLATFORM",
+        help="to predict from; marked in the dataset, so that no other command needs it",
+    )
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
@@ -38,6 +44,7 @@ def run(options: Namespace, console: Console) -> int:
         mask=options.mask,
         session=options.session,
         protocol=options.protocol,
+        input_platform=options.input_platform,
         dry_run=options.dry_run,
         progress=console.progress,
     ):

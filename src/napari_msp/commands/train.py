@@ -83,7 +83,6 @@ def _add_settings(command: ArgumentParser) -> None:
         command.add_argument(
             OPTIONS.get(name, "--" + name.replace("_", "-")),
             dest=name,
-            required=field.is_required(),
             default=SUPPRESS,
             choices=choices,
             nargs="+" if many else None,

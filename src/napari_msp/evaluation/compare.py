@@ -23,7 +23,14 @@ from napari_msp.evaluation.comparison import (
 )
 from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, draw_figure3
 from napari_msp.evaluation.figures.page import check_format, write_figure
-from napari_msp.evaluation.metrics import UNITS, Metrics, measure_mapped, rows, write_numbers
+from napari_msp.evaluation.metrics import (
+    MEASURED,
+    UNITS,
+    Metrics,
+    measure_mapped,
+    rows,
+    write_numbers,
+)
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json
 from napari_msp.formatting import counted, short
@@ -56,8 +63,10 @@ class CompareResult:
         Their images on one lattice.
     metrics
         The numbers by prediction; none without truth.
+    more_maps
+        Maps that were chosen and are not among the metrics, by a name such as "md_mse".
     map_errors
-        By prediction, the mean error of each map that was chosen; none without truth.
+        Their mean errors by prediction; none without truth.
     no_harmonisation
         How the input itself was placed, and its numbers, to be beaten; None without one that can be
         measured.
@@ -74,6 +83,7 @@ class CompareResult:
     predictions: Mapping[str, Scan]
     comparison: Comparison
     metrics: Mapping[str, Metrics]
+    more_maps: Mapping[str, str]
     map_errors: Mapping[str, Mapping[str, float]]
     no_harmonisation: tuple[str, Metrics] | None
     tests: Mapping[tuple[str, str], PairedTest]
@@ -125,7 +135,8 @@ class CompareResult:
                 name: {
                     "path": called(scan),
                     "placement": self.comparison.placements[name],
-                    **self._numbers(name),
+                    **(self.metrics[name].to_json() if name in self.metrics else {}),
+                    **self.map_errors.get(name, {}),
                 }
                 for name, scan in self.predictions.items()
             },
@@ -136,16 +147,8 @@ class CompareResult:
                 {"first": first, "second": second, "of": "patch_mse", **test.to_json()}
                 for (first, second), test in self.tests.items()
             ],
-            "units": UNITS,
+            "units": UNITS | {key: MAPS[each].error_unit for key, each in self.more_maps.items()},
             "notes": self.notes,
-        }
-
-    def _numbers(self, name: str) -> dict[str, Any]:
-        """Give the metrics of a prediction, and the errors of maps that are not among them."""
-        if name not in self.metrics:
-            return {}
-        return {**(found := self.metrics[name].to_json())} | {
-            key: error for key, error in self.map_errors[name].items() if key not in found
         }
 
 
@@ -207,6 +210,11 @@ def compare(
         check_one_head(reference, scan)
 
     comparison = line_up(true, sources)
+    more_maps = {
+        key: each
+        for each in maps
+        if (key := f"{each}_{MAPS[each].error_title.lower()}") not in MEASURED
+    }
     notes = _notes(reference, sources, scan)
     metrics, tests, before = _measure(comparison, reference, scan, notes)
     result = CompareResult(
@@ -215,7 +223,8 @@ def compare(
         sources,
         comparison,
         metrics,
-        _map_errors(comparison, maps),
+        more_maps,
+        _map_errors(comparison, more_maps),
         before,
         tests,
         notes,
@@ -275,17 +284,17 @@ def _measure(
     return metrics, dict(zip(pairs, tests, strict=True)), before
 
 
-def _map_errors(comparison: Comparison, maps: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Give the mean error of each map, such as `md_mse` or `direction_angle`, by prediction."""
+def _map_errors(comparison: Comparison, maps: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Give the mean errors of maps, such as `md_mse` or `direction_angle`, by prediction."""
     truth, mask = comparison.truth, comparison.mask
     if truth is None:
         return {}
     return {
         name: {
-            f"{each}_{MAPS[each].error_title.lower()}": float(
+            key: float(
                 MAPS[each].error(prediction[each], truth[each], mask)[mask].mean(dtype=float)
             )
-            for each in maps
+            for key, each in maps.items()
         }
         for name, prediction in comparison.predictions.items()
     }

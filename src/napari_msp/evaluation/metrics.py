@@ -7,25 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import MaskArray
 from napari_msp.evaluation.comparison import Comparable, as_maps, line_up
-from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
+from napari_msp.evaluation.measures.catalogue import MEASURES
+from napari_msp.evaluation.measures.pair import Pair, Truth
+from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.spherical_harmonics import order_slices
 
+MEASURED = (
+    "sh_mse",
+    "sh_rmse",
+    "relative_sh_mse",
+    "sh_average_mse",
+    "fa_mae",
+    "fa_mse",
+    "colour_fa_mse",
+)
+"""Measures of the catalogue, and fields of `Metrics`, that are one number."""
+
 UNITS = {
-    "sh_mse": "SH units squared (SH of S/S0), mean over voxels and coefficients",
-    "sh_rmse": "SH units, root of sh_mse",
-    "order_mse": "SH units squared, mean over voxels and the coefficients of one order",
-    "relative_sh_mse": "squared error over the variance of truth about its coefficient means; "
-    "0 is perfect, 1 is as far off as truth's mean",
-    "sh_average_mse": "SH units squared, of the mean of the first six coefficients",
-    "fa_mae": "FA, mean absolute error",
-    "fa_mse": "FA squared",
-    "colour_fa_mse": "FA squared, mean over voxels and the three colours",
-    "patch_mse": "SH units squared, one number a patch",
+    **{key: MEASURES[key].described for key in MEASURED},
+    "order_mse": "SH units²: as sh_mse, mean over voxels and the coefficients of one order.",
+    "patch_mse": "SH units²: as sh_mse, one number a patch.",
 }
 """What the fields of `Metrics` are measured in."""
 
@@ -115,28 +121,18 @@ def measure_mapped(
     mask
         (X, Y, Z) where errors count; in both images' masks.
     """
-    predicted = prediction.image.coefficients[mask].astype(float)
-    true = truth.image.coefficients[mask].astype(float)
-    squared = np.square(predicted - true)
-    sh_mse = float(squared.mean())
-    variance = float(np.square(true - true.mean(axis=0)).mean())
-    fa_error = _difference(prediction["fa"], truth["fa"], mask)
+    pair = Pair(prediction, Truth(truth.image, given_maps=truth), mask, patch_size)
+    values = {key: MEASURES[key].compute(pair) for key in MEASURED}
+    relative = values.pop("relative_sh_mse")
     return Metrics(
         voxels=int(mask.sum()),
-        sh_mse=sh_mse,
-        sh_rmse=float(np.sqrt(sh_mse)),
         order_mse={
-            order: float(squared[:, part].mean())
+            order: float(pair.squared[:, part].mean())
             for order, part in order_slices(truth.image.order).items()
         },
-        relative_sh_mse=sh_mse / variance if variance > 0 else None,
-        sh_average_mse=_mse(prediction["sh_average"], truth["sh_average"], mask),
-        fa_mae=float(np.abs(fa_error).mean()),
-        fa_mse=float(np.square(fa_error).mean()),
-        colour_fa_mse=_mse(prediction["colour_fa"], truth["colour_fa"], mask),
-        patches=patch_errors(
-            prediction.image.coefficients, truth.image.coefficients, mask, patch_size
-        ),
+        relative_sh_mse=relative if np.isfinite(relative) else None,
+        patches=pair.patches,
+        **values,
     )
 
 
@@ -177,11 +173,10 @@ class Row:
 COLUMNS: Mapping[str, str] = {
     "prediction": "name",
     "voxels": "voxels",
-    "sh_mse [SH units^2]": "sh_mse",
-    "sh_rmse [SH units]": "sh_rmse",
-    "sh_average_mse [SH units^2]": "sh_average_mse",
-    "colour_fa_mse [FA^2]": "colour_fa_mse",
-    "fa_mae [FA]": "fa_mae",
+    **{
+        f"{key} [{MEASURES[key].unit.replace('²', '^2')}]": key
+        for key in ("sh_mse", "sh_rmse", "sh_average_mse", "colour_fa_mse", "fa_mae")
+    },
     "sh_mse_change [%]": "change_sh",
     "colour_fa_mse_change [%]": "change_colour",
 }
@@ -222,15 +217,6 @@ def write_numbers(path: str | Path, numbers: Sequence[Row], truth: str) -> None:
         When the folder cannot be written to.
     """
     write_text(Path(path), numbers_csv(numbers, truth))
-
-
-def _difference(values: FloatArray, truth: FloatArray, mask: MaskArray) -> FloatArray:
-    difference: FloatArray = values[mask].astype(float) - truth[mask]
-    return difference
-
-
-def _mse(values: FloatArray, truth: FloatArray, mask: MaskArray) -> float:
-    return float(np.square(_difference(values, truth, mask)).mean())
 
 
 def _row(name: str, metrics: Metrics, first: Metrics | None) -> Row:

@@ -1,7 +1,7 @@
 """Everything that decides what a training run does, in one validated object."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -13,10 +13,11 @@ from pydantic import (
     field_validator,
 )
 
-from napari_msp.data.dataset import TravellingHeads, input_platform
-from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
+
+if TYPE_CHECKING:
+    from napari_msp.data.dataset import TravellingHeads
 
 
 def _any_kind(kind: str) -> str:
@@ -173,7 +174,7 @@ def choices_of(name: str) -> tuple[str, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def training_settings(dataset: TravellingHeads, **values: Any) -> TrainingSettings:
+def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSettings:
     """Check settings that somebody gave.
 
     Parameters
@@ -188,6 +189,8 @@ def training_settings(dataset: TravellingHeads, **values: Any) -> TrainingSettin
     UserError
         For the first that makes no sense, with its name as field.
     """
+    from napari_msp.data.dataset import input_platform
+
     preset = str(values.get("preset", "fast"))
     if preset in PRESETS:
         values = {**PRESETS[preset], **values, "preset": PRESETS[preset]["preset"]}
@@ -200,7 +203,7 @@ def training_settings(dataset: TravellingHeads, **values: Any) -> TrainingSettin
         raise from_validation(error) from error
 
 
-def same_lattice(dataset: TravellingHeads, source: str) -> tuple[str, ...]:
+def same_lattice(dataset: "TravellingHeads", source: str) -> tuple[str, ...]:
     """Give the platforms whose voxels are as large as the input's: what a lecture predicts.
 
     Finer ones take a minute more.
@@ -217,8 +220,10 @@ def same_lattice(dataset: TravellingHeads, source: str) -> tuple[str, ...]:
     )
 
 
-def _alike(dataset: TravellingHeads, source: str, platform: str) -> bool:
+def _alike(dataset: "TravellingHeads", source: str, platform: str) -> bool:
     """Compare the voxels of the first subject who was scanned on both."""
+    from napari_msp.data.lattice import SIZE_TOLERANCE
+
     for subject in dataset.subjects:
         if dataset.has(subject, source) and dataset.has(subject, platform):
             sizes = [

@@ -60,6 +60,11 @@ class Measure:
     group: str | None = None
     better: Literal["lowest", "nearest 0"] = "lowest"
 
+    @property
+    def described(self) -> str:
+        """Unit and explanation in a line."""
+        return f"{self.unit}: {self.explanation}" if self.unit else self.explanation
+
 
 SQUARED = "SH units²"
 PERCENT = "% of truth's mean"

@@ -25,10 +25,13 @@ class Truth:
         Never resampled.
     given_tissue
         On the image's lattice, such as that of its noise-free twin; None: found from the image.
+    given_maps
+        Of the image, where some were computed already.
     """
 
     image: SHImage
     given_tissue: Tissue | None = None
+    given_maps: Maps | None = None
 
     def __post_init__(self) -> None:
         given = self.given_tissue
@@ -41,7 +44,7 @@ class Truth:
     @cached_property
     def mapped(self) -> Maps:
         """The image with its maps."""
-        return Maps(self.image)
+        return self.given_maps or Maps(self.image)
 
     @cached_property
     def tissue(self) -> Tissue:

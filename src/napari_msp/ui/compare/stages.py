@@ -13,6 +13,7 @@ from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.placement import on_lattice
+from napari_msp.networks import equation
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
@@ -67,7 +68,7 @@ class Stages:
 
     def image(self, alpha: float) -> SHImage:
         """Give the prediction for an α."""
-        mixed = _mix(self.first.image.coefficients, self.mean.image.coefficients, alpha)
+        mixed = equation.between(self.first.image.coefficients, self.mean.image.coefficients, alpha)
         return replace(self.first.image, coefficients=mixed)
 
     def slice_image(self, alpha: float, axis: int, index: int) -> SHImage:
@@ -79,19 +80,17 @@ class Stages:
         first = cut(self.first.image.coefficients, *where)
         mean = cut(self.mean.image.coefficients, *where)
         mask = cut(self.first.image.mask, *where)
-        mixed = _mix(first, mean, alpha)
+        mixed = equation.between(first, mean, alpha)
         return SHImage(mixed[None], np.eye(4), mask[None], self.first.image.b_value)
 
     def sh_average(self, alpha: float) -> FloatArray:
         """(X, Y, Z) SH average for an α, in SH units: it is linear in α, so this is quick."""
-        return _mix(self.first["sh_average"], self.mean["sh_average"], alpha)
+        return equation.between(self.first["sh_average"], self.mean["sh_average"], alpha)
 
     def contribution(self, platform: str, alpha: float) -> FloatArray:
         """(X, Y, Z) what a branch adds to the SH average: α/(P-1) · (N_iT(z_i) - ŷ¹_T)."""
         branch = self.branches[platform]["sh_average"]
-        share = np.float32(alpha / (len(self.branches) + 1))
-        added: FloatArray = share * (branch - self.first["sh_average"])
-        return added
+        return equation.contribution(self.first["sh_average"], branch, len(self.branches), alpha)
 
     def contributions(self, alpha: float) -> FloatArray:
         """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
@@ -221,9 +220,3 @@ def cut(values: AnyArray, lattice: Lattice, axis: int, index: int) -> AnyArray:
     """Give a slice of (X, Y, Z, …) values in stored order, counted and ordered as layers are."""
     slice_: AnyArray = np.take(to_shown(values, lattice), index, axis=axis)
     return slice_
-
-
-def _mix(first: FloatArray, mean: FloatArray, alpha: float) -> FloatArray:
-    mixed: FloatArray = np.float32(1 - alpha) * first
-    mixed += np.float32(alpha) * mean
-    return mixed
