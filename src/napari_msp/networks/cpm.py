@@ -84,7 +84,6 @@ class CPM(SingleNetwork):
         feature_layer: str | None = None,
     ) -> None:
         super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        self.scales = {p: s for p, s in scales.items() if p != target} | {target: self.scale}
         features = scaled_width(48, width)
         self.image = nn.Sequential(
             nn.Conv3d(CHANNELS, features, 3, padding=1),

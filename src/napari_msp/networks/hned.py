@@ -46,7 +46,6 @@ class HNED(SingleNetwork):
         feature_layer: str | None = None,
     ) -> None:
         super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        self.scales = {p: s for p, s in scales.items() if p != target} | {target: self.scale}
         features = scaled_width(64, width)
         self.blocks = nn.ModuleList()
         self.sides = nn.ModuleList()
