@@ -54,6 +54,8 @@ class Look:
 MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
 """Sky blue: seen on grey and among the colours of colour FA, also without colour vision."""
 
+MAP_TITLES = tuple(each.title for each in MAPS.values())
+
 FIRST_MAPS = tuple(MAPS[name].title for name in ("sh_average", "colour_fa"))
 """Titles of the maps that are shown unless others are chosen."""
 

@@ -19,9 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msp.options import Options
-from napari_msp.signal.maps import MAPS
 from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
-from napari_msp.ui.layers import FIRST_MAPS
 from napari_msp.ui.widgets.form import (
     CheckList,
     Section,
@@ -324,7 +322,6 @@ class Advanced(QWidget):
             "tissue.</p>"
         )
         self.maps = CheckList()
-        self.maps.set_names([each.title for each in MAPS.values()], FIRST_MAPS)
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 0, 0, 0)
         column.addLayout(labelled(LABELS["tile"], self.tile, "tile", beside=self.tile))

@@ -25,7 +25,15 @@ from napari_msp.ui.harmonize.run import (
     what_failed,
 )
 from napari_msp.ui.harmonize.save import Saving
-from napari_msp.ui.layers import Shown, scans_of, shown_by, source_of, titled
+from napari_msp.ui.layers import (
+    FIRST_MAPS,
+    MAP_TITLES,
+    Shown,
+    scans_of,
+    shown_by,
+    source_of,
+    titled,
+)
 from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import Details, MessageLine
@@ -52,6 +60,7 @@ class Harmonize(Docked):
         super().__init__()
         self.viewer = napari_viewer
         self.form = HarmonizeForm()
+        self.form.advanced.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()
         self.message = MessageLine()
         self.results = Results()

@@ -10,9 +10,7 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.layers import FIRST_MAPS
 from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.widgets.form import CheckList, FormRows, Section, leave_wheel_alone, on_enter
 from napari_msp.ui.widgets.message import readable
@@ -122,7 +120,6 @@ class AcquisitionForm(QWidget):
         ):
             rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
         self.section = Section("&Gradient table", self.files)
-        self.maps.set_names([each.title for each in MAPS.values()], FIRST_MAPS)
         self.maps.setAccessibleName("Maps")
         self.shown = Section("Ma&ps", self.maps)
         self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")

@@ -11,6 +11,15 @@ from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.layers import (
+    FIRST_MAPS,
+    MAP_TITLES,
+    LayerData,
+    make_layer,
+    mask_layer,
+    scan_layers,
+    shown_in,
+)
 from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.load.reading import read_scan
@@ -21,8 +30,6 @@ from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
     import napari
-
-    from napari_msp.ui.layers import LayerData
 
 NO_MEMORY = (
     "There is not enough memory for this scan. Close other images or programs, and try again."
@@ -42,6 +49,7 @@ class LoadAcquisition(Docked):
         super().__init__()
         self.viewer = napari_viewer
         self.form = AcquisitionForm()
+        self.form.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()
         self.message = MessageLine()
         self._look = Latest(self)
@@ -96,14 +104,10 @@ class LoadAcquisition(Docked):
 
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
-        from napari_msp.ui.layers import shown_in
-
         self._changes.add(*(partial(self._add, data) for data in layers))
         self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan.owner))
 
     def _add(self, data: LayerData) -> None:
-        from napari_msp.ui.layers import make_layer, shown_in
-
         selected = self.viewer.layers.selection.active
         self.viewer.add_layer(make_layer(data))
         if shown_in(data).quantity == "mask":
@@ -134,9 +138,6 @@ def _load(
     findings: Findings, maps: list[str], with_mask: bool, control: Control
 ) -> list[LayerData]:
     """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
-    # What computes is imported here: the widget opens the quicker.
-    from napari_msp.ui.layers import make_layer, mask_layer, scan_layers
-
     choice = findings.choice
     assert findings.scan is not None
     scan = load_scan(
