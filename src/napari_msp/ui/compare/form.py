@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWi
 from superqt.utils import signals_blocked
 
 from napari_msp.signal.maps import MAPS
-from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.widgets.form import CheckList, FormRows
 
@@ -69,8 +69,7 @@ class CompareForm(QWidget):
         self.planes.addItems(list(ORDERS))
         for number, (name, each) in enumerate(MAPS.items()):
             self.maps.addItem(each.title, name)
-            meaning = tooltip(each.title) if each.title in TERMS else ""
-            self.maps.setItemData(number, meaning, Qt.ToolTipRole)
+            self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
         self.show_button = QPushButton("&Show")
         self.show_button.setToolTip("<p>Lay the images out as Figure 3 of the paper.</p>")
         self.leave_button = QPushButton("L&eave comparison")

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.evaluation.metrics import change
 from napari_msp.formatting import power_of_ten
-from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, colours_of
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
@@ -251,7 +251,7 @@ def _headers(names: Sequence[str], errors: Sequence[ErrorColumn]) -> list[Text]:
     )
     headers = [("prediction", "")]
     for error in errors:
-        meaning = "".join(tooltip(term) for term in error.terms if term in TERMS)
+        meaning = "".join(tooltip(term) for term in error.terms)
         headers += [(error.header, meaning), ("change\n%", beside)]
     return headers
 
