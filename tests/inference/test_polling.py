@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_msp.inference import polling
-from napari_msp.inference.polling import expected_polls, polled
+from napari_msp.inference.tiling import expected_polls, polled
 
 
 @pytest.mark.parametrize("largest", [8e9, 2e5])
