@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.evaluation.comparison import line_up
+from napari_msp.evaluation.comparison import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
 from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
@@ -77,7 +77,7 @@ class Pair:
     patch_size: int = PATCH_SIZE
 
     @classmethod
-    def of(cls, prediction: SHImage, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
+    def of(cls, prediction: Comparable, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
         """Resample a prediction to truth's lattice where it lies on another.
 
         Raises
@@ -85,7 +85,7 @@ class Pair:
         UserError
             When the images do not belong together.
         """
-        both = line_up(truth.image, {"prediction": prediction})
+        both = line_up(truth.mapped, {"prediction": prediction})
         return cls(both.predictions["prediction"], truth, both.mask, patch_size)
 
     def difference(self, values: FloatArray, truth: FloatArray) -> FloatArray:
