@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from napari_msp.networks.layers import LinearResampling, Width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import LinearResampling, Reach, Width
 
 CHANNELS = 28
 """Coefficients of a 6th-order real symmetric SH fit, one channel each."""

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
 
 
 class Stage(nn.Module):

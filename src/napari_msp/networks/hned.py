@@ -9,8 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import LinearResampling, Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import (
+    LinearResampling,
+    Reach,
+    Width,
+    lattice_convolution,
+    scaled_width,
+)
 
 
 class HNED(SingleNetwork):
