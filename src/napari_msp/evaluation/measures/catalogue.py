@@ -14,8 +14,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.comparison import Comparable
 from napari_msp.evaluation.measures.aligned_error import aligned_error
-from napari_msp.evaluation.measures.pair import Pair, Truth
-from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors
+from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
 from napari_msp.evaluation.measures.tissue import (
     Tissue,
     absolute_percent,
