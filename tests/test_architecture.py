@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,31 @@ def test_arrows_point_down(module):
     assert not rooms & set(UPPER)
     if module.parts[0] == "data":
         assert "signal" not in rooms
+
+
+def texts(module):
+    """Every text of a file but its docstrings."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    told = {
+        id(statement.value)
+        for node in ast.walk(tree)
+        if isinstance(node, (*documented, ast.If, ast.Try))
+        for statement in node.body
+        if isinstance(statement, ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+# The window starts `napari-msp run` in a process of its own.
+SPEAK_OF_OPTIONS = [("cli.py",), ("ui", "train", "process.py")]
+SPEAK_OF_OPTIONS += [("errors.py",), ("inference", "failures.py"), ("ui", "words.py")]  # as yet
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_options_are_named_by_the_commands_only(module):
+    if module.parts[0] == "commands" or module.parts in SPEAK_OF_OPTIONS:
+        return
+    assert [text for text in texts(module) if re.search(r"(^|[^\w-])--[a-z]", text)] == []
