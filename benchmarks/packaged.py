@@ -10,6 +10,7 @@ mean (sd) over heads.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
+from napari_msp.evaluation.baselines.base import Baseline
 from napari_msp.evaluation.baselines.patch_regression import PatchRegression
 from napari_msp.evaluation.measures.catalogue import measure_sh
 from napari_msp.inference.harmonize import harmonize
@@ -63,10 +65,18 @@ def methods(
     predicts: dict[str, Predict] = {}
     for make in (StatisticalAlignment, PatchRegression):
         rule = make().fit(inputs, outputs)
-        predicts[rule.name] = lambda scan, lattice, rule=rule: rule.predict(fit_sh(scan), lattice)
+        predicts[rule.name] = partial(by_rule, rule)
     for name, model in models.items():
-        predicts[name] = lambda scan, _, model=model: harmonize(model, scan, target).sh
+        predicts[name] = partial(by_model, model, target)
     return predicts
+
+
+def by_rule(rule: Baseline, scan: Acquisition, lattice: Lattice) -> SHImage:
+    return rule.predict(fit_sh(scan), lattice)
+
+
+def by_model(model: Model, target: str, scan: Acquisition, lattice: Lattice) -> SHImage:
+    return harmonize(model, scan, target).sh
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main() -> None:
 
     # Right half (x >= 0) on the new spacing; the mid-sagittal plane is a plane of voxels.
     low = np.array([0.0, -111.0, -72.0])
-    count = np.array([51, 127, 105])
+    count = (51, 127, 105)
     points = low[:, None, None, None] + SPACING * np.indices(count)
     voxels = points - t1.affine[:3, 3].reshape(3, 1, 1, 1)
     reduced = [

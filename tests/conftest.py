@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -52,7 +52,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Count the comparisons; in CI, turn a skipped one into a failure."""
     report = yield
     names = [mark.args[0] for mark in item.iter_markers("reference")]
@@ -254,7 +256,7 @@ def write_heads(
     Much quicker than the simulated heads of the package, and with nothing to look at.
     """
     for number in range(1, subjects + 1):
-        fine_shape = tuple(2 * n - 1 for n in shape)
+        fine_shape = (2 * shape[0] - 1, 2 * shape[1] - 1, 2 * shape[2] - 1)
         fine = make_scan(np.diag([-1.2, 1.2, 1.2, 1.0]), directions, shape=fine_shape, noise=5.0)
         signal = np.asarray(fine.image.dataobj) * (1 + 0.02 * number)
         mask = np.zeros(fine_shape, dtype=np.uint8)

@@ -1,25 +1,56 @@
-"""The walls between the rooms: who may know whom."""
+"""The floors of the house: who may know whom, what each room leaves out, what is shipped."""
 
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 import napari_msp
+from napari_msp.data.phantom import PLATFORMS
+
+ROOT = Path(napari_msp.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+TREES = {
+    path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(ROOT.rglob("*.py"))
+}
+"""Every source file, parsed."""
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("arrays", "device", "files", "formatting", "options", "plugins", "versions"),
+    ("bids",),
+    ("data", "identity"),
+    ("signal",),
+    ("scan",),
+    ("networks",),
+    ("model_file", "packaged"),
+    ("inference",),
+    ("checking", "learning"),
+    ("evaluation",),
+    ("cohort", "demo"),
+    ("cli", "commands", "ui"),
+)
+"""Rooms from the ground up. A room knows those below it, and those beside it on its floor."""
+
+FRONT_ENDS = ("cli.py", "commands", "ui")
 
 WINDOWS = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt5", "PyQt6", "PySide6"}
 
-ROOT = Path(napari_msp.__file__).parent
-MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
-
 VIEWS = [
-    *(m for m in MODULES if m.parts[:2] in {("ui", "widgets"), ("ui", "model_diagram")}),
-    *(Path("ui", "train", f"{name}.py") for name in ("form", "entries", "run_view", "curves")),
+    module
+    for module in TREES
+    if module.parts[:2] in {("ui", "widgets"), ("ui", "model_diagram")}
+    or (module.parts[0] == "ui" and module.name in {"curves.py", "entries.py", "form.py"})
+    or module.name in {"run_view.py", "model_choice.py", "numbers_table.py", "voxel_plots.py"}
 ]
 """What is shown, apart from what is done: emits signals, and is told what to show."""
 
@@ -30,43 +61,131 @@ WITHOUT_QT = [
 ]
 """Decisions and words of the window that can be tested without one."""
 
+WITHOUT_TORCH = ("bids", "checking", "data", "errors", "identity", "options", "packaged", "signal")
 
-def imports(module):
+MOST_FILES = 199
+
+# --- What stands in a file -------------------------------------------------------------------
+
+
+def room_of(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
     """Everything a file imports, also inside functions."""
-    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_only_ui_knows_qt_and_napari(module):
-    if module.parts[0] == "ui":
-        return
-    names = {name.split(".")[0] for name in imports(module)}
-    assert not names & WINDOWS
+def rooms_known_by(tree: ast.AST) -> set[str]:
+    """Rooms that a file imports from."""
+    return {name.split(".")[1] for name in imports(tree) if name.startswith("napari_msp.")}
 
 
-@pytest.mark.parametrize("module", VIEWS, ids=str)
-def test_views_know_no_viewer(module):
-    names = set(imports(module))
-    assert not any(name.split(".")[0] == "napari" for name in names)
+def strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of every string, also of docstrings and of the fixed parts of f-strings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+# --- Floors ----------------------------------------------------------------------------------
+
+
+def test_every_room_has_its_floor():
+    rooms = {room_of(module) for module in TREES} - {"__init__", "__main__"}
+    assert rooms == {room for floor in FLOORS for room in floor}
+
+
+@pytest.mark.parametrize("room", [room for floor in FLOORS for room in floor])
+def test_arrows_point_down(room):
+    storey = next(number for number, floor in enumerate(FLOORS) if room in floor)
+    allowed = {each for floor in FLOORS[: storey + 1] for each in floor} | {"__version__"}
+    found = {
+        f"{module} imports {known}"
+        for module, tree in TREES.items()
+        if room_of(module) == room
+        for known in rooms_known_by(tree) - allowed
+    }
+    assert found == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = {
+        ".".join(("napari_msp", *module.with_suffix("").parts)).removesuffix(".__init__"): tree
+        for module, tree in TREES.items()
+    }
+    # What a function imports when it runs, and what only a type checker sees, makes no circle.
+    known = {
+        name: {each for each in imports(loaded_at_once(tree)) if each in names and each != name}
+        for name, tree in names.items()
+    }
+    while leaves := {name for name, needs in known.items() if not needs}:
+        known = {name: needs - leaves for name, needs in known.items() if name not in leaves}
+    assert known == {}
+
+
+def loaded_at_once(tree: ast.Module) -> ast.Module:
+    """The imports that are run when a file is imported."""
+    nodes = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return ast.Module(body=list(nodes), type_ignores=[])
+
+
+# --- Walls -----------------------------------------------------------------------------------
+
+
+def test_only_ui_knows_qt_and_napari():
+    found = {
+        f"{module} imports {name}"
+        for module, tree in TREES.items()
+        if room_of(module) != "ui"
+        for name in imports(tree)
+        if name.split(".")[0] in WINDOWS
+    }
+    assert found == set()
+
+
+def test_no_qt_binding_is_named():
+    bindings = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
+    found = {
+        f"{module} imports {name}"
+        for module, tree in TREES.items()
+        for name in imports(tree)
+        if name.split(".")[0] in bindings
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+def test_views_know_no_viewer_and_no_coordinator(view):
+    known = set(imports(TREES[view]))
+    assert not any(name.split(".")[0] == "napari" for name in known)
     # Coordinators put views, background work and layers together; never the other way round.
-    rooms = {name.removeprefix("napari_msp.ui.") for name in names if "napari_msp.ui." in name}
-    assert not any(room.split(".")[-1] in {"widget", "run", "process"} for room in rooms)
-    assert not rooms & {"background", "layers", "docks"}
+    rooms = {tuple(name.split(".")[2:4]) for name in known if name.startswith("napari_msp.ui.")}
+    assert not {room[-1] for room in rooms} & {"process", "run", "widget"}
+    assert not {room[0] for room in rooms} & {"background", "docks", "layers"}
+    if view.parts[1] == "widgets":
+        assert {room[0] for room in rooms} <= {"glossary", "widgets"}  # and no feature
 
 
 @pytest.mark.parametrize("module", WITHOUT_QT, ids=str)
 def test_words_and_decisions_know_no_qt(module):
-    assert not {name.split(".")[0] for name in imports(module)} & WINDOWS
+    assert not {name.split(".")[0] for name in imports(TREES[module])} & WINDOWS
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] == "ui"], ids=str)
-def test_no_binding_is_named(module):
-    names = {name.split(".")[0] for name in imports(module)}
-    assert not names & {"PyQt5", "PyQt6", "PySide2", "PySide6"}
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_the_rooms_below_load_no_torch(room):
+    modules = [
+        ".".join(("napari_msp", *module.with_suffix("").parts))
+        for module in TREES
+        if room_of(module) == room and module.name != "__init__.py"
+    ]
+    assert not loads_torch(modules)
 
 
 def test_opening_a_widget_loads_no_torch():
@@ -74,57 +193,144 @@ def test_opening_a_widget_loads_no_torch():
     commands = manifest["contributions"]["commands"]
     modules = sorted({command["python_name"].split(":")[0] for command in commands})
     assert modules
-    code = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert not loads_torch(modules)
+
+
+def loads_torch(modules: list[str]) -> bool:
+    code = f"import sys; import {', '.join(modules)}; sys.exit(3 * ('torch' in sys.modules))"
     environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+    status = subprocess.run([sys.executable, "-c", code], env=environment).returncode
+    assert status in (0, 3)
+    return status == 3
 
 
-@pytest.mark.parametrize("room", ["data", "signal", "checking"])
-def test_the_rooms_below_load_no_torch(room):
-    modules = [
-        "napari_msp." + ".".join(module.with_suffix("").parts)
-        for module in MODULES
-        if module.parts[0] == room and module.name != "__init__.py"
-    ]
-    code = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+# --- What each room leaves out ---------------------------------------------------------------
+
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
+
+STARTS_THE_COMMAND_LINE = Path("ui", "train", "process.py")
 
 
-LOWER = ("data", "signal", "networks")
-UPPER = ("learning", "inference", "evaluation", "cohort", "commands", "cli", "ui", "demo")
-
-
-@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] in LOWER], ids=str)
-def test_arrows_point_down(module):
-    rooms = {name.split(".")[1] for name in imports(module) if name.startswith("napari_msp.")}
-    assert not rooms & set(UPPER)
-    if module.parts[0] == "data":
-        assert "signal" not in rooms
-
-
-def texts(module):
-    """Every text of a file but its docstrings."""
-    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    told = {
-        id(statement.value)
-        for node in ast.walk(tree)
-        if isinstance(node, (*documented, ast.If, ast.Try))
-        for statement in node.body
-        if isinstance(statement, ast.Expr)
+@pytest.mark.xfail(reason="on the way there")
+def test_only_the_command_line_knows_options():
+    found = {
+        f"{module}:{line} says {text!r}"
+        for module, tree in TREES.items()
+        if module.parts[0] not in ("cli.py", "commands") and module != STARTS_THE_COMMAND_LINE
+        for line, text in strings(tree)
+        if OPTION.search(text)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
-            yield node.value
+    assert found == set()
 
 
-# The window starts `napari-msp run` in a process of its own.
-SPEAK_OF_OPTIONS = [("cli.py",), ("ui", "train", "process.py")]
-SPEAK_OF_OPTIONS += [("errors.py",), ("inference", "failures.py"), ("ui", "words.py")]  # as yet
+TEXT_METHODS = {
+    "endswith", "find", "index", "partition", "removeprefix", "removesuffix", "replace",
+    "rpartition", "rsplit", "split", "startswith",
+}  # fmt: skip
+
+ERROR_NAMES = re.compile(r"error|exception|failure|reason|told|problem", re.IGNORECASE)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_options_are_named_by_the_commands_only(module):
-    if module.parts[0] == "commands" or module.parts in SPEAK_OF_OPTIONS:
-        return
-    assert [text for text in texts(module) if re.search(r"(^|[^\w-])--[a-z]", text)] == []
+def is_message(node: ast.expr) -> bool:
+    """Tell whether an expression is an error's text: str(error), error.problem, error.args[0]."""
+    match node:
+        case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Name(id=name)]):
+            return ERROR_NAMES.search(name) is not None
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="phrase")):
+            return ERROR_NAMES.search(name) is not None
+        case ast.Call(func=ast.Attribute(value=value, attr="lower" | "casefold" | "strip")):
+            return is_message(value)
+        case ast.Attribute(attr="problem"):
+            return True
+        case ast.Attribute(value=ast.Name(id=name), attr="message"):
+            return ERROR_NAMES.search(name) is not None
+        case ast.Subscript(value=ast.Attribute(value=ast.Name(id=name), attr="args")):
+            return ERROR_NAMES.search(name) is not None
+    return False
+
+
+def takes_a_message_apart(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="re")), args=arguments):
+            return any(is_message(each) for each in arguments)
+        case ast.Call(func=ast.Attribute(attr="split"), args=[]):
+            return False  # to join it again with single spaces
+        case ast.Call(func=ast.Attribute(value=value, attr=attribute)):
+            return attribute in TEXT_METHODS and is_message(value)
+        case ast.Compare(ops=operators, comparators=compared):
+            contains = any(isinstance(each, ast.In | ast.NotIn) for each in operators)
+            return contains and any(is_message(each) for each in compared)
+        case ast.Subscript(value=value):
+            return is_message(value)
+    return False
+
+
+@pytest.mark.xfail(reason="on the way there")
+def test_no_message_is_taken_apart():
+    found = {
+        f"{module}:{node.lineno} does {ast.unparse(node)}"  # type: ignore[attr-defined]
+        for module, tree in TREES.items()
+        if module != Path("errors.py")  # which turns torch's and the system's errors into ours
+        for node in ast.walk(tree)
+        if takes_a_message_apart(node)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "apart"),
+    [
+        ("str(error).startswith('x')", True),
+        ("'x' in str(error).lower()", True),
+        ("error.problem.partition(';')", True),
+        ("re.search('x', str(failure))", True),
+        ("str(error)[0]", True),
+        ("str(path).startswith('x')", False),
+        ("print(str(error))", False),
+        ("' '.join(str(error).split())", False),
+    ],
+)
+def test_taking_a_message_apart_is_seen(code, apart):
+    found = [takes_a_message_apart(node) for node in ast.walk(ast.parse(code))]
+    assert any(found) is apart
+
+
+@pytest.mark.xfail(reason="on the way there")
+def test_only_the_simulator_names_platforms():
+    names = {platform.name for platform in PLATFORMS}
+    found = {
+        f"{module}:{line} says {text!r}"
+        for module, tree in TREES.items()
+        if module.parts[:2] != ("data", "phantom")
+        for line, text in strings(tree)
+        if text in names
+    }
+    assert found == set()
+
+
+# --- What is shipped -------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(reason="on the way there")
+def test_the_house_stays_small():
+    assert len(TREES) <= MOST_FILES
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_every_packaged_model_and_asset(tmp_path):
+    copy = tmp_path / "copy"  # building leaves files beside the source
+    shutil.copytree(ROOT, copy / "src" / "napari_msp", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, copy)
+    code = f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        shipped = set(wheel.namelist())
+    wanted = {
+        path.relative_to(ROOT.parent).as_posix()
+        for path in ROOT.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert any(name.endswith(".safetensors") for name in wanted)
+    assert wanted <= shipped
+    assert not any(name.startswith("tests") for name in shipped)

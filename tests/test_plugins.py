@@ -1,21 +1,31 @@
 """A network and a baseline of another package: listed, trained, harmonized with and offered."""
 
 import importlib
+import re
 import sys
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from napari_msp import plugins
+from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Choose, UserError
+from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.benchmark.methods import all_methods, chosen_methods
+from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import choices_of
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
 from napari_msp.networks import registry
+from napari_msp.signal.fitting import fit_sh
 
 PACKAGE = Path(__file__).parent / "plugin_package"
+
+THEIRS = EntryPoint("Diqt", "tiny_networks:Tiny", registry.GROUP)
 
 OURS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
 
@@ -74,6 +84,50 @@ def test_it_trains_and_harmonizes_alone_and_in_an_msp(installed, heads, tmp_path
         model = load_model(path)
         assert model.kind == name
         assert harmonize(model, scan, "connectom_sa", device="cpu").sh.mask.any()
+
+
+def test_a_package_cannot_take_the_place_of_ours(installed, monkeypatch):
+    ours = registry.network_class("diqt")
+    monkeypatch.setattr(plugins, "_entry_points", lambda *_: (THEIRS,))
+    assert registry.kinds() == OURS
+    assert registry.network_class("diqt") is ours
+
+
+def test_a_baseline_is_a_row_of_the_table(installed, heads):
+    assert baseline_names()[-1] == "dimming"
+    assert chosen_methods(["dimming", "tiny"]) == ("dimming", "Tiny")
+    methods = all_methods()
+    assert methods["dimming"].explanation == "One factor for all coefficients."
+    assert methods["Tiny"].explanation == "Two convolutions with a ReLU between."
+    dataset = open_dataset(heads)
+    source, truth = (fit_sh(dataset.acquisition("sub-01", p)) for p in ("ge_st", "prisma_st"))
+    found = baseline_class("dimming")().fit([source], [truth]).predict(source, truth.lattice)
+    inside = truth.mask & found.mask
+    brightness = [each.coefficients[inside][:, 0].mean() for each in (found, truth)]
+    assert brightness[0] == pytest.approx(brightness[1], rel=1e-3)
+
+
+def test_both_are_evaluated(installed, heads, tmp_path):
+    chosen = {"methods": ["dimming", "Tiny"], "targets": "prisma_st", "quick": True}
+    evaluate(heads, tmp_path / "out", **chosen, batch=1, crop=8, device="cpu", workers=1)
+    table = (tmp_path / "out" / "table1.csv").read_text()
+    assert {"dimming", "Tiny"} <= set(re.split(r"[,\n]", table))
+
+
+def test_the_train_form_offers_it(installed, qtbot, tmp_path):
+    from napari_msp.ui.train.form import TrainingForm
+
+    form = TrainingForm(tmp_path)
+    qtbot.addWidget(form)
+    assert form.entries["kind"].widget.choices == (*OURS, "tiny")
+    form.entries["kind"].write("tiny")
+    assert form.entries["kind"].native.currentText() == "Tiny"
+
+
+def test_the_command_line_offers_it(installed, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "hned,tiny" in capsys.readouterr().out
 
 
 def test_a_model_whose_package_is_gone_says_so(installed, heads, tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ from typing import Any
 
 import lazy_loader
 
-_imported, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__all__ = [*__all__, "__version__"]
+_imported, _, _listed = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [*_listed, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,3 +18,7 @@ def __getattr__(name: str) -> Any:
     from importlib.metadata import version
 
     return version("napari-msp")
+
+
+def __dir__() -> list[str]:
+    return __all__

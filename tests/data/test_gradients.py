@@ -1,5 +1,7 @@
 """Gradient tables: FSL's frame, shells, and what is wrong with a table."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from napari_msp.data.gradients import (
 from napari_msp.errors import UserError
 
 
-def write_table(folder, b_values, vectors):
+def write_table(folder, b_values, vectors) -> tuple[Path, Path]:
     """Write the two text files as they are given; give their paths."""
     np.savetxt(folder / "t.bval", np.atleast_2d(b_values), fmt="%g")
     np.savetxt(folder / "t.bvec", np.atleast_2d(vectors), fmt="%.9f")

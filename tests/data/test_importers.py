@@ -73,7 +73,7 @@ def test_the_dataset_opens_and_holds_the_files_byte_for_byte(tree, tmp_path):
             copy = image.with_name(image.name.replace("nii.gz", ending))
             assert copy.read_bytes() == beside.read_bytes()
         acquisition = dataset.acquisition(made.subject, made.platform)
-        assert acquisition.mask_path is not None
+        assert acquisition.mask_path is not None and made.mask is not None
         assert acquisition.mask_path.read_bytes() == made.mask.read_bytes()
         assert acquisition.mask.sum() == 7 * 6 * 6  # the mask of `scan`, not an estimate
 

@@ -178,6 +178,7 @@ def test_wrong_parameters_have_a_remedy(tmp_path, parameter, value, remedy):
     with pytest.raises(UserError) as error:
         simulate(tmp_path / "bids", **{"size": "tiny", parameter: value})
     assert error.value.field == parameter
+    assert error.value.remedy is not None
     assert error.value.remedy.phrase() == remedy
     assert list(tmp_path.iterdir()) == []
 

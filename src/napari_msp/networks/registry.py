@@ -10,13 +10,12 @@ Its class is a `SingleNetwork`, and its `kind` is the title in lower case, here 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.errors import Advice, Choose, UserError
+from napari_msp.plugins import listed, loaded
 
 if TYPE_CHECKING:
     from napari_msp.networks.base import SingleNetwork
@@ -34,9 +33,7 @@ OWN = {
     "CPM": "napari_msp.networks.cpm:CPM",
     "HNED": "napari_msp.networks.hned:HNED",
 }
-"""This package's own networks, by title. They are listed here, not as entry points, because a
-checkout that is imported without being installed has no entry points, or those of another version.
-"""
+"""This package's own networks, by title."""
 
 MULTI_STAGE = "msp"
 """The kind that combines single networks."""
@@ -73,21 +70,16 @@ def network_class(kind: str) -> type[Network]:
     found = _networks().get(kind)
     if found is None:
         raise UserError(f"there is no network {kind}", field="kind", remedy=Choose("kind", kinds()))
+    if kind == MULTI_STAGE:
+        from napari_msp.networks.msp import MSP
+
+        return MSP
     from napari_msp.networks.base import SingleNetwork
 
-    try:
-        network: type[Network] = found.load()
-    except Exception as error:  # another package's code runs here
+    network = loaded(found, SingleNetwork)  # type: ignore[type-abstract]
+    if getattr(network, "kind", None) != kind:
         raise UserError(
-            f"cannot be loaded ({type(error).__name__}: {error})",
-            found.value,
-            remedy=Advice("update or remove the package that it comes from"),
-        ) from error
-    if kind != MULTI_STAGE and not (
-        issubclass(network, SingleNetwork) and getattr(network, "kind", None) == kind
-    ):
-        raise UserError(
-            f"is no SingleNetwork of kind {kind!r}",
+            f"is of kind {network.kind!r}, not {kind!r}",
             found.value,
             remedy=Advice("update or remove the package that it comes from"),
         )
@@ -171,16 +163,8 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
 
 
 def _networks() -> dict[str, EntryPoint]:
-    """Give all networks by kind; none takes the place of one of ours."""
-    return _listed(tuple(sys.path))
-
-
-@cache
-def _listed(_path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """List networks anew only when packages are looked for elsewhere: it takes a while."""
-    own = [EntryPoint(name, value, GROUP) for name, value in OWN.items()]
-    others = sorted(entry_points(group=GROUP), key=lambda each: each.name.lower())
-    listed: dict[str, EntryPoint] = {}
-    for each in (*own, *others):
-        listed.setdefault(each.name.lower(), each)
-    return listed
+    """Give all networks by kind."""
+    networks: dict[str, EntryPoint] = {}
+    for name, entry in listed(GROUP, OWN).items():
+        networks.setdefault(name.lower(), entry)
+    return networks

@@ -16,6 +16,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinned
 from napari_msp.ui.train.plot import Plot
 from napari_msp.ui.widgets.colours import Colours, colours_of, mixed
+from napari_msp.ui.widgets.message import readable
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import Event
@@ -151,11 +152,9 @@ class TrainingCurves(QWidget):
 
 
 def _words() -> QLabel:
-    label = QLabel()
+    label = readable()
     label.setTextFormat(Qt.RichText)
-    label.setWordWrap(True)
     label.setMinimumWidth(1)
-    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
     return label
 
 
@@ -274,20 +273,12 @@ class AlphaPlot(Plot):
 
 
 def key_to_targets(history: RunHistory, colours: Colours) -> str:
-    """Say which mark is which target, with its latest error and the one to beat, as rich text."""
-    entries = []
-    for number, target in enumerate(history.targets):
-        mark = MARKS[number % len(MARKS)][1]
-        latest = [f"{errors[-1] / SH_UNIT:.3g}" for _, errors in history.errors(target)][-1:]
-        words = [mark, target, *latest]
-        if target in history.aligned:
-            words.append(f"({DASHES}&nbsp;{history.aligned[target] / SH_UNIT:.3g})")
-        entry = "&nbsp;".join(words)
-        for sign in (mark, DASHES):
-            entry = entry.replace(
-                sign, f'<span style="color:{_colour(number, colours)}">{sign}</span>'
-            )
-        entries.append(entry)
+    """Say which mark is which target, and what the dashed lines are, as rich text."""
+    entries = [
+        f'<span style="color:{_colour(number, colours)}">{MARKS[number % len(MARKS)][1]}</span>'
+        f"&nbsp;{target}"
+        for number, target in enumerate(history.targets)
+    ]
     if history.aligned:
         last = f"{DASHES} statistical alignment: the line to beat"
         entries.append(last.replace(" ", "&nbsp;"))
