@@ -27,7 +27,7 @@ from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, Step, abandonable
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
-from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
+from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said, sentence
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction, PreparedInput
