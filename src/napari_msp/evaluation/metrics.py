@@ -10,8 +10,7 @@ import numpy as np
 from napari_msp.arrays import MaskArray
 from napari_msp.evaluation.comparison import Comparable, as_maps, line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
-from napari_msp.evaluation.measures.pair import Pair, Truth
-from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors
+from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 from napari_msp.signal.maps import Maps

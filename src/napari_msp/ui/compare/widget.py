@@ -31,9 +31,9 @@ from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
 from napari_msp.ui.layers import scans_of, shown_by
+from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import FormWords, said, sentence
 
 if TYPE_CHECKING:
     from napari.layers import Layer
