@@ -11,8 +11,8 @@ from napari_msp.evaluation.comparison import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
 from napari_msp.signal.maps import Maps, squared_error
-from napari_msp.signal.rish import rish
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import rish
 
 PATCH_SIZE = 11
 """Edge of a patch in voxels (paper, for targets on the input's lattice)."""
