@@ -1,5 +1,6 @@
 """Cohorts: one bad subject does not stop the others, and what is finished is not done again."""
 
+from typing import Any
 import csv
 import json
 import re
@@ -202,7 +203,7 @@ class TestWithAStub:
         (folder / "sub-01_ses-philips_acq-st_dwi.nii.gz").write_bytes(b"")
         job = Recorder()
         out = tmp_path / "out"
-        asked = {"participants": ["01"], "sessions": ["ses-philips"], "platform": "philips_st"}
+        asked: dict[str, Any] = {"participants": ["01"], "sessions": ["ses-philips"], "platform": "philips_st"}
         run_cohort(bids, out, model, TARGET, **asked, job=job)
         assert job.calls[0][0].parent == folder
         with pytest.raises(UserError) as refusal:

@@ -289,7 +289,7 @@ def test_images_in_memory_are_compared_without_a_file(images):
 
 def test_any_map_of_the_registry_can_be_chosen(images):
     result = compare(images["truth"], {"MSP": images["diqt"]}, maps=tuple(MAPS))
-    blocks = {axes.get_label().split(" · ")[0] for axes in result.figure.axes}
+    blocks = {str(axes.get_label()).split(" · ")[0] for axes in result.figure.axes}
     titles = [
         f"({letter}) {each.title}" for letter, each in zip("abcde", MAPS.values(), strict=True)
     ]

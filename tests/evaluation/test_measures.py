@@ -79,7 +79,7 @@ def test_errors_in_a_tissue_equal_their_equations(head):
         assert values[f"rish0_error_{name}"] == pytest.approx(
             percent(*(e[:, 0] for e in energy)), rel=1e-4
         )
-    second = [np.float64(image.coefficients[tissue.white]) ** 2 for image in (prediction, truth)]
+    second = [image.coefficients[tissue.white].astype(float) ** 2 for image in (prediction, truth)]
     assert values["rish2_error_white"] == pytest.approx(
         percent(*(e[:, 1:6].sum(axis=1) for e in second)), rel=1e-4
     )

@@ -60,6 +60,7 @@ def test_subjects_are_averaged_over_seeds_and_paired_by_name(evaluation):
     assert test.test.corrected_p_value == pytest.approx(min(1, 6 * expected.pvalue), rel=1e-9)
     change = 100 * (np.mean(means["MSP"]) / np.mean(means["SHResNet"]) - 1)
     assert test.change == pytest.approx(change)
+    assert test.interval is not None
     assert test.interval[0] < change < test.interval[1] < 0
     assert test.significant
 

@@ -75,7 +75,7 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
             sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=b_value),
             standardisation=statistics,
             gradients={
-                target: Gradients(b_values=[b_value] * 30, directions=directions)
+                target: Gradients(b_values=[b_value] * 30, directions=[(float(x), float(y), float(z)) for x, y, z in directions])
                 for target in SCALES
             },
             training={"subjects": ["sub-01"]},

@@ -211,7 +211,7 @@ def test_diqt_equals_its_plain_twin(autocast: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = network(x).float().square().mean()
         loss.backward()
-        found.append(torch.cat([p.grad.flatten() for p in network.parameters()]))  # type: ignore[union-attr]
+        found.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
     assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm()
 
 
@@ -226,7 +226,7 @@ def test_every_network_learns(single: Builder, kind: str, scale: int) -> None:
     scaled = x * gains.view(-1, 1, 1, 1)
     if kind == "cnn-rish":
         neutral, one = torch.zeros(28), torch.ones(28)
-        network.set_standardisation(  # type: ignore[operator]
+        network.set_standardisation(
             input_mean=neutral, input_deviation=one, target_mean=neutral, target_deviation=one
         )
     truths = {p: LinearResampling(1, k)(scaled) for p, k in network.scales.items()}
