@@ -45,24 +45,6 @@ JOBS = {"import": "import_tree"}
 PYTHON = Words()
 
 
-class _Options(Words):
-    """For front ends that do not phrase errors themselves yet."""
-
-    def parameter(self, name: str) -> str:
-        return {"b_value": "--shell"}.get(name, f"--{name.replace('_', '-')}")
-
-    def setting(self, name: str, value: Any) -> str:
-        if name == "rescale_b_value":
-            return "--b-value rescale"
-        return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
-
-    def job(self, name: str) -> str:
-        return f"napari-msp {name}"
-
-
-_PLAIN = _Options()
-
-
 @dataclass(frozen=True)
 class Remedy:
     """What helps. Subclasses carry the values that a front end may offer to press or to type."""
@@ -331,7 +313,7 @@ class UserError(Exception):
     --------
     >>> shells = Choose("b_value", (1000, 2000))
     >>> str(UserError("has several shells", "dwi.nii.gz", "b_value", shells))
-    'dwi.nii.gz: has several shells; choose from 1000, 2000 with --shell'
+    'dwi.nii.gz: has several shells; choose from 1000, 2000 with b_value='
     """
 
     def __init__(
@@ -364,7 +346,7 @@ class UserError(Exception):
         return " ".join(said.split())
 
     def __str__(self) -> str:
-        return self.phrase(_PLAIN)
+        return self.phrase()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problem, self.subject, self.field, self.remedy)

@@ -11,7 +11,7 @@ import pytest
 
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable
-from napari_msp.errors import UserError
+from napari_msp.errors import Choose, Give, UserError
 
 
 def message(*parts):
@@ -116,8 +116,10 @@ class TestShells:
         )
 
     def test_an_open_choice_is_an_error_that_lists_them(self, acquisition):
-        with pytest.raises(UserError, match=message("b = 700, 1200, 2000", "--shell")):
+        with pytest.raises(UserError, match=message("b = 700, 1200, 2000", "b_value=")) as error:
             acquisition.shell()
+        assert error.value.field == "b_value"
+        assert error.value.remedy == Choose("b_value", (700, 1200, 2000))
 
     def test_a_far_b_value_is_an_error_that_lists_them(self, acquisition):
         with pytest.raises(UserError, match=message("no shell near b = 1000", "700, 1200, 2000")):
@@ -165,9 +167,11 @@ class TestMask:
     def test_two_in_derivatives_are_the_users_choice(self, dataset):
         chosen = self.derive(dataset, "brainmask")
         self.derive(dataset, "another")
-        with pytest.raises(UserError, match=message("several masks", "--mask")):
+        with pytest.raises(UserError, match="several masks") as error:
             load_acquisition(dataset)
         assert load_acquisition(dataset, mask=chosen).mask_path == chosen
+        assert error.value.subject == str(dataset)
+        assert (error.value.field, error.value.remedy) == ("mask", Give("mask", "one"))
 
     def test_a_mask_of_another_lattice_is_refused(self, dataset, tmp_path):
         mask = nib.load(tmp_path / "mask.nii.gz")
@@ -255,11 +259,13 @@ class TestRefused:
         with pytest.raises(UserError, match="affine is singular"):
             load_acquisition(path)
 
-    @pytest.mark.parametrize(("gone", "option"), [("bval", "--bval"), ("bvec", "--bvec")])
-    def test_no_gradients(self, path, gone, option):
+    @pytest.mark.parametrize("gone", ["bval", "bvec"])
+    def test_no_gradients(self, path, gone):
         (path.parent / f"sub-01_dwi.{gone}").unlink()
-        with pytest.raises(UserError, match=message(f"sub-01_dwi.{gone}", "missing", option)):
+        with pytest.raises(UserError, match="is missing") as error:
             load_acquisition(path)
+        assert error.value.subject == str(path.parent / f"sub-01_dwi.{gone}")
+        assert (error.value.field, error.value.remedy) == (gone, Give(gone))
 
     def test_no_b0(self, path):
         (path.parent / "sub-01_dwi.bval").write_text("1200 " * 8)
@@ -288,3 +294,60 @@ def test_gradients_and_mask_may_be_named(tmp_path, scan):
     acquisition = load_acquisition(str(path), **names)
     assert acquisition.mask.sum() == 7 * 6 * 6
     assert len(acquisition.gradients) == 8
+
+
+class TestInMemory:
+    """What is on disk can be given in memory too, and is then the same."""
+
+    @pytest.fixture
+    def path(self, tmp_path, scan):
+        return scan("oblique").write(tmp_path)
+
+    def table(self, path):
+        return np.loadtxt(path.with_name("sub-01_dwi.bval")), np.loadtxt(
+            path.with_name("sub-01_dwi.bvec")
+        )
+
+    def same(self, found, expected):
+        np.testing.assert_array_equal(found.voxels, expected.voxels)
+        np.testing.assert_array_equal(found.mask, expected.mask)
+        np.testing.assert_array_equal(found.gradients.b_values, expected.gradients.b_values)
+        np.testing.assert_allclose(found.gradients.directions, expected.gradients.directions)
+
+    @pytest.mark.parametrize("transposed", [False, True])
+    def test_arrays(self, path, transposed):
+        expected = load_acquisition(path)
+        bvals, bvecs = self.table(path)
+        mask = np.asarray(nib.load(path.with_name("sub-01_mask.nii.gz")).dataobj)
+        found = load_acquisition(
+            nib.load(path), bvals, bvecs.T if transposed else bvecs, mask=mask > 0
+        )
+        self.same(found, expected)
+        assert found.path is None
+        assert found.has_mask
+
+    def test_a_mask_image_and_dipys_table(self, path):
+        from dipy.core.gradients import gradient_table
+
+        bvals, bvecs = self.table(path)
+        mask = nib.load(path.with_name("sub-01_mask.nii.gz"))
+        table = gradient_table(bvals, bvecs=bvecs.T)
+        self.same(
+            load_acquisition(nib.load(path), mask=mask, gradients=table), load_acquisition(path)
+        )
+
+    def test_text_paths(self, path):
+        texts = [str(path.with_name(f"sub-01_{name}")) for name in ("dwi.bval", "dwi.bvec")]
+        found = load_acquisition(str(path), *texts, str(path.with_name("sub-01_mask.nii.gz")))
+        self.same(found, load_acquisition(path))
+
+    def test_a_table_is_wanted(self, path):
+        with pytest.raises(UserError, match="has no bval") as error:
+            load_acquisition(nib.load(path))
+        assert error.value.remedy == Give("bval")
+
+    def test_a_mask_of_another_image_is_refused(self, path):
+        bvals, bvecs = self.table(path)
+        with pytest.raises(UserError, match="voxels are not the image's") as error:
+            load_acquisition(nib.load(path), bvals, bvecs, mask=np.ones((3, 3, 3), dtype=bool))
+        assert error.value.field == "mask"

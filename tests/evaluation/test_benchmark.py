@@ -106,8 +106,9 @@ def test_a_dataset_is_called_by_its_folder_however_it_is_given(heads, monkeypatc
         ({"methods": ["MSPP"]}, "methods", "no such method"),
         ({"methods": ["MSP"], "test": ["sub-09"]}, "test", "no such subject"),
         ({"methods": ["MSP"], "test": ["sub-01"], "train": ["sub-01"]}, "test", "name it once"),
-        ({"methods": ["MSP"], "targets": ["ge_st"]}, "targets", "choose from"),
-        ({"methods": ["MSP"], "input": "old_st"}, "input", "no subject has a scan on old_st"),
+        ({"methods": ["MSP"], "targets": ["ge_st"], "input": "ge_st"}, "targets", "choose from"),
+        ({"methods": ["MSP"], "targets": ["ge_st"]}, "input", "choose from connectom_sa"),
+        ({"methods": ["MSP"], "input": "old_st"}, "input", "no scan is on old_st"),
         ({"methods": ["MSP"], "test": ["sub-01", "sub-02", "sub-03"]}, None, "no subject is left"),
         ({"methods": ["MSP"], "seeds": [0, 1000]}, "seeds", "1000"),
         ({"methods": ["MSP"], "seeds": [-1]}, "seeds", "-1"),
@@ -135,6 +136,22 @@ def test_a_model_is_refused_before_anything_is_trained(done, heads, tmp_path):
     nib.save(nib.Nifti1Image(image.get_fdata(), image.affine @ np.diag([1.5, 1, 1, 1])), scan)
     with pytest.raises(UserError, match=r"sub-03.*voxels are 3.60 × 2.40 × 2.40 mm"):
         make_plan([coarse], models=[model])
+
+
+def test_people_are_told_apart_not_names(done, heads, make_heads, tmp_path):
+    out, _, _ = done
+    model = out / "trained" / f"{heads.name}-seed-0" / "SHResNet" / "model.safetensors"
+    assert make_plan([heads], models=[model]).subjects.test == ("sub-02", "sub-03")
+    other = make_heads(tmp_path / "other", shape=(9, 8, 7), directions=32)
+    assert make_plan([other], models=[model]).subjects.test == ("sub-01", "sub-02", "sub-03")
+    copy = shutil.copytree(heads, tmp_path / "copy")
+    assert make_plan([copy], models=[model]).subjects.test == ("sub-02", "sub-03")
+    with pytest.raises(UserError, match=r"was trained on sub-01;") as error:
+        make_plan([copy], models=[model], test=["sub-01"])
+    assert (error.value.subject, error.value.field) == (str(model), "test")
+    with pytest.raises(UserError, match="sub-01 has the same scans as sub-01 of") as error:
+        make_plan([heads, copy], methods=["alignment"])
+    assert error.value.field == "datasets"
 
 
 def test_one_process_at_a_time(plan, tmp_path):

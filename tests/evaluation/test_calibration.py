@@ -1,5 +1,7 @@
 """A model learns what error to expect of it, and says so with every prediction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,22 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
 def test_everyone_held_out_is_fitted_on(model, heads):
     fits = calibrate(model, heads).card.expected_error
     assert all(fit.subjects == ["sub-02", "sub-03"] for fit in fits.values())
+
+
+def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
+    other = open_dataset(make_heads(tmp_path / "other", shape=(9, 8, 7), directions=32))
+    calibrated = calibrate(model, other)
+    assert calibrated.card.expected_error["prisma_st"].subjects == ["sub-01", "sub-02", "sub-03"]
+    assert calibrated.calibrated_on("prisma_st") == tuple(map(other.person, other.subjects))
+    # A file that knows names alone cannot tell: nobody is fitted on who may have been learned from.
+    training = {key: value for key, value in model.training.items() if key != "people"}
+    older = replace(model, card=model.card.model_copy(update={"training": training}))
+    assert calibrate(older, other).card.expected_error["prisma_st"].subjects == [
+        "sub-02",
+        "sub-03",
+    ]
+    with pytest.raises(UserError, match="does not say of which dataset"):
+        calibrate(older, other, ["sub-01"])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.errors import UserError
+from napari_msp.errors import Choose, Overwrite, UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
@@ -101,8 +101,9 @@ def test_existing_files_are_kept_unless_forced(dwi, saved_model, tmp_path):
     out = tmp_path / "out"
     (path,) = harmonize_to_folder(dwi, saved_model, ["prisma_st"], out)
     path.write_bytes(b"mine")
-    with pytest.raises(UserError, match="--force"):
+    with pytest.raises(UserError, match="exists already") as error:
         harmonize_to_folder(dwi, saved_model, ["prisma_st"], out)
+    assert (error.value.subject, error.value.remedy) == (str(path), Overwrite())
     assert path.read_bytes() == b"mine"
     harmonize_to_folder(dwi, saved_model, ["prisma_st"], out, force=True)
     assert load_acquisition(path).image.shape[3] == 31
@@ -155,8 +156,9 @@ def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_pat
     assert not out.exists()
     written = prediction.save(out, describe=False)
     assert set(out.iterdir()) == set(written)
-    with pytest.raises(UserError, match="--force"):
+    with pytest.raises(UserError, match="exists already") as error:
         prediction.save(out)
+    assert error.value.remedy == Overwrite()
     prediction.save(out, force=True)
 
 
@@ -175,6 +177,7 @@ def test_an_acquisition_without_a_path_names_no_file(dwi, saved_model, tmp_path)
 
 @pytest.mark.parametrize("gradients", ["sideways", "missing.bvec"])
 def test_unknown_gradients_are_refused_before_any_work(gradients, dwi, saved_model, tmp_path):
-    with pytest.raises(UserError, match="--gradients"):
+    with pytest.raises(UserError, match="neither 'target', 'input' nor") as error:
         harmonize_to_folder(dwi, saved_model, [], tmp_path / "out", gradients=gradients)
+    assert (error.value.field, error.value.remedy) == ("gradients", Choose("gradients"))
     assert not (tmp_path / "out").exists()

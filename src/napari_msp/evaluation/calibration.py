@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.dataset import TravellingHeads
-from napari_msp.errors import Advice, Change, Choose, UserError
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.errors import Change, Choose, UserError
+from napari_msp.evaluation.held_out import learned_from, none_left
 from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import predict_target
 from napari_msp.inference.prepared_input import prepare_input
-from napari_msp.model_file import ErrorFit, Model
+from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
@@ -22,8 +24,8 @@ VOXELS = 200_000
 
 
 def calibrate(
-    model: Model,
-    dataset: TravellingHeads,
+    model: Model | str | Path,
+    dataset: TravellingHeads | str | Path,
     subjects: Sequence[str] = (),
     *,
     device: str = "auto",
@@ -34,9 +36,10 @@ def calibrate(
     Parameters
     ----------
     model
-        As trained.
+        As trained, or its file.
     dataset
-        Travelling heads; noise-free twins, where there are any, stand for the scans.
+        Travelling heads, or their BIDS folder. Noise-free twins stand for the scans where there
+        are any.
     subjects
         Whom to fit on; empty: everyone that the model has not learned from.
     device
@@ -53,7 +56,9 @@ def calibrate(
     UserError
         When a subject was trained on or there is none left, or no subject has a target's scan.
     """
-    learned = model.training.get("subjects", [])
+    model = model if isinstance(model, Model) else load_model(model)
+    dataset = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+    learned = learned_from([model], [dataset], dataset.subjects)
     for subject in subjects:
         if subject not in dataset.subjects:
             raise UserError(
@@ -63,20 +68,10 @@ def calibrate(
                 Choose("subjects", tuple(dataset.subjects)),
             )
         if subject in learned:
-            raise UserError(
-                f"was trained on {subject}",
-                model.name,
-                "subjects",
-                Advice("name subjects held out"),
-            )
+            raise learned[subject].error("subjects")
     chosen = tuple(subjects) or tuple(s for s in dataset.subjects if s not in learned)
     if not chosen:
-        raise UserError(
-            "every subject was trained on",
-            dataset.root,
-            "subjects",
-            Advice("train anew and keep subjects out of it"),
-        )
+        raise none_left(dataset, "subjects")
     return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
 
 
@@ -135,7 +130,11 @@ def _fit(
         errors.append(error[kept])
         on_progress(f"{target}: {subject}, SH MSE {error.mean():.3e}")
     fitted = fit_error_model(np.concatenate(features), np.concatenate(errors))
-    return ErrorFit(**fitted.to_json(), subjects=scanned)
+    return ErrorFit(
+        **fitted.to_json(),
+        subjects=scanned,
+        people=[dataset.person(subject).to_json() for subject in scanned],
+    )
 
 
 def _head(

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.benchmark.methods import MSP, UNHARMONIZED, all_methods, chosen_methods
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings
+from napari_msp.evaluation.held_out import Learned, learned_from, none_left
 from napari_msp.files import read_json, sha256, write_json
+from napari_msp.identity import Person, same_person
 from napari_msp.learning.heads import common_b_value
 from napari_msp.model_file import Model, load_model
 
@@ -205,11 +207,12 @@ def make_plan(
             )
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
-    source = asked.input or (loaded[0].card.input if loaded else "ge_st")
-    _check_inputs(loaded, source)
     opened = [open_dataset(path) for path in paths]
+    source = asked.input or (loaded[0].card.input if loaded else "")
+    source = input_platform(opened[0], source, asked.targets)
+    _check_inputs(loaded, source)
     names = _common_subjects(opened, source)
-    learned = {s: model.name for model in loaded for s in model.training.get("subjects", [])}
+    learned = learned_from(loaded, opened, names)
     _check_subjects(asked, names, learned)
     targets = _targets(asked.targets, loaded, opened[0], source)
     if MSP in rows and len(targets) == 1:
@@ -229,7 +232,11 @@ def make_plan(
                     field=parameter,
                     remedy=either(Advice("leave it out"), Give("methods", "names")),
                 )
-        subjects = Subjects((), (), _unseen(names, learned, asked.test, paths[0]))
+        test = asked.test or tuple(name for name in names if name not in learned)
+        if not test:
+            raise none_left(opened[0], "test")
+        subjects = Subjects((), (), test)
+    _check_people(opened, subjects)
     _check_scans(opened, subjects, targets)
     _check_voxel_sizes(opened, subjects, source, loaded)
     return Plan(
@@ -286,7 +293,7 @@ def _common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[s
 
 
 def _check_subjects(
-    asked: EvaluationSettings, names: Sequence[str], learned: Mapping[str, str]
+    asked: EvaluationSettings, names: Sequence[str], learned: Mapping[str, Learned]
 ) -> None:
     """See that who was named is there, once, and that no model has learned from them."""
     taken: set[str] = set()
@@ -304,12 +311,7 @@ def _check_subjects(
                     Advice("name it once"),
                 )
             if parameter != "train" and name in learned:
-                raise UserError(
-                    f"was trained on {name}",
-                    learned[name],
-                    parameter,
-                    Advice("measure on subjects held out"),
-                )
+                raise learned[name].error(parameter)
             taken.add(name)
 
 
@@ -335,24 +337,30 @@ def _targets(
     return targets
 
 
-def _unseen(
-    names: Sequence[str], learned: Mapping[str, str], test: tuple[str, ...], dataset: Path
-) -> tuple[str, ...]:
-    left = test or tuple(name for name in names if name not in learned)
-    if not left:
-        raise UserError(
-            "every subject was trained on",
-            dataset,
-            "test",
-            Advice("train anew and keep subjects out of it"),
-        )
-    return left
+def _check_people(datasets: Sequence[TravellingHeads], subjects: Subjects) -> None:
+    """See that the same scans do not stand under two names, in one dataset or in two.
+
+    Somebody would be learned from and measured, or count as two test subjects.
+    """
+    seen: list[tuple[TravellingHeads, str, Person]] = []
+    for dataset in datasets:
+        for subject in subjects.all:
+            person = dataset.person(subject)
+            for other, name, known in seen:
+                if same_person(person, known):
+                    raise UserError(
+                        f"{subject} has the same scans as {name} of {other.root}",
+                        dataset.root,
+                        "datasets",
+                        Advice("leave one of them out"),
+                    )
+            seen.append((dataset, subject, person))
 
 
 def _split(
     names: Sequence[str],
     whole: Sequence[str],
-    learned: Mapping[str, str],
+    learned: Mapping[str, Learned],
     asked: EvaluationSettings,
 ) -> Subjects:
     """Fill up what was not asked for: test and validation subjects from the end of the list.

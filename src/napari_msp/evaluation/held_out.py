@@ -1,0 +1,68 @@
+"""Whom a model has learned from: nobody who may be one of these is measured or calibrated on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.errors import Advice, UserError
+from napari_msp.identity import known_among, same_person
+from napari_msp.model_file import Model
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A subject that a model has, or may have, learned from.
+
+    Attributes
+    ----------
+    subject
+        Its name.
+    model
+        The model's.
+    certain
+        Whether the model's file tells its people from others of the same name. Older files do not;
+        then the name decides, so that nobody is measured who was learned from.
+    """
+
+    subject: str
+    model: str
+    certain: bool
+
+    def error(self, field: str) -> UserError:
+        """Give what to raise when the subject was asked for through a parameter."""
+        of_which = "" if self.certain else ", its file does not say of which dataset"
+        return UserError(
+            f"was trained on {self.subject}{of_which}",
+            self.model,
+            field,
+            Advice("name subjects held out"),
+        )
+
+
+def learned_from(
+    models: Sequence[Model], datasets: Sequence[TravellingHeads], subjects: Sequence[str]
+) -> dict[str, Learned]:
+    """Find the subjects that a model has learned from, in any of the datasets, by name.
+
+    Another dataset's subject of the same name is another person; the same scan under two names is
+    one.
+    """
+    found: dict[str, Learned] = {}
+    for model in models:
+        for dataset in datasets:
+            for subject in subjects:
+                person = dataset.person(subject)
+                if subject not in found and known_among(person, model.people):
+                    certain = any(same_person(person, each) for each in model.people)
+                    found[subject] = Learned(subject, model.name, certain)
+    return found
+
+
+def none_left(dataset: TravellingHeads, field: str) -> UserError:
+    """Give what to raise when a model has learned from everyone."""
+    return UserError(
+        "every subject was trained on",
+        dataset.root,
+        field,
+        Advice("train anew and keep subjects out of it"),
+    )

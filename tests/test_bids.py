@@ -1,0 +1,149 @@
+"""BIDS names, descriptions, and provenance that travels in sidecars."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_msp.bids import (
+    BIDS_VERSION,
+    DESCRIPTION,
+    Provenance,
+    dataset_description,
+    dataset_root,
+    map_beside,
+    marked_input,
+    nifti_stem,
+    study_root,
+)
+from napari_msp.data.dataset import input_platform, open_dataset
+from napari_msp.errors import Choose, UserError
+from napari_msp.files import write_json
+
+MADE = Provenance(
+    target="prisma_st",
+    input="ge_st",
+    stage="first",
+    title="MSP",
+    kind="msp",
+    label="for teaching",
+    model_file="m.safetensors",
+    model_sha256="0" * 64,
+    alpha=0.7,
+    sources=("sub-01_dwi.nii.gz",),
+    person={"Label": "sub-01", "Dataset": "", "Scans": ["abc"]},
+    gradients="target",
+    approximations=("interpolated",),
+    warnings=("odd",),
+    training_subjects=("sub-02",),
+    versions={"torch": "2"},
+)
+
+
+def test_provenance_is_read_back_from_a_sidecar() -> None:
+    sidecar = json.loads(json.dumps(MADE.to_sidecar()))
+    assert Provenance.from_sidecar(sidecar) == MADE
+    assert MADE.name == "MSP prisma_st first stage"
+
+
+def test_nothing_is_read_out_of_a_sentence() -> None:
+    """The description is for people; without the fields there is no provenance."""
+    sidecar = MADE.to_sidecar()
+    for field in ("Target", "Input"):
+        assert Provenance.from_sidecar({k: v for k, v in sidecar.items() if k != field}) is None
+    changed = Provenance.from_sidecar(sidecar | {"Description": "b as predicted from a"})
+    assert changed is not None
+    assert (changed.target, changed.input) == ("prisma_st", "ge_st")
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], {"a": 1}, "text", [1, 2], {"Kind": 3}])
+def test_a_field_of_a_wrong_type_counts_as_missing(odd: Any) -> None:
+    for field in MADE.to_sidecar():
+        if field not in ("Target", "Input"):
+            found = Provenance.from_sidecar(MADE.to_sidecar() | {field: odd})
+            assert found is not None
+            assert found.target == "prisma_st"
+
+
+def test_one_version_of_the_standard_everywhere() -> None:
+    import napari_msp
+
+    sources = Path(napari_msp.__file__).parent.rglob("*.py")
+    holders = [path.name for path in sources if f'"{BIDS_VERSION}"' in path.read_text("utf-8")]
+    assert holders == ["bids.py"]
+    assert dataset_description("x", derivative=True)["BIDSVersion"] == BIDS_VERSION
+
+
+@pytest.mark.parametrize("name", ["a.img", "a.nii.bz2", "nii.gz", "a"])
+def test_other_files_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="is not a NIfTI file") as error:
+        nifti_stem(name)
+    assert error.value.subject == name
+
+
+def test_roots() -> None:
+    scan = Path("/study/derivatives/prep/sub-01/dwi/sub-01_dwi.nii.gz")
+    assert dataset_root(scan) == Path("/study/derivatives/prep")
+    assert study_root(scan) == Path("/study")
+    assert study_root("/study/sub-01/dwi/sub-01_dwi.nii.gz") == Path("/study")
+    assert study_root("/study/sub-01_dwi.nii.gz") is None
+
+
+def test_maps_beside_an_sh_image() -> None:
+    image = Path("out/sub-01_desc-x_model-sh_param-coefficients_dwimap.nii.gz")
+    assert map_beside(image, "disagreement") == Path(
+        "out/sub-01_desc-x_model-sh_param-disagreement_dwimap.nii.gz"
+    )
+    assert map_beside(Path("out/sub-01_dwi.nii.gz"), "disagreement") is None
+
+
+class TestInputPlatform:
+    """It is given, marked, or left over; never guessed by name."""
+
+    PLATFORMS = ("connectom_sa", "ge_st", "prisma_st")
+
+    @pytest.fixture
+    def dataset(self, heads: Path, tmp_path: Path) -> Path:
+        """The small heads, without what their description marks."""
+        root = tmp_path / "heads"
+        root.mkdir()
+        for each in heads.iterdir():
+            if each.name != DESCRIPTION:
+                (root / each.name).symlink_to(each)
+        return root
+
+    def test_given(self, dataset: Path) -> None:
+        assert input_platform(open_dataset(dataset), "prisma_st") == "prisma_st"
+
+    def test_an_unknown_one_is_refused_with_a_list(self, dataset: Path) -> None:
+        with pytest.raises(UserError, match="no scan is on trio_st") as error:
+            input_platform(open_dataset(dataset), "trio_st")
+        assert (error.value.field, error.value.remedy) == ("input", Choose("input", self.PLATFORMS))
+
+    def test_marked(self, dataset: Path) -> None:
+        about = dataset_description("x", derivative=False, input_platform="connectom_sa")
+        write_json(dataset / DESCRIPTION, about)
+        assert marked_input(dataset) == "connectom_sa"
+        assert input_platform(open_dataset(dataset)) == "connectom_sa"
+
+    def test_a_mark_that_is_a_target_does_not_count(self, dataset: Path) -> None:
+        about = dataset_description("x", derivative=False, input_platform="ge_st")
+        write_json(dataset / DESCRIPTION, about)
+        with pytest.raises(UserError):
+            input_platform(open_dataset(dataset), targets=["ge_st"])
+
+    def test_left_over(self, dataset: Path) -> None:
+        found = input_platform(open_dataset(dataset), targets=["ge_st", "connectom_sa"])
+        assert found == "prisma_st"
+
+    def test_nothing_decides(self, dataset: Path) -> None:
+        with pytest.raises(UserError, match="nothing says") as error:
+            input_platform(open_dataset(dataset))
+        assert error.value.remedy == Choose("input", self.PLATFORMS)
+
+    @pytest.mark.parametrize("mark", [None, 3, {"InputPlatform": 3}, {"InputPlatform": "gone_st"}])
+    def test_an_odd_mark_is_none(self, dataset: Path, mark: Any) -> None:
+        write_json(dataset / DESCRIPTION, {"Name": "x", "NapariMSP": mark})
+        with pytest.raises(UserError, match="nothing says"):
+            input_platform(open_dataset(dataset))

@@ -1,0 +1,275 @@
+"""Errors are objects: what is wrong, with what, through which parameter, and what helps."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_msp.errors import (
+    REMEDIES,
+    Advice,
+    Change,
+    Choose,
+    ComputeOnCPU,
+    DeviceLost,
+    Either,
+    Give,
+    Install,
+    OutOfMemory,
+    Overwrite,
+    Remedy,
+    Resample,
+    RescaleBValue,
+    Resume,
+    RunJob,
+    Unexpected,
+    UserError,
+    Words,
+    either,
+    every,
+    explain,
+)
+
+EIGHT_PIB = 1 << 50
+
+
+def raised(work: Callable[[], Any]) -> Exception:
+    try:
+        work()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+class Buttons(Words):
+    """A front end of its own."""
+
+    def parameter(self, name: str) -> str:
+        return f"<{name}>"
+
+    def setting(self, name: str, value: Any) -> str:
+        return f"<{name}: {value}>"
+
+    def job(self, name: str) -> str:
+        return f"the page {name}"
+
+
+PHRASES: list[tuple[Remedy, str, str]] = [
+    (Advice("check the path"), "check the path", "check the path"),
+    (Give("bval"), "give it with bval=", "give it with <bval>"),
+    (
+        Choose("b_value", (700, 1200.4)),
+        "choose from 700, 1200 with b_value=",
+        "choose from 700, 1200 with <b_value>",
+    ),
+    (Choose("mask"), "choose one with mask=", "choose one with <mask>"),
+    (Change("batch", "a smaller"), "use a smaller batch=", "use a smaller <batch>"),
+    (Overwrite(), "replace it with force=True", "replace it with <force: True>"),
+    (Resume(), "go on with resume=True", "go on with <resume: True>"),
+    (
+        Resample(sizes=(2.0, 2.0, 3.0), wanted=2.4),
+        "interpolate the SH image to that size with resample=True",
+        "interpolate the SH image to that size with <resample: True>",
+    ),
+    (
+        RescaleBValue(measured=1000, wanted=1200),
+        "bring the signal there with rescale_b_value=True (an approximation)",
+        "bring the signal there with <rescale_b_value: True> (an approximation)",
+    ),
+    (
+        RunJob("import", "bring the data into that form"),
+        "bring the data into that form with `napari_msp.import_tree`",
+        "bring the data into that form with `the page import`",
+    ),
+    (
+        Install("cohort"),
+        "run pip install 'napari-msp[cohort]'",
+        "run pip install 'napari-msp[cohort]'",
+    ),
+    (
+        ComputeOnCPU(),
+        "compute on the CPU (device='cpu')",
+        "compute on the CPU (<device: cpu>)",
+    ),
+    (
+        either(Change("tile", "a smaller"), ComputeOnCPU()),
+        "use a smaller tile=, or compute on the CPU (device='cpu')",
+        "use a smaller <tile>, or compute on the CPU (<device: cpu>)",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("remedy", "python", "window"), PHRASES, ids=lambda value: type(value).__name__
+)
+def test_each_front_end_phrases_a_remedy_its_own_way(
+    remedy: Remedy, python: str, window: str
+) -> None:
+    error = UserError("is odd", "a.nii", remedy=remedy)
+    assert str(error) == f"a.nii: is odd; {python}"
+    assert error.phrase(Buttons()) == f"a.nii: is odd; {window}"
+
+
+def test_every_kind_of_remedy_is_phrased_above() -> None:
+    assert {type(remedy) for remedy, _, _ in PHRASES} == set(REMEDIES.values())
+
+
+def test_a_remedy_carries_values_not_sentences() -> None:
+    error = UserError("voxels are too large", remedy=Resample(sizes=(3.0,) * 3, wanted=2.4))
+    assert isinstance(error.remedy, Resample)
+    assert (error.remedy.sizes, error.remedy.wanted) == ((3.0, 3.0, 3.0), 2.4)
+    assert error.remedy.parameter == "resample"
+
+
+def test_what_is_wrong_begins_with_the_file_or_the_parameter() -> None:
+    assert str(UserError("is odd", "a.nii", "mask")) == "a.nii: is odd"
+    assert str(UserError("is odd", field="mask")) == "mask=: is odd"
+    assert str(UserError("all is odd")) == "all is odd"
+    assert UserError("is odd", "/far/away/a.nii").phrase(subject="a.nii") == "a.nii: is odd"
+
+
+def test_a_path_that_looks_like_an_option_is_shown_unchanged() -> None:
+    path = "/data/--mask/rigid--resample/dwi.nii.gz"
+    error = UserError("holds voxels that are not finite", path, remedy=Advice("repair the image"))
+    assert error.phrase(Buttons()) == f"{path}: holds voxels that are not finite; repair the image"
+    assert not any(isinstance(each, Resample) for each in every(error.remedy))
+
+
+def test_an_error_is_one_line() -> None:
+    assert str(UserError("is\n  odd", remedy=Advice("see\nthere"))) == "is odd; see there"
+
+
+def test_remedies_come_one_by_one() -> None:
+    cpu, smaller = ComputeOnCPU(), Change("tile", "a smaller")
+    assert list(every(either(smaller, either(cpu, smaller)))) == [smaller, cpu, smaller]
+    assert list(every(cpu)) == [cpu]
+    assert list(every(None)) == []
+
+
+@pytest.mark.parametrize("remedy", [None, *(remedy for remedy, _, _ in PHRASES)], ids=repr)
+@pytest.mark.parametrize("kind", [UserError, OutOfMemory, DeviceLost, Unexpected])
+def test_an_error_crosses_to_another_process_whole(
+    kind: type[UserError], remedy: Remedy | None
+) -> None:
+    error = kind("is odd", "a.nii", "mask", remedy)
+    for back in (
+        UserError.from_json(json.loads(json.dumps(error.to_json()))),
+        pickle.loads(pickle.dumps(error)),
+    ):
+        assert type(back) is kind
+        assert (back.problem, back.subject, back.field) == ("is odd", "a.nii", "mask")
+        assert back.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "SystemExit"},
+        {"problem": 3},
+        {"subject": ["a"]},
+        {"remedy": {"kind": "Nothing"}},
+        {"remedy": {"kind": "Give", "other": 1}},
+        {"remedy": "Give"},
+        {"remedy": {"kind": "Either", "remedies": [{"kind": "Nothing"}]}},
+    ],
+    ids=str,
+)
+def test_what_is_no_error_is_refused(change: dict[str, Any]) -> None:
+    content = UserError("is odd").to_json() | change
+    with pytest.raises(ValueError):
+        UserError.from_json(content)
+
+
+def test_remedies_are_frozen_and_compare_by_value() -> None:
+    assert Give("mask") == Give("mask") != Give("bval")
+    assert all(kind.__dataclass_params__.frozen for kind in REMEDIES.values())  # type: ignore[attr-defined]
+    assert [each.name for each in fields(Either)] == ["remedies"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        raised(lambda: np.empty(EIGHT_PIB)),
+        raised(lambda: torch.empty(EIGHT_PIB)),  # this machine's allocator
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+    ids=str,
+)
+def test_want_of_memory(error):
+    failure = explain(error)
+    assert type(failure) is OutOfMemory
+    parameters = [getattr(each, "parameter", None) for each in every(failure.remedy)]
+    assert parameters[:3] == ["tile", "batch", "crop"]
+    assert ComputeOnCPU() in every(failure.remedy)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: no CUDA-capable device is detected"),
+        RuntimeError("Found no NVIDIA driver on your system."),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch failure"),
+    ],
+    ids=str,
+)
+def test_lost_device(error):
+    failure = explain(error)
+    assert type(failure) is DeviceLost
+    assert ComputeOnCPU() in every(failure.remedy)
+    assert str(error).splitlines()[0] in failure.problem
+    assert "\n" not in failure.problem
+
+
+def test_the_users_own_mistakes(tmp_path):
+    mistake = UserError("is empty", "a.nii", remedy=Advice("give another"))
+    assert explain(mistake) is mistake
+    path = tmp_path / "gone.nii"
+    failure = explain(raised(path.read_bytes))
+    assert type(failure) is UserError
+    assert failure.subject == str(path)
+    assert failure.problem == "No such file or directory"
+    full = explain(OSError(28, "No space left on device"))  # what write() says, without a name
+    assert type(full) is UserError
+    assert full.problem == "No space left on device"
+    assert isinstance(full.remedy, Advice)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AssertionError(), "AssertionError: no reason given"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (RuntimeError("Expected 5\n  channels"), "RuntimeError: Expected 5 channels"),
+        (ValueError("memory"), "ValueError: memory"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: no reason given"),
+    ],
+)
+def test_anything_else_keeps_its_type(error, message):
+    failure = explain(error)
+    assert type(failure) is Unexpected
+    assert failure.problem == message
+
+
+def test_explaining_loads_no_torch():
+    """A window that tells of a bad file must not wait for it."""
+    code = (
+        "import sys; from napari_msp.errors import explain; "
+        "explain(RuntimeError('CUDA error')); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
