@@ -1,6 +1,5 @@
 """Every command as a user gives it: what it writes, and what it says when the user is wrong."""
 
-from typing import Any
 import contextlib
 import gzip
 import io
@@ -17,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -792,6 +792,11 @@ def _shift(folder: Path, session: str, millimetres: float, stretch: float = 1.0)
         affine = image.affine @ np.diag([1, 1, stretch, 1])
         affine[:3, 3] += millimetres
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+
+
+def _without_ge(folder: Path) -> None:
+    for path in folder.glob("*/ses-ge"):
+        shutil.rmtree(path)
 
 
 def _rename_b(folder: Path, subject: str, b_value: str) -> None:

@@ -1,12 +1,12 @@
 """Who is learned from, what is trained on equal terms, and that an interrupted run goes on."""
 
-from typing import Any
 import json
 import os
 import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np

@@ -105,7 +105,7 @@ def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path
     values = np.full(images["msp"].mask.shape, 0.04, dtype=np.float32)
     write_nifti(tmp_path / stem.format("disagreement"), values, images["msp"].affine)
     drawn = {}
-    real = job.draw_figure3
+    real = job.draw_figure3  # type: ignore[attr-defined]
 
     def spy(comparison, scan, **options):
         drawn.update(options)

@@ -350,7 +350,7 @@ def test_long_names_do_not_run_into_each_other(pair):
     figure = figure3(truth, dict(zip(names, predictions.values(), strict=True)))
     boxes = []
     for text in figure.texts:
-        text_box = text.get_window_extent(figure.canvas.get_renderer())
+        text_box = text.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
         boxes.append((text_box.x0, text_box.x1, text_box.y0, text_box.y1))
     for number, (x0, x1, y0, y1) in enumerate(boxes):
         for u0, u1, v0, v1 in boxes[number + 1 :]:

@@ -14,7 +14,7 @@ NO_PATCHES = Results[PatchResult]([])
 
 @pytest.fixture(scope="module")
 def tests(evaluation) -> list[MethodTest]:
-    return compare_methods(*evaluation, "MSP")
+    return compare_methods(evaluation[0], evaluation[1], "MSP")
 
 
 def test_families_are_apart_and_counted(tests):
@@ -87,7 +87,7 @@ def test_a_subject_that_one_method_lacks_is_left_out():
 
 def test_a_method_that_was_not_measured_is_refused(evaluation):
     with pytest.raises(UserError, match=r"HNED: was not measured.* alignment, SHResNet"):
-        compare_methods(*evaluation, "HNED")
+        compare_methods(evaluation[0], evaluation[1], "HNED")
 
 
 def test_findings_name_the_strongest_rival(tests, evaluation):
@@ -96,6 +96,6 @@ def test_findings_name_the_strongest_rival(tests, evaluation):
     assert twins.startswith("Against the noise-free twins")
     assert scan.count("against <b>|single") == 2
     assert "alignment" not in scan
-    lost = findings(compare_methods(*evaluation, "alignment"))
+    lost = findings(compare_methods(evaluation[0], evaluation[1], "alignment"))
     assert "alignment has the lowest mean SH MSE on 0 of 2 targets" in lost[0]
     assert "prisma_st +" in lost[0]

@@ -241,7 +241,9 @@ def test_a_model_knows_whom_it_was_trained_on(heads, quick, run):
     assert not known_among(dataset.person("sub-03"), model.people)
     assert not known_among(Person("sub-01", "another dataset"), model.people)
     (scan,) = [path for (s, p), path in dataset.scans.items() if (s, p) == ("sub-02", "ge_st")]
-    assert known_among(Person("sub-77", "another dataset", frozenset({file_digest(scan)})), model.people)
+    assert known_among(
+        Person("sub-77", "another dataset", frozenset({file_digest(scan)})), model.people
+    )
     old = {name: value for name, value in model.training.items() if name != "people"}
     older = replace(model, card=model.card.model_copy(update={"training": old}))
     assert older.people == (Person("sub-01"), Person("sub-02"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -67,9 +68,9 @@ def test_default_features_are_what_the_final_layer_reads(
     single: Builder, kind: str, scale: int
 ) -> None:
     network = single(kind, scale).eval()
-    final = network.stages[-1].final if kind == "cpm" else network.final  # type: ignore[union-attr]
+    last: Any = network.stages[-1] if kind == "cpm" else network  # type: ignore[index]
+    final: nn.Module = last.final
     read: list[Tensor] = []
-    assert isinstance(final, nn.Module)
     final.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
     _, z = network.forward_features(torch.randn(1, 28, 3, 3, 3))
     assert len(read) == 1
@@ -247,7 +248,7 @@ def test_input_skip_adds_the_interpolated_input(single, kind, scale) -> None:
     """To every supervised output, on its own lattice; CNN-RISH scales its input and needs none."""
     plain = single(kind, scale).eval()
     config = plain.config()
-    skipping = build({**config, "input_skip": True}).eval()
+    skipping: Any = build({**config, "input_skip": True}).eval()
     skipping.load_state_dict(plain.state_dict())
     assert skipping.config()["input_skip"] is (kind != "cnn-rish")
     x = torch.randn(1, 28, 4, 5, 3)
