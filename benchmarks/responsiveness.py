@@ -116,8 +116,8 @@ def open_window(heads: Path, target: str) -> tuple[Any, Any]:
     from napari.layers import Layer
 
     from napari_msp.data.dataset import open_dataset
+    from napari_msp.scan import load_scan
     from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.loading.load import load_scan
 
     viewer = napari.Viewer()
     dataset = open_dataset(heads)
@@ -153,7 +153,7 @@ def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
     object.__setattr__(viewer, "add_layer", timed)
     pressed = time.perf_counter()
     widget.form.button.click()
-    widget._job.progressed.connect(watch)
+    widget.progress._job.progressed.connect(watch)
     wait(lambda: not widget.running and not widget.layers.busy)
     wait(lambda: False, seconds=0.5)
     object.__setattr__(viewer, "add_layer", add_layer)

@@ -26,7 +26,7 @@ TREES = {
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("arrays", "device", "files", "formatting", "options", "versions"),
+    ("arrays", "device", "files", "formatting", "options", "plugins", "versions"),
     ("bids",),
     ("data", "identity"),
     ("signal",),

@@ -197,7 +197,7 @@ def dataset_description(
     derivative
         Whether it was made from another dataset.
     generated_by
-        What this package did, such as "simulate --seed 0".
+        What this package did, in words.
     input_platform
         The platform to predict from, where the dataset marks one.
     more

@@ -87,7 +87,7 @@ class Give(Remedy):
     what: str = "it"
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "give it with --bval"."""
+        """Say such as "give it with bval="."""
         return f"give {self.what} with {words.parameter(self.parameter)}"
 
 
@@ -107,7 +107,7 @@ class Choose(Remedy):
     choices: tuple[Any, ...] = ()
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "choose from 1000, 2000 with --shell"."""
+        """Say such as "choose from 1000, 2000 with b_value="."""
         known = ", ".join(_short(each) for each in self.choices)
         return (
             f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
@@ -130,7 +130,7 @@ class Change(Remedy):
     how: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "use a smaller --tile"."""
+        """Say such as "use a smaller tile="."""
         return f"use {self.how} {words.parameter(self.parameter)}"
 
 
@@ -149,7 +149,7 @@ class Allow(Remedy):
     why: str
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "replace it with --force"."""
+        """Say such as "replace it with force=True"."""
         return f"{self.why} with {words.setting(self.parameter, self.value)}"
 
 
@@ -243,7 +243,7 @@ class ComputeOnCPU(Remedy):
     """Leave the GPU."""
 
     def phrase(self, words: Words = PYTHON) -> str:
-        """Say such as "compute on the CPU (--device cpu)"."""
+        """Say such as "compute on the CPU (device='cpu')"."""
         return f"compute on the CPU ({words.setting('device', 'cpu')})"
 
 

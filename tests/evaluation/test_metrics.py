@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_msp.evaluation.measures.patches import patch_errors
+from napari_msp.evaluation.measures.pair import patch_errors
 from napari_msp.evaluation.metrics import UNITS, measure, numbers_csv, rows, write_numbers
 from napari_msp.signal.maps import colour_fa, fractional_anisotropy
 

@@ -7,9 +7,35 @@ import pytest
 import torch
 from torch import nn
 
-from napari_msp.device import copied_to, exact_arithmetic, leave_a_core
+from napari_msp.device import (
+    DEVICES,
+    choose_device,
+    copied_to,
+    exact_arithmetic,
+    leave_a_core,
+)
+from napari_msp.errors import PYTHON, Choose, UserError
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there_says_what_is(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError) as caught:
+        choose_device(name)
+    assert (caught.value.problem, caught.value.field) == (f"this machine has no {name}", "device")
+    assert caught.value.remedy == Choose("device", ("auto", "cpu"))
+    # What a Python user reads.
+    assert caught.value.phrase(PYTHON).endswith("choose from auto, cpu with device=")
+
+
+@pytest.mark.parametrize("name", ["abacus", "cpu:x", ""])
+def test_an_unknown_device_is_refused(name):
+    with pytest.raises(UserError, match="there is no device") as caught:
+        choose_device(name)
+    assert caught.value.remedy == Choose("device", DEVICES)
 
 
 def flags():

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.errors import Overwrite, Resume, UserError, either, every
+from napari_msp.errors import Choose, Overwrite, Resume, UserError, either, every
 from napari_msp.evaluation.metrics import measure
 from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
@@ -280,7 +280,10 @@ def test_failure_is_an_event_too(heads, quick, tmp_path):
     with pytest.raises(UserError):
         train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), on_event=events.append)
     assert [event.name for event in events] == ["failed"]
-    assert (events[0].error.problem, events[0].error.field) == ("has no platform x_y", "targets")
+    reason = parse_event(events[0].to_json()).error
+    assert (reason.problem, reason.subject) == ("has no platform x_y", str(heads))
+    assert reason.remedy == Choose("targets", ("connectom_sa", "ge_st", "prisma_st"))
+    assert parse_event(events[0].to_json()) == events[0]
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         train(heads, tmp_path / "model.pt", quick())
 

@@ -5,8 +5,7 @@ import itertools
 import pytest
 import torch
 
-from napari_msp.networks.layers import LinearResampling, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import LinearResampling, Reach, lattice_convolution, scaled_width
 
 SCALES = [1, 2, 3, 4]
 PAIRS = list(itertools.product(SCALES, SCALES))

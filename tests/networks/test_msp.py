@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.networks.base import FeatureMap, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import LinearResampling
+from napari_msp.networks.layers import LinearResampling, Reach
 from napari_msp.networks.msp import MSP
-from napari_msp.networks.reach import Reach
 from napari_msp.networks.registry import build, build_single
 
 LATTICES = [1, 2, 3]

@@ -3,8 +3,7 @@
 from torch import nn
 
 from napari_msp.networks.base import CHANNELS, FeatureMap, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import Reach, lattice_convolution, scaled_width
 
 
 class Tiny(SingleNetwork):

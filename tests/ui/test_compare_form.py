@@ -69,10 +69,10 @@ def test_choices_stay_while_others_come_and_go(offered):
 
 
 def test_map_and_plane_are_told(offered, qtbot):
-    with qtbot.wait_signal(offered.quantity_changed) as told:
+    with qtbot.wait_signal(offered.map_changed) as told:
         qtbot.keyClick(offered.maps, Qt.Key_Down)
-    assert told.args == ["colour FA"]
-    assert offered.quantity == "colour FA"
+    assert told.args == ["colour_fa"]
+    assert offered.map_name == "colour_fa"
     offered.show_active(True)
     with qtbot.wait_signal(offered.plane_changed) as told:
         qtbot.keyClick(offered.planes, Qt.Key_Down)

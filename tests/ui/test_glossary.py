@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import napari_msp
+from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 
 UI = Path(napari_msp.__file__).parent / "ui"
@@ -20,6 +21,7 @@ def asked_for(path):
 
 def test_every_tooltip_has_its_term():
     terms = {term: path.name for path in UI.rglob("*.py") for term in asked_for(path)}
+    terms |= {term: "MAPS" for each in MAPS.values() for term in (each.title, each.error_title)}
     assert len(terms) > 10
     assert {term: name for term, name in terms.items() if term not in TERMS} == {}
 

@@ -15,9 +15,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
-from napari_msp.scan import load_scan
-from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.maps import colour_fa
+from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, Step
 from napari_msp.ui.harmonize.run import (
     Pass,
@@ -29,10 +27,7 @@ from napari_msp.ui.harmonize.run import (
     what_failed,
 )
 from napari_msp.ui.harmonize.save import SaveRequest, save_all
-from napari_msp.ui.harmonizing import prediction_layers
-from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
-from napari_msp.ui.layers import from_shown
-from napari_msp.ui.records import KEY, Record
+from napari_msp.ui.layers import KEY, from_shown
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::napari_msp.inference.prepared_input.UnlikeTraining"
@@ -56,9 +51,15 @@ def models():
 def record(heads):
     """A scan whose head was scanned on one of the targets, too."""
     dataset = open_dataset(heads)
-    acquisition = dataset.acquisition("sub-01", "ge_st")
-    siblings = {"prisma_st": dataset.scans["sub-01", "prisma_st"]}
-    return Record("sub-01", "ge_st", fit_sh(acquisition), acquisition, siblings)
+    scan = load_scan(dataset.scans["sub-01", "ge_st"])
+    return beside(scan, {"prisma_st": dataset.scans["sub-01", "prisma_st"]})
+
+
+def beside(scan, siblings):
+    """The same scan with other siblings than its dataset gives."""
+    again = replace(scan)
+    vars(again)["siblings"] = siblings  # where it keeps what it found
+    return again
 
 
 @pytest.fixture
@@ -128,18 +129,18 @@ def test_layers_are_named_and_hidden_as_agreed(both):
     ]
     for each in results(both):
         visible = [options["name"] for _, options, _ in each.layers if options["visible"]]
-        assert visible == [f"{each.record.owner} · SH average"]
+        assert visible == [f"{each.prediction.owner} · SH average"]
         for _, options, _ in each.layers:
-            assert options["metadata"][KEY].record is each.record
+            assert options["metadata"][KEY].scan is each.prediction
 
 
 def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, models):
     expected = harmonize(models["MSP"], record.acquisition, "prisma_st", device="cpu")
-    found = results(both)[1].record
+    found = results(both)[1].prediction
     np.testing.assert_allclose(
-        found.image.coefficients, expected.sh.coefficients, rtol=1e-5, atol=1e-6
+        found.sh.coefficients, expected.sh.coefficients, rtol=1e-5, atol=1e-6
     )
-    assert set(found.prediction.branches) == {"connectom_st", "connectom_sa"}
+    assert set(found.branches) == {"connectom_st", "connectom_sa"}
     assert (found.label, found.model, found.source) == ("MSP", models["MSP"], record)
     assert found.siblings == record.siblings
 
@@ -147,12 +148,12 @@ def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, model
 def test_errors_are_those_that_compare_measures(both, record):
     truth = load_scan(record.siblings["prisma_st"]).sh
     for each in results(both)[:2]:
-        measured = measure(each.record.image, truth)
+        measured = measure(each.prediction.sh, truth)
         assert each.errors.sh_mse == pytest.approx(measured.sh_mse, rel=1e-5)
         maps = {options["metadata"][KEY].quantity: data for data, options, _ in each.layers}
         inside = from_shown(maps["MSE"], truth.lattice)[each.errors.mask]
         assert inside.mean(dtype=float) == pytest.approx(measured.sh_average_mse, rel=1e-5)
-    before = measure(record.image, truth).sh_mse
+    before = measure(record.sh, truth).sh_mse
     assert results(both)[0].errors.sh_mse_before == pytest.approx(before, rel=1e-5)
 
 
@@ -205,7 +206,7 @@ def test_it_can_be_cancelled_wherever_it_is(when, request_for):
 def test_a_truth_that_cannot_be_read_is_a_note(request_for, record, tmp_path):
     broken = tmp_path / "sub-01_ses-prisma_acq-st_dwi.nii.gz"
     broken.write_bytes(b"nothing")
-    doubtful = replace(record, siblings={"prisma_st": broken})
+    doubtful = beside(record, {"prisma_st": broken})
     told, error = told_by(request_for(("MSP", "prisma_st"), scan=doubtful))
     assert error is None
     assert results(told)[0].errors is None
@@ -245,21 +246,21 @@ def test_a_core_is_left_to_the_window(request_for, monkeypatch):
     torch.set_num_threads(1)
 
 
-def test_colours_slab_by_slab_are_the_same(record, monkeypatch):
-    monkeypatch.setattr(prediction_layers, "SLAB_VOXELS", 100)
-    polls = []
-    found = colour_fa_in_slabs(record.image, lambda: polls.append(1))
-    np.testing.assert_allclose(found, colour_fa(record.image), atol=1e-5)
-    assert len(polls) > 3
-
-
-def test_an_empty_mask_has_no_colours(record):
-    nothing = replace(record.image, mask=np.zeros_like(record.image.mask))
-    assert not colour_fa_in_slabs(nothing, lambda: None).any()
+def test_the_maps_that_are_chosen_become_layers(request_for):
+    request = replace(request_for(("DIQT", "prisma_st")), maps=("FA", "fibre direction"))
+    told, _ = told_by(request)
+    layers = results(told)[0].layers[-2:]
+    assert [each[1]["name"] for each in layers] == [
+        "sub-01 DIQT prisma_st · fibre direction",
+        "sub-01 DIQT prisma_st · FA",
+    ]
+    assert [each[1]["visible"] for each in layers] == [False, True]
 
 
 def test_a_model_for_another_platform_is_noted(request_for, record):
-    request = request_for(("DIQT", "prisma_st"), scan=replace(record, name="connectom_st"))
+    request = request_for(
+        ("DIQT", "prisma_st"), scan=replace(record, given_platform="connectom_st")
+    )
     told, _ = told_by(request)
     (result,) = results(told)
     assert "DIQT is for scans of ge_st; this is connectom_st." in result.notes
@@ -279,7 +280,7 @@ def odd_scan(scan, tmp_path):
         made = scan(affine, directions=30, b_values=(signal_of or b_value,), shape=(12, 11, 10))
         made = replace(made, b_values=np.where(made.weighted, b_value, 0))
         acquisition = made.load(tmp_path)
-        return Record("sub-01", "", fit_sh(acquisition), acquisition)
+        return Scan(acquisition=acquisition, given_subject="sub-01", given_platform="")
 
     return load
 
@@ -308,7 +309,7 @@ def test_an_approximation_is_offered_and_helps(options, field, words, request_fo
     assert str(request.scan.acquisition.path.parent) not in said
     told, error = told_by(changed(request, offer, done=0))
     assert error is None
-    assert results(told)[0].record.prediction.approximations[0] in results(told)[0].notes
+    assert results(told)[0].prediction.approximations[0] in results(told)[0].notes
 
 
 def test_a_files_name_offers_nothing(scan, tmp_path, request_for):
@@ -321,7 +322,7 @@ def test_a_files_name_offers_nothing(scan, tmp_path, request_for):
     voxels[2, 2, 2] = np.nan
     nib.Nifti1Image(voxels.astype(np.float32), image.affine).to_filename(path)
     acquisition = load_acquisition(path)
-    odd = Record("sub-01", "", None, acquisition)
+    odd = Scan(acquisition=acquisition, path=path)
     request = request_for(("MSP", "prisma_st"), scan=odd)
     failure = failure_of(request)
     assert offers(failure, request.options, "cuda") == ()
@@ -372,7 +373,7 @@ def saved(request):
 
 
 def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
-    records = tuple(each.record for each in results(both)[:2])
+    records = tuple(each.prediction for each in results(both)[:2])
     request = SaveRequest(records, tmp_path / "out", "target")
     done, told = saved(request)
     assert [each.done for each in told] == [0, 1]
@@ -380,7 +381,7 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
     for path, record in zip(done, records, strict=True):
         name = path.name.replace("_dwi", "_model-sh_param-coefficients_dwimap")
         written = load_scan(path.with_name(name)).sh
-        np.testing.assert_allclose(written.coefficients, record.image.coefficients)
+        np.testing.assert_allclose(written.coefficients, record.sh.coefficients)
     before = done[0].stat().st_mtime_ns
     with pytest.raises(UserError, match="2 predictions") as caught:
         saved(request)
@@ -391,15 +392,16 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
 
 
 def test_models_of_one_kind_do_not_write_over_each_other(both, tmp_path):
-    record = results(both)[1].record
-    twin = replace(record, label="MSP our study")
+    record = results(both)[1].prediction
+    assert record.provenance is not None
+    twin = replace(record, provenance=replace(record.provenance, title="MSP our study"))
     done, _ = saved(SaveRequest((record, twin), tmp_path, "input"))
     assert [path.parent.name for path in done] == ["MSP", "MSP-our-study"]
     assert all(path.exists() for path in done)
 
 
 def test_a_table_that_is_missing_is_told_of_before_anything_is_written(both, tmp_path):
-    record = results(both)[1].record
+    record = results(both)[1].prediction
     with pytest.raises(UserError, match="neither"):
         saved(SaveRequest((record,), tmp_path / "out", str(tmp_path / "no.bvec")))
     assert not (tmp_path / "out").exists()

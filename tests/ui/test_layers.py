@@ -4,30 +4,30 @@ import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import (
+    KEY,
     corner,
     from_shown,
-    image_layers,
     map_layer,
     scan_layers,
     stored_index,
     to_shown,
 )
-from napari_msp.ui.records import KEY, Record
 
 
 @pytest.fixture
 def record(scan, tmp_path):
     acquisition = scan("LAS").load(tmp_path)
-    return Record("sub-01", "ge_st", fit_sh(acquisition), acquisition)
+    return Scan(acquisition=acquisition, given_subject="sub-01", given_platform="ge_st")
 
 
 @pytest.mark.parametrize("affine", ["LAS", "permuted", "oblique"])
 def test_layers_are_canonical_with_a_diagonal_scale(affine, scan, tmp_path):
     image = fit_sh(scan(affine).load(tmp_path))
-    record = Record("sub-01", "ge_st", image)
+    record = Scan(given_sh=image, given_subject="sub-01", given_platform="ge_st")
     data, options, kind = map_layer(record, "SH average", sh_average(image))
     assert kind == "image"
     assert options["name"] == "sub-01 ge_st · SH average"
@@ -38,7 +38,7 @@ def test_layers_are_canonical_with_a_diagonal_scale(affine, scan, tmp_path):
     sizes = np.linalg.norm(image.grid.affine[:3, :3], axis=0)
     np.testing.assert_allclose(options["scale"], sizes[::-1])
     np.testing.assert_array_equal(options["metadata"]["affine"], image.affine)
-    assert options["metadata"][KEY].record is record
+    assert options["metadata"][KEY].scan is record
     assert "affine" not in options
 
 
@@ -56,8 +56,8 @@ def test_a_scan_is_shown_with_its_sh_average_on_top(record):
 
 
 def test_a_record_without_a_scan_has_no_b0(record):
-    bare = Record("sub-01", "MSP prisma_st", record.image)
-    assert [options["name"] for _, options, _ in image_layers(bare)] == [
+    bare = Scan(given_sh=record.sh, given_subject="sub-01", given_platform="MSP prisma_st")
+    assert [options["name"] for _, options, _ in scan_layers(bare)] == [
         "sub-01 MSP prisma_st · colour FA",
         "sub-01 MSP prisma_st · SH average",
     ]
@@ -102,6 +102,6 @@ def test_a_shifted_lattice_is_shown_shifted():
 
 
 def test_equal_values_still_have_a_contrast(record):
-    flat = np.ones(record.image.mask.shape, dtype=np.float32)
+    flat = np.ones(record.sh.mask.shape, dtype=np.float32)
     low, high = map_layer(record, "b0", flat)[1]["contrast_limits"]
     assert low < high

@@ -1,4 +1,4 @@
-"""Records of files, and what is found out about a scan before it is loaded."""
+"""Scans of files, and what is found out about a scan before it is loaded."""
 
 import shutil
 from pathlib import Path
@@ -8,48 +8,47 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.bids import sidecar_path
+from napari_msp.bids import Provenance, sidecar_path
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
+from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.load.examine import Choice, examine
-from napari_msp.ui.loading.load import load_scan, load_sh, siblings_of
+from napari_msp.ui.load.reading import read_scan
 
-# --- Records ---------------------------------------------------------------------------------
+# --- Scans -----------------------------------------------------------------------------------
 
 
 def test_a_bids_scan_is_named_by_its_entities(heads):
     folder = heads / "sub-02/ses-ge/dwi"
-    record = load_scan(folder / "sub-02_ses-ge_acq-st_dwi.nii.gz")
-    assert (record.subject, record.name, record.owner) == ("sub-02", "ge_st", "sub-02 ge_st")
-    assert record.acquisition is not None
-    np.testing.assert_array_equal(
-        record.image.coefficients, fit_sh(record.acquisition).coefficients
-    )
-    assert {name: path.name for name, path in record.siblings.items()} == {
+    found = load_scan(folder / "sub-02_ses-ge_acq-st_dwi.nii.gz")
+    assert (found.subject, found.name, found.owner) == ("sub-02", "ge_st", "sub-02 ge_st")
+    assert found.acquisition is not None
+    np.testing.assert_array_equal(found.sh.coefficients, fit_sh(found.acquisition).coefficients)
+    assert {name: path.name for name, path in found.siblings.items()} == {
         "connectom_sa": "sub-02_ses-connectom_acq-sa_dwi.nii.gz",
         "prisma_st": "sub-02_ses-prisma_acq-st_dwi.nii.gz",
     }
-    assert all(path.is_file() for path in record.siblings.values())
+    assert all(path.is_file() for path in found.siblings.values())
 
 
 def test_another_scan_is_named_by_its_file(scan, tmp_path):
-    record = load_scan(scan().write(tmp_path, stem="patient 7"))
-    assert (record.subject, record.name, record.owner) == ("patient 7", "", "patient 7")
-    assert not record.siblings
+    found = load_scan(scan().write(tmp_path, stem="patient 7"))
+    assert (found.subject, found.name, found.owner) == ("patient 7", "", "patient 7")
+    assert not found.siblings
 
 
 def test_a_bids_name_outside_a_dataset_has_no_siblings(scan, tmp_path):
     path = scan().write(tmp_path, stem="sub-01_ses-ge_acq-st")
-    assert siblings_of(path) == {}
+    assert load_scan(path).siblings == {}
     assert load_scan(path).owner == "sub-01 ge_st"
 
 
 def test_what_is_being_done_is_told_and_can_be_ended(scan, tmp_path):
     path = scan().write(tmp_path)
     told = []
-    load_scan(path, say=told.append)
+    read_scan(load_scan(path), told.append)
     assert told == ["Reading sub-01_dwi.nii.gz", "Fitting spherical harmonics"]
 
     def refuse(words):
@@ -57,12 +56,12 @@ def test_what_is_being_done_is_told_and_can_be_ended(scan, tmp_path):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        load_scan(path, say=refuse)
+        read_scan(load_scan(path), refuse)
 
 
 def test_the_shell_is_the_one_that_was_chosen(scan, tmp_path):
     path = scan(b_values=(1000.0, 2500.0)).write(tmp_path)
-    assert load_scan(path, 2500).image.b_value == 2500
+    assert load_scan(path, 2500).sh.b_value == 2500
     with pytest.raises(UserError, match="several shells"):
         load_scan(path)
 
@@ -72,13 +71,13 @@ def test_the_shell_is_the_one_that_was_chosen(scan, tmp_path):
     [
         (
             "sub-01_ses-ge_acq-st_desc-prismastMsp_model-sh_param-coefficients_dwimap",
-            {"Model": {"Kind": "msp"}, "Description": "prisma_st as predicted from ge_st"},
+            Provenance("prisma_st", "ge_st", title="MSP").to_sidecar(),
             "sub-01 MSP prisma_st",
             "MSP",
         ),
         (
             "sub-01_ses-ge_acq-st_desc-prismastMspFirstStage_model-sh_param-coefficients_dwimap",
-            {"Model": {"Kind": "msp"}, "Description": "prisma_st as predicted from ge_st"},
+            Provenance("prisma_st", "ge_st", "first", "MSP").to_sidecar(),
             "sub-01 MSP prisma_st first stage",
             "MSP",
         ),
@@ -91,16 +90,16 @@ def test_sh_images_are_named_by_entities_and_sidecar(stem, sidecar, owner, label
     image = fit_sh(scan().load(tmp_path))
     path = tmp_path / f"{stem}.nii.gz"
     write_sh(path, image, sidecar)
-    record = load_sh(path)
-    assert (record.owner, record.label) == (owner, label)
-    np.testing.assert_array_equal(record.image.coefficients, image.coefficients)
+    found = load_scan(path)
+    assert (found.owner, found.label) == (owner, label)
+    np.testing.assert_array_equal(found.sh.coefficients, image.coefficients)
 
 
 def test_an_sh_image_without_b_value_says_how_to_mend_it(scan, tmp_path):
     path = tmp_path / "a_dwimap.nii.gz"
     write_sh(path, fit_sh(scan().load(tmp_path)), {"BValue": None})
     with pytest.raises(UserError, match=r"add BValue to .*a_dwimap\.json"):
-        load_sh(path)
+        load_scan(path)
 
 
 # --- What is found out -----------------------------------------------------------------------
@@ -210,8 +209,8 @@ def test_gradient_files_may_lie_elsewhere(path, tmp_path):
         moved[name] = tmp_path / "tables" / f"x.{name}"
         path.with_name(f"sub-01_dwi.{name}").rename(moved[name])
     assert examine(Choice(path, **moved)).ready
-    record = load_scan(path, bval=moved["bval"], bvec=moved["bvec"])
-    assert record.image.b_value == 1200
+    found = load_scan(path, bval=moved["bval"], bvec=moved["bvec"])
+    assert found.sh.b_value == 1200
 
 
 @pytest.mark.parametrize(
@@ -291,7 +290,7 @@ def test_a_sidecar_that_is_not_json_is_a_user_error(scan, tmp_path):
     path = tmp_path / "a_dwimap.nii.gz"
     write_sh(path, fit_sh(scan().load(tmp_path)))
     write_json(sidecar_path(path), {"Model": "text", "BValue": 1200})
-    assert load_sh(path).label == ""
+    assert load_scan(path).label == ""
     sidecar_path(path).write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        load_sh(path)
+        load_scan(path)

@@ -2,29 +2,33 @@
 
 import csv
 import io
-from dataclasses import replace
 
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.evaluation.metrics import Row
-from napari_msp.ui.compare.numbers_table import NumbersTable
+from napari_msp.ui.compare.numbers_table import ErrorColumn, NumbersTable
 from napari_msp.ui.widgets.colours import colours_of
 
-DIQT = Row("DIQT", 394_089, 7.27e-4, 0.027, 3.6e-4, 3.77e-3, 0.06, None, None)
-MSP = replace(
-    DIQT, name="MSP", sh_mse=6.57e-4, colour_fa_mse=4.1e-3, change_sh=-9.6286, change_colour=8.7533
-)
-LIKE = replace(DIQT, name="<b>like</b>", change_sh=0.001, change_colour=-0.02)
+NAMES = ["DIQT", "MSP", "<b>like</b>"]
+SH = (7.27e-4, 6.57e-4, 7.27e-4 * (1 + 1e-5))
+COLOUR = (3.77e-3, 4.1e-3, 3.77e-3 * (1 - 2e-4))
+VOXELS = 394_089
+
+
+def errors(sh=SH, colour=COLOUR):
+    return [
+        ErrorColumn("SH", "MSE", "SH units²", sh, ("SH MSE",)),
+        ErrorColumn("colour FA", "MSE", "FA²", colour, ("MSE", "colour FA")),
+    ]
 
 
 @pytest.fixture
 def panel(qtbot):
     widget = NumbersTable()
     qtbot.addWidget(widget)
-    widget.set_rows([DIQT, MSP, LIKE])
+    widget.show_errors(NAMES, errors(), VOXELS)
     widget.show()
     return widget
 
@@ -58,9 +62,9 @@ def test_errors_in_one_power_of_ten_and_changes_with_sign_and_arrow(panel):
 
 
 def test_the_power_of_ten_is_that_of_the_smallest_error(panel):
-    panel.set_rows([DIQT, replace(MSP, sh_mse=2e-6)])
+    panel.show_errors(NAMES[:2], errors((7.27e-4, 2e-6)), VOXELS)
     assert [row[1] for row in texts(panel)] == ["727.00", "2.00"]
-    panel.set_rows([replace(DIQT, sh_mse=0.0)])
+    panel.show_errors(NAMES[:1], errors((0.0,)), VOXELS)
     assert texts(panel)[0][1] == "0.00"
     assert headers(panel)[1] == "SH MSE\n\nSH units²"
 
@@ -87,7 +91,7 @@ def test_tooltips_say_what_is_meant(panel):
     assert table.item(1, 1).toolTip() == "0.000657 SH units² over 394089 voxels, those in all masks"
     assert table.item(1, 2).toolTip() == "9.6 % less error than DIQT"
     assert table.item(1, 4).toolTip() == "8.8 % more error than DIQT"
-    panel.set_rows([LIKE, MSP])
+    panel.show_errors(NAMES[::-1], errors(), VOXELS)
     assert "&lt;b&gt;like" in table.horizontalHeaderItem(2).toolTip()
 
 
@@ -107,7 +111,9 @@ def test_copying_gives_all_rows_with_full_precision(panel, qtbot):
         "colour-FA MSE change [%]",
     ]
     assert first == ["DIQT", "0.000727", "", "0.00377", ""]
-    assert [float(each) for each in second[1:]] == [6.57e-4, -9.6286, 4.1e-3, 8.7533]
+    assert [float(each) for each in second[1:]] == pytest.approx(
+        [6.57e-4, -9.62861, 4.1e-3, 8.75332], rel=1e-6
+    )
 
 
 def test_copying_gives_the_chosen_rows(panel, qtbot):
@@ -117,19 +123,19 @@ def test_copying_gives_the_chosen_rows(panel, qtbot):
 
 
 def test_without_rows_it_says_why(panel):
-    panel.set_rows([])
+    panel.clear()
     assert panel.words.isVisible()
     assert "ground truth" in panel.words.text()
     assert not panel.table.isVisible()
-    panel.set_rows([], "Measuring …")
+    panel.clear("Measuring …")
     assert panel.words.text() == "Measuring …"
-    panel.set_rows([DIQT])
+    panel.show_errors(NAMES[:1], errors(), VOXELS)
     assert panel.table.isVisible()
     assert not panel.words.isVisible()
 
 
 def test_four_rows_are_seen_without_scrolling(panel, qtbot):
-    panel.set_rows([DIQT, MSP, LIKE, MSP])
+    panel.show_errors([*NAMES, "MSP"], errors((*SH, SH[1]), (*COLOUR, COLOUR[1])), VOXELS)
     panel.resize(panel.sizeHint())
     qtbot.wait(1)
     table = panel.table
@@ -140,7 +146,7 @@ def test_four_rows_are_seen_without_scrolling(panel, qtbot):
 
 def test_the_column_of_names_is_as_wide_as_they_need(panel, qtbot):
     before = panel.minimumSizeHint().width()
-    panel.set_rows([replace(DIQT, name="sub-01 MSP prisma"), MSP])
+    panel.show_errors(["sub-01 MSP prisma", "MSP"], errors(), VOXELS)
     panel.resize(panel.minimumSizeHint())
     qtbot.wait(1)
     table = panel.table
@@ -149,7 +155,7 @@ def test_the_column_of_names_is_as_wide_as_they_need(panel, qtbot):
     )
     widened = panel.minimumSizeHint().width()
     assert widened > before
-    panel.set_rows([replace(DIQT, name="a name without end " * 9), MSP])
+    panel.show_errors(["a name without end " * 9, "MSP"], errors(), VOXELS)
     assert panel.minimumSizeHint().width() < widened + 60
 
 

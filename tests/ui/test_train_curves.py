@@ -5,9 +5,8 @@ import pytest
 from qtpy.QtGui import QColor, QPalette
 
 from napari_msp.learning.events import Aligned, Checkpointed, Started, Step, Validated
-from napari_msp.ui.train.curves import TrainingCurves
+from napari_msp.ui.train.curves import TrainingCurves, round_ticks
 from napari_msp.ui.train.history import RunHistory, smoothed, thinned
-from napari_msp.ui.train.plot import round_ticks
 
 PHASES = ["shresnet prisma_st", "diqt connectom_sa", "msp prisma_st", "msp connectom_sa"]
 ALIGNED = {"prisma_st": 52e-5, "connectom_sa": 144e-5}

@@ -90,7 +90,8 @@ def test_failures_name_entries_of_the_form(error, words):
 
 def test_the_entry_that_helps_is_named():
     assert entry_that_helps(explain(MemoryError()).remedy) == "batch"
-    assert entry_that_helps(Change("tile", "a smaller")) == ""
+    assert entry_that_helps(either(Change("tile", "a smaller"), ComputeOnCPU())) == "device"
+    assert entry_that_helps(Give("bval")) == ""
     assert entry_that_helps(None) == ""
 
 

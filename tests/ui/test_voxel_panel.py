@@ -1,5 +1,7 @@
 """The voxel inspector: bars are the coefficients, curves the signal, sides those of the picture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyqtgraph as pg
 import pytest
@@ -169,3 +171,12 @@ def test_axes_rest_until_they_do_not_fit():
     assert not scale.fit(0.5)
     assert scale.fit(0.2)
     assert scale.top == pytest.approx(0.2)
+
+
+def test_the_value_of_the_shown_map_stands_beside_each_name(panel):
+    panel.show_voxel("a", [replace(TRUTH, value="FA 0.43"), replace(DIQT, value="FA 0.4")], "axial")
+    assert "FA&nbsp;0.43" in panel.legend.text()
+    panel.show_voxel("b", [replace(TRUTH, value="FA 0.51"), DIQT], "axial")
+    assert "FA&nbsp;0.51" in panel.legend.text()
+    panel.clear()
+    assert "FA" not in panel.legend.text()

@@ -5,12 +5,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from napari_msp.bids import Provenance
 from napari_msp.data.gradients import GradientTable
 from napari_msp.inference.harmonize import Prediction
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fitting_matrix
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.records import Record
 
 SHAPE = (16, 20, 5)
 SIZE = 4.0
@@ -51,48 +52,43 @@ def head(corner: str | None = None, square: str = "bright", rest: str = "dark", 
     return SHImage(coefficients, affine, mask, B_VALUE)
 
 
-def scan_record(name: str, corner: str, subject: str = "sub-01", **options) -> Record:
-    return Record(subject, name, head(corner, **options))
+def named(image: SHImage, platform: str, subject: str = "sub-01") -> Scan:
+    """An SH image as a scan."""
+    return Scan(given_sh=image, given_subject=subject, given_platform=platform)
 
 
-def prediction_record(
+def measured(platform: str, corner: str, subject: str = "sub-01", **options) -> Scan:
+    """What was scanned on a platform: a square in a corner."""
+    return named(head(corner, **options), platform, subject)
+
+
+def predicted(
     label: str,
     corner: str,
-    source: Record | None = None,
+    source: Scan | None = None,
     model=None,
     branches=MappingProxyType({}),
     square: str = "bright",
-) -> Record:
+) -> Prediction:
     """What a model made: its first stage has a square in `corner`, each branch one in its own."""
     first = head(corner, square)
     outputs = {platform: head(where) for platform, where in branches.items()}
     mean = np.mean([each.coefficients for each in (first, *outputs.values())], axis=0)
-    sh = SHImage(mean.astype(np.float32), first.affine, first.mask, B_VALUE)
     spread = np.std([each.coefficients[..., 0] for each in (first, *outputs.values())], axis=0)
-    prediction = Prediction(
-        given_sh=sh,
+    return Prediction(
+        given_sh=SHImage(mean.astype(np.float32), first.affine, first.mask, B_VALUE),
         given_subject="sub-01",
+        provenance=Provenance(target="prisma_st", input="ge_st", title=label),
         first_stage=first if branches else None,
         # As large in every order, so as large over all.
         disagreement_by_order=np.repeat(spread[..., None], 4, axis=-1).astype(np.float32)
         if branches
         else None,
-        expected_error=None,
         b0=np.zeros(SHAPE, dtype=np.float32),
         target="prisma_st",
         gradients=GradientTable(np.full(60, B_VALUE), spread_directions(60)),
-        approximations=(),
-        warnings=(),
-        alpha=1.0,
         branches=outputs,
-    )
-    return Record(
-        "sub-01",
-        f"{label} prisma_st",
-        sh,
-        label=label,
         model=model,
-        prediction=prediction,
         source=source,
     )
 

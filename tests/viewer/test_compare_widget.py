@@ -5,25 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from patterns import Canvas, axial, head, prediction_record, scan_record
+from patterns import Canvas, axial, head, measured, named, predicted
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
-from napari_msp.ui.layers import map_layer
-from napari_msp.ui.records import Record, shown_by
+from napari_msp.ui.layers import map_layer, shown_by
 
 PATIENCE = 20_000
 
 
 @pytest.fixture
 def add(viewer, qtbot):
-    """Show a record's SH average as the other widgets do."""
+    """Show a scan's SH average as the other widgets do."""
 
-    def add_one(*records):
-        for record in records:
-            data, options, _ = map_layer(record, "SH average", sh_average(record.image))
+    def add_one(*scans):
+        for scan in scans:
+            data, options, _ = map_layer(scan, "SH average", sh_average(scan.sh))
             viewer.add_image(data, **options)
         qtbot.wait(10)  # let widgets notice
 
@@ -32,20 +31,20 @@ def add(viewer, qtbot):
 
 @pytest.fixture
 def scan():
-    return scan_record("ge_st", "back left")
+    return measured("ge_st", "back left")
 
 
 @pytest.fixture
 def truth():
-    return scan_record("prisma_st", "front right")
+    return measured("prisma_st", "front right")
 
 
 @pytest.fixture
 def predictions(scan):
     return [
-        prediction_record("DIQT", "front left", scan),
+        predicted("DIQT", "front left", scan),
         # In the right place and too dark: a smaller error than DIQT's everywhere.
-        prediction_record("MSP", "front right", scan, square="middle"),
+        predicted("MSP", "front right", scan, square="middle"),
     ]
 
 
@@ -95,33 +94,33 @@ def test_every_cell_shows_its_picture(viewer, compared, pixels, truth, scan, pre
     ]
     canvas = Canvas(viewer, pixels())
     assert (canvas.rows, canvas.columns) == (2, 3)
-    images = [truth.image, *(each.image for each in predictions)]
+    images = [truth.sh, *(each.sh for each in predictions)]
     for column, image in enumerate(images):
         seen = canvas.seen(0, column, image)
-        np.testing.assert_allclose(seen.mean(-1), grey(image, window(truth.image)), atol=0.02)
-    seen = canvas.seen(1, 0, scan.image)
-    np.testing.assert_allclose(seen.mean(-1), grey(scan.image, window(truth.image)), atol=0.02)
+        np.testing.assert_allclose(seen.mean(-1), grey(image, window(truth.sh)), atol=0.02)
+    seen = canvas.seen(1, 0, scan.sh)
+    np.testing.assert_allclose(seen.mean(-1), grey(scan.sh, window(truth.sh)), atol=0.02)
 
-    errors = [np.square(sh_average(each.image) - sh_average(truth.image)) for each in predictions]
-    limit = np.percentile(np.concatenate([each[truth.image.mask] for each in errors]), 99)
+    errors = [np.square(sh_average(each.sh) - sh_average(truth.sh)) for each in predictions]
+    limit = np.percentile(np.concatenate([each[truth.sh.mask] for each in errors]), 99)
     for column, error in enumerate(errors, start=1):
         wanted = colormaps["inferno"](np.clip(axial(error) / limit, 0, 1))[..., :3]
         # The colour bar may stand before the last brain's corner.
-        np.testing.assert_allclose(canvas.seen(1, column, truth.image), wanted, atol=0.05)
+        np.testing.assert_allclose(canvas.seen(1, column, truth.sh), wanted, atol=0.05)
 
 
 def test_the_input_lies_in_place_in_its_own_voxels(
     viewer, add, compare, settle, pixels, scan, predictions
 ):
-    fine = scan_record("connectom_sa", "front right", scale=2)
+    fine = measured("connectom_sa", "front right", scale=2)
     add(fine)
-    compare.comparing.ask(Question(fine, predictions[:1], scan), "SH average")
+    compare.comparing.ask(Question(fine, predictions[:1], scan), "sh_average")
     settle()
     canvas = Canvas(viewer, pixels())
-    wanted = grey(fine.image, window(fine.image))
-    np.testing.assert_allclose(canvas.seen(0, 0, fine.image).mean(-1), wanted, atol=0.02)
-    wanted = grey(scan.image, window(fine.image))
-    np.testing.assert_allclose(canvas.seen(1, 0, scan.image).mean(-1), wanted, atol=0.02)
+    wanted = grey(fine.sh, window(fine.sh))
+    np.testing.assert_allclose(canvas.seen(0, 0, fine.sh).mean(-1), wanted, atol=0.02)
+    wanted = grey(scan.sh, window(fine.sh))
+    np.testing.assert_allclose(canvas.seen(1, 0, scan.sh).mean(-1), wanted, atol=0.02)
     assert "DIQT was interpolated linearly from 4.00" in compare.message.text
 
 
@@ -153,7 +152,7 @@ def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):
 
 
 def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predictions):
-    compared.comparing.ask(Question(truth, predictions[::-1], None), "SH average")
+    compared.comparing.ask(Question(truth, predictions[::-1], None), "sh_average")
     settle()
     assert [layer.name for layer in compared.grid.layers] == [
         "sub-01 prisma_st · SH average",
@@ -165,29 +164,29 @@ def test_the_order_can_be_turned(viewer, compared, settle, pixels, truth, predic
     ]
     canvas = Canvas(viewer, pixels())
     for column, prediction in enumerate(predictions[::-1], start=1):
-        seen = canvas.seen(0, column, prediction.image).mean(-1)
-        np.testing.assert_allclose(seen, grey(prediction.image, window(truth.image)), atol=0.02)
+        seen = canvas.seen(0, column, prediction.sh).mean(-1)
+        np.testing.assert_allclose(seen, grey(prediction.sh, window(truth.sh)), atol=0.02)
 
 
 def test_colour_fa_has_one_gain_and_its_own_errors(
     viewer, add, compare, settle, qtbot, pixels, scan
 ):
-    truth = scan_record("prisma_st", "front right", square="x", rest="y")
-    prediction = scan_record("prediction", "back left", square="z", rest="y")
+    truth = measured("prisma_st", "front right", square="x", rest="y")
+    prediction = measured("prediction", "back left", square="z", rest="y")
     add(truth, prediction)
     compare.form.choose("sub-01 prisma_st", ["sub-01 prediction"])
     compare.show_comparison()
     settle()
     compare.form.maps.setCurrentText("colour FA")
     settle()
-    fa = np.linalg.norm(colour_fa(truth.image)[truth.image.mask], axis=-1)
+    fa = np.linalg.norm(colour_fa(truth.sh)[truth.sh.mask], axis=-1)
     gain = 1 / np.percentile(fa, 98)
     canvas = Canvas(viewer, pixels())
     for column, record in enumerate((truth, prediction)):
-        wanted = np.clip(gain * axial(colour_fa(record.image)), 0, 1)
-        np.testing.assert_allclose(canvas.seen(0, column, record.image), wanted, atol=0.02)
-    error = np.square(colour_fa(prediction.image) - colour_fa(truth.image)).mean(-1)
-    seen = canvas.seen(1, 1, truth.image).sum(-1)
+        wanted = np.clip(gain * axial(colour_fa(record.sh)), 0, 1)
+        np.testing.assert_allclose(canvas.seen(0, column, record.sh), wanted, atol=0.02)
+    error = np.square(colour_fa(prediction.sh) - colour_fa(truth.sh)).mean(-1)
+    seen = canvas.seen(1, 1, truth.sh).sum(-1)
     assert seen[axial(error) > 0.1].min() > seen[axial(error) < 1e-6].max() + 0.5
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · colour FA"
@@ -197,7 +196,7 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
 def test_without_truth_disagreement_stands_below(
     viewer, add, compare, settle, pixels, scan, predictions
 ):
-    branching = prediction_record("MSP", "front left", scan, branches={"a": "back right"})
+    branching = predicted("MSP", "front left", scan, branches={"a": "back right"})
     add(scan, predictions[0], branching)
     compare.compare_predictions([predictions[0], branching])
     settle()
@@ -210,13 +209,13 @@ def test_without_truth_disagreement_stands_below(
         "sub-01 MSP · disagreement",
     ]
     canvas = Canvas(viewer, pixels())
-    limits = window(predictions[0].image)
-    seen = canvas.seen(0, 0, scan.image).mean(-1)
-    np.testing.assert_allclose(seen, grey(scan.image, limits), atol=0.02)
-    assert canvas.seen(1, 1, scan.image).max() < 0.02
+    limits = window(predictions[0].sh)
+    seen = canvas.seen(0, 0, scan.sh).mean(-1)
+    np.testing.assert_allclose(seen, grey(scan.sh, limits), atol=0.02)
+    assert canvas.seen(1, 1, scan.sh).max() < 0.02
     assert canvas.cell(1, 2)[40:60].max() < 0.02  # nothing is coloured outside the brain
-    seen = canvas.seen(1, 2, scan.image).sum(-1)
-    apart = axial(branching.prediction.disagreement)
+    seen = canvas.seen(1, 2, scan.sh).sum(-1)
+    apart = axial(branching.disagreement)
     # Viridis begins dark purple, where the terms agree.
     assert seen[apart > 0.5 * apart.max()].min() > seen[apart == 0].max() + 0.3
     assert compare.table.words.text().startswith("No numbers")
@@ -224,7 +223,7 @@ def test_without_truth_disagreement_stands_below(
 
 def test_one_to_four_predictions_have_a_column_each(viewer, add, compare, settle, pixels, truth):
     corners = ["front left", "back left", "back right", "front right"]
-    predictions = [prediction_record(f"P{n}", corner) for n, corner in enumerate(corners)]
+    predictions = [predicted(f"P{n}", corner) for n, corner in enumerate(corners)]
     add(truth, *predictions)
     for count in (4, 1):
         compare.compare_predictions(predictions[:count])
@@ -232,8 +231,8 @@ def test_one_to_four_predictions_have_a_column_each(viewer, add, compare, settle
         canvas = Canvas(viewer, pixels())
         assert (canvas.rows, canvas.columns) == (2, count + 1)
         for column, prediction in enumerate(predictions[:count], start=1):
-            seen = canvas.seen(0, column, prediction.image).mean(-1)
-            wanted = grey(prediction.image, window(truth.image))
+            seen = canvas.seen(0, column, prediction.sh).mean(-1)
+            wanted = grey(prediction.sh, window(truth.sh))
             np.testing.assert_allclose(seen, wanted, atol=0.02)
         assert compare.grid.layers[count + 1].name == "no input scan"
         cells = [layer for layer in viewer.layers if shown_by(layer).view == "compare"]
@@ -275,7 +274,7 @@ def test_closing_the_dock_leaves_the_comparison(viewer, compared, qtbot):
 
 def test_a_layer_that_comes_later_is_kept_out_of_the_grid(viewer, compared, add, pixels):
     before = pixels()
-    add(scan_record("connectom_st", "front left"))
+    add(measured("connectom_st", "front left"))
     assert not viewer.layers[-1].visible
     np.testing.assert_array_equal(pixels(), before)
     assert "sub-01 connectom_st" in compared.form.predictions_list.names
@@ -300,10 +299,10 @@ def test_what_does_not_belong_together_is_refused_in_words(
     image = head("front left")
     elsewhere = image.affine + 500 * np.eye(4, k=3)
     refused = {
-        "is of sub-01": scan_record("prisma_st", "front left", subject="sub-02"),
-        "b = 1200 s/mm²": Record("sub-01", "another_b", replace(image, b_value=3000.0)),
-        "overlap": Record("sub-01", "elsewhere", replace(image, affine=elsewhere)),
-        "b-value is unknown": Record("sub-01", "unknown_b", replace(image, b_value=None)),
+        "is of sub-01": measured("prisma_st", "front left", subject="sub-02"),
+        "b = 1200 s/mm²": named(replace(image, b_value=3000.0), "another_b"),
+        "overlap": named(replace(image, affine=elsewhere), "elsewhere"),
+        "b-value is unknown": named(replace(image, b_value=None), "unknown_b"),
     }
     add(*refused.values(), *predictions)
     for words, truth in refused.items():
@@ -317,24 +316,23 @@ def test_what_does_not_belong_together_is_refused_in_words(
 
 
 def test_truth_on_disk_is_found_and_read(viewer, heads, compare, settle, pixels):
-    from napari_msp.ui.loading.load import load_scan
+    from napari_msp.scan import load_scan
 
     paths = {
         platform: next(heads.glob(f"sub-01/ses-{platform}/dwi/*_dwi.nii.gz"))
         for platform in ("ge", "prisma")
     }
     scan = load_scan(paths["ge"])
-    made = prediction_record("MSP", "front left", scan)
-    made = replace(made, image=scan.image, siblings=scan.siblings)
+    made = replace(predicted("MSP", "front left", scan), given_sh=scan.sh)
     compare.compare_predictions([made])
     assert compare.form.truth == "sub-01 prisma_st (on disk)"
     settle()
     truth = load_scan(paths["prisma"])
     shown = compare.grid.layers[0]
     assert shown.name == "sub-01 prisma_st · SH average"
-    mask = truth.image.mask
+    mask = truth.sh.mask
     values = np.sort(np.asarray(shown.data)[shown.data != 0])
-    np.testing.assert_allclose(values, np.sort(sh_average(truth.image)[mask]), rtol=1e-5)
+    np.testing.assert_allclose(values, np.sort(sh_average(truth.sh)[mask]), rtol=1e-5)
 
 
 def test_closing_the_viewer_meanwhile_is_survived(viewer, add, compare, truth, predictions, qtbot):
@@ -369,7 +367,7 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     table = compared.table.table
     assert [table.item(row, 0).text() for row in range(2)] == ["DIQT", "MSP"]
     mse = [
-        np.square(each.image.coefficients - truth.image.coefficients)[truth.image.mask].mean()
+        np.square(each.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
         for each in predictions
     ]
     assert [row.sh_mse for row in compared.comparing.rows] == pytest.approx(mse)

@@ -13,10 +13,9 @@ from superqt.utils import WorkerBase
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import simulate
 from napari_msp.packaged import packaged_model
+from napari_msp.scan import load_scan
 from napari_msp.ui.harmonize.models import remember_model
-from napari_msp.ui.layers import scan_layers
-from napari_msp.ui.loading.load import load_scan
-from napari_msp.ui.records import shown_by
+from napari_msp.ui.layers import is_prediction, scan_layers, shown_by
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -102,7 +101,7 @@ def only(harmonize, model="DIQT"):
 
 
 def predicted(viewer):
-    return [layer.name for layer in viewer.layers if shown_by(layer).record.prediction]
+    return [layer.name for layer in viewer.layers if is_prediction(shown_by(layer).scan)]
 
 
 ERRORS, IMAGES = ("SH MSE", "MSE", "expected SH MSE"), ("colour FA", "SH average")
@@ -198,11 +197,11 @@ def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     press(qtbot, harmonize.form.button)
     finish(harmonize)
     layer = viewer.layers[DIQT_LAYERS[-1]]
-    first = shown_by(layer).record
+    first = shown_by(layer).scan
     press(qtbot, harmonize.form.button)
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS
-    assert shown_by(layer).record is not first
+    assert shown_by(layer).scan is not first
     assert harmonize.results.lines.text().count("\n") == 0
 
 
@@ -246,7 +245,7 @@ def test_scans_of_one_name_keep_their_predictions_apart(
 
 
 def test_without_a_truth_there_is_no_error(viewer, scan, open_widget, qtbot, finish):
-    add(viewer, replace(scan, siblings={}))
+    add(viewer, replace(scan, path=None, given_subject="sub-01", given_platform="ge_st"))
     widget = open_widget("Harmonize")
     qtbot.wait_until(widget.form.button.isEnabled, timeout=SOON)
     only(widget, "MSP")
@@ -318,12 +317,12 @@ def test_what_was_ready_before_a_failure_is_kept_and_not_done_again(
     press(qtbot, harmonize.form.button)
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS
-    kept = shown_by(viewer.layers[DIQT_LAYERS[-1]]).record
+    kept = shown_by(viewer.layers[DIQT_LAYERS[-1]]).scan
     monkeypatch.undo()
     press(qtbot, harmonize.message.buttons[0])
     finish(harmonize)
     assert predicted(viewer) == DIQT_LAYERS + MSP_LAYERS
-    assert shown_by(viewer.layers[DIQT_LAYERS[-1]]).record is kept
+    assert shown_by(viewer.layers[DIQT_LAYERS[-1]]).scan is kept
 
 
 def test_a_lost_gpu_is_told_of(harmonize, qtbot, finish, monkeypatch):

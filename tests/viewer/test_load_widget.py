@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.records import records_of, shown_by
+from napari_msp.ui.layers import scans_of, shown_by
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def scan_path(heads):
 @pytest.fixture
 def held(monkeypatch):
     """Fitting that goes on until it is let go."""
-    from napari_msp.ui.loading import load
+    from napari_msp import scan as module
 
     begun, go = threading.Event(), threading.Event()
-    fit = load.fit_sh
+    fit = module.fit_sh
 
     def wait_and_fit(*arguments, **options) -> SHImage:
         begun.set()
         assert go.wait(30)
         return fit(*arguments, **options)
 
-    monkeypatch.setattr(load, "fit_sh", wait_and_fit)
+    monkeypatch.setattr(module, "fit_sh", wait_and_fit)
     yield begun, go
     go.set()
 
@@ -89,7 +89,7 @@ def test_a_scan_of_a_dataset_is_loaded_with_its_siblings(
     qtbot.keyClick(widget.form.subject, Qt.Key_Down)
     qtbot.wait_until(lambda: widget.form.findings.choice.subject == "sub-02")
     load()
-    (record,) = records_of(viewer.layers)
+    (record,) = scans_of(viewer.layers)
     assert record.owner == "sub-02 connectom_sa"
     assert sorted(record.siblings) == ["ge_st", "prisma_st"]
 
@@ -107,7 +107,7 @@ def test_the_mask_is_outlined_in_its_place(viewer, widget, pixels, scan_path, ch
     viewer.reset_view()
     canvas = pixels()
     blue = canvas[..., 2] - canvas[..., 0] > 0.2
-    inside = np.asarray(shown_by(mask).record.image.mask)
+    inside = np.asarray(shown_by(mask).scan.sh.mask)
     rows, columns = np.nonzero(blue)
     middle = blue[int(rows.mean()), int(columns.mean())]
     assert blue.any()
@@ -127,8 +127,8 @@ def test_the_chosen_shell_and_mask_are_used(viewer, widget, scan, tmp_path, choo
     qtbot.keyClick(widget.form.shell, Qt.Key_Down)
     qtbot.wait_until(lambda: widget.form.findings.choice.b_value == 2500)
     load()
-    (record,) = records_of(viewer.layers)
-    assert record.image.b_value == 2500
+    (record,) = scans_of(viewer.layers)
+    assert record.sh.b_value == 2500
     assert record.acquisition.mask_path == mask
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_damaged_after_all_is_told_and_mended(
 def test_an_error_ends_in_words_and_a_usable_window(
     viewer, widget, scan_path, choose, load, monkeypatch, error, words
 ):
-    from napari_msp.ui.loading import load as module
+    from napari_msp import scan as module
 
     def fail(*_, **__):
         raise error

@@ -10,13 +10,13 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QApplication, QRadioButton
 
+from napari_msp.bids import Provenance
 from napari_msp.errors import UserError
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh
-from napari_msp.ui.layers import from_shown
+from napari_msp.ui.layers import from_shown, scans_of, shown_by
 from napari_msp.ui.reader import get_reader
-from napari_msp.ui.records import records_of, shown_by
 
 TITLE = "MSP Harmonization"
 
@@ -63,7 +63,7 @@ def test_a_dropped_scan_gives_three_layers_in_millimetres(viewer, heads):
         assert layer.axis_labels == ("S", "P", "L")
         np.testing.assert_allclose(layer.scale, (2.4, 2.4, 2.4))
         np.testing.assert_array_equal(layer.metadata["affine"], image.affine)
-    (record,) = records_of(viewer.layers)
+    (record,) = scans_of(viewer.layers)
     assert set(record.siblings) == {"connectom_sa", "prisma_st"}
     fitted = fit_sh(record.acquisition)
     for name, expected in (
@@ -100,15 +100,13 @@ def test_a_bright_corner_is_seen_where_the_patient_has_it(viewer, pixels, scan, 
 def test_an_sh_image_is_shown_with_its_name(viewer, scan, tmp_path):
     image = fit_sh(scan("oblique").load(tmp_path))
     path = tmp_path / "sub-07_ses-ge_acq-st_desc-prismastMsp_dwimap.nii.gz"
-    write_sh(
-        path, image, {"Model": {"Kind": "msp"}, "Description": "prisma_st as predicted from ge_st"}
-    )
+    write_sh(path, image, Provenance("prisma_st", "ge_st", title="MSP").to_sidecar())
     viewer.open(path, plugin="napari-msp")
     assert [layer.name for layer in viewer.layers] == [
         "sub-07 MSP prisma_st · colour FA",
         "sub-07 MSP prisma_st · SH average",
     ]
-    np.testing.assert_array_equal(shown_by(viewer.layers[0]).record.image.affine, image.affine)
+    np.testing.assert_array_equal(shown_by(viewer.layers[0]).scan.sh.affine, image.affine)
 
 
 def test_several_files_can_be_opened_or_stacked(viewer, heads):
@@ -117,15 +115,15 @@ def test_several_files_can_be_opened_or_stacked(viewer, heads):
     assert len(viewer.layers) == 6
     viewer.layers.clear()
     viewer.open(scans, stack=True, plugin="napari-msp")
-    assert [record.subject for record in records_of(viewer.layers)] == ["sub-01", "sub-02"]
+    assert [record.subject for record in scans_of(viewer.layers)] == ["sub-01", "sub-02"]
 
 
 def test_of_several_shells_one_is_shown_and_it_is_said(viewer, scan, tmp_path):
     path = scan(b_values=(300.0, 1000.0, 2500.0), directions=30).write(tmp_path)
     with pytest.warns(UserWarning, match=r"b = 300 s/mm² is shown; Load acquisition offers"):
         viewer.open(path, plugin="napari-msp")
-    (record,) = records_of(viewer.layers)
-    assert record.image.b_value == 300
+    (record,) = scans_of(viewer.layers)
+    assert record.sh.b_value == 300
 
 
 def test_an_ordinary_image_is_left_to_others(viewer, tmp_path, scan):
@@ -159,7 +157,9 @@ def test_what_is_wrong_is_shown_in_one_line_that_names_a_field(viewer, scan, tmp
     path = scan().write(tmp_path)
     (tmp_path / "derivatives").mkdir()
     path.with_name("sub-01_dwi.bval").write_text("0 1200")
-    with pytest.raises(UserError, match="holds 2 b-values but the image has 62 volumes") as caught:
+    with pytest.raises(
+        UserError, match=r"^Holds 2 b-values but the image has 62 volumes"
+    ) as caught:
         viewer.open(path, plugin="napari-msp")
     assert "\n" not in str(caught.value)
     assert not viewer.layers
@@ -173,9 +173,11 @@ def test_an_error_points_to_the_widget_and_not_to_the_command_line(viewer, scan,
     path = scan(directions=np.tile([[1.0, 0, 0]], (30, 1))).write(tmp_path)
     with pytest.raises(UserError) as caught:
         viewer.open(path, plugin="napari-msp")
-    assert str(caught.value).endswith(
-        "give the scan's own b-vectors with “b-vectors” in Load acquisition"
-    )
+    said = str(caught.value)
+    assert "give the scan's own b-vectors with “b-vectors” in Load acquisition" in said
+    # A toast shows the beginning: the reason, not the path.
+    assert not said.startswith(("/", path.name))
+    assert str(path) in said.split(". ")[-1]
 
 
 def test_being_asked_costs_nothing(scan, tmp_path):

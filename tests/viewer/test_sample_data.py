@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_msp.errors import UserError
-from napari_msp.ui.records import records_of
+from napari_msp.ui.layers import scans_of
 
 PLUGIN, KEY = "napari-msp", "travelling_heads"
 
@@ -70,7 +70,7 @@ def test_the_head_opens_with_all_its_scans(viewer, cache):
         "sub-01 ge_st · colour FA",
         "sub-01 ge_st · SH average",
     ]
-    (record,) = records_of(viewer.layers)
+    (record,) = scans_of(viewer.layers)
     assert sorted(record.siblings) == ["connectom_sa", "connectom_st", "prisma_st"]
     for path in record.siblings.values():
         assert path.is_relative_to(cache)

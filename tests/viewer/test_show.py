@@ -6,10 +6,11 @@ import numpy as np
 from patterns import Canvas
 from qtpy.QtWidgets import QDockWidget
 
+from napari_msp.bids import Provenance
 from napari_msp.demo import DemoResult, DemoTarget
+from napari_msp.scan import load_scan
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.compare.widget import Compare
-from napari_msp.ui.loading.load import load_scan
 from napari_msp.ui.show import open_demo
 
 
@@ -20,7 +21,8 @@ def test_the_demo_opens_as_figure_3(viewer, heads, tmp_path, qtbot, pixels):
     predictions = {}
     for model, source in (("DIQT", scan), ("MSP", truth)):
         predictions[model] = tmp_path / f"sub-01_rec-{model.lower()}_dwimap.nii.gz"
-        write_sh(predictions[model], load_scan(source).image)
+        by = Provenance("prisma_st", "ge_st", title=model)
+        write_sh(predictions[model], load_scan(source).sh, by.to_sidecar())
     target = DemoTarget("prisma_st", truth, predictions, Path(), Path())
     open_demo(viewer, DemoResult(scan, [target]))
     docks = viewer.window._qt_window.findChildren(QDockWidget)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from patterns import Canvas, axial, head, prediction_record, scan_record
+from patterns import Canvas, axial, head, measured, predicted
 from qtpy.QtCore import Qt
 
 from napari_msp.model_file import load_model
@@ -23,20 +23,20 @@ def model():
 
 @pytest.fixture
 def truth():
-    return scan_record("prisma_st", "front right")
+    return measured("prisma_st", "front right")
 
 
 @pytest.fixture
 def scan():
-    return scan_record("ge_st", "front right", square="x")
+    return measured("ge_st", "front right", square="x")
 
 
 @pytest.fixture
 def compare(viewer, open_widget, qtbot, truth, scan, model):
     """One prediction with stages against the truth, its stages ready to be mixed."""
-    made = prediction_record("MSP", FIRST, scan, model, BRANCHES)
+    made = predicted("MSP", FIRST, scan, model, BRANCHES)
     for record in (truth, made):
-        data, options, _ = map_layer(record, "SH average", sh_average(record.image))
+        data, options, _ = map_layer(record, "SH average", sh_average(record.sh))
         viewer.add_image(data, **options)
     widget = open_widget("Compare")
     widget.compare_predictions([made])
@@ -79,7 +79,7 @@ def grey(image, reference):
 
 def assert_shown(canvas, place, image, truth):
     seen = canvas.seen(*place, image).mean(-1)
-    np.testing.assert_allclose(seen, grey(image, truth.image), atol=0.02)
+    np.testing.assert_allclose(seen, grey(image, truth.sh), atol=0.02)
 
 
 def drag(slider, qtbot, alpha):
@@ -90,14 +90,14 @@ def drag(slider, qtbot, alpha):
 
 
 def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, qtbot, truth):
-    limit = compare.comparing.cells["SH average"].limit
+    limit = compare.comparing.cells["sh_average"].limit
     for alpha in (0.0, 0.4, 1.0):
         drag(compare.stages.panel.slider, qtbot, alpha)
         mixed = image_of((1 - alpha) * first() + alpha * mean())
         canvas = Canvas(viewer, pixels())
-        assert_shown(canvas, (0, 0), truth.image, truth)
+        assert_shown(canvas, (0, 0), truth.sh, truth)
         assert_shown(canvas, (0, 1), mixed, truth)
-        error = np.square(sh_average(mixed) - sh_average(truth.image))
+        error = np.square(sh_average(mixed) - sh_average(truth.sh))
         seen = canvas.seen(1, 1, mixed).sum(-1)
         wrong, right = axial(error) > 0.5 * limit, axial(error) < 1e-9
         assert seen[right].max() < 0.1
@@ -112,8 +112,8 @@ def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
     compare.stages.panel.slider.setValue(0)
     settle()
     (row,) = compare.comparing.rows
-    mask = truth.image.mask
-    wanted = np.square(first() - truth.image.coefficients)[mask].mean()
+    mask = truth.sh.mask
+    wanted = np.square(first() - truth.sh.coefficients)[mask].mean()
     assert row.sh_mse == pytest.approx(wanted, rel=1e-4)
     assert row.name == "MSP α=0.00"
     assert [layer.name for layer in compare.grid.layers[1::2]] == [
@@ -135,7 +135,7 @@ def test_colour_fa_follows_in_the_shown_slice_and_then_everywhere(
     before = np.array(layer.data)
     drag(compare.stages.panel.slider, qtbot, 0)
     qtbot.wait_until(lambda: not np.array_equal(layer.data, before), timeout=PATIENCE)
-    high = compare.comparing.cells["colour FA"].window[1]
+    high = compare.comparing.cells["colour_fa"].window[1]
     wanted = np.clip(axial(colour_fa(image_of(first()))) / high, 0, 1)
     seen = Canvas(viewer, pixels()).seen(0, 1, head())
     np.testing.assert_allclose(seen, wanted, atol=0.03)
@@ -164,7 +164,7 @@ def test_a_part_of_the_diagram_shows_its_output(
     for part, image, words in (
         ("first", head(FIRST), "first stage"),
         ("branch:connectom_st", head("back right"), "branch connectom_st"),
-        ("input", scan.image, "input"),
+        ("input", scan.sh, "input"),
         ("second", image_of(mean()), ""),
     ):
         qtbot.mouseClick(diagram.button(part), Qt.LeftButton)

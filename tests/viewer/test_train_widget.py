@@ -11,7 +11,7 @@ from napari_msp.files import locked
 from napari_msp.learning.events import Checkpointed, Previewed, Step, Stopped
 from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.harmonize.models import remembered_models
-from napari_msp.ui.records import shown_by
+from napari_msp.ui.layers import shown_by
 from napari_msp.ui.train.preview_layers import LEGEND
 
 QUICK = {"kind": "shresnet", "width": 0.1, "crop": 8, "batch": 2, "steps_per_epoch": 4}
@@ -123,7 +123,7 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     changed = np.abs(pixels() - seen)
     left, right = np.array_split(changed[: int(0.9 * len(changed))], 2, axis=1)
     assert right.max() > 0.1 > left.max()  # the prediction's cell changed, the truth's did not
-    shown = shown_by(layer).record.image
+    shown = shown_by(layer).scan.sh
     np.testing.assert_allclose(layer.data.max(), shown.coefficients[..., :6].mean(-1).max())
 
     history = train.view.history

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from patterns import Canvas, head
+from patterns import Canvas, head, named
 
 from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.evaluation.figures.slices import choose_slice
@@ -12,15 +12,14 @@ from napari_msp.signal.maps import sh_average
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.grid_fit import ORDERS, frame
-from napari_msp.ui.layers import map_layer
-from napari_msp.ui.records import Record, shown_by
+from napari_msp.ui.layers import map_layer, shown_by
 
 
 def grid_cells(*images, columns=2, bar=None, names=None):
     names = names or [f"image {n}" for n in range(len(images))]
     cells = [
         map_layer(
-            Record("sub-01", name, image),
+            named(image, name),
             "SH average",
             sh_average(image),
             limits=(0.0, 0.1),
@@ -151,7 +150,11 @@ def test_contrast_that_a_person_chose_is_kept_for_new_values(grid):
 
 
 def test_own_names_are_given_back(viewer, grid):
-    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    data, options, _ = map_layer(
+        named(head(), "x"),
+        "SH average",
+        sh_average(head()),
+    )
     viewer.add_image(data, **(options | {"name": "image 0"}))
     layers = grid.show(grid_cells(head(), head()))
     assert layers[0].name == "image 0"
@@ -211,7 +214,11 @@ def test_a_layer_with_time_may_be_there_before_and_come_during(viewer, grid, whe
 
 
 def test_deleting_a_layer_with_time_meanwhile_gives_the_order_back(viewer, grid):
-    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    data, options, _ = map_layer(
+        named(head(), "x"),
+        "SH average",
+        sh_average(head()),
+    )
     viewer.add_image(data, **options)
     time = viewer.add_image(np.ones((3, 20, 20, 20)))
     viewer.dims.order = (0, 2, 1, 3)
@@ -236,7 +243,11 @@ def test_deleting_every_layer_is_survived(viewer, grid):
 def test_an_opened_eye_waits_until_the_grid_is_left(viewer, pixels):
     told = []
     grid = ViewerGrid(viewer, told.append)
-    data, options, _ = map_layer(Record("sub-01", "x", head()), "SH average", sh_average(head()))
+    data, options, _ = map_layer(
+        named(head(), "x"),
+        "SH average",
+        sh_average(head()),
+    )
     hidden = [
         viewer.add_image(data, **(options | {"name": name, "visible": False}))
         for name in ("image 0", "other")

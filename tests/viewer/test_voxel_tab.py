@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from patterns import SHAPE, SIZE, head, prediction_record, scan_record, tissue
+from patterns import SHAPE, SIZE, head, measured, predicted, tissue
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -14,10 +14,10 @@ VOXEL = (4, 15, 2)
 
 @pytest.fixture
 def compare(open_widget, qtbot):
-    scan = scan_record("ge_st", "back left")
-    truth = scan_record("prisma_st", "front right")
+    scan = measured("ge_st", "back left")
+    truth = measured("prisma_st", "front right")
     widget = open_widget("Compare")
-    made = prediction_record("MSP", "front left", scan)
+    made = predicted("MSP", "front left", scan)
     widget._given = (truth, made)
     widget._list()
     widget.form.choose("sub-01 prisma_st", ["sub-01 MSP prisma_st"])

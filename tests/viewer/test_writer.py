@@ -9,8 +9,7 @@ from napari_msp.errors import UserError
 from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import load_sh
-from napari_msp.ui.layers import make_layer, mask_layer
-from napari_msp.ui.records import shown_by
+from napari_msp.ui.layers import make_layer, mask_layer, shown_by
 
 SH, MAP = "MSP Harmonization SH image (MRtrix3)", "MSP Harmonization Shown map"
 
@@ -58,7 +57,7 @@ def test_the_sh_image_behind_any_layer_is_read_by_mrtrix(
 ):
     path = tmp_path / "saved.nii.gz"
     layer = next(each for each in opened.layers if shown_by(each).quantity == quantity)
-    image = shown_by(layer).record.image
+    image = shown_by(layer).scan.sh
     written = layer.save(str(path), plugin="napari-msp")
     assert written == [str(path), str(tmp_path / "saved.json")]
 
@@ -78,15 +77,15 @@ def test_the_header_keeps_what_it_says_of_coordinates(opened, tmp_path):
     opened.layers[0].save(str(path), plugin="napari-msp")
     saved = nib.load(path)
     assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (2, 1)
-    record = shown_by(opened.layers[0]).record
+    record = shown_by(opened.layers[0]).scan
     again = load_sh(path)
-    np.testing.assert_array_equal(again.coefficients, record.image.coefficients)
+    np.testing.assert_array_equal(again.coefficients, record.sh.coefficients)
     assert again.b_value == 1200
-    assert again.regularisation == record.image.regularisation
+    assert again.regularisation == record.sh.regularisation
 
 
 def test_the_dialog_offers_both_and_saves_what_was_chosen(opened, save, tmp_path):
-    record = shown_by(opened.layers[0]).record
+    record = shown_by(opened.layers[0]).scan
     select(opened, "colour FA")
     offered = save(tmp_path / "colours.nii.gz", MAP)
     assert [each for each in offered if "MSP" in each] == [
@@ -94,13 +93,13 @@ def test_the_dialog_offers_both_and_saves_what_was_chosen(opened, save, tmp_path
         f"{MAP} (*.nii.gz *.nii)",
     ]
     image = nib.load(tmp_path / "colours.nii.gz")
-    np.testing.assert_allclose(image.get_fdata(), colour_fa(record.image), atol=1e-7)
-    np.testing.assert_allclose(image.affine, record.image.affine, atol=1e-6)
+    np.testing.assert_allclose(image.get_fdata(), colour_fa(record.sh), atol=1e-7)
+    np.testing.assert_allclose(image.affine, record.sh.affine, atol=1e-6)
 
     select(opened, "SH average")
     save(tmp_path / "average.nii", MAP)
     image = nib.load(tmp_path / "average.nii")
-    np.testing.assert_array_equal(image.get_fdata(), sh_average(record.image))
+    np.testing.assert_array_equal(image.get_fdata(), sh_average(record.sh))
 
     select(opened, "b0", "SH average", "colour FA")
     save(tmp_path / "all.nii.gz", SH)
@@ -119,7 +118,7 @@ def test_a_forgotten_suffix_is_added_and_nothing_is_overwritten(opened, save, tm
 
 
 def test_a_mask_goes_with_its_scan(opened, save, tmp_path):
-    record = shown_by(opened.layers[0]).record
+    record = shown_by(opened.layers[0]).scan
     opened.add_layer(make_layer(mask_layer(record)))
     opened.layers.select_all()
     save(tmp_path / "all.nii.gz", SH)
@@ -202,12 +201,12 @@ def test_nothing_half_written_is_left(opened, tmp_path, monkeypatch):
 
 
 def test_a_saved_image_can_be_opened_again(opened, tmp_path):
-    image = fit_sh(shown_by(opened.layers[0]).record.acquisition)
+    image = fit_sh(shown_by(opened.layers[0]).scan.acquisition)
     path = tmp_path / "again.nii.gz"
     opened.layers[0].save(str(path), plugin="napari-msp")
     opened.layers.clear()
     opened.open(path, plugin="napari-msp")
     assert [layer.name for layer in opened.layers] == ["again · colour FA", "again · SH average"]
     np.testing.assert_array_equal(
-        shown_by(opened.layers[0]).record.image.coefficients, image.coefficients
+        shown_by(opened.layers[0]).scan.sh.coefficients, image.coefficients
     )

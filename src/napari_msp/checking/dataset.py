@@ -1,5 +1,6 @@
 """Everything that is wrong with a whole dataset: the order in which it is gone through."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,11 @@ class CheckedDataset:
     findings: list[Finding]
     rows: list[ScanRow]
     input_platform: str
+
+    def __repr__(self) -> str:
+        severities = Counter(finding.severity for finding in self.findings)
+        counts = ", ".join(f"{count} × {name}" for name, count in severities.items())
+        return f"<CheckedDataset of {len(self.rows)} scans: {counts or 'nothing found'}>"
 
 
 def check(

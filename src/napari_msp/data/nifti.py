@@ -40,7 +40,8 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
     except FileNotFoundError as error:
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
-        reason = str(error).replace(str(path), path.name)  # the subject names the folder
+        # What nibabel says of a file's type names the file once more.
+        reason = "unknown file type" if isinstance(error, ImageFileError) else error
         raise UserError(
             f"is not a readable NIfTI image ({reason})", path, remedy=REPLACE
         ) from error

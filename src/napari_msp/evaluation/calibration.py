@@ -1,6 +1,6 @@
 """Teach a model what error to expect of it, on subjects that it has not learned from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from napari_msp.evaluation.held_out import learned_from, none_left
 from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.expected_error import features_of
 from napari_msp.inference.harmonize import predict_target
-from napari_msp.inference.prepared_input import prepare_input
+from napari_msp.inference.prepared_input import PreparedInput, prepare_input
 from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import fit_error_model
 from napari_msp.signal.fitting import fit_sh
@@ -95,53 +95,53 @@ def with_expected_errors(
     UserError
         When no subject has a target's scan.
     """
-    fits = {
-        target: _fit(model, dataset, subjects, target, device, on_progress)
-        for target in model.targets
-    }
+    for target in model.targets:
+        if not any(_scanned(dataset, subject, model, target) for subject in subjects):
+            raise UserError(
+                f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}",
+                dataset.root,
+                "subjects",
+                Change("subjects", "other"),
+            )
+    samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {t: {} for t in model.targets}
+    for subject in subjects:
+        targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]
+        if not targets:
+            continue
+        prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
+        for target in targets:
+            described, error = _head(model, dataset, subject, prepared, target, device)
+            number = len(samples[target])
+            kept = np.random.default_rng(number).permutation(len(error))[:VOXELS]
+            samples[target][subject] = described[kept], error[kept]
+            on_progress(f"{target}: {subject}, SH MSE {error.mean():.3e}")
+    fits = {target: _fit(dataset, heads) for target, heads in samples.items()}
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 
 
-def _fit(
-    model: Model,
-    dataset: TravellingHeads,
-    subjects: Sequence[str],
-    target: str,
-    device: str,
-    on_progress: Callable[[str], None],
-) -> ErrorFit:
-    scanned = [
-        subject
-        for subject in subjects
-        if dataset.has(subject, model.card.input) and dataset.has(subject, target)
-    ]
-    if not scanned:
-        raise UserError(
-            f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}",
-            dataset.root,
-            "subjects",
-            Change("subjects", "other"),
-        )
-    features, errors = [], []
-    for number, subject in enumerate(scanned):
-        described, error = _head(model, dataset, subject, target, device)
-        kept = np.random.default_rng(number).permutation(len(error))[:VOXELS]
-        features.append(described[kept])
-        errors.append(error[kept])
-        on_progress(f"{target}: {subject}, SH MSE {error.mean():.3e}")
+def _scanned(dataset: TravellingHeads, subject: str, model: Model, target: str) -> bool:
+    return dataset.has(subject, model.card.input) and dataset.has(subject, target)
+
+
+def _fit(dataset: TravellingHeads, heads: Mapping[str, tuple[FloatArray, FloatArray]]) -> ErrorFit:
+    features, errors = zip(*heads.values(), strict=True)
     fitted = fit_error_model(np.concatenate(features), np.concatenate(errors))
     return ErrorFit(
         **fitted.to_json(),
-        subjects=scanned,
-        people=[dataset.person(subject).to_json() for subject in scanned],
+        subjects=list(heads),
+        people=[dataset.person(subject).to_json() for subject in heads],
     )
 
 
 def _head(
-    model: Model, dataset: TravellingHeads, subject: str, target: str, device: str
+    model: Model,
+    dataset: TravellingHeads,
+    subject: str,
+    prepared: PreparedInput,
+    target: str,
+    device: str,
 ) -> tuple[FloatArray, FloatArray]:
     """Give (N, F) features and (N,) squared errors where prediction and truth have brain."""
-    prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
     prediction = predict_target(model, prepared, target, device=device)
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
     fitted = fit_sh(acquisition, b_value=model.card.sh.b_value)

@@ -187,6 +187,11 @@ def compare(
         Keys of `MAPS`, such as "md": a block of the figure each. The mean errors of those that are
         not among the metrics anyway are added to them.
 
+    Returns
+    -------
+    CompareResult
+        The numbers, the tests and the figure.
+
     Raises
     ------
     UserError
@@ -267,7 +272,7 @@ def _measure(
     if tests:
         notes.append(
             "p-values: Wilcoxon signed-rank on non-overlapping patches of one head, Bonferroni "
-            "corrected; they tell nothing of other heads"
+            "corrected; they say nothing of other heads"
         )
     before = None
     if scan is not None and (

@@ -28,7 +28,7 @@ from napari_msp.evaluation.report.report import write_report
 from napari_msp.files import locked, refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
-from napari_msp.signal.fitting import fit_sh
+from napari_msp.scan import load_scan
 from napari_msp.versions import versions_of
 
 SHOWN = 2
@@ -130,7 +130,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
     dataset = open_dataset(plan.datasets[0])
     subject = plan.subjects.test[0]
     scans = {
-        name: fit_sh(dataset.acquisition(subject, name), b_value=plan.b_value)
+        name: load_scan(dataset.scans[subject, name], plan.b_value)
         for name in (plan.source, *plan.targets)
         if dataset.has(subject, name)
     }
@@ -142,21 +142,23 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         figures[caption] = path
 
     keep(
-        "figure2", f"Figure 2. {subject} on each platform, averaged over directions", figure2(scans)
+        "figure2",
+        f"Figure 2. {subject} on each platform, averaged over directions",
+        figure2({name: scan.sh for name, scan in scans.items()}),
     )
     for target in plan.targets:
         shown = _shown(plan, outcome, target)
         if target not in scans or not shown:
             continue
-        scan = dataset.acquisition(subject, plan.source)
+        source = scans[plan.source]
         predictions = {
-            name: harmonize(load_model(path), scan, target, device=device).sh
+            name: harmonize(load_model(path), source, target, device=device)
             for name, path in shown.items()
         }
         keep(
             f"figure3_{subject}_{target}",
             f"Figure 3. {subject} on {target}: truth, predictions and their errors",
-            figure3(scans[target], predictions, scans[plan.source]),
+            figure3(scans[target], predictions, source),
         )
     curves = _curves(plan, outcome)
     if curves:

@@ -10,8 +10,7 @@ import numpy as np
 from napari_msp.arrays import MaskArray
 from napari_msp.evaluation.comparison import Comparable, as_maps, line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
-from napari_msp.evaluation.measures.pair import Pair, Truth
-from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors
+from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 from napari_msp.signal.maps import Maps
@@ -228,10 +227,11 @@ def _row(name: str, metrics: Metrics, first: Metrics | None) -> Row:
         sh_average_mse=metrics.sh_average_mse,
         colour_fa_mse=metrics.colour_fa_mse,
         fa_mae=metrics.fa_mae,
-        change_sh=_change(metrics.sh_mse, first.sh_mse) if first else None,
-        change_colour=_change(metrics.colour_fa_mse, first.colour_fa_mse) if first else None,
+        change_sh=change(metrics.sh_mse, first.sh_mse) if first else None,
+        change_colour=change(metrics.colour_fa_mse, first.colour_fa_mse) if first else None,
     )
 
 
-def _change(value: float, first: float) -> float | None:
+def change(value: float, first: float) -> float | None:
+    """Give by how many percent a value is above the first (+) or below; None where that is 0."""
     return 100 * (value / first - 1) if first > 0 else None

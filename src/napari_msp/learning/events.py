@@ -286,7 +286,7 @@ class EventLog(AbstractContextManager["EventLog"]):
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read events back as one story: what a resumed run did again is told once.
+    """Read events back as one story: what a resumed run did again counts once.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def _until_checkpoint(story: list[Event], step: int) -> list[Event]:
     ]
     if written:
         return story[: written[-1] + 1]
-    # Killed after the checkpoint was written, before it was told.
+    # Killed after the checkpoint was written, before that was reported.
     return [event for event in story if getattr(event, "step", 0) <= step]
 
 

@@ -120,14 +120,14 @@ class TrainingSettings(BaseModel):
     @classmethod
     def _of_an_msp(cls, first_stage: dict[str, str], others: ValidationInfo) -> dict[str, str]:
         if first_stage and others.data.get("kind", MULTI_STAGE) != MULTI_STAGE:
-            raise ValueError(f"first_stage belongs to kind {MULTI_STAGE}")
+            raise ValueError(f"belongs to kind {MULTI_STAGE}")
         return first_stage
 
     @field_validator("width")
     @classmethod
     def _a_fraction(cls, width: float | Literal["paper"]) -> float | Literal["paper"]:
         if isinstance(width, float) and not 0 < width <= 1:  # also refuses nan
-            raise ValueError("width must lie in (0, 1], or be 'paper'")
+            raise ValueError("must lie in (0, 1], or be 'paper'")
         return width
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from napari_msp.networks.layers import LinearResampling, Width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import LinearResampling, Reach, Width
 
 CHANNELS = 28
 """Coefficients of a 6th-order real symmetric SH fit, one channel each."""
@@ -66,8 +65,9 @@ class SingleNetwork(nn.Module, ABC):
     target : str
         Target platform T.
     scales : mapping of str to int
-        Lattice scale of each platform the network predicts; must hold `target`. Single-task
-        networks keep the target's and ignore the rest.
+        Lattice scale of each platform the network predicts; must hold `target`. Networks that
+        predict their target alone keep its scale and ignore the rest; multi-task ones keep all in
+        this order, the target last.
     width : "paper" or float
         Full width, or a fraction of it in (0, 1] (even channels, at least 2).
     feature_layer : str, optional
@@ -131,7 +131,8 @@ class SingleNetwork(nn.Module, ABC):
             raise ValueError(f"{self.kind} has no layer {feature_layer!r}; it has {known}")
         self.target = target
         self.scale = scales[target]
-        self.scales = {target: self.scale}
+        others = scales if self.role == "multi-task" else {}
+        self.scales = {p: s for p, s in others.items() if p != target} | {target: self.scale}
         self.width = width
         self.feature_layer = feature_layer
         self.input_skips = nn.ModuleDict()

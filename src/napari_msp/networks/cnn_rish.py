@@ -17,12 +17,12 @@ from napari_msp.networks.base import (
 )
 from napari_msp.networks.layers import (
     LinearResampling,
+    Reach,
     Width,
     full_precision,
     lattice_convolution,
     scaled_width,
 )
-from napari_msp.networks.reach import Reach
 
 LARGEST_RATIO = 4.0
 """Amplitude ratios stay between 1/4 and 4."""

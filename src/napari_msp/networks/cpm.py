@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
 
 
 class Stage(nn.Module):
@@ -84,7 +83,6 @@ class CPM(SingleNetwork):
         feature_layer: str | None = None,
     ) -> None:
         super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        self.scales = {p: s for p, s in scales.items() if p != target} | {target: self.scale}
         features = scaled_width(48, width)
         self.image = nn.Sequential(
             nn.Conv3d(CHANNELS, features, 3, padding=1),

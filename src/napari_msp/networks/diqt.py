@@ -8,8 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
 from napari_msp.networks.reversible import ReversibleStack
 
 

@@ -9,8 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import LinearResampling, Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import (
+    LinearResampling,
+    Reach,
+    Width,
+    lattice_convolution,
+    scaled_width,
+)
 
 
 class HNED(SingleNetwork):
@@ -46,7 +51,6 @@ class HNED(SingleNetwork):
         feature_layer: str | None = None,
     ) -> None:
         super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        self.scales = {p: s for p, s in scales.items() if p != target} | {target: self.scale}
         features = scaled_width(64, width)
         self.blocks = nn.ModuleList()
         self.sides = nn.ModuleList()

@@ -10,8 +10,13 @@ from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, Config, Role, SingleNetwork
 from napari_msp.networks.equation import second_stage
-from napari_msp.networks.layers import LinearResampling, Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import (
+    LinearResampling,
+    Reach,
+    Width,
+    lattice_convolution,
+    scaled_width,
+)
 
 BranchStart = Literal["nothing", "input", "first stage"]
 """What a branch's convolutions are added to."""

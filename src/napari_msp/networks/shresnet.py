@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Width, lattice_convolution, scaled_width
-from napari_msp.networks.reach import Reach
+from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
 
 ORDERS = (0, 2, 4, 6)
 FEATURES_PER_COEFFICIENT = 3

@@ -24,6 +24,12 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "directions, towards 1 where it follows one direction only.",
         "colour FA": "Main direction of the diffusion tensor, as strong as its FA: red runs "
         "left-right, green front-back, blue up-down.",
+        "mean diffusivity": "Mean of the diffusion tensor's three eigenvalues, in mm²/s: how far "
+        "water moves on average, whatever the direction.",
+        "fibre direction": "First eigenvector of the diffusion tensor, along which water moves "
+        "most: red runs left-right, green front-back, blue up-down. Its sign has no meaning.",
+        "angle": "Angle between a predicted direction and the true one in each voxel, from 0 to 90 "
+        "degrees; over an image, its mean inside the mask.",
         "b-value": "Strength of the diffusion weighting in s/mm²: the signal of freely moving "
         "water falls as exp(−b·D). Volumes of at most 50 s/mm² count as b=0.",
         "b-vector": "Direction of the diffusion gradient of a volume, of unit length. FSL's .bvec "

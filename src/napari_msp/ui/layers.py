@@ -1,19 +1,31 @@
-"""Build napari layers: the only file that does.
+"""Build napari layers, the only file that does, and tell what a layer shows.
 
 Data are shown in closest-canonical order with a diagonal affine (an axis-permuted affine can abort
 the viewer), every layer with units and axis labels, and the true affine kept in its metadata.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import CanonicalGrid, Lattice
-from napari_msp.signal.maps import colour_fa, sh_average
-from napari_msp.ui.records import KEY, Record, Shown
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import MAPS
+from napari_msp.ui.background import abandonable
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_msp.inference.harmonize import Prediction
+
+KEY = "napari_msp"
+"""Where a layer's metadata hold what it shows."""
 
 LayerData = tuple[Any, dict[str, Any], str]
 """napari's layer data tuple."""
@@ -42,48 +54,173 @@ class Look:
 MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
 """Sky blue: seen on grey and among the colours of colour FA, also without colour vision."""
 
+MAP_TITLES = tuple(each.title for each in MAPS.values())
+
+FIRST_MAPS = tuple(MAPS[name].title for name in ("sh_average", "colour_fa"))
+"""Titles of the maps that are shown unless others are chosen."""
+
+ERROR, DOUBT = Look("inferno", (0, 98)), Look("viridis", (0, 98))
+
 LOOKS: Mapping[str, Look] = {
+    **{each.title: Look("gray", (1, 99)) for each in MAPS.values()},
+    **{each.error_title: ERROR for each in MAPS.values()},
     "b0": Look("gray", (1, 99.5)),
-    "SH average": Look("gray", (1, 99)),
-    "MSE": Look("inferno", (0, 98)),
-    "SH MSE": Look("inferno", (0, 98)),
-    "disagreement": Look("viridis", (0, 98)),
-    "disagreement of order 0": Look("viridis", (0, 98)),
-    "expected SH MSE": Look("viridis", (0, 98)),
+    "SH MSE": ERROR,
+    "disagreement": DOUBT,
+    "disagreement of order 0": DOUBT,
+    "expected SH MSE": DOUBT,
     "mask": Look("gray", (0, 100)),
 }
-"""By quantity; "colour FA" is in colours of its own."""
+"""By quantity; maps in colours have those of their own."""
 
 
-def scan_layers(record: Record, colours: FloatArray | None = None) -> list[LayerData]:
-    """Give b0, colour FA (see `image_layers`) and SH average of a scan; only the last is seen."""
-    acquisition = record.acquisition
-    b0 = [] if acquisition is None else [map_layer(record, "b0", acquisition.b0, visible=False)]
-    return [*b0, *image_layers(record, colours)]
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What one layer shows; it travels in the layer's metadata, so that no registry is needed.
+
+    Delete the layers of a scan and nothing else remembers it.
+
+    Attributes
+    ----------
+    scan
+        Whose map it is.
+    quantity
+        The map, such as "SH average"; last part of the layer's name.
+    view
+        The view that made the layer and may replace it; empty for layers of the user's.
+    """
+
+    scan: Scan
+    quantity: str
+    view: str = ""
 
 
-def image_layers(record: Record, colours: FloatArray | None = None) -> list[LayerData]:
-    """Give colour FA (hidden) and SH average of any record, the SH average on top.
+def shown_by(layer: Layer) -> Shown | None:
+    """Give what a layer shows; None for a layer of somebody else's."""
+    shown = layer.metadata.get(KEY)
+    return shown if isinstance(shown, Shown) else None
+
+
+def shown_in(data: LayerData) -> Shown:
+    """Give what one of our layers will show."""
+    shown: Shown = data[1]["metadata"][KEY]
+    return shown
+
+
+def scans_of(layers: Iterable[Layer]) -> list[Scan]:
+    """Give the scan behind every layer, each once, in the order of the layers."""
+    found = {id(shown.scan): shown.scan for layer in layers if (shown := shown_by(layer))}
+    return list(found.values())
+
+
+def source_of(scan: Scan) -> Scan:
+    """Give the scan that a prediction was made from here; any other stands for itself."""
+    return scan.source or scan if is_prediction(scan) else scan
+
+
+def is_prediction(scan: Scan) -> TypeGuard[Prediction]:
+    """Tell whether a scan was predicted in this session, not read from a file."""
+    return hasattr(scan, "branches")  # to ask for its class would load torch
+
+
+def made_here(scan: Scan) -> TypeGuard[Prediction]:
+    """Tell whether a scan was predicted in this session by a model that is at hand."""
+    return is_prediction(scan) and scan.model is not None
+
+
+class Owned(Protocol):
+    """Whatever has a name and an owner's: a scan, or one that is not loaded yet."""
+
+    @property
+    def owner(self) -> str:
+        """Subject and name, such as "sub-01 ge_st"."""
+
+
+AnyOwned = TypeVar("AnyOwned", bound=Owned)
+
+
+def titled(scans: Iterable[AnyOwned]) -> dict[str, AnyOwned]:
+    """Give each scan a title of its own, such as "sub-01 ge_st" or "sub-01 ge_st (2)"."""
+    titles: dict[str, AnyOwned] = {}
+    for scan in scans:
+        title, number = scan.owner, 2
+        while title in titles:
+            title, number = f"{scan.owner} ({number})", number + 1
+        titles[title] = scan
+    return titles
+
+
+def scan_layers(
+    scan: Scan, maps: Collection[str] = FIRST_MAPS, check: Callable[[], None] = lambda: None
+) -> list[LayerData]:
+    """Give b0 (of a DWI, hidden) and maps of a scan from the bottom up; only the last is seen.
 
     Parameters
     ----------
-    record
+    scan
         What is shown.
-    colours
-        (X, Y, Z, 3) colour FA where it was made already.
+    maps
+        Their titles in `MAPS`; none: the first of them. All come through the SH route, so that
+        scans and predictions compare alike.
+    check
+        Called ten times a second while tensors are fitted; may raise to end the work.
     """
-    colours = colour_fa(record.image) if colours is None else colours
+    acquisition = scan.acquisition
+    layers = [] if acquisition is None else [map_layer(scan, "b0", acquisition.b0, visible=False)]
+    known = list(MAPS.values())
+    wanted = [each for each in reversed(known) if each.title in maps] or known[:1]
+    for each in wanted:
+        values = abandonable(partial(scan.maps().__getitem__, each.name), check)
+        shown = each.shown(values)
+        layers.append(map_layer(scan, each.title, shown, visible=each is wanted[-1]))
+    return layers
+
+
+def prediction_layers(
+    prediction: Prediction,
+    errors: Mapping[str, FloatArray],
+    truth: tuple[Lattice, MaskArray] | None,
+    maps: Collection[str] = FIRST_MAPS,
+    check: Callable[[], None] = lambda: None,
+) -> list[LayerData]:
+    """Give a prediction's layers from the bottom up; only the last one is visible.
+
+    Parameters
+    ----------
+    prediction
+        What is shown.
+    errors
+        Against truth, by quantity.
+    truth
+        Lattice and mask of the errors.
+    maps, check
+        As for `scan_layers`.
+    """
+    lattice, mask = truth or (None, None)
+    doubts = {
+        "expected SH MSE": prediction.expected_error,
+        "disagreement of order 0": prediction.order_0_disagreement,
+        "disagreement": prediction.disagreement,
+    }
     return [
-        map_layer(record, "colour FA", colours, visible=False),
-        map_layer(record, "SH average", sh_average(record.image)),
+        *(
+            map_layer(prediction, quantity, values, lattice=lattice, mask=mask, visible=False)
+            for quantity, values in errors.items()
+        ),
+        *(
+            map_layer(prediction, quantity, values, visible=False)
+            for quantity, values in doubts.items()
+            if values is not None
+        ),
+        *scan_layers(prediction, maps, check),
     ]
 
 
-def mask_layer(record: Record) -> LayerData:
-    """Show a record's mask."""
+def mask_layer(scan: Scan) -> LayerData:
+    """Show a scan's mask."""
     from napari.utils.colormaps import CyclicLabelColormap
 
-    values, options, _ = map_layer(record, "mask", record.image.mask.astype(np.uint8))
+    values, options, _ = map_layer(scan, "mask", scan.sh.mask.astype(np.uint8))
     shared = ("name", "scale", "translate", "units", "axis_labels", "metadata")
     # A colormap by label would take napari a second to compile.
     colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
@@ -103,7 +240,7 @@ def make_layer(data: LayerData) -> Any:
 
 
 def map_layer(
-    record: Record,
+    scan: Scan,
     quantity: str,
     values: FloatArray,
     *,
@@ -115,18 +252,18 @@ def map_layer(
     visible: bool = True,
     **options: Any,
 ) -> LayerData:
-    """Show a map of a record.
+    """Show a map of a scan.
 
     Parameters
     ----------
-    record
+    scan
         Whose map it is.
     quantity
-        Last part of the layer's name; a key of `LOOKS`, or "colour FA".
+        Last part of the layer's name, such as "SH average"; `LOOKS` has its look.
     values
         (X, Y, Z), or (X, Y, Z, 3) for colours in [0, 1]; in stored order.
     lattice, mask
-        Where the values lie and count; None: the record's own.
+        Where the values lie and count; None: the scan's own.
     limits
         Contrast limits; None: the quantity's percentiles inside the mask.
     name
@@ -136,11 +273,11 @@ def map_layer(
     options
         More of napari's image options, put over these.
     """
-    lattice = record.image.lattice if lattice is None else lattice
-    mask = record.image.mask if mask is None else mask
+    lattice = scan.sh.lattice if lattice is None else lattice
+    mask = scan.sh.mask if mask is None else mask
     grid_sizes = lattice.canonical.voxel_sizes
     chosen: dict[str, Any] = {
-        "name": f"{record.owner} · {quantity}" if name is None else name,
+        "name": f"{scan.owner} · {quantity}" if name is None else name,
         "scale": tuple(float(size) for size in grid_sizes[::-1]),
         "translate": corner(lattice),
         "units": ("mm",) * 3,
@@ -148,7 +285,7 @@ def map_layer(
         "metadata": {
             "affine": lattice.affine.tolist(),
             "shape": lattice.shape,
-            KEY: Shown(record, quantity, view),
+            KEY: Shown(scan, quantity, view),
         },
         "visible": visible,
     }

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem
 
 if TYPE_CHECKING:
+    from napari_msp.errors import UserError
     from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
-    from napari_msp.ui.records import Record
 
 Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""
@@ -51,36 +51,45 @@ def read(path: Paths) -> list[Any]:
     """
     from napari_msp.errors import Cancelled, UserError
     from napari_msp.ui.waiting import wait_for
-    from napari_msp.ui.words import in_words
 
     try:
         return wait_for(lambda control: _layers(_listed(path), control), "Opening")
     except Cancelled:
         return [(None,)]  # napari's word for: nothing to add, and nothing is wrong
     except UserError as error:
-        raise UserError(in_words(str(error), widget=LOAD)) from None
+        raise UserError(reason_first(error)) from None
+
+
+def reason_first(error: UserError) -> str:
+    """Say what is wrong and what helps, then of which file: a toast shows the beginning only."""
+    from napari_msp.errors import UserError
+    from napari_msp.ui.words import LOAD_ELSEWHERE, sentence
+
+    reason = sentence(UserError(error.problem, remedy=error.remedy).phrase(LOAD_ELSEWHERE))
+    return reason if error.subject is None else f"{reason} File: {error.subject}"
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
-    from napari_msp.ui.layers import image_layers, scan_layers
-    from napari_msp.ui.loading.load import load_sh
+    from napari_msp.scan import load_scan
+    from napari_msp.ui.layers import scan_layers
+    from napari_msp.ui.load.reading import read_scan
 
-    say = control.say
     layers = []
     for path in paths:
         if _is_scan(path):
-            record = _scan(path, say)
-            say("Making maps")
-            layers += scan_layers(record)
+            scan = read_scan(load_scan(path, _shell(path)), control.say)
+            control.say("Making maps")
         else:
-            say(f"Reading {path.name}")
-            layers += image_layers(load_sh(path))
+            control.say(f"Reading {path.name}")
+            scan = load_scan(path)
+        layers += scan_layers(scan, check=control.check)
     return layers
 
 
-def _scan(path: Path, say: Callable[[str], None]) -> Record:
+def _shell(path: Path) -> float | None:
+    """Choose the shell that is shown, and warn where there are others to choose from."""
     from napari_msp.data.acquisition import load_acquisition
-    from napari_msp.ui.loading.load import record_of, usual_shell
+    from napari_msp.ui.load.reading import usual_shell
 
     acquisition = load_acquisition(path)
     b_value = usual_shell(acquisition)
@@ -88,11 +97,11 @@ def _scan(path: Path, say: Callable[[str], None]) -> Record:
     if b_value is not None and others:
         listed = ", ".join(f"{each:.0f}" for each in others)
         warnings.warn(
-            f"{path.name}: b = {b_value:.0f} s/mm² is shown; {LOAD} offers its other shells "
+            f"b = {b_value:.0f} s/mm² is shown; {LOAD} offers the other shells of {path.name} "
             f"(b = {listed}) too",
             stacklevel=2,
         )
-    return record_of(acquisition, b_value, say)
+    return b_value
 
 
 def _listed(path: Paths) -> list[Path]:

@@ -89,11 +89,13 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
 
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
     from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
+    from napari_msp.scan import load_scan
     from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.loading.load import load_scan
+    from napari_msp.ui.load.reading import read_scan
 
     heads = kept_heads(folder, size, control)
-    return scan_layers(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM], say=control.say))
+    scan = read_scan(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]), control.say)
+    return scan_layers(scan, check=control.check)
 
 
 def _simulate(folder: Path, size: str, control: Control) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from napari_msp.demo import DemoResult
-from napari_msp.ui.layers import image_layers, scan_layers
-from napari_msp.ui.loading.load import load_scan, load_sh
+from napari_msp.scan import Scan, load_scan
+from napari_msp.ui.harmonize.form import first_target
+from napari_msp.ui.layers import make_layer, scan_layers
 from napari_msp.ui.preferences import PLUGIN
-from napari_msp.ui.records import Record
 
-SHOWN = "prisma_st"
-"""Target that is opened; the figures show all of them."""
+if TYPE_CHECKING:
+    import napari
+
+    from napari_msp.demo import DemoResult
 
 
 def show_demo(result: DemoResult) -> None:
@@ -23,28 +23,19 @@ def show_demo(result: DemoResult) -> None:
     napari.run()
 
 
-def open_demo(viewer: Any, result: DemoResult) -> None:
+def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
     """Add the scan and the predictions of one target, and compare them with the truth."""
-    from napari.layers import Layer
-
-    scan, predictions = demo_records(result)
-    for layer in [*scan_layers(scan), *(each for p in predictions for each in image_layers(p))]:
-        viewer.add_layer(Layer.create(*layer))
+    scan, predictions = demo_scans(result)
+    for each in (scan, *predictions):
+        for data in scan_layers(each):
+            viewer.add_layer(make_layer(data))
     _, compare = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
     compare.compare_predictions(predictions)
 
 
-def demo_records(result: DemoResult) -> tuple[Record, list[Record]]:
-    """Give the scan, and what each model predicts from it."""
-    chosen = next((each for each in result.targets if each.target == SHOWN), result.targets[0])
+def demo_scans(result: DemoResult) -> tuple[Scan, list[Scan]]:
+    """Give the scan, and what each model predicts from it for one target."""
     scan = load_scan(result.scan)
-    return scan, [
-        replace(
-            load_sh(path),
-            name=f"{model} {chosen.target}",
-            label=model,
-            siblings=scan.siblings,
-            source=scan,
-        )
-        for model, path in chosen.predictions.items()
-    ]
+    (shown,) = first_target([each.target for each in result.targets], scan.platform)
+    chosen = next(each for each in result.targets if each.target == shown)
+    return scan, [load_scan(path) for path in chosen.predictions.values()]

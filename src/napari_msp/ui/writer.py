@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from napari_msp.bids import NIFTI_SUFFIXES
 from napari_msp.errors import UserError
-from napari_msp.ui.records import KEY, Record, Shown
 
 if TYPE_CHECKING:
     import nibabel as nib
 
-    from napari_msp.ui.layers import LayerData
+    from napari_msp.scan import Scan
+    from napari_msp.ui.layers import LayerData, Shown
 
 
 def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
@@ -38,13 +38,13 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     from napari_msp.bids import sidecar_path
     from napari_msp.signal.sh_image import write_sh
 
-    records = {id(each.record): each.record for each in map(_shown, layers)}
-    if len(records) > 1:
-        names = ", ".join(record.owner for record in records.values())
+    scans = {id(each.scan): each.scan for each in map(_shown, layers)}
+    if len(scans) > 1:
+        names = ", ".join(scan.owner for scan in scans.values())
         raise UserError(f"The layers show different SH images ({names}); select layers of one")
-    record = next(iter(records.values()))
+    scan = next(iter(scans.values()))
     target = _with_suffix(path)
-    write_sh(target, record.image, like=_like(record))
+    write_sh(target, scan.sh, like=_like(scan))
     return [str(target), str(sidecar_path(target))]
 
 
@@ -80,11 +80,13 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
             f"{path}: the layer was cropped or moved; save the layer that it was made from"
         )
     target = _with_suffix(path)
-    write_nifti(target, from_shown(data, lattice), lattice.affine, like=_like(shown.record))
+    write_nifti(target, from_shown(data, lattice), lattice.affine, like=_like(shown.scan))
     return [str(target)]
 
 
 def _shown(layer: LayerData) -> Shown:
+    from napari_msp.ui.layers import KEY, Shown
+
     _, options, kind = layer
     shown = options.get("metadata", {}).get(KEY)
     if not isinstance(shown, Shown):
@@ -95,10 +97,12 @@ def _shown(layer: LayerData) -> Shown:
     return shown
 
 
-def _like(record: Record) -> nib.Nifti1Image | None:
-    """Give the scan whose header says what the coordinates mean."""
-    scan = record if record.acquisition else record.source
-    return None if scan is None or scan.acquisition is None else scan.acquisition.image
+def _like(scan: Scan) -> nib.Nifti1Image | None:
+    """Give the image whose header says what the coordinates mean."""
+    from napari_msp.ui.layers import source_of
+
+    acquisition = source_of(scan).acquisition
+    return None if acquisition is None else acquisition.image
 
 
 def _with_suffix(path: str) -> Path:

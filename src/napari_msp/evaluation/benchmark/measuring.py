@@ -22,10 +22,10 @@ from napari_msp.evaluation.benchmark.results import (
 )
 from napari_msp.evaluation.measures.catalogue import measure_head, measure_sh
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.measures.tissue import tissue_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 
 
@@ -100,7 +100,7 @@ class Measurement:
             truths = self._truths(dataset, subject)
             predicted = self._predictions(dataset, subject, fitted, truths["scan"])
             if not self.repeated and "noise-free" in truths:
-                predicted = {**predicted, FLOOR: truths["noise-free"]}
+                predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
             for method, reference, row, patch in self._measured(predicted, truths):
                 where = (method, self.target, dataset.root.name, self.round.seed, subject)
                 rows += [
@@ -119,20 +119,23 @@ class Measurement:
         targets = [self._fit(dataset.acquisition(s, self.target)) for s in learned]
         return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
 
-    def _truths(self, dataset: TravellingHeads, subject: str) -> dict[str, SHImage]:
-        truths = {"scan": self._fit(dataset.acquisition(subject, self.target))}
+    def _truths(self, dataset: TravellingHeads, subject: str) -> dict[str, Truth]:
+        scan = self._fit(dataset.acquisition(subject, self.target))
         twin = dataset.noise_free(subject, self.target)
-        if twin is not None:
-            truths["noise-free"] = self._fit(twin)
-        return truths
+        if twin is None:
+            return {"scan": Truth(scan)}
+        clear = Truth(self._fit(twin))
+        # Tissue is found best where there is no noise; a repeated round needs none.
+        tissue = None if self.repeated else clear.tissue
+        return {"scan": Truth(scan, tissue), "noise-free": clear}
 
     def _predictions(
         self,
         dataset: TravellingHeads,
         subject: str,
         fitted: Mapping[str, Baseline],
-        truth: SHImage,
-    ) -> dict[str, SHImage]:
+        truth: Truth,
+    ) -> dict[str, Maps]:
         scan = dataset.acquisition(subject, self.plan.source)
 
         @cache
@@ -140,10 +143,10 @@ class Measurement:
             return harmonize(_model(path), scan, self.target, device=self.device).sh
 
         source = self._fit(scan)
-        images = {name: rule.predict(source, truth.lattice) for name, rule in fitted.items()}
+        images = {name: rule.predict(source, truth.image.lattice) for name, rule in fitted.items()}
         for method, paths in self.answers.items():
             images[method] = _mean([predicted(path) for path in paths])
-        return {name: images[name] for name in self._order(images)}
+        return {name: Maps(images[name]) for name in self._order(images)}
 
     def _order(self, images: Mapping[str, SHImage]) -> list[str]:
         """Put rows in the table's order, given models last."""
@@ -151,21 +154,14 @@ class Measurement:
         return listed + [name for name in images if name not in listed]
 
     def _measured(
-        self, predicted: Mapping[str, SHImage], truths: Mapping[str, SHImage]
+        self, predicted: Mapping[str, Maps], truths: Mapping[str, Truth]
     ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
-        # Tissue is found best where there is no noise.
-        clearest = list(truths.values())[-1]
-        tissue = None if self.repeated else tissue_of(clearest)
-        for reference, image in truths.items():
-            truth = Truth(image, tissue)
+        measure = measure_sh if self.repeated else measure_head
+        for reference, truth in truths.items():
             for method, prediction in predicted.items():
                 if method == FLOOR and reference == "noise-free":
                     continue
-                found = (
-                    measure_sh(prediction, image, patch_size=self.patch_size)
-                    if self.repeated
-                    else measure_head(prediction, truth, patch_size=self.patch_size)
-                )
+                found = measure(prediction, truth, patch_size=self.patch_size)
                 patches = [
                     ("-".join(map(str, centre)), float(error))
                     for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)

@@ -36,7 +36,7 @@ class Result:
     reference
         What was taken as truth: "scan" or "noise-free".
     measure
-        A key of `napari_msp.evaluation.measures.MEASURES`.
+        A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
     value
         In the measure's unit.
     """

@@ -24,7 +24,7 @@ from napari_msp.evaluation.benchmark.trainings import (
     Trainings,
     trainings_of,
 )
-from napari_msp.evaluation.measures.patches import PATCH_SIZE
+from napari_msp.evaluation.measures.pair import PATCH_SIZE
 from napari_msp.model_file import load_model
 
 FINE_PATCH = 19

@@ -62,7 +62,7 @@ def figure3(
     truth
         The target scan, never resampled; None where there is none.
     predictions
-        By name, in the order of their columns; brought onto truth's lattice.
+        By name, in the order of their columns; resampled to truth's lattice.
     input_image
         The scan that was harmonised; shown voxel by voxel, not interpolated.
     maps

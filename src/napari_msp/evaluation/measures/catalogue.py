@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.evaluation.comparison import Comparable
 from napari_msp.evaluation.measures.aligned_error import aligned_error
-from napari_msp.evaluation.measures.pair import Pair, Truth
-from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors
+from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
 from napari_msp.evaluation.measures.tissue import (
     Tissue,
     absolute_percent,
@@ -349,14 +349,15 @@ class HeadMeasures:
 
 
 def measure_sh(
-    prediction: SHImage, truth: SHImage, *, patch_size: int = PATCH_SIZE
+    prediction: Comparable, truth: SHImage | Truth, *, patch_size: int = PATCH_SIZE
 ) -> HeadMeasures:
     """Measure the SH errors alone, `sh_mse` and `patch_mse`: as `measure_head`, in no time."""
-    return _measured(Pair.of(prediction, Truth(truth), patch_size), ("patch_mse", "sh_mse"))
+    truth = truth if isinstance(truth, Truth) else Truth(truth)
+    return _measured(Pair.of(prediction, truth, patch_size), ("patch_mse", "sh_mse"))
 
 
 def measure_head(
-    prediction: SHImage,
+    prediction: Comparable,
     truth: SHImage | Truth,
     tissue: Tissue | None = None,
     *,
@@ -370,7 +371,8 @@ def measure_head(
     Parameters
     ----------
     prediction
-        Resampled to truth's lattice where it lies on another.
+        Resampled to truth's lattice where it lies on another. Maps are computed once for all truths
+        on its lattice.
     truth
         Never resampled. A `Truth` computes what belongs to it once for all predictions.
     tissue

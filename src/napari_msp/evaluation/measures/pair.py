@@ -1,4 +1,4 @@
-"""A prediction on its truth: what measures share, each computed once and when first asked for."""
+"""A prediction on its truth: what measures share, computed once, and errors patch by patch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,13 +6,87 @@ from functools import cached_property
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.evaluation.comparison import line_up
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.evaluation.comparison import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
-from napari_msp.evaluation.measures.patches import PATCH_SIZE, PatchErrors, patch_errors
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
 from napari_msp.signal.maps import Maps, squared_error
 from napari_msp.signal.sh_image import SHImage
+
+PATCH_SIZE = 11
+"""Edge of a patch in voxels (paper, for targets on the input's lattice)."""
+
+
+@dataclass(frozen=True)
+class PatchErrors:
+    """Mean squared SH error of each patch.
+
+    Attributes
+    ----------
+    centres
+        (P, 3) voxel indices of the patch centres.
+    mse
+        (P,) mean over in-mask voxels and coefficients, in SH units squared.
+    size
+        Edge in voxels.
+    """
+
+    centres: IntArray
+    mse: FloatArray
+    size: int
+
+
+def patch_errors(
+    prediction: FloatArray, truth: FloatArray, mask: MaskArray, size: int = PATCH_SIZE
+) -> PatchErrors:
+    """Cut the mask's bounding box into cubes and measure each cube whose centre is in the mask.
+
+    That the centre must be in the mask is the paper's rule. That cubes do not overlap is our
+    choice: overlapping ones would be counted several times in a test. A cube at the edge of the
+    volume is cut off there; voxels outside the mask never count.
+
+    Parameters
+    ----------
+    prediction, truth
+        (X, Y, Z, C) coefficients on one lattice.
+    mask
+        (X, Y, Z) where errors count.
+    size
+        Edge of a cube in voxels, odd.
+
+    Raises
+    ------
+    ValueError
+        For an even or non-positive size.
+    """
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"a patch needs a centre voxel: its size must be odd, not {size}")
+    starts = [_starts(np.asarray(mask.any(axis=other)), size) for other in ((1, 2), (0, 2), (0, 1))]
+    centres: list[tuple[int, int, int]] = []
+    errors: list[float] = []
+    for x in starts[0]:
+        for y in starts[1]:
+            for z in starts[2]:
+                half = size // 2
+                centre = (int(x) + half, int(y) + half, int(z) + half)
+                if any(c >= n for c, n in zip(centre, mask.shape, strict=True)):
+                    continue
+                if not mask[centre]:
+                    continue
+                cube = (slice(x, x + size), slice(y, y + size), slice(z, z + size))
+                inside = mask[cube]
+                difference = prediction[cube][inside].astype(float) - truth[cube][inside]
+                centres.append(centre)
+                errors.append(float(np.square(difference).mean()))
+    return PatchErrors(np.array(centres, dtype=int).reshape(-1, 3), np.array(errors), size)
+
+
+def _starts(occupied: MaskArray, size: int) -> IntArray:
+    """Give the first voxels of the cubes that cover the occupied stretch of one axis."""
+    where = np.flatnonzero(occupied)
+    if len(where) == 0:
+        return where
+    return np.arange(where[0], where[-1] + 1, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +151,7 @@ class Pair:
     patch_size: int = PATCH_SIZE
 
     @classmethod
-    def of(cls, prediction: SHImage, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
+    def of(cls, prediction: Comparable, truth: Truth, patch_size: int = PATCH_SIZE) -> "Pair":
         """Resample a prediction to truth's lattice where it lies on another.
 
         Raises
@@ -85,7 +159,7 @@ class Pair:
         UserError
             When the images do not belong together.
         """
-        both = line_up(truth.image, {"prediction": prediction})
+        both = line_up(truth.mapped, {"prediction": prediction})
         return cls(both.predictions["prediction"], truth, both.mask, patch_size)
 
     def difference(self, values: FloatArray, truth: FloatArray) -> FloatArray:

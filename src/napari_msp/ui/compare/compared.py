@@ -1,41 +1,28 @@
-"""What a comparison in the window is of, and what it holds: worked out in a thread, no Qt here."""
+"""What is compared: scans of one head, lined up, with what stands in their cells. No Qt here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.comparison import Comparison, check_one_head, line_up, same_b_value
+from napari_msp.evaluation.comparison import (
+    Comparison,
+    check_one_head,
+    check_same_b_value,
+    line_up,
+)
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
-from napari_msp.scan import Scan, load_scan
-from napari_msp.signal.maps import MAPS, Map, Maps
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.records import Record
-
-QUANTITIES: Mapping[str, Map] = {each.title: each for each in MAPS.values()}
-"""Maps by the name that a person chooses from."""
+from napari_msp.ui.compare.choices import OnDisk
 
 MOST_PREDICTIONS = 4
 """More columns than these and the truth's are too narrow to be read (our choice)."""
-
-
-@dataclass(frozen=True)
-class Sibling:
-    """A scan of a subject that is on disk and not loaded yet."""
-
-    subject: str
-    platform: str
-    path: Path
-
-    @property
-    def owner(self) -> str:
-        """Such as "sub-01 prisma_st"."""
-        return f"{self.subject} {self.platform}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +32,21 @@ class Question:
     Attributes
     ----------
     truth
-        A record, a scan still to be read, or None.
+        A scan, one that is still to be read, or None.
     predictions
         One to four, in the order of their columns.
     scan
         The input; None where there is none to show.
     """
 
-    truth: Record | Sibling | None
-    predictions: Sequence[Record]
-    scan: Record | None
+    truth: Scan | OnDisk | None
+    predictions: Sequence[Scan]
+    scan: Scan | None
 
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Records lined up.
+    """Scans lined up.
 
     Attributes
     ----------
@@ -69,21 +56,23 @@ class Compared:
         By the short name of their cells.
     comparison
         Their images on one lattice.
-    scan_maps
-        Of the input, on its own lattice.
     disagreement
         By prediction, (X, Y, Z) on the comparison's lattice, where a model tells it.
     variants
         By prediction, in words, what of it is shown instead of itself, such as "first stage".
     """
 
-    truth: Record | None
-    predictions: Mapping[str, Record]
-    scan: Record | None
+    truth: Scan | None
+    predictions: Mapping[str, Scan]
+    scan: Scan | None
     comparison: Comparison
-    scan_maps: Maps | None
     disagreement: Mapping[str, FloatArray]
     variants: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scan_maps(self) -> Maps | None:
+        """Of the input, on its own lattice."""
+        return None if self.scan is None else self.scan.maps()
 
     def title(self, name: str) -> str:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
@@ -96,9 +85,9 @@ class Compared:
             self.comparison, predictions={self.title(name): each for name, each in predictions}
         )
 
-    def cells(self, quantity: str) -> Cells:
-        """Give both rows; quick once the maps of the quantity are made."""
-        return cells(self.comparison, QUANTITIES[quantity].name, self.scan_maps, self.disagreement)
+    def cells(self, name: str) -> Cells:
+        """Give both rows of a map, by its name in `MAPS`."""
+        return cells(self.comparison, name, self.scan_maps, self.disagreement)
 
     def measured(self, name: str) -> Metrics | None:
         """Measure a prediction; None where there is no truth."""
@@ -117,7 +106,7 @@ class Compared:
         )
 
 
-def line_records_up(question: Question, say: Callable[[str], None]) -> Compared:
+def line_scans_up(question: Question, say: Callable[[str], None]) -> Compared:
     """Read what is still on disk, check that all belong together, and line them up.
 
     Parameters
@@ -134,76 +123,38 @@ def line_records_up(question: Question, say: Callable[[str], None]) -> Compared:
     """
     if not question.predictions:
         raise UserError("none is chosen", field="predictions", remedy=Advice("tick at least one"))
-    truth = question.truth
-    if isinstance(truth, Sibling):
-        say(f"reading {truth.owner}")
-        truth = _read(truth, question.predictions[0].image.b_value)
-    _check(truth, question)
-    say("lining images up")
-    predictions = short_names(question.predictions)
-    comparison = line_up(
-        None if truth is None else truth.image,
-        {name: record.image for name, record in predictions.items()},
-    )
-    return Compared(
-        truth,
-        predictions,
-        question.scan,
-        comparison,
-        None if question.scan is None else Maps(question.scan.image),
-        _disagreement(predictions, comparison),
-    )
-
-
-def short_names(records: Sequence[Record]) -> dict[str, Record]:
-    """Name records for their cells: as short as tells them apart, "MSP" before "MSP prisma_st"."""
-    labels = [record.label or record.name or record.subject for record in records]
-    names = [record.name or record.subject for record in records]
-    for each in (labels, names):
-        if len(set(each)) == len(records):
-            return dict(zip(each, records, strict=True))
-    numbered = zip(names, records, range(1, len(records) + 1), strict=True)
-    return {f"{name} ({number})": record for name, record, number in numbered}
-
-
-def _disagreement(
-    predictions: Mapping[str, Record], comparison: Comparison
-) -> dict[str, FloatArray]:
-    found: dict[str, FloatArray] = {}
-    for name, record in predictions.items():
-        values = None if record.prediction is None else record.prediction.disagreement
-        if values is not None:
-            found[name] = resample(values, record.image.lattice, comparison.lattice)
-    return found
-
-
-def _read(sibling: Sibling, b_value: float | None) -> Record:
-    return Record(sibling.subject, sibling.platform, load_scan(sibling.path, b_value).sh)
-
-
-def _check(truth: Record | None, question: Question) -> None:
-    """Apply the checks of files to records; the first one is what others are held against."""
+    truth, scan = question.truth, question.scan
+    if isinstance(truth, OnDisk):
+        say(f"Reading {truth.owner}")
+        truth = truth.read(question.predictions[0].b_value)
+    say("Lining images up")
     reference = truth or question.predictions[0]
-    others = [*question.predictions, *([] if question.scan is None else [question.scan])]
-    for record in (reference, *others):
-        if record.image.b_value is None:
-            raise UserError(
-                "its b-value is unknown, so it has no FA",
-                record.owner,
-                remedy=Advice("add BValue to the JSON file beside it"),
-            )
-        check_one_head(_scan(reference), _scan(record))
-    for record in question.predictions:
-        if not same_b_value(_scan(reference), _scan(record)):
-            raise UserError(
-                f"has b = {record.image.b_value:.0f} s/mm² but {reference.owner} has "
-                f"{reference.image.b_value:.0f}",
-                record.owner,
-                remedy=Advice("compare images of one b-value"),
-            )
+    for each in question.predictions:
+        check_one_head(reference, each)
+        check_same_b_value(reference, each)
+    if scan is not None:
+        check_one_head(reference, scan)
+    predictions = short_names(question.predictions)
+    comparison = line_up(truth, predictions)
+    return Compared(truth, predictions, scan, comparison, _disagreement(predictions, comparison))
 
 
-def _scan(record: Record) -> Scan:
-    """Give what the checks of files look at."""
-    subject = record.subject if record.subject.startswith("sub-") else ""
-    return Scan(given_sh=record.image, given_subject=subject, given_platform=record.name)
+def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
+    """Name scans for their cells: as short as tells them apart, "MSP" before "MSP prisma_st"."""
+    labels = [scan.label or scan.name or scan.subject for scan in scans]
+    names = [scan.name or scan.subject for scan in scans]
+    for each in (labels, names):
+        if len(set(each)) == len(scans):
+            return dict(zip(each, scans, strict=True))
+    numbered = zip(names, scans, range(1, len(scans) + 1), strict=True)
+    return {f"{name} ({number})": scan for name, scan, number in numbered}
+
+
+def _disagreement(predictions: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
+    """Give the disagreement of predictions that were made here, on the comparison's lattice."""
+    found: dict[str, FloatArray] = {}
+    for name, scan in predictions.items():
+        values = getattr(scan, "disagreement", None)
+        if values is not None:
+            found[name] = resample(values, scan.lattice, comparison.lattice)
+    return found

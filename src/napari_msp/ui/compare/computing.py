@@ -10,15 +10,15 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.metrics import Metrics, Row, rows
+from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest, Step
-from napari_msp.ui.compare.compared import Compared, Question, Sibling, line_records_up
+from napari_msp.ui.compare.compared import Compared, Question, line_scans_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells
-from napari_msp.ui.records import Record
+from napari_msp.ui.compare.numbers_table import ErrorColumn
 
-SH_AVERAGE = "SH average"
-"""Always drawn: it costs nothing, and branches are shown in its contrast."""
-
+SH_AVERAGE = "sh_average"
+"""The map that is always drawn: it costs nothing, and branches are shown in its contrast."""
 
 Scale = tuple[tuple[float, float], float]
 """Black and white of images, and the end of the error maps' scale."""
@@ -85,7 +85,6 @@ class Comparing(QObject):
         self._work.warned.connect(self.warned)
         self._work.failed.connect(self.failed)
         self._work.rested.connect(self._rest)
-        self._read: dict[Sibling, Record] = {}
         self._asked: Question | None = None
         self._newest: Compared | None = None  # what is worked on; at rest what is compared
         self.compared: Compared | None = None
@@ -101,29 +100,40 @@ class Comparing(QObject):
 
     @property
     def rows(self) -> list[Row]:
-        """The numbers; none before they are measured, and none without truth."""
-        if self.compared is None:
+        """The numbers; none before all are measured, and none without truth."""
+        if self.compared is None or len(self.metrics) < len(self.compared.predictions):
             return []
         titles = {self.compared.title(name): each for name, each in self.metrics.items()}
         return rows(titles)
 
-    def ask(self, question: Question, quantity: str) -> None:
-        """Compare something else, in one map."""
-        if isinstance(question.truth, Sibling) and question.truth in self._read:
-            question = replace(question, truth=self._read[question.truth])
-        self._asked = question
-        self._start(partial(compare, question, quantity))
+    def errors(self, shown: str) -> list[ErrorColumn]:
+        """Give the errors of all SH coefficients and of one map, in the order of `rows`."""
+        sh = tuple(each.sh_mse for each in self.rows)
+        errors = [ErrorColumn("SH", "MSE", "SH units²", sh, ("SH MSE",))]
+        cells = self.cells.get(shown)
+        if cells is not None:
+            means = tuple(each.mean for each in cells.maps if each.mean is not None)
+            terms = (cells.map.error_title, cells.map.title)
+            errors.append(
+                ErrorColumn(cells.map.title, cells.map.error_title, cells.map_unit, means, terms)
+            )
+        return errors
 
-    def change(self, name: str, image: SHImage, variant: str, quantity: str) -> None:
+    def ask(self, question: Question, shown: str) -> None:
+        """Compare something else, in one map."""
+        self._asked = question
+        self._start(partial(compare, question, shown))
+
+    def change(self, name: str, image: SHImage, variant: str, shown: str) -> None:
         """Let another image stand in a prediction's place; contrast and scale stay."""
         if self._newest is not None and self._asked is None and name in self._newest.predictions:
             self._newest = self._newest.with_prediction(name, image, variant)
-            self._draw(quantity)
+            self._draw(shown)
 
-    def draw(self, quantity: str) -> None:
+    def draw(self, shown: str) -> None:
         """Make the cells of another map, unless they are there."""
-        if self._asked is None and not (self._newest is self.compared and quantity in self.layers):
-            self._draw(quantity)
+        if self._asked is None and not (self._newest is self.compared and shown in self.layers):
+            self._draw(shown)
 
     def stop(self) -> None:
         """Do nothing more."""
@@ -132,16 +142,16 @@ class Comparing(QObject):
     def forget(self) -> None:
         """Let everything go."""
         self.stop()
-        self._asked, self._newest, self._read = None, None, {}
+        self._asked, self._newest = None, None
         self._take_away()
 
-    def _draw(self, quantity: str) -> None:
+    def _draw(self, shown: str) -> None:
         """Make what is missing; work on the same that is replaced by this is taken up again."""
         new, old = self._newest, self.compared
         if new is None or old is None:
             return
         there = self.layers if new is old else ()
-        wanted = [each for each in dict.fromkeys((quantity, SH_AVERAGE)) if each not in there]
+        wanted = [each for each in dict.fromkeys((shown, SH_AVERAGE)) if each not in there]
         known = self._still_true(new)
         self._start(partial(draw, new, wanted, scales=dict(self._scales), known=known))
 
@@ -169,18 +179,16 @@ class Comparing(QObject):
         asked, self._asked = self._asked, None
         if asked is not None:
             self._take_away()
-            if isinstance(asked.truth, Sibling) and drawn.compared.truth is not None:
-                self._read = {asked.truth: drawn.compared.truth}
         if drawn.compared is not self.compared:
             self.cells, self.layers = {}, {}
             self.metrics = self._still_true(drawn.compared)
             self.compared = self._newest = drawn.compared
         if asked is not None:
             self.renewed.emit()
-        quantity = drawn.cells.map.title
-        self.cells[quantity], self.layers[quantity] = drawn.cells, drawn.layers
-        self._scales.setdefault(quantity, (drawn.cells.window, drawn.cells.limit))
-        self.drawn.emit(quantity)
+        name, cells = drawn.cells.map.name, drawn.cells
+        self.cells[name], self.layers[name] = cells, drawn.layers
+        self._scales.setdefault(name, (cells.window, cells.limit))
+        self.drawn.emit(name)
 
     def _take_away(self) -> None:
         self.compared = None
@@ -191,21 +199,21 @@ class Comparing(QObject):
         self.rested.emit()
 
 
-def compare(question: Question, quantity: str, control: Control) -> None:
+def compare(question: Question, shown: str, control: Control) -> None:
     """Read, line up, draw and measure; see `draw`.
 
     Raises
     ------
     UserError
-        As `line_records_up`.
+        As `line_scans_up`.
     """
-    compared = line_records_up(question, control.say)
-    draw(compared, list(dict.fromkeys((quantity, SH_AVERAGE))), control)
+    compared = line_scans_up(question, control.say)
+    draw(compared, list(dict.fromkeys((shown, SH_AVERAGE))), control)
 
 
 def draw(
     compared: Compared,
-    quantities: Sequence[str],
+    maps: Sequence[str],
     control: Control,
     scales: Mapping[str, Scale] | None = None,
     known: Mapping[str, Metrics] | None = None,
@@ -216,15 +224,15 @@ def draw(
     ----------
     compared
         What is compared.
-    quantities
-        Names of the maps.
+    maps
+        Their names.
     scales
         Contrast and scale that are kept, by map, so that a change shows.
     known
         Measurements that still hold.
     """
-    for each in quantities:
-        control.say(f"Computing {each}")
+    for each in maps:
+        control.say(f"Computing {MAPS[each].title}")
         cells = compared.cells(each)
         if scales is not None and each in scales:
             window, limit = scales[each]

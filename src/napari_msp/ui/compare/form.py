@@ -8,8 +8,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_msp.ui.compare.compared import QUANTITIES
-from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.signal.maps import MAPS
+from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.widgets.form import CheckList, FormRows
 
@@ -47,15 +47,15 @@ class CompareForm(QWidget):
         A button was pressed.
     predictions_changed, truth_picked
         By a person.
-    quantity_changed, plane_changed : str
-        Another map or plane is chosen.
+    map_changed, plane_changed : str
+        Another map (its name in `MAPS`) or plane is chosen.
     """
 
     show_wanted = Signal()
     leave_wanted = Signal()
     predictions_changed = Signal()
     truth_picked = Signal()
-    quantity_changed = Signal(str)
+    map_changed = Signal(str)
     plane_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
@@ -67,9 +67,9 @@ class CompareForm(QWidget):
         for combo in (self.truths, self.scans):
             combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self.planes.addItems(list(ORDERS))
-        self.maps.addItems(list(QUANTITIES))
-        for number, name in enumerate(QUANTITIES):
-            self.maps.setItemData(number, tooltip(name) if name in TERMS else "", Qt.ToolTipRole)
+        for number, (name, each) in enumerate(MAPS.items()):
+            self.maps.addItem(each.title, name)
+            self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
         self.show_button = QPushButton("&Show")
         self.show_button.setToolTip("<p>Lay the images out as Figure 3 of the paper.</p>")
         self.leave_button = QPushButton("L&eave comparison")
@@ -95,9 +95,9 @@ class CompareForm(QWidget):
         return str(self.scans.currentText()) if index > 1 else ("", None)[max(index, 0)]
 
     @property
-    def quantity(self) -> str:
-        """The chosen map."""
-        return str(self.maps.currentText())
+    def map_name(self) -> str:
+        """Name of the chosen map in `MAPS`."""
+        return str(self.maps.currentData())
 
     def offer(
         self, truths: Sequence[str], predictions: Sequence[str], scans: Sequence[str]
@@ -151,7 +151,7 @@ class CompareForm(QWidget):
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.show_button.clicked.connect(self.show_wanted)
         self.leave_button.clicked.connect(self.leave_wanted)
-        self.maps.currentTextChanged.connect(self.quantity_changed)
+        self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
 
     def _arranged(self) -> FormRows:
         rows, layout = FormRows(), QVBoxLayout(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,17 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import INPUT_SCAN, Cell, Cells
+from napari_msp.scan import Scan
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
 from napari_msp.ui.layers import LayerData, map_layer
-from napari_msp.ui.records import Record
 
 VIEW = "compare"
 """`Shown.view` of all layers that a comparison makes."""
 
-MAPS = ("error", "disagreement")
-"""Kinds of cells on the maps' scale."""
+SCALED = ("error", "disagreement")
+"""Kinds of cells on the scale of the colour bar."""
 
 SPACE = "   ·   "
 
@@ -74,23 +74,23 @@ def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
     compared
         Whose cells they are.
     shown
-        Its cells for one quantity.
+        Its cells for one map.
     """
-    truth, scan, records = compared.truth, compared.scan, list(compared.predictions.values())
-    heads = [scan if truth is None else truth, *records]
-    feet = [scan if truth is not None else None, *records]
+    truth, source, predictions = compared.truth, compared.scan, list(compared.predictions.values())
+    above = [source if truth is None else truth, *predictions]
+    below = [None if truth is None else source, *predictions]
     first = int(shown.images[0].kind == "none")
-    cells = [
-        _cell(compared, shown, cell, record)
-        for row, owners in ((shown.images, heads), (shown.maps, feet))
-        for cell, record in list(zip(row, owners, strict=True))[first:]
+    layers = [
+        _cell(compared, shown, cell, scan)
+        for row, scans in ((shown.images, above), (shown.maps, below))
+        for cell, scan in list(zip(row, scans, strict=True))[first:]
     ]
     columns = len(shown.images) - first
-    maps = [n for n, cell in enumerate(shown.maps[first:]) if cell.kind in MAPS]
+    scaled = [n for n, cell in enumerate(shown.maps[first:]) if cell.kind in SCALED]
     return GridCells(
-        cells,
+        layers,
         columns,
-        columns + maps[-1] if maps else None,
+        columns + scaled[-1] if scaled else None,
         compared.comparison.reference,
         legend(compared, shown),
         {
@@ -100,9 +100,7 @@ def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
     )
 
 
-def branch_cells(
-    record: Record, name: str, stages: Stages, alpha: float, shown: Cells
-) -> GridCells:
+def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cells) -> GridCells:
     """Lay out what each branch gives, and below what it adds: SH averages, which add up.
 
     | first stage  | branch i   | … | second stage      |
@@ -110,7 +108,7 @@ def branch_cells(
 
     Parameters
     ----------
-    record
+    scan
         The prediction.
     name
         Its short name.
@@ -128,7 +126,7 @@ def branch_cells(
         quantity: str, title: str, values: FloatArray, limits: tuple[float, float], **options: Any
     ) -> LayerData:
         return map_layer(
-            record,
+            scan,
             quantity,
             np.where(image.mask, values, 0),
             lattice=lattice,
@@ -140,7 +138,7 @@ def branch_cells(
         )
 
     def picture(title: str, values: FloatArray) -> LayerData:
-        return cell("SH average", title, values, shown.window)
+        return cell(shown.map.title, title, values, shown.window)
 
     def added(title: str, values: FloatArray) -> LayerData:
         colours = _diverging()
@@ -151,78 +149,74 @@ def branch_cells(
         picture("first stage", stages.first["sh_average"]),
         *(picture(f"branch {each}", map_["sh_average"]) for each, map_ in stages.branches.items()),
         picture("second stage", stages.sh_average(alpha)),
-        words_cell(record, lattice, rule),
+        words_cell(scan, lattice, rule),
         *(added(each, stages.contribution(each, alpha)) for each in stages.branches),
         added("all branches", stages.contributions(alpha)),
     ]
     low, high = shown.window
-    legend = f"SH average: {low:.2g} to {high:.2g}   ·   added: ±{limit:.2g} {shown.unit}"
-    return GridCells(cells, len(cells) // 2, len(cells) - 1, image, legend)
+    scales = (f"{shown.map.title}: {low:.2g} to {high:.2g}", f"added: ±{limit:.2g} {shown.unit}")
+    return GridCells(cells, len(cells) // 2, len(cells) - 1, image, SPACE.join(scales))
 
 
-def cell_name(record: Record, name: str, quantity: str) -> str:
+def cell_name(scan: Scan, name: str, quantity: str) -> str:
     """Name a prediction's cell by its short name, such as "sub-01 MSP · MSE"."""
-    owner = name if name == record.subject else f"{record.subject} {name}"
+    owner = name if name == scan.subject else f"{scan.subject} {name}"
     return f"{owner} · {quantity}"
 
 
 def legend(compared: Compared, shown: Cells) -> str:
     """Say which scans are seen, and what black, white and the ends of the maps' scale are."""
     roles = (("ground truth", compared.truth), ("input", compared.scan))
-    scans = [f"{role}: {record.owner}" for role, record in roles if record is not None]
+    scans = [f"{role}: {scan.owner}" for role, scan in roles if scan is not None]
     low, high = shown.window
     if shown.coloured:
         scales = [f"colours: full brightness at {shown.unit} {high:.2g}"]
     else:
         scales = [f"images: {low:.2g} to {high:.2g} {shown.unit}"]
-    if any(cell.kind in MAPS for cell in shown.maps):
+    if any(cell.kind in SCALED for cell in shown.maps):
         kind = "disagreement" if compared.truth is None else "errors"
         scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
     return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
 
-def _cell(compared: Compared, shown: Cells, cell: Cell, record: Record | None) -> LayerData:
-    if cell.kind == "none" or record is None:
+def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> LayerData:
+    if cell.kind == "none" or scan is None:
         return _why_empty(compared, cell.name)
     if cell.kind == "image":
-        return image_layer(compared, shown, cell, record)
+        return image_layer(compared, shown, cell, scan)
     error = cell.kind == "error"
     quantity = shown.map.error_title if error else "disagreement"
     return map_layer(
-        record,
+        scan,
         quantity,
         # Viridis is not black at 0: what is nowhere defined is not coloured at all.
         cell.values if error else np.where(cell.shown, cell.values, np.nan),
         lattice=shown.lattice,
         mask=cell.shown,
         limits=(0.0, shown.limit),
-        name=cell_name(record, compared.title(cell.name), quantity),
+        name=cell_name(scan, compared.title(cell.name), quantity),
         view=VIEW,
     )
 
 
-def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) -> LayerData:
+def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> LayerData:
     """Give an image's layer, in the contrast that all images share."""
     values, inside, lattice = cell.values, cell.shown, shown.lattice
     if cell.name == INPUT_SCAN and compared.scan_maps is not None:
         # In its own voxels, which fall into place by where the layer lies.
-        scan = compared.scan_maps.image
-        values, inside, lattice = (
-            shown.map.shown(compared.scan_maps[shown.map.name]),
-            scan.mask,
-            scan.lattice,
-        )
+        values = shown.map.shown(compared.scan_maps[shown.map.name])
+        inside, lattice = scan.sh.mask, scan.sh.lattice
     named = cell.name in compared.predictions
-    title = compared.title(cell.name) if named else record.name or record.subject
+    title = compared.title(cell.name) if named else scan.name or scan.subject
     if not named and title in {compared.title(each) for each in compared.predictions}:
         title = f"{title} ({cell.name})"
-    name = cell_name(record, title, shown.map.title)
+    name = cell_name(scan, title, shown.map.title)
     if cell.name in compared.variants:
         # What is saved from the layer is what is seen in it.
         image = compared.comparison.predictions[cell.name].image
-        record = replace(record, name=title, image=image, prediction=None)
+        scan = Scan(given_sh=image, given_subject=scan.subject, given_platform=title)
     layer = map_layer(
-        record,
+        scan,
         shown.map.title,
         shown.shades(values, inside) if shown.coloured else np.where(inside, values, 0),
         lattice=lattice,
@@ -236,25 +230,25 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, record: Record) ->
     return layer
 
 
-def words_cell(record: Record, lattice: Lattice, words: str) -> LayerData:
+def words_cell(scan: Scan, lattice: Lattice, words: str) -> LayerData:
     """Fill a cell with nothing but words."""
     nothing = np.zeros(lattice.shape, dtype=np.float32)
     return map_layer(
-        record, BLANK, nothing, lattice=lattice, limits=(0.0, 1.0), name=words, view=VIEW
+        scan, BLANK, nothing, lattice=lattice, limits=(0.0, 1.0), name=words, view=VIEW
     )
 
 
 def _why_empty(compared: Compared, prediction: str) -> LayerData:
     """Say why nothing is there."""
     if prediction:
-        record = compared.predictions[prediction]
-        known = record.prediction is not None
+        scan = compared.predictions[prediction]
+        known = hasattr(scan, "disagreement")  # made here; its class would load torch
         why = "one network has nothing to disagree with" if known else "the image came without it"
         name = f"{prediction} · no disagreement:\n{why}"
     else:
         name = "no ground truth" if compared.truth is None else "no input scan"
-        record = next(iter(compared.predictions.values()))
-    return words_cell(record, compared.comparison.lattice, name)
+        scan = next(iter(compared.predictions.values()))
+    return words_cell(scan, compared.comparison.lattice, name)
 
 
 def _diverging() -> Any:

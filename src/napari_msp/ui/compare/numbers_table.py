@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msp.evaluation.metrics import Row
+from napari_msp.evaluation.metrics import change
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, colours_of
@@ -38,37 +38,55 @@ MARGIN = 12
 SAME = 0.05
 """A change below this many percent is called none."""
 
+Text = tuple[str, str]
+"""What stands in a cell, and its tooltip."""
+
 
 @dataclass(frozen=True)
-class _Error:
-    """One of the errors that the table has two columns for; its header takes the power of ten."""
+class ErrorColumn:
+    """One kind of error, of every prediction.
 
-    title: str
-    header: str
+    Attributes
+    ----------
+    of, error
+        What it is an error of and which, such as "colour FA" and "MSE".
+    unit
+        Of the values.
+    values
+        One a prediction.
+    terms
+        Of the glossary, that say what it is.
+    """
+
+    of: str
+    error: str
     unit: str
-    terms: tuple[str, ...]
-    value: Callable[[Row], float]
-    change: Callable[[Row], float | None]
+    values: tuple[float, ...]
+    terms: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Such as "colour-FA MSE"."""
+        return f"{self.of.replace(' ', '-')} {self.error}"
 
-_ERRORS = (
-    _Error(
-        "SH MSE",
-        "SH MSE\n{}\nSH units²",
-        "SH units²",
-        ("SH MSE",),
-        lambda r: r.sh_mse,
-        lambda r: r.change_sh,
-    ),
-    _Error(
-        "colour-FA MSE",
-        "colour-FA\nMSE\n{} FA²",
-        "FA²",
-        ("MSE", "colour FA"),
-        lambda r: r.colour_fa_mse,
-        lambda r: r.change_colour,
-    ),
-)
+    @property
+    def header(self) -> str:
+        """The title in three lines, with the power of ten in which values are shown."""
+        power = power_of_ten(self.exponent)
+        if len(self.of) < 4:
+            return f"{self.title}\n{power}\n{self.unit}"
+        return f"{self.title.replace(' ', chr(10))}\n{power} {self.unit}"
+
+    @property
+    def exponent(self) -> int:
+        """The power of ten in which the smallest error is 1 to 10; none where 1 to 100 is read."""
+        positive = [each for each in self.values if each > 0]
+        exponent = math.floor(math.log10(min(positive))) if positive else 0
+        return 0 if exponent == 1 else exponent
+
+    def change(self, number: int) -> float | None:
+        """By how many percent an error is above or below the first one; None for that itself."""
+        return None if number == 0 else change(self.values[number], self.values[0])
 
 
 class NumbersTable(QWidget):
@@ -79,7 +97,8 @@ class NumbersTable(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._rows: list[Row] = []
+        self._names: Sequence[str] = ()
+        self._errors: Sequence[ErrorColumn] = ()
         self.words = QLabel(NOTHING)
         self.words.setWordWrap(True)
         self.words.setAlignment(Qt.AlignLeft | Qt.AlignTop)
@@ -89,45 +108,44 @@ class NumbersTable(QWidget):
         self._stack.addWidget(self.words)
         self._stack.addWidget(self.table)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
-        self.set_rows(())
+        self.clear()
 
-    def set_rows(self, rows: Sequence[Row], nothing: str = NOTHING) -> None:
-        """Show rows.
+    def show_errors(self, names: Sequence[str], errors: Sequence[ErrorColumn], voxels: int) -> None:
+        """Show errors, two columns each.
 
         Parameters
         ----------
-        rows
-            One a prediction; the first is the one that others are compared with.
-        nothing
-            What is said where there are none.
+        names
+            Of the predictions; the first is the one that others are compared with.
+        errors
+            At least one.
+        voxels
+            Number of those that were measured.
         """
-        self._rows = list(rows)
-        self.words.setText(nothing)
-        self._stack.setCurrentWidget(self.table if self._rows else self.words)
-        self.table.setRowCount(len(self._rows))
-        for column, (text, tip) in enumerate(_headers(self._rows)):
-            header = QTableWidgetItem(text)
-            header.setToolTip(tip)
-            self.table.setHorizontalHeaderItem(column, header)
-        for number, row in enumerate(self._rows):
-            for column, (text, tip) in enumerate(_cells(row, self._rows)):
-                item = QTableWidgetItem(text)
-                item.setToolTip(tip)
-                side = Qt.AlignLeft if column == 0 else Qt.AlignRight
-                item.setTextAlignment(side | Qt.AlignVCenter)
-                self.table.setItem(number, column, item)
+        self._names, self._errors = names, errors
+        texts = [_row(number, names, errors, voxels) for number in range(len(names))]
+        self.table.fill(_headers(names, errors), texts)
+        self._stack.setCurrentWidget(self.table)
         self._colour()
+        self.updateGeometry()
+
+    def clear(self, words: str = NOTHING) -> None:
+        """Show nothing but why there is nothing."""
+        self._names, self._errors = (), ()
+        self.words.setText(words)
+        self._stack.setCurrentWidget(self.words)
         self.updateGeometry()
 
     def copy(self) -> None:
         """Put the chosen rows, or all of them, on the clipboard."""
         chosen = sorted({index.row() for index in self.table.selectedIndexes()})
-        rows = [self._rows[number] for number in chosen] or self._rows
-        QApplication.clipboard().setText(as_tsv(rows))
+        QApplication.clipboard().setText(
+            as_tsv(self._names, self._errors, chosen or range(len(self._names)))
+        )
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Be as high as the rows need."""
-        return self.table.whole() if self._rows else self.words.sizeHint()
+        return self.table.whole() if self._names else self.words.sizeHint()
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Never cut a number off."""
@@ -141,18 +159,17 @@ class NumbersTable(QWidget):
 
     def _colour(self) -> None:
         colours = colours_of(self)
-        for number, row in enumerate(self._rows):
-            for error, column in zip(_ERRORS, (2, 4), strict=True):
-                item = self.table.item(number, column)
-                if item is not None:
-                    item.setForeground(_colour_of(error.change(row), colours))
+        for column, error in enumerate(self._errors):
+            for number in range(len(self._names)):
+                item = self.table.item(number, 2 * column + 2)
+                item.setForeground(_colour_of(error.change(number), colours))
 
 
 class _Table(QTableWidget):
     """A table to read: rows are chosen whole and copied by the keyboard."""
 
     def __init__(self, copy: Callable[[], None]) -> None:
-        super().__init__(0, 1 + 2 * len(_ERRORS))
+        super().__init__()
         self._copy = copy
         self.setAccessibleName("Global errors of the predictions")
         self.setEditTriggers(QAbstractItemView.NoEditTriggers)
@@ -164,8 +181,24 @@ class _Table(QTableWidget):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.verticalHeader().hide()
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeToContents)
-        self.horizontalHeader().setSectionResizeMode(0, QHeaderView.Stretch)
         self.horizontalHeader().setHighlightSections(False)
+
+    def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
+        """Show rows under headers."""
+        self.setColumnCount(len(headers))
+        self.setRowCount(len(rows))
+        self.horizontalHeader().setSectionResizeMode(0, QHeaderView.Stretch)
+        for column, (text, tip) in enumerate(headers):
+            header = QTableWidgetItem(text)
+            header.setToolTip(tip)
+            self.setHorizontalHeaderItem(column, header)
+        for number, row in enumerate(rows):
+            for column, (text, tip) in enumerate(row):
+                item = QTableWidgetItem(text)
+                item.setToolTip(tip)
+                side = Qt.AlignLeft if column == 0 else Qt.AlignRight
+                item.setTextAlignment(side | Qt.AlignVCenter)
+                self.setItem(number, column, item)
 
     def whole(self) -> QSize:
         """Give the size at which nothing is cut off but long names."""
@@ -197,46 +230,46 @@ class _Table(QTableWidget):
             super().keyPressEvent(event)
 
 
-def as_tsv(rows: Sequence[Row]) -> str:
-    """Write rows with full precision, tabs between the columns."""
+def as_tsv(names: Sequence[str], errors: Sequence[ErrorColumn], chosen: Iterable[int]) -> str:
+    """Write chosen rows with full precision, tabs between the columns."""
     titles = [
         title
-        for error in _ERRORS
+        for error in errors
         for title in (f"{error.title} [{error.unit}]", f"{error.title} change [%]")
     ]
     lines = [["prediction", *titles]]
-    for row in rows:
-        numbers = [number for e in _ERRORS for number in (e.value(row), e.change(row))]
-        lines.append([row.name, *("" if n is None else repr(n) for n in numbers)])
+    for number in chosen:
+        values = [value for e in errors for value in (e.values[number], e.change(number))]
+        lines.append([names[number], *("" if each is None else repr(each) for each in values)])
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
-def _headers(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    first = escape(rows[0].name) if rows else "the first prediction"
-    change = (
-        f"<p>Error above (▲) or below (▼) that of {first}, in percent of it. Less is better.</p>"
+def _headers(names: Sequence[str], errors: Sequence[ErrorColumn]) -> list[Text]:
+    beside = (
+        f"<p>Error above (▲) or below (▼) that of {escape(names[0])}, in percent of it. Less is "
+        "better.</p>"
     )
     headers = [("prediction", "")]
-    for error in _ERRORS:
-        exponent = _exponent(error, rows)
-        power = power_of_ten(exponent)
+    for error in errors:
         meaning = "".join(tooltip(term) for term in error.terms)
-        headers += [(error.header.format(power), meaning), ("change\n%", change)]
+        headers += [(error.header, meaning), ("change\n%", beside)]
     return headers
 
 
-def _cells(row: Row, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    measured = f"{row.voxels} voxels, those in all masks"
-    cells = [(row.name, row.name)]
-    for error in _ERRORS:
-        value, change = error.value(row), error.change(row)
-        shown = value / 10.0 ** _exponent(error, rows)
-        cells.append((f"{shown:.2f}", f"{value:.4g} {error.unit} over {measured}"))
-        cells.append(_change(change, rows[0].name, is_first=row is rows[0]))
+def _row(
+    number: int, names: Sequence[str], errors: Sequence[ErrorColumn], voxels: int
+) -> list[Text]:
+    measured = f"{voxels} voxels, those in all masks"
+    cells = [(names[number], names[number])]
+    for error in errors:
+        value = error.values[number]
+        shown = f"{value / 10.0**error.exponent:.2f}"
+        cells.append((shown, f"{value:.4g} {error.unit} over {measured}"))
+        cells.append(_change(error.change(number), names[0], is_first=number == 0))
     return cells
 
 
-def _change(change: float | None, first: str, *, is_first: bool) -> tuple[str, str]:
+def _change(change: float | None, first: str, *, is_first: bool) -> Text:
     if is_first:
         return "–", "The first prediction: the others are compared with it."
     if change is None:
@@ -246,12 +279,6 @@ def _change(change: float | None, first: str, *, is_first: bool) -> tuple[str, s
     if change < 0:
         return f"▼ −{-change:.1f}", f"{-change:.1f} % less error than {first}"
     return f"▲ +{change:.1f}", f"{change:.1f} % more error than {first}"
-
-
-def _exponent(error: _Error, rows: Sequence[Row]) -> int:
-    """Give the power of ten in which the smallest error is 1 to 10."""
-    positive = [error.value(row) for row in rows if error.value(row) > 0]
-    return math.floor(math.log10(min(positive))) if positive else 0
 
 
 def _colour_of(change: float | None, colours: Colours) -> Any:

@@ -93,6 +93,6 @@ def save_figure(compared: Compared, plane: str, index: int, path: Path) -> None:
 
 
 def _stem(compared: Compared) -> str:
-    subjects = [record.subject for record in compared.predictions.values()]
+    subjects = [scan.subject for scan in compared.predictions.values()]
     names = [compared.title(name).replace(" ", "-") for name in compared.predictions]
     return "_".join([subjects[0], *names])

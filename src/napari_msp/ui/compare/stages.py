@@ -13,12 +13,12 @@ from napari_msp.arrays import AnyArray, FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.placement import on_lattice
-from napari_msp.networks import equation
-from napari_msp.signal.maps import Maps
+from napari_msp.networks.equation import contribution, second_stage
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import Map, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.layers import to_shown
-from napari_msp.ui.records import Record
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -33,28 +33,25 @@ BRANCH = "branch:"
 
 @dataclass(frozen=True, eq=False)
 class Stages:
-    """What a prediction kept: ŷ²_T = (1-α) ŷ¹_T + α · mean, where the mean is of all P-1 terms.
+    """What a prediction kept of equation (1), so that it can be had for any α.
 
     Attributes
     ----------
-    first, mean
-        ŷ¹_T, and the prediction for α = 1.
+    first
+        ŷ¹_T.
     branches
-        N_iT(z_i) by platform i.
+        N_iT(z_i) by platform i, on the same lattice.
     """
 
     first: Maps
-    mean: Maps
     branches: Mapping[str, Maps]
 
     @classmethod
     def of(cls, prediction: Prediction, lattice: Lattice) -> Stages:
         """Bring the stages of a prediction that kept them to a lattice."""
-        from napari_msp.inference.stages import at_alpha  # loads torch, which takes seconds
-
+        assert prediction.first_stage is not None
         return cls(
-            Maps(on_lattice(at_alpha(prediction, 0.0), lattice)),
-            Maps(on_lattice(at_alpha(prediction, 1.0), lattice)),
+            Maps(on_lattice(prediction.first_stage, lattice)),
             {
                 platform: Maps(on_lattice(branch, lattice))
                 for platform, branch in prediction.branches.items()
@@ -68,7 +65,8 @@ class Stages:
 
     def image(self, alpha: float) -> SHImage:
         """Give the prediction for an α."""
-        mixed = equation.between(self.first.image.coefficients, self.mean.image.coefficients, alpha)
+        branches = [each.image.coefficients for each in self.branches.values()]
+        mixed = second_stage(self.first.image.coefficients, branches, alpha)
         return replace(self.first.image, coefficients=mixed)
 
     def slice_image(self, alpha: float, axis: int, index: int) -> SHImage:
@@ -76,25 +74,27 @@ class Stages:
 
         Maps ask for scanner axes only, which coefficients have wherever the voxels lie.
         """
-        where = self.lattice, axis, index
-        first = cut(self.first.image.coefficients, *where)
-        mean = cut(self.mean.image.coefficients, *where)
-        mask = cut(self.first.image.mask, *where)
-        mixed = equation.between(first, mean, alpha)
+        first, *branches = (
+            cut(each.image.coefficients, self.lattice, axis, index)
+            for each in (self.first, *self.branches.values())
+        )
+        mask = cut(self.first.image.mask, self.lattice, axis, index)
+        mixed = second_stage(first, branches, alpha)
         return SHImage(mixed[None], np.eye(4), mask[None], self.first.image.b_value)
 
     def sh_average(self, alpha: float) -> FloatArray:
-        """(X, Y, Z) SH average for an α, in SH units: it is linear in α, so this is quick."""
-        return equation.between(self.first["sh_average"], self.mean["sh_average"], alpha)
+        """(X, Y, Z) SH average for an α, in SH units: it is linear, so this is quick."""
+        branches = [each["sh_average"] for each in self.branches.values()]
+        return second_stage(self.first["sh_average"], branches, alpha)
 
     def contribution(self, platform: str, alpha: float) -> FloatArray:
-        """(X, Y, Z) what a branch adds to the SH average: α/(P-1) · (N_iT(z_i) - ŷ¹_T)."""
+        """(X, Y, Z) what a branch adds to the SH average."""
         branch = self.branches[platform]["sh_average"]
-        return equation.contribution(self.first["sh_average"], branch, len(self.branches), alpha)
+        return contribution(self.first["sh_average"], branch, len(self.branches), alpha)
 
     def contributions(self, alpha: float) -> FloatArray:
         """(X, Y, Z) what all branches add to the SH average: ŷ²_T - ŷ¹_T."""
-        added: FloatArray = np.float32(alpha) * (self.mean["sh_average"] - self.first["sh_average"])
+        added: FloatArray = self.sh_average(alpha) - self.first["sh_average"]
         return added
 
     @cached_property
@@ -124,7 +124,7 @@ class ModelOutputs:
 
     alpha: float
     image: SHImage
-    scan: Record | None
+    scan: Scan | None
     stages: Stages | None
 
     def of(self, part: str, alpha: float) -> SHImage:
@@ -138,7 +138,7 @@ class ModelOutputs:
             Of equation (1).
         """
         if part == "input" and self.scan is not None:
-            return on_lattice(self.scan.image, self.image.lattice)
+            return on_lattice(self.scan.sh, self.image.lattice)
         if self.stages is None or self.name(part, alpha) == "":
             return self.image
         if part == "first":
@@ -164,7 +164,7 @@ class RepaintedSlice:
 
     Attributes
     ----------
-    quantity
+    map
         What they show.
     image, error
         (rows, columns) of the prediction's cell and of the one beneath; None without truth.
@@ -172,7 +172,7 @@ class RepaintedSlice:
         Which slice it is, as layers are counted.
     """
 
-    quantity: str
+    map: Map
     image: FloatArray
     error: FloatArray | None
     axis: int
@@ -202,18 +202,17 @@ def repaint_slice(
     axis, index
         Of the slice, as layers are counted.
     """
-    chosen, truth, lattice = shown.map, compared.comparison.truth, stages.lattice
-    image = stages.slice_image(alpha, axis, index)
-    values = Maps(image)[chosen.name]
-    inside = image.mask[..., None] if shown.coloured else image.mask
+    chosen, truth = shown.map, compared.comparison.truth
+    maps = Maps(stages.slice_image(alpha, axis, index))
+    values, inside = maps[chosen.name], maps.image.mask
     painted = chosen.shown(values)
-    seen = shown.shades(painted, image.mask) if shown.coloured else np.where(inside, painted, 0)
+    image = shown.shades(painted, inside) if shown.coloured else np.where(inside, painted, 0)
     error = None
     if truth is not None:
-        true = cut(truth[chosen.name], lattice, axis, index)[None]
-        mask = cut(compared.comparison.mask, lattice, axis, index)[None]
+        true = cut(truth[chosen.name], stages.lattice, axis, index)[None]
+        mask = cut(compared.comparison.mask, stages.lattice, axis, index)[None]
         error = chosen.error(values, true, mask)[0]
-    return RepaintedSlice(chosen.title, seen[0], error, axis, index)
+    return RepaintedSlice(chosen, image[0], error, axis, index)
 
 
 def cut(values: AnyArray, lattice: Lattice, axis: int, index: int) -> AnyArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
@@ -23,6 +24,7 @@ from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.computing import SH_AVERAGE
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
 from napari_msp.ui.compare.stages import (
     SECOND,
@@ -33,9 +35,12 @@ from napari_msp.ui.compare.stages import (
 )
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.glossary import TERMS, tooltip
+from napari_msp.ui.layers import made_here
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
 from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
-from napari_msp.ui.records import Record
+
+if TYPE_CHECKING:
+    from napari_msp.inference.harmonize import Prediction
 
 STEPS = 100
 """Of the slider from 0 to 1."""
@@ -219,7 +224,7 @@ class StagesTab(QScrollArea):
         self._compared: Compared | None = None
         self._cells: Mapping[str, Cells] = {}
         self._places: Mapping[str, tuple[int, int]] = {}
-        self._quantity = ""
+        self._shown = ""
         self._own: dict[str, SHImage] = {}
         self._stages: Stages | None = None
         self.branches_shown = False
@@ -244,27 +249,26 @@ class StagesTab(QScrollArea):
         """Look into another comparison."""
         self._compared, self._cells = compared, {}
         self._own = {name: each.image for name, each in compared.comparison.predictions.items()}
-        records = compared.predictions
-        names = [name for name, record in records.items() if _made_here(record)]
-        staged = [name for name in names if _has_branches(records[name])]
+        here = {name: each for name, each in compared.predictions.items() if made_here(each)}
+        staged = [name for name, each in here.items() if each.branches]
         with signals_blocked(self.choice):
             self.choice.clear()
-            self.choice.addItems(names)
-            self.choice.setCurrentText(next(iter([*staged, *names]), ""))
-        self.choice.setEnabled(len(names) > 1)
-        self.choice.setVisible(bool(names))
+            self.choice.addItems(list(here))
+            self.choice.setCurrentText(next(iter([*staged, *here]), ""))
+        self.choice.setEnabled(len(here) > 1)
+        self.choice.setVisible(bool(here))
         self._look_into()
 
     def follow(
         self,
         compared: Compared,
         cells: Mapping[str, Cells],
-        quantity: str,
+        shown: str,
         places: Mapping[str, tuple[int, int]],
     ) -> None:
         """Keep up with what the comparison shows, and where."""
         self._compared, self._cells = compared, cells
-        self._quantity, self._places = quantity, places
+        self._shown, self._places = shown, places
 
     def forget(self) -> None:
         """Let everything go."""
@@ -286,7 +290,7 @@ class StagesTab(QScrollArea):
     def repaint_cells(self) -> None:
         """Show the present α: in the shown slice at once, everywhere when it rests."""
         stages, compared, alpha = self._stages, self._compared, self.panel.alpha
-        cells = self._cells.get(self._quantity)
+        cells = self._cells.get(self._shown)
         if stages is None or compared is None or cells is None:
             return
         self.panel.light(SECOND)
@@ -297,28 +301,30 @@ class StagesTab(QScrollArea):
             self._grid.refill(branches)
 
     @property
-    def _record(self) -> Record | None:
-        return None if self._compared is None else self._compared.predictions.get(self.name)
+    def _prediction(self) -> Prediction | None:
+        """The prediction that is looked into, where it was made here."""
+        scan = None if self._compared is None else self._compared.predictions.get(self.name)
+        return scan if scan is not None and made_here(scan) else None
 
     @property
     def _outputs(self) -> ModelOutputs | None:
-        record = self._record
-        if record is None or record.prediction is None or self._compared is None:
+        prediction, compared = self._prediction, self._compared
+        if prediction is None or compared is None:
             return None
         image = self._own[self.name]
-        return ModelOutputs(record.prediction.alpha, image, self._compared.scan, self._stages)
+        return ModelOutputs(prediction.alpha, image, compared.scan, self._stages)
 
     def _look_into(self) -> None:
         """Show the chosen prediction's model, and get its stages ready."""
         self._stages = None
         self._reading.stop()
-        record, compared = self._record, self._compared
-        if record is None or record.model is None or record.prediction is None or compared is None:
+        prediction, compared = self._prediction, self._compared
+        if prediction is None or prediction.model is None or compared is None:
             self.panel.clear(NO_STAGES)
             return
-        prediction, lattice = record.prediction, compared.comparison.lattice
+        lattice = compared.comparison.lattice
         self.leave_branches()
-        self.panel.set_model(outline_of(record.model, prediction.target), prediction.alpha)
+        self.panel.set_model(outline_of(prediction.model, prediction.target), prediction.alpha)
         self.panel.light(SECOND)
         if prediction.branches:
             self._reading.ask(lambda control: Stages.of(prediction, lattice))
@@ -329,17 +335,17 @@ class StagesTab(QScrollArea):
             self._show_branches()
 
     def _paint(self, new: RepaintedSlice) -> None:
-        record, outputs, places = self._record, self._outputs, self._places.get(self.name)
-        if record is None or outputs is None or places is None or self.branches_shown:
+        prediction, outputs, places = self._prediction, self._outputs, self._places.get(self.name)
+        if prediction is None or outputs is None or places is None or self.branches_shown:
             return
-        if new.quantity != self._quantity:
+        if new.map.name != self._shown:
             return  # another map has been chosen meanwhile
         title = f"{self.name} {outputs.name(SECOND, self.panel.alpha)}".strip()
         image, error = (self._grid.layers[place] for place in places)
         new.put_into(image, error)
-        image.name = cell_name(record, title, self._quantity)
+        image.name = cell_name(prediction, title, new.map.title)
         if new.error is not None:
-            error.name = cell_name(record, title, "MSE")
+            error.name = cell_name(prediction, title, new.map.error_title)
 
     def _rest(self) -> None:
         """Compute everything for the α that was chosen."""
@@ -360,10 +366,10 @@ class StagesTab(QScrollArea):
             )
 
     def _branch_cells(self) -> GridCells | None:
-        record, cells = self._record, self._cells.get("SH average")
-        if record is None or cells is None or self._stages is None:
+        prediction, cells = self._prediction, self._cells.get(SH_AVERAGE)
+        if prediction is None or cells is None or self._stages is None:
             return None
-        return branch_cells(record, self.name, self._stages, self.panel.alpha, cells)
+        return branch_cells(prediction, self.name, self._stages, self.panel.alpha, cells)
 
     def _show_branches(self) -> None:
         cells = self._branch_cells()
@@ -397,14 +403,6 @@ class StagesTab(QScrollArea):
         self.setWidget(inner)
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.NoFrame)
-
-
-def _made_here(record: Record) -> bool:
-    return record.model is not None and record.prediction is not None
-
-
-def _has_branches(record: Record) -> bool:
-    return record.prediction is not None and bool(record.prediction.branches)
 
 
 def _wrapping(label: QLabel) -> QLabel:

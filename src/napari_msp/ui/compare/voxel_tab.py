@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QVBoxLayout, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
+from napari_msp.signal.maps import Map
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
@@ -47,11 +48,14 @@ class Trace:
         (28,) in scanner axes.
     is_truth
         Drawn in the colour of text, strongly; others in the theme's series.
+    value
+        Of the map that is shown, such as "FA 0.43".
     """
 
     name: str
     coefficients: FloatArray
     is_truth: bool = False
+    value: str = ""
 
 
 class VoxelPanel(QWidget):
@@ -133,24 +137,26 @@ class VoxelPanel(QWidget):
         if event.type() in (QEvent.PaletteChange, QEvent.StyleChange):
             self._paint()
 
-    def _draw(self) -> None:
-        shown = [] if self._empty else [each.coefficients for each in self._traces]
-        self.bars.show_coefficients(shown)
-        self.profile.show_signal(shown, self._plane)
-
     def _paint(self) -> None:
         colours = colours_of(self)
         own = _colours_of(self._traces, colours)
         widths = [2.6 if each.is_truth else 1.6 for each in self._traces]
         self.bars.paint(colours, own)
         self.profile.paint(colours, own, widths)
+        self._draw()
+
+    def _draw(self) -> None:
+        shown = [] if self._empty else [each.coefficients for each in self._traces]
+        self.bars.show_coefficients(shown)
+        self.profile.show_signal(shown, self._plane)
+        own = _colours_of(self._traces, colours_of(self))
         self.legend.setText(
             "&nbsp; ".join(
-                f'<span style="color:{colour.name()}">■</span>&nbsp;{_unbroken(trace.name)}'
+                f'<span style="color:{colour.name()}">■</span>&nbsp;'
+                f"{_unbroken(trace.name)} <b>{'' if self._empty else _unbroken(trace.value)}</b>"
                 for trace, colour in zip(self._traces, own, strict=True)
             )
         )
-        self._draw()
 
 
 class VoxelTab(QWidget):
@@ -168,6 +174,7 @@ class VoxelTab(QWidget):
         super().__init__()
         self._viewer, self._plane = viewer, plane
         self._compared: Compared | None = None
+        self._map: Map | None = None
         self._position: tuple[float, ...] | None = None
         self.panel, self.hold = VoxelPanel(), QCheckBox("H&old this voxel")
         self.hold.setToolTip(
@@ -181,9 +188,9 @@ class VoxelTab(QWidget):
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)
 
-    def follow(self, compared: Compared) -> None:
-        """Look into the images of a comparison."""
-        begin, self._compared = self._compared is None, compared
+    def follow(self, compared: Compared, shown: Map) -> None:
+        """Look into the images of a comparison, and into their maps that are shown."""
+        begin, self._compared, self._map = self._compared is None, compared, shown
         if begin:
             self._viewer.mouse_move_callbacks.append(self._moved)
             self._viewer.mouse_drag_callbacks.append(self._pressed)
@@ -201,12 +208,12 @@ class VoxelTab(QWidget):
 
     def look(self) -> None:
         """Show the voxel at the last position."""
-        compared, position = self._compared, self._position
-        if compared is None or position is None:
+        compared, position, shown = self._compared, self._position, self._map
+        if compared is None or position is None or shown is None:
             return
         reference = compared.comparison.reference
         index = _index(position, reference)
-        traces = [] if index is None else _traces(compared, position)
+        traces = [] if index is None else _traces(compared, shown, position)
         if index is None or not traces:
             self.panel.clear(OUTSIDE)
         else:
@@ -245,22 +252,29 @@ def _index(position: tuple[float, ...], image: SHImage) -> tuple[int, ...] | Non
     return stored_index((height, row, column), image.lattice)
 
 
-def _traces(compared: Compared, position: tuple[float, ...]) -> list[Trace]:
+def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list[Trace]:
     """Give what the images hold there; an image is left out where it has no brain."""
     comparison, truth, scan = compared.comparison, compared.truth, compared.scan
-    images = [
-        (compared.title(name), each.image, False) for name, each in comparison.predictions.items()
-    ]
+    images = [(compared.title(name), maps, False) for name, maps in comparison.predictions.items()]
     if truth is not None and comparison.truth is not None:
-        images.insert(0, (f"truth {truth.name}", comparison.truth.image, True))
-    if scan is not None and scan.image.order == comparison.reference.order:
-        images.append((f"input {scan.name}", scan.image, False))
+        images.insert(0, (f"truth {truth.name}", comparison.truth, True))
+    if scan is not None and scan.sh.order == comparison.reference.order:
+        images.append((f"input {scan.name}", scan.maps(), False))
     found = []
-    for name, image, is_truth in images:
+    for name, maps, is_truth in images:
+        image = maps.image
         index = _index(position, image)
         if index is not None and image.mask[index]:
-            found.append(Trace(name, image.coefficients[index], is_truth))
+            value = _value(shown, maps[shown.name][index])
+            found.append(Trace(name, image.coefficients[index], is_truth, value))
     return found
+
+
+def _value(shown: Map, value: FloatArray) -> str:
+    """Write a map's value, such as "FA 0.43"; of a vector its parts to right, front and top."""
+    parts = np.atleast_1d(shown.shown(value))
+    digits = ".2f" if shown.coloured else ".3g"
+    return f"{shown.title} {' '.join(f'{each:{digits}}' for each in parts)}"
 
 
 def _words(index: tuple[int, ...], image: SHImage) -> str:

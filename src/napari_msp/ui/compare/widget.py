@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.choices import Choices
 from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
@@ -21,7 +23,7 @@ from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
-from napari_msp.ui.records import Record, records_of, shown_by
+from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import FormWords, said, sentence
@@ -49,7 +51,7 @@ class Compare(Docked):
     Parameters
     ----------
     napari_viewer
-        Whose records are offered, and who gets the cells.
+        Whose scans are offered, and who gets the cells.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -66,7 +68,7 @@ class Compare(Docked):
         self.saving = Saving(self)
         self.tabs = QTabWidget()
         self._choices = Choices.of(())
-        self._given: tuple[Record, ...] = ()
+        self._given: tuple[Scan, ...] = ()
         self._truth_picked = False
         self._listing = QTimer(self)
         self._listing.setSingleShot(True)
@@ -75,7 +77,7 @@ class Compare(Docked):
         self._list()
         self._enable()
 
-    def compare_predictions(self, predictions: Sequence[Record]) -> None:
+    def compare_predictions(self, predictions: Sequence[Scan]) -> None:
         """Compare up to four predictions, with the scan that they aim at where there is one."""
         self._given, self._truth_picked = tuple(predictions[:MOST_PREDICTIONS]), False
         self._list()
@@ -87,11 +89,11 @@ class Compare(Docked):
         """Compare what the form says."""
         choices, form = self._choices, self.form
         predictions = [choices.predictions[text] for text in form.predictions]
-        scan = choices.scans.get(form.scan or "")
-        if form.scan == "":
-            scan = next((each.source for each in predictions if each.source is not None), None)
+        scan = (
+            choices.input_of(predictions) if form.scan == "" else choices.scans.get(form.scan or "")
+        )
         truth = choices.truths.get(form.truth)
-        self.comparing.ask(Question(truth, predictions, scan), form.quantity)
+        self.comparing.ask(Question(truth, predictions, scan), form.map_name)
 
     def leave(self) -> None:
         """Bring the viewer back to how it was."""
@@ -102,7 +104,7 @@ class Compare(Docked):
         if self.grid.active:
             self.grid.leave()
             self.message.clear()  # it may speak of leaving
-        self.table.set_rows(())
+        self.table.clear()
         self._enable()
 
     def _begin(self, words: str) -> None:
@@ -113,7 +115,7 @@ class Compare(Docked):
         compared = self.comparing.compared
         assert compared is not None
         self.stages.take(compared)
-        self.table.set_rows((), NOTHING if compared.truth is None else MEASURING)
+        self.table.clear(NOTHING if compared.truth is None else MEASURING)
         moved = [
             f"{name} was {how}"
             for name, how in compared.comparison.placements.items()
@@ -122,38 +124,42 @@ class Compare(Docked):
         if moved:
             self.message.show_message("warning", "; ".join(moved))
 
-    def _take_drawn(self, quantity: str) -> None:
+    def _take_drawn(self, drawn: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
-        if self.form.quantity not in self.comparing.layers:  # another was chosen meanwhile
-            self.comparing.draw(self.form.quantity)
-        elif quantity == self.form.quantity and not self.stages.panel.moving:
+        if self.form.map_name not in self.comparing.layers:  # another was chosen meanwhile
+            self.comparing.draw(self.form.map_name)
+        elif drawn == self.form.map_name and not self.stages.panel.moving:
             self._show_cells()
 
     def _show_cells(self) -> None:
         """Show the chosen map, unless it is not there yet or the branches have the grid."""
-        quantity, compared = self.form.quantity, self.comparing.compared
-        cells = self.comparing.layers.get(quantity)
+        shown, compared = self.form.map_name, self.comparing.compared
+        cells = self.comparing.layers.get(shown)
         if cells is None or compared is None:
             return
-        self.stages.follow(compared, self.comparing.cells, quantity, cells.places)
-        self.voxel.follow(compared)
+        self.stages.follow(compared, self.comparing.cells, shown, cells.places)
+        self.voxel.follow(compared, MAPS[shown])
+        self._show_numbers()
         if not self.stages.branches_shown:
             self.grid.show(cells)
             self.form.show_plane(self.grid.plane)
         self._enable()
 
-    def _change_quantity(self) -> None:
-        self.comparing.draw(self.form.quantity)
+    def _change_map(self) -> None:
+        self.comparing.draw(self.form.map_name)
         self.stages.leave_branches()
         self._show_cells()
         if self.stages.panel.moving:
             self.stages.repaint_cells()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
-        self.comparing.change(name, image, variant, self.form.quantity)
+        self.comparing.change(name, image, variant, self.form.map_name)
 
     def _show_numbers(self) -> None:
-        self.table.set_rows(self.comparing.rows)
+        rows = self.comparing.rows
+        if rows:
+            errors = self.comparing.errors(self.form.map_name)
+            self.table.show_errors([row.name for row in rows], errors, rows[0].voxels)
         self._enable()
 
     def _fail(self, error: UserError) -> None:
@@ -164,9 +170,9 @@ class Compare(Docked):
 
     def _list(self) -> None:
         """Offer what is loaded."""
-        records = records_of(layer for layer in self.viewer.layers if not _is_cell(layer))
-        records += [each for each in self._given if each not in records]
-        self._choices = choices = Choices.of(records)
+        scans = scans_of(layer for layer in self.viewer.layers if not _is_cell(layer))
+        scans += [each for each in self._given if each not in scans]
+        self._choices = choices = Choices.of(scans)
         self.form.offer([*choices.truths], [*choices.predictions], [*choices.scans])
 
     def _suggest_truth(self) -> None:
@@ -195,7 +201,7 @@ class Compare(Docked):
         form, comparing = self.form, self.comparing
         form.show_wanted.connect(self.show_comparison)
         form.leave_wanted.connect(self.leave)
-        form.quantity_changed.connect(lambda _: self._change_quantity())
+        form.map_changed.connect(lambda _: self._change_map())
         form.plane_changed.connect(self.grid.turn_to)
         form.predictions_changed.connect(self._suggest_truth)
         form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))

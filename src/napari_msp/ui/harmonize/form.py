@@ -74,11 +74,14 @@ class Choices:
         Label of a model and a target that it predicts, model by model.
     options
         How.
+    maps
+        Titles of those that become layers.
     """
 
     scan: int
     passes: tuple[tuple[str, str], ...]
     options: Options
+    maps: tuple[str, ...]
 
 
 class HarmonizeForm(QWidget):
@@ -189,6 +192,7 @@ class HarmonizeForm(QWidget):
                 resample=self.advanced.resample.isChecked(),
                 rescale_b_value=self.advanced.rescale_b_value.isChecked(),
             ),
+            maps=tuple(self.advanced.maps.checked),
         )
 
     @property
@@ -317,11 +321,14 @@ class Advanced(QWidget):
             "brought there by (S/S0)^(b_model/b): exact for mono-exponential decay, approximate in "
             "tissue.</p>"
         )
+        self.maps = CheckList()
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 0, 0, 0)
         column.addLayout(labelled(LABELS["tile"], self.tile, "tile", beside=self.tile))
         column.addWidget(self.resample)
         column.addWidget(self.rescale_b_value)
+        column.addWidget(QLabel("Maps that become layers"))
+        column.addWidget(self.maps)
 
 
 def first_target(names: Sequence[str], platform: str) -> list[str]:

@@ -12,12 +12,23 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 from napari_msp.ui.background import OneByOne
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.run import Predicted, notes_of
-from napari_msp.ui.layers import LayerData, fits, refill
-from napari_msp.ui.records import KEY, Record, records_of, shown_by
+from napari_msp.ui.layers import (
+    LayerData,
+    fits,
+    made_here,
+    make_layer,
+    refill,
+    scans_of,
+    shown_by,
+    shown_in,
+)
 from napari_msp.ui.widgets.message import MessageLine, readable
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.scan import Scan
 
 
 class Results(QWidget):
@@ -78,9 +89,9 @@ class ResultLayers(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._results = [
-            Predicted(record, (), None, notes_of(record))
-            for record in records_of(viewer.layers)
-            if record.prediction is not None
+            Predicted(scan, (), None, notes_of(scan))
+            for scan in scans_of(viewer.layers)
+            if made_here(scan)
         ]
         self._changes = OneByOne(self)
         self._changes.rested.connect(self.changed)
@@ -97,24 +108,25 @@ class ResultLayers(QObject):
 
     def add(self, result: Predicted) -> None:
         """Show a prediction, in the layers of an older one of the same scan, model and target."""
-        older = self._older(result.record)
+        older = self._older(result.prediction)
         for data in result.layers:
-            layer = older.get(data[1]["metadata"][KEY].quantity)
+            layer = older.get(shown_in(data).quantity)
             if layer is not None and fits(layer, data):
                 older = {name: each for name, each in older.items() if each is not layer}
                 self._changes.add(partial(refill, layer, data))
             else:
                 self._changes.add(partial(self._add, data))
         self._changes.add(*(partial(self._remove, layer) for layer in older.values()))
-        self._results = [each for each in self._results if not _same(each.record, result.record)]
+        new = result.prediction
+        self._results = [each for each in self._results if not _same(each.prediction, new)]
         self._results.append(result)
 
     def refresh(self) -> None:
         """Forget predictions whose layers are gone."""
         if self.busy:
             return
-        shown = {id(record) for record in records_of(self._viewer.layers)}
-        kept = [each for each in self._results if id(each.record) in shown]
+        shown = {id(scan) for scan in scans_of(self._viewer.layers)}
+        kept = [each for each in self._results if id(each.prediction) in shown]
         if len(kept) < len(self._results):
             self._results = kept
             self.changed.emit()
@@ -124,26 +136,24 @@ class ResultLayers(QObject):
         self._changes.drop()
 
     def _add(self, data: LayerData) -> None:
-        from napari.layers import Layer
-
-        self._viewer.add_layer(Layer.create(*data))
+        self._viewer.add_layer(make_layer(data))
 
     def _remove(self, layer: Any) -> None:
         if layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def _older(self, record: Record) -> dict[str, Any]:
+    def _older(self, prediction: Prediction) -> dict[str, Any]:
         """Give layers of older predictions of the same scan, model and target, by quantity."""
         shown = ((layer, shown_by(layer)) for layer in self._viewer.layers)
         return {
             each.quantity: layer
             for layer, each in shown
-            if each is not None and not each.view and _same(each.record, record)
+            if each is not None and not each.view and _same(each.scan, prediction)
         }
 
 
-def _same(one: Record, other: Record) -> bool:
-    """Tell whether two predictions are of the same scan, model and target."""
-    if one.source is None or other.source is None:
+def _same(scan: Scan, prediction: Prediction) -> bool:
+    """Tell whether a scan is a prediction of the same scan, model and target."""
+    if not made_here(scan):
         return False
-    return one.owner == other.owner and one.source is other.source
+    return scan.owner == prediction.owner and scan.source is prediction.source

@@ -24,9 +24,9 @@ from napari_msp.errors import (
 )
 from napari_msp.formatting import short
 from napari_msp.options import Options
+from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, Step, abandonable
-from napari_msp.ui.layers import LayerData
-from napari_msp.ui.records import Record
+from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
 from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
 
 if TYPE_CHECKING:
@@ -83,11 +83,14 @@ class Request:
         Targets of one model stand together.
     options
         How; branches are kept whatever it says.
+    maps
+        Titles of those that become layers.
     """
 
-    scan: Record
+    scan: Scan
     passes: tuple[Pass, ...]
     options: Options = field(default_factory=Options)
+    maps: tuple[str, ...] = FIRST_MAPS
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +99,8 @@ class Predicted:
 
     Attributes
     ----------
-    record
-        The prediction.
+    prediction
+        With its model, its source and its stages.
     layers
         From the bottom up, ready to be added.
     errors
@@ -106,7 +109,7 @@ class Predicted:
         What a person must know: doubts, approximations, a truth that could not be used.
     """
 
-    record: Record
+    prediction: Prediction
     layers: tuple[LayerData, ...]
     errors: Errors | None
     notes: tuple[str, ...]
@@ -114,25 +117,23 @@ class Predicted:
     @property
     def summary(self) -> str:
         """One line, such as "MSP → prisma_st: SH MSE 3.1e-4 (before: 8.3e-4)"."""
-        prediction = self.record.prediction
-        assert prediction is not None
-        name = f"{self.record.label} → {prediction.target}"
+        prediction = self.prediction
+        name = f"{prediction.label} → {prediction.target}"
         if self.errors is None:
-            truth = prediction.target in self.record.siblings
+            truth = prediction.target in prediction.siblings
             return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
         before = self.errors.sh_mse_before
         beside = "" if before is None else f" (before: {short(before)})"
         return f"{name}: SH MSE {short(self.errors.sh_mse)}{beside}"
 
 
-def notes_of(record: Record) -> tuple[str, ...]:
-    """Give what a person must know of a prediction, as far as its record says."""
-    prediction, scan, model = record.prediction, record.source, record.model
-    assert prediction is not None
+def notes_of(prediction: Prediction) -> tuple[str, ...]:
+    """Give what a person must know of a prediction."""
+    scan, model = prediction.source, prediction.model
     notes = (*prediction.warnings, *prediction.approximations)
-    if scan is None or model is None or scan.name in ("", model.card.input):
+    if scan is None or model is None or scan.platform in ("", model.card.input):
         return notes
-    doubt = f"{record.label} is for scans of {model.card.input}; this is {scan.name}."
+    doubt = f"{prediction.label} is for scans of {model.card.input}; this is {scan.platform}."
     return (doubt, *notes)
 
 
@@ -168,19 +169,11 @@ class _Run:
     def everything(self) -> None:
         from napari_msp.inference.prepared_input import prepare_input
 
-        options = self.request.options
         for _, passes in groupby(self.request.passes, key=lambda each: id(each.model)):
             same_model = list(passes)
             self._say(same_model[0], "reading the scan", 0.0)
-            acquisition = self.request.scan.acquisition
-            assert acquisition is not None
-            prepare = partial(
-                prepare_input,
-                same_model[0].model,
-                acquisition,
-                resample=options.resample,
-                rescale_b_value=options.rescale_b_value,
-            )
+            scan, options = self.request.scan, self.request.options
+            prepare = partial(prepare_input, same_model[0].model, scan, options)
             prepared = abandonable(prepare, self.control.check)
             for each in same_model:
                 self.control.report(self._predict(each, prepared))
@@ -188,7 +181,6 @@ class _Run:
 
     def _predict(self, each: Pass, prepared: PreparedInput) -> Predicted:
         from napari_msp.inference.harmonize import predict_target
-        from napari_msp.ui.harmonizing.prediction_layers import prediction_layers
 
         tiles = _Tiles(
             each.model.single(each.target),
@@ -200,29 +192,22 @@ class _Run:
             each.model,
             prepared,
             each.target,
+            replace(self.request.options, keep_stages=True),
             progress=tiles.tile,
             cancelled=tiles.cancelled,
-            device=self.request.options.device,
-            tile=self.request.options.tile,
-            keep_stages=True,
         )
-        scan = self.request.scan
-        record = Record(
-            subject=scan.subject,
-            name=f"{each.label} {each.target}",
-            image=prediction.sh,
-            siblings=scan.siblings,
-            label=each.label,
-            model=each.model,
-            prediction=prediction,
-            source=scan,
-        )
+        assert prediction.provenance is not None
+        # Two models of one kind are told apart by what the list calls them.
+        provenance = replace(prediction.provenance, title=each.label)
+        prediction = replace(prediction, provenance=provenance)
         self._say(each, "computing maps", TILED)
         # A whole head at 1.2 mm takes long to read.
         measure = partial(self._errors, each, prediction)
         errors, notes = abandonable(measure, self.control.check)
-        layers = prediction_layers(record, errors, self.control.check)
-        return Predicted(record, layers, errors, (*notes_of(record), *notes))
+        maps = {} if errors is None else {"SH MSE": errors.sh, "MSE": errors.sh_average}
+        where = None if errors is None else (errors.lattice, errors.mask)
+        layers = prediction_layers(prediction, maps, where, self.request.maps, self.control.check)
+        return Predicted(prediction, tuple(layers), errors, (*notes_of(prediction), *notes))
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
         """Measure against the target's own scan, where there is one that can be used."""
@@ -230,11 +215,11 @@ class _Run:
 
         if each.target not in self.request.scan.siblings:
             return None, ()
-        truth = self._truth(each.target, prediction.sh.b_value)
+        truth = self._truth(each.target, prediction.b_value)
         if isinstance(truth, str):
             return None, (truth,)
         try:
-            return errors_against(truth, prediction.sh, each.name), ()
+            return errors_against(truth, prediction, each.name), ()
         except UserError as error:
             return None, (_unusable(each.target, error),)
 

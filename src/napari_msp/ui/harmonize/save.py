@@ -6,21 +6,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_msp.bids import prediction_stem
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
 from napari_msp.ui.background import Control, Step
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
-from napari_msp.ui.records import Record, titled
+from napari_msp.ui.layers import titled
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.path_field import PathField
 from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
+
+if TYPE_CHECKING:
+    from napari_msp.inference.harmonize import Prediction
 
 REPLACE = "Replace them"
 
@@ -142,8 +147,8 @@ class SaveRequest:
 
     Attributes
     ----------
-    records
-        Predictions made here.
+    predictions
+        Made here.
     folder
         Made when it is missing.
     gradients
@@ -152,7 +157,7 @@ class SaveRequest:
         Replace files that are there.
     """
 
-    records: tuple[Record, ...]
+    predictions: tuple[Prediction, ...]
     folder: Path
     gradients: str
     force: bool = False
@@ -178,33 +183,30 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
     if in_the_way and not request.force:
         there = counted(in_the_way, "prediction")
         raise UserError(f"{there} of these are there already", request.folder, "force", Overwrite())
-    for done, (record, path) in enumerate(zip(request.records, targets, strict=True)):
+    for done, (each, path) in enumerate(zip(request.predictions, targets, strict=True)):
         control.check()
-        control.report(Step(f"Writing {record.owner}", done, len(targets)))
-        assert record.prediction is not None
-        record.prediction.save(path.parent, gradients=request.gradients, force=request.force)
+        control.report(Step(f"Writing {each.owner}", done, len(targets)))
+        each.save(path.parent, gradients=request.gradients, force=request.force)
     return targets
 
 
 def _targets(request: SaveRequest) -> tuple[Path, ...]:
     """Name the DWI of each; models of one kind write into folders of their own."""
-    from napari_msp.bids import prediction_stem
-
     stems = []
-    for record in request.records:
-        scan = record.source.acquisition if record.source else None
-        if scan is None or scan.path is None or not (record.prediction and record.model):
+    for each in request.predictions:
+        path = None if each.source is None else each.source.path
+        if path is None or each.model is None:
             raise UserError(
                 "its scan has no file to be named after",
-                record.owner,
+                each.owner,
                 remedy=Advice("save the scan first"),
             )
-        stems.append(prediction_stem(scan.path, record.prediction.target, record.model.kind))
+        stems.append(prediction_stem(path, each.target, each.model.kind))
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
-        (request.folder / _folder_name(record.label) if alike else request.folder)
+        (request.folder / _folder_name(each.label) if alike else request.folder)
         / f"{stem}_dwi.nii.gz"
-        for record, stem in zip(request.records, stems, strict=True)
+        for each, stem in zip(request.predictions, stems, strict=True)
     )
     for path, count in Counter(paths).items():
         if count > 1:
@@ -277,8 +279,8 @@ class Saving(QWidget):
         self.progress.stop()
 
     @property
-    def _titled(self) -> dict[str, Record]:
-        return titled([each.record for each in self._layers.results])
+    def _titled(self) -> dict[str, Prediction]:
+        return titled(each.prediction for each in self._layers.results)
 
     def _say_written(self, written: Sequence[Path]) -> None:
         folder = self.form.choices.folder

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.comparison import line_up, same_b_value
-from napari_msp.scan import Scan, load_scan
-from napari_msp.signal.maps import Maps, squared_error
-from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.records import Record
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import squared_error
+from napari_msp.ui.truths import sibling_of
+
+if TYPE_CHECKING:
+    from napari_msp.inference.harmonize import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,14 +22,14 @@ class Truth:
 
     Attributes
     ----------
-    image
-        Its SH image.
+    scan
+        The target platform's.
     before, before_mask
         (X, Y, Z) squared error of the input's SH coefficients and where it counts, on truth's own
         lattice; None where the input has another b-value.
     """
 
-    image: Maps
+    scan: Scan
     before: FloatArray | None
     before_mask: MaskArray | None
 
@@ -37,6 +40,8 @@ class Errors:
 
     Attributes
     ----------
+    truth
+        What it is compared with.
     lattice, mask
         Where the maps lie, and where errors count.
     sh_average, sh
@@ -47,6 +52,7 @@ class Errors:
         The same for the input scan itself; None where it has another b-value.
     """
 
+    truth: Scan
     lattice: Lattice
     mask: MaskArray
     sh_average: FloatArray
@@ -55,7 +61,7 @@ class Errors:
     sh_mse_before: float | None
 
 
-def read_truth(scan: Record, target: str, b_value: float | None) -> Truth:
+def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
     """Read the sibling of a scan on another platform.
 
     Parameters
@@ -70,16 +76,15 @@ def read_truth(scan: Record, target: str, b_value: float | None) -> Truth:
     UserError
         When it cannot be read, has no such shell, or the brains hardly overlap.
     """
-    source = load_scan(scan.siblings[target], b_value)
-    truth = source.maps()
-    if not same_b_value(source, Scan(given_sh=scan.image)):
+    truth = sibling_of(scan, target, b_value)
+    if not same_b_value(truth, scan):
         return Truth(truth, None, None)
-    alone = line_up(truth, {scan.owner: scan.image})
+    alone = line_up(truth, {scan.owner: scan})
     untouched = alone.predictions[scan.owner].image
-    return Truth(truth, squared_error(untouched, truth.image, alone.mask), alone.mask)
+    return Truth(truth, squared_error(untouched, truth.sh, alone.mask), alone.mask)
 
 
-def errors_against(truth: Truth, prediction: SHImage, name: str) -> Errors:
+def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
     """Measure a prediction, resampled to truth's lattice, as `napari-msp compare` does.
 
     Parameters
@@ -92,16 +97,18 @@ def errors_against(truth: Truth, prediction: SHImage, name: str) -> Errors:
     UserError
         When the brains hardly overlap.
     """
-    both = line_up(truth.image, {name: prediction})
+    both = line_up(truth.scan, {name: prediction})
     placed, mask = both.predictions[name], both.mask
-    sh = squared_error(placed.image, truth.image.image, mask)
+    assert both.truth is not None
+    sh = squared_error(placed.image, truth.scan.sh, mask)
     before = None
     if truth.before is not None and truth.before_mask is not None:
         before = float(truth.before[mask & truth.before_mask].mean(dtype=float))
     return Errors(
+        truth=truth.scan,
         lattice=both.lattice,
         mask=mask,
-        sh_average=squared_error(placed["sh_average"], truth.image["sh_average"], mask),
+        sh_average=squared_error(placed["sh_average"], both.truth["sh_average"], mask),
         sh=sh,
         sh_mse=float(sh[mask].mean(dtype=float)),
         sh_mse_before=before,

@@ -25,13 +25,24 @@ from napari_msp.ui.harmonize.run import (
     what_failed,
 )
 from napari_msp.ui.harmonize.save import Saving
+from napari_msp.ui.layers import (
+    FIRST_MAPS,
+    MAP_TITLES,
+    Shown,
+    scans_of,
+    shown_by,
+    source_of,
+    titled,
+)
 from napari_msp.ui.preferences import PLUGIN, preferences
-from napari_msp.ui.records import Record, Shown, records_of, shown_by, titled
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import Details, MessageLine
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.scan import Scan
 
 DETAILS = "Details …"
 
@@ -49,13 +60,14 @@ class Harmonize(Docked):
         super().__init__()
         self.viewer = napari_viewer
         self.form = HarmonizeForm()
+        self.form.advanced.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()
         self.message = MessageLine()
         self.results = Results()
         self.layers = ResultLayers(napari_viewer, self)
         self.saving = Saving(self.layers)
         self.shelf = ModelShelf(self.form, self)
-        self._scans: list[Record] = []
+        self._scans: list[Scan] = []
         self._request: Request | None = None
         self._done, self._began = 0, 0.0
         self._offers: tuple[Offer, ...] = ()
@@ -82,7 +94,8 @@ class Harmonize(Docked):
         choices = self.form.choices
         models = {each.label: each.model for each in self.shelf.models}
         passes = tuple(Pass(label, models[label], target) for label, target in choices.passes)
-        self._start(Request(self._scans[choices.scan], passes, choices.options))
+        scan = self._scans[choices.scan]
+        self._start(Request(scan, passes, choices.options, choices.maps))
 
     def cancel(self) -> None:
         """Ask the run to stop."""
@@ -90,11 +103,11 @@ class Harmonize(Docked):
 
     def compare(self) -> None:
         """Open Compare with the predictions of one target: the selected layer's, or the first."""
-        records = [each.record for each in self.layers.results]
+        made = [each.prediction for each in self.layers.results]
         shown = self._selected()
-        chosen = shown.record if shown and shown.record in records else records[0]
+        chosen = next((each for each in made if shown and each is shown.scan), made[0])
         widget = open_widget(self.viewer, "Compare")
-        widget.compare_predictions([each for each in records if _beside(each, chosen)])
+        widget.compare_predictions([each for each in made if _beside(each, chosen)])
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
@@ -133,7 +146,7 @@ class Harmonize(Docked):
         layers.selection.events.active.connect(self._follow_selection)
 
     def _list_scans(self, event: Any = None) -> None:
-        found = [each for each in records_of(self.viewer.layers) if each.acquisition is not None]
+        found = [each for each in scans_of(self.viewer.layers) if each.acquisition is not None]
         self.layers.refresh()
         if [id(each) for each in found] == [id(each) for each in self._scans]:
             return
@@ -141,7 +154,7 @@ class Harmonize(Docked):
         before = self._scans[chosen] if 0 <= chosen < len(self._scans) else None
         self._scans = found
         rows = [
-            ScanRow(title, each.name, frozenset(each.siblings))
+            ScanRow(title, each.platform, frozenset(each.siblings))
             for title, each in titled(found).items()
         ]
         self.form.set_scans(rows, found.index(before) if before in found else 0)
@@ -152,7 +165,7 @@ class Harmonize(Docked):
         shown = self._selected()
         if shown is None or self.running:
             return
-        scan = shown.record.source or shown.record
+        scan = source_of(shown.scan)
         if scan in self._scans:
             self.form.choose_scan(self._scans.index(scan))
 
@@ -218,8 +231,6 @@ class Harmonize(Docked):
             self.shelf.add(chosen)
 
 
-def _beside(one: Record, other: Record) -> bool:
+def _beside(one: Prediction, other: Prediction) -> bool:
     """Tell whether two predictions are of the same scan and target."""
-    if one.prediction is None or other.prediction is None or one.source is not other.source:
-        return False
-    return one.prediction.target == other.prediction.target
+    return one.source is other.source and one.target == other.target

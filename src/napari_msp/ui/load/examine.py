@@ -20,9 +20,10 @@ from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import find_mask, read_mask
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-from napari_msp.ui.loading.load import identity_of, siblings_of, usual_shell
+from napari_msp.ui.load.reading import usual_shell
 from napari_msp.ui.words import LOAD_LABELS, FormWords, said
 
 Result = TypeVar("Result")
@@ -224,14 +225,13 @@ def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
 
 def describe(acquisition: Acquisition) -> dict[str, str]:
     """Say what a person wants to know of an open scan before using it; no voxel is read."""
-    assert acquisition.path is not None
-    subject, platform = identity_of(acquisition.path)
+    scan = Scan(acquisition=acquisition, path=acquisition.path)
     described = {
-        "Head": f"{subject} on {platform}" if platform else subject,
+        "Head": f"{scan.subject} on {scan.platform}" if scan.platform else scan.subject,
         "Voxels": _voxels(acquisition),
         "Volumes": _volumes(acquisition),
     }
-    others = ", ".join(siblings_of(acquisition.path))
+    others = ", ".join(scan.siblings)
     return described | ({"Also scanned on": others} if others else {})
 
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayou
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
-from napari_msp.ui.widgets.form import FormRows, Section, leave_wheel_alone, on_enter
+from napari_msp.ui.widgets.form import CheckList, FormRows, Section, leave_wheel_alone, on_enter
 from napari_msp.ui.widgets.message import readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
 from napari_msp.ui.words import LOAD_LABELS
@@ -58,6 +58,7 @@ class AcquisitionForm(QWidget):
         self.mask = PathField("Choose a brain mask", NIFTI)
         self.bval = PathField("Choose the b-values", "b-values (*.bval *.bvals);;All files (*)")
         self.bvec = PathField("Choose the b-vectors", "b-vectors (*.bvec *.bvecs);;All files (*)")
+        self.maps = CheckList()
         self.show_mask = QCheckBox("S&how the mask's outline")
         self.description = readable()
         self.button = QPushButton("&Load")
@@ -119,6 +120,8 @@ class AcquisitionForm(QWidget):
         ):
             rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
         self.section = Section("&Gradient table", self.files)
+        self.maps.setAccessibleName("Maps")
+        self.shown = Section("Ma&ps", self.maps)
         self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -127,6 +130,7 @@ class AcquisitionForm(QWidget):
             self.teaching,
             self.sample,
             self.section,
+            self.shown,
             self.description,
             self.show_mask,
             self.button,
@@ -207,12 +211,13 @@ class AcquisitionForm(QWidget):
         tables = bool({"bval", "bvec"} & set(found.problems))
         self.section.setVisible(opened or tables)
         self.description.setVisible(opened)
-        self.show_mask.setVisible(opened)
+        for part in (self.shown, self.show_mask):
+            part.setVisible(opened)
         empty = self.choice.path is None
         self.teaching.setVisible(empty)
         self.sample.setVisible(empty)
         self.button.setVisible(not empty)
-        for part in (self.rows, self.files, self.show_mask):
+        for part in (self.rows, self.files, self.maps, self.show_mask):
             part.setEnabled(not self._running)
         self.button.setEnabled(found.ready and not self._running and not self._looking)
 

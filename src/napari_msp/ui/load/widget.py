@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout
 
 from napari_msp.errors import OutOfMemory, UserError
+from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.layers import (
+    FIRST_MAPS,
+    MAP_TITLES,
+    LayerData,
+    make_layer,
+    mask_layer,
+    scan_layers,
+    shown_in,
+)
 from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
+from napari_msp.ui.load.reading import read_scan
 from napari_msp.ui.preferences import PLUGIN
-from napari_msp.ui.records import KEY
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
     import napari
-
-    from napari_msp.ui.layers import LayerData
 
 NO_MEMORY = (
     "There is not enough memory for this scan. Close other images or programs, and try again."
@@ -41,6 +49,7 @@ class LoadAcquisition(Docked):
         super().__init__()
         self.viewer = napari_viewer
         self.form = AcquisitionForm()
+        self.form.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()
         self.message = MessageLine()
         self._look = Latest(self)
@@ -55,10 +64,11 @@ class LoadAcquisition(Docked):
 
     def load(self) -> None:
         """Load what the form says."""
-        findings, with_mask = self.form.findings, self.form.show_mask.isChecked()
+        findings, maps = self.form.findings, self.form.maps.checked
+        with_mask = self.form.show_mask.isChecked()
         self.message.clear()
         self.form.set_running(True)
-        self.progress.run(lambda control: _load(findings, with_mask, control))
+        self.progress.run(lambda control: _load(findings, maps, with_mask, control))
 
     def cancel(self) -> None:
         """Stop loading."""
@@ -94,16 +104,13 @@ class LoadAcquisition(Docked):
 
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
-        owner = layers[0][1]["metadata"][KEY].record.owner
         self._changes.add(*(partial(self._add, data) for data in layers))
-        self._changes.add(partial(self._say_loaded, owner))
+        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan.owner))
 
     def _add(self, data: LayerData) -> None:
-        from napari_msp.ui.layers import make_layer
-
         selected = self.viewer.layers.selection.active
         self.viewer.add_layer(make_layer(data))
-        if data[1]["metadata"][KEY].quantity == "mask":
+        if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
     def _say_loaded(self, owner: str) -> None:
@@ -127,21 +134,19 @@ class LoadAcquisition(Docked):
         self.progress.end()
 
 
-def _load(findings: Findings, with_mask: bool, control: Control) -> list[LayerData]:
+def _load(
+    findings: Findings, maps: list[str], with_mask: bool, control: Control
+) -> list[LayerData]:
     """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
-    # What computes is imported here: the widget opens the quicker.
-    from napari_msp.ui.harmonizing.prediction_layers import colour_fa_in_slabs
-    from napari_msp.ui.layers import make_layer, mask_layer, scan_layers
-    from napari_msp.ui.loading.load import load_scan
-
     choice = findings.choice
     assert findings.scan is not None
-    record = load_scan(
-        findings.scan, choice.b_value, findings.mask, choice.bval, choice.bvec, say=control.say
+    scan = load_scan(
+        findings.scan, choice.b_value, bval=choice.bval, bvec=choice.bvec, mask=findings.mask
     )
+    read_scan(scan, control.say)
     control.say("Making maps")
-    layers = scan_layers(record, colour_fa_in_slabs(record.image, control.check))
+    layers = scan_layers(scan, maps, control.check)
     if with_mask:
-        layers.append(mask_layer(record))
+        layers.append(mask_layer(scan))
         make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
     return layers

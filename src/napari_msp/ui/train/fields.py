@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from napari_msp.data.dataset import TravellingHeads, input_platform
-from napari_msp.errors import Remedy, UserError, either, every
+from napari_msp.errors import ComputeOnCPU, Remedy, UserError, either, every
 from napari_msp.files import refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import recipe_for
@@ -204,15 +204,19 @@ WORDS = FormWords({**LABELS, "resume": "Resume"})
 
 def at_hand(remedy: Remedy | None) -> Remedy | None:
     """Leave out remedies for which this form has no entry, such as the tile of Harmonize."""
-    known = {*LABELS, "resume"}
-    there = [each for each in every(remedy) if getattr(each, "parameter", "resume") in known]
+    known = {"", "resume", *LABELS}
+    there = [each for each in every(remedy) if _parameter(each) in known]
     return either(*there) if there else None
 
 
 def entry_that_helps(remedy: Remedy | None) -> str:
     """Name the form's entry that the best remedy changes; "" where there is none."""
-    parameters = (getattr(each, "parameter", "") for each in every(remedy))
-    return next((name for name in parameters if name in LABELS), "")
+    return next((name for name in map(_parameter, every(remedy)) if name in LABELS), "")
+
+
+def _parameter(remedy: Remedy) -> str:
+    """Name the parameter that a remedy is about; "" for none."""
+    return "device" if isinstance(remedy, ComputeOnCPU) else getattr(remedy, "parameter", "")
 
 
 def under_its_entry(error: UserError) -> str:

@@ -12,13 +12,12 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.learning.events import Previewed
 from napari_msp.networks.registry import title
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
-from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill
-from napari_msp.ui.loading.load import load_scan
-from napari_msp.ui.records import KEY, Record, shown_by
+from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill, shown_by, shown_in
 from napari_msp.ui.train.history import kind_of
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class PreviewLayers(QObject):
 
     def _named(self, data: LayerData) -> Any:
         """Find the layer that shows the same already."""
-        wanted = data[1]["metadata"][KEY]
+        wanted = shown_in(data)
         for layer in self._viewer.layers:
             shown = shown_by(layer)
             if shown and (shown.view, layer.name) == (wanted.view, data[1]["name"]):
@@ -192,10 +191,12 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)
-        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
+        shown = map_layer(scan, QUANTITY, sh_average(scan.sh))
         limits = shown[1]["contrast_limits"]
-    record = Record(subject, f"{event.target} while learning", image)
-    layer = map_layer(record, QUANTITY, sh_average(image), limits=limits, view=VIEW)
+    scan = Scan(
+        given_sh=image, given_subject=subject, given_platform=f"{event.target} while learning"
+    )
+    layer = map_layer(scan, QUANTITY, sh_average(image), limits=limits, view=VIEW)
     return Picture(event, image, layer, shown)
 
 

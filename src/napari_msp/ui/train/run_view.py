@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration, short
@@ -16,7 +16,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory
-from napari_msp.ui.widgets.message import MessageLine, Severity
+from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
 from napari_msp.ui.widgets.progress import ProgressRow
 from napari_msp.ui.words import said
 
@@ -52,7 +52,8 @@ class RunView(QWidget):
         self._folder: RunFolder | None = None
         self._details = ""
         self._entries: dict[str, str] = {}
-        self.what, self.comparisons = _label(), _label()
+        self.what, self.comparisons = readable(), readable()
+        self.comparisons.setMinimumWidth(1)  # a table cannot be broken into lines
         self.comparisons.setToolTip(tooltip("SH MSE") + tooltip("statistical alignment"))
         self.progress = ProgressRow(
             cancel="S&top", cancelling="Stopping …", means="Keeps a checkpoint to go on from"
@@ -128,9 +129,7 @@ class RunView(QWidget):
 
     def _act(self, action: str) -> None:
         if action == DETAILS:
-            box = QMessageBox(QMessageBox.Information, "Train", self.ending.text, parent=self)
-            box.setDetailedText(self._details)
-            box.open()
+            Details(self, "Train", self.ending.text, self._details).open()
         else:
             self.entry_wanted.emit(self._entries[action])
 
@@ -227,11 +226,3 @@ def _beside(error: float, aligned: float | None) -> tuple[str, str]:
 def _cells(row: list[str]) -> str:
     whole = [each.replace(" ", "&nbsp;") for each in row]
     return "".join(f'<td style="padding-right: 6px">{each}</td>' for each in whole)
-
-
-def _label() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setMinimumWidth(1)
-    label.setTextInteractionFlags(Qt.TextSelectableByMouse)
-    return label

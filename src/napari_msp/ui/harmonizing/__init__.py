@@ -1,1 +1,0 @@
-"""Harmonize's parts: from what the form says to layers and files."""

@@ -1,1 +1,0 @@
-"""Load acquisition's parts: from a path to a record."""

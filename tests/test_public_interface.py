@@ -1,0 +1,156 @@
+"""What a scientist meets: one list of names, text or Path, objects that print in a line."""
+
+import ast
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_msp as msp
+
+STUB = Path(msp.__file__).with_suffix(".pyi")
+
+
+def listed() -> dict[str, str]:
+    """The names in the list, with the modules that they come from."""
+    tree = ast.parse(STUB.read_text(encoding="utf-8"))
+    return {
+        alias.name: f"napari_msp.{node.module}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_there_is_one_list_and_every_name_on_it_is_there() -> None:
+    assert set(msp.__all__) == {*listed(), "__version__"}
+    for name, module in listed().items():
+        assert getattr(msp, name) is getattr(sys.modules[module], name)
+    assert set(msp.__all__) <= set(dir(msp))
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        "load_acquisition load_scan load_sh load_model fit_sh evaluate_sh harmonize train",
+        "evaluate compare check calibrate run_cohort figure3 simulate import_tree",
+    ],
+)
+def test_every_job_is_at_the_top(job: str) -> None:
+    assert set(job.split()) <= set(msp.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="harmonise"):
+        _ = msp.harmonise  # type: ignore[attr-defined]
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = {"numpy", "torch", "nibabel", "dipy", "pydantic", "qtpy", "napari", "matplotlib"}
+    code = f"import sys, napari_msp; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_files_are_named_by_text_or_path(
+    kind: Callable[[Path], Any], heads: Path, tmp_path: Path
+) -> None:
+    dwi = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+    acquisition = msp.load_acquisition(
+        kind(dwi),
+        kind(dwi.with_name("sub-01_ses-ge_acq-st_dwi.bval")),
+        kind(dwi.with_name("sub-01_ses-ge_acq-st_dwi.bvec")),
+        kind(dwi.with_name("sub-01_ses-ge_acq-st_mask.nii.gz")),
+    )
+    sh = msp.fit_sh(acquisition)
+    sh.save(kind(tmp_path / "a.nii.gz"))
+    msp.write_sh(kind(tmp_path / "b.nii.gz"), sh)
+    assert (tmp_path / "a.json").exists()
+    for name in ("a", "b"):
+        again = msp.load_sh(kind(tmp_path / f"{name}.nii.gz"))
+        np.testing.assert_array_equal(again.coefficients, sh.coefficients)
+    assert msp.load_scan(kind(dwi)).save(kind(tmp_path / "maps"))
+    checked = msp.check(kind(heads), alignment=False)
+    assert {finding.severity for finding in checked.findings} == {"note"}
+    assert len(repr(checked)) < 300
+    result = msp.compare(
+        kind(tmp_path / "a.nii.gz"), {"same": kind(tmp_path / "b.nii.gz")}, kind(tmp_path / "c")
+    )
+    assert result
+
+
+@pytest.mark.slow
+def test_a_model_from_training_to_a_saved_prediction(heads: Path, tmp_path: Path) -> None:
+    """The README's way, in text paths, with keyword settings; every object prints in a line."""
+    out = str(tmp_path / "m.safetensors")
+    msp.train(
+        str(heads),
+        out,
+        kind="shresnet",
+        targets=["prisma_st"],
+        width=0.1,
+        epochs=1,
+        steps_per_epoch=2,
+        crop=5,
+        batch=1,
+        device="cpu",
+    )
+    model = msp.load_model(out)
+    scan = msp.load_scan(str(heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"))
+    prediction = msp.harmonize(model, scan, target="prisma_st", device="cpu")
+    assert isinstance(prediction, msp.Scan)
+    assert prediction.owner == "sub-01 SHResNet prisma_st"
+    assert prediction.source is scan
+    assert prediction.person == scan.person
+    written = prediction.save(str(tmp_path / "out"))
+    again = msp.load_scan(
+        written[-1]
+        if "coefficients" in written[-1].name
+        else sorted(path for path in written if "coefficients" in path.name)[0]
+    )
+    assert again.owner == prediction.owner
+    assert again.person == prediction.person
+    things = [model, scan, prediction, scan.acquisition, scan.sh, prediction.gradients]
+    for thing in things:
+        assert len(repr(thing)) < 300, type(thing)
+        assert repr(thing).count("\n") < 2
+        assert thing == thing
+        assert thing in {thing}, "hashes by identity"
+
+
+def test_objects_with_arrays_compare_and_hash_by_identity(heads: Path) -> None:
+    dwi = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+    one, other = msp.load_scan(dwi), msp.load_scan(dwi)
+    for a, b in [(one, other), (one.acquisition, other.acquisition), (one.sh, other.sh)]:
+        assert a != b
+        assert len({a, b}) == 2
+        assert is_dataclass(a)
+        assert fields(a)
+
+
+def test_an_error_names_the_parameter_that_python_knows(
+    scan: Callable[..., Any], tmp_path: Path
+) -> None:
+    acquisition = scan(b_values=(700.0, 1200.0)).load(tmp_path)
+    with pytest.raises(msp.UserError, match=r"choose from 700, 1200 with b_value=$") as error:
+        acquisition.shell()
+    assert pickle.loads(pickle.dumps(error.value)).field == "b_value"
+
+
+def test_a_device_that_is_not_there_says_what_python_can_do(heads: Path) -> None:
+    import torch
+
+    from napari_msp.device import choose_device
+
+    if torch.cuda.is_available():
+        return
+    with pytest.raises(msp.UserError) as error:
+        choose_device("cuda")
+    assert "device=" in str(error.value)
+    assert "--" not in str(error.value)
