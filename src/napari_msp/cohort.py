@@ -284,6 +284,7 @@ def _ask_model(
 
 
 def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str | None) -> Path:
+    known = Choose("platform", tuple(sorted({_platform(path) for path in paths})))
     if platform is not None:
         paths = [path for path in paths if _platform(path) == platform]
     if len(paths) == 1:
@@ -291,7 +292,7 @@ def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str 
     where = "" if platform is None else f" on {platform}"
     names = ", ".join(path.name for path in paths)
     problem = f"holds several DWI{where} ({names})" if paths else f"holds no DWI{where}"
-    raise UserError(problem, bids_dir / subject, "platform", Choose("platform"))
+    raise UserError(problem, bids_dir / subject, "platform", known)
 
 
 def _platform(scan: Path) -> str:

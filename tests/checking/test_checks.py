@@ -96,6 +96,7 @@ def test_no_dataset_at_all(tmp_path):
     findings = check(tmp_path, input="ge_st").findings
     assert has_errors(findings)
     assert "import" in findings[0].message()
+    assert findings[0].where == str(tmp_path)
 
 
 class TestScans:

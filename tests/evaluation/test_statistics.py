@@ -1,5 +1,6 @@
 """Wilcoxon's test against every sign flip, against SciPy, and against a published example."""
 
+import warnings
 from itertools import product
 from typing import Any
 
@@ -7,7 +8,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from napari_msp.evaluation.statistics import bonferroni, wilcoxon
+from napari_msp.evaluation.statistics import (
+    bonferroni,
+    change_interval,
+    mean_interval,
+    relative_change,
+    wilcoxon,
+)
 
 
 def by_enumeration(difference):
@@ -114,3 +121,31 @@ def test_bonferroni_counts_the_tests_that_were_made():
 def test_unpaired_or_broken_errors_are_refused(first, second):
     with pytest.raises(ValueError, match=r"one length|finite"):
         wilcoxon(first, second)
+
+
+@pytest.mark.reference("SciPy")
+def test_the_interval_of_a_mean_is_near_students():
+    values = np.random.default_rng(3).normal(5, 1, 200)
+    low, high = mean_interval(list(values))
+    expected = scipy.stats.t.interval(0.95, 199, values.mean(), scipy.stats.sem(values))
+    assert (low, high) == pytest.approx(expected, abs=0.02)
+    assert (low, high) == mean_interval(list(values))  # the random numbers are fixed
+
+
+def test_the_interval_of_a_change_keeps_pairs_together():
+    # Subjects differ by far more than methods: unpaired draws would give some ±20 %.
+    second = np.geomspace(1, 4, 12)
+    first = second * 0.9 * np.random.default_rng(0).uniform(0.99, 1.01, 12)
+    low, high = change_interval(list(first), list(second))
+    assert low < relative_change(list(first), list(second)) < high
+    assert -10.7 < low < high < -9.3
+    draws = np.random.default_rng(7).integers(0, 12, (4000, 12))
+    ratios = 100 * (first[draws].mean(axis=1) / second[draws].mean(axis=1) - 1)
+    assert (low, high) == pytest.approx(np.percentile(ratios, [2.5, 97.5]), abs=0.05)
+
+
+def test_constant_values_have_an_interval_without_width():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mean_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+        assert change_interval([1.0, 1.0], [2.0, 2.0]) == (-50.0, -50.0)

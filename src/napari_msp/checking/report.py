@@ -52,10 +52,10 @@ def place_of(path: Path, root: Path) -> str:
 
 def finding_from(error: UserError, root: Path, where: str) -> Finding:
     """Turn an error into a finding; paths are given from the dataset's root."""
-    problem = error.problem.replace(f"{root}/", "").removeprefix(f"{where}: ")
-    if error.subject is not None and Path(error.subject).is_relative_to(root):
-        where = place_of(Path(error.subject), root)
-    return Finding("error", where, problem, error.remedy)
+    subject = None if error.subject is None else Path(error.subject)
+    if subject is not None and subject != root and subject.is_relative_to(root):
+        where = place_of(subject, root)
+    return Finding("error", where, error.problem, error.remedy)
 
 
 @contextmanager

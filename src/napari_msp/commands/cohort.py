@@ -74,6 +74,7 @@ def run(options: Namespace, console: Console) -> int:
     )
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
-        console.warn(f"{result.subject} {result.scan}: {result.message(words)}")
+        scan = f"{result.subject} {result.scan}".strip()
+        console.warn(f"{scan}: {result.message(words)}")
     console.result(options.out_dir / "cohort.tsv")
     return SOME_FAILED if failed else 0

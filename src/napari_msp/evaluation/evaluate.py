@@ -28,6 +28,7 @@ from napari_msp.evaluation.report.report import write_report
 from napari_msp.files import locked, refuse_unwritable
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
+from napari_msp.networks.registry import title
 from napari_msp.scan import load_scan
 from napari_msp.versions import versions_of
 
@@ -173,7 +174,7 @@ def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
         for method, trainings in outcome.trainings[plan.rounds[0]].items()
         if len(trainings[target]) == 1
     }
-    wanted = [*(name for name in ("DIQT", MSP) if name in models), *models]
+    wanted = [*(name for name in (title("diqt"), MSP) if name in models), *models]
     chosen = {name: models[name] for name in dict.fromkeys(wanted)}
     given = {path.stem: path for path in plan.models if target in load_model(path).targets}
     return dict(list((chosen | given).items())[:SHOWN])

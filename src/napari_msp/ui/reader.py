@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem
 
 if TYPE_CHECKING:
-    from napari_msp.errors import UserError
     from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
 
@@ -50,6 +49,7 @@ def read(path: Paths) -> list[Any]:
         When there were other shells to choose from.
     """
     from napari_msp.errors import Cancelled, UserError
+    from napari_msp.ui.phrasing import for_toast
     from napari_msp.ui.waiting import wait_for
 
     try:
@@ -57,16 +57,7 @@ def read(path: Paths) -> list[Any]:
     except Cancelled:
         return [(None,)]  # napari's word for: nothing to add, and nothing is wrong
     except UserError as error:
-        raise UserError(reason_first(error)) from None
-
-
-def reason_first(error: UserError) -> str:
-    """Say what is wrong and what helps, then of which file: a toast shows the beginning only."""
-    from napari_msp.errors import UserError
-    from napari_msp.ui.words import LOAD_ELSEWHERE, sentence
-
-    reason = sentence(UserError(error.problem, remedy=error.remedy).phrase(LOAD_ELSEWHERE))
-    return reason if error.subject is None else f"{reason} File: {error.subject}"
+        raise for_toast(error) from None
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:

@@ -37,7 +37,7 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
     UserError
         When the cache folder cannot be written to, or the simulation was cancelled.
     """
-    from napari_msp.errors import Cancelled, UserError
+    from napari_msp.errors import Advice, Cancelled, UserError
     from napari_msp.ui.preferences import preferences
     from napari_msp.ui.waiting import wait_for
 
@@ -46,7 +46,7 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
         return wait_for(lambda control: _layers(folder, size, control), "Opening the sample")
     except Cancelled:
         raise UserError(
-            "The simulation was cancelled; open the sample again to begin anew"
+            "The simulation was cancelled", remedy=Advice("open the sample again to begin anew")
         ) from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_msp.bids import NIFTI_SUFFIXES
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -41,7 +41,10 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     scans = {id(each.scan): each.scan for each in map(_shown, layers)}
     if len(scans) > 1:
         names = ", ".join(scan.owner for scan in scans.values())
-        raise UserError(f"The layers show different SH images ({names}); select layers of one")
+        raise UserError(
+            f"The layers show different SH images ({names})",
+            remedy=Advice("select layers of one"),
+        )
     scan = next(iter(scans.values()))
     target = _with_suffix(path)
     write_sh(target, scan.sh, like=_like(scan))
@@ -71,13 +74,17 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
     from napari_msp.ui.layers import from_shown, lattice_shown
 
     if len(layers) > 1:
-        raise UserError("One map is saved at a time; select one layer and save the selected one")
+        raise UserError(
+            "One map is saved at a time",
+            remedy=Advice("select one layer and save the selected one"),
+        )
     data, options, _ = layers[0]
     shown = _shown(layers[0])
     lattice = lattice_shown(data, options)
     if lattice is None:
         raise UserError(
-            f"{path}: the layer was cropped or moved; save the layer that it was made from"
+            f"The layer {options['name']} was cropped or moved",
+            remedy=Advice("save the layer that it was made from"),
         )
     target = _with_suffix(path)
     write_nifti(target, from_shown(data, lattice), lattice.affine, like=_like(shown.scan))
@@ -91,8 +98,8 @@ def _shown(layer: LayerData) -> Shown:
     shown = options.get("metadata", {}).get(KEY)
     if not isinstance(shown, Shown):
         raise UserError(
-            f"{options.get('name', kind)}: is not a layer of MSP Harmonization; choose another "
-            "file type to save it"
+            f"The layer {options.get('name', kind)} is not of MSP Harmonization",
+            remedy=Advice("choose another file type to save it"),
         )
     return shown
 
@@ -112,5 +119,5 @@ def _with_suffix(path: str) -> Path:
         return target
     target = target.with_name(target.name + NIFTI_SUFFIXES[0])
     if target.exists():
-        raise UserError(f"{target}: exists already; save under another name")
+        raise UserError(f"{target.name} exists already", remedy=Advice("save under another name"))
     return target

@@ -22,8 +22,8 @@ from napari_msp.evaluation.measures.tissue import (
     signed_percent,
 )
 from napari_msp.signal.maps import Maps, direction_average
-from napari_msp.signal.rish import rish
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import rish
 
 DIRECTED_FA = 0.2
 """FA of truth above which a voxel has a principal direction to speak of (our choice)."""

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QPushButton,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
@@ -24,9 +31,9 @@ from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
 from napari_msp.ui.layers import scans_of, shown_by
+from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import FormWords, said, sentence
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -247,13 +254,22 @@ class Compare(Docked):
         self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
         self.save_numbers.setToolTip("<p>The errors with full precision, as CSV.</p>")
         self.tabs.addTab(numbers, "Numbers")
-        self.tabs.addTab(self.stages, "Stages")
-        self.tabs.addTab(self.voxel, "Voxel")
+        self.tabs.addTab(_scrolled(self.stages), "Stages")
+        self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         for widget in (self.form, self.progress, self.message):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
+
+
+def _scrolled(widget: QWidget) -> QScrollArea:
+    """Let a tab be lower than what is in it."""
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.NoFrame)
+    return area
 
 
 def _is_cell(layer: Layer) -> bool:

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
+from napari_msp.ui.phrasing import HARMONIZE_LABELS as LABELS
 from napari_msp.ui.widgets.form import (
     CheckList,
     Section,
@@ -28,7 +29,6 @@ from napari_msp.ui.widgets.form import (
     on_enter,
 )
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.words import HARMONIZE_LABELS as LABELS
 
 LARGEST_TILE = 512
 """Edge in input voxels."""

@@ -22,8 +22,8 @@ from napari_msp.ui.harmonize.models import (
     read_models,
     remember_model,
 )
+from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said
 from napari_msp.ui.preferences import preferences
-from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said
 
 if TYPE_CHECKING:
     from napari_msp.errors import UserError

@@ -18,11 +18,11 @@ from napari_msp.ui.background import Control, Step
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
+from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said, sentence
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.path_field import PathField
-from napari_msp.ui.words import HARMONIZE_LABELS, FormWords, said, sentence
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction

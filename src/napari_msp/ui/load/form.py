@@ -12,10 +12,10 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayou
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
+from napari_msp.ui.phrasing import LOAD_LABELS
 from napari_msp.ui.widgets.form import CheckList, FormRows, Section, leave_wheel_alone, on_enter
 from napari_msp.ui.widgets.message import readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
-from napari_msp.ui.words import LOAD_LABELS
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "

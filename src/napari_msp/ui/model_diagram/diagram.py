@@ -10,8 +10,15 @@ from qtpy.QtWidgets import QAbstractButton, QSizePolicy, QToolTip, QWidget
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.model_diagram.drawing import Drawing, Node, Outline, draw
-from napari_msp.ui.model_diagram.layout import Layout, arrange, smallest_width
-from napari_msp.ui.model_diagram.painting import DiagramPainter, Fonts, paint_box, sizes_of
+from napari_msp.ui.model_diagram.painting import (
+    DiagramPainter,
+    Fonts,
+    Layout,
+    arrange,
+    paint_box,
+    sizes_of,
+    smallest_width,
+)
 from napari_msp.ui.widgets.colours import colours_of, mixed
 
 USUAL_WIDTH = 360

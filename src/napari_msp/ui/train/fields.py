@@ -20,7 +20,7 @@ from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings, choices_of
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.words import FormWords
+from napari_msp.ui.phrasing import FormWords
 
 # --- What is asked for -----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
 from napari_msp.learning.settings import PRESETS, TrainingSettings, same_lattice
+from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
@@ -29,7 +30,6 @@ from napari_msp.ui.train.fields import (
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section
-from napari_msp.ui.words import said
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "

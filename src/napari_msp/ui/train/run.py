@@ -14,10 +14,10 @@ from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.models import remember_model
+from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
-from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -13,12 +13,12 @@ from napari_msp.learning.events import Event, Failed, Finished, Started, Step, S
 from napari_msp.learning.runs import RunFolder, State
 from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory
 from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import said
 
 CURVES_HEIGHT = 540
 """In pixels: all three are seen at once in a window of usual height."""

@@ -13,6 +13,7 @@ from napari_msp.errors import UserError
 from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.background import Latest, Step
 from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.sample_data import lesson_heads
 from napari_msp.ui.train.fields import WORDS
@@ -22,7 +23,6 @@ from napari_msp.ui.train.run_view import RunView
 from napari_msp.ui.widgets.form import Section
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
-from napari_msp.ui.words import said
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -1,9 +1,8 @@
-"""The window's words: labels of fields instead of parameters."""
+"""Put errors into the window's words: labels of fields instead of parameters."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -123,6 +122,18 @@ def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str
     return error.phrase(words, subject)
 
 
+def for_toast(error: UserError) -> UserError:
+    """Say the same beginning with the reason, not with the path: a toast shows little more.
+
+    Examples
+    --------
+    >>> str(for_toast(UserError("is missing", "/data/a.bval")))
+    'Is missing. File: /data/a.bval'
+    """
+    reason = sentence(UserError(error.problem, remedy=error.remedy).phrase(LOAD_ELSEWHERE))
+    return UserError(reason if error.subject is None else f"{reason} File: {error.subject}")
+
+
 def sentence(text: str) -> str:
     """Make a sentence of words that may begin with a file's name.
 
@@ -135,25 +146,3 @@ def sentence(text: str) -> str:
     if first.isalpha():
         text = text[0].upper() + text[1:]
     return text.rstrip(".") + "." if text else ""
-
-
-FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "--shell": "Shell",
-        "--mask": "Mask",
-        "--bval": "b-values",
-        "--bvec": "b-vectors",
-    }
-)
-"""Fields of Load acquisition by the option that does the same, until errors are objects."""
-
-
-def in_words(message: str, fields: Mapping[str, str] = FIELDS, widget: str = "") -> str:
-    """Name fields instead of options, until errors are objects; use `FormWords`."""
-    place = f" in {widget}" if widget else ""
-
-    def field(option: re.Match[str]) -> str:
-        label = fields.get(option[0])
-        return option[0] if label is None else f"“{label}”{place}"
-
-    return re.sub(r"--[a-z][a-z-]*", field, message)
