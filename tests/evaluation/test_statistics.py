@@ -126,7 +126,9 @@ def test_unpaired_or_broken_errors_are_refused(first, second):
 @pytest.mark.reference("SciPy")
 def test_the_interval_of_a_mean_is_near_students():
     values = np.random.default_rng(3).normal(5, 1, 200)
-    low, high = mean_interval(list(values))
+    interval = mean_interval(list(values))
+    assert interval is not None
+    low, high = interval
     expected = scipy.stats.t.interval(0.95, 199, values.mean(), scipy.stats.sem(values))
     assert (low, high) == pytest.approx(expected, abs=0.02)
     assert (low, high) == mean_interval(list(values))  # the random numbers are fixed
@@ -136,7 +138,9 @@ def test_the_interval_of_a_change_keeps_pairs_together():
     # Subjects differ by far more than methods: unpaired draws would give some ±20 %.
     second = np.geomspace(1, 4, 12)
     first = second * 0.9 * np.random.default_rng(0).uniform(0.99, 1.01, 12)
-    low, high = change_interval(list(first), list(second))
+    interval = change_interval(list(first), list(second))
+    assert interval is not None
+    low, high = interval
     assert low < relative_change(list(first), list(second)) < high
     assert -10.7 < low < high < -9.3
     draws = np.random.default_rng(7).integers(0, 12, (4000, 12))

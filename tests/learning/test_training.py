@@ -16,7 +16,7 @@ from napari_msp.errors import Choose, Overwrite, Resume, UserError, either, ever
 from napari_msp.evaluation.metrics import measure
 from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.events import EVENTS, parse_event
+from napari_msp.learning.events import EVENTS, Failed, parse_event
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
@@ -280,10 +280,12 @@ def test_failure_is_an_event_too(heads, quick, tmp_path):
     with pytest.raises(UserError):
         train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), on_event=events.append)
     assert [event.name for event in events] == ["failed"]
-    reason = parse_event(events[0].to_json()).error
+    parsed = parse_event(events[0].to_json())
+    assert isinstance(parsed, Failed)
+    reason = parsed.error
     assert (reason.problem, reason.subject) == ("has no platform x_y", str(heads))
     assert reason.remedy == Choose("targets", ("connectom_sa", "ge_st", "prisma_st"))
-    assert parse_event(events[0].to_json()) == events[0]
+    assert parsed == events[0]
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         train(heads, tmp_path / "model.pt", quick())
 
