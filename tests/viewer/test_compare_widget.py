@@ -401,9 +401,9 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
         np.square(each.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
         for each in predictions
     ]
-    assert [row.sh_mse for row in compared.comparing.rows] == pytest.approx(mse)
+    assert [each.sh_mse for each in compared.comparing.numbers.values()] == pytest.approx(mse)
     change = 100 * (mse[1] / mse[0] - 1)
-    assert compared.comparing.rows[1].change_sh == pytest.approx(change, abs=0.01)
+    assert compared.comparing.errors("sh_average")[0].change(1) == pytest.approx(change, abs=0.01)
     # The dock may be narrow, and a laptop's screen low.
     assert compared.minimumSizeHint().width() <= 330
     assert compared.minimumSizeHint().height() <= 800

@@ -163,10 +163,11 @@ class Compare(Docked):
         self.comparing.change(name, image, variant, self.form.map_name)
 
     def _show_numbers(self) -> None:
-        rows = self.comparing.rows
-        if rows:
+        measured = self.comparing.numbers
+        if measured:
             errors = self.comparing.errors(self.form.map_name)
-            self.table.show_errors([row.name for row in rows], errors, rows[0].voxels)
+            voxels = next(iter(measured.values())).voxels
+            self.table.show_errors(list(measured), errors, voxels)
         self._enable()
 
     def _fail(self, error: UserError) -> None:
@@ -199,7 +200,7 @@ class Compare(Docked):
 
     def _save_numbers(self) -> None:
         if self.comparing.compared is not None:
-            self.saving.numbers(self.comparing.compared, self.comparing.rows)
+            self.saving.numbers(self.comparing.compared, self.comparing.numbers)
 
     def _say_saved(self, path: Path) -> None:
         self.message.show_message("ok", f"Saved {path}")
