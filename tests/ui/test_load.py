@@ -15,7 +15,7 @@ from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.load.examine import Choice, examine
-from napari_msp.ui.load.reading import read_scan
+from napari_msp.ui.reading import read_scan
 
 # --- Scans -----------------------------------------------------------------------------------
 
