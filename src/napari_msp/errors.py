@@ -88,7 +88,7 @@ class Give(Remedy):
 
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "give it with bval="."""
-        return f"give {self.what} with {words.parameter(self.parameter)}"
+        return f"give {self.what}{_through(self.parameter, words)}"
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,7 @@ class Choose(Remedy):
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "choose from 1000, 2000 with b_value="."""
         known = ", ".join(_short(each) for each in self.choices)
-        return (
-            f"choose {f'from {known}' if known else 'one'} with {words.parameter(self.parameter)}"
-        )
+        return f"choose {f'from {known}' if known else 'one'}{_through(self.parameter, words)}"
 
 
 @dataclass(frozen=True)
@@ -507,6 +505,11 @@ def first_reason(error: Exception) -> str:
     found = from_validation(error)
     path = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ()
     return f"{'.'.join(map(str, path))}: {found.problem}" if path else found.problem
+
+
+def _through(parameter: str, words: Words) -> str:
+    """Say through what, where a front end has it."""
+    return f" with {words.parameter(parameter)}" if words.offers(parameter) else ""
 
 
 def _short(value: Any) -> str:

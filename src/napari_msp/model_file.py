@@ -24,10 +24,10 @@ from napari_msp.identity import Person
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import MSP, Network
 from napari_msp.networks.registry import build
+from napari_msp.signal.channels import Standardisation
 from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
-from napari_msp.signal.standardisation import Standardisation
 
 FORMAT: Final = "napari-msp model 1"
 

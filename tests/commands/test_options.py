@@ -105,7 +105,7 @@ def test_completion_knows_every_command(shell, capsys):
         (
             "compare",
             UserError("is missing", "a.bvec", "bvec", Give("bvec")),
-            "a.bvec: is missing; give it with the b-vectors",
+            "a.bvec: is missing; give it",
         ),
         (
             "check",

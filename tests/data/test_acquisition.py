@@ -11,7 +11,7 @@ import pytest
 
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable
-from napari_msp.errors import Choose, Give, UserError
+from napari_msp.errors import Advice, Choose, Give, UserError, either
 
 
 def message(*parts):
@@ -265,7 +265,8 @@ class TestRefused:
         with pytest.raises(UserError, match="is missing") as error:
             load_acquisition(path)
         assert error.value.subject == str(path.parent / f"sub-01_dwi.{gone}")
-        assert (error.value.field, error.value.remedy) == (gone, Give(gone))
+        beside = either(Advice("put it beside the image"), Give(gone))
+        assert (error.value.field, error.value.remedy) == (gone, beside)
 
     def test_no_b0(self, path):
         (path.parent / "sub-01_dwi.bval").write_text("1200 " * 8)

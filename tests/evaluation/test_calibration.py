@@ -9,13 +9,11 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.calibration import calibrate
 from napari_msp.evaluation.placement import on_lattice
-from napari_msp.inference.expected_error import features_of
-from napari_msp.inference.harmonize import harmonize
-from napari_msp.inference.prepared_input import prepare_input
+from napari_msp.inference.harmonize import harmonize, prepare_input
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model, save_model
-from napari_msp.signal.expected_error import fit_error_model
+from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
@@ -46,7 +44,7 @@ def model(heads, tmp_path_factory):
 
 def described(model, scan, target):
     prediction = harmonize(model, scan, target)
-    return prediction, features_of(prepare_input(model, scan), prediction.sh, prediction.b0)
+    return prediction, features_of(prepare_input(model, scan).image, prediction.sh, prediction.b0)
 
 
 def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):

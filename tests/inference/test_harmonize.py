@@ -10,11 +10,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
-from napari_msp.inference.harmonize import harmonize, predict_target
-from napari_msp.inference.prepared_input import UnlikeTraining, prepare_input
+from napari_msp.inference.harmonize import UnlikeTraining, harmonize, predict_target, prepare_input
 from napari_msp.inference.stages import run_stages
+from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.grid_frame import into_grid
 from napari_msp.signal.rotation import rotate
 from napari_msp.signal.spherical_harmonics import order_slices
 

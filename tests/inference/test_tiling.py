@@ -8,8 +8,7 @@ import torch
 
 from napari_msp.errors import Cancelled
 from napari_msp.inference import tiling
-from napari_msp.inference.polling import polled
-from napari_msp.inference.tiling import bytes_per_voxel, plan_tiles, run_whole_image
+from napari_msp.inference.tiling import bytes_per_voxel, plan_tiles, polled, run_whole_image
 
 CPU = torch.device("cpu")
 
@@ -149,7 +148,7 @@ def test_cancelling_is_polled_before_every_convolution(make_network):
     ],
 )
 def test_convolution_in_parts_gives_the_same(layer, monkeypatch):
-    monkeypatch.setattr("napari_msp.inference.polling.LARGEST_CONVOLUTION", 1000.0)
+    monkeypatch.setattr("napari_msp.inference.tiling.LARGEST_CONVOLUTION", 1000.0)
     x = torch.randn(1, 6, 7, 8, 9)
     polls = []
     with torch.no_grad():
@@ -169,7 +168,7 @@ def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
 
     network = build_single("diqt", target="t", scales={"t": 2}).eval()
     bound = 1e7
-    monkeypatch.setattr("napari_msp.inference.polling.LARGEST_CONVOLUTION", bound)
+    monkeypatch.setattr("napari_msp.inference.tiling.LARGEST_CONVOLUTION", bound)
     work: list[float] = []
     polls = 0
 
@@ -185,7 +184,7 @@ def test_little_is_computed_between_two_polls_of_a_full_width_diqt(monkeypatch):
             work.append(x[:, 0].numel() * weight.numel())
             return real(x, weight, *rest)
 
-        monkeypatch.setattr(f"napari_msp.inference.polling.functional.{name}", counted)
+        monkeypatch.setattr(f"napari_msp.inference.tiling.functional.{name}", counted)
     with torch.no_grad(), polled(network, poll):
         network(torch.zeros(1, 28, 12, 12, 10))
     assert polls == len(work)

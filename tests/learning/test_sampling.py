@@ -11,10 +11,9 @@ from napari_msp.learning.losses import masked_error, sh_unit_weights, training_l
 from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler, Symmetry
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
-from napari_msp.signal.grid_frame import GridImage
+from napari_msp.signal.channels import GridImage, Standardisation, measure_standardisation
 from napari_msp.signal.rotation import grid_symmetries
 from napari_msp.signal.spherical_harmonics import design_matrix
-from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
 
@@ -186,7 +185,7 @@ def test_axes_of_a_tilted_target_are_the_inputs(loaded):
     from scipy.spatial.transform import Rotation
 
     from napari_msp.learning.sampling import Channels
-    from napari_msp.signal.grid_frame import into_grid
+    from napari_msp.signal.channels import into_grid
     from napari_msp.signal.rotation import rotate
     from napari_msp.signal.sh_image import SHImage
 

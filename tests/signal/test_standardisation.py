@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from napari_msp.signal.channels import Standardisation, measure_standardisation
 from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 
 @pytest.fixture

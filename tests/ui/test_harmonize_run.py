@@ -29,9 +29,7 @@ from napari_msp.ui.harmonize.run import (
 from napari_msp.ui.harmonize.save import SaveRequest, save_all
 from napari_msp.ui.layers import KEY, from_shown
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::napari_msp.inference.prepared_input.UnlikeTraining"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.UnlikeTraining")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -174,9 +174,11 @@ def test_axes_rest_until_they_do_not_fit():
 
 
 def test_the_value_of_the_shown_map_stands_beside_each_name(panel):
-    panel.show_voxel("a", [replace(TRUTH, value="FA 0.43"), replace(DIQT, value="FA 0.4")], "axial")
-    assert "FA&nbsp;0.43" in panel.legend.text()
-    panel.show_voxel("b", [replace(TRUTH, value="FA 0.51"), DIQT], "axial")
-    assert "FA&nbsp;0.51" in panel.legend.text()
+    truth, diqt = replace(TRUTH, value="0.43"), replace(DIQT, value="0.4")
+    panel.show_voxel("a", [truth, diqt], "axial", "FA")
+    assert "FA" in panel.legend.text()
+    assert "0.43" in panel.legend.text()
+    panel.show_voxel("b", [replace(truth, value="0.51"), diqt], "axial", "FA")
+    assert "0.51" in panel.legend.text()
     panel.clear()
     assert "FA" not in panel.legend.text()

@@ -9,7 +9,7 @@ from patterns import Canvas, axial, head, measured, named, predicted
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_msp.signal.maps import colour_fa, sh_average
+from napari_msp.signal.maps import MAPS, colour_fa, sh_average
 from napari_msp.ui.compare.compared import Question
 from napari_msp.ui.layers import map_layer, shown_by
 
@@ -193,6 +193,37 @@ def test_colour_fa_has_one_gain_and_its_own_errors(
     assert shown.metadata["colours multiplied by"] == pytest.approx(gain)
 
 
+def test_every_map_has_its_cells_errors_and_values(compared, settle, truth):
+    x, y, z = truth.sh.affine[:3, 3] + truth.sh.affine[:3, :3] @ (4, 10, 2)
+    compared.voxel._position = (z, -y, -x)
+    compared.voxel.look()
+    for number, each in enumerate(MAPS.values()):
+        compared.form.maps.setCurrentIndex(number)
+        settle()
+        assert [layer.name for layer in compared.grid.layers] == [
+            f"sub-01 prisma_st · {each.title}",
+            f"sub-01 DIQT · {each.title}",
+            f"sub-01 MSP · {each.title}",
+            f"sub-01 ge_st · {each.title}",
+            f"sub-01 DIQT · {each.error_title}",
+            f"sub-01 MSP · {each.error_title}",
+        ]
+        table = compared.table.table
+        title = table.horizontalHeaderItem(3).text().replace("-\n", " ").replace("-", " ")
+        assert title.startswith(each.title)
+        error = each.error(
+            compared.comparing.compared.comparison.predictions["MSP"][each.name],
+            truth.maps()[each.name],
+            truth.mask,
+        )
+        assert table.item(1, 3).toolTip().startswith(f"{error[truth.mask].mean(dtype=float):.4g} ")
+        values = {trace.name: trace.value for trace in compared.voxel.panel._traces}
+        value = each.shown(truth.maps()[each.name])[4, 10, 2]
+        assert float(values["truth prisma_st"].split()[0]) == pytest.approx(
+            float(np.ravel(value)[0]), abs=0.01
+        )
+
+
 def test_without_truth_disagreement_stands_below(
     viewer, add, compare, settle, pixels, scan, predictions
 ):
@@ -370,9 +401,9 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
         np.square(each.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
         for each in predictions
     ]
-    assert [row.sh_mse for row in compared.comparing.rows] == pytest.approx(mse)
+    assert [each.sh_mse for each in compared.comparing.numbers.values()] == pytest.approx(mse)
     change = 100 * (mse[1] / mse[0] - 1)
-    assert compared.comparing.rows[1].change_sh == pytest.approx(change, abs=0.01)
+    assert compared.comparing.errors("sh_average")[0].change(1) == pytest.approx(change, abs=0.01)
     # The dock may be narrow, and a laptop's screen low.
     assert compared.minimumSizeHint().width() <= 330
     assert compared.minimumSizeHint().height() <= 800

@@ -107,22 +107,23 @@ def test_alpha_repaints_both_cells_while_it_is_dragged(viewer, compare, pixels, 
 
 
 def test_the_numbers_follow_when_alpha_rests(compare, settle, truth):
-    before = compare.comparing.rows
-    assert [row.name for row in before] == ["MSP"]
+    before = compare.comparing.numbers
+    assert list(before) == ["MSP"]
     compare.stages.panel.slider.setValue(0)
     settle()
-    (row,) = compare.comparing.rows
+    ((name, numbers),) = compare.comparing.numbers.items()
     mask = truth.sh.mask
     wanted = np.square(first() - truth.sh.coefficients)[mask].mean()
-    assert row.sh_mse == pytest.approx(wanted, rel=1e-4)
-    assert row.name == "MSP α=0.00"
+    assert numbers.sh_mse == pytest.approx(wanted, rel=1e-4)
+    assert name == "MSP α=0.00"
     assert [layer.name for layer in compare.grid.layers[1::2]] == [
         "sub-01 MSP α=0.00 · SH average",
         "sub-01 MSP α=0.00 · MSE",
     ]
     compare.stages.panel.reset.click()
     settle()
-    assert compare.comparing.rows[0].sh_mse == pytest.approx(before[0].sh_mse, rel=1e-6)
+    after = compare.comparing.numbers["MSP"]
+    assert after.sh_mse == pytest.approx(before["MSP"].sh_mse, rel=1e-6)
     assert compare.grid.layers[1].name == "sub-01 MSP · SH average"
 
 
@@ -173,7 +174,7 @@ def test_a_part_of_the_diagram_shows_its_output(
         assert_shown(Canvas(viewer, pixels()), (0, 1), image, truth)
         name = f"MSP {words}".strip()
         assert compare.grid.layers[1].name == f"sub-01 {name} · SH average"
-        assert compare.comparing.rows[0].name == name
+        assert list(compare.comparing.numbers) == [name]
 
 
 def test_branches_and_what_they_add(viewer, compare, pixels, qtbot, settle, truth):

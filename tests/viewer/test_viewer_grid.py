@@ -163,6 +163,16 @@ def test_own_names_are_given_back(viewer, grid):
     assert [layer.name for layer in viewer.layers] == ["image 0"]
 
 
+def test_names_of_hidden_layers_are_given_to_refilled_cells_too(viewer, grid):
+    data, options, _ = map_layer(named(head(), "x"), "SH average", sh_average(head()))
+    viewer.add_image(data, **(options | {"name": "other"}))
+    grid.show(grid_cells(head(), head()))
+    layers = grid.show(grid_cells(head(), head(), names=["other", "image 1"]))
+    assert [layer.name for layer in layers] == ["other", "image 1"]
+    grid.leave()
+    assert [layer.name for layer in viewer.layers] == ["other"]
+
+
 def test_a_scale_bar_and_a_legend_are_drawn_and_taken_away(viewer, grid, pixels):
     grid.show(grid_cells(*[head()] * 4))
     foot = pixels()[-40:]

@@ -38,14 +38,6 @@ class Command(Protocol):
 SYNONYMS = {"source": "input", "input_platform": "input", "targets": "target", "path": "dwi"}
 """Other names that parameters of the library have for what options set."""
 
-PLAIN = {
-    "b_value": "the b-value",
-    "bval": "the b-values",
-    "bvec": "the b-vectors",
-    "rescale_b_value": "a rescaled b-value",
-}
-"""What parameters are, where a command has no option for them."""
-
 
 class OptionWords(Words):
     """The options of one command, by the parameters of the library that they set.
@@ -68,7 +60,7 @@ class OptionWords(Words):
     def parameter(self, name: str) -> str:
         """Name the option; what the parameter is, where the command has none."""
         action = self._action(name)
-        return PLAIN.get(name, name.replace("_", " ")) if action is None else _option(action)
+        return name.replace("_", " ") if action is None else _option(action)
 
     def setting(self, name: str, value: Any) -> str:
         """Write the option as it is to be typed."""

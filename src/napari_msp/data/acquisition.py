@@ -14,7 +14,7 @@ from napari_msp.data.gradients import GradientTable, Shell, Table, read_gradient
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import check_mask, estimate_mask, find_mask, read_mask
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, Choose, Give, UserError
+from napari_msp.errors import Advice, Choose, Give, UserError, either
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
@@ -258,5 +258,6 @@ def _existing(given: Table | None, beside: Path | None, field: str, name: str) -
     if table is None:
         raise UserError(f"has no {field}", name, field, Give(field))
     if isinstance(table, str | Path) and not Path(table).exists():
-        raise UserError("is missing", table, field, Give(field))
+        remedy = either(Advice("put it beside the image"), Give(field))
+        raise UserError("is missing", table, field, remedy)
     return table

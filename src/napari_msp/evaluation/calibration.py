@@ -11,11 +11,9 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.held_out import learned_from, none_left
 from napari_msp.evaluation.placement import on_lattice
-from napari_msp.inference.expected_error import features_of
-from napari_msp.inference.harmonize import predict_target
-from napari_msp.inference.prepared_input import PreparedInput, prepare_input
+from napari_msp.inference.harmonize import PreparedInput, predict_target, prepare_input
 from napari_msp.model_file import ErrorFit, Model, load_model
-from napari_msp.signal.expected_error import fit_error_model
+from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
 
@@ -147,6 +145,6 @@ def _head(
     fitted = fit_sh(acquisition, b_value=model.card.sh.b_value)
     truth = on_lattice(fitted, prediction.sh.lattice)
     mask = truth.mask & prediction.sh.mask
-    described = features_of(prepared, prediction.sh, prediction.b0)
+    described = features_of(prepared.image, prediction.sh, prediction.b0)
     error = squared_error(prediction.sh, truth, mask)
     return described[mask[prediction.sh.mask]], error[mask]

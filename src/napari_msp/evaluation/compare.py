@@ -28,11 +28,10 @@ from napari_msp.evaluation.metrics import (
     UNITS,
     Metrics,
     measure_mapped,
-    rows,
-    write_numbers,
+    numbers_csv,
 )
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
-from napari_msp.files import staged_folder, write_json
+from napari_msp.files import staged_folder, write_json, write_text
 from napari_msp.formatting import counted, short
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import MAPS
@@ -119,7 +118,7 @@ class CompareResult:
         with staged_folder(out) as stage:
             write_figure(stage / names[0], self.figure)
             truth = "" if self.truth is None else _short_name(self.truth)
-            write_numbers(stage / NUMBERS, rows(self.metrics), truth)
+            write_text(stage / NUMBERS, numbers_csv(self.metrics, truth))
             write_json(stage / METRICS, self.to_json())
         return [out / name for name in names]
 

@@ -1,8 +1,7 @@
 """The numbers of predictions against truth, inside the mask; as CSV each beside the first one's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from napari_msp.arrays import MaskArray
 from napari_msp.evaluation.comparison import Comparable, as_maps, line_up
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
-from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.spherical_harmonics import order_slices
@@ -135,101 +133,43 @@ def measure_mapped(
     )
 
 
-@dataclass(frozen=True)
-class Row:
-    """A prediction's row in the table of a comparison.
-
-    Attributes
-    ----------
-    name
-        Of the prediction.
-    voxels
-        Number of voxels measured: those in every mask.
-    sh_mse, sh_rmse
-        Mean squared error of all SH coefficients in SH units squared, and its root.
-    sh_average_mse
-        Of the SH average, in SH units squared.
-    colour_fa_mse
-        Of colour FA, mean over the three colours, in FA squared.
-    fa_mae
-        Mean absolute error of FA.
-    change_sh, change_colour
-        By how many percent `sh_mse` and `colour_fa_mse` are above (+) or below (-) those of the
-        first prediction; None for the first itself, and where the first has no error.
-    """
-
-    name: str
-    voxels: int
-    sh_mse: float
-    sh_rmse: float
-    sh_average_mse: float
-    colour_fa_mse: float
-    fa_mae: float
-    change_sh: float | None
-    change_colour: float | None
+IN_CSV = ("sh_mse", "sh_rmse", "sh_average_mse", "colour_fa_mse", "fa_mae")
+CHANGES = ("sh_mse", "colour_fa_mse")
+"""Measures in the CSV, and those that stand beside the first prediction's."""
 
 
-COLUMNS: Mapping[str, str] = {
-    "prediction": "name",
-    "voxels": "voxels",
-    **{
-        f"{key} [{MEASURES[key].unit.replace('²', '^2')}]": key
-        for key in ("sh_mse", "sh_rmse", "sh_average_mse", "colour_fa_mse", "fa_mae")
-    },
-    "sh_mse_change [%]": "change_sh",
-    "colour_fa_mse_change [%]": "change_colour",
-}
-"""Header of the CSV and the field beneath it; ASCII, for spreadsheets that guess encodings."""
+def numbers_csv(measured: Mapping[str, Metrics], truth: str) -> str:
+    """Write a few numbers of each prediction with full precision, in ASCII for any spreadsheet.
 
-
-def rows(measured: Mapping[str, Metrics]) -> list[Row]:
-    """Set what was measured of each prediction beside the first one's."""
-    first = next(iter(measured.values()), None)
-    return [
-        _row(name, metrics, None if metrics is first else first)
-        for name, metrics in measured.items()
-    ]
-
-
-def numbers_csv(numbers: Sequence[Row], truth: str) -> str:
-    """Write rows with full precision; a field is empty where there is no number.
+    A change is by how many percent an error is above (+) or below (-) that of the first prediction;
+    the field is empty for the first itself, and where the first has no error.
 
     Parameters
     ----------
-    numbers
-        One row a prediction.
+    measured
+        By prediction.
     truth
         What they were measured against, such as a file's name.
     """
-    return csv_text(
-        [*COLUMNS, "truth"],
-        ([*(getattr(row, field) for field in COLUMNS.values()), truth] for row in numbers),
-    )
-
-
-def write_numbers(path: str | Path, numbers: Sequence[Row], truth: str) -> None:
-    """Write rows as CSV, atomically; see `numbers_csv`.
-
-    Raises
-    ------
-    UserError
-        When the folder cannot be written to.
-    """
-    write_text(Path(path), numbers_csv(numbers, truth))
-
-
-def _row(name: str, metrics: Metrics, first: Metrics | None) -> Row:
-    return Row(
-        name=name,
-        voxels=metrics.voxels,
-        sh_mse=metrics.sh_mse,
-        sh_rmse=metrics.sh_rmse,
-        sh_average_mse=metrics.sh_average_mse,
-        colour_fa_mse=metrics.colour_fa_mse,
-        fa_mae=metrics.fa_mae,
-        change_sh=change(metrics.sh_mse, first.sh_mse) if first else None,
-        change_colour=change(metrics.colour_fa_mse, first.colour_fa_mse) if first else None,
-    )
+    units = {key: MEASURES[key].unit.replace("²", "^2") for key in IN_CSV}
+    header = [
+        "prediction",
+        "voxels",
+        *(f"{key} [{unit}]" for key, unit in units.items()),
+        *(f"{key}_change [%]" for key in CHANGES),
+        "truth",
+    ]
+    first = next(iter(measured.values()), None)
+    rows = []
+    for name, metrics in measured.items():
+        beside = None if metrics is first else first
+        changes = [
+            change(getattr(metrics, key), getattr(beside, key)) if beside else None
+            for key in CHANGES
+        ]
+        values = [getattr(metrics, key) for key in IN_CSV]
+        rows.append([name, metrics.voxels, *values, *changes, truth])
+    return csv_text(header, rows)
 
 
 def change(value: float, first: float) -> float | None:

@@ -15,9 +15,13 @@ from napari_msp.identity import Person
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Gradients
+from napari_msp.signal.channels import (
+    GridImage,
+    Standardisation,
+    into_grid,
+    measure_standardisation,
+)
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.grid_frame import GridImage, into_grid
-from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 
 @dataclass(frozen=True, eq=False, repr=False)

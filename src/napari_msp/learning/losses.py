@@ -7,7 +7,7 @@ from torch import Tensor
 
 from napari_msp.learning.sampling import Batch
 from napari_msp.networks.msp import MSP, Network
-from napari_msp.signal.standardisation import Standardisation
+from napari_msp.signal.channels import Standardisation
 
 
 def masked_error(

@@ -12,7 +12,7 @@ from napari_msp.learning.settings import TrainingSettings
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP, Network
 from napari_msp.networks.registry import MULTI_STAGE, build_single
-from napari_msp.signal.standardisation import Standardisation
+from napari_msp.signal.channels import Standardisation
 
 
 @dataclass(frozen=True)

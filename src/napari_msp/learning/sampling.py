@@ -16,9 +16,8 @@ from torch.nn import functional
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.schedule import Recipe
-from napari_msp.signal.grid_frame import GridImage
+from napari_msp.signal.channels import GridImage, Standardisation
 from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
-from napari_msp.signal.standardisation import Standardisation
 
 
 @dataclass(frozen=True, eq=False, repr=False)

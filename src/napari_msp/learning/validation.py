@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_msp.inference.predict import predict_on_grid
+from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.heads import Study
 from napari_msp.networks.msp import Network
-from napari_msp.signal.grid_frame import GridImage, out_of_grid, to_stored_order
+from napari_msp.signal.channels import (
+    GridImage,
+    measure_standardisation,
+    out_of_grid,
+    to_stored_order,
+)
 from napari_msp.signal.sh_image import SHImage, write_sh
 from napari_msp.signal.spherical_harmonics import default_regularisation
-from napari_msp.signal.standardisation import measure_standardisation
 
 
 @dataclass(frozen=True, eq=False)

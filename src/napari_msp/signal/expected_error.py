@@ -13,8 +13,9 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.signal.rish import rish
-from napari_msp.signal.spherical_harmonics import order_slices
+from napari_msp.signal.channels import GridImage, to_stored_order
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import order_slices, rish
 
 FEATURES = 26
 """Six kinds of energy by SH order, b=0 signal and distance to the mask's edge."""
@@ -200,3 +201,50 @@ def _terms(held: FloatArray) -> FloatArray:
     first, second = np.triu_indices(held.shape[-1])
     ones = np.ones((len(held), 1))
     return np.concatenate([ones, held, held[:, first] * held[:, second]], axis=-1)
+
+
+def features_of(
+    source: GridImage, sh: SHImage, b0: FloatArray, check: Check = lambda: None
+) -> FloatArray:
+    """Describe the in-mask voxels of a prediction, see `error_features`.
+
+    Parameters
+    ----------
+    source
+        The SH image that was harmonized, on the model's grid.
+    sh, b0
+        Of the prediction, in stored order.
+    check
+        Called again and again; may raise to end the work.
+
+    Returns
+    -------
+    (N, 26) float32, voxels in the order of `sh.mask`.
+    """
+    smooth = smoothed(energies(source.coefficients), source.mask, 1.0, check)
+    lattice = sh.lattice.canonical
+    on_target = GridImage(smooth, source.mask, source.lattice).resampled(lattice)
+    energy = to_stored_order(on_target.coefficients, lattice, sh.affine)[0]
+    voxel = float(source.lattice.voxel_sizes.mean() / lattice.voxel_sizes.mean())
+    return error_features(sh.coefficients, sh.mask, energy, b0, voxel, check)
+
+
+def expected_error(
+    model: ErrorModel,
+    source: GridImage,
+    sh: SHImage,
+    b0: FloatArray,
+    check: Check = lambda: None,
+) -> FloatArray:
+    """(X, Y, Z) float32 squared error to expect, in SH units squared; 0 outside the mask.
+
+    Parameters
+    ----------
+    model
+        As a calibration fitted it for the target.
+    source, sh, b0, check
+        As for `features_of`.
+    """
+    expected = np.zeros(sh.mask.shape, dtype=np.float32)
+    expected[sh.mask] = model(features_of(source, sh, b0, check), check)
+    return expected

@@ -1,4 +1,4 @@
-"""Real symmetric spherical harmonics (SH): how coefficients are counted, the basis, and its fit.
+"""Real symmetric spherical harmonics (SH): counting, basis, fit, and the energy of each order.
 
 Coefficients are in MRtrix3's basis throughout: even orders l = 0, 2, 4, …; m from -l to l; index
 l(l+1)/2 + m; orthonormal, directions in scanner (RAS+) axes.
@@ -105,3 +105,37 @@ def fitting_matrix(directions: FloatArray, order: int, regularisation: float) ->
     degrees = coefficient_orders(order)
     penalty = np.sqrt(regularisation) * degrees * (degrees + 1.0)
     return np.asarray(smooth_pinv(design_matrix(directions, order), penalty), dtype=float)
+
+
+def rish(coefficients: FloatArray) -> FloatArray:
+    """Sum the squared coefficients of each order (Mirzaalian 2016).
+
+    Invariant only for coefficients in an orthonormal basis that were not standardised channel by
+    channel.
+
+    Parameters
+    ----------
+    coefficients
+        (..., C) for an even order L.
+
+    Returns
+    -------
+    (..., L/2 + 1), orders 0, 2, …, L.
+    """
+    slices = order_slices(order_of(coefficients.shape[-1])).values()
+    return np.stack([np.square(coefficients[..., part]).sum(axis=-1) for part in slices], axis=-1)
+
+
+def scale_orders(coefficients: FloatArray, ratios: FloatArray) -> FloatArray:
+    """Multiply every order by a ratio of its own.
+
+    Parameters
+    ----------
+    coefficients
+        (..., C).
+    ratios
+        (..., L/2 + 1); for RISH harmonisation, the root of target RISH over source RISH.
+    """
+    slices = order_slices(order_of(coefficients.shape[-1])).values()
+    lengths = [part.stop - part.start for part in slices]
+    return np.asarray(coefficients * np.repeat(ratios, lengths, axis=-1))

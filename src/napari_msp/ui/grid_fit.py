@@ -266,12 +266,14 @@ def show_legend(viewer: Viewer, text: str) -> None:
 
 
 def fit_legend(viewer: Viewer) -> None:
-    """Keep the legend clear of what stands beside it."""
+    """Keep the legend clear of what stands beside it; hide it where it would not be readable."""
     overlays = viewer.canvas.overlays
     if LEGEND in overlays:
         room = viewer.canvas.size[1] - 2 * LEGEND_MARGIN
         legend = overlays[LEGEND]
-        legend.font_size = max(SMALLEST, fitting(legend.text.splitlines(), room, LEGEND_SIZE))
+        size = fitting(legend.text.splitlines(), room, LEGEND_SIZE)
+        legend.visible = size >= SMALLEST
+        legend.font_size = max(SMALLEST, size)
 
 
 def remove_legend(viewer: Viewer) -> None:

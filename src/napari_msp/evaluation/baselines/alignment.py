@@ -14,9 +14,9 @@ from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import resample_mask
 from napari_msp.evaluation.baselines.base import LearnedBaseline
 from napari_msp.evaluation.baselines.common_space import CommonSpace
-from napari_msp.signal.rish import rish
+from napari_msp.signal.channels import Standardisation, measure_standardisation
 from napari_msp.signal.sh_image import SHImage, with_coefficients
-from napari_msp.signal.standardisation import Standardisation, measure_standardisation
+from napari_msp.signal.spherical_harmonics import rish
 
 SMALLEST_REGION = 100
 """Training voxels below which a region is treated as the whole image is (our choice)."""

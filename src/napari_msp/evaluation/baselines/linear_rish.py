@@ -7,8 +7,8 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.baselines.base import LearnedBaseline
 from napari_msp.evaluation.baselines.common_space import CommonSpace
-from napari_msp.signal.rish import rish, scale_orders
 from napari_msp.signal.sh_image import SHImage, with_coefficients
+from napari_msp.signal.spherical_harmonics import rish, scale_orders
 
 SMALLEST_RISH = 1e-12
 """Floor of a mean RISH before it divides or is divided."""

@@ -10,9 +10,15 @@ from scipy.ndimage import distance_transform_edt
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import direction_cosines, scale_between
 from napari_msp.evaluation.baselines.base import LearnedBaseline
-from napari_msp.signal.grid_frame import GridImage, into_grid, out_of_grid, to_stored_order
+from napari_msp.signal.channels import (
+    GridImage,
+    Standardisation,
+    into_grid,
+    measure_standardisation,
+    out_of_grid,
+    to_stored_order,
+)
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.standardisation import Standardisation, measure_standardisation
 
 PENALTY = 1e-3
 """Of the ridge, per voxel, on standardised coefficients (our choice): small, for patches of few

@@ -22,7 +22,6 @@ from napari_msp.evaluation.measures.tissue import (
     signed_percent,
 )
 from napari_msp.signal.maps import Maps, direction_average
-from napari_msp.signal.rish import rish
 from napari_msp.signal.sh_image import SHImage
 
 DIRECTED_FA = 0.2
@@ -119,12 +118,16 @@ def _md(mapped: Maps) -> FloatArray:
     return mapped.tensor.md
 
 
-def _rish(order: int) -> Callable[[Maps], FloatArray]:
-    return lambda mapped: rish(mapped.image.coefficients)[..., order // 2]
-
-
 def _mean_signal(mapped: Maps) -> FloatArray:
     return direction_average(mapped.image)
+
+
+def _rish_error(order: int, tissue: str) -> Callable[[Pair], float]:
+    return lambda pair: absolute_percent(
+        pair.rish[..., order // 2],
+        pair.truth.rish[..., order // 2],
+        pair.mask & getattr(pair.truth.tissue, tissue),
+    )
 
 
 def _direction_error(pair: Pair) -> float:
@@ -213,7 +216,7 @@ _ALL = (
         "RISH 0 error, white",
         PERCENT,
         "Mean absolute error of the energy of SH order 0 in white matter.",
-        _percent_of(_rish(0), "white"),
+        _rish_error(0, "white"),
         MAPS,
     ),
     Measure(
@@ -221,7 +224,7 @@ _ALL = (
         "RISH 0 error, grey",
         PERCENT,
         "Mean absolute error of the energy of SH order 0 in grey matter.",
-        _percent_of(_rish(0), "grey"),
+        _rish_error(0, "grey"),
         MAPS,
     ),
     Measure(
@@ -229,7 +232,7 @@ _ALL = (
         "RISH 2 error, white",
         PERCENT,
         "Mean absolute error of the energy of SH order 2 in white matter (grey has next to none).",
-        _percent_of(_rish(2), "white"),
+        _rish_error(2, "white"),
         MAPS,
     ),
     Measure(

@@ -12,6 +12,7 @@ from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
 from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
 from napari_msp.signal.maps import Maps, squared_error
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import rish
 
 PATCH_SIZE = 11
 """Edge of a patch in voxels (paper, for targets on the input's lattice)."""
@@ -126,6 +127,11 @@ class Truth:
         return self.given_tissue or tissue_of_maps(self.mapped.tensor, self.image.mask)
 
     @cached_property
+    def rish(self) -> FloatArray:
+        """(X, Y, Z, 4) energy of each SH order."""
+        return rish(self.image.coefficients)
+
+    @cached_property
     def smoothed(self) -> FloatArray:
         """(C, X, Y, Z) coefficients, see `aligned_error`."""
         return smoothed_as_compared(self.image)
@@ -173,6 +179,11 @@ class Pair:
         return np.square(
             self.difference(self.prediction.image.coefficients, self.truth.image.coefficients)
         )
+
+    @cached_property
+    def rish(self) -> FloatArray:
+        """(X, Y, Z, 4) energy of each SH order of the prediction."""
+        return rish(self.prediction.image.coefficients)
 
     @cached_property
     def patches(self) -> PatchErrors:

@@ -9,7 +9,7 @@ from functools import partial
 from qtpy.QtCore import QObject, Signal
 
 from napari_msp.evaluation.figures.grid import Cells
-from napari_msp.evaluation.metrics import Metrics, Row, rows
+from napari_msp.evaluation.metrics import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest, Step
@@ -99,16 +99,15 @@ class Comparing(QObject):
         return self._work.running
 
     @property
-    def rows(self) -> list[Row]:
-        """The numbers; none before all are measured, and none without truth."""
+    def numbers(self) -> dict[str, Metrics]:
+        """The numbers by title; none before all are measured, and none without truth."""
         if self.compared is None or len(self.metrics) < len(self.compared.predictions):
-            return []
-        titles = {self.compared.title(name): each for name, each in self.metrics.items()}
-        return rows(titles)
+            return {}
+        return {self.compared.title(name): each for name, each in self.metrics.items()}
 
     def errors(self, shown: str) -> list[ErrorColumn]:
-        """Give the errors of all SH coefficients and of one map, in the order of `rows`."""
-        sh = tuple(each.sh_mse for each in self.rows)
+        """Give the errors of all SH coefficients and of one map, in the order of `numbers`."""
+        sh = tuple(each.sh_mse for each in self.numbers.values())
         errors = [ErrorColumn("SH", "MSE", "SH units²", sh, ("SH MSE",))]
         cells = self.cells.get(shown)
         if cells is not None:

@@ -170,7 +170,7 @@ def legend(compared: Compared, shown: Cells) -> str:
     scans = [f"{role}: {scan.owner}" for role, scan in roles if scan is not None]
     low, high = shown.window
     if shown.coloured:
-        scales = [f"colours: full brightness at {shown.unit} {high:.2g}"]
+        scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
     else:
         scales = [f"images: {low:.2g} to {high:.2g} {shown.unit}"]
     if any(cell.kind in SCALED for cell in shown.maps):

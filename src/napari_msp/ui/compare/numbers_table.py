@@ -71,11 +71,16 @@ class ErrorColumn:
 
     @property
     def header(self) -> str:
-        """The title in three lines, with the power of ten in which values are shown."""
+        """The title in a few short lines, with the power of ten in which values are shown."""
         power = power_of_ten(self.exponent)
-        if len(self.of) < 4:
-            return f"{self.title}\n{power}\n{self.unit}"
-        return f"{self.title.replace(' ', chr(10))}\n{power} {self.unit}"
+        of = self.of.replace(" ", "-\n" if len(self.of) > 10 else "-")
+        if len(of) < 4:
+            lines = [self.title, power, self.unit]
+        elif len(self.unit) < 4:
+            lines = [of, self.error, f"{power} {self.unit}"]
+        else:
+            lines = [of, f"{self.error} {power}", self.unit]
+        return "\n".join(map(str.strip, lines))
 
     @property
     def exponent(self) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_msp.evaluation.metrics import Row, write_numbers
+from napari_msp.evaluation.metrics import Metrics, numbers_csv
+from napari_msp.files import write_text
 from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
 
@@ -43,14 +44,14 @@ class Saving(QObject):
         name = f"{_stem(compared)}_{plane}-{index}.png"
         self._save("Save figure", name, FIGURES, partial(save_figure, compared, plane, index))
 
-    def numbers(self, compared: Compared, rows: Sequence[Row]) -> None:
+    def numbers(self, compared: Compared, measured: Mapping[str, Metrics]) -> None:
         """Save the table with full precision."""
         truth = "" if compared.truth is None else compared.truth.owner
         self._save(
             "Save numbers",
             f"{_stem(compared)}_errors.csv",
             NUMBERS,
-            lambda path: write_numbers(path, rows, truth),
+            lambda path: write_text(path, numbers_csv(measured, truth)),
         )
 
     def _save(self, title: str, name: str, kinds: str, write: Callable[[Path], None]) -> None:

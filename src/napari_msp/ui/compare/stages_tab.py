@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QSlider,
     QVBoxLayout,
@@ -194,7 +193,7 @@ class StagesPanel(QWidget):
         return controls
 
 
-class StagesTab(QScrollArea):
+class StagesTab(QWidget):
     """Shows in the cells of a comparison what the parts of one prediction's model give.
 
     Parameters
@@ -395,14 +394,10 @@ class StagesTab(QScrollArea):
             work.failed.connect(self.failed)
 
     def _lay_out(self) -> None:
-        inner = QWidget()
-        layout = QVBoxLayout(inner)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)
         layout.addWidget(self.panel)
-        self.setWidget(inner)
-        self.setWidgetResizable(True)
-        self.setFrameShape(QScrollArea.NoFrame)
 
 
 def _wrapping(label: QLabel) -> QLabel:

@@ -141,6 +141,7 @@ class ViewerGrid:
             map(fits, there, cells.layers)
         ):
             return False
+        self._give_names_back({options["name"] for _, options, _ in cells.layers})
         for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
                 layer.name = f"cell {number}"  # or two would bear one name for a moment
@@ -182,6 +183,7 @@ class ViewerGrid:
         for layer in self.layers:
             if layer in layers:
                 layers.remove(layer)
+        self.layers = []
         self._give_names_back({options["name"] for _, options, _ in cells})
         self.layers = [Layer.create(*cell) for cell in cells]
         layers.extend(self.layers)
@@ -198,7 +200,7 @@ class ViewerGrid:
                 del self._renamed[layer]
                 layer.name = name
         for layer in self.viewer.layers:
-            if layer.name in taken:
+            if layer.name in taken and layer not in self.layers:
                 self._renamed[layer] = layer.name
                 layer.name = f"{layer.name} (hidden)"
 

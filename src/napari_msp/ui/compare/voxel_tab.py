@@ -49,7 +49,7 @@ class Trace:
     is_truth
         Drawn in the colour of text, strongly; others in the theme's series.
     value
-        Of the map that is shown, such as "FA 0.43".
+        Of the map that is shown.
     """
 
     name: str
@@ -67,7 +67,7 @@ class VoxelPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._traces: Sequence[Trace] = ()
-        self._plane, self._empty = "axial", True
+        self._plane, self._shown, self._empty = "axial", "", True
         self.position = QLabel(NOTHING)
         self.position.setWordWrap(True)
         self.position.setAlignment(Qt.AlignLeft | Qt.AlignTop)
@@ -97,7 +97,9 @@ class VoxelPanel(QWidget):
         for plot in (self.bars, self.profile):
             plot.hide()
 
-    def show_voxel(self, position: str, traces: Sequence[Trace], plane: str) -> None:
+    def show_voxel(
+        self, position: str, traces: Sequence[Trace], plane: str, shown: str = ""
+    ) -> None:
         """Show a voxel.
 
         Parameters
@@ -108,9 +110,11 @@ class VoxelPanel(QWidget):
             In the order of the legend, all of one SH order.
         plane
             "axial", "coronal" or "sagittal".
+        shown
+            Title of the map that values are of.
         """
         same = _legend(traces) == _legend(self._traces)
-        self._traces, self._plane, self._empty = list(traces), plane, False
+        self._traces, self._plane, self._shown, self._empty = list(traces), plane, shown, False
         self.position.setText(position)
         for plot in (self.bars, self.profile):
             plot.show()
@@ -150,13 +154,13 @@ class VoxelPanel(QWidget):
         self.bars.show_coefficients(shown)
         self.profile.show_signal(shown, self._plane)
         own = _colours_of(self._traces, colours_of(self))
-        self.legend.setText(
-            "&nbsp; ".join(
-                f'<span style="color:{colour.name()}">■</span>&nbsp;'
-                f"{_unbroken(trace.name)} <b>{'' if self._empty else _unbroken(trace.value)}</b>"
-                for trace, colour in zip(self._traces, own, strict=True)
-            )
-        )
+        rows = [
+            f'<tr><td><span style="color:{colour.name()}">■</span>&nbsp;{_unbroken(trace.name)}'
+            f"&nbsp; </td><td>{'' if self._empty else _unbroken(trace.value)}</td></tr>"
+            for trace, colour in zip(self._traces, own, strict=True)
+        ]
+        head = f"<tr><td></td><td>{'' if self._empty else _unbroken(self._shown)}</td></tr>"
+        self.legend.setText(f"<table>{head}{''.join(rows)}</table>" if rows else "")
 
 
 class VoxelTab(QWidget):
@@ -217,7 +221,8 @@ class VoxelTab(QWidget):
         if index is None or not traces:
             self.panel.clear(OUTSIDE)
         else:
-            self.panel.show_voxel(_words(index, reference), traces, self._plane())
+            where = _words(index, reference)
+            self.panel.show_voxel(where, traces, self._plane(), shown.title)
 
     def _moved(self, viewer: Viewer, event: Any) -> None:
         if not self.hold.isChecked():
@@ -271,10 +276,10 @@ def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list
 
 
 def _value(shown: Map, value: FloatArray) -> str:
-    """Write a map's value, such as "FA 0.43"; of a vector its parts to right, front and top."""
+    """Write a map's value; of a vector its parts along left-right, front-back and up-down."""
     parts = np.atleast_1d(shown.shown(value))
     digits = ".2f" if shown.coloured else ".3g"
-    return f"{shown.title} {' '.join(f'{each:{digits}}' for each in parts)}"
+    return " ".join(f"{each:{digits}}" for each in parts)
 
 
 def _words(index: tuple[int, ...], image: SHImage) -> str:

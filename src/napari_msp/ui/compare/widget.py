@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QPushButton,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
@@ -156,10 +163,11 @@ class Compare(Docked):
         self.comparing.change(name, image, variant, self.form.map_name)
 
     def _show_numbers(self) -> None:
-        rows = self.comparing.rows
-        if rows:
+        measured = self.comparing.numbers
+        if measured:
             errors = self.comparing.errors(self.form.map_name)
-            self.table.show_errors([row.name for row in rows], errors, rows[0].voxels)
+            voxels = next(iter(measured.values())).voxels
+            self.table.show_errors(list(measured), errors, voxels)
         self._enable()
 
     def _fail(self, error: UserError) -> None:
@@ -192,7 +200,7 @@ class Compare(Docked):
 
     def _save_numbers(self) -> None:
         if self.comparing.compared is not None:
-            self.saving.numbers(self.comparing.compared, self.comparing.rows)
+            self.saving.numbers(self.comparing.compared, self.comparing.numbers)
 
     def _say_saved(self, path: Path) -> None:
         self.message.show_message("ok", f"Saved {path}")
@@ -247,13 +255,22 @@ class Compare(Docked):
         self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
         self.save_numbers.setToolTip("<p>The errors with full precision, as CSV.</p>")
         self.tabs.addTab(numbers, "Numbers")
-        self.tabs.addTab(self.stages, "Stages")
-        self.tabs.addTab(self.voxel, "Voxel")
+        self.tabs.addTab(_scrolled(self.stages), "Stages")
+        self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         for widget in (self.form, self.progress, self.message):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
+
+
+def _scrolled(widget: QWidget) -> QScrollArea:
+    """Let a tab be lower than what is in it."""
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.NoFrame)
+    return area
 
 
 def _is_cell(layer: Layer) -> bool:

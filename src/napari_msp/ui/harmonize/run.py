@@ -30,8 +30,7 @@ from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said, sentence
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
-    from napari_msp.inference.prepared_input import PreparedInput
+    from napari_msp.inference.harmonize import Prediction, PreparedInput
     from napari_msp.model_file import Model
     from napari_msp.networks.msp import Network
     from napari_msp.ui.harmonize.truth import Errors, Truth
@@ -167,7 +166,7 @@ class _Run:
         self.number = 0
 
     def everything(self) -> None:
-        from napari_msp.inference.prepared_input import prepare_input
+        from napari_msp.inference.harmonize import prepare_input
 
         for _, passes in groupby(self.request.passes, key=lambda each: id(each.model)):
             same_model = list(passes)
@@ -299,8 +298,7 @@ class _Tiles:
         self._say(f"tile {min(self._done + 1, self._total)} of {self._total}", share)
 
     def _foretold(self) -> int:
-        from napari_msp.inference.polling import expected_polls
-        from napari_msp.inference.tiling import plan_tiles
+        from napari_msp.inference.tiling import expected_polls, plan_tiles
 
         tiles = plan_tiles(self._mask, self._network.halo)
         x, y, z = (part.stop - part.start for part in tiles[0].crop)

@@ -1,0 +1,93 @@
+"""What a prediction's cells show for another α, in every map that there is."""
+
+import numpy as np
+import pytest
+
+from napari_msp.bids import Provenance
+from napari_msp.data.gradients import GradientTable
+from napari_msp.inference.harmonize import Prediction
+from napari_msp.inference.stages import at_alpha
+from napari_msp.scan import Scan
+from napari_msp.signal.maps import MAPS
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.ui.compare.compared import Question, line_scans_up
+from napari_msp.ui.compare.stages import ModelOutputs, Stages, repaint_slice
+from napari_msp.ui.layers import to_shown
+
+SHAPE = (5, 6, 4)
+
+AFFINE = np.array([[0, 2.0, 0, 1], [-2, 0, 0, 2], [0, 0, 2, 3], [0, 0, 0, 1]])
+"""Stored in another order than it is shown in."""
+
+
+def image(seed):
+    """A head whose voxels all have other coefficients, of a signal that can be one."""
+    random = np.random.default_rng(seed)
+    coefficients = random.normal(0, 0.03, (*SHAPE, 28)).astype(np.float32)
+    coefficients[..., 0] = random.uniform(1.0, 2.0, SHAPE)
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[0] = False
+    coefficients[~mask] = 0
+    return SHImage(coefficients, AFFINE, mask, 1200.0)
+
+
+@pytest.fixture
+def prediction():
+    first, branches = image(1), {"a": image(2), "b": image(3)}
+    mean = np.mean([each.coefficients for each in (first, *branches.values())], axis=0)
+    return Prediction(
+        given_sh=SHImage(mean.astype(np.float32), AFFINE, first.mask, 1200.0),
+        given_subject="sub-01",
+        provenance=Provenance(target="t", input="i", title="MSP"),
+        first_stage=first,
+        b0=np.zeros(SHAPE, dtype=np.float32),
+        target="t",
+        gradients=GradientTable(np.full(1, 1200.0), np.array([[1.0, 0, 0]])),
+        branches=branches,
+    )
+
+
+@pytest.fixture
+def compared(prediction):
+    truth = Scan(given_sh=image(0), given_subject="sub-01", given_platform="t")
+    return line_scans_up(Question(truth, [prediction], None), lambda words: None)
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize(("axis", "index"), [(0, 1), (1, 2), (2, 3)])
+def test_a_repainted_slice_is_that_of_the_whole(compared, prediction, name, axis, index):
+    stages = Stages.of(prediction, compared.comparison.lattice)
+    changed = compared.with_prediction("MSP", stages.image(0.3), "α=0.30")
+    whole = changed.cells(name)
+    shown = compared.cells(name)
+    new = repaint_slice(compared, shown, stages, 0.3, axis, index)
+    cell = whole.images[1]
+    values = shown.shades(cell.values, cell.shown) if shown.coloured else cell.values
+    for seen, expected in ((new.image, values), (new.error, whole.maps[1].values)):
+        wanted = np.take(to_shown(expected, whole.lattice), index, axis=axis)
+        np.testing.assert_allclose(seen, wanted, atol=1e-5 * max(1.0, np.abs(wanted).max()))
+    assert new.map is MAPS[name]
+
+
+def test_stages_are_mixed_as_the_library_does(compared, prediction):
+    stages = Stages.of(prediction, compared.comparison.lattice)
+    for alpha in (0.0, 0.25, 1.0):
+        wanted = at_alpha(prediction, alpha).coefficients
+        np.testing.assert_allclose(stages.image(alpha).coefficients, wanted, atol=1e-6)
+        added = sum(stages.contribution(each, alpha) for each in stages.branches)
+        np.testing.assert_allclose(stages.contributions(alpha), added, atol=1e-6)
+
+
+def test_every_part_has_an_output_and_a_name(compared, prediction):
+    lattice = compared.comparison.lattice
+    scan = Scan(given_sh=image(4), given_subject="sub-01", given_platform="i")
+    outputs = ModelOutputs(1.0, prediction.sh, scan, Stages.of(prediction, lattice))
+    for part, expected, words in (
+        ("input", scan.sh, "input"),
+        ("first", prediction.first_stage, "first stage"),
+        ("branch:a", prediction.branches["a"], "branch a"),
+        ("second", prediction.sh, ""),
+    ):
+        assert outputs.name(part, 1.0) == words
+        np.testing.assert_array_equal(outputs.of(part, 1.0).coefficients, expected.coefficients)
+    assert outputs.name("second", 0.5) == "α=0.50"
