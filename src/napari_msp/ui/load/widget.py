@@ -22,9 +22,9 @@ from napari_msp.ui.layers import (
 )
 from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
-from napari_msp.ui.reading import read_scan
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import PLUGIN
+from napari_msp.ui.reading import read_scan
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import MessageLine
 
