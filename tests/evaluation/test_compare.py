@@ -105,7 +105,7 @@ def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path
     values = np.full(images["msp"].mask.shape, 0.04, dtype=np.float32)
     write_nifti(tmp_path / stem.format("disagreement"), values, images["msp"].affine)
     drawn = {}
-    real = job.draw_figure3
+    real = job.draw_figure3  # type: ignore[attr-defined]
 
     def spy(comparison, scan, **options):
         drawn.update(options)
@@ -289,7 +289,7 @@ def test_images_in_memory_are_compared_without_a_file(images):
 
 def test_any_map_of_the_registry_can_be_chosen(images):
     result = compare(images["truth"], {"MSP": images["diqt"]}, maps=tuple(MAPS))
-    blocks = {axes.get_label().split(" · ")[0] for axes in result.figure.axes}
+    blocks = {str(axes.get_label()).split(" · ")[0] for axes in result.figure.axes}
     titles = [
         f"({letter}) {each.title}" for letter, each in zip("abcde", MAPS.values(), strict=True)
     ]
