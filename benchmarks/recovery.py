@@ -46,7 +46,9 @@ class Recovery:
         }
 
 
-def recovery(true: Sequence[float], recovered: Sequence[float], seed: int = 0) -> Recovery:
+def recovery(
+    true: Sequence[float] | FloatArray, recovered: Sequence[float] | FloatArray, seed: int = 0
+) -> Recovery:
     """Compare recovered with true effects, head by head.
 
     Parameters

@@ -211,7 +211,6 @@ OPTION = re.compile(r"(?<![\w-])--[a-z]")
 STARTS_THE_COMMAND_LINE = Path("ui", "train", "process.py")
 
 
-@pytest.mark.xfail(reason="on the way there")
 def test_only_the_command_line_knows_options():
     found = {
         f"{module}:{line} says {text!r}"
@@ -265,7 +264,6 @@ def takes_a_message_apart(node: ast.AST) -> bool:
     return False
 
 
-@pytest.mark.xfail(reason="on the way there")
 def test_no_message_is_taken_apart():
     found = {
         f"{module}:{node.lineno} does {ast.unparse(node)}"  # type: ignore[attr-defined]
@@ -295,7 +293,6 @@ def test_taking_a_message_apart_is_seen(code, apart):
     assert any(found) is apart
 
 
-@pytest.mark.xfail(reason="on the way there")
 def test_only_the_simulator_names_platforms():
     names = {platform.name for platform in PLATFORMS}
     found = {

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -30,8 +31,10 @@ SCAN = "sub-03/ses-ge/dwi/sub-03_ses-ge_acq-st_dwi.nii.gz"
 TRUTH = "sub-03/ses-prisma/dwi/sub-03_ses-prisma_acq-st_dwi.nii.gz"
 STEM = "sub-03_ses-ge_acq-st_desc-prismastMsp"
 KINDS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
-SHORT = ("--width", "0.1", "--epochs", "1", "--steps-per-epoch", "1", "--crop", "6")
-SHORT += ("--batch", "1", "--device", "cpu")
+SHORT = (
+    *("--width", "0.1", "--epochs", "1", "--steps-per-epoch", "1", "--crop", "6"),
+    *("--batch", "1", "--device", "cpu"),
+)
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,7 @@ def test_simulate_check_and_import(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_each_kind_and_harmonize_with_it(kind, study, tmp_path):
     path = tmp_path / "model.safetensors"
-    targets = ("--targets", "prisma_st", "connectom_sa") if kind == "msp" else ()
-    targets = targets or ("--targets", "prisma_st")
+    targets = ["--targets", "prisma_st", *(["connectom_sa"] if kind == "msp" else [])]
     answer = call("train", study, path, "--model", kind, "--held-out", "sub-03", *targets, *SHORT)
     assert answer.status == 0, answer
     assert list(contents(tmp_path)) == ["model.safetensors"]
@@ -247,8 +249,8 @@ def test_evaluate_and_cohort(study, model, tmp_path):
 def test_cohort_knows_a_model_trained_anew_under_an_old_name(study, model, tmp_path):
     path = tmp_path / "m.safetensors"
     shutil.copy(model, path)
-    cohort = ("cohort", study, tmp_path / "cohort", "participant", "--model", path)
-    cohort += ("--target", "prisma_st", "--participants", "sub-03")
+    cohort = ["cohort", study, tmp_path / "cohort", "participant", "--model", path]
+    cohort += ["--target", "prisma_st", "--participants", "sub-03"]
 
     def status_of(exit_status: int) -> str:
         assert call(*cohort).status == exit_status
@@ -260,7 +262,7 @@ def test_cohort_knows_a_model_trained_anew_under_an_old_name(study, model, tmp_p
     with safe_open(path, framework="pt") as stored:
         save_file(weights, path, metadata=stored.metadata())
     assert status_of(1) == "failed"  # the old images are not overwritten unasked
-    cohort += ("--force",)
+    cohort += ["--force"]
     assert status_of(0) == "done"
 
 
@@ -367,8 +369,10 @@ def _start(*arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp_path):
     path = tmp_path / "m.safetensors"
-    settings = ("--model", "shresnet", "--targets", "prisma_st", "--width", "0.1", "--crop", "6")
-    settings += ("--epochs", 1, "--steps-per-epoch", 400, "--batch", 1, "--device", "cpu")
+    settings = (
+        *("--model", "shresnet", "--targets", "prisma_st", "--width", "0.1", "--crop", "6"),
+        *("--epochs", 1, "--steps-per-epoch", 400, "--batch", 1, "--device", "cpu"),
+    )
     run = _start("train", study, path, *settings, "--events")
     assert run.stdout is not None
     lines = []
@@ -518,7 +522,7 @@ def _torn(packed: bytes) -> bytes:
     return packed[:middle] + bytes(range(256)) + packed[middle + 256 :]
 
 
-def _at(index: object, value: float) -> Callable[[np.ndarray], np.ndarray]:
+def _at(index: Any, value: float) -> Callable[[np.ndarray], np.ndarray]:
     def change(values: np.ndarray) -> np.ndarray:
         values[index] = value
         return values
@@ -534,9 +538,14 @@ def _rows(*values: str) -> str:
     return "".join(" ".join([value] * 32) + "\n" for value in values)
 
 
+def _folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 BAD_SCANS: dict[str, tuple[Spoil, str]] = {
     "missing": (Path.unlink, "no such file"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "not a readable NIfTI"),
+    "a folder": (_folder_instead, "not a readable NIfTI"),
     "empty": (_bytes(lambda _: b""), "not a readable NIfTI"),
     "gzip of nothing": (_bytes(lambda _: gzip.compress(b"")), "not a readable NIfTI"),
     "text": (_bytes(lambda _: b"hello"), "not a readable NIfTI"),
@@ -687,7 +696,7 @@ def _architecture(**changes: object) -> Callable[[dict], object]:
 
 BAD_MODELS: dict[str, Callable[[Path], object]] = {
     "missing": Path.unlink,
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a folder": _folder_instead,
     "empty": _bytes(lambda _: b""),
     "a pickle": _bytes(lambda _: pickle.dumps({"weights": [1.0]})),
     "a torch file": lambda path: torch.save({"weights": torch.ones(1)}, path),
@@ -785,6 +794,11 @@ def _shift(folder: Path, session: str, millimetres: float, stretch: float = 1.0)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
 
 
+def _without_ge(folder: Path) -> None:
+    for path in folder.glob("*/ses-ge"):
+        shutil.rmtree(path)
+
+
 def _rename_b(folder: Path, subject: str, b_value: str) -> None:
     for path in folder.glob(f"{subject}/ses-ge/dwi/*.bval"):
         path.write_text(path.read_text().replace("1200", b_value))
@@ -798,7 +812,7 @@ def _rename_b(folder: Path, subject: str, b_value: str) -> None:
         (lambda study: _shift(study, "prisma", 0, stretch=0.7), "whole number"),
         (lambda study: _shift(study, "prisma", 500), "does not overlap"),
         (lambda study: next(study.glob("sub-01/ses-ge/dwi/*.bvec")).unlink(), "bvec"),
-        (lambda study: [shutil.rmtree(path) for path in study.glob("*/ses-ge")], "ge_st"),
+        (_without_ge, "ge_st"),
         (shutil.rmtree, "no such folder"),
     ],
 )  # fmt: skip
@@ -884,12 +898,12 @@ def test_models_that_a_table_cannot_tell_apart(study, model, tmp_path):
 
 def test_evaluate_trains_what_no_file_covers(study, model, tmp_path):
     quick = ("--quick", "--steps", 40, "--width", 0.1, "--crop", 6, "--batch", 1)
-    asked = ("evaluate", study, "--methods", "IQT", "cpm", "--models", model, *quick)
-    asked += ("--train", "sub-01", "--validation", "sub-02", "--workers", 1)
+    asked = ["evaluate", study, "--methods", "IQT", "cpm", "--models", model, *quick]
+    asked += ["--train", "sub-01", "--validation", "sub-02", "--workers", 1]
     answer = call(*asked, "--out", tmp_path / "table")
     # sub-02 is for validation here, but the model learned from it.
     assert (answer.status, answer.errors[0].count("was trained on sub-02")) == (2, 1)
-    asked = tuple(each for each in asked if each not in ("--models", model))
+    asked = [each for each in asked if each not in ("--models", model)]
     answer = call(*asked, "--out", tmp_path / "table")
     assert answer.status == 0, answer
     assert any("CPM" in line and "min left" in line for line in answer.errors)

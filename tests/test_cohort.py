@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -59,6 +60,8 @@ def model(tmp_path, spread_out):
     )
     card = ModelCard(
         kind="shresnet",
+        label="",
+        alpha=1.0,
         input="ge_st",
         voxel_size=2.4,
         scales={TARGET: 1},
@@ -202,7 +205,11 @@ class TestWithAStub:
         (folder / "sub-01_ses-philips_acq-st_dwi.nii.gz").write_bytes(b"")
         job = Recorder()
         out = tmp_path / "out"
-        asked = {"participants": ["01"], "sessions": ["ses-philips"], "platform": "philips_st"}
+        asked: dict[str, Any] = {
+            "participants": ["01"],
+            "sessions": ["ses-philips"],
+            "platform": "philips_st",
+        }
         run_cohort(bids, out, model, TARGET, **asked, job=job)
         assert job.calls[0][0].parent == folder
         with pytest.raises(UserError) as refusal:

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,13 +73,19 @@ def test_a_network_is_known_where_it_is_installed_and_nowhere_else(installed):
 
 
 def test_it_trains_and_harmonizes_alone_and_in_an_msp(installed, heads, tmp_path):
-    common = {"targets": ("prisma_st", "connectom_sa"), "width": 0.2, "held_out": ("sub-03",)}
-    short = {"epochs": 1, "steps_per_epoch": 2, "crop": 8, "batch": 1, "device": "cpu"}
-    scan = open_dataset(heads).acquisition("sub-03", "ge_st")
-    for name, settings in {
+    common: dict[str, Any] = {
+        "targets": ("prisma_st", "connectom_sa"),
+        "width": 0.2,
+        "held_out": ("sub-03",),
+    }
+    short: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "crop": 8, "batch": 1}
+    short["device"] = "cpu"
+    kinds: dict[str, dict[str, Any]] = {
         "tiny": {"kind": "tiny"},
         "msp": {"kind": "msp", "first_stage": {"connectom_sa": "tiny"}},
-    }.items():
+    }
+    scan = open_dataset(heads).acquisition("sub-03", "ge_st")
+    for name, settings in kinds.items():
         path = tmp_path / f"{name}.safetensors"
         train(heads, path, **settings, **common, **short)
         model = load_model(path)
@@ -108,7 +115,7 @@ def test_a_baseline_is_a_row_of_the_table(installed, heads):
 
 
 def test_both_are_evaluated(installed, heads, tmp_path):
-    chosen = {"methods": ["dimming", "Tiny"], "targets": "prisma_st", "quick": True}
+    chosen: dict[str, Any] = {"methods": ["dimming", "Tiny"], "targets": "prisma_st", "quick": True}
     evaluate(heads, tmp_path / "out", **chosen, batch=1, crop=8, device="cpu", workers=1)
     table = (tmp_path / "out" / "table1.csv").read_text()
     assert {"dimming", "Tiny"} <= set(re.split(r"[,\n]", table))
@@ -132,7 +139,13 @@ def test_the_command_line_offers_it(installed, capsys):
 
 def test_a_model_whose_package_is_gone_says_so(installed, heads, tmp_path, monkeypatch):
     path = tmp_path / "tiny.safetensors"
-    short = {"epochs": 1, "steps_per_epoch": 1, "crop": 8, "width": 0.2, "device": "cpu"}
+    short: dict[str, Any] = {
+        "epochs": 1,
+        "steps_per_epoch": 1,
+        "crop": 8,
+        "width": 0.2,
+        "device": "cpu",
+    }
     train(heads, path, kind="tiny", targets=("prisma_st",), **short)
     monkeypatch.undo()
     with pytest.raises(UserError) as caught:

@@ -140,12 +140,12 @@ class TestScans:
 
     def test_no_such_input_platform(self, dataset):
         with pytest.raises(UserError) as refusal:
-            check(dataset, input="philips_st", progress=pytest.fail)
+            check(dataset, input="philips_st", progress=lambda *_: pytest.fail("began"))
         assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
 
     def test_an_input_platform_that_nothing_names(self, dataset):
         with pytest.raises(UserError) as refusal:
-            check(dataset, progress=pytest.fail)
+            check(dataset, progress=lambda *_: pytest.fail("began"))
         assert refusal.value.remedy == Choose("input", ("ge_st", "prisma_st"))
 
     def test_the_input_platform_that_the_dataset_marks(self, dataset):

@@ -339,7 +339,8 @@ class TestInMemory:
 
     def test_text_paths(self, path):
         texts = [str(path.with_name(f"sub-01_{name}")) for name in ("dwi.bval", "dwi.bvec")]
-        found = load_acquisition(str(path), *texts, str(path.with_name("sub-01_mask.nii.gz")))
+        mask = str(path.with_name("sub-01_mask.nii.gz"))
+        found = load_acquisition(str(path), texts[0], texts[1], mask)
         self.same(found, load_acquisition(path))
 
     def test_a_table_is_wanted(self, path):

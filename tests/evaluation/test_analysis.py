@@ -79,7 +79,7 @@ def test_the_best_is_nearest_to_zero_and_no_floor():
 
 @pytest.fixture(scope="module")
 def tests(evaluation) -> list[MethodTest]:
-    return compare_methods(*evaluation, "MSP")
+    return compare_methods(evaluation[0], evaluation[1], "MSP")
 
 
 def test_families_are_apart_and_counted(tests):
@@ -125,6 +125,7 @@ def test_subjects_are_averaged_over_seeds_and_paired_by_name(evaluation):
     assert test.test.corrected_p_value == pytest.approx(min(1, 6 * expected.pvalue), rel=1e-9)
     change = 100 * (np.mean(means["MSP"]) / np.mean(means["SHResNet"]) - 1)
     assert test.change == pytest.approx(change)
+    assert test.interval is not None
     assert test.interval[0] < change < test.interval[1] < 0
     assert test.significant
 
@@ -151,7 +152,7 @@ def test_a_subject_that_one_method_lacks_is_left_out():
 
 def test_a_method_that_was_not_measured_is_refused(evaluation):
     with pytest.raises(UserError, match=r"HNED: was not measured.* alignment, SHResNet"):
-        compare_methods(*evaluation, "HNED")
+        compare_methods(evaluation[0], evaluation[1], "HNED")
 
 
 def test_findings_name_the_strongest_rival(tests, evaluation):
@@ -160,6 +161,6 @@ def test_findings_name_the_strongest_rival(tests, evaluation):
     assert twins.startswith("Against the noise-free twins")
     assert scan.count("against <b>|single") == 2
     assert "alignment" not in scan
-    lost = findings(compare_methods(*evaluation, "alignment"))
+    lost = findings(compare_methods(evaluation[0], evaluation[1], "alignment"))
     assert "alignment has the lowest mean SH MSE on 0 of 2 targets" in lost[0]
     assert "prisma_st +" in lost[0]

@@ -6,6 +6,7 @@ import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -82,7 +83,7 @@ def test_every_subject_has_one_part(make_heads, tmp_path):
 def test_who_lacks_a_scan_is_not_learned_from(make_heads, tmp_path):
     root = make_heads(tmp_path / "gaps", subjects=4, shape=(4, 4, 4))
     shutil.rmtree(root / "sub-01" / "ses-prisma")
-    asked = {"methods": ["SHResNet"], "test": ["sub-04"]}
+    asked: dict[str, Any] = {"methods": ["SHResNet"], "test": ["sub-04"]}
     assert make_plan([root], **asked).subjects == Subjects(("sub-02",), ("sub-03",), ("sub-04",))
     with pytest.raises(UserError, match=r"sub-01 has no scan on prisma_st") as error:
         make_plan([root], **asked, train=["sub-01"])
@@ -172,7 +173,8 @@ def test_budgets():
 
 
 def test_settings_are_plain_or_keywords(heads, tmp_path):
-    settings = EvaluationSettings(methods="alignment", targets=["prisma_st"], quick=True, steps=80)
+    plain: dict[str, Any] = {"methods": "alignment", "targets": ["prisma_st"]}
+    settings = EvaluationSettings(**plain, quick=True, steps=80)
     assert settings.methods == ("alignment",)
     assert settings.budget.steps == 80
     files = evaluate(heads, str(tmp_path), settings, device="cpu", targets="connectom_sa")
@@ -221,7 +223,8 @@ def test_everybody_has_the_same_steps_on_the_same_subjects(plan, tmp_path):
     for method, by_target in {**first, **built}.items():
         for training in (t for trainings in by_target.values() for t in trainings):
             settings = training.settings
-            steps = (settings.epochs + (settings.unison_epochs or 0)) * settings.steps_per_epoch
+            epochs = (settings.epochs or 0) + (settings.unison_epochs or 0)
+            steps = epochs * (settings.steps_per_epoch or 0)
             assert steps == (2 if method == FIRST_STAGE else 4), method
             assert set(settings.subjects) == {"sub-01", "sub-02"}
             assert settings.held_out == ("sub-02",)
@@ -345,8 +348,8 @@ def test_rows_are_what_their_models_predict(done, heads):
 
     _, outcome, _ = done
     dataset = open_dataset(heads)
-    scan, truth = (dataset.acquisition("sub-03", name) for name in ("ge_st", "prisma_st"))
-    truth = fit_sh(truth)
+    scan = dataset.acquisition("sub-03", "ge_st")
+    truth = fit_sh(dataset.acquisition("sub-03", "prisma_st"))
     trained = outcome.trainings[next(iter(outcome.trainings))]
     for method in (MSP, MEAN_OF_SINGLES, MORE_WEIGHTS):
         models = [load_model(t.model) for t in trained[method]["prisma_st"]]

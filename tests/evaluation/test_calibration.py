@@ -72,6 +72,7 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
         inside = made.sh.mask
         by_hand = fitted(described(model, scan, target)[1])
         # Voxels are fitted to in random order, so sums differ in their last digits.
+        assert made.expected_error is not None
         np.testing.assert_allclose(made.expected_error[inside], by_hand, rtol=1e-2)
         assert (made.expected_error[~inside] == 0).all()
         assert (made.expected_error[inside] > 0).all()

@@ -105,7 +105,7 @@ def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path
     values = np.full(images["msp"].mask.shape, 0.04, dtype=np.float32)
     write_nifti(tmp_path / stem.format("disagreement"), values, images["msp"].affine)
     drawn = {}
-    real = job.draw_figure3
+    real = job.draw_figure3  # type: ignore[attr-defined]
 
     def spy(comparison, scan, **options):
         drawn.update(options)
@@ -289,7 +289,7 @@ def test_images_in_memory_are_compared_without_a_file(images):
 
 def test_any_map_of_the_registry_can_be_chosen(images):
     result = compare(images["truth"], {"MSP": images["diqt"]}, maps=tuple(MAPS))
-    blocks = {axes.get_label().split(" · ")[0] for axes in result.figure.axes}
+    blocks = {str(axes.get_label()).split(" · ")[0] for axes in result.figure.axes}
     titles = [
         f"({letter}) {each.title}" for letter, each in zip("abcde", MAPS.values(), strict=True)
     ]
@@ -312,3 +312,10 @@ def test_any_map_of_the_registry_can_be_chosen(images):
     with pytest.raises(UserError) as caught:
         compare(images["truth"], {"MSP": images["diqt"]}, maps=("fibres",))
     assert (caught.value.field, caught.value.remedy) == ("maps", Choose("maps", tuple(MAPS)))
+
+
+def test_an_image_of_unknown_b_value_is_refused_with_the_remedy(images):
+    unknown = replace(images["diqt"], b_value=None)
+    with pytest.raises(UserError, match="its b-value is unknown") as caught:
+        compare(images["truth"], {"DIQT": unknown})
+    assert caught.value.remedy is not None

@@ -42,7 +42,7 @@ def test_cells_hold_whole_maps_and_their_global_errors(truth, predictions, quant
         ("DIQT", "error"),
         ("MSP", "error"),
     ]
-    values = {"sh_average": sh_average, "colour_fa": colour_fa}[quantity]
+    values = sh_average if quantity == "sh_average" else colour_fa
     placed = comparison.predictions["DIQT"].image
     np.testing.assert_array_equal(shown.images[1].values, values(placed))
     assert shown.images[1].values.shape[:3] == shown.lattice.shape == truth.mask.shape

@@ -73,13 +73,13 @@ def test_errors_in_a_tissue_equal_their_equations(head):
         where = getattr(tissue, name)
         fa = [fractional_anisotropy(image)[where] for image in (prediction, truth)]
         md = [tensor_maps(image).md[where] for image in (prediction, truth)]
-        energy = [np.float64(image.coefficients[where]) ** 2 for image in (prediction, truth)]
+        energy = [image.coefficients[where].astype(float) ** 2 for image in (prediction, truth)]
         assert values[f"fa_error_{name}"] == pytest.approx(percent(*fa), rel=1e-4)
         assert values[f"md_error_{name}"] == pytest.approx(percent(*md), rel=1e-4)
         assert values[f"rish0_error_{name}"] == pytest.approx(
             percent(*(e[:, 0] for e in energy)), rel=1e-4
         )
-    second = [np.float64(image.coefficients[tissue.white]) ** 2 for image in (prediction, truth)]
+    second = [image.coefficients[tissue.white].astype(float) ** 2 for image in (prediction, truth)]
     assert values["rish2_error_white"] == pytest.approx(
         percent(*(e[:, 1:6].sum(axis=1) for e in second)), rel=1e-4
     )

@@ -44,7 +44,8 @@ def written(tmp_path_factory, evaluation, described) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "figure.png").write_bytes(b"\x89PNG bytes")
     files = write_report(
-        *evaluation,
+        evaluation[0],
+        evaluation[1],
         RUN,
         {"sub-01 <axial>": folder / "figure.png"},
         folder / "out",
@@ -61,7 +62,7 @@ def summaries(evaluation) -> Summaries:
 
 @pytest.fixture(scope="module")
 def tests(evaluation) -> list[MethodTest]:
-    return compare_methods(*evaluation, "MSP")
+    return compare_methods(evaluation[0], evaluation[1], "MSP")
 
 
 def rows(path: Path) -> list[Mapping[str, str]]:
@@ -191,8 +192,8 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
 
 
 def test_without_a_tested_method_there_are_no_tests(tmp_path, evaluation, described):
-    some = (part.select(dataset="heads-2", target="prisma_st") for part in evaluation)
-    write_report(*some, replace(RUN, tested=None), {}, tmp_path, described)
+    results, patches = (part.select(dataset="heads-2", target="prisma_st") for part in evaluation)
+    write_report(results, patches, replace(RUN, tested=None), {}, tmp_path, described)
     assert rows(tmp_path / "pvalues.csv") == []
     assert '<h2 id="tests">' not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -200,9 +201,11 @@ def test_without_a_tested_method_there_are_no_tests(tmp_path, evaluation, descri
 def test_what_is_missing_leaves_nothing_behind(tmp_path, evaluation, described):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"gone\.png: the figure cannot be read"):
-        write_report(*evaluation, RUN, {"x": tmp_path / "gone.png"}, out, described)
+        write_report(
+            evaluation[0], evaluation[1], RUN, {"x": tmp_path / "gone.png"}, out, described
+        )
     with pytest.raises(UserError, match="CPM: was not measured"):
-        write_report(*evaluation, replace(RUN, tested="CPM"), {}, out, described)
+        write_report(evaluation[0], evaluation[1], replace(RUN, tested="CPM"), {}, out, described)
     with pytest.raises(UserError, match="nothing was measured"):
         write_report(Results([]), Results([]), RUN, {}, out, described)
     assert not out.exists()

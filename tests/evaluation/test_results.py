@@ -1,6 +1,7 @@
 """The long table of results: selecting, grouping, and the way to a file and back."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,8 @@ def test_samples_are_averaged_over_what_does_not_name_them():
 
 
 def test_a_file_gives_back_the_same_numbers(tmp_path, evaluation):
-    for name, results, kind in zip("ab", evaluation, (Result, PatchResult), strict=True):
+    kinds: tuple[type[Any], ...] = (Result, PatchResult)
+    for name, results, kind in zip("ab", evaluation, kinds, strict=True):
         path = tmp_path / f"{name}.csv"
         write_results(path, results, kind)
         assert read_results(path, kind).rows == results.rows

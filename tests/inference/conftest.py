@@ -14,7 +14,7 @@ from napari_msp.networks.registry import build_single
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
-SHALLOW: dict[str, dict[str, int]] = {"diqt": {"depth": 1}, "shresnet": {"blocks": 1}}
+SHALLOW: dict[str, dict[str, Any]] = {"diqt": {"depth": 1}, "shresnet": {"blocks": 1}}
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
             for name in ("ge_st", *SCALES)
         }
         networks = {target: untrained(kind, target) for target in SCALES}
-        directions = [tuple(map(float, row)) for row in spread_out(30)]
+        directions = [(float(x), float(y), float(z)) for x, y, z in spread_out(30)]
         card = ModelCard(
             kind=kind,
             label="test",

@@ -118,6 +118,8 @@ def test_equation_one_and_disagreement_by_hand(make_model, small_scan, tmp_path)
         atol=1e-4,
     )
     spread = np.stack([own, branch]).var(axis=0) * target.deviation[:, None, None, None] ** 2
+    assert prediction.disagreement is not None
+    assert prediction.disagreement_by_order is not None
     np.testing.assert_allclose(
         prediction.disagreement[inside],
         np.sqrt(stored(spread).mean(axis=-1))[inside],
@@ -171,6 +173,7 @@ def test_branches_are_kept_when_asked_for(make_model, small_scan, tmp_path):
     np.testing.assert_array_equal(branch.mask, kept.sh.mask)
     assert branch.b_value == kept.sh.b_value
     spread = np.stack([own.coefficients, branch.coefficients]).var(axis=0)
+    assert kept.disagreement is not None
     np.testing.assert_allclose(np.sqrt(spread.mean(axis=-1)), kept.disagreement, atol=1e-5)
     np.testing.assert_allclose(kept.sh.coefficients, plain.sh.coefficients, atol=1e-5)
 

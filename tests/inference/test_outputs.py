@@ -112,7 +112,7 @@ def test_existing_files_are_kept_unless_forced(dwi, saved_model, tmp_path):
 def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path, monkeypatch):
     from napari_msp.inference import outputs
 
-    real = outputs.predict_target
+    real = outputs.predict_target  # type: ignore[attr-defined]
 
     def fail_second(model, prepared, target, *options, **watch):
         if target == "connectom_sa":

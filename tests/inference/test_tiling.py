@@ -151,9 +151,14 @@ def test_convolution_in_parts_gives_the_same(layer, monkeypatch):
     monkeypatch.setattr("napari_msp.inference.tiling.LARGEST_CONVOLUTION", 1000.0)
     x = torch.randn(1, 6, 7, 8, 9)
     polls = []
+
+    def poll() -> bool:
+        polls.append(1)
+        return False
+
     with torch.no_grad():
         expected = layer(x)
-        with polled(layer, lambda: bool(polls.append(1))):
+        with polled(layer, poll):
             found = layer(x)
     torch.testing.assert_close(found, expected)
     assert len(polls) == (10 if layer.groups == 1 else 1)

@@ -238,7 +238,9 @@ def test_a_failure_is_a_state_until_it_is_mended(tmp_path, heads, settings):
     with pytest.raises(UserError, match="moved"):
         run_in_folder(folder)
     assert (folder.state, folder.resumable) == ("failed", False)
-    assert str(tmp_path / "moved") in str(folder.events()[-1].error)
+    failure = folder.events()[-1]
+    assert isinstance(failure, Failed)
+    assert str(tmp_path / "moved") in str(failure.error)
     (tmp_path / "moved").symlink_to(heads)
     run_in_folder(folder)
     assert folder.state == "finished"

@@ -130,9 +130,8 @@ def test_weighted_loss_is_proportional_to_the_error_in_sh_units():
     ratios = []
     for _ in range(3):
         a, b = (random.normal(size=(2, 2, 2, 28)).astype(np.float32) for _ in range(2))
-        loss = masked_error(
-            *(torch.from_numpy(np.moveaxis(c, -1, 0)[None].copy()) for c in (a, b)), mask, weights
-        )
+        first, second = (torch.from_numpy(np.moveaxis(c, -1, 0)[None].copy()) for c in (a, b))
+        loss = masked_error(first, second, mask, weights)
         units = np.square(statistics.undo(a) - statistics.undo(b), dtype=float).mean()
         ratios.append(loss.item() / units)
     assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-4)

@@ -16,7 +16,7 @@ from napari_msp.errors import Choose, Overwrite, Resume, UserError, either, ever
 from napari_msp.evaluation.metrics import measure
 from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.events import EVENTS, parse_event
+from napari_msp.learning.events import EVENTS, Failed, parse_event
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
@@ -241,7 +241,9 @@ def test_a_model_knows_whom_it_was_trained_on(heads, quick, run):
     assert not known_among(dataset.person("sub-03"), model.people)
     assert not known_among(Person("sub-01", "another dataset"), model.people)
     (scan,) = [path for (s, p), path in dataset.scans.items() if (s, p) == ("sub-02", "ge_st")]
-    assert known_among(Person("sub-77", "another dataset", {file_digest(scan)}), model.people)
+    assert known_among(
+        Person("sub-77", "another dataset", frozenset({file_digest(scan)})), model.people
+    )
     old = {name: value for name, value in model.training.items() if name != "people"}
     older = replace(model, card=model.card.model_copy(update={"training": old}))
     assert older.people == (Person("sub-01"), Person("sub-02"))
@@ -278,10 +280,12 @@ def test_failure_is_an_event_too(heads, quick, tmp_path):
     with pytest.raises(UserError):
         train(heads, tmp_path / "m.safetensors", quick(targets=("x_y",)), on_event=events.append)
     assert [event.name for event in events] == ["failed"]
-    reason = parse_event(events[0].to_json()).error
+    parsed = parse_event(events[0].to_json())
+    assert isinstance(parsed, Failed)
+    reason = parsed.error
     assert (reason.problem, reason.subject) == ("has no platform x_y", str(heads))
     assert reason.remedy == Choose("targets", ("connectom_sa", "ge_st", "prisma_st"))
-    assert parse_event(events[0].to_json()) == events[0]
+    assert parsed == events[0]
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         train(heads, tmp_path / "model.pt", quick())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from napari_msp.networks.registry import build_single
 
 SINGLE_KINDS = ["diqt", "cnn-rish", "shresnet", "cpm", "hned"]
 
-SHALLOW: dict[str, dict[str, int]] = {"diqt": {"depth": 1}, "shresnet": {"blocks": 1}}
+SHALLOW: dict[str, dict[str, Any]] = {"diqt": {"depth": 1}, "shresnet": {"blocks": 1}}
 
 
 def small_single(kind: str, scale: int, target: str = "connectom_sa") -> SingleNetwork:

@@ -1,6 +1,7 @@
 """The halo: equal to the gradient's support, and enough for tiles to be exact."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -102,12 +103,14 @@ def tiled(network: Network, x: Tensor, tile: tuple[int, int, int]) -> dict[str, 
         ends = [min(a + t, n) for a, t, n in zip(corner, tile, shape, strict=True)]
         lows = [max(0, a - network.halo) for a in corner]
         highs = [min(n, b + network.halo) for b, n in zip(ends, shape, strict=True)]
-        crop = x[(..., *(slice(a, b) for a, b in zip(lows, highs, strict=True)))]
+        window: list[Any] = [slice(a, b) for a, b in zip(lows, highs, strict=True)]
+        crop = x[(..., *window)]
         for name, (y, k) in outputs(network, crop).items():
             full = [k * (n - 1) + 1 for n in shape]
             if name not in whole:
                 whole[name] = torch.full((*y.shape[:2], *full), torch.nan)
-            target, source = [], []
+            target: list[Any] = []
+            source: list[Any] = []
             for a, b, low, size in zip(corner, ends, lows, full, strict=True):
                 stop = min(k * b, size)
                 target.append(slice(k * a, stop))

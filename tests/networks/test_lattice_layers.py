@@ -83,7 +83,7 @@ def test_reach_equals_gradient_support(source: int, target: int, learned: bool) 
             y[0, 0, target * node + between].sum(), x, retain_graph=True
         )
         touched = gradient[0, 0].abs().sum((1, 2)).nonzero().flatten() - node
-        assert reach.intervals[between] == (touched.min(), touched.max())
+        assert reach.intervals[between] == (int(touched.min()), int(touched.max()))
 
 
 def test_reach_refuses_to_join_two_lattices() -> None:

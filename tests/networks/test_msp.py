@@ -3,6 +3,7 @@
 import itertools
 import json
 from math import gcd
+from typing import Any
 
 import pytest
 import torch
@@ -125,10 +126,9 @@ def test_every_kind_may_be_a_first_stage(target: str) -> None:
     torch.manual_seed(1)
     kinds = {"a_st": "shresnet", "b_st": "cpm", "c_sa": "diqt", "d_st": "hned", "e_sa": "cnn-rish"}
     scales = {p: 2 if p.endswith("sa") else 1 for p in kinds}
+    shallow: dict[str, dict[str, Any]] = {"diqt": {"depth": 1}}
     singles = {
-        p: build_single(
-            kind, target=p, scales=scales, width=0.1, **({"depth": 1} if kind == "diqt" else {})
-        )
+        p: build_single(kind, target=p, scales=scales, width=0.1, **shallow.get(kind, {}))
         for p, kind in kinds.items()
     }
     msp = MSP(singles, target, width=0.1).double().eval()

@@ -20,6 +20,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.choices import OnDisk
+from napari_msp.ui.layers import is_prediction
 
 MOST_PREDICTIONS = 4
 """More columns than these and the truth's are too narrow to be read (our choice)."""
@@ -57,7 +58,7 @@ class Compared:
     comparison
         Their images on one lattice.
     disagreement
-        By prediction, (X, Y, Z) on the comparison's lattice, where a model tells it.
+        By prediction, (X, Y, Z) on the comparison's lattice, where a model has it.
     variants
         By prediction, in words, what of it is shown instead of itself, such as "first stage".
     """
@@ -73,6 +74,16 @@ class Compared:
     def scan_maps(self) -> Maps | None:
         """Of the input, on its own lattice."""
         return None if self.scan is None else self.scan.maps()
+
+    @property
+    def interpolated(self) -> list[str]:
+        """Which predictions do not lie on the comparison's lattice, and what was done, in words."""
+        lattice, placements = self.comparison.lattice, self.comparison.placements
+        return [
+            f"{name} was {placements[name]}"
+            for name, scan in self.predictions.items()
+            if not scan.lattice.canonical.matches(lattice.canonical)
+        ]
 
     def title(self, name: str) -> str:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
@@ -114,7 +125,7 @@ def line_scans_up(question: Question, say: Callable[[str], None]) -> Compared:
     question
         What is to be compared.
     say
-        Is told what is being done.
+        Called with what is being done.
 
     Raises
     ------
@@ -152,9 +163,8 @@ def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
 
 def _disagreement(predictions: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
     """Give the disagreement of predictions that were made here, on the comparison's lattice."""
-    found: dict[str, FloatArray] = {}
-    for name, scan in predictions.items():
-        values = getattr(scan, "disagreement", None)
-        if values is not None:
-            found[name] = resample(values, scan.lattice, comparison.lattice)
-    return found
+    return {
+        name: resample(scan.disagreement, scan.lattice, comparison.lattice)
+        for name, scan in predictions.items()
+        if is_prediction(scan) and scan.disagreement is not None
+    }

@@ -53,8 +53,8 @@ class Comparing(QObject):
     -------
     started : str
         Work begins.
-    told : str
-        What it is at.
+    progressed : str
+        What it is at, in words.
     renewed
         Other images are compared.
     drawn : str
@@ -70,7 +70,7 @@ class Comparing(QObject):
     """
 
     started = Signal(str)
-    told = Signal(str)
+    progressed = Signal(str)
     renewed = Signal()
     drawn = Signal(str)
     measured = Signal()
@@ -165,13 +165,13 @@ class Comparing(QObject):
         self.started.emit("Comparing")
         self._work.ask(work)
 
-    def _take(self, told: object) -> None:
-        if isinstance(told, Step):
-            self.told.emit(told.words)
-        elif isinstance(told, Drawn):
-            self._take_drawn(told)
-        elif isinstance(told, Measured):
-            self.metrics = dict(told.metrics)
+    def _take(self, report: object) -> None:
+        if isinstance(report, Step):
+            self.progressed.emit(report.words)
+        elif isinstance(report, Drawn):
+            self._take_drawn(report)
+        elif isinstance(report, Measured):
+            self.metrics = dict(report.metrics)
             self.measured.emit()
 
     def _take_drawn(self, drawn: Drawn) -> None:

@@ -120,12 +120,12 @@ class CompareForm(QWidget):
         self.truths.setCurrentIndex(max(0, self.truths.findText(truth)) if truth else 0)
 
     def show_plane(self, plane: str) -> None:
-        """Tell which plane is shown; nothing is emitted."""
+        """Choose the plane that is shown; nothing is emitted."""
         with signals_blocked(self.planes):
             self.planes.setCurrentText(plane)
 
     def show_active(self, active: bool) -> None:
-        """Tell whether a comparison is shown."""
+        """Offer what can be done while a comparison is shown, or not."""
         self.leave_button.setEnabled(active)
         self.planes.setEnabled(active)
 

@@ -15,7 +15,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
-from napari_msp.ui.layers import LayerData, map_layer
+from napari_msp.ui.layers import LayerData, is_prediction, map_layer
 
 VIEW = "compare"
 """`Shown.view` of all layers that a comparison makes."""
@@ -242,8 +242,8 @@ def _why_empty(compared: Compared, prediction: str) -> LayerData:
     """Say why nothing is there."""
     if prediction:
         scan = compared.predictions[prediction]
-        known = hasattr(scan, "disagreement")  # made here; its class would load torch
-        why = "one network has nothing to disagree with" if known else "the image came without it"
+        alone = is_prediction(scan)
+        why = "one network has nothing to disagree with" if alone else "the image came without it"
         name = f"{prediction} · no disagreement:\n{why}"
     else:
         name = "no ground truth" if compared.truth is None else "no input scan"

@@ -39,10 +39,12 @@ class Saving(QObject):
         self._work.done.connect(self.saved)
         self._work.failed.connect(self.failed)
 
-    def figure(self, compared: Compared, plane: str, index: int) -> None:
-        """Save Figure 3 of one slice."""
+    def figure(self, compared: Compared, shown: str, plane: str, index: int) -> None:
+        """Save Figure 3 of one slice, see `save_figure`."""
         name = f"{_stem(compared)}_{plane}-{index}.png"
-        self._save("Save figure", name, FIGURES, partial(save_figure, compared, plane, index))
+        self._save(
+            "Save figure", name, FIGURES, partial(save_figure, compared, shown, plane, index)
+        )
 
     def numbers(self, compared: Compared, measured: Mapping[str, Metrics]) -> None:
         """Save the table with full precision."""
@@ -69,21 +71,33 @@ class Saving(QObject):
         self._work.ask(work)
 
 
-def save_figure(compared: Compared, plane: str, index: int, path: Path) -> None:
+def save_figure(compared: Compared, shown: str, plane: str, index: int, path: Path) -> None:
     """Draw and write Figure 3 of one slice, in the format of the path's suffix.
+
+    Parameters
+    ----------
+    compared
+        What is compared.
+    shown
+        Name of a map that is added to those of the paper.
+    plane, index
+        Which slice.
+    path
+        Ends in .png, .pdf or .svg.
 
     Raises
     ------
     UserError
         For another suffix, a slice without brain, or a folder that cannot be written to.
     """
-    from napari_msp.evaluation.figures.figure3 import draw_figure3
+    from napari_msp.evaluation.figures.figure3 import SHOWN, draw_figure3
     from napari_msp.evaluation.figures.page import check_format, write_figure
 
     check_format(path)
     figure = draw_figure3(
         compared.titled(),
         compared.scan_maps,
+        maps=tuple(dict.fromkeys((*SHOWN, shown))),
         axis=plane,
         slice_index=index,
         disagreement={

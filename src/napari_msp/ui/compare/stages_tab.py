@@ -244,6 +244,11 @@ class StagesTab(QWidget):
         """Whether the stages of the prediction are there to be mixed."""
         return self._stages is not None
 
+    @property
+    def moving(self) -> bool:
+        """Whether α is being dragged."""
+        return self.panel.moving
+
     def take(self, compared: Compared) -> None:
         """Look into another comparison."""
         self._compared, self._cells = compared, {}

@@ -213,7 +213,7 @@ class Scale:
         self.top = 0.0
 
     def fit(self, largest: float) -> bool:
-        """Move the end where `largest` is above it or below half of it; tell whether it moved."""
+        """Move the end where `largest` is above it or below half of it; give whether it moved."""
         wanted = rounded_up(largest)
         if self.top / 2 < wanted <= self.top:
             return False

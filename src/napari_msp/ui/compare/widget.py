@@ -96,9 +96,8 @@ class Compare(Docked):
         """Compare what the form says."""
         choices, form = self._choices, self.form
         predictions = [choices.predictions[text] for text in form.predictions]
-        scan = (
-            choices.input_of(predictions) if form.scan == "" else choices.scans.get(form.scan or "")
-        )
+        own = form.scan == ""
+        scan = choices.input_of(predictions) if own else choices.scans.get(form.scan or "")
         truth = choices.truths.get(form.truth)
         self.comparing.ask(Question(truth, predictions, scan), form.map_name)
 
@@ -123,19 +122,14 @@ class Compare(Docked):
         assert compared is not None
         self.stages.take(compared)
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
-        moved = [
-            f"{name} was {how}"
-            for name, how in compared.comparison.placements.items()
-            if how.startswith("interpolated")
-        ]
-        if moved:
-            self.message.show_message("warning", "; ".join(moved))
+        if compared.interpolated:
+            self._warn("; ".join(compared.interpolated))
 
     def _take_drawn(self, drawn: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
         if self.form.map_name not in self.comparing.layers:  # another was chosen meanwhile
             self.comparing.draw(self.form.map_name)
-        elif drawn == self.form.map_name and not self.stages.panel.moving:
+        elif drawn == self.form.map_name and not self.stages.moving:
             self._show_cells()
 
     def _show_cells(self) -> None:
@@ -156,7 +150,7 @@ class Compare(Docked):
         self.comparing.draw(self.form.map_name)
         self.stages.leave_branches()
         self._show_cells()
-        if self.stages.panel.moving:
+        if self.stages.moving:
             self.stages.repaint_cells()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
@@ -196,7 +190,8 @@ class Compare(Docked):
 
     def _save_figure(self) -> None:
         if self.comparing.compared is not None:
-            self.saving.figure(self.comparing.compared, self.grid.plane, self.grid.index)
+            shown, grid = self.form.map_name, self.grid
+            self.saving.figure(self.comparing.compared, shown, grid.plane, grid.index)
 
     def _save_numbers(self) -> None:
         if self.comparing.compared is not None:
@@ -214,7 +209,7 @@ class Compare(Docked):
         form.predictions_changed.connect(self._suggest_truth)
         form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))
         comparing.started.connect(self._begin)
-        comparing.told.connect(self.progress.tell)
+        comparing.progressed.connect(self.progress.say)
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)
@@ -234,7 +229,7 @@ class Compare(Docked):
         self.viewer.dims.events.order.connect(self._follow_plane)
 
     def _follow_plane(self) -> None:
-        """Tell the form what napari's own buttons turned to."""
+        """Show in the form what napari's own buttons turned to."""
         if self.grid.active:
             self.form.show_plane(self.grid.plane)
             self.voxel.look()
