@@ -173,8 +173,8 @@ class Latest(QObject):
     finish
         Let work that was replaced end and give its result nevertheless.
 
-    Signals
-    -------
+    Attributes
+    ----------
     progressed : object
         Whatever the work reports.
     warned : str
@@ -248,8 +248,8 @@ class Latest(QObject):
 class JobRow(ProgressRow):
     """A progress row that runs a job, shows its `Step` reports, and cancels it.
 
-    Signals
-    -------
+    Attributes
+    ----------
     reported : object
         What the work reports that is no `Step`.
     done : object
@@ -320,8 +320,8 @@ class OneByOne(QObject):
     pause
         Milliseconds.
 
-    Signals
-    -------
+    Attributes
+    ----------
     rested
         Everything is done.
     """
