@@ -1,6 +1,7 @@
 """`napari-msp`: one thin command per job. Each is one library call; nothing is decided here."""
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings_on(console),
             _terminable(),
         ):
+            console.record(shlex.join(["napari-msp", *arguments]))
             return COMMANDS[options.command].run(options, console)
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

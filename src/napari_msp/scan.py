@@ -312,10 +312,20 @@ def load_scan(
     return Scan(given_sh=image, path=path, provenance=provenance)
 
 
-def as_scan(scan: Scan | Acquisition | str | Path) -> Scan:
-    """Take a scan, an acquisition or a file as a scan."""
+ScanLike = Scan | Acquisition | SHImage | str | Path
+"""What can be taken as a scan: a file, or what was read or made already."""
+
+
+def as_scan(scan: ScanLike, b_value: float | None = None) -> Scan:
+    """Take a scan, an acquisition, an SH image or a file as a scan.
+
+    Parameters
+    ----------
+    b_value
+        Shell of a DWI that has several, in s/mm².
+    """
     if isinstance(scan, Scan):
         return scan
     if isinstance(scan, Acquisition):
-        return Scan(acquisition=scan, path=scan.path)
-    return load_scan(scan)
+        return Scan(acquisition=scan, shell=b_value, path=scan.path)
+    return Scan(given_sh=scan) if isinstance(scan, SHImage) else load_scan(scan, b_value)

@@ -158,6 +158,7 @@ def test_a_log_holds_what_was_said(tmp_path, capsys):
     arguments = ["import", str(tmp_path / "none"), "x", "--pattern", "{subject}", "--log", str(log)]
     assert main(arguments) == 2
     [line] = capsys.readouterr().err.splitlines()
+    assert "napari-msp import" in log.read_text().splitlines()[0]
     assert "Traceback" in log.read_text()
     assert "no such folder" in line
     assert "no such folder" in log.read_text()

@@ -312,3 +312,10 @@ def test_any_map_of_the_registry_can_be_chosen(images):
     with pytest.raises(UserError) as caught:
         compare(images["truth"], {"MSP": images["diqt"]}, maps=("fibres",))
     assert (caught.value.field, caught.value.remedy) == ("maps", Choose("maps", tuple(MAPS)))
+
+
+def test_an_image_of_unknown_b_value_is_refused_with_the_remedy(images):
+    unknown = replace(images["diqt"], b_value=None)
+    with pytest.raises(UserError, match="its b-value is unknown") as caught:
+        compare(images["truth"], {"DIQT": unknown})
+    assert caught.value.remedy is not None

@@ -19,6 +19,7 @@ from napari_msp.evaluation.figures.layout import round_length
 from napari_msp.evaluation.figures.page import write_figure
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.metrics import measure
+from napari_msp.signal.sh_image import write_sh
 
 A, B, C = "(a) SH average", "(b) colour FA", "(c) disagreement of branches"
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
@@ -245,6 +246,13 @@ def test_the_input_keeps_its_own_voxels(head, lattice):
     view = choose_slice(head().mask, head().lattice)
     own = coarse.coefficients[:, :, view.index, :6].mean(-1)
     assert len(np.unique(drawn)) <= len(np.unique(own)) + 1  # none in between
+
+
+def test_files_are_drawn_as_images_are(pair, tmp_path):
+    truth, predictions = pair
+    write_sh(tmp_path / "truth_dwimap.nii.gz", truth)
+    figure = figure3(str(tmp_path / "truth_dwimap.nii.gz"), predictions)
+    assert np.array_equal(render(figure), render(figure3(truth, predictions)))
 
 
 def test_colours_say_the_direction(head):

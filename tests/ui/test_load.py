@@ -15,7 +15,7 @@ from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.load.examine import Choice, examine
-from napari_msp.ui.load.reading import read_scan
+from napari_msp.ui.reading import read_scan
 
 # --- Scans -----------------------------------------------------------------------------------
 
@@ -294,3 +294,8 @@ def test_a_sidecar_that_is_not_json_is_a_user_error(scan, tmp_path):
     sidecar_path(path).write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         load_scan(path)
+
+
+def test_a_path_that_looks_like_an_option_is_shown_as_it_is(tmp_path):
+    found = examine(Choice(tmp_path / "scan --mask --shell.nii.gz"))
+    assert found.problems["path"].startswith("scan --mask --shell.nii.gz: there is no such file")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_msp.bids import DESCRIPTION
 from napari_msp.checking.alignment import (
     check_input_position,
     check_lattice,
@@ -19,8 +20,6 @@ from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json
-
-DESCRIPTION = "dataset_description.json"
 
 
 @dataclass(frozen=True)

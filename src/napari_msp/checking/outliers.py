@@ -36,24 +36,24 @@ class Measure:
     spread
         Least robust standard deviation. Of few or very like scans the measured one is too small
         by chance, and differences too small to matter would stand out (our choice).
-    relative
-        Whether `spread` is a share of the median.
-    low, high
-        Whether values below or above the others stand out.
     form
         How a value is written.
     remedy
         What to do about it.
+    relative
+        Whether `spread` is a share of the median.
+    low, high
+        Whether values below or above the others stand out.
     """
 
     name: str
     value: Callable[[ScanSummary], float | None]
     spread: float
-    relative: bool
-    low: bool
-    high: bool
     form: str
     remedy: str
+    relative: bool = False
+    low: bool = True
+    high: bool = True
 
 
 def _dice(scan: ScanSummary) -> float | None:
@@ -73,56 +73,42 @@ def _snr(scan: ScanSummary) -> float | None:
     return scan.brain.snr if scan.brain else None
 
 
+ADULTS = 0.1
+"""Share by which adults' brains vary."""
+
 MEASURES = (
     Measure(
         "displacement",
         measured_distance,
-        spread=0.1,
-        relative=False,
+        0.1,
+        "{:.2f} voxels",
+        "register the scan again",
         low=False,
-        high=True,
-        form="{:.2f} voxels",
-        remedy="register the scan again",
     ),
     Measure(
         "mask overlap",
         _dice,
-        spread=0.01,
-        relative=False,
-        low=True,
+        0.01,
+        "Dice {:.2f}",
+        "look at its mask and the input's, and at the alignment",
         high=False,
-        form="Dice {:.2f}",
-        remedy="look at its mask and the input's, and at the alignment",
     ),
     Measure(
         "correlation",
         _correlation,
-        spread=0.01,
-        relative=False,
-        low=True,
+        0.01,
+        "{:.3f}",
+        "look for artefacts, and make sure that it is of this subject",
         high=False,
-        form="{:.3f}",
-        remedy="look for artefacts, and make sure that it is of this subject",
     ),
-    Measure(
-        "mask volume",
-        _volume,
-        spread=0.1,  # adults' brains vary by as much
-        relative=True,
-        low=True,
-        high=True,
-        form="{:.0f} ml",
-        remedy="look at the mask",
-    ),
+    Measure("mask volume", _volume, ADULTS, "{:.0f} ml", "look at the mask", relative=True),
     Measure(
         "SNR",
         _snr,
-        spread=0.1,
+        0.1,
+        "{:.1f}",
+        "look for motion and artefacts, and for processing that the others did not get",
         relative=True,
-        low=True,
-        high=True,
-        form="{:.1f}",
-        remedy="look for motion and artefacts, and for processing that the others did not get",
     ),
 )
 """Everything that is compared; floors of the spread are our choice."""

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import gradient_files, nifti_stem
+from napari_msp.bids import gradient_files, sidecar_path
 from napari_msp.checking.gradients import check_scheme, quick_tensors
 from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
@@ -129,7 +129,7 @@ def _head_images(acquisition: Acquisition) -> HeadImages | None:
 
 def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
     """Look at the JSON file beside an image."""
-    sidecar = path.with_name(nifti_stem(path) + ".json")
+    sidecar = sidecar_path(path)
     where = place_of(sidecar, root)
     content = {}
     if sidecar.exists():

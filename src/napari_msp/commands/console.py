@@ -47,32 +47,37 @@ class Console:
         self._end_bar()
         if self._log is not None:
             if error is not None:
-                self._note("".join(traceback.format_exception(error)).rstrip())
+                self.record("".join(traceback.format_exception(error)).rstrip())
             self._log.close()
             self._log = None
 
+    def record(self, text: object) -> None:
+        """Write into the log, where there is one."""
+        if self._log is not None:
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self._log, flush=True)
+
     def result(self, line: object) -> None:
         """Print what the command was asked for: a file's name, a table."""
-        self._note(line)
+        self.record(line)
         self._end_bar()
         print(line, flush=True)
 
     def report(self, line: str) -> None:
         """Print what a person wants to read and a program does not, such as a validation."""
-        self._note(line)
+        self.record(line)
         if not self._quiet:
             self._end_bar()
             print(line, flush=True)
 
     def say(self, line: str) -> None:
         """Say on standard error what is going on."""
-        self._note(line)
+        self.record(line)
         if not self._quiet:
             self._complain(line)
 
     def warn(self, line: str) -> None:
         """Say on standard error what is doubtful; also when quiet."""
-        self._note(line)
+        self.record(line)
         self._complain(f"napari-msp: {line}")
 
     @property
@@ -86,7 +91,7 @@ class Console:
         due = self._verbose or now - self._last >= PLAIN_EVERY
         if due:
             self._last = now
-            self._note(f"{what} {done}/{total}")
+            self.record(f"{what} {done}/{total}")
             if not self._quiet and not self.has_bar:
                 self._complain(f"{what} {done}/{total}")
         if self.has_bar:
@@ -110,10 +115,6 @@ class Console:
         if self._bar is not None:
             self._bar.clear()
         print(line, file=sys.stderr, flush=True)
-
-    def _note(self, text: object) -> None:
-        if self._log is not None:
-            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self._log, flush=True)
 
 
 @contextmanager

@@ -33,16 +33,12 @@ from napari_msp.evaluation.metrics import (
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
 from napari_msp.formatting import counted, short
-from napari_msp.scan import Scan, load_scan
+from napari_msp.scan import Scan, ScanLike, as_scan
 from napari_msp.signal.maps import MAPS
-from napari_msp.signal.sh_image import SHImage
 
 FIGURE = "figure3"
 METRICS = "metrics.json"
 NUMBERS = "numbers.csv"
-
-Image = str | Path | Scan | SHImage
-"""What is compared: a file, or what was read or made already."""
 
 REGULARISATION_TOLERANCE = 0.01
 """Relative difference of λ that still counts as rounding (our choice)."""
@@ -152,10 +148,10 @@ class CompareResult:
 
 
 def compare(
-    truth: Image | None,
-    predictions: Mapping[str, Image],
+    truth: ScanLike | None,
+    predictions: Mapping[str, ScanLike],
     out: str | Path | None = None,
-    input_image: Image | None = None,
+    input_image: ScanLike | None = None,
     axis: str = "axial",
     slice_index: int | None = None,
     b_value: float | None = None,
@@ -203,9 +199,9 @@ def compare(
         raise UserError(
             "none was given", field="predictions", remedy=Give("predictions", "at least one")
         )
-    sources = {name: _scan(image, b_value) for name, image in predictions.items()}
-    true = None if truth is None else _scan(truth, b_value)
-    scan = None if input_image is None else _scan(input_image, b_value)
+    sources = {name: as_scan(image, b_value) for name, image in predictions.items()}
+    true = None if truth is None else as_scan(truth, b_value)
+    scan = None if input_image is None else as_scan(input_image, b_value)
     reference = true or next(iter(sources.values()))
     for source in sources.values():
         check_one_head(reference, source)
@@ -244,12 +240,6 @@ def compare(
     if out is not None:
         result.save(out, figure_format)
     return result
-
-
-def _scan(image: Image, b_value: float | None) -> Scan:
-    if isinstance(image, Scan):
-        return image
-    return Scan(given_sh=image) if isinstance(image, SHImage) else load_scan(image, b_value)
 
 
 def _measure(

@@ -9,11 +9,11 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, Give, RescaleBValue, UserError
 from napari_msp.evaluation.placement import common_mask, on_lattice, placement
 from napari_msp.identity import may_be_same
-from napari_msp.scan import Scan
+from napari_msp.scan import Scan, ScanLike, as_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 
-Comparable = Scan | SHImage | Maps
+Comparable = ScanLike | Maps
 """What can be compared. Maps that a scan has computed already are not computed again."""
 
 
@@ -57,9 +57,7 @@ class Comparison:
 
 def as_maps(image: Comparable) -> Maps:
     """Give an image's maps, each computed when first asked for, through the SH route."""
-    if isinstance(image, Maps):
-        return image
-    return image.maps() if isinstance(image, Scan) else Maps(image)
+    return image if isinstance(image, Maps) else as_scan(image).maps()
 
 
 def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> Comparison:

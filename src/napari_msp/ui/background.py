@@ -96,7 +96,7 @@ class Job(QObject):
     work
         Called once with a `Control`. Qt must not be touched in it.
     parent
-        When it is destroyed the work is cancelled, and nobody is told.
+        When it is destroyed the work is cancelled, and nothing is emitted.
     """
 
     progressed = Signal(object)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msp.ui.preferences import PLUGIN
@@ -70,6 +71,15 @@ class Pane(QScrollArea):
         """Show everything where there is room."""
         width = max(USUAL_WIDTH, self.minimumSizeHint().width())
         return QSize(width, self.widget().sizeHint().height())
+
+
+def reveal(widget: QWidget) -> None:
+    """Scroll the pane that a widget lies in until it is seen, once it has its place."""
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, Pane):
+        above = above.parentWidget()
+    if above is not None:
+        QTimer.singleShot(0, partial(above.ensureWidgetVisible, widget))
 
 
 def open_widget(viewer: napari.Viewer, name: str) -> Any:

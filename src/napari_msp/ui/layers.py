@@ -1,4 +1,4 @@
-"""Build napari layers, the only file that does, and tell what a layer shows.
+"""Build napari layers, the only file that does, and say what a layer shows.
 
 Data are shown in closest-canonical order with a diagonal affine (an axis-permuted affine can abort
 the viewer), every layer with units and axis labels, and the true affine kept in its metadata.

@@ -63,7 +63,7 @@ def read(path: Paths) -> list[Any]:
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
     from napari_msp.scan import load_scan
     from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.load.reading import read_scan
+    from napari_msp.ui.reading import read_scan
 
     layers = []
     for path in paths:
@@ -80,7 +80,7 @@ def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:
 def _shell(path: Path) -> float | None:
     """Choose the shell that is shown, and warn where there are others to choose from."""
     from napari_msp.data.acquisition import load_acquisition
-    from napari_msp.ui.load.reading import usual_shell
+    from napari_msp.ui.reading import usual_shell
 
     acquisition = load_acquisition(path)
     b_value = usual_shell(acquisition)

@@ -91,7 +91,7 @@ def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
     from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
     from napari_msp.scan import load_scan
     from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.load.reading import read_scan
+    from napari_msp.ui.reading import read_scan
 
     heads = kept_heads(folder, size, control)
     scan = read_scan(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]), control.say)

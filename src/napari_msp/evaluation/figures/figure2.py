@@ -12,6 +12,7 @@ from napari_msp.evaluation.figures.grid import WINDOW
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
 from napari_msp.evaluation.figures.page import Scale
 from napari_msp.evaluation.figures.slices import PLANES, Nearest, Slice, choose_slice
+from napari_msp.scan import ScanLike, as_scan
 from napari_msp.signal.maps import direction_average
 from napari_msp.signal.sh_image import SHImage
 
@@ -22,14 +23,14 @@ PIXELS = 4
 
 
 def figure2(
-    images: Mapping[str, SHImage], *, axis: str = "axial", slice_index: int | None = None
+    scans: Mapping[str, ScanLike], *, axis: str = "axial", slice_index: int | None = None
 ) -> Figure:
     """Draw one subject on each platform: one position, one contrast, each in its own voxels.
 
     Parameters
     ----------
-    images
-        Scans by platform, co-registered; the first one, usually the input, sets the slice.
+    scans
+        By platform, co-registered; the first one, usually the input, sets the slice.
     axis
         "axial", "coronal" or "sagittal".
     slice_index
@@ -46,12 +47,13 @@ def figure2(
     UserError
         When there is no image, or the slice has no brain.
     """
-    if not images:
+    if not scans:
         raise UserError(
             "Figure 2 needs the scan of at least one platform",
-            field="images",
-            remedy=Give("images", "one"),
+            field="scans",
+            remedy=Give("scans", "one"),
         )
+    images = {name: as_scan(scan).sh for name, scan in scans.items()}
     slab = _slab(images, axis, slice_index)
     averages, masks = {}, {}
     for name, image in images.items():

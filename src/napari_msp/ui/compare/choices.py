@@ -9,7 +9,7 @@ from pathlib import Path
 from napari_msp.identity import Person, may_be_same
 from napari_msp.scan import Scan
 from napari_msp.ui.layers import source_of, titled
-from napari_msp.ui.truths import sibling_of
+from napari_msp.ui.reading import sibling_of
 
 
 @dataclass(frozen=True, eq=False)

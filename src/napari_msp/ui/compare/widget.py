@@ -209,7 +209,7 @@ class Compare(Docked):
         form.predictions_changed.connect(self._suggest_truth)
         form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))
         comparing.started.connect(self._begin)
-        comparing.progressed.connect(self.progress.tell)
+        comparing.progressed.connect(self.progress.say)
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)

@@ -24,7 +24,7 @@ class ModelRow:
         Platforms.
     purpose
         What it is for, in a sentence; may be empty.
-    facts
+    about
         For the tooltip: training subjects, voxel size, b-value.
     removable
         Whether it can be taken off the list.
@@ -34,7 +34,7 @@ class ModelRow:
     input: str
     targets: tuple[str, ...]
     purpose: str
-    facts: str
+    about: str
     removable: bool
 
 
@@ -140,7 +140,7 @@ class _Row(QWidget):
         layout.addLayout(top)
         layout.addWidget(self.about)
         layout.addWidget(self.words)
-        self.setToolTip(model.facts)
+        self.setToolTip(model.about)
 
     def warn(self, text: str) -> None:
         self.words.setText(text)

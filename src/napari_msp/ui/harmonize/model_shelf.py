@@ -81,7 +81,7 @@ class ModelShelf(QObject):
         self._reading.ask(lambda control: _read(known))
 
     def add(self, path: str | Path) -> None:
-        """Put a file on the list; one that is no model is told of beside the list."""
+        """Put a file on the list; what is wrong with one stands beside the list."""
         self._form.model_message.clear()
         known = self._list
         self._reading.ask(lambda control: _add(Path(path), known, control))

@@ -15,6 +15,7 @@ from napari_msp.bids import prediction_stem
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
 from napari_msp.ui.background import Control, Step
+from napari_msp.ui.docks import reveal
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
@@ -253,6 +254,7 @@ class Saving(QWidget):
         self.list_results()
         self.show()
         self.form.folder.setFocus()
+        reveal(self)
 
     def list_results(self) -> None:
         """List the predictions there are."""
@@ -300,3 +302,4 @@ class Saving(QWidget):
     def _rest(self) -> None:
         self.progress.end()
         self.form.set_running(False)
+        reveal(self.form.message)

@@ -10,7 +10,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.comparison import line_up, same_b_value
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import squared_error
-from napari_msp.ui.truths import sibling_of
+from napari_msp.ui.reading import sibling_of
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout
 
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted
-from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
 from napari_msp.ui.harmonize.model_shelf import ModelShelf
 from napari_msp.ui.harmonize.results import ResultLayers, Results
@@ -193,6 +193,7 @@ class Harmonize(Docked):
         actions = [each.text for each in self._offers] or [DETAILS] * bool(self._trace)
         words = what_failed(error, offered=bool(self._offers))
         self.message.show_message("error", words, actions)
+        reveal(self.message)
 
     def _say_done(self) -> None:
         seconds = time.monotonic() - self._began

@@ -23,8 +23,8 @@ from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-from napari_msp.ui.load.reading import usual_shell
 from napari_msp.ui.phrasing import LOAD_LABELS, FormWords, said
+from napari_msp.ui.reading import usual_shell
 
 Result = TypeVar("Result")
 

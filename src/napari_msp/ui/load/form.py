@@ -29,7 +29,7 @@ PATHS = ("path", "mask", "bval", "bvec")
 class AcquisitionForm(QWidget):
     """The form.
 
-    Whoever shows it looks at what `changed` tells, and gives what was found back by
+    Whoever shows it looks at what `changed` carries, and gives what was found back by
     `show_findings`; until then nothing can be loaded.
 
     Signals
@@ -87,7 +87,7 @@ class AcquisitionForm(QWidget):
     def load(self) -> None:
         """Ask for the scan; once what was chosen last has been looked at."""
         for name in PATHS:
-            getattr(self, name).tell()
+            getattr(self, name).settle()
         if self._looking:
             self._load_then = True
         elif self.findings.ready and not self._running:

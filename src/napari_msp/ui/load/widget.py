@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest, OneByOne
-from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.docks import Docked, Pane, reveal
 from napari_msp.ui.layers import (
     FIRST_MAPS,
     MAP_TITLES,
@@ -22,9 +22,9 @@ from napari_msp.ui.layers import (
 )
 from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
-from napari_msp.ui.load.reading import read_scan
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import PLUGIN
+from napari_msp.ui.reading import read_scan
 from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import MessageLine
 
@@ -121,6 +121,7 @@ class LoadAcquisition(Docked):
         words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, WORDS)
         self._rest()
         self.message.show_message("error", words)
+        reveal(self.message)
 
     def _say_cancelled(self) -> None:
         self._rest()

@@ -46,7 +46,7 @@ class PathField(QWidget):
         super().__init__()
         self._title, self._pattern = title, pattern
         self._folder_title = "Choose a folder" if pattern else title
-        self._told = ""
+        self._emitted = ""
         self.line = _Line()
         self.line.dropped.connect(self.choose)
         self.file = QPushButton("F&ile …" if folders else "Browse …")
@@ -68,9 +68,9 @@ class PathField(QWidget):
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(PAUSE)
-        self._pause.timeout.connect(self.tell)
+        self._pause.timeout.connect(self.settle)
         self.line.textEdited.connect(lambda _: self._pause.start())
-        self.line.editingFinished.connect(self.tell)
+        self.line.editingFinished.connect(self.settle)
 
     @property
     def path(self) -> Path | None:
@@ -81,22 +81,22 @@ class PathField(QWidget):
     def show_path(self, path: Path | None) -> None:
         """Show a path, without a signal."""
         self._pause.stop()
-        self._told = "" if path is None else str(path)
+        self._emitted = "" if path is None else str(path)
         if path != self.path:
-            self.line.setText(self._told)  # its end, which tells files apart, is what is seen
-        self.line.setToolTip(self._told)
+            self.line.setText(self._emitted)  # its end, which tells files apart, is what is seen
+        self.line.setToolTip(self._emitted)
 
     def choose(self, path: str | Path) -> None:
         """Take a path as if it had been typed."""
         self.line.setText(str(path))
-        self.tell()
+        self.settle()
 
-    def tell(self) -> None:
-        """Emit `changed` now if there is something that was not told yet."""
+    def settle(self) -> None:
+        """Emit `changed` now if there is something that was not emitted yet."""
         self._pause.stop()
         now = "" if self.path is None else str(self.path)
-        if now != self._told:
-            self._told = now
+        if now != self._emitted:
+            self._emitted = now
             self.changed.emit()
 
     def _browse_file(self) -> None:

@@ -20,7 +20,7 @@ MINUTE = 60
 class ProgressRow(QWidget):
     """Takes no room while it is idle; after the end only words are left, nothing that turns.
 
-    `start`, then `report` as often as there is something to tell, then `end`. Cancel asks by
+    `start`, then `report` as often as there is something to report, then `end`. Cancel asks by
     `cancel_wanted` and waits for `end`.
 
     Parameters
@@ -45,7 +45,7 @@ class ProgressRow(QWidget):
         self._texts = cancel, cancelling
         self._state: State = "idle"
         self._history: list[tuple[float, int]] = []
-        self._total, self._told_left = 0, False
+        self._total, self._left_reported = 0, False
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.bar = QProgressBar()
@@ -56,7 +56,7 @@ class ProgressRow(QWidget):
         self.cancel.clicked.connect(self.request_cancel)
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
-        self._clock.timeout.connect(self._tell_time_left)
+        self._clock.timeout.connect(self._show_time_left)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words)
@@ -77,7 +77,7 @@ class ProgressRow(QWidget):
 
     def start(self, words: str) -> None:
         """Begin; the bar only says that something goes on until the first report."""
-        self._history, self._total, self._told_left = [], 0, False
+        self._history, self._total, self._left_reported = [], 0, False
         self.bar.setRange(0, 0)
         self.bar.setFormat("")
         self.cancel.setText(self._texts[0])
@@ -87,7 +87,7 @@ class ProgressRow(QWidget):
     def report(
         self, done: int, total: int, words: str | None = None, seconds_left: float | None = None
     ) -> None:
-        """Tell how far the work is; ignored unless it is going on.
+        """Show how far the work is; ignored unless it is going on.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class ProgressRow(QWidget):
         words
             Instead of those shown now.
         seconds_left
-            Where the work knows it better than the pace of these reports tells.
+            Where the work knows it better than the pace of these reports says.
         """
         if self._state not in ("running", "cancelling"):
             return
@@ -107,21 +107,21 @@ class ProgressRow(QWidget):
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(min(done, total))
         if self._state == "running" and words is not None:
-            self._say(words)
-        self._told_left = seconds_left is not None
-        self._tell_time_left(seconds_left)
+            self._show_words(words)
+        self._left_reported = seconds_left is not None
+        self._show_time_left(seconds_left)
 
     def show_step(self, words: str, done: int = 0, total: int = 0) -> None:
         """Say what is done now, and how far it is where that can be counted."""
         if total:
             self.report(done, total, words)
         else:
-            self.tell(words)
+            self.say(words)
 
-    def tell(self, words: str) -> None:
+    def say(self, words: str) -> None:
         """Say something else while the work goes on; how far it is does not change."""
         if self._state == "running":
-            self._say(words)
+            self._show_words(words)
 
     def end(self, words: str = "") -> None:
         """Come to rest with a last word; without one become idle."""
@@ -147,16 +147,16 @@ class ProgressRow(QWidget):
             self.bar.reset()
         self.bar.setVisible(busy)
         self.cancel.setVisible(busy)
-        self._say(words)
+        self._show_words(words)
         self.setVisible(state != "idle")
 
-    def _say(self, words: str) -> None:
+    def _show_words(self, words: str) -> None:
         self.words.setText(words)
         self.words.setVisible(bool(words))
         self.bar.setAccessibleName(words)
 
-    def _tell_time_left(self, seconds: float | None = None) -> None:
-        if self._told_left and seconds is None:
+    def _show_time_left(self, seconds: float | None = None) -> None:
+        if self._left_reported and seconds is None:
             return
         if seconds is None:
             seconds = seconds_left(self._history, self._total, time.monotonic())

@@ -1,0 +1,76 @@
+"""Read scans: step by step, so that a person sees it and can stop it, and each truth once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.scan import Scan, load_scan
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
+
+Say = Callable[[str], None]
+"""Gets what is being done, in words; whatever it raises ends the work."""
+
+_KNOWN: WeakValueDictionary[tuple[Path, int, float | None], Scan] = WeakValueDictionary()
+"""By file, when it was written, and shell; as long as somebody keeps the scan."""
+
+_READING = Lock()
+
+
+def read_scan(scan: Scan, say: Say) -> Scan:
+    """Read a scan's voxels, make its mask and fit SH to it, which else happens when asked for."""
+    acquisition = scan.acquisition
+    if acquisition is None:
+        return scan
+    acquisition.shell(scan.shell)  # a choice that cannot be made is an error before the voxels
+    say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
+    _ = acquisition.voxels
+    if acquisition.mask_path is None:
+        say("Making a brain mask with median_otsu")
+    _ = acquisition.mask
+    say("Fitting spherical harmonics")
+    _ = scan.sh
+    return scan
+
+
+def usual_shell(acquisition: Acquisition) -> float | None:
+    """Give the shell that is shown unasked: the lowest with enough directions for the SH order.
+
+    Returns
+    -------
+    Its b-value in s/mm²; None where no shell will do, so that using it raises the reason.
+    """
+    shells = acquisition.gradients.shells
+    enough = [each for each in shells if len(each.volumes) >= coefficient_count(ORDER)]
+    return enough[0].b_value if enough else None
+
+
+def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
+    """Give the scan of the same head on another platform, with SH fitted to it.
+
+    What Harmonize has read Compare does not read again. Its voxels are let go, as they are large.
+
+    Parameters
+    ----------
+    scan
+        With a sibling there.
+    platform
+        Key of `scan.siblings`.
+    b_value
+        Shell of a sibling that has several, in s/mm².
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, or has no such shell.
+    """
+    path = scan.siblings[platform]
+    key = (path, path.stat().st_mtime_ns if path.exists() else 0, b_value)
+    with _READING:
+        known = _KNOWN.get(key)
+        if known is None:
+            known = _KNOWN[key] = Scan(given_sh=load_scan(path, b_value).sh, path=path)
+        return known
