@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.choices import Choices
-from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
+from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Choices, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.grid_cells import VIEW
