@@ -201,6 +201,46 @@ class Compared:
             return None
         return measure_mapped(self.comparison.predictions[name], truth, self.comparison.mask)
 
+    @property
+    def file_stem(self) -> str:
+        """What the name of a file about it begins with, such as "sub-01_DIQT_MSP-first-stage"."""
+        subject = next(iter(self.predictions.values())).subject
+        return "_".join(
+            [subject, *(self.title(each).replace(" ", "-") for each in self.predictions)]
+        )
+
+    def save_figure(self, path: Path, shown: str, plane: str, index: int) -> None:
+        """Draw and write Figure 3 of one slice, in the format of the path's suffix.
+
+        Parameters
+        ----------
+        path
+            Ends in .png, .pdf or .svg.
+        shown
+            Name of a map that is added to those of the paper.
+        plane, index
+            Which slice.
+
+        Raises
+        ------
+        UserError
+            For another suffix, a slice without brain, or a folder that cannot be written to.
+        """
+        from napari_msp.evaluation.figures.figure3 import SHOWN, draw_figure3
+        from napari_msp.evaluation.figures.page import check_format, write_figure
+
+        check_format(path)
+        disagreement = {self.title(name): each for name, each in self.disagreement.items()}
+        figure = draw_figure3(
+            self.titled(),
+            self.scan_maps,
+            maps=tuple(dict.fromkeys((*SHOWN, shown))),
+            axis=plane,
+            slice_index=index,
+            disagreement=disagreement,
+        )
+        write_figure(path, figure)
+
     def with_prediction(self, name: str, image: SHImage, variant: str) -> Compared:
         """Put another image, on the comparison's lattice, in a prediction's place."""
         predictions = {**self.comparison.predictions, name: Maps(image)}
