@@ -26,7 +26,7 @@ TREES = {
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("arrays", "device", "files", "formatting", "options", "plugins", "versions"),
+    ("arrays", "device", "files", "formatting", "options", "plugins"),
     ("bids",),
     ("data", "identity"),
     ("signal",),

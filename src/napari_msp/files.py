@@ -1,8 +1,10 @@
 """Write files so that a reader never meets half of one."""
 
 import hashlib
+import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -247,3 +249,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError("must hold a JSON object", path, remedy=_REPAIR)
     return content
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Give the version of Python, of napari-msp and of other packages, by name."""
+    names = ("napari-msp", *packages)
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}

@@ -64,6 +64,7 @@ def test_a_repainted_slice_is_that_of_the_whole(compared, prediction, name, axis
     cell = whole.images[1]
     values = shown.shades(cell.values, cell.shown) if shown.coloured else cell.values
     for seen, expected in ((new.image, values), (new.error, whole.maps[1].values)):
+        assert seen is not None
         wanted = np.take(to_shown(expected, whole.lattice), index, axis=axis)
         np.testing.assert_allclose(seen, wanted, atol=1e-5 * max(1.0, np.abs(wanted).max()))
     assert new.map is MAPS[name]

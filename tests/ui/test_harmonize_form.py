@@ -4,8 +4,9 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_msp.options import Options
-from napari_msp.ui.harmonize.form import DeviceRow, HarmonizeForm, ScanRow, first_target
+from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow, first_target
 from napari_msp.ui.harmonize.model_choice import ModelRow
+from napari_msp.ui.harmonize.models import Device
 from napari_msp.ui.harmonize.results import Results
 from napari_msp.ui.harmonize.save import REPLACE, SaveForm
 from napari_msp.ui.widgets.form import Section
@@ -16,9 +17,9 @@ SCANS = [
     ScanRow("mine", ""),
 ]
 DEVICES = [
-    DeviceRow("auto", "auto: CPU"),
-    DeviceRow("cpu", "CPU"),
-    DeviceRow("cuda", "CUDA: none here", usable=False),
+    Device("auto", "cpu", "auto: CPU"),
+    Device("cpu", "cpu", "CPU"),
+    Device("cuda", "", "CUDA: none here"),
 ]
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import Details, MessageLine
 
 LONG = "sub-01_ses-ge_dwi.nii.gz: voxels are 1.25 mm, the model's 2.40 mm isotropic; resample it"
 
@@ -85,3 +85,13 @@ def test_mends_are_offered_until_the_next_message(line, qtbot):
 def test_three_mends_are_too_many(line):
     with pytest.raises(ValueError, match="at most two"):
         line.show_message("error", "Hm.", ["a", "b", "c"])
+
+
+def test_details_show_the_sentence_and_the_traceback(qtbot):
+    window = QWidget()
+    qtbot.addWidget(window)
+    details = Details(window, "Harmonize", "This is a bug.", "Traceback …")
+    details.show()
+    assert details.trace.toPlainText() == "Traceback …"
+    assert details.trace.isReadOnly()
+    assert "This is a bug." in [each.text() for each in details.findChildren(QLabel)]

@@ -88,7 +88,7 @@ def test_a_model_that_was_damaged_is_told_of(tmp_path):
     path.write_bytes(b"no model")
     listed = read_models()
     assert labels(listed) == ["DIQT", "MSP"]
-    assert "mine.safetensors" in listed.problems[0]
+    assert "mine.safetensors" in str(listed.problems[0])
 
 
 def test_a_damaged_list_is_begun_anew(tmp_path, cache):

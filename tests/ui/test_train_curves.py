@@ -73,7 +73,8 @@ def test_history_keeps_phases_losses_alphas_and_errors_apart():
     np.testing.assert_allclose(history.alphas[20:30], np.arange(10) / 10)
     assert history.targets == ["prisma_st", "connectom_sa"]
     single, unison = history.errors("prisma_st")
-    np.testing.assert_allclose(single, [[5, 10], [1.1 * 1.2 * 52e-5, 1.2 * 52e-5]])
+    np.testing.assert_array_equal(single[0], [5, 10])
+    np.testing.assert_allclose(single[1], [1.1 * 1.2 * 52e-5, 1.2 * 52e-5])
     assert list(unison[0]) == [15, 30]
 
 

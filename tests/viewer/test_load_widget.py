@@ -52,7 +52,7 @@ def held(monkeypatch):
     from napari_msp import scan as module
 
     begun, go = threading.Event(), threading.Event()
-    fit = module.fit_sh
+    fit = module.fit_sh  # type: ignore[attr-defined]
 
     def wait_and_fit(*arguments, **options) -> SHImage:
         begun.set()

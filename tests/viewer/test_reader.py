@@ -65,6 +65,7 @@ def test_a_dropped_scan_gives_three_layers_in_millimetres(viewer, heads):
         np.testing.assert_array_equal(layer.metadata["affine"], image.affine)
     (record,) = scans_of(viewer.layers)
     assert set(record.siblings) == {"connectom_sa", "prisma_st"}
+    assert record.acquisition is not None
     fitted = fit_sh(record.acquisition)
     for name, expected in (
         ("SH average", sh_average(fitted)),

@@ -201,7 +201,9 @@ def test_nothing_half_written_is_left(opened, tmp_path, monkeypatch):
 
 
 def test_a_saved_image_can_be_opened_again(opened, tmp_path):
-    image = fit_sh(shown_by(opened.layers[0]).scan.acquisition)
+    acquisition = shown_by(opened.layers[0]).scan.acquisition
+    assert acquisition is not None
+    image = fit_sh(acquisition)
     path = tmp_path / "again.nii.gz"
     opened.layers[0].save(str(path), plugin="napari-msp")
     opened.layers.clear()

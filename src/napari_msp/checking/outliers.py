@@ -17,7 +17,7 @@ from napari_msp.errors import Advice
 
 OUTLYING = 3.5
 """Distance from the median, in robust standard deviations (1.4826 median absolute deviations),
-beyond which a scan stands out (Iglewicz & Hoaglin 1993)."""
+beyond which a scan stands out (Iglewicz 1993)."""
 
 FEWEST = 3
 """Scans of a platform from which on a median says more than its scans do (our choice)."""

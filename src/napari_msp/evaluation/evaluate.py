@@ -25,12 +25,11 @@ from napari_msp.evaluation.figures.page import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.report.description import EvaluationRun, Split
 from napari_msp.evaluation.report.report import write_report
-from napari_msp.files import locked, refuse_unwritable
+from napari_msp.files import locked, refuse_unwritable, versions_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
 from napari_msp.scan import load_scan
-from napari_msp.versions import versions_of
 
 SHOWN = 2
 """Predictions beside each other in Figure 3, as in the paper."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from napari_msp.errors import Cancelled, Change, UserError
+from napari_msp.files import versions_of
 from napari_msp.learning.checkpoint import Position, read_checkpoint, write_checkpoint
 from napari_msp.learning.events import (
     Aligned,
@@ -40,7 +41,6 @@ from napari_msp.model_file import (
 )
 from napari_msp.networks.msp import Network
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
-from napari_msp.versions import versions_of
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""

@@ -36,9 +36,7 @@ class CNNRISH(SingleNetwork):
 
     RISH_l = Σ_m c²_lm; c'_lm = sqrt(RISH'_l / RISH_l) · c_lm.
 
-    Source: Cetin Karayumak et al. 2018, "Harmonizing diffusion MRI data across magnetic field
-    strengths", MICCAI (CNN on RISH features); as a baseline in Blumberg et al. 2019,
-    arXiv 1907.11629.
+    Source: Cetin Karayumak 2018 (CNN on RISH features); as a baseline in Blumberg 2019.
 
     Documented: five layers, RISH features in, RISH of the target out, coefficients scaled by the
     clamped ratio.

@@ -54,8 +54,7 @@ class Stage(nn.Module):
 class CPM(SingleNetwork):
     """A sequence of stages, each predicting one platform from the image and the stage before.
 
-    Source: Wei et al. 2016, "Convolutional Pose Machines", CVPR, arXiv 1602.00134; as a multi-task
-    baseline in Blumberg et al. 2019, arXiv 1907.11629.
+    Source: Wei 2016 (convolutional pose machines); as a multi-task baseline in Blumberg 2019.
 
     Documented: stage t sees the image features and the beliefs of stage t-1; there is a loss at
     every stage; here each stage predicts one platform and the last one the target.

@@ -15,7 +15,7 @@ from napari_msp.networks.reversible import ReversibleStack
 class DIQT(SingleNetwork):
     """Reversible stacks between convolutions; z, on lattice 1, is the last stack's output.
 
-    Source: Blumberg et al. 2018, "Deeper Image Quality Transfer", MICCAI, arXiv 1808.05577.
+    Source: Blumberg 2018 (deeper image quality transfer).
 
     Documented: RevNet(28) → 3³ convolution → 50, ReLU → RevNet(50) → 1³ convolution → 100, ReLU →
     RevNet(100) → 3³ convolution; four blocks a stack; residuals BN-ReLU-1³, BN-ReLU-3³,

@@ -21,8 +21,8 @@ from napari_msp.networks.layers import (
 class HNED(SingleNetwork):
     """One stream of convolutions, side outputs at several depths, fused by a 1³ convolution.
 
-    Source: Xie & Tu 2015, "Holistically-Nested Edge Detection", ICCV, arXiv 1504.06375; as a
-    multi-task baseline in Blumberg et al. 2019, arXiv 1907.11629.
+    Source: Xie 2015 (holistically nested edge detection); as a multi-task baseline in
+    Blumberg 2019.
 
     Documented: one stream; side outputs at several depths, each supervised; a 1×1 convolution fuses
     them, and the fusion is supervised too. Here each side output predicts a platform.

@@ -83,8 +83,7 @@ class ConnectionNetwork(nn.Module):
 class MSP(nn.Module):
     """Multi-Stage Prediction network for one target, see `napari_msp.networks.equation`.
 
-    Source: Blumberg et al. 2019, "Multi-Stage Prediction Networks for Data Harmonization", MICCAI,
-    arXiv 1907.11629.
+    Source: Blumberg 2019.
 
     Documented: any single networks as first stage, one for each of the P-1 targets; a stack of two
     3D convolutions connects each other target's last feature map to the target.

@@ -1,6 +1,6 @@
 """Reversible (RevNet) stacks: activation memory that does not grow with depth.
 
-Source: Gomez et al. 2017 (arXiv 1707.04585); as used by Blumberg et al. 2018 (arXiv 1808.05577).
+Source: Gomez 2017; as used by Blumberg 2018.
 """
 
 from __future__ import annotations

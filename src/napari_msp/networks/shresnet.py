@@ -49,8 +49,7 @@ class OrderBlock(nn.Module):
 class SHResNet(SingleNetwork):
     """Convolution, residual blocks by order, convolution, global skip, output convolution.
 
-    Source: Koppers et al. 2018, "Spherical Harmonic Residual Network for Diffusion Signal
-    Harmonization", arXiv 1808.01595.
+    Source: Koppers 2018.
 
     Documented: 3³ convolution; residual blocks in which every order l has its own
     conv-ReLU-conv-ReLU-conv, concatenated and added to the block's input; convolution; global skip;

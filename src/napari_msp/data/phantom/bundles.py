@@ -58,8 +58,8 @@ def _guides(*curves: tuple[tuple[float, float, float], ...]) -> FloatArray:
     return np.array(curves, dtype=float)
 
 
-# Control points were read off the template's sections beside the atlases of Catani & Thiebaut de
-# Schotten (2012) and Oishi (2011), and moved until the colour-FA looked like a head's: our choice.
+# Control points were read off the template's sections beside the atlases of Catani 2012
+# and Oishi 2011, and moved until the colour-FA looked like a head's: our choice.
 BUNDLES: tuple[Bundle, ...] = (
     Bundle(
         "forceps minor",

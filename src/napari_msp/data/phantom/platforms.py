@@ -193,8 +193,8 @@ class Platform:
         return gradient_table(self.directions, self.scheme, B_VALUE, self.b0_volumes)
 
 
-# Voxel size, directions, echo and repetition times: Tax et al. 2019 (cross-scanner benchmark) as
-# used by Blumberg et al. 2019. Blur, b-scale, gradient coefficients, SNR and gain are our choice:
+# Voxel size, directions, echo and repetition times: Tax 2019 (cross-scanner benchmark) as
+# used by Blumberg 2019. Blur, b-scale, gradient coefficients, SNR and gain are our choice:
 # the blur between 0.2 and 0.7 voxels of echo-planar readouts, b-scales within the few per cent of
 # phantom studies of gradient calibration, gradient errors within those of Bammer 2003 (largest for
 # the 300 mT/m coil, Setsompop 2013), the oldest scanner the noisiest.

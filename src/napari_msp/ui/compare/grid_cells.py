@@ -30,7 +30,7 @@ BLANK = "blank"
 
 
 BLUE, BLACK, ORANGE = (0.34, 0.71, 0.91, 1.0), (0.0, 0.0, 0.0, 1.0), (0.9, 0.6, 0.0, 1.0)
-"""Below, at and above 0: told apart by the colour-blind, too (Okabe & Ito 2008)."""
+"""Below, at and above 0: told apart by the colour-blind, too (Okabe 2008)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,7 +94,7 @@ class StagesPanel(QWidget):
         self.reset = QPushButton("Model’s α")
         self.reset.clicked.connect(self._reset)
         self.general, self.equation = _wrapping(QLabel(general_equation())), _wrapping(QLabel())
-        self.general.setToolTip("<p>Equation (1) of Blumberg et al. 2019, arXiv 1907.11629.</p>")
+        self.general.setToolTip("<p>Equation (1) of Blumberg 2019, arXiv 1907.11629.</p>")
         self.equation.setToolTip("<p>The same with the present α: the weight of every term.</p>")
         self.branches = QPushButton("Show branches")
         self.branches.setCheckable(True)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
+from napari_msp.ui.harmonize.models import Device
 from napari_msp.ui.phrasing import HARMONIZE_LABELS as LABELS
 from napari_msp.ui.widgets.form import (
     CheckList,
@@ -51,15 +52,6 @@ class ScanRow:
     title: str
     platform: str
     truths: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """A device, and whether this machine has it."""
-
-    name: str
-    title: str
-    usable: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ class HarmonizeForm(QWidget):
         for one, other in pairwise(stops):
             QWidget.setTabOrder(one, other)
 
-    def set_devices(self, devices: Sequence[DeviceRow], chosen: str) -> None:
+    def set_devices(self, devices: Sequence[Device], chosen: str) -> None:
         """List devices; one that this machine has not cannot be chosen."""
         self.device.clear()
         for row, device in enumerate(devices):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.harmonize.form import DeviceRow, HarmonizeForm
+from napari_msp.ui.harmonize.form import HarmonizeForm
 from napari_msp.ui.harmonize.model_choice import ModelRow
 from napari_msp.ui.harmonize.models import (
     Device,
@@ -104,8 +104,7 @@ class ModelShelf(QObject):
     def _show(self, read: tuple[ModelList, tuple[Device, ...]]) -> None:
         models, devices = read
         if not self._devices:
-            rows = [DeviceRow(each.name, each.title, bool(each.kind)) for each in devices]
-            self._form.set_devices(rows, preferences().device)
+            self._form.set_devices(devices, preferences().device)
         self._devices = devices
         if _stamps(models) != _stamps(self._list):
             ticked = {row.label for row in self._form.models.checked}
@@ -120,7 +119,8 @@ class ModelShelf(QObject):
             self._form.set_models([_row(each) for each in models.models], checked)
         self._tick_wanted()
         if models.problems:
-            self._form.model_message.show_message("warning", "\n".join(models.problems))
+            words = "\n".join(said(each, WORDS) for each in models.problems)
+            self._form.model_message.show_message("warning", words)
 
     def _tick_wanted(self) -> None:
         labels = [each.label for each in self.models if each.path == self._wanted]

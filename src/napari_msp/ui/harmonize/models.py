@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_msp.errors import UserError
+from napari_msp.errors import UserError, explain
 from napari_msp.files import read_json, write_json
 from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
@@ -61,10 +61,10 @@ class ListedModel:
 
 @dataclass(frozen=True)
 class ModelList:
-    """What can be chosen, and in words what could not be read."""
+    """What can be chosen, and what could not be read."""
 
     models: tuple[ListedModel, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[UserError, ...] = ()
 
 
 def list_file() -> Path:
@@ -118,7 +118,7 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
             stamp = _stamp(path)
             read[path] = before.get((path, stamp)) or load_model(path), stamp
         except (UserError, OSError) as error:
-            problems.append(str(error))
+            problems.append(explain(error))
     labels = {**_labels([path for path in added if path in read], read), **packaged}
     return ModelList(
         tuple(
@@ -144,6 +144,11 @@ class Device:
     name: str
     kind: str
     title: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether this machine has it."""
+        return bool(self.kind)
 
 
 def devices() -> tuple[Device, ...]:

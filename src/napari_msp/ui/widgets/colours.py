@@ -24,7 +24,7 @@ class Colours:
     error, warning, ok
         Severities.
     series
-        For curves; told apart by the colour-blind, too (Okabe & Ito 2008), each with a contrast
+        For curves; told apart by the colour-blind, too (Okabe 2008), each with a contrast
         to the ground of about 3:1 at least.
     """
 

@@ -1,0 +1,136 @@
+"""Commands that are interrupted, or run out of memory, leave what they should."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from command_line import (
+    SCAN,
+    SHORT,
+    STEM,
+    TRUTH,
+    call,
+    contents,
+    refused,
+)
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; from napari_msp.cli import main; sys.exit(main())"]
+        + [str(argument) for argument in arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp_path):
+    path = tmp_path / "m.safetensors"
+    settings = (
+        *("--model", "shresnet", "--targets", "prisma_st", "--width", "0.1", "--crop", "6"),
+        *("--epochs", 1, "--steps-per-epoch", 400, "--batch", 1, "--device", "cpu"),
+    )
+    run = _start("train", study, path, *settings, "--events")
+    assert run.stdout is not None
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        if json.loads(line)["event"] == "step":
+            break
+    run.send_signal(number)
+    asked = time.monotonic()
+    rest, errors = run.communicate(timeout=60)
+    events = [json.loads(line) for line in [*lines, *rest.splitlines()]]  # JSON lines only
+    assert run.returncode == 130
+    assert time.monotonic() - asked < 10
+    assert errors == ""
+    assert [event["event"] for event in events[-2:]] == ["checkpointed", "stopped"]
+    assert [file.name for file in tmp_path.iterdir()] == ["m.checkpoint.safetensors"]
+
+    answer = call("train", study, path, *settings, "--events", "--resume")
+    assert answer.status == 0
+    resumed = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert resumed[0]["resumed_at"] == events[-1]["step"]
+    assert resumed[-1]["event"] == "finished"
+    assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a shell has SIGINT ignored by what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["harmonize", "maps", "compare"])
+def test_an_interrupt_leaves_nothing(
+    command, number, study, model, harmonized, tmp_path, monkeypatch
+):
+    def interrupt(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)  # the handler runs before that is over
+
+    monkeypatch.setattr("napari_msp.signal.sh_image.write_json", interrupt)
+    monkeypatch.setattr("napari_msp.evaluation.compare.write_json", interrupt)
+    out = tmp_path / "new" / "folder"
+    sh = harmonized / f"{STEM}_model-sh_param-coefficients_dwimap.nii.gz"
+    arguments = {
+        "harmonize": [study / SCAN, "--model", model, "--target", "all"],
+        "maps": [study / SCAN],
+        "compare": ["--truth", study / TRUTH, "--prediction", f"A={sh}"],
+    }[command]
+    answer = call(command, *arguments, "--out", out)
+    assert answer.status == 130
+    assert answer.errors == ["napari-msp: interrupted"]
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_want_of_memory_is_one_line(error, study, model, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_msp.inference.harmonize.predict_on_grid", fail)
+    harmonize = ("harmonize", study / SCAN, "--model", model, "--target", "all")
+    assert "--tile" in refused(tmp_path, *harmonize, "--out", tmp_path / "out")
+
+
+def test_a_bug_keeps_its_traceback(study, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("napari_msp.scan.fit_sh", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        call("maps", study / SCAN, "--out", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_error_of_the_file_system(study, tmp_path):
+    train = ("train", study, tmp_path / "m.safetensors", "--model", "shresnet", *SHORT)
+    run = _start(*train, "--steps-per-epoch", 400, "--events")
+    assert run.stdout is not None
+    assert run.stderr is not None
+    run.stdout.readline()
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    run.stderr.close()
+    assert run.wait() == 130
