@@ -25,7 +25,7 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import is_prediction, source_of, titled
-from napari_msp.ui.truths import sibling_of
+from napari_msp.ui.reading import sibling_of
 
 MOST_PREDICTIONS = 4
 """More columns than these and the truth's are too narrow to be read (our choice)."""
