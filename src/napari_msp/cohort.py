@@ -189,13 +189,8 @@ def run_cohort(
         job = harmonize_to_folder
         if scheduler is None:  # whose workers may have other devices
             choose_device(options.device)
-    passed = {
-        "options": options,
-        "gradients": gradients,
-        "force": force,
-        # The derivative is one dataset, described once at its root and not in each folder.
-        "describe": False,
-    }
+    # The derivative is one dataset, described once at its root and not in each folder.
+    passed = {"options": options, "gradients": gradients, "force": force, "describe": False}
     tasks: list[_Task] = []
     settled: list[CohortResult] = []
     for subject, paths in scans.items():
@@ -204,9 +199,9 @@ def run_cohort(
         except UserError as error:
             settled.append(CohortResult(subject, "", "failed", 0.0, error))
             continue
-        inside = dwi.parent.relative_to(bids_dir)
-        scan = dwi.relative_to(bids_dir).as_posix()
-        task = _Task(job, subject, scan, dwi, model, targets, out_dir / inside, passed)
+        inside = dwi.relative_to(bids_dir)
+        scan, folder = inside.as_posix(), out_dir / inside.parent
+        task = _Task(job, subject, scan, dwi, model, targets, folder, passed)
         if not force and _finished(task):
             reason = UserError("finished earlier by this model", remedy=Overwrite("do it again"))
             settled.append(CohortResult(subject, scan, "skipped", 0.0, reason))

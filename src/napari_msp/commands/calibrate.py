@@ -29,18 +29,17 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Calibrate."""
-    from napari_msp.data.dataset import open_dataset
     from napari_msp.evaluation.calibration import calibrate
     from napari_msp.files import refuse_unwritable
-    from napari_msp.model_file import check_model_name, load_model, save_model
+    from napari_msp.model_file import check_model_name, save_model
 
     check_model_name(options.out)
     if options.out.exists() and not options.force:
         raise UserError("exists already", options.out, "out", Overwrite())
     refuse_unwritable(options.out)
     calibrated = calibrate(
-        load_model(options.model),
-        open_dataset(options.dataset),
+        options.model,
+        options.dataset,
         options.subjects,
         device=options.device,
         on_progress=console.say,
