@@ -200,7 +200,7 @@ def dataset_description(
         What this package did, in words.
     input_platform
         The platform to predict from, where the dataset marks one.
-    more
+    **more
         Further fields.
     """
     maker = {"Name": "napari-msp", "Version": importlib.metadata.version("napari-msp")}

@@ -84,7 +84,7 @@ def prepare_input(
 
     Parameters
     ----------
-    model, scan, options, settings
+    model, scan, options, **settings
         As for `harmonize`.
 
     Raises
@@ -308,7 +308,7 @@ def harmonize(
         Called with tiles done and tiles in all.
     cancelled
         Polled before every convolution, and between the images that they give.
-    settings
+    **settings
         Fields of `Options` as keywords, such as `device="cpu"`; put over `options`.
 
     Raises
@@ -344,7 +344,7 @@ def predict_target(
 
     Parameters
     ----------
-    model, target, options, progress, cancelled, settings
+    model, target, options, progress, cancelled, **settings
         As for `harmonize`.
     prepared
         The input.

@@ -60,7 +60,7 @@ def harmonize_to_folder(
         Folder; BIDS entities of the input are kept in the names.
     gradients
         Directions of the written DWI: "target", "input", or a .bvec file with its .bval beside it.
-    options, settings
+    options, **settings
         As for `harmonize`.
     force
         Replace files that are there already.

@@ -165,8 +165,8 @@ class Latest(QObject):
     finish
         Let work that was replaced end and give its result nevertheless.
 
-    Signals
-    -------
+    Attributes
+    ----------
     progressed : object
         Whatever the work reports.
     warned : str
@@ -249,8 +249,8 @@ class OneByOne(QObject):
     pause
         Milliseconds.
 
-    Signals
-    -------
+    Attributes
+    ----------
     rested
         Everything is done.
     """

@@ -44,7 +44,7 @@ class Pane(QScrollArea):
 
     Parameters
     ----------
-    parts
+    *parts
         From top to bottom.
     """
 

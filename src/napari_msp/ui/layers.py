@@ -270,7 +270,7 @@ def map_layer(
         Of the layer; None: "<owner> · <quantity>".
     view, visible
         As for `Shown` and for napari.
-    options
+    **options
         More of napari's image options, put over these.
     """
     lattice = scan.sh.lattice if lattice is None else lattice

@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 class JobRow(ProgressRow):
     """A progress row that runs a job, shows its `Step` reports, and cancels it.
 
-    Signals
-    -------
+    Attributes
+    ----------
     reported : object
         What the work reports that is no `Step`.
     done : object

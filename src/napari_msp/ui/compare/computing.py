@@ -49,8 +49,8 @@ class Measured:
 class Comparing(QObject):
     """Keeps a comparison, its cells and its numbers; the one before stays until another is there.
 
-    Signals
-    -------
+    Attributes
+    ----------
     started : str
         Work begins.
     progressed : str

@@ -41,8 +41,8 @@ PLANE = "<p>How the heads are cut. Right and left are as radiologists look at th
 class CompareForm(QWidget):
     """Chooses truth, predictions, input scan, map and plane.
 
-    Signals
-    -------
+    Attributes
+    ----------
     show_wanted, leave_wanted
         A button was pressed.
     predictions_changed, truth_picked

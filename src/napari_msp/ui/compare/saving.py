@@ -21,8 +21,8 @@ NUMBERS = "CSV (*.csv)"
 class Saving(QObject):
     """Asks for a name and writes the file in a thread.
 
-    Signals
-    -------
+    Attributes
+    ----------
     saved : Path
         The file is there.
     failed : UserError

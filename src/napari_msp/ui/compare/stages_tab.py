@@ -58,8 +58,8 @@ NO_STAGES = (
 class StagesPanel(QWidget):
     """Shows a model's stages and lets α be moved.
 
-    Signals
-    -------
+    Attributes
+    ----------
     part_chosen : str
         A part of the diagram was asked for, see `ModelDiagram`.
     alpha_changed : float
@@ -201,8 +201,8 @@ class StagesTab(QWidget):
     grid
         Where the cells are.
 
-    Signals
-    -------
+    Attributes
+    ----------
     image_wanted : str, SHImage, str
         A prediction's name, what shall stand in its place, and what that is in words.
     comparison_wanted

@@ -79,8 +79,8 @@ class Choices:
 class HarmonizeForm(QWidget):
     """The form.
 
-    Signals
-    -------
+    Attributes
+    ----------
     run_wanted
         Harmonize was pressed, by mouse or by Enter; only when `problem` is empty.
     scan_chosen : int

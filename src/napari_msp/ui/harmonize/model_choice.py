@@ -41,8 +41,8 @@ class ModelRow:
 class ModelChoice(QWidget):
     """A box to tick for each model.
 
-    Signals
-    -------
+    Attributes
+    ----------
     changed
         Another set of models is ticked.
     remove_wanted : str

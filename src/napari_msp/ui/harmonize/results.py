@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Results(QWidget):
     """A line for each prediction; hidden while there is none.
 
-    Signals
-    -------
+    Attributes
+    ----------
     compare_wanted, save_wanted
         A button was pressed.
     """
@@ -77,8 +77,8 @@ class ResultLayers(QObject):
 
     Layers come one at a time, so that the window can breathe.
 
-    Signals
-    -------
+    Attributes
+    ----------
     changed
         Another set of predictions is shown.
     """

@@ -58,8 +58,8 @@ class SaveChoices:
 class SaveForm(QWidget):
     """The form.
 
-    Signals
-    -------
+    Attributes
+    ----------
     save_wanted : bool
         Save was pressed, only when the form is filled in; whether files that are in the way may be
         replaced.

@@ -32,8 +32,8 @@ class AcquisitionForm(QWidget):
     Whoever shows it looks at what `changed` carries, and gives what was found back by
     `show_findings`; until then nothing can be loaded.
 
-    Signals
-    -------
+    Attributes
+    ----------
     changed : Choice
         Something else was chosen.
     load_wanted

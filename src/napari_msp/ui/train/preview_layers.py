@@ -48,8 +48,8 @@ class PreviewLayers(QObject):
     parent
         When it is destroyed nothing more is read.
 
-    Signals
-    -------
+    Attributes
+    ----------
     failed : UserError
         A preview cannot be read; later ones may.
     """

@@ -36,8 +36,8 @@ class RunView(QWidget):
     `open` a run, `add` every event of it, and say how it ended by `show_standing` or
     `show_failure`.
 
-    Signals
-    -------
+    Attributes
+    ----------
     stop_wanted
         The run shall stop; it goes on until it has ended.
     entry_wanted : str

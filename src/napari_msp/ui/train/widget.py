@@ -250,8 +250,8 @@ class RunControl(QObject):
     view
         Shows the run.
 
-    Signals
-    -------
+    Attributes
+    ----------
     changed
         Another run, or it has begun or ended.
     """

@@ -29,8 +29,8 @@ SPOKEN = {"error": "Error", "warning": "Warning", "ok": "In order"}
 class MessageLine(QWidget):
     """Says one thing, or hides.
 
-    Signals
-    -------
+    Attributes
+    ----------
     action : str
         The text of the action that was pressed.
     """

@@ -34,8 +34,8 @@ class PathField(QWidget):
     folders
         Whether a folder may be chosen, too; the buttons are then under the line.
 
-    Signals
-    -------
+    Attributes
+    ----------
     changed
         There is another path.
     """
