@@ -145,7 +145,7 @@ def run_cohort(
         Processes on this machine; 1 runs in this process, without Dask.
     scheduler
         Address of a running Dask scheduler, such as "tcp://host:8786", in place of `workers`.
-    options, settings, gradients
+    options, **settings, gradients
         As for `harmonize_to_folder`, on the CPU unless another device is named. Several workers on
         one GPU share its memory.
     force
