@@ -1,12 +1,15 @@
 """Options: what they are called in errors, that examples parse, and what `--help` loads."""
 
+import ast
 import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
+import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
 from napari_msp.commands.shared import OptionWords
 from napari_msp.errors import (
@@ -114,7 +117,7 @@ def test_completion_knows_every_command(shell, capsys):
         ),
         ("train", UserError("is below 1", field="epochs"), "--epochs: is below 1"),
         ("train", UserError("is none", field="kind"), "--model: is none"),
-        ("evaluate", UserError("is unknown", field="source"), "--input: is unknown"),
+        ("check", UserError("is unknown", field="input_platform"), "--input: is unknown"),
     ],
 )  # fmt: skip
 def test_errors_speak_of_the_options_of_the_running_command(command, error, told):
@@ -136,6 +139,31 @@ def test_no_option_is_invented(name):
     for parameter in ("b_value", "mask", "tile", "first_stage", "never_heard_of"):
         told = words.parameter(parameter)
         assert words.offers(parameter) == told.startswith("--")
+
+
+def fields_of_errors():
+    """Parameters that errors and remedies of the library name."""
+    package = Path(napari_msp.__file__).parent
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id == "UserError":
+                named = [each.value for each in node.keywords if each.arg == "field"]
+                named += node.args[2:3]
+            elif node.func.id in ("Give", "Choose", "Change"):
+                named = node.args[:1]
+            else:
+                continue
+            yield from (each.value for each in named if isinstance(each, ast.Constant))
+
+
+def test_what_errors_name_is_an_option_of_some_command():
+    in_python_alone = {None, "factor", "name", "scan", "scans"}
+    commands = [words_of(name) for name in COMMANDS]
+    named = set(fields_of_errors()) - in_python_alone
+    assert {"b_value", "mask", "held_out"} <= named
+    assert [each for each in named if not any(words.offers(each) for words in commands)] == []
 
 
 def test_a_path_that_looks_like_an_option_is_shown_unchanged(tmp_path, capsys):

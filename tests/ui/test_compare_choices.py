@@ -6,7 +6,7 @@ from napari_msp.bids import Provenance
 from napari_msp.identity import Person
 from napari_msp.scan import Scan
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.choices import Choices
+from napari_msp.ui.compare.compared import Choices
 
 
 def image():

@@ -31,7 +31,7 @@ def run(options: Namespace, console: Console) -> int:
     """Calibrate."""
     from napari_msp.evaluation.calibration import calibrate
     from napari_msp.files import refuse_unwritable
-    from napari_msp.model_file import check_model_name, save_model
+    from napari_msp.model_file import check_model_name
 
     check_model_name(options.out)
     if options.out.exists() and not options.force:
@@ -44,6 +44,6 @@ def run(options: Namespace, console: Console) -> int:
         device=options.device,
         on_progress=console.say,
     )
-    save_model(options.out, calibrated)
+    calibrated.save(options.out)
     console.result(options.out)
     return 0

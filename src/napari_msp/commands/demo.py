@@ -25,7 +25,7 @@ def run(options: Namespace, console: Console) -> int:
 
     result = run_demo(options.out, say=console.report)
     if not options.headless and _has_display():
-        from napari_msp.ui.show import show_demo
+        from napari_msp.ui.sample_data import show_demo
 
         show_demo(result)
     return 0

@@ -49,8 +49,8 @@ def read(path: Paths) -> list[Any]:
         When there were other shells to choose from.
     """
     from napari_msp.errors import Cancelled, UserError
+    from napari_msp.ui.background import wait_for
     from napari_msp.ui.phrasing import for_toast
-    from napari_msp.ui.waiting import wait_for
 
     try:
         return wait_for(lambda control: _layers(_listed(path), control), "Opening")

@@ -1,4 +1,4 @@
-"""Simulated travelling heads, made once and kept: for File > Open Sample, and for a lesson."""
+"""Simulated travelling heads: for File > Open Sample, for a lesson, and the window of the demo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import napari
+
     from napari_msp.data.dataset import TravellingHeads
+    from napari_msp.demo import DemoResult
+    from napari_msp.scan import Scan
     from napari_msp.ui.background import Control
     from napari_msp.ui.layers import LayerData
 
@@ -38,8 +42,8 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
         When the cache folder cannot be written to, or the simulation was cancelled.
     """
     from napari_msp.errors import Advice, Cancelled, UserError
+    from napari_msp.ui.background import wait_for
     from napari_msp.ui.preferences import preferences
-    from napari_msp.ui.waiting import wait_for
 
     folder = preferences().cache / f"travelling-heads-{size}"
     try:
@@ -85,6 +89,38 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
     if not folder.exists():
         simulate(folder, LESSON_SUBJECTS, LESSON_SIZE, noise_free=False, progress=progress)
     return open_dataset(folder)
+
+
+def show_demo(result: DemoResult) -> None:
+    """Open the viewer and wait until it is closed."""
+    import napari
+
+    open_demo(napari.Viewer(title="napari-msp: a simulated head, harmonized"), result)
+    napari.run()
+
+
+def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
+    """Add the scan and the predictions of one target, and compare them with the truth."""
+    from napari_msp.ui.layers import make_layer, scan_layers
+    from napari_msp.ui.preferences import PLUGIN
+
+    scan, predictions = demo_scans(result)
+    for each in (scan, *predictions):
+        for data in scan_layers(each):
+            viewer.add_layer(make_layer(data))
+    _, compare = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
+    compare.compare_predictions(predictions)
+
+
+def demo_scans(result: DemoResult) -> tuple[Scan, list[Scan]]:
+    """Give the scan, and what each model predicts from it for one target."""
+    from napari_msp.scan import load_scan
+    from napari_msp.ui.harmonize.form import first_target
+
+    scan = load_scan(result.scan)
+    (shown,) = first_target([each.target for each in result.targets], scan.platform)
+    chosen = next(each for each in result.targets if each.target == shown)
+    return scan, [load_scan(path) for path in chosen.predictions.values()]
 
 
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:

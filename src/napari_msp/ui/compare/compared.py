@@ -1,9 +1,13 @@
-"""What is compared: scans of one head, lined up, with what stands in their cells. No Qt here."""
+"""What can be compared, and what is: scans of one head, lined up, with what stands in their cells.
+
+No Qt here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
@@ -16,14 +20,104 @@ from napari_msp.evaluation.comparison import (
 )
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
+from napari_msp.identity import Person, may_be_same
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.choices import OnDisk
-from napari_msp.ui.layers import is_prediction
+from napari_msp.ui.layers import is_prediction, source_of, titled
+from napari_msp.ui.reading import sibling_of
 
 MOST_PREDICTIONS = 4
 """More columns than these and the truth's are too narrow to be read (our choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnDisk:
+    """A scan of a head that is on disk and not loaded yet.
+
+    Attributes
+    ----------
+    known
+        A scan of the same head that is loaded.
+    platform
+        Of the one on disk.
+    """
+
+    known: Scan
+    platform: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.known.siblings[self.platform]
+
+    @property
+    def owner(self) -> str:
+        """Such as "sub-01 prisma_st (on disk)"."""
+        return f"{self.known.subject} {self.platform} (on disk)"
+
+    @property
+    def person(self) -> Person:
+        """Whose head it is."""
+        return self.known.person
+
+    def read(self, b_value: float | None) -> Scan:
+        """Read it, unless somebody has read it already; see `sibling_of`."""
+        return sibling_of(self.known, self.platform, b_value)
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """By the text that a form shows.
+
+    Attributes
+    ----------
+    truths
+        Scans, then scans that are on disk only.
+    predictions
+        What models made, then everything else.
+    scans
+        Possible inputs.
+    """
+
+    truths: Mapping[str, Scan | OnDisk]
+    predictions: Mapping[str, Scan]
+    scans: Mapping[str, Scan]
+
+    @classmethod
+    def of(cls, scans: Sequence[Scan]) -> Choices:
+        """Sort scans and predictions."""
+        made = [scan for scan in scans if scan.provenance is not None]
+        measured = [scan for scan in scans if scan.provenance is None]
+        possible: list[Scan | OnDisk] = [*measured, *_on_disk(scans)]
+        return cls(titled(possible), titled([*made, *measured]), titled(measured))
+
+    def truth_for(self, predictions: Sequence[Scan]) -> str:
+        """Give the text of the scan that all predictions aim at; "" where there is none."""
+        found = {self._truth_of(each) for each in predictions}
+        return found.pop() if len(found) == 1 else ""
+
+    def input_of(self, predictions: Sequence[Scan]) -> Scan | None:
+        """Give the scan that predictions were made from: the first that is known."""
+        for each in predictions:
+            if source_of(each) is not each:
+                return source_of(each)
+            known = each.provenance
+            for scan in self.scans.values():
+                if known is not None and _is_of(scan, known.input, each):
+                    return scan
+        return None
+
+    def _truth_of(self, prediction: Scan) -> str:
+        """Find the same person's scan: its sibling, else one that nothing tells from it."""
+        if prediction.provenance is None:
+            return ""
+        target = prediction.platform
+        sibling = prediction.siblings.get(target)
+        for text, truth in self.truths.items():
+            if sibling is not None and truth.path == sibling:
+                return text
+        return next((t for t, each in self.truths.items() if _is_of(each, target, prediction)), "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +201,46 @@ class Compared:
             return None
         return measure_mapped(self.comparison.predictions[name], truth, self.comparison.mask)
 
+    @property
+    def file_stem(self) -> str:
+        """What the name of a file about it begins with, such as "sub-01_DIQT_MSP-first-stage"."""
+        subject = next(iter(self.predictions.values())).subject
+        return "_".join(
+            [subject, *(self.title(each).replace(" ", "-") for each in self.predictions)]
+        )
+
+    def save_figure(self, path: Path, shown: str, plane: str, index: int) -> None:
+        """Draw and write Figure 3 of one slice, in the format of the path's suffix.
+
+        Parameters
+        ----------
+        path
+            Ends in .png, .pdf or .svg.
+        shown
+            Name of a map that is added to those of the paper.
+        plane, index
+            Which slice.
+
+        Raises
+        ------
+        UserError
+            For another suffix, a slice without brain, or a folder that cannot be written to.
+        """
+        from napari_msp.evaluation.figures.figure3 import SHOWN, draw_figure3
+        from napari_msp.evaluation.figures.page import check_format, write_figure
+
+        check_format(path)
+        disagreement = {self.title(name): each for name, each in self.disagreement.items()}
+        figure = draw_figure3(
+            self.titled(),
+            self.scan_maps,
+            maps=tuple(dict.fromkeys((*SHOWN, shown))),
+            axis=plane,
+            slice_index=index,
+            disagreement=disagreement,
+        )
+        write_figure(path, figure)
+
     def with_prediction(self, name: str, image: SHImage, variant: str) -> Compared:
         """Put another image, on the comparison's lattice, in a prediction's place."""
         predictions = {**self.comparison.predictions, name: Maps(image)}
@@ -168,3 +302,20 @@ def _disagreement(predictions: Mapping[str, Scan], comparison: Comparison) -> di
         for name, scan in predictions.items()
         if is_prediction(scan) and scan.disagreement is not None
     }
+
+
+def _is_of(scan: Scan | OnDisk, platform: str, prediction: Scan) -> bool:
+    """Tell whether a scan is of a platform and of the person that was predicted."""
+    return scan.platform == platform and may_be_same(scan.person, prediction.person)
+
+
+def _on_disk(scans: Iterable[Scan]) -> list[OnDisk]:
+    """Give the siblings of scans, each once, that are not among them."""
+    loaded = {scan.path for scan in scans}
+    found = {
+        path: OnDisk(scan, platform)
+        for scan in scans
+        for platform, path in scan.siblings.items()
+        if path not in loaded
+    }
+    return sorted(found.values(), key=lambda each: each.owner)

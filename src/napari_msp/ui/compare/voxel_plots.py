@@ -10,7 +10,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.profile import PLANE_SIDES, signal_profile
@@ -43,6 +43,7 @@ class CoefficientBars(pg.GraphicsLayoutWidget):
         super().__init__(parent)
         self.setAccessibleName("SH coefficients of the voxel")
         self.setMinimumHeight(210)
+        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)  # as high as there is room
         self.ci.layout.setContentsMargins(0, 4, 0, 0)
         self.ci.layout.setSpacing(4)
         self.setAntialiasing(True)
@@ -132,6 +133,7 @@ class PolarProfile(pg.PlotWidget):
         super().__init__(parent)
         self.setAccessibleName("Signal profile of the voxel in the plane of the slice")
         self.setMinimumHeight(170)
+        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)
         self.setFocusPolicy(Qt.NoFocus)
         self._scale = Scale()
         self._plane = ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
+    QFileDialog,
     QHBoxLayout,
     QPushButton,
     QScrollArea,
@@ -16,16 +17,17 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_msp.evaluation.metrics import numbers_csv
+from napari_msp.files import write_text
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.choices import Choices
-from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Question
+from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Choices, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.grid_cells import VIEW
 from napari_msp.ui.compare.numbers_table import NOTHING, NumbersTable
-from napari_msp.ui.compare.saving import Saving
 from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     from napari_msp.errors import UserError
 
 MEASURING = "Errors are being measured …"
+
+FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
+
+NUMBERS = "CSV (*.csv)"
 
 EDGE = 6
 
@@ -72,7 +78,7 @@ class Compare(Docked):
         self.grid = ViewerGrid(napari_viewer, self._warn)
         self.stages = StagesTab(self.grid)
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
-        self.saving = Saving(self)
+        self._writing = Latest(self)
         self.tabs = QTabWidget()
         self._choices = Choices.of(())
         self._given: tuple[Scan, ...] = ()
@@ -189,13 +195,35 @@ class Compare(Docked):
         self.save_numbers.setEnabled(bool(self.comparing.metrics))
 
     def _save_figure(self) -> None:
-        if self.comparing.compared is not None:
-            shown, grid = self.form.map_name, self.grid
-            self.saving.figure(self.comparing.compared, shown, grid.plane, grid.index)
+        compared, grid, shown = self.comparing.compared, self.grid, self.form.map_name
+        if compared is not None:
+            plane, index = grid.plane, grid.index
+            name = f"{compared.file_stem}_{plane}-{index}.png"
+            path = self._ask_path("Save figure", name, FIGURES)
+            self._write(path, lambda: compared.save_figure(path, shown, plane, index))
 
     def _save_numbers(self) -> None:
-        if self.comparing.compared is not None:
-            self.saving.numbers(self.comparing.compared, self.comparing.numbers)
+        compared, measured = self.comparing.compared, self.comparing.numbers
+        if compared is not None:
+            truth = "" if compared.truth is None else compared.truth.owner
+            path = self._ask_path("Save numbers", f"{compared.file_stem}_errors.csv", NUMBERS)
+            self._write(path, lambda: write_text(path, numbers_csv(measured, truth)))
+
+    def _ask_path(self, title: str, name: str, kinds: str) -> Path:
+        """Ask where to save something; an empty path where nobody says."""
+        chosen, kind = QFileDialog.getSaveFileName(self, title, name, kinds)
+        path = Path(chosen)
+        if chosen and not path.suffix:
+            path = path.with_suffix(kind[kind.find("*") + 1 :].rstrip(")"))
+        return path
+
+    def _write(self, path: Path, write: Callable[[], None]) -> None:
+        def work(control: Control) -> Path:
+            write()
+            return path
+
+        if path.name:
+            self._writing.ask(work)
 
     def _say_saved(self, path: Path) -> None:
         self.message.show_message("ok", f"Saved {path}")
@@ -220,8 +248,8 @@ class Compare(Docked):
         self.stages.comparison_wanted.connect(self._show_cells)
         self.save_figure.clicked.connect(self._save_figure)
         self.save_numbers.clicked.connect(self._save_numbers)
-        self.saving.saved.connect(self._say_saved)
-        for source in (comparing, self.stages, self.saving):
+        self._writing.done.connect(self._say_saved)
+        for source in (comparing, self.stages, self._writing):
             source.failed.connect(self._fail)
         self._listing.timeout.connect(self._list)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):

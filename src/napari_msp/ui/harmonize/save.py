@@ -14,13 +14,12 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWi
 from napari_msp.bids import prediction_stem
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
-from napari_msp.ui.background import Control, Step
+from napari_msp.ui.background import Control, JobRow, Step
 from napari_msp.ui.docks import reveal
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said, sentence
-from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.path_field import PathField

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout
 
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted
+from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
 from napari_msp.ui.harmonize.model_shelf import ModelShelf
@@ -35,7 +36,6 @@ from napari_msp.ui.layers import (
     titled,
 )
 from napari_msp.ui.preferences import PLUGIN, preferences
-from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import Details, MessageLine
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import load_scan
-from napari_msp.ui.background import Control, Latest, OneByOne
+from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane, reveal
 from napari_msp.ui.layers import (
     FIRST_MAPS,
@@ -25,7 +25,6 @@ from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.reading import read_scan
-from napari_msp.ui.waiting import JobRow
 from napari_msp.ui.widgets.message import MessageLine
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from napari_msp.demo import DemoResult, DemoTarget
 from napari_msp.scan import load_scan
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.compare.widget import Compare
-from napari_msp.ui.show import open_demo
+from napari_msp.ui.sample_data import open_demo
 
 
 def test_the_demo_opens_as_figure_3(viewer, heads, tmp_path, qtbot, pixels):
