@@ -67,6 +67,15 @@ WITHOUT_QT = [
 ]
 """Decisions and words of the window that can be tested without one."""
 
+FEATURES: dict[str, set[str]] = {
+    "compare": {"model_diagram"},
+    "harmonize": set(),
+    "load": set(),
+    "model_diagram": set(),
+    "train": {"harmonize"},  # which offers what was trained
+}
+"""Folders of the window, and which others each may know."""
+
 WITHOUT_TORCH = ("bids", "checking", "data", "errors", "identity", "options", "packaged", "signal")
 
 MOST_FILES = 199
@@ -177,6 +186,33 @@ def test_views_know_no_viewer_and_no_coordinator(view):
     assert not {room[0] for room in rooms} & {"background", "docks", "layers"}
     if view.parts[1] == "widgets":
         assert {room[0] for room in rooms} <= {"glossary", "widgets"}  # and no feature
+
+
+@pytest.mark.parametrize("feature", sorted(FEATURES))
+def test_a_feature_of_the_window_knows_few_others(feature):
+    found = {
+        f"{module} imports {name}"
+        for module, tree in TREES.items()
+        if module.parts[:2] == ("ui", feature)
+        for name in imports(tree)
+        for other in set(FEATURES) - {feature} - FEATURES[feature]
+        if name.startswith(f"napari_msp.ui.{other}")
+    }
+    assert found == set()
+
+
+def test_nothing_is_done_by_pressing_a_button_for_the_user():
+    found = {
+        f"{module}:{node.lineno} does {ast.unparse(node)}"
+        for module, tree in TREES.items()
+        if module.parts[0] == "ui"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"animateClick", "click"}
+        and ast.unparse(node.func.value) != "self"  # a button of our own, pressed by a key
+    }
+    assert found == set()
 
 
 @pytest.mark.parametrize("module", WITHOUT_QT, ids=str)

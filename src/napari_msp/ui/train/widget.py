@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QVBoxLayout
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -14,7 +14,7 @@ from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
 from napari_msp.ui.background import Control, Latest, Step
-from napari_msp.ui.docks import Docked, Pane, open_widget
+from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
 from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import preferences
@@ -49,7 +49,6 @@ class Train(Docked):
         self.what = Section("What to train", self.form, unfolded=True)
         self.waiting = ProgressRow()
         self.view = RunView()
-        self.pane = Pane(self.what, self.waiting, self.view)
         self.message = MessageLine()
         self.train_button = _button("&Train", "Makes the run folder, and trains in a process.")
         self.resume_button = _button(
@@ -104,7 +103,7 @@ class Train(Docked):
         foot.addLayout(buttons)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.pane, 1)
+        column.addWidget(Pane(self.what, self.waiting, self.view), 1)
         column.addLayout(foot)
 
     def _connect(self) -> None:
@@ -185,8 +184,7 @@ class Train(Docked):
         """Lead to an entry of the form, wherever it is folded away."""
         self.what.unfold(True)
         self.form.lead_to(name)
-        # It has its place once the window has laid itself out.
-        QTimer.singleShot(0, lambda: self.pane.ensureWidgetVisible(self.form.entries[name].native))
+        reveal(self.form.entries[name].native)
 
     def _show_error(self, error: UserError) -> None:
         self.message.show_message("error", said(error, WORDS))
