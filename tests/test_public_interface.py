@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,10 @@ def test_a_model_from_training_to_a_saved_prediction(heads: Path, tmp_path: Path
     )
     assert again.owner == prediction.owner
     assert again.person == prediction.person
+    assert scan.acquisition is not None
+    in_memory = msp.Scan(acquisition=replace(scan.acquisition, path=None), given_subject="me")
+    saved = msp.harmonize(model, in_memory, target="prisma_st", device="cpu").save(tmp_path / "me")
+    assert {path.name.split("_")[0] for path in saved} == {"me"}
     things = [model, scan, prediction, scan.acquisition, scan.sh, prediction.gradients]
     for thing in things:
         assert len(repr(thing)) < 300, type(thing)

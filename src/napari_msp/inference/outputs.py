@@ -25,6 +25,7 @@ from napari_msp.inference.harmonize import Prediction, predict_target, prepare_i
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
+from napari_msp.scan import Scan, as_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh
 
@@ -81,14 +82,14 @@ def harmonize_to_folder(
     model = model if isinstance(model, Model) else load_model(model)
     options = replace(options or Options(), **settings)
     acquisition = load_acquisition(dwi, bval, bvec, mask)
-    out = Path(out)
+    scan, out = as_scan(acquisition), Path(out)
     stems = {}
     for target in list(targets) or model.targets:
         model.single(target)  # an unknown target is an error before the first one is computed
-        stems[target] = _free_stem(out, acquisition, target, model, force)
+        stems[target] = _free_stem(out, scan, target, model, force)
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition)
-    prepared = prepare_input(model, acquisition, options)
+    prepared = prepare_input(model, scan, options)
     with _staged(out, describe) as stage:
         for target, stem in stems.items():
             prediction = predict_target(
@@ -111,7 +112,8 @@ def save_prediction(
     Parameters
     ----------
     prediction
-        What `harmonize` gave; the scan that it was made from has a path, which names the files.
+        What `harmonize` gave; the path or the subject of the scan that it was made from names the
+        files.
     out, gradients, force, describe
         As for `harmonize_to_folder`.
 
@@ -128,7 +130,7 @@ def save_prediction(
     if model is None or source is None or source.acquisition is None:
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
-    stem = _free_stem(out, acquisition, prediction.target, model, force)
+    stem = _free_stem(out, source, prediction.target, model, force)
     table = table_choice(gradients, acquisition)(prediction)
     with _staged(out, describe) as stage:
         _write(stage, stem, prediction, table, acquisition, gradients)
@@ -199,15 +201,9 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 
-def _free_stem(out: Path, acquisition: Acquisition, target: str, model: Model, force: bool) -> str:
+def _free_stem(out: Path, scan: Scan, target: str, model: Model, force: bool) -> str:
     """Name the files of a target, which must not be there already unless forced."""
-    if acquisition.path is None:
-        raise UserError(
-            "was made in memory, so its prediction has no name",
-            acquisition.name,
-            remedy=Advice("write it to a file and load it from there"),
-        )
-    stem = prediction_stem(acquisition.path, target, model.kind)
+    stem = prediction_stem(scan.path or f"{scan.file_stem}.nii.gz", target, model.kind)
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force:
         raise UserError("exists already", written, remedy=Overwrite())
