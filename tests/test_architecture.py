@@ -59,7 +59,6 @@ WITHOUT_QT = [
     Path("ui/phrasing.py"),
     Path("ui/reading.py"),
     Path("ui/load/examine.py"),
-    Path("ui/harmonize/models.py"),
     Path("ui/harmonize/run.py"),
     Path("ui/harmonize/truth.py"),
     Path("ui/train/fields.py"),
