@@ -101,6 +101,8 @@ class FormWords(Words):
 LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())
 """For problems of scans that are read where that form is not."""
 
+LOAD_WORDS, HARMONIZE_WORDS = FormWords(LOAD_LABELS), FormWords(HARMONIZE_LABELS)
+
 
 def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str:
     """Say what is wrong and what helps, with a file by its name without folders.
