@@ -28,6 +28,7 @@ from napari_msp.ui.harmonize.run import (
 )
 from napari_msp.ui.harmonize.save import SaveRequest, save_all
 from napari_msp.ui.layers import KEY, from_shown
+from napari_msp.ui.reading import sibling_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.UnlikeTraining")
 
@@ -153,6 +154,12 @@ def test_errors_are_those_that_compare_measures(both, record):
         assert inside.mean(dtype=float) == pytest.approx(measured.sh_average_mse, rel=1e-5)
     before = measure(record.sh, truth).sh_mse
     assert results(both)[0].errors.sh_mse_before == pytest.approx(before, rel=1e-5)
+
+
+def test_the_truth_is_read_once_for_everybody(both, record):
+    first, second = (each.errors.truth for each in results(both)[:2])
+    assert first is second
+    assert sibling_of(record, "prisma_st", results(both)[0].prediction.b_value) is first
 
 
 def test_a_line_says_how_far_it_is_from_truth(both):

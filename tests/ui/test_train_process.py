@@ -130,14 +130,6 @@ def test_killed_from_outside_is_a_failure_in_words(folder, process, wait_for, en
     assert folder.resumable
 
 
-def test_killed_by_request_is_stopped(process, end_of, pretend, folder, qtbot):
-    pretend("exec sleep 60")
-    process.start(folder.path)
-    qtbot.wait(100)
-    process.kill()
-    assert end_of() == Ending("stopped")
-
-
 @pytest.mark.slow
 def test_a_mistake_is_told_with_the_mend(tmp_path, process, end_of):
     settings = TrainingSettings(kind="shresnet")

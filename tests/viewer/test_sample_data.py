@@ -123,6 +123,6 @@ def test_cancelling_leaves_nothing(viewer, cache):
 
 def test_a_cache_that_cannot_be_written_is_named(viewer, cache):
     cache.write_text("a file stands in the way")
-    with pytest.raises(UserError, match="cannot write here"):
+    with pytest.raises(UserError, match=r"^Cannot write here"):
         open_sample(viewer)
     assert not viewer.layers

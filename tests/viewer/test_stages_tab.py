@@ -49,10 +49,14 @@ def compare(viewer, open_widget, qtbot, truth, scan, model):
 
 @pytest.fixture
 def settle(compare, qtbot):
+    def working():
+        return compare.stages._images.running or compare.comparing.running
+
     def wait():
         qtbot.wait(100)  # the pace of repaints
-        qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not working(), timeout=PATIENCE)
         qtbot.wait(20)
+        qtbot.wait_until(lambda: not working(), timeout=PATIENCE)
 
     return wait
 

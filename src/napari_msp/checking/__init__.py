@@ -2,12 +2,19 @@
 
 `dataset` goes through the scans and `scan` through one of them; `gradients` looks at tables,
 `alignment` at two scans of one subject, `outliers` at all subjects. `summary` is what is kept of a
-scan for that. `report` lists what was found, `table` sets side by side what was measured.
+scan for that. `report` lists what was found, and sets side by side what was measured.
 """
 
 from napari_msp.checking.dataset import CheckedDataset, check
-from napari_msp.checking.report import Finding, has_errors, report_text
-from napari_msp.checking.table import ScanRow, check_table_name, table_text, write_table
+from napari_msp.checking.report import (
+    Finding,
+    ScanRow,
+    check_table_name,
+    has_errors,
+    report_text,
+    table_text,
+    write_table,
+)
 
 __all__ = [
     "CheckedDataset",

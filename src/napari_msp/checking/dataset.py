@@ -13,10 +13,16 @@ from napari_msp.checking.alignment import (
 )
 from napari_msp.checking.gradients import check_b_values, check_mirrored_vectors, common_b_value
 from napari_msp.checking.outliers import check_outliers, check_platforms
-from napari_msp.checking.report import Finding, finding_from, place_of
+from napari_msp.checking.report import (
+    Finding,
+    ScanRow,
+    finding_from,
+    place_of,
+    scan_row,
+    unusable_row,
+)
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json

@@ -1,14 +1,21 @@
-"""What a check finds, and the report that lists it."""
+"""What a check found, as a report, and what it measured of each scan, as a table."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from napari_msp.errors import PYTHON, Remedy, UserError, Words
-from napari_msp.formatting import counted
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.checking.summary import Comparison, ScanSummary
+from napari_msp.errors import PYTHON, Advice, Remedy, UserError, Words
+from napari_msp.files import refuse_unwritable, write_json, write_text
+from napari_msp.formatting import counted, csv_text
+from napari_msp.signal.fitting import condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 Severity = Literal["error", "warning", "note"]
 """Gravest first."""
@@ -94,3 +101,292 @@ def report_text(findings: Iterable[Finding], words: Words = PYTHON) -> str:
                 lines.append(f"  {message}")
                 lines += [f"      {place}" for place in where]
     return "\n".join(lines) + "\n"
+
+
+# --- Table: one row a subject and platform ----------------------------------------------------
+
+Triple = tuple[float, float, float]
+
+FORMATS = (".csv", ".json")
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """One scan. What was not measured, or does not apply to the input platform, is None.
+
+    Attributes
+    ----------
+    subject, platform
+        Whose scan it is, and from where.
+    voxel_xyz_mm, shape_xyz
+        Spacing and number of voxels, in closest-canonical order.
+    b0_volumes
+        How many.
+    b_value, directions
+        Of the shell nearest to the input's b-value, in s/mm², and how many.
+    sh_order
+        Highest SH order that the scheme supports.
+    condition
+        Condition number of the SH design matrix at order 6; None with too few directions.
+    mask_voxels, mask_ml
+        Size of the mask.
+    snr
+        Of the b=0 volumes inside the mask.
+    dice
+        Overlap of its mask with the input's, on the input's lattice.
+    shift_mm, shift_voxels, shift_xyz_voxels
+        How far the brain's centre lies from the input's: in mm, in voxels of the input, and to the
+        right, front and top in voxels of the input.
+    rotation_degrees
+        By how much the head is turned against the input's.
+    displacement_voxels
+        Mean over the brain of how far shift and rotation move it, in voxels of the input.
+    correlation
+        Of both scans when aligned.
+    flags
+        What is wrong, in a word or two each; the findings say more.
+    """
+
+    subject: str
+    platform: str
+    voxel_xyz_mm: Triple | None = None
+    shape_xyz: tuple[int, int, int] | None = None
+    b0_volumes: int | None = None
+    b_value: float | None = None
+    directions: int | None = None
+    sh_order: int | None = None
+    condition: float | None = None
+    mask_voxels: int | None = None
+    mask_ml: float | None = None
+    snr: float | None = None
+    dice: float | None = None
+    shift_mm: float | None = None
+    shift_voxels: float | None = None
+    shift_xyz_voxels: Triple | None = None
+    rotation_degrees: float | None = None
+    displacement_voxels: float | None = None
+    correlation: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+def unusable_row(subject: str, platform: str) -> ScanRow:
+    """Give the row of a scan that could not be opened."""
+    return ScanRow(subject, platform, flags=("unusable",))
+
+
+def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Finding]) -> ScanRow:
+    """Give the row of a scan.
+
+    Parameters
+    ----------
+    b_value
+        The input platform's, in s/mm²; None takes the lowest shell.
+    findings
+        All of the dataset's; the flags of those on the scan or its platform are taken.
+    """
+    lattice, places = scan.lattice.canonical, (scan.name, scan.where, scan.platform)
+    flags = [finding.flag for finding in findings if finding.flag and finding.where in places]
+    row = ScanRow(
+        subject=scan.subject,
+        platform=scan.platform,
+        voxel_xyz_mm=_triple(lattice.voxel_sizes),
+        shape_xyz=lattice.shape,
+        b0_volumes=len(scan.gradients.b0_volumes),
+        flags=tuple(dict.fromkeys(flags)),
+    )
+    row = _with_scheme(row, scan, b_value)
+    if scan.brain is not None:
+        brain = scan.brain
+        row = replace(row, mask_voxels=brain.voxels, mask_ml=brain.volume, snr=brain.snr)
+    return row if scan.comparison is None else _with_comparison(row, scan.comparison)
+
+
+def _with_scheme(row: ScanRow, scan: ScanSummary, b_value: float | None) -> ScanRow:
+    shell = scan.gradients.nearest_shell(0.0 if b_value is None else b_value)
+    if shell is None:
+        return row
+    directions = scan.gradients.directions[shell.volumes]
+    enough = len(directions) >= coefficient_count(ORDER)
+    return replace(
+        row,
+        b_value=shell.b_value,
+        directions=len(directions),
+        sh_order=supported_order(directions),
+        condition=condition_number(directions, ORDER) if enough else None,
+    )
+
+
+def _with_comparison(row: ScanRow, comparison: Comparison) -> ScanRow:
+    row = replace(row, dice=comparison.dice)
+    found, shift = comparison.displacement, comparison.shift
+    if found is None or shift is None:
+        return row
+    return replace(
+        row,
+        shift_mm=float(np.linalg.norm(found.shift)),
+        shift_voxels=float(np.linalg.norm(shift)),
+        shift_xyz_voxels=_triple(shift),
+        rotation_degrees=found.angle,
+        displacement_voxels=comparison.distance,
+        correlation=found.correlation,
+    )
+
+
+def _triple(values: FloatArray) -> Triple:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+# --- On a terminal ----------------------------------------------------------------------------
+
+COLUMNS: Mapping[str, Callable[[ScanRow], str]] = {
+    "subject": lambda row: row.subject,
+    "cond": lambda row: "–" if row.condition is None else f"{row.condition:.3g}",
+    "ml": lambda row: _number(row.mask_ml, 0),
+    "SNR": lambda row: _number(row.snr, 1),
+    "Dice": lambda row: _number(row.dice, 2),
+    "shift": lambda row: _number(row.shift_voxels, 2),
+    "right": lambda row: _component(row, 0),
+    "front": lambda row: _component(row, 1),
+    "up": lambda row: _component(row, 2),
+    "turn": lambda row: _number(row.rotation_degrees, 1),
+    "away": lambda row: _number(row.displacement_voxels, 2),
+    "r": lambda row: _number(row.correlation, 2),
+    "flags": lambda row: ", ".join(row.flags),
+}
+"""Heading and content of the columns on the terminal."""
+
+LEGEND = """\
+cond: condition number at SH order 6. ml: size of the mask. SNR: of b=0 inside the mask.
+Against {input}: Dice of the masks; shift of the brain's centre and its parts, in voxels of
+{input}; turn in degrees; away: how far both move the brain on average, in voxels of {input};
+r: correlation when aligned.
+"""
+
+
+def table_text(rows: Sequence[ScanRow], input_platform: str) -> str:
+    """Write the rows for a terminal, together by platform and protocol.
+
+    A scan whose protocol differs from those of its platform stands under a heading of its own.
+    """
+    groups: dict[str, list[list[str]]] = {}
+    for row in sorted(rows, key=lambda row: row.platform):
+        groups.setdefault(_protocol(row), []).append([give(row) for give in COLUMNS.values()])
+    lines = [list(COLUMNS), *(cells for group in groups.values() for cells in group)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [f"  {_line(list(COLUMNS), widths)}"]
+    for protocol, group in groups.items():
+        text += [protocol, *(f"  {_line(cells, widths)}" for cells in group)]
+    return "\n".join([*text, "", LEGEND.format(input=input_platform)])
+
+
+def _protocol(row: ScanRow) -> str:
+    """Write the platform, and what its scans should have in common."""
+    shape = "–" if row.shape_xyz is None else " × ".join(map(str, row.shape_xyz))
+    return (
+        f"{row.platform}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
+        f"{_number(row.b0_volumes, 0)} b=0, {_number(row.directions, 0)} directions at "
+        f"b = {_number(row.b_value, 0)}, good for SH order {_number(row.sh_order, 0)}"
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Names and flags to the left, numbers to the right."""
+    last = len(cells) - 1
+    return "  ".join(
+        cell.ljust(width) if index in (0, last) else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ).rstrip()
+
+
+# --- In files ---------------------------------------------------------------------------------
+
+
+def check_table_name(path: str | Path) -> None:
+    """Refuse a file that the table cannot be written to: before the work, not after.
+
+    Raises
+    ------
+    UserError
+        When it is neither CSV nor JSON by its name, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise UserError(
+            f"must end in {' or '.join(FORMATS)}", path, "path", Advice("choose one of them")
+        )
+    refuse_unwritable(path)
+
+
+def write_table(
+    path: str | Path,
+    rows: Sequence[ScanRow],
+    findings: Sequence[Finding],
+    input_platform: str,
+    words: Words = PYTHON,
+) -> None:
+    """Write the rows with full precision as CSV, or as JSON with the findings, atomically.
+
+    Raises
+    ------
+    UserError
+        See `check_table_name`.
+    """
+    check_table_name(path)
+    if Path(path).suffix == ".csv":
+        write_text(path, table_csv(rows))
+    else:
+        content = {
+            "input": input_platform,
+            "scans": [asdict(row) for row in rows],
+            "findings": [
+                {
+                    "severity": finding.severity,
+                    "where": finding.where,
+                    "message": finding.message(words),
+                    "flag": finding.flag,
+                }
+                for finding in findings
+            ],
+        }
+        write_json(path, content)
+
+
+def table_csv(rows: Sequence[ScanRow]) -> str:
+    """Write the rows with full precision; a field is empty where there is no number.
+
+    Headers are the fields of `ScanRow`, with one column for each of x, y and z.
+    """
+    names = [field.name for field in fields(ScanRow)]
+    header = [each.replace("xyz", axis) for each in names for axis in _axes(each)]
+    lines = ([cell for name in names for cell in _cells(name, getattr(row, name))] for row in rows)
+    return csv_text(header, lines)
+
+
+def _axes(name: str) -> Sequence[str]:
+    return "xyz" if "xyz" in name else ("",)
+
+
+def _cells(name: str, value: Any) -> Iterator[Any]:
+    if "xyz" in name:
+        yield from value or (None, None, None)
+    elif name == "flags":
+        yield "; ".join(value)
+    else:
+        yield value
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _component(row: ScanRow, axis: int) -> str:
+    return "–" if row.shift_xyz_voxels is None else f"{row.shift_xyz_voxels[axis]:+.2f}"
+
+
+def _sizes(sizes: tuple[float, float, float] | None) -> str:
+    """Write one size for isotropic voxels, three for others."""
+    if sizes is None:
+        return "–"
+    written = [f"{size:.2f}" for size in sizes]
+    return written[0] if len(set(written)) == 1 else " × ".join(written)

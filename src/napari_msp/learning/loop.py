@@ -25,8 +25,12 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Study
-from napari_msp.learning.losses import sh_unit_weights, training_loss
-from napari_msp.learning.phases import Phase, TrainedNetworks
+from napari_msp.learning.phases import (
+    Phase,
+    TrainedNetworks,
+    sh_unit_weights,
+    training_loss,
+)
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import alpha_at, learning_rate, recipe_for

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -108,6 +109,8 @@ class FormWords(Words):
 LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())
 """For problems of scans that are read where that form is not."""
 
+LOAD_WORDS, HARMONIZE_WORDS = FormWords(LOAD_LABELS), FormWords(HARMONIZE_LABELS)
+
 
 def said(error: UserError, words: Words = PYTHON, *, remedy: bool = True) -> str:
     """Say what is wrong and what helps, with a file by its name without folders.
@@ -140,6 +143,15 @@ def for_toast(error: UserError) -> UserError:
     """
     reason = sentence(UserError(error.problem, remedy=error.remedy).phrase(LOAD_ELSEWHERE))
     return UserError(reason if error.subject is None else f"{reason} File: {error.subject}")
+
+
+@contextmanager
+def reason_first() -> Iterator[None]:
+    """Raise errors as a toast of napari shows them well, see `for_toast`; decorates, too."""
+    try:
+        yield
+    except UserError as error:
+        raise for_toast(error) from None
 
 
 def sentence(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem
+from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
     from napari_msp.ui.background import Control
@@ -33,6 +34,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     return read if all(_is_scan(each) or _is_sh(each) for each in _listed(path)) else None
 
 
+@reason_first()
 def read(path: Paths) -> list[Any]:
     """Read layers of b0 (of a scan), colour FA and SH average, as layer data tuples.
 
@@ -48,16 +50,13 @@ def read(path: Paths) -> list[Any]:
     UserWarning
         When there were other shells to choose from.
     """
-    from napari_msp.errors import Cancelled, UserError
+    from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
-    from napari_msp.ui.phrasing import for_toast
 
     try:
         return wait_for(lambda control: _layers(_listed(path), control), "Opening")
     except Cancelled:
         return [(None,)]  # napari's word for: nothing to add, and nothing is wrong
-    except UserError as error:
-        raise for_toast(error) from None
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_msp.ui.phrasing import reason_first
+
 if TYPE_CHECKING:
     import napari
 
@@ -24,6 +26,7 @@ DIGESTS = "made.json"
 """File that tells what was made, to find out whether it is still whole."""
 
 
+@reason_first()
 def travelling_heads(size: str = "small") -> list[LayerData]:
     """Give the layers of a simulated head's scan on the demo's input platform.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_msp.bids import NIFTI_SUFFIXES
 from napari_msp.errors import Advice, UserError
+from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from napari_msp.ui.layers import LayerData, Shown
 
 
+@reason_first()
 def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Save the SH image that layers show, as MRtrix3 reads it, with its sidecar.
 
@@ -51,6 +53,7 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     return [str(target), str(sidecar_path(target))]
 
 
+@reason_first()
 def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Save the map that a layer shows, in stored order with its true affine.
 

@@ -27,7 +27,7 @@ from napari_msp.options import Options
 from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, Step, abandonable
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
-from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said, sentence
+from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction, PreparedInput
@@ -43,8 +43,6 @@ PIECES = 100
 
 FINEST = 0.02
 """Smallest advance within a tile that is worth reporting."""
-
-WORDS = FormWords(HARMONIZE_LABELS)
 
 FIRST_TILE, SMALLEST_TILE = 32, 8
 """Edges in input voxels: tried first where memory decided before, and not gone below."""
@@ -242,7 +240,7 @@ class _Run:
 
 
 def _unusable(target: str, error: UserError) -> str:
-    return f"the scan on {target} was not used as truth: {said(error, WORDS)}"
+    return f"the scan on {target} was not used as truth: {said(error, HARMONIZE_WORDS)}"
 
 
 class _Tiles:
@@ -362,7 +360,7 @@ def changed(request: Request, offer: Offer, done: int) -> Request:
 
 def what_failed(error: UserError, offered: bool) -> str:
     """Say what went wrong; remedies that are offered as buttons are not said again."""
-    words = sentence(said(error, WORDS, remedy=not offered and type(error) is UserError))
+    words = sentence(said(error, HARMONIZE_WORDS, remedy=not offered and type(error) is UserError))
     if isinstance(error, Unexpected):
         words += " This is a bug; its details help to correct it."
     return words

@@ -19,7 +19,7 @@ from napari_msp.ui.docks import reveal
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
-from napari_msp.ui.phrasing import HARMONIZE_LABELS, FormWords, said, sentence
+from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
 from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.path_field import PathField
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
 
 REPLACE = "Replace them"
-
-WORDS = FormWords(HARMONIZE_LABELS)
 
 TABLES = {"target": "of the target", "input": "of the input scan", "file": "from a file …"}
 """Where the directions of the written DWI come from."""
@@ -182,7 +180,12 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
     in_the_way = sum(path.exists() for path in targets)
     if in_the_way and not request.force:
         there = counted(in_the_way, "prediction")
-        raise UserError(f"{there} of these are there already", request.folder, "force", Overwrite())
+        raise UserError(
+            f"{there} {'is' if in_the_way == 1 else 'are'} there already",
+            request.folder,
+            "force",
+            Overwrite(),
+        )
     for done, (each, path) in enumerate(zip(request.predictions, targets, strict=True)):
         control.check()
         control.report(Step(f"Writing {each.owner}", done, len(targets)))
@@ -293,10 +296,10 @@ class Saving(QWidget):
 
     def _fail(self, error: UserError) -> None:
         if isinstance(error.remedy, Overwrite):
-            words = sentence(said(error, WORDS, remedy=False))
+            words = sentence(said(error, HARMONIZE_WORDS, remedy=False))
             self.form.message.show_message("warning", words, [REPLACE])
         else:
-            self.form.message.show_message("error", said(error, WORDS))
+            self.form.message.show_message("error", said(error, HARMONIZE_WORDS))
 
     def _rest(self) -> None:
         self.progress.end()

@@ -13,7 +13,7 @@ from napari_msp.formatting import counted
 from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
-from napari_msp.ui.harmonize.model_shelf import ModelShelf
+from napari_msp.ui.harmonize.models import ModelShelf
 from napari_msp.ui.harmonize.results import ResultLayers, Results
 from napari_msp.ui.harmonize.run import (
     Offer,

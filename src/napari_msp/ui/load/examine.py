@@ -23,12 +23,10 @@ from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-from napari_msp.ui.phrasing import LOAD_LABELS, FormWords, said
+from napari_msp.ui.phrasing import LOAD_LABELS, LOAD_WORDS, said
 from napari_msp.ui.reading import usual_shell
 
 Result = TypeVar("Result")
-
-WORDS = FormWords(LOAD_LABELS)
 
 OBLIQUE = 1.0
 """Angle in degrees between voxel and scanner axes from which it is mentioned (our choice)."""
@@ -164,7 +162,7 @@ class _Examination:
             return act()
         except UserError as error:
             at = error.field if error.field in LOAD_LABELS else None
-            self.problems[at or name] = said(error, WORDS)
+            self.problems[at or name] = said(error, LOAD_WORDS)
             return None
 
     def _acquisition(self, path: Path, image: nib.Nifti1Image) -> Acquisition | None:
@@ -179,7 +177,7 @@ class _Examination:
         for name, file in (("bval", bval), ("bvec", bvec)):
             if not file.is_file():
                 missing = UserError("is missing", file, name, Give(name))
-                self.problems[name] = said(missing, WORDS)
+                self.problems[name] = said(missing, LOAD_WORDS)
         if self.problems:
             return None
         return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, image.shape[3]))

@@ -20,9 +20,9 @@ from napari_msp.ui.layers import (
     scan_layers,
     shown_in,
 )
-from napari_msp.ui.load.examine import WORDS, Choice, Findings, examine
+from napari_msp.ui.load.examine import Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
-from napari_msp.ui.phrasing import said
+from napari_msp.ui.phrasing import LOAD_WORDS, said
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.widgets.message import MessageLine
@@ -117,7 +117,7 @@ class LoadAcquisition(Docked):
         self.message.show_message("ok", f"{owner} is loaded.")
 
     def _fail(self, error: UserError) -> None:
-        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, WORDS)
+        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, LOAD_WORDS)
         self._rest()
         self.message.show_message("error", words)
         reveal(self.message)

@@ -110,12 +110,6 @@ class TrainingProcess(QObject):
         if self._child is not None:
             self._child.end_soon()
 
-    def kill(self) -> None:
-        """End the run at once; what was learned since the last checkpoint is lost."""
-        if self._child is not None:
-            self._output.killed = True
-            self._child.kill()
-
     def _read(self) -> None:
         child, output = self._child, self._output
         if child is None:
@@ -153,7 +147,6 @@ class _Output:
     def __init__(self) -> None:
         self.last: Event | None = None
         self.complaints = ""
-        self.killed = False
         self._unfinished = b""
 
     def lines(self, chunk: bytes) -> list[str]:
@@ -170,7 +163,7 @@ class _Output:
         details = self.complaints.strip()
         if not crashed and code == 0:
             return Ending("finished", details=details)
-        if self.killed or (not crashed and code == INTERRUPTED):
+        if not crashed and code == INTERRUPTED:
             return Ending("stopped", details=details)
         return Ending("failed", self._reason(code, crashed), details)
 

@@ -29,6 +29,8 @@ FROM_CHECKPOINT = "Resume goes on from the last checkpoint."
 
 ANEW = "Resume begins anew."
 
+CHANGED = "Train begins another run with what was changed. "
+
 
 class RunView(QWidget):
     """Shows one run.
@@ -211,7 +213,8 @@ def failed(error: UserError, resumable: bool) -> str:
     """Say why a run failed, in the form's words, and whether it can go on."""
     helpful = type(error)(error.problem, error.subject, error.field, at_hand(error.remedy))
     words = said(helpful, WORDS).rstrip(".")
-    return f"Failed: {words}. {FROM_CHECKPOINT if resumable else ANEW}"
+    another = CHANGED if entry_that_helps(error.remedy) else ""
+    return f"Failed: {words}. {another}{FROM_CHECKPOINT if resumable else ANEW}"
 
 
 def _beside(error: float, aligned: float | None) -> tuple[str, str]:
