@@ -17,9 +17,8 @@ from napari_msp.data.phantom import (
     simulate_scan,
 )
 from napari_msp.data.phantom.changes import coherence_after, head_after
-from napari_msp.data.phantom.grids import Grid
-from napari_msp.data.phantom.head import Head
-from napari_msp.data.phantom.signal import SignalModel, stick_and_zeppelin
+from napari_msp.data.phantom.head import Grid, Head
+from napari_msp.data.phantom.scan import SignalModel, stick_and_zeppelin
 from napari_msp.data.phantom.subjects import Tissue, aligned, draw_subject
 from napari_msp.errors import UserError
 

@@ -6,8 +6,7 @@ from dipy.core.geometry import cart2sphere
 from dipy.reconst.shm import real_sh_tournier
 
 from napari_msp.data.phantom.bundles import BUNDLES, streamlines_of
-from napari_msp.data.phantom.grids import Grid, along_axes, point_spread
-from napari_msp.data.phantom.head import Fibres, Head, tissue_at
+from napari_msp.data.phantom.head import Fibres, Grid, Head, along_axes, point_spread, tissue_at
 from napari_msp.data.phantom.platforms import (
     ISOCENTRE,
     PLATFORMS,
@@ -15,7 +14,7 @@ from napari_msp.data.phantom.platforms import (
     gradient_table,
     spread_directions,
 )
-from napari_msp.data.phantom.signal import SignalModel
+from napari_msp.data.phantom.scan import SignalModel
 from napari_msp.data.phantom.subjects import Tissue, draw_pose, draw_subject
 
 

@@ -13,11 +13,12 @@ from napari_msp.data.phantom.changes import (
     bundle_share,
     lesion_mask,
 )
-from napari_msp.data.phantom.grids import SIZES, lattice_for
 from napari_msp.data.phantom.platforms import (
     INPUT_PLATFORM,
     PLATFORMS,
+    SIZES,
     Platform,
+    lattice_for,
     platform_named,
 )
 from napari_msp.data.phantom.scan import SimulatedScan, simulate_scan, simulate_subject

@@ -9,9 +9,8 @@ from scipy.special import expit
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.phantom.bundles import BUNDLES, Bundle
-from napari_msp.data.phantom.grids import grid_of, lattice_for
-from napari_msp.data.phantom.head import Diseased, Head, make_head
-from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.data.phantom.head import Diseased, Head, grid_of, make_head
+from napari_msp.data.phantom.platforms import lattice_for, platform_named
 from napari_msp.data.phantom.subjects import Pose, Subject, Tissue, aligned
 from napari_msp.errors import Choose, Give, UserError
 

@@ -1,4 +1,4 @@
-"""The four platforms: gradient coils, gradient tables, scanners and protocols."""
+"""The four platforms: gradient coils, gradient tables, scanners, protocols and lattices."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,7 +7,9 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.gradients import GradientTable
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.subjects import CENTRE
+from napari_msp.errors import Choose, UserError
 
 FIELD_RADIUS = 100.0
 """Distance from the isocentre, in mm, at which the coefficients are stated."""
@@ -287,3 +289,34 @@ def platform_named(name: str) -> Platform:
     2
     """
     return {platform.name: platform for platform in PLATFORMS}[name]
+
+
+SPACING = 2.4
+"""Voxel size of the standard protocol in mm (Tax 2019)."""
+
+SIZES: dict[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
+    # A block of the right hemisphere with callosum, ventricle, corona radiata and cortex.
+    "tiny": ((32, 20, 14), (-4.8, -34.0, 10.0)),
+    # A slab through basal ganglia, ventricles and centrum semiovale.
+    "small": ((66, 82, 16), (-78.0, -115.2, 1.2)),
+    # The whole brain.
+    "full": ((66, 82, 68), (-78.0, -115.2, -76.8)),
+}
+"""Shape of the 2.4 mm lattice and centre of its first voxel in mm (RAS+), for each size."""
+
+
+def lattice_for(size: str, platform: Platform) -> Lattice:
+    """Give a platform's lattice in RAS+ order.
+
+    Raises
+    ------
+    UserError
+        When there is no such size.
+    """
+    if size not in SIZES:
+        raise UserError("there is no such size", size, "size", Choose("size", tuple(SIZES)))
+    shape, origin = SIZES[size]
+    affine = np.diag([SPACING, SPACING, SPACING, 1.0])
+    affine[:3, 3] = origin
+    standard = Lattice(shape, affine)
+    return standard if platform.scale == 1 else standard.refined(platform.scale)

@@ -1,4 +1,9 @@
-"""One subject on one platform, in memory: gradients as they are felt, point spread, noise."""
+"""One subject on one platform: tissue signal, gradients as felt, point spread, noise.
+
+White matter is, for each fibre population, a stick (intra-axonal) and a zeppelin (extra-axonal);
+grey matter a nearly isotropic zeppelin along the cortex's radius; CSF free water; diseased tissue
+isotropic. Every compartment has its own proton density, T1 and T2.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +23,9 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import Change, bundles_after, head_after
-from napari_msp.data.phantom.grids import along_axes, grid_of, lattice_for, point_spread
-from napari_msp.data.phantom.head import Head, make_head
-from napari_msp.data.phantom.platforms import PLATFORMS, Platform, platform_named
-from napari_msp.data.phantom.signal import SignalModel
-from napari_msp.data.phantom.subjects import Subject, aligned, draw_pose, draw_subject
+from napari_msp.data.phantom.head import Head, along_axes, grid_of, make_head, point_spread
+from napari_msp.data.phantom.platforms import PLATFORMS, Platform, lattice_for, platform_named
+from napari_msp.data.phantom.subjects import Subject, Tissue, aligned, draw_pose, draw_subject
 
 MARGIN = 4
 """Fine voxels simulated beyond the field of view, so that the point spread sees across its edge."""
@@ -32,6 +35,225 @@ PURE_WHITE = 0.8
 
 WORKERS = 2
 """Volumes simulated at a time (numpy lets threads run side by side)."""
+
+DENSITY_WHITE, DENSITY_GREY, DENSITY_FLUID = 0.70, 0.82, 1.0
+"""Proton density relative to water (Mezer 2013)."""
+
+DENSITY_DISEASED, T1_DISEASED = 0.9, 1700.0
+"""Proton density relative to water and T1 in ms: as swollen grey matter's (our choice)."""
+
+T1_WHITE, T1_GREY, T1_FLUID = 1080.0, 1820.0, 4300.0
+"""T1 in ms at 3 T (Stanisz 2005; CSF: Lu 2005)."""
+
+FLUID_DIFFUSIVITY = 3.0e-3
+"""Free water at body temperature in mm²/s (Pierpaoli 1996)."""
+
+GREY_ANISOTROPY = 0.12
+"""Excess of radial over mean diffusivity in cortex, relative (McNab 2013: weakly radial)."""
+
+
+def stick_and_zeppelin(
+    tissue: Tissue, coherence: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Give axial and radial diffusivities of both compartments after orientation dispersion.
+
+    A dispersed compartment is replaced by its mean diffusion tensor, which is exact to first
+    order in b (our choice; it saves an integral over orientations for each voxel).
+
+    Returns
+    -------
+    Intra-axonal axial and radial, extra-axonal axial and radial diffusivity in mm²/s, each with
+    the shape of `coherence`.
+    """
+    along = tissue.axial_diffusivity
+    across = (1 - tissue.intra_fraction) * along  # tortuosity (Szafer 1995)
+    beside = (1 - coherence) / 2
+    return (
+        along * coherence,
+        along * beside,
+        across + (along - across) * coherence,
+        across + (along - across) * beside,
+    )
+
+
+def zeppelin(
+    b_squared: FloatArray, b_along: FloatArray, axial: FloatArray, radial: FloatArray
+) -> FloatArray:
+    """Signal of an axially symmetric tensor.
+
+    Parameters
+    ----------
+    b_squared
+        b-value felt, in s/mm².
+    b_along
+        b-value times the squared cosine to the tensor's axis.
+    axial, radial
+        Diffusivities in mm²/s.
+    """
+    signal: FloatArray = np.exp(-b_squared * radial - b_along * (axial - radial))
+    return signal
+
+
+def weighting(density: float, t1: float, t2: float, echo: float, repetition: float) -> float:
+    """Signal of a spin echo without diffusion weighting; times in ms."""
+    return density * float((1 - np.exp(-repetition / t1)) * np.exp(-echo / t2))
+
+
+class SignalModel:
+    """The signal of one head under one echo and repetition time.
+
+    Parameters
+    ----------
+    head
+        Tissue fractions and fibre populations.
+    tissue
+        Diffusivities and T2.
+    echo, repetition
+        Times in ms.
+    """
+
+    def __init__(self, head: Head, tissue: Tissue, echo: float, repetition: float) -> None:
+        self.head = head
+        times = (echo, repetition)
+        f = tissue.intra_fraction
+        self._intra = f * weighting(DENSITY_WHITE, T1_WHITE, tissue.t2_intra, *times)
+        self._extra = (1 - f) * weighting(DENSITY_WHITE, T1_WHITE, tissue.t2_extra, *times)
+        self._grey = weighting(DENSITY_GREY, T1_GREY, tissue.t2_grey, *times) * head.grey
+        self._fluid = weighting(DENSITY_FLUID, T1_FLUID, tissue.t2_fluid, *times) * head.fluid
+        self._diseased = [
+            (
+                weighting(DENSITY_DISEASED, T1_DISEASED, each.t2, *times) * each.fraction,
+                np.float32(each.diffusivity),
+            )
+            for each in head.diseased
+        ]
+        self._grey_axial = np.asarray(tissue.grey_diffusivity * (1 + GREY_ANISOTROPY), np.float32)
+        self._grey_radial = np.asarray(
+            tissue.grey_diffusivity * (1 - GREY_ANISOTROPY / 2), np.float32
+        )
+        self._populations = [
+            (
+                fibres,
+                head.white[fibres.index] * fibres.weight,
+                [np.asarray(d, np.float32) for d in stick_and_zeppelin(tissue, fibres.coherence)],
+            )
+            for fibres in head.fibres
+        ]
+
+    def without_weighting(self) -> FloatArray:
+        """(N,) signal at b = 0."""
+        signal: FloatArray = (
+            (self._intra + self._extra) * self.head.white + self._grey + self._fluid
+        )
+        for diseased, _ in self._diseased:
+            signal += diseased
+        return signal
+
+    def weighted(self, felt: FloatArray) -> FloatArray:
+        """Signal under a diffusion gradient.
+
+        Parameters
+        ----------
+        felt
+            (3, N) direction times the square root of the b-value that each voxel feels.
+
+        Returns
+        -------
+        (N,) float32.
+        """
+        b = np.einsum("in,in->n", felt, felt)
+        signal: FloatArray = self._fluid * np.exp(-b * np.float32(FLUID_DIFFUSIVITY))
+        b_radial = np.square(np.einsum("in,in->n", felt, self.head.radial))
+        signal += self._grey * zeppelin(b, b_radial, self._grey_axial, self._grey_radial)
+        for diseased, diffusivity in self._diseased:
+            signal += diseased * np.exp(-b * diffusivity)
+        for fibres, share, (stick_a, stick_r, zeppelin_a, zeppelin_r) in self._populations:
+            here = fibres.index
+            b_here = b[here]
+            along = np.square(np.einsum("in,in->n", felt[:, here], fibres.direction))
+            signal[here] += share * (
+                np.float32(self._intra) * zeppelin(b_here, along, stick_a, stick_r)
+                + np.float32(self._extra) * zeppelin(b_here, along, zeppelin_a, zeppelin_r)
+            )
+        return signal
+
+
+def point_spreads(
+    platform: Platform, model: SignalModel, lattice: Lattice
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give the matrices that take the fine grid to the platform's voxels."""
+    fine = model.head.grid
+    target = grid_of(lattice)
+    # A voxel of the fine grid's own size is already averaged by being sampled there.
+    width = target.spacing if target.spacing > 1.5 * fine.spacing else 0.0
+    x, y, z = (
+        point_spread(source, wanted, width, blur)
+        for source, wanted, blur in zip(fine.axes, target.axes, platform.blur, strict=True)
+    )
+    return x, y, z
+
+
+def acquire(
+    platform: Platform, model: SignalModel, table: GradientTable, lattice: Lattice
+) -> FloatArray:
+    """Image a head without noise.
+
+    Returns
+    -------
+    (X, Y, Z, N) float32 in image units, on `lattice` (RAS+ order).
+    """
+    spreads = point_spreads(platform, model, lattice)
+    field = platform.gradient_field.tensor(model.head.points)
+    images = np.empty((*lattice.shape, len(table)), dtype=np.float32)
+
+    def volume(number: int) -> FloatArray:
+        b_value = table.b_values[number]
+        if b_value <= B0_MAXIMUM:
+            values = model.without_weighting()
+        else:
+            strength = np.sqrt(b_value * platform.b_scale)
+            gradient = (strength * table.directions[number]).astype(np.float32)
+            values = model.weighted(np.einsum("ijn,j->in", field, gradient))
+        imaged = along_axes(model.head.volume(values), spreads)
+        return imaged * np.float32(platform.gain)
+
+    first_b0 = int(table.b0_volumes[0])
+    numbers = [n for n in range(len(table)) if n == first_b0 or n not in table.b0_volumes]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, image in zip(numbers, pool.map(volume, numbers), strict=True):
+            images[..., number] = image
+    images[..., table.b0_volumes] = images[..., first_b0, None]
+    return images
+
+
+def add_noise(images: FloatArray, sigma: float, seed: list[int]) -> FloatArray:
+    """Add Rician noise: the magnitude of a signal with Gaussian noise in two channels.
+
+    Parameters
+    ----------
+    images
+        (X, Y, Z, N) noise-free.
+    sigma
+        Standard deviation of each channel in image units.
+    seed
+        Each volume draws from its own stream, [*seed, volume].
+
+    Returns
+    -------
+    (X, Y, Z, N) float32.
+    """
+    noisy = np.empty_like(images)
+
+    def volume(number: int) -> FloatArray:
+        rng = np.random.default_rng([*seed, number])
+        real, imaginary = sigma * rng.standard_normal((2, *images.shape[:3]), dtype=np.float32)
+        magnitude: FloatArray = np.hypot(images[..., number] + real, imaginary)
+        return magnitude
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, image in enumerate(pool.map(volume, range(images.shape[-1]))):
+            noisy[..., number] = image
+    return noisy
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,81 +403,3 @@ def _scan(
         sigma=sigma,
         shift=shift,
     )
-
-
-def point_spreads(
-    platform: Platform, model: SignalModel, lattice: Lattice
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give the matrices that take the fine grid to the platform's voxels."""
-    fine = model.head.grid
-    target = grid_of(lattice)
-    # A voxel of the fine grid's own size is already averaged by being sampled there.
-    width = target.spacing if target.spacing > 1.5 * fine.spacing else 0.0
-    x, y, z = (
-        point_spread(source, wanted, width, blur)
-        for source, wanted, blur in zip(fine.axes, target.axes, platform.blur, strict=True)
-    )
-    return x, y, z
-
-
-def acquire(
-    platform: Platform, model: SignalModel, table: GradientTable, lattice: Lattice
-) -> FloatArray:
-    """Image a head without noise.
-
-    Returns
-    -------
-    (X, Y, Z, N) float32 in image units, on `lattice` (RAS+ order).
-    """
-    spreads = point_spreads(platform, model, lattice)
-    field = platform.gradient_field.tensor(model.head.points)
-    images = np.empty((*lattice.shape, len(table)), dtype=np.float32)
-
-    def volume(number: int) -> FloatArray:
-        b_value = table.b_values[number]
-        if b_value <= B0_MAXIMUM:
-            values = model.without_weighting()
-        else:
-            strength = np.sqrt(b_value * platform.b_scale)
-            gradient = (strength * table.directions[number]).astype(np.float32)
-            values = model.weighted(np.einsum("ijn,j->in", field, gradient))
-        imaged = along_axes(model.head.volume(values), spreads)
-        return imaged * np.float32(platform.gain)
-
-    first_b0 = int(table.b0_volumes[0])
-    numbers = [n for n in range(len(table)) if n == first_b0 or n not in table.b0_volumes]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for number, image in zip(numbers, pool.map(volume, numbers), strict=True):
-            images[..., number] = image
-    images[..., table.b0_volumes] = images[..., first_b0, None]
-    return images
-
-
-def add_noise(images: FloatArray, sigma: float, seed: list[int]) -> FloatArray:
-    """Add Rician noise: the magnitude of a signal with Gaussian noise in two channels.
-
-    Parameters
-    ----------
-    images
-        (X, Y, Z, N) noise-free.
-    sigma
-        Standard deviation of each channel in image units.
-    seed
-        Each volume draws from its own stream, [*seed, volume].
-
-    Returns
-    -------
-    (X, Y, Z, N) float32.
-    """
-    noisy = np.empty_like(images)
-
-    def volume(number: int) -> FloatArray:
-        rng = np.random.default_rng([*seed, number])
-        real, imaginary = sigma * rng.standard_normal((2, *images.shape[:3]), dtype=np.float32)
-        magnitude: FloatArray = np.hypot(images[..., number] + real, imaginary)
-        return magnitude
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for number, image in enumerate(pool.map(volume, range(images.shape[-1]))):
-            noisy[..., number] = image
-    return noisy

@@ -12,8 +12,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.gradients import write_gradients
 from napari_msp.data.nifti import write_nifti
-from napari_msp.data.phantom.grids import SIZES
-from napari_msp.data.phantom.platforms import INPUT_PLATFORM, PLATFORMS
+from napari_msp.data.phantom.platforms import INPUT_PLATFORM, PLATFORMS, SIZES
 from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.files import new_folder, write_json, write_text
