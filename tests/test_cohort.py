@@ -199,6 +199,16 @@ class TestWithAStub:
         assert [result.status for result in results] == ["done", "failed", "failed"]
         assert "no DWI on philips_st" in results[1].message()
 
+    def test_what_no_scan_can_have_is_refused_at_once(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        with pytest.raises(UserError) as refusal:
+            run_cohort(bids, out, model, TARGET, platform="nowhere", job=Recorder())
+        assert refusal.value.field == "platform"
+        with pytest.raises(UserError) as refusal:
+            run_cohort(bids, out, model, TARGET, gradients=str(tmp_path / "gone.bvec"))
+        assert refusal.value.field == "gradients"
+        assert not out.exists()
+
     def test_sessions_narrow_the_choice(self, bids, model, tmp_path):
         folder = bids / "sub-01/ses-philips/dwi"
         folder.mkdir(parents=True)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import napari_msp as msp
+from napari_msp.bids import Provenance
+from napari_msp.data.dataset import open_dataset
 
 STUB = Path(msp.__file__).with_suffix(".pyi")
 
@@ -132,6 +134,17 @@ def test_objects_with_arrays_compare_and_hash_by_identity(heads: Path) -> None:
         assert len({a, b}) == 2
         assert is_dataclass(a)
         assert fields(a)
+
+
+def test_what_hangs_on_public_objects_prints_in_a_line_too(heads: Path) -> None:
+    scan = msp.load_scan(heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz")
+    assert scan.acquisition is not None
+    made = Provenance("prisma_st", "ge_st", title="MSP", model_file="m.safetensors")
+    for thing in (open_dataset(heads), scan.maps(), scan.acquisition.shell(), scan.lattice, made):
+        assert len(repr(thing)) < 300, type(thing)
+        assert repr(thing).count("\n") < 2
+    assert scan.maps() in {scan.maps()}
+    assert scan.maps() != msp.load_scan(str(scan.path)).maps()
 
 
 def test_an_error_names_the_parameter_that_python_knows(

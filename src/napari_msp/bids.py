@@ -276,6 +276,9 @@ class Provenance:
     training_subjects: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Provenance {self.name}, from {self.input} by {self.model_file or 'a model'}>"
+
     @property
     def name(self) -> str:
         """What was predicted by what, such as "MSP prisma_st" or "MSP prisma_st first stage"."""

@@ -181,11 +181,14 @@ def run_cohort(
     if not model.is_file():
         raise UserError("there is no such file", model, "model", Advice("give a model"))
     scans = _find_scans(bids_dir, participants, sessions)
+    if platform is not None:
+        _check_platform(bids_dir, platform, scans)
     targets, platform = _ask_model(model, target, platform, scans, check=job is None)
     if job is None:
         from napari_msp.device import choose_device
-        from napari_msp.inference.outputs import harmonize_to_folder
+        from napari_msp.inference.outputs import check_gradients, harmonize_to_folder
 
+        check_gradients(gradients)
         job = harmonize_to_folder
         if scheduler is None:  # whose workers may have other devices
             choose_device(options.device)
@@ -276,6 +279,15 @@ def _ask_model(
             known.single(each)  # a mistyped target is one error, not one a subject
         platform = known.card.input if several else platform
     return targets, platform
+
+
+def _check_platform(bids_dir: Path, platform: str, scans: dict[str, list[Path]]) -> None:
+    """Refuse at once a platform on which nobody was scanned."""
+    known = sorted({_platform(path) for paths in scans.values() for path in paths})
+    if platform not in known:
+        raise UserError(
+            f"no scan is on {platform}", bids_dir, "platform", Choose("platform", tuple(known))
+        )
 
 
 def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str | None) -> Path:

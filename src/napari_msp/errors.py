@@ -148,6 +148,8 @@ class Allow(Remedy):
 
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "replace it with force=True"."""
+        if not words.offers(self.parameter):
+            return self.why
         return f"{self.why} with {words.setting(self.parameter, self.value)}"
 
 
@@ -240,6 +242,8 @@ class Install(Remedy):
 class ComputeOnCPU(Remedy):
     """Leave the GPU."""
 
+    parameter: ClassVar[str] = "device"
+
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "compute on the CPU (device='cpu')"."""
         return f"compute on the CPU ({words.setting('device', 'cpu')})"
@@ -255,7 +259,7 @@ class Either(Remedy):
         """Join them with "or", less those whose parameter a front end does not offer."""
         named = [(getattr(each, "parameter", None), each) for each in self.remedies]
         offered = [each for name, each in named if name is None or words.offers(name)]
-        return ", or ".join(each.phrase(words) for each in offered or self.remedies)
+        return ", or ".join(each.phrase(words) for each in offered)
 
 
 def either(*remedies: Remedy) -> Either:
@@ -339,8 +343,9 @@ class UserError(Exception):
         if lead is None and self.field is not None:
             lead = words.parameter(self.field)
         said = self.problem if lead is None else f"{lead}: {self.problem}"
-        if self.remedy is not None:
-            said += f"; {self.remedy.phrase(words)}"
+        helps = "" if self.remedy is None else self.remedy.phrase(words)
+        if helps:
+            said += f"; {helps}"
         return " ".join(said.split())
 
     def __str__(self) -> str:
@@ -493,9 +498,21 @@ def from_validation(error: Exception, subject: str | Path | None = None) -> User
     if not isinstance(error, ValidationError):
         return UserError(str(error).splitlines()[0], subject)
     first = error.errors()[0]
-    reason = str(first["msg"]).removeprefix("Value error, ")
     field = str(first["loc"][0]) if first["loc"] else None
-    return UserError(reason[0].lower() + reason[1:], subject, field)
+    return UserError(validation_reason(first["msg"]), subject, field)
+
+
+def validation_reason(message: str) -> str:
+    """Say what pydantic complains of as what goes on after a parameter's name.
+
+    Examples
+    --------
+    >>> validation_reason("Input should be greater than or equal to 1")
+    'must be greater than or equal to 1'
+    """
+    reason = message.removeprefix("Value error, ").replace("Input should", "must")
+    reason = reason.split(", unable")[0]
+    return reason[0].lower() + reason[1:]
 
 
 def first_reason(error: Exception) -> str:

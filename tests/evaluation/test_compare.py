@@ -178,7 +178,7 @@ def spoil_volumes(images, paths):
     [
         (
             spoil_b_value,
-            r"msp_dwimap.* b = 1000 s/mm² but .*truth_dwimap.* 1200.*rescale_b_value=True",
+            r"msp_dwimap.* b = 1000 s/mm² but .*truth_dwimap.* 1200.*harmonize",
         ),
         (spoil_sidecar, r"msp_dwimap.*add BValue to .*msp_dwimap\.json"),
         (spoil_position, r"MSP: its brain overlaps .* 0 %; give images of one head"),

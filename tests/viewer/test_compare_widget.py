@@ -122,6 +122,9 @@ def test_the_input_lies_in_place_in_its_own_voxels(
     wanted = grey(scan.sh, window(fine.sh))
     np.testing.assert_allclose(canvas.seen(1, 0, scan.sh).mean(-1), wanted, atol=0.02)
     assert "DIQT was interpolated linearly from 4.00" in compare.message.text
+    compare.form.maps.setCurrentText("FA")
+    settle()
+    assert "DIQT was interpolated linearly from 4.00" in compare.message.text
 
 
 def test_names_and_one_colour_bar_are_drawn(viewer, compared, pixels):

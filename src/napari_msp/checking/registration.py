@@ -10,7 +10,7 @@ offset, which are estimated along with the motion.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
+from scipy.ndimage import map_coordinates, spline_filter
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
@@ -18,6 +18,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice
+from napari_msp.data.masks import smooth_in_mask
 from napari_msp.errors import Advice, UserError
 
 SMOOTHING = 0.5
@@ -213,11 +214,7 @@ def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
     millimetres, in which the smoothing saw one side only.
     """
     deviations = width / image.lattice.voxel_sizes
-    weight = gaussian_filter(image.mask.astype(float), deviations, mode="constant")
-    total = gaussian_filter(np.where(image.mask, image.values, 0.0), deviations, mode="constant")
-    mean = float(image.values[image.mask].mean())
-    # Far outside the weights vanish; there the mean stands in, and nothing looks at it.
-    values = (total + 1e-6 * mean) / (weight + 1e-6)
+    values, weight = smooth_in_mask(image.values.astype(float), image.mask, deviations)
     return values, weight > LEAST_WEIGHT
 
 

@@ -35,7 +35,7 @@ class Command(Protocol):
 
 # --- Words ------------------------------------------------------------------------------------
 
-SYNONYMS = {"input_platform": "input", "targets": "target", "path": "dwi"}
+SYNONYMS = {"input_platform": "input", "targets": "target", "path": "dwi", "scan": "dwi"}
 """Other names that parameters of the library have for what options set."""
 
 

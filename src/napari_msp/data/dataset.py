@@ -7,6 +7,7 @@ from pathlib import Path
 from napari_msp.bids import NIFTI_SUFFIXES, marked_input, subject_and_platform
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.errors import Advice, Choose, RunJob, UserError
+from napari_msp.formatting import counted
 from napari_msp.identity import Person, person_of
 
 
@@ -24,6 +25,10 @@ class TravellingHeads:
 
     root: Path
     scans: dict[tuple[str, str], Path]
+
+    def __repr__(self) -> str:
+        subjects, platforms = len(self.subjects), ", ".join(self.platforms)
+        return f"<TravellingHeads {self.root}: {counted(subjects, 'subject')} on {platforms}>"
 
     @property
     def subjects(self) -> list[str]:
@@ -151,8 +156,9 @@ def input_platform(
     left = [each for each in platforms if each not in targets]
     if targets and len(left) == 1:
         return left[0]
+    said = f"{marked} is the platform to predict from and cannot be a target, too"
     raise UserError(
-        "nothing says which platform to predict from",
+        said if marked in targets else "nothing says which platform to predict from",
         dataset.root,
         "input",
         Choose("input", tuple(left)),

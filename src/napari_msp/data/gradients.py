@@ -39,6 +39,9 @@ class Shell:
     b_value: float
     volumes: IntArray
 
+    def __repr__(self) -> str:
+        return f"<Shell of {len(self.volumes)} volumes at b = {self.b_value:.0f} s/mm²>"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradientTable:

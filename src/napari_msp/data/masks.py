@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import NIFTI_SUFFIXES, bare_stem, dataset_root, in_derivatives, nifti_stem
@@ -123,3 +124,32 @@ def estimate_mask(b0: FloatArray, image: nib.Nifti1Image) -> MaskArray:
             Give("mask", "one"),
         )
     return found
+
+
+def smooth_in_mask(
+    values: FloatArray, mask: MaskArray, width: float | FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Smooth between in-mask voxels only, by a Gaussian, so that no background leaks in.
+
+    Parameters
+    ----------
+    values
+        (X, Y, Z).
+    mask
+        (X, Y, Z).
+    width
+        Standard deviation in voxels, one or one an axis.
+
+    Returns
+    -------
+    smoothed
+        (X, Y, Z), continued beyond the mask, and far from it the mean inside.
+    weight
+        (X, Y, Z) share of the Gaussian that lies in the mask.
+    """
+    mean = values[mask].mean(dtype=float)
+    offset = np.where(mask, values - mean, 0).astype(values.dtype)
+    weight = gaussian_filter(mask.astype(values.dtype), width, mode="constant")
+    # Far outside the weights vanish; there the mean stands in.
+    smoothed = mean + gaussian_filter(offset, width, mode="constant") / (weight + 1e-6)
+    return smoothed.astype(values.dtype, copy=False), weight

@@ -57,19 +57,17 @@ def calibrate(
     model = model if isinstance(model, Model) else load_model(model)
     dataset = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
     learned = learned_from([model], [dataset], dataset.subjects)
+    unseen = tuple(each for each in dataset.subjects if each not in learned)
+    if not unseen:
+        raise none_left(dataset, "subjects")
     for subject in subjects:
         if subject not in dataset.subjects:
             raise UserError(
-                f"has no {subject}",
-                dataset.root,
-                "subjects",
-                Choose("subjects", tuple(dataset.subjects)),
+                f"has no {subject}", dataset.root, "subjects", Choose("subjects", unseen)
             )
         if subject in learned:
             raise learned[subject].error("subjects")
-    chosen = tuple(subjects) or tuple(s for s in dataset.subjects if s not in learned)
-    if not chosen:
-        raise none_left(dataset, "subjects")
+    chosen = tuple(subjects) or unseen
     return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
 
 

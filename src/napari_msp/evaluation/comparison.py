@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from napari_msp.arrays import MaskArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.lattice import Lattice
-from napari_msp.errors import Advice, Give, RescaleBValue, UserError
+from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.evaluation.placement import common_mask, on_lattice, placement
 from napari_msp.identity import may_be_same
 from napari_msp.scan import Scan, ScanLike, as_scan
@@ -157,8 +157,9 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
         raise UserError(
             f"has b = {two:.0f} s/mm² but {called(reference)} has {one:.0f}",
             called(other),
-            remedy=RescaleBValue(
-                measured=two, wanted=one, why="give images of one b-value, or harmonize"
+            remedy=either(
+                Advice("give images of one b-value"),
+                RunJob("harmonize", f"bring its signal to {one:.0f} s/mm² (an approximation)"),
             ),
         )
 

@@ -172,13 +172,8 @@ def table_choice(
         return lambda prediction: _at_b_value(
             _nearest_directions(acquisition, prediction), prediction.sh.b_value
         )
+    check_gradients(gradients)
     bvec = Path(gradients)
-    if not bvec.is_file():
-        raise UserError(
-            f"{gradients} is neither 'target', 'input' nor a .bvec file",
-            field="gradients",
-            remedy=Choose("gradients"),
-        )
     given = read_gradients(bvec.with_suffix(".bval"), bvec, acquisition.affine)
     weighted = given.directions[np.linalg.norm(given.directions, axis=1) > 0]
     if len(weighted) == 0:
@@ -186,6 +181,22 @@ def table_choice(
             "holds no diffusion direction", bvec, "gradients", Advice("give one with some")
         )
     return lambda prediction: _at_b_value(weighted, prediction.sh.b_value)
+
+
+def check_gradients(gradients: str | Path) -> None:
+    """Refuse what names no gradient table.
+
+    Raises
+    ------
+    UserError
+        When it is neither "target" nor "input" nor a file.
+    """
+    if str(gradients) not in ("target", "input") and not Path(gradients).is_file():
+        raise UserError(
+            f"{gradients} is neither 'target', 'input' nor a .bvec file",
+            field="gradients",
+            remedy=Choose("gradients"),
+        )
 
 
 def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:

@@ -250,7 +250,8 @@ def _check_isotropic(lattice: Lattice, scan: Path) -> None:
 
 def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     """Refuse what the dataset does not have."""
-    _check_known(dataset, "platform", "targets", settings.targets, dataset.platforms)
+    others = [each for each in dataset.platforms if each != settings.input]
+    _check_known(dataset, "platform", "targets", settings.targets, others)
     _check_known(dataset, "target", "first_stage", settings.first_stage, settings.targets)
     _check_known(dataset, "subject", "subjects", settings.subjects, dataset.subjects)
     subjects = settings.subjects or dataset.subjects

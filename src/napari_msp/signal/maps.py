@@ -236,6 +236,10 @@ class Maps(Mapping[str, FloatArray]):
     def __repr__(self) -> str:
         return f"<Maps {', '.join(MAPS)} of {self.image!r}>"
 
+    # By identity, as everything that holds arrays: a Mapping would compare them one by one.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     @cached_property
     def tensor(self) -> TensorMaps:
         """What one tensor fit says: FA, mean diffusivity and direction."""

@@ -41,6 +41,10 @@ HARMONIZE_LABELS: Mapping[str, str] = MappingProxyType(
 class PlainWords(Words):
     """For what no form has: parameters by their names, jobs by their commands."""
 
+    def offers(self, name: str) -> bool:
+        """Tell that a parameter without a field cannot be chosen."""
+        return False
+
     def parameter(self, name: str) -> str:
         """Write the name as words."""
         return name.replace("_", " ")
@@ -79,6 +83,10 @@ class FormWords(Words):
         self._labels = {name: label.replace("&", "") for name, label in labels.items()}
         self._place = f" in {widget}" if widget else ""
         self._otherwise = otherwise or LOAD_ELSEWHERE
+
+    def offers(self, name: str) -> bool:
+        """Tell whether this form, or another one that is known, has a field for it."""
+        return name in self._labels or self._otherwise.offers(name)
 
     def parameter(self, name: str) -> str:
         """Give a field's label, in quotation marks."""

@@ -34,13 +34,13 @@ from functools import cached_property
 import numpy as np
 from scipy.ndimage import (
     binary_erosion,
-    gaussian_filter,
     laplace,
     map_coordinates,
     spline_filter,
 )
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.masks import smooth_in_mask
 from napari_msp.signal.sh_image import SHImage
 
 SMOOTHING = 0.5
@@ -105,12 +105,9 @@ def _smoothed(coefficients: FloatArray, mask: MaskArray, width: float) -> FloatA
     -------
     (C, X, Y, Z) float32, continued beyond the mask, and far from it each channel's mean.
     """
-    weight = gaussian_filter(mask.astype(np.float32), width, mode="constant") + 1e-6
     result = np.empty((coefficients.shape[-1], *mask.shape), dtype=np.float32)
     for channel, values in zip(result, np.moveaxis(coefficients, -1, 0), strict=True):
-        mean = values[mask].mean(dtype=float)
-        offset = np.where(mask, values - mean, 0).astype(np.float32)
-        channel[:] = mean + gaussian_filter(offset, width, mode="constant") / weight
+        channel[:], _ = smooth_in_mask(values, mask, width)
     return result
 
 

@@ -105,6 +105,7 @@ class Compare(Docked):
         own = form.scan == ""
         scan = choices.input_of(predictions) if own else choices.scans.get(form.scan or "")
         truth = choices.truths.get(form.truth)
+        self.message.clear()
         self.comparing.ask(Question(truth, predictions, scan), form.map_name)
 
     def leave(self) -> None:
@@ -119,17 +120,18 @@ class Compare(Docked):
         self.table.clear()
         self._enable()
 
-    def _begin(self, words: str) -> None:
-        self.message.clear()
-        self.progress.start(words)
-
     def _renew(self) -> None:
         compared = self.comparing.compared
         assert compared is not None
         self.stages.take(compared)
         self.table.clear(NOTHING if compared.truth is None else MEASURING)
         if compared.interpolated:
-            self._warn("; ".join(compared.interpolated))
+            self._warn_of_placement()
+
+    def _warn_of_placement(self) -> None:
+        """Say which images were interpolated, instead of what was said before."""
+        compared = self.comparing.compared
+        self._warn("" if compared is None else "; ".join(compared.interpolated))
 
     def _take_drawn(self, drawn: str) -> None:
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
@@ -153,6 +155,7 @@ class Compare(Docked):
         self._enable()
 
     def _change_map(self) -> None:
+        self._warn_of_placement()
         self.comparing.draw(self.form.map_name)
         self.stages.leave_branches()
         self._show_cells()
@@ -160,6 +163,7 @@ class Compare(Docked):
             self.stages.repaint_cells()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
+        self._warn_of_placement()
         self.comparing.change(name, image, variant, self.form.map_name)
 
     def _show_numbers(self) -> None:
@@ -236,7 +240,7 @@ class Compare(Docked):
         form.plane_changed.connect(self.grid.turn_to)
         form.predictions_changed.connect(self._suggest_truth)
         form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))
-        comparing.started.connect(self._begin)
+        comparing.started.connect(self.progress.start)
         comparing.progressed.connect(self.progress.say)
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)

@@ -180,7 +180,12 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
     in_the_way = sum(path.exists() for path in targets)
     if in_the_way and not request.force:
         there = counted(in_the_way, "prediction")
-        raise UserError(f"{there} of these are there already", request.folder, "force", Overwrite())
+        raise UserError(
+            f"{there} {'is' if in_the_way == 1 else 'are'} there already",
+            request.folder,
+            "force",
+            Overwrite(),
+        )
     for done, (each, path) in enumerate(zip(request.predictions, targets, strict=True)):
         control.check()
         control.report(Step(f"Writing {each.owner}", done, len(targets)))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from napari_msp.data.dataset import TravellingHeads, input_platform
-from napari_msp.errors import ComputeOnCPU, Remedy, UserError, either, every
+from napari_msp.errors import Remedy, UserError, either, every, validation_reason
 from napari_msp.files import refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import recipe_for
@@ -216,7 +216,7 @@ def entry_that_helps(remedy: Remedy | None) -> str:
 
 def _parameter(remedy: Remedy) -> str:
     """Name the parameter that a remedy is about; "" for none."""
-    return "device" if isinstance(remedy, ComputeOnCPU) else getattr(remedy, "parameter", "")
+    return getattr(remedy, "parameter", "")
 
 
 def under_its_entry(error: UserError) -> str:
@@ -322,8 +322,7 @@ def _complaints(error: ValidationError) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for each in error.errors():
         name = str(each["loc"][0])
-        words = str(each["msg"]).removeprefix("Value error, ").replace("Input should", "must")
-        words = words.split(", unable")[0].removeprefix(f"{name} ")
+        words = validation_reason(each["msg"]).removeprefix(f"{name} ")
         found.setdefault(name, []).append(words)
     return {name: ", or ".join(dict.fromkeys(words)) for name, words in found.items()}
 
