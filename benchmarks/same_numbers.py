@@ -362,17 +362,17 @@ def compare(before: Path, after: Path) -> int:
             if name not in first.files:
                 verdict, said = "new", ""
             elif name not in second.files:
-                verdict, said = "DIFFERS", "missing"
+                verdict, said = "missing", ""
             else:
                 verdict, said = difference(first[name], second[name])
             counts[verdict] += 1
             if verdict != "equal":
-                print(f"{verdict:10}{name}: {said}")
+                print(f"{verdict:10}{name}{said and f': {said}'}")
     print(
         f"{counts['equal']} arrays equal to the last bit, {counts['rounding']} to {TOLERANCE:g}, "
-        f"{counts['DIFFERS']} different or missing, {counts['new']} new"
+        f"{counts['DIFFERS']} different, {counts['missing']} missing, {counts['new']} new"
     )
-    return 1 if counts["DIFFERS"] else 0
+    return 1 if counts["DIFFERS"] or counts["missing"] else 0
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[str, str]:
