@@ -73,7 +73,7 @@ def test_there_is_python():
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_runs(block, make_heads, tmp_path, monkeypatch):
     """On small heads in place of the demo's, with a training that is cut short."""
-    train = msp.train
+    train: Any = msp.train
     make_heads(tmp_path / "heads", subjects=4)
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "heads").symlink_to(tmp_path / "heads")
