@@ -273,7 +273,7 @@ ERROR_NAMES = re.compile(r"error|exception|failure|reason|told|problem", re.IGNO
 
 
 def is_message(node: ast.expr) -> bool:
-    """Tell whether an expression is an error's text: str(error), error.problem, error.args[0]."""
+    """Return whether an expression is an error's text: str(error), error.problem, error.args[0]."""
     match node:
         case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Name(id=name)]):
             return ERROR_NAMES.search(name) is not None

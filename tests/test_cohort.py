@@ -261,7 +261,7 @@ class TestWithAStub:
     @pytest.mark.parametrize(
         ("change", "parts"),
         [
-            ({"participants": ["04"]}, ["bids", "holds no sub-04"]),
+            ({"participants": ["04"]}, ["bids", "has no sub-04"]),
             ({"workers": 0}, ["workers=: 0 is too few"]),
             ({"model": Path("nowhere.safetensors")}, ["nowhere.safetensors", "no such file"]),
             ({"bids_dir": Path("nowhere")}, ["nowhere", "no such folder"]),

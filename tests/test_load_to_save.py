@@ -143,7 +143,7 @@ def test_what_a_reader_should_know(dwi: Path, tmp_path: Path) -> None:
     path = tmp_path / "image.nii.gz"
     write_sh(path, replace(scan.sh, b_value=1200.0, rescaled_from=1000.0))
     (note,) = load_scan(path).notes
-    assert "brought from b = 1000 to 1200" in note
+    assert "rescaled from b = 1000 to 1200" in note
 
 
 def test_an_image_without_b_value_is_refused(dwi: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def entities(path: str | Path) -> dict[str, str]:
 
 
 def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
-    """Tell whose scan this is and on what platform, by its name alone; None where it does not say.
+    """Say whose scan this is and on what platform, by its name alone; None where it does not say.
 
     >>> subject_and_platform("sub-01_ses-ge_acq-st_dwi.nii.gz")
     ('sub-01', 'ge_st')
@@ -139,7 +139,7 @@ def map_beside(coefficients: Path, parameter: str) -> Path | None:
 
 
 def dataset_root(path: str | Path) -> Path | None:
-    """Give the folder of the BIDS dataset that holds `path`: the parent of its `sub-` folder."""
+    """Give the folder of the BIDS dataset that contains `path`: the parent of its `sub-` folder."""
     for folder in _absolute(path).parents:
         if folder.name.startswith("sub-"):
             return folder.parent
@@ -344,7 +344,7 @@ class Provenance:
 
 
 def _label(text: str) -> str:
-    """Leave what a BIDS label may hold: letters and digits."""
+    """Leave what a BIDS label may contain: letters and digits."""
     return "".join(each for each in text if each.isalnum())
 
 

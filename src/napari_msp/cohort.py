@@ -121,7 +121,7 @@ def run_cohort(
     """Harmonize one scan of each subject of a BIDS dataset.
 
     Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`; `cohort.tsv` in `out_dir` says what
-    became of each subject and is brought up to date after each one. Scans that the same model
+    became of each subject and is updated after each one. Scans that the same model
     finished in an earlier run are skipped.
 
     Parameters
@@ -244,7 +244,7 @@ def _find_scans(
         unknown = ", ".join(sorted(wanted - set(scans)))
         if unknown:
             choice = Choose("participants", tuple(scans))
-            raise UserError(f"holds no {unknown}", bids_dir, "participants", choice)
+            raise UserError(f"has no {unknown}", bids_dir, "participants", choice)
         scans = {subject: paths for subject, paths in scans.items() if subject in wanted}
     labels = None if sessions is None else [name.removeprefix("ses-") for name in sessions]
     folders = ["dwi", "ses-*/dwi"] if labels is None else [f"ses-{label}/dwi" for label in labels]
@@ -255,7 +255,7 @@ def _find_scans(
     if not any(scans.values()):
         what = f"of session {', '.join(labels)}" if labels else "named sub-*_dwi.nii.gz"
         remedy = Change("sessions", "other") if labels else Advice("give a BIDS dataset")
-        raise UserError(f"holds no scan {what}", bids_dir, "sessions" if labels else None, remedy)
+        raise UserError(f"has no scan {what}", bids_dir, "sessions" if labels else None, remedy)
     return scans
 
 
@@ -298,7 +298,7 @@ def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str 
         return paths[0]
     where = "" if platform is None else f" on {platform}"
     names = ", ".join(path.name for path in paths)
-    problem = f"holds several DWI{where} ({names})" if paths else f"holds no DWI{where}"
+    problem = f"has several DWI{where} ({names})" if paths else f"has no DWI{where}"
     raise UserError(problem, bids_dir / subject, "platform", known)
 
 
@@ -308,7 +308,7 @@ def _platform(scan: Path) -> str:
 
 
 def _finished(task: _Task) -> bool:
-    """Tell whether this model has written every target of a scan."""
+    """Return whether this model has written every target of a scan."""
     return all(
         any(
             _made_by(sidecar, task.model)

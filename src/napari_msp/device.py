@@ -59,7 +59,7 @@ def copied_to(network: AnyModule, device: torch.device) -> Iterator[AnyModule]:
     """Give a copy of a network on `device` while the block runs, then the device's memory back.
 
     Jobs that run one network at the same time each have their own copy. The network itself stays
-    on the CPU: whoever holds it (a viewer, for hours) holds no memory of a GPU, and still has it
+    on the CPU: whoever keeps it (a viewer, for hours) uses no memory of a GPU, and still has it
     when the GPU is lost.
     """
     copy = deepcopy(network)
@@ -109,7 +109,7 @@ def leave_a_core() -> Iterator[None]:
     """Compute with one thread fewer than there are cores (but at least one) while the block runs.
 
     For work beside a window, which needs a core to stay responsive. OpenMP counts its threads for
-    each calling thread, so this holds for torch's work in the thread that enters the block.
+    each calling thread, so this applies to torch's work in the thread that enters the block.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(before, _cores() - 1)))

@@ -23,7 +23,7 @@ class Words:
     """
 
     def offers(self, name: str) -> bool:
-        """Tell whether a parameter can be chosen here."""
+        """Return whether a parameter can be chosen here."""
         return True
 
     def parameter(self, name: str) -> str:
@@ -178,7 +178,7 @@ class Resample(Allow):
     sizes
         Edges of the given voxels in mm.
     wanted
-        Edge that the model wants, in mm.
+        Edge of the model's voxels, in mm.
     """
 
     parameter: ClassVar[str] = "resample"
@@ -297,7 +297,7 @@ REMEDIES: dict[str, type[Remedy]] = {
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can put right.
 
     Parameters
     ----------
@@ -483,7 +483,7 @@ def _is_device(error: BaseException) -> bool:
 
 
 def _says(error: BaseException, signs: tuple[str, ...]) -> bool:
-    """Tell whether a RuntimeError, which is what torch raises, holds one of the signs."""
+    """Return whether a RuntimeError, which is what torch raises, contains one of the signs."""
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 

@@ -154,7 +154,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     Raises
     ------
     UserError
-        When it holds something, or cannot be written.
+        When it contains something, or cannot be written.
     """
     folder = Path(folder)
     refuse_occupied(folder)
@@ -172,7 +172,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def refuse_occupied(folder: str | Path) -> None:
-    """Refuse a folder that holds something already, or a file of that name.
+    """Refuse a folder that contains something already, or a file of that name.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        When the file is missing, is not JSON, or holds something other than an object.
+        When the file is missing, is not JSON, or contains something other than an object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -247,7 +247,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"is not valid JSON ({error})", path, remedy=_REPAIR) from error
     if not isinstance(content, dict):
-        raise UserError("must hold a JSON object", path, remedy=_REPAIR)
+        raise UserError("must be a JSON object", path, remedy=_REPAIR)
     return content
 
 

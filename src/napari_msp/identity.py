@@ -59,7 +59,7 @@ class Person:
 
 
 def same_person(first: Person, second: Person) -> bool | None:
-    """Tell whether two scans are of one person.
+    """Return whether two scans are of one person.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def same_person(first: Person, second: Person) -> bool | None:
 
 
 def may_be_same(first: Person, second: Person) -> bool:
-    """Tell whether two scans may be of one person: where nobody can know, names decide.
+    """Return whether two scans may be of one person: where nobody can know, names decide.
 
     A missing name fits every other.
     """
@@ -95,7 +95,7 @@ def may_be_same(first: Person, second: Person) -> bool:
 
 
 def known_among(person: Person, people: Iterable[Person]) -> bool:
-    """Tell whether somebody is, or for all that is known may be, among others with a name."""
+    """Return whether somebody is, or for all that is known may be, among others with a name."""
     return any(
         bool(person.label or person.scans) and may_be_same(person, each)
         for each in people
@@ -104,7 +104,7 @@ def known_among(person: Person, people: Iterable[Person]) -> bool:
 
 
 def person_of(path: str | Path, siblings: Iterable[str | Path] = ()) -> Person:
-    """Tell who the scan in a file is of, by its place, its name and what was scanned.
+    """Say who the scan in a file is of, by its place, its name and what was scanned.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def person_of(path: str | Path, siblings: Iterable[str | Path] = ()) -> Person:
 
 
 def dataset_key(root: str | Path) -> str:
-    """Give what tells one dataset on this machine from another, without saying where it lies."""
+    """Identify a dataset on this machine without saying where it lies."""
     return hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
 
 
@@ -140,7 +140,7 @@ def file_digest(path: str | Path) -> str:
 def scan_digest(image: nib.Nifti1Image) -> str:
     """Digest what was scanned: the shape and the voxels of the first volume, as float32.
 
-    Noise makes a volume of its own of every scan, so the first one tells scans apart, and reading
+    Noise makes a volume of its own of every scan, so the first one distinguishes scans, and reading
     it costs little. File names, headers and compression do not count.
 
     Returns

@@ -111,9 +111,9 @@ class ErrorFit(BaseModel):
     def _usable(self) -> "ErrorFit":
         count = len(self.mean)
         if count != FEATURES or len(self.deviation) != count:
-            raise ValueError(f"expected_error wants mean and deviation of {FEATURES} features")
+            raise ValueError(f"expected_error needs mean and deviation of {FEATURES} features")
         if len(self.weights) != number_of_weights(count):
-            raise ValueError(f"expected_error wants {number_of_weights(count)} weights")
+            raise ValueError(f"expected_error needs {number_of_weights(count)} weights")
         if not np.isfinite(self.mean + self.weights).all() or not min(self.deviation) > 0:
             raise ValueError("expected_error must be finite and deviations positive")
         return self
@@ -243,7 +243,7 @@ class Model:
         return _people(self.training)
 
     def calibrated_on(self, target: str) -> tuple[Person, ...]:
-        """Tell whom a target's expected error was fitted on; nobody where it is not calibrated."""
+        """Say whom a target's expected error was fitted on; nobody where it is not calibrated."""
         fit = self.card.expected_error.get(target)
         return () if fit is None else _people(fit.model_dump())
 

@@ -32,7 +32,7 @@ class Options:
     resample
         Allow the SH image to be interpolated to the model's voxel size first.
     rescale_b_value
-        Allow the signal to be brought to the model's b-value by (S/S0)^(b_model/b) first: an
+        Allow the signal to be rescaled to the model's b-value by (S/S0)^(b_model/b) first: an
         approximation.
     keep_stages
         Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)

@@ -207,7 +207,7 @@ class Scan:
                 )
         if self.sh.rescaled_from is not None:
             found.append(
-                f"{name}: its signal was brought from b = {self.sh.rescaled_from:g} to "
+                f"{name}: its signal was rescaled from b = {self.sh.rescaled_from:g} to "
                 f"{self.sh.b_value:g} s/mm² as if decay were mono-exponential (approximate)"
             )
         return tuple(found)

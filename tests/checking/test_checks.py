@@ -219,7 +219,7 @@ class TestMasks:
 
     def test_full(self, dataset):
         self.mask(dataset, lambda mask: mask.fill(1))
-        only(dataset, "warning", "holds every voxel")
+        only(dataset, "warning", "contains every voxel")
 
     def test_holes(self, dataset):
         def dig(mask):

@@ -112,8 +112,8 @@ def test_completion_knows_every_command(shell, capsys):
         ),
         (
             "check",
-            UserError("holds no scan", "heads", None, RunJob("import", "bring it into BIDS")),
-            "heads: holds no scan; bring it into BIDS with `napari-msp import`",
+            UserError("has no scan", "heads", None, RunJob("import", "bring it into BIDS")),
+            "heads: has no scan; bring it into BIDS with `napari-msp import`",
         ),
         ("train", UserError("is below 1", field="epochs"), "--epochs: is below 1"),
         ("train", UserError("is none", field="kind"), "--model: is none"),

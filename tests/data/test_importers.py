@@ -112,7 +112,7 @@ def test_a_dry_run_checks_and_writes_nothing(tree, tmp_path):
     assert not out.exists()
     bval = tree / "B-02/GE/ST/dwi_B-02_GE_ST_b1200.bval"
     bval.write_text("0 1200")
-    refused(tree, bval.name, "holds 2 b-values", dry_run=True)
+    refused(tree, bval.name, "has 2 b-values", dry_run=True)
 
 
 def test_the_input_platform_is_marked_where_it_was_named(tree, tmp_path):

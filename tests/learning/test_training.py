@@ -335,5 +335,5 @@ def test_checkpoint_of_another_architecture_is_one_line(heads, quick, run):
     weights = load_file(checkpoint)
     weights.pop(next(name for name in weights if name.startswith("networks/")))
     save_file(weights, checkpoint, metadata=metadata)
-    with pytest.raises(UserError, match=r"checkpoint\.safetensors: holds other networks' weights"):
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors: has other networks' weights"):
         run(heads, quick(), resume=True)

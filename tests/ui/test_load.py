@@ -216,7 +216,7 @@ def test_gradient_files_may_lie_elsewhere(path, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "field", "words"),
     [
-        ("bval", "0 0 1200", "bval", "holds 3 b-values but the image has 62 volumes"),
+        ("bval", "0 0 1200", "bval", "has 3 b-values but the image has 62 volumes"),
         ("bval", "b-values", "bval", "is not a table of numbers"),
         ("bval", "1200 " * 62, "bvec", "but a direction of length 0"),
         ("bvec", "1 0 0", "bvec", "give 3 rows"),

@@ -51,7 +51,7 @@ def row(qtbot):
 
 
 def at_rest(row):
-    """Tell whether no part of the row can move any more."""
+    """Return whether no part of the row can move any more."""
     return row.bar.maximum() > 0 and not row._clock.isActive() and not row.bar.isVisible()
 
 

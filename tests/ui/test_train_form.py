@@ -319,9 +319,9 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
     with qtbot.waitSignal(form.dataset_named) as told:
         qtbot.keyClicks(edit, str(tmp_path))
     assert told.args == [Path(tmp_path)]
-    form.show_dataset_problem(UserError("holds no scan", tmp_path))
+    form.show_dataset_problem(UserError("has no scan", tmp_path))
     form.entries["preset"].write("paper")
-    assert form.first.said("dataset") == "holds no scan"
+    assert form.first.said("dataset") == "has no scan"
     assert form.request is None
 
 

@@ -84,7 +84,7 @@ def pretend(tmp_path, monkeypatch):
 
 
 def is_free(folder):
-    """Tell whether no process is in the folder."""
+    """Return whether no process is in the folder."""
     try:
         with locked(folder.path):
             return True

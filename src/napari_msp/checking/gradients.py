@@ -29,7 +29,7 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
     """Look whether the signal can be normalised and its harmonics fitted."""
     if not gradients.shells:
         advice = Advice("give a DWI")
-        yield Finding("error", where, "holds no diffusion-weighted volume", advice, "no DWI")
+        yield Finding("error", where, "has no diffusion-weighted volume", advice, "no DWI")
     if len(gradients.b0_volumes) == 0:
         problem = "no volume has b=0, without which the signal cannot be normalised"
         yield Finding("error", where, problem, Advice("add it"))

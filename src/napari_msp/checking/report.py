@@ -75,7 +75,7 @@ def errors_as_findings(findings: list[Finding], root: Path, where: str) -> Itera
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
-    """Tell whether the dataset cannot be used as it is."""
+    """Return whether the dataset cannot be used as it is."""
     return any(finding.severity == "error" for finding in findings)
 
 

@@ -25,7 +25,7 @@ SMALLEST_HOLE = 10
 """Voxels that the mask's holes must have in all to be worth a warning (our choice)."""
 
 LEAST_CONNECTED = 0.98
-"""Share of the mask that its largest piece must hold (our choice)."""
+"""Share of the mask that its largest piece must have (our choice)."""
 
 MOST_ABOVE_B0 = 0.02
 """Share of in-mask samples with S > S0 that is put down to noise (our choice)."""
@@ -181,7 +181,7 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
         yield Finding(
             "warning",
             where,
-            "the mask holds every voxel, background too",
+            "the mask contains every voxel, background too",
             Advice("make one of the brain"),
             "mask full",
         )
@@ -201,7 +201,7 @@ def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 where,
-                f"the mask is in {count} pieces, the largest holds {100 * largest:.0f} %",
+                f"the mask is in {count} pieces, the largest contains {100 * largest:.0f} %",
                 Advice("keep one"),
                 "mask pieces",
             )

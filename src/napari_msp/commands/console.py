@@ -63,7 +63,7 @@ class Console:
         print(line, flush=True)
 
     def report(self, line: str) -> None:
-        """Print what a person wants to read and a program does not, such as a validation."""
+        """Print what a person would read and a program does not, such as a validation."""
         self.record(line)
         if not self._quiet:
             self._end_bar()

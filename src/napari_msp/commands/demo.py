@@ -32,7 +32,7 @@ def run(options: Namespace, console: Console) -> int:
 
 
 def _has_display() -> bool:
-    """Tell whether a window could be opened."""
+    """Return whether a window could be opened."""
     if sys.platform in ("darwin", "win32"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

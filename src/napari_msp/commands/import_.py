@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands.console import Console
 
-SUMMARY = "bring someone's folder tree into BIDS"
+SUMMARY = "turn someone's folder tree into a BIDS dataset"
 EXAMPLE = (
     "napari-msp import OLD_TREE HEADS "
     "--pattern '{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz'"

@@ -22,7 +22,7 @@ EXAMPLE = "napari-msp run runs/2026-01-31_msp --resume"
 
 def add_options(command: ArgumentParser) -> None:
     """Add the folder and who watches."""
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="holds run.json")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="contains run.json")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     command.add_argument(
         "--stop-with-stdin",
@@ -81,7 +81,7 @@ class _Watcher:
     def wait_for_end_of_stdin(self) -> None:
         """Return when standard input ends; what it says is of no matter."""
         try:
-            # sys.stdin would hold a lock that the interpreter wants at exit.
+            # sys.stdin would keep a lock that the interpreter needs at exit.
             while os.read(0, 1024):
                 pass
         except OSError:  # there never was one

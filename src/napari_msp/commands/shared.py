@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Command(Protocol):
-    """What a file of this folder holds.
+    """What a file of this folder contains.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class OptionWords(Words):
             self._actions.setdefault(action.dest, action)
 
     def offers(self, name: str) -> bool:
-        """Tell whether the command has an option for a parameter."""
+        """Return whether the command has an option for a parameter."""
         return self._action(name) is not None
 
     def parameter(self, name: str) -> str:

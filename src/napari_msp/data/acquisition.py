@@ -107,7 +107,9 @@ class Acquisition:
         if odd.any():
             if not self.has_mask or (odd & self.mask).any():
                 raise UserError(
-                    "holds voxels that are not finite", self.name, remedy=Advice("repair the image")
+                    "has voxels that are not finite",
+                    self.name,
+                    remedy=Advice("repair the image"),
                 )
             voxels[odd] = 0
         return voxels
@@ -143,7 +145,7 @@ class Acquisition:
         shells = self.gradients.shells
         if not shells:
             raise UserError(
-                "holds no diffusion-weighted volume", self.name, remedy=Advice("give a DWI")
+                "has no diffusion-weighted volume", self.name, remedy=Advice("give a DWI")
             )
         known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
         choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
@@ -153,7 +155,7 @@ class Acquisition:
             return shells[0]
         nearest = self.gradients.nearest_shell(b_value)
         assert nearest is not None
-        # Written so that neither nan nor infinity passes.
+        # Also refuses nan and infinity.
         if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
             raise UserError(
                 f"has no shell near b = {b_value:.0f} (it has {known})",
@@ -198,7 +200,7 @@ def load_acquisition(
     dwi
         4-D .nii or .nii.gz in any orientation, or an image in memory.
     bval, bvec
-        FSL gradient files, or arrays of what they hold: (N,) in s/mm², and (N, 3) or (3, N) along
+        FSL gradient files, or arrays as in them: (N,) in s/mm², and (N, 3) or (3, N) along
         the image's axes; None: `<stem>.bval` and `<stem>.bvec` beside the image.
     mask
         Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found

@@ -41,11 +41,11 @@ class TravellingHeads:
         return sorted({platform for _, platform in self.scans})
 
     def has(self, subject: str, platform: str) -> bool:
-        """Tell whether a subject was scanned on a platform."""
+        """Return whether a subject was scanned on a platform."""
         return (subject, platform) in self.scans
 
     def person(self, subject: str) -> Person:
-        """Tell who a subject is, by all of their scans here.
+        """Say who a subject is, by all of their scans here.
 
         Raises
         ------
@@ -105,7 +105,7 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
     Raises
     ------
     UserError
-        When the folder holds no such scan.
+        When the folder contains no such scan.
     """
     root = Path(root)
     if not root.is_dir():
@@ -118,7 +118,7 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
                 scans[identity] = path
     if not scans:
         raise UserError(
-            "holds no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz",
+            "has no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz",
             root,
             remedy=RunJob("import", "bring the data into that form"),
         )
@@ -128,7 +128,7 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
 def input_platform(
     dataset: TravellingHeads, given: str | None = None, targets: Sequence[str] = ()
 ) -> str:
-    """Tell which platform a dataset's scans are predicted from; it is never guessed by name.
+    """Say which platform a dataset's scans are predicted from; it is never guessed by name.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ NORM_TOLERANCE = 0.1
 """A b-vector this far from unit length is an error, less is rounding (our choice)."""
 
 Table = str | Path | FloatArray
-"""b-values or b-vectors: a text file, or an array of what it would hold."""
+"""b-values or b-vectors: a text file, or an array of what it would contain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def image_to_scanner_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray
     Parameters
     ----------
     vectors
-        (N, 3) as a .bvec file holds them.
+        (N, 3) as in a .bvec file.
     affine
         (4, 4) voxel-to-scanner affine of the image.
     """
@@ -129,7 +129,7 @@ def read_gradients(
     Parameters
     ----------
     bval, bvec
-        Text files, or arrays of what they would hold: (N,) b-values in s/mm², and b-vectors along
+        Text files, or arrays as in them: (N,) b-values in s/mm², and b-vectors along
         the image's axes as three rows or three columns.
     affine
         (4, 4) affine of the image that the table belongs to.
@@ -146,7 +146,7 @@ def read_gradients(
     count = len(b_values)
     if volumes is not None and count != volumes:
         raise UserError(
-            f"holds {count} b-values but the image has {volumes} volumes",
+            f"has {count} b-values but the image has {volumes} volumes",
             _name(bval, "b-values"),
             "bval",
             Advice("give the table that belongs to this image"),

@@ -41,7 +41,7 @@ Imported travelling heads
 
 code/imported.tsv lists which file came from where. Image, gradient table and mask of every scan
 were opened and checked; nothing was resampled or registered. `napari-msp check` says what may still
-be wrong. A scan's JSON holds what was known of it: scanner settings that the source did not state
+be wrong. A scan's JSON says what was known of it: scanner settings that the source did not state
 (such as EchoTime) were not made up.
 """
 
@@ -228,12 +228,12 @@ def _find_scans(
     if not found:
         images = [path for path in files if path.name.endswith(NIFTI_SUFFIXES)] or files
         shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
-        holds = f"the first files here are: {shown}" if shown else "the folder holds no file"
+        listed = f"the first files here are: {shown}" if shown else "the folder contains no file"
         raise UserError(
             f"no file fits the pattern {pattern}",
             source,
             "pattern",
-            Advice(f"correct the pattern, {holds}"),
+            Advice(f"correct the pattern, {listed}"),
         )
 
 
@@ -357,7 +357,7 @@ def _check_scan(scan: ImportedScan) -> None:
         _ = acquisition.mask
     if not acquisition.gradients.shells:
         raise UserError(
-            "holds no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
+            "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
         )
     if scan.sidecar is not None:
         read_json(scan.sidecar)

@@ -50,7 +50,7 @@ def direction_cosines(affine: FloatArray) -> FloatArray:
 class CanonicalGrid:
     """The closest-canonical (RAS+) view of an image stored in any order.
 
-    Convolutions live in voxel axes, so networks always see this order, whatever the file holds.
+    Convolutions live in voxel axes, so networks always see this order, whatever order the file has.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Lattice:
         return f"<Lattice of {shape} voxels of {sizes} mm>"
 
     def matches(self, other: "Lattice") -> bool:
-        """Tell whether both have the same voxels, to within `POSITION_TOLERANCE`."""
+        """Return whether both have the same voxels, to within `POSITION_TOLERANCE`."""
         return self.shape == other.shape and self.offset_to(other) <= POSITION_TOLERANCE
 
     def offset_to(self, other: "Lattice") -> float:

@@ -27,7 +27,7 @@ def find_mask(dwi: str | Path) -> Path | None:
     Raises
     ------
     UserError
-        When derivatives hold several: the choice is the user's.
+        When derivatives contain several: the choice is the user's.
     """
     dwi = Path(dwi)
     stem, bare = nifti_stem(dwi), bare_stem(dwi)

@@ -79,7 +79,7 @@ def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
     kind = image.get_data_dtype()
     if kind.fields is not None or kind.kind == "c":
         raise UserError(
-            f"holds {kind} voxels, not one real number each", path, remedy=Advice("convert it")
+            f"has {kind} voxels, not one real number each", path, remedy=Advice("convert it")
         )
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found so
@@ -89,9 +89,9 @@ def read_voxels(image: nib.Nifti1Image, path: Path | None = None) -> FloatArray:
 
 
 def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:
-    """Read without ever holding the whole image as its file stores it.
+    """Read without ever keeping the whole image as its file stores it.
 
-    That would cost its size once more, and nibabel would hold Python's lock while it clears so
+    That would cost its size once more, and nibabel would keep Python's lock while it clears so
     much memory: a window would stand still.
     """
     stored = image.dataobj
@@ -133,7 +133,7 @@ def write_nifti(
     to_scanner = affine
     if like is not None and sform and qform:  # the affine is the sform
         to_scanner = like.get_qform() @ np.linalg.inv(like.affine) @ affine
-    # An sform may hold a shear that a qform cannot: nibabel then writes the nearest rotation.
+    # An sform may contain a shear that a qform cannot: nibabel then writes the nearest rotation.
     image.set_qform(to_scanner, qform)
     image.set_sform(affine, sform)
     image.header.set_xyzt_units("mm", "sec")

@@ -100,7 +100,7 @@ class CompareResult:
         Parameters
         ----------
         out
-            Folder. Without truth the numbers hold no rows.
+            Folder. Without truth the numbers have no rows.
         figure_format
             "png", "pdf" or "svg".
 
@@ -119,7 +119,7 @@ class CompareResult:
         return [out / name for name in names]
 
     def to_json(self) -> dict[str, Any]:
-        """Give what metrics.json holds: plain numbers, lists and dictionaries."""
+        """Give what metrics.json contains: plain numbers, lists and dictionaries."""
         before = self.no_harmonisation
         return {
             "truth": None if self.truth is None else called(self.truth),

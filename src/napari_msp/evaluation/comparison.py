@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def reference(self) -> SHImage:
-        """The image whose lattice and contrast hold: truth, else the first prediction."""
+        """The image whose lattice and contrast are used: truth, else the first prediction."""
         first = next(iter(self.predictions.values()))
         return (self.truth or first).image
 
@@ -130,7 +130,7 @@ def check_one_head(reference: Scan, other: Scan) -> None:
 
 
 def same_b_value(first: Scan, second: Scan) -> bool:
-    """Tell whether two images have one known b-value, to within `B_VALUE_TOLERANCE`."""
+    """Return whether two images have one known b-value, to within `B_VALUE_TOLERANCE`."""
     one, other = first.b_value, second.b_value
     return one is not None and other is not None and abs(one - other) <= B_VALUE_TOLERANCE * one
 

@@ -111,7 +111,7 @@ def measure_mapped(
 ) -> Metrics:
     """Measure a prediction that already lies on truth's lattice.
 
-    Sums are in float64, whatever the images hold.
+    Sums are in float64, whatever type the images have.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class PreparedInput:
     image
         SH image on the model's grid.
     rescaled_from
-        The measured b-value, where the signal was brought to the model's.
+        The measured b-value, where the signal was rescaled to the model's.
     approximations
         What was done to the input, in words; empty when nothing.
     warnings
@@ -80,7 +80,7 @@ def prepare_input(
     options: Options | None = None,
     **settings: Unpack[OptionSettings],
 ) -> PreparedInput:
-    """Fit a scan as a model wants it, and check that the model holds for it.
+    """Fit a scan as a model needs it, and check that the model is valid for it.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell
             RescaleBValue(measured=shell.b_value, wanted=wanted),
         )
     return shell, (
-        f"signal of b = {shell.b_value:.0f} brought to {wanted:.0f} s/mm² by "
+        f"signal of b = {shell.b_value:.0f} rescaled to {wanted:.0f} s/mm² by "
         f"(S/S0)^({wanted:.0f}/{shell.b_value:.0f}), exact for mono-exponential decay only",
     )
 
@@ -177,7 +177,7 @@ def _doubts(image: GridImage, source: Standardisation, name: str) -> tuple[str, 
         return ()
     return (
         f"{name}: its mean signal lies {shift:+.1f} deviations from the training subjects'; "
-        "the model may not hold for this scan (check mask, b-value and protocol)",
+        "the model may not be valid for this scan (check mask, b-value and protocol)",
     )
 
 

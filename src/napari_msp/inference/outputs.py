@@ -180,7 +180,7 @@ def table_choice(
     weighted = given.directions[np.linalg.norm(given.directions, axis=1) > 0]
     if len(weighted) == 0:
         raise UserError(
-            "holds no diffusion direction", bvec, "gradients", Advice("give one with some")
+            "has no diffusion direction", bvec, "gradients", Advice("give one with some")
         )
     return lambda prediction: _at_b_value(weighted, prediction.sh.b_value)
 

@@ -64,7 +64,7 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
 
 
 def expected_polls(network: Network, shape: tuple[int, int, int]) -> int:
-    """Foretell how often `polled` polls in one pass, so that progress within it can be told.
+    """Predict how often `polled` polls in one pass, so that progress within it can be reported.
 
     One small crop is run with a look at every convolution.
 

@@ -108,7 +108,7 @@ class Checkpoint:
         try:
             networks.load_state_dict(self._part("networks/"))
         except RuntimeError as error:  # its message has a line for each weight
-            raise _useless("holds other networks' weights", self.path) from error
+            raise _useless("has other networks' weights", self.path) from error
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Put moments and step counts back, and the random states."""

@@ -35,7 +35,7 @@ class Head:
     input
         Image of the input platform.
     stored_affine
-        (4, 4) affine of the input as its file holds it.
+        (4, 4) affine of the input as in its file.
     targets
         Image of each target platform on the input's lattice refined by the target's scale.
     off_lattice

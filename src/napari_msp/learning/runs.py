@@ -37,7 +37,7 @@ State = Literal["new", "stopped", "failed", "finished"]
 
 
 class _RunFile(BaseModel):
-    """What run.json holds."""
+    """What run.json contains."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,7 +82,7 @@ class RunFolder:
         Raises
         ------
         UserError
-            When it holds something already, or cannot be written.
+            When it contains something already, or cannot be written.
         """
         path = Path(path)
         refuse_occupied(path)
@@ -156,7 +156,7 @@ class RunFolder:
 
     @property
     def resumable(self) -> bool:
-        """Tell whether there is a checkpoint to go on from."""
+        """Return whether there is a checkpoint to go on from."""
         return self.checkpoint_path.exists() and not self.model_path.exists()
 
     def events(self) -> list[Event]:

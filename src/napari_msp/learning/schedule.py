@@ -109,8 +109,8 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     """Give the preset's recipe with the settings' own values put in.
 
     What branches start from follows the augmentation in the fast preset. Few examples let networks
-    learn their noise: branches that must make the whole image out of z_i, each held to the target
-    by its own loss, learn less of it. With examples enough, branches that only correct the first
+    learn their noise: branches that must make the whole image out of z_i, each with a loss
+    of its own, learn less of it. With examples enough, branches that only correct the first
     stage get further in few steps; wide and trained for longer, the others are ahead again (all
     measured: benchmarks/table1.md).
     """

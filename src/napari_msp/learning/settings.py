@@ -68,7 +68,7 @@ class TrainingSettings(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Shell to learn, where scans hold several",
+        description="Shell to learn, where scans have several",
     )
     held_out: tuple[str, ...] = Field(
         default=(), description="Subjects kept out of training altogether"

@@ -84,7 +84,7 @@ def validate(
 def alignment_error(study: Study, target: str) -> float:
     """Give what statistical alignment does on the held-out subjects, measured as in `validate`.
 
-    Each coefficient of the input is brought to the mean and deviation that it has on the target
+    Each coefficient of the input is moved to the mean and deviation that it has on the target
     platform over the training subjects. It is what a network has to beat.
     """
     source = measure_standardisation((head.input for head in study.heads), per_order=False)

@@ -65,7 +65,7 @@ class SingleNetwork(nn.Module, ABC):
     target : str
         Target platform T.
     scales : mapping of str to int
-        Lattice scale of each platform the network predicts; must hold `target`. Networks that
+        Lattice scale of each platform the network predicts; must contain `target`. Networks that
         predict their target alone keep its scale and ignore the rest; multi-task ones keep all in
         this order, the target last.
     width : "paper" or float

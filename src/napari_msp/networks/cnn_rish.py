@@ -134,7 +134,7 @@ class CNNRISH(SingleNetwork):
         }
         for name, values in checked.items():
             if values.shape != (CHANNELS,) or not bool(values.isfinite().all()):
-                raise ValueError(f"{name} must hold {CHANNELS} finite values")
+                raise ValueError(f"{name} must have {CHANNELS} finite values")
             if name.endswith("deviation") and not bool((values > 0).all()):
                 raise ValueError(f"{name} must be positive")
         for name, values in checked.items():

@@ -1,6 +1,6 @@
 """Layers that move feature maps between lattices, how far they look, and the width rule.
 
-Lattice s of an image of n voxels an axis holds s(n-1)+1 voxels: the first voxel centre is shared
+Lattice s of an image of n voxels an axis has s(n-1)+1 voxels: the first voxel centre is shared
 and the spacing divided by s. A kernel of 2k-1 with stride k and padding k-1 keeps that exact for
 every factor k; for k = 2 it is the kernel 3, stride 2, padding 1 of the paper's code.
 

@@ -56,7 +56,7 @@ class SHResNet(SingleNetwork):
     output convolution. No ReLU ends it: SH coefficients are signed.
 
     Our choice: two blocks; three features a coefficient, 3(2l+1) for order l rounded up to an even
-    number (88 in all), so that the networks hold about as many parameters as DIQT; the global
+    number (88 in all), so that the networks have about as many parameters as DIQT; the global
     skip joins the first convolution's output; at scale k > 1 a transposed convolution stands
     between the skip and the output convolution, so the skip is added on lattice 1 and z is on
     lattice k.

@@ -24,7 +24,7 @@ FLOOR = 1e-9
 """Added before a logarithm is taken, in SH units squared: far below any error (our choice)."""
 
 REACH = 3.0
-"""Features are held within this many deviations of their mean: a parabola ends nowhere."""
+"""Features are kept within this many deviations of their mean: a parabola ends nowhere."""
 
 RIDGE = 1e-5
 """Weight of the squared coefficients, relative to the number of voxels (our choice)."""
@@ -126,8 +126,9 @@ class ErrorModel:
         expected = np.zeros(len(features), dtype=np.float32)
         for part in _portions(len(features)):
             check()
-            held = _held((features[part] - self.mean) / self.deviation)
-            form = held @ self.weights[1 : 1 + count] + np.sum(held @ square * held, axis=1)
+            limited = _limited((features[part] - self.mean) / self.deviation)
+            linear = limited @ self.weights[1 : 1 + count]
+            form = linear + np.sum(limited @ square * limited, axis=1)
             expected[part] = np.exp(self.weights[0] + form)
         return expected
 
@@ -155,7 +156,7 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
     count = number_of_weights(features.shape[1])
     gram, products = RIDGE * len(features) * np.eye(count), np.zeros(count)
     for part in _portions(len(features)):
-        terms = _terms(_held((features[part] - mean) / deviation))
+        terms = _terms(_limited((features[part] - mean) / deviation))
         gram += terms.T @ terms
         products += terms.T @ np.log(squared_error[part] + FLOOR)
     weights = np.linalg.solve(gram, products)
@@ -193,14 +194,14 @@ def _squared_slope_and_bend(values: FloatArray, mask: MaskArray) -> tuple[FloatA
     return slope, np.square(bend)
 
 
-def _held(standardised: FloatArray) -> FloatArray:
+def _limited(standardised: FloatArray) -> FloatArray:
     return np.clip(standardised, -REACH, REACH)
 
 
-def _terms(held: FloatArray) -> FloatArray:
-    first, second = np.triu_indices(held.shape[-1])
-    ones = np.ones((len(held), 1))
-    return np.concatenate([ones, held, held[:, first] * held[:, second]], axis=-1)
+def _terms(values: FloatArray) -> FloatArray:
+    first, second = np.triu_indices(values.shape[-1])
+    ones = np.ones((len(values), 1))
+    return np.concatenate([ones, values, values[:, first] * values[:, second]], axis=-1)
 
 
 def features_of(

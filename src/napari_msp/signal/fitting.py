@@ -121,7 +121,7 @@ def fit_sh(
     regularisation
         Laplace-Beltrami weight λ; None: `default_regularisation`.
     rescale_to
-        b-value in s/mm² to which the signal is brought first by (S/S0)^(rescale_to/b): exact for
+        b-value in s/mm² to which the signal is rescaled first by (S/S0)^(rescale_to/b): exact for
         mono-exponential decay, approximate in tissue.
 
     Returns

@@ -38,8 +38,8 @@ def fit_tensors(
     """Fit tensors by iteratively reweighted least squares on the logarithm (Veraart 2013).
 
     Weights are the squared measured signal first, then that of the fit, as in MRtrix3. Unlike a
-    start from unweighted least squares this pays no heed to signals near 0, whose logarithm is
-    noise. Eigenvalues are not forced above 0.
+    start from unweighted least squares this gives signals near 0, whose logarithm is noise, little
+    weight. Eigenvalues are not forced above 0.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ TENSOR_DIRECTIONS = 60
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorMaps:
-    """What one tensor fit tells of every voxel; 0 outside the mask.
+    """What one tensor fit says of every voxel; 0 outside the mask.
 
     Attributes
     ----------
@@ -236,7 +236,7 @@ class Maps(Mapping[str, FloatArray]):
     def __repr__(self) -> str:
         return f"<Maps {', '.join(MAPS)} of {self.image!r}>"
 
-    # By identity, as everything that holds arrays: a Mapping would compare them one by one.
+    # By identity, as everything that has arrays: a Mapping would compare them one by one.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 

@@ -25,7 +25,7 @@ PLANE_SIDES = {"axial": ("L", "A"), "coronal": ("L", "S"), "sagittal": ("P", "S"
 
 @dataclass(frozen=True, eq=False)
 class Voxel:
-    """What an SH image holds at one place.
+    """What an SH image contains at one place.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ class SHImage:
     regularisation
         Laplace-Beltrami weight λ of the fit; None where unknown.
     rescaled_from
-        The measured b-value, where the signal was brought to `b_value` by (S/S0)^(b_value/b).
+        The measured b-value, where the signal was rescaled to `b_value` by (S/S0)^(b_value/b).
     """
 
     coefficients: FloatArray
@@ -149,12 +149,12 @@ def load_sh(path: str | Path) -> SHImage:
         )
     if not np.isfinite(coefficients).all():
         raise UserError(
-            "holds coefficients that are not finite", path, remedy=Advice("repair the image")
+            "has coefficients that are not finite", path, remedy=Advice("repair the image")
         )
     largest = float(np.abs(coefficients).max(initial=0))
     if largest > LARGEST_COEFFICIENT:
         raise UserError(
-            f"holds coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image",
+            f"has coefficients up to {largest:.3g}, so it is not of a signal over its b=0 image",
             path,
             remedy=Advice("divide the signal by that before fitting"),
         )

@@ -189,7 +189,7 @@ def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "sma
     """
     wanted = bundle_named(name)
     fine = lattice_for(size, platform_named("connectom_sa"))
-    # Which populations are the bundle's is told by their coherence: 1 for its own, else 0.
+    # The bundle's populations are known by their coherence: 1 for its own, else 0.
     marked = tuple(replace(b, coherence=float(b is wanted)) for b in BUNDLES)
     head = make_head(subject, aligned(), grid_of(fine), marked)
     share = np.zeros(len(head.inside), np.float32)
@@ -199,7 +199,7 @@ def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "sma
 
 
 def lesion_mask(lesion: Lesion, subject: Subject, lattice: Lattice) -> MaskArray:
-    """Tell where half of the tissue's diseased share, or more, is reached.
+    """Say where half of the tissue's diseased share, or more, is reached.
 
     Parameters
     ----------

@@ -156,7 +156,7 @@ def tissue_at(points: FloatArray, csf_gain: float = 1.0) -> FloatArray:
 
 
 CROSSINGS = 3
-"""Bundles that one voxel can hold; the weakest of more are dropped (our choice)."""
+"""Bundles that one voxel can have; the weakest of more are dropped (our choice)."""
 
 BUNDLE_BLUR = 1.6
 """Standard deviation in mm that turns streamlines into smooth densities (our choice)."""
@@ -227,7 +227,7 @@ class Head:
     grid
         The fine grid.
     inside
-        (N,) flat indices of voxels that hold brain; all other arrays follow this list.
+        (N,) flat indices of voxels of brain; all other arrays follow this list.
     points
         (3, N) their scanner positions in mm.
     grey, white, fluid
@@ -419,7 +419,7 @@ def _raster(number: int, subject: Subject, pose: Pose, grid: Grid) -> FloatArray
 
 
 def _near(points: FloatArray, subject: Subject, pose: Pose, grid: Grid) -> MaskArray:
-    """Tell which template points can lie on the grid, without inverting the deformation."""
+    """Say which template points can lie on the grid, without inverting the deformation."""
     ends = np.array([(axis[0], axis[-1]) for axis in grid.axes])
     steps = np.array([[x, y, z] for x in range(5) for y in range(5) for z in range(5)]).T / 4
     surface = ends[:, :1] + steps * (ends[:, 1:] - ends[:, :1])

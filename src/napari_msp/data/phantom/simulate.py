@@ -33,7 +33,7 @@ ge_st, prisma_st and connectom_st (2.4 mm, 30 directions, TE 89 ms) and connecto
 Made by napari-msp: {made_by}
 Residual misalignment: {misalignment} mm.
 
-The JSON beside each scan says what was simulated. derivatives/brainmask holds brain masks,
+The JSON beside each scan says what was simulated. derivatives/brainmask contains brain masks,
 derivatives/noisefree the same scans without noise (same point spread and gradient field).
 
 The anatomy derives from the ICBM 152 2009 template: Copyright (C) 1993-2009 Louis Collins,
@@ -80,7 +80,7 @@ def simulate(
     Raises
     ------
     UserError
-        When `out` holds something already, cannot be written, or a parameter makes no sense.
+        When `out` contains something already, cannot be written, or a parameter makes no sense.
     """
     out = Path(out)
     _check(subjects, size, seed, misalignment)

@@ -22,7 +22,7 @@ SMALLEST_REGION = 100
 """Training voxels below which a region is treated as the whole image is (our choice)."""
 
 FLUID, GREY, WHITE = range(3)
-"""Labels of the regions: CSF, grey and white matter. A voxel goes by what fills most of it."""
+"""Labels of the regions: CSF, grey and white matter. A voxel belongs to what fills most of it."""
 
 OUTSIDE = -1
 """Label of voxels outside the mask."""

@@ -68,7 +68,7 @@ class CommonSpace:
         images
             Of one platform.
         inputs
-            The same subjects' input images, whose brains tell where their centres are.
+            The same subjects' input images, whose brains show where their centres are.
         channels
             Gives an image's (X, Y, Z, K) channels; they count inside its mask.
         prior

@@ -45,8 +45,8 @@ class Summary:
     interval
         95 % bootstrap interval of the mean over subjects; None for one subject.
     dataset_spread
-        Standard deviation of the datasets' means at the seed that most datasets have; it holds the
-        difference of their subjects too. None for one dataset.
+        Standard deviation of the datasets' means at the seed that most datasets have, with the
+        difference of their subjects. None for one dataset.
     seed_spread
         Standard deviation of the seeds' means on the dataset that was run with most seeds; None
         for one seed.

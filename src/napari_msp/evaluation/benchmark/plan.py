@@ -66,7 +66,7 @@ class Round:
 
     @property
     def folder(self) -> str:
-        """Name of the folders that hold what belongs to it."""
+        """Name of the folders of what belongs to it."""
         return f"{self.dataset.name}-seed-{self.seed}"
 
 
@@ -77,7 +77,7 @@ class Plan:
     Attributes
     ----------
     datasets
-        BIDS folders; their names tell them apart.
+        BIDS folders; their names distinguish them.
     source
         Platform that is predicted from.
     targets
@@ -128,7 +128,7 @@ class Plan:
         return self.models[0].stem if self.models else None
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain types, in which two plans can be compared; models also by what they hold."""
+        """Give plain types, in which two plans can be compared; models by their content too."""
         content = asdict(replace(self, datasets=(), models=()))
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
@@ -180,7 +180,7 @@ def make_plan(
         When datasets, subjects, methods and models do not fit together.
     """
     asked = replace(settings or EvaluationSettings(), **changes)
-    # The report tells datasets by their folders' names, which "." and ".." do not say.
+    # The report names datasets by their folders' names, which "." and ".." do not say.
     paths = tuple(Path(each).resolve() for each in datasets)
     if not asked.methods and not asked.models:
         raise UserError(
@@ -192,7 +192,7 @@ def make_plan(
     for path in paths:
         if names_of_folders.count(path.name) > 1:
             raise UserError(
-                "has the name of another dataset, by which the report tells them apart",
+                "has the name of another dataset, by which the report distinguishes them",
                 path,
                 "datasets",
                 Advice("rename one"),
@@ -253,7 +253,7 @@ def make_plan(
 
 
 def _check_names(models: Sequence[Path]) -> None:
-    """Refuse models that the table could not tell apart, from each other or from a method."""
+    """Refuse models that the table could not distinguish from each other or from a method."""
     seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
     for path in models:
         if path.stem in seen:

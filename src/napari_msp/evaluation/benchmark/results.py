@@ -14,7 +14,7 @@ from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 
 FLOOR = "noise-free twin (floor)"
-"""Name of the row that holds the scans' own noise: no method, so it is neither best nor tested."""
+"""Name of the row of the scans' own noise: no method, so it is neither best nor tested."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Training:
     name
         What is trained, in a few words.
     folder
-        Holds model.safetensors, its checkpoint, and events.jsonl.
+        Contains model.safetensors, its checkpoint, and events.jsonl.
     dataset
         BIDS folder.
     settings

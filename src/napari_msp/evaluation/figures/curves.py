@@ -27,7 +27,7 @@ COLOURS = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d31", "#7f3c8d",
     "#637939", "#a50f15", "#393b79", "#7f7f7f", "#00838f", "#b8860b",
 )  # fmt: skip
-"""The first ones are Okabe and Ito's, which are told apart without full colour vision."""
+"""The first ones are Okabe and Ito's, which can be distinguished without full colour vision."""
 
 INK, SOFT = "#1d232b", "#5b6672"
 

@@ -214,7 +214,7 @@ class _Power:
 
     @property
     def symbol(self) -> str:
-        # In plain characters: as mathematics an SVG would hold each letter by itself.
+        # In plain characters: as mathematics an SVG would contain each letter by itself.
         return power_of_ten(self.exponent)
 
     def text(self, cell: Cell) -> str:

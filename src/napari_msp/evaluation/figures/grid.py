@@ -1,11 +1,11 @@
-"""What the cells of Figure 3 hold: whole volumes, and the contrast and scale that they share.
+"""What the cells of Figure 3 contain: whole volumes, and the contrast and scale that they share.
 
 Two rows for one map of `MAPS`, such as the SH average::
 
     | ground truth | prediction A | prediction B |
     | input scan   | error of A   | error of B   |
 
-Without truth the input scan stands in its place, and the second row holds the disagreement of a
+Without truth the input scan stands in its place, and the second row has the disagreement of a
 model's branches where it is known. The figure on paper and the viewer both take theirs from here.
 """
 
@@ -113,7 +113,7 @@ def cells(
     input_image: Maps | None = None,
     disagreement: Mapping[str, FloatArray] | None = None,
 ) -> Cells:
-    """Give what the cells hold.
+    """Give what the cells contain.
 
     Maps of an image are computed once, so other cells of the same comparison cost little.
 

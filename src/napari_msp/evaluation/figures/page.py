@@ -97,7 +97,7 @@ class Page:
             weight=weight,
             ha=across,
             va="center",
-            parse_math=False,  # a name may hold dollars
+            parse_math=False,  # a name may contain dollars
         )
 
     def bar(self, scale: Scale, corner: Point, height: float, name: str) -> None:

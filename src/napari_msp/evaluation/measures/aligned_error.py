@@ -1,10 +1,10 @@
-"""An SH error that hardly heeds residual misalignment.
+"""An SH error that hardly depends on residual misalignment.
 
 Half a voxel between two scans of one head can treble the SH MSE of a good prediction, which says
 nothing of the prediction. The paper names a measure that does not as future work; this one is ours.
 
 1. Truth and prediction are smoothed alike, between in-mask voxels only: detail that half a voxel
-   hides cannot be brought back.
+   hides cannot be restored.
 2. A rigid motion of at most a voxel is found that lays the prediction on truth, and undone on the
    prediction by cubic splines.
 3. Interpolation also smooths the prediction's noise, which would flatter it. The energy of fine
@@ -51,7 +51,7 @@ DETAIL = 0.75
 """Fine detail is what a smoothing of this standard deviation in voxels takes away (our choice)."""
 
 CHANNELS = 6
-"""Coefficients that show where the head lies: orders 0 and 2, which hold the contrast."""
+"""Coefficients that show where the head lies: orders 0 and 2, which carry the contrast."""
 
 STEPS = 4
 """Gauss-Newton steps; on simulated heads more would move a prediction by less than 0.003 voxel,

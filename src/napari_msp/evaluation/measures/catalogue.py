@@ -44,7 +44,7 @@ class Measure:
         One sentence.
     compute
         Gives its value for a prediction on its truth; nan where there is nothing to measure, such
-        as a tissue that the image does not hold.
+        as a tissue that the image does not contain.
     group
         Heading in the report; "" for the measure that opens it, None for what Table 1 leaves out.
     better

@@ -217,7 +217,7 @@ class Pair:
     def change_of_mse(self, where: MaskArray) -> float:
         """Give by how many percent the SH MSE changes on other voxels than the mask's.
 
-        nan where the mask has no error or `where` holds nothing.
+        nan where the mask has no error or `where` is empty.
         """
         whole = float(self._error_map[self.mask].mean())
         if whole == 0 or not where.any():

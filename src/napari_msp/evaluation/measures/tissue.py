@@ -43,7 +43,7 @@ def tissue_of(truth: SHImage) -> Tissue:
 
     On three simulated heads of size tiny, without noise, against the fractions that they are made
     of: more than half of the voxel is of its kind in 95 to 97 % of those called white, and in 98 to
-    99 % of grey and of fluid. Of the voxels that hold more than 80 % of a kind, 95 to 98 % of white
+    99 % of grey and of fluid. Of the voxels with more than 80 % of a kind, 95 to 98 % of white
     are found, 89 to 99 % of grey and all of fluid; from noisy scans of 1.2 mm, 77 to 80 % of grey.
 
     Raises

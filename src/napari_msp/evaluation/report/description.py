@@ -56,7 +56,7 @@ class EvaluationRun:
     frozen
         What pins the data, such as the hash of the simulation's parameters; may be empty.
     limits
-        Sentences of this run, put before those that hold for every one.
+        Sentences of this run, put before those that are true of every one.
     """
 
     command: str

@@ -31,8 +31,8 @@ LIMITS = (
     "those over subjects do not.",
     "Residual misalignment between scans counts as error of every method alike.",
     "A low squared error favours smooth images; look at the figures too.",
-    "The spread over datasets holds the difference of their subjects as well as of the methods.",
-    "Numbers hold for these platforms, protocols and subjects only.",
+    "The spread over datasets includes the difference of their subjects as well as of the methods.",
+    "Numbers are valid for these platforms, protocols and subjects only.",
 )
 """Of every evaluation."""
 
