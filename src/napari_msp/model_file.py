@@ -328,7 +328,8 @@ def load_model(path: str | Path) -> Model:
     networks = {}
     for target, architecture in card.architectures.items():
         try:
-            network = build(architecture)
+            with torch.random.fork_rng([]):  # its weights are drawn, only to be replaced
+                network = build(architecture)
             prefix = f"{target}/"
             network.load_state_dict(
                 {

@@ -235,9 +235,10 @@ def test_rescaled_signal_is_the_power_of_the_ratio(small_scan, tmp_path):
 
 def test_shell_nearest_to_the_model_is_taken(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=(700.0, 1190.0, 2800.0)).load(tmp_path)
-    prediction = harmonize(make_model(), acquisition, "prisma_st")
-    assert prediction.approximations == ()
-    assert prediction.sh.rescaled_from is None
+    for scan in (acquisition, acquisition.path):
+        prediction = harmonize(make_model(), scan, "prisma_st")
+        assert prediction.approximations == ()
+        assert prediction.sh.rescaled_from is None
 
 
 def test_unknown_target_names_the_known(make_model, small_scan, tmp_path):

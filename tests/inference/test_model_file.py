@@ -28,7 +28,9 @@ def rewritten(path, change_card=None, change_weights=None):
 def test_round_trip(kind, make_model, tmp_path):
     model = make_model(kind)
     save_model(tmp_path / "m.safetensors", model)
+    before = torch.get_rng_state()
     back = load_model(tmp_path / "m.safetensors")
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers go on"
     assert back.card == model.card
     x = torch.randn(1, 28, 4, 5, 6)
     with torch.no_grad():

@@ -198,7 +198,9 @@ def test_a_given_length_is_obeyed(preset, heads, run):
 
 def test_settings_may_be_given_by_name(heads, quick, run, tmp_path):
     settings = quick(targets=("prisma_st",))
+    before = torch.get_rng_state()
     whole, _ = run(heads, settings, "whole")
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers go on"
     named, _ = run(open_dataset(heads), None, "named", **settings.model_dump(exclude_unset=True))
     changed, _ = run(str(heads), settings.model_copy(update={"seed": 3}), "changed", seed=0)
     assert same_weights(whole, named)

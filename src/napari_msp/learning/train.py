@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.device import choose_device
 from napari_msp.errors import Overwrite, Resume, UserError, either
@@ -82,8 +84,12 @@ def train(
             given = {} if settings is None else settings.model_dump(exclude_unset=True)
             settings = training_settings(heads, **(given | values))
         study = prepare_study(heads, settings)
-        run = TrainingRun(study, out, where, report, None if previews is None else Path(previews))
-        return run.run(resume and not force, stop_requested or _never)
+        # Seeding is for this run alone: whoever calls goes on with numbers of their own.
+        with torch.random.fork_rng([where] if where.type == "cuda" else []):
+            run = TrainingRun(
+                study, out, where, report, None if previews is None else Path(previews)
+            )
+            return run.run(resume and not force, stop_requested or _never)
     except Exception as error:
         report(Failed.of(error))
         raise

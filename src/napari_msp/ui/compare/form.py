@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWi
 from superqt.utils import signals_blocked
 
 from napari_msp.signal.maps import MAPS
-from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.widgets.form import CheckList, FormRows
 
@@ -17,7 +17,7 @@ LABELS = {
     "predictions": "P&redictions",
     "truth": "Ground &truth",
     "input_image": "&Input scan",
-    "map": "&Map",
+    "maps": "&Map",
     "axis": "Pla&ne",
 }
 """Of the rows, by the library's name of the parameter."""
@@ -69,7 +69,8 @@ class CompareForm(QWidget):
         self.planes.addItems(list(ORDERS))
         for number, (name, each) in enumerate(MAPS.items()):
             self.maps.addItem(each.title, name)
-            self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
+            if each.title in TERMS:  # a map of the registry needs no entry in the glossary
+                self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
         self.show_button = QPushButton("&Show")
         self.show_button.setToolTip("<p>Lay the images out as Figure 3 of the paper.</p>")
         self.leave_button = QPushButton("L&eave comparison")
@@ -159,7 +160,7 @@ class CompareForm(QWidget):
             ("predictions", self.predictions_list, PREDICTIONS),
             ("truth", self.truths, TRUTH),
             ("input_image", self.scans, SCAN),
-            ("map", self.maps, MAP),
+            ("maps", self.maps, MAP),
             ("axis", self.planes, PLANE),
         ):
             rows.add(name, LABELS[name], entry, meaning)
