@@ -5,7 +5,7 @@
 HEADS is a dataset of `napari-msp simulate` with its noise-free twins. For every way of drawing
 examples (crops turned by grid symmetries, or never turned, as in the paper) it trains, for the same
 steps a target: single networks from three seeds, a wide single network with an MSP's number of
-weights, and an MSP with each start of its branches. The table holds the SH MSE on the noise-free
+weights, and an MSP with each start of its branches. The table has the SH MSE on the noise-free
 twins of the held-out heads, for each target. Nobody is chosen by it.
 """
 

@@ -7,7 +7,7 @@ thread from the press to the last tile (a timer ticks every 5 ms; a stall is the
 ticks), and the time that each layer takes to be added. HEADS is a dataset of
 `napari-msp simulate HEADS --subjects 1 --size full`; it is made where it is missing. A window on
 the screen does as well as a virtual one. Whatever else the machine does shows as stalls, too; how
-much of a stall the window waited for a core is told beside it.
+much of a stall the window waited for a core is reported beside it.
 """
 
 import argparse
@@ -145,9 +145,9 @@ def measure(viewer: Any, widget: Any, beat: Heartbeat) -> None:
         additions.append((layer.name, began, time.perf_counter()))
         return added
 
-    def watch(told: object) -> None:
+    def watch(reported: object) -> None:
         nonlocal last_tile
-        if isinstance(told, Step) and told.words.startswith("computing maps"):
+        if isinstance(reported, Step) and reported.words.startswith("computing maps"):
             last_tile = time.perf_counter()
 
     object.__setattr__(viewer, "add_layer", timed)

@@ -54,7 +54,7 @@ class Package:
     python
         Interpreter.
     source
-        Folder that holds `napari_msp`.
+        Folder that contains `napari_msp`.
     """
 
     python: str
@@ -91,7 +91,7 @@ def main() -> int:
     keep.add_argument("numbers", type=Path)
     keep.add_argument("--source", type=Path, default=Path(__file__).parents[1] / "src")
     keep.add_argument("--python", default=sys.executable)
-    keep.add_argument("--only", default="", help="jobs whose names hold it")
+    keep.add_argument("--only", default="", help="jobs whose names contain it")
     keep.add_argument("--contest", action="store_true", help="train methods too: some minutes")
     both = commands.add_parser("compare")
     both.add_argument("before", type=Path)
@@ -247,7 +247,7 @@ def predicted_sh(folder: Path, target: str, kind: str) -> Path:
 
 def rename_subjects(heads: Path) -> None:
     """Call the heads something else, in folders' names, files' names and texts."""
-    for path in sorted(heads.rglob("*"), reverse=True):  # what a folder holds, then the folder
+    for path in sorted(heads.rglob("*"), reverse=True):  # what a folder contains, then the folder
         if path.is_file() and path.suffix in (".json", ".tsv"):
             path.write_text(path.read_text("utf-8").replace("sub-0", HELD_OUT), "utf-8")
         if "sub-0" in path.name:
@@ -274,7 +274,7 @@ def other_scan(scan: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def numbers_in(path: Path) -> Arrays:
-    """Read every number of a file, or of what a folder holds."""
+    """Read every number of a file, or of all in a folder."""
     if path.is_dir():
         return {
             f"{each.relative_to(path).as_posix()}{f': {key}' if key else ''}": value

@@ -139,7 +139,7 @@ def _summary(result: DemoTarget) -> str:
 
 
 def _fingerprint() -> str:
-    """Tell this version's models from another's."""
+    """Identify this version's models."""
     digest = hashlib.sha256()
     for path in packaged_models().values():
         digest.update(path.read_bytes())

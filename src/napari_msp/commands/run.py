@@ -79,7 +79,7 @@ class _Watcher:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def wait_for_end_of_stdin(self) -> None:
-        """Return when standard input ends; what it says is of no matter."""
+        """Return when standard input ends; what it says does not matter."""
         try:
             # sys.stdin would keep a lock that the interpreter needs at exit.
             while os.read(0, 1024):

@@ -27,7 +27,7 @@ LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
 
 PROBED_EDGE = 8
-"""Of the crop that a pass is foretold from, in input voxels (our choice)."""
+"""Of the crop that a pass is predicted from, in input voxels (our choice)."""
 
 
 @contextmanager

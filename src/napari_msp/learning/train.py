@@ -52,7 +52,7 @@ def train(
     force
         Replace a model, and start anew where there is a checkpoint, whatever `resume` says.
     on_event
-        Is given everything that happens.
+        Called with everything that happens.
     stop_requested
         Polled before every step, and within validation; True ends the run with a checkpoint.
     previews

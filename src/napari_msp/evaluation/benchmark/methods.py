@@ -22,7 +22,7 @@ class Method:
         As the table says it.
     role
         "baseline": learned in closed form; "network": trained; "control": trained to see what an
-        MSP's advantage is owed to.
+        MSP's advantage comes from.
     explanation
         One sentence for the report.
     """
