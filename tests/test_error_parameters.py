@@ -16,6 +16,9 @@ from napari_msp.commands.shared import SYNONYMS, OptionWords
 from napari_msp.errors import FAMILY, REMEDIES, Remedy
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.learning.settings import TrainingSettings
+from napari_msp.ui.compare import form as compare_form
+from napari_msp.ui.phrasing import HARMONIZE_WORDS, LOAD_WORDS, FormWords
+from napari_msp.ui.train import fields
 
 ROOT = Path(napari_msp.__file__).parent
 
@@ -115,6 +118,32 @@ def test_remedies_of_their_own_have_a_public_parameter(kind: type[Remedy]):
     parameter = vars(kind)["parameter"]
     assert parameter in public_parameters()
     assert parameter in options()
+
+
+@pytest.mark.parametrize(
+    ("words", "rooms", "without"),
+    [
+        (LOAD_WORDS, ("bids", "data/acquisition", "data/masks", "scan.py", "signal/"), set()),
+        (
+            HARMONIZE_WORDS,
+            ("data/acquisition", "device", "inference/", "model_file", "options", "signal/"),
+            # Of training; and what the list of scans and the Save button leave no choice of.
+            {"learning_rate", "out", "scan"},
+        ),
+        (
+            FormWords(compare_form.LABELS),
+            ("evaluation/compar", "evaluation/figures/figure3", "evaluation/figures/slices"),
+            {"slice_index"},  # napari has a slider
+        ),
+        # A run of the window writes into its folder.
+        (fields.WORDS, ("data/dataset", "device", "learning/", "networks/", "signal/"), {"out"}),
+    ],
+    ids=["Load", "Harmonize", "Compare", "Train"],
+)
+def test_a_form_has_a_label_for_what_its_library_complains_of(words, rooms, without):
+    named = {parameter for file, _, parameter in NAMED if file.startswith(rooms)}
+    assert named
+    assert {each for each in named if not words.offers(each)} <= without
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,5 +1,6 @@
 """One scan from load to save: each thing is read, fitted and computed once."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,14 @@ def test_directions_are_compared_by_their_angle_whatever_their_sign() -> None:
     angles = angle_between(found, truth, mask)
     np.testing.assert_allclose(angles.ravel(), [0, 0, 90, 45], atol=1e-4)
     assert (angle_between(found, truth, ~mask) == 0).all()
+
+
+def test_a_dwi_without_its_table_is_not_called_an_sh_image(dwi: Path, tmp_path: Path) -> None:
+    alone = shutil.copy(dwi, tmp_path)
+    with pytest.raises(UserError, match="is missing") as error:
+        load_scan(alone)
+    assert error.value.field == "bval"
+    assert str(error.value.subject).endswith(".bval")
 
 
 def test_names_come_from_the_file(dwi: Path) -> None:

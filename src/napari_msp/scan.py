@@ -15,6 +15,7 @@ from napari_msp.bids import (
     entities,
     gradient_files,
     map_name,
+    nifti_stem,
     platform_name,
     read_sidecar,
     sidecar_path,
@@ -22,13 +23,14 @@ from napari_msp.bids import (
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.nifti import write_nifti
+from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
 from napari_msp.signal.fitting import fit_sh, supported_order
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
+from napari_msp.signal.spherical_harmonics import order_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -297,7 +299,8 @@ def load_scan(
         open.
     """
     path = Path(path)
-    if bval is not None or bvec is not None or gradient_files(path)[0].exists():
+    named = bval is not None or bvec is not None or gradient_files(path)[0].exists()
+    if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask)
         acquisition.shell(b_value)  # a choice that cannot be made is an error before the voxels
         return Scan(acquisition=acquisition, shell=b_value, path=path)
@@ -310,6 +313,18 @@ def load_scan(
         )
     provenance = Provenance.from_sidecar(read_sidecar(path))
     return Scan(given_sh=image, path=path, provenance=provenance)
+
+
+def _lacks_its_table(path: Path) -> bool:
+    """Tell a DWI without a gradient table from an SH image, by its name and number of volumes."""
+    shape = open_nifti(path).shape
+    if len(shape) != 4 or nifti_stem(path).endswith("_dwimap"):
+        return False
+    try:
+        order_of(shape[3])
+    except ValueError:
+        return True
+    return False
 
 
 ScanLike = Scan | Acquisition | SHImage | str | Path

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from command_line import (
     contents,
     refused,
 )
+
+from napari_msp.commands.train import interrupt_flag
 
 
 def _start(*arguments: object) -> subprocess.Popen[str]:
@@ -134,3 +137,20 @@ def test_a_reader_that_leaves_is_no_error_of_the_file_system(study, tmp_path):
     assert run.stderr.read() == ""
     run.stderr.close()
     assert run.wait() == 130
+
+
+def test_handlers_of_signals_are_put_back_and_left_alone_by_other_threads():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    with interrupt_flag() as asked:
+        assert not asked()
+        assert [signal.getsignal(number) for number in numbers] != before
+    assert [signal.getsignal(number) for number in numbers] == before
+
+    def elsewhere() -> bool:
+        with interrupt_flag() as asked:
+            return asked()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(elsewhere).result() is False
+    assert [signal.getsignal(number) for number in numbers] == before

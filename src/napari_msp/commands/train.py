@@ -1,6 +1,7 @@
 """`train`: learn a model, report what happens, stop when asked."""
 
 import signal
+import threading
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,6 +141,9 @@ def _reporter(console: Console) -> "EventHandler":
 @contextmanager
 def interrupt_flag() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread may take signals
+        return
     asked = False
 
     def ask(*_: object) -> None:

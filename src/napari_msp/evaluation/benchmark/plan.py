@@ -279,17 +279,30 @@ def _check_inputs(models: Sequence[Model], source: str) -> None:
 
 def _common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
     first, *others = datasets
-    names = [name for name in first.subjects if first.has(name, source)]
-    for dataset in others:
-        names = [name for name in names if dataset.has(name, source)]
+    names = _common_names(datasets, source)
     if not names:
+        everywhere = " in every dataset" if others else ""
+        known = tuple(
+            platform
+            for platform in first.platforms
+            if platform != source and _common_names(datasets, platform)
+        )
         raise UserError(
-            f"no subject has a scan on {source}",
+            f"no subject has a scan on {source}{everywhere}",
             first.root,
-            "input",
-            Choose("input", tuple(first.platforms)),
+            "input" if known else "datasets",
+            Choose("input", known) if known else Advice("evaluate them one by one"),
         )
     return names
+
+
+def _common_names(datasets: Sequence[TravellingHeads], platform: str) -> list[str]:
+    """Give the subjects that were scanned on a platform in every dataset."""
+    return [
+        name
+        for name in datasets[0].subjects
+        if all(dataset.has(name, platform) for dataset in datasets)
+    ]
 
 
 def _check_subjects(
