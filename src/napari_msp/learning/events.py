@@ -212,6 +212,18 @@ class Finished(Event):
 
 EventHandler = Callable[[Event], None]
 
+
+def phase_name(kind: str, target: str) -> str:
+    """Name a phase by the network that it trains."""
+    return f"{kind} {target}"
+
+
+def kind_and_target(phase: str) -> tuple[str, str]:
+    """Give what `phase_name` was made from; a platform's name has no space."""
+    kind, _, target = phase.rpartition(" ")
+    return kind, target
+
+
 EVENTS: dict[str, type[Event]] = {
     event.name: event
     for event in (

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from napari_msp.learning.events import phase_name
 from napari_msp.learning.sampling import Batch
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
@@ -85,14 +86,16 @@ class TrainedNetworks(nn.Module):
 
         self.singles = nn.ModuleDict(singles())
         self.multi_stage = nn.ModuleDict()
-        self.phases = [Phase(f"{kind} {target}", target, False) for target, kind in kinds.items()]
+        self.phases = [
+            Phase(phase_name(kind, target), target, False) for target, kind in kinds.items()
+        ]
         if settings.kind == MULTI_STAGE:
             # Each target's MSP refines first stages of its own, as in the paper.
             for target in scales:
                 self.multi_stage[target] = MSP(
                     singles(), target, width=settings.width, branch_start=recipe.branch_start
                 )
-                self.phases.append(Phase(f"msp {target}", target, True))
+                self.phases.append(Phase(phase_name(MULTI_STAGE, target), target, True))
 
     def of(self, phase: Phase) -> Network:
         """Give the network that a phase trains."""

@@ -412,7 +412,8 @@ class LossPlot(Plot):
         names = [phase_title(phase.name) for phase in history.phases]
         borders = [history.steps[phase.start] - 0.5 for phase in history.phases]
         fit = self.name_phases(
-            ["\n".join(name.rsplit(" ", 1)) for name in names], [*borders, steps_shown(history)[1]]
+            [phase_title(phase.name, "\n") for phase in history.phases],
+            [*borders, steps_shown(history)[1]],
         )
         return [] if fit else names
 

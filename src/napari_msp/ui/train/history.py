@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.learning.events import Aligned, Event, Started, Step, Validated
+from napari_msp.learning.events import Aligned, Event, Started, Step, Validated, kind_and_target
 from napari_msp.networks.registry import title
 
 SMOOTHED_PART = 25
@@ -112,15 +112,10 @@ class RunHistory:
             yield steps, errors
 
 
-def kind_of(phase: str) -> str:
-    """Give the network that a phase trains; its name has the platform behind it."""
-    return phase.rpartition(" ")[0]
-
-
-def phase_title(phase: str) -> str:
+def phase_title(phase: str, between: str = " ") -> str:
     """Name a phase with its network's title, such as "SHResNet prisma_st"."""
-    kind, _, target = phase.rpartition(" ")
-    return f"{title(kind)} {target}"
+    kind, target = kind_and_target(phase)
+    return f"{title(kind)}{between}{target}"
 
 
 def smoothed(losses: FloatArray) -> FloatArray:

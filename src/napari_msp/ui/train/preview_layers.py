@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_msp.learning.events import Previewed
+from napari_msp.learning.events import Previewed, kind_and_target
 from napari_msp.networks.registry import title
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
@@ -18,7 +18,6 @@ from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
 from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
 from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill, shown_by, shown_in
-from napari_msp.ui.train.history import kind_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -204,5 +203,5 @@ def how_far(event: Previewed) -> str:
     """Say how far the network of a preview has come, such as "prisma_st: untrained"."""
     if event.epoch == 0:
         return f"{event.target}: untrained"
-    network = title(kind_of(event.phase))
+    network = title(kind_and_target(event.phase)[0])
     return f"{event.target}: {network}, epoch {event.epoch}, step {event.step}"
