@@ -29,7 +29,7 @@ from napari_msp.data.phantom import (
 )
 from napari_msp.data.phantom.subjects import Subject
 from napari_msp.evaluation.baselines.base import Interpolation
-from napari_msp.evaluation.placement import on_lattice
+from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.files import write_json
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model

@@ -8,7 +8,7 @@ import pytest
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.calibration import calibrate
-from napari_msp.evaluation.placement import on_lattice
+from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.inference.harmonize import harmonize, prepare_input
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train

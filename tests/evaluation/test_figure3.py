@@ -15,8 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.figures.figure3 import figure3
-from napari_msp.evaluation.figures.layout import round_length
-from napari_msp.evaluation.figures.page import write_figure
+from napari_msp.evaluation.figures.layout import round_length, write_figure
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.sh_image import write_sh

@@ -9,8 +9,8 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import Change, Choose, UserError
+from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import learned_from, none_left
-from napari_msp.evaluation.placement import on_lattice
 from napari_msp.inference.harmonize import PreparedInput, predict_target, prepare_input
 from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model

@@ -22,7 +22,7 @@ from napari_msp.evaluation.comparison import (
     same_b_value,
 )
 from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, draw_figure3
-from napari_msp.evaluation.figures.page import check_format, write_figure
+from napari_msp.evaluation.figures.layout import check_format, write_figure
 from napari_msp.evaluation.metrics import (
     MEASURED,
     UNITS,

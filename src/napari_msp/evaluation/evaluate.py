@@ -21,7 +21,7 @@ from napari_msp.evaluation.benchmark.trainings import Training, Trainings, train
 from napari_msp.evaluation.figures.curves import curves_figure
 from napari_msp.evaluation.figures.figure2 import figure2
 from napari_msp.evaluation.figures.figure3 import figure3
-from napari_msp.evaluation.figures.page import write_figure
+from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.report.description import EvaluationRun, Split
 from napari_msp.evaluation.report.report import write_report

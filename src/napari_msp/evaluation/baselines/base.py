@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, Self
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.placement import on_lattice
+from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.signal.sh_image import SHImage
 
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from napari_msp.evaluation.figures.page import DPI
+from napari_msp.evaluation.figures.layout import DPI
 from napari_msp.formatting import power_of_ten
 
 Curve = Sequence[tuple[int, float]]

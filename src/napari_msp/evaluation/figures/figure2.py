@@ -9,8 +9,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Give, UserError
 from napari_msp.evaluation.figures.grid import WINDOW
-from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
-from napari_msp.evaluation.figures.page import Scale
+from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import PLANES, Nearest, Slice, choose_slice
 from napari_msp.scan import ScanLike, as_scan
 from napari_msp.signal.maps import direction_average

@@ -21,8 +21,7 @@ from napari_msp.data.lattice import resample
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation.comparison import Comparable, Comparison, as_maps, line_up
 from napari_msp.evaluation.figures.grid import Cell, Cells, cells
-from napari_msp.evaluation.figures.layout import Block, Panel, Row, draw_blocks
-from napari_msp.evaluation.figures.page import Scale
+from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import Slice, choose_slice
 from napari_msp.formatting import power_of_ten
 from napari_msp.signal.maps import MAPS, Maps

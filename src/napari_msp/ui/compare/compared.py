@@ -227,7 +227,7 @@ class Compared:
             For another suffix, a slice without brain, or a folder that cannot be written to.
         """
         from napari_msp.evaluation.figures.figure3 import SHOWN, draw_figure3
-        from napari_msp.evaluation.figures.page import check_format, write_figure
+        from napari_msp.evaluation.figures.layout import check_format, write_figure
 
         check_format(path)
         disagreement = {self.title(name): each for name, each in self.disagreement.items()}
