@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
@@ -22,6 +22,7 @@ from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
 from napari_msp.ui.widgets.colours import Colours, colours_of
+from napari_msp.ui.widgets.form import column
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -88,11 +89,7 @@ class VoxelPanel(QWidget):
         self._plots = QBoxLayout(QBoxLayout.TopToBottom)
         self._plots.addWidget(self.bars, 1)
         self._plots.addWidget(self.profile, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.position)
-        layout.addWidget(self.legend)
-        layout.addLayout(self._plots, 1)
+        column(self, self.position, self.legend).addLayout(self._plots, 1)
         self._paint()
         for plot in (self.bars, self.profile):
             plot.hide()
@@ -184,10 +181,7 @@ class VoxelTab(QWidget):
         self.hold.setToolTip(
             "<p>Stop following the mouse. Shift and a click on the canvas do the same.</p>"
         )
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.hold)
-        layout.addWidget(self.panel, 1)
+        column(self, self.hold).addWidget(self.panel, 1)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)

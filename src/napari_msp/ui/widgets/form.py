@@ -13,8 +13,10 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QListWidget,
     QListWidgetItem,
+    QPushButton,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -73,12 +75,8 @@ class FormRows(QWidget):
         """
         row = _Row(QLabel(label), QWidget(), MessageLine(), QLabel())
         row.note.setWordWrap(True)
-        column = QVBoxLayout(row.cell)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2)
-        for each in (entry, more, row.problem, row.note):
-            if each is not None:
-                column.addWidget(each)
+        under = [row.problem, row.note] if more is None else [more, row.problem, row.note]
+        column(row.cell, entry, *under).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
         row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
         row.label.setBuddy(entry)
@@ -185,10 +183,7 @@ class Section(QWidget):
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
         self.button.toggled.connect(self._fold)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(body)
+        column(self, self.button, body)
         self.button.setChecked(unfolded)
         self._fold(unfolded)
 
@@ -205,6 +200,25 @@ class Section(QWidget):
         self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
         self.body.setVisible(unfolded)
         self.toggled.emit(unfolded)
+
+
+def column(owner: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
+    """Lay widgets and layouts out one below another in their owner, without a margin of its own."""
+    layout = QVBoxLayout(owner)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for each in parts:
+        if isinstance(each, QLayout):
+            layout.addLayout(each)
+        else:
+            layout.addWidget(each)
+    return layout
+
+
+def push_button(text: str, tip: str) -> QPushButton:
+    """Make a button with a tooltip."""
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
 
 
 def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
