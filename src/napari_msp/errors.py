@@ -12,8 +12,10 @@ import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class Words:
@@ -45,9 +47,16 @@ JOBS = {"import": "import_tree"}
 PYTHON = Words()
 
 
+REMEDIES: dict[str, type[Remedy]] = {}
+"""Kinds of remedy by the name that they have in JSON."""
+
+
 @dataclass(frozen=True)
 class Remedy:
     """What helps. Subclasses carry the values that a front end may offer to press or to type."""
+
+    def __init_subclass__(cls) -> None:
+        REMEDIES[cls.__name__] = cls
 
     def phrase(self, words: Words = PYTHON) -> str:
         """Say it in a front end's words, without a full stop."""
@@ -276,26 +285,6 @@ def every(remedy: Remedy | None) -> Iterable[Remedy]:
         yield remedy
 
 
-REMEDIES: dict[str, type[Remedy]] = {
-    kind.__name__: kind
-    for kind in (
-        Advice,
-        Give,
-        Choose,
-        Change,
-        Overwrite,
-        Resume,
-        Resample,
-        RescaleBValue,
-        RunJob,
-        Install,
-        ComputeOnCPU,
-        Either,
-    )
-}
-"""Kinds of remedy by the name that they have in JSON."""
-
-
 class UserError(Exception):
     """A mistake that the user can put right.
 
@@ -491,15 +480,11 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no reason given"
 
 
-def from_validation(error: Exception, subject: str | Path | None = None) -> UserError:
+def from_validation(error: ValidationError) -> UserError:
     """Turn pydantic's first complaint into an error with the field that it is about."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        return UserError(str(error).splitlines()[0], subject)
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else None
-    return UserError(validation_reason(first["msg"]), subject, field)
+    return UserError(validation_reason(first["msg"]), field=field)
 
 
 def validation_reason(message: str) -> str:
@@ -519,9 +504,11 @@ def first_reason(error: Exception) -> str:
     """Give the first complaint of a validation in one line, with the whole path to its field."""
     from pydantic import ValidationError
 
-    found = from_validation(error)
-    path = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ()
-    return f"{'.'.join(map(str, path))}: {found.problem}" if path else found.problem
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    first = error.errors()[0]
+    reason = validation_reason(first["msg"])
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), reason)))
 
 
 def _through(parameter: str, words: Words) -> str:
