@@ -47,16 +47,9 @@ JOBS = {"import": "import_tree"}
 PYTHON = Words()
 
 
-REMEDIES: dict[str, type[Remedy]] = {}
-"""Kinds of remedy by the name that they have in JSON."""
-
-
 @dataclass(frozen=True)
 class Remedy:
     """What helps. Subclasses carry the values that a front end may offer to press or to type."""
-
-    def __init_subclass__(cls) -> None:
-        REMEDIES[cls.__name__] = cls
 
     def phrase(self, words: Words = PYTHON) -> str:
         """Say it in a front end's words, without a full stop."""
@@ -285,6 +278,14 @@ def every(remedy: Remedy | None) -> Iterable[Remedy]:
         yield remedy
 
 
+REMEDIES: dict[str, type[Remedy]] = {
+    kind.__name__: kind
+    for kind in (*Remedy.__subclasses__(), *Allow.__subclasses__())
+    if kind is not Allow
+}
+"""Kinds of remedy by the name that they have in JSON."""
+
+
 class UserError(Exception):
     """A mistake that the user can put right.
 
@@ -507,8 +508,8 @@ def first_reason(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error).splitlines()[0]
     first = error.errors()[0]
-    reason = validation_reason(first["msg"])
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), reason)))
+    path, reason = ".".join(map(str, first["loc"])), validation_reason(first["msg"])
+    return f"{path}: {reason}" if path else reason
 
 
 def _through(parameter: str, words: Words) -> str:

@@ -311,11 +311,8 @@ def _parsed(line: bytes, path: Path, number: int) -> Event:
     try:
         return parse_event(line.decode())
     except ValueError as error:
-        raise UserError(
-            f"line {number} is damaged",
-            path,
-            remedy=Advice("remove the line (only curves are lost)"),
-        ) from error
+        remedy = Advice("remove the line (only curves are lost)")
+        raise UserError(f"line {number} is damaged", path, remedy=remedy) from error
 
 
 def _until_checkpoint(story: list[Event], step: int) -> list[Event]:
