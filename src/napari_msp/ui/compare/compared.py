@@ -214,12 +214,12 @@ class Compared:
         UserError
             For another suffix, a slice without brain, or a folder that cannot be written to.
         """
-        from napari_msp.evaluation.figures.figure3 import SHOWN, draw_figure3
+        from napari_msp.evaluation.figures.figure3 import SHOWN, figure3
         from napari_msp.evaluation.figures.layout import check_format, write_figure
 
         check_format(path)
         predictions = {self.title(name): each for name, each in self.comparison.predictions.items()}
-        figure = draw_figure3(
+        figure = figure3(
             replace(self.comparison, predictions=predictions),
             self.scan_maps,
             maps=tuple(dict.fromkeys((*SHOWN, shown))),
