@@ -19,7 +19,7 @@ from napari_msp.ui.model_diagram.painting import (
     sizes_of,
     smallest_width,
 )
-from napari_msp.ui.widgets.colours import colours_of, mixed
+from napari_msp.ui.widgets.colours import Themed, colours_of, mixed
 
 USUAL_WIDTH = 360
 """Pixels that are asked for."""
@@ -28,7 +28,7 @@ RING = 3
 """Pixels around a button's box for the focus ring."""
 
 
-class ModelDiagram(QWidget):
+class ModelDiagram(Themed):
     """Draws one model. Parts with an output that can be shown are buttons.
 
     Parts are "input" (x), "first" (ŷ¹_T), "branch:<platform>" (N_iT(z_i)) and "second" (the
@@ -67,8 +67,7 @@ class ModelDiagram(QWidget):
         for node in self._drawing.nodes.values() if self._drawing else ():
             if node.part:
                 self.buttons[node.part] = self._button_for(node)
-        self._arrange()
-        self.updateGeometry()
+        self.restyle()
 
     def set_alpha(self, alpha: float) -> None:
         """Show α: its value, and the weight of every term as the width of its arrow."""
@@ -98,12 +97,10 @@ class ModelDiagram(QWidget):
         """Place the boxes anew."""
         self._arrange()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802
-        """Follow the theme and the font."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
-            self._arrange()
-            self.updateGeometry()
+    def restyle(self) -> None:
+        """Place and paint everything anew."""
+        self._arrange()
+        self.updateGeometry()
 
     def event(self, event: Any) -> bool:
         """Explain what lies under the pointer and is no button."""

@@ -186,8 +186,8 @@ def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layo
         if node.lane is not None:
             step = {"upper": -1, "middle": 0, "lower": 1}[node.level] * (body + BETWEEN) / 4
             y = tops[node.lane] + lane_height - INNER - body / 2 + step
-        centre = QPointF(centres[min(node.column, max(centres))], y)
-        boxes[node.name] = _around(centre, sizes[node.name])
+        boxes[node.name] = QRectF(QPointF(), sizes[node.name])
+        boxes[node.name].moveCenter(QPointF(centres[min(node.column, max(centres))], y))
     if folded:
         _fold(drawing, boxes)
     inside = [boxes[node.name] for node in drawing.nodes.values() if node.lane is not None]
@@ -250,11 +250,6 @@ def _body(drawing: Drawing, sizes: Sizes) -> float:
         return max(heights, default=0.0)
 
     return max(tallest("middle"), 2 * max(tallest("upper"), tallest("lower")) + BETWEEN)
-
-
-def _around(centre: QPointF, size: QSizeF) -> QRectF:
-    corner = centre - QPointF(size.width() / 2, size.height() / 2)
-    return QRectF(corner, size)
 
 
 def _fold(drawing: Drawing, boxes: dict[str, QRectF]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor, QFont, QFontMetrics
 from qtpy.QtWidgets import QLabel, QWidget
 
@@ -17,7 +17,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinned
-from napari_msp.ui.widgets.colours import Colours, colours_of, mixed, resized
+from napari_msp.ui.widgets.colours import Colours, Themed, colours_of, mixed, resized
 from napari_msp.ui.widgets.form import column
 from napari_msp.ui.widgets.message import readable
 
@@ -58,7 +58,7 @@ TICK_ROOM = 22
 """Pixels for one number on a logarithmic axis."""
 
 
-class TrainingCurves(QWidget):
+class TrainingCurves(Themed):
     """Draws one run: `add_event` for each event as it comes, `clear` before another run."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -73,7 +73,7 @@ class TrainingCurves(QWidget):
         self._error_title = _title("Held-out SH MSE (10⁻⁵ SH units²)", "SH MSE")
         self._alpha_title = _title("α of equation (1)", "α")
         self._arrange()
-        self._restyle()
+        self.restyle()
 
     def add_event(self, event: Event) -> None:
         """Take one event; the picture follows at most ten times a second."""
@@ -88,24 +88,19 @@ class TrainingCurves(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Draw what happened while nobody looked."""
         super().showEvent(event)
-        self._restyle()
+        self.restyle()
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802
         """See again whether names fit."""
         super().resizeEvent(event)
         self._draw_soon()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802
-        """Follow the theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
-            self._restyle()
-
     def _draw_soon(self) -> None:
         if self.isVisible() and not self._timer.isActive():
             self._timer.start()
 
-    def _restyle(self) -> None:
+    def restyle(self) -> None:
+        """Take over colours and font, and draw."""
         for plot in (self.loss, self.errors, self.alpha):
             plot.restyle(colours_of(self), self.font())
         self._draw()
@@ -225,9 +220,6 @@ def _evenly(low: float, high: float, count: int) -> list[float]:
 class LogAxis(pg.AxisItem):
     """Left axis of a plot in logarithmic mode."""
 
-    def __init__(self) -> None:
-        super().__init__("left")
-
     def tickValues(self, low: float, high: float, size: float) -> list[Any]:  # noqa: N802
         """Give logarithms of round numbers."""
         ticks = round_ticks(10**low, 10**high, max(2, int(size // TICK_ROOM)))
@@ -248,7 +240,7 @@ class Plot(pg.PlotWidget):
     """
 
     def __init__(self, *, logarithmic: bool) -> None:
-        axes = {"left": LogAxis()} if logarithmic else {}
+        axes = {"left": LogAxis("left")} if logarithmic else {}
         super().__init__(axisItems=axes)
         self._logarithmic = logarithmic
         self._borders: list[pg.InfiniteLine] = []
