@@ -127,10 +127,6 @@ class HarmonizeForm(QWidget):
         self.scan.blockSignals(before)
         self._refresh()
 
-    def choose_scan(self, number: int) -> None:
-        """Choose one of the scans that are listed."""
-        self.scan.setCurrentIndex(number)
-
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List the models there are."""
         self.models.set_models(models, checked)
@@ -253,7 +249,9 @@ class HarmonizeForm(QWidget):
         self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
         self.parts.setEnabled(not self._running)
-        self._refresh_button()
+        self.button.setEnabled(not self._running and not self.problem)
+        self.why_not.setText("" if self._running else self.problem)
+        self.why_not.setVisible(bool(self.why_not.text()))
 
     def _list_targets(self) -> None:
         models = self.models.checked
@@ -266,11 +264,6 @@ class HarmonizeForm(QWidget):
             names, kept or first_target(names, models[0].input if models else "")
         )
         self.targets.blockSignals(before)
-
-    def _refresh_button(self) -> None:
-        self.button.setEnabled(not self._running and not self.problem)
-        self.why_not.setText("" if self._running else self.problem)
-        self.why_not.setVisible(bool(self.why_not.text()))
 
 
 class NoScan(QWidget):

@@ -163,7 +163,7 @@ class Harmonize(Docked):
             return
         scan = source_of(shown.scan)
         if scan in self._scans:
-            self.form.choose_scan(self._scans.index(scan))
+            self.form.scan.setCurrentIndex(self._scans.index(scan))
 
     def _selected(self) -> Shown | None:
         layer = self.viewer.layers.selection.active
