@@ -12,8 +12,10 @@ import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class Words:
@@ -278,20 +280,8 @@ def every(remedy: Remedy | None) -> Iterable[Remedy]:
 
 REMEDIES: dict[str, type[Remedy]] = {
     kind.__name__: kind
-    for kind in (
-        Advice,
-        Give,
-        Choose,
-        Change,
-        Overwrite,
-        Resume,
-        Resample,
-        RescaleBValue,
-        RunJob,
-        Install,
-        ComputeOnCPU,
-        Either,
-    )
+    for kind in (*Remedy.__subclasses__(), *Allow.__subclasses__())
+    if kind is not Allow
 }
 """Kinds of remedy by the name that they have in JSON."""
 
@@ -491,15 +481,11 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no reason given"
 
 
-def from_validation(error: Exception, subject: str | Path | None = None) -> UserError:
+def from_validation(error: ValidationError) -> UserError:
     """Turn pydantic's first complaint into an error with the field that it is about."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        return UserError(str(error).splitlines()[0], subject)
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else None
-    return UserError(validation_reason(first["msg"]), subject, field)
+    return UserError(validation_reason(first["msg"]), field=field)
 
 
 def validation_reason(message: str) -> str:
@@ -519,9 +505,11 @@ def first_reason(error: Exception) -> str:
     """Give the first complaint of a validation in one line, with the whole path to its field."""
     from pydantic import ValidationError
 
-    found = from_validation(error)
-    path = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ()
-    return f"{'.'.join(map(str, path))}: {found.problem}" if path else found.problem
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    first = error.errors()[0]
+    path, reason = ".".join(map(str, first["loc"])), validation_reason(first["msg"])
+    return f"{path}: {reason}" if path else reason
 
 
 def _through(parameter: str, words: Words) -> str:

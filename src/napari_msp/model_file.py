@@ -261,12 +261,8 @@ class Model:
             When the model does not predict it.
         """
         if target not in self.card.scales:
-            raise UserError(
-                f"does not predict {target}",
-                self.name,
-                "target",
-                Choose("target", tuple(self.targets)),
-            )
+            remedy = Choose("target", tuple(self.targets))
+            raise UserError(f"does not predict {target}", self.name, "target", remedy)
         network: Network = self.network.networks[target]  # type: ignore[assignment]
         return network
 
@@ -339,12 +335,8 @@ def load_model(path: str | Path) -> Model:
                 }
             )
         except UserError as error:
-            raise UserError(
-                f"cannot be used ({error.problem})",
-                path,
-                "model",
-                Advice("install the package that has its network"),
-            ) from error
+            remedy = Advice("install the package that has its network")
+            raise UserError(f"cannot be used ({error.problem})", path, "model", remedy) from error
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise _unusable(f"its weights for {target} cannot be used ({reason})", path) from error
@@ -357,11 +349,8 @@ def load_model(path: str | Path) -> Model:
 
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     if not all(torch.isfinite(value).all() for value in weights.values()):
-        raise UserError(
-            "has weights that are not finite",
-            path,
-            remedy=Change("learning_rate", "a smaller"),
-        )
+        remedy = Change("learning_rate", "a smaller")
+        raise UserError("has weights that are not finite", path, remedy=remedy)
 
 
 def check_model_name(path: Path) -> None:

@@ -263,11 +263,8 @@ class Scan:
             return bare_stem(self.path).removesuffix("_model-sh_param-coefficients_dwimap")
         if self.given_subject:
             return self.given_subject
-        raise UserError(
-            "was made in memory, so its files have no name",
-            "scan",
-            remedy=Advice("write it to a file and load it from there, or name its subject"),
-        )
+        remedy = Advice("write it to a file and load it from there, or name its subject")
+        raise UserError("was made in memory, so its files have no name", "scan", remedy=remedy)
 
 
 def load_scan(
@@ -306,11 +303,8 @@ def load_scan(
         return Scan(acquisition=acquisition, shell=b_value, path=path)
     image = load_sh(path)
     if image.b_value is None:
-        raise UserError(
-            "its b-value is unknown, so it has no FA",
-            path,
-            remedy=Advice(f"add BValue to {sidecar_path(path)}"),
-        )
+        remedy = Advice(f"add BValue to {sidecar_path(path)}")
+        raise UserError("its b-value is unknown, so it has no FA", path, remedy=remedy)
     provenance = Provenance.from_sidecar(read_sidecar(path))
     return Scan(given_sh=image, path=path, provenance=provenance)
 

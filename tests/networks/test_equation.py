@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_msp.networks.equation import between, contribution, second_stage, weights
+from napari_msp.networks.equation import contribution, second_stage, weights
 
 ALPHAS = (0.0, 0.3, 0.5, 1.0)
 
@@ -39,8 +39,6 @@ def test_every_way_to_it_leads_there(terms, alpha) -> None:
     expected = second_stage(first, branches, alpha)
     added = sum(contribution(first, each, len(branches), alpha) for each in branches)
     np.testing.assert_allclose(first + added, expected, atol=1e-6)
-    mean = second_stage(first, branches, 1.0)
-    np.testing.assert_allclose(between(first, mean, alpha), expected, atol=1e-6)
     share = weights("t", ["0", "1"], alpha)
     weighed = share["t"] * first + share["0"] * branches[0] + share["1"] * branches[1]
     np.testing.assert_allclose(weighed, expected, atol=1e-6)

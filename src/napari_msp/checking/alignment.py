@@ -78,14 +78,12 @@ def check_input_position(source: ScanSummary, targets: Sequence[ScanSummary]) ->
     # Two scans that were moved independently hardly ever lie this near to each other.
     alike = len(shifts) >= 2 and pdist(shifts).max() <= 2 * MISALIGNMENT_ACCURACY
     if alike and len(shifts) == len(targets):
-        yield Finding(
-            "warning",
-            source.name,
+        problem = (
             f"the scans on all {len(targets)} other platforms lie alike, away from this one: the "
-            "input is off, not they",
-            Advice("register it again"),
-            "input misaligned",
+            "input is off, not they"
         )
+        remedy = Advice("register it again")
+        yield Finding("warning", source.name, problem, remedy, "input misaligned")
 
 
 def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Finding]:
@@ -93,22 +91,15 @@ def _judge(where: str, platform: str, comparison: Comparison) -> Iterator[Findin
     if found is None or distance is None:
         return
     if found.correlation < LEAST_CORRELATION:
-        yield Finding(
-            "warning",
-            where,
-            f"hardly resembles {platform} (correlation {found.correlation:.2f} when aligned)",
-            Advice("make sure that both are of one subject, and the masks of the brain"),
-            "unlike input",
-        )
+        problem = f"hardly resembles {platform} (correlation {found.correlation:.2f} when aligned)"
+        remedy = Advice("make sure that both are of one subject, and the masks of the brain")
+        yield Finding("warning", where, problem, remedy, "unlike input")
     elif distance > MISALIGNMENT_LIMIT:
-        yield Finding(
-            "warning",
-            where,
+        problem = (
             f"{_measured(found, distance, platform)}, more than {MISALIGNMENT_LIMIT:g} voxel: a "
-            "network learns that as if it were the scanner's",
-            Advice("register the scans again"),
-            "misaligned",
+            "network learns that as if it were the scanner's"
         )
+        yield Finding("warning", where, problem, Advice("register the scans again"), "misaligned")
 
 
 def _measured(found: Displacement, distance: float, platform: str) -> str:
@@ -136,14 +127,12 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
         reason = "it has {} voxels, not {}".format(*shapes)
     else:
         reason = f"its voxels lie up to {found.offset_to(wanted):.2f} voxels away"
-    yield Finding(
-        "warning",
-        target.where,
+    problem = (
         f"is not on the lattice that a network of scale {scale} gives for {source.platform} "
-        f"({reason}): training resamples it, which smooths it",
-        Advice("reslice it from the original in one step"),
-        "lattice",
+        f"({reason}): training resamples it, which smooths it"
     )
+    remedy = Advice("reslice it from the original in one step")
+    yield Finding("warning", target.where, problem, remedy, "lattice")
 
 
 def dice(source: HeadImages, target: HeadImages) -> float:

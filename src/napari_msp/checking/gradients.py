@@ -39,26 +39,21 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
     for shell in gradients.shells:
         directions = gradients.directions[shell.volumes]
         if len(directions) < needed:
-            yield Finding(
-                "warning" if enough else "error",
-                where,
+            problem = (
                 f"b = {shell.b_value:.0f} has {len(directions)} directions, SH order {ORDER} needs "
-                f"{needed}",
-                Advice("take another shell" if enough else "leave the scan out"),
-                "directions",
+                f"{needed}"
             )
+            remedy = Advice("take another shell" if enough else "leave the scan out")
+            yield Finding("warning" if enough else "error", where, problem, remedy, "directions")
             continue
         condition = condition_number(directions, ORDER)
         if condition > CONDITION_LIMIT:
-            yield Finding(
-                "warning",
-                where,
+            problem = (
                 f"the scheme of b = {shell.b_value:.0f} is ill-conditioned at SH order {ORDER} "
                 f"(condition number {condition:.0f}, it supports order "
-                f"{supported_order(directions)}): higher terms come from the regularisation",
-                Advice("distrust them"),
-                "conditioning",
+                f"{supported_order(directions)}): higher terms come from the regularisation"
             )
+            yield Finding("warning", where, problem, Advice("distrust them"), "conditioning")
 
 
 def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
@@ -73,21 +68,16 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
         listed = ", ".join(f"{value:.0f}" for value in values)
         near = any(abs(value - common) <= B_VALUE_TOLERANCE * common for value in values)
         if not near:
-            yield Finding(
-                "error",
-                scan.where,
+            problem = (
                 f"has b = {listed} s/mm² where the input platform has {common:.0f}: training "
-                "refuses that",
-                Advice("leave the scan out, or take the shell that the others have"),
-                "b-value",
+                "refuses that"
             )
+            remedy = Advice("leave the scan out, or take the shell that the others have")
+            yield Finding("error", scan.where, problem, remedy, "b-value")
         elif len(values) > 1 and scan.platform == input_platform:
+            problem = f"has several shells (b = {listed} s/mm²), of which training takes one"
             yield Finding(
-                "warning",
-                scan.where,
-                f"has several shells (b = {listed} s/mm²), of which training takes one",
-                Give("b_value", f"{common:.0f}"),
-                "shells",
+                "warning", scan.where, problem, Give("b_value", f"{common:.0f}"), "shells"
             )
 
 
@@ -141,14 +131,12 @@ def check_mirrored_vectors(
     mirrored = {axis: agreement(factors) for axis, factors in MIRRORS.items()}
     best = max(mirrored, key=lambda axis: mirrored[axis])
     if mirrored[best] > as_given + FLIP_MARGIN:
-        yield Finding(
-            "error",
-            where,
+        problem = (
             f"fibres agree better with {source.platform} when one table's b-vectors are mirrored "
-            f"in {best} (mean |cosine| {mirrored[best]:.2f} against {as_given:.2f})",
-            Advice("check which of the two tables is wrong and negate that component"),
-            "mirrored",
+            f"in {best} (mean |cosine| {mirrored[best]:.2f} against {as_given:.2f})"
         )
+        remedy = Advice("check which of the two tables is wrong and negate that component")
+        yield Finding("error", where, problem, remedy, "mirrored")
 
 
 def _fibre_pairs(source: HeadImages, target: HeadImages) -> tuple[FloatArray, FloatArray]:

@@ -126,14 +126,12 @@ def check_platforms(scans: Sequence[ScanSummary], input_platform: str) -> Iterat
     for platform, of_platform in by_platform(scans).items():
         distances = [each for each in map(measured_distance, of_platform) if each is not None]
         if len(distances) >= FEWEST and np.median(distances) > MISALIGNMENT_LIMIT:
-            yield Finding(
-                "warning",
-                platform,
+            problem = (
                 f"lies {np.median(distances):.1f} voxels from {input_platform} in median over "
-                f"{len(distances)} subjects",
-                Advice("leave the platform out or register it again"),
-                "platform misaligned",
+                f"{len(distances)} subjects"
             )
+            remedy = Advice("leave the platform out or register it again")
+            yield Finding("warning", platform, problem, remedy, "platform misaligned")
 
 
 def by_platform(scans: Sequence[ScanSummary]) -> dict[str, list[ScanSummary]]:

@@ -159,13 +159,8 @@ def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
     sizes = lattice.voxel_sizes
     if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
         written = " × ".join(f"{size:.2f}" for size in sizes)
-        yield Finding(
-            "error",
-            where,
-            f"voxels are {written} mm, training needs isotropic ones",
-            Advice("resample the scan"),
-            "voxel size",
-        )
+        problem = f"voxels are {written} mm, training needs isotropic ones"
+        yield Finding("error", where, problem, Advice("resample the scan"), "voxel size")
 
 
 def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:
@@ -178,33 +173,18 @@ def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:
     """Look whether a mask is one piece without holes, as a brain is."""
     if mask.all():
-        yield Finding(
-            "warning",
-            where,
-            "the mask contains every voxel, background too",
-            Advice("make one of the brain"),
-            "mask full",
-        )
+        problem = "the mask contains every voxel, background too"
+        yield Finding("warning", where, problem, Advice("make one of the brain"), "mask full")
     holes = int(binary_fill_holes(mask).sum() - mask.sum())
     if holes >= SMALLEST_HOLE:
-        yield Finding(
-            "warning",
-            where,
-            f"the mask has holes ({holes} voxels), nothing is computed in them",
-            Advice("fill them"),
-            "mask holes",
-        )
+        problem = f"the mask has holes ({holes} voxels), nothing is computed in them"
+        yield Finding("warning", where, problem, Advice("fill them"), "mask holes")
     pieces, count = label(mask)
     if count > 1:
         largest = np.bincount(pieces.ravel())[1:].max() / mask.sum()
         if largest < LEAST_CONNECTED:
-            yield Finding(
-                "warning",
-                where,
-                f"the mask is in {count} pieces, the largest contains {100 * largest:.0f} %",
-                Advice("keep one"),
-                "mask pieces",
-            )
+            problem = f"the mask is in {count} pieces, the largest contains {100 * largest:.0f} %"
+            yield Finding("warning", where, problem, Advice("keep one"), "mask pieces")
 
 
 def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]:
@@ -212,13 +192,8 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
     mask, b0 = acquisition.mask, acquisition.b0
     without = float((b0[mask] <= 0).mean())
     if without > MOST_WITHOUT_SIGNAL:
-        yield Finding(
-            "warning",
-            where,
-            f"{100 * without:.1f} % of the mask has no b=0 signal",
-            Advice("make the mask tighter"),
-            "no b=0 signal",
-        )
+        problem = f"{100 * without:.1f} % of the mask has no b=0 signal"
+        yield Finding("warning", where, problem, Advice("make the mask tighter"), "no b=0 signal")
     inside = mask & (b0 > 0)
     if not inside.any():
         return
@@ -231,14 +206,12 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
             ]
         )
         if above > MOST_ABOVE_B0:
-            yield Finding(
-                "warning",
-                where,
+            problem = (
                 f"{100 * above:.0f} % of the in-mask signal at b = {shell.b_value:.0f} is above "
-                "b=0, more than noise explains",
-                Advice("check the order of the b-values and the mask"),
-                "above b=0",
+                "b=0, more than noise explains"
             )
+            remedy = Advice("check the order of the b-values and the mask")
+            yield Finding("warning", where, problem, remedy, "above b=0")
 
 
 def measure_brain(acquisition: Acquisition) -> BrainMeasures:

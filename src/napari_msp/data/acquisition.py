@@ -61,12 +61,8 @@ class Acquisition:
                 Advice("give a 4-D image and its own table"),
             )
         if len(self.gradients.b0_volumes) == 0:
-            raise UserError(
-                "no volume has b=0, and without one the signal cannot be normalised",
-                self.name,
-                "bval",
-                Advice("give a scan that has one"),
-            )
+            problem = "no volume has b=0, and without one the signal cannot be normalised"
+            raise UserError(problem, self.name, "bval", Advice("give a scan that has one"))
 
     @property
     def name(self) -> str:
@@ -106,11 +102,8 @@ class Acquisition:
         odd = ~np.isfinite(voxels).all(axis=-1)
         if odd.any():
             if not self.has_mask or (odd & self.mask).any():
-                raise UserError(
-                    "has voxels that are not finite",
-                    self.name,
-                    remedy=Advice("repair the image"),
-                )
+                remedy = Advice("repair the image")
+                raise UserError("has voxels that are not finite", self.name, remedy=remedy)
             voxels[odd] = 0
         return voxels
 
@@ -157,12 +150,8 @@ class Acquisition:
         assert nearest is not None
         # Also refuses nan and infinity.
         if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
-            raise UserError(
-                f"has no shell near b = {b_value:.0f} (it has {known})",
-                self.name,
-                "b_value",
-                choose,
-            )
+            problem = f"has no shell near b = {b_value:.0f} (it has {known})"
+            raise UserError(problem, self.name, "b_value", choose)
         return nearest
 
     def normalised(self, shell: Shell) -> FloatArray:
@@ -228,11 +217,8 @@ def load_acquisition(
         image = dwi
     name = "acquisition" if path is None else str(path)
     if len(image.shape) != 4:
-        raise UserError(
-            f"has {len(image.shape)} axes, a DWI has four",
-            name,
-            remedy=Advice("give another image"),
-        )
+        remedy = Advice("give another image")
+        raise UserError(f"has {len(image.shape)} axes, a DWI has four", name, remedy=remedy)
     if gradients is not None:
         bval, bvec = gradients.bvals, gradients.bvecs
     beside = (None, None) if path is None else gradient_files(path)

@@ -66,11 +66,8 @@ class TravellingHeads:
             When there is no such scan, or it cannot be read.
         """
         if not self.has(subject, platform):
-            raise UserError(
-                f"{subject} has no scan on {platform}",
-                self.root,
-                remedy=RunJob("check", "see what there is"),
-            )
+            remedy = RunJob("check", "see what there is")
+            raise UserError(f"{subject} has no scan on {platform}", self.root, remedy=remedy)
         return load_acquisition(self.scans[subject, platform])
 
     def noise_free(self, subject: str, platform: str) -> Acquisition | None:
@@ -117,11 +114,8 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
             if identity is not None:
                 scans[identity] = path
     if not scans:
-        raise UserError(
-            "has no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz",
-            root,
-            remedy=RunJob("import", "bring the data into that form"),
-        )
+        problem = "has no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz"
+        raise UserError(problem, root, remedy=RunJob("import", "bring the data into that form"))
     return TravellingHeads(root, scans)
 
 

@@ -145,28 +145,18 @@ def read_gradients(
     vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
-        raise UserError(
-            f"has {count} b-values but the image has {volumes} volumes",
-            _name(bval, "b-values"),
-            "bval",
-            Advice("give the table that belongs to this image"),
-        )
+        problem = f"has {count} b-values but the image has {volumes} volumes"
+        remedy = Advice("give the table that belongs to this image")
+        raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
     if vectors.shape == (3, count):
         vectors = vectors.T
     if vectors.shape != (count, 3):
-        raise UserError(
-            f"has {vectors.shape[0]} rows of {vectors.shape[1]} numbers",
-            _name(bvec, "b-vectors"),
-            "bvec",
-            Advice(f"give 3 rows (or columns) of {count}, one for each b-value"),
-        )
+        problem = f"has {vectors.shape[0]} rows of {vectors.shape[1]} numbers"
+        remedy = Advice(f"give 3 rows (or columns) of {count}, one for each b-value")
+        raise UserError(problem, _name(bvec, "b-vectors"), "bvec", remedy)
     if not np.isfinite(b_values).all() or (b_values < 0).any():
-        raise UserError(
-            "b-values must be finite and not negative",
-            _name(bval, "b-values"),
-            "bval",
-            Advice("correct the table"),
-        )
+        problem = "b-values must be finite and not negative"
+        raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
     units = _unit(vectors, b_values, _name(bvec, "b-vectors"))
     return GradientTable(b_values, image_to_scanner_axes(units, affine))
 
@@ -206,13 +196,11 @@ def _unit(vectors: FloatArray, b_values: FloatArray, name: str) -> FloatArray:
     wrong = weighted & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
-        raise UserError(
+        problem = (
             f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
-            f"{lengths[volume]:.3g}",
-            name,
-            "bvec",
-            Advice("b-vectors must have unit length"),
+            f"{lengths[volume]:.3g}"
         )
+        raise UserError(problem, name, "bvec", Advice("b-vectors must have unit length"))
     units = np.zeros_like(vectors, dtype=float)
     units[weighted] = vectors[weighted] / lengths[weighted, None]
     return units

@@ -151,12 +151,8 @@ def import_tree(
     _refuse_collisions(scans)
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input_platform is not None and input_platform not in platforms:
-        raise UserError(
-            "no scan is of this platform",
-            input_platform,
-            "input_platform",
-            Choose("input_platform", platforms),
-        )
+        remedy = Choose("input_platform", platforms)
+        raise UserError("no scan is of this platform", input_platform, "input_platform", remedy)
     for done, scan in enumerate(scans, start=1):
         _check_scan(scan)
         if progress is not None:
@@ -182,11 +178,9 @@ def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[st
     }
     unknown = sorted(names - set(_FIELDS))
     if unknown or "{}" in pattern:
+        problem = f"{{{', '.join(unknown)}}} is not known"
         raise UserError(
-            f"{{{', '.join(unknown)}}} is not known",
-            pattern,
-            "pattern",
-            Advice("use {subject}, {scanner} or {session}, {protocol}"),
+            problem, pattern, "pattern", Advice("use {subject}, {scanner} or {session}, {protocol}")
         )
     for needed in (("subject",), ("scanner", "session"), ("protocol",)):
         if not names.intersection(needed):
@@ -229,12 +223,8 @@ def _find_scans(
         images = [path for path in files if path.name.endswith(NIFTI_SUFFIXES)] or files
         shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
         listed = f"the first files here are: {shown}" if shown else "the folder contains no file"
-        raise UserError(
-            f"no file fits the pattern {pattern}",
-            source,
-            "pattern",
-            Advice(f"correct the pattern, {listed}"),
-        )
+        remedy = Advice(f"correct the pattern, {listed}")
+        raise UserError(f"no file fits the pattern {pattern}", source, "pattern", remedy)
 
 
 def _describe_scan(
@@ -244,12 +234,8 @@ def _describe_scan(
     session = bids_label(values.get("scanner") or values["session"] or "", "ses-").lower()
     protocol = bids_label(values["protocol"] or "", "acq-").lower()
     if not (subject and session and protocol):
-        raise UserError(
-            "subject, scanner or protocol has no letter or digit",
-            path,
-            "pattern",
-            Advice("rename it, or correct the pattern"),
-        )
+        problem = "subject, scanner or protocol has no letter or digit"
+        raise UserError(problem, path, "pattern", Advice("rename it, or correct the pattern"))
     suffix = next(suffix for suffix in NIFTI_SUFFIXES if path.name.endswith(suffix))
     folder = Path(f"sub-{subject}", f"ses-{session}", "dwi")
     bval, bvec = _gradient_files(path)
@@ -273,15 +259,11 @@ def _gradient_files(image: Path) -> tuple[Path, Path]:
         if pair[0].exists() and pair[1].exists():
             return pair
     missing = next(path for path in gradient_files(image) if not path.exists())
-    raise UserError(
-        "is missing",
-        missing,
-        "pattern",
-        Advice(
-            f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
-            "no DWI"
-        ),
+    remedy = Advice(
+        f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
+        "no DWI"
     )
+    raise UserError("is missing", missing, "pattern", remedy)
 
 
 def _mask_beside(image: Path) -> Path | None:
@@ -297,12 +279,8 @@ def _mask_beside(image: Path) -> Path | None:
     )
     if len(others) > 1:
         names = ", ".join(path.name for path in others)
-        raise UserError(
-            f"several masks lie beside it ({names})",
-            image,
-            "mask",
-            Give("mask", "the right one's pattern"),
-        )
+        remedy = Give("mask", "the right one's pattern")
+        raise UserError(f"several masks lie beside it ({names})", image, "mask", remedy)
     return others[0] if others else None
 
 
@@ -313,24 +291,16 @@ def _mask_by_pattern(
         if not match[1]:
             return "*"
         if values.get(match[1]) is None:
-            raise UserError(
-                f"{{{match[1]}}} is not in the images' pattern",
-                pattern,
-                "mask",
-                Advice("add it there"),
-            )
+            problem = f"{{{match[1]}}} is not in the images' pattern"
+            raise UserError(problem, pattern, "mask", Advice("add it there"))
         # Brackets in a folder's name are no wildcards.
         return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
 
     wanted = _FIELD.sub(value, pattern)
     found = sorted(source.glob(wanted))
     if len(found) != 1:
-        raise UserError(
-            f"{len(found) or 'no'} masks fit {wanted}, one is needed",
-            image,
-            "mask",
-            Change("mask", "another"),
-        )
+        problem = f"{len(found) or 'no'} masks fit {wanted}, one is needed"
+        raise UserError(problem, image, "mask", Change("mask", "another"))
     return found[0]
 
 
@@ -340,12 +310,9 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
         # Without the ending, and as a file system that ignores case would see it.
         key = str(scan.image.parent / nifti_stem(scan.image)).casefold()
         if key in seen:
-            raise UserError(
-                f"would become {scan.image}, as {seen[key].source} does",
-                scan.source,
-                "pattern",
-                Advice("rename one or make the pattern narrower"),
-            )
+            problem = f"would become {scan.image}, as {seen[key].source} does"
+            remedy = Advice("rename one or make the pattern narrower")
+            raise UserError(problem, scan.source, "pattern", remedy)
         seen[key] = scan
 
 
@@ -379,12 +346,8 @@ def _write_dataset(
                     progress(f"copied {scan.source}", done, len(scans))
             _describe_dataset(source, folder, scans, pattern, input_platform)
     except OSError as error:
-        raise UserError(
-            f"cannot be written ({error.strerror})",
-            out,
-            "out",
-            Advice("make room or choose another folder"),
-        ) from error
+        remedy = Advice("make room or choose another folder")
+        raise UserError(f"cannot be written ({error.strerror})", out, "out", remedy) from error
 
 
 def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:

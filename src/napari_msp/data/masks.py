@@ -91,13 +91,11 @@ def check_mask(
         )
     x, y, z = values.shape
     if not lattice.matches(Lattice((x, y, z), lattice.affine if affine is None else affine)):
-        raise UserError(
+        problem = (
             f"its voxels are not the image's ({x} × {y} × {z} against "
-            f"{' × '.join(map(str, lattice.shape))}, or another affine)",
-            name,
-            "mask",
-            Advice("resample it to the image"),
+            f"{' × '.join(map(str, lattice.shape))}, or another affine)"
         )
+        raise UserError(problem, name, "mask", Advice("resample it to the image"))
     mask: MaskArray = np.nan_to_num(np.asarray(values, dtype=np.float32)) > 0
     if not mask.any():
         raise UserError("no voxel is inside", name, "mask", Advice("give a mask of the brain"))
@@ -117,12 +115,8 @@ def estimate_mask(b0: FloatArray, image: nib.Nifti1Image) -> MaskArray:
     _, mask = median_otsu(b0, median_radius=4, numpass=4)
     found: MaskArray = np.asarray(mask, dtype=bool)
     if not found.any():
-        raise UserError(
-            "no brain was found in the b=0 image",
-            image.get_filename() or "acquisition",
-            "mask",
-            Give("mask", "one"),
-        )
+        problem = "no brain was found in the b=0 image"
+        raise UserError(problem, image.get_filename() or "acquisition", "mask", Give("mask", "one"))
     return found
 
 

@@ -103,12 +103,9 @@ def prepare_input(
     scan = as_scan(scan)
     acquisition = scan.acquisition
     if acquisition is None:
-        raise UserError(
-            "is an SH image, without the b=0 image that a prediction needs",
-            scan.path or scan.owner,
-            "scan",
-            Advice("give the DWI that it was fitted to"),
-        )
+        problem = "is an SH image, without the b=0 image that a prediction needs"
+        remedy = Advice("give the DWI that it was fitted to")
+        raise UserError(problem, scan.path or scan.owner, "scan", remedy)
     shell, rescaling = _shell(model, acquisition, options.rescale_b_value)
     sh = model.card.sh
     fitted = fit_sh(
@@ -133,12 +130,9 @@ def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell
     if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
         return shell, ()
     if not rescale:
-        raise UserError(
-            f"has b = {shell.b_value:.0f} s/mm², the model was trained at {wanted:.0f}",
-            acquisition.name,
-            "rescale_b_value",
-            RescaleBValue(measured=shell.b_value, wanted=wanted),
-        )
+        problem = f"has b = {shell.b_value:.0f} s/mm², the model was trained at {wanted:.0f}"
+        remedy = RescaleBValue(measured=shell.b_value, wanted=wanted)
+        raise UserError(problem, acquisition.name, "rescale_b_value", remedy)
     return shell, (
         f"signal of b = {shell.b_value:.0f} rescaled to {wanted:.0f} s/mm² by "
         f"(S/S0)^({wanted:.0f}/{shell.b_value:.0f}), exact for mono-exponential decay only",
@@ -153,24 +147,17 @@ def _on_model_grid(
         return image, ()
     given = " × ".join(f"{size:.2f}" for size in sizes)
     if not resample:
-        raise UserError(
-            f"voxels are {given} mm, the model's {wanted:.2f} mm isotropic",
-            acquisition.name,
-            "resample",
-            Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted),
-        )
+        problem = f"voxels are {given} mm, the model's {wanted:.2f} mm isotropic"
+        remedy = Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted)
+        raise UserError(problem, acquisition.name, "resample", remedy)
     resampled = image.resampled(image.lattice.scaled_to(wanted))
     return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)
 
 
 def _doubts(image: GridImage, source: Standardisation, name: str) -> tuple[str, ...]:
     if not image.mask.any():
-        raise UserError(
-            "no voxel of the mask is left on the model's grid",
-            name,
-            "mask",
-            Advice("check the mask"),
-        )
+        remedy = Advice("check the mask")
+        raise UserError("no voxel of the mask is left on the model's grid", name, "mask", remedy)
     mean = image.coefficients[image.mask][:, 0].mean()
     shift = float((mean - source.mean[0]) / source.deviation[0])
     if abs(shift) <= UNUSUAL_SHIFT:

@@ -194,11 +194,8 @@ def check_gradients(gradients: str | Path) -> None:
         When it is neither "target" nor "input" nor a file.
     """
     if str(gradients) not in ("target", "input") and not Path(gradients).is_file():
-        raise UserError(
-            f"{gradients} is neither 'target', 'input' nor a .bvec file",
-            field="gradients",
-            remedy=Choose("gradients"),
-        )
+        problem = f"{gradients} is neither 'target', 'input' nor a .bvec file"
+        raise UserError(problem, field="gradients", remedy=Choose("gradients"))
 
 
 def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:

@@ -144,12 +144,9 @@ def contribution(prediction: Prediction, platform: str, alpha: float) -> FloatAr
 def _kept_first_stage(prediction: Prediction) -> SHImage:
     """Give ŷ¹_T of a prediction whose stages were kept."""
     if prediction.first_stage is None:
-        raise UserError(
-            "its model has no stages to mix",
-            f"prediction of {prediction.target}",
-            field="model",
-            remedy=Advice("take a model of kind msp"),
-        )
+        problem = "its model has no stages to mix"
+        remedy = Advice("take a model of kind msp")
+        raise UserError(problem, f"prediction of {prediction.target}", field="model", remedy=remedy)
     # Terms that disagree are there exactly when there are branches.
     if prediction.disagreement is not None and not prediction.branches:
         raise ValueError("the stages were not kept; harmonize with keep_stages=True")

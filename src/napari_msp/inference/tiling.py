@@ -7,7 +7,7 @@ convolutions.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -81,15 +81,21 @@ def expected_polls(network: Network, shape: tuple[int, int, int]) -> int:
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             work.append((module, _multiply_adds(module, inputs[0])))
 
-    handles = [module.register_forward_hook(look) for module in _convolutions(network)]
+    with torch.inference_mode(), _watched(_convolutions(network), look):
+        network(torch.zeros((1, CHANNELS, *(PROBED_EDGE,) * 3)))
+    growth = math.prod(shape) / PROBED_EDGE**3
+    return sum(_parts(module, each * growth) for module, each in work)
+
+
+@contextmanager
+def _watched(modules: Sequence[nn.Module], look: Callable[..., None]) -> Iterator[None]:
+    """Call `look` with each module, its inputs and its output when it was run."""
+    handles = [module.register_forward_hook(look) for module in modules]
     try:
-        with torch.inference_mode():
-            network(torch.zeros((1, CHANNELS, *(PROBED_EDGE,) * 3)))
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    growth = math.prod(shape) / PROBED_EDGE**3
-    return sum(_parts(module, each * growth) for module, each in work)
 
 
 def _in_parts(
@@ -122,13 +128,8 @@ def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
 
 
 def _multiply_adds(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor) -> float:
-    kernel = 1
-    for length in module.kernel_size:
-        kernel *= length
-    stride = 1
-    if isinstance(module, nn.Conv3d):
-        for length in module.stride:
-            stride *= length
+    kernel = math.prod(module.kernel_size)
+    stride = math.prod(module.stride) if isinstance(module, nn.Conv3d) else 1
     pairs = module.in_channels * module.out_channels / module.groups
     return float(x[:, 0].numel() / stride * kernel * pairs)
 
@@ -369,11 +370,7 @@ def bytes_per_voxel(
             largest = max(largest, sum(sizes) + output.numel())
 
     leaves = [module for module in network.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(look) for module in leaves]
-    try:
+    with _watched(leaves, look):
         results = run(torch.zeros((1, channels, edge, edge, edge), device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
     kept = sum(value.numel() for value in results.values())
     return 4 * (LIVE_LAYERS * largest + kept) / edge**3

@@ -147,22 +147,14 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
         before = dict(json.loads(metadata["identity"]))
         position = Position(**json.loads(metadata["position"]))
     except FileNotFoundError as error:
-        raise UserError(
-            "there is no checkpoint",
-            path,
-            "resume",
-            Advice("train from the start instead"),
-        ) from error
+        remedy = Advice("train from the start instead")
+        raise UserError("there is no checkpoint", path, "resume", remedy) from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _useless(f"is damaged ({error})", path) from error
     changed = sorted(name for name in identity if before.get(name) != identity[name])
     if changed:
-        raise UserError(
-            f"was made with other {', '.join(changed)}",
-            path,
-            "resume",
-            either(Advice("give the same ones"), START_ANEW),
-        )
+        problem = f"was made with other {', '.join(changed)}"
+        raise UserError(problem, path, "resume", either(Advice("give the same ones"), START_ANEW))
     if "random/cpu" not in tensors:
         raise _useless("is damaged (no random state)", path)
     return Checkpoint(path, position, before, tensors)

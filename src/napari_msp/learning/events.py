@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 
 from napari_msp.errors import Advice, UserError, explain
 
+EVENTS: dict[str, type["Event"]] = {}
+"""Every kind of event by its name."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -22,6 +25,10 @@ class Event:
     """
 
     name: ClassVar[str] = "event"
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__.lower()
+        EVENTS[cls.name] = cls
 
     def to_json(self) -> str:
         """Give one line of JSON."""
@@ -48,7 +55,6 @@ class Started(Event):
         Steps done before, 0 for a new run.
     """
 
-    name: ClassVar[str] = "started"
     kind: str
     preset: str
     device: str
@@ -70,7 +76,6 @@ class Aligned(Event):
         For each target, measured as in `Validated`.
     """
 
-    name: ClassVar[str] = "aligned"
     errors: dict[str, float]
 
 
@@ -95,7 +100,6 @@ class Step(Event):
         Seconds to the end of the run at the present speed.
     """
 
-    name: ClassVar[str] = "step"
     phase: str
     epoch: int
     step: int
@@ -118,7 +122,6 @@ class Validated(Event):
         For each target, the mean squared error of the SH coefficients over in-mask voxels.
     """
 
-    name: ClassVar[str] = "validated"
     phase: str
     epoch: int
     step: int
@@ -140,7 +143,6 @@ class Previewed(Event):
         SH image; the next preview of this target takes its place.
     """
 
-    name: ClassVar[str] = "previewed"
     phase: str
     epoch: int
     step: int
@@ -152,7 +154,6 @@ class Previewed(Event):
 class Checkpointed(Event):
     """The state was written to `path`."""
 
-    name: ClassVar[str] = "checkpointed"
     step: int
     path: str
 
@@ -161,7 +162,6 @@ class Checkpointed(Event):
 class Stopped(Event):
     """The run obeyed a request to stop; `path` continues it."""
 
-    name: ClassVar[str] = "stopped"
     step: int
     path: str
 
@@ -176,7 +176,6 @@ class Failed(Event):
         An error's `to_json`.
     """
 
-    name: ClassVar[str] = "failed"
     reason: dict[str, Any]
 
     @classmethod
@@ -204,7 +203,6 @@ class Finished(Event):
         As of the last validation; empty without held-out subjects.
     """
 
-    name: ClassVar[str] = "finished"
     path: str
     seconds: float
     errors: dict[str, float] = field(default_factory=dict)
@@ -222,22 +220,6 @@ def kind_and_target(phase: str) -> tuple[str, str]:
     """Give what `phase_name` was made from; a platform's name has no space."""
     kind, _, target = phase.rpartition(" ")
     return kind, target
-
-
-EVENTS: dict[str, type[Event]] = {
-    event.name: event
-    for event in (
-        Started,
-        Aligned,
-        Step,
-        Validated,
-        Previewed,
-        Checkpointed,
-        Stopped,
-        Failed,
-        Finished,
-    )
-}
 
 
 def parse_event(line: str) -> Event:
@@ -329,11 +311,8 @@ def _parsed(line: bytes, path: Path, number: int) -> Event:
     try:
         return parse_event(line.decode())
     except ValueError as error:
-        raise UserError(
-            f"line {number} is damaged",
-            path,
-            remedy=Advice("remove the line (only curves are lost)"),
-        ) from error
+        remedy = Advice("remove the line (only curves are lost)")
+        raise UserError(f"line {number} is damaged", path, remedy=remedy) from error
 
 
 def _until_checkpoint(story: list[Event], step: int) -> list[Event]:

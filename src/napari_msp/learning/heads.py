@@ -196,12 +196,9 @@ def load_head(
             off_lattice.append(target)
         inside = image.resampled(lattice).mask & truth.mask
         if not inside.any():
-            raise UserError(
-                f"does not overlap with the scan on {source}",
-                dataset.scans[subject, target],
-                field="dataset",
-                remedy=Advice("register the subject's scans to each other first"),
-            )
+            problem = f"does not overlap with the scan on {source}"
+            remedy = Advice("register the subject's scans to each other first")
+            raise UserError(problem, dataset.scans[subject, target], field="dataset", remedy=remedy)
         refined[target] = GridImage(truth.coefficients, inside, lattice)
     return Head(subject, image, sh.affine, refined, tuple(off_lattice), truths)
 
@@ -228,24 +225,18 @@ def common_b_value(
     usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):
         if abs(value - usual) > B_VALUE_TOLERANCE * usual:
-            raise UserError(
-                f"has b = {value:.0f}, the other subjects {usual:.0f}",
-                dataset.scans[subject, source],
-                field="b_value",
-                remedy=Advice(f"take {subject} out of the dataset"),
-            )
+            problem = f"has b = {value:.0f}, the other subjects {usual:.0f}"
+            remedy = Advice(f"take {subject} out of the dataset")
+            raise UserError(problem, dataset.scans[subject, source], field="b_value", remedy=remedy)
     return usual
 
 
 def _check_isotropic(lattice: Lattice, scan: Path) -> None:
     sizes = lattice.voxel_sizes
     if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
-        raise UserError(
-            f"voxels are {' × '.join(f'{size:.2f}' for size in sizes)} mm",
-            scan,
-            field="input",
-            remedy=Advice("resample the input platform to isotropic voxels before training"),
-        )
+        problem = f"voxels are {' × '.join(f'{size:.2f}' for size in sizes)} mm"
+        remedy = Advice("resample the input platform to isotropic voxels before training")
+        raise UserError(problem, scan, field="input", remedy=remedy)
 
 
 def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
@@ -258,12 +249,9 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     _check_known(dataset, "subject", "held_out", settings.held_out, subjects)
     for subject in settings.held_out:
         if not dataset.has(subject, settings.input):
-            raise UserError(
-                f"{subject} has no scan on {settings.input}, so it cannot be predicted",
-                dataset.root,
-                "held_out",
-                Change("held_out", "another subject in"),
-            )
+            problem = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
+            remedy = Change("held_out", "another subject in")
+            raise UserError(problem, dataset.root, "held_out", remedy)
     if not settings.targets:
         raise UserError(
             f"has no platform but {settings.input}, so there is nothing to predict",

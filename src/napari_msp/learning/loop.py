@@ -187,12 +187,9 @@ class TrainingRun:
         optimiser.step()
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise UserError(
-                f"the loss is not finite at step {self._steps_done() + 1}",
-                self.out,
-                "learning_rate",
-                Change("learning_rate", "a smaller"),
-            )
+            problem = f"the loss is not finite at step {self._steps_done() + 1}"
+            remedy = Change("learning_rate", "a smaller")
+            raise UserError(problem, self.out, "learning_rate", remedy)
         self.position.step += 1
         self.position.alpha = alpha
         seconds = time.perf_counter() - began

@@ -114,12 +114,9 @@ class RunFolder:
         try:
             read = _RunFile.model_validate(content)
         except ValidationError as error:
-            raise UserError(
-                f"is damaged ({first_reason(error)})",
-                file,
-                "folder",
-                Advice("correct it, or start another run in a new folder"),
-            ) from error
+            problem = f"is damaged ({first_reason(error)})"
+            remedy = Advice("correct it, or start another run in a new folder")
+            raise UserError(problem, file, "folder", remedy) from error
         return cls(path, read.dataset, read.settings, read.device)
 
     @property

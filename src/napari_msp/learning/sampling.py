@@ -250,12 +250,7 @@ class PatchSampler:
             centres.append(np.column_stack([np.full(len(inside), head), inside]))
         self._centres: IntArray = np.concatenate(centres)
         self._steps_per_pass = -(-len(self._centres) // self._batch)
-        self._steps = steps_per_epoch or self._steps_per_pass
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch; the last batch of a pass may be smaller."""
-        return self._steps
+        self.steps_per_epoch = steps_per_epoch or self._steps_per_pass
 
     def batch(self, phase: int, step: int) -> Batch:
         """Give the batch of a step."""
@@ -297,13 +292,8 @@ class CropSampler:
         self._edge = min(edge, *(n for each in examples.inputs for n in each.mask.shape))
         self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
         voxels = sum(len(inside) for inside in self._inside)
-        self._steps = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
+        self.steps_per_epoch = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
         self._symmetries = [Symmetry(matrix) for matrix in grid_symmetries()] if augment else None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self._steps
 
     def batch(self, phase: int, step: int) -> Batch:
         """Give the batch of a step."""

@@ -11,7 +11,7 @@ from napari_msp.device import choose_device
 from napari_msp.errors import Overwrite, Resume, UserError, either
 from napari_msp.files import refuse_unwritable
 from napari_msp.learning.checkpoint import START_ANEW
-from napari_msp.learning.events import Event, EventHandler, Failed
+from napari_msp.learning.events import EventHandler, Failed
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
 from napari_msp.learning.runs import checkpoint_path
@@ -71,7 +71,7 @@ def train(
     UserError
         When data, settings or checkpoint cannot be used.
     """
-    report = on_event if on_event is not None else _ignore
+    report = on_event or (lambda _: None)
     out = Path(out)
     check_model_name(out)
     try:
@@ -89,18 +89,10 @@ def train(
             run = TrainingRun(
                 study, out, where, report, None if previews is None else Path(previews)
             )
-            return run.run(resume and not force, stop_requested or _never)
+            return run.run(resume and not force, stop_requested or (lambda: False))
     except Exception as error:
         report(Failed.of(error))
         raise
-
-
-def _ignore(_: Event) -> None:
-    return
-
-
-def _never() -> bool:
-    return False
 
 
 def _refuse_occupied(out: Path) -> None:

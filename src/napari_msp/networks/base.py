@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
 
 from torch import Tensor, nn
 
@@ -24,6 +24,27 @@ Role = Literal["single", "multi-task", "multi-stage"]
 """What a network predicts: its target alone; the other targets on the way to it; its target from
 single networks of all targets.
 """
+
+
+class CommonArguments(TypedDict, total=False):
+    """What the constructor of every single network takes, see `SingleNetwork`."""
+
+    target: Required[str]
+    scales: Required[Mapping[str, int]]
+    width: Width
+    feature_layer: str | None
+
+
+class Statistics(TypedDict):
+    """How the input and the target platform are standardised: (28,) each.
+
+    In units of the b0-normalised signal's coefficients.
+    """
+
+    input_mean: Tensor | Sequence[float]
+    input_deviation: Tensor | Sequence[float]
+    target_mean: Tensor | Sequence[float]
+    target_deviation: Tensor | Sequence[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,22 +195,15 @@ class SingleNetwork(nn.Module, ABC):
             for platform, scale in self.scales.items():
                 self.input_skips[platform] = LinearResampling(1, scale)
 
-    def set_standardisation(
-        self,
-        *,
-        input_mean: Tensor | Sequence[float],
-        input_deviation: Tensor | Sequence[float],
-        target_mean: Tensor | Sequence[float],
-        target_deviation: Tensor | Sequence[float],
-    ) -> None:
+    def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
         """Take over how the platforms are standardised, where a network computes with it.
 
         Called once, before training. Most networks know standardised channels only.
 
         Parameters
         ----------
-        input_mean, input_deviation, target_mean, target_deviation : (28,)
-            In units of the b0-normalised signal's coefficients.
+        **statistics
+            See `Statistics`.
         """
 
     @abstractmethod

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +10,15 @@ from torch import Tensor, nn
 from napari_msp.networks.base import (
     CHANNELS,
     ORDER_SLICES,
+    CommonArguments,
     FeatureMap,
     SingleNetwork,
     SingleOutputs,
+    Statistics,
 )
 from napari_msp.networks.layers import (
     LinearResampling,
     Reach,
-    Width,
     full_precision,
     lattice_convolution,
     scaled_width,
@@ -66,16 +66,9 @@ class CNNRISH(SingleNetwork):
     target_mean: Tensor
     target_deviation: Tensor
 
-    def __init__(
-        self,
-        *,
-        target: str,
-        scales: Mapping[str, int],
-        width: Width = "paper",
-        feature_layer: str | None = None,
-    ) -> None:
-        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        features = scaled_width(96, width)
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+        features = scaled_width(96, self.width)
         orders = len(ORDER_SLICES)
         self.layers = nn.ModuleDict(
             {
@@ -103,34 +96,22 @@ class CNNRISH(SingleNetwork):
             | {name: FeatureMap(features, layer) for name, layer in reach.items()},
         )
 
-    def set_standardisation(
-        self,
-        *,
-        input_mean: Tensor | Sequence[float],
-        input_deviation: Tensor | Sequence[float],
-        target_mean: Tensor | Sequence[float],
-        target_deviation: Tensor | Sequence[float],
-    ) -> None:
+    def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
         """Take over the statistics by which the input and the target platform are standardised.
 
         Parameters
         ----------
-        input_mean, input_deviation, target_mean, target_deviation : (28,)
-            In units of the b0-normalised signal's coefficients. They are part of the weights.
+        **statistics
+            See `Statistics`. They are part of the weights.
 
         Raises
         ------
         ValueError
             For a wrong length, a value that is not finite, or a deviation that is not positive.
         """
-        given = {
-            "input_mean": input_mean,
-            "input_deviation": input_deviation,
-            "target_mean": target_mean,
-            "target_deviation": target_deviation,
-        }
         checked = {
-            name: torch.as_tensor(values, dtype=torch.float64) for name, values in given.items()
+            name: torch.as_tensor(values, dtype=torch.float64)
+            for name, values in statistics.items()
         }
         for name, values in checked.items():
             if values.shape != (CHANNELS,) or not bool(values.isfinite().all()):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
+from napari_msp.networks.base import (
+    CHANNELS,
+    CommonArguments,
+    FeatureMap,
+    Role,
+    SingleNetwork,
+    SingleOutputs,
+)
+from napari_msp.networks.layers import Reach, lattice_convolution, scaled_width
 
 
 class Stage(nn.Module):
@@ -73,16 +79,9 @@ class CPM(SingleNetwork):
     role: ClassVar[Role] = "multi-task"
     feature_layers: ClassVar[tuple[str, ...]] = ("image", "stage")
 
-    def __init__(
-        self,
-        *,
-        target: str,
-        scales: Mapping[str, int],
-        width: Width = "paper",
-        feature_layer: str | None = None,
-    ) -> None:
-        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        features = scaled_width(48, width)
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+        features = scaled_width(48, self.width)
         self.image = nn.Sequential(
             nn.Conv3d(CHANNELS, features, 3, padding=1),
             nn.ReLU(),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
+from napari_msp.networks.base import (
+    CHANNELS,
+    CommonArguments,
+    Config,
+    FeatureMap,
+    SingleNetwork,
+    SingleOutputs,
+)
+from napari_msp.networks.layers import Reach, lattice_convolution, scaled_width
 from napari_msp.networks.reversible import ReversibleStack
 
 
@@ -47,18 +53,11 @@ class DIQT(SingleNetwork):
     )
 
     def __init__(
-        self,
-        *,
-        target: str,
-        scales: Mapping[str, int],
-        width: Width = "paper",
-        feature_layer: str | None = None,
-        depth: int = 4,
-        plain: bool = False,
+        self, *, depth: int = 4, plain: bool = False, **common: Unpack[CommonArguments]
     ) -> None:
-        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
+        super().__init__(**common)
         self.depth = depth
-        first, second = scaled_width(50, width), scaled_width(100, width)
+        first, second = scaled_width(50, self.width), scaled_width(100, self.width)
         self.stages = nn.ModuleDict(
             {
                 "stack1": ReversibleStack(CHANNELS, depth, plain),

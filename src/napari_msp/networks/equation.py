@@ -41,14 +41,6 @@ def second_stage(first: Image, branches: Sequence[Image], alpha: float) -> Image
     return mixed
 
 
-def between(first: Image, mean: Image, alpha: float) -> Image:
-    """Give ŷ²_T from ŷ¹_T and the mean of all terms, which is ŷ²_T for α = 1."""
-    own: Any = first
-    all_terms: Any = mean
-    mixed: Image = (1.0 - alpha) * own + alpha * all_terms
-    return mixed
-
-
 def contribution(first: Image, branch: Image, branches: int, alpha: float) -> Image:
     """Give what one of several branches adds to the first stage: α/(P-1) · (N_iT(z_i) - ŷ¹_T).
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, FeatureMap, Role, SingleNetwork, SingleOutputs
+from napari_msp.networks.base import (
+    CHANNELS,
+    CommonArguments,
+    FeatureMap,
+    Role,
+    SingleNetwork,
+    SingleOutputs,
+)
 from napari_msp.networks.layers import (
     LinearResampling,
     Reach,
-    Width,
     lattice_convolution,
     scaled_width,
 )
@@ -42,16 +47,9 @@ class HNED(SingleNetwork):
     cost: ClassVar[float] = 1.2
     feature_layers: ClassVar[tuple[str, ...]] = ("stream", "sides")
 
-    def __init__(
-        self,
-        *,
-        target: str,
-        scales: Mapping[str, int],
-        width: Width = "paper",
-        feature_layer: str | None = None,
-    ) -> None:
-        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
-        features = scaled_width(64, width)
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+        features = scaled_width(64, self.width)
         self.blocks = nn.ModuleList()
         self.sides = nn.ModuleList()
         self.resamplings = nn.ModuleList()

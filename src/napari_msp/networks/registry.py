@@ -78,11 +78,8 @@ def network_class(kind: str) -> type[Network]:
 
     network = loaded(found, SingleNetwork)  # type: ignore[type-abstract]
     if getattr(network, "kind", None) != kind:
-        raise UserError(
-            f"is of kind {network.kind!r}, not {kind!r}",
-            found.value,
-            remedy=Advice("update or remove the package that it comes from"),
-        )
+        remedy = Advice("update or remove the package that it comes from")
+        raise UserError(f"is of kind {network.kind!r}, not {kind!r}", found.value, remedy=remedy)
     return network
 
 

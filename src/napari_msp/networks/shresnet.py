@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, Config, FeatureMap, SingleNetwork, SingleOutputs
-from napari_msp.networks.layers import Reach, Width, lattice_convolution, scaled_width
+from napari_msp.networks.base import (
+    CHANNELS,
+    CommonArguments,
+    Config,
+    FeatureMap,
+    SingleNetwork,
+    SingleOutputs,
+)
+from napari_msp.networks.layers import Reach, lattice_convolution, scaled_width
 
 ORDERS = (0, 2, 4, 6)
 FEATURES_PER_COEFFICIENT = 3
@@ -72,20 +78,12 @@ class SHResNet(SingleNetwork):
     summary: ClassVar[str] = "Residual blocks that treat the SH orders apart."
     feature_layers: ClassVar[tuple[str, ...]] = ("stem", "blocks", "skip", "last")
 
-    def __init__(
-        self,
-        *,
-        target: str,
-        scales: Mapping[str, int],
-        width: Width = "paper",
-        feature_layer: str | None = None,
-        blocks: int = 2,
-    ) -> None:
-        super().__init__(target=target, scales=scales, width=width, feature_layer=feature_layer)
+    def __init__(self, *, blocks: int = 2, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1, not {blocks}")
         widths = [
-            scaled_width(FEATURES_PER_COEFFICIENT * (2 * order + 1), width) for order in ORDERS
+            scaled_width(FEATURES_PER_COEFFICIENT * (2 * order + 1), self.width) for order in ORDERS
         ]
         features = sum(widths)
         self.stem = nn.Conv3d(CHANNELS, features, 3, padding=1)

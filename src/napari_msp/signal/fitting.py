@@ -85,12 +85,8 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     if condition > CONDITION_LIMIT:
         supported = supported_order(directions)
         if order > 0 and supported == 0:
-            raise UserError(
-                "its gradient directions hardly differ, so they determine no SH order above 0",
-                what,
-                "bvec",
-                Give("bvec", "the scan's own b-vectors"),
-            )
+            problem = "its gradient directions hardly differ, so they determine no SH order above 0"
+            raise UserError(problem, what, "bvec", Give("bvec", "the scan's own b-vectors"))
         warnings.warn(
             f"{what}: the gradient scheme is ill-conditioned at SH order {order} (condition "
             f"number {condition:.3g}); it supports order {supported}, the "
@@ -147,12 +143,8 @@ def fit_sh(
         regularisation = default_regularisation(len(directions))
     mask = acquisition.mask
     if not (acquisition.b0[mask] > 0).any():
-        raise UserError(
-            "its b=0 image is nowhere above 0 inside the mask",
-            acquisition.name,
-            "mask",
-            Advice("check the image and its mask"),
-        )
+        problem = "its b=0 image is nowhere above 0 inside the mask"
+        raise UserError(problem, acquisition.name, "mask", Advice("check the image and its mask"))
     signal = acquisition.normalised(shell)[mask]
     if rescale_to is not None:
         signal = signal ** (rescale_to / shell.b_value)

@@ -383,11 +383,8 @@ def _measured(
 def _sampled(image: SHImage) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Give the in-mask signal of an SH image on spread directions, with S0 = 1 in front."""
     if image.b_value is None:
-        raise UserError(
-            "its b-value is unknown, so it has no tensor",
-            "SH image",
-            remedy=Advice("add BValue to its sidecar"),
-        )
+        remedy = Advice("add BValue to its sidecar")
+        raise UserError("its b-value is unknown, so it has no tensor", "SH image", remedy=remedy)
     directions = spread_directions(TENSOR_DIRECTIONS)
     signal = evaluate_sh(image, directions)[image.mask].astype(float)
     signal = np.concatenate([np.ones((len(signal), 1)), signal], axis=1)

@@ -135,11 +135,8 @@ def load_sh(path: str | Path) -> SHImage:
     try:
         order_of(coefficients.shape[3] if coefficients.ndim == 4 else -1)
     except ValueError as error:
-        raise UserError(
-            f"shape {coefficients.shape} is no SH image's",
-            path,
-            remedy=Advice("give one with 28 volumes"),
-        ) from error
+        problem = f"shape {coefficients.shape} is no SH image's"
+        raise UserError(problem, path, remedy=Advice("give one with 28 volumes")) from error
     sidecar = read_sidecar(path)
     encoding = sidecar.get("OrientationEncoding")
     basis = (encoding if isinstance(encoding, dict) else {}).get("SphericalHarmonicBasis", BASIS)

@@ -102,7 +102,6 @@ BUNDLES: tuple[Bundle, ...] = (
         spread=3.5,
         streamlines=700,
         strength=0.8,
-        coherence=0.9,
         commissural=True,
     ),
     Bundle(
@@ -127,7 +126,6 @@ BUNDLES: tuple[Bundle, ...] = (
         spread=1.8,
         streamlines=250,
         strength=0.8,
-        coherence=0.9,
         commissural=True,
     ),
     Bundle(
@@ -165,7 +163,6 @@ BUNDLES: tuple[Bundle, ...] = (
         ),
         spread=2.6,
         streamlines=450,
-        coherence=0.9,
     ),
     Bundle(
         "cingulum",
@@ -189,7 +186,6 @@ BUNDLES: tuple[Bundle, ...] = (
         spread=2.6,
         streamlines=450,
         strength=1.2,
-        coherence=0.9,
     ),
     Bundle(
         "superior longitudinal fasciculus",
@@ -199,7 +195,6 @@ BUNDLES: tuple[Bundle, ...] = (
         ),
         spread=2.4,
         streamlines=400,
-        coherence=0.9,
     ),
     Bundle(
         "inferior longitudinal fasciculus",
@@ -211,7 +206,6 @@ BUNDLES: tuple[Bundle, ...] = (
         ),
         spread=2.4,
         streamlines=400,
-        coherence=0.9,
     ),
     Bundle(
         "inferior fronto-occipital fasciculus",
@@ -247,7 +241,6 @@ BUNDLES: tuple[Bundle, ...] = (
         ),
         spread=2.2,
         streamlines=250,
-        coherence=0.9,
     ),
     Bundle(
         "frontal aslant tract",
@@ -269,7 +262,6 @@ BUNDLES: tuple[Bundle, ...] = (
         spread=1.2,
         streamlines=150,
         strength=1.5,
-        coherence=0.9,
     ),
     Bundle(
         "middle cerebellar peduncle",

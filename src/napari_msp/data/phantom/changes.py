@@ -37,12 +37,8 @@ class WeakerBundle:
     def __post_init__(self) -> None:
         bundle_named(self.name)
         if not 0 <= self.factor <= 1:
-            raise UserError(
-                f"{self.factor} is no factor for the FA of a bundle",
-                self.name,
-                "factor",
-                Give("factor", "a number from 0 to 1"),
-            )
+            problem = f"{self.factor} is no factor for the FA of a bundle"
+            raise UserError(problem, self.name, "factor", Give("factor", "a number from 0 to 1"))
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,8 @@ def write_scan(
 
 def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
     if subjects < 1:
-        raise UserError(
-            f"{subjects} heads cannot travel",
-            field="subjects",
-            remedy=Give("subjects", "1 or more"),
-        )
+        remedy = Give("subjects", "1 or more")
+        raise UserError(f"{subjects} heads cannot travel", field="subjects", remedy=remedy)
     if seed < 0:
         raise UserError(
             f"{seed} is no seed", field="seed", remedy=Give("seed", "0 or a positive whole number")
@@ -143,11 +140,9 @@ def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
     if size not in SIZES:
         raise UserError("there is no such size", size, "size", Choose("size", tuple(SIZES)))
     if not 0 <= misalignment <= 10:
-        raise UserError(
-            f"{misalignment} mm are no misalignment",
-            field="misalignment",
-            remedy=Give("misalignment", "from 0 to 10 mm"),
-        )
+        problem = f"{misalignment} mm are no misalignment"
+        remedy = Give("misalignment", "from 0 to 10 mm")
+        raise UserError(problem, field="misalignment", remedy=remedy)
 
 
 def _write_whole_numbers(path: Path, array: FloatArray, affine: FloatArray) -> None:
