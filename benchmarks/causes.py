@@ -23,7 +23,8 @@ from simulated import truth_of
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.benchmark.trainings import matched_width, weights_of_msp
-from napari_msp.evaluation.measures.catalogue import measure_sh
+from napari_msp.evaluation.measures.catalogue import SH_ERRORS, measure_head
+from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
@@ -147,7 +148,8 @@ def error_of(heads: Path, models: Sequence[Path], subjects: Sequence[str]) -> di
             truth = truth_of(dataset, subject, target)
             images = [harmonize(load_model(path), scan, target).sh for path in models]
             mean = np.mean([image.coefficients for image in images], axis=0)
-            measured = measure_sh(replace(images[0], coefficients=mean), truth)
+            image = replace(images[0], coefficients=mean)
+            measured = measure_head(image, Truth(truth), SH_ERRORS)
             errors[target].append(measured.values["sh_mse"])
     return {target: float(np.mean(values)) for target, values in errors.items()}
 

@@ -22,7 +22,8 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
 from napari_msp.evaluation.baselines.base import Baseline
 from napari_msp.evaluation.baselines.patch_regression import PatchRegression
-from napari_msp.evaluation.measures.catalogue import measure_sh
+from napari_msp.evaluation.measures.catalogue import SH_ERRORS, measure_head
+from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model
 from napari_msp.signal.fitting import fit_sh
@@ -52,7 +53,7 @@ def main() -> None:
         for subject, scan in scans.items():
             truth = truth_of(heads, subject, target)
             for name, predict in predicts.items():
-                measured = measure_sh(predict(scan, truth.lattice), truth)
+                measured = measure_head(predict(scan, truth.lattice), Truth(truth), SH_ERRORS)
                 errors[name].append(1e5 * measured.values["sh_mse"])
         for name, each in errors.items():
             print(f"{target:14}{name:24}{np.mean(each):7.1f} ({np.std(each, ddof=1):.1f})")

@@ -1,13 +1,13 @@
 """Small heads for the tests of evaluation."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
+from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.signal.sh_image import SHImage
 
 HeadMaker = Callable[..., SHImage]
@@ -79,21 +79,17 @@ MEASURES = {
 RUNS = (("heads-1", 0), ("heads-1", 1), ("heads-1", 2), ("heads-2", 0), ("heads-3", 0))
 
 
-class Described(NamedTuple):
-    label: str
-    unit: str
-    explanation: str
-    group: str | None = None
-    better: str = "lowest"
+def described_as(label, unit, explanation, group=None, better="lowest") -> Measure:
+    return Measure(label, label, unit, explanation, lambda pair: 0.0, group, better)
 
 
 DESCRIBED = {
-    "sh_mse": Described("SH MSE", "SH units²", "Over voxels and coefficients."),
-    "fa_error_white": Described(
+    "sh_mse": described_as("SH MSE", "SH units²", "Over voxels and coefficients."),
+    "fa_error_white": described_as(
         "FA error in white matter", "%", "Mean absolute error of FA.", "Maps"
     ),
-    "bias_fluid": Described("Bias in fluid", "%", "Of the mean signal.", "Bias", "nearest 0"),
-    "brand_new": Described("Brand-new measure", "", "Known to no heading."),
+    "bias_fluid": described_as("Bias in fluid", "%", "Of the mean signal.", "Bias", "nearest 0"),
+    "brand_new": described_as("Brand-new measure", "", "Known to no heading."),
 }
 
 
@@ -128,6 +124,6 @@ def evaluation() -> tuple[Results[Result], Results[PatchResult]]:
 
 
 @pytest.fixture(scope="session")
-def described() -> dict[str, Described]:
+def described() -> dict[str, Measure]:
     """What a reader must know of the measures of the made-up evaluation."""
     return DESCRIBED

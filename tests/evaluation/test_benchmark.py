@@ -24,10 +24,10 @@ from napari_msp.evaluation.benchmark.methods import (
     all_methods,
     chosen_methods,
 )
-from napari_msp.evaluation.benchmark.plan import Plan, Subjects, keep_plan, make_plan
+from napari_msp.evaluation.benchmark.plan import Plan, keep_plan, make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark
-from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings
+from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
 from napari_msp.evaluation.evaluate import carry_out, evaluate
 from napari_msp.files import locked

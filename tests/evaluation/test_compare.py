@@ -105,13 +105,13 @@ def test_without_truth_there_is_a_figure_and_no_invented_number(images, tmp_path
     values = np.full(images["msp"].mask.shape, 0.04, dtype=np.float32)
     write_nifti(tmp_path / stem.format("disagreement"), values, images["msp"].affine)
     drawn = {}
-    real = job.draw_figure3  # type: ignore[attr-defined]
+    real = job.figure3  # type: ignore[attr-defined]
 
     def spy(comparison, scan, **options):
         drawn.update(options)
         return real(comparison, scan, **options)
 
-    monkeypatch.setattr(job, "draw_figure3", spy)
+    monkeypatch.setattr(job, "figure3", spy)
     result = compare(None, {"MSP": path}, tmp_path / "out")
     written = result.to_json()
     assert written["truth"] is None

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -11,10 +13,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.figures.figure3 import figure3
+from napari_msp.evaluation.compare import disagreements
+from napari_msp.evaluation.comparison import as_maps, line_up
+from napari_msp.evaluation.figures.figure3 import figure3 as draw
 from napari_msp.evaluation.figures.layout import round_length, write_figure
 from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.metrics import measure
@@ -27,6 +32,12 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 def axes_of(figure, label):
     (found,) = [axes for axes in figure.axes if axes.get_label() == label]
     return found
+
+
+def figure3(truth, predictions, input_image=None, **options) -> Figure:
+    """Line up, and draw."""
+    source = None if input_image is None else as_maps(input_image)
+    return draw(line_up(truth, predictions), source, **options)
 
 
 @lru_cache(maxsize=4)  # a figure is not changed once it is drawn
@@ -300,7 +311,10 @@ def test_without_truth_and_disagreement_there_is_one_row(pair):
 def test_disagreement_comes_from_the_predictions_own_lattice(head, lattice):
     fine = head(lattice("RAS").refined(2))
     values = np.full(fine.mask.shape, 0.03, dtype=np.float32)
-    figure = figure3(None, {"a": head(), "b": fine}, disagreement={"b": values})
+    comparison = line_up(None, {"a": head(), "b": fine})
+    prediction: Any = SimpleNamespace(disagreement=values, lattice=fine.lattice, path=None)
+    placed = disagreements({"b": prediction}, comparison)
+    figure = draw(comparison, disagreement=placed)
     drawn = np.asarray(axes_of(figure, f"{C} · b · map").images[0].get_array())
     assert drawn.max() == pytest.approx(3)  # in 10⁻²
 

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from napari_msp.errors import UserError
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, MEASURES, measure_head
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.measures.tissue import Tissue, tissue_of
+from napari_msp.evaluation.measures.tissue import Tissue
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
@@ -42,7 +42,7 @@ def noisy(image, deviation=0.02):
 
 
 def test_every_measure_is_described_and_measured(head):
-    found = measure_head(noisy(head()), head(), thirds(head()))
+    found = measure_head(noisy(head()), Truth(head(), thirds(head())))
     assert tuple(found.values) == IN_TABLE
     assert all(np.isfinite(list(found.values.values())))
     for key, each in MEASURES.items():
@@ -54,7 +54,7 @@ def test_every_measure_is_described_and_measured(head):
 
 
 def test_global_measures_are_those_of_compare(head):
-    found = measure_head(noisy(head()), head(), thirds(head()), patch_size=5)
+    found = measure_head(noisy(head()), Truth(head(), thirds(head())), patch_size=5)
     expected = measure(noisy(head()), head(), patch_size=5)
     assert found.values["sh_mse"] == expected.sh_mse
     assert found.values["colour_fa_mse"] == expected.colour_fa_mse
@@ -64,7 +64,7 @@ def test_global_measures_are_those_of_compare(head):
 
 def test_errors_in_a_tissue_equal_their_equations(head):
     truth, prediction, tissue = head(), noisy(head()), thirds(head())
-    values = measure_head(prediction, truth, tissue).values
+    values = measure_head(prediction, Truth(truth, tissue)).values
 
     def percent(p, t):
         return 100 * np.abs(np.float64(p) - t).mean() / np.float64(t).mean()
@@ -111,7 +111,7 @@ def test_bias_is_signed_and_in_percent(head):
     coefficients[..., 0] *= np.float32(1.03)
     tissue = thirds(truth)
     coefficients[tissue.fluid, 0] *= np.float32(0.9 / 1.03)
-    values = measure_head(replace(truth, coefficients=coefficients), truth, tissue).values
+    values = measure_head(replace(truth, coefficients=coefficients), Truth(truth, tissue)).values
     assert values["bias_white"] == pytest.approx(3, abs=1e-3)
     assert values["bias_grey"] == pytest.approx(3, abs=1e-3)
     assert values["bias_fluid"] == pytest.approx(-10, abs=1e-3)
@@ -120,7 +120,7 @@ def test_bias_is_signed_and_in_percent(head):
 def test_truth_has_no_error_and_an_absent_tissue_no_number(head):
     none = np.zeros(head().mask.shape, bool)
     tissue = replace(thirds(head()), fluid=none)
-    values = measure_head(head(), head(), tissue).values
+    values = measure_head(head(), Truth(head(), tissue)).values
     assert np.isnan(values.pop("md_error_fluid"))
     assert np.isnan(values.pop("bias_fluid"))
     assert np.isnan(values.pop("mask_eroded"))  # no error, so no per cent of it
@@ -135,7 +135,7 @@ def test_mask_is_eroded_and_dilated_by_one_voxel(head):
     step = np.where(inner, 0.1, 0.2)  # the outermost voxels err twice as much
     wrong = truth.coefficients + (step * truth.mask)[..., None]
     prediction = replace(truth, coefficients=wrong.astype(np.float32))
-    values = measure_head(prediction, truth).values
+    values = measure_head(prediction, Truth(truth)).values
     rim = 1 - inner.sum() / truth.mask.sum()
     assert values["mask_eroded"] == pytest.approx(100 * (1 / (1 + 3 * rim) - 1), abs=1e-3)
     assert values["mask_dilated"] == pytest.approx(0, abs=1e-9)  # the masks are one
@@ -147,7 +147,7 @@ def test_mask_is_eroded_and_dilated_by_one_voxel(head):
     error = np.square(np.float64(truth.coefficients)).mean(axis=-1)
     rim = truth.mask & binary_dilation(inner) & ~inner
     dilated = (0.01 * inner.sum() + error[rim].sum()) / (inner.sum() + rim.sum())
-    values = measure_head(smaller, truth).values
+    values = measure_head(smaller, Truth(truth)).values
     assert values["mask_dilated"] == pytest.approx(100 * (dilated / 0.01 - 1), rel=1e-4)
 
 
@@ -155,8 +155,8 @@ def test_a_prepared_truth_gives_the_same_numbers(head, lattice):
     truth = Truth(head(lattice("LAS")), thirds(head(lattice("LAS"))))
     prediction = noisy(head())  # stored in another order
     one = measure_head(prediction, truth).values
-    other = measure_head(prediction, truth.image, truth.given_tissue).values
-    again = measure_head(prediction, Truth(truth.image), truth.given_tissue).values
+    other = measure_head(prediction, truth).values
+    again = measure_head(prediction, Truth(truth.image, truth.given_tissue)).values
     assert one == other == again
 
 
@@ -164,6 +164,6 @@ def test_what_does_not_belong_together_is_refused(head):
     with pytest.raises(ValueError, match="shape"):
         Truth(head(), thirds(head("permuted")))
     with pytest.raises(UserError, match="BValue"):
-        tissue_of(replace(head(), b_value=None))
+        _ = Truth(replace(head(), b_value=None)).tissue
     with pytest.raises(ValueError, match="odd"):
-        measure_head(head(), head(), patch_size=4)
+        measure_head(head(), Truth(head()), patch_size=4)

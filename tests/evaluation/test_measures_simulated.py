@@ -17,7 +17,7 @@ from napari_msp.data.phantom.subjects import aligned
 from napari_msp.evaluation.baselines.base import Interpolation
 from napari_msp.evaluation.measures.aligned_error import aligned_error, smoothed_as_compared
 from napari_msp.evaluation.measures.catalogue import measure_head
-from napari_msp.evaluation.measures.tissue import tissue_of
+from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
@@ -73,7 +73,7 @@ def predictions(scans, acquired, truth):
 
 
 def test_tissue_is_what_the_head_is_made_of(scans, truth):
-    tissue = tissue_of(truth)
+    tissue = Truth(truth).tissue
     # The head's fractions at the voxel centres of the target, which is stored as RAS.
     grid = grid_of(lattice_for("tiny", platform_named("connectom_sa")))
     made = make_head(scans[TARGET].subject, aligned(), grid)
@@ -88,8 +88,10 @@ def test_tissue_is_what_the_head_is_made_of(scans, truth):
 
 
 def test_half_a_voxel_hardly_moves_the_aligned_error(predictions, truth, moved_truth):
-    still = {name: measure_head(each, truth).values for name, each in predictions.items()}
-    moved = {name: measure_head(each, moved_truth).values for name, each in predictions.items()}
+    still, moved = (
+        {name: measure_head(each, Truth(image)).values for name, each in predictions.items()}
+        for image in (truth, moved_truth)
+    )
     assert moved["msp"]["sh_mse"] > 2 * still["msp"]["sh_mse"]
     for name in predictions:
         change = moved[name]["robust_mse"] / still[name]["robust_mse"]

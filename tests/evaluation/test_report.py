@@ -18,14 +18,15 @@ from napari_msp.evaluation.benchmark.analysis import (
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results, read_results
-from napari_msp.evaluation.report.description import EvaluationRun, Split, methods_paragraph
+from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.formatting import NumberFormat
 
 NAMES = ("sub-00", "sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
 RUN = EvaluationRun(
     command="napari-msp evaluate heads-1 --out table & <more>",
-    splits={f"heads-{i}": Split(("sub-90", "sub-91"), ("sub-92",), NAMES) for i in (1, 2, 3)},
+    splits={f"heads-{i}": Subjects(("sub-90", "sub-91"), ("sub-92",), NAMES) for i in (1, 2, 3)},
     input="ge_st",
     targets=("prisma_st", "connectom_sa"),
     simulated=True,
@@ -35,7 +36,6 @@ RUN = EvaluationRun(
     training=[{"method": "MSP", "parameters": 123456, "seconds": 61.25, "rate": 12345.6}],
     b_value=1200,
     versions={"torch": "2.13.0"},
-    limits=("Simulated heads move less than people.",),
 )
 
 
@@ -164,7 +164,7 @@ def test_the_page_says_what_a_reader_must_know(written, tests):
     assert "lowest mean SH MSE on 2 of 2 targets" in page
     assert "<td>123 456</td><td>61.2</td><td>12 346</td>" in page
     assert "torch 2.13.0" in page
-    assert "<li>Simulated heads move less than people.</li>" in page
+    assert "<li>A low squared error favours smooth images; look at the figures too.</li>" in page
     assert methods_paragraph(RUN, tests) in unescape(page)
 
 
@@ -180,7 +180,7 @@ def test_the_methods_paragraph_is_written_from_the_facts(tests):
     plain = replace(
         RUN,
         simulated=False,
-        splits={"mine": Split(("a",), (), ("b",))},
+        splits={"mine": Subjects(("a",), (), ("b",))},
         seeds=(0,),
         b_value=None,
     )

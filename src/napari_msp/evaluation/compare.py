@@ -21,7 +21,7 @@ from napari_msp.evaluation.comparison import (
     line_up,
     same_b_value,
 )
-from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, draw_figure3
+from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, figure3
 from napari_msp.evaluation.figures.layout import check_format, write_figure
 from napari_msp.evaluation.metrics import (
     MEASURED,
@@ -228,13 +228,13 @@ def compare(
         before,
         tests,
         notes,
-        draw_figure3(
+        figure3(
             comparison,
             None if scan is None else scan.maps(),
             maps=maps,
             axis=axis,
             slice_index=slice_index,
-            disagreement=_disagreement(sources, comparison) if true is None else None,
+            disagreement=disagreements(sources, comparison) if true is None else None,
         ),
     )
     if out is not None:
@@ -311,7 +311,7 @@ def _notes(reference: Scan, sources: Mapping[str, Scan], scan: Scan | None) -> l
     return list(dict.fromkeys(notes))
 
 
-def _disagreement(sources: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
+def disagreements(sources: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
     """Give the disagreement maps of predictions in memory, or that lie beside their files."""
     found: dict[str, FloatArray] = {}
     for name, source in sources.items():

@@ -18,12 +18,13 @@ from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
+from napari_msp.evaluation.comparison import line_up
 from napari_msp.evaluation.figures.curves import curves_figure
 from napari_msp.evaluation.figures.figure2 import figure2
 from napari_msp.evaluation.figures.figure3 import figure3
 from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
-from napari_msp.evaluation.report.description import EvaluationRun, Split
+from napari_msp.evaluation.report.description import EvaluationRun
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.files import locked, refuse_unwritable, versions_of
 from napari_msp.inference.harmonize import harmonize
@@ -158,7 +159,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         keep(
             f"figure3_{subject}_{target}",
             f"Figure 3. {subject} on {target}: truth, predictions and their errors",
-            figure3(scans[target], predictions, source),
+            figure3(line_up(scans[target], predictions), source.maps()),
         )
     curves = _curves(plan, outcome)
     if curves:
@@ -200,12 +201,11 @@ def _curve(training: Training, target: str) -> list[tuple[int, float]]:
 
 
 def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> EvaluationRun:
-    split = Split(plan.subjects.training, plan.subjects.validation, plan.subjects.test)
     training = _training_rows(plan, outcome)
     methods = all_methods()
     return EvaluationRun(
         command=command,
-        splits={path.name: split for path in plan.datasets},
+        splits={path.name: plan.subjects for path in plan.datasets},
         input=plan.source,
         targets=plan.targets,
         simulated="noise-free" in outcome.results.references,

@@ -20,7 +20,7 @@ from napari_msp.evaluation.benchmark.results import (
     read_results,
     write_results,
 )
-from napari_msp.evaluation.measures.catalogue import measure_head, measure_sh
+from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
@@ -156,12 +156,12 @@ class Measurement:
     def _measured(
         self, predicted: Mapping[str, Maps], truths: Mapping[str, Truth]
     ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
-        measure = measure_sh if self.repeated else measure_head
+        keys = SH_ERRORS if self.repeated else IN_TABLE
         for reference, truth in truths.items():
             for method, prediction in predicted.items():
                 if method == FLOOR and reference == "noise-free":
                     continue
-                found = measure(prediction, truth, patch_size=self.patch_size)
+                found = measure_head(prediction, truth, keys, patch_size=self.patch_size)
                 patches = [
                     ("-".join(map(str, centre)), float(error))
                     for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)

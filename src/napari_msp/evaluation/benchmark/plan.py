@@ -16,7 +16,7 @@ from napari_msp.data.dataset import TravellingHeads, input_platform, open_datase
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.benchmark.methods import MSP, UNHARMONIZED, all_methods, chosen_methods
-from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings
+from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.held_out import Learned, learned_from, none_left
 from napari_msp.files import read_json, sha256, write_json
 from napari_msp.identity import Person, same_person
@@ -28,20 +28,6 @@ SEEDS = 1000
 
 TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
 """Parts of the subjects for test and validation where nobody is named (our choice)."""
-
-
-@dataclass(frozen=True)
-class Subjects:
-    """Who is learned from, chosen by and measured; nobody is two of these."""
-
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Everyone."""
-        return (*self.training, *self.validation, *self.test)
 
 
 @dataclass(frozen=True)

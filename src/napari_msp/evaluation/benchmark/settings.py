@@ -81,6 +81,20 @@ QUICK = Budget(width=0.1, steps=60, first_steps=20, tuning_steps=20, rates=(3e-3
 
 
 @dataclass(frozen=True)
+class Subjects:
+    """Who is learned from, chosen by and measured; nobody is two of these."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Everyone."""
+        return (*self.training, *self.validation, *self.test)
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """What is asked for; what is left out is chosen, see `make_plan`.
 

@@ -17,9 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.lattice import resample
 from napari_msp.errors import Choose, UserError
-from napari_msp.evaluation.comparison import Comparable, Comparison, as_maps, line_up
+from napari_msp.evaluation.comparison import Comparison
 from napari_msp.evaluation.figures.grid import Cell, Cells, cells
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import Slice, choose_slice
@@ -45,9 +44,8 @@ VALUE = 14
 
 
 def figure3(
-    truth: Comparable | None,
-    predictions: Mapping[str, Comparable],
-    input_image: Comparable | None = None,
+    comparison: Comparison,
+    input_image: Maps | None = None,
     *,
     maps: Sequence[str] = SHOWN,
     axis: str = "axial",
@@ -58,10 +56,8 @@ def figure3(
 
     Parameters
     ----------
-    truth
-        The target scan, never resampled; None where there is none.
-    predictions
-        By name, in the order of their columns; resampled to truth's lattice.
+    comparison
+        Truth where there is one, and predictions in the order of their columns; see `line_up`.
     input_image
         The scan that was harmonised; shown voxel by voxel, not interpolated.
     maps
@@ -71,7 +67,7 @@ def figure3(
     slice_index
         In truth's closest-canonical order; None: the slice with the most brain near the middle.
     disagreement
-        By name of a prediction, (X, Y, Z) on that prediction's own lattice, in SH units.
+        By name of a prediction, (X, Y, Z) on the comparison's lattice, in SH units.
 
     Returns
     -------
@@ -81,39 +77,7 @@ def figure3(
     Raises
     ------
     UserError
-        When the images do not belong together, a b-value is unknown, or the slice has no brain.
-    """
-    comparison = line_up(truth, predictions)
-    lattices = {name: as_maps(image).image.lattice for name, image in predictions.items()}
-    placed = {
-        name: resample(values, lattices[name], comparison.lattice)
-        for name, values in (disagreement or {}).items()
-    }
-    return draw_figure3(
-        comparison,
-        None if input_image is None else as_maps(input_image),
-        maps=maps,
-        axis=axis,
-        slice_index=slice_index,
-        disagreement=placed,
-    )
-
-
-def draw_figure3(
-    comparison: Comparison,
-    input_image: Maps | None = None,
-    *,
-    maps: Sequence[str] = SHOWN,
-    axis: str = "axial",
-    slice_index: int | None = None,
-    disagreement: Mapping[str, FloatArray] | None = None,
-) -> Figure:
-    """Draw Figure 3 of images that are lined up already; see `figure3`.
-
-    Parameters
-    ----------
-    disagreement
-        By name of a prediction, (X, Y, Z) on the comparison's lattice.
+        When a b-value is unknown, or the slice has no brain.
     """
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
     grids = [cells(comparison, each, input_image, disagreement) for each in check_maps(maps)]

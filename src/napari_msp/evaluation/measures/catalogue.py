@@ -4,25 +4,20 @@ One entry is one measure. `compare` and `evaluate` read the same catalogue; Tabl
 have a group.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.comparison import Comparable
 from napari_msp.evaluation.measures.aligned_error import aligned_error
 from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
-from napari_msp.evaluation.measures.tissue import (
-    Tissue,
-    absolute_percent,
-    mean_angle,
-    signed_percent,
-)
-from napari_msp.signal.maps import Maps, direction_average
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.evaluation.measures.tissue import absolute_percent, mean_angle, signed_percent
+from napari_msp.signal.maps import direction_average
 
 DIRECTED_FA = 0.2
 """FA of truth above which a voxel has a principal direction to speak of (our choice)."""
@@ -89,51 +84,59 @@ def _relative(pair: Pair) -> float:
     return _sh_mse(pair) / variance if variance > 0 else float("nan")
 
 
-def _mse_of(map_of: Callable[[Maps], FloatArray]) -> Callable[[Pair], float]:
-    return lambda pair: float(np.square(_map_error(pair, map_of)).mean())
+def _mse_of(name: str) -> Callable[[Pair], float]:
+    return lambda pair: float(np.square(pair.difference(*_maps_of(name)(pair))).mean())
 
 
-def _map_error(pair: Pair, map_of: Callable[[Maps], FloatArray]) -> FloatArray:
-    return pair.difference(map_of(pair.prediction), map_of(pair.truth.mapped))
+BothMaps = Callable[[Pair], tuple[FloatArray, FloatArray]]
+"""Gives a map of the prediction and of truth."""
 
 
-def _percent_of(
-    map_of: Callable[[Maps], FloatArray],
-    tissue: str,
-    error: Callable[[FloatArray, FloatArray, MaskArray], float] = absolute_percent,
-) -> Callable[[Pair], float]:
-    """Measure the error of a map in one kind of tissue, in percent of truth's mean."""
-    return lambda pair: error(
-        map_of(pair.prediction),
-        map_of(pair.truth.mapped),
-        pair.mask & getattr(pair.truth.tissue, tissue),
-    )
+def _maps_of(name: str) -> BothMaps:
+    return lambda pair: (pair.prediction[name], pair.truth.mapped[name])
 
 
-def _fa(mapped: Maps) -> FloatArray:
-    return mapped.tensor.fa
+def _rish_of(order: int) -> BothMaps:
+    return lambda pair: (pair.rish[..., order // 2], pair.truth.rish[..., order // 2])
 
 
-def _md(mapped: Maps) -> FloatArray:
-    return mapped.tensor.md
-
-
-def _mean_signal(mapped: Maps) -> FloatArray:
-    return direction_average(mapped.image)
-
-
-def _rish_error(order: int, tissue: str) -> Callable[[Pair], float]:
-    return lambda pair: absolute_percent(
-        pair.rish[..., order // 2],
-        pair.truth.rish[..., order // 2],
-        pair.mask & getattr(pair.truth.tissue, tissue),
-    )
+def _mean_signals(pair: Pair) -> tuple[FloatArray, FloatArray]:
+    return direction_average(pair.prediction.image), direction_average(pair.truth.image)
 
 
 def _direction_error(pair: Pair) -> float:
     true = pair.truth.mapped.tensor
     where = pair.mask & pair.truth.tissue.white & (true.fa > DIRECTED_FA)
     return mean_angle(pair.prediction.tensor.direction, true.direction, where)
+
+
+def _by_tissue(
+    key: str, label: str, quantity: str, maps: BothMaps, group: str = MAPS, **tissues: str
+) -> Iterator[Measure]:
+    """Measure a map's error in kinds of tissue, in percent of truth's mean.
+
+    Parameters
+    ----------
+    **tissues
+        How the explanation ends, by kind of tissue.
+    """
+    signed = group == BIAS
+    error = signed_percent if signed else absolute_percent
+
+    def compute(pair: Pair, tissue: str) -> float:
+        return error(*maps(pair), pair.mask & getattr(pair.truth.tissue, tissue))
+
+    for tissue, end in tissues.items():
+        where = tissue if tissue == "fluid" else f"{tissue} matter"
+        yield Measure(
+            f"{key}_{tissue}",
+            f"{label}, {tissue}",
+            PERCENT,
+            f"Mean {'signed' if signed else 'absolute'} error of {quantity} in {where}{end}.",
+            partial(compute, tissue=tissue),
+            group,
+            "nearest 0" if signed else "lowest",
+        )
 
 
 _ALL = (
@@ -168,72 +171,22 @@ _ALL = (
         "colour FA MSE",
         "FA²",
         "Squared error of the principal direction's colour times FA, mean over three colours.",
-        _mse_of(lambda mapped: mapped["colour_fa"]),
+        _mse_of("colour_fa"),
         ERRORS,
     ),
-    Measure(
-        "fa_error_white",
-        "FA error, white",
-        PERCENT,
-        "Mean absolute error of fractional anisotropy in white matter.",
-        _percent_of(_fa, "white"),
-        MAPS,
+    *_by_tissue("fa_error", "FA error", "fractional anisotropy", _maps_of("fa"), white="", grey=""),
+    *_by_tissue(
+        "md_error", "MD error", "mean diffusivity", _maps_of("md"), white="", grey="", fluid=""
     ),
-    Measure(
-        "fa_error_grey",
-        "FA error, grey",
-        PERCENT,
-        "Mean absolute error of fractional anisotropy in grey matter.",
-        _percent_of(_fa, "grey"),
-        MAPS,
+    *_by_tissue(
+        "rish0_error", "RISH 0 error", "the energy of SH order 0", _rish_of(0), white="", grey=""
     ),
-    Measure(
-        "md_error_white",
-        "MD error, white",
-        PERCENT,
-        "Mean absolute error of mean diffusivity in white matter.",
-        _percent_of(_md, "white"),
-        MAPS,
-    ),
-    Measure(
-        "md_error_grey",
-        "MD error, grey",
-        PERCENT,
-        "Mean absolute error of mean diffusivity in grey matter.",
-        _percent_of(_md, "grey"),
-        MAPS,
-    ),
-    Measure(
-        "md_error_fluid",
-        "MD error, fluid",
-        PERCENT,
-        "Mean absolute error of mean diffusivity in fluid.",
-        _percent_of(_md, "fluid"),
-        MAPS,
-    ),
-    Measure(
-        "rish0_error_white",
-        "RISH 0 error, white",
-        PERCENT,
-        "Mean absolute error of the energy of SH order 0 in white matter.",
-        _rish_error(0, "white"),
-        MAPS,
-    ),
-    Measure(
-        "rish0_error_grey",
-        "RISH 0 error, grey",
-        PERCENT,
-        "Mean absolute error of the energy of SH order 0 in grey matter.",
-        _rish_error(0, "grey"),
-        MAPS,
-    ),
-    Measure(
-        "rish2_error_white",
-        "RISH 2 error, white",
-        PERCENT,
-        "Mean absolute error of the energy of SH order 2 in white matter (grey has next to none).",
-        _rish_error(2, "white"),
-        MAPS,
+    *_by_tissue(
+        "rish2_error",
+        "RISH 2 error",
+        "the energy of SH order 2",
+        _rish_of(2),
+        white=" (grey has next to none)",
     ),
     Measure(
         "direction_error",
@@ -243,33 +196,15 @@ _ALL = (
         _direction_error,
         MAPS,
     ),
-    Measure(
-        "bias_white",
-        "bias, white",
-        PERCENT,
-        "Mean signed error of the direction-averaged S/S0 in white matter; against noise-free "
-        "truth, the Rician bias that is left.",
-        _percent_of(_mean_signal, "white", signed_percent),
+    *_by_tissue(
+        "bias",
+        "bias",
+        "the direction-averaged S/S0",
+        _mean_signals,
         BIAS,
-        better="nearest 0",
-    ),
-    Measure(
-        "bias_grey",
-        "bias, grey",
-        PERCENT,
-        "Mean signed error of the direction-averaged S/S0 in grey matter.",
-        _percent_of(_mean_signal, "grey", signed_percent),
-        BIAS,
-        better="nearest 0",
-    ),
-    Measure(
-        "bias_fluid",
-        "bias, fluid",
-        PERCENT,
-        "Mean signed error of the direction-averaged S/S0 in fluid, whose signal is the weakest.",
-        _percent_of(_mean_signal, "fluid", signed_percent),
-        BIAS,
-        better="nearest 0",
+        white="; against noise-free truth, the Rician bias that is left",
+        grey="",
+        fluid=", whose signal is the weakest",
     ),
     Measure(
         "mask_eroded",
@@ -310,21 +245,21 @@ _ALL = (
         "SH average MSE",
         SQUARED,
         "Squared error of the mean of the first six coefficients.",
-        _mse_of(lambda mapped: mapped["sh_average"]),
+        _mse_of("sh_average"),
     ),
     Measure(
         "fa_mae",
         "FA error",
         "FA",
         "Mean absolute error of fractional anisotropy.",
-        lambda pair: float(np.abs(_map_error(pair, lambda mapped: mapped["fa"])).mean()),
+        lambda pair: float(np.abs(pair.difference(*_maps_of("fa")(pair))).mean()),
     ),
     Measure(
         "fa_mse",
         "FA MSE",
         "FA²",
         "Squared error of fractional anisotropy.",
-        _mse_of(lambda mapped: mapped["fa"]),
+        _mse_of("fa"),
     ),
 )
 
@@ -332,7 +267,9 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({each.key: each for each in _
 """By key, in the order of a table's columns."""
 
 IN_TABLE = tuple(each.key for each in _ALL if each.group is not None)
-"""Keys of what `measure_head` measures for Table 1."""
+"""Keys of what Table 1 shows."""
+
+SH_ERRORS = ("patch_mse", "sh_mse")
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,18 +288,10 @@ class HeadMeasures:
     patches: PatchErrors
 
 
-def measure_sh(
-    prediction: Comparable, truth: SHImage | Truth, *, patch_size: int = PATCH_SIZE
-) -> HeadMeasures:
-    """Measure the SH errors alone, `sh_mse` and `patch_mse`: as `measure_head`, in no time."""
-    truth = truth if isinstance(truth, Truth) else Truth(truth)
-    return _measured(Pair.of(prediction, truth, patch_size), ("patch_mse", "sh_mse"))
-
-
 def measure_head(
     prediction: Comparable,
-    truth: SHImage | Truth,
-    tissue: Tissue | None = None,
+    truth: Truth,
+    keys: Sequence[str] = IN_TABLE,
     *,
     patch_size: int = PATCH_SIZE,
 ) -> HeadMeasures:
@@ -377,9 +306,9 @@ def measure_head(
         Resampled to truth's lattice where it lies on another. Maps are computed once for all truths
         on its lattice.
     truth
-        Never resampled. A `Truth` computes what belongs to it once for all predictions.
-    tissue
-        On truth's lattice; None: that of the `Truth`, or found from the image.
+        Never resampled. It computes what belongs to it once for all predictions.
+    keys
+        Of `MEASURES`. `SH_ERRORS` take next to no time.
     patch_size
         Edge of a patch in voxels of truth, odd. The paper has 11 for a target on the input's
         lattice and 19 for one of half the spacing, which is nearly the same length.
@@ -389,14 +318,7 @@ def measure_head(
     UserError
         When the images do not belong together, or a b-value is unknown.
     ValueError
-        For an even patch size, or tissue of another shape.
+        For an even patch size.
     """
-    if not isinstance(truth, Truth):
-        truth = Truth(truth, tissue)
-    elif tissue is not None:
-        truth = replace(truth, given_tissue=tissue)
-    return _measured(Pair.of(prediction, truth, patch_size), IN_TABLE)
-
-
-def _measured(pair: Pair, keys: tuple[str, ...]) -> HeadMeasures:
+    pair = Pair.of(prediction, truth, patch_size)
     return HeadMeasures({key: MEASURES[key].compute(pair) for key in keys}, pair.patches)

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.evaluation.comparison import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
-from napari_msp.evaluation.measures.tissue import Tissue, tissue_of_maps
+from napari_msp.evaluation.measures.tissue import Tissue, tissue_of
 from napari_msp.signal.maps import Maps, squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import rish
@@ -124,7 +124,7 @@ class Truth:
     @cached_property
     def tissue(self) -> Tissue:
         """White matter, grey matter and fluid."""
-        return self.given_tissue or tissue_of_maps(self.mapped.tensor, self.image.mask)
+        return self.given_tissue or tissue_of(self.mapped.tensor, self.image.mask)
 
     @cached_property
     def rish(self) -> FloatArray:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.signal.maps import TensorMaps, tensor_maps
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.maps import TensorMaps
 
 WHITE_FA = 0.25
 """White matter is more anisotropic than this (our choice)."""
@@ -36,7 +35,7 @@ class Tissue:
     fluid: MaskArray
 
 
-def tissue_of(truth: SHImage) -> Tissue:
+def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
     """Label the voxels of a truth by its FA and mean diffusivity, through the SH route.
 
     Use noise-free truth where there is one: noise raises the FA of grey matter.
@@ -45,17 +44,7 @@ def tissue_of(truth: SHImage) -> Tissue:
     of: more than half of the voxel is of its kind in 95 to 97 % of those called white, and in 98 to
     99 % of grey and of fluid. Of the voxels with more than 80 % of a kind, 95 to 98 % of white
     are found, 89 to 99 % of grey and all of fluid; from noisy scans of 1.2 mm, 77 to 80 % of grey.
-
-    Raises
-    ------
-    UserError
-        When its b-value is unknown.
     """
-    return tissue_of_maps(tensor_maps(truth), truth.mask)
-
-
-def tissue_of_maps(maps: TensorMaps, mask: MaskArray) -> Tissue:
-    """Label voxels from maps that exist already; see `tissue_of`."""
     solid = mask & (maps.md < TISSUE_MD)
     return Tissue(
         white=solid & (maps.fa > WHITE_FA),

@@ -4,18 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
+from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.report.tables import against
 from napari_msp.evaluation.statistics import RESAMPLES
 from napari_msp.formatting import listed, number
-
-
-@dataclass(frozen=True)
-class Split:
-    """Who was used for what in one dataset."""
-
-    training: Sequence[str]
-    validation: Sequence[str]
-    test: Sequence[str]
+from napari_msp.signal.spherical_harmonics import ORDER
 
 
 @dataclass(frozen=True)
@@ -47,20 +40,14 @@ class EvaluationRun:
         Further settings by name, such as steps and patch sizes, as text.
     b_value
         Of the shell, in s/mm²; None where platforms differ.
-    sh_order
-        Highest SH order.
     versions
         By package.
     machine
         Processor and accelerator, in words.
-    frozen
-        What pins the data, such as the hash of the simulation's parameters; may be empty.
-    limits
-        Sentences of this run, put before those that are true of every one.
     """
 
     command: str
-    splits: Mapping[str, Split]
+    splits: Mapping[str, Subjects]
     input: str
     targets: Sequence[str]
     simulated: bool
@@ -70,11 +57,8 @@ class EvaluationRun:
     training: Sequence[Mapping[str, object]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     b_value: float | None = None
-    sh_order: int = 6
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
-    frozen: str = ""
-    limits: Sequence[str] = ()
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
@@ -107,7 +91,7 @@ def _data(run: EvaluationRun) -> str:
     return (
         f"We used {source}. From the scan of {run.input}, each method predicted the image of "
         f"{listed(run.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
-        f"series of order {run.sh_order} in MRtrix3's basis and scanner axes, fitted to the "
+        f"series of order {ORDER} in MRtrix3's basis and scanner axes, fitted to the "
         "b0-normalised signal with Laplace-Beltrami regularisation."
     )
 

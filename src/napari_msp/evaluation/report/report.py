@@ -179,7 +179,7 @@ def report_html(
         },
         paragraph=methods_paragraph(run, tests),
         training=_training(run),
-        limits=[*run.limits, *LIMITS],
+        limits=LIMITS,
         pinned=_pinned(run, results),
         others=other_tables(results, summaries, measures),
     )
@@ -223,7 +223,6 @@ def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
             f"{_names(split.validation)}; test {_names(split.test)}"
             for name, split in run.splits.items()
         },
-        "Data are pinned by": run.frozen,
         "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         "Machine": run.machine,
     }

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from napari_msp.evaluation.benchmark.analysis import (
     LEVELS,
@@ -13,6 +12,7 @@ from napari_msp.evaluation.benchmark.analysis import (
     Summary,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
+from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.formatting import NumberFormat, counted, number, p_text
 
 OTHERS = "More measures"
@@ -90,31 +90,8 @@ def _marked(cell: Cell) -> str:
     return f"{main} {cell.more}" if cell.more else main
 
 
-class Describes(Protocol):
-    """What a reader must know of a measure."""
-
-    @property
-    def label(self) -> str:
-        """Its name."""
-
-    @property
-    def unit(self) -> str:
-        """Of its numbers."""
-
-    @property
-    def explanation(self) -> str:
-        """One sentence."""
-
-    @property
-    def group(self) -> str | None:
-        """Heading that it stands under."""
-
-    @property
-    def better(self) -> str:
-        """Which value is best."""
-
-
-Measures = Mapping[str, Describes]
+Measures = Mapping[str, Measure]
+"""What a reader must know of each measure, by key."""
 
 
 def headline_tables(

@@ -226,12 +226,12 @@ class Compared:
         UserError
             For another suffix, a slice without brain, or a folder that cannot be written to.
         """
-        from napari_msp.evaluation.figures.figure3 import SHOWN, draw_figure3
+        from napari_msp.evaluation.figures.figure3 import SHOWN, figure3
         from napari_msp.evaluation.figures.layout import check_format, write_figure
 
         check_format(path)
         disagreement = {self.title(name): each for name, each in self.disagreement.items()}
-        figure = draw_figure3(
+        figure = figure3(
             self.titled(),
             self.scan_maps,
             maps=tuple(dict.fromkeys((*SHOWN, shown))),
