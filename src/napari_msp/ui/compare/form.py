@@ -11,7 +11,7 @@ from superqt.utils import signals_blocked
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.widgets.form import CheckList, FormRows, column
+from napari_msp.ui.widgets.form import CheckList, FormRows, stacked
 
 LABELS = {
     "predictions": "P&redictions",
@@ -166,7 +166,7 @@ class CompareForm(QWidget):
             rows.add(name, LABELS[name], entry, meaning)
         buttons.addWidget(self.show_button, 1)
         buttons.addWidget(self.leave_button)
-        column(self, rows, buttons)
+        stacked(self, rows, buttons)
         self.show_active(False)
         return rows
 

@@ -31,7 +31,7 @@ from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.layers import made_here
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
 from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
-from napari_msp.ui.widgets.form import column, push_button
+from napari_msp.ui.widgets.form import push_button, stacked
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
@@ -158,7 +158,7 @@ class StagesPanel(QWidget):
             row.addWidget(widget)
         row.setStretchFactor(self.slider, 1)
         row.addWidget(self.reset)
-        column(controls, row, self.general, self.equation, self.branches)
+        stacked(controls, row, self.general, self.equation, self.branches)
         return controls
 
 
@@ -200,7 +200,7 @@ class StagesTab(QWidget):
         self._slices = Latest(self, finish=True)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
-        column(self, self.choice, self.panel)
+        stacked(self, self.choice, self.panel)
         self._connect()
 
     @property

@@ -22,7 +22,7 @@ from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
-from napari_msp.ui.widgets.form import column
+from napari_msp.ui.widgets.form import stacked
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -89,7 +89,7 @@ class VoxelPanel(Themed):
         self._plots = QBoxLayout(QBoxLayout.TopToBottom)
         self._plots.addWidget(self.bars, 1)
         self._plots.addWidget(self.profile, 1)
-        column(self, self.position, self.legend).addLayout(self._plots, 1)
+        stacked(self, self.position, self.legend).addLayout(self._plots, 1)
         self.restyle()
         for plot in (self.bars, self.profile):
             plot.hide()
@@ -176,7 +176,7 @@ class VoxelTab(QWidget):
         self.hold.setToolTip(
             "<p>Stop following the mouse. Shift and a click on the canvas do the same.</p>"
         )
-        column(self, self.hold).addWidget(self.panel, 1)
+        stacked(self, self.hold).addWidget(self.panel, 1)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)

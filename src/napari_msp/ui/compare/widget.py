@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
     QPushButton,
     QScrollArea,
     QTabWidget,
@@ -33,7 +32,7 @@ from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.widgets.form import column
+from napari_msp.ui.widgets.form import in_row, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -269,10 +268,7 @@ class Compare(Docked):
     def _lay_out(self) -> None:
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.save_figure)
-        buttons.addWidget(self.save_numbers)
-        inside = column(numbers, self.table, buttons)
+        inside = stacked(numbers, self.table, in_row(self.save_figure, self.save_numbers))
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
         self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
@@ -280,7 +276,7 @@ class Compare(Docked):
         self.tabs.addTab(numbers, "Numbers")
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
-        layout = column(self, self.form, self.progress, self.message)
+        layout = stacked(self, self.form, self.progress, self.message)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         layout.addWidget(self.tabs, 1)
 

@@ -18,7 +18,7 @@ from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinned
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of, mixed, resized
-from napari_msp.ui.widgets.form import column
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import readable
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class TrainingCurves(Themed):
         loss_title = _title("Loss (MSE of standardised SH coefficients)", "loss")
         above = (self.now, loss_title, self.loss, self.phases)
         below = (self._error_title, self.errors, self.targets, self._alpha_title, self.alpha)
-        layout = column(self, *above, *below)
+        layout = stacked(self, *above, *below)
         layout.setSpacing(1)
         for plot in (self.loss, self.errors):
             layout.setStretchFactor(plot, 5)

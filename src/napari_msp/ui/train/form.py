@@ -29,7 +29,7 @@ from napari_msp.ui.train.fields import (
     likely_input,
     under_its_entry,
 )
-from napari_msp.ui.widgets.form import FormRows, Section, column, push_button
+from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
@@ -77,7 +77,7 @@ class TrainingForm(QWidget):
         # In the order in which Tab goes through them.
         self.first, self.others = self._first_rows(), self._other_rows()
         self.advanced = Section("&Advanced", self.others)
-        column(self, self.first, self.advanced).addStretch()
+        stacked(self, self.first, self.advanced).addStretch()
         self._connect()
         self.entries["device"].write(device)
         self.entries["preset"].write(self.fields["preset"].default)

@@ -17,7 +17,7 @@ from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory
-from napari_msp.ui.widgets.form import column
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -68,7 +68,7 @@ class RunView(QWidget):
         self.curves = TrainingCurves()
         self.curves.setFixedHeight(CURVES_HEIGHT)
         above = (self.what, self.progress, self.ending, self.comparisons)
-        column(self, *above).addWidget(self.curves, 1)
+        stacked(self, *above).addWidget(self.curves, 1)
 
     @property
     def history(self) -> RunHistory:

@@ -24,7 +24,7 @@ from napari_msp.ui.train.form import TrainingForm
 from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
-from napari_msp.ui.widgets.form import Section, column, push_button
+from napari_msp.ui.widgets.form import Section, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -104,7 +104,7 @@ class Train(Docked):
         foot.addWidget(self.message)
         foot.addLayout(buttons)
         pane = Pane(self.what, self.waiting, self.view)
-        column(self, pane, foot).setStretchFactor(pane, 1)
+        stacked(self, pane, foot).setStretchFactor(pane, 1)
 
     def _connect(self) -> None:
         self.train_button.clicked.connect(self.train)

@@ -75,8 +75,8 @@ class FormRows(QWidget):
         """
         row = _Row(QLabel(label), QWidget(), MessageLine(), QLabel())
         row.note.setWordWrap(True)
-        under = [row.problem, row.note] if more is None else [more, row.problem, row.note]
-        column(row.cell, entry, *under).setSpacing(2)
+        shown = (each for each in (entry, more, row.problem, row.note) if each is not None)
+        stacked(row.cell, *shown).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
         row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
         row.label.setBuddy(entry)
@@ -122,8 +122,8 @@ class CheckList(QListWidget):
 
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setTabKeyNavigation(False)
         self.itemChanged.connect(self.changed)
@@ -183,7 +183,7 @@ class Section(QWidget):
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
         self.button.toggled.connect(self._fold)
-        column(self, self.button, body)
+        stacked(self, self.button, body)
         self.button.setChecked(unfolded)
         self._fold(unfolded)
 
@@ -202,23 +202,31 @@ class Section(QWidget):
         self.toggled.emit(unfolded)
 
 
-def column(owner: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
-    """Lay widgets and layouts out one below another in their owner, without a margin of its own."""
-    layout = QVBoxLayout(owner)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for each in parts:
-        if isinstance(each, QLayout):
-            layout.addLayout(each)
-        else:
-            layout.addWidget(each)
-    return layout
-
-
 def push_button(text: str, tip: str) -> QPushButton:
     """Make a button with a tooltip."""
     button = QPushButton(text)
     button.setToolTip(tip)
     return button
+
+
+def stacked(owner: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
+    """Put widgets and layouts under each other into a widget, without a margin."""
+    column = QVBoxLayout(owner)
+    column.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        if isinstance(part, QLayout):
+            column.addLayout(part)
+        else:
+            column.addWidget(part)
+    return column
+
+
+def in_row(*parts: QWidget) -> QHBoxLayout:
+    """Put widgets beside each other."""
+    row = QHBoxLayout()
+    for part in parts:
+        row.addWidget(part)
+    return row
 
 
 def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
@@ -234,8 +242,7 @@ def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None
     entry.setAccessibleName(text.replace("&", ""))
     for each in (label, entry):
         each.setToolTip(tooltip(term))
-    row = QHBoxLayout()
-    row.addWidget(label)
+    row = in_row(label)
     if beside is not entry:
         row.addStretch(1)
     if beside is not None:
