@@ -29,7 +29,7 @@ from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
-from napari_msp.evaluation.evaluate import carry_out, evaluate
+from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.files import locked
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model
@@ -154,9 +154,9 @@ def test_people_are_told_apart_not_names(done, heads, make_heads, tmp_path):
     assert error.value.field == "datasets"
 
 
-def test_one_process_at_a_time(plan, tmp_path):
+def test_one_process_at_a_time(heads, tmp_path):
     with locked(tmp_path), pytest.raises(UserError, match="another process works in it"):
-        carry_out(plan, tmp_path, device="cpu")
+        evaluate(heads, tmp_path, methods=SHOWN, device="cpu")
 
 
 def test_methods_keep_the_tables_order():

@@ -18,8 +18,8 @@ FLOOR = "noise-free twin (floor)"
 
 
 @dataclass(frozen=True)
-class Result:
-    """One measure of one predicted head.
+class Sample:
+    """Where something was measured.
 
     Attributes
     ----------
@@ -35,10 +35,6 @@ class Result:
         Who was predicted; a name means one subject within its dataset.
     reference
         What was taken as truth: "scan" or "noise-free".
-    measure
-        A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
-    value
-        In the measure's unit.
     """
 
     method: str
@@ -47,13 +43,27 @@ class Result:
     seed: int
     subject: str
     reference: str
+
+
+@dataclass(frozen=True)
+class Result(Sample):
+    """One measure of one predicted head.
+
+    Attributes
+    ----------
+    measure
+        A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
+    value
+        In the measure's unit.
+    """
+
     measure: str
     value: float
 
 
 @dataclass(frozen=True)
-class PatchResult:
-    """SH MSE of one non-overlapping patch; see `Result`.
+class PatchResult(Sample):
+    """SH MSE of one non-overlapping patch.
 
     Attributes
     ----------
@@ -63,12 +73,6 @@ class PatchResult:
         In SH units squared.
     """
 
-    method: str
-    target: str
-    dataset: str
-    seed: int
-    subject: str
-    reference: str
     patch: str
     value: float
 
