@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -112,37 +112,22 @@ class Results(Generic[Row]):
     @property
     def methods(self) -> list[str]:
         """In order of first appearance, as all that follow."""
-        return self._names("method")
+        return self.names("method")
 
     @property
     def targets(self) -> list[str]:
         """Platforms that were predicted."""
-        return self._names("target")
-
-    @property
-    def datasets(self) -> list[str]:
-        """Of travelling heads."""
-        return self._names("dataset")
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of the training."""
-        return list(dict.fromkeys(row.seed for row in self.rows))
-
-    @property
-    def subjects(self) -> list[tuple[str, str]]:
-        """Dataset and name: one name in two datasets is two subjects."""
-        return list(dict.fromkeys((row.dataset, row.subject) for row in self.rows))
+        return self.names("target")
 
     @property
     def references(self) -> list[str]:
         """What was taken as truth."""
-        return self._names("reference")
+        return self.names("reference")
 
     @property
     def measures(self) -> list[str]:
         """Keys of measures; patches have none."""
-        return self._names("measure")
+        return self.names("measure")
 
     def select(self, **wanted: object) -> "Results[Row]":
         """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
@@ -171,7 +156,8 @@ class Results(Generic[Row]):
         part.rows = tuple(rows)  # checked already, as the whole
         return part
 
-    def _names(self, field: str) -> list[str]:
+    def names(self, field: str) -> list[Any]:
+        """Give the values of a field, in order of first appearance."""
         return list(dict.fromkeys(getattr(row, field) for row in self.rows))
 
 

@@ -32,12 +32,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import (
-    binary_erosion,
-    laplace,
-    map_coordinates,
-    spline_filter,
-)
+from scipy.ndimage import binary_erosion, laplace, map_coordinates, spline_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.masks import smooth_in_mask
