@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -223,10 +224,8 @@ class Latest(QObject):
 
     def _start(self, work: Work) -> None:
         self._job = job = Job(work, self)
-        job.progressed.connect(lambda report: self._pass_on(self.progressed, report))
-        job.warned.connect(lambda words: self._pass_on(self.warned, words))
-        job.done.connect(lambda result: self._pass_on(self.done, result))
-        job.failed.connect(lambda error: self._pass_on(self.failed, error))
+        for name in ("progressed", "warned", "done", "failed"):
+            getattr(job, name).connect(partial(self._pass_on, getattr(self, name)))
         job.ended.connect(self._go_on)
         job.start()
 
@@ -409,7 +408,7 @@ def wait_for(work: Callable[[Control], Result], words: str) -> Result:
         return work(Control(lambda: False, lambda report: None))
     dialog = _Waiting(words, window)
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work, Control(lambda: dialog.cancelled, dialog.reported.emit))
+        future = pool.submit(work, Control(dialog.cancelled, dialog.reported.emit))
         future.add_done_callback(lambda _: dialog.ended.emit())
         wait([future], PATIENCE)
         if not future.done():
@@ -426,14 +425,12 @@ class _Waiting(QDialog):
 
     def __init__(self, words: str, window: QWidget) -> None:
         super().__init__(window)
-        self.cancelled = False
         self.setWindowTitle("MSP Harmonization")
         self.setWindowModality(Qt.ApplicationModal)
         self.setMinimumWidth(420)
         self.row = ProgressRow()
         self.row.start(words)
         QVBoxLayout(self).addWidget(self.row)
-        self.row.cancel_wanted.connect(self._cancel)
         self.reported.connect(self._show_step)
         self.ended.connect(self.accept)
 
@@ -444,8 +441,9 @@ class _Waiting(QDialog):
     def _show_step(self, step: Step) -> None:
         self.row.show_step(step.words, step.done, step.total)
 
-    def _cancel(self) -> None:
-        self.cancelled = True
+    def cancelled(self) -> bool:
+        """Tell whether the work shall stop."""
+        return self.row.state == "cancelling"
 
 
 def _window() -> Any:

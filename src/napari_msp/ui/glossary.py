@@ -38,8 +38,6 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "It is the input's own and is not harmonized.",
         "shell": "All volumes of about the same b-value, taken along different directions. A model "
         "reads one shell.",
-        "λ": "Weight of the Laplace-Beltrami term λ Σ (l(l+1) c_lm)² in the SH fit: the larger, "
-        "the smoother over directions. By default 0.006 · N/30 for N directions.",
         "acquisition": "One scan: its diffusion-weighted and b=0 volumes, their b-values and "
         "directions, and a brain mask.",
         "platform": "A scanner together with a protocol, named by BIDS session and acquisition: "
@@ -56,8 +54,6 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "CPU; the result is the same but for rounding.",
         "single network": "A network N_i that predicts the image of platform i from the input "
         "image on its own: ŷ¹_i = N_i(x).",
-        "stage": "First stage: ŷ¹_T, what the target's single network predicts. Second stage: "
-        "ŷ²_T, which mixes it with the branches of the other platforms by equation (1).",
         "first stage": "ŷ¹_T = N_T(x): what the target's own single network predicts, before any "
         "other platform's network is heard.",
         "second stage": "ŷ²_T: the first stage and the branches, mixed by equation (1) with the "
@@ -87,8 +83,6 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "all 28 in each voxel; over an image, its mean inside the mask. In SH units².",
         "tile": "Part of the image that is computed at once; its edge is counted in input voxels. "
         "Smaller tiles need less memory and more time, and give the same result.",
-        "halo": "Input voxels that are read around a tile so that its result equals that of the "
-        "whole image.",
         "preset": "Recipe of the training. paper: as published, a patch around every voxel of the "
         "mask, for a GPU; fast: large crops in random orientations, in far fewer steps; lecture: "
         "fast made small, to be watched live.",
@@ -106,8 +100,6 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "sampled along any directions: its target's, the input's or others.",
         "mask": "Voxels of the brain. Outside nothing is fitted, learned or measured, and outputs "
         "are 0.",
-        "lattice": "The grid of voxel centres. A target of scale k turns n voxels along an axis "
-        "into k·(n−1)+1: the first centre is shared, the spacing divided by k.",
     }
 )
 """One or two plain sentences for each term."""
@@ -125,4 +117,4 @@ def tooltip(term: str) -> str:
 
 
 def _with_subscripts(text: str) -> str:
-    return re.sub(r"_(iT|lm|i|T)\b", r"<sub><i>\1</i></sub>", escape(text))
+    return re.sub(r"_(iT|i|T)\b", r"<sub><i>\1</i></sub>", escape(text))

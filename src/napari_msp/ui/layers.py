@@ -202,16 +202,10 @@ def prediction_layers(
         "disagreement of order 0": prediction.order_0_disagreement,
         "disagreement": prediction.disagreement,
     }
+    hidden = partial(map_layer, prediction, visible=False)
     return [
-        *(
-            map_layer(prediction, quantity, values, lattice=lattice, mask=mask, visible=False)
-            for quantity, values in errors.items()
-        ),
-        *(
-            map_layer(prediction, quantity, values, visible=False)
-            for quantity, values in doubts.items()
-            if values is not None
-        ),
+        *(hidden(each, values, lattice=lattice, mask=mask) for each, values in errors.items()),
+        *(hidden(each, values) for each, values in doubts.items() if values is not None),
         *scan_layers(prediction, maps, check),
     ]
 

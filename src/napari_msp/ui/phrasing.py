@@ -90,9 +90,7 @@ class FormWords(Words):
 
     def parameter(self, name: str) -> str:
         """Give a field's label, in quotation marks."""
-        if name not in self._labels:
-            return self._otherwise.parameter(name)
-        return f"“{self._labels[name]}”{self._place}"
+        return self.setting(name, True)
 
     def setting(self, name: str, value: Any) -> str:
         """Give a box's label, or a field's with its value."""

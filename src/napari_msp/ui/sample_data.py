@@ -6,16 +6,21 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_msp import __version__
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.errors import Advice, Cancelled, UserError
+from napari_msp.files import new_folder, read_json, sha256, write_json
+from napari_msp.scan import load_scan
+from napari_msp.ui.background import Control, Step, wait_for
+from napari_msp.ui.layers import LayerData, make_layer, scan_layers
 from napari_msp.ui.phrasing import reason_first
+from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.reading import read_scan
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_msp.data.dataset import TravellingHeads
     from napari_msp.demo import DemoResult
-    from napari_msp.scan import Scan
-    from napari_msp.ui.background import Control
-    from napari_msp.ui.layers import LayerData
 
 SHARES = (0, 25, 35, 45, 100)
 """Per cent of the work that is done after so many platforms (measured)."""
@@ -44,10 +49,6 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
     UserError
         When the cache folder cannot be written to, or the simulation was cancelled.
     """
-    from napari_msp.errors import Advice, Cancelled, UserError
-    from napari_msp.ui.background import wait_for
-    from napari_msp.ui.preferences import preferences
-
     folder = preferences().cache / f"travelling-heads-{size}"
     try:
         return wait_for(lambda control: _layers(folder, size, control), "Opening the sample")
@@ -59,8 +60,6 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
 
 def kept_heads(folder: Path, size: str, control: Control) -> TravellingHeads:
     """Give the simulated head in a folder; made (anew) unless it is there as it was made."""
-    from napari_msp.data.dataset import open_dataset
-
     if not _is_whole(folder, size):
         shutil.rmtree(folder, ignore_errors=True)
         _simulate(folder, size, control)
@@ -79,9 +78,7 @@ def lesson_heads(cache: Path, control: Control) -> TravellingHeads:
     UserError
         When the cache folder cannot be written to.
     """
-    from napari_msp.data.dataset import open_dataset
     from napari_msp.data.phantom import simulate
-    from napari_msp.ui.background import Step
 
     folder = cache / f"lesson-heads-{LESSON_SIZE}-{LESSON_SUBJECTS}"
 
@@ -104,10 +101,12 @@ def show_demo(result: DemoResult) -> None:
 
 def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
     """Add the scan and the predictions of one target, and compare them with the truth."""
-    from napari_msp.ui.layers import make_layer, scan_layers
-    from napari_msp.ui.preferences import PLUGIN
+    from napari_msp.ui.harmonize.form import first_target
 
-    scan, predictions = demo_scans(result)
+    scan = load_scan(result.scan)
+    (shown,) = first_target([each.target for each in result.targets], scan.platform)
+    chosen = next(each for each in result.targets if each.target == shown)
+    predictions = [load_scan(path) for path in chosen.predictions.values()]
     for each in (scan, *predictions):
         for data in scan_layers(each):
             viewer.add_layer(make_layer(data))
@@ -115,22 +114,8 @@ def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
     compare.compare_predictions(predictions)
 
 
-def demo_scans(result: DemoResult) -> tuple[Scan, list[Scan]]:
-    """Give the scan, and what each model predicts from it for one target."""
-    from napari_msp.scan import load_scan
-    from napari_msp.ui.harmonize.form import first_target
-
-    scan = load_scan(result.scan)
-    (shown,) = first_target([each.target for each in result.targets], scan.platform)
-    chosen = next(each for each in result.targets if each.target == shown)
-    return scan, [load_scan(path) for path in chosen.predictions.values()]
-
-
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
     from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
-    from napari_msp.scan import load_scan
-    from napari_msp.ui.layers import scan_layers
-    from napari_msp.ui.reading import read_scan
 
     heads = kept_heads(folder, size, control)
     scan = read_scan(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]), control.say)
@@ -139,32 +124,20 @@ def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
 
 def _simulate(folder: Path, size: str, control: Control) -> None:
     from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, PLATFORMS, simulate
-    from napari_msp.files import new_folder, write_json
-    from napari_msp.ui.background import Step
 
-    def progress(done: int, total: int = len(PLATFORMS)) -> None:
+    def progress(_: str, done: int, total: int = len(PLATFORMS)) -> None:
         control.check()
         scan = f": {DEMO_SUBJECT} on {PLATFORMS[done].name}" if done < total else ""
         words = f"Simulating a travelling head, which will be kept{scan}"
         control.report(Step(words, SHARES[done], SHARES[-1]))
 
-    progress(0)
+    progress("", 0)
     with new_folder(folder) as stage:
-        simulate(
-            stage / "heads",
-            subjects=1,
-            size=size,
-            seed=DEMO_SEED,
-            noise_free=False,
-            progress=lambda name, done, total: progress(done, total),
-        )
+        simulate(stage / "heads", 1, size, DEMO_SEED, noise_free=False, progress=progress)
         write_json(stage / DIGESTS, _description(size) | {"sha256": _digests(stage / "heads")})
 
 
 def _is_whole(folder: Path, size: str) -> bool:
-    from napari_msp.errors import UserError
-    from napari_msp.files import read_json
-
     try:
         made = read_json(folder / DIGESTS)
     except UserError:  # not there, or damaged itself
@@ -173,15 +146,12 @@ def _is_whole(folder: Path, size: str) -> bool:
 
 
 def _description(size: str) -> dict[str, Any]:
-    from napari_msp import __version__
     from napari_msp.data.phantom import DEMO_SEED
 
     return {"version": __version__, "size": size, "seed": DEMO_SEED}
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    from napari_msp.files import sha256
-
     return {
         path.relative_to(folder).as_posix(): sha256(path)
         for path in sorted(folder.rglob("*"))

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -28,6 +27,7 @@ from napari_msp.ui.widgets.form import (
     labelled,
     leave_wheel_alone,
     on_enter,
+    stacked,
 )
 from napari_msp.ui.widgets.message import MessageLine
 
@@ -100,8 +100,8 @@ class HarmonizeForm(QWidget):
     load_wanted = Signal()
     sample_wanted = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._scans: list[ScanRow] = []
         self._running = False
         self.empty = NoScan()
@@ -126,10 +126,6 @@ class HarmonizeForm(QWidget):
         self.scan.setCurrentIndex(chosen)
         self.scan.blockSignals(before)
         self._refresh()
-
-    def choose_scan(self, number: int) -> None:
-        """Choose one of the scans that are listed."""
-        self.scan.setCurrentIndex(number)
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List the models there are."""
@@ -211,23 +207,20 @@ class HarmonizeForm(QWidget):
             box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
         # No form layout: it does not give broken lines their height.
         self.parts = QWidget()
-        column = QVBoxLayout(self.parts)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(labelled("&Acquisition", self.scan, "acquisition", beside=self.scan))
-        column.addWidget(self.empty)
-        column.addLayout(labelled(LABELS["model"], self.models, "model", beside=self.add))
-        column.addWidget(self.models)
-        column.addWidget(self.model_message)
-        column.addLayout(labelled(LABELS["target"], self.targets, "target"))
-        column.addWidget(self.targets)
-        column.addWidget(self.note)
-        column.addLayout(labelled(LABELS["device"], self.device, "device", beside=self.device))
-        column.addWidget(Section("Advance&d", self.advanced))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.parts)
-        layout.addWidget(self.button)
-        layout.addWidget(self.why_not)
+        stacked(
+            self.parts,
+            labelled("&Acquisition", self.scan, "acquisition", beside=self.scan),
+            self.empty,
+            labelled(LABELS["model"], self.models, "model", beside=self.add),
+            self.models,
+            self.model_message,
+            labelled(LABELS["target"], self.targets, "target"),
+            self.targets,
+            self.note,
+            labelled(LABELS["device"], self.device, "device", beside=self.device),
+            Section("Advance&d", self.advanced),
+        )
+        stacked(self, self.parts, self.button, self.why_not)
 
     def _connect(self) -> None:
         self.empty.load.clicked.connect(self.load_wanted)
@@ -253,10 +246,12 @@ class HarmonizeForm(QWidget):
         self.models.mark(scan.platform if scan else "")
         self._list_targets()
         known = scan.truths & set(self.targets.checked) if scan else set()
-        self.note.setText(_truth_note(sorted(known)))
+        self.note.setText(f"Truth is known for {', '.join(sorted(known))}." if known else "")
         self.note.setVisible(bool(known))
         self.parts.setEnabled(not self._running)
-        self._refresh_button()
+        self.button.setEnabled(not self._running and not self.problem)
+        self.why_not.setText("" if self._running else self.problem)
+        self.why_not.setVisible(bool(self.why_not.text()))
 
     def _list_targets(self) -> None:
         models = self.models.checked
@@ -270,11 +265,6 @@ class HarmonizeForm(QWidget):
         )
         self.targets.blockSignals(before)
 
-    def _refresh_button(self) -> None:
-        self.button.setEnabled(not self._running and not self.problem)
-        self.why_not.setText("" if self._running else self.problem)
-        self.why_not.setVisible(bool(self.why_not.text()))
-
 
 class NoScan(QWidget):
     """Said where no scan is loaded."""
@@ -285,11 +275,7 @@ class NoScan(QWidget):
         words.setWordWrap(True)
         self.load = QPushButton("L&oad acquisition …")
         self.sample = QPushButton("Open &simulated heads")
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(words)
-        column.addWidget(self.load)
-        column.addWidget(self.sample)
+        stacked(self, words, self.load, self.sample)
 
 
 class Advanced(QWidget):
@@ -314,13 +300,10 @@ class Advanced(QWidget):
             "tissue.</p>"
         )
         self.maps = CheckList()
-        column = QVBoxLayout(self)
+        tile = labelled(LABELS["tile"], self.tile, "tile", beside=self.tile)
+        maps = QLabel("Maps that become layers")
+        column = stacked(self, tile, self.resample, self.rescale_b_value, maps, self.maps)
         column.setContentsMargins(12, 0, 0, 0)
-        column.addLayout(labelled(LABELS["tile"], self.tile, "tile", beside=self.tile))
-        column.addWidget(self.resample)
-        column.addWidget(self.rescale_b_value)
-        column.addWidget(QLabel("Maps that become layers"))
-        column.addWidget(self.maps)
 
 
 def first_target(names: Sequence[str], platform: str) -> list[str]:
@@ -342,9 +325,3 @@ def first_target(names: Sequence[str], platform: str) -> list[str]:
         return own != protocol, scanners.count(scanner)
 
     return sorted(names, key=far)[:1]
-
-
-def _truth_note(known: Sequence[str]) -> str:
-    if not known:
-        return ""
-    return f"Truth is known for {', '.join(known)}."

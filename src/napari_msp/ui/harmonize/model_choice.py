@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QToolButton, QWidget
 
 from napari_msp.ui.widgets.colours import colours_of
+from napari_msp.ui.widgets.form import in_row, stacked
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,13 @@ class ModelChoice(QWidget):
     changed = Signal()
     remove_wanted = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._rows: list[_Row] = []
         self._platform = ""
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(6)
         self.waiting = QLabel("Reading the models …")
-        self._layout.addWidget(self.waiting)
+        self._layout = stacked(self, self.waiting)
+        self._layout.setSpacing(6)
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
         """List models, some of them ticked."""
@@ -131,15 +130,9 @@ class _Row(QWidget):
         self.remove.setVisible(model.removable)
         self.about = _words(f"{route}\n{model.purpose}".strip())
         self.words = _words("")
-        top = QHBoxLayout()
-        top.addWidget(self.box, 1)
-        top.addWidget(self.remove)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(1)
-        layout.addLayout(top)
-        layout.addWidget(self.about)
-        layout.addWidget(self.words)
+        top = in_row(self.box, self.remove)
+        top.setStretch(0, 1)
+        stacked(self, top, self.about, self.words).setSpacing(1)
         self.setToolTip(model.about)
 
     def warn(self, text: str) -> None:

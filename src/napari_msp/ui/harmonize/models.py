@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ MISSING_DEVICES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ListedModel:
     """A model that can be chosen.
 
@@ -62,7 +62,7 @@ class ListedModel:
 
     label: str
     path: Path
-    model: Model
+    model: Model = field(compare=False)
     packaged: bool
     stamp: tuple[int, int]
 
@@ -238,7 +238,7 @@ class ModelShelf(QObject):
         if not self._devices:
             self._form.set_devices(devices, preferences().device)
         self._devices = devices
-        if _stamps(models) != _stamps(self._list):
+        if models.models != self.models:
             ticked = {row.label for row in self._form.models.checked}
             old = {each.path: each.label in ticked for each in self.models}
             # What is new on a list that is looked at is wanted; at first only the packaged ones.
@@ -275,10 +275,6 @@ def _add(path: Path, known: ModelList, control: Control) -> Any:
     control.check()
     remember_model(path)
     return _read(known)
-
-
-def _stamps(models: ModelList) -> list[tuple[str, Path, tuple[int, int]]]:
-    return [(each.label, each.path, each.stamp) for each in models.models]
 
 
 def _row(listed: ListedModel) -> ModelRow:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_msp.ui.background import OneByOne
 from napari_msp.ui.glossary import tooltip
@@ -22,6 +22,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
+from napari_msp.ui.widgets.form import in_row, stacked
 from napari_msp.ui.widgets.message import MessageLine, readable
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Results(QWidget):
     compare_wanted = Signal()
     save_wanted = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.lines = readable()
         self.lines.setTextFormat(Qt.PlainText)
         self.lines.setToolTip(tooltip("SH MSE"))
@@ -55,14 +56,7 @@ class Results(QWidget):
         self.save.setToolTip("Write DWI, SH image and maps as files.")
         self.compare.clicked.connect(self.compare_wanted)
         self.save.clicked.connect(self.save_wanted)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.compare)
-        buttons.addWidget(self.save)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.lines)
-        layout.addWidget(self.notes)
-        layout.addLayout(buttons)
+        stacked(self, self.lines, self.notes, in_row(self.compare, self.save))
         self.show_results((), ())
 
     def show_results(self, lines: Sequence[str], notes: Sequence[str]) -> None:

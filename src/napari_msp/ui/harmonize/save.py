@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from napari_msp.bids import prediction_stem
 from napari_msp.errors import Advice, Overwrite, UserError
@@ -20,7 +20,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
-from napari_msp.ui.widgets.form import CheckList, FormRows, leave_wheel_alone
+from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, leave_wheel_alone, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.path_field import PathField
 
@@ -67,8 +67,8 @@ class SaveForm(QWidget):
     save_wanted = Signal(bool)
     closed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.names = CheckList()
         self.folder = PathField("Choose a folder")
         self.table = QComboBox()
@@ -113,14 +113,7 @@ class SaveForm(QWidget):
         self.rows.add(
             "table", HARMONIZE_LABELS["gradients"], self.table, tooltip("gradients"), more=self.bvec
         )
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.save)
-        buttons.addWidget(self.close_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.rows)
-        layout.addLayout(buttons)
-        layout.addWidget(self.message)
+        stacked(self, self.rows, in_row(self.save, self.close_button), self.message)
 
     def _connect(self) -> None:
         self.names.changed.connect(self._refresh)
@@ -239,10 +232,7 @@ class Saving(QWidget):
         self._layers = layers
         self.form = SaveForm()
         self.progress = JobRow()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.form)
-        layout.addWidget(self.progress)
+        stacked(self, self.form, self.progress)
         self.form.save_wanted.connect(self.save)
         self.form.closed.connect(self.hide)
         self.progress.done.connect(self._say_written)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted
@@ -36,6 +36,7 @@ from napari_msp.ui.layers import (
     titled,
 )
 from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Harmonize(Docked):
         self._offers: tuple[Offer, ...] = ()
         self._trace = ""
         self.details: Details | None = None
-        self._lay_out()
+        stacked(self, Pane(self.form, self.progress, self.message, self.results, self.saving))
         self._connect()
         self._list_scans()
         self._show_results()
@@ -120,11 +121,6 @@ class Harmonize(Docked):
         self.saving.stop()
         self.progress.stop()
 
-    def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Pane(self.form, self.progress, self.message, self.results, self.saving))
-
     def _connect(self) -> None:
         self.form.run_wanted.connect(self.run)
         self.form.add_wanted.connect(self._choose_model)
@@ -167,7 +163,7 @@ class Harmonize(Docked):
             return
         scan = source_of(shown.scan)
         if scan in self._scans:
-            self.form.choose_scan(self._scans.index(scan))
+            self.form.scan.setCurrentIndex(self._scans.index(scan))
 
     def _selected(self) -> Shown | None:
         layer = self.viewer.layers.selection.active

@@ -8,12 +8,19 @@ from html import escape
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QWidget
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.phrasing import LOAD_LABELS
-from napari_msp.ui.widgets.form import CheckList, FormRows, Section, leave_wheel_alone, on_enter
+from napari_msp.ui.widgets.form import (
+    CheckList,
+    FormRows,
+    Section,
+    leave_wheel_alone,
+    on_enter,
+    stacked,
+)
 from napari_msp.ui.widgets.message import readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
 
@@ -46,8 +53,8 @@ class AcquisitionForm(QWidget):
     load_wanted = Signal()
     sample_wanted = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.choice = Choice()
         self.findings = Findings()
         self._looking, self._load_then, self._running = False, False, False
@@ -123,19 +130,8 @@ class AcquisitionForm(QWidget):
         self.maps.setAccessibleName("Maps")
         self.shown = Section("Ma&ps", self.maps)
         self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for part in (
-            self.rows,
-            self.teaching,
-            self.sample,
-            self.section,
-            self.shown,
-            self.description,
-            self.show_mask,
-            self.button,
-        ):
-            layout.addWidget(part)
+        above = (self.rows, self.teaching, self.sample, self.section, self.shown)
+        stacked(self, *above, self.description, self.show_mask, self.button)
         for box in (self.subject, self.platform, self.shell):
             leave_wheel_alone(box)
             box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)

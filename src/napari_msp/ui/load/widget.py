@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QVBoxLayout
-
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
@@ -25,6 +23,7 @@ from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.reading import read_scan
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import MessageLine
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class LoadAcquisition(Docked):
         self.message = MessageLine()
         self._look = Latest(self)
         self._changes = OneByOne(self, pause=0)
-        self._lay_out()
+        stacked(self, Pane(self.form, self.progress, self.message))
         self._connect()
 
     @property
@@ -72,11 +71,6 @@ class LoadAcquisition(Docked):
     def cancel(self) -> None:
         """Stop loading."""
         self.progress.request_cancel()
-
-    def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Pane(self.form, self.progress, self.message))
 
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)

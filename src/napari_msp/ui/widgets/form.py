@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QListWidget,
     QListWidgetItem,
     QSizePolicy,
@@ -73,12 +74,8 @@ class FormRows(QWidget):
         """
         row = _Row(QLabel(label), QWidget(), MessageLine(), QLabel())
         row.note.setWordWrap(True)
-        column = QVBoxLayout(row.cell)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2)
-        for each in (entry, more, row.problem, row.note):
-            if each is not None:
-                column.addWidget(each)
+        shown = (each for each in (entry, more, row.problem, row.note) if each is not None)
+        stacked(row.cell, *shown).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
         row.label.setContentsMargins(0, 4, 0, 0)  # level with the entry's own text
         row.label.setBuddy(entry)
@@ -124,8 +121,8 @@ class CheckList(QListWidget):
 
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setTabKeyNavigation(False)
         self.itemChanged.connect(self.changed)
@@ -185,10 +182,7 @@ class Section(QWidget):
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
         self.button.toggled.connect(self._fold)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(body)
+        stacked(self, self.button, body)
         self.button.setChecked(unfolded)
         self._fold(unfolded)
 
@@ -207,6 +201,26 @@ class Section(QWidget):
         self.toggled.emit(unfolded)
 
 
+def stacked(owner: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
+    """Put widgets and layouts under each other into a widget, without a margin."""
+    column = QVBoxLayout(owner)
+    column.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        if isinstance(part, QLayout):
+            column.addLayout(part)
+        else:
+            column.addWidget(part)
+    return column
+
+
+def in_row(*parts: QWidget) -> QHBoxLayout:
+    """Put widgets beside each other."""
+    row = QHBoxLayout()
+    for part in parts:
+        row.addWidget(part)
+    return row
+
+
 def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
     """Label an entry; both have the term's meaning as tooltip.
 
@@ -220,8 +234,7 @@ def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None
     entry.setAccessibleName(text.replace("&", ""))
     for each in (label, entry):
         each.setToolTip(tooltip(term))
-    row = QHBoxLayout()
-    row.addWidget(label)
+    row = in_row(label)
     if beside is not entry:
         row.addStretch(1)
     if beside is not None:

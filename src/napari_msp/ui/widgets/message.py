@@ -37,8 +37,8 @@ class MessageLine(QWidget):
 
     action = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.sign = _Sign()
         self.words = readable()
         self.words.setTextFormat(Qt.PlainText)

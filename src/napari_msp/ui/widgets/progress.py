@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QWidget
+
+from napari_msp.ui.widgets.form import in_row, stacked
 
 State = Literal["idle", "running", "cancelling", "ended"]
 
@@ -25,8 +27,6 @@ class ProgressRow(QWidget):
 
     Parameters
     ----------
-    parent
-        As Qt's.
     cancel, cancelling, means
         The button's text before and after it was pressed, and what it does.
     """
@@ -35,13 +35,12 @@ class ProgressRow(QWidget):
 
     def __init__(
         self,
-        parent: QWidget | None = None,
         *,
         cancel: str = "Cancel",
         cancelling: str = "Cancelling …",
         means: str = "Stops the work; nothing half-made is left",
     ) -> None:
-        super().__init__(parent)
+        super().__init__()
         self._texts = cancel, cancelling
         self._state: State = "idle"
         self._history: list[tuple[float, int]] = []
@@ -57,13 +56,9 @@ class ProgressRow(QWidget):
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
         self._clock.timeout.connect(self._show_time_left)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
-        row = QHBoxLayout()
-        row.addWidget(self.bar, 1)
-        row.addWidget(self.cancel)
-        layout.addLayout(row)
+        row = in_row(self.bar, self.cancel)
+        row.setStretch(0, 1)
+        stacked(self, self.words, row)
         self.reset()
 
     @property
