@@ -167,8 +167,7 @@ class Pair:
 
     def difference(self, values: FloatArray, truth: FloatArray) -> FloatArray:
         """(N, …) float64 difference of two maps in the mask."""
-        difference: FloatArray = values[self.mask].astype(float) - truth[self.mask]
-        return difference
+        return np.asarray(values[self.mask].astype(float) - truth[self.mask])
 
     @cached_property
     def squared(self) -> FloatArray:
@@ -198,8 +197,7 @@ class Pair:
 
         The edge of the field of view is no edge of the brain and is not eroded.
         """
-        eroded: MaskArray = binary_erosion(self.mask, border_value=1)
-        return eroded
+        return np.asarray(binary_erosion(self.mask, border_value=1))
 
     @cached_property
     def dilated(self) -> MaskArray:
@@ -208,8 +206,7 @@ class Pair:
         Images are 0 outside their masks, and that 0 is what the other image says there. A voxel
         beyond both masks would be a perfect prediction of nothing and is not counted.
         """
-        dilated: MaskArray = binary_dilation(self.mask) & self._either
-        return dilated
+        return np.asarray(binary_dilation(self.mask) & self._either)
 
     def change_of_mse(self, where: MaskArray) -> float:
         """Give by how many percent the SH MSE changes on other voxels than the mask's.
