@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.widgets.form import CheckList, FormRows, stacked
+from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, stacked
 
 LABELS = {
     "predictions": "P&redictions",
@@ -155,7 +155,7 @@ class CompareForm(QWidget):
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
 
     def _arranged(self) -> FormRows:
-        rows, buttons = FormRows(), QHBoxLayout()
+        rows, buttons = FormRows(), in_row(self.show_button, self.leave_button)
         for name, entry, meaning in (
             ("predictions", self.predictions_list, PREDICTIONS),
             ("truth", self.truths, TRUTH),
@@ -164,8 +164,7 @@ class CompareForm(QWidget):
             ("axis", self.planes, PLANE),
         ):
             rows.add(name, LABELS[name], entry, meaning)
-        buttons.addWidget(self.show_button, 1)
-        buttons.addWidget(self.leave_button)
+        buttons.setStretchFactor(self.show_button, 1)
         stacked(self, rows, buttons)
         self.show_active(False)
         return rows
