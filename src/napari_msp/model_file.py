@@ -38,10 +38,14 @@ LARGEST_CARD = 50_000_000
 """Bytes of metadata beyond which a file is not believed to be a model."""
 
 
-class SHSettings(BaseModel):
-    """How the SH images that the model reads and writes were fitted."""
+class _Stated(BaseModel):
+    """Something in a model's file: nothing may be added to it or changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SHSettings(_Stated):
+    """How the SH images that the model reads and writes were fitted."""
 
     order: Literal[6] = ORDER
     basis: Literal["mrtrix3"] = BASIS
@@ -55,10 +59,8 @@ class SHSettings(BaseModel):
         return default_regularisation(directions, self.regularisation_at_30)
 
 
-class Statistics(BaseModel):
+class Statistics(_Stated):
     """A platform's standardisation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
     deviation: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
@@ -70,10 +72,8 @@ class Statistics(BaseModel):
         return self
 
 
-class Gradients(BaseModel):
+class Gradients(_Stated):
     """A target's gradient table, directions in scanner axes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     b_values: list[float]
     directions: list[tuple[float, float, float]]
@@ -94,10 +94,8 @@ class Gradients(BaseModel):
         return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
 
 
-class ErrorFit(BaseModel):
+class ErrorFit(_Stated):
     """What error to expect of a prediction, fitted on subjects that were not trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: list[float] = Field(description="Of each feature, see `error_features`")
     deviation: list[float]
@@ -119,10 +117,8 @@ class ErrorFit(BaseModel):
         return self
 
 
-class ModelCard(BaseModel):
+class ModelCard(_Stated):
     """Everything about a model but its weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["napari-msp model 1"] = FORMAT
     kind: str = Field(description="msp, or the single network's kind")
@@ -326,14 +322,7 @@ def load_model(path: str | Path) -> Model:
         try:
             with torch.random.fork_rng([]):  # its weights are drawn, only to be replaced
                 network = build(architecture)
-            prefix = f"{target}/"
-            network.load_state_dict(
-                {
-                    name.removeprefix(prefix): value
-                    for name, value in weights.items()
-                    if name.startswith(prefix)
-                }
-            )
+            network.load_state_dict(under(f"{target}/", weights))
         except UserError as error:
             remedy = Advice("install the package that has its network")
             raise UserError(f"cannot be used ({error.problem})", path, "model", remedy) from error
@@ -363,19 +352,34 @@ def check_model_name(path: Path) -> None:
 
 def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as stored:
-            text = (stored.metadata() or {}).get("card", "")
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata, weights = read_tensors(path)
     except FileNotFoundError as error:
         raise UserError("there is no such file", path, "model", Advice("check the path")) from error
     except (SafetensorError, OSError) as error:
         raise _unusable(f"is not a safetensors file ({error})", path) from error
+    text = metadata.get("card", "")
     if not text or len(text) > LARGEST_CARD:
         raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
     try:
         return ModelCard.model_validate(json.loads(text)), weights
     except (ValidationError, json.JSONDecodeError, RecursionError) as error:
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file: its metadata, and its tensors by name."""
+    with safe_open(path, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        return stored.metadata() or {}, tensors
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors whose names begin with a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _unusable(problem: str, path: Path) -> UserError:

@@ -78,8 +78,14 @@ class Scan:
 
     def __repr__(self) -> str:
         kind = "measured" if self.provenance is None else "predicted"
+        return f"<{type(self).__name__} {self.owner or 'in memory'}, {kind}: {self._image!r}>"
+
+    @property
+    def _image(self) -> Acquisition | SHImage:
+        """What it was made from."""
         image = self.acquisition if self.given_sh is None else self.given_sh
-        return f"<{type(self).__name__} {self.owner or 'in memory'}, {kind}: {image!r}>"
+        assert image is not None
+        return image
 
     @cached_property
     def sh(self) -> SHImage:
@@ -105,16 +111,12 @@ class Scan:
     @property
     def lattice(self) -> Lattice:
         """Where its voxels lie, in stored order."""
-        source = self.acquisition if self.given_sh is None else self.given_sh
-        assert source is not None
-        return source.lattice
+        return self._image.lattice
 
     @property
     def mask(self) -> MaskArray:
         """(X, Y, Z) where there is brain."""
-        source = self.acquisition if self.given_sh is None else self.given_sh
-        assert source is not None
-        return source.mask
+        return self._image.mask
 
     @property
     def b_value(self) -> float | None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.checking import Finding, check, has_errors, report_text
 from napari_msp.checking.alignment import MISALIGNMENT_ACCURACY
+from napari_msp.checking.dataset import check
 from napari_msp.checking.registration import (
     BrainImage,
     estimate_displacement,
     mean_diffusion_image,
 )
+from napari_msp.checking.report import Finding, has_errors, report_text
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan

@@ -14,7 +14,7 @@ from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.measures.tissue import Tissue
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.fitting import evaluate_sh
-from napari_msp.signal.maps import fractional_anisotropy, principal_direction, tensor_maps
+from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
 from napari_msp.signal.rotation import spread_directions
 
 
@@ -84,7 +84,7 @@ def test_errors_in_a_tissue_equal_their_equations(head):
         percent(*(e[:, 1:6].sum(axis=1) for e in second)), rel=1e-4
     )
     where = tissue.white & (fractional_anisotropy(truth) > 0.2)
-    p, t = (principal_direction(image)[where].astype(float) for image in (prediction, truth))
+    p, t = (tensor_maps(image).direction[where].astype(float) for image in (prediction, truth))
     # The angle of lines from its sine, which is as exact where it is small.
     angle = np.degrees(np.arcsin(np.linalg.norm(np.cross(p, t), axis=1).clip(0, 1)))
     assert 0 < where.sum() < tissue.white.sum()

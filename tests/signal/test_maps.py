@@ -12,9 +12,9 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import (
     colour_fa,
     fractional_anisotropy,
-    principal_direction,
     sh_average,
     squared_error,
+    tensor_maps,
 )
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 
@@ -45,7 +45,7 @@ def test_fa_and_first_eigenvector_are_mrtrix_ones(tmp_path, scan, mrtrix, kind, 
     np.testing.assert_allclose(fractional_anisotropy(acquisition)[mask], fa[mask], atol=0.01)
     clear = mask & (fa > 0.3)
     assert clear.sum() > 50
-    assert angles(principal_direction(acquisition), vector)[clear].max() < 1
+    assert angles(tensor_maps(acquisition).direction, vector)[clear].max() < 1
 
 
 @pytest.mark.reference("MRtrix dwi2tensor")
@@ -59,7 +59,7 @@ def test_fa_and_first_eigenvector_of_the_slab_are_mrtrix_ones(
     assert difference.max() < 0.01
     # FA of 1 stands for tensors with a negative eigenvalue, whose order is anyone's choice.
     clear = mask & (fa > 0.2) & (fa < 1)
-    off = angles(principal_direction(slab_acquisition), vector)[clear]
+    off = angles(tensor_maps(slab_acquisition).direction, vector)[clear]
     assert np.mean(off > 1) < 1e-3
 
 
@@ -95,7 +95,7 @@ def test_scanner_axes_have_their_colours(tmp_path, scan, axis, colour):
 
 def test_colour_fa_is_the_direction_times_fa_and_0_outside(tmp_path, scan):
     acquisition = scan("oblique", noise=10).load(tmp_path)
-    fa, direction = fractional_anisotropy(acquisition), principal_direction(acquisition)
+    fa, direction = fractional_anisotropy(acquisition), tensor_maps(acquisition).direction
     colours = colour_fa(acquisition)
     np.testing.assert_allclose(colours, np.abs(direction) * fa[..., None], atol=1e-6)
     assert (colours[~acquisition.mask] == 0).all()
@@ -109,7 +109,7 @@ def test_the_sh_route_gives_less_fa_along_the_same_direction(tmp_path, scan):
     measured, by_sh = fractional_anisotropy(acquisition), fractional_anisotropy(image)
     assert (by_sh[mask] < measured[mask]).all()
     assert (by_sh[mask] > 0.8 * measured[mask]).all()
-    off = angles(principal_direction(image), principal_direction(acquisition))
+    off = angles(tensor_maps(image).direction, tensor_maps(acquisition).direction)
     assert off[mask].max() < 1
 
 

@@ -4,26 +4,3 @@
 `alignment` at two scans of one subject, `outliers` at all subjects. `summary` is what is kept of a
 scan for that. `report` lists what was found, and sets side by side what was measured.
 """
-
-from napari_msp.checking.dataset import CheckedDataset, check
-from napari_msp.checking.report import (
-    Finding,
-    ScanRow,
-    check_table_name,
-    has_errors,
-    report_text,
-    table_text,
-    write_table,
-)
-
-__all__ = [
-    "CheckedDataset",
-    "Finding",
-    "ScanRow",
-    "check",
-    "check_table_name",
-    "has_errors",
-    "report_text",
-    "table_text",
-    "write_table",
-]

@@ -6,11 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION
-from napari_msp.checking.alignment import (
-    check_input_position,
-    check_lattice,
-    compare_with_input,
-)
+from napari_msp.checking.alignment import check_input_position, check_lattice, compare_with_input
 from napari_msp.checking.gradients import check_b_values, check_mirrored_vectors, common_b_value
 from napari_msp.checking.outliers import check_outliers, check_platforms
 from napari_msp.checking.report import (

@@ -25,8 +25,8 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Check."""
-    from napari_msp.checking import (
-        check,
+    from napari_msp.checking.dataset import check
+    from napari_msp.checking.report import (
         check_table_name,
         has_errors,
         report_text,

@@ -54,7 +54,8 @@ class TravellingHeads:
         """
         scans = [path for (name, _), path in sorted(self.scans.items()) if name == subject]
         if not scans:
-            raise UserError(f"has no scan of {subject}", self.root, remedy=_one_of(self.subjects))
+            remedy = Advice(f"choose from {', '.join(self.subjects)}")
+            raise UserError(f"has no scan of {subject}", self.root, remedy=remedy)
         return person_of(scans[0], scans[1:])
 
     def acquisition(self, subject: str, platform: str) -> Acquisition:
@@ -157,7 +158,3 @@ def input_platform(
         "input",
         Choose("input", tuple(left)),
     )
-
-
-def _one_of(names: Sequence[str]) -> Advice:
-    return Advice(f"choose from {', '.join(names)}")

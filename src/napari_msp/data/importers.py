@@ -18,6 +18,7 @@ from napari_msp.bids import (
     sidecar_path,
 )
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.masks import mask_beside
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
 from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
 
@@ -267,11 +268,9 @@ def _gradient_files(image: Path) -> tuple[Path, Path]:
 
 
 def _mask_beside(image: Path) -> Path | None:
-    stem, bare = nifti_stem(image), bare_stem(image)
-    for name in (f"{stem}_mask", f"{bare}_mask", f"{bare}_desc-brain_mask", "mask"):
-        for suffix in NIFTI_SUFFIXES:
-            if (image.parent / (name + suffix)).exists():
-                return image.parent / (name + suffix)
+    named = mask_beside(image, "mask")
+    if named is not None:
+        return named
     others = sorted(
         path
         for path in image.parent.iterdir()

@@ -30,11 +30,9 @@ def find_mask(dwi: str | Path) -> Path | None:
         When derivatives contain several: the choice is the user's.
     """
     dwi = Path(dwi)
-    stem, bare = nifti_stem(dwi), bare_stem(dwi)
-    for name in (f"{stem}_mask", f"{bare}_mask", f"{bare}_desc-brain_mask"):
-        for suffix in NIFTI_SUFFIXES:
-            if (dwi.parent / (name + suffix)).exists():
-                return dwi.parent / (name + suffix)
+    beside = mask_beside(dwi)
+    if beside is not None:
+        return beside
     found = [
         path
         for suffix in NIFTI_SUFFIXES
@@ -48,6 +46,20 @@ def find_mask(dwi: str | Path) -> Path | None:
             f"several masks are in derivatives ({names})", dwi, "mask", Give("mask", "one")
         )
     return found[0] if found else None
+
+
+def mask_beside(dwi: Path, *further: str) -> Path | None:
+    """Look for a mask beside an image.
+
+    Parameters
+    ----------
+    *further
+        Stems that count too, after those that `find_mask` lists.
+    """
+    stem, bare = nifti_stem(dwi), bare_stem(dwi)
+    names = (f"{stem}_mask", f"{bare}_mask", f"{bare}_desc-brain_mask", *further)
+    paths = (dwi.parent / (name + suffix) for name in names for suffix in NIFTI_SUFFIXES)
+    return next((path for path in paths if path.exists()), None)
 
 
 def read_mask(path: str | Path, lattice: Lattice) -> MaskArray:

@@ -9,13 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import (
-    DESCRIPTION,
-    Provenance,
-    dataset_description,
-    map_name,
-    prediction_stem,
-)
+from napari_msp.bids import DESCRIPTION, Provenance, dataset_description, map_name, prediction_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
 from napari_msp.data.nifti import write_nifti

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.errors import Advice, Overwrite, UserError, either
 from napari_msp.files import atomic_path
+from napari_msp.model_file import read_tensors, under
 
 FORMAT = "napari-msp checkpoint 1"
 
@@ -106,14 +107,14 @@ class Checkpoint:
     def restore_networks(self, networks: nn.Module) -> None:
         """Put the weights back."""
         try:
-            networks.load_state_dict(self._part("networks/"))
+            networks.load_state_dict(under("networks/", self.tensors))
         except RuntimeError as error:  # its message has a line for each weight
             raise _useless("has other networks' weights", self.path) from error
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Put moments and step counts back, and the random states."""
         states: dict[int, dict[str, Tensor]] = {}
-        for name, value in self._part("optimiser/").items():
+        for name, value in under("optimiser/", self.tensors).items():
             index, key = name.split("/")
             states.setdefault(int(index), {})[key] = value
         current = optimiser.state_dict()
@@ -121,13 +122,6 @@ class Checkpoint:
         torch.set_rng_state(self.tensors["random/cpu"])
         if torch.cuda.is_available() and "random/cuda" in self.tensors:
             torch.cuda.set_rng_state(self.tensors["random/cuda"])
-
-    def _part(self, prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): value
-            for name, value in self.tensors.items()
-            if name.startswith(prefix)
-        }
 
 
 def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
@@ -139,9 +133,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
         When there is none, it is damaged, or it belongs to another run.
     """
     try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata, tensors = read_tensors(path)
         if metadata.get("format") != FORMAT:
             raise _useless("is no checkpoint of this version", path)
         before = dict(json.loads(metadata["identity"]))

@@ -25,24 +25,12 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Study
-from napari_msp.learning.phases import (
-    Phase,
-    TrainedNetworks,
-    sh_unit_weights,
-    training_loss,
-)
+from napari_msp.learning.phases import Phase, TrainedNetworks, sh_unit_weights, training_loss
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import alpha_at, learning_rate, recipe_for
 from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
-from napari_msp.model_file import (
-    Model,
-    ModelCard,
-    ModelNetwork,
-    SHSettings,
-    Statistics,
-    save_model,
-)
+from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics, save_model
 from napari_msp.networks.msp import Network
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 

@@ -15,12 +15,7 @@ from napari_msp.networks.base import (
     SingleNetwork,
     SingleOutputs,
 )
-from napari_msp.networks.layers import (
-    LinearResampling,
-    Reach,
-    lattice_convolution,
-    scaled_width,
-)
+from napari_msp.networks.layers import LinearResampling, Reach, lattice_convolution, scaled_width
 
 
 class HNED(SingleNetwork):

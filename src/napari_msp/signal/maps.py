@@ -157,11 +157,6 @@ def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> Fl
     return tensor_maps(source, b_value).colour
 
 
-def principal_direction(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
-    """(X, Y, Z, 3) first eigenvector of the tensor in scanner axes; its sign has no meaning."""
-    return tensor_maps(source, b_value).direction
-
-
 def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> TensorMaps:
     """Give all maps of one tensor fit, see `fractional_anisotropy`."""
     if isinstance(source, Acquisition):

@@ -1,12 +1,10 @@
 """One voxel closely: its coefficients, and its signal all round a plane."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import design_matrix, order_of
 
 DIRECTIONS = {
@@ -21,44 +19,6 @@ DIRECTIONS = {
 
 PLANE_SIDES = {"axial": ("L", "A"), "coronal": ("L", "S"), "sagittal": ("P", "S")}
 """What is at the right and on top when a plane is looked at as in Figure 3."""
-
-
-@dataclass(frozen=True, eq=False)
-class Voxel:
-    """What an SH image contains at one place.
-
-    Attributes
-    ----------
-    index
-        Voxel in stored order.
-    coefficients
-        (C,) MRtrix3 basis, scanner axes; 0 outside the mask.
-    inside
-        Whether it is in the mask.
-    """
-
-    index: tuple[int, int, int]
-    coefficients: FloatArray
-    inside: bool
-
-
-def voxel_at(image: SHImage, point: FloatArray) -> Voxel | None:
-    """Give the voxel nearest to a point.
-
-    Parameters
-    ----------
-    point
-        (3,) scanner position in mm.
-
-    Returns
-    -------
-    None where the point is beyond the image: half a voxel past the outermost centres, or more.
-    """
-    position = np.linalg.inv(image.affine) @ [*point, 1.0]
-    x, y, z = (int(each) for each in np.round(position[:3]))
-    if any(not 0 <= i < n for i, n in zip((x, y, z), image.mask.shape, strict=True)):
-        return None
-    return Voxel((x, y, z), image.coefficients[x, y, z], bool(image.mask[x, y, z]))
 
 
 def signal_profile(

@@ -6,17 +6,10 @@ model, subjects that differ in shape and tissue, and platforms that differ as sc
 The works that the modules cite stand in docs/references.bib.
 """
 
-from napari_msp.data.phantom.changes import (
-    Change,
-    Lesion,
-    WeakerBundle,
-    bundle_share,
-    lesion_mask,
-)
+from napari_msp.data.phantom.changes import Lesion, WeakerBundle, bundle_share, lesion_mask
 from napari_msp.data.phantom.platforms import (
     INPUT_PLATFORM,
     PLATFORMS,
-    SIZES,
     Platform,
     lattice_for,
     platform_named,
@@ -35,8 +28,6 @@ __all__ = [
     "DEMO_SUBJECT",
     "INPUT_PLATFORM",
     "PLATFORMS",
-    "SIZES",
-    "Change",
     "Lesion",
     "Platform",
     "SimulatedScan",

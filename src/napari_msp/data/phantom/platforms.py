@@ -1,6 +1,6 @@
 """The four platforms: gradient coils, gradient tables, scanners, protocols and lattices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -126,9 +126,9 @@ B_VALUE = 1200.0
 """Nominal b-value of every platform in s/mm² (Tax 2019)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Platform:
-    """A scanner and its protocol.
+    """A scanner and its protocol: the standard one, where nothing else is said.
 
     Attributes
     ----------
@@ -162,12 +162,12 @@ class Platform:
     name: str
     manufacturer: str
     model: str
-    scale: int
-    directions: int
-    b0_volumes: int
+    scale: int = 1
+    directions: int = 30
+    b0_volumes: int = 4
     scheme: int
-    echo_time: float
-    repetition_time: float
+    echo_time: float = 89.0
+    repetition_time: float = 7200.0
     blur: tuple[float, float, float]
     b_scale: float
     gradient_field: GradientField
@@ -200,17 +200,25 @@ class Platform:
 # the blur between 0.2 and 0.7 voxels of echo-planar readouts, b-scales within the few per cent of
 # phantom studies of gradient calibration, gradient errors within those of Bammer 2003 (largest for
 # the 300 mT/m coil, Setsompop 2013), the oldest scanner the noisiest.
+CONNECTOM = Platform(
+    name="connectom_st",
+    manufacturer="Siemens",
+    model="Connectom 3T",
+    scheme=33,
+    blur=(0.4, 0.6, 0.3),
+    b_scale=1.03,
+    gradient_field=GradientField(transverse=-0.035, longitudinal=0.020),
+    snr=30.0,
+    gain=2000.0,
+    orientation="RAS",
+)
+
 PLATFORMS: tuple[Platform, ...] = (
     Platform(
         name="ge_st",
         manufacturer="GE",
         model="Signa Excite HDx 3T",
-        scale=1,
-        directions=30,
-        b0_volumes=4,
         scheme=11,
-        echo_time=89.0,
-        repetition_time=7200.0,
         blur=(1.2, 1.8, 0.9),
         b_scale=0.92,
         gradient_field=GradientField(transverse=0.020, longitudinal=-0.015),
@@ -222,12 +230,7 @@ PLATFORMS: tuple[Platform, ...] = (
         name="prisma_st",
         manufacturer="Siemens",
         model="Prisma 3T",
-        scale=1,
-        directions=30,
-        b0_volumes=4,
         scheme=22,
-        echo_time=89.0,
-        repetition_time=7200.0,
         blur=(0.5, 0.8, 0.4),
         b_scale=1.0,
         gradient_field=GradientField(transverse=-0.012, longitudinal=0.010),
@@ -235,39 +238,17 @@ PLATFORMS: tuple[Platform, ...] = (
         gain=1500.0,
         orientation="RAS",
     ),
-    Platform(
-        name="connectom_st",
-        manufacturer="Siemens",
-        model="Connectom 3T",
-        scale=1,
-        directions=30,
-        b0_volumes=4,
-        scheme=33,
-        echo_time=89.0,
-        repetition_time=7200.0,
-        blur=(0.4, 0.6, 0.3),
-        b_scale=1.03,
-        gradient_field=GradientField(transverse=-0.035, longitudinal=0.020),
-        snr=30.0,
-        gain=2000.0,
-        orientation="RAS",
-    ),
-    Platform(
+    CONNECTOM,
+    replace(
+        CONNECTOM,
         name="connectom_sa",
-        manufacturer="Siemens",
-        model="Connectom 3T",
         scale=2,
         directions=60,
         b0_volumes=6,
         scheme=44,
         echo_time=68.0,
         repetition_time=5400.0,
-        blur=(0.4, 0.6, 0.3),
-        b_scale=1.03,
-        gradient_field=GradientField(transverse=-0.035, longitudinal=0.020),
         snr=14.0,
-        gain=2000.0,
-        orientation="RAS",
     ),
 )
 
