@@ -74,11 +74,6 @@ class TrainingProcess(QObject):
         """Whether a run is under way."""
         return self._child is not None
 
-    @property
-    def process_id(self) -> int:
-        """The system's number of the child; 0 when none runs."""
-        return int(self._child.processId()) if self._child is not None else 0
-
     def start(self, folder: Path, resume: bool = False) -> None:
         """Execute the run of a folder.
 

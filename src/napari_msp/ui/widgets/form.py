@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QLayout,
     QListWidget,
     QListWidgetItem,
+    QPushButton,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -194,6 +195,13 @@ class Section(QWidget):
         self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
         self.body.setVisible(unfolded)
         self.toggled.emit(unfolded)
+
+
+def push_button(text: str, tip: str) -> QPushButton:
+    """Make a button with a tooltip."""
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
 
 
 def stacked(owner: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
