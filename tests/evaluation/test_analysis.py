@@ -115,7 +115,7 @@ def test_subjects_are_averaged_over_seeds_and_paired_by_name(evaluation):
                     )
                 ]
             )
-            for dataset, subject in results.subjects
+            for dataset, subject in results.groups("dataset", "subject")
         ]
         for method in ("MSP", "SHResNet")
     }  # fmt: skip

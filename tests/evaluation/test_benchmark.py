@@ -29,7 +29,7 @@ from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
-from napari_msp.evaluation.evaluate import carry_out, evaluate
+from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.files import locked
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model
@@ -154,9 +154,9 @@ def test_people_are_told_apart_not_names(done, heads, make_heads, tmp_path):
     assert error.value.field == "datasets"
 
 
-def test_one_process_at_a_time(plan, tmp_path):
+def test_one_process_at_a_time(heads, tmp_path):
     with locked(tmp_path), pytest.raises(UserError, match="another process works in it"):
-        carry_out(plan, tmp_path, device="cpu")
+        evaluate(heads, tmp_path, methods=SHOWN, device="cpu")
 
 
 def test_methods_keep_the_tables_order():
@@ -366,18 +366,19 @@ def test_rows_are_what_their_models_predict(done, heads):
 def test_choices_are_made_on_validation_subjects(done):
     _, outcome, _ = done
     tried = {(t.method, t.rate): t.error for t in outcome.trials}
-    for method, rate in outcome.rates.items():
-        assert tried[method, rate] == min(e for (m, _), e in tried.items() if m == method)
+    for method in dict.fromkeys(name for name, _ in tried):
+        for by_target in outcome.trainings.values():
+            rate = by_target[method]["prisma_st"][0].settings.learning_rate
+            assert tried[method, rate] == min(e for (m, _), e in tried.items() if m == method)
     counts = {m: sum(name == m for name, _ in tried) for m, _ in tried}
     assert set(counts.values()) == {2}, "every network has as many trials"
-    for round_, best in outcome.best.items():
-        trained = outcome.trainings[round_]
-        for target, chosen in best.items():
+    for trained in outcome.trainings.values():
+        for target, (chosen, *_) in trained[MEAN_OF_SINGLES].items():
             errors = {
                 name: trained[name][target][0].errors()[target]
                 for name in ("DIQT", "CNN-RISH", "SHResNet")
             }
-            assert chosen == min(errors, key=lambda name: errors[name])
+            assert chosen == trained[min(errors, key=lambda name: errors[name])][target][0]
 
 
 def test_given_models_are_measured_once_and_predict_a_target(done, plan, heads, tmp_path):
@@ -386,7 +387,7 @@ def test_given_models_are_measured_once_and_predict_a_target(done, plan, heads, 
     file = shutil.copy(trained, tmp_path / "mine.safetensors")
     crossed = make_plan([heads], models=[file], seeds=[0, 1], test=["sub-03"])
     results = Benchmark(crossed, tmp_path / "out", "cpu", 1, print).run().results
-    assert results.select(method="mine").seeds == [0]
+    assert results.select(method="mine").names("seed") == [0]
     with pytest.raises(UserError, match=r"mine.*predicts prisma_st, and none of connectom_sa"):
         make_plan([heads], models=[file], targets=["connectom_sa"])
 

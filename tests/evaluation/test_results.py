@@ -22,9 +22,10 @@ def test_names_come_in_order_of_first_appearance(evaluation):
     assert results.methods[0] == "alignment"
     assert results.targets == ["prisma_st", "connectom_sa"]
     assert results.measures == ["sh_mse", "fa_error_white", "bias_fluid", "brand_new"]
-    assert results.datasets == ["heads-1", "heads-2", "heads-3"]
-    assert results.seeds == [0, 1, 2]
-    assert len(results.subjects) == 18  # six in each dataset, under the same names
+    assert results.names("dataset") == ["heads-1", "heads-2", "heads-3"]
+    assert results.names("seed") == [0, 1, 2]
+    # Six in each dataset, under the same names.
+    assert len(results.groups("dataset", "subject")) == 18
     assert results.references == ["scan", "noise-free"]
 
 

@@ -111,8 +111,8 @@ def test_nothing_overlaps_or_leaves_the_widget(name, width, diagram):
         assert box.top() >= 0 and box.bottom() <= diagram.height()
     for one, other in combinations(boxes, 2):
         assert not boxes[one].intersects(boxes[other]), (one, other)
-    for part in diagram.parts:
-        assert diagram.rect().contains(diagram.button(part).geometry())
+    for part in diagram.buttons:
+        assert diagram.rect().contains(diagram.buttons[part].geometry())
 
 
 def test_four_platforms_fit_into_a_narrow_dock(diagram):
@@ -132,21 +132,21 @@ def test_four_platforms_fit_into_a_narrow_dock(diagram):
 )
 def test_parts_with_an_output_can_be_chosen(name, expected, diagram, qtbot):
     diagram.set_model(MODELS[name])
-    assert diagram.parts == expected
+    assert list(diagram.buttons) == expected
     for part in expected:
         with qtbot.waitSignal(diagram.part_chosen) as chosen:
-            qtbot.mouseClick(diagram.button(part), Qt.LeftButton)
+            qtbot.mouseClick(diagram.buttons[part], Qt.LeftButton)
         assert chosen.args == [part]
         assert diagram.lit == ""  # what is lit follows what is shown, not the click
 
 
 @pytest.mark.parametrize("key", [Qt.Key_Return, Qt.Key_Enter, Qt.Key_Space])
 def test_parts_are_reached_by_keys(key, diagram, qtbot):
-    diagram.button("input").setFocus()
-    qtbot.keyClick(diagram.button("input"), Qt.Key_Right)
-    qtbot.keyClick(diagram.button("branch:connectom_sa"), Qt.Key_Tab)
+    diagram.buttons["input"].setFocus()
+    qtbot.keyClick(diagram.buttons["input"], Qt.Key_Right)
+    qtbot.keyClick(diagram.buttons["branch:connectom_sa"], Qt.Key_Tab)
     focused = QApplication.focusWidget()
-    assert focused is diagram.button("branch:connectom_st")
+    assert focused is diagram.buttons["branch:connectom_st"]
     with qtbot.waitSignal(diagram.part_chosen) as chosen:
         qtbot.keyClick(focused, key)
     assert chosen.args == ["branch:connectom_st"]
@@ -171,8 +171,8 @@ def test_lighting_a_part_fills_it_and_draws_the_way_to_it(diagram):
     assert coloured(diagram, lit) == 0
     diagram.light("branch:connectom_sa")
     assert diagram.lit == "branch:connectom_sa"
-    assert diagram.button("branch:connectom_sa").isChecked()
-    assert not diagram.button("first").isChecked()
+    assert diagram.buttons["branch:connectom_sa"].isChecked()
+    assert not diagram.buttons["first"].isChecked()
     one = coloured(diagram, lit)
     assert one > 500
     diagram.light("second")
@@ -185,7 +185,7 @@ def test_lighting_a_part_fills_it_and_draws_the_way_to_it(diagram):
 def test_arrows_are_as_wide_as_their_terms_weigh(diagram):
     def thickness(part):
         """Painted pixels in the column just behind the lane."""
-        box = diagram.button(part).geometry()
+        box = diagram.buttons[part].geometry()
         x = round(diagram._layout.bands[0].right()) + 2
         image = diagram.grab().toImage()
         ground = colours_of(diagram).ground
@@ -214,6 +214,6 @@ def test_the_drawing_follows_the_theme(diagram):
 
 def test_without_a_model_nothing_is_drawn(diagram):
     diagram.set_model(None)
-    assert diagram.parts == []
+    assert list(diagram.buttons) == []
     assert diagram.sizeHint().height() == 0
     diagram.grab()

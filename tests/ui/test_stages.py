@@ -94,7 +94,7 @@ def test_a_model_without_stages_is_drawn_and_says_so(panel):
     panel.set_model(DIQT, 1.0)
     assert "one stage" in panel.words.text()
     assert not panel.slider.isVisible()
-    assert panel.diagram.parts == ["input", "second"]
+    assert list(panel.diagram.buttons) == ["input", "second"]
     panel.set_model(MSP, 1.0)
     assert panel.slider.isVisible()
     assert not panel.words.isVisible()
@@ -110,21 +110,21 @@ def test_without_a_model_the_panel_says_what_to_do(panel):
     panel.clear()
     assert panel.words.isVisible()
     assert "choose one" in panel.words.text()
-    assert panel.diagram.parts == []
+    assert list(panel.diagram.buttons) == []
     assert not panel.branches.isVisible()
 
 
 def test_parts_are_passed_on_and_lit(panel, qtbot):
     with qtbot.waitSignal(panel.part_chosen) as chosen:
-        qtbot.mouseClick(panel.diagram.button("first"), Qt.LeftButton)
+        qtbot.mouseClick(panel.diagram.buttons["first"], Qt.LeftButton)
     assert chosen.args == ["first"]
-    panel.light("first")
+    panel.diagram.light("first")
     assert panel.diagram.lit == "first"
 
 
 def test_tab_goes_from_the_diagram_over_alpha_to_the_branches(panel, qtbot):
     panel.slider.setValue(50)
-    panel.diagram.button("second").setFocus()
+    panel.diagram.buttons["second"].setFocus()
     order = []
     for _ in range(3):
         qtbot.keyClick(QApplication.focusWidget(), Qt.Key_Tab)

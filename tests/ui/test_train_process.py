@@ -118,7 +118,7 @@ def test_stopped_then_resumed(folder, process, wait_for, end_of):
 def test_killed_from_outside_is_a_failure_in_words(folder, process, wait_for, end_of):
     process.start(folder.path)
     wait_for("checkpointed")
-    os.kill(process.process_id, signal.SIGKILL)
+    os.kill(process._child.processId(), signal.SIGKILL)
     ending = end_of()
     assert ending.outcome == "failed"
     assert isinstance(ending.error, OutOfMemory)

@@ -67,7 +67,7 @@ def pause_at_the_first_picture(process):
 
     def pause(event):
         if isinstance(event, Previewed) and event.epoch == 0:
-            os.kill(process.process_id, signal.SIGSTOP)
+            os.kill(process._child.processId(), signal.SIGSTOP)
 
     return pause
 
@@ -79,7 +79,7 @@ def learning(viewer):
 
 
 def closing_leaves_a_checkpoint_and_no_process(close, widget, folder, qtbot):
-    child, file = widget.run.process.process_id, RunFolder.open(folder).checkpoint_path
+    child, file = widget.run.process._child.processId(), RunFolder.open(folder).checkpoint_path
     assert not gone(child)
     before = file.stat().st_mtime_ns if file.exists() else 0
     close()
@@ -114,7 +114,7 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     limits, untrained, seen = layer.contrast_limits, layer.data.copy(), pixels()
     assert limits == truth.contrast_limits
 
-    os.kill(train.run.process.process_id, signal.SIGCONT)
+    os.kill(train.run.process._child.processId(), signal.SIGCONT)
     at_rest(qtbot, train)
     qtbot.waitUntil(lambda: "epoch 3" in viewer.canvas.overlays[LEGEND].text, timeout=PATIENCE)
     assert list(viewer.layers) == [truth, layer]  # refreshed in place
@@ -182,7 +182,7 @@ def test_a_killed_child_is_told_of_and_the_run_can_go_on(train, fill, told, qtbo
     folder = fill(epochs=400)
     train.train_button.click()
     heard(qtbot, told, Checkpointed)
-    os.kill(train.run.process.process_id, signal.SIGKILL)
+    os.kill(train.run.process._child.processId(), signal.SIGKILL)
     at_rest(qtbot, train)
     words = train.view.ending.text
     assert "SIGKILL" in words

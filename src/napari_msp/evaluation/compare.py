@@ -23,13 +23,7 @@ from napari_msp.evaluation.comparison import (
 )
 from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, figure3
 from napari_msp.evaluation.figures.layout import check_format, write_figure
-from napari_msp.evaluation.metrics import (
-    MEASURED,
-    UNITS,
-    Metrics,
-    measure_mapped,
-    numbers_csv,
-)
+from napari_msp.evaluation.metrics import MEASURED, UNITS, Metrics, measure_mapped, numbers_csv
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
 from napari_msp.formatting import counted, short

@@ -87,25 +87,10 @@ def evaluate(
     several = [datasets] if isinstance(datasets, str | Path) else datasets
     asked = replace(settings or EvaluationSettings(), **changes)
     plan = make_plan(several, asked)
+    on_cpu = choose_device(device).type == "cpu"
     if workers is None:
-        on_cpu = choose_device(device).type == "cpu"
         workers = (os.cpu_count() or 1) if on_cpu and asked.methods else 1
-    return carry_out(
-        plan, Path(out), device=device, workers=workers, command=command, on_progress=on_progress
-    )
-
-
-def carry_out(
-    plan: Plan,
-    out: Path,
-    *,
-    device: str = "auto",
-    workers: int = 1,
-    command: str = "",
-    on_progress: OnProgress = lambda _: None,
-) -> list[Path]:
-    """Do what `evaluate` planned; see there."""
-    choose_device(device)
+    out = Path(out)
     refuse_unwritable(out / "plan.json")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):

@@ -1,7 +1,7 @@
 """The numbers of predictions against truth, inside the mask; as CSV each beside the first one's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -68,16 +68,11 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain numbers, lists and dictionaries."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content["order_mse"] = {str(order): mse for order, mse in self.order_mse.items()}
+        del content["patches"]
         return {
-            "voxels": self.voxels,
-            "sh_mse": self.sh_mse,
-            "sh_rmse": self.sh_rmse,
-            "order_mse": {str(order): mse for order, mse in self.order_mse.items()},
-            "relative_sh_mse": self.relative_sh_mse,
-            "sh_average_mse": self.sh_average_mse,
-            "fa_mae": self.fa_mae,
-            "fa_mse": self.fa_mse,
-            "colour_fa_mse": self.colour_fa_mse,
+            **content,
             "patch_size": self.patches.size,
             "patch_centres": self.patches.centres.tolist(),
             "patch_mse": self.patches.mse.tolist(),

@@ -4,8 +4,8 @@ Tests are Wilcoxon's signed-rank test with Bonferroni's correction. Intervals ar
 with fixed random numbers: one table, one interval.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,22 +56,16 @@ class PairedTest:
     unequal: int
     positive_ranks: float
     p_value: float | None
+    corrected_p_value: float | None
     median_difference: float | None
     rank_biserial: float | None
-    note: str = ""
-    corrected_p_value: float | None = None
+    note: str
 
     def to_json(self) -> dict[str, Any]:
         """Give plain numbers."""
-        return {
-            "pairs": self.pairs,
-            "unequal": self.unequal,
-            "p_value": self.p_value,
-            "corrected_p_value": self.corrected_p_value,
-            "median_difference": self.median_difference,
-            "rank_biserial": self.rank_biserial,
-            "note": self.note,
-        }
+        content = asdict(self)
+        del content["positive_ranks"]
+        return content
 
 
 def wilcoxon(
@@ -104,7 +98,7 @@ def wilcoxon(
     moved = difference[difference != 0]
     if len(moved) == 0:
         note = "no pair differs" if len(difference) else "no pairs"
-        return PairedTest(len(difference), 0, 0.0, None, median, None, note)
+        return PairedTest(len(difference), 0, 0.0, None, None, median, None, note)
     ranks = rankdata(np.abs(moved))
     positive = float(ranks[moved > 0].sum())
     total = float(ranks.sum())
@@ -114,6 +108,7 @@ def wilcoxon(
         len(moved),
         positive,
         p_value,
+        None,
         median,
         (2 * positive - total) / total,
         _power_note(len(moved), 1),
@@ -181,9 +176,7 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     -------
     Lower and upper end of the percentile bootstrap; None for fewer than two subjects.
     """
-    if len(values) < 2:
-        return None
-    return _ends(scipy.stats.bootstrap((np.asarray(values),), np.mean, **_options()))
+    return _interval(np.mean, values)
 
 
 def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
@@ -198,10 +191,7 @@ def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval
     -------
     In percent; None for fewer than two subjects.
     """
-    if len(first) < 2:
-        return None
-    pair: Any = (np.asarray(first), np.asarray(second))  # the stubs know one sample only
-    return _ends(scipy.stats.bootstrap(pair, _change, paired=True, **_options()))
+    return _interval(_change, first, second)
 
 
 def relative_change(first: Sequence[float], second: Sequence[float]) -> float:
@@ -219,16 +209,19 @@ def _change(first: FloatArray, second: FloatArray, axis: int = -1) -> Any:
     return 100 * (first.mean(axis=axis) / second.mean(axis=axis) - 1)
 
 
-def _options() -> dict[str, Any]:
-    return {
-        "n_resamples": RESAMPLES,
-        "confidence_level": CONFIDENCE,
-        "method": "percentile",
-        "vectorized": True,
-        "random_state": np.random.default_rng(0),
-    }
-
-
-def _ends(result: Any) -> Interval:
-    interval = result.confidence_interval
+def _interval(statistic: Callable[..., Any], *samples: Sequence[float]) -> Interval | None:
+    """Percentile bootstrap of a statistic; several samples are drawn pair by pair."""
+    if len(samples[0]) < 2:
+        return None
+    drawn: Any = tuple(np.asarray(sample) for sample in samples)  # the stubs know one sample only
+    interval = scipy.stats.bootstrap(
+        drawn,
+        statistic,
+        paired=len(samples) > 1,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
     return float(interval.low), float(interval.high)

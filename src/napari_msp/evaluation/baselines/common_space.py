@@ -96,8 +96,7 @@ class CommonSpace:
 
 def _centre(image: SHImage) -> FloatArray:
     """(3,) centre of gravity of the brain in scanner mm."""
-    centre: FloatArray = _brain_points(image).mean(axis=0)
-    return centre
+    return np.asarray(_brain_points(image).mean(axis=0))
 
 
 def _moved(lattice: Lattice, shift: FloatArray) -> Lattice:
@@ -108,5 +107,4 @@ def _moved(lattice: Lattice, shift: FloatArray) -> Lattice:
 
 
 def _brain_points(image: SHImage) -> FloatArray:
-    points: FloatArray = np.argwhere(image.mask) @ image.affine[:3, :3].T + image.affine[:3, 3]
-    return points
+    return np.asarray(np.argwhere(image.mask) @ image.affine[:3, :3].T + image.affine[:3, 3])

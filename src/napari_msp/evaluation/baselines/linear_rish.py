@@ -57,5 +57,4 @@ def _rish(image: SHImage) -> FloatArray:
 def _mean_rish(images: Sequence[SHImage]) -> FloatArray:
     """Average RISH over each subject's mask, then over subjects, who so count alike."""
     means = [rish(image.coefficients[image.mask].astype(float)).mean(axis=0) for image in images]
-    mean: FloatArray = np.maximum(np.mean(means, axis=0), SMALLEST_RISH)
-    return mean
+    return np.asarray(np.maximum(np.mean(means, axis=0), SMALLEST_RISH))

@@ -113,8 +113,7 @@ class PatchRegression(LearnedBaseline):
     def _places(self, voxels: IntArray) -> IntArray:
         """(N, (2k - 1)³, 3) voxels of the refined lattice round (N, 3) input voxels."""
         steps = np.array(list(product(range(1 - self._scale, self._scale), repeat=3)))
-        places: IntArray = self._scale * voxels[:, None] + steps
-        return places
+        return np.asarray(self._scale * voxels[:, None] + steps)
 
 
 def _portions(image: GridImage) -> list[IntArray]:
@@ -131,15 +130,13 @@ def _continued(channels: FloatArray, image: GridImage) -> FloatArray:
     nearest = distance_transform_edt(
         ~np.pad(image.mask, 1), return_distances=False, return_indices=True
     )
-    continued: FloatArray = channels[tuple(np.asarray(nearest) - 1)]
-    return continued
+    return np.asarray(channels[tuple(np.asarray(nearest) - 1)])
 
 
 def _patches(continued: FloatArray, voxels: IntArray) -> FloatArray:
     """(N, 27·C) patches round (N, 3) voxels, from channels with a border of one voxel."""
     at = voxels[:, None] + NEIGHBOURS
-    patches: FloatArray = continued[tuple(np.moveaxis(at, -1, 0))].reshape(len(voxels), -1)
-    return patches
+    return np.asarray(continued[tuple(np.moveaxis(at, -1, 0))].reshape(len(voxels), -1))
 
 
 def ridge_regression(

@@ -23,10 +23,12 @@ from napari_msp.evaluation.benchmark.results import (
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.model_file import Model, load_model
+from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
+
+_model = lru_cache(maxsize=64)(load_model)
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,6 @@ class Measurement:
 
     def _fit(self, acquisition: Acquisition) -> SHImage:
         return fit_sh(acquisition, b_value=self.plan.b_value)
-
-
-@lru_cache(maxsize=64)
-def _model(path: Path) -> Model:
-    return load_model(path)
 
 
 def _mean(images: list[SHImage]) -> SHImage:

@@ -6,6 +6,7 @@ What was not asked for is filled up, and what cannot be done is refused before h
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -174,23 +175,15 @@ def make_plan(
             field="methods",
             remedy=either(Give("methods", "names, or 'all',"), Give("models", "trained files")),
         )
-    names_of_folders = [path.name for path in paths]
     for path in paths:
-        if names_of_folders.count(path.name) > 1:
-            raise UserError(
-                "has the name of another dataset, by which the report distinguishes them",
-                path,
-                "datasets",
-                Advice("rename one"),
-            )
+        if [other.name for other in paths].count(path.name) > 1:
+            problem = "has the name of another dataset, by which the report distinguishes them"
+            raise UserError(problem, path, "datasets", Advice("rename one"))
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
     for seed in asked.seeds:
         if not 0 <= seed < SEEDS:
-            raise UserError(
-                f"{seed} is no seed of a training",
-                field="seeds",
-                remedy=Advice(f"give numbers from 0 to {SEEDS - 1}"),
-            )
+            possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
+            raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
     opened = [open_dataset(path) for path in paths]
@@ -202,22 +195,15 @@ def make_plan(
     _check_subjects(asked, names, learned)
     targets = _targets(asked.targets, loaded, opened[0], source)
     if MSP in rows and len(targets) == 1:
-        raise UserError(
-            f"an {MSP} combines the networks of two targets or more, and {targets[0]} is the only "
-            "one",
-            field="methods",
-            remedy=Change("methods", "other"),
-        )
+        what = f"the networks of two targets or more, and {targets[0]} is the only one"
+        raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
     if any(name != UNHARMONIZED for name in rows):
         subjects = _split(names, _with_all(names, opened, targets), learned, asked)
     else:
         for parameter in ("train", "validation"):
             if getattr(asked, parameter):
-                raise UserError(
-                    "nothing is trained without methods",
-                    field=parameter,
-                    remedy=either(Advice("leave it out"), Give("methods", "names")),
-                )
+                remedy = either(Advice("leave it out"), Give("methods", "names"))
+                raise UserError("nothing is trained without methods", None, parameter, remedy)
         test = asked.test or tuple(name for name in names if name not in learned)
         if not test:
             raise none_left(opened[0], "test")
@@ -243,35 +229,31 @@ def _check_names(models: Sequence[Path]) -> None:
     seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
     for path in models:
         if path.stem in seen:
-            raise UserError(
-                f"has the name of {seen[path.stem]}, which names its row",
-                path,
-                "models",
-                Advice("rename one"),
-            )
+            problem = f"has the name of {seen[path.stem]}, which names its row"
+            raise UserError(problem, path, "models", Advice("rename one"))
         seen[path.stem] = path
 
 
 def _check_inputs(models: Sequence[Model], source: str) -> None:
     for model in models:
         if model.card.input != source:
-            raise UserError(
-                f"predicts from {model.card.input}, not from {source}",
-                model.name,
-                "models",
-                Advice("evaluate it apart"),
-            )
+            raise _misfit(model, f"predicts from {model.card.input}, not from {source}")
+
+
+def _misfit(model: Model, problem: str) -> UserError:
+    """Give what to raise of a model that was made for other scans."""
+    return UserError(problem, model.name, "models", Advice("evaluate it apart"))
 
 
 def _common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
     first, *others = datasets
-    names = _common_names(datasets, source)
+    names = _with_all(first.subjects, datasets, [source])
     if not names:
         everywhere = " in every dataset" if others else ""
         known = tuple(
             platform
             for platform in first.platforms
-            if platform != source and _common_names(datasets, platform)
+            if platform != source and _with_all(first.subjects, datasets, [platform])
         )
         raise UserError(
             f"no subject has a scan on {source}{everywhere}",
@@ -280,15 +262,6 @@ def _common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[s
             Choose("input", known) if known else Advice("evaluate them one by one"),
         )
     return names
-
-
-def _common_names(datasets: Sequence[TravellingHeads], platform: str) -> list[str]:
-    """Give the subjects that were scanned on a platform in every dataset."""
-    return [
-        name
-        for name in datasets[0].subjects
-        if all(dataset.has(name, platform) for dataset in datasets)
-    ]
 
 
 def _check_subjects(
@@ -303,12 +276,8 @@ def _check_subjects(
                     "there is no such subject", name, parameter, Choose(parameter, tuple(names))
                 )
             if name in taken:
-                raise UserError(
-                    "is to be learned from, chosen by or measured, not two of these",
-                    name,
-                    parameter,
-                    Advice("name it once"),
-                )
+                problem = "is to be learned from, chosen by or measured, not two of these"
+                raise UserError(problem, name, parameter, Advice("name it once"))
             if parameter != "train" and name in learned:
                 raise learned[name].error(parameter)
             taken.add(name)
@@ -342,18 +311,13 @@ def _check_people(datasets: Sequence[TravellingHeads], subjects: Subjects) -> No
     Somebody would be learned from and measured, or count as two test subjects.
     """
     seen: list[tuple[TravellingHeads, str, Person]] = []
-    for dataset in datasets:
-        for subject in subjects.all:
-            person = dataset.person(subject)
-            for other, name, known in seen:
-                if same_person(person, known):
-                    raise UserError(
-                        f"{subject} has the same scans as {name} of {other.root}",
-                        dataset.root,
-                        "datasets",
-                        Advice("leave one of them out"),
-                    )
-            seen.append((dataset, subject, person))
+    for dataset, subject in product(datasets, subjects.all):
+        person = dataset.person(subject)
+        for other, name, known in seen:
+            if same_person(person, known):
+                problem = f"{subject} has the same scans as {name} of {other.root}"
+                raise UserError(problem, dataset.root, "datasets", Advice("leave one of them out"))
+        seen.append((dataset, subject, person))
 
 
 def _split(
@@ -387,13 +351,13 @@ def _split(
 
 
 def _with_all(
-    names: Sequence[str], datasets: Sequence[TravellingHeads], targets: Sequence[str]
+    names: Sequence[str], datasets: Sequence[TravellingHeads], platforms: Sequence[str]
 ) -> list[str]:
-    """Give the subjects that were scanned on every target in every dataset."""
+    """Give the subjects that were scanned on every platform in every dataset."""
     return [
         name
         for name in names
-        if all(dataset.has(name, target) for dataset in datasets for target in targets)
+        if all(dataset.has(name, platform) for dataset in datasets for platform in platforms)
     ]
 
 
@@ -404,46 +368,37 @@ def _check_scans(
 
     A test subject may lack scans: it is measured on the targets that it has.
     """
-    for dataset in datasets:
-        for target in targets:
-            for parameter, part in (
-                ("train", subjects.training),
-                ("validation", subjects.validation),
-            ):
-                for subject in part:
-                    if not dataset.has(subject, target):
-                        raise UserError(
-                            f"{subject} has no scan on {target}, so it cannot be learned from",
-                            dataset.root,
-                            parameter,
-                            either(Change(parameter, "other"), Change("targets", "other")),
-                        )
-            if not any(dataset.has(subject, target) for subject in subjects.test):
-                raise UserError(
-                    f"no test subject has a scan on {target}",
-                    dataset.root,
-                    "test",
-                    either(Change("test", "other"), Change("targets", "other")),
-                )
+
+    def error(problem: str, dataset: TravellingHeads, parameter: str) -> UserError:
+        remedy = either(Change(parameter, "other"), Change("targets", "other"))
+        return UserError(problem, dataset.root, parameter, remedy)
+
+    for dataset, target in product(datasets, targets):
+        for parameter, part in (("train", subjects.training), ("validation", subjects.validation)):
+            for subject in part:
+                if not dataset.has(subject, target):
+                    problem = f"{subject} has no scan on {target}, so it cannot be learned from"
+                    raise error(problem, dataset, parameter)
+        if not any(dataset.has(subject, target) for subject in subjects.test):
+            raise error(f"no test subject has a scan on {target}", dataset, "test")
 
 
 def _check_voxel_sizes(
     datasets: Sequence[TravellingHeads], subjects: Subjects, source: str, models: Sequence[Model]
 ) -> None:
     """See that the voxels of all test subjects are of the size that the models know."""
-    for dataset in datasets:
-        for subject in subjects.test:
-            sizes = dataset.acquisition(subject, source).lattice.voxel_sizes
-            for model in models:
-                known = model.card.voxel_size
-                if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
-                    given = " × ".join(f"{size:.2f}" for size in sizes)
-                    raise UserError(
-                        f"voxels are {given} mm, those of {model.name} {known:.2f} mm",
-                        dataset.scans[subject, source],
-                        "models",
-                        Advice("evaluate it on data of its own voxel size"),
-                    )
+    for dataset, subject in product(datasets, subjects.test):
+        sizes = dataset.acquisition(subject, source).lattice.voxel_sizes
+        for model in models:
+            known = model.card.voxel_size
+            if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
+                given = " × ".join(f"{size:.2f}" for size in sizes)
+                raise UserError(
+                    f"voxels are {given} mm, those of {model.name} {known:.2f} mm",
+                    dataset.scans[subject, source],
+                    "models",
+                    Advice("evaluate it on data of its own voxel size"),
+                )
 
 
 def _b_value(
@@ -462,12 +417,7 @@ def _b_value(
         learned = model.card.sh.b_value
         wanted = wanted or learned
         if abs(learned / wanted - 1) > B_VALUE_TOLERANCE:
-            raise UserError(
-                f"was trained at b = {learned:.0f}, not {wanted:.0f}",
-                model.name,
-                "models",
-                Advice("evaluate it apart"),
-            )
+            raise _misfit(model, f"was trained at b = {learned:.0f}, not {wanted:.0f}")
     for dataset in datasets:
         found = common_b_value(dataset, subjects.all, source, wanted)
         wanted = wanted or found

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,8 @@ FLOOR = "noise-free twin (floor)"
 
 
 @dataclass(frozen=True)
-class Result:
-    """One measure of one predicted head.
+class Sample:
+    """Where something was measured.
 
     Attributes
     ----------
@@ -35,10 +35,6 @@ class Result:
         Who was predicted; a name means one subject within its dataset.
     reference
         What was taken as truth: "scan" or "noise-free".
-    measure
-        A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
-    value
-        In the measure's unit.
     """
 
     method: str
@@ -47,13 +43,27 @@ class Result:
     seed: int
     subject: str
     reference: str
+
+
+@dataclass(frozen=True)
+class Result(Sample):
+    """One measure of one predicted head.
+
+    Attributes
+    ----------
+    measure
+        A key of `napari_msp.evaluation.measures.catalogue.MEASURES`.
+    value
+        In the measure's unit.
+    """
+
     measure: str
     value: float
 
 
 @dataclass(frozen=True)
-class PatchResult:
-    """SH MSE of one non-overlapping patch; see `Result`.
+class PatchResult(Sample):
+    """SH MSE of one non-overlapping patch.
 
     Attributes
     ----------
@@ -63,12 +73,6 @@ class PatchResult:
         In SH units squared.
     """
 
-    method: str
-    target: str
-    dataset: str
-    seed: int
-    subject: str
-    reference: str
     patch: str
     value: float
 
@@ -108,37 +112,22 @@ class Results(Generic[Row]):
     @property
     def methods(self) -> list[str]:
         """In order of first appearance, as all that follow."""
-        return self._names("method")
+        return self.names("method")
 
     @property
     def targets(self) -> list[str]:
         """Platforms that were predicted."""
-        return self._names("target")
-
-    @property
-    def datasets(self) -> list[str]:
-        """Of travelling heads."""
-        return self._names("dataset")
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of the training."""
-        return list(dict.fromkeys(row.seed for row in self.rows))
-
-    @property
-    def subjects(self) -> list[tuple[str, str]]:
-        """Dataset and name: one name in two datasets is two subjects."""
-        return list(dict.fromkeys((row.dataset, row.subject) for row in self.rows))
+        return self.names("target")
 
     @property
     def references(self) -> list[str]:
         """What was taken as truth."""
-        return self._names("reference")
+        return self.names("reference")
 
     @property
     def measures(self) -> list[str]:
         """Keys of measures; patches have none."""
-        return self._names("measure")
+        return self.names("measure")
 
     def select(self, **wanted: object) -> "Results[Row]":
         """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
@@ -167,7 +156,8 @@ class Results(Generic[Row]):
         part.rows = tuple(rows)  # checked already, as the whole
         return part
 
-    def _names(self, field: str) -> list[str]:
+    def names(self, field: str) -> list[Any]:
+        """Give the values of a field, in order of first appearance."""
         return list(dict.fromkeys(getattr(row, field) for row in self.rows))
 
 

@@ -58,10 +58,6 @@ class Outcome:
         What was measured on test subjects.
     trials
         Of learning rates.
-    rates
-        Chosen learning rate by method.
-    best
-        Method of the best single network, by round and target.
     trainings
         Those behind the methods, by round and method.
     """
@@ -69,8 +65,6 @@ class Outcome:
     results: Results[Result]
     patches: Results[PatchResult]
     trials: tuple[Trial, ...]
-    rates: Rates
-    best: Mapping[Round, Best]
     trainings: Mapping[Round, Mapping[str, Trainings]]
 
 
@@ -136,8 +130,6 @@ class Benchmark:
             results=Results(row for rows, _ in found for row in rows),
             patches=Results(row for _, rows in found for row in rows),
             trials=tuple(trials),
-            rates=rates,
-            best=best,
             trainings=trainings,
         )
 

@@ -103,8 +103,7 @@ class Cells:
         """Give an image, or a slice of it, from 0 (black, as where `shown` is not) to 1 (white)."""
         black, white = self.window
         where = shown[..., None] if self.coloured else shown
-        shades: FloatArray = np.where(where, np.clip((values - black) / (white - black), 0, 1), 0)
-        return shades
+        return np.asarray(np.where(where, np.clip((values - black) / (white - black), 0, 1), 0))
 
 
 def cells(

@@ -185,8 +185,7 @@ class Nearest:
 def _flat(canonical: AnyArray, axis: str, index: int) -> AnyArray:
     # Taking the normal away leaves the across axis first and the down axis second.
     plane: AnyArray = np.take(canonical, index, axis=PLANES[axis].normal)
-    flipped: AnyArray = np.swapaxes(plane, 0, 1)[::-1, ::-1]
-    return flipped
+    return np.asarray(np.swapaxes(plane, 0, 1)[::-1, ::-1])
 
 
 def _crop(brain: MaskArray, sizes: FloatArray) -> tuple[slice, slice]:

@@ -32,12 +32,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import (
-    binary_erosion,
-    laplace,
-    map_coordinates,
-    spline_filter,
-)
+from scipy.ndimage import binary_erosion, laplace, map_coordinates, spline_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.masks import smooth_in_mask
@@ -174,8 +169,7 @@ class Landmarks:
     @cached_property
     def centred(self) -> FloatArray:
         """(3, V) the same about their mean."""
-        points: FloatArray = self.points - self.points.mean(axis=1, keepdims=True)
-        return points
+        return np.asarray(self.points - self.points.mean(axis=1, keepdims=True))
 
     @cached_property
     def _reach(self) -> float:
@@ -199,8 +193,7 @@ class Landmarks:
     def _solver(self) -> FloatArray:
         """(6, CHANNELS · V) least squares; a truth without contrast asks for no motion."""
         normal = self._slopes.T @ self._slopes
-        solver: FloatArray = np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ self._slopes.T
-        return solver
+        return np.asarray(np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ self._slopes.T)
 
     def moved(self, motion: FloatArray) -> FloatArray:
         """(3, V) where the compared points lie after a motion."""

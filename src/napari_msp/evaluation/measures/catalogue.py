@@ -16,7 +16,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.comparison import Comparable
 from napari_msp.evaluation.measures.aligned_error import aligned_error
 from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
-from napari_msp.evaluation.measures.tissue import absolute_percent, mean_angle, signed_percent
+from napari_msp.evaluation.measures.tissue import mean_angle, percent_error
 from napari_msp.signal.maps import direction_average
 
 DIRECTED_FA = 0.2
@@ -121,10 +121,10 @@ def _by_tissue(
         How the explanation ends, by kind of tissue.
     """
     signed = group == BIAS
-    error = signed_percent if signed else absolute_percent
 
     def compute(pair: Pair, tissue: str) -> float:
-        return error(*maps(pair), pair.mask & getattr(pair.truth.tissue, tissue))
+        where = pair.mask & getattr(pair.truth.tissue, tissue)
+        return percent_error(*maps(pair), where, signed)
 
     for tissue, end in tissues.items():
         where = tissue if tissue == "fluid" else f"{tissue} matter"

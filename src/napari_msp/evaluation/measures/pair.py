@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
@@ -65,20 +66,16 @@ def patch_errors(
     starts = [_starts(np.asarray(mask.any(axis=other)), size) for other in ((1, 2), (0, 2), (0, 1))]
     centres: list[tuple[int, int, int]] = []
     errors: list[float] = []
-    for x in starts[0]:
-        for y in starts[1]:
-            for z in starts[2]:
-                half = size // 2
-                centre = (int(x) + half, int(y) + half, int(z) + half)
-                if any(c >= n for c, n in zip(centre, mask.shape, strict=True)):
-                    continue
-                if not mask[centre]:
-                    continue
-                cube = (slice(x, x + size), slice(y, y + size), slice(z, z + size))
-                inside = mask[cube]
-                difference = prediction[cube][inside].astype(float) - truth[cube][inside]
-                centres.append(centre)
-                errors.append(float(np.square(difference).mean()))
+    half = size // 2
+    for corner in product(*starts):
+        centre = (int(corner[0]) + half, int(corner[1]) + half, int(corner[2]) + half)
+        if any(c >= n for c, n in zip(centre, mask.shape, strict=True)) or not mask[centre]:
+            continue
+        cube = tuple(slice(first, first + size) for first in corner)
+        inside = mask[cube]
+        difference = prediction[cube][inside].astype(float) - truth[cube][inside]
+        centres.append(centre)
+        errors.append(float(np.square(difference).mean()))
     return PatchErrors(np.array(centres, dtype=int).reshape(-1, 3), np.array(errors), size)
 
 
@@ -170,8 +167,7 @@ class Pair:
 
     def difference(self, values: FloatArray, truth: FloatArray) -> FloatArray:
         """(N, …) float64 difference of two maps in the mask."""
-        difference: FloatArray = values[self.mask].astype(float) - truth[self.mask]
-        return difference
+        return np.asarray(values[self.mask].astype(float) - truth[self.mask])
 
     @cached_property
     def squared(self) -> FloatArray:
@@ -201,8 +197,7 @@ class Pair:
 
         The edge of the field of view is no edge of the brain and is not eroded.
         """
-        eroded: MaskArray = binary_erosion(self.mask, border_value=1)
-        return eroded
+        return np.asarray(binary_erosion(self.mask, border_value=1))
 
     @cached_property
     def dilated(self) -> MaskArray:
@@ -211,8 +206,7 @@ class Pair:
         Images are 0 outside their masks, and that 0 is what the other image says there. A voxel
         beyond both masks would be a perfect prediction of nothing and is not counted.
         """
-        dilated: MaskArray = binary_dilation(self.mask) & self._either
-        return dilated
+        return np.asarray(binary_dilation(self.mask) & self._either)
 
     def change_of_mse(self, where: MaskArray) -> float:
         """Give by how many percent the SH MSE changes on other voxels than the mask's.

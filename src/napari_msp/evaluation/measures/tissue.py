@@ -53,19 +53,16 @@ def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
     )
 
 
-def absolute_percent(values: FloatArray, truth: FloatArray, where: MaskArray) -> float:
-    """Give the mean absolute error in percent of truth's mean; nan where there is no voxel."""
-    return _percent(np.abs(values[where].astype(float) - truth[where]), truth[where])
-
-
-def signed_percent(values: FloatArray, truth: FloatArray, where: MaskArray) -> float:
-    """Give the mean error with its sign in percent of truth's mean; nan where there is no voxel."""
-    return _percent(values[where].astype(float) - truth[where], truth[where])
-
-
-def _percent(errors: FloatArray, truth: FloatArray) -> float:
-    scale = float(truth.mean(dtype=float)) if len(truth) else 0.0
-    return 100 * float(errors.mean()) / scale if scale > 0 else float("nan")
+def percent_error(
+    values: FloatArray, truth: FloatArray, where: MaskArray, signed: bool = False
+) -> float:
+    """Give the mean error in percent of truth's mean, absolute or signed; nan without a voxel."""
+    true = truth[where]
+    errors = values[where].astype(float) - true
+    scale = float(true.mean(dtype=float)) if len(true) else 0.0
+    if scale <= 0:
+        return float("nan")
+    return 100 * float((errors if signed else np.abs(errors)).mean()) / scale
 
 
 def mean_angle(directions: FloatArray, truth: FloatArray, where: MaskArray) -> float:

@@ -73,13 +73,7 @@ def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> s
     -------
     Plain text, ready to paste.
     """
-    parts = [
-        _data(run),
-        _split(run),
-        _networks(run),
-        _measures(run),
-        _statistics(tests),
-    ]
+    parts = (_data(run), _split(run), _networks(run), _measures(run), _statistics(tests))
     return " ".join(part for part in parts if part)
 
 
@@ -133,11 +127,9 @@ def _networks(run: EvaluationRun) -> str:
 
 
 def _measures(run: EvaluationRun) -> str:
-    truths = (
-        "the measured scan, whose own noise bounds the error from below, and its noise-free twin"
-        if run.simulated
-        else "the measured scan, whose own noise bounds the error from below"
-    )
+    truths = "the measured scan, whose own noise bounds the error from below"
+    if run.simulated:
+        truths += ", and its noise-free twin"
     return (
         "The main measure is the mean squared error of the SH coefficients over in-mask voxels "
         "and coefficients, on the target's own lattice: predictions were interpolated where "

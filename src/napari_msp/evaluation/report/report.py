@@ -187,12 +187,13 @@ def report_html(
 
 def _lead(results: Results[Result], run: EvaluationRun) -> str:
     methods = [method for method in results.methods if method != FLOOR]
+    subjects = results.groups("dataset", "subject")
     counts = (
         (len(methods), "method"),
         (len(results.targets), "target platform"),
-        (len(results.subjects), "simulated test head" if run.simulated else "test subject"),
-        (len(results.datasets), "dataset"),
-        (len(results.seeds), "training seed"),
+        (len(subjects), "simulated test head" if run.simulated else "test subject"),
+        (len(results.names("dataset")), "dataset"),
+        (len(results.names("seed")), "training seed"),
     )
     return ", ".join(counted(count, what) for count, what in counts) + "."
 
@@ -217,7 +218,7 @@ def _plain(value: object) -> str:
 def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
     """Say what another run must share with this one."""
     return {
-        "Training seeds": ", ".join(map(str, results.seeds)),
+        "Training seeds": ", ".join(map(str, results.names("seed"))),
         **{
             f"Subjects of {name}": f"training {_names(split.training)}; validation "
             f"{_names(split.validation)}; test {_names(split.test)}"

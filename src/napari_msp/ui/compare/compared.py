@@ -12,12 +12,7 @@ from pathlib import Path
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.comparison import (
-    Comparison,
-    check_one_head,
-    check_same_b_value,
-    line_up,
-)
+from napari_msp.evaluation.comparison import Comparison, check_one_head, check_same_b_value, line_up
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
 from napari_msp.identity import Person, may_be_same
@@ -183,13 +178,6 @@ class Compared:
         """Give a prediction's name with what is shown of it, such as "MSP first stage"."""
         return f"{name} {self.variants.get(name, '')}".strip()
 
-    def titled(self) -> Comparison:
-        """Give the comparison with titles for names."""
-        predictions = self.comparison.predictions.items()
-        return replace(
-            self.comparison, predictions={self.title(name): each for name, each in predictions}
-        )
-
     def cells(self, name: str) -> Cells:
         """Give both rows of a map, by its name in `MAPS`."""
         return cells(self.comparison, name, self.scan_maps, self.disagreement)
@@ -230,14 +218,14 @@ class Compared:
         from napari_msp.evaluation.figures.layout import check_format, write_figure
 
         check_format(path)
-        disagreement = {self.title(name): each for name, each in self.disagreement.items()}
+        predictions = {self.title(name): each for name, each in self.comparison.predictions.items()}
         figure = figure3(
-            self.titled(),
+            replace(self.comparison, predictions=predictions),
             self.scan_maps,
             maps=tuple(dict.fromkeys((*SHOWN, shown))),
             axis=plane,
             slice_index=index,
-            disagreement=disagreement,
+            disagreement={self.title(name): each for name, each in self.disagreement.items()},
         )
         write_figure(path, figure)
 

@@ -39,13 +39,6 @@ class Drawn:
     layers: GridCells
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """The global errors, by prediction; there are none without truth."""
-
-    metrics: Mapping[str, Metrics]
-
-
 class Comparing(QObject):
     """Keeps a comparison, its cells and its numbers; the one before stays until another is there.
 
@@ -152,7 +145,7 @@ class Comparing(QObject):
         there = self.layers if new is old else ()
         wanted = [each for each in dict.fromkeys((shown, SH_AVERAGE)) if each not in there]
         known = self._still_true(new)
-        self._start(partial(draw, new, wanted, scales=dict(self._scales), known=known))
+        self._start(partial(draw, new, wanted, dict(self._scales), known))
 
     def _still_true(self, new: Compared) -> dict[str, Metrics]:
         """Give the measurements of images that are not changed."""
@@ -170,8 +163,8 @@ class Comparing(QObject):
             self.progressed.emit(report.words)
         elif isinstance(report, Drawn):
             self._take_drawn(report)
-        elif isinstance(report, Measured):
-            self.metrics = dict(report.metrics)
+        elif isinstance(report, dict):
+            self.metrics = report
             self.measured.emit()
 
     def _take_drawn(self, drawn: Drawn) -> None:
@@ -207,17 +200,17 @@ def compare(question: Question, shown: str, control: Control) -> None:
         As `line_scans_up`.
     """
     compared = line_scans_up(question, control.say)
-    draw(compared, list(dict.fromkeys((shown, SH_AVERAGE))), control)
+    draw(compared, list(dict.fromkeys((shown, SH_AVERAGE))), {}, {}, control)
 
 
 def draw(
     compared: Compared,
     maps: Sequence[str],
+    scales: Mapping[str, Scale],
+    known: Mapping[str, Metrics],
     control: Control,
-    scales: Mapping[str, Scale] | None = None,
-    known: Mapping[str, Metrics] | None = None,
 ) -> None:
-    """Report a `Drawn` for each map, then what was `Measured`.
+    """Report a `Drawn` for each map, then the errors by prediction; there are none without truth.
 
     Parameters
     ----------
@@ -233,14 +226,14 @@ def draw(
     for each in maps:
         control.say(f"Computing {MAPS[each].title}")
         cells = compared.cells(each)
-        if scales is not None and each in scales:
+        if each in scales:
             window, limit = scales[each]
             cells = replace(cells, window=window, limit=limit)
         control.report(Drawn(compared, cells, comparison_cells(compared, cells)))
     metrics: dict[str, Metrics] = {}
     for name in compared.predictions:
         control.say(f"Measuring {name}")
-        found = (known or {}).get(name) or compared.measured(name)
+        found = known.get(name) or compared.measured(name)
         if found is not None:
             metrics[name] = found
-    control.report(Measured(metrics))
+    control.report(metrics)

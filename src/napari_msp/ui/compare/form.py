@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.widgets.form import CheckList, FormRows
+from napari_msp.ui.widgets.form import CheckList, FormRows, stacked
 
 LABELS = {
     "predictions": "P&redictions",
@@ -155,7 +155,7 @@ class CompareForm(QWidget):
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
 
     def _arranged(self) -> FormRows:
-        rows, layout = FormRows(), QVBoxLayout(self)
+        rows, buttons = FormRows(), QHBoxLayout()
         for name, entry, meaning in (
             ("predictions", self.predictions_list, PREDICTIONS),
             ("truth", self.truths, TRUTH),
@@ -164,12 +164,9 @@ class CompareForm(QWidget):
             ("axis", self.planes, PLANE),
         ):
             rows.add(name, LABELS[name], entry, meaning)
-        buttons = QHBoxLayout()
         buttons.addWidget(self.show_button, 1)
         buttons.addWidget(self.leave_button)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(rows)
-        layout.addLayout(buttons)
+        stacked(self, rows, buttons)
         self.show_active(False)
         return rows
 

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from napari_msp.evaluation.metrics import change
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
-from napari_msp.ui.widgets.colours import Colours, colours_of
+from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
@@ -94,7 +94,7 @@ class ErrorColumn:
         return None if number == 0 else change(self.values[number], self.values[0])
 
 
-class NumbersTable(QWidget):
+class NumbersTable(Themed):
     """A row a prediction: its errors in one power of ten, and what they are to the first one's.
 
     Ctrl+C copies the chosen rows, or all, with full precision for a spreadsheet.
@@ -131,7 +131,7 @@ class NumbersTable(QWidget):
         texts = [_row(number, names, errors, voxels) for number in range(len(names))]
         self.table.fill(_headers(names, errors), texts)
         self._stack.setCurrentWidget(self.table)
-        self._colour()
+        self.restyle()
         self.updateGeometry()
 
     def clear(self, words: str = NOTHING) -> None:
@@ -156,13 +156,8 @@ class NumbersTable(QWidget):
         """Never cut a number off."""
         return self.sizeHint()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Follow the theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.PaletteChange, QEvent.StyleChange):
-            self._colour()
-
-    def _colour(self) -> None:
+    def restyle(self) -> None:
+        """Colour the changes."""
         colours = colours_of(self)
         for column, error in enumerate(self._errors):
             for number in range(len(self._names)):

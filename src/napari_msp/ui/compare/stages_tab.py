@@ -25,18 +25,13 @@ from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.computing import SH_AVERAGE
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
-from napari_msp.ui.compare.stages import (
-    SECOND,
-    ModelOutputs,
-    RepaintedSlice,
-    Stages,
-    repaint_slice,
-)
+from napari_msp.ui.compare.stages import SECOND, ModelOutputs, RepaintedSlice, Stages, repaint_slice
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.layers import made_here
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
 from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
+from napari_msp.ui.widgets.form import push_button, stacked
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
@@ -60,6 +55,8 @@ class StagesPanel(QWidget):
 
     Attributes
     ----------
+    alpha
+        α as it is set now.
     part_chosen : str
         A part of the diagram was asked for, see `ModelDiagram`.
     alpha_changed : float
@@ -78,7 +75,7 @@ class StagesPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._outline: Outline | None = None
-        self._model_alpha = self._alpha = 1.0
+        self._model_alpha = self.alpha = 1.0
         self.diagram = ModelDiagram()
         self.diagram.part_chosen.connect(self.part_chosen)
         self.words = _wrapping(QLabel())
@@ -87,18 +84,17 @@ class StagesPanel(QWidget):
         self.slider.setPageStep(STEPS // 10)
         self.slider.setAccessibleName("α, weight of the second stage")
         self.slider.setAccessibleDescription(TERMS["α"])
-        self.slider.valueChanged.connect(self._slid)
-        self.slider.sliderReleased.connect(lambda: self.alpha_released.emit(self._alpha))
+        self.slider.valueChanged.connect(lambda value: self._set_alpha(value / STEPS))
+        self.slider.sliderReleased.connect(lambda: self.alpha_released.emit(self.alpha))
         self.value = QLabel()
         self.value.setMinimumWidth(self.value.fontMetrics().horizontalAdvance("0.00 "))
         self.reset = QPushButton("Model’s α")
-        self.reset.clicked.connect(self._reset)
+        self.reset.clicked.connect(lambda: self._set_alpha(self._model_alpha))
         self.general, self.equation = _wrapping(QLabel(general_equation())), _wrapping(QLabel())
         self.general.setToolTip("<p>Equation (1) of Blumberg 2019, arXiv 1907.11629.</p>")
         self.equation.setToolTip("<p>The same with the present α: the weight of every term.</p>")
-        self.branches = QPushButton("Show branches")
+        self.branches = push_button("Show branches", tooltip("branch") + tooltip("contribution"))
         self.branches.setCheckable(True)
-        self.branches.setToolTip(tooltip("branch") + tooltip("contribution"))
         self.branches.toggled.connect(self.branches_wanted)
         self._controls = self._arranged()
         layout = QVBoxLayout(self)
@@ -109,19 +105,9 @@ class StagesPanel(QWidget):
         self.clear()
 
     @property
-    def alpha(self) -> float:
-        """α as it is set now."""
-        return self._alpha
-
-    @property
     def moving(self) -> bool:
         """Whether α is being dragged."""
         return bool(self.slider.isSliderDown())
-
-    @property
-    def branches_marked(self) -> bool:
-        """Whether the branches are asked for."""
-        return bool(self.branches.isChecked())
 
     def set_model(self, outline: Outline, alpha: float) -> None:
         """Show a model with its own α. Nothing is emitted but that branches are not wanted now."""
@@ -148,25 +134,14 @@ class StagesPanel(QWidget):
         with signals_blocked(self.branches):
             self.branches.setChecked(shown)
 
-    def light(self, part: str) -> None:
-        """Light up the part of the diagram whose output is shown."""
-        self.diagram.light(part)
-
-    def _slid(self, value: int) -> None:
-        self._set_alpha(value / STEPS)
-        if not self.slider.isSliderDown():
-            self.alpha_released.emit(self._alpha)
-
-    def _reset(self) -> None:
-        self._set_alpha(self._model_alpha)
-        self.alpha_released.emit(self._alpha)
-
     def _set_alpha(self, alpha: float) -> None:
         self._show_alpha(alpha)
         self.alpha_changed.emit(alpha)
+        if not self.moving:
+            self.alpha_released.emit(alpha)
 
     def _show_alpha(self, alpha: float) -> None:
-        self._alpha = alpha
+        self.alpha = alpha
         with signals_blocked(self.slider):
             self.slider.setValue(round(alpha * STEPS))
         self.value.setText(f"{alpha:.2f}")
@@ -176,20 +151,14 @@ class StagesPanel(QWidget):
             self.equation.setText(equation(self._outline, alpha))
 
     def _arranged(self) -> QWidget:
-        controls = QWidget()
-        layout = QVBoxLayout(controls)
-        layout.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
+        controls, row = QWidget(), QHBoxLayout()
         label = QLabel("<i>α</i>")
         for widget in (label, self.slider, self.value):
             widget.setToolTip(tooltip("α"))
             row.addWidget(widget)
         row.setStretchFactor(self.slider, 1)
         row.addWidget(self.reset)
-        layout.addLayout(row)
-        layout.addWidget(self.general)
-        layout.addWidget(self.equation)
-        layout.addWidget(self.branches)
+        stacked(controls, row, self.general, self.equation, self.branches)
         return controls
 
 
@@ -231,23 +200,13 @@ class StagesTab(QWidget):
         self._slices = Latest(self, finish=True)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
-        self._lay_out()
+        stacked(self, self.choice, self.panel)
         self._connect()
 
     @property
     def name(self) -> str:
         """The prediction that is looked into; "" for none."""
         return str(self.choice.currentText())
-
-    @property
-    def ready(self) -> bool:
-        """Whether the stages of the prediction are there to be mixed."""
-        return self._stages is not None
-
-    @property
-    def moving(self) -> bool:
-        """Whether α is being dragged."""
-        return self.panel.moving
 
     def take(self, compared: Compared) -> None:
         """Look into another comparison."""
@@ -297,7 +256,7 @@ class StagesTab(QWidget):
         cells = self._cells.get(self._shown)
         if stages is None or compared is None or cells is None:
             return
-        self.panel.light(SECOND)
+        self.panel.diagram.light(SECOND)
         if not self.branches_shown:
             work = partial(repaint_slice, compared, cells, stages, alpha, *self._grid.where)
             self._slices.ask(lambda control: work())
@@ -329,13 +288,13 @@ class StagesTab(QWidget):
         lattice = compared.comparison.lattice
         self.leave_branches()
         self.panel.set_model(outline_of(prediction.model, prediction.target), prediction.alpha)
-        self.panel.light(SECOND)
+        self.panel.diagram.light(SECOND)
         if prediction.branches:
             self._reading.ask(lambda control: Stages.of(prediction, lattice))
 
     def _set_stages(self, stages: Stages) -> None:
         self._stages = stages
-        if self.panel.branches_marked:
+        if self.panel.branches.isChecked():
             self._show_branches()
 
     def _paint(self, new: RepaintedSlice) -> None:
@@ -359,7 +318,7 @@ class StagesTab(QWidget):
     def _show_part(self, part: str) -> None:
         """Show a part's output in the prediction's cell."""
         self.leave_branches()
-        self.panel.light(part)
+        self.panel.diagram.light(part)
         self._put(part)
 
     def _put(self, part: str) -> None:
@@ -379,7 +338,7 @@ class StagesTab(QWidget):
         cells = self._branch_cells()
         if cells is not None:
             self.branches_shown = True
-            self.panel.light(SECOND)
+            self.panel.diagram.light(SECOND)
             self._grid.show(cells)
 
     def _connect(self) -> None:
@@ -397,12 +356,6 @@ class StagesTab(QWidget):
         self._images.done.connect(lambda made: self.image_wanted.emit(*made))
         for work in (self._reading, self._slices, self._images):
             work.failed.connect(self.failed)
-
-    def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.choice)
-        layout.addWidget(self.panel)
 
 
 def _wrapping(label: QLabel) -> QLabel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_msp.data.lattice import Lattice
@@ -94,7 +93,7 @@ class ViewerGrid:
         """Show cells in place of those before; give their layers in reading order."""
         viewer, first = self.viewer, not self.active
         if first:
-            self._before = ViewerState.from_viewer(viewer)
+            self._before = ViewerState(viewer)
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
@@ -241,38 +240,17 @@ class ViewerGrid:
             self.viewer.dims.set_point(axis + self._extra, at)
 
 
-@dataclass(frozen=True, eq=False)
 class ViewerState:
-    """How a viewer was before a comparison took its grid, so that it can be again.
+    """How a viewer was before a comparison took its grid, so that it can be again."""
 
-    Attributes
-    ----------
-    active
-        The selected layer.
-    grid, camera, dims, scale_bar
-        Values by attribute.
-    background
-        Override of the canvas colour.
-    """
-
-    active: Layer | None
-    grid: dict[str, Any]
-    camera: dict[str, Any]
-    dims: dict[str, Any]
-    scale_bar: dict[str, Any]
-    background: Any
-
-    @classmethod
-    def from_viewer(cls, viewer: Viewer) -> ViewerState:
-        """Take it down."""
-        return cls(
-            active=viewer.layers.selection.active,
-            grid=_taken(viewer.canvas.grid, ("stride", "shape", "spacing", "enabled")),
-            camera=_taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom")),
-            dims=_taken(viewer.dims, ("ndisplay", "order", "point")),
-            scale_bar=_taken(viewer.canvas.overlays.scale_bar, SCALE_BAR_SET),
-            background=viewer.canvas.background_color_override,
-        )
+    def __init__(self, viewer: Viewer) -> None:
+        canvas = viewer.canvas
+        self.active = viewer.layers.selection.active
+        self.grid = _taken(canvas.grid, ("stride", "shape", "spacing", "enabled"))
+        self.camera = _taken(viewer.scene.camera, ("orientation", "angles", "center", "zoom"))
+        self.dims = _taken(viewer.dims, ("ndisplay", "order", "point"))
+        self.scale_bar = _taken(canvas.overlays.scale_bar, SCALE_BAR_SET)
+        self.background = canvas.background_color_override
 
     def apply(self, viewer: Viewer) -> None:
         """Bring it back; the selected layer only if it is still there."""

@@ -9,9 +9,9 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
@@ -21,7 +21,8 @@ from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
-from napari_msp.ui.widgets.colours import Colours, colours_of
+from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
+from napari_msp.ui.widgets.form import stacked
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -58,7 +59,7 @@ class Trace:
     value: str = ""
 
 
-class VoxelPanel(QWidget):
+class VoxelPanel(Themed):
     """Bars of the coefficients, order by order, and the signal round the plane that is looked at.
 
     Nothing is built anew from one voxel to the next, so that it can follow the mouse.
@@ -88,12 +89,8 @@ class VoxelPanel(QWidget):
         self._plots = QBoxLayout(QBoxLayout.TopToBottom)
         self._plots.addWidget(self.bars, 1)
         self._plots.addWidget(self.profile, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.position)
-        layout.addWidget(self.legend)
-        layout.addLayout(self._plots, 1)
-        self._paint()
+        stacked(self, self.position, self.legend).addLayout(self._plots, 1)
+        self.restyle()
         for plot in (self.bars, self.profile):
             plot.hide()
 
@@ -121,7 +118,7 @@ class VoxelPanel(QWidget):
         if same:
             self._draw()
         else:
-            self._paint()
+            self.restyle()
 
     def clear(self, words: str = NOTHING) -> None:
         """Show nothing but words, such as that the mouse is outside the brain."""
@@ -135,13 +132,8 @@ class VoxelPanel(QWidget):
         wide = self.width() > 1.4 * self.height()
         self._plots.setDirection(QBoxLayout.LeftToRight if wide else QBoxLayout.TopToBottom)
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Follow the theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.PaletteChange, QEvent.StyleChange):
-            self._paint()
-
-    def _paint(self) -> None:
+    def restyle(self) -> None:
+        """Give every trace a colour of the theme, and draw."""
         colours = colours_of(self)
         own = _colours_of(self._traces, colours)
         widths = [2.6 if each.is_truth else 1.6 for each in self._traces]
@@ -184,10 +176,7 @@ class VoxelTab(QWidget):
         self.hold.setToolTip(
             "<p>Stop following the mouse. Shift and a click on the canvas do the same.</p>"
         )
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.hold)
-        layout.addWidget(self.panel, 1)
+        stacked(self, self.hold).addWidget(self.panel, 1)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
     QPushButton,
     QScrollArea,
     QTabWidget,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -34,6 +32,7 @@ from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.widgets.form import in_row, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -137,7 +136,7 @@ class Compare(Docked):
         """Show what is drawn, unless α has moved on: it is drawn anew when that rests."""
         if self.form.map_name not in self.comparing.layers:  # another was chosen meanwhile
             self.comparing.draw(self.form.map_name)
-        elif drawn == self.form.map_name and not self.stages.moving:
+        elif drawn == self.form.map_name and not self.stages.panel.moving:
             self._show_cells()
 
     def _show_cells(self) -> None:
@@ -159,7 +158,7 @@ class Compare(Docked):
         self.comparing.draw(self.form.map_name)
         self.stages.leave_branches()
         self._show_cells()
-        if self.stages.moving:
+        if self.stages.panel.moving:
             self.stages.repaint_cells()
 
     def _change_image(self, name: str, image: SHImage, variant: str) -> None:
@@ -229,9 +228,6 @@ class Compare(Docked):
         if path.name:
             self._writing.ask(work)
 
-    def _say_saved(self, path: Path) -> None:
-        self.message.show_message("ok", f"Saved {path}")
-
     def _connect(self) -> None:
         form, comparing = self.form, self.comparing
         form.show_wanted.connect(self.show_comparison)
@@ -252,7 +248,7 @@ class Compare(Docked):
         self.stages.comparison_wanted.connect(self._show_cells)
         self.save_figure.clicked.connect(self._save_figure)
         self.save_numbers.clicked.connect(self._save_numbers)
-        self._writing.done.connect(self._say_saved)
+        self._writing.done.connect(lambda path: self.message.show_message("ok", f"Saved {path}"))
         for source in (comparing, self.stages, self._writing):
             source.failed.connect(self._fail)
         self._listing.timeout.connect(self._list)
@@ -272,22 +268,16 @@ class Compare(Docked):
     def _lay_out(self) -> None:
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
-        column, buttons = QVBoxLayout(numbers), QHBoxLayout()
-        column.setContentsMargins(0, EDGE, 0, 0)
-        buttons.addWidget(self.save_figure)
-        buttons.addWidget(self.save_numbers)
-        column.addWidget(self.table)
-        column.addLayout(buttons)
-        column.addStretch()
+        inside = stacked(numbers, self.table, in_row(self.save_figure, self.save_numbers))
+        inside.setContentsMargins(0, EDGE, 0, 0)
+        inside.addStretch()
         self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
         self.save_numbers.setToolTip("<p>The errors with full precision, as CSV.</p>")
         self.tabs.addTab(numbers, "Numbers")
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
-        layout = QVBoxLayout(self)
+        layout = stacked(self, self.form, self.progress, self.message)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        for widget in (self.form, self.progress, self.message):
-            layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
 
 

@@ -19,7 +19,7 @@ from napari_msp.ui.model_diagram.painting import (
     sizes_of,
     smallest_width,
 )
-from napari_msp.ui.widgets.colours import colours_of, mixed
+from napari_msp.ui.widgets.colours import Themed, colours_of, mixed
 
 USUAL_WIDTH = 360
 """Pixels that are asked for."""
@@ -28,11 +28,18 @@ RING = 3
 """Pixels around a button's box for the focus ring."""
 
 
-class ModelDiagram(QWidget):
+class ModelDiagram(Themed):
     """Draws one model. Parts with an output that can be shown are buttons.
 
     Parts are "input" (x), "first" (ŷ¹_T), "branch:<platform>" (N_iT(z_i)) and "second" (the
     prediction, of models without stages too).
+
+    Attributes
+    ----------
+    buttons
+        By the part that they show, in the order of the Tab key.
+    lit
+        The part that is lit; "" for none.
     """
 
     part_chosen = Signal(str)
@@ -42,25 +49,25 @@ class ModelDiagram(QWidget):
         self._outline: Outline | None = None
         self._drawing: Drawing | None = None
         self._layout: Layout | None = None
-        self._buttons: dict[str, PartButton] = {}
-        self._alpha, self._lit = 1.0, ""
+        self.buttons: dict[str, PartButton] = {}
+        self.lit = ""
+        self._alpha = 1.0
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
         self.set_model(None)
 
     def set_model(self, outline: Outline | None) -> None:
         """Draw another model, with nothing lit; None: nothing."""
-        for button in self._buttons.values():
+        for button in self.buttons.values():
             button.hide()
             button.deleteLater()
-        self._outline, self._lit, self._buttons = outline, "", {}
+        self._outline, self.lit, self.buttons = outline, "", {}
         self._drawing = None if outline is None else draw(outline)
         name = "no model" if outline is None else f"{outline.title} for {outline.target}"
         self.setAccessibleName(f"Diagram of {name}")
         for node in self._drawing.nodes.values() if self._drawing else ():
             if node.part:
-                self._buttons[node.part] = self._button_for(node)
-        self._arrange()
-        self.updateGeometry()
+                self.buttons[node.part] = self._button_for(node)
+        self.restyle()
 
     def set_alpha(self, alpha: float) -> None:
         """Show α: its value, and the weight of every term as the width of its arrow."""
@@ -69,24 +76,10 @@ class ModelDiagram(QWidget):
 
     def light(self, part: str) -> None:
         """Light up a part and the way to it; "" or a part that the model has not: nothing."""
-        self._lit = part if part in self._buttons else ""
-        for name, button in self._buttons.items():
-            button.setChecked(name == self._lit)
+        self.lit = part if part in self.buttons else ""
+        for name, button in self.buttons.items():
+            button.setChecked(name == self.lit)
         self.update()
-
-    @property
-    def lit(self) -> str:
-        """The part that is lit; "" for none."""
-        return self._lit
-
-    @property
-    def parts(self) -> list[str]:
-        """The parts that can be chosen, in the order of the Tab key."""
-        return list(self._buttons)
-
-    def button(self, part: str) -> PartButton:
-        """Give the button of a part."""
-        return self._buttons[part]
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Ask for the usual width."""
@@ -104,12 +97,10 @@ class ModelDiagram(QWidget):
         """Place the boxes anew."""
         self._arrange()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802
-        """Follow the theme and the font."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
-            self._arrange()
-            self.updateGeometry()
+    def restyle(self) -> None:
+        """Place and paint everything anew."""
+        self._arrange()
+        self.updateGeometry()
 
     def event(self, event: Any) -> bool:
         """Explain what lies under the pointer and is no button."""
@@ -125,7 +116,7 @@ class ModelDiagram(QWidget):
         """Paint everything but the buttons, which paint themselves."""
         if self._outline is None or self._drawing is None or self._layout is None:
             return
-        shown = self._drawing.showing(self._lit)
+        shown = self._drawing.showing(self.lit)
         DiagramPainter(
             drawing=self._drawing,
             layout=self._layout,
@@ -160,7 +151,7 @@ class ModelDiagram(QWidget):
         self._layout = arrange(self._drawing, sizes, header, self.width())
         for node in self._drawing.nodes.values():
             if node.part:
-                self._buttons[node.part].place(self._layout.boxes[node.name])
+                self.buttons[node.part].place(self._layout.boxes[node.name])
         self.update()
 
 

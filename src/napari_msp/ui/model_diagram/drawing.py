@@ -245,35 +245,17 @@ def _first_stage(network: Node) -> Sketch:
 
 def _branch(network: Node, index: str, platform: str, outline: Outline) -> Sketch:
     lane, z = network.lane, Symbol("z", below=index)
-    output = Node(
-        f"ŷ {platform}",
-        2,
-        lane,
-        "text",
-        Symbol("ŷ", "1", index),
-        "single network",
-        f"First stage of {platform}",
-        level="upper",
-    )
+    symbol, term = Symbol("ŷ", "1", index), "single network"
+    description = f"First stage of {platform}"
+    output = Node(f"ŷ {platform}", 2, lane, "text", symbol, term, description, level="upper")
     description = f"Features of the network of {platform}"
     features = Node(f"z {platform}", 2, lane, "text", z, "features", description, level="lower")
-    branch = Node(
-        f"branch {platform}",
-        3,
-        lane,
-        "value",
-        Symbol("N", below=f"{index}T", argument=z),
-        "branch",
-        f"Branch: {outline.target} predicted from the features of {platform}",
-        level="lower",
-        part=branch_part(platform),
-    )
-    edges = [
-        Edge(network.name, output.name),
-        Edge(network.name, features.name),
-        Edge(features.name, branch.name),
-    ]
-    return [output, features, branch], edges
+    symbol, part = Symbol("N", below=f"{index}T", argument=z), branch_part(platform)
+    description = f"Branch: {outline.target} predicted from the features of {platform}"
+    name = f"branch {platform}"
+    branch = Node(name, 3, lane, "value", symbol, "branch", description, level="lower", part=part)
+    edges = [Edge(network.name, each.name) for each in (output, features)]
+    return [output, features, branch], [*edges, Edge(features.name, branch.name)]
 
 
 def _prediction(column: int, lane: int | None, platform: str, term: str) -> Node:

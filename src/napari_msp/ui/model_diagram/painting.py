@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -46,14 +46,6 @@ BETWEEN = 6.0
 # --- Symbols and sizes -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Glyph:
-    text: str
-    font: QFont
-    x: float
-    y: float
-
-
 class SetSymbol:
     """A symbol in a font, ready to be painted.
 
@@ -66,10 +58,9 @@ class SetSymbol:
     """
 
     def __init__(self, symbol: Symbol, font: QFont) -> None:
-        self._glyphs: list[_Glyph] = []
-        self._metrics = QFontMetricsF(font)
+        self._glyphs: list[tuple[str, QFont, QPointF]] = []
         self.width = self._set(symbol, font, 0.0)
-        self.height = self._metrics.capHeight()
+        self.height = QFontMetricsF(font).capHeight()
 
     def _set(self, symbol: Symbol, font: QFont, x: float) -> float:
         """Place a symbol at x; give where it ends."""
@@ -86,25 +77,19 @@ class SetSymbol:
         return end
 
     def _run(self, text: str, font: QFont, x: float, y: float) -> float:
-        for piece, italic in _pieces(text):
+        for letter in text:
             face = QFont(font)
-            face.setItalic(italic)
-            self._glyphs.append(_Glyph(piece, face, x, y))
-            x += QFontMetricsF(face).horizontalAdvance(piece)
+            face.setItalic(letter.isalpha())
+            self._glyphs.append((letter, face, QPointF(x, y)))
+            x += QFontMetricsF(face).horizontalAdvance(letter)
         return x
 
     def paint(self, painter: QPainter, centre: QPointF) -> None:
         """Paint with the middle of the base letter's height at `centre`."""
-        left, base = centre.x() - self.width / 2, centre.y() + self.height / 2
-        for glyph in self._glyphs:
-            painter.setFont(glyph.font)
-            painter.drawText(QPointF(left + glyph.x, base + glyph.y), glyph.text)
-
-
-def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Split into letters, which are italic, and the rest."""
-    for letter in text:
-        yield letter, letter.isalpha()
+        start = centre + QPointF(-self.width / 2, self.height / 2)
+        for letter, font, place in self._glyphs:
+            painter.setFont(font)
+            painter.drawText(start + place, letter)
 
 
 @dataclass(frozen=True)
@@ -201,8 +186,8 @@ def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layo
         if node.lane is not None:
             step = {"upper": -1, "middle": 0, "lower": 1}[node.level] * (body + BETWEEN) / 4
             y = tops[node.lane] + lane_height - INNER - body / 2 + step
-        centre = QPointF(centres[min(node.column, max(centres))], y)
-        boxes[node.name] = _around(centre, sizes[node.name])
+        boxes[node.name] = QRectF(QPointF(), sizes[node.name])
+        boxes[node.name].moveCenter(QPointF(centres[min(node.column, max(centres))], y))
     if folded:
         _fold(drawing, boxes)
     inside = [boxes[node.name] for node in drawing.nodes.values() if node.lane is not None]
@@ -265,11 +250,6 @@ def _body(drawing: Drawing, sizes: Sizes) -> float:
         return max(heights, default=0.0)
 
     return max(tallest("middle"), 2 * max(tallest("upper"), tallest("lower")) + BETWEEN)
-
-
-def _around(centre: QPointF, size: QSizeF) -> QRectF:
-    corner = centre - QPointF(size.width() / 2, size.height() / 2)
-    return QRectF(corner, size)
 
 
 def _fold(drawing: Drawing, boxes: dict[str, QRectF]) -> None:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor, QFont, QFontMetrics
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.networks.registry import MULTI_STAGE
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.train.history import RunHistory, phase_title, smoothed, thinned
-from napari_msp.ui.widgets.colours import Colours, colours_of, mixed, resized
+from napari_msp.ui.widgets.colours import Colours, Themed, colours_of, mixed, resized
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import readable
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ TICK_ROOM = 22
 """Pixels for one number on a logarithmic axis."""
 
 
-class TrainingCurves(QWidget):
+class TrainingCurves(Themed):
     """Draws one run: `add_event` for each event as it comes, `clear` before another run."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -72,7 +73,7 @@ class TrainingCurves(QWidget):
         self._error_title = _title("Held-out SH MSE (10⁻⁵ SH units²)", "SH MSE")
         self._alpha_title = _title("α of equation (1)", "α")
         self._arrange()
-        self._restyle()
+        self.restyle()
 
     def add_event(self, event: Event) -> None:
         """Take one event; the picture follows at most ten times a second."""
@@ -87,24 +88,19 @@ class TrainingCurves(QWidget):
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Draw what happened while nobody looked."""
         super().showEvent(event)
-        self._restyle()
+        self.restyle()
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802
         """See again whether names fit."""
         super().resizeEvent(event)
         self._draw_soon()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802
-        """Follow the theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
-            self._restyle()
-
     def _draw_soon(self) -> None:
         if self.isVisible() and not self._timer.isActive():
             self._timer.start()
 
-    def _restyle(self) -> None:
+    def restyle(self) -> None:
+        """Take over colours and font, and draw."""
         for plot in (self.loss, self.errors, self.alpha):
             plot.restyle(colours_of(self), self.font())
         self._draw()
@@ -147,21 +143,13 @@ class TrainingCurves(QWidget):
         self.loss.setAccessibleName("Loss against step")
         self.errors.setAccessibleName("Held-out SH MSE against step")
         self.alpha.setAccessibleName("α against step")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        loss_title = _title("Loss (MSE of standardised SH coefficients)", "loss")
+        above = (self.now, loss_title, self.loss, self.phases)
+        below = (self._error_title, self.errors, self.targets, self._alpha_title, self.alpha)
+        layout = stacked(self, *above, *below)
         layout.setSpacing(1)
-        for widget, stretch in (
-            (self.now, 0),
-            (_title("Loss (MSE of standardised SH coefficients)", "loss"), 0),
-            (self.loss, 5),
-            (self.phases, 0),
-            (self._error_title, 0),
-            (self.errors, 5),
-            (self.targets, 0),
-            (self._alpha_title, 0),
-            (self.alpha, 0),
-        ):
-            layout.addWidget(widget, stretch)
+        for plot in (self.loss, self.errors):
+            layout.setStretchFactor(plot, 5)
 
 
 def _words() -> QLabel:
@@ -232,9 +220,6 @@ def _evenly(low: float, high: float, count: int) -> list[float]:
 class LogAxis(pg.AxisItem):
     """Left axis of a plot in logarithmic mode."""
 
-    def __init__(self) -> None:
-        super().__init__("left")
-
     def tickValues(self, low: float, high: float, size: float) -> list[Any]:  # noqa: N802
         """Give logarithms of round numbers."""
         ticks = round_ticks(10**low, 10**high, max(2, int(size // TICK_ROOM)))
@@ -255,7 +240,7 @@ class Plot(pg.PlotWidget):
     """
 
     def __init__(self, *, logarithmic: bool) -> None:
-        axes = {"left": LogAxis()} if logarithmic else {}
+        axes = {"left": LogAxis("left")} if logarithmic else {}
         super().__init__(axisItems=axes)
         self._logarithmic = logarithmic
         self._borders: list[pg.InfiniteLine] = []
@@ -295,13 +280,13 @@ class Plot(pg.PlotWidget):
 
     def mark_phases(self, starts: Sequence[float], colour: QColor) -> None:
         """Draw a vertical line where each phase begins, but the first."""
-        _lines_at(self, self._borders, starts[1:], 90, [pg.mkPen(colour, width=1)] * len(starts))
+        self._lines_at(self._borders, starts[1:], 90, [pg.mkPen(colour, width=1)] * len(starts))
 
     def mark_levels(self, levels: Sequence[float], colours: Sequence[str]) -> None:
         """Draw dashed horizontal lines."""
         pens = [pg.mkPen(colour, width=1, dash=[5, 4]) for colour in colours]
         heights = self._heights(np.array(levels, dtype=float))
-        _lines_at(self, self._level_lines, heights.tolist(), 0, pens)
+        self._lines_at(self._level_lines, heights.tolist(), 0, pens)
 
     def name_phases(self, names: Sequence[str], borders: Sequence[float]) -> bool:
         """Write the phases' names above the plot.
@@ -352,23 +337,18 @@ class Plot(pg.PlotWidget):
     def _heights(self, values: FloatArray) -> FloatArray:
         return np.log10(np.maximum(values, TINY)) if self._logarithmic else values
 
-
-def _lines_at(
-    plot: Plot,
-    lines: list[pg.InfiniteLine],
-    places: Sequence[float],
-    angle: int,
-    pens: Sequence[object],
-) -> None:
-    """Have as many lines as places, each at its own."""
-    while len(lines) > len(places):
-        plot.removeItem(lines.pop())
-    while len(lines) < len(places):
-        lines.append(pg.InfiniteLine(angle=angle, movable=False))
-        plot.addItem(lines[-1], ignoreBounds=True)
-    for line, place, pen in zip(lines, places, pens, strict=False):
-        line.setValue(place)
-        line.setPen(pen)
+    def _lines_at(
+        self, lines: list[Any], places: Sequence[float], angle: int, pens: Sequence[object]
+    ) -> None:
+        """Have as many lines as places, each at its own."""
+        while len(lines) > len(places):
+            self.removeItem(lines.pop())
+        while len(lines) < len(places):
+            lines.append(pg.InfiniteLine(angle=angle, movable=False))
+            self.addItem(lines[-1], ignoreBounds=True)
+        for line, place, pen in zip(lines, places, pens, strict=False):
+            line.setValue(place)
+            line.setPen(pen)
 
 
 # --- Loss, errors and α ----------------------------------------------------------------------
@@ -406,16 +386,10 @@ class LossPlot(Plot):
         last = [(steps[-1:], losses[-1:]) for steps, losses in smooth[-1:]]
         self.draw(self._latest, *_joined(last), pen=None, **_marks("o", 7, colours.lit))
         self.show_range(steps_shown(history), history.losses)
-        return self._name_phases(history)
-
-    def _name_phases(self, history: RunHistory) -> list[str]:
-        names = [phase_title(phase.name) for phase in history.phases]
-        borders = [history.steps[phase.start] - 0.5 for phase in history.phases]
-        fit = self.name_phases(
-            [phase_title(phase.name, "\n") for phase in history.phases],
-            [*borders, steps_shown(history)[1]],
-        )
-        return [] if fit else names
+        borders = [all_steps[phase.start] - 0.5 for phase in history.phases]
+        broken = [phase_title(phase.name, "\n") for phase in history.phases]
+        fit = self.name_phases(broken, [*borders, steps_shown(history)[1]])
+        return [] if fit else [phase_title(phase.name) for phase in history.phases]
 
 
 class ErrorPlot(Plot):

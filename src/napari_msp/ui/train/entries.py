@@ -11,12 +11,7 @@ from typing import Any
 from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
-from napari_msp.ui.train.fields import (
-    PRESET_TITLES,
-    FormField,
-    new_run_folder,
-    unused,
-)
+from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
 from napari_msp.ui.widgets.form import CheckList, be_narrow, leave_wheel_alone
 from napari_msp.ui.widgets.path_field import PathField
 

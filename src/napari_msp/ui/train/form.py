@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
@@ -29,7 +29,7 @@ from napari_msp.ui.train.fields import (
     likely_input,
     under_its_entry,
 )
-from napari_msp.ui.widgets.form import FormRows, Section
+from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
 
 TIPS = {
     "dataset": "Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were scanned "
@@ -73,16 +73,11 @@ class TrainingForm(QWidget):
             "folder": self.folder,
             **training_entries(self.fields),
         }
-        self.simulate = QPushButton("&Simulated heads")
-        self.simulate.setToolTip(TIPS["simulate"])
+        self.simulate = push_button("&Simulated heads", TIPS["simulate"])
         # In the order in which Tab goes through them.
         self.first, self.others = self._first_rows(), self._other_rows()
         self.advanced = Section("&Advanced", self.others)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.first)
-        column.addWidget(self.advanced)
-        column.addStretch()
+        stacked(self, self.first, self.advanced).addStretch()
         self._connect()
         self.entries["device"].write(device)
         self.entries["preset"].write(self.fields["preset"].default)
@@ -113,10 +108,6 @@ class TrainingForm(QWidget):
         words = under_its_entry(error) if own else said(error, WORDS)
         self.heads, self._dataset_problem = None, words
         self._update()
-
-    def allow_simulation(self, allowed: bool) -> None:
-        """Let heads be simulated, or not while they are."""
-        self.simulate.setEnabled(allowed)
 
     def show_run(self, settings: TrainingSettings, device: str) -> None:
         """Fill the form as a run was; its dataset is shown already."""

@@ -21,8 +21,9 @@ from napari_msp.errors import (
 )
 from napari_msp.learning.events import Event, Failed, parse_event
 
-PATIENCE = 3000
-"""Milliseconds that the application waits, when it ends, for a checkpoint to be written."""
+PATIENCE = 10_000
+"""Milliseconds that the application waits at most, when it ends, for a checkpoint to be written: a
+busy machine takes some seconds."""
 
 REMEMBERED = 20_000
 """Characters of what a child complains of that are kept."""
@@ -73,11 +74,6 @@ class TrainingProcess(QObject):
     def running(self) -> bool:
         """Whether a run is under way."""
         return self._child is not None
-
-    @property
-    def process_id(self) -> int:
-        """The system's number of the child; 0 when none runs."""
-        return int(self._child.processId()) if self._child is not None else 0
 
     def start(self, folder: Path, resume: bool = False) -> None:
         """Execute the run of a folder.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration, short
@@ -17,6 +17,7 @@ from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
 from napari_msp.ui.train.history import RunHistory
+from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -66,11 +67,8 @@ class RunView(QWidget):
         self.ending.action.connect(self._act)
         self.curves = TrainingCurves()
         self.curves.setFixedHeight(CURVES_HEIGHT)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        for each in (self.what, self.progress, self.ending, self.comparisons):
-            column.addWidget(each)
-        column.addWidget(self.curves, 1)
+        above = (self.what, self.progress, self.ending, self.comparisons)
+        stacked(self, *above).addWidget(self.curves, 1)
 
     @property
     def history(self) -> RunHistory:

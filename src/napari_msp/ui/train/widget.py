@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QVBoxLayout
 
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
@@ -24,7 +24,7 @@ from napari_msp.ui.train.form import TrainingForm
 from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
-from napari_msp.ui.widgets.form import Section
+from napari_msp.ui.widgets.form import Section, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -50,14 +50,16 @@ class Train(Docked):
         self.waiting = ProgressRow()
         self.view = RunView()
         self.message = MessageLine()
-        self.train_button = _button("&Train", "Makes the run folder, and trains in a process.")
-        self.resume_button = _button(
+        self.train_button = push_button("&Train", "Makes the run folder, and trains in a process.")
+        self.resume_button = push_button(
             "Resu&me", "Goes on with the run that is shown, from its checkpoint if it has one."
         )
-        self.open_button = _button(
+        self.open_button = push_button(
             "&Open run …", "Shows a run by its folder, so that it can go on."
         )
-        self.use_button = _button("Use in Harmoni&ze", "Opens Harmonize with this model chosen.")
+        self.use_button = push_button(
+            "Use in Harmoni&ze", "Opens Harmonize with this model chosen."
+        )
         # Folders are read in a thread: those on a server may take their time.
         self._datasets = Latest(self)
         self.run = RunControl(napari_viewer, self.view, self)
@@ -101,10 +103,8 @@ class Train(Docked):
         foot.setContentsMargins(9, 0, 9, 9)
         foot.addWidget(self.message)
         foot.addLayout(buttons)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(Pane(self.what, self.waiting, self.view), 1)
-        column.addLayout(foot)
+        pane = Pane(self.what, self.waiting, self.view)
+        stacked(self, pane, foot).setStretchFactor(pane, 1)
 
     def _connect(self) -> None:
         self.train_button.clicked.connect(self.train)
@@ -137,7 +137,7 @@ class Train(Docked):
     def _simulate_heads(self) -> None:
         """Make heads for a lesson, unless they are there."""
         cache = preferences().cache
-        self.form.allow_simulation(False)
+        self.form.simulate.setEnabled(False)
         self.waiting.start("Simulating heads for a lesson")
         self._datasets.ask(lambda control: lesson_heads(cache, control))
 
@@ -146,7 +146,7 @@ class Train(Docked):
 
     def _end_waiting(self) -> None:
         self.waiting.end()
-        self.form.allow_simulation(True)
+        self.form.simulate.setEnabled(True)
 
     def _choose_run(self) -> None:
         beside = "" if self.form.heads is None else str(self.form.heads.root.parent)
@@ -188,12 +188,6 @@ class Train(Docked):
 
     def _show_error(self, error: UserError) -> None:
         self.message.show_message("error", said(error, WORDS))
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    return button
 
 
 # --- One run ---------------------------------------------------------------------------------

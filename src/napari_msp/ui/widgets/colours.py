@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from qtpy.QtCore import QEvent
 from qtpy.QtGui import QColor, QFont, QFontInfo, QPalette
 from qtpy.QtWidgets import QWidget
 
@@ -64,6 +65,20 @@ def colours_of(widget: QWidget) -> Colours:
 
 _ON_DARK = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
 _ON_LIGHT = ("#d55e00", "#0072b2", "#007a59", "#b0558b", "#7a6a00", "#222222")
+
+
+class Themed(QWidget):
+    """A widget that paints itself anew when theme or font change."""
+
+    def restyle(self) -> None:
+        """Take over colours and font as they are now."""
+        raise NotImplementedError
+
+    def changeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Follow the theme."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.FontChange, QEvent.StyleChange, QEvent.PaletteChange):
+            self.restyle()
 
 
 def mixed(first: QColor, second: QColor, share: float) -> QColor:

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QLayout,
     QListWidget,
     QListWidgetItem,
+    QPushButton,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -190,15 +191,17 @@ class Section(QWidget):
         """Show or hide the body."""
         self.button.setChecked(unfolded)
 
-    @property
-    def unfolded(self) -> bool:
-        """Whether the body is shown."""
-        return bool(self.button.isChecked())
-
     def _fold(self, unfolded: bool) -> None:
         self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
         self.body.setVisible(unfolded)
         self.toggled.emit(unfolded)
+
+
+def push_button(text: str, tip: str) -> QPushButton:
+    """Make a button with a tooltip."""
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
 
 
 def stacked(owner: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
