@@ -89,7 +89,7 @@ def test_an_occupied_folder_is_refused(tmp_path, heads, settings, new_run):
     [
         (None, "is no run"),
         ("{", "is not valid JSON"),
-        ("[]", "must hold a JSON object"),
+        ("[]", "must be a JSON object"),
         ("{}", "is no run of this version"),
         ('{"format": "napari-msp run 99"}', "is no run of this version"),
         ('{"format": "napari-msp run 1", "dataset": "x", "device": "cpu"}', "settings"),

@@ -286,7 +286,7 @@ def test_failure_is_an_event_too(heads, quick, tmp_path):
     assert isinstance(parsed, Failed)
     reason = parsed.error
     assert (reason.problem, reason.subject) == ("has no platform x_y", str(heads))
-    assert reason.remedy == Choose("targets", ("connectom_sa", "ge_st", "prisma_st"))
+    assert reason.remedy == Choose("targets", ("connectom_sa", "prisma_st"))
     assert parsed == events[0]
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         train(heads, tmp_path / "model.pt", quick())

@@ -236,27 +236,27 @@ def test_saving_wants_a_folder_and_a_prediction(save, qtbot):
     assert not save.save.isEnabled()
     save.folder.line.setText("/tmp/out")
     assert save.save.isEnabled()
-    assert save.choices.names == ("sub-01 DIQT prisma_st", "sub-01 MSP prisma_st")
+    assert save.names.checked == ["sub-01 DIQT prisma_st", "sub-01 MSP prisma_st"]
     save.names.set_names(save.names.names, [])
     assert not save.save.isEnabled()
 
 
 def test_a_table_from_a_file_wants_the_file(save):
     save.folder.line.setText("/tmp/out")
-    assert save.choices.gradients == "target"
+    assert save.gradients == "target"
     assert not save.bvec.isVisible()
     save.table.setCurrentIndex(save.table.findData("file"))
     assert save.bvec.isVisible()
     assert not save.save.isEnabled()
     save.bvec.line.setText("/tmp/mine.bvec")
-    assert save.choices.gradients == "/tmp/mine.bvec"
+    assert save.gradients == "/tmp/mine.bvec"
     assert save.save.isEnabled()
 
 
 def test_new_predictions_are_ticked_and_old_ones_stay_as_they_were(save):
     save.names.set_names(save.names.names, ["sub-01 MSP prisma_st"])
     save.set_names([*save.names.names, "sub-01 MSP connectom_st"])
-    assert save.choices.names == ("sub-01 MSP prisma_st", "sub-01 MSP connectom_st")
+    assert save.names.checked == ["sub-01 MSP prisma_st", "sub-01 MSP connectom_st"]
 
 
 def test_replacing_is_asked_for_in_the_form(save, qtbot):

@@ -76,7 +76,7 @@ def test_a_scan_that_was_found_can_be_loaded(form, path, qtbot):
     assert not form.shell.isEnabled()  # there is no other
     assert form.rows.said("mask") == "Found: sub-01_mask.nii.gz"
     assert "8 × 7 × 6 of 2 × 2 × 2.5 mm" in form.description.text()
-    assert not form.section.unfolded
+    assert not form.section.button.isChecked()
     qtbot.mouseClick(form.button, Qt.LeftButton)
     assert form.loads == [path]
 

@@ -327,7 +327,7 @@ def test_a_typed_folder_is_told_once(form, qtbot, tmp_path):
 
 def test_a_remedy_leads_to_its_entry(filled, qtbot):
     filled.lead_to("batch")
-    assert filled.advanced.unfolded
+    assert filled.advanced.button.isChecked()
     assert QApplication.focusWidget() is filled.entries["batch"].native
 
 

@@ -217,7 +217,7 @@ def test_predictions_are_offered_again_when_the_dock_was_closed(
     assert again.results.lines.text() == "DIQT → prisma_st: not measured"
     assert again.results.compare.isVisible()
     press(qtbot, again.results.save)
-    assert again.saving.form.choices.names == ("sub-01 DIQT prisma_st",)
+    assert again.saving.form.names.checked == ["sub-01 DIQT prisma_st"]
     viewer.layers.clear()
     assert not again.results.isVisible()
 
@@ -237,7 +237,7 @@ def test_scans_of_one_name_keep_their_predictions_apart(
     assert len(predicted(viewer)) == 2 * len(DIQT_LAYERS)
     press(qtbot, harmonize.results.save)
     form = harmonize.saving.form
-    assert form.choices.names == ("sub-01 DIQT prisma_st", "sub-01 DIQT prisma_st (2)")
+    assert form.names.checked == ["sub-01 DIQT prisma_st", "sub-01 DIQT prisma_st (2)"]
     form.folder.line.setText(str(tmp_path / "out"))
     press(qtbot, form.save)
     qtbot.wait_until(lambda: "one at a time" in form.message.text, timeout=SOON)

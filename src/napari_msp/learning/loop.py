@@ -92,7 +92,8 @@ class TrainingRun:
             self.position = restored.position
             restored.restore_networks(self.networks)
         self._report_started()
-        self._report_aligned()
+        if self.study.held_out:
+            self.report(Aligned({t: alignment_error(self.study, t) for t in self.study.scales}))
         while self.position.phase < len(phases):
             phase = phases[self.position.phase]
             if self.position.step == 0 and restored is None:
@@ -245,10 +246,6 @@ class TrainingRun:
                 resumed_at=self._steps_done(),
             )
         )
-
-    def _report_aligned(self) -> None:
-        if self.study.held_out:
-            self.report(Aligned({t: alignment_error(self.study, t) for t in self.study.scales}))
 
     def _epochs(self, phase: Phase) -> int:
         return self.recipe.unison_epochs if phase.unison else self.recipe.epochs

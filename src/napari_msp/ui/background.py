@@ -227,6 +227,7 @@ class Latest(QObject):
         for name in ("progressed", "warned", "done", "failed"):
             getattr(job, name).connect(partial(self._pass_on, getattr(self, name)))
         job.ended.connect(self._go_on)
+        job.ended.connect(job.deleteLater)
         job.start()
 
     def _pass_on(self, signal: Any, value: object) -> None:
@@ -234,8 +235,6 @@ class Latest(QObject):
             signal.emit(value)
 
     def _go_on(self) -> None:
-        if self._job is not None:
-            self._job.deleteLater()
         self._job, work = None, self._next
         self._next = None
         if work is None:
@@ -287,6 +286,7 @@ class JobRow(ProgressRow):
         job.failed.connect(self.failed)
         job.cancelled.connect(self.cancelled)
         job.ended.connect(self._forget)
+        job.ended.connect(job.deleteLater)
         job.start()
 
     def stop(self) -> None:
@@ -301,8 +301,6 @@ class JobRow(ProgressRow):
             self.reported.emit(report)
 
     def _forget(self) -> None:
-        if self._job is not None:
-            self._job.deleteLater()
         self._job = None
         self.ended.emit()
 

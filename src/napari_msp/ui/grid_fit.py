@@ -120,7 +120,11 @@ class GridFit:
         self._letter()
 
     def _letter(self) -> None:
-        fit_names(self._layers, self._cell()[1])
+        """Give all names the largest size at which each fits its cell, and fit the legend."""
+        lines = [line for layer in self._layers for line in layer.name.splitlines()]
+        size = max(SMALLEST, fitting(lines, self._cell()[1] - 2 * MARGIN, LARGEST))
+        for layer in self._layers:
+            layer.name_overlay.font_size = size
         fit_legend(self._viewer)
 
     def _camera(self) -> tuple[Any, ...]:
@@ -225,22 +229,6 @@ def frame(
     )
     free = cell[0] - name - 3 * EDGE if right == BAR else below - 5 * EDGE
     return Frame(centre, zoom, float(np.clip(free, 40, TALLEST_BAR)))
-
-
-def fit_names(layers: Sequence[Layer], width: float) -> None:
-    """Give all names the largest size at which each fits its cell.
-
-    Parameters
-    ----------
-    layers
-        Of the cells.
-    width
-        Of a cell in canvas pixels.
-    """
-    lines = [line for layer in layers for line in layer.name.splitlines()]
-    size = max(SMALLEST, fitting(lines, width - 2 * MARGIN, LARGEST))
-    for layer in layers:
-        layer.name_overlay.font_size = size
 
 
 def fitting(lines: Sequence[str], width: float, largest: float) -> float:

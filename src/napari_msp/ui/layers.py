@@ -69,7 +69,6 @@ LOOKS: Mapping[str, Look] = {
     "disagreement": DOUBT,
     "disagreement of order 0": DOUBT,
     "expected SH MSE": DOUBT,
-    "mask": Look("gray", (0, 100)),
 }
 """By quantity; maps in colours have those of their own."""
 
@@ -215,11 +214,10 @@ def mask_layer(scan: Scan) -> LayerData:
     from napari.utils.colormaps import CyclicLabelColormap
 
     values, options, _ = map_layer(scan, "mask", scan.sh.mask.astype(np.uint8))
-    shared = ("name", "scale", "translate", "units", "axis_labels", "metadata")
+    del options["contrast_limits"]  # labels have none
     # A colormap by label would take napari a second to compile.
     colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
-    look = {"colormap": colours, "opacity": 0.8}
-    return values, {key: options[key] for key in shared} | look, "labels"
+    return values, options | {"colormap": colours, "opacity": 0.8}, "labels"
 
 
 def make_layer(data: LayerData) -> Any:
@@ -325,7 +323,7 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
 
 def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:
     """Reorder (X, Y, Z, …) from stored order to that of `AXES`."""
-    canonical = _grid(lattice).to_canonical(values)
+    canonical = CanonicalGrid(lattice.shape, lattice.affine).to_canonical(values)
     shown: AnyArray = np.flip(np.moveaxis(canonical, (0, 1, 2), (2, 1, 0)), axis=(1, 2))
     return shown
 
@@ -333,7 +331,7 @@ def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:
 def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     """Reorder a layer's data to the stored order of its lattice; undoes `to_shown`."""
     canonical = np.moveaxis(np.flip(data, axis=(1, 2)), (2, 1, 0), (0, 1, 2))
-    stored: AnyArray = _grid(lattice).to_stored(canonical)
+    stored: AnyArray = CanonicalGrid(lattice.shape, lattice.affine).to_stored(canonical)
     return stored
 
 
@@ -383,7 +381,3 @@ def window_of(values: FloatArray, percentiles: tuple[float, float]) -> tuple[flo
         return 0.0, 1.0
     low, high = (float(each) for each in np.percentile(values, percentiles))
     return (low, high) if high > low else (low, low + 1.0)
-
-
-def _grid(lattice: Lattice) -> CanonicalGrid:
-    return CanonicalGrid(lattice.shape, lattice.affine)

@@ -6,35 +6,30 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from napari_msp.errors import PYTHON, UserError, Words
 
-LOAD_LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "path": "Sc&an",
-        "subject": "S&ubject",
-        "platform": "&Platform",
-        "b_value": "Sh&ell",
-        "mask": "&Mask",
-        "bval": "b-&values",
-        "bvec": "b-ve&ctors",
-    }
-)
+LOAD_LABELS: Mapping[str, str] = {
+    "path": "Sc&an",
+    "subject": "S&ubject",
+    "platform": "&Platform",
+    "b_value": "Sh&ell",
+    "mask": "&Mask",
+    "bval": "b-&values",
+    "bvec": "b-ve&ctors",
+}
 """What Load acquisition calls its fields, which are parameters of `load_acquisition`, too."""
 
-HARMONIZE_LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "model": "Models",
-        "target": "&Targets",
-        "device": "Devic&e",
-        "tile": "T&ile",
-        "resample": "&Interpolate to the model's voxel size",
-        "rescale_b_value": "Rescale to the model's &b-value",
-        "gradients": "&Gradients",
-    }
-)
+HARMONIZE_LABELS: Mapping[str, str] = {
+    "model": "Models",
+    "target": "&Targets",
+    "device": "Devic&e",
+    "tile": "T&ile",
+    "resample": "&Interpolate to the model's voxel size",
+    "rescale_b_value": "Rescale to the model's &b-value",
+    "gradients": "&Gradients",
+}
 """What Harmonize calls parameters of `napari_msp.harmonize` and of saving."""
 
 

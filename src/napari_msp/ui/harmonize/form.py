@@ -8,14 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QLabel,
-    QPushButton,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
@@ -83,8 +76,6 @@ class HarmonizeForm(QWidget):
     ----------
     run_wanted
         Harmonize was pressed, by mouse or by Enter; only when `problem` is empty.
-    scan_chosen : int
-        Number of the scan.
     add_wanted
         A model shall be added from a file.
     remove_wanted : str
@@ -94,7 +85,6 @@ class HarmonizeForm(QWidget):
     """
 
     run_wanted = Signal()
-    scan_chosen = Signal(int)
     add_wanted = Signal()
     remove_wanted = Signal(str)
     load_wanted = Signal()
@@ -225,17 +215,13 @@ class HarmonizeForm(QWidget):
     def _connect(self) -> None:
         self.empty.load.clicked.connect(self.load_wanted)
         self.empty.sample.clicked.connect(self.sample_wanted)
-        self.scan.currentIndexChanged.connect(self._choose_scan)
+        self.scan.currentIndexChanged.connect(lambda _: self._refresh())
         self.models.changed.connect(self._refresh)
         self.models.remove_wanted.connect(self.remove_wanted)
         self.add.clicked.connect(self.add_wanted)
         self.targets.changed.connect(self._refresh)
         self.button.clicked.connect(self.run)
         on_enter(self, self.run)
-
-    def _choose_scan(self, number: int) -> None:
-        self._refresh()
-        self.scan_chosen.emit(number)
 
     def _refresh(self) -> None:
         """Bring targets, doubts and the button in line with scan and models."""

@@ -123,7 +123,8 @@ def read_models(known: ModelList = ModelList()) -> ModelList:
     problems = []
     for path in [*packaged, *added]:
         try:
-            stamp = _stamp(path)
+            found = path.stat()
+            stamp = found.st_size, found.st_mtime_ns
             read[path] = before.get((path, stamp)) or load_model(path), stamp
         except (UserError, OSError) as error:
             problems.append(explain(error))
@@ -320,11 +321,6 @@ def _own_name(path: Path, paths: Sequence[Path]) -> str:
 def _parts(path: Path) -> tuple[str, ...]:
     # A run's model is always called "model"; its folder names it.
     return path.parts[:-1] if path.stem == "model" else (*path.parts[:-1], path.stem)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _write(paths: Sequence[Path]) -> None:

@@ -33,25 +33,6 @@ TABLES = {"target": "of the target", "input": "of the input scan", "file": "from
 """Where the directions of the written DWI come from."""
 
 
-@dataclass(frozen=True)
-class SaveChoices:
-    """What the form says.
-
-    Attributes
-    ----------
-    names
-        Of the predictions to be written.
-    folder
-        Where to.
-    gradients
-        "target", "input" or a .bvec file.
-    """
-
-    names: tuple[str, ...]
-    folder: Path | None
-    gradients: str
-
-
 class SaveForm(QWidget):
     """The form.
 
@@ -95,14 +76,10 @@ class SaveForm(QWidget):
         self._refresh()
 
     @property
-    def choices(self) -> SaveChoices:
-        """What the form says now."""
+    def gradients(self) -> str:
+        """Directions of the DWI: "target", "input" or a .bvec file; "" while none is chosen."""
         table = str(self.table.currentData())
-        return SaveChoices(
-            names=tuple(self.names.checked),
-            folder=self.folder.path,
-            gradients=str(self.bvec.path or "") if table == "file" else table,
-        )
+        return str(self.bvec.path or "") if table == "file" else table
 
     def _lay_out(self) -> None:
         self.rows = FormRows()
@@ -126,8 +103,7 @@ class SaveForm(QWidget):
 
     def _refresh(self) -> None:
         self.bvec.setVisible(self.table.currentData() == "file")
-        choices = self.choices
-        complete = all((choices.names, choices.folder, choices.gradients))
+        complete = all((self.names.checked, self.folder.path, self.gradients))
         self.rows.setEnabled(not self._running)
         self.save.setEnabled(complete and not self._running)
 
@@ -260,10 +236,10 @@ class Saving(QWidget):
         force
             Replace files that are there.
         """
-        choices = self.form.choices
-        assert choices.folder is not None
-        chosen = (each for title, each in self._titled.items() if title in choices.names)
-        request = SaveRequest(tuple(chosen), choices.folder, choices.gradients, force)
+        names, folder = self.form.names.checked, self.form.folder.path
+        assert folder is not None
+        chosen = (each for title, each in self._titled.items() if title in names)
+        request = SaveRequest(tuple(chosen), folder, self.form.gradients, force)
         self.form.message.clear()
         self.form.set_running(True)
         self.progress.run(lambda control: save_all(request, control), "Writing")
@@ -277,8 +253,7 @@ class Saving(QWidget):
         return titled(each.prediction for each in self._layers.results)
 
     def _say_written(self, written: Sequence[Path]) -> None:
-        folder = self.form.choices.folder
-        words = f"{counted(len(written), 'prediction')} written to {folder}."
+        words = f"{counted(len(written), 'prediction')} written to {self.form.folder.path}."
         self.form.message.show_message("ok", words)
 
     def _say_cancelled(self) -> None:

@@ -98,10 +98,6 @@ class Harmonize(Docked):
         scan = self._scans[choices.scan]
         self._start(Request(scan, passes, choices.options, choices.maps))
 
-    def cancel(self) -> None:
-        """Ask the run to stop."""
-        self.progress.request_cancel()
-
     def compare(self) -> None:
         """Open Compare with the predictions of one target: the selected layer's, or the first."""
         made = [each.prediction for each in self.layers.results]
@@ -135,7 +131,7 @@ class Harmonize(Docked):
         self.results.compare_wanted.connect(self.compare)
         self.results.save_wanted.connect(self.saving.open)
         self.layers.changed.connect(self._show_results)
-        self.on_escape(self.cancel)
+        self.on_escape(self.progress.request_cancel)
         layers = self.viewer.layers
         layers.events.inserted.connect(self._list_scans)
         layers.events.removed.connect(self._list_scans)

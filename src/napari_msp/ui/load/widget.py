@@ -68,10 +68,6 @@ class LoadAcquisition(Docked):
         self.form.set_running(True)
         self.progress.run(lambda control: _load(findings, maps, with_mask, control))
 
-    def cancel(self) -> None:
-        """Stop loading."""
-        self.progress.request_cancel()
-
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
         self.form.load_wanted.connect(self.load)
@@ -81,7 +77,7 @@ class LoadAcquisition(Docked):
         self.progress.done.connect(self._insert)
         self.progress.failed.connect(self._fail)
         self.progress.cancelled.connect(self._say_cancelled)
-        self.on_escape(self.cancel)
+        self.on_escape(self.progress.request_cancel)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""

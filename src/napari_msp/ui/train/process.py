@@ -21,8 +21,9 @@ from napari_msp.errors import (
 )
 from napari_msp.learning.events import Event, Failed, parse_event
 
-PATIENCE = 3000
-"""Milliseconds that the application waits, when it ends, for a checkpoint to be written."""
+PATIENCE = 10_000
+"""Milliseconds that the application waits at most, when it ends, for a checkpoint to be written: a
+busy machine takes some seconds."""
 
 REMEMBERED = 20_000
 """Characters of what a child complains of that are kept."""

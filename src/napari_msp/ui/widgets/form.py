@@ -191,11 +191,6 @@ class Section(QWidget):
         """Show or hide the body."""
         self.button.setChecked(unfolded)
 
-    @property
-    def unfolded(self) -> bool:
-        """Whether the body is shown."""
-        return bool(self.button.isChecked())
-
     def _fold(self, unfolded: bool) -> None:
         self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
         self.body.setVisible(unfolded)

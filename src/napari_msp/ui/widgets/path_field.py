@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QGridLayout,
-    QLineEdit,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QPushButton, QWidget
 
 from napari_msp.bids import NIFTI_SUFFIXES
 
