@@ -93,12 +93,10 @@ def with_expected_errors(
     """
     for target in model.targets:
         if not any(_scanned(dataset, subject, model, target) for subject in subjects):
-            raise UserError(
-                f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}",
-                dataset.root,
-                "subjects",
-                Change("subjects", "other"),
+            problem = (
+                f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}"
             )
+            raise UserError(problem, dataset.root, "subjects", Change("subjects", "other"))
     samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {t: {} for t in model.targets}
     for subject in subjects:
         targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]

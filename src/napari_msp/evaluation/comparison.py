@@ -83,11 +83,8 @@ def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -
     # A brain that lies wholly off the lattice leaves an empty mask, and that is no overlap either.
     if smaller == 0 or both.sum() < SMALLEST_OVERLAP * smaller:
         share = 0 if smaller == 0 else round(100 * float(both.sum()) / smaller)
-        raise UserError(
-            f"its brain overlaps the reference's by {share} %",
-            what,
-            remedy=Advice("give images of one head, registered to each other"),
-        )
+        remedy = Advice("give images of one head, registered to each other")
+        raise UserError(f"its brain overlaps the reference's by {share} %", what, remedy=remedy)
     return both
 
 
@@ -168,22 +165,16 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
     mask = reference.mask
     for name, maps in given.items():
         if maps.image.order != reference.order:
-            raise UserError(
-                f"is of SH order {maps.image.order}, the reference of {reference.order}",
-                name,
-                field="predictions",
-                remedy=Advice("give images of one order"),
-            )
+            problem = f"is of SH order {maps.image.order}, the reference of {reference.order}"
+            remedy = Advice("give images of one order")
+            raise UserError(problem, name, field="predictions", remedy=remedy)
         there = maps.image.lattice.matches(reference.lattice)
         placed[name] = maps if there else Maps(on_lattice(maps.image, reference.lattice))
         mask = mask & common_mask(placed[name].image, reference, name)
     if not mask.any():
-        raise UserError(
-            "no voxel lies in all masks",
-            ", ".join(predictions),
-            field="predictions",
-            remedy=Advice("give images of one region"),
-        )
+        problem = "no voxel lies in all masks"
+        remedy = Advice("give images of one region")
+        raise UserError(problem, ", ".join(predictions), field="predictions", remedy=remedy)
     return Comparison(
         true,
         placed,
@@ -228,11 +219,8 @@ def check_same_b_value(reference: Scan, other: Scan) -> None:
     one, two = reference.b_value, other.b_value
     for scan in (reference, other):
         if scan.b_value is None:
-            raise UserError(
-                "its b-value is unknown, so it has no FA",
-                called(scan),
-                remedy=Advice("add BValue to the JSON file beside it"),
-            )
+            remedy = Advice("add BValue to the JSON file beside it")
+            raise UserError("its b-value is unknown, so it has no FA", called(scan), remedy=remedy)
     if not same_b_value(reference, other):
         assert one is not None
         assert two is not None

@@ -43,10 +43,8 @@ def write_sh_image(path: str, layers: Sequence[LayerData]) -> list[str]:
     scans = {id(each.scan): each.scan for each in map(_shown, layers)}
     if len(scans) > 1:
         names = ", ".join(scan.owner for scan in scans.values())
-        raise UserError(
-            f"The layers show different SH images ({names})",
-            remedy=Advice("select layers of one"),
-        )
+        remedy = Advice("select layers of one")
+        raise UserError(f"The layers show different SH images ({names})", remedy=remedy)
     scan = next(iter(scans.values()))
     target = _with_suffix(path)
     write_sh(target, scan.sh, like=_like(scan))
@@ -77,18 +75,14 @@ def write_map(path: str, layers: Sequence[LayerData]) -> list[str]:
     from napari_msp.ui.layers import from_shown, lattice_shown
 
     if len(layers) > 1:
-        raise UserError(
-            "One map is saved at a time",
-            remedy=Advice("select one layer and save the selected one"),
-        )
+        remedy = Advice("select one layer and save the selected one")
+        raise UserError("One map is saved at a time", remedy=remedy)
     data, options, _ = layers[0]
     shown = _shown(layers[0])
     lattice = lattice_shown(data, options)
     if lattice is None:
-        raise UserError(
-            f"The layer {options['name']} was cropped or moved",
-            remedy=Advice("save the layer that it was made from"),
-        )
+        remedy = Advice("save the layer that it was made from")
+        raise UserError(f"The layer {options['name']} was cropped or moved", remedy=remedy)
     target = _with_suffix(path)
     write_nifti(target, from_shown(data, lattice), lattice.affine, like=_like(shown.scan))
     return [str(target)]
@@ -100,10 +94,8 @@ def _shown(layer: LayerData) -> Shown:
     _, options, kind = layer
     shown = options.get("metadata", {}).get(KEY)
     if not isinstance(shown, Shown):
-        raise UserError(
-            f"The layer {options.get('name', kind)} is not of MSP Harmonization",
-            remedy=Advice("choose another file type to save it"),
-        )
+        problem = f"The layer {options.get('name', kind)} is not of MSP Harmonization"
+        raise UserError(problem, remedy=Advice("choose another file type to save it"))
     return shown
 
 

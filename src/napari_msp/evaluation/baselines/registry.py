@@ -48,9 +48,6 @@ def baseline_class(name: str) -> type[Baseline]:
         )
     baseline = loaded(found, Baseline)  # type: ignore[type-abstract]
     if baseline.name != name:
-        raise UserError(
-            f"is called {baseline.name!r}, not {name!r}",
-            found.value,
-            remedy=Advice("update or remove the package that it comes from"),
-        )
+        remedy = Advice("update or remove the package that it comes from")
+        raise UserError(f"is called {baseline.name!r}, not {name!r}", found.value, remedy=remedy)
     return baseline

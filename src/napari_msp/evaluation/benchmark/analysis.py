@@ -186,12 +186,8 @@ def compare_methods(
         When the method was not measured.
     """
     if tested not in results.methods:
-        raise UserError(
-            "was not measured, so it cannot be tested",
-            tested,
-            "methods",
-            Choose("methods", tuple(results.methods)),
-        )
+        remedy = Choose("methods", tuple(results.methods))
+        raise UserError("was not measured, so it cannot be tested", tested, "methods", remedy)
     errors = results.select(measure=TESTED_MEASURE)
     return [*_tests(errors, "subject", tested), *_tests(patches, "patch", tested)]
 

@@ -102,10 +102,6 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
     known = {name.casefold(): name for name in all_methods()}
     for name in names:
         if name.casefold() not in {*known, "all"}:
-            raise UserError(
-                "there is no such method",
-                name,
-                "methods",
-                Choose("methods", ("all", *known.values())),
-            )
+            remedy = Choose("methods", ("all", *known.values()))
+            raise UserError("there is no such method", name, "methods", remedy)
     return tuple(name for key, name in known.items() if "all" in wanted or key in wanted)

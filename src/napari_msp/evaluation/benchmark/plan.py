@@ -342,11 +342,8 @@ def _split(
     training = training or tuple(name for name in whole if name not in used)
     for parameter, part in (("train", training), ("validation", validation), ("test", test)):
         if not part:
-            raise UserError(
-                "no subject is left that has all scans",
-                field=parameter,
-                remedy=Advice("the datasets need more subjects"),
-            )
+            remedy = Advice("the datasets need more subjects")
+            raise UserError("no subject is left that has all scans", field=parameter, remedy=remedy)
     return Subjects(training, validation, test)
 
 
@@ -393,12 +390,9 @@ def _check_voxel_sizes(
             known = model.card.voxel_size
             if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
                 given = " × ".join(f"{size:.2f}" for size in sizes)
-                raise UserError(
-                    f"voxels are {given} mm, those of {model.name} {known:.2f} mm",
-                    dataset.scans[subject, source],
-                    "models",
-                    Advice("evaluate it on data of its own voxel size"),
-                )
+                problem = f"voxels are {given} mm, those of {model.name} {known:.2f} mm"
+                remedy = Advice("evaluate it on data of its own voxel size")
+                raise UserError(problem, dataset.scans[subject, source], "models", remedy)
 
 
 def _b_value(

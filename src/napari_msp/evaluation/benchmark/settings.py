@@ -51,11 +51,9 @@ class Budget:
         """
         steps = changes.get("steps", self.steps)
         if steps < 2 * self.epoch or steps % self.epoch:
-            raise UserError(
-                f"{steps} steps are no whole number of {self.epoch}",
-                field="steps",
-                remedy=Advice(f"give a multiple of {self.epoch} from {2 * self.epoch}"),
-            )
+            problem = f"{steps} steps are no whole number of {self.epoch}"
+            remedy = Advice(f"give a multiple of {self.epoch} from {2 * self.epoch}")
+            raise UserError(problem, field="steps", remedy=remedy)
         width = changes.get("width", self.width)
         if not 0 < width <= 1:
             raise UserError(
@@ -63,11 +61,8 @@ class Budget:
             )
         for name, least in (("batch", 1), ("crop", 3)):
             if changes.get(name, least) < least:
-                raise UserError(
-                    f"{changes[name]} is too small",
-                    field=name,
-                    remedy=Advice(f"give {least} or more"),
-                )
+                remedy = Advice(f"give {least} or more")
+                raise UserError(f"{changes[name]} is too small", field=name, remedy=remedy)
         first = max(1, round(steps / 6 / self.epoch)) * self.epoch
         return replace(self, **{**changes, "first_steps": first})
 

@@ -113,11 +113,8 @@ class Training:
         """Give the last error of each target on the validation subjects; the last phase counts."""
         curves = self.validations()
         if not curves:
-            raise UserError(
-                "has no validation in events.jsonl",
-                self.folder,
-                remedy=Advice("delete the folder to train anew"),
-            )
+            remedy = Advice("delete the folder to train anew")
+            raise UserError("has no validation in events.jsonl", self.folder, remedy=remedy)
         return {t: curve[-1][1] for by_target in curves.values() for t, curve in by_target.items()}
 
 

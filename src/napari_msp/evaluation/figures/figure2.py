@@ -47,11 +47,8 @@ def figure2(
         When there is no image, or the slice has no brain.
     """
     if not scans:
-        raise UserError(
-            "Figure 2 needs the scan of at least one platform",
-            field="scans",
-            remedy=Give("scans", "one"),
-        )
+        problem = "Figure 2 needs the scan of at least one platform"
+        raise UserError(problem, field="scans", remedy=Give("scans", "one"))
     images = {name: as_scan(scan).sh for name, scan in scans.items()}
     slab = _slab(images, axis, slice_index)
     averages, masks = {}, {}

@@ -172,11 +172,8 @@ def check_format(path: Path) -> None:
         With the formats there are.
     """
     if path.suffix.lower().removeprefix(".") not in FORMATS:
-        raise UserError(
-            "a figure is written as PNG, PDF or SVG",
-            path,
-            remedy=Advice("give a name that ends in .png, .pdf or .svg"),
-        )
+        remedy = Advice("give a name that ends in .png, .pdf or .svg")
+        raise UserError("a figure is written as PNG, PDF or SVG", path, remedy=remedy)
 
 
 # Lengths on the page are in inches.

@@ -140,11 +140,8 @@ def choose_slice(
         middle = (occupied[0] + occupied[-1]) / 2
         index = int(full[np.abs(full - middle).argmin()])
     elif index not in occupied:
-        raise UserError(
-            f"{axis} slice {index} shows no brain",
-            field="slice_index",
-            remedy=Give("slice_index", f"one from {occupied[0]} to {occupied[-1]}"),
-        )
+        remedy = Give("slice_index", f"one from {occupied[0]} to {occupied[-1]}")
+        raise UserError(f"{axis} slice {index} shows no brain", field="slice_index", remedy=remedy)
     brain = _flat(canonical, axis, index)
     sizes = voxel_sizes(grid.affine)[[PLANES[axis].down, PLANES[axis].across]]
     rows, columns = _crop(brain, sizes)

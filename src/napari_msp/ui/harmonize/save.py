@@ -149,12 +149,8 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
     in_the_way = sum(path.exists() for path in targets)
     if in_the_way and not request.force:
         there = counted(in_the_way, "prediction")
-        raise UserError(
-            f"{there} {'is' if in_the_way == 1 else 'are'} there already",
-            request.folder,
-            "force",
-            Overwrite(),
-        )
+        problem = f"{there} {'is' if in_the_way == 1 else 'are'} there already"
+        raise UserError(problem, request.folder, "force", Overwrite())
     for done, (each, path) in enumerate(zip(request.predictions, targets, strict=True)):
         control.check()
         control.report(Step(f"Writing {each.owner}", done, len(targets)))
@@ -168,11 +164,8 @@ def _targets(request: SaveRequest) -> tuple[Path, ...]:
     for each in request.predictions:
         path = None if each.source is None else each.source.path
         if path is None or each.model is None:
-            raise UserError(
-                "its scan has no file to be named after",
-                each.owner,
-                remedy=Advice("save the scan first"),
-            )
+            remedy = Advice("save the scan first")
+            raise UserError("its scan has no file to be named after", each.owner, remedy=remedy)
         stems.append(prediction_stem(path, each.target, each.model.kind))
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
@@ -182,11 +175,8 @@ def _targets(request: SaveRequest) -> tuple[Path, ...]:
     )
     for path, count in Counter(paths).items():
         if count > 1:
-            raise UserError(
-                f"{count} predictions have this name",
-                path,
-                remedy=Advice("save them one at a time"),
-            )
+            remedy = Advice("save them one at a time")
+            raise UserError(f"{count} predictions have this name", path, remedy=remedy)
     return paths
 
 

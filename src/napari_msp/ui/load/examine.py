@@ -240,12 +240,8 @@ def _open(path: Path) -> nib.Nifti1Image:
         )
     image = open_nifti(path)
     if len(image.shape) != 4:
-        raise UserError(
-            f"has {len(image.shape)} axes, a DWI has four",
-            path,
-            "path",
-            remedy=Advice("give another image"),
-        )
+        remedy = Advice("give another image")
+        raise UserError(f"has {len(image.shape)} axes, a DWI has four", path, "path", remedy=remedy)
     return image
 
 
