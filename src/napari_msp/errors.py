@@ -336,7 +336,8 @@ class UserError(Exception):
         helps = "" if self.remedy is None else self.remedy.phrase(words)
         if helps:
             said += f"; {helps}"
-        return " ".join(said.split())
+        # One line; but spaces inside a path are the path's own.
+        return " ".join(line.strip() for line in said.splitlines())
 
     def __str__(self) -> str:
         return self.phrase()
