@@ -217,6 +217,11 @@ def dataset_description(
     }
 
 
+def harmonized_description() -> dict[str, Any]:
+    """Give the description of a dataset of predictions."""
+    return dataset_description("napari-msp: harmonized scans", derivative=True)
+
+
 def marked_input(root: Path) -> str | None:
     """Give the platform that a dataset marks as the one to predict from; None where it does not."""
     description = root / DESCRIPTION

@@ -14,8 +14,8 @@ from napari_msp.bids import (
     DESCRIPTION,
     NIFTI_SUFFIXES,
     Provenance,
-    dataset_description,
     entities,
+    harmonized_description,
     platform_name,
     prediction_stem,
 )
@@ -212,8 +212,7 @@ def run_cohort(
             tasks.append(task)
 
     if not (out_dir / DESCRIPTION).exists():
-        about = dataset_description("napari-msp: harmonized scans", derivative=True)
-        write_json(out_dir / DESCRIPTION, about)
+        write_json(out_dir / DESCRIPTION, harmonized_description())
     if scheduler is not None or workers > 1:
         running = _run_on_dask(tasks, workers, scheduler, cancelled)
     else:

@@ -14,6 +14,9 @@ from napari_msp.errors import Advice, UserError
 
 Plugin = TypeVar("Plugin")
 
+UPDATE = Advice("update or remove the package that it comes from")
+"""What helps where another package's class is not what it should be."""
+
 
 def listed(group: str, own: Mapping[str, str]) -> dict[str, EntryPoint]:
     """List what there is by name: ours in our order, then others'. Loads none of them.
@@ -44,15 +47,14 @@ def loaded(entry: EntryPoint, base: type[Plugin]) -> type[Plugin]:
     UserError
         When the package is broken, or the class is something else.
     """
-    remedy = Advice("update or remove the package that it comes from")
     try:
         found = entry.load()
     except Exception as error:  # another package's code runs here
         raise UserError(
-            f"cannot be loaded ({type(error).__name__}: {error})", entry.value, remedy=remedy
+            f"cannot be loaded ({type(error).__name__}: {error})", entry.value, remedy=UPDATE
         ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"is no {base.__name__}", entry.value, remedy=remedy)
+        raise UserError(f"is no {base.__name__}", entry.value, remedy=UPDATE)
     return found
 
 

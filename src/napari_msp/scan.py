@@ -16,7 +16,6 @@ from napari_msp.bids import (
     gradient_files,
     map_name,
     nifti_stem,
-    platform_name,
     read_sidecar,
     sidecar_path,
     subject_and_platform,
@@ -145,13 +144,8 @@ class Scan:
             return self.provenance.target
         if self.path is None:
             return ""
-        known = subject_and_platform(self.path)
-        if known is not None:
-            return known[1]
         named = entities(self.path)
-        if "acq" not in named or "ses" not in named:
-            return "_".join(named[each] for each in ("ses", "acq") if each in named)
-        return platform_name(named["ses"], named["acq"])
+        return "_".join(named[each] for each in ("ses", "acq") if each in named)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,13 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import DESCRIPTION, Provenance, dataset_description, map_name, prediction_stem
+from napari_msp.bids import (
+    DESCRIPTION,
+    Provenance,
+    harmonized_description,
+    map_name,
+    prediction_stem,
+)
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
 from napari_msp.data.nifti import write_nifti
@@ -218,8 +224,7 @@ def _staged(out: Path, describe: bool) -> Iterator[Path]:
     with staged_folder(out) as stage:
         yield stage
         if describe and not (out / DESCRIPTION).exists():
-            described = dataset_description("napari-msp: harmonized scans", derivative=True)
-            write_json(stage / DESCRIPTION, described)
+            write_json(stage / DESCRIPTION, harmonized_description())
 
 
 def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.plugins import listed, loaded
+from napari_msp.errors import Choose, UserError
+from napari_msp.plugins import UPDATE, listed, loaded
 
 if TYPE_CHECKING:
     from napari_msp.networks.base import SingleNetwork
@@ -78,8 +78,7 @@ def network_class(kind: str) -> type[Network]:
 
     network = loaded(found, SingleNetwork)  # type: ignore[type-abstract]
     if getattr(network, "kind", None) != kind:
-        remedy = Advice("update or remove the package that it comes from")
-        raise UserError(f"is of kind {network.kind!r}, not {kind!r}", found.value, remedy=remedy)
+        raise UserError(f"is of kind {network.kind!r}, not {kind!r}", found.value, remedy=UPDATE)
     return network
 
 

@@ -8,9 +8,9 @@ Another package adds one by an entry point whose name is the baseline's::
 Its class is a `Baseline` of that name.
 """
 
-from napari_msp.errors import Advice, Choose, UserError
+from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation.baselines.base import Baseline
-from napari_msp.plugins import listed, loaded
+from napari_msp.plugins import UPDATE, listed, loaded
 
 GROUP = "napari_msp.baselines"
 """Entry points of other packages' baselines."""
@@ -48,6 +48,5 @@ def baseline_class(name: str) -> type[Baseline]:
         )
     baseline = loaded(found, Baseline)  # type: ignore[type-abstract]
     if baseline.name != name:
-        remedy = Advice("update or remove the package that it comes from")
-        raise UserError(f"is called {baseline.name!r}, not {name!r}", found.value, remedy=remedy)
+        raise UserError(f"is called {baseline.name!r}, not {name!r}", found.value, remedy=UPDATE)
     return baseline
