@@ -59,7 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     _show_what_cannot_be_encoded()
     chosen = next((each for each in arguments if not each.startswith("-")), "")
-    options = build_parser(chosen).parse_args(arguments)
+    try:
+        options = build_parser(chosen).parse_args(arguments)
+    except OSError as error:  # the version was asked for, and nobody takes it
+        print(f"napari-msp: {explain(error).phrase()}", file=sys.stderr)
+        _leave_output_that_is_full()
+        return USER_ERROR
     try:
         with (
             Console(options.quiet, options.verbose, options.log) as console,

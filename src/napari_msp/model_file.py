@@ -123,6 +123,7 @@ class ModelCard(_Stated):
     """Everything about a model but its weights."""
 
     format: Literal["napari-msp model 1"] = FORMAT
+    sha256: str = Field("", description="In a file: of all else in it; older files have none")
     kind: str = Field(description="msp, or the single network's kind")
     label: str = Field("", description="What the model is for")
     input: str = Field(description="Platform that the model predicts from")
@@ -320,7 +321,10 @@ def save_model(path: str | Path, model: Model) -> None:
         for name, value in network.state_dict().items()
     }
     _check_finite(path, weights)
-    write_tensors(path, weights, {"card": model.card.model_dump_json()})
+    card = model.card.model_dump_json()
+    digest = digest_of({"card": card}, weights)
+    card = card.replace('"sha256":""', f'"sha256":"{digest}"', 1)
+    write_tensors(path, weights, {"card": card})
 
 
 def load_model(path: str | Path) -> Model:
@@ -391,23 +395,22 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
     text = metadata.get("card", "")
     if not text:
         raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
-    if DIGEST in metadata and metadata[DIGEST] != digest_of(metadata, weights):
-        raise _unusable("is damaged: it is not as it was written", path)
     try:
         parse_json(text)  # which sees what pydantic passes over
-        return ModelCard.model_validate_json(text, strict=True), weights
+        card = ModelCard.model_validate_json(text, strict=True)
     except ValueError as error:  # pydantic's are, too
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
+    plain = text.replace(card.sha256, "", 1)
+    if card.sha256 and card.sha256 != digest_of({"card": plain}, weights):
+        raise _unusable("is damaged: it is not as it was written", path)
+    return card.model_copy(update={"sha256": ""}), weights
 
 
 # --- Tensors in a file ------------------------------------------------------------------------
 
-DIGEST = "sha256"
-"""Entry of the metadata: of everything else in the file. Older models have none."""
-
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically, with a digest of what is in it.
+    """Write a safetensors file atomically.
 
     Raises
     ------
@@ -417,7 +420,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
         try:
-            save_file(stored, temporary, {**metadata, DIGEST: digest_of(metadata, stored)})
+            save_file(stored, temporary, dict(metadata))
         except SafetensorError as error:  # what the system said is in its text
             raise no_room(path, first_reason(error)) from error
 
@@ -447,15 +450,14 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Digest a file's metadata, but for a digest, and its tensors: names, types, shapes, values."""
-    digest = hashlib.sha256()
-    digest.update(
-        json.dumps(sorted(each for each in metadata.items() if each[0] != DIGEST)).encode()
-    )
+    """Digest what a file contains: metadata, and names, types, shapes and values of tensors."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
 
 

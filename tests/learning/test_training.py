@@ -15,9 +15,10 @@ from napari_msp.errors import Choose, Overwrite, Resume, UserError, either, ever
 from napari_msp.evaluation.metrics import measure
 from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.checkpoint import DIGEST
 from napari_msp.learning.events import EVENTS, Failed, parse_event
 from napari_msp.learning.runs import checkpoint_path
-from napari_msp.model_file import DIGEST, load_model, read_tensors, write_tensors
+from napari_msp.model_file import digest_of, load_model, read_tensors, write_tensors
 from napari_msp.signal.fitting import fit_sh
 
 KINDS = ("msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned")
@@ -332,6 +333,7 @@ def test_checkpoint_of_another_architecture_is_one_line(heads, quick, run):
     checkpoint = checkpoint_path(path)
     metadata, weights = read_tensors(checkpoint)
     weights.pop(next(name for name in weights if name.startswith("networks/")))
-    write_tensors(checkpoint, weights, {k: v for k, v in metadata.items() if k != DIGEST})
+    metadata.pop(DIGEST)
+    write_tensors(checkpoint, weights, {**metadata, DIGEST: digest_of(metadata, weights)})
     with pytest.raises(UserError, match=r"checkpoint\.safetensors: has other networks' weights"):
         run(heads, quick(), resume=True)

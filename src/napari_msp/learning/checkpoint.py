@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from napari_msp.errors import Advice, Overwrite, UserError, either, first_reason
 from napari_msp.model_file import (
-    DIGEST,
     digest_of,
     load_weights,
     read_tensors,
@@ -26,6 +25,9 @@ from napari_msp.model_file import (
 from napari_msp.strict_json import parse_json
 
 FORMAT = "napari-msp checkpoint 2"
+
+DIGEST = "sha256"
+"""Entry of the metadata: of all else in the file."""
 
 START_ANEW = Overwrite("start anew")
 """What helps where a checkpoint shall not be gone on from."""
@@ -125,7 +127,7 @@ def write_checkpoint(
         "position": json.dumps(position.model_dump()),
         "identity": json.dumps(identity),
     }
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, {**metadata, DIGEST: digest_of(metadata, tensors)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +157,13 @@ class Checkpoint:
         UserError
             When they are other networks', or not finite.
         """
+        weights = under("networks/", self.tensors)
         try:
-            load_weights(networks, under("networks/", self.tensors))
+            load_weights(networks, weights)
         except ValueError as error:
             raise _useless(f"has other networks' weights ({error})", self.path) from error
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise _useless("has weights that are not finite", self.path)
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         """Put moments and step counts back, and the random states.
@@ -251,7 +256,7 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
         metadata, tensors = read_tensors(path)
         if metadata.get("format") != FORMAT:
             raise _useless("is no checkpoint of this version", path)
-        if metadata.get(DIGEST) != digest_of(metadata, tensors):
+        if metadata.pop(DIGEST, None) != digest_of(metadata, tensors):
             raise ValueError("it is not as it was written")
         before = parse_json(metadata["identity"])
         if not isinstance(before, dict):
