@@ -337,7 +337,7 @@ def load_model(path: str | Path) -> Model:
         architecture that it names.
     """
     path = Path(path)
-    card, weights = _read(path)
+    card, text, weights = _read(path)
     networks = {}
     for target, architecture in card.architectures.items():
         try:
@@ -356,7 +356,12 @@ def load_model(path: str | Path) -> Model:
     if any(name.split("/")[0] not in networks for name in weights):
         raise _unusable("has weights of what is no target", path)
     _check_finite(path, weights)
-    return Model(card, ModelNetwork(networks, card.alpha), path)
+    _check_digest(card, text, weights, path)
+    card = card.model_copy(update={"sha256": ""})
+    try:
+        return Model(card, ModelNetwork(networks, card.alpha), path)
+    except KeyError as error:  # torch has uses of its own for some names
+        raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
 
 
 BUILDING = (
@@ -385,7 +390,7 @@ def check_model_name(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
     try:
         metadata, weights = read_tensors(path)
     except FileNotFoundError as error:
@@ -400,10 +405,14 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
         card = ModelCard.model_validate_json(text, strict=True)
     except ValueError as error:  # pydantic's are, too
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
-    plain = text.replace(card.sha256, "", 1)
-    if card.sha256 and card.sha256 != digest_of({"card": plain}, weights):
+    return card, text, weights
+
+
+def _check_digest(card: ModelCard, text: str, weights: Mapping[str, Tensor], path: Path) -> None:
+    """See that card and weights are as they were written."""
+    said = {"card": text.replace(card.sha256, "", 1)}
+    if card.sha256 and card.sha256 != digest_of(said, weights):
         raise _unusable("is damaged: it is not as it was written", path)
-    return card.model_copy(update={"sha256": ""}), weights
 
 
 # --- Tensors in a file ------------------------------------------------------------------------
@@ -469,14 +478,17 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     ValueError
         When they are another network's.
     """
-    for name, value in network.state_dict().items():
-        # torch would convert them, silently.
-        if name in weights and weights[name].dtype != value.dtype:
-            raise ValueError(f"{name} is {weights[name].dtype}, not {value.dtype}")
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:  # its message has a line for each weight
-        raise ValueError(" ".join(str(error).split("\n\t")[1:2]) or first_reason(error)) from error
+    wanted = network.state_dict()
+    if unknown := sorted(set(weights) - set(wanted)):
+        raise ValueError(f"it has no {unknown[0]}")
+    for name, value in wanted.items():
+        if name not in weights:
+            raise ValueError(f"{name} is missing")
+        given = weights[name]
+        if (given.shape, given.dtype) != (value.shape, value.dtype):  # torch converts types
+            of, to = (f"{list(each.shape)} of {each.dtype}" for each in (given, value))
+            raise ValueError(f"{name} is {of}, not {to}")
+    network.load_state_dict(weights)
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
