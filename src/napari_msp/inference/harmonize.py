@@ -352,7 +352,7 @@ def predict_target(
             progress=progress,
             cancelled=cancelled,
         )
-    return _stored(model, prepared, target, result, cancelled or (lambda: False))
+    return _stored(model, prepared, target, result, cancelled)
 
 
 def _stored(
@@ -360,27 +360,26 @@ def _stored(
     prepared: PreparedInput,
     target: str,
     result: GridPrediction,
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[], bool] | None,
 ) -> Prediction:
     """Bring everything back to the acquisition's stored order and scanner axes."""
-    table = model.card.gradients[target].table()
+    card, table = model.card, model.card.gradients[target].table()
+    b_value = float(table.b_values.mean())
+    regularisation = card.sh.regularisation(len(table))
     acquisition = prepared.acquisition
     affine = acquisition.affine
     lattice = result.prediction.lattice
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
 
-    def check() -> None:
-        if cancelled():  # a large image takes its time
-            raise Cancelled
-
     def stored(image: GridImage) -> SHImage:
-        check()
+        if cancelled is not None and cancelled():  # a large image takes its time
+            raise Cancelled
         return SHImage(
             out_of_grid(image.coefficients, lattice, affine)[0],
             stored_affine,
             mask,
-            b_value=float(table.b_values.mean()),
-            regularisation=model.card.sh.regularisation(len(table)),
+            b_value=b_value,
+            regularisation=regularisation,
             rescaled_from=prepared.rescaled_from,
         )
 
@@ -396,29 +395,29 @@ def _stored(
         given_subject=prepared.scan.subject,
         provenance=Provenance(
             target=target,
-            input=model.card.input,
-            title=title(model.kind),
-            kind=model.kind,
-            label=model.card.label,
+            input=card.input,
+            title=title(card.kind),
+            kind=card.kind,
+            label=card.label,
             model_file=model.path.name if model.path else None,
-            alpha=model.card.alpha,
+            alpha=card.alpha,
             sources=(acquisition.path.name if acquisition.path else "in memory",),
             approximations=prepared.approximations,
             warnings=prepared.warnings,
             training_subjects=tuple(model.training.get("subjects") or ()),
-            versions=model.card.versions,
+            versions=card.versions,
         ),
         first_stage=None if first is None else stored(first),
         disagreement_by_order=disagreement,
         expected_error=None
         if error_model is None
-        else expected_error(error_model, prepared.image, sh, b0, check),
+        else expected_error(error_model, prepared.image, sh, b0, cancelled),
         b0=b0,
         target=target,
         gradients=table,
         approximations=prepared.approximations,
         warnings=prepared.warnings,
-        alpha=model.card.alpha,
+        alpha=card.alpha,
         # Each is let go as soon as its stored form is there: they are large.
         branches={platform: stored(branches.pop(platform)) for platform in list(branches)},
         model=model,

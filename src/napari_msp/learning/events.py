@@ -63,6 +63,8 @@ class Started(Event):
         Steps of the whole run.
     resumed_at
         Steps done before, 0 for a new run.
+    taught
+        Training subjects that each target is learned from.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Started(Event):
     parameters: Count
     steps: Count
     resumed_at: Count
+    taught: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
