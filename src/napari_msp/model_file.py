@@ -123,7 +123,9 @@ class ModelCard(_Stated):
     """Everything about a model but its weights."""
 
     format: Literal["napari-msp model 1"] = FORMAT
-    sha256: str = Field("", description="In a file: of all else in it; older files have none")
+    sha256: str = Field(
+        default="", description="In a file: of all else in it; older files have none"
+    )
     kind: str = Field(description="msp, or the single network's kind")
     label: str = Field("", description="What the model is for")
     input: str = Field(description="Platform that the model predicts from")

@@ -335,7 +335,7 @@ def test_a_run_s_damaged_checkpoint_is_deleted_to_start_anew(heads, quick, tmp_p
     assert caught.value.subject is not None
     Path(caught.value.subject).unlink()
     run_in_folder(folder)
-    assert folder.state == "finished"
+    assert RunFolder.open(folder.path).state == "finished"
 
 
 def test_a_finished_run_is_not_said_to_need_a_start(heads, quick, run):
