@@ -335,14 +335,13 @@ class _Coarse:
         alike.
         """
         at, points = tuple(self.indices.T), self.points
-        slopes = np.stack([each[at] for each in np.gradient(expected)], axis=1)
+        slopes = np.stack([np.gradient(expected, axis=axis)[at] for axis in range(3)], axis=1)
         gradient = slopes @ self.to_voxel[:3, :3]  # per mm, along scanner axes
         arms = points - self.centre
         columns: FloatArray = np.column_stack(
             [expected[at], np.ones(len(points)), -gradient, -np.cross(arms, gradient)]
         )
-        scale: FloatArray = np.std(columns, axis=0)
-        scale[1] = 1.0
+        scale = np.where(np.arange(8) == 1, 1.0, columns.std(axis=0))
         if not (scale > 0).all():
             return pose, np.inf
         columns = columns / scale
