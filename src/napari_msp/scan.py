@@ -12,6 +12,7 @@ from napari_msp.bids import (
     Provenance,
     bare_stem,
     dataset_root,
+    describe_derivative,
     entities,
     gradient_files,
     map_name,
@@ -241,6 +242,8 @@ class Scan:
         maps = self.maps("signal" if self.acquisition is not None else "sh")
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
         with staged_folder(out) as stage:
+            root = None if self.path is None else dataset_root(self.path)
+            describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
             write_sh(stage / names[0], self.sh, like=like)
             for name, each in zip(named, MAPS, strict=True):
                 write_nifti(stage / name, maps[each], self.sh.affine, like=like)

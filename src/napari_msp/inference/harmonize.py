@@ -10,7 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import Provenance, gradient_files
+from napari_msp.bids import Provenance, gradient_files, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE
@@ -401,7 +401,7 @@ def _stored(
             label=card.label,
             model_file=model.path.name if model.path else None,
             alpha=card.alpha,
-            sources=(acquisition.path.name if acquisition.path else "in memory",),
+            sources=(source_uri(acquisition.path),),
             approximations=prepared.approximations,
             warnings=prepared.warnings,
             training_subjects=tuple(model.training.get("subjects") or ()),

@@ -10,10 +10,12 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
-    DESCRIPTION,
+    HARMONIZED,
     Provenance,
-    harmonized_description,
+    dataset_root,
+    describe_derivative,
     map_name,
+    mask_sidecar,
     prediction_stem,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
@@ -90,7 +92,7 @@ def harmonize_to_folder(
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition)
     prepared = prepare_input(model, scan, options)
-    with _staged(out, describe) as stage:
+    with _staged(out, describe, acquisition) as stage:
         for target, stem in stems.items():
             prediction = predict_target(
                 model, prepared, target, options, progress=progress, cancelled=cancelled
@@ -132,7 +134,7 @@ def save_prediction(
     acquisition, out = source.acquisition, Path(out)
     stem = _free_stem(out, source, prediction.target, model, force)
     table = table_choice(gradients, acquisition)(prediction)
-    with _staged(out, describe) as stage:
+    with _staged(out, describe, acquisition) as stage:
         _write(stage, stem, prediction, table, acquisition, gradients)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
@@ -219,12 +221,13 @@ def _free_stem(out: Path, scan: Scan, target: str, model: Model, force: bool) ->
 
 
 @contextmanager
-def _staged(out: Path, describe: bool) -> Iterator[Path]:
+def _staged(out: Path, describe: bool, source: Acquisition) -> Iterator[Path]:
     """Give a folder whose files move into `out` together, with a description where it has none."""
     with staged_folder(out) as stage:
         yield stage
-        if describe and not (out / DESCRIPTION).exists():
-            write_json(stage / DESCRIPTION, harmonized_description())
+        if describe:
+            root = None if source.path is None else dataset_root(source.path)
+            describe_derivative(stage, out, HARMONIZED, root, flat=True)
 
 
 def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
@@ -262,6 +265,8 @@ def _write(
     write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
     write_json(folder / f"{stem}_dwi.json", sidecar)
     write_nifti(folder / f"{stem}_mask.nii.gz", prediction.sh.mask, affine, like=like)
+    about_mask = mask_sidecar("The input's mask on the prediction's lattice", made.sources)
+    write_json(folder / f"{stem}_mask.json", about_mask)
     write_sh(folder / map_name(stem, "sh", "coefficients"), prediction.sh, sidecar, like=like)
     if prediction.first_stage is not None:
         first = replace(made, stage="first").to_sidecar()
