@@ -140,7 +140,7 @@ def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot
     qtbot.wait_until(lambda: "MSP run" in harmonize.form.models.boxes, timeout=SOON)
     assert harmonize.form.models.boxes["MSP run"].isChecked()
     assert harmonize.form.models.boxes["MSP"].isChecked()
-    harmonize.form.remove_wanted.emit("MSP run")
+    harmonize.form.models.remove_wanted.emit("MSP run")
     qtbot.wait_until(lambda: "MSP run" not in harmonize.form.models.boxes, timeout=SOON)
 
 
