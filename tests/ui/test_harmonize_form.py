@@ -56,10 +56,10 @@ def test_without_a_scan_it_says_so_and_offers_two_ways(form, qtbot):
     assert not form.scan.isVisible()
     assert not form.button.isEnabled()
     assert form.why_not.text() == "Load a scan first."
-    with qtbot.waitSignal(form.empty.load.clicked):
-        form.empty.load.click()
-    with qtbot.waitSignal(form.empty.sample.clicked):
-        form.empty.sample.click()
+    with qtbot.waitSignal(form.load.clicked):
+        form.load.click()
+    with qtbot.waitSignal(form.sample.clicked):
+        form.sample.click()
 
 
 def test_with_a_scan_and_models_it_is_ready(filled):

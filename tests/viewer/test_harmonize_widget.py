@@ -116,7 +116,7 @@ DIQT_LAYERS = [f"sub-01 DIQT prisma_st · {each}" for each in (*ERRORS, *IMAGES)
 def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
     widget = open_widget("Harmonize")
     assert widget.form.empty.isVisible()
-    press(qtbot, widget.form.empty.load)
+    press(qtbot, widget.form.load)
     docks = viewer.window.dock_widgets
     assert "Load acquisition (napari-msp)" in docks
 

@@ -88,7 +88,9 @@ class HarmonizeForm(QWidget):
         super().__init__()
         self._scans: list[ScanRow] = []
         self._running = False
-        self.empty = NoScan()
+        self.empty = QWidget()
+        self.load = QPushButton("L&oad acquisition …")
+        self.sample = QPushButton("Open &simulated heads")
         self.scan = QComboBox()
         self.models = ModelChoice()
         self.model_message = MessageLine()
@@ -122,8 +124,8 @@ class HarmonizeForm(QWidget):
         self.device.clear()
         for row, device in enumerate(devices):
             self.device.addItem(device.title, device.name)
-            self.device.model().item(row).setEnabled(device.usable)
-        usable = [device.name for device in devices if device.usable]
+            self.device.model().item(row).setEnabled(bool(device.kind))
+        usable = [device.name for device in devices if device.kind]
         self.set_option("device", chosen if chosen in usable else "auto")
 
     def set_option(self, name: str, value: Any) -> None:
@@ -183,6 +185,8 @@ class HarmonizeForm(QWidget):
         )
         self.note.setToolTip("The same head was scanned there, so that errors can be measured.")
         fit_into_form(self.scan, self.device)
+        words = wrapped("No diffusion-weighted scan is loaded yet.")
+        stacked(self.empty, words, self.load, self.sample)
         # No form layout: it does not give broken lines their height.
         self.parts = QWidget()
         stacked(
@@ -232,17 +236,6 @@ class HarmonizeForm(QWidget):
         first = first_target(names, models[0].input if models else "")
         with signals_blocked(self.targets):
             self.targets.set_names(names, kept or first)
-
-
-class NoScan(QWidget):
-    """Said where no scan is loaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        words = wrapped("No diffusion-weighted scan is loaded yet.")
-        self.load = QPushButton("L&oad acquisition …")
-        self.sample = QPushButton("Open &simulated heads")
-        stacked(self, words, self.load, self.sample)
 
 
 class Advanced(QWidget):

@@ -154,11 +154,6 @@ class Device:
     kind: str
     title: str
 
-    @property
-    def usable(self) -> bool:
-        """Whether this machine has it."""
-        return bool(self.kind)
-
 
 def devices() -> tuple[Device, ...]:
     """Give every device that can be named, the machine's own choice first."""

@@ -115,8 +115,8 @@ class Harmonize(Docked):
     def _connect(self) -> None:
         self.form.run_wanted.connect(self.run)
         self.form.add.clicked.connect(self._choose_model)
-        self.form.empty.load.clicked.connect(lambda: open_widget(self.viewer, "Load acquisition"))
-        self.form.empty.sample.clicked.connect(lambda: open_sample(self.viewer))
+        self.form.load.clicked.connect(lambda: open_widget(self.viewer, "Load acquisition"))
+        self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
         self.progress.reported.connect(self._take)
         self.progress.job.done.connect(self._say_done)
         self.progress.job.failed.connect(self._fail)
