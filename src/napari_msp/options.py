@@ -14,6 +14,7 @@ class OptionSettings(TypedDict, total=False):
     resample: bool
     rescale_b_value: bool
     keep_stages: bool
+    b0_threshold: float | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Options:
     keep_stages
         Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)
         can be had without running the network again.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0, where a scan is read from its file; None: the
+        usual one.
 
     Raises
     ------
@@ -49,6 +53,7 @@ class Options:
     resample: bool = False
     rescale_b_value: bool = False
     keep_stages: bool = False
+    b0_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:

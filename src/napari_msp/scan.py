@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_msp.bids import (
     Provenance,
@@ -196,6 +196,7 @@ class Scan:
             return ()
         name, found = self.path.name, []
         if self.acquisition is not None:
+            found += [f"{name}: {doubt}" for doubt in self.acquisition.doubts]
             found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
             shell = self.acquisition.shell(self.shell)
             supported = supported_order(self.acquisition.directions(shell))
@@ -244,10 +245,16 @@ class Scan:
         with staged_folder(out) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
-            write_sh(stage / names[0], self.sh, like=like)
+            write_sh(stage / names[0], self.sh, self._sidecar(), like=like)
             for name, each in zip(named, MAPS, strict=True):
                 write_nifti(stage / name, maps[each], self.sh.affine, like=like)
         return [out / name for name in names]
+
+    def _sidecar(self) -> dict[str, Any]:
+        """Give what the SH image's sidecar says of the scan: where it is from, what was doubted."""
+        if self.acquisition is None:
+            return {}
+        return {"Warnings": list(self.acquisition.doubts)}
 
     @property
     def file_stem(self) -> str:
@@ -273,12 +280,13 @@ def load_scan(
     bval: str | Path | None = None,
     bvec: str | Path | None = None,
     mask: str | Path | None = None,
+    b0_threshold: float | None = None,
 ) -> Scan:
     """Open a DWI, or an SH image where no .bval lies beside it.
 
     Parameters
     ----------
-    path, bval, bvec, mask
+    path, bval, bvec, mask, b0_threshold
         As for `load_acquisition`.
     b_value
         Shell of a DWI that has several, in s/mm².
@@ -297,8 +305,8 @@ def load_scan(
     path = Path(path)
     named = bval is not None or bvec is not None or gradient_files(path)[0].exists()
     if named or _lacks_its_table(path):
-        acquisition = load_acquisition(path, bval, bvec, mask)
-        acquisition.shell(b_value)  # a choice that cannot be made is an error before the voxels
+        acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
+        acquisition.given_shell(b_value)  # what cannot be chosen is an error before the voxels
         return Scan(acquisition=acquisition, shell=b_value, path=path)
     image = load_sh(path)
     if image.b_value is None:
@@ -324,16 +332,22 @@ ScanLike = Scan | Acquisition | SHImage | str | Path
 """What can be taken as a scan: a file, or what was read or made already."""
 
 
-def as_scan(scan: ScanLike, b_value: float | None = None) -> Scan:
+def as_scan(
+    scan: ScanLike, b_value: float | None = None, b0_threshold: float | None = None
+) -> Scan:
     """Take a scan, an acquisition, an SH image or a file as a scan.
 
     Parameters
     ----------
     b_value
         Shell of a DWI that has several, in s/mm².
+    b0_threshold
+        Of a file, as for `load_acquisition`.
     """
     if isinstance(scan, Scan):
         return scan
     if isinstance(scan, Acquisition):
         return Scan(acquisition=scan, shell=b_value, path=scan.path)
-    return Scan(given_sh=scan) if isinstance(scan, SHImage) else load_scan(scan, b_value)
+    if isinstance(scan, SHImage):
+        return Scan(given_sh=scan)
+    return load_scan(scan, b_value, b0_threshold=b0_threshold)

@@ -56,6 +56,7 @@ def check(
     *,
     input: str | None = None,
     alignment: bool = True,
+    b0_threshold: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
     """Look for everything wrong with a dataset or a scan, never stopping at the first thing.
@@ -69,6 +70,8 @@ def check(
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
+    b0_threshold
+        As for `load_acquisition`.
     progress
         Called with a scan's name, the number of scans checked and their total.
 
@@ -84,9 +87,9 @@ def check(
     """
     root = Path(root)
     if root.is_file():
-        return _check_alone(root)
+        return _check_alone(root, b0_threshold)
     try:
-        dataset = open_dataset(root)
+        dataset = open_dataset(root, b0_threshold=b0_threshold)
     except UserError as error:
         return CheckedDataset([finding_from(error, root, str(root))], [], input or "")
     source = input_platform(dataset, input)
@@ -101,7 +104,12 @@ def check(
             if not dataset.has(subject, platform):
                 continue
             found, scan = check_scan(
-                dataset.scans[subject, platform], root, subject, platform, with_images=alignment
+                dataset.scans[subject, platform],
+                root,
+                subject,
+                platform,
+                with_images=alignment,
+                b0_threshold=b0_threshold,
             )
             findings += found
             if scan is not None:
@@ -119,10 +127,12 @@ def check(
     return CheckedDataset(findings, _rows(dataset, scans, source, findings), source, scans)
 
 
-def _check_alone(path: Path) -> CheckedDataset:
+def _check_alone(path: Path, b0_threshold: float | None) -> CheckedDataset:
     """Check one scan without a dataset."""
     subject, platform = subject_and_platform(path) or (bare_stem(path), "")
-    findings, scan = check_scan(path, path.parent, subject, platform, with_images=False)
+    findings, scan = check_scan(
+        path, path.parent, subject, platform, with_images=False, b0_threshold=b0_threshold
+    )
     if scan is None:
         return CheckedDataset(findings, [unusable_row(subject, platform)], platform)
     return CheckedDataset(findings, [scan_row(scan, None, findings)], platform, [scan])

@@ -7,7 +7,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import HeadImages, ScanSummary
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, no_b0
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, Give
@@ -31,8 +31,8 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
         advice = Advice("give a DWI")
         yield Finding("error", where, "has no diffusion-weighted volume", advice, "no DWI")
     if len(gradients.b0_volumes) == 0:
-        problem = "no volume has b=0, without which the signal cannot be normalised"
-        yield Finding("error", where, problem, Advice("add it"))
+        error = no_b0(gradients, where)
+        yield Finding("error", where, error.problem, error.remedy)
     needed = coefficient_count(ORDER)
     # A shell that cannot be fitted matters less where another one can.
     enough = any(len(shell.volumes) >= needed for shell in gradients.shells)

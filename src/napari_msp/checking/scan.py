@@ -1,5 +1,6 @@
 """Everything that can be said of one scan alone: its files, voxels, mask and signal."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -16,11 +17,12 @@ from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary
-from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan
+from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
 from napari_msp.data.masks import find_mask
-from napari_msp.data.nifti import open_nifti
+from napari_msp.data.nifti import check_four_axes, open_nifti
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json
 
@@ -52,7 +54,13 @@ NAMED = 3
 
 
 def check_scan(
-    path: Path, root: Path, subject: str, platform: str, *, with_images: bool
+    path: Path,
+    root: Path,
+    subject: str,
+    platform: str,
+    *,
+    with_images: bool,
+    b0_threshold: float | None = None,
 ) -> tuple[list[Finding], ScanSummary | None]:
     """Check one scan.
 
@@ -64,6 +72,8 @@ def check_scan(
         Whose scan it is, and from where.
     with_images
         Whether to make the images by which scans are aligned.
+    b0_threshold
+        As for `load_acquisition`.
 
     Returns
     -------
@@ -71,26 +81,33 @@ def check_scan(
     """
     where = place_of(path, root)
     findings = list(check_sidecar(path, root))
-    acquisition = _open(path, root, findings)
+    acquisition = _open(path, root, findings, b0_threshold)
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
     images = brain = quality = None
+    gradients = acquisition.given_gradients
+    findings += check_contradictions(where, acquisition.header_doubts)
     if _voxels_are_readable(acquisition, root, where, findings):
+        gradients = acquisition.gradients
         findings += check_mask(where, acquisition.mask)
-        findings += check_intensities(where, acquisition)
+        intensities = list(check_intensities(where, acquisition))
+        findings += intensities
+        if acquisition.left_out or not intensities:  # else the same is said with its share
+            findings += check_volumes(where, acquisition)
         brain = measure_brain(acquisition)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
         if with_images:
             images = _head_images(acquisition)
-    gradients = acquisition.gradients
     lattice = acquisition.lattice
     summary = ScanSummary(subject, platform, where, lattice, gradients, images, brain, quality)
     return findings, summary
 
 
-def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None:
+def _open(
+    path: Path, root: Path, findings: list[Finding], b0_threshold: float | None
+) -> Acquisition | None:
     """Open the parts of a scan one by one, so that what is wrong with each is added."""
     where = place_of(path, root)
     image = mask_path = None
@@ -101,19 +118,26 @@ def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None
         findings += check_mask_given(where, mask_path)
     # Without an image its table is still looked at; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
-    gradients = _read_gradients(path, root, affine, findings)
+    gradients = _read_gradients(path, root, affine, findings, b0_threshold)
     if gradients is None:
         return None
     findings += check_scheme(where, gradients)
     if image is None or len(gradients.b0_volumes) == 0:
         return None
     with errors_as_findings(findings, root, where):
-        return Acquisition(image, gradients, mask_path, path)
+        check_four_axes(image, str(path))
+        doubts = (*header_doubts(image), *table_doubts(gradients))
+        doubts += tuple(file_doubts(path, gradients, image.affine, given=False))
+        return Acquisition(image, gradients, mask_path, path, header_doubts=doubts)
     return None
 
 
 def _read_gradients(
-    path: Path, root: Path, affine: FloatArray, findings: list[Finding]
+    path: Path,
+    root: Path,
+    affine: FloatArray,
+    findings: list[Finding],
+    b0_threshold: float | None,
 ) -> GradientTable | None:
     missing = list(check_gradient_files(path, root))
     findings += missing
@@ -123,15 +147,16 @@ def _read_gradients(
     with errors_as_findings(findings, root, place_of(path, root)):
         # The number of volumes is compared by the acquisition, so that a table that belongs to
         # another image is still looked at.
-        return read_gradients(bval, bvec, affine)
+        return read_gradients(bval, bvec, affine, b0_threshold=b0_threshold)
     return None
 
 
 def _voxels_are_readable(
     acquisition: Acquisition, root: Path, where: str, findings: list[Finding]
 ) -> bool:
-    """Read voxels and mask, which the acquisition keeps."""
-    with errors_as_findings(findings, root, where):
+    """Read voxels and mask, which the acquisition keeps; what it warns of becomes findings."""
+    with errors_as_findings(findings, root, where), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubtfulScan)
         _ = acquisition.voxels, acquisition.mask
         return True
     return False
@@ -182,6 +207,18 @@ def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
         written = " × ".join(f"{size:.2f}" for size in sizes)
         problem = f"voxels are {written} mm, training needs isotropic ones"
         yield Finding("error", where, problem, Advice("resample the scan"), "voxel size")
+
+
+def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]:
+    """Turn what a header or a table was doubted for into findings."""
+    for doubt in doubts:
+        yield Finding("warning", where, doubt, Advice("correct what is wrong"), "header")
+
+
+def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Name the volumes that are not what the table says, and are left out."""
+    for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
+        yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
 
 
 def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:

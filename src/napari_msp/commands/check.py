@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_input
+from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input
 
 SUMMARY = "say everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
@@ -22,6 +22,7 @@ def add_options(command: ArgumentParser) -> None:
         "dataset", type=Path, metavar="DATASET", help="BIDS folder, or one scan's image"
     )
     add_input(command)
+    add_b0_threshold(command)
     command.add_argument(
         "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
     )
@@ -43,7 +44,12 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = check(options.dataset, input=options.input, progress=console.progress)
+    checked = check(
+        options.dataset,
+        input=options.input,
+        b0_threshold=options.b0_threshold,
+        progress=console.progress,
+    )
     training = ArgumentParser()
     train.add_options(training)
     words = OptionWords(training)  # what was found matters to a training, and is said in its words

@@ -104,6 +104,7 @@ def add_scan(command: ArgumentParser) -> None:
     command.add_argument("--bval", type=Path, metavar="FILE", help="default: beside the image")
     command.add_argument("--bvec", type=Path, metavar="FILE", help="default: beside the image")
     command.add_argument("--mask", type=Path, metavar="FILE", help="default: found, or made")
+    add_b0_threshold(command)
     add_out(command, "DIR", "folder")
 
 
@@ -135,6 +136,16 @@ def add_shell(command: ArgumentParser) -> None:
         type=float,
         metavar="B",
         help="b-value in s/mm², where scans have several",
+    )
+
+
+def add_b0_threshold(command: ArgumentParser) -> None:
+    """Add what counts as b=0."""
+    command.add_argument(
+        "--b0-threshold",
+        type=float,
+        metavar="B",
+        help="largest b-value in s/mm² that counts as b=0 (default: 50)",
     )
 
 
@@ -180,6 +191,7 @@ def inference_options(options: Namespace) -> "Options":
         tile=options.tile,
         resample=options.resample,
         rescale_b_value=options.rescale_b_value == "rescale",
+        b0_threshold=options.b0_threshold,
     )
 
 

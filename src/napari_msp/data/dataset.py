@@ -21,10 +21,13 @@ class TravellingHeads:
         BIDS folder.
     scans
         Image of each (subject, platform); a platform's name is `<ses>_<acq>`.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: the usual one.
     """
 
     root: Path
     scans: dict[tuple[str, str], Path]
+    b0_threshold: float | None = None
 
     def __repr__(self) -> str:
         subjects, platforms = len(self.subjects), ", ".join(self.platforms)
@@ -69,7 +72,8 @@ class TravellingHeads:
         if not self.has(subject, platform):
             remedy = RunJob("check", "see what there is")
             raise UserError(f"{subject} has no scan on {platform}", self.root, remedy=remedy)
-        return load_acquisition(self.scans[subject, platform])
+        path = self.scans[subject, platform]
+        return load_acquisition(path, b0_threshold=self.b0_threshold)
 
     def noise_free(self, subject: str, platform: str) -> Acquisition | None:
         """Open the twin without noise that a simulated scan has; None where there is none.
@@ -87,10 +91,12 @@ class TravellingHeads:
         twin = folder / path.name.replace("_dwi.", "_desc-noisefree_dwi.")
         if not twin.exists():
             return None
-        return load_acquisition(twin, mask=scan.mask_path)
+        return load_acquisition(twin, mask=scan.mask_path, b0_threshold=self.b0_threshold)
 
 
-def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
+def open_dataset(
+    root: str | Path, subject: str = "sub-*", *, b0_threshold: float | None = None
+) -> TravellingHeads:
     """List the scans of a BIDS folder: `sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii[.gz]`.
 
     Parameters
@@ -99,6 +105,8 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
         BIDS folder.
     subject
         Whose scans; all subjects' unless named.
+    b0_threshold
+        As for `load_acquisition`, for every scan.
 
     Raises
     ------
@@ -117,7 +125,7 @@ def open_dataset(root: str | Path, subject: str = "sub-*") -> TravellingHeads:
     if not scans:
         problem = "has no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz"
         raise UserError(problem, root, remedy=RunJob("import", "bring the data into that form"))
-    return TravellingHeads(root, scans)
+    return TravellingHeads(root, scans, b0_threshold)
 
 
 def input_platform(

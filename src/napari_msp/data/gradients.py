@@ -1,25 +1,35 @@
 """Gradient tables: reading, writing, frames and shells."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_text
 
 B0_MAXIMUM = 50.0
-"""Largest b-value in s/mm² that counts as b=0 (our choice; covers scanners that write 5 or 50)."""
+"""Largest b-value in s/mm² that counts as b=0 unless another is asked for (our choice; covers
+scanners that write 5 or 50)."""
+
+LARGEST_B0 = 200.0
+"""Largest b-value that may be asked to count as b=0 (our choice: a tenth of the signal is gone)."""
 
 SHELL_GAP = 80.0
 """b-values closer than this (s/mm²) to a neighbour share its shell (MRtrix3's default)."""
 
 NORM_TOLERANCE = 0.1
 """A b-vector this far from unit length is an error, less is rounding (our choice)."""
+
+LOW_B_VALUES = 0.2
+"""Share of the highest b-value up to which low ones are likely to be b=0 (our choice)."""
+
+MOST_WITHOUT_DIRECTION = 0.25
+"""Share of the weighted volumes that may lack a direction; more is a faulty table (our choice)."""
 
 Table = str | Path | FloatArray
 """b-values or b-vectors: a text file, or an array of what it would contain."""
@@ -53,11 +63,15 @@ class GradientTable:
     b_values
         (N,) in s/mm².
     directions
-        (N, 3) unit vectors in scanner (RAS+) axes; zero for b=0 volumes.
+        (N, 3) unit vectors in scanner (RAS+) axes; zero for b=0 volumes, and for weighted ones that
+        are means over directions.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0.
     """
 
     b_values: FloatArray
     directions: FloatArray
+    b0_threshold: float = B0_MAXIMUM
 
     def __post_init__(self) -> None:
         if self.directions.shape != (len(self.b_values), 3):
@@ -83,12 +97,22 @@ class GradientTable:
     @cached_property
     def b0_volumes(self) -> IntArray:
         """Indices of the volumes that count as b=0."""
-        return np.flatnonzero(self.b_values <= B0_MAXIMUM)
+        return np.flatnonzero(self.b_values <= self.b0_threshold)
+
+    @property
+    def without_direction(self) -> IntArray:
+        """Indices of weighted volumes without a direction, such as trace images."""
+        weighted = self.b_values > self.b0_threshold
+        return np.flatnonzero(weighted & ~self.directions.any(axis=1))
+
+    def taken(self, volumes: IntArray) -> "GradientTable":
+        """Give the rows of some volumes."""
+        return replace(self, b_values=self.b_values[volumes], directions=self.directions[volumes])
 
     @cached_property
     def shells(self) -> list[Shell]:
-        """The shells above b=0, lowest b-value first."""
-        weighted = np.flatnonzero(self.b_values > B0_MAXIMUM)
+        """The shells above b=0, lowest b-value first; of volumes that have a direction."""
+        weighted = np.flatnonzero((self.b_values > self.b0_threshold) & self.directions.any(axis=1))
         ordered = weighted[np.argsort(self.b_values[weighted], kind="stable")]
         gaps = np.flatnonzero(np.diff(self.b_values[ordered]) > SHELL_GAP) + 1
         return [
@@ -126,7 +150,11 @@ def scanner_to_image_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray
 
 
 def read_gradients(
-    bval: Table, bvec: Table, affine: FloatArray, volumes: int | None = None
+    bval: Table,
+    bvec: Table,
+    affine: FloatArray,
+    volumes: int | None = None,
+    b0_threshold: float | None = None,
 ) -> GradientTable:
     """Read an FSL gradient table into scanner axes.
 
@@ -139,19 +167,20 @@ def read_gradients(
         (4, 4) affine of the image that the table belongs to.
     volumes
         Number of volumes of that image, checked when given.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: `B0_MAXIMUM`.
 
     Raises
     ------
     UserError
         When a file is missing or malformed, or the counts differ.
     """
+    threshold = check_b0_threshold(b0_threshold)
     b_values = np.atleast_1d(_numbers(bval, "bval").ravel())
     vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
-        problem = f"has {count} b-values but the image has {volumes} volumes"
-        remedy = Advice("give the table that belongs to this image")
-        raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
+        raise _wrong_count(_name(bval, "b-values"), count, volumes)
     if vectors.shape == (3, count):
         vectors = vectors.T
     if vectors.shape != (count, 3):
@@ -161,8 +190,40 @@ def read_gradients(
     if not np.isfinite(b_values).all() or (b_values < 0).any():
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
-    units = _unit(vectors, b_values, _name(bvec, "b-vectors"))
-    return GradientTable(b_values, image_to_scanner_axes(units, affine))
+    units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
+    return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold)
+
+
+def check_b0_threshold(value: float | None) -> float:
+    """Give the threshold that was asked for, or the usual one.
+
+    Raises
+    ------
+    UserError
+        When it is no b-value, or so large that a tenth of the signal would be gone.
+    """
+    if value is None:
+        return B0_MAXIMUM
+    if not 0 <= value <= LARGEST_B0:  # written so that nan is refused, too
+        problem = f"must lie between 0 and {LARGEST_B0:.0f} s/mm², not {value:g}"
+        raise UserError(problem, field="b0_threshold")
+    return float(value)
+
+
+def likely_b0(b_values: FloatArray) -> MaskArray:
+    """Return which volumes are likely to be b=0 by their scanner's own reckoning, as b = 60 is."""
+    return np.asarray(b_values <= min(LOW_B_VALUES * b_values.max(initial=0), LARGEST_B0))
+
+
+def _wrong_count(name: str, count: int, volumes: int) -> UserError:
+    """Say that a table and its image do not belong together, and what that usually is."""
+    problem = f"has {count} b-values but the image has {volumes} volumes"
+    remedy = "give the table that belongs to this image"
+    if volumes == count + 1:
+        remedy += ", or take out the volume too many: scanners append a trace or ADC image"
+    elif volumes == count - 1:
+        remedy += ": a volume was taken out, or lost, and its row was not"
+    return UserError(problem, name, "bval", Advice(remedy))
 
 
 def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
@@ -193,11 +254,19 @@ def _numbers(table: Table, field: str) -> FloatArray:
         ) from error
 
 
-def _unit(vectors: FloatArray, b_values: FloatArray, name: str) -> FloatArray:
-    """Give unit directions for weighted volumes and zeros for b=0 ones."""
-    weighted = b_values > B0_MAXIMUM
+def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
+    """Give unit directions for weighted volumes and zeros for b=0 ones.
+
+    A few weighted volumes may have none: scanners append means over directions as such.
+    """
+    weighted = b_values > b0_threshold
     lengths = np.linalg.norm(vectors, axis=1)
-    wrong = weighted & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
+    means = weighted & (lengths == 0)
+    low = means & likely_b0(b_values)
+    # In a table without b=0 they are the b=0 volumes, rather.
+    if weighted.all() or means.sum() > MOST_WITHOUT_DIRECTION * weighted.sum():
+        means = low
+    wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
         problem = (
@@ -205,6 +274,7 @@ def _unit(vectors: FloatArray, b_values: FloatArray, name: str) -> FloatArray:
             f"{lengths[volume]:.3g}"
         )
         raise UserError(problem, name, "bvec", Advice("b-vectors must have unit length"))
+    directed = weighted & ~means
     units = np.zeros_like(vectors, dtype=float)
-    units[weighted] = vectors[weighted] / lengths[weighted, None]
+    units[directed] = vectors[directed] / lengths[directed, None]
     return units

@@ -27,6 +27,9 @@ CHECK_PATH, REPLACE = Advice("check the path"), Advice("replace it")
 def open_nifti(path: str | Path) -> nib.Nifti1Image:
     """Open a NIfTI image; its voxels stay on disk until they are asked for.
 
+    A header whose sform cannot be used, or whose lengths are in micrometres or metres, is put
+    right in memory; what was done is told by `contradictions.header_doubts`.
+
     Raises
     ------
     UserError
@@ -49,12 +52,91 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:
         raise UserError(f"has shape {image.shape}, so no voxel", path, remedy=REPLACE)
-    linear = image.affine[:3, :3]
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+    image.extra[REPAIRS] = [*_use_qform(image), *_use_millimetres(image)]
+    if not usable(image.affine):
         raise UserError(
             "its affine is singular", path, remedy=Advice("correct the header's sform or qform")
         )
     return image
+
+
+REPAIRS = "repairs"
+"""Key of an image's `extra` for what was put right in its header, in words."""
+
+UNITS = {"micron": 1e-3, "meter": 1e3}
+"""Millimetres in the units of length that a header may name besides mm."""
+
+LARGEST_VOXEL, SMALLEST_VOXEL = 20.0, 0.01
+"""Voxel sizes in mm beyond which a header is doubted (our choice)."""
+
+
+def usable(affine: FloatArray | None) -> bool:
+    """Return whether an affine is finite and spans a volume."""
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    return abs(float(np.linalg.det(affine[:3, :3]))) >= 1e-9
+
+
+def qform_of(image: nib.Nifti1Image) -> FloatArray | None:
+    """Give an image's qform; None where its code is 0 or it cannot be read."""
+    if not int(image.header["qform_code"]):
+        return None
+    try:
+        qform: FloatArray = image.header.get_qform()
+    except (HeaderDataError, ValueError):
+        return None
+    return qform if usable(qform) else None
+
+
+def _use_qform(image: nib.Nifti1Image) -> Iterator[str]:
+    """Take the qform where the sform, which has precedence, cannot be used."""
+    sform, qform = image.affine, qform_of(image)
+    if not int(image.header["sform_code"]) or usable(sform) or qform is None:
+        return
+    empty = "empty" if not np.nan_to_num(sform[:3]).any() else "not usable"
+    image.set_sform(None, 0)
+    yield f"its sform is {empty}, the qform is used"
+
+
+def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
+    """Bring lengths in the header's unit to mm, where that makes voxels of a likely size."""
+    unit, affine = image.header.get_xyzt_units()[0], image.affine
+    factor = UNITS.get(unit)
+    if factor is None or not usable(affine):
+        return
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    written = " × ".join(f"{size:g}" for size in sizes.round(4))
+    if not (sizes * factor >= SMALLEST_VOXEL).all() or not (sizes * factor <= LARGEST_VOXEL).all():
+        yield f"its header says that lengths are in {unit}s; {written} is taken as mm"
+        return
+    scaled, qform = np.diag([factor] * 3 + [1.0]) @ affine, qform_of(image)
+    codes = int(image.header["sform_code"]), int(image.header["qform_code"])
+    if qform is not None:
+        image.set_qform(np.diag([factor] * 3 + [1.0]) @ qform, codes[1])
+    # Where neither is coded, the voxel sizes alone make the affine.
+    image.header.set_zooms((*(sizes * factor), *image.header.get_zooms()[3:]))
+    image.header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
+    image.set_sform(scaled, codes[0] or (0 if qform is not None else 1))
+    yield f"voxels of {written} {unit}s were read as mm"
+
+
+def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
+    """Refuse an image that has not the four axes of a DWI, with what its axes suggest.
+
+    Raises
+    ------
+    UserError
+        When there are fewer, or more.
+    """
+    shape, remedy = image.shape, "give another image"
+    if len(shape) == 4:
+        return
+    if len(shape) == 3 and shape[2] > 3 * max(shape[:2]):
+        remedy = "its volumes seem to be stacked along the third: split them"
+    elif len(shape) > 4 and sum(length > 1 for length in shape[3:]) == 1:
+        remedy = f"drop those of length 1 ({' × '.join(map(str, shape))})"
+    problem = f"has {len(shape)} axes, a DWI has four"
+    raise UserError(problem, name, "path", Advice(remedy))
 
 
 @contextmanager

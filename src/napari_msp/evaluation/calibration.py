@@ -28,6 +28,7 @@ def calibrate(
     *,
     device: str = "auto",
     on_progress: Callable[[str], None] = lambda _: None,
+    b0_threshold: float | None = None,
 ) -> Model:
     """Fit to each target what error to expect, so that predictions carry an expected error.
 
@@ -44,6 +45,8 @@ def calibrate(
         As for `harmonize`.
     on_progress
         Is given a line for every predicted head.
+    b0_threshold
+        As for `load_acquisition`.
 
     Returns
     -------
@@ -55,7 +58,8 @@ def calibrate(
         When a subject was trained on or there is none left, or no subject has a target's scan.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    dataset = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+    if not isinstance(dataset, TravellingHeads):
+        dataset = open_dataset(dataset, b0_threshold=b0_threshold)
     learned = learned_from([model], [dataset], dataset.subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:

@@ -58,7 +58,7 @@ class PreparedInput:
     approximations
         What was done to the input, in words; empty when nothing.
     warnings
-        What is doubtful about it, in words; warned of as `UnlikeTraining` too.
+        What is doubtful about it, in words; warned of as `DoubtfulScan` and `UnlikeTraining` too.
     """
 
     scan: Scan
@@ -99,7 +99,8 @@ def prepare_input(
     """
     options = replace(options or Options(), **settings)
     if isinstance(scan, str | Path) and gradient_files(Path(scan))[0].exists():
-        scan = load_acquisition(scan)  # of several shells the model chooses
+        # Of several shells the model chooses.
+        scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
     scan = as_scan(scan)
     acquisition = scan.acquisition
     if acquisition is None:
@@ -119,6 +120,8 @@ def prepare_input(
     doubts = _doubts(image, model.standardisation(model.card.input), acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
+    # Of the scan itself it was warned when it was read.
+    doubts = (*(f"{acquisition.name}: {doubt}" for doubt in acquisition.doubts), *doubts)
     return PreparedInput(scan, image, fitted.rescaled_from, (*rescaling, *resampling), doubts)
 
 
@@ -194,7 +197,8 @@ class Prediction(Scan):
     approximations
         What was done to the input beforehand, in words; empty when nothing.
     warnings
-        What is doubtful about the input, in words; warned of as `UnlikeTraining` too.
+        What is doubtful about the input, in words; warned of as `DoubtfulScan` and `UnlikeTraining`
+        too.
     alpha
         α of eq. (1) that `sh` was made with.
     branches

@@ -249,7 +249,9 @@ def common_b_value(
     UserError
         When scans have no shell, or several, or disagree.
     """
-    values = [dataset.acquisition(subject, source).shell(shell).b_value for subject in subjects]
+    values = [
+        dataset.acquisition(subject, source).given_shell(shell).b_value for subject in subjects
+    ]
     # A mean would be drawn to the odd one out, and blame the others.
     usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):

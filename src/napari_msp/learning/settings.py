@@ -74,6 +74,12 @@ class TrainingSettings(BaseModel):
         allow_inf_nan=False,
         description="Shell to learn, where scans have several",
     )
+    b0_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Largest b-value that counts as b=0 (50 unless given)",
+    )
     held_out: tuple[str, ...] = Field(
         default=(), description="Subjects kept out of training altogether"
     )

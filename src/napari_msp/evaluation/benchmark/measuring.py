@@ -92,7 +92,7 @@ class Measurement:
 
     def run(self) -> None:
         """Predict, measure and write."""
-        dataset = open_dataset(self.round.dataset)
+        dataset = open_dataset(self.round.dataset, b0_threshold=self.plan.b0_threshold)
         fitted = {} if self.repeated else self._fitted(dataset)
         rows: list[Result] = []
         patches: list[PatchResult] = []

@@ -82,6 +82,8 @@ class Plan:
         Of every network.
     b_value
         Shell that is learned and measured, in s/mm².
+    b0_threshold
+        Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     """
 
     datasets: tuple[Path, ...]
@@ -93,6 +95,7 @@ class Plan:
     seeds: tuple[int, ...]
     budget: Budget
     b_value: float
+    b0_threshold: float | None = None
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -215,7 +218,7 @@ def make_plan(
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
-    opened = [open_dataset(path) for path in paths]
+    opened = [open_dataset(path, b0_threshold=asked.b0_threshold) for path in paths]
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
@@ -250,6 +253,7 @@ def make_plan(
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
         b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
+        b0_threshold=asked.b0_threshold,
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_msp.errors import OutOfMemory, UserError
-from napari_msp.scan import load_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane, open_sample, reveal
 from napari_msp.ui.layers import (
@@ -93,14 +93,21 @@ class LoadAcquisition(Docked):
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         self._changes.add(*(partial(self._add, data) for data in layers))
-        words = f"{shown_in(layers[0]).scan.owner} is loaded."
-        self._changes.add(partial(self._rest, "ok", words))
+        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
         self.viewer.add_layer(make_layer(data))
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
+
+    def _say_loaded(self, scan: Scan) -> None:
+        doubts = () if scan.acquisition is None else scan.acquisition.doubts
+        words = f"{scan.owner} is loaded."
+        if doubts:
+            self._rest("warning", f"{words} Note: {'; '.join(doubts)}.")
+        else:
+            self._rest("ok", words)
 
     def _fail(self, error: UserError) -> None:
         self._rest(
@@ -127,7 +134,12 @@ def _load(
     choice = findings.choice
     assert findings.scan is not None
     scan = load_scan(
-        findings.scan, choice.b_value, bval=choice.bval, bvec=choice.bvec, mask=findings.mask
+        findings.scan,
+        choice.b_value,
+        bval=choice.bval,
+        bvec=choice.bvec,
+        mask=findings.mask,
+        b0_threshold=choice.b0_threshold,
     )
     read_scan(scan, control.say)
     control.say("Making maps")
