@@ -138,6 +138,18 @@ def add_shell(command: ArgumentParser) -> None:
     )
 
 
+def add_shells(command: ArgumentParser, what: str) -> None:
+    """Add one shell or several."""
+    command.add_argument(
+        "--shell",
+        dest="b_value",
+        type=float,
+        nargs="+",
+        metavar="B",
+        help=f"b-values in s/mm² {what}",
+    )
+
+
 def add_device(command: ArgumentParser) -> None:
     """Add what is computed on."""
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")

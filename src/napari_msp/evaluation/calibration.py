@@ -16,6 +16,7 @@ from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
+from napari_msp.signal.spherical_harmonics import ORDER
 
 VOXELS = 200_000
 """At most so many of a head are fitted to, chosen at random (our choice)."""
@@ -138,9 +139,9 @@ def _head(
     """Give (N, F) features and (N,) squared errors where prediction and truth have brain."""
     prediction = predict_target(model, prepared, target, device=device)
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
-    fitted = fit_sh(acquisition, b_value=model.card.sh.b_value)
-    truth = on_lattice(fitted, prediction.sh.lattice)
-    mask = truth.mask & prediction.sh.mask
-    described = features_of(prepared.image, prediction.sh, prediction.b0)
-    error = squared_error(prediction.sh, truth, mask)
-    return described[mask[prediction.sh.mask]], error[mask]
+    fitted = fit_sh(acquisition, b_value=model.card.sh.b_value, order=ORDER)
+    truth = on_lattice(fitted, prediction.image.lattice)
+    mask = truth.mask & prediction.image.mask
+    described = features_of(prepared.image, prediction.image, prediction.b0)
+    error = squared_error(prediction.image, truth, mask)
+    return described[mask[prediction.image.mask]], error[mask]

@@ -27,6 +27,7 @@ from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import ORDER
 
 _model = lru_cache(maxsize=64)(load_model)
 
@@ -142,7 +143,7 @@ class Measurement:
 
         @cache
         def predicted(path: Path) -> SHImage:
-            return harmonize(_model(path), scan, self.target, device=self.device).sh
+            return harmonize(_model(path), scan, self.target, device=self.device).image
 
         source = self._fit(scan)
         images = {name: rule.predict(source, truth.image.lattice) for name, rule in fitted.items()}
@@ -171,7 +172,7 @@ class Measurement:
                 yield method, reference, found.values, patches
 
     def _fit(self, acquisition: Acquisition) -> SHImage:
-        return fit_sh(acquisition, b_value=self.plan.b_value)
+        return fit_sh(acquisition, b_value=self.plan.b_value, order=ORDER)
 
 
 def _mean(images: list[SHImage]) -> SHImage:
