@@ -138,13 +138,14 @@ def add_shell(command: ArgumentParser) -> None:
     )
 
 
-def add_shells(command: ArgumentParser, what: str) -> None:
+def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
     """Add one shell or several."""
     command.add_argument(
         "--shell",
         dest="b_value",
         type=float,
         nargs="+",
+        default=default,
         metavar="B",
         help=f"b-values in s/mm² {what}",
     )
