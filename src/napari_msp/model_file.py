@@ -7,12 +7,21 @@ checked against a schema before any network is built.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -53,6 +62,30 @@ class SHSettings(_Stated):
         ge=0, allow_inf_nan=False, description="λ for 30 directions; λ grows with N"
     )
     b_value: float = Field(gt=0, allow_inf_nan=False, description="s/mm²")
+    shells: tuple[float, ...] = Field(
+        default=(),
+        description="b-value of each shell where there are several, b_value the first of them",
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "SHSettings":
+        if self.shells:
+            if len(self.shells) < 2 or self.shells[0] != self.b_value:
+                raise ValueError("shells are for models of several, from b_value on")
+            if not all(0 < low < high < np.inf for low, high in pairwise(self.shells)):
+                raise ValueError("shells must be positive, finite and ascending")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out that there is one shell: such files are as they were before there were more."""
+        written: dict[str, Any] = as_usual(self)
+        return written if self.shells else {k: v for k, v in written.items() if k != "shells"}
+
+    @property
+    def b_values(self) -> tuple[float, ...]:
+        """Of all shells, lowest first."""
+        return self.shells or (self.b_value,)
 
     def regularisation(self, directions: int) -> float:
         """Give λ for a number of directions."""
@@ -60,10 +93,10 @@ class SHSettings(_Stated):
 
 
 class Statistics(_Stated):
-    """A platform's standardisation."""
+    """A platform's standardisation, one shell after the other."""
 
-    mean: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
-    deviation: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
+    mean: list[float] = Field(min_length=CHANNELS)
+    deviation: list[float] = Field(min_length=CHANNELS)
 
     @model_validator(mode="after")
     def _finite(self) -> "Statistics":
@@ -146,6 +179,13 @@ class ModelCard(_Stated):
                 raise ValueError(f"{name} must be given for {', '.join(self.scales)}")
         if set(self.standardisation) != {self.input, *self.scales}:
             raise ValueError("standardisation must be given for the input and every target")
+        channels = CHANNELS * len(self.sh.b_values)
+        for known in self.standardisation.values():
+            if {len(known.mean), len(known.deviation)} != {channels}:
+                raise ValueError(f"standardisation must have {channels} values")
+        for table in self.gradients.values():
+            if len(self.sh.shells) > 1 and len(table.table().shells) != len(self.sh.shells):
+                raise ValueError("gradients have other shells than the model")
         if not set(self.expected_error) <= set(self.scales):
             raise ValueError("expected_error is given for what is no target")
         if min(self.scales.values()) < 1:
@@ -165,8 +205,8 @@ class ModelCard(_Stated):
 class ModelNetwork(nn.Module):
     """The networks of all targets in eval mode.
 
-    Called with (B, 28, X, Y, Z) standardised input it gives each target's last stage, with the
-    stored α, as {target: (B, 28, k(X-1)+1, …)} standardised.
+    Called with (B, 28, X, Y, Z) standardised input, of S shells (B, 28·S, X, Y, Z), it gives each
+    target's last stage, with the stored α, as {target: (B, 28·S, k(X-1)+1, …)} standardised.
     """
 
     def __init__(self, networks: Mapping[str, Network], alpha: float) -> None:
@@ -329,7 +369,9 @@ def load_model(path: str | Path) -> Model:
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise _unusable(f"its weights for {target} cannot be used ({reason})", path) from error
-        if network.target != target or network.scale != card.scales[target]:
+        one_lattice = network.scale == card.scales[target]
+        same_shells = network.shells == len(card.sh.b_values)
+        if network.target != target or not one_lattice or not same_shells:
             raise _unusable(f"its network for {target} predicts something else", path)
         networks[target] = network
     _check_finite(path, weights)

@@ -88,7 +88,7 @@ def test_what_is_written_reads_as_two_shells(tmp_path):
     path = tmp_path / "heads/sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
     acquisition = load_acquisition(path)
     assert [shell.name for shell in acquisition.shells()] == [1200, 3000]
-    assert list(fit_sh(acquisition)) == [1200, 3000]
+    assert fit_sh(acquisition).keys() == {1200, 3000}
     assert "all at b = 1200 and 3000 s/mm2" in (tmp_path / "heads/README").read_text()
     assert json.loads(path.with_name("sub-01_ses-ge_acq-st_dwi.json").read_text())["Simulated"]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
+import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray
@@ -15,6 +16,7 @@ from napari_msp.bids import (
     harmonized_description,
     map_name,
     prediction_stem,
+    shell_stem,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
@@ -95,7 +97,7 @@ def harmonize_to_folder(
             prediction = predict_target(
                 model, prepared, target, options, progress=progress, cancelled=cancelled
             )
-            _write(stage, stem, prediction, table_of(prediction), acquisition, gradients)
+            _write(stage, stem, prediction, table_of, acquisition, gradients)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 
 
@@ -131,30 +133,30 @@ def save_prediction(
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
     stem = _free_stem(out, source, prediction.target, model, force)
-    table = table_choice(gradients, acquisition)(prediction)
+    table_of = table_choice(gradients, acquisition)
     with _staged(out, describe) as stage:
-        _write(stage, stem, prediction, table, acquisition, gradients)
+        _write(stage, stem, prediction, table_of, acquisition, gradients)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
 
 
 def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray:
-    """Give the DWI: the b=0 image, then the predicted signal along a table's directions.
+    """Give the DWI of one shell: the b=0 image, then the predicted signal along directions.
 
     Returns
     -------
     (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is kept in
     [0, 1].
     """
-    ratio = np.clip(evaluate_sh(prediction.sh, table.directions), 0, 1)
+    ratio = np.clip(evaluate_sh(prediction.image, table.directions), 0, 1)
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 
 def table_choice(
     gradients: str | Path, acquisition: Acquisition
 ) -> Callable[[Prediction], GradientTable]:
-    """Check a choice of directions; give what makes the gradient table of a prediction.
+    """Check a choice of directions; give what makes the table of a prediction of one shell.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ def table_choice(
         return lambda prediction: prediction.gradients
     if gradients == "input":
         return lambda prediction: _at_b_value(
-            _nearest_directions(acquisition, prediction), prediction.sh.b_value
+            _nearest_directions(acquisition, prediction), prediction.b_value
         )
     check_gradients(gradients)
     bvec = Path(gradients)
@@ -182,7 +184,7 @@ def table_choice(
         raise UserError(
             "has no diffusion direction", bvec, "gradients", Advice("give one with some")
         )
-    return lambda prediction: _at_b_value(weighted, prediction.sh.b_value)
+    return lambda prediction: _at_b_value(weighted, prediction.b_value)
 
 
 def check_gradients(gradients: str | Path) -> None:
@@ -199,7 +201,7 @@ def check_gradients(gradients: str | Path) -> None:
 
 
 def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:
-    wanted = prediction.sh.rescaled_from or prediction.sh.b_value or 0.0
+    wanted = prediction.image.rescaled_from or prediction.image.b_value or 0.0
     shell = acquisition.gradients.nearest_shell(wanted)
     assert shell is not None  # or nothing could have been predicted
     return acquisition.directions(shell)
@@ -246,31 +248,56 @@ def _write(
     folder: Path,
     stem: str,
     prediction: Prediction,
-    table: GradientTable,
+    table_of: Callable[[Prediction], GradientTable],
     acquisition: Acquisition,
     gradients: str | Path,
 ) -> None:
-    affine, like = prediction.sh.affine, acquisition.image
     made = provenance(prediction, gradients)
-    sidecar = made.to_sidecar()
+    sidecar, like = made.to_sidecar(), acquisition.image
+    parts = prediction.by_shell()
+    tables = {shell: table_of(part) for shell, part in parts.items()}
+    signals = [predicted_signal(part, tables[shell]) for shell, part in parts.items()]
+    # One b=0 image for all shells.
+    volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]
+    affine = next(iter(parts.values())).image.affine
     dwi = folder / f"{stem}_dwi.nii.gz"
-    write_nifti(dwi, predicted_signal(prediction, table), affine, like=like)
+    write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
     with_b0 = GradientTable(
-        np.concatenate([[0.0], table.b_values]),
-        np.concatenate([np.zeros((1, 3)), table.directions]),
+        np.concatenate([[0.0], *(table.b_values for table in tables.values())]),
+        np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
     )
     write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
     write_json(folder / f"{stem}_dwi.json", sidecar)
-    write_nifti(folder / f"{stem}_mask.nii.gz", prediction.sh.mask, affine, like=like)
-    write_sh(folder / map_name(stem, "sh", "coefficients"), prediction.sh, sidecar, like=like)
+    write_nifti(folder / f"{stem}_mask.nii.gz", prediction.mask, affine, like=like)
+    for shell, part in parts.items():
+        own = shell if len(parts) > 1 else None
+        _write_shell(folder, stem, own, part, made, like)
+
+
+def _write_shell(
+    folder: Path,
+    stem: str,
+    shell: int | None,
+    prediction: Prediction,
+    made: Provenance,
+    like: nib.Nifti1Image,
+) -> None:
+    """Write the SH images of one shell; its name is in theirs where there are several."""
+
+    def name(what: str, stem: str = stem) -> Path:
+        return folder / map_name(stem if shell is None else shell_stem(stem, shell), "sh", what)
+
+    affine = prediction.image.affine
+    write_sh(name("coefficients"), prediction.image, made.to_sidecar(), like=like)
     if prediction.first_stage is not None:
         first = replace(made, stage="first").to_sidecar()
-        name = map_name(f"{stem}FirstStage", "sh", "coefficients")
-        write_sh(folder / name, prediction.first_stage, first, like=like)
+        write_sh(
+            name("coefficients", f"{stem}FirstStage"), prediction.first_stage, first, like=like
+        )
     for what, values in (
         ("disagreement", prediction.disagreement),
         ("disagreement0", prediction.order_0_disagreement),
         ("expectederror", prediction.expected_error),
     ):
         if values is not None:
-            write_nifti(folder / map_name(stem, "sh", what), values, affine, like=like)
+            write_nifti(name(what), values, affine, like=like)
