@@ -2,10 +2,10 @@
 
     python benchmarks/shells.py FOLDER [--minutes M]
 
-makes six tiny simulated heads at b = 1200 and 3000 in FOLDER, trains, and writes
-`benchmarks/shells.md`. Heads 1 to 4 teach, head 5 chooses each method's learning rate, heads 6 and 7
-are measured on their noise-free twins. Every result is kept in FOLDER: run again, it goes on where
-it stopped. About a quarter of an hour on one core.
+makes seven tiny simulated heads at b = 1200 and 3000 in FOLDER, trains, and writes
+`benchmarks/shells.md`. Heads 1 to 4 teach, head 5 chooses each method's learning rate, heads 6 and
+7 are measured on their noise-free twins. Every result is kept in FOLDER: run again, it goes on
+where it stopped. About a quarter of an hour on one core.
 """
 
 import argparse
@@ -189,10 +189,10 @@ TEXT = """\
 
 Written by `python benchmarks/shells.py FOLDER`. Seven tiny simulated heads (seed {seed}, phantom
 `{digest}`) at b = 1200 and 3000: four teach, one chooses each row's learning rate of two, two are
-measured on their noise-free twins. SH MSE of prisma_st, predicted from ge_st, in 10⁻⁵ SH units², with
-each head's own in brackets. Width 0.25, batches of two crops of 12³; {shresnet} steps for a single network,
-{msp} for each phase of an MSP over two targets; weights and seconds (one core, shared with others)
-are of both shells together.
+measured on their noise-free twins. SH MSE of prisma_st, predicted from ge_st, in 10⁻⁵ SH units²,
+with each head's own in brackets. Width 0.25, batches of two crops of 12³; {shresnet} steps for a
+single network, {msp} for each phase of an MSP over two targets; weights and seconds (one core,
+shared with others) are of both shells together.
 
 {table}
 """

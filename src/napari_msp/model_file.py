@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_msp.data.gradients import GradientTable
+from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path
 from napari_msp.identity import Person
@@ -168,7 +168,8 @@ class ModelCard(_Stated):
     gradients: dict[str, Gradients] = Field(description="Of each target")
     training: dict[str, Any] = Field(description="Subjects, settings, metrics")
     expected_error: dict[str, ErrorFit] = Field(
-        default_factory=dict, description="Of targets whose predictions were calibrated"
+        default_factory=dict,
+        description="Of targets whose predictions were calibrated, by `fit_name`",
     )
     versions: dict[str, str] = Field(description="Software that wrote the file")
 
@@ -186,7 +187,7 @@ class ModelCard(_Stated):
         for table in self.gradients.values():
             if len(self.sh.shells) > 1 and len(table.table().shells) != len(self.sh.shells):
                 raise ValueError("gradients have other shells than the model")
-        if not set(self.expected_error) <= set(self.scales):
+        if not set(self.expected_error) <= set(self.fit_names()):
             raise ValueError("expected_error is given for what is no target")
         if min(self.scales.values()) < 1:
             raise ValueError("scales must be at least 1")
@@ -196,6 +197,15 @@ class ModelCard(_Stated):
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")
         return self
+
+    def fit_name(self, target: str, shell: int) -> str:
+        """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
+        return f"{target} b{shell}" if self.sh.shells else target
+
+    def fit_names(self) -> list[str]:
+        """List the names of all fits that there can be."""
+        names = [shell_name(b_value) for b_value in self.sh.b_values]
+        return [self.fit_name(target, shell) for target in self.scales for shell in names]
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show what fits a line."""
@@ -280,7 +290,8 @@ class Model:
 
     def calibrated_on(self, target: str) -> tuple[Person, ...]:
         """Say whom a target's expected error was fitted on; nobody where it is not calibrated."""
-        fit = self.card.expected_error.get(target)
+        names = [self.card.fit_name(target, shell_name(each)) for each in self.card.sh.b_values]
+        fit = next(filter(None, map(self.card.expected_error.get, names)), None)
         return () if fit is None else _people(fit.model_dump())
 
     @property
@@ -306,9 +317,10 @@ class Model:
         """Give a platform's standardisation."""
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
 
-    def error_model(self, target: str) -> ErrorModel | None:
-        """Give what predicts a target's error; None where it was not calibrated."""
-        fit = self.card.expected_error.get(target)
+    def error_model(self, target: str, number: int = 0) -> ErrorModel | None:
+        """Give what predicts a target's error in the n-th shell; None where not calibrated."""
+        shell = shell_name(self.card.sh.b_values[number])
+        fit = self.card.expected_error.get(self.card.fit_name(target, shell))
         if fit is None:
             return None
         return ErrorModel(np.array(fit.mean), np.array(fit.deviation), np.array(fit.weights))

@@ -441,10 +441,9 @@ def as_scan(scan: ScanLike, b_value: float | Sequence[float] | None = None) -> S
     b_value
         Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
     """
-    if isinstance(scan, Scan):
-        return scan
     if isinstance(scan, Acquisition):
         return Scan(acquisition=scan, shell=b_value, path=scan.path)
-    if isinstance(scan, SHImage | Mapping):
-        return Scan(given_sh=scan)
-    return load_scan(scan, b_value)
+    if isinstance(scan, str | Path):
+        return load_scan(scan, b_value)
+    known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)
+    return known.at_shell(b_value) if isinstance(b_value, int | float) else known

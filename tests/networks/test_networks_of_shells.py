@@ -66,9 +66,9 @@ def told_alike(several: SingleNetwork, alone: list[SingleNetwork]) -> None:
     """Tell a network of shells, and one of one shell for each of them, the same statistics."""
     known = [statistics(28, seed) for seed in range(len(alone))]
     for one, each in zip(alone, known, strict=True):
-        one.set_standardisation(**each)  # type: ignore[arg-type]
+        one.set_standardisation(**each)
     joined = {name: torch.cat([each[name] for each in known]) for name in known[0]}
-    several.set_standardisation(**joined)  # type: ignore[arg-type]
+    several.set_standardisation(**joined)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,7 +109,7 @@ def test_shells_are_mixed_only_where_they_are_taken_at_once(kind: str, trunk: st
 
     def run(x: Tensor) -> Tensor:
         y = built(x)
-        return y.second if kind == "msp" else y  # type: ignore[no-any-return]
+        return y.second if kind == "msp" else y
 
     x = channels(2)
     other = x.clone()
@@ -165,7 +165,7 @@ def test_one_trunk_has_the_weights_of_one_shell(kind: str) -> None:
 def test_rish_features_are_of_each_order_of_each_shell(trunk: str) -> None:
     several = network("cnn-rish", shells=2, trunk=trunk)
     known = statistics(56, 3)
-    several.set_standardisation(**known)  # type: ignore[arg-type]
+    several.set_standardisation(**known)
     x = channels(2, batch=1)
     given = x if trunk == "all" else x.reshape(2, 28, *x.shape[2:])
     coefficients = several.coefficients(given)  # type: ignore[operator]

@@ -176,6 +176,7 @@ def add_inference_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--resample", action="store_true", help="interpolate to the model's voxel size"
     )
+    add_shells(command, "of the scan's shells to predict from (default: the model's)")
     command.add_argument(
         "--b-value",
         dest="rescale_b_value",
@@ -193,6 +194,7 @@ def inference_options(options: Namespace) -> "Options":
         tile=options.tile,
         resample=options.resample,
         rescale_b_value=options.rescale_b_value == "rescale",
+        b_value=options.b_value,
     )
 
 

@@ -460,7 +460,7 @@ def _stored(
 
     def of_shell(number: int, last: bool) -> Prediction:
         """Give one shell's prediction; what is only needed for the next ones is let go at last."""
-        sh, error_model = stored(result.prediction, number), model.error_model(target)
+        sh, error_model = stored(result.prediction, number), model.error_model(target, number)
         first, branches = result.first_stage, result.branches
         spread = result.disagreement
         if spread is not None:

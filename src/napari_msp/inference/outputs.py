@@ -132,7 +132,9 @@ def save_prediction(
     if model is None or source is None or source.acquisition is None:
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
-    stem = _free_stem(out, source, prediction.target, model, force)
+    alone = len(model.card.sh.b_values) > 1 and not prediction.parts
+    shell = prediction.shells[0] if alone else None
+    stem = _free_stem(out, source, prediction.target, model, force, shell)
     table_of = table_choice(gradients, acquisition)
     with _staged(out, describe) as stage:
         _write(stage, stem, prediction, table_of, acquisition, gradients)
@@ -211,9 +213,16 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 
-def _free_stem(out: Path, scan: Scan, target: str, model: Model, force: bool) -> str:
-    """Name the files of a target, which must not be there already unless forced."""
+def _free_stem(
+    out: Path, scan: Scan, target: str, model: Model, force: bool, shell: int | None = None
+) -> str:
+    """Name the files of a target, which must not be there already unless forced.
+
+    A shell is named where one of several is written by itself.
+    """
     stem = prediction_stem(scan.path or f"{scan.file_stem}.nii.gz", target, model.kind)
+    if shell is not None:
+        stem = shell_stem(stem, shell)
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force:
         raise UserError("exists already", written, remedy=Overwrite())

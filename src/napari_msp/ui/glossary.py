@@ -35,7 +35,7 @@ TERMS: Mapping[str, str] = {
     "b0": "Image without diffusion weighting (b=0), which the weighted signal is divided by. "
     "It is the input's own and is not harmonized.",
     "shell": "All volumes of about the same b-value, taken along different directions. A model "
-    "reads one shell.",
+    "reads the shells that it was trained on.",
     "acquisition": "One scan: its diffusion-weighted and b=0 volumes, their b-values and "
     "directions, and a brain mask.",
     "platform": "A scanner together with a protocol, named by BIDS session and acquisition: "

@@ -143,7 +143,8 @@ class Measurement:
 
         @cache
         def predicted(path: Path) -> SHImage:
-            return harmonize(_model(path), scan, self.target, device=self.device).image
+            prediction = harmonize(_model(path), scan, self.target, device=self.device)
+            return prediction.at_shell(self.plan.b_value).image
 
         source = self._fit(scan)
         images = {name: rule.predict(source, truth.image.lattice) for name, rule in fitted.items()}
