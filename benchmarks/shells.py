@@ -26,7 +26,7 @@ SHELLS = (1200.0, 3000.0)
 SEED = 1700
 SUBJECTS, VALIDATION, TESTS = 7, "sub-05", ("sub-06", "sub-07")
 INPUT, TARGET, OTHER = "ge_st", "prisma_st", "connectom_st"
-STEPS = {"shresnet": 200, "msp": 80}
+STEPS = {"shresnet": 400, "msp": 120}
 RATES = (1.5e-3, 4e-3)
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "one model a shell": ({}, 1),

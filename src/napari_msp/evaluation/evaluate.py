@@ -138,7 +138,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
             continue
         source = scans[plan.source]
         predictions = {
-            name: harmonize(load_model(path), source, target, device=device)
+            name: harmonize(load_model(path), source, target, device=device).at_shell(plan.b_value)
             for name, path in shown.items()
         }
         keep(
