@@ -1,15 +1,19 @@
-# Two commands on a bare machine with Python 3.11+, pip and make:
-#   make demo    simulated heads, the packaged model, a figure and numbers
-#   make test    the whole test suite, ruff and mypy
-# Both first make .venv; run again they find it ready and lose no time.
+# Commands on a bare machine with Python 3.11+, pip and make:
+#   make demo       simulated heads, the packaged model, a figure and numbers
+#   make test       ruff, mypy, and every test that is not slow by nature
+#   make test-slow  the others: whole trainings, full-size heads, processes that are killed
+# All first make .venv; run again they find it ready and lose no time.
 
-.PHONY: demo test clean
+.PHONY: demo test test-slow clean
 
 demo:
 	@sh scripts/demo.sh
 
 test:
 	@sh scripts/check.sh
+
+test-slow:
+	@sh scripts/check_slow.sh
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache

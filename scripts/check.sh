@@ -17,9 +17,9 @@ phase "mypy" .venv/bin/mypy || failed="$failed mypy"
 export OMP_NUM_THREADS=1
 log=.venv/window-tests.log
 phase "pytest, in a window" sh scripts/with_screen.sh \
-    .venv/bin/python -m pytest tests/viewer -o cache_dir=.venv/window-cache >"$log" 2>&1 &
+    .venv/bin/python -m pytest -m "not slow" tests/viewer -o cache_dir=.venv/window-cache >"$log" 2>&1 &
 window=$!
-phase "pytest" env QT_QPA_PLATFORM=offscreen .venv/bin/python -m pytest --ignore tests/viewer ||
+phase "pytest" env QT_QPA_PLATFORM=offscreen .venv/bin/python -m pytest -m "not slow" --ignore tests/viewer ||
     failed="$failed pytest"
 wait "$window" || failed="$failed pytest-window"
 cat "$log"

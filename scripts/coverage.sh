@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run all tests and say how much of the source's lines and branches they reach: about twice as long
-# as `make test`, which comes first and sets up what is needed.
+# Run all tests, slow ones too, and say how much of the source's lines and branches they reach: three
+# times as long as `make test`, which comes first and sets up what is needed.
 set -eu
 cd "$(dirname "$0")/.."
 coverage=.venv/bin/coverage

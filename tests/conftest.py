@@ -33,7 +33,7 @@ def in_ci() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than about 5 seconds; runs last")
+    config.addinivalue_line("markers", "slow: by nature, left to `make test-slow`")
     config.stash[_RAN] = Counter()
     config.stash[_SKIPPED] = Counter()
 

@@ -360,7 +360,6 @@ def test_the_house_stays_small():
     assert len(TREES) <= MOST_FILES
 
 
-@pytest.mark.slow
 def test_a_wheel_holds_every_packaged_model_and_asset(tmp_path):
     copy = tmp_path / "copy"  # building leaves files beside the source
     shutil.copytree(ROOT, copy / "src" / "napari_msp", ignore=shutil.ignore_patterns("__pycache__"))

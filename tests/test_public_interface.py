@@ -87,7 +87,6 @@ def test_files_are_named_by_text_or_path(
     assert result
 
 
-@pytest.mark.slow
 def test_a_model_from_training_to_a_saved_prediction(heads: Path, tmp_path: Path) -> None:
     """The README's way, in text paths, with keyword settings; every object prints in a line."""
     out = str(tmp_path / "m.safetensors")

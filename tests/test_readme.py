@@ -69,7 +69,6 @@ def test_there_is_python():
     assert PYTHON
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_runs(block, make_heads, tmp_path, monkeypatch):
     """On small heads in place of the demo's, with a training that is cut short."""

@@ -190,7 +190,7 @@ class Scan:
         """(X, Y, Z) where there is brain."""
         return self._image.mask
 
-    @property
+    @cached_property
     def b_value(self) -> float | None:
         """Of the SH image's signal, in s/mm²; None where the file did not say."""
         one = self.at_shell()

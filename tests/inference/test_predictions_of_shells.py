@@ -72,8 +72,8 @@ def test_one_trunk_predicts_each_shell_as_a_model_of_it(make_model, both, kind, 
                 np.testing.assert_array_equal(getattr(together, name)[b_value], ours)
             first = wanted.first_stage.coefficients
             np.testing.assert_allclose(part.first_stage.coefficients, first, atol=atol)
-            assert together.first_stage is not None
-            assert together.first_stage[b_value] is part.first_stage
+            first_stages: Any = together.first_stage
+            assert first_stages[b_value] is part.first_stage
         else:
             assert together.first_stage is together.disagreement is None
 

@@ -8,7 +8,13 @@ import torch
 
 from napari_msp.errors import Cancelled
 from napari_msp.inference import tiling
-from napari_msp.inference.tiling import bytes_per_voxel, plan_tiles, polled, run_whole_image
+from napari_msp.inference.tiling import (
+    bytes_per_voxel,
+    most_bytes_per_voxel,
+    plan_tiles,
+    polled,
+    run_whole_image,
+)
 
 CPU = torch.device("cpu")
 
@@ -118,6 +124,15 @@ def test_memory_estimate_counts_the_largest_layer():
     layer = torch.nn.Conv3d(28, 50, 3, padding=1)
     found = bytes_per_voxel(lambda x: {"y": layer(x)}, layer, 28, CPU)
     assert found == pytest.approx(4 * (3 * (28 + 50) + 50))
+
+
+@pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
+@pytest.mark.parametrize("kind", ["msp", "diqt", "cnn-rish", "shresnet", "cpm", "hned"])
+def test_bound_of_the_memory_is_never_below_what_is_measured(kind, target, make_network):
+    network = make_network(kind, target, width=0.1)
+    with torch.inference_mode():
+        found = bytes_per_voxel(lambda x: {"y": prediction(network, x)}, network, 28, CPU)
+    assert found <= most_bytes_per_voxel(network, network.scale)
 
 
 def test_cancelling_is_polled_before_every_convolution(make_network):

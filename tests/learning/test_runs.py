@@ -336,7 +336,6 @@ def test_standard_input_that_nobody_holds_stops_nothing(new_run):
     assert told == folder.events()
 
 
-@pytest.mark.slow
 def test_a_mistake_is_one_line(tmp_path):
     command = [sys.executable, "-m", "napari_msp", "run", str(tmp_path)]
     answer = subprocess.run(command, capture_output=True, text=True)

@@ -94,7 +94,13 @@ def test_events_are_one_stream_and_survive_json(heads, quick, run):
     }
 
 
-@pytest.mark.parametrize(("kind", "preset"), [("msp", "fast"), ("diqt", "paper"), ("hned", "fast")])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset"),
+    [("msp", "fast"), pytest.param("diqt", "paper", marks=SLOW), ("hned", "fast")],
+)
 @pytest.mark.parametrize("stop_after", [1, 4, 8])
 def test_resumed_is_bit_for_bit_uninterrupted(kind, preset, stop_after, heads, quick, run):
     settings = quick(kind, preset)
@@ -184,7 +190,7 @@ def test_a_run_that_replaces_a_model_goes_on_where_it_was_stopped(heads, quick, 
     assert not checkpoint_path(out).exists()
 
 
-@pytest.mark.parametrize("preset", ["fast", "paper"])
+@pytest.mark.parametrize("preset", ["fast", pytest.param("paper", marks=SLOW)])
 def test_a_given_length_is_obeyed(preset, heads, run):
     settings = {"kind": "msp", "input": "ge_st", "targets": ("prisma_st", "connectom_sa")}
     length = {"epochs": 3, "unison_epochs": 2, "steps_per_epoch": 4}

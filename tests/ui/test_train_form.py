@@ -208,9 +208,13 @@ def test_the_form_fits_a_narrow_dock(filled):
 def test_missing_scans_are_told(form, tmp_path):
     form.show_dataset(study(tmp_path, missing=[("sub-01", "ge_st"), ("sub-02", "prisma_st")]))
     assert "Without sub-01: no scan on ge_st." in form.first.said("dataset")
-    assert "sub-02 has no scan on prisma_st" in form.first.said("targets")
-    assert form.request is None
     assert form.entries["held_out"].names == ["sub-02", "sub-03"]
+    form.entries["held_out"].write([])
+    assert "Of 2 subjects: prisma_st from 1." in form.first.said("targets")
+    assert form.request is not None
+    form.entries["held_out"].write(["sub-03"])
+    assert "nobody to train on has a scan on prisma_st" in form.first.said("targets")
+    assert form.request is None
     form.entries["targets"].write(["connectom_sa"])
     settings = form.request.settings  # type: ignore[attr-defined]  # there is one now
     assert settings.targets == ("connectom_sa",)

@@ -92,7 +92,6 @@ def is_free(folder):
         return False
 
 
-@pytest.mark.slow
 def test_stopped_then_resumed(folder, process, wait_for, end_of):
     process.start(folder.path)
     assert process.running
@@ -114,7 +113,6 @@ def test_stopped_then_resumed(folder, process, wait_for, end_of):
     assert process.events[0].resumed_at == done
 
 
-@pytest.mark.slow
 def test_killed_from_outside_is_a_failure_in_words(folder, process, wait_for, end_of):
     process.start(folder.path)
     wait_for("checkpointed")

@@ -59,7 +59,6 @@ def docked(window, kind):
     return found
 
 
-@pytest.mark.slow
 def test_from_blank_napari_to_figure_3(viewer, qtbot, cache_folder, pixels, clicks):
     window = viewer.window._qt_window
 

@@ -54,10 +54,10 @@ class Acquisition:
         return f"<Acquisition {self.name}: {size} voxels, {self.gradients!r}>"
 
     def __post_init__(self) -> None:
-        if len(self.image.shape) != 4 or self.image.shape[3] != len(self.gradients):
+        if len(self.image.shape) != 4 or self.image.shape[3] != len(self.gradients.b_values):
             raise UserError(
                 f"has shape {self.image.shape} but the gradient table has "
-                f"{len(self.gradients)} rows",
+                f"{len(self.gradients.b_values)} rows",
                 self.name,
                 "bval",
                 Advice("give a 4-D image and its own table"),
@@ -66,18 +66,18 @@ class Acquisition:
             problem = "no volume has b=0, and without one the signal cannot be normalised"
             raise UserError(problem, self.name, "bval", Advice("give a scan that has one"))
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The file's name for messages."""
         return str(self.path) if self.path is not None else "acquisition"
 
-    @property
+    @cached_property
     def affine(self) -> FloatArray:
         """(4, 4) voxel-to-scanner affine in mm."""
         affine: FloatArray = self.image.affine
         return affine
 
-    @property
+    @cached_property
     def lattice(self) -> Lattice:
         """Where its voxels lie, in stored order."""
         x, y, z = self.image.shape[:3]

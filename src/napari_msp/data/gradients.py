@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +106,12 @@ class GradientTable:
         """Give the shell whose b-value is nearest; None where there is no shell."""
         return min(self.shells, key=lambda shell: abs(shell.b_value - b_value), default=None)
 
-    @property
+    @cached_property
     def b0_volumes(self) -> IntArray:
         """Indices of the volumes that count as b=0."""
         return np.flatnonzero(self.b_values <= B0_MAXIMUM)
 
-    @property
+    @cached_property
     def shells(self) -> list[Shell]:
         """The shells above b=0, lowest b-value first."""
         weighted = np.flatnonzero(self.b_values > B0_MAXIMUM)

@@ -6,6 +6,7 @@ where an output voxel lies.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from nibabel.affines import voxel_sizes as nib_voxel_sizes
@@ -63,7 +64,7 @@ class CanonicalGrid:
     shape: tuple[int, int, int]
     stored_affine: FloatArray
 
-    @property
+    @cached_property
     def affine(self) -> FloatArray:
         """(4, 4) affine of the canonical order."""
         stored = io_orientation(self.stored_affine)
@@ -118,12 +119,12 @@ class Lattice:
     shape: tuple[int, int, int]
     affine: FloatArray
 
-    @property
+    @cached_property
     def voxel_sizes(self) -> FloatArray:
         """(3,) spacing in mm."""
         return voxel_sizes(self.affine)
 
-    @property
+    @cached_property
     def canonical(self) -> "Lattice":
         """The same voxels in closest-canonical order."""
         grid = CanonicalGrid(self.shape, self.affine)

@@ -33,11 +33,11 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         When the file is missing, is not NIfTI, or its affine cannot be used.
     """
     path = Path(path)
-    nifti_stem(path)
     try:
         with _quiet_nibabel():
             image = nib.load(path)
     except FileNotFoundError as error:
+        nifti_stem(path)  # a name of another kind is the likelier mistake
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
         # What nibabel says of a file's type names the file once more.

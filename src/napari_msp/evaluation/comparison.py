@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from napari_msp.arrays import MaskArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
@@ -122,13 +123,13 @@ class Comparison:
         against = "without truth" if self.truth is None else "with truth"
         return f"<{', '.join(self.predictions)} {against} on {int(self.mask.sum())} voxels>"
 
-    @property
+    @cached_property
     def reference(self) -> SHImage:
         """The image whose lattice and contrast are used: truth, else the first prediction."""
         first = next(iter(self.predictions.values()))
-        return (self.truth or first).image
+        return (first if self.truth is None else self.truth).image
 
-    @property
+    @cached_property
     def lattice(self) -> Lattice:
         """Where all its voxels lie."""
         return self.reference.lattice

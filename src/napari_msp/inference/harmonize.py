@@ -423,7 +423,7 @@ def predict_target(
             progress=progress,
             cancelled=cancelled,
         )
-    return _stored(model, prepared, target, result, cancelled or (lambda: False))
+    return _stored(model, prepared, target, result, cancelled)
 
 
 def _stored(
@@ -431,7 +431,7 @@ def _stored(
     prepared: PreparedInput,
     target: str,
     result: GridPrediction,
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[], bool] | None,
 ) -> Prediction:
     """Bring everything back to the acquisition's stored order and scanner axes."""
     acquisition = prepared.acquisition
@@ -443,12 +443,9 @@ def _stored(
     b0_on_grid = _b0(acquisition).resampled(lattice)
     b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
 
-    def check() -> None:
-        if cancelled():  # a large image takes its time
-            raise Cancelled
-
     def stored(image: GridImage, shell: int) -> SHImage:
-        check()
+        if cancelled is not None and cancelled():  # a large image takes its time
+            raise Cancelled
         return SHImage(
             out_of_grid(image.by_shell()[shell].coefficients, lattice, affine)[0],
             stored_affine,
@@ -474,7 +471,7 @@ def _stored(
             disagreement_by_order=spread,
             expected_error=None
             if error_model is None
-            else expected_error(error_model, prepared.image.by_shell()[number], sh, b0, check),
+            else expected_error(error_model, prepared.image.by_shell()[number], sh, b0, cancelled),
             b0=b0,
             target=target,
             gradients=tables[number],

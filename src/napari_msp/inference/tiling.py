@@ -308,7 +308,7 @@ def run_whole_image(
     outputs: dict[str, FloatArray] = {}
     with torch.inference_mode(), exact_arithmetic(), polled(network, cancelled):
         if tile is None:
-            tile = _tile_edge(run, network, whole, shape, halo, device)
+            tile = _tile_edge(run, network, whole, shape, scale, halo, device)
         tiles = plan_tiles(mask, halo, tile)
         for done, piece in enumerate(tiles):
             if cancelled is not None and cancelled():
@@ -332,12 +332,16 @@ def _tile_edge(
     network: nn.Module,
     whole: Tensor,
     shape: tuple[int, int, int],
+    scale: int,
     halo: int,
     device: torch.device,
 ) -> int | None:
     """Give the largest edge whose crop stays within the memory budget; None: all at once."""
-    voxels = memory_budget(device) / bytes_per_voxel(run, network, whole.shape[0], device)
-    if np.prod(shape, dtype=float) <= voxels:
+    budget = memory_budget(device)
+    if math.prod(shape) * most_bytes_per_voxel(network, scale) <= budget:
+        return None  # a small image: nothing needs to be measured
+    voxels = budget / bytes_per_voxel(run, network, whole.shape[0], device)
+    if math.prod(shape) <= voxels:
         return None
     return max(SMALLEST_TILE, int(voxels ** (1 / 3)) - 2 * halo)
 
@@ -348,6 +352,13 @@ def memory_budget(device: torch.device) -> float:
         free, _ = torch.cuda.mem_get_info(device)
         return free / 2
     return CPU_BUDGET
+
+
+def most_bytes_per_voxel(network: nn.Module, scale: int) -> float:
+    """Bound a network's peak memory for each input voxel: all its layers kept, at `scale`."""
+    layers = [module.in_channels + module.out_channels for module in _convolutions(network)]
+    layers.append(2 * CHANNELS)  # the interpolated input
+    return 4 * scale**3 * LIVE_LAYERS * sum(layers)
 
 
 def bytes_per_voxel(

@@ -53,6 +53,8 @@ class Started(Event):
         Steps of the whole run.
     resumed_at
         Steps done before, 0 for a new run.
+    taught
+        Training subjects that each target is learned from.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class Started(Event):
     parameters: int
     steps: int
     resumed_at: int
+    taught: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a run learns from: subjects split, loaded onto one grid, and measured."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,7 +41,8 @@ class Head:
     stored_affine
         (4, 4) affine of the input as in its file.
     targets
-        Image of each target platform on the input's lattice refined by the target's scale.
+        Image of each target platform that the subject was scanned on, on the input's lattice
+        refined by the target's scale.
     off_lattice
         Targets that had to be resampled there: training only, never for a reported metric.
     truths
@@ -77,7 +78,7 @@ class Study:
     standardisation
         Of each platform, measured on training subjects.
     gradients
-        Each target's table, all shells, from the first training subject.
+        Each target's table, all shells, from the first training subject who was scanned on it.
     """
 
     settings: TrainingSettings
@@ -90,6 +91,22 @@ class Study:
     standardisation: dict[str, Standardisation]
     gradients: dict[str, Gradients]
 
+    @property
+    def taught(self) -> dict[str, list[str]]:
+        """Training subjects that each target is learned from."""
+        return {
+            target: [head.subject for head in self.heads if target in head.targets]
+            for target in self.scales
+        }
+
+    def judged(self, target: str) -> list[Head]:
+        """Held-out heads whose scan on a target is there to compare with."""
+        return [head for head in self.held_out if target in head.truths]
+
+
+class IncompleteHeads(UserWarning):
+    """A subject lacks a platform, so that less is learned from it than from the others."""
+
 
 def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study:
     """Load all heads, split by subject, and measure the standardisation.
@@ -97,17 +114,20 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     Raises
     ------
     UserError
-        When a platform or subject is unknown, no subject is left to train on, or scans do not fit.
+        When a platform or subject is unknown, no subject is left to train on (a target), or scans
+        do not fit.
+
+    Warns
+    -----
+    IncompleteHeads
+        Of subjects that lack a platform. What they have teaches: a subject without a target is
+        learned from for the others; one without the input, or with nothing but it, is left out.
     """
     source = input_platform(dataset, settings.input, settings.targets)
     targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
     settings = settings.model_copy(update={"input": source, "targets": targets})
     _check_names(dataset, settings)
-    subjects = [
-        subject
-        for subject in settings.subjects or dataset.subjects
-        if dataset.has(subject, settings.input)
-    ]
+    subjects = _usable(dataset, settings)
     training = [subject for subject in subjects if subject not in settings.held_out]
     if not training:
         raise UserError(
@@ -121,14 +141,18 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
         for subject in training + [each for each in subjects if each in settings.held_out]
     }
     recipe = recipe_for(settings)
+    scanned = {
+        target: [heads[subject] for subject in training if dataset.has(subject, target)]
+        for target in targets
+    }
+    _check_taught(dataset, scanned)
     learned = [heads[subject] for subject in training]
     standardisation = {
         settings.input: measure_standardisation((h.input for h in learned), recipe.per_order)
     }
     for target in targets:
-        images = (head.targets[target] for head in learned)
+        images = (head.targets[target] for head in scanned[target])
         standardisation[target] = measure_standardisation(images, recipe.per_order)
-    first = learned[0]
     return Study(
         settings=settings,
         heads=learned,
@@ -136,15 +160,18 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
         held_out=[heads[subject] for subject in subjects if subject in settings.held_out],
         scales={
             target: scale_between(
-                first.input.lattice.voxel_sizes, first.targets[target].lattice.voxel_sizes, target
+                those[0].input.lattice.voxel_sizes,
+                those[0].targets[target].lattice.voxel_sizes,
+                target,
             )
-            for target in targets
+            for target, those in scanned.items()
         },
-        voxel_size=float(first.input.lattice.voxel_sizes.mean()),
+        voxel_size=float(learned[0].input.lattice.voxel_sizes.mean()),
         b_values=b_values,
         standardisation=standardisation,
         gradients={
-            target: _gradients(dataset, first.subject, target, b_values) for target in targets
+            target: _gradients(dataset, those[0].subject, target, b_values)
+            for target, those in scanned.items()
         },
     )
 
@@ -166,7 +193,7 @@ def load_head(
     subject
         Which one.
     source, targets
-        Input and target platforms.
+        Input and target platforms; targets that the subject was not scanned on are left out.
     b_value
         Shells to use in s/mm², each to within 5 %.
     held_out
@@ -175,8 +202,8 @@ def load_head(
     Raises
     ------
     UserError
-        When a scan is missing or unreadable, lacks a shell or directions, or its voxels are no
-        whole fraction of the input's.
+        When the input is missing, a scan is unreadable or lacks a shell or directions, or its
+        voxels are no whole fraction of the input's.
     """
     b_values = [b_value] if isinstance(b_value, int | float) else b_value
 
@@ -191,7 +218,7 @@ def load_head(
     refined: dict[str, GridImage] = {}
     truths: dict[str, GridImage] = {}
     off_lattice = []
-    for target in targets:
+    for target in (each for each in targets if dataset.has(subject, each)):
         truth = into_grid(fitted(target), axes)
         lattice = image.lattice.refined(
             scale_between(
@@ -327,6 +354,38 @@ def common_b_value(
     return usual
 
 
+def _usable(dataset: TravellingHeads, settings: TrainingSettings) -> list[str]:
+    """Give the subjects that something can be learned from or judged by; warn of what lacks."""
+    usable, lacking = [], []
+    for subject in settings.subjects or dataset.subjects:
+        missing = [each for each in settings.targets if not dataset.has(subject, each)]
+        if not dataset.has(subject, settings.input):
+            lacking.append(f"{subject} is left out (no scan on {settings.input})")
+        elif len(missing) == len(settings.targets):
+            lacking.append(f"{subject} is left out (no scan on {' or '.join(missing)})")
+        else:
+            usable.append(subject)
+            if missing:
+                lacking.append(f"{subject} has no scan on {' and '.join(missing)}")
+    if lacking:
+        warnings.warn(
+            f"{dataset.root}: not everybody was scanned everywhere: {', '.join(lacking)}",
+            IncompleteHeads,
+            stacklevel=3,
+        )
+    return usable
+
+
+def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[Head]]) -> None:
+    """Refuse a target that no training subject was scanned on."""
+    for target, heads in scanned.items():
+        if not heads:
+            problem = f"no training subject has a scan on {target}"
+            others = tuple(each for each in scanned if scanned[each])
+            remedy = either(Choose("targets", others), Change("held_out", "fewer"))
+            raise UserError(problem, dataset.root, "targets", remedy)
+
+
 def _check_isotropic(lattice: Lattice, scan: Path) -> None:
     sizes = lattice.voxel_sizes
     if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
@@ -344,10 +403,13 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     subjects = settings.subjects or dataset.subjects
     _check_known(dataset, "subject", "held_out", settings.held_out, subjects)
     for subject in settings.held_out:
-        if not dataset.has(subject, settings.input):
-            problem = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
-            remedy = Change("held_out", "another subject in")
-            raise UserError(problem, dataset.root, "held_out", remedy)
+        without = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
+        if dataset.has(subject, settings.input):
+            if any(dataset.has(subject, target) for target in settings.targets):
+                continue
+            without = f"{subject} has no scan on any target, so no prediction can be judged by it"
+        remedy = Change("held_out", "another subject in")
+        raise UserError(without, dataset.root, "held_out", remedy)
     if not settings.targets:
         raise UserError(
             f"has no platform but {settings.input}, so there is nothing to predict",

@@ -25,7 +25,13 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Study
-from napari_msp.learning.phases import Phase, TrainedNetworks, sh_unit_weights, training_loss
+from napari_msp.learning.phases import (
+    Phase,
+    TrainedNetworks,
+    learned_platforms,
+    sh_unit_weights,
+    training_loss,
+)
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import alpha_at, learning_rate, recipe_for
@@ -92,8 +98,9 @@ class TrainingRun:
             self.position = restored.position
             restored.restore_networks(self.networks)
         self._report_started()
-        if self.study.held_out:
-            self.report(Aligned({t: alignment_error(self.study, t) for t in self.study.scales}))
+        judged = [target for target in self.study.scales if self.study.judged(target)]
+        if judged:
+            self.report(Aligned({target: alignment_error(self.study, target) for target in judged}))
         while self.position.phase < len(phases):
             phase = phases[self.position.phase]
             if self.position.step == 0 and restored is None:
@@ -158,7 +165,8 @@ class TrainingRun:
         alpha = alpha_at(self.recipe, step, steps) if phase.unison else None
         for group in optimiser.param_groups:
             group["lr"] = rate
-        batch = self.sampler.batch(self.position.phase, step).to(self.device)
+        learned = learned_platforms(network)
+        batch = self.sampler.batch(self.position.phase, step, learned).to(self.device)
         network.train()
         optimiser.zero_grad(set_to_none=True)
         with self._precision():
@@ -205,7 +213,7 @@ class TrainingRun:
 
     def _validate(self, phase: Phase, network: Network, stop_requested: StopRequest) -> None:
         """Predict the held-out subjects whole. Nothing is selected by it."""
-        if self.study.held_out:
+        if self.study.judged(phase.target):
             result = validate(self.study, network, phase.target, self.device, stop_requested)
             self._report_validated(phase, result)
         self.position.validated = self.position.step
@@ -240,6 +248,7 @@ class TrainingRun:
                 device=str(self.device),
                 subjects=[head.subject for head in self.study.heads],
                 held_out=[head.subject for head in self.study.held_out],
+                taught=self.study.taught,
                 phases=[phase.name for phase in self.networks.phases],
                 parameters=sum(p.numel() for network in finished for p in network.parameters()),
                 steps=self._all_steps(),
@@ -319,6 +328,7 @@ def finished_model(
         gradients=study.gradients,
         training={
             "subjects": [head.subject for head in study.heads],
+            "taught": study.taught,
             "people": [person.to_json() for person in study.people],
             "held_out": [head.subject for head in study.held_out],
             "off_lattice": {

@@ -124,6 +124,11 @@ def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
     return settings.first_stage.get(target, "shresnet" if scale == 1 else "diqt")
 
 
+def learned_platforms(network: Network) -> tuple[str, ...]:
+    """Give the platforms that a network has a loss on."""
+    return tuple(network.singles) if isinstance(network, MSP) else tuple(network.scales)
+
+
 def masked_error(
     prediction: Tensor, target: Tensor, mask: Tensor, weights: Tensor | None = None
 ) -> Tensor:

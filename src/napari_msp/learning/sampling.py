@@ -4,7 +4,7 @@ Sampling is a pure function of (seed, phase, step), so a resumed run draws what 
 would have drawn without storing any generator's state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.data.lattice import Lattice
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.schedule import Recipe
+from napari_msp.networks.base import CHANNELS
 from napari_msp.signal.channels import GridImage, Standardisation
 from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
 
@@ -40,6 +42,12 @@ class Channels:
         """Copy an image's coefficients."""
         coefficients = np.ascontiguousarray(np.moveaxis(image.coefficients, -1, 0))
         return cls(torch.from_numpy(coefficients), torch.from_numpy(image.mask))
+
+    @classmethod
+    def nothing(cls, lattice: Lattice) -> "Channels":
+        """Stand for a scan that was not made: no voxel counts. Takes no memory."""
+        nowhere = torch.zeros((), dtype=torch.bool).expand(lattice.shape)
+        return cls(torch.zeros(()).expand(CHANNELS, *lattice.shape), nowhere)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,10 +104,22 @@ class Examples:
         self.scales = dict(scales)
         self.inputs = [Channels.of(head.input) for head in heads]
         self.targets = [
-            {target: Channels.of(head.targets[target]) for target in scales} for head in heads
+            {
+                target: Channels.of(head.targets[target])
+                if target in head.targets
+                else Channels.nothing(head.input.lattice.refined(scale))
+                for target, scale in scales.items()
+            }
+            for head in heads
         ]
+        self._taught = [set(head.targets) for head in heads]
         self._input_scaler = _Scaler(standardisation[source])
         self._scalers = {target: _Scaler(standardisation[target]) for target in scales}
+
+    def teaching(self, platforms: Collection[str] | None) -> list[int]:
+        """Give the heads that were scanned on any of these targets; None: all heads."""
+        wanted = self.scales if platforms is None else platforms
+        return [n for n, taught in enumerate(self._taught) if not taught.isdisjoint(wanted)]
 
     def cut(
         self,
@@ -208,8 +228,17 @@ class Sampler(Protocol):
         """Steps of one epoch."""
         ...
 
-    def batch(self, phase: int, step: int) -> Batch:
-        """Give the batch of a step, counted from 0 within its phase."""
+    def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
+        """Give the batch of a step, counted from 0 within its phase.
+
+        Parameters
+        ----------
+        phase, step
+            Which one.
+        platforms
+            What the phase learns: examples are of heads that were scanned on any of them. None: of
+            all heads.
+        """
         ...
 
 
@@ -250,14 +279,15 @@ class PatchSampler:
                 inside = inside[np.sort(chosen)]
             centres.append(np.column_stack([np.full(len(inside), head), inside]))
         self._centres: IntArray = np.concatenate(centres)
-        self._steps_per_pass = -(-len(self._centres) // self._batch)
-        self.steps_per_epoch = steps_per_epoch or self._steps_per_pass
+        self.steps_per_epoch = steps_per_epoch or -(-len(self._centres) // self._batch)
 
-    def batch(self, phase: int, step: int) -> Batch:
+    def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
         """Give the batch of a step."""
-        pass_, position = divmod(step, self._steps_per_pass)
-        order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(self._centres))
-        chosen = self._centres[order[position * self._batch : (position + 1) * self._batch]]
+        taught = np.isin(self._centres[:, 0], self._examples.teaching(platforms))
+        centres = self._centres[taught]
+        pass_, position = divmod(step, -(-len(centres) // self._batch))
+        order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(centres))
+        chosen = centres[order[position * self._batch : (position + 1) * self._batch]]
         places = [(int(row[0]), row[1:] - self._edge // 2) for row in chosen]
         return self._examples.cut(places, self._edge, [None] * len(places), trimmed=True)
 
@@ -296,13 +326,14 @@ class CropSampler:
         self.steps_per_epoch = steps_per_epoch or max(1, round(voxels / (batch * self._edge**3)))
         self._symmetries = [Symmetry(matrix) for matrix in grid_symmetries()] if augment else None
 
-    def batch(self, phase: int, step: int) -> Batch:
+    def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
         """Give the batch of a step."""
+        heads = self._examples.teaching(platforms)
         random = np.random.default_rng([self._seed, phase, step])
         places: list[tuple[int, IntArray]] = []
         symmetries: list[Symmetry | None] = []
         for _ in range(self._batch):
-            head = int(random.integers(len(self._inside)))
+            head = heads[int(random.integers(len(heads)))]
             centre = self._inside[head][random.integers(len(self._inside[head]))]
             last = np.array(self._examples.inputs[head].mask.shape) - self._edge
             places.append((head, np.clip(centre - self._edge // 2, 0, last)))

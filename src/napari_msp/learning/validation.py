@@ -43,7 +43,7 @@ def validate(
     device: torch.device,
     cancelled: Callable[[], bool] | None = None,
 ) -> Validation:
-    """Predict every held-out subject.
+    """Predict every held-out subject whose scan on the target is there.
 
     The error is measured on truth's own lattice: where that is not the network's, the prediction
     is interpolated. Interpolating truth would smooth its noise and flatter the network.
@@ -51,7 +51,7 @@ def validate(
     Parameters
     ----------
     study
-        Holds the subjects; at least one is held out.
+        Holds the subjects; at least one is held out and was scanned on the target.
     network
         Predicts `target`; it is left in eval mode.
     target, device
@@ -66,7 +66,7 @@ def validate(
     """
     network.eval()
     first, errors = None, _SquaredError()
-    for head in study.held_out:
+    for head in study.judged(target):
         result = predict_on_grid(
             network,
             head.input,
@@ -88,9 +88,10 @@ def alignment_error(study: Study, target: str) -> float:
     platform over the training subjects. It is what a network has to beat.
     """
     source = measure_standardisation((head.input for head in study.heads), per_order=False)
-    wanted = measure_standardisation((h.targets[target] for h in study.heads), per_order=False)
+    images = (head.targets[target] for head in study.heads if target in head.targets)
+    wanted = measure_standardisation(images, per_order=False)
     errors = _SquaredError()
-    for head in study.held_out:
+    for head in study.judged(target):
         image = head.input
         matched = np.where(image.mask[..., None], wanted.undo(source.apply(image)), 0)
         errors.add(replace(image, coefficients=matched), head.truths[target])
@@ -98,7 +99,7 @@ def alignment_error(study: Study, target: str) -> float:
 
 
 def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
-    """Write the first held-out subject's prediction over the one before.
+    """Write the prediction of the first subject in `judged` over the one before.
 
     It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
     order, coefficients in scanner axes, on the lattice of the prediction.
@@ -108,7 +109,7 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     folder
         Made when missing.
     study
-        Whose first held-out subject was predicted.
+        Whose subject was predicted.
     target
         Predicted platform.
     prediction
@@ -118,7 +119,7 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     -------
     `<folder>/<subject>_<target>.nii.gz`.
     """
-    head = study.held_out[0]
+    head = study.judged(target)[0]
     lattice = prediction.lattice
     lowest = prediction.by_shell()[0].coefficients
     coefficients, affine = out_of_grid(lowest, lattice, head.stored_affine)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.errors import Cancelled
 from napari_msp.signal.channels import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices, rish
@@ -32,7 +33,7 @@ RIDGE = 1e-5
 PORTION = 16384
 """Voxels whose products of features are in memory at a time."""
 
-Check = Callable[[], None]
+Poll = Callable[[], bool] | None
 
 
 def error_features(
@@ -41,7 +42,7 @@ def error_features(
     input_energy: FloatArray,
     b0: FloatArray,
     voxel: float,
-    check: Check = lambda: None,
+    cancelled: Poll = None,
 ) -> FloatArray:
     """Describe every in-mask voxel of a prediction by what goes with its error.
 
@@ -57,8 +58,8 @@ def error_features(
         (X, Y, Z) mean b=0 image, in any unit.
     voxel
         An input voxel's edge in voxels of the prediction.
-    check
-        Called between the coefficients; may raise to end the work.
+    cancelled
+        Polled between the coefficients.
 
     Returns
     -------
@@ -71,12 +72,12 @@ def error_features(
     for number, part in enumerate(order_slices().values()):
         count = part.stop - part.start
         for channel in range(part.start, part.stop):  # one at a time: images are large
-            check()
+            _stop_if(cancelled)
             steep, bent = _squared_slope_and_bend(coefficients[..., channel], mask)
             slope[..., number] += steep / count
             bend[..., number] += bent / count
     kinds = [size, slope, bend]
-    kinds += [smoothed(each, mask, voxel, check) for each in (size, slope)]
+    kinds += [smoothed(each, mask, voxel, cancelled) for each in (size, slope)]
     inside = [np.log(each[mask] + FLOOR) for each in (*kinds, input_energy)]
     bright = np.log(np.maximum(b0[mask] / max(float(b0[mask].mean()), 1e-12), 1e-3))
     edge = np.log(distance_transform_edt(mask)[mask] / voxel)
@@ -91,13 +92,13 @@ def energies(coefficients: FloatArray) -> FloatArray:
 
 
 def smoothed(
-    values: FloatArray, mask: MaskArray, voxel: float, check: Check = lambda: None
+    values: FloatArray, mask: MaskArray, voxel: float, cancelled: Poll = None
 ) -> FloatArray:
     """Average (X, Y, Z, K) values over neighbours in the mask, by a Gaussian of `voxel` voxels."""
     weight = np.maximum(gaussian_filter(mask.astype(np.float32), voxel), 1e-3)
     result = np.zeros_like(values)
     for number in range(values.shape[-1]):
-        check()
+        _stop_if(cancelled)
         result[..., number] = gaussian_filter(values[..., number] * mask, voxel) / weight
     return result
 
@@ -118,14 +119,14 @@ class ErrorModel:
     deviation: FloatArray
     weights: FloatArray
 
-    def __call__(self, features: FloatArray, check: Check = lambda: None) -> FloatArray:
+    def __call__(self, features: FloatArray, cancelled: Poll = None) -> FloatArray:
         """Give (N,) mean squared errors to expect for (N, F) features."""
         count = len(self.mean)
         square = np.zeros((count, count))  # as a matrix: no product of two features is ever stored
         square[np.triu_indices(count)] = self.weights[1 + count :]
         expected = np.zeros(len(features), dtype=np.float32)
         for part in _portions(len(features)):
-            check()
+            _stop_if(cancelled)
             limited = _limited((features[part] - self.mean) / self.deviation)
             linear = limited @ self.weights[1 : 1 + count]
             form = linear + np.sum(limited @ square * limited, axis=1)
@@ -171,6 +172,11 @@ def number_of_weights(features: int) -> int:
     return 1 + features + features * (features + 1) // 2
 
 
+def _stop_if(cancelled: Poll) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled
+
+
 def _portions(length: int) -> Iterator[slice]:
     for start in range(0, length, PORTION):
         yield slice(start, start + PORTION)
@@ -205,7 +211,7 @@ def _terms(values: FloatArray) -> FloatArray:
 
 
 def features_of(
-    source: GridImage, sh: SHImage, b0: FloatArray, check: Check = lambda: None
+    source: GridImage, sh: SHImage, b0: FloatArray, cancelled: Poll = None
 ) -> FloatArray:
     """Describe the in-mask voxels of a prediction, see `error_features`.
 
@@ -215,19 +221,19 @@ def features_of(
         The SH image that was harmonized, on the model's grid.
     sh, b0
         Of the prediction, in stored order.
-    check
-        Called again and again; may raise to end the work.
+    cancelled
+        Polled again and again.
 
     Returns
     -------
     (N, 26) float32, voxels in the order of `sh.mask`.
     """
-    smooth = smoothed(energies(source.coefficients), source.mask, 1.0, check)
+    smooth = smoothed(energies(source.coefficients), source.mask, 1.0, cancelled)
     lattice = sh.lattice.canonical
     on_target = GridImage(smooth, source.mask, source.lattice).resampled(lattice)
     energy = to_stored_order(on_target.coefficients, lattice, sh.affine)[0]
     voxel = float(source.lattice.voxel_sizes.mean() / lattice.voxel_sizes.mean())
-    return error_features(sh.coefficients, sh.mask, energy, b0, voxel, check)
+    return error_features(sh.coefficients, sh.mask, energy, b0, voxel, cancelled)
 
 
 def expected_error(
@@ -235,7 +241,7 @@ def expected_error(
     source: GridImage,
     sh: SHImage,
     b0: FloatArray,
-    check: Check = lambda: None,
+    cancelled: Poll = None,
 ) -> FloatArray:
     """(X, Y, Z) float32 squared error to expect, in SH units squared; 0 outside the mask.
 
@@ -243,9 +249,9 @@ def expected_error(
     ----------
     model
         As a calibration fitted it for the target.
-    source, sh, b0, check
+    source, sh, b0, cancelled
         As for `features_of`.
     """
     expected = np.zeros(sh.mask.shape, dtype=np.float32)
-    expected[sh.mask] = model(features_of(source, sh, b0, check), check)
+    expected[sh.mask] = model(features_of(source, sh, b0, cancelled), cancelled)
     return expected

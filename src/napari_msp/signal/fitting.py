@@ -21,6 +21,7 @@ from napari_msp.signal.spherical_harmonics import (
     default_regularisation,
     design_matrix,
     fitting_matrix,
+    order_slices,
 )
 
 CONDITION_LIMIT = 100.0
@@ -46,11 +47,9 @@ def supported_order(directions: FloatArray, highest: int = 12) -> int:
     That is: no more coefficients than directions, and a condition number of at most
     `CONDITION_LIMIT`.
     """
-    supported = 0
-    for order in range(2, highest + 1, 2):
-        if coefficient_count(order) > len(directions):
-            break
-        if condition_number(directions, order) > CONDITION_LIMIT:
+    basis, supported = design_matrix(directions, highest), 0
+    for order, part in order_slices(highest).items():
+        if part.stop > len(directions) or np.linalg.cond(basis[:, : part.stop]) > CONDITION_LIMIT:
             break
         supported = order
     return supported
@@ -227,8 +226,9 @@ def _fit_shell(
     signal = acquisition.normalised(shell)[mask]
     if rescale_to is not None:
         signal = signal ** (rescale_to / shell.b_value)
-    coefficients = np.zeros((*mask.shape, coefficient_count(order)), dtype=np.float32)
-    coefficients[mask] = signal @ fitting_matrix(directions, order, regularisation).T
+    fitting = fitting_matrix(directions, order, regularisation)
+    coefficients = np.zeros((*mask.shape, len(fitting)), dtype=np.float32)
+    coefficients[mask] = signal @ fitting.T
     return SHImage(
         coefficients,
         acquisition.affine,

@@ -281,7 +281,7 @@ class Map:
     colours: Colours = "grey"
     error: Callable[[FloatArray, FloatArray, MaskArray], FloatArray] = squared_error
 
-    @property
+    @cached_property
     def coloured(self) -> bool:
         """Whether it has three colours a voxel."""
         return self.colours == "directions"

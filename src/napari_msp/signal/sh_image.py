@@ -1,6 +1,7 @@
 """SH images: coefficients with what is needed to use them, and their files."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,14 +55,14 @@ class SHImage:
                 f"coefficients of shape {self.coefficients.shape} do not go with a mask of shape "
                 f"{self.mask.shape}"
             )
-        order_of(self.coefficients.shape[3])
+        _ = self.order  # a number of coefficients that no order has is an error at once
 
-    @property
+    @cached_property
     def order(self) -> int:
         """Highest SH order."""
         return order_of(self.coefficients.shape[3])
 
-    @property
+    @cached_property
     def lattice(self) -> Lattice:
         """Where its voxels lie, in stored order."""
         x, y, z = self.mask.shape

@@ -11,6 +11,7 @@ its place, and a last block shows the disagreement of a model's branches, where 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from string import ascii_lowercase
 
 import numpy as np
@@ -175,7 +176,7 @@ class _Power:
     def unit(self) -> float:
         return 10.0**self.exponent
 
-    @property
+    @cached_property
     def symbol(self) -> str:
         # In plain characters: as mathematics an SVG would contain each letter by itself.
         return power_of_ten(self.exponent)

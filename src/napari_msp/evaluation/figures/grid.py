@@ -132,9 +132,11 @@ def cells(
     chosen = MAPS[quantity]
     mask, truth = comparison.mask, comparison.truth
     nothing = Cell("", "none", np.zeros(mask.shape, dtype=np.float32), np.zeros_like(mask))
+    true = None if truth is None else truth[quantity]
+    predicted = {name: maps[quantity] for name, maps in comparison.predictions.items()}
 
-    def image(name: str, maps: Maps) -> Cell:
-        return _cell(name, "image", chosen.shown(maps[quantity]), maps.image.mask)
+    def image(name: str, values: FloatArray, maps: Maps) -> Cell:
+        return _cell(name, "image", chosen.shown(values), maps.image.mask)
 
     source = nothing
     if input_image is not None:
@@ -143,22 +145,25 @@ def cells(
         source = _cell(INPUT_SCAN, "image", nearest.take(chosen.shown(input_image[quantity])), seen)
     known = disagreement or {}
     maps: list[Cell] = []
-    for name, prediction in comparison.predictions.items():
-        if truth is not None:
-            error = chosen.error(prediction[quantity], truth[quantity], mask)
+    for name, values in predicted.items():
+        if true is not None:
+            error = chosen.error(values, true, mask)
             maps.append(_measured(name, "error", error, mask))
         elif name in known:
             maps.append(_measured(name, "disagreement", known[name], mask))
         else:
             maps.append(Cell(name, "none", nothing.values, nothing.shown))
-    first = source if truth is None else image(GROUND_TRUTH, truth)
-    reference = truth or next(iter(comparison.predictions.values()))
+    images = [image(name, predicted[name], each) for name, each in comparison.predictions.items()]
+    if truth is None or true is None:
+        first, reference = source, next(iter(predicted.values()))
+    else:
+        first, reference = image(GROUND_TRUTH, true, truth), true
     return Cells(
         chosen,
         comparison.lattice,
-        images=[first, *(image(name, each) for name, each in comparison.predictions.items())],
+        images=[first, *images],
         maps=[nothing if truth is None else source, *maps],
-        window=_window(reference[quantity][reference.image.mask], chosen.coloured),
+        window=_window(reference[comparison.reference.mask], chosen.coloured),
         limit=_limit(maps),
         unit=chosen.unit,
         map_unit="SH units" if truth is None else chosen.error_unit,

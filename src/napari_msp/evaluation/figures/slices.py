@@ -5,6 +5,7 @@ orientation. Letters on the figure say so. Images of other lattices keep their o
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -67,12 +68,12 @@ class Slice:
     rows: slice
     columns: slice
 
-    @property
+    @cached_property
     def letters(self) -> str:
         """At the left, right, top and bottom of the image."""
         return PLANES[self.axis].letters
 
-    @property
+    @cached_property
     def size(self) -> tuple[float, float]:
         """Width and height of the cropped image in mm."""
         plane = PLANES[self.axis]

@@ -344,15 +344,14 @@ def _about_scans(
     left_out = ", ".join(subject for subject in heads.subjects if not heads.has(subject, source))
     notes = {"dataset": count + (f" Without {left_out}: no scan on {source}." * bool(left_out))}
     problems = {}
-    missing = [
-        f"{subject} has no scan on {target}"
-        for subject in scanned
-        for target in targets
-        if not heads.has(subject, target)
-    ]
-    if missing:
-        remedy = "leave out that target, or take the subject out of the dataset"
-        problems["targets"] = f"{'; '.join(missing)}: {remedy}"
+    learned = [subject for subject in scanned if subject not in held_out]
+    taught = {target: [s for s in learned if heads.has(s, target)] for target in targets}
+    fewer = [f"{target} from {len(those)}" for target, those in taught.items() if those != learned]
+    if fewer:
+        notes["targets"] = f"Of {counted(len(learned), 'subject')}: {', '.join(fewer)}."
+    untaught = [target for target, those in taught.items() if not those]
+    if untaught and learned:
+        problems["targets"] = f"nobody to train on has a scan on {' or '.join(untaught)}"
     if not targets:
         problems["targets"] = "tick at least one"
     if not held_out:
