@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json
+from napari_msp.files import read_json, write_json, write_text
 
 BIDS_VERSION = "1.10.0"
 """Version of the standard that everything written here follows."""
@@ -241,9 +241,94 @@ def dataset_description(
     }
 
 
-def harmonized_description() -> dict[str, Any]:
-    """Give the description of a dataset of predictions."""
-    return dataset_description("napari-msp: harmonized scans", derivative=True)
+HARMONIZED = "Scans harmonized by Multi-Stage Prediction networks"
+"""Name of a dataset of predictions."""
+
+BIDSIGNORE_TABLES = """\
+# The validator has no rule for the gradient tables of derivatives yet.
+*.bval
+*.bvec
+"""
+
+BIDSIGNORE = f"""\
+# Names of the draft for diffusion derivatives (BEP016), which is not settled.
+*_dwimap.nii.gz
+*_dwimap.json
+{BIDSIGNORE_TABLES}# Tables of this package's own.
+/cohort.tsv
+"""
+
+BIDSIGNORE_FLAT = """\
+# The files of single scans lie here without folders of subjects and sessions.
+/*_desc-*
+"""
+
+
+def describe_derivative(
+    folder: Path, into: Path, name: str, source: Path | None = None, *, flat: bool = False
+) -> None:
+    """Write what makes a folder of results a BIDS derivative, unless it is a dataset already.
+
+    Description, README (one that is there is kept), and what the validator is to pass over.
+
+    Parameters
+    ----------
+    folder
+        Where to write: `into`, or the stage whose files will be moved there.
+    into
+        The results' folder.
+    name
+        Of the dataset, for people.
+    source
+        The dataset that they were made from, which `bids:source:` stands for; None: no dataset.
+    flat
+        Files lie in `into` itself, not in folders of subjects.
+    """
+    if (into / DESCRIPTION).exists():
+        return
+    description = dataset_description(name, derivative=True)
+    if source is not None:
+        description["DatasetLinks"] = {"source": os.path.relpath(source, into)}
+    write_json(folder / DESCRIPTION, description)
+    about = f"""{name}, made by napari-msp {importlib.metadata.version("napari-msp")}.
+
+The sidecar of each image says what it was made from, how, and what is doubtful about it. Tables
+of b-values and b-vectors are in FSL's form; maps are named after BEP016, the draft for diffusion
+derivatives.
+"""
+    ignored = BIDSIGNORE + (BIDSIGNORE_FLAT if flat else "")
+    for file, text in (("README", about), (".bidsignore", ignored)):
+        if not (into / file).exists():
+            write_text(folder / file, text)
+
+
+def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Give the JSON sidecar of a brain mask.
+
+    Parameters
+    ----------
+    description
+        Where it comes from, in words.
+    sources
+        BIDS URIs of what it was made from or belongs to.
+    **more
+        Further fields.
+    """
+    return {
+        "Type": "Brain",
+        "Description": description,
+        "Sources": list(sources),
+        "SpatialReference": "orig",
+        **more,
+    }
+
+
+def source_uri(path: Path | None) -> str:
+    """Say where an image comes from: a BIDS URI, or the file's name where it lies in no dataset."""
+    if path is None:
+        return "in memory"
+    root = dataset_root(path)
+    return path.name if root is None else f"bids:source:{_absolute(path).relative_to(root)}"
 
 
 def marked_input(root: Path) -> str | None:
@@ -277,7 +362,7 @@ class Provenance:
     alpha
         α of equation (1).
     sources
-        File names of the input.
+        The input, see `source_uri`.
     person
         Whose head it is, see `identity.Person.to_json`.
     gradients
@@ -322,6 +407,8 @@ class Provenance:
             "Input": self.input,
             "Stage": self.stage,
             "Sources": list(self.sources),
+            "SpatialReference": "orig",
+            "SkullStripped": True,
             "Person": None if self.person is None else dict(self.person),
             "Model": {
                 "File": self.model_file or "in memory",

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from napari_msp.bids import (
-    DESCRIPTION,
+    HARMONIZED,
     NIFTI_SUFFIXES,
     Provenance,
+    describe_derivative,
     entities,
-    harmonized_description,
     platform_name,
     prediction_stem,
 )
@@ -34,7 +34,7 @@ from napari_msp.errors import (
     either,
     explain,
 )
-from napari_msp.files import read_json, sha256, write_json, write_text
+from napari_msp.files import read_json, sha256, write_text
 from napari_msp.options import Options, OptionSettings
 
 ALL_TARGETS = "all"
@@ -211,8 +211,7 @@ def run_cohort(
         else:
             tasks.append(task)
 
-    if not (out_dir / DESCRIPTION).exists():
-        write_json(out_dir / DESCRIPTION, harmonized_description())
+    describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
     if scheduler is not None or workers > 1:
         running = _run_on_dask(tasks, workers, scheduler, cancelled)
     else:

@@ -12,6 +12,7 @@ from napari_msp.bids import (
     Provenance,
     bare_stem,
     dataset_root,
+    describe_derivative,
     entities,
     gradient_files,
     map_name,
@@ -318,6 +319,8 @@ class Scan:
             if (out / name).exists() and not force:
                 raise UserError("exists already", out / name, remedy=Overwrite())
         with staged_folder(out) as stage:
+            root = None if self.path is None else dataset_root(self.path)
+            describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
             for part, one in parts.items():
                 one._write(stage, _file_names(part))
         return [out / name for name in names]

@@ -64,8 +64,9 @@ def test_names_of_what_harmonize_writes(harmonized, model, study, tmp_path):
     names |= {f"{STEM}{stage}_{sh}.{suffix}" for stage in ("", "FirstStage") for suffix in
               ("nii.gz", "json")}  # fmt: skip
     names |= {f"{STEM}_model-sh_param-disagreement{what}_dwimap.nii.gz" for what in ("", "0")}
-    names |= {f"{STEM}_mask.nii.gz"}
-    assert set(contents(harmonized)) == names | {"dataset_description.json"}
+    names |= {f"{STEM}_mask.nii.gz", f"{STEM}_mask.json"}
+    describing = {"dataset_description.json", "README", ".bidsignore"}
+    assert set(contents(harmonized)) == names | describing
 
     again = ("harmonize", study / SCAN, "--model", model, "--target", "prisma_st")
     line = refused(harmonized, *again, "--out", harmonized)

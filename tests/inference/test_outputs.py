@@ -23,6 +23,9 @@ def dwi(small_scan, tmp_path):
     return small_scan().write(tmp_path / "in", stem=STEM)
 
 
+DESCRIBING = {"dataset_description.json", "README", ".bidsignore"}
+
+
 def test_names_keep_the_entities(dwi, saved_model, tmp_path):
     written = harmonize_to_folder(dwi, saved_model, ["connectom_sa"], tmp_path / "out")
     assert [path.name for path in written] == [f"{STEM}_desc-connectomsaMsp_dwi.nii.gz"]
@@ -31,13 +34,14 @@ def test_names_keep_the_entities(dwi, saved_model, tmp_path):
     assert names == {
         *(f"{stem}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec", "json")),
         f"{stem}_mask.nii.gz",
+        f"{stem}_mask.json",
         f"{stem}_model-sh_param-coefficients_dwimap.nii.gz",
         f"{stem}_model-sh_param-coefficients_dwimap.json",
         f"{stem}FirstStage_model-sh_param-coefficients_dwimap.nii.gz",
         f"{stem}FirstStage_model-sh_param-coefficients_dwimap.json",
         f"{stem}_model-sh_param-disagreement_dwimap.nii.gz",
         f"{stem}_model-sh_param-disagreement0_dwimap.nii.gz",
-        "dataset_description.json",
+        *DESCRIBING,
     }
     description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
@@ -142,7 +146,7 @@ def test_a_prediction_in_memory_is_saved_as_harmonize_writes_it(
     )
     assert saved == expected
     assert written[0].name == f"{STEM}_desc-connectomsaMsp_dwi.nii.gz"
-    assert {path.name for path in written} == set(saved) - {"dataset_description.json"}
+    assert {path.name for path in written} == set(saved) - DESCRIBING
 
 
 def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_path, monkeypatch):

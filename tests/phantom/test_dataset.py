@@ -34,7 +34,9 @@ def stem(session: str, acquisition: str, subject: str = "01") -> str:
 def test_layout_is_the_contract(dataset):
     out, seen = dataset
     expected = {"dataset_description.json", "participants.tsv", "README"}
-    expected |= {f"derivatives/{d}/dataset_description.json" for d in ("brainmask", "noisefree")}
+    for derivative in ("brainmask", "noisefree"):
+        for name in ("dataset_description.json", "README", ".bidsignore"):
+            expected.add(f"derivatives/{derivative}/{name}")
     for subject in ("01", "02"):
         for session, acquisition in NAMES:
             folder = f"sub-{subject}/ses-{session}/dwi"

@@ -13,6 +13,7 @@ from napari_msp.bids import (
     bare_stem,
     dataset_description,
     gradient_files,
+    mask_sidecar,
     nifti_stem,
     platform_name,
     sidecar_path,
@@ -368,7 +369,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         shutil.copyfile(scan.mask, mask)
         write_json(
             sidecar_path(mask),
-            {"Type": "Brain", "Sources": [f"bids::{scan.image.as_posix()}"]},
+            mask_sidecar("As imported", [f"bids::{scan.image.as_posix()}"]),
         )
 
 
@@ -395,6 +396,7 @@ def _describe_dataset(
             folder / "derivatives" / "brainmask" / DESCRIPTION,
             dataset_description("Brain masks", derivative=True, generated_by=made_by),
         )
+        write_text(folder / "derivatives" / "brainmask" / "README", f"Brain masks: {made_by}.\n")
     write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
     rows = [
         f"{scan.source.relative_to(source).as_posix()}\t{scan.image.as_posix()}" for scan in scans

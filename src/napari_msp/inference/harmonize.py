@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack, cast
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import Provenance, gradient_files
+from napari_msp.bids import Provenance, gradient_files, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, Shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
@@ -511,7 +511,6 @@ def _rows(table: GradientTable, shell: Shell) -> GradientTable:
 
 
 def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenance:
-    path = prepared.acquisition.path
     return Provenance(
         target=target,
         input=model.card.input,
@@ -520,7 +519,7 @@ def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenanc
         label=model.card.label,
         model_file=model.path.name if model.path else None,
         alpha=model.card.alpha,
-        sources=(path.name if path else "in memory",),
+        sources=(source_uri(prepared.acquisition.path),),
         approximations=prepared.approximations,
         warnings=prepared.warnings,
         training_subjects=tuple(model.training.get("subjects") or ()),

@@ -11,10 +11,12 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
-    DESCRIPTION,
+    HARMONIZED,
     Provenance,
-    harmonized_description,
+    dataset_root,
+    describe_derivative,
     map_name,
+    mask_sidecar,
     prediction_stem,
     shell_stem,
 )
@@ -92,7 +94,7 @@ def harmonize_to_folder(
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition)
     prepared = prepare_input(model, scan, options)
-    with _staged(out, describe) as stage:
+    with _staged(out, describe, acquisition) as stage:
         for target, stem in stems.items():
             prediction = predict_target(
                 model, prepared, target, options, progress=progress, cancelled=cancelled
@@ -136,7 +138,7 @@ def save_prediction(
     shell = prediction.shells[0] if alone else None
     stem = _free_stem(out, source, prediction.target, model, force, shell)
     table_of = table_choice(gradients, acquisition)
-    with _staged(out, describe) as stage:
+    with _staged(out, describe, acquisition) as stage:
         _write(stage, stem, prediction, table_of, acquisition, gradients)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
@@ -230,12 +232,13 @@ def _free_stem(
 
 
 @contextmanager
-def _staged(out: Path, describe: bool) -> Iterator[Path]:
+def _staged(out: Path, describe: bool, source: Acquisition) -> Iterator[Path]:
     """Give a folder whose files move into `out` together, with a description where it has none."""
     with staged_folder(out) as stage:
         yield stage
-        if describe and not (out / DESCRIPTION).exists():
-            write_json(stage / DESCRIPTION, harmonized_description())
+        if describe:
+            root = None if source.path is None else dataset_root(source.path)
+            describe_derivative(stage, out, HARMONIZED, root, flat=True)
 
 
 def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
@@ -278,6 +281,8 @@ def _write(
     write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
     write_json(folder / f"{stem}_dwi.json", sidecar)
     write_nifti(folder / f"{stem}_mask.nii.gz", prediction.mask, affine, like=like)
+    about_mask = mask_sidecar("The input's mask on the prediction's lattice", made.sources)
+    write_json(folder / f"{stem}_mask.json", about_mask)
     for shell, part in parts.items():
         own = shell if len(parts) > 1 else None
         _write_shell(folder, stem, own, part, made, like)

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import DESCRIPTION, dataset_description
+from napari_msp.bids import BIDSIGNORE_TABLES, DESCRIPTION, dataset_description, mask_sidecar
 from napari_msp.data.gradients import SHELL_GAP, write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom.platforms import B_VALUE, INPUT_PLATFORM, PLATFORMS, SIZES
@@ -127,13 +127,14 @@ def write_scan(
     write_nifti(masks / f"{entities}_desc-brain_mask.nii.gz", scan.mask, affine)
     write_json(
         masks / f"{entities}_desc-brain_mask.json",
-        {"Type": "Brain", "Sources": [f"bids::{inside / raw.name}.nii.gz"], "Simulated": True},
+        mask_sidecar("Simulated brain", [f"bids::{inside / raw.name}.nii.gz"], Simulated=True),
     )
     if noise and noise_free:
         twin = dataset / "derivatives" / "noisefree" / inside / f"{entities}_desc-noisefree_dwi"
         write_nifti(twin.with_suffix(".nii.gz"), scan.noise_free, affine)
         write_gradients(scan.table, twin.with_suffix(".bval"), twin.with_suffix(".bvec"), affine)
-        write_json(twin.with_suffix(".json"), _sidecar(scan, noisy=False))
+        about = {"SkullStripped": False, "SpatialReference": "orig"}
+        write_json(twin.with_suffix(".json"), _sidecar(scan, noisy=False) | about)
 
 
 def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
@@ -206,10 +207,10 @@ def _describe(
     if twins:
         names["noisefree"] = "The same scans without noise"
     for derivative, name in names.items():
-        write_json(
-            folder / "derivatives" / derivative / DESCRIPTION,
-            dataset_description(name, derivative=True, generated_by=made_by, Simulated=True),
-        )
+        about = dataset_description(name, derivative=True, generated_by=made_by, Simulated=True)
+        write_json(folder / "derivatives" / derivative / DESCRIPTION, about)
+        write_text(folder / "derivatives" / derivative / "README", f"{name}: {made_by}.\n")
+        write_text(folder / "derivatives" / derivative / ".bidsignore", BIDSIGNORE_TABLES)
     lines = ["participant_id", *(f"sub-{index + 1:02d}" for index in range(subjects))]
     write_text(folder / "participants.tsv", "\n".join(lines) + "\n")
     write_text(
