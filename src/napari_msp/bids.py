@@ -59,7 +59,7 @@ def sidecar_path(path: Path) -> Path:
 def read_sidecar(path: Path) -> dict[str, Any]:
     """Read the JSON file that goes with a NIfTI file; empty where there is none."""
     beside = sidecar_path(path)
-    return read_json(beside) if beside.exists() else {}
+    return read_json(beside, foreign=True) if beside.exists() else {}
 
 
 def entities(path: str | Path) -> dict[str, str]:
@@ -336,7 +336,7 @@ def marked_input(root: Path) -> str | None:
     description = root / DESCRIPTION
     if not description.is_file():
         return None
-    mark = read_json(description).get("NapariMSP")
+    mark = read_json(description, foreign=True).get("NapariMSP")
     platform = mark.get(INPUT_MARK) if isinstance(mark, Mapping) else None
     return platform if isinstance(platform, str) and platform else None
 
@@ -438,7 +438,6 @@ class Provenance:
             return None
         model = _mapping(sidecar.get("Model"))
         person = sidecar.get("Person")
-        alpha = model.get("Alpha")
         return cls(
             target=target,
             input=source,
@@ -448,7 +447,7 @@ class Provenance:
             label=_text(model.get("Label")) or "",
             model_file=_text(model.get("File")),
             model_sha256=_text(model.get("Sha256")),
-            alpha=float(alpha) if isinstance(alpha, int | float) else None,
+            alpha=_share(model.get("Alpha")),
             sources=_texts(sidecar.get("Sources")),
             person=person if isinstance(person, Mapping) else None,
             gradients=_text(sidecar.get("Gradients")) or "",
@@ -470,6 +469,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _share(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return float(value) if known else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

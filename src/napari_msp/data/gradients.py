@@ -97,10 +97,13 @@ class GradientTable:
     def __len__(self) -> int:
         return len(self.b_values)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         counts = [f"{len(self.b0_volumes)} at b = 0"]
         counts += [f"{len(shell.volumes)} at b = {shell.b_value:.0f}" for shell in self.shells]
-        return f"<GradientTable of {' + '.join(counts)} s/mm²>"
+        return f"{' + '.join(counts)} s/mm²"
+
+    def __repr__(self) -> str:
+        return f"<GradientTable of {self}>"
 
     def nearest_shell(self, b_value: float) -> Shell | None:
         """Give the shell whose b-value is nearest; None where there is no shell."""

@@ -327,7 +327,7 @@ def _check_scan(scan: ImportedScan) -> None:
             "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
         )
     if scan.sidecar is not None:
-        read_json(scan.sidecar)
+        read_json(scan.sidecar, foreign=True)
 
 
 def _write_dataset(

@@ -184,6 +184,32 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
     )
 
 
+def line_scans_up(
+    truth: Scan | None, predictions: Mapping[str, Scan], scan: Scan | None = None
+) -> Comparison:
+    """See that all are of one head and of one b-value, and line predictions up with truth.
+
+    Parameters
+    ----------
+    truth, predictions
+        As for `line_up`.
+    scan
+        The input, which may have another b-value.
+
+    Raises
+    ------
+    UserError
+        When they do not belong together, or cannot be lined up.
+    """
+    compared = [*([] if truth is None else [truth]), *predictions.values()]
+    for other in compared:
+        check_one_head(compared[0], other)
+        check_same_b_value(compared[0], other)
+    if compared and scan is not None:
+        check_one_head(compared[0], scan)
+    return line_up(truth, predictions)
+
+
 def check_one_head(reference: Scan, other: Scan) -> None:
     """Refuse images of two people: see `identity`.
 

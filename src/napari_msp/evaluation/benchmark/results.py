@@ -1,16 +1,16 @@
 """What was measured, one number a row, and its CSV."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from napari_msp.errors import Advice, UserError
-from napari_msp.files import write_text
+from napari_msp.errors import Advice, UserError, first_reason
+from napari_msp.files import read_whole, write_text
 from napari_msp.formatting import csv_text
 
 FLOOR = "noise-free twin (floor)"
@@ -80,6 +80,10 @@ class PatchResult(Sample):
 Row = TypeVar("Row", Result, PatchResult)
 
 
+LARGEST_TABLE = 1_000_000_000
+"""Bytes; patches of many heads are some MB."""
+
+
 class Results(Generic[Row]):
     """A long table of results.
 
@@ -133,9 +137,8 @@ class Results(Generic[Row]):
         """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
         if not wanted:
             return self
-        of, values = attrgetter(*wanted), tuple(wanted.values())
-        wanted_values = values if len(values) > 1 else values[0]
-        return self._part([row for row in self.rows if of(row) == wanted_values])
+        rows = (row for row in self.rows if all(getattr(row, k) == v for k, v in wanted.items()))
+        return self._part(rows)
 
     def groups(self, *names: str) -> dict[tuple[str, ...], "Results[Row]"]:
         """Split by the values of several fields, in order of first appearance."""
@@ -151,7 +154,7 @@ class Results(Generic[Row]):
             for key, part in self.groups(*names).items()
         }
 
-    def _part(self, rows: list[Row]) -> "Results[Row]":
+    def _part(self, rows: Iterable[Row]) -> "Results[Row]":
         part = object.__new__(Results)
         part.rows = tuple(rows)  # checked already, as the whole
         return part
@@ -186,9 +189,9 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
         When the file cannot be read, or is no such table.
     """
     names = [field.name for field in fields(kind)]
+    text = read_whole(path, LARGEST_TABLE)
     try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            header, *lines = csv.reader(stream)
+        header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))
         if header != names or any(len(line) != len(names) for line in lines):
             raise ValueError(f"its columns are not {', '.join(names)}")
         rows = [dict(zip(names, line, strict=True)) for line in lines]
@@ -196,11 +199,9 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
             kind(**{**row, "seed": int(row["seed"]), "value": float(row["value"])})  # type: ignore[arg-type]
             for row in rows
         )
-    except OSError as error:
+    except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
         raise UserError(
-            f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
-        ) from error
-    except ValueError as error:  # also of text that is no UTF-8, and of a file without a line
-        raise UserError(
-            f"is no table of results ({error})", path, remedy=Advice("measure anew")
+            f"is no table of results ({first_reason(error)})",
+            path,
+            remedy=Advice("delete its folder to measure anew"),
         ) from error

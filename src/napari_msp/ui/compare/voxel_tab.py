@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QWidget
+from qtpy.QtWidgets import QBoxLayout, QCheckBox, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
@@ -22,7 +22,7 @@ from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
-from napari_msp.ui.widgets.form import stacked
+from napari_msp.ui.widgets.form import stacked, wrapped
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -69,11 +69,8 @@ class VoxelPanel(Themed):
         super().__init__(parent)
         self._traces: Sequence[Trace] = ()
         self._plane, self._shown, self._empty = "axial", "", True
-        self.position = QLabel(NOTHING)
-        self.position.setWordWrap(True)
+        self.position, self.legend = wrapped(NOTHING), wrapped()
         self.position.setAlignment(Qt.AlignLeft | Qt.AlignTop)
-        self.legend = QLabel()
-        self.legend.setWordWrap(True)
         self.legend.setTextFormat(Qt.RichText)
         self.bars = CoefficientBars()
         self.bars.setToolTip(

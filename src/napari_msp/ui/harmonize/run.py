@@ -25,9 +25,10 @@ from napari_msp.errors import (
 from napari_msp.formatting import short
 from napari_msp.options import Options
 from napari_msp.scan import Scan
-from napari_msp.ui.background import Control, Step, abandonable
+from napari_msp.ui.background import Control, abandonable
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
+from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction, PreparedInput
@@ -160,7 +161,7 @@ class _Run:
 
     def __init__(self, request: Request, control: Control) -> None:
         self.request, self.control = request, control
-        self.truths: dict[tuple[str, float | None], Truth | str] = {}
+        self.truths: dict[tuple[str, float | None], Truth] = {}
         self.number = 0
 
     def everything(self) -> None:
@@ -215,29 +216,19 @@ class _Run:
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
         """Measure against the target's own scan, where there is one that can be used."""
-        from napari_msp.ui.harmonize.truth import errors_against
+        from napari_msp.ui.harmonize.truth import errors_against, read_truth
 
         if each.target not in self.request.scan.siblings:
             return None, ()
-        truth = self._truth(each.target, prediction.b_value)
-        if isinstance(truth, str):
-            return None, (truth,)
         try:
-            return errors_against(truth, prediction, each.name), ()
+            b_value = prediction.b_value
+            asked = (each.target, b_value)
+            if asked not in self.truths:
+                self.truths[asked] = read_truth(self._source(b_value), each.target, b_value)
+            return errors_against(self.truths[asked], prediction, each.name), ()
         except UserError as error:
-            return None, (_unusable(each.target, error),)
-
-    def _truth(self, target: str, b_value: float | None) -> Truth | str:
-        """Give a target's truth, or why it cannot be used; each is read once."""
-        from napari_msp.ui.harmonize.truth import read_truth
-
-        asked = (target, b_value)
-        if asked not in self.truths:
-            try:
-                self.truths[asked] = read_truth(self._source(b_value), target, b_value)
-            except UserError as error:
-                self.truths[asked] = _unusable(target, error)
-        return self.truths[asked]
+            why = said(error, HARMONIZE_WORDS)
+            return None, (f"the scan on {each.target} was not used as truth: {why}",)
 
     def _source(self, b_value: float | None) -> Scan:
         """Give the scan at the shell that is predicted, where it has that."""
@@ -254,10 +245,6 @@ class _Run:
         text = f"{doing} · {each.name} · {self.number + 1} of {passes}"
         done = round(PIECES * (self.number + share))
         self.control.report(Step(text, done, PIECES * passes))
-
-
-def _unusable(target: str, error: UserError) -> str:
-    return f"the scan on {target} was not used as truth: {said(error, HARMONIZE_WORDS)}"
 
 
 class _Tiles:
