@@ -201,8 +201,13 @@ def read_gradients(
 
 def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
     """Write a table as FSL's two files (b-vectors as three rows) for an image with `affine`."""
-    write_text(bval, " ".join(f"{value:g}" for value in table.b_values) + "\n")
-    rows = scanner_to_image_axes(table.directions, affine).T + 0.0  # no "-0" in the file
+    write_table(table.b_values, scanner_to_image_axes(table.directions, affine), bval, bvec)
+
+
+def write_table(b_values: FloatArray, vectors: FloatArray, bval: Path, bvec: Path) -> None:
+    """Write (N,) b-values and (N, 3) b-vectors along an image's axes as FSL's two files."""
+    write_text(bval, " ".join(f"{value:g}" for value in b_values) + "\n")
+    rows = vectors.T + 0.0  # no "-0" in the file
     write_text(bvec, "".join(" ".join(f"{x:.8f}" for x in row) + "\n" for row in rows))
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.evaluation.baselines.base import Baseline
-from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
