@@ -1,5 +1,6 @@
 """How a model is run: one object that travels from the front ends to the network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -15,6 +16,7 @@ class OptionSettings(TypedDict, total=False):
     rescale_b_value: bool
     keep_stages: bool
     b0_threshold: float | None
+    b_value: float | Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Options:
     b0_threshold
         Largest b-value in s/mm² that counts as b=0, where a scan is read from its file; None: the
         usual one.
+    b_value
+        Shells of the scan to predict from, in s/mm²; None: those that are the model's.
 
     Raises
     ------
@@ -54,6 +58,7 @@ class Options:
     rescale_b_value: bool = False
     keep_stages: bool = False
     b0_threshold: float | None = None
+    b_value: float | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:

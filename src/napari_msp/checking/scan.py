@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -11,18 +12,23 @@ from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import gradient_files, sidecar_path
-from napari_msp.checking.gradients import check_scheme, quick_tensors
+from napari_msp.checking.b_vectors import examine_table, quick_tensors, with_table
+from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
-from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary
+from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan
-from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradients import (
+    GradientTable,
+    file_doubts,
+    read_gradients,
+    table_doubts,
+)
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
 from napari_msp.data.masks import find_mask
-from napari_msp.data.nifti import check_four_axes, open_nifti
+from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json
 
@@ -85,24 +91,39 @@ def check_scan(
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
-    images = brain = quality = None
+    images = brain = quality = table = None
     gradients = acquisition.given_gradients
     findings += check_contradictions(where, acquisition.header_doubts)
-    if _voxels_are_readable(acquisition, root, where, findings):
+    readable = _readable(acquisition, root, where, findings)
+    if readable is not None:
+        acquisition = readable
         gradients = acquisition.gradients
         findings += check_mask(where, acquisition.mask)
         intensities = list(check_intensities(where, acquisition))
         findings += intensities
-        if acquisition.left_out or not intensities:  # else the same is said with its share
+        if acquisition.left_out or not (intensities or acquisition.every_volume):
+            # Else the same is said with its share, or by the order of the rows.
             findings += check_volumes(where, acquisition)
         brain = measure_brain(acquisition)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
+        found, table = examine_table(where, acquisition)
+        findings += found
         if with_images:
-            images = _head_images(acquisition)
-    lattice = acquisition.lattice
-    summary = ScanSummary(subject, platform, where, lattice, gradients, images, brain, quality)
-    return findings, summary
+            images = _head_images(acquisition, table)
+        if acquisition.left_out:
+            table = None  # it lacks their rows, and cannot stand for the file's
+    return findings, ScanSummary(
+        subject,
+        platform,
+        where,
+        acquisition.lattice,
+        gradients,
+        images,
+        brain,
+        quality,
+        table=table,
+    )
 
 
 def _open(
@@ -151,19 +172,41 @@ def _read_gradients(
     return None
 
 
-def _voxels_are_readable(
+def _readable(
     acquisition: Acquisition, root: Path, where: str, findings: list[Finding]
-) -> bool:
-    """Read voxels and mask, which the acquisition keeps; what it warns of becomes findings."""
-    with errors_as_findings(findings, root, where), warnings.catch_warnings():
+) -> Acquisition | None:
+    """Read voxels and mask, which the acquisition keeps; what it warns of becomes findings.
+
+    Returns
+    -------
+    The acquisition; with every volume where it is refused for them, but its rows are only on other
+    volumes. None where it cannot be used.
+    """
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DoubtfulScan)
-        _ = acquisition.voxels, acquisition.mask
-        return True
-    return False
+        try:
+            _ = acquisition.voxels, acquisition.mask
+            return acquisition
+        except UserError as error:
+            whole = replace(acquisition, every_volume=True)
+            if error.field == "bval" and _rows_slipped(whole):
+                return whole
+            findings.append(finding_from(error, root, where))
+    return None
 
 
-def _head_images(acquisition: Acquisition) -> HeadImages | None:
+def _rows_slipped(whole: Acquisition) -> bool:
+    """Tell whether another order of its rows makes a table fit, which is then told of."""
+    try:
+        return bool(whole.b0[whole.mask].any() and examine_table("", whole)[1].slip)
+    except UserError:
+        return False
+
+
+def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | None:
     """Make the images by which scans are aligned, from the lowest shell; None without one."""
+    if table.slip:
+        acquisition = with_table(acquisition, table)
     if not acquisition.gradients.shells:
         return None
     shell = acquisition.gradients.shells[0]

@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,23 +13,23 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import gradient_files
-from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
-from napari_msp.data.gradient_deviation import (
-    find_deviation,
-    measure_deviation,
-    read_deviation,
-)
 from napari_msp.data.gradients import (
+    SHELL_GAP,
     GradientTable,
     Shell,
     Table,
+    file_doubts,
+    find_deviation,
     likely_b0,
+    measure_deviation,
+    read_deviation,
     read_gradients,
     scanner_to_image_axes,
+    table_doubts,
 )
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import check_mask, estimate_mask, find_mask, read_mask
-from napari_msp.data.nifti import check_four_axes, open_nifti, read_voxels
+from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti, read_voxels
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words, judge_volumes
 from napari_msp.errors import Advice, Choose, CountAsB0, Give, UserError, either
 
@@ -68,6 +69,8 @@ class Acquisition:
         (X, Y, Z) the mask of an acquisition whose mask is in no file.
     header_doubts
         What contradicts itself in header and table, in words.
+    every_volume
+        Leave none out, whatever it looks like; what it looks like is told all the same.
     """
 
     image: nib.Nifti1Image
@@ -76,6 +79,7 @@ class Acquisition:
     path: Path | None = None
     given_mask: MaskArray | None = None
     header_doubts: tuple[str, ...] = ()
+    every_volume: bool = False
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.image.shape[:3])
@@ -161,6 +165,9 @@ class Acquisition:
         verdict = judge_volumes(voxels, table)
         odd = _with_directionless(verdict.odd, table)
         doubts = list(verdict.doubts)
+        if odd and self.every_volume:
+            doubts.insert(0, f"kept as asked: {in_words(odd, table)}")
+            odd = []
         if odd:
             doubts.insert(0, f"left out: {in_words(odd, table)}")
             kept = np.setdiff1d(np.arange(len(table)), [each.volume for each in odd])
@@ -178,6 +185,12 @@ class Acquisition:
         for doubt in doubts:
             warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
         return _Read(voxels, table, tuple(odd), tuple(doubts))
+
+    def with_gradients(self, table: GradientTable) -> "Acquisition":
+        """Give the same voxels and mask with another table of the volumes that are in use."""
+        other = replace(self)
+        vars(other).update(_read=replace(self._read, gradients=table), mask=self.mask)
+        return other
 
     def _unused_deviation(self, voxels: FloatArray, table: GradientTable) -> Iterator[str]:
         """Say that a `grad_dev` beside the image is not used, and what error that makes."""
@@ -222,33 +235,33 @@ class Acquisition:
         Raises
         ------
         UserError
-            When there is none, when none is near `b_value`, or when the choice is open.
+            When there is none, when none is near `b_value`, when the choice is open, or when
+            b-values run on from one to the next.
         """
-        return self._choose(self.gradients, b_value)
+        return _one_shell(self.gradients, b_value, self.name)
+
+    def shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
+        """Choose shells, lowest b-value first.
+
+        Parameters
+        ----------
+        b_values
+            One or several in s/mm², each to within 5 %; None takes all there are.
+
+        Raises
+        ------
+        UserError
+            As `shell`, or when two of them are of one shell.
+        """
+        return _several_shells(self.gradients, b_values, self.name)
 
     def given_shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell of the table as given: no voxel is read, its volumes are the image's."""
-        return self._choose(self.given_gradients, b_value)
+        return _one_shell(self.given_gradients, b_value, self.name)
 
-    def _choose(self, table: GradientTable, b_value: float | None) -> Shell:
-        shells = table.shells
-        if not shells:
-            raise UserError(
-                "has no diffusion-weighted volume", self.name, remedy=Advice("give a DWI")
-            )
-        known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
-        choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
-        if b_value is None:
-            if len(shells) > 1:
-                raise UserError(f"has several shells (b = {known})", self.name, "b_value", choose)
-            return shells[0]
-        nearest = table.nearest_shell(b_value)
-        assert nearest is not None
-        # Also refuses nan and infinity.
-        if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
-            problem = f"has no shell near b = {b_value:.0f} (it has {known})"
-            raise UserError(problem, self.name, "b_value", choose)
-        return nearest
+    def given_shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
+        """Choose shells of the table as given, as `given_shell`."""
+        return _several_shells(self.given_gradients, b_values, self.name)
 
     def normalised(self, shell: Shell) -> FloatArray:
         """Give the signal of a shell over the b=0 signal.
@@ -338,6 +351,54 @@ def no_b0(table: GradientTable, name: str) -> UserError:
     lowest = f"{low.min():g}" + (f" to {low.max():g}" if np.ptp(low) else "")
     problem = f"no volume has b ≤ {table.b0_threshold:g}, the lowest have b = {lowest} s/mm²"
     return UserError(problem, name, "b0_threshold", CountAsB0(float(low.max())))
+
+
+def _one_shell(table: GradientTable, b_value: float | None, name: str) -> Shell:
+    shells = table.shells
+    if not shells:
+        raise UserError("has no diffusion-weighted volume", name, remedy=Advice("give a DWI"))
+    known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
+    choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
+    if b_value is None:
+        if len(shells) > 1:
+            raise UserError(f"has several shells (b = {known})", name, "b_value", choose)
+        return _a_shell(shells[0], name)
+    nearest = table.nearest_shell(b_value)
+    assert nearest is not None
+    # Also refuses nan and infinity.
+    if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
+        problem = f"has no shell near b = {b_value:.0f} (it has {known})"
+        raise UserError(problem, name, "b_value", choose)
+    return _a_shell(nearest, name)
+
+
+def _several_shells(
+    table: GradientTable, b_values: float | Sequence[float] | None, name: str
+) -> list[Shell]:
+    if b_values is None:
+        if not table.shells:
+            _one_shell(table, None, name)  # raises, with the reason
+        return [_a_shell(shell, name) for shell in table.shells]
+    wanted = [b_values] if isinstance(b_values, int | float) else list(b_values)
+    chosen = [_one_shell(table, each, name) for each in wanted]
+    chosen.sort(key=lambda shell: shell.b_value)
+    for one, other in pairwise(chosen):
+        if one.name == other.name:
+            remedy = Choose("b_value", tuple(each.name for each in table.shells))
+            raise UserError(f"b = {one.name} was given twice", name, "b_value", remedy)
+    return chosen
+
+
+def _a_shell(shell: Shell, name: str) -> Shell:
+    """Refuse a group of b-values that is no shell."""
+    if shell.chained:
+        problem = (
+            f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² without a gap "
+            "and are no shell"
+        )
+        remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
+        raise UserError(problem, name, "bval", remedy)
+    return shell
 
 
 def load_acquisition(

@@ -137,7 +137,7 @@ class Comparison:
 
 def as_maps(image: Comparable) -> Maps:
     """Give an image's maps, each computed when first asked for, through the SH route."""
-    return image if isinstance(image, Maps) else as_scan(image).maps()
+    return image if isinstance(image, Maps) else as_scan(image).at_shell().maps()
 
 
 def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> Comparison:

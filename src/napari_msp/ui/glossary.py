@@ -33,7 +33,7 @@ TERMS: Mapping[str, str] = {
     "b=0 threshold": "Largest b-value in s/mm² that counts as b=0: 50, unless a scanner's b=0 "
     "images have more, such as 60 at 7 T.",
     "shell": "All volumes of about the same b-value, taken along different directions. A model "
-    "reads one shell.",
+    "reads the shells that it was trained on.",
     "acquisition": "One scan: its diffusion-weighted and b=0 volumes, their b-values and "
     "directions, and a brain mask.",
     "platform": "A scanner together with a protocol, named by BIDS session and acquisition: "

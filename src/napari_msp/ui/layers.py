@@ -201,7 +201,7 @@ def mask_layer(scan: Scan) -> LayerData:
     """Show a scan's mask."""
     from napari.utils.colormaps import CyclicLabelColormap
 
-    values, options, _ = map_layer(scan, "mask", scan.sh.mask.astype(np.uint8))
+    values, options, _ = map_layer(scan, "mask", scan.image.mask.astype(np.uint8))
     del options["contrast_limits"]  # labels have none
     # A colormap by label would take napari a second to compile.
     colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
@@ -253,8 +253,8 @@ def map_layer(
     **options
         More of napari's image options, put over these.
     """
-    lattice = scan.sh.lattice if lattice is None else lattice
-    mask = scan.sh.mask if mask is None else mask
+    lattice = scan.image.lattice if lattice is None else lattice
+    mask = scan.image.mask if mask is None else mask
     chosen: dict[str, Any] = {
         "name": f"{scan.owner} · {quantity}" if name is None else name,
         "scale": tuple(float(size) for size in sizes_shown(lattice)),

@@ -27,7 +27,7 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     acquisition = scan.acquisition
     if acquisition is None:
         return scan
-    acquisition.given_shell(scan.shell)  # what cannot be chosen is an error before the voxels
+    acquisition.given_shells(scan.shell)  # what cannot be chosen is an error before the voxels
     say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
     _ = acquisition.voxels
     if acquisition.mask_path is None:
@@ -77,5 +77,5 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
         known = _KNOWN.get(key)
         if known is None:
             read = load_scan(path, b_value, b0_threshold=threshold)
-            known = _KNOWN[key] = Scan(given_sh=read.sh, path=path)
+            known = _KNOWN[key] = Scan(given_sh=read.image, path=path)
         return known

@@ -249,7 +249,7 @@ def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list
     images = [(compared.title(name), maps, False) for name, maps in comparison.predictions.items()]
     if truth is not None and comparison.truth is not None:
         images.insert(0, (f"truth {truth.name}", comparison.truth, True))
-    if scan is not None and scan.sh.order == comparison.reference.order:
+    if scan is not None and scan.image.order == comparison.reference.order:
         images.append((f"input {scan.name}", scan.maps(), False))
     found = []
     for name, maps, is_truth in images:

@@ -272,9 +272,10 @@ def _add(path: Path, known: ModelList, control: Control) -> Any:
 def _row(listed: ListedModel) -> ModelRow:
     card = listed.model.card
     subjects = len(listed.model.training.get("subjects", []))
+    b_values = " and ".join(f"{each:.0f}" for each in card.sh.b_values)
     about = (
         f"<p><b>{listed.path.name}</b><br>Trained on {subjects} subjects.<br>"
-        f"Input voxels of {card.voxel_size:.2g} mm, b = {card.sh.b_value:.0f} s/mm².</p>"
+        f"Input voxels of {card.voxel_size:.2g} mm, b = {b_values} s/mm².</p>"
     )
     return ModelRow(
         listed.label,

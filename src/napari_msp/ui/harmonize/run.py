@@ -5,7 +5,7 @@ Every chosen model and target is a pass, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -161,7 +161,7 @@ class _Run:
 
     def __init__(self, request: Request, control: Control) -> None:
         self.request, self.control = request, control
-        self.truths: dict[str, Truth] = {}
+        self.truths: dict[tuple[str, float | None], Truth] = {}
         self.number = 0
 
     def everything(self) -> None:
@@ -174,10 +174,12 @@ class _Run:
             prepare = partial(prepare_input, same_model[0].model, scan, options)
             prepared = abandonable(prepare, self.control.check)
             for each in same_model:
-                self.control.report(self._predict(each, prepared))
+                for predicted in self._predict(each, prepared):
+                    self.control.report(predicted)
                 self.number += 1
 
-    def _predict(self, each: Pass, prepared: PreparedInput) -> Predicted:
+    def _predict(self, each: Pass, prepared: PreparedInput) -> Iterator[Predicted]:
+        """Give what comes of a pass, shell by shell."""
         from napari_msp.inference.harmonize import predict_target
 
         tiles = _Tiles(
@@ -194,9 +196,14 @@ class _Run:
             progress=tiles.tile,
             cancelled=tiles.cancelled,
         )
+        parts = prediction.by_shell()
+        for shell, part in parts.items():
+            yield self._shown(each, part, f" b{shell}" if len(parts) > 1 else "")
+
+    def _shown(self, each: Pass, prediction: Prediction, shell: str) -> Predicted:
         assert prediction.provenance is not None
         # Two models of one kind are told apart by what the list calls them.
-        provenance = replace(prediction.provenance, title=each.label)
+        provenance = replace(prediction.provenance, title=each.label + shell)
         prediction = replace(prediction, provenance=provenance)
         self._say(each, "computing maps", TILED)
         # A whole head at 1.2 mm takes long to read.
@@ -214,13 +221,23 @@ class _Run:
         if each.target not in self.request.scan.siblings:
             return None, ()
         try:
-            if each.target not in self.truths:
-                truth = read_truth(self.request.scan, each.target, prediction.b_value)
-                self.truths[each.target] = truth
-            return errors_against(self.truths[each.target], prediction, each.name), ()
+            b_value = prediction.b_value
+            asked = (each.target, b_value)
+            if asked not in self.truths:
+                self.truths[asked] = read_truth(self._source(b_value), each.target, b_value)
+            return errors_against(self.truths[asked], prediction, each.name), ()
         except UserError as error:
             why = said(error, HARMONIZE_WORDS)
             return None, (f"the scan on {each.target} was not used as truth: {why}",)
+
+    def _source(self, b_value: float | None) -> Scan:
+        """Give the scan at the shell that is predicted, where it has that."""
+        scan = self.request.scan
+        several = {len(each.model.card.sh.b_values) for each in self.request.passes} != {1}
+        if not several or b_value is None or scan.acquisition is None:
+            return scan
+        nearest = scan.acquisition.gradients.nearest_shell(b_value)
+        return scan if nearest is None else replace(scan, shell=nearest.b_value)
 
     def _say(self, each: Pass, doing: str, share: float) -> None:
         self.control.check()

@@ -14,12 +14,16 @@ from nibabel.orientations import aff2axcodes
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import dataset_root, gradient_files
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.contradictions import file_doubts, header_doubts, table_doubts
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradients import (
+    GradientTable,
+    file_doubts,
+    read_gradients,
+    table_doubts,
+)
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import find_mask, read_mask
-from napari_msp.data.nifti import check_four_axes, open_nifti
+from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order

@@ -135,7 +135,10 @@ class Text(Entry):
 
     def write(self, value: object) -> None:
         """Show a value as text: numbers of any size are readable in it."""
-        self.native.setText(f"{value:g}" if isinstance(value, float) else str(value or ""))
+        if isinstance(value, tuple):
+            self.native.setText(" ".join(f"{each:g}" for each in value))
+        else:
+            self.native.setText(f"{value:g}" if isinstance(value, float) else str(value or ""))
 
     def say_empty(self, meaning: str) -> None:
         """Show it in grey."""

@@ -181,7 +181,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)
-        shown = map_layer(scan, QUANTITY, sh_average(scan.sh))
+        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
         limits = shown[1]["contrast_limits"]
     scan = Scan(
         given_sh=image, given_subject=subject, given_platform=f"{event.target} while learning"
