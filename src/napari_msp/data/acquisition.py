@@ -1,5 +1,6 @@
 """One diffusion-weighted acquisition: image, gradient table and brain mask."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,18 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import gradient_files
+from napari_msp.data.beside import MRTRIX_TABLES, find_gradients, look_for_mask
 from napari_msp.data.gradients import GradientTable, Shell, Table, read_gradients
 from napari_msp.data.lattice import CanonicalGrid, Lattice
-from napari_msp.data.masks import check_mask, estimate_mask, find_mask, read_mask
-from napari_msp.data.nifti import open_nifti, read_voxels
+from napari_msp.data.masks import (
+    BrainMask,
+    check_mask,
+    coverage,
+    estimate_mask,
+    mask_doubts,
+    read_mask,
+)
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, Give, UserError, either
 
 if TYPE_CHECKING:
@@ -21,6 +29,10 @@ if TYPE_CHECKING:
 
 B_VALUE_TOLERANCE = 0.05
 """Relative difference of b-values that still counts as the same shell (our choice)."""
+
+
+class EstimatedMask(UserWarning):
+    """A brain mask was made from the image, as none was found."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,11 +46,13 @@ class Acquisition:
     gradients
         One row a volume, directions in scanner (RAS+) axes.
     mask_path
-        The mask's file; None: DIPY's `median_otsu` makes one from the b=0 image.
+        The mask's file; None: one is made, see `estimate_mask`.
     path
         Where the image lies; None for an acquisition made in memory.
     given_mask
         (X, Y, Z) the mask of an acquisition whose mask is in no file.
+    notes
+        How what belongs to it was found, where a person might expect something else, in words.
     """
 
     image: nib.Nifti1Image
@@ -46,6 +60,7 @@ class Acquisition:
     mask_path: Path | None = None
     path: Path | None = None
     given_mask: MaskArray | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.image.shape[:3])
@@ -114,13 +129,40 @@ class Acquisition:
         return mean
 
     @cached_property
-    def mask(self) -> MaskArray:
-        """(X, Y, Z) brain mask: the given one, the one found, or `median_otsu`'s."""
+    def brain(self) -> BrainMask:
+        """The brain mask and how it is known: the given one, the one found, or one that is made.
+
+        Warns
+        -----
+        EstimatedMask
+            When it is made, with its size and what is odd about it.
+        """
         if self.given_mask is not None:
-            return self.given_mask
+            return BrainMask(self.given_mask, "given in memory")
         if self.mask_path is not None:
             return read_mask(self.mask_path, self.lattice)
-        return estimate_mask(self.b0, self.image)
+        weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
+        images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
+        brain = estimate_mask(images, self.name)
+        said = [
+            f"{self.name}: has no brain mask, so one was {brain.origin}",
+            coverage(brain.inside, self.affine),
+            *(f"it {doubt}" for doubt in mask_doubts(brain.inside, self.b0, self.affine)),
+        ]
+        warnings.warn("; ".join(said), EstimatedMask, stacklevel=2)
+        return brain
+
+    @property
+    def mask(self) -> MaskArray:
+        """(X, Y, Z) brain mask."""
+        return self.brain.inside
+
+    @property
+    def provenance(self) -> tuple[str, ...]:
+        """Which mask and gradient table were used, in words, for a sidecar."""
+        brain = self.brain
+        mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
+        return (mask, *self.notes)
 
     def shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell.
@@ -190,11 +232,11 @@ def load_acquisition(
         4-D .nii or .nii.gz in any orientation, or an image in memory.
     bval, bvec
         FSL gradient files, or arrays as in them: (N,) in s/mm², and (N, 3) or (3, N) along
-        the image's axes; None: `<stem>.bval` and `<stem>.bvec` beside the image.
+        the image's axes; or one table of MRtrix3's, as either. None: found, see
+        `beside.find_gradients`.
     mask
-        Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found
-        beside the image or in the derivatives of its BIDS dataset, else made by DIPY's
-        `median_otsu`.
+        Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found,
+        see `beside.look_for_mask`, else made, see `masks.estimate_mask`.
     gradients
         A DIPY gradient table instead of `bval` and `bvec`, its b-vectors along the image's axes as
         DIPY reads them from FSL's files.
@@ -221,23 +263,34 @@ def load_acquisition(
         raise UserError(f"has {len(image.shape)} axes, a DWI has four", name, remedy=remedy)
     if gradients is not None:
         bval, bvec = gradients.bvals, gradients.bvecs
-    beside = (None, None) if path is None else gradient_files(path)
+    files = None if path is None else find_gradients(path, image)
+    bval, bvec = _one_table(bval, bvec)
     table = read_gradients(
-        _existing(bval, beside[0], "bval", name),
-        _existing(bvec, beside[1], "bvec", name),
+        _existing(bval, None if files is None else files.bval, "bval", name),
+        _existing(bvec, None if files is None else files.bvec, "bvec", name),
         image.affine,
         image.shape[3],
     )
-    if mask is None:
-        return Acquisition(image, table, None if path is None else find_mask(path), path)
-    if isinstance(mask, str | Path):
-        return Acquisition(image, table, Path(mask), path)
-    x, y, z = image.shape[:3]
-    lattice = Lattice((x, y, z), image.affine)
+    notes = () if files is None or bvec is not None or not files.note else (files.note,)
+    lattice = lattice_of(image)
+    if mask is None and path is not None:
+        found = look_for_mask(path, lattice)
+        return Acquisition(image, table, found.path, path, notes=(*notes, *found.passed_over))
+    if mask is None or isinstance(mask, str | Path):
+        return Acquisition(image, table, None if mask is None else Path(mask), path, notes=notes)
     if isinstance(mask, np.ndarray):
-        return Acquisition(image, table, None, path, check_mask(mask, lattice, "mask"))
-    inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine)
-    return Acquisition(image, table, None, path, inside)
+        inside = check_mask(mask, lattice, "mask").inside
+    else:
+        inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine).inside
+    return Acquisition(image, table, None, path, inside, notes)
+
+
+def _one_table(bval: Table | None, bvec: Table | None) -> tuple[Table | None, Table | None]:
+    """Let a table of MRtrix3's, which has both, be given as either."""
+    for given in (bval, bvec):
+        if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
+            return given, given
+    return bval, bvec
 
 
 def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:

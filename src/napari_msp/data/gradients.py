@@ -1,5 +1,6 @@
 """Gradient tables: reading, writing, frames and shells."""
 
+import codecs
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,7 +132,7 @@ def read_gradients(
     ----------
     bval, bvec
         Text files, or arrays as in them: (N,) b-values in s/mm², and b-vectors along
-        the image's axes as three rows or three columns.
+        the image's axes as three rows or three columns. One file as both: MRtrix3's table.
     affine
         (4, 4) affine of the image that the table belongs to.
     volumes
@@ -142,6 +143,8 @@ def read_gradients(
     UserError
         When a file is missing or malformed, or the counts differ.
     """
+    if isinstance(bval, str | Path) and isinstance(bvec, str | Path) and Path(bval) == Path(bvec):
+        bval, bvec = _mrtrix_table(bval, affine)
     b_values = np.atleast_1d(_numbers(bval, "bval").ravel())
     vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
@@ -173,13 +176,27 @@ def _name(table: Table, otherwise: str) -> str:
     return str(table) if isinstance(table, str | Path) else otherwise
 
 
+def _mrtrix_table(path: str | Path, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Read MRtrix3's table as b-values and FSL b-vectors: x, y, z in scanner axes, and b, a row."""
+    table = np.atleast_2d(_numbers(path, "bval"))
+    if table.ndim != 2 or table.shape[1] < 4:
+        problem = "is no table of x, y, z and b in each row"
+        raise UserError(problem, path, "bval", Advice("give both of FSL's files"))
+    return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
+
+
 def _numbers(table: Table, field: str) -> FloatArray:
+    """Read a table of numbers, however they are separated and whatever marks the file's start."""
     if not isinstance(table, str | Path):
         return np.asarray(table, dtype=float)
     try:
+        raw = Path(table).read_bytes()
+        utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
+        lines = text.translate(str.maketrans(",;", "  ")).splitlines()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
-            return np.loadtxt(table, ndmin=1)
+            return np.loadtxt(lines, ndmin=1)
     except OSError as error:
         raise UserError(
             "cannot be read", table, field, Advice("give the gradient table's path")
