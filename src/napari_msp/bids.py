@@ -229,10 +229,10 @@ def read_metadata(image: Path) -> dict[str, Any]:
     UserError
         When one of them cannot be read.
     """
-    levels = [sorted(level, key=lambda path: len(path.name)) for level in applicable(image, ".json")]
     content: dict[str, Any] = {}
-    for path in (each for level in reversed(levels) for each in level):
-        content |= read_json(path)
+    for level in reversed(list(applicable(image, ".json"))):
+        for path in sorted(level, key=lambda each: len(each.name)):
+            content |= read_json(path)
     return content | read_sidecar(image)
 
 

@@ -14,7 +14,6 @@ from napari_msp.bids import (
     dataset_root,
     describe_derivative,
     entities,
-    gradient_files,
     map_name,
     nifti_stem,
     read_sidecar,
@@ -22,6 +21,7 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Overwrite, UserError
@@ -295,7 +295,7 @@ def load_scan(
         open.
     """
     path = Path(path)
-    named = bval is not None or bvec is not None or gradient_files(path)[0].exists()
+    named = bval is not None or bvec is not None or is_scan(path)
     if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask)
         acquisition.shell(b_value)  # a choice that cannot be made is an error before the voxels

@@ -1,25 +1,27 @@
 """Everything that can be said of one scan alone: its files, voxels, mask and signal."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import gradient_files, sidecar_path
+from napari_msp.bids import read_metadata, sidecar_path
 from napari_msp.checking.gradients import check_scheme, quick_tensors
 from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary
-from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.acquisition import Acquisition, EstimatedMask
+from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
-from napari_msp.data.masks import find_mask
+from napari_msp.data.masks import mask_doubts
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json
 
 SMALLEST_HOLE = 10
 """Voxels that the mask's holes must have in all to be worth a warning (our choice)."""
@@ -60,6 +62,7 @@ def check_scan(
     images = brain = None
     if _voxels_are_readable(acquisition, root, where, findings):
         findings += check_mask(where, acquisition.mask)
+        findings += check_brain(where, acquisition)
         findings += check_intensities(where, acquisition)
         brain = measure_brain(acquisition)
         if with_images:
@@ -73,36 +76,41 @@ def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None
     """Open the parts of a scan one by one, so that what is wrong with each is added."""
     where = place_of(path, root)
     image = mask_path = None
+    notes: tuple[str, ...] = ()
     with errors_as_findings(findings, root, where):
         image = open_nifti(path)
     with errors_as_findings(findings, root, where):
-        mask_path = find_mask(path)
-        findings += check_mask_given(where, mask_path)
+        found = look_for_mask(path)
+        mask_path, notes = found.path, found.passed_over
+        findings += check_mask_given(where, mask_path, notes)
     # Without an image its table is still looked at; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
-    gradients = _read_gradients(path, root, affine, findings)
+    gradients = _read_gradients(path, root, affine, findings, image)
     if gradients is None:
         return None
     findings += check_scheme(where, gradients)
     if image is None or len(gradients.b0_volumes) == 0:
         return None
     with errors_as_findings(findings, root, where):
-        return Acquisition(image, gradients, mask_path, path)
+        return Acquisition(image, gradients, mask_path, path, notes=notes)
     return None
 
 
 def _read_gradients(
-    path: Path, root: Path, affine: FloatArray, findings: list[Finding]
+    path: Path,
+    root: Path,
+    affine: FloatArray,
+    findings: list[Finding],
+    image: nib.Nifti1Image | None,
 ) -> GradientTable | None:
-    missing = list(check_gradient_files(path, root))
-    findings += missing
-    if missing:
-        return None
-    bval, bvec = gradient_files(path)
     with errors_as_findings(findings, root, place_of(path, root)):
+        files = find_gradients(path, image)
+        findings += check_gradient_files(path, root, files)
+        if files.missing:
+            return None
         # The number of volumes is compared by the acquisition, so that a table that belongs to
         # another image is still looked at.
-        return read_gradients(bval, bvec, affine)
+        return read_gradients(files.bval, files.bvec, affine)
     return None
 
 
@@ -110,7 +118,8 @@ def _voxels_are_readable(
     acquisition: Acquisition, root: Path, where: str, findings: list[Finding]
 ) -> bool:
     """Read voxels and mask, which the acquisition keeps."""
-    with errors_as_findings(findings, root, where):
+    with errors_as_findings(findings, root, where), warnings.catch_warnings():
+        warnings.simplefilter("ignore", EstimatedMask)  # is a finding
         _ = acquisition.voxels, acquisition.mask
         return True
     return False
@@ -128,27 +137,25 @@ def _head_images(acquisition: Acquisition) -> HeadImages | None:
 
 
 def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
-    """Look at the JSON file beside an image."""
-    sidecar = sidecar_path(path)
-    where = place_of(sidecar, root)
-    content = {}
-    if sidecar.exists():
-        try:
-            content = read_json(sidecar)
-        except UserError as error:
-            yield finding_from(error, root, where)
-            return
+    """Look at the JSON file beside an image, and those that it inherits."""
+    where = place_of(sidecar_path(path), root)
+    try:
+        content = read_metadata(path)
+    except UserError as error:
+        yield finding_from(error, root, where)
+        return
     if "EchoTime" not in content:
         advice = Advice("add it (in seconds) if the protocol is known")
         yield Finding("note", where, "EchoTime is not stated", advice)
 
 
-def check_gradient_files(path: Path, root: Path) -> Iterator[Finding]:
-    """Look for the gradient table beside an image."""
-    for file in gradient_files(path):
-        if not file.exists():
-            advice = Advice("put it beside the image")
-            yield Finding("error", place_of(file, root), "is missing", advice)
+def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterator[Finding]:
+    """Say which gradient files an image lacks, and which it has from elsewhere."""
+    for file in files.missing:
+        advice = Advice("put it beside the image")
+        yield Finding("error", place_of(file, root), "is missing", advice)
+    if files.note:
+        yield Finding("note", place_of(path, root), files.note, Advice("see that it is meant"))
 
 
 # --- Voxels, mask and signal ------------------------------------------------------------------
@@ -163,11 +170,21 @@ def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
         yield Finding("error", where, problem, Advice("resample the scan"), "voxel size")
 
 
-def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:
-    """Look whether a mask was found."""
+def check_mask_given(
+    where: str, mask_path: Path | None, passed_over: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Look whether a mask was found, and which were not taken."""
     if mask_path is None:
-        problem = "has no mask: median_otsu makes one for each run"
+        problem = "; ".join(["has no mask: each run makes one from the image", *passed_over])
         yield Finding("warning", where, problem, Advice("add one to derivatives"), "no mask")
+
+
+def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Look whether the mask is plausible as a brain's, by its size, its place and the b=0 image."""
+    made = "the mask that is made" if acquisition.brain.estimated else "the mask"
+    for doubt in mask_doubts(acquisition.mask, acquisition.b0, acquisition.affine):
+        advice = Advice("look at it over the b=0 image, and give a better one")
+        yield Finding("warning", where, f"{made} {doubt}", advice, "mask doubtful")
 
 
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.beside import MRTRIX_TABLES, find_gradients, look_for_mask
+from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.gradients import GradientTable, Shell, Table, read_gradients
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import (
@@ -264,7 +264,7 @@ def load_acquisition(
     if gradients is not None:
         bval, bvec = gradients.bvals, gradients.bvecs
     files = None if path is None else find_gradients(path, image)
-    bval, bvec = _one_table(bval, bvec)
+    bval, bvec = one_table(bval, bvec)
     table = read_gradients(
         _existing(bval, None if files is None else files.bval, "bval", name),
         _existing(bvec, None if files is None else files.bvec, "bvec", name),
@@ -283,14 +283,6 @@ def load_acquisition(
     else:
         inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine).inside
     return Acquisition(image, table, None, path, inside, notes)
-
-
-def _one_table(bval: Table | None, bvec: Table | None) -> tuple[Table | None, Table | None]:
-    """Let a table of MRtrix3's, which has both, be given as either."""
-    for given in (bval, bvec):
-        if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
-            return given, given
-    return bval, bvec
 
 
 def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:

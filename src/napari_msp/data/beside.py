@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
@@ -55,12 +55,15 @@ FURTHER_PLACES = ("../dlabel/diff",)
 BRAIN_WORDS = {"brain", "brainmask"}
 
 NEUTRAL_WORDS = BRAIN_WORDS | set(
-    "mask nodif b0 b0s bzero lowb hifi dwi dwis dti dmri diff diffusion data mean avg average bse "
-    "multi final las bet bet2 hd hdbet synthstrip ss antsx ants mri unet cnn binary bin preproc "
-    "aparc aseg anat native".split()
+    """mask nodif b0 b0s bzero lowb hifi dwi dwis dti dmri diff diffusion data mean avg average bse
+    multi final las bet bet2 hd hdbet synthstrip ss antsx ants mri unet cnn binary bin preproc aparc
+    aseg anat native""".split()  # noqa: SIM905 - forty words, not forty lines
 )
 """Words that may stand in the name of a brain's mask beside those of the image's own name. Any
 other (lesion, wm, roi, another subject) makes it something else, which is not taken unasked."""
+
+Given = TypeVar("Given")
+"""A gradient table as it was given, or None."""
 
 
 # --- Gradient tables --------------------------------------------------------------------------
@@ -141,7 +144,8 @@ def _by_name(image: Path) -> GradientFiles:
         own = table is not None
         bval = bvec = table or named(FOLDER_MRTRIX_TABLES, "")
     belong = gradient_files(image)
-    files = GradientFiles(bval or belong[0], rotated or bvec or belong[1], own or rotated is not None)
+    own = own or rotated is not None
+    files = GradientFiles(bval or belong[0], rotated or bvec or belong[1], own)
     return replace(files, note=_gradient_note(image, files, bvec))
 
 
@@ -165,6 +169,28 @@ def _gradient_note(image: Path, files: GradientFiles, bvec: Path | None) -> str:
         return f"gradient table: {files.bval.name}, in scanner axes as MRtrix3 writes it"
     others = [path.name for path in files if path.parent != image.parent]
     return f"gradient table: inherited from {', '.join(others)}" if others else ""
+
+
+def b0_only(image: str | Path) -> bool:
+    """Return whether an image's table names no direction: it serves a correction, and is no scan.
+
+    False where there is no table, or none that can be read.
+    """
+    from napari_msp.data.gradients import B0_MAXIMUM, read_b_values
+
+    try:
+        files = find_gradients(image)
+        return bool((read_b_values(files.bval, files.bvec) <= B0_MAXIMUM).all())
+    except UserError:
+        return False
+
+
+def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
+    """Let a table of MRtrix3's, which has both b-values and directions, be given as either."""
+    for given in (bval, bvec):
+        if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
+            return given, given
+    return bval, bvec
 
 
 def is_scan(path: str | Path) -> bool:

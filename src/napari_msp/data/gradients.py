@@ -143,9 +143,9 @@ def read_gradients(
     UserError
         When a file is missing or malformed, or the counts differ.
     """
-    if isinstance(bval, str | Path) and isinstance(bvec, str | Path) and Path(bval) == Path(bvec):
+    if _is_mrtrix(bval, bvec):
         bval, bvec = _mrtrix_table(bval, affine)
-    b_values = np.atleast_1d(_numbers(bval, "bval").ravel())
+    b_values = read_b_values(bval, bvec)
     vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
@@ -165,6 +165,18 @@ def read_gradients(
     return GradientTable(b_values, image_to_scanner_axes(units, affine))
 
 
+def read_b_values(bval: Table, bvec: Table) -> FloatArray:
+    """Read the b-values of a table alone, see `read_gradients`.
+
+    Returns
+    -------
+    (N,) in s/mm².
+    """
+    if _is_mrtrix(bval, bvec):
+        return _mrtrix_table(bval, np.eye(4))[0]
+    return np.atleast_1d(_numbers(bval, "bval").ravel())
+
+
 def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
     """Write a table as FSL's two files (b-vectors as three rows) for an image with `affine`."""
     write_text(bval, " ".join(f"{value:g}" for value in table.b_values) + "\n")
@@ -176,12 +188,18 @@ def _name(table: Table, otherwise: str) -> str:
     return str(table) if isinstance(table, str | Path) else otherwise
 
 
-def _mrtrix_table(path: str | Path, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _is_mrtrix(bval: Table, bvec: Table) -> bool:
+    """Return whether both are one file, and so MRtrix3's table."""
+    files = (bval, bvec)
+    return all(isinstance(each, str | Path) for each in files) and str(bval) == str(bvec)
+
+
+def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Read MRtrix3's table as b-values and FSL b-vectors: x, y, z in scanner axes, and b, a row."""
     table = np.atleast_2d(_numbers(path, "bval"))
     if table.ndim != 2 or table.shape[1] < 4:
         problem = "is no table of x, y, z and b in each row"
-        raise UserError(problem, path, "bval", Advice("give both of FSL's files"))
+        raise UserError(problem, _name(path, "table"), "bval", Advice("give FSL's two files"))
     return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
 
 

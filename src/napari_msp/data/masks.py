@@ -17,7 +17,7 @@ from scipy.ndimage import (
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
+from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 
 PROBABLE = 0.5
@@ -44,6 +44,9 @@ BRAIN_VOLUMES = (600.0, 2200.0)
 MOST_SIGNAL_OUTSIDE = 0.25
 """Brain-like b=0 signal outside a mask, as a share of the mask, that eyes, scalp and muscle explain
 (our choice: 0.02 to 0.04 round good masks, 0.9 and more round halves)."""
+
+NEXT_TO_NONE = 1 / 15
+"""b=0 signal below this share of the bright voxels' is background (our choice)."""
 
 MOST_BACKGROUND_INSIDE = 0.1
 """Share of a mask that may lack b=0 signal (our choice)."""
@@ -181,10 +184,10 @@ def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
 def estimate_mask(images: Sequence[FloatArray], name: str) -> BrainMask:
     """Segment the brain where there is no mask.
 
-    Union of what is above Otsu's threshold in each image, as MRtrix3's `dwi2mask legacy` does
-    [Dhollander 2016]: CSF is bright at b=0 and tissue in weighted images, so that no threshold can
-    fall between the two in all of them. Then the largest piece, with thin bridges cut and holes
-    filled.
+    Union of what is above Otsu's threshold in each image, as MRtrix3's `dwi2mask` does (Otsu
+    1979, Tournier 2019): CSF is bright at b=0 and tissue in weighted images, so that no threshold
+    can fall between the two in all of them. Then the largest piece, with thin bridges cut and
+    holes filled.
 
     Parameters
     ----------
@@ -204,7 +207,7 @@ def estimate_mask(images: Sequence[FloatArray], name: str) -> BrainMask:
     for image in images:
         smooth = median_filter(image, 3)
         if smooth.min() < smooth.max():
-            found |= smooth > threshold_otsu(smooth)
+            found |= smooth > float(threshold_otsu(smooth))  # type: ignore[no-untyped-call]
     found = median_filter(found, 3)
     # What a border cuts off goes on beyond it.
     core = largest_piece(binary_erosion(found, iterations=CLEANING, border_value=True))
@@ -262,7 +265,8 @@ def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator
     outside = int((b0[~mask] > usual / 2).sum()) / int(mask.sum())
     if outside > MOST_SIGNAL_OUTSIDE:
         yield f"leaves out b=0 signal as strong as inside, {100 * outside:.0f} % of its own size"
-    background = float((b0[mask] < usual / 10).mean())
+    bright = float(np.percentile(b0[mask], 95))
+    background = float((b0[mask] < NEXT_TO_NONE * bright).mean())
     if background > MOST_BACKGROUND_INSIDE:
         yield f"contains {100 * background:.0f} % of voxels with next to no b=0 signal"
 

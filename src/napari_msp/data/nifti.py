@@ -103,9 +103,7 @@ def _open_mrtrix(path: Path) -> nib.Nifti1Image:
         image = open_nifti(made)
     except UserError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(
-            "is not a readable image of MRtrix3", path, error.field, REPLACE
-        ) from error
+        raise UserError("is not a readable image of MRtrix3", path, error.field, REPLACE) from error
     weakref.finalize(image, shutil.rmtree, folder, ignore_errors=True)
     _CONVERTED[key] = image
     return image

@@ -10,8 +10,9 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import Provenance, gradient_files, source_uri
+from napari_msp.bids import Provenance, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
+from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.device import choose_device, copied_to
@@ -98,7 +99,7 @@ def prepare_input(
         When the input's mean signal is far from the training subjects'.
     """
     options = replace(options or Options(), **settings)
-    if isinstance(scan, str | Path) and gradient_files(Path(scan))[0].exists():
+    if isinstance(scan, str | Path) and is_scan(scan):
         scan = load_acquisition(scan)  # of several shells the model chooses
     scan = as_scan(scan)
     acquisition = scan.acquisition

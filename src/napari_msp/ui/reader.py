@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem
+from napari_msp.bids import image_suffix, nifti_stem
+from napari_msp.data.beside import is_scan
 from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
@@ -99,11 +100,11 @@ def _listed(path: Paths) -> list[Path]:
 
 
 def _is_scan(path: Path) -> bool:
-    return _is_nifti(path) and all(each.is_file() for each in gradient_files(path))
+    return _is_image(path) and is_scan(path)
 
 
 def _is_sh(path: Path) -> bool:
-    if not _is_nifti(path):
+    if not _is_image(path):
         return False
     try:
         sidecar = json.loads(path.with_name(f"{nifti_stem(path)}.json").read_text(encoding="utf-8"))
@@ -113,5 +114,5 @@ def _is_sh(path: Path) -> bool:
     return str(basis).lower() == "mrtrix3"
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith(NIFTI_SUFFIXES)
+def _is_image(path: Path) -> bool:
+    return image_suffix(path) != ""
