@@ -252,7 +252,7 @@ class TestMasks:
             target = inside / path.name.replace("_dwi", "_desc-brain_mask")
             target.write_bytes(beside.read_bytes())
         beside.unlink()
-        only(dataset, "error", "several masks are in derivatives")
+        only(dataset, "error", "several masks may be its brain's")
 
 
 class TestIntensities:

@@ -52,6 +52,7 @@ def check(
     root: str | Path,
     *,
     input: str | None = None,
+    run: int | None = None,
     alignment: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
@@ -63,6 +64,8 @@ def check(
         BIDS folder.
     input
         The platform that the others are compared with; None: the one that the dataset marks.
+    run
+        Which scan, where one was repeated.
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
@@ -81,7 +84,7 @@ def check(
     """
     root = Path(root)
     try:
-        dataset = open_dataset(root)
+        dataset = open_dataset(root, run=run)
     except UserError as error:
         return CheckedDataset([finding_from(error, root, str(root))], [], input or "")
     source = input_platform(dataset, input)

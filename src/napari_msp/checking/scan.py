@@ -61,8 +61,8 @@ def check_scan(
     findings += check_voxel_sizes(where, acquisition.lattice)
     images = brain = None
     if _voxels_are_readable(acquisition, root, where, findings):
-        findings += check_mask(where, acquisition.mask)
-        findings += check_brain(where, acquisition)
+        shape = list(check_mask(where, acquisition.mask))
+        findings += shape or check_brain(where, acquisition)
         findings += check_intensities(where, acquisition)
         brain = measure_brain(acquisition)
         if with_images:

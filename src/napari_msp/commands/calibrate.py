@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_device, add_force, add_out
+from napari_msp.commands.shared import add_device, add_force, add_out, add_run
 from napari_msp.errors import Overwrite, UserError
 
 SUMMARY = "teach a model what error to expect of it, on subjects held out"
@@ -22,6 +22,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="SUBJECT",
         help="default: those that it has not learned from",
     )
+    add_run(command)
     add_device(command)
     add_out(command, "M.safetensors", "file")
     add_force(command, "--out, if need be the model itself")
@@ -41,6 +42,7 @@ def run(options: Namespace, console: Console) -> int:
         options.model,
         options.dataset,
         options.subjects,
+        run=options.run,
         device=options.device,
         on_progress=console.say,
     )

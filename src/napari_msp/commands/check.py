@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_input
+from napari_msp.commands.shared import OptionWords, add_input, add_run
 
 SUMMARY = "say everything that is wrong with a dataset"
 EXAMPLE = "napari-msp check heads --table check.csv"
@@ -18,6 +18,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add what is checked."""
     command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
     add_input(command)
+    add_run(command)
     command.add_argument(
         "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
     )
@@ -36,7 +37,9 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = check(options.dataset, input=options.input, progress=console.progress)
+    checked = check(
+        options.dataset, input=options.input, run=options.run, progress=console.progress
+    )
     training = ArgumentParser()
     train.add_options(training)
     words = OptionWords(training)  # what was found matters to a training, and is said in its words

@@ -48,6 +48,9 @@ MOST_SIGNAL_OUTSIDE = 0.25
 NEXT_TO_NONE = 1 / 15
 """b=0 signal below this share of the bright voxels' is background (our choice)."""
 
+LEAST_AIR = 0.01
+"""Share of a field that must be air for signal outside the mask to mean something (our choice)."""
+
 MOST_BACKGROUND_INSIDE = 0.1
 """Share of a mask that may lack b=0 signal (our choice)."""
 
@@ -263,7 +266,8 @@ def mask_doubts(mask: MaskArray, b0: FloatArray, affine: FloatArray) -> Iterator
     if usual <= 0:
         return  # a scan without b=0 signal is refused elsewhere
     outside = int((b0[~mask] > usual / 2).sum()) / int(mask.sum())
-    if outside > MOST_SIGNAL_OUTSIDE:
+    # Where the field shows no air at all, nobody can tell what else is in it.
+    if outside > MOST_SIGNAL_OUTSIDE and (b0 < NEXT_TO_NONE * usual).mean() > LEAST_AIR:
         yield f"leaves out b=0 signal as strong as inside, {100 * outside:.0f} % of its own size"
     bright = float(np.percentile(b0[mask], 95))
     background = float((b0[mask] < NEXT_TO_NONE * bright).mean())

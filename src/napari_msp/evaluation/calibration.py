@@ -26,6 +26,7 @@ def calibrate(
     dataset: TravellingHeads | str | Path,
     subjects: Sequence[str] = (),
     *,
+    run: int | None = None,
     device: str = "auto",
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Model:
@@ -40,6 +41,8 @@ def calibrate(
         are any.
     subjects
         Whom to fit on; empty: everyone that the model has not learned from.
+    run
+        Which scan, where one was repeated.
     device
         As for `harmonize`.
     on_progress
@@ -55,7 +58,8 @@ def calibrate(
         When a subject was trained on or there is none left, or no subject has a target's scan.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    dataset = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+    if not isinstance(dataset, TravellingHeads):
+        dataset = open_dataset(dataset, run=run)
     learned = learned_from([model], [dataset], dataset.subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:

@@ -70,6 +70,9 @@ class TrainingSettings(BaseModel):
         allow_inf_nan=False,
         description="Shell to learn, where scans have several",
     )
+    run: int | None = Field(
+        default=None, ge=1, description="Which scan, where one was repeated (BIDS run-)"
+    )
     held_out: tuple[str, ...] = Field(
         default=(), description="Subjects kept out of training altogether"
     )

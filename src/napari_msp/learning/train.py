@@ -79,7 +79,10 @@ def train(
         refuse_unwritable(out)
         if not (force or resume):
             _refuse_occupied(out)
-        heads = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+        chosen = values.get("run", None if settings is None else settings.run)
+        heads = (
+            dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset, run=chosen)
+        )
         if values or settings is None:
             given = {} if settings is None else settings.model_dump(exclude_unset=True)
             settings = training_settings(heads, **(given | values))

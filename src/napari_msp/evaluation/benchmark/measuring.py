@@ -92,7 +92,7 @@ class Measurement:
 
     def run(self) -> None:
         """Predict, measure and write."""
-        dataset = open_dataset(self.round.dataset)
+        dataset = open_dataset(self.round.dataset, run=self.plan.run)
         fitted = {} if self.repeated else self._fitted(dataset)
         rows: list[Result] = []
         patches: list[PatchResult] = []

@@ -81,6 +81,8 @@ class Plan:
         Of every network.
     b_value
         Shell that is learned and measured, in s/mm².
+    run
+        Which scan, where one was repeated.
     """
 
     datasets: tuple[Path, ...]
@@ -92,6 +94,7 @@ class Plan:
     seeds: tuple[int, ...]
     budget: Budget
     b_value: float
+    run: int | None = None
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -186,7 +189,7 @@ def make_plan(
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
-    opened = [open_dataset(path) for path in paths]
+    opened = [open_dataset(path, run=asked.run) for path in paths]
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
@@ -221,6 +224,7 @@ def make_plan(
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
         b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
+        run=asked.run,
     )
 
 

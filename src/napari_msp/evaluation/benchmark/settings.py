@@ -110,6 +110,8 @@ class EvaluationSettings:
         Of the training; the first dataset is run with each, the others with the first.
     b_value
         Shell in s/mm²; None: the models', without models the only one.
+    run
+        Which scan, where one was repeated.
     quick
         Only see that everything runs.
     width, steps, batch, crop, augment
@@ -125,6 +127,7 @@ class EvaluationSettings:
     test: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     b_value: float | None = None
+    run: int | None = None
     quick: bool = False
     width: float | None = None
     steps: int | None = None

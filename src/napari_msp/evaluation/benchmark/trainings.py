@@ -289,6 +289,7 @@ class TrainingList:
             input=self.plan.source,
             targets=targets,
             b_value=self.plan.b_value,
+            run=self.plan.run,
             subjects=(*subjects.training, *subjects.validation),
             held_out=subjects.validation,
             width=width or budget.width,
