@@ -412,6 +412,8 @@ class Provenance:
         α of equation (1).
     sources
         The input, see `source_uri`.
+    inputs
+        Which mask and gradient table were used, in words.
     person
         Whose head it is, see `identity.Person.to_json`.
     gradients
@@ -432,6 +434,7 @@ class Provenance:
     model_sha256: str | None = None
     alpha: float | None = None
     sources: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     person: Mapping[str, Any] | None = None
     gradients: str = ""
     approximations: tuple[str, ...] = ()
@@ -458,6 +461,7 @@ class Provenance:
             "Sources": list(self.sources),
             "SpatialReference": "orig",
             "SkullStripped": True,
+            "Inputs": list(self.inputs),
             "Person": None if self.person is None else dict(self.person),
             "Model": {
                 "File": self.model_file or "in memory",
@@ -499,6 +503,7 @@ class Provenance:
             model_sha256=_text(model.get("Sha256")),
             alpha=float(alpha) if isinstance(alpha, int | float) else None,
             sources=_texts(sidecar.get("Sources")),
+            inputs=_texts(sidecar.get("Inputs")),
             person=person if isinstance(person, Mapping) else None,
             gradients=_text(sidecar.get("Gradients")) or "",
             approximations=_texts(sidecar.get("Approximations")),

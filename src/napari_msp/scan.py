@@ -241,10 +241,13 @@ class Scan:
                 raise UserError("exists already", out / name, remedy=Overwrite())
         maps = self.maps("signal" if self.acquisition is not None else "sh")
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
+        used = {} if self.acquisition is None else {"Inputs": list(self.acquisition.provenance)}
         with staged_folder(out) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
-            write_sh(stage / names[0], self.sh, like=like)
+            write_sh(stage / names[0], self.sh, used, like=like)
+            if self.acquisition is not None:
+                self.acquisition.save_estimated_mask(stage, stem)
             for name, each in zip(named, MAPS, strict=True):
                 write_nifti(stage / name, maps[each], self.sh.affine, like=like)
         return [out / name for name in names]

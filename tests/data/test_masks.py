@@ -3,7 +3,9 @@
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import check_mask, coverage, mask_doubts, read_mask
 from napari_msp.errors import UserError
+from napari_msp.scan import load_scan
 
 OBLIQUE = np.array([[-1.9, 0.3, 0.2, 4], [0.35, 2.0, -0.4, -7], [0.1, 0.45, 2.1, 11], [0, 0, 0, 1]])
 LATTICE = Lattice((5, 4, 3), OBLIQUE)
@@ -283,3 +286,33 @@ def test_what_was_used_is_kept(tmp_path: Path, scan: Callable[..., Any]) -> None
     [mask] = acquisition.provenance
     assert mask.startswith("brain mask: sub-01_mask.nii.gz, ")
     assert json.dumps(acquisition.provenance)
+
+
+def test_a_mask_that_was_made_is_written_and_told_of(
+    tmp_path: Path, scan: Callable[..., Any]
+) -> None:
+    made = scan("LAS", 30, shape=(24, 22, 20))
+    middle = np.array([11, 11, 9]).reshape(3, 1, 1, 1)
+    ball = np.linalg.norm(np.indices((24, 22, 20)) - middle, axis=0) < 8
+    signal = np.asarray(made.image.dataobj) * np.where(ball, 1, 0.01)[..., None]
+    path = replace(made, image=nib.Nifti1Image(signal, made.image.affine)).write(tmp_path)
+    (tmp_path / "sub-01_mask.nii.gz").unlink()
+
+    with pytest.warns(EstimatedMask):
+        opened = load_scan(path)
+        files = opened.save(tmp_path / "maps")
+    assert (ball[opened.mask]).all() and opened.mask.sum() > 0.95 * ball.sum()
+
+    said = json.loads(files[0].with_name(files[0].name.replace("nii.gz", "json")).read_text())
+    [mask] = said["Inputs"]
+    assert mask.startswith("brain mask: estimated by Otsu's threshold")
+    assert "% of the field" in mask
+    written = tmp_path / "maps/sub-01_desc-brain_mask.nii.gz"
+    np.testing.assert_array_equal(np.asarray(nib.load(written).dataobj) > 0, opened.mask)
+    known = json.loads((tmp_path / "maps/sub-01_desc-brain_mask.json").read_text())
+    assert (known["Type"], known["Estimated"]) == ("Brain", True)
+    # Found beside its scan, it is still known for what it is.
+    for ending in ("nii.gz", "json"):
+        shutil.copy(tmp_path / f"maps/sub-01_desc-brain_mask.{ending}", tmp_path)
+    [mask] = load_acquisition(path).provenance
+    assert "which an earlier run estimated" in mask

@@ -10,19 +10,21 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import mask_sidecar, sidecar_path, source_uri
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.gradients import GradientTable, Shell, Table, read_gradients
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import (
+    ESTIMATED_MARK,
     BrainMask,
     check_mask,
     coverage,
     estimate_mask,
-    mask_doubts,
     read_mask,
 )
-from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
 from napari_msp.errors import Advice, Choose, Give, UserError, either
+from napari_msp.files import write_json
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
@@ -143,11 +145,12 @@ class Acquisition:
             return read_mask(self.mask_path, self.lattice)
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
-        brain = estimate_mask(images, self.name)
+        brain = estimate_mask(images, self.affine, self.name)
         said = [
             f"{self.name}: has no brain mask, so one was {brain.origin}",
             coverage(brain.inside, self.affine),
-            *(f"it {doubt}" for doubt in mask_doubts(brain.inside, self.b0, self.affine)),
+            *(f"it {doubt}" for doubt in brain.doubts),
+            *self.notes,
         ]
         warnings.warn("; ".join(said), EstimatedMask, stacklevel=2)
         return brain
@@ -156,6 +159,24 @@ class Acquisition:
     def mask(self) -> MaskArray:
         """(X, Y, Z) brain mask."""
         return self.brain.inside
+
+    @property
+    def mask_doubts(self) -> tuple[str, ...]:
+        """What is odd about a mask that was made, in words for a sidecar."""
+        return tuple(f"the brain mask, which was estimated, {each}" for each in self.brain.doubts)
+
+    def save_estimated_mask(self, folder: Path, stem: str) -> None:
+        """Write a mask that was made as `<stem>_desc-brain_mask.nii.gz`, so that it can be seen.
+
+        A given or found one is where it was, and is not written.
+        """
+        if not self.brain.estimated:
+            return
+        path = folder / f"{stem}_desc-brain_mask.nii.gz"
+        write_nifti(path, self.mask, self.affine, like=self.image)
+        said = f"{self.brain.origin}: {coverage(self.mask, self.affine)}"
+        more = {"Warnings": list(self.mask_doubts), ESTIMATED_MARK: True}
+        write_json(sidecar_path(path), mask_sidecar(said, [source_uri(self.path)], **more))
 
     @property
     def provenance(self) -> tuple[str, ...]:

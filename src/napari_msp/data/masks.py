@@ -1,7 +1,8 @@
 """Read a brain mask as its tool meant it, make one where there is none, and say what is odd."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.ndimage import (
 )
 
 from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import read_sidecar
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
@@ -29,6 +31,9 @@ ROUNDING = 1e-3
 MOST_LABELS_OF_A_BYTE = 60
 """More distinct values than this, up to 100 or 255, are grey levels: no atlas of so few labels is
 that dense (our choice; FreeSurfer's aseg has 45)."""
+
+ESTIMATED_MARK = "Estimated"
+"""Field of a mask's sidecar: this package made it."""
 
 ESTIMATED = "estimated by Otsu's threshold on the mean b=0 and weighted images"
 
@@ -70,11 +75,14 @@ class BrainMask:
         In words: a file and how its values were read, or how it was made.
     estimated
         Whether it was made from the image for want of one.
+    doubts
+        What is odd about one that was made, in words that go on after "the mask".
     """
 
     inside: MaskArray
     origin: str
     estimated: bool = False
+    doubts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<BrainMask of {int(self.inside.sum())} voxels, {self.origin}>"
@@ -93,7 +101,11 @@ def read_mask(path: str | Path, lattice: Lattice) -> BrainMask:
     """
     path = Path(path)
     image = open_nifti(path)
-    return check_mask(read_voxels(image, path), lattice, str(path), image.affine)
+    brain = check_mask(read_voxels(image, path), lattice, str(path), image.affine)
+    with suppress(UserError):  # a sidecar that cannot be read says nothing of the mask
+        if read_sidecar(path).get(ESTIMATED_MARK) is True:
+            return replace(brain, origin=f"{brain.origin}, which an earlier run estimated")
+    return brain
 
 
 def check_mask(
@@ -184,7 +196,7 @@ def _inside(values: FloatArray, name: str) -> tuple[MaskArray, str]:
 # --- Making -----------------------------------------------------------------------------------
 
 
-def estimate_mask(images: Sequence[FloatArray], name: str) -> BrainMask:
+def estimate_mask(images: Sequence[FloatArray], affine: FloatArray, name: str) -> BrainMask:
     """Segment the brain where there is no mask.
 
     Union of what is above Otsu's threshold in each image, as MRtrix3's `dwi2mask` does (Otsu
@@ -196,6 +208,8 @@ def estimate_mask(images: Sequence[FloatArray], name: str) -> BrainMask:
     ----------
     images
         (X, Y, Z) mean of the b=0 volumes, and of each shell's.
+    affine
+        (4, 4) of the images.
     name
         Of the scan, for messages.
 
@@ -218,7 +232,8 @@ def estimate_mask(images: Sequence[FloatArray], name: str) -> BrainMask:
     found = binary_fill_holes(largest_piece(found))
     if not found.any():
         raise UserError("no brain was found in it", name, "mask", Give("mask", "one"))
-    return BrainMask(found, ESTIMATED, estimated=True)
+    doubts = tuple(mask_doubts(found, images[0], affine))
+    return BrainMask(found, ESTIMATED, estimated=True, doubts=doubts)
 
 
 def largest_piece(mask: MaskArray) -> MaskArray:

@@ -120,6 +120,7 @@ def prepare_input(
     doubts = _doubts(image, model.standardisation(model.card.input), acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
+    doubts = (*acquisition.mask_doubts, *doubts)
     return PreparedInput(scan, image, fitted.rescaled_from, (*rescaling, *resampling), doubts)
 
 
@@ -403,6 +404,7 @@ def _stored(
             model_file=model.path.name if model.path else None,
             alpha=card.alpha,
             sources=(source_uri(acquisition.path),),
+            inputs=acquisition.provenance,
             approximations=prepared.approximations,
             warnings=prepared.warnings,
             training_subjects=tuple(model.training.get("subjects") or ()),

@@ -257,6 +257,7 @@ def _write(
     made = provenance(prediction, gradients)
     sidecar = made.to_sidecar()
     dwi = folder / f"{stem}_dwi.nii.gz"
+    acquisition.save_estimated_mask(folder, stem.partition("_desc-")[0])
     write_nifti(dwi, predicted_signal(prediction, table), affine, like=like)
     with_b0 = GradientTable(
         np.concatenate([[0.0], table.b_values]),
