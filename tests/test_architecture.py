@@ -27,7 +27,7 @@ TREES = {
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("arrays", "device", "files", "formatting", "options", "plugins"),
+    ("arrays", "device", "files", "formatting", "options", "plugins", "strict_json"),
     ("bids",),
     ("data", "identity"),
     ("signal",),

@@ -77,7 +77,7 @@ def sidecar_path(path: Path) -> Path:
 def read_sidecar(path: Path) -> dict[str, Any]:
     """Read the JSON file that goes with a NIfTI file; empty where there is none."""
     beside = sidecar_path(path)
-    return read_json(beside) if beside.exists() else {}
+    return read_json(beside, foreign=True) if beside.exists() else {}
 
 
 def entities(path: str | Path) -> dict[str, str]:
@@ -232,7 +232,7 @@ def read_metadata(image: Path) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for level in reversed(list(applicable(image, ".json"))):
         for path in sorted(level, key=lambda each: len(each.name)):
-            content |= read_json(path)
+            content |= read_json(path, foreign=True)
     return content | read_sidecar(image)
 
 
@@ -385,7 +385,7 @@ def marked_input(root: Path) -> str | None:
     description = root / DESCRIPTION
     if not description.is_file():
         return None
-    mark = read_json(description).get("NapariMSP")
+    mark = read_json(description, foreign=True).get("NapariMSP")
     platform = mark.get(INPUT_MARK) if isinstance(mark, Mapping) else None
     return platform if isinstance(platform, str) and platform else None
 
@@ -491,7 +491,6 @@ class Provenance:
             return None
         model = _mapping(sidecar.get("Model"))
         person = sidecar.get("Person")
-        alpha = model.get("Alpha")
         return cls(
             target=target,
             input=source,
@@ -501,7 +500,7 @@ class Provenance:
             label=_text(model.get("Label")) or "",
             model_file=_text(model.get("File")),
             model_sha256=_text(model.get("Sha256")),
-            alpha=float(alpha) if isinstance(alpha, int | float) else None,
+            alpha=_share(model.get("Alpha")),
             sources=_texts(sidecar.get("Sources")),
             inputs=_texts(sidecar.get("Inputs")),
             person=person if isinstance(person, Mapping) else None,
@@ -524,6 +523,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _share(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return float(value) if known else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

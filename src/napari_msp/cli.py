@@ -1,5 +1,6 @@
 """`napari-msp`: one thin command per job. Each is one library call; nothing is decided here."""
 
+import io
 import os
 import shlex
 import signal
@@ -9,7 +10,7 @@ import traceback
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from napari_msp.commands import (
     calibrate,
@@ -28,7 +29,7 @@ from napari_msp.commands import (
 )
 from napari_msp.commands.console import Console, warnings_on
 from napari_msp.commands.shared import Command, OptionWords, add_console_options
-from napari_msp.errors import INTERRUPTED, Cancelled, Unexpected, explain
+from napari_msp.errors import INTERRUPTED, Cancelled, Unexpected, explain, shortened
 
 COMMANDS: dict[str, Command] = {
     "demo": demo,
@@ -56,8 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `check` and `cohort` give 1 when what they looked at is not in order.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _show_what_cannot_be_encoded()
     chosen = next((each for each in arguments if not each.startswith("-")), "")
-    options = build_parser(chosen).parse_args(arguments)
+    try:
+        options = build_parser(chosen).parse_args(arguments)
+    except OSError as error:  # the version was asked for, and nobody takes it
+        print(f"napari-msp: {explain(error).phrase()}", file=sys.stderr)
+        _leave_output_that_is_full()
+        return USER_ERROR
     try:
         with (
             Console(options.quiet, options.verbose, options.log) as console,
@@ -79,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.verbose:
             traceback.print_exc()
         print(f"napari-msp: {failure.phrase(OptionWords(options.parser))}", file=sys.stderr)
+        _leave_output_that_is_full()
         return USER_ERROR
 
 
@@ -90,7 +98,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
     chosen
         The only command whose options are wanted, as some take long to list; None: all.
     """
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="napari-msp",
         description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction.",
     )
@@ -109,6 +117,28 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
             command.add_options(added)
             add_console_options(added)
     return parser
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """Let a terminal that knows no Greek show a number for α, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_output_that_is_full() -> None:
+    """Drop what standard output does not take: Python would complain of it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong with an option in one line, as is said of everything else."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"napari-msp: {shortened(message)}; see {self.prog} --help\n")
 
 
 class _Version(Action):

@@ -372,7 +372,7 @@ class UserError(Exception):
             ):
                 raise ValueError("an error's texts must be texts")
             return kind(problem, subject, field, _remedy_from_json(content["remedy"]))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"no error of this package: {error}") from error
 
 
@@ -507,10 +507,19 @@ def first_reason(error: Exception) -> str:
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
-        return str(error).splitlines()[0]
-    first = error.errors()[0]
+        return shortened(_line(error))
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path, reason = ".".join(map(str, first["loc"])), validation_reason(first["msg"])
-    return f"{path}: {reason}" if path else reason
+    return shortened(f"{path}: {reason}" if path else reason)
+
+
+LONGEST_REASON = 300
+"""Characters: what somebody wrote into a file must not fill the screen."""
+
+
+def shortened(text: str) -> str:
+    """Leave of a text what fits a message."""
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
 def _through(parameter: str, words: Words) -> str:
@@ -534,10 +543,17 @@ def _remedy_to_json(remedy: Remedy | None) -> dict[str, Any] | None:
 
 
 def _remedy_from_json(content: dict[str, Any] | None) -> Remedy | None:
+    from pydantic import TypeAdapter
+
     if content is None:
         return None
     values = dict(content)
     kind = REMEDIES[values.pop("kind")]
     if kind is Either:
-        values["remedies"] = tuple(_remedy_from_json(each) for each in values["remedies"])
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        remedies = [_remedy_from_json(each) for each in values.pop("remedies")]
+        return Either(tuple(each for each in remedies if each is not None), **values)
+    fields = {each.name for each in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - fields):
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
+    remedy: Remedy = TypeAdapter(kind).validate_python(values)
+    return remedy

@@ -1,31 +1,47 @@
-"""Write files so that a reader never meets half of one."""
+"""Write files so that a reader never meets half of one.
 
+They are made in hidden folders beside their places. Those of a process that was killed are taken
+away by the next that writes there: a lock says whether anybody still works in one.
+"""
+
+import errno
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
+from napari_msp.strict_json import LARGEST, parse_json
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(file: int) -> None:
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    def _take(file: int, wait: bool = False) -> None:
+        msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _take(file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _take(file: int, wait: bool = False) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+WORKSHOP, OWNER = ".napari-msp-", "owner"
+"""How hidden folders begin, and the file in each that its owner keeps locked."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What a disk says that takes no more."""
 
 
 @contextmanager
@@ -87,7 +103,9 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
-    """Give a hidden folder inside `folder` that is gone afterwards, as are parents made in vain.
+    """Give an empty folder, hidden inside `folder`, that is gone afterwards.
+
+    Parents that were made in vain go too, as does what killed processes left in `folder`.
 
     Parameters
     ----------
@@ -95,20 +113,89 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
         Made when missing; taken away again when the block leaves it empty.
     wanted
         What is being written, for the message.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to, or the disk takes no more while the block runs.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    hidden, lock = None, None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
-    except OSError as error:
-        raise _unwritable(wanted, error) from error
-    try:
-        yield workshop
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(folder)
+            hidden = Path(tempfile.mkdtemp(prefix=WORKSHOP, suffix=".tmp", dir=folder))
+            lock = _own(hidden)
+            workshop = hidden / "made"
+            workshop.mkdir()
+        except OSError as error:
+            raise _unwritable(wanted, error) from error
+        try:
+            yield workshop
+        except OSError as error:
+            # What else fails while something is written has a file's name of its own.
+            if error.errno in FULL and _is_about(error, workshop):
+                raise _unwritable(wanted, error) from error
+            raise
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+        if hidden is not None:
+            shutil.rmtree(hidden, ignore_errors=True)
         for each in missing:
             with suppress(OSError):  # not empty: something was written
                 each.rmdir()
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Return whether an error names no file, as those of writing do not, or one in a folder."""
+    name = error.filename
+    return not isinstance(name, str | bytes) or Path(os.fsdecode(name)).is_relative_to(folder)
+
+
+def _own(hidden: Path) -> int:
+    """Lock a hidden folder for as long as this process lives, and say by which machine."""
+    file = os.open(hidden / OWNER, os.O_RDWR | os.O_CREAT, 0o644)
+    with suppress(OSError):  # a file system without locks: nobody will know that it is abandoned
+        _take(file, wait=True)
+        os.write(file, "\n".join(sorted(_machine())).encode())
+    return file
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove hidden folders whose owners were killed.
+
+    Only those that a process of this machine made: over a network, locks of other machines may not
+    be seen. An owner that has said nothing yet is just beginning.
+    """
+    for hidden in folder.glob(f"{WORKSHOP}*.tmp"):
+        with suppress(OSError):  # it is locked, or gone by now
+            file = os.open(hidden / OWNER, os.O_RDWR)
+            try:
+                _take(file)
+                owner = set(os.read(file, 4096).decode(errors="replace").splitlines())
+            finally:
+                os.close(file)
+            if owner & _machine():
+                shutil.rmtree(hidden, ignore_errors=True)
+
+
+@cache
+def _machine() -> frozenset[str]:
+    """Name what only processes of this machine can name: its running system, and its identity.
+
+    Containers have host names of their own but share a system; a machine that was started again has
+    another one.
+    """
+    found = set()
+    for what, path in (("system", "/proc/sys/kernel/random/boot_id"), ("host", "/etc/machine-id")):
+        with suppress(OSError):
+            if said := Path(path).read_text(encoding="ascii").strip():
+                found.add(f"{what} {said}" + f" {platform.node()}" * (what == "host"))
+    if not found:
+        found.add(f"host {uuid.getnode()} {platform.node()}")
+    return frozenset(found)
 
 
 def refuse_unwritable(path: str | Path) -> None:
@@ -133,10 +220,21 @@ def _refuse_folder(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
+    if error.errno in FULL:
+        return no_room(path, error.strerror)
     return UserError(
         f"cannot write here ({error.strerror})",
         path,
         remedy=Advice("choose a folder that you may write to"),
+    )
+
+
+def no_room(path: str | Path, reason: str | None) -> UserError:
+    """Give what to raise where a disk takes no more."""
+    return UserError(
+        f"cannot be written ({reason})",
+        path,
+        remedy=Advice("make room, or choose a folder on another disk"),
     )
 
 
@@ -158,17 +256,9 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     refuse_occupied(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        stage.chmod(0o755)  # mkdtemp makes it private
+    with _workshop(folder.parent, folder) as stage:
         yield stage
         stage.replace(folder)  # replaces an empty folder, and nothing else
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def refuse_occupied(folder: str | Path) -> None:
@@ -220,9 +310,12 @@ _REPAIR = Advice("repair or replace it")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8."""
+    r"""Write `text` to `path` atomically, as UTF-8.
+
+    Bytes in file names that are no UTF-8 are written as `\udcff`, which JSON reads back.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -230,25 +323,52 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: str | Path, *, foreign: bool = False) -> dict[str, Any]:
+    """Read a JSON object, see `parse_json`.
+
+    Parameters
+    ----------
+    path
+        File.
+    foreign
+        Other programs may have written it: numbers that are not finite count as missing, as null.
 
     Raises
     ------
     UserError
-        When the file is missing, is not JSON, or contains something other than an object.
+        When the file cannot be read, is not JSON, or contains something other than an object.
     """
+    content = read_whole(path, LARGEST)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        read = parse_json(content, "missing" if foreign else "refuse")
+    except ValueError as error:
+        raise UserError(f"is not valid JSON ({error})", path, remedy=_REPAIR) from error
+    if not isinstance(read, dict):
+        raise UserError("must be a JSON object", path, remedy=_REPAIR)
+    return read
+
+
+def read_whole(path: str | Path, largest: int) -> bytes:
+    """Read a file that is not to be larger than so many bytes.
+
+    Raises
+    ------
+    UserError
+        When it is larger, no file, or cannot be read.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise UserError("is not a file", path, remedy=Advice("check the path"))
+        if found.st_size > largest:
+            problem = f"is larger than {largest // 1_000_000} MB"
+            raise UserError(problem, path, remedy=_REPAIR)
+        return path.read_bytes()
     except OSError as error:
         raise UserError(
             f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"is not valid JSON ({error})", path, remedy=_REPAIR) from error
-    if not isinstance(content, dict):
-        raise UserError("must be a JSON object", path, remedy=_REPAIR)
-    return content
 
 
 def versions_of(*packages: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ Nothing in the file is ever executed or unpickled: weights are plain arrays, the
 checked against a schema before any network is built.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
-from napari_msp.files import atomic_path
+from napari_msp.files import atomic_path, no_room
 from napari_msp.identity import Person
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import MSP, Network
@@ -28,14 +29,15 @@ from napari_msp.signal.channels import Standardisation
 from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
 from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
+from napari_msp.strict_json import parse_json
 
 FORMAT: Final = "napari-msp model 1"
 
+LARGEST_SCALE, LARGEST_OPTION = 16, 4096
+"""Of a lattice, and of any number of an architecture."""
+
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of a stored direction's length from 1 that counts as rounding."""
-
-LARGEST_CARD = 50_000_000
-"""Bytes of metadata beyond which a file is not believed to be a model."""
 
 
 class _Stated(BaseModel):
@@ -121,6 +123,9 @@ class ModelCard(_Stated):
     """Everything about a model but its weights."""
 
     format: Literal["napari-msp model 1"] = FORMAT
+    sha256: str = Field(
+        default="", description="In a file: of all else in it; older files have none"
+    )
     kind: str = Field(description="msp, or the single network's kind")
     label: str = Field("", description="What the model is for")
     input: str = Field(description="Platform that the model predicts from")
@@ -148,8 +153,12 @@ class ModelCard(_Stated):
             raise ValueError("standardisation must be given for the input and every target")
         if not set(self.expected_error) <= set(self.scales):
             raise ValueError("expected_error is given for what is no target")
-        if min(self.scales.values()) < 1:
-            raise ValueError("scales must be at least 1")
+        if not 1 <= min(self.scales.values()) <= max(self.scales.values()) <= LARGEST_SCALE:
+            raise ValueError(f"scales must be from 1 to {LARGEST_SCALE}")
+        for name in self.scales:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"{name!r} is no platform")
+        _check_sizes(self.architectures)
         if any(each.get("kind") != self.kind for each in self.architectures.values()):
             raise ValueError(f"architectures cannot be used: not all are of kind {self.kind}")
         subjects = self.training.get("subjects", [])
@@ -160,6 +169,18 @@ class ModelCard(_Stated):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show what fits a line."""
         return ((name, getattr(self, name)) for name in ("kind", "label", "input", "scales"))
+
+
+def _check_sizes(architecture: Any, largest: int = LARGEST_OPTION) -> None:
+    """Refuse numbers that would make a network fill the memory before its weights are looked at."""
+    if isinstance(architecture, dict):
+        for name, value in architecture.items():
+            _check_sizes(value, LARGEST_SCALE if name == "scales" else largest)
+    elif isinstance(architecture, list):
+        for value in architecture:
+            _check_sizes(value, largest)
+    elif isinstance(architecture, int | float) and not abs(architecture) <= largest:
+        raise ValueError(f"architectures have a number beyond {largest}")
 
 
 class ModelNetwork(nn.Module):
@@ -302,8 +323,10 @@ def save_model(path: str | Path, model: Model) -> None:
         for name, value in network.state_dict().items()
     }
     _check_finite(path, weights)
-    with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={"card": model.card.model_dump_json()})
+    card = model.card.model_dump_json()
+    digest = digest_of({"card": card}, weights)
+    card = card.replace('"sha256":""', f'"sha256":"{digest}"', 1)
+    write_tensors(path, weights, {"card": card})
 
 
 def load_model(path: str | Path) -> Model:
@@ -316,24 +339,43 @@ def load_model(path: str | Path) -> Model:
         architecture that it names.
     """
     path = Path(path)
-    card, weights = _read(path)
+    card, text, weights = _read(path)
     networks = {}
     for target, architecture in card.architectures.items():
         try:
             with torch.random.fork_rng([]):  # its weights are drawn, only to be replaced
                 network = build(architecture)
-            network.load_state_dict(under(f"{target}/", weights))
+            load_weights(network, under(f"{target}/", weights))
         except UserError as error:
             remedy = Advice("install the package that has its network")
             raise UserError(f"cannot be used ({error.problem})", path, "model", remedy) from error
-        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except BUILDING as error:
+            reason = first_reason(error)
             raise _unusable(f"its weights for {target} cannot be used ({reason})", path) from error
         if network.target != target or network.scale != card.scales[target]:
             raise _unusable(f"its network for {target} predicts something else", path)
         networks[target] = network
+    if any(name.split("/")[0] not in networks for name in weights):
+        raise _unusable("has weights of what is no target", path)
     _check_finite(path, weights)
-    return Model(card, ModelNetwork(networks, card.alpha), path)
+    _check_digest(card, text, weights, path)
+    card = card.model_copy(update={"sha256": ""})
+    try:
+        return Model(card, ModelNetwork(networks, card.alpha), path)
+    except KeyError as error:  # torch has uses of its own for some names
+        raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
+
+
+BUILDING = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What networks and torch raise where an architecture makes no sense."""
 
 
 def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -350,27 +392,105 @@ def check_model_name(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> tuple[ModelCard, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
     try:
         metadata, weights = read_tensors(path)
     except FileNotFoundError as error:
         raise UserError("there is no such file", path, "model", Advice("check the path")) from error
-    except (SafetensorError, OSError) as error:
+    except ValueError as error:
         raise _unusable(f"is not a safetensors file ({error})", path) from error
     text = metadata.get("card", "")
-    if not text or len(text) > LARGEST_CARD:
+    if not text:
         raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
     try:
-        return ModelCard.model_validate(json.loads(text)), weights
-    except (ValidationError, json.JSONDecodeError, RecursionError) as error:
+        parse_json(text)  # which sees what pydantic passes over
+        card = ModelCard.model_validate_json(text, strict=True)
+    except ValueError as error:  # pydantic's are, too
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
+    return card, text, weights
+
+
+def _check_digest(card: ModelCard, text: str, weights: Mapping[str, Tensor], path: Path) -> None:
+    """See that card and weights are as they were written."""
+    said = {"card": text.replace(card.sha256, "", 1)}
+    if card.sha256 and card.sha256 != digest_of(said, weights):
+        raise _unusable("is damaged: it is not as it was written", path)
+
+
+# --- Tensors in a file ------------------------------------------------------------------------
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically.
+
+    Raises
+    ------
+    UserError
+        When it cannot be written.
+    """
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(stored, temporary, dict(metadata))
+        except SafetensorError as error:  # what the system said is in its text
+            raise no_room(path, first_reason(error)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read a safetensors file: its metadata, and its tensors by name."""
-    with safe_open(path, framework="pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        return stored.metadata() or {}, tensors
+    """Read a safetensors file: its metadata, and its tensors by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none.
+    ValueError
+        When it is none.
+    """
+    try:
+        if not path.is_file():
+            path.stat()  # raises where there is nothing
+            raise ValueError("it is not a file")
+        with safe_open(path, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return stored.metadata() or {}, tensors
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, AttributeError, KeyError, RuntimeError, TypeError) as error:
+        # torch lacks some types of number that a file may have, and says so in many ways.
+        raise ValueError(first_reason(error)) from error
+
+
+def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Digest what a file contains: metadata, and names, types, shapes and values of tensors."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return digest.hexdigest()
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put weights into a network.
+
+    Raises
+    ------
+    ValueError
+        When they are another network's.
+    """
+    wanted = network.state_dict()
+    if unknown := sorted(set(weights) - set(wanted)):
+        raise ValueError(f"it has no {unknown[0]}")
+    for name, value in wanted.items():
+        if name not in weights:
+            raise ValueError(f"{name} is missing")
+        given = weights[name]
+        if (given.shape, given.dtype) != (value.shape, value.dtype):  # torch converts types
+            of, to = (f"{list(each.shape)} of {each.dtype}" for each in (given, value))
+            raise ValueError(f"{name} is {of}, not {to}")
+    network.load_state_dict(weights)
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.errors import Advice, Change, UserError, every
+from napari_msp.errors import Advice, Change, Unexpected, UserError, every
 from napari_msp.evaluation.benchmark.jobs import Finished, Progress, do_all
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
@@ -270,8 +271,14 @@ class Write:
     def run(self) -> None:
         if self.path.name == "bad":
             raise UserError("is bad", remedy=Advice("do it well"))
-        if self.path.name == "killed":
+        if self.path.name == "bug":
+            raise ZeroDivisionError("a bug")
+        begun = self.path.with_suffix(".begun")
+        if self.path.name == "killed" or (self.path.name == "once" and not begun.exists()):
+            begun.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.path.name == "long":
+            time.sleep(60)
         self.path.write_text("done")
 
 
@@ -290,9 +297,32 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
 
 
 def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
-    with pytest.raises(UserError, match="ended from outside") as error:
-        do_all([Write(tmp_path / "killed")], 2, Progress(print, 1.0))
+    jobs = [Write(tmp_path / "killed", name="SHResNet"), Write(tmp_path / "long", weight=2)]
+    began = time.monotonic()
+    with (
+        pytest.warns(UserWarning, match=r"SHResNet: .*\(signal 9\); the job is begun once more"),
+        pytest.raises(UserError, match="ended from outside 2 times") as error,
+    ):
+        do_all(jobs, 2, Progress(print, 1.0))
+    assert time.monotonic() - began < 50, "the other was waited for"
+    assert error.value.subject == "SHResNet"
     assert Change("workers", "fewer") in every(error.value.remedy)
+    assert not (tmp_path / "long").exists()
+
+
+def test_what_one_killed_process_did_is_done_by_another(tmp_path):
+    jobs = [Write(tmp_path / name) for name in ("once", "a", "b", "c")]
+    reports: list[Finished] = []
+    with pytest.warns(UserWarning, match="once more"):
+        do_all(jobs, 2, Progress(reports.append, 4.0))
+    assert all(job.finished for job in jobs)
+    assert len(reports) == 4
+
+
+def test_a_bug_in_another_process_keeps_its_traceback(tmp_path):
+    with pytest.raises(Unexpected, match="ZeroDivisionError: a bug") as error:
+        do_all([Write(tmp_path / "bug")], 2, Progress(print, 1.0))
+    assert "in run" in "".join(error.value.__notes__)
 
 
 # --- A whole benchmark -----------------------------------------------------------------------

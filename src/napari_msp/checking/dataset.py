@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from napari_msp.bids import DESCRIPTION
+from napari_msp.bids import DESCRIPTION, bare_stem, subject_and_platform
 from napari_msp.checking.alignment import check_input_position, check_lattice, compare_with_input
 from napari_msp.checking.gradients import check_b_values, check_mirrored_vectors, common_b_value
 from napari_msp.checking.outliers import check_outliers, check_platforms
@@ -36,11 +36,14 @@ class CheckedDataset:
         One a scan, in the order of the dataset.
     input_platform
         The platform that the others were compared with.
+    scans
+        What was measured of the scans that could be opened.
     """
 
     findings: list[Finding]
     rows: list[ScanRow]
     input_platform: str
+    scans: list[ScanSummary] = field(default_factory=list)
 
     def __repr__(self) -> str:
         severities = Counter(finding.severity for finding in self.findings)
@@ -56,12 +59,12 @@ def check(
     alignment: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
-    """Look for everything wrong with a dataset, never stopping at the first thing.
+    """Look for everything wrong with a dataset or a scan, never stopping at the first thing.
 
     Parameters
     ----------
     root
-        BIDS folder.
+        BIDS folder, or the image of one scan.
     input
         The platform that the others are compared with; None: the one that the dataset marks.
     run
@@ -83,6 +86,8 @@ def check(
         When there is no such input platform, or nothing says which one it is.
     """
     root = Path(root)
+    if root.is_file():
+        return _check_alone(root)
     try:
         dataset = open_dataset(root, run=run)
     except UserError as error:
@@ -98,7 +103,9 @@ def check(
         for platform in dataset.platforms:
             if not dataset.has(subject, platform):
                 continue
-            found, scan = check_scan(dataset, subject, platform, with_images=alignment)
+            found, scan = check_scan(
+                dataset.scans[subject, platform], root, subject, platform, with_images=alignment
+            )
             findings += found
             if scan is not None:
                 of_subject.append(scan)
@@ -112,7 +119,16 @@ def check(
     findings += check_b_values(scans, source)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)
-    return CheckedDataset(findings, _rows(dataset, scans, source, findings), source)
+    return CheckedDataset(findings, _rows(dataset, scans, source, findings), source, scans)
+
+
+def _check_alone(path: Path) -> CheckedDataset:
+    """Check one scan without a dataset."""
+    subject, platform = subject_and_platform(path) or (bare_stem(path), "")
+    findings, scan = check_scan(path, path.parent, subject, platform, with_images=False)
+    if scan is None:
+        return CheckedDataset(findings, [unusable_row(subject, platform)], platform)
+    return CheckedDataset(findings, [scan_row(scan, None, findings)], platform, [scan])
 
 
 def _compare_platforms(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import median_abs_deviation
 
 from napari_msp.checking.alignment import MISALIGNMENT_LIMIT, measured_distance
+from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.errors import Advice
@@ -21,6 +22,9 @@ beyond which a scan stands out (Iglewicz 1993)."""
 
 FEWEST = 3
 """Scans of a platform from which on a median says more than its scans do (our choice)."""
+
+
+Value = Callable[[ScanSummary], float | None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Measure:
     """
 
     name: str
-    value: Callable[[ScanSummary], float | None]
+    value: Value
     spread: float
     form: str
     remedy: str
@@ -69,8 +73,8 @@ def _volume(scan: ScanSummary) -> float | None:
     return scan.brain.volume if scan.brain else None
 
 
-def _snr(scan: ScanSummary) -> float | None:
-    return scan.brain.snr if scan.brain else None
+def _of_quality(measure: Callable[[ScanQuality], float | None]) -> Value:
+    return lambda scan: measure(scan.quality) if scan.quality else None
 
 
 ADULTS = 0.1
@@ -104,11 +108,44 @@ MEASURES = (
     Measure("mask volume", _volume, ADULTS, "{:.0f} ml", "look at the mask", relative=True),
     Measure(
         "SNR",
-        _snr,
+        _of_quality(lambda quality: quality.snr),
         0.1,
         "{:.1f}",
         "look for motion and artefacts, and for processing that the others did not get",
         relative=True,
+    ),
+    Measure(
+        "NDC",
+        _of_quality(lambda quality: quality.ndc),
+        0.02,
+        "{:.2f}",
+        "look for noise, motion and artefacts",
+        high=False,
+    ),
+    Measure(
+        "CNR",
+        _of_quality(lambda quality: next(iter(quality.cnr.values()), None)),
+        0.1,
+        "{:.2f}",
+        "look for noise, motion and artefacts",
+        relative=True,
+        high=False,
+    ),
+    Measure(
+        "framewise displacement",
+        _of_quality(lambda quality: quality.framewise),
+        0.2,
+        "{:.2f} mm",
+        "correct the scan for motion",
+        low=False,
+    ),
+    Measure(
+        "ghost",
+        _of_quality(lambda quality: quality.ghost),
+        0.003,
+        "{:.3f}",
+        "have the scanner's ghost correction looked at",
+        low=False,
     ),
 )
 """Everything that is compared; floors of the spread are our choice."""

@@ -1,5 +1,6 @@
 """What a check found, as a report, and what it measured of each scan, as a table."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.summary import Comparison, ScanSummary
 from napari_msp.errors import PYTHON, Advice, Remedy, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text
@@ -131,7 +133,23 @@ class ScanRow:
     mask_voxels, mask_ml
         Size of the mask.
     snr
-        Of the b=0 volumes inside the mask.
+        Mean b=0 signal inside the mask over the noise of one volume.
+    noise, noise_from
+        That noise in scanner units, and what it was taken from: repeated "b=0" volumes, or the
+        "residuals" of a shell's fit.
+    cnr
+        By b-value, see `ScanQuality`.
+    ndc, ndc_whole
+        Neighbouring-DWI correlation in the mask, and over the whole image.
+    dropped_slices, worst_volume, worst_slice, worst_depth
+        How many slices dropped out, and which most: counted from 0, as stored; the depth is the
+        share of signal that is missing.
+    moved_volumes, moved_volume, moved_mm, moved_degrees
+        How many volumes moved against the others of their shell, and which most.
+    framewise_mean_mm, framewise_max_mm
+        Framewise displacement (Power 2012).
+    ghost, wrap
+        What lies in the background, as shares of the signal, see `background`.
     dice
         Overlap of its mask with the input's, on the input's lattice.
     shift_mm, shift_voxels, shift_xyz_voxels
@@ -159,6 +177,23 @@ class ScanRow:
     mask_voxels: int | None = None
     mask_ml: float | None = None
     snr: float | None = None
+    noise: float | None = None
+    noise_from: str | None = None
+    cnr: Mapping[str, float] | None = None
+    ndc: float | None = None
+    ndc_whole: float | None = None
+    dropped_slices: int | None = None
+    worst_volume: int | None = None
+    worst_slice: int | None = None
+    worst_depth: float | None = None
+    moved_volumes: int | None = None
+    moved_volume: int | None = None
+    moved_mm: float | None = None
+    moved_degrees: float | None = None
+    framewise_mean_mm: float | None = None
+    framewise_max_mm: float | None = None
+    ghost: float | None = None
+    wrap: float | None = None
     dice: float | None = None
     shift_mm: float | None = None
     shift_voxels: float | None = None
@@ -196,8 +231,9 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
     )
     row = _with_scheme(row, scan, b_value)
     if scan.brain is not None:
-        brain = scan.brain
-        row = replace(row, mask_voxels=brain.voxels, mask_ml=brain.volume, snr=brain.snr)
+        row = replace(row, mask_voxels=scan.brain.voxels, mask_ml=scan.brain.volume)
+    if scan.quality is not None:
+        row = _with_quality(row, scan.quality)
     return row if scan.comparison is None else _with_comparison(row, scan.comparison)
 
 
@@ -214,6 +250,33 @@ def _with_scheme(row: ScanRow, scan: ScanSummary, b_value: float | None) -> Scan
         sh_order=supported_order(directions),
         condition=condition_number(directions, ORDER) if enough else None,
     )
+
+
+def _with_quality(row: ScanRow, quality: ScanQuality) -> ScanRow:
+    row = replace(
+        row,
+        snr=quality.snr,
+        noise=quality.noise,
+        noise_from=quality.noise_from,
+        cnr={f"{b_value:.0f}": value for b_value, value in quality.cnr.items()},
+        ndc=quality.ndc,
+        ndc_whole=quality.ndc_whole,
+        dropped_slices=len(quality.dropped),
+        moved_volumes=len(quality.moved),
+        framewise_mean_mm=quality.framewise,
+        framewise_max_mm=quality.framewise_most,
+        ghost=quality.ghost,
+        wrap=quality.wrap,
+    )
+    if quality.dropped:
+        worst = quality.dropped[0]
+        row = replace(
+            row, worst_volume=worst.volume, worst_slice=worst.slice, worst_depth=worst.depth
+        )
+    if quality.moved:
+        far = quality.moved[0]
+        row = replace(row, moved_volume=far.volume, moved_mm=far.shift, moved_degrees=far.turn)
+    return row
 
 
 def _with_comparison(row: ScanRow, comparison: Comparison) -> ScanRow:
@@ -239,11 +302,16 @@ def _triple(values: FloatArray) -> Triple:
 
 # --- On a terminal ----------------------------------------------------------------------------
 
-COLUMNS: Mapping[str, Callable[[ScanRow], str]] = {
+WIDTH = 100
+"""Characters of a line on a terminal."""
+
+Columns = Mapping[str, Callable[["ScanRow"], str]]
+"""Heading and content of a table's columns on the terminal."""
+
+PLACE: Columns = {
     "subject": lambda row: row.subject,
     "cond": lambda row: "–" if row.condition is None else f"{row.condition:.3g}",
     "ml": lambda row: _number(row.mask_ml, 0),
-    "SNR": lambda row: _number(row.snr, 1),
     "Dice": lambda row: _number(row.dice, 2),
     "shift": lambda row: _number(row.shift_voxels, 2),
     "right": lambda row: _component(row, 0),
@@ -252,51 +320,91 @@ COLUMNS: Mapping[str, Callable[[ScanRow], str]] = {
     "turn": lambda row: _number(row.rotation_degrees, 1),
     "away": lambda row: _number(row.displacement_voxels, 2),
     "r": lambda row: _number(row.correlation, 2),
-    "flags": lambda row: ", ".join(row.flags),
 }
-"""Heading and content of the columns on the terminal."""
 
-LEGEND = """\
-cond: condition number at SH order 6. ml: size of the mask. SNR: of b=0 inside the mask.
+PLACE_LEGEND = """\
+cond: condition number at SH order 6. ml: size of the mask.
 Against {input}: Dice of the masks; shift of the brain's centre and its parts, in voxels of
 {input}; turn in degrees; away: how far both move the brain on average, in voxels of {input};
 r: correlation when aligned.
 """
 
+QUALITY: Columns = {
+    "subject": lambda row: row.subject,
+    "NDC": lambda row: _number(row.ndc, 2),
+    "SNR": lambda row: _number(row.snr, 1) + ("*" if row.noise_from == "residuals" else ""),
+    "CNR": lambda row: "/".join(_number(each, 2) for each in (row.cnr or {}).values()) or "–",
+    "slices": lambda row: _number(row.dropped_slices, 0),
+    "moved": lambda row: _number(row.moved_volumes, 0),
+    "FD": lambda row: _number(row.framewise_mean_mm, 2),
+    "ghost": lambda row: _percent(row.ghost),
+    "wrap": lambda row: _percent(row.wrap),
+    "flags": lambda row: ", ".join(row.flags),
+}
+
+QUALITY_LEGEND = """\
+NDC: correlation of neighbouring directions in the mask. SNR: of one b=0 volume, noise from repeated
+b=0 volumes (*: there are none, from the residuals of a shell's fit). CNR: of each shell, predicted
+signal's deviation over the residuals'. slices: that dropped out. moved: volumes that lie elsewhere
+than the others of their shell. FD: mean framewise displacement in mm. ghost, wrap: in the
+background of b=0, in % of the signal; –: too little background is in the image.
+"""
+
 
 def table_text(rows: Sequence[ScanRow], input_platform: str) -> str:
-    """Write the rows for a terminal, together by platform and protocol.
+    """Write the rows for a terminal, together by platform and protocol: how good each scan is.
 
-    A scan whose protocol differs from those of its platform stands under a heading of its own.
+    Above that, where there are several, how they lie on the input. A scan whose protocol differs
+    from those of its platform stands under a heading of its own.
     """
+    text = []
+    if len(rows) > 1:
+        place = PLACE_LEGEND.format(input=input_platform)
+        text += [*_table(rows, PLACE, _protocol), "", place, "Is the scan any good?", ""]
+        text += _table(rows, QUALITY, lambda row: row.platform)
+    else:
+        text += _table(rows, QUALITY, _protocol)
+    return "\n".join([*text, "", QUALITY_LEGEND])
+
+
+def _table(
+    rows: Sequence[ScanRow], columns: Columns, heading: Callable[[ScanRow], str]
+) -> list[str]:
+    """Lay one table out, each group of rows under its heading."""
     groups: dict[str, list[list[str]]] = {}
     for row in sorted(rows, key=lambda row: row.platform):
-        groups.setdefault(_protocol(row), []).append([give(row) for give in COLUMNS.values()])
-    lines = [list(COLUMNS), *(cells for group in groups.values() for cells in group)]
+        groups.setdefault(heading(row), []).append([give(row) for give in columns.values()])
+    lines = [list(columns), *(cells for group in groups.values() for cells in group)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [f"  {_line(list(COLUMNS), widths)}"]
-    for protocol, group in groups.items():
-        text += [protocol, *(f"  {_line(cells, widths)}" for cells in group)]
-    return "\n".join([*text, "", LEGEND.format(input=input_platform)])
+    text = _line(list(columns), widths)
+    for name, group in groups.items():
+        text += [
+            *textwrap.wrap(name, WIDTH),
+            *(line for cells in group for line in _line(cells, widths)),
+        ]
+    return text
 
 
 def _protocol(row: ScanRow) -> str:
     """Write the platform, and what its scans should have in common."""
     shape = "–" if row.shape_xyz is None else " × ".join(map(str, row.shape_xyz))
     return (
-        f"{row.platform}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
+        f"{row.platform or 'scan'}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
         f"{_number(row.b0_volumes, 0)} b=0, {_number(row.directions, 0)} directions at "
         f"b = {_number(row.b_value, 0)}, good for SH order {_number(row.sh_order, 0)}"
     )
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names and flags to the left, numbers to the right."""
+def _line(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Write a name to the left and numbers to the right; long flags, the last, go on beneath."""
     last = len(cells) - 1
-    return "  ".join(
+    padded = [
         cell.ljust(width) if index in (0, last) else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ).rstrip()
+    ]
+    indent = " " * (2 + sum(widths[:last]) + 2 * last)
+    text = "  " + "  ".join(padded)
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent) or [""]
 
 
 # --- In files ---------------------------------------------------------------------------------
@@ -372,12 +480,18 @@ def _cells(name: str, value: Any) -> Iterator[Any]:
         yield from value or (None, None, None)
     elif name == "flags":
         yield "; ".join(value)
+    elif isinstance(value, Mapping):
+        yield "; ".join(f"{key}: {each:.6g}" for key, each in value.items())
     else:
         yield value
 
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _component(row: ScanRow, axis: int) -> str:

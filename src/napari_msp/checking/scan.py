@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import nibabel as nib
@@ -11,12 +13,13 @@ from scipy.ndimage import binary_fill_holes, label
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_metadata, sidecar_path
 from napari_msp.checking.gradients import check_scheme, quick_tensors
+from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
+from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary
 from napari_msp.data.acquisition import Acquisition, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
-from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
 from napari_msp.data.masks import mask_doubts
@@ -35,16 +38,32 @@ MOST_ABOVE_B0 = 0.02
 MOST_WITHOUT_SIGNAL = 0.001
 """Share of in-mask voxels that may lack a b=0 signal (our choice)."""
 
+LEAST_NDC = 0.4
+"""Neighbouring-DWI correlation below which a scan is of low quality (Yeh 2019)."""
+
+MOST_GHOST = 0.015
+"""Nyquist ghost, as a share of the signal, that is let pass (our choice; measured: up to 0.001 in
+simulated heads without one, 0.005 in a real one)."""
+
+MOST_WRAP = 0.05
+"""Signal at the ends of the field of view, as a share of the brain's, that is let pass (our
+choice)."""
+
+NAMED = 3
+"""Volumes that a message names, the worst."""
+
 
 def check_scan(
-    dataset: TravellingHeads, subject: str, platform: str, *, with_images: bool
+    path: Path, root: Path, subject: str, platform: str, *, with_images: bool
 ) -> tuple[list[Finding], ScanSummary | None]:
     """Check one scan.
 
     Parameters
     ----------
-    dataset, subject, platform
-        Which scan; there is one.
+    path, root
+        The scan's image, and the folder from which places are named.
+    subject, platform
+        Whose scan it is, and from where.
     with_images
         Whether to make the images by which scans are aligned.
 
@@ -52,23 +71,25 @@ def check_scan(
     -------
     The findings, and what is kept; None when later comparisons cannot use the scan.
     """
-    root, path = dataset.root, dataset.scans[subject, platform]
     where = place_of(path, root)
     findings = list(check_sidecar(path, root))
     acquisition = _open(path, root, findings)
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
-    images = brain = None
+    images = brain = quality = None
     if _voxels_are_readable(acquisition, root, where, findings):
         shape = list(check_mask(where, acquisition.mask))
         findings += shape or check_brain(where, acquisition)
         findings += check_intensities(where, acquisition)
         brain = measure_brain(acquisition)
+        quality = measure_quality(acquisition)
+        findings += check_quality(where, quality)
         if with_images:
             images = _head_images(acquisition)
     gradients = acquisition.gradients
-    summary = ScanSummary(subject, platform, where, acquisition.lattice, gradients, images, brain)
+    lattice = acquisition.lattice
+    summary = ScanSummary(subject, platform, where, lattice, gradients, images, brain, quality)
     return findings, summary
 
 
@@ -232,26 +253,78 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
 
 
 def measure_brain(acquisition: Acquisition) -> BrainMeasures:
-    """Measure the mask, and the noise from one b=0 volume to the next."""
+    """Measure the mask."""
     voxels = int(acquisition.mask.sum())
     volume = voxels * abs(float(np.linalg.det(acquisition.affine[:3, :3]))) / 1000
-    return BrainMeasures(voxels, volume, b0_snr(acquisition))
+    return BrainMeasures(voxels, volume)
 
 
-def b0_snr(acquisition: Acquisition) -> float | None:
-    """Give the mean b=0 signal in the mask over the noise of one volume.
+# --- Quality ----------------------------------------------------------------------------------
 
-    The noise is the root mean square, over voxels, of the standard deviation between b=0 volumes.
-    Motion between them counts as noise. Good for comparing scans of one protocol, not protocols:
-    interpolation and denoising lower it.
 
-    Returns
-    -------
-    None when there are no two b=0 volumes that differ.
+def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
+    """Say what is wrong with how a scan was acquired, and name the worst volumes."""
+    if quality.dropped:
+        slices, count = quality.dropped, len(quality.dropped)
+        noun = "slice has" if count == 1 else "slices have"
+        problem = f"{count} {noun} dropped out: {_named_slices(slices)}"
+        advice = Advice("leave these volumes out, or let eddy replace the slices")
+        yield Finding("warning", where, problem, advice, "dropped slices")
+    if quality.moved:
+        moved, total = quality.moved, len(quality.b_values)
+        named = [f"{each.volume} by {each.shift:.1f} mm and {each.turn:.1f}°" for each in moved]
+        problem = (
+            f"{len(moved)} of {total} volumes moved against the others of their shell: volume "
+            f"{_listed(named)}"
+        )
+        advice = Advice("correct the scan for motion, with eddy or dwifslpreproc, before use")
+        yield Finding("warning", where, problem, advice, "moved")
+    if quality.ndc is not None and quality.ndc < LEAST_NDC:
+        problem = (
+            f"neighbouring directions hardly resemble each other (correlation {quality.ndc:.2f}, "
+            f"{LEAST_NDC:g} is the least for a good scan)"
+        )
+        advice = Advice("look at the volumes, the b-vectors and the mask")
+        yield Finding("warning", where, problem, advice, "NDC")
+    if quality.ghost_axis is not None:
+        along = f"along its {['first', 'second', 'third'][quality.ghost_axis]} axis"
+        if (quality.ghost or 0) > MOST_GHOST:
+            problem = f"a ghost of {quality.ghost:.1%} lies half a field of view away {along}"
+            advice = Advice("have the scanner's ghost correction looked at")
+            yield Finding("warning", where, problem, advice, "ghost")
+        if (quality.wrap or 0) > MOST_WRAP:
+            problem = f"{quality.wrap:.0%} of the brain's signal lies at the image's end {along}"
+            advice = Advice("look whether the head wraps round; a larger field of view helps")
+            yield Finding("warning", where, problem, advice, "wrap")
+
+
+def _named_slices(slices: Sequence[DroppedSlice]) -> str:
+    """Name the slices of the worst volumes, counted from 0."""
+    by_volume = groupby(sorted(slices, key=attrgetter("volume")), key=attrgetter("volume"))
+    volumes = [(volume, list(group)) for volume, group in by_volume]
+    volumes.sort(key=lambda entry: -max(each.depth for each in entry[1]))
+    named = []
+    for volume, group in volumes:
+        depth = max(each.depth for each in group)
+        places = _ranges([each.slice for each in group])
+        noun, reach = ("slice", "by") if len(group) == 1 else ("slices", "by up to")
+        named.append(f"{noun} {places} of volume {volume} {reach} {depth:.0%}")
+    return _listed(named)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write whole numbers, those in a row as a range.
+
+    >>> _ranges([7, 3, 4, 5])
+    '3–5, 7'
     """
-    volumes = acquisition.gradients.b0_volumes
-    if len(volumes) < 2:
-        return None
-    b0 = acquisition.voxels[..., volumes][acquisition.mask]
-    noise = float(np.sqrt(b0.var(axis=1, ddof=1).mean()))
-    return float(b0.mean()) / noise if noise > 0 else None
+    ordered = sorted(numbers)
+    rows = groupby(enumerate(ordered), key=lambda entry: entry[1] - entry[0])
+    parts = [[number for _, number in row] for _, row in rows]
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
+
+
+def _listed(named: Sequence[str]) -> str:
+    """Join the first few, and say how many more there are."""
+    more = len(named) - NAMED
+    return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")

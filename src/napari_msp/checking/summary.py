@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
@@ -36,14 +37,10 @@ class BrainMeasures:
         Of the mask.
     volume
         Of the mask, in ml.
-    snr
-        Mean b=0 signal over the noise between b=0 volumes; None when there is one volume only, or
-        no difference between them.
     """
 
     voxels: int
     volume: float
-    snr: float | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,8 @@ class ScanSummary:
         None when they are not wanted, cannot be made, or are needed no longer.
     brain
         None when the voxels or the mask cannot be read.
+    quality
+        None when the voxels or the mask cannot be read.
     comparison
         None for the input itself, and when there is nothing to compare.
     """
@@ -111,6 +110,7 @@ class ScanSummary:
     gradients: GradientTable
     images: HeadImages | None = None
     brain: BrainMeasures | None = None
+    quality: ScanQuality | None = None
     comparison: Comparison | None = None
 
     @property

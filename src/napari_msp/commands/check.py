@@ -7,8 +7,10 @@ from napari_msp.commands import train
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import OptionWords, add_input, add_run
 
-SUMMARY = "say everything that is wrong with a dataset"
-EXAMPLE = "napari-msp check heads --table check.csv"
+SUMMARY = "say everything that is wrong with a dataset or a scan"
+EXAMPLE = """\
+napari-msp check heads --table check.csv --figures quality
+napari-msp check sub-01_dwi.nii.gz"""
 
 FOUND_ERRORS = 1
 """Exit status when the dataset cannot be used as it is."""
@@ -16,11 +18,16 @@ FOUND_ERRORS = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add what is checked."""
-    command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
+    command.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="BIDS folder, or one scan's image"
+    )
     add_input(command)
     add_run(command)
     command.add_argument(
         "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
+    )
+    command.add_argument(
+        "--figures", type=Path, metavar="DIR", help="draw how good each scan is, a .png each"
     )
 
 
@@ -46,6 +53,11 @@ def run(options: Namespace, console: Console) -> int:
     if checked.rows:
         console.result(table_text(checked.rows, checked.input_platform))
     console.result(report_text(checked.findings, words))
+    if options.figures is not None:
+        from napari_msp.evaluation.figures.carpet import write_carpets
+
+        for path in write_carpets(options.figures, checked.scans):
+            console.result(path)
     if options.table is not None:
         write_table(options.table, checked.rows, checked.findings, checked.input_platform, words)
         console.result(options.table)

@@ -34,7 +34,8 @@ class Console:
         self._log: TextIO | None = None
         if log is not None:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
-            self._log = Path(log).open("a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+            # Closed by __exit__.
+            self._log = Path(log).open("a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         self._bar: Any = None
         self._last = time.monotonic()
 

@@ -1,27 +1,45 @@
-"""A run's whole state in one safetensors file, so that it can go on as if never stopped."""
+"""A run's whole state in one safetensors file, so that it can go on as if never stopped.
+
+Nothing in it is believed unseen: a digest tells damage, and what each part may be is checked before
+it is put back.
+"""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from napari_msp.errors import Advice, Overwrite, UserError, either
-from napari_msp.files import atomic_path
-from napari_msp.model_file import read_tensors, under
+from napari_msp.errors import Advice, Overwrite, UserError, either, first_reason
+from napari_msp.model_file import (
+    digest_of,
+    load_weights,
+    read_tensors,
+    under,
+    write_tensors,
+)
+from napari_msp.strict_json import parse_json
 
-FORMAT = "napari-msp checkpoint 1"
+FORMAT = "napari-msp checkpoint 2"
+
+DIGEST = "sha256"
+"""Entry of the metadata: of all else in the file."""
 
 START_ANEW = Overwrite("start anew")
-"""What helps where a checkpoint cannot be gone on from: nothing else replaces it."""
+"""What helps where a checkpoint shall not be gone on from."""
+
+USELESS = either(START_ANEW, Advice("delete this file to start anew"))
+"""What helps where it cannot be: a run in a folder has nothing to replace it with."""
+
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What Adam remembers of each parameter."""
 
 
-@dataclass
-class Position:
+class Position(BaseModel):
     """How far a run has come.
 
     Attributes
@@ -37,15 +55,39 @@ class Position:
     alpha
         α of the last step; None while single networks are trained.
     errors
-        Last validation of each phase.
+        Last validation of each phase, by target; nan where it could not be measured.
     """
 
-    phase: int = 0
-    step: int = 0
-    validated: int = 0
-    seconds: float = 0.0
-    alpha: float | None = None
-    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    phase: int = Field(default=0, ge=0)
+    step: int = Field(default=0, ge=0)
+    validated: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    errors: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+    def check(self, phases: Mapping[str, int]) -> None:
+        """See that a run has this position.
+
+        Parameters
+        ----------
+        phases
+            Steps of each phase, by its name.
+
+        Raises
+        ------
+        ValueError
+            When it has not.
+        """
+        if self.phase >= len(phases):
+            raise ValueError(f"phase {self.phase} of {len(phases)}")
+        if self.step > [*phases.values()][self.phase]:
+            raise ValueError(f"step {self.step} of {[*phases.values()][self.phase]}")
+        if self.validated > self.step:
+            raise ValueError(f"validated at step {self.validated} of {self.step}")
+        if not set(self.errors) <= set([*phases][: self.phase + 1]):
+            raise ValueError(f"errors of {', '.join(self.errors)}")
 
 
 def write_checkpoint(
@@ -67,6 +109,11 @@ def write_checkpoint(
         Where the run is.
     identity
         What must be the same for the run to go on: settings, subjects, statistics.
+
+    Raises
+    ------
+    UserError
+        When it cannot be written.
     """
     tensors = {f"networks/{name}": value for name, value in networks.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
@@ -75,14 +122,12 @@ def write_checkpoint(
     tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
-    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {
         "format": FORMAT,
-        "position": json.dumps(asdict(position)),
+        "position": json.dumps(position.model_dump()),
         "identity": json.dumps(identity),
     }
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata=metadata)
+    write_tensors(path, tensors, {**metadata, DIGEST: digest_of(metadata, tensors)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,27 +150,102 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
     def restore_networks(self, networks: nn.Module) -> None:
-        """Put the weights back."""
+        """Put the weights back.
+
+        Raises
+        ------
+        UserError
+            When they are other networks', or not finite.
+        """
+        weights = under("networks/", self.tensors)
         try:
-            networks.load_state_dict(under("networks/", self.tensors))
-        except RuntimeError as error:  # its message has a line for each weight
-            raise _useless("has other networks' weights", self.path) from error
+            load_weights(networks, weights)
+        except ValueError as error:
+            raise _useless(f"has other networks' weights ({error})", self.path) from error
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise _useless("has weights that are not finite", self.path)
 
     def restore_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
-        """Put moments and step counts back, and the random states."""
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in under("optimiser/", self.tensors).items():
-            index, key = name.split("/")
-            states.setdefault(int(index), {})[key] = value
+        """Put moments and step counts back, and the random states.
+
+        Raises
+        ------
+        UserError
+            When they are none of this optimiser and of torch.
+        """
         current = optimiser.state_dict()
-        optimiser.load_state_dict({"state": states, "param_groups": current["param_groups"]})
-        torch.set_rng_state(self.tensors["random/cpu"])
-        if torch.cuda.is_available() and "random/cuda" in self.tensors:
-            torch.cuda.set_rng_state(self.tensors["random/cuda"])
+        parameters = [each for group in optimiser.param_groups for each in group["params"]]
+        try:
+            states = _moments(under("optimiser/", self.tensors), parameters, self.position.step)
+            optimiser.load_state_dict({"state": states, "param_groups": current["param_groups"]})
+            _restore_random(self.tensors)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise _useless(f"is damaged ({first_reason(error)})", self.path) from error
 
 
-def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
+def _moments(
+    stored: Mapping[str, Tensor], parameters: Sequence[Tensor], steps: int
+) -> dict[int, dict[str, Tensor]]:
+    """Give what Adam remembers, by the number of each parameter.
+
+    A parameter that a network does not use has nothing.
+
+    Raises
+    ------
+    ValueError
+        When it does not fit the parameters, or the steps that were done.
+    """
+    names = {str(index): index for index in range(len(parameters))}
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in stored.items():
+        number, _, key = name.partition("/")
+        if number not in names or key not in MOMENTS:
+            raise ValueError(f"the optimiser has no {name}")
+        states.setdefault(names[number], {})[key] = value
+    if bool(states) != (steps > 0):
+        raise ValueError(f"the optimiser has done {'no ' * (not states)}steps, the run {steps}")
+    for index, state in states.items():
+        if set(state) != MOMENTS:
+            raise ValueError(f"the optimiser lacks a part of {index}")
+        step, first, second = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        for each in (first, second):
+            if each.shape != parameters[index].shape or each.dtype != parameters[index].dtype:
+                raise ValueError(f"the optimiser's part of {index} has another shape")
+        if not (first.isfinite().all() and second.isfinite().all() and (second >= 0).all()):
+            raise ValueError(f"the optimiser's part of {index} is no mean of gradients")
+        if (
+            step.dtype != torch.float32
+            or step.shape != ()
+            or step.item() not in range(1, steps + 1)
+        ):
+            raise ValueError(f"the optimiser's steps of {index} are not the run's")
+    return states
+
+
+def _restore_random(tensors: Mapping[str, Tensor]) -> None:
+    states = {"random/cpu": (torch.get_rng_state, torch.set_rng_state)}
+    if torch.cuda.is_available() and "random/cuda" in tensors:
+        states["random/cuda"] = (torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+    for name, (now, restore) in states.items():
+        state = tensors.get(name)
+        if state is None:
+            raise ValueError("no random state")
+        if state.dtype != torch.uint8 or state.shape != now().shape:
+            raise ValueError("the random state has another size")
+        restore(state)
+
+
+def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, int]) -> Checkpoint:
     """Read a checkpoint of the run that `identity` describes.
+
+    Parameters
+    ----------
+    path
+        See `napari_msp.learning.runs.checkpoint_path`.
+    identity
+        As written by the same run.
+    phases
+        Steps of each phase of the run, by its name.
 
     Raises
     ------
@@ -136,21 +256,27 @@ def read_checkpoint(path: Path, identity: dict[str, Any]) -> Checkpoint:
         metadata, tensors = read_tensors(path)
         if metadata.get("format") != FORMAT:
             raise _useless("is no checkpoint of this version", path)
-        before = dict(json.loads(metadata["identity"]))
-        position = Position(**json.loads(metadata["position"]))
+        if metadata.pop(DIGEST, None) != digest_of(metadata, tensors):
+            raise ValueError("it is not as it was written")
+        before = parse_json(metadata["identity"])
+        if not isinstance(before, dict):
+            raise ValueError("it does not say of which run")
+        position = Position.model_validate(parse_json(metadata["position"], "keep"))
     except FileNotFoundError as error:
         remedy = Advice("train from the start instead")
         raise UserError("there is no checkpoint", path, "resume", remedy) from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _useless(f"is damaged ({error})", path) from error
+    except (KeyError, ValueError) as error:
+        raise _useless(f"is damaged ({first_reason(error)})", path) from error
     changed = sorted(name for name in identity if before.get(name) != identity[name])
     if changed:
         problem = f"was made with other {', '.join(changed)}"
         raise UserError(problem, path, "resume", either(Advice("give the same ones"), START_ANEW))
-    if "random/cpu" not in tensors:
-        raise _useless("is damaged (no random state)", path)
+    try:
+        position.check(phases)
+    except ValueError as error:
+        raise _useless(f"is damaged ({error})", path) from error
     return Checkpoint(path, position, before, tensors)
 
 
 def _useless(problem: str, path: Path) -> UserError:
-    return UserError(problem, path, "resume", START_ANEW)
+    return UserError(problem, path, "resume", USELESS)

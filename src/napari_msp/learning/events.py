@@ -2,13 +2,21 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from napari_msp.errors import Advice, UserError, explain
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from napari_msp.errors import Advice, UserError, explain, first_reason
+from napari_msp.files import no_room, read_whole
+from napari_msp.strict_json import parse_json
+
+Count = Annotated[int, Field(ge=0)]
+"""Of steps, epochs or weights."""
 
 EVENTS: dict[str, type["Event"]] = {}
 """Every kind of event by its name."""
@@ -25,6 +33,8 @@ class Event:
     """
 
     name: ClassVar[str] = "event"
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # where a line is read
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__name__.lower()
@@ -63,9 +73,9 @@ class Started(Event):
     subjects: list[str]
     held_out: list[str]
     phases: list[str]
-    parameters: int
-    steps: int
-    resumed_at: int
+    parameters: Count
+    steps: Count
+    resumed_at: Count
     taught: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -104,8 +114,8 @@ class Step(Event):
     """
 
     phase: str
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     loss: float
     learning_rate: float
     alpha: float | None
@@ -126,8 +136,8 @@ class Validated(Event):
     """
 
     phase: str
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     seconds: float
     errors: dict[str, float]
 
@@ -147,8 +157,8 @@ class Previewed(Event):
     """
 
     phase: str
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     target: str
     path: str
 
@@ -157,7 +167,7 @@ class Previewed(Event):
 class Checkpointed(Event):
     """The state was written to `path`."""
 
-    step: int
+    step: Count
     path: str
 
 
@@ -165,7 +175,7 @@ class Checkpointed(Event):
 class Stopped(Event):
     """The run obeyed a request to stop; `path` continues it."""
 
-    step: int
+    step: Count
     path: str
 
 
@@ -225,7 +235,7 @@ def kind_and_target(phase: str) -> tuple[str, str]:
     return kind, target
 
 
-def parse_event(line: str) -> Event:
+def parse_event(line: str | bytes) -> Event:
     """Read a line that `Event.to_json` gave.
 
     Raises
@@ -233,17 +243,23 @@ def parse_event(line: str) -> Event:
     ValueError
         When it is no event.
     """
-    content: Any = json.loads(line)
+    content = parse_json(line, "keep")
     name = content.pop("event", None) if isinstance(content, dict) else None
-    if name not in EVENTS:
-        raise ValueError(f"unknown event {name!r}")
+    if not isinstance(name, str) or name not in EVENTS:
+        raise ValueError(f"unknown event {name!r:.40}")
     try:
-        event = EVENTS[name](**content)
+        # As JSON, in which 1.0 and true are no whole numbers.
+        event = _reader(name).validate_json(json.dumps(content))
         if isinstance(event, Failed):
             event.error  # noqa: B018 - a reason that cannot be read is malformed
         return event
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"malformed event {name!r}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"malformed event {name!r}: {first_reason(error)}") from error
+
+
+@cache
+def _reader(name: str) -> TypeAdapter[Event]:
+    return TypeAdapter(EVENTS[name])
 
 
 MOST_STEPS = 10_000
@@ -265,13 +281,22 @@ class EventLog(AbstractContextManager["EventLog"]):
         self._every = 1
 
     def write(self, event: Event) -> None:
-        """Append one event; of a long run's steps only every so many."""
+        """Append one event; of a long run's steps only every so many.
+
+        Raises
+        ------
+        UserError
+            When the disk takes no more.
+        """
         if isinstance(event, Started):
             self._every = max(1, event.steps // MOST_STEPS)
         if isinstance(event, Step) and event.step % self._every:
             return
-        self._stream.write(event.to_json().encode() + b"\n")
-        self._stream.flush()
+        try:
+            self._stream.write(event.to_json().encode() + b"\n")
+            self._stream.flush()
+        except OSError as failure:
+            raise no_room(self._stream.name, failure.strerror) from failure
 
     def __exit__(
         self,
@@ -279,7 +304,8 @@ class EventLog(AbstractContextManager["EventLog"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        with nullcontext() if error is None else suppress(OSError):  # what was not written remains
+            self._stream.close()
 
 
 def read_events(path: Path) -> list[Event]:
@@ -293,7 +319,7 @@ def read_events(path: Path) -> list[Event]:
     Raises
     ------
     UserError
-        When another line is damaged.
+        When it cannot be read, or another line is damaged.
     """
     story: list[Event] = []
     for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
@@ -312,7 +338,7 @@ def last_event(path: Path) -> Event | None:
 
 def _parsed(line: bytes, path: Path, number: int) -> Event:
     try:
-        return parse_event(line.decode())
+        return parse_event(line)
     except ValueError as error:
         remedy = Advice("remove the line (only curves are lost)")
         raise UserError(f"line {number} is damaged", path, remedy=remedy) from error
@@ -331,6 +357,10 @@ def _until_checkpoint(story: list[Event], step: int) -> list[Event]:
     return [event for event in story if getattr(event, "step", 0) <= step]
 
 
+LARGEST_LOG = 200_000_000
+"""Bytes; a run of many phases writes a hundredth."""
+
+
 def _whole_lines(path: Path) -> bytes:
-    content = path.read_bytes() if path.exists() else b""
+    content = read_whole(path, LARGEST_LOG) if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]

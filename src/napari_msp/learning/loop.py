@@ -93,7 +93,8 @@ class TrainingRun:
     def run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
         """Run all phases; give the model's path, or None when stopped."""
         phases = self.networks.phases
-        restored = read_checkpoint(self.checkpoint, self._identity()) if resume else None
+        lengths = {phase.name: self._steps(phase) for phase in phases}
+        restored = read_checkpoint(self.checkpoint, self._identity(), lengths) if resume else None
         if restored is not None:
             self.position = restored.position
             restored.restore_networks(self.networks)

@@ -11,6 +11,7 @@ previews/                       predictions of the network at work
 Only executing a run loads torch.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from napari_msp.learning.events import (
 from napari_msp.learning.settings import TrainingSettings
 
 FORMAT: Final = "napari-msp run 1"
+
+DAMAGED = Advice("correct it, or start another run in a new folder")
+"""What helps where run.json cannot be read."""
 
 State = Literal["new", "stopped", "failed", "finished"]
 
@@ -106,17 +110,19 @@ class RunFolder:
             raise UserError(
                 "is no run (it has no run.json)", path, "folder", Advice("choose a run's folder")
             )
-        content = read_json(file)
+        try:
+            content = read_json(file)
+        except UserError as error:
+            raise UserError(error.problem, file, "folder", DAMAGED) from error
         if content.get("format") != FORMAT:
             raise UserError(
                 "is no run of this version", file, "folder", Advice("start another in a new folder")
             )
         try:
-            read = _RunFile.model_validate(content)
+            read = _RunFile.model_validate_json(json.dumps(content), strict=True)
         except ValidationError as error:
             problem = f"is damaged ({first_reason(error)})"
-            remedy = Advice("correct it, or start another run in a new folder")
-            raise UserError(problem, file, "folder", remedy) from error
+            raise UserError(problem, file, "folder", DAMAGED) from error
         return cls(path, read.dataset, read.settings, read.device)
 
     @property

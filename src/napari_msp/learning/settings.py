@@ -43,6 +43,10 @@ Augmentation = Literal["preset", "symmetries", "none"]
 BranchStart = Literal["preset", "nothing", "input", "first stage"]
 
 
+MOST = 1_000_000
+"""Of steps, epochs, voxels and the like: beyond it somebody has mistyped."""
+
+
 class TrainingSettings(BaseModel):
     """Settings of one run; unset ones take the preset's value.
 
@@ -85,27 +89,32 @@ class TrainingSettings(BaseModel):
     width: float | Literal["paper"] = Field(
         default="paper", description="Fraction of the full width"
     )
-    epochs: int | None = Field(default=None, ge=1, description="Epochs of each phase")
+    epochs: int | None = Field(default=None, ge=1, le=MOST, description="Epochs of each phase")
     unison_epochs: int | None = Field(
-        default=None, ge=1, description="MSP: epochs of the unison phases"
+        default=None, ge=1, le=MOST, description="MSP: epochs of the unison phases"
     )
-    batch: int | None = Field(default=None, ge=1, description="Patches or crops a step")
-    crop: int | None = Field(default=None, ge=3, description="fast: edge of a crop in input voxels")
+    batch: int | None = Field(default=None, ge=1, le=MOST, description="Patches or crops a step")
+    crop: int | None = Field(
+        default=None, ge=3, le=MOST, description="fast: edge of a crop in input voxels"
+    )
     steps_per_epoch: int | None = Field(
-        default=None, ge=1, description="Steps of an epoch; unset: every voxel about once"
+        default=None, ge=1, le=MOST, description="Steps of an epoch; unset: every voxel about once"
     )
     learning_rate: float | None = Field(
         default=None, gt=0, le=1, description="At the start (paper), at most (fast)"
     )
     decay_every: int | None = Field(
-        default=None, ge=1, description="paper: epochs between divisions by √2"
+        default=None, ge=1, le=MOST, description="paper: epochs between divisions by √2"
     )
     voxels_per_head: int | None = Field(
         default=None,
         ge=1,
+        le=MOST,
         description="paper: in-mask voxels that centre a patch; unset: every one",
     )
-    seed: int = Field(default=0, ge=0, description="Of weights, sampling and augmentation")
+    seed: int = Field(
+        default=0, ge=0, lt=2**64, description="Of weights, sampling and augmentation"
+    )
     augmentation: Augmentation = Field(
         default="preset", description="fast: turn crops by grid symmetries, as its preset does"
     )

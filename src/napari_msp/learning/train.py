@@ -77,8 +77,8 @@ def train(
     try:
         where = choose_device(device)
         refuse_unwritable(out)
-        if not (force or resume):
-            _refuse_occupied(out)
+        if not force:
+            _refuse_finished(out) if resume else _refuse_occupied(out)
         chosen = values.get("run", None if settings is None else settings.run)
         heads = (
             dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset, run=chosen)
@@ -96,6 +96,12 @@ def train(
     except Exception as error:
         report(Failed.of(error))
         raise
+
+
+def _refuse_finished(out: Path) -> None:
+    """Say that there is nothing to go on with."""
+    if out.exists() and not checkpoint_path(out).exists():
+        raise UserError("is finished", out, "resume", Overwrite("train anew"))
 
 
 def _refuse_occupied(out: Path) -> None:

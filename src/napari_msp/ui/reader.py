@@ -5,14 +5,14 @@ This module is asked about every NIfTI file there is: it loads next to nothing b
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.bids import image_suffix, nifti_stem
+from napari_msp.bids import image_suffix, read_sidecar
 from napari_msp.data.beside import is_scan
+from napari_msp.errors import UserError
 from napari_msp.ui.phrasing import reason_first
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ def _is_sh(path: Path) -> bool:
     if not _is_image(path):
         return False
     try:
-        sidecar = json.loads(path.with_name(f"{nifti_stem(path)}.json").read_text(encoding="utf-8"))
-        basis = sidecar["OrientationEncoding"]["SphericalHarmonicBasis"]
-    except (OSError, ValueError, KeyError, TypeError):
+        basis = read_sidecar(path)["OrientationEncoding"]["SphericalHarmonicBasis"]
+    except (UserError, LookupError, TypeError):
         return False
     return str(basis).lower() == "mrtrix3"
 

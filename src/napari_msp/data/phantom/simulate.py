@@ -22,6 +22,9 @@ DEMO_SEED = 2026
 
 DEMO_SUBJECT = "sub-01"
 
+MOST_SUBJECTS = 10_000
+"""A terabyte of them, of size "small"."""
+
 README = """\
 Simulated travelling heads
 ==========================
@@ -131,13 +134,12 @@ def write_scan(
 
 
 def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
-    if subjects < 1:
-        remedy = Give("subjects", "1 or more")
+    if not 1 <= subjects <= MOST_SUBJECTS:
+        remedy = Give("subjects", f"1 to {MOST_SUBJECTS}")
         raise UserError(f"{subjects} heads cannot travel", field="subjects", remedy=remedy)
-    if seed < 0:
-        raise UserError(
-            f"{seed} is no seed", field="seed", remedy=Give("seed", "0 or a positive whole number")
-        )
+    if not 0 <= seed < 2**64:
+        remedy = Give("seed", "a whole number from 0, below 2^64")
+        raise UserError(f"{seed} is no seed", field="seed", remedy=remedy)
     if size not in SIZES:
         raise UserError("there is no such size", size, "size", Choose("size", tuple(SIZES)))
     if not 0 <= misalignment <= 10:

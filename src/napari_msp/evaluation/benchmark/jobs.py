@@ -1,15 +1,30 @@
-"""Do many jobs in processes beside each other, say how far they are, and stop when asked."""
+"""Do many jobs in processes beside each other, say how far they are, and stop when asked.
+
+Each process has a pipe of its own. A pool's are shared, and a process that is killed while it holds
+their lock leaves all others waiting for ever.
+"""
 
 import multiprocessing
+import os
+import pickle
 import signal
+import threading
 import time
+import traceback
+import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-from napari_msp.errors import Advice, Change, UserError, either
+from napari_msp.errors import Advice, Change, UserError, either, explain
+
+TRIES = 2
+"""How often a job is begun whose process is ended from outside."""
+
+PATIENCE = 5.0
+"""Seconds that a process has to end in when it is asked to."""
 
 
 class Job(Protocol):
@@ -95,6 +110,9 @@ class Progress:
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
     """Do the jobs whose results are not there yet, heaviest first.
 
+    A job whose process was ended from outside, as systems do where memory is short, is begun once
+    more.
+
     Parameters
     ----------
     jobs
@@ -105,11 +123,11 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
     Raises
     ------
     UserError
-        When a process was ended from outside, as systems do where memory is short.
+        When a job's process was ended from outside again.
     Exception
         What the first job to fail raised; jobs under way are ended, those that wait are dropped.
     """
-    waiting = []
+    waiting: deque[Job] = deque()
     for job in sorted(jobs, key=lambda each: -each.weight):
         if job.finished:
             progress.skip(job)
@@ -120,33 +138,145 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
             job.run()
             progress.finish(job)
         return
-    # A forked child would inherit torch's threads in whatever state they are in.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread)
+    lost: list[Job] = []
+    idle: list[_Worker] = []
+    busy: list[_Worker] = []
     try:
-        running: dict[Future[None], Job] = {pool.submit(job.run): job for job in waiting}
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                job = running.pop(future)
-                future.result()
-                progress.finish(job)
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"a process was ended from outside while {workers} worked, perhaps for want of memory",
-            remedy=either(Advice("start it again: what is done stays"), Change("workers", "fewer")),
-        ) from error
-    except BaseException:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        raise
-    pool.shutdown()
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                worker = idle.pop() if idle else _Worker()
+                busy.append(worker)
+                worker.begin(waiting.popleft())
+            wait([end for worker in busy for end in worker.ends])
+            for worker in [each for each in busy if each.has_ended or each.answered]:
+                busy.remove(worker)
+                job = worker.job
+                if worker.finish():
+                    progress.finish(job)
+                    idle.append(worker)
+                    continue
+                worker.end()
+                lost.append(job)
+                if lost.count(job) >= TRIES:
+                    raise _lost(job, worker.exit_status, workers)
+                warnings.warn(
+                    f"{job.name}: its process was ended from outside ({worker.exit_status}); "
+                    "the job is begun once more",
+                    stacklevel=2,
+                )
+                waiting.appendleft(job)
+    finally:
+        for worker in busy:
+            worker.end()
+        for worker in idle:
+            worker.end(PATIENCE)
 
 
-def _one_thread() -> None:
-    """Leave the other cores to the other processes, and Ctrl-C to the one that ends them all."""
+def _lost(job: Job, exit_status: str, workers: int) -> UserError:
+    return UserError(
+        f"its process was ended from outside {TRIES} times ({exit_status}) while {workers} worked, "
+        "perhaps for want of memory",
+        job.name,
+        remedy=either(Advice("start it again: what is done stays"), Change("workers", "fewer")),
+    )
+
+
+class _Worker:
+    """A process that does one job after the other, and this end of its pipe."""
+
+    def __init__(self) -> None:
+        # A forked child would inherit torch's threads in whatever state they are in.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_work, args=(other,))
+        self._process.start()
+        other.close()  # so that the pipe ends with the process
+        self.job: Job
+
+    @property
+    def ends(self) -> tuple[Connection, int]:
+        """What becomes ready when the job is done or the process has ended."""
+        return self._pipe, self._process.sentinel
+
+    @property
+    def answered(self) -> bool:
+        """Whether the job is done, or has failed."""
+        try:
+            return self._pipe.poll()
+        except OSError:
+            return False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has."""
+        return not self._process.is_alive()
+
+    @property
+    def exit_status(self) -> str:
+        """How the process ended."""
+        code = self._process.exitcode
+        return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+
+    def begin(self, job: Job) -> None:
+        """Let the process do a job."""
+        self.job = job
+        try:
+            self._pipe.send(job)
+        except OSError:  # it has ended, which is seen in a moment
+            self._process.join(PATIENCE)
+
+    def finish(self) -> bool:
+        """Return whether the job was done; False when the process ended before it could say so.
+
+        Raises
+        ------
+        Exception
+            What the job raised.
+        """
+        try:
+            failure, where = self._pipe.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):  # nothing, or half of an answer
+            return False
+        if failure is not None:
+            failure.add_note(where)
+            raise failure
+        return True
+
+    def end(self, patience: float = 0) -> None:
+        """End the process, whatever it does after so many seconds; an idle one ends by itself."""
+        self._pipe.close()
+        self._process.join(patience)
+        self._process.terminate()
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _work(pipe: Connection) -> None:
+    """Do what comes through a pipe, one job after the other, and send back what each raised."""
     import torch
 
+    # The other cores are other processes', and Ctrl-C is for the one that ends them all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            job: Job = pipe.recv()
+        except (EOFError, OSError):  # whoever sent them is done
+            return
+        failure, where = None, ""
+        try:
+            job.run()
+        except Exception as error:
+            failure, where = explain(error), "".join(traceback.format_exception(error))
+        pipe.send((failure, where))
+
+
+def _end_with_parent() -> None:
+    """Leave the folder to whoever comes next: nobody keeps others out of it any more."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

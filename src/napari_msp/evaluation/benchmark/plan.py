@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.data.lattice import SIZE_TOLERANCE
-from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
+from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
 from napari_msp.evaluation.benchmark.methods import MSP, UNHARMONIZED, all_methods, chosen_methods
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.held_out import Learned, learned_from, none_left
@@ -125,17 +126,45 @@ class Plan:
         return content
 
 
+class _PlanFile(BaseModel):
+    """What plan.json contains: a plan in plain types, models with their digests."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    datasets: list[str]
+    source: str
+    targets: list[str]
+    subjects: dict[str, list[str]]
+    methods: list[str]
+    models: list[tuple[str, str]]
+    seeds: list[int]
+    budget: dict[str, int | float | bool | list[float]]
+    b_value: float
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    """Read what `keep_plan` wrote."""
+    try:
+        content = read_json(path)
+        _PlanFile.model_validate_json(json.dumps(content))
+    except (UserError, ValidationError) as error:
+        reason = error.problem if isinstance(error, UserError) else first_reason(error)
+        problem = f"is damaged ({reason}), so nobody knows what was begun here"
+        raise UserError(problem, path, "out", Change("out", "another")) from error
+    return content
+
+
 def keep_plan(plan: Plan, path: Path) -> None:
     """Write the plan, or see that the one that was begun here is the same.
 
     Raises
     ------
     UserError
-        When another evaluation was begun here.
+        When another evaluation was begun here, or its plan is damaged.
     """
     content = plan.to_json()
     if path.exists():
-        before = read_json(path)
+        before = _read_plan(path)
         wanted = json.loads(json.dumps(content))  # tuples are lists there
         changed = [name for name, value in wanted.items() if before.get(name) != value]
         if changed:

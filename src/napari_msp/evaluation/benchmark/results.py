@@ -1,6 +1,7 @@
 """What was measured, one number a row, and its CSV."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
@@ -9,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from napari_msp.errors import Advice, UserError
-from napari_msp.files import write_text
+from napari_msp.errors import Advice, UserError, first_reason
+from napari_msp.files import read_whole, write_text
 from napari_msp.formatting import csv_text
 
 FLOOR = "noise-free twin (floor)"
@@ -78,6 +79,10 @@ class PatchResult(Sample):
 
 
 Row = TypeVar("Row", Result, PatchResult)
+
+
+LARGEST_TABLE = 1_000_000_000
+"""Bytes; patches of many heads are some MB."""
 
 
 class Results(Generic[Row]):
@@ -186,9 +191,9 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
         When the file cannot be read, or is no such table.
     """
     names = [field.name for field in fields(kind)]
+    text = read_whole(path, LARGEST_TABLE)
     try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            header, *lines = csv.reader(stream)
+        header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))
         if header != names or any(len(line) != len(names) for line in lines):
             raise ValueError(f"its columns are not {', '.join(names)}")
         rows = [dict(zip(names, line, strict=True)) for line in lines]
@@ -196,11 +201,9 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
             kind(**{**row, "seed": int(row["seed"]), "value": float(row["value"])})  # type: ignore[arg-type]
             for row in rows
         )
-    except OSError as error:
+    except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
         raise UserError(
-            f"cannot be read ({error.strerror})", path, remedy=Advice("check the path")
-        ) from error
-    except ValueError as error:  # also of text that is no UTF-8, and of a file without a line
-        raise UserError(
-            f"is no table of results ({error})", path, remedy=Advice("measure anew")
+            f"is no table of results ({first_reason(error)})",
+            path,
+            remedy=Advice("delete its folder to measure anew"),
         ) from error

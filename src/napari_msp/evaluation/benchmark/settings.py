@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
+from napari_msp.learning.settings import MOST
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Budget:
             When a value makes no sense.
         """
         steps = changes.get("steps", self.steps)
-        if steps < 2 * self.epoch or steps % self.epoch:
+        if not 2 * self.epoch <= steps <= MOST or steps % self.epoch:
             problem = f"{steps} steps are no whole number of {self.epoch}"
-            remedy = Advice(f"give a multiple of {self.epoch} from {2 * self.epoch}")
+            remedy = Advice(f"give a multiple of {self.epoch} from {2 * self.epoch} to {MOST}")
             raise UserError(problem, field="steps", remedy=remedy)
         width = changes.get("width", self.width)
         if not 0 < width <= 1:
@@ -60,9 +61,10 @@ class Budget:
                 f"{width:g} is no fraction", field="width", remedy=Advice("give one from 0 to 1")
             )
         for name, least in (("batch", 1), ("crop", 3)):
-            if changes.get(name, least) < least:
+            if not least <= changes.get(name, least) <= MOST:
+                what = "small" if changes[name] < least else "large"
                 remedy = Advice(f"give {least} or more")
-                raise UserError(f"{changes[name]} is too small", field=name, remedy=remedy)
+                raise UserError(f"{changes[name]} is too {what}", field=name, remedy=remedy)
         first = max(1, round(steps / 6 / self.epoch)) * self.epoch
         return replace(self, **{**changes, "first_steps": first})
 

@@ -4,6 +4,7 @@ What is built on the best single networks can be named only when these are train
 the validation subjects, so there are two waves: `networks`, then `built`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -110,12 +111,21 @@ class Training:
         return curves
 
     def errors(self) -> dict[str, float]:
-        """Give the last error of each target on the validation subjects; the last phase counts."""
+        """Give the last error of each target on the validation subjects; the last phase counts.
+
+        Raises
+        ------
+        UserError
+            When there is none that others can be compared with.
+        """
         curves = self.validations()
-        if not curves:
-            remedy = Advice("delete the folder to train anew")
-            raise UserError("has no validation in events.jsonl", self.folder, remedy=remedy)
-        return {t: curve[-1][1] for by_target in curves.values() for t, curve in by_target.items()}
+        found = {t: curve[-1][1] for by_target in curves.values() for t, curve in by_target.items()}
+        for target in self.settings.targets:
+            if not math.isfinite(found.get(target, math.nan)):
+                problem = f"has no validation error of {target} in events.jsonl"
+                remedy = Advice("delete the folder to train anew")
+                raise UserError(problem, self.folder, remedy=remedy)
+        return found
 
 
 Trainings = dict[str, tuple[Training, ...]]

@@ -1,0 +1,397 @@
+"""Volumes that moved: how the head lies in each volume of a scan, in mm and degrees.
+
+Each volume is laid by a rigid motion on what the other volumes of its shell let expect
+(`slices`), so that the contrast is the same. It is done on coarse, smooth images: quick, and
+good to a fraction of a millimetre, to find volumes that moved and not to correct them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import affine_transform, binary_dilation, gaussian_filter, map_coordinates
+from scipy.spatial.transform import Rotation
+
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.checking.slices import LEAST_SHARE, LEAST_VOXELS, Group
+
+COARSE = 4.5
+"""Size in mm that voxels are averaged to, where they are smaller (our choice)."""
+
+FEWEST_VOXELS = 20
+"""Voxels that an axis keeps at least (our choice)."""
+
+SMOOTHING = 1.0
+"""Standard deviation, in coarse voxels, of the smoothing (our choice)."""
+
+MOST_POINTS = 12000
+"""Points at which two volumes are compared; more add time and nothing to the accuracy."""
+
+STEPS = 5
+"""Gauss-Newton steps of one registration; they settle after three."""
+
+PASSES = 6
+"""Most often that volumes are laid on the others, each time without those that moved."""
+
+STILL = 0.25
+"""Displacement, in voxels, up to which a volume is predicted from (our choice)."""
+
+FAR = 0.6
+"""Share of the largest displacement from which volumes are left out at a time: those beside a
+volume that moved seem to move by less than half as much (our choice)."""
+
+MOST_GAIN = 2.0
+"""Factor between a volume and what is expected of it from which they are not alike (our choice)."""
+
+TINY = 1e-12
+"""Keeps noise-free images from dividing by nothing."""
+
+TOLERANCE = 4.0
+"""Residuals beyond this many robust standard deviations lose weight (our choice)."""
+
+ERROR_SCALE = 5.0
+"""Errors found over standard errors, which take smooth images' residuals as independent (measured
+on clean simulated scans: 3 to 9 in median)."""
+
+HEAD_RADIUS = 50.0
+"""mm: of the sphere on which framewise displacement counts rotations (Power 2012)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """How the head lies in each volume, against where it usually lies in those of its kind.
+
+    A volume that is the only one of its kind has nothing to be compared with: its numbers are nan.
+    How b=0 lies against a shell is not measured, as contrasts differ by more than heads move.
+
+    Attributes
+    ----------
+    shifts
+        (N, 3) in mm, at the brain's centre, in scanner axes.
+    rotations
+        (N, 3) rotation vectors in radians, in scanner axes.
+    displacements
+        (N,) in mm: how far shift and rotation move the brain's voxels on average.
+    errors
+        (N,) in mm: how large the displacement of a volume that did not move may well seem.
+    framewise
+        (N,) framewise displacement in mm from the volume before: the sum of its absolute shifts,
+        and of its rotations on a sphere of 50 mm radius (Power 2012). nan for the first.
+    poses
+        (N, 4, 4) the same motions as matrices in scanner coordinates: where a point of the head,
+        as it usually lies, is in each volume.
+    """
+
+    shifts: FloatArray
+    rotations: FloatArray
+    displacements: FloatArray
+    errors: FloatArray
+    framewise: FloatArray
+    poses: FloatArray
+
+    @property
+    def lengths(self) -> FloatArray:
+        """(N,) lengths of the shifts in mm."""
+        lengths: FloatArray = np.linalg.norm(self.shifts, axis=1)
+        return lengths
+
+    @property
+    def angles(self) -> FloatArray:
+        """(N,) angles of the rotations in degrees."""
+        angles: FloatArray = np.degrees(np.linalg.norm(self.rotations, axis=1))
+        return angles
+
+
+class ThinSlices:
+    """A scan averaged within its slices, so that what follows is quick.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N).
+    mask
+        (X, Y, Z).
+    affine
+        (4, 4) voxel to scanner.
+    groups
+        All volumes, by kind.
+    axis
+        Along which slices lie on each other.
+    """
+
+    def __init__(
+        self,
+        voxels: FloatArray,
+        mask: MaskArray,
+        affine: FloatArray,
+        groups: Sequence[Group],
+        axis: int,
+    ) -> None:
+        self.sizes: FloatArray = np.linalg.norm(affine[:3, :3], axis=0)
+        factors = _factors(self.sizes, mask.shape)
+        factors[axis] = 1
+        volumes = [_averaged(voxels[..., each], factors) for each in range(voxels.shape[3])]
+        self.values: FloatArray = np.stack(volumes, axis=-1)
+        self.mask: MaskArray = _averaged(mask.astype(np.float32), factors) >= 0.5
+        self.affine = _coarser(affine, factors)
+        self.groups, self.axis = groups, axis
+
+    def without(self, dropped: MaskArray) -> FloatArray:
+        """Give (X, Y, Z, N) values with (K, N) slices replaced by what others let expect."""
+        values = self.values.copy()
+        slices = np.moveaxis(values, self.axis, 0)
+        for group in self.groups:
+            for row in np.flatnonzero(dropped[:, group.volumes].any(axis=1)):
+                bad = dropped[row, group.volumes]
+                expected = slices[row][..., group.volumes] @ group.others(~bad).T
+                if np.isfinite(expected).all():
+                    slices[row][..., group.volumes[bad]] = expected[..., bad]
+        return values
+
+    def gains(
+        self, motion: Motion, volume: int, moved: MaskArray, dropped: MaskArray
+    ) -> FloatArray:
+        """Compare each slice of a volume that moved with the others, moved likewise.
+
+        Parameters
+        ----------
+        moved
+            (N,) volumes that are not predicted from.
+        dropped
+            (K, N) slices that are not predicted from.
+
+        Returns
+        -------
+        (K,) signal over what is expected; nan where little brain is expected.
+        """
+        group = next(each for each in self.groups if volume in each.volumes)
+        row = group.others(~moved[group.volumes])[list(group.volumes).index(volume)]
+        expected = self.without(dropped)[..., group.volumes] @ row
+        to = np.linalg.inv(self.affine) @ np.linalg.inv(motion.poses[volume]) @ self.affine
+        there = affine_transform(expected, to[:3, :3], to[:3, 3], order=1, mode="constant")
+        inside = affine_transform(
+            self.mask.astype(np.float32), to[:3, :3], to[:3, 3], order=1, mode="constant"
+        )
+        counted = inside > 0.9
+        other = tuple(each for each in range(3) if each != self.axis)
+        counts = counted.sum(axis=other)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gains = np.where(counted, self.values[..., volume], 0).sum(axis=other) / np.where(
+                counted, there, 0
+            ).sum(axis=other)
+        enough = counts >= max(LEAST_VOXELS, LEAST_SHARE * counts.max())
+        judged: FloatArray = np.where(enough, gains, np.nan)
+        return judged
+
+
+def measure_motion(thin: ThinSlices, dropped: MaskArray) -> Motion:
+    """Measure how the head moved from volume to volume.
+
+    Parameters
+    ----------
+    dropped
+        (K, N) slices that dropped out, which would look like motion.
+    """
+    coarse = _Coarse(thin, thin.without(dropped))
+    series = coarse.smoothed()
+    count = series.shape[3]
+    poses, errors = np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.nan)
+    still = STILL * float(thin.sizes.mean())
+    for group in thin.groups:
+        at = group.volumes
+        if len(at) > 1:
+            poses[at], errors[at] = _poses(coarse, series[..., at], group, still)
+    return _described(poses, errors, thin.groups, coarse)
+
+
+def _poses(
+    coarse: "_Coarse", series: FloatArray, group: Group, limit: float
+) -> tuple[FloatArray, FloatArray]:
+    """Lay each volume of a group on the others; give poses and their errors in mm.
+
+    Volumes that lie further away than `limit` are no longer predicted from, the furthest first, so
+    that they take no others with them.
+    """
+    count = len(group.volumes)
+    poses, errors = np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.inf)
+    kept = np.ones(count, dtype=bool)
+    fewest = max(2, group.design.shape[1] + 1, count // 2)
+    for _ in range(PASSES):
+        expected = series @ group.others(kept).T.astype(np.float32)
+        trust = coarse.trust(series[..., kept], expected[..., kept])
+        for place in range(count):
+            if np.isfinite(expected[..., place]).all():
+                poses[place], errors[place] = coarse.register(
+                    series[..., place], expected[..., place], poses[place], trust
+                )
+        distances = coarse.distances(poses, poses[kept])
+        far = kept & (distances > max(limit, FAR * distances[kept].max()))
+        room = int(kept.sum()) - fewest
+        if not far.any() or room < 1:
+            break
+        furthest = np.argsort(np.where(far, -distances, np.inf))[: min(room, int(far.sum()))]
+        kept[furthest] = False
+    return poses, ERROR_SCALE * errors
+
+
+def _described(
+    poses: FloatArray, errors: FloatArray, groups: Sequence[Group], coarse: "_Coarse"
+) -> Motion:
+    """Put poses into numbers, against the usual one of each kind of volume."""
+    relative = poses.copy()
+    distances = np.full(len(poses), np.nan)
+    lone = np.zeros(len(poses), dtype=bool)
+    for group in groups:
+        at, lone[group.volumes] = group.volumes, len(group.volumes) == 1
+        relative[at] = poses[at] @ np.linalg.inv(coarse.usual(poses[at]))
+        distances[at] = coarse.distances(poses[at], poses[at])
+    rotations, shifts = _parameters(relative, coarse.centre)
+    turns, moves = _parameters(relative[1:] @ np.linalg.inv(relative[:-1]), coarse.centre)
+    framewise = np.full(len(poses), np.nan)
+    framewise[1:] = np.abs(moves).sum(axis=1) + HEAD_RADIUS * np.abs(turns).sum(axis=1)
+    # A volume that is the only one of its kind has nothing to be compared with.
+    for values in (shifts, rotations, distances, framewise, framewise[1:]):
+        values[lone[: len(values)]] = np.nan
+    return Motion(shifts, rotations, distances, errors, framewise, relative)
+
+
+def _parameters(poses: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give (N, 3) rotation vectors in radians, and shifts of a centre in mm."""
+    rotations = Rotation.from_matrix(poses[:, :3, :3]).as_rotvec()
+    shifts: FloatArray = poses[:, :3, :3] @ centre + poses[:, :3, 3] - centre
+    return rotations, shifts
+
+
+def _pose(rotation: FloatArray, shift: FloatArray, centre: FloatArray) -> FloatArray:
+    """Give the (4, 4) matrix of x → R (x - c) + c + t."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec(rotation).as_matrix()
+    pose[:3, 3] = centre + shift - pose[:3, :3] @ centre
+    return pose
+
+
+class _Coarse:
+    """A scan on coarse voxels, and what registering its volumes needs.
+
+    Parameters
+    ----------
+    thin
+        The scan, averaged within slices.
+    values
+        Its values, as they are to be registered.
+    """
+
+    def __init__(self, thin: ThinSlices, values: FloatArray) -> None:
+        factors = np.ones(3, dtype=int)
+        factors[thin.axis] = _factors(thin.sizes, thin.mask.shape)[thin.axis]
+        self.values = _averaged(values, factors)
+        self.affine = _coarser(thin.affine, factors)
+        self.inside = binary_dilation(_averaged(thin.mask.astype(np.float32), factors) >= 0.5)
+        interior = np.zeros_like(self.inside)
+        edge = tuple(slice(1, -1) if count > 6 else slice(None) for count in interior.shape)
+        interior[edge] = self.inside[edge]
+        every = 1 + int(interior.sum()) // MOST_POINTS
+        self.indices = np.argwhere(interior)[::every]
+        self.points = self.indices @ self.affine[:3, :3].T + self.affine[:3, 3]
+        self.centre: FloatArray = self.points.mean(axis=0)
+        self.to_voxel = np.linalg.inv(self.affine)
+
+    def smoothed(self) -> FloatArray:
+        """Give (x, y, z, N) smooth volumes."""
+        return gaussian_filter(self.values, (SMOOTHING,) * 3 + (0,), truncate=3.0, mode="nearest")
+
+    def trust(self, series: FloatArray, expected: FloatArray) -> FloatArray:
+        """Give a weight to each point: small where volumes are predicted badly."""
+        at = tuple(self.indices.T)
+        error = np.median(np.abs(series[at] - expected[at]), axis=1)
+        weights: FloatArray = 1 / (error**2 + np.median(error) ** 2 + TINY)
+        return weights
+
+    def usual(self, poses: FloatArray) -> FloatArray:
+        """Give the (4, 4) median of poses."""
+        rotations, shifts = _parameters(poses, self.centre)
+        return _pose(np.median(rotations, axis=0), np.median(shifts, axis=0), self.centre)
+
+    def distances(self, poses: FloatArray, like: FloatArray) -> FloatArray:
+        """Give (N,) mean distances in mm of points moved by poses and by the median of others."""
+        relative = poses @ np.linalg.inv(self.usual(like))
+        moved = self.points @ (relative[:, :3, :3] - np.eye(3)).swapaxes(1, 2)
+        distances: FloatArray = np.linalg.norm(moved + relative[:, None, :3, 3], axis=2).mean(
+            axis=1
+        )
+        return distances
+
+    def register(
+        self, volume: FloatArray, expected: FloatArray, pose: FloatArray, trust: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """Improve a pose, so that the volume at `pose · x` shows what is expected at x.
+
+        Least squares over six parameters of motion, a gain and an offset; residuals that are far
+        off count little.
+
+        Returns
+        -------
+        The pose, and its standard error as mean displacement in mm; infinite where the two are not
+        alike.
+        """
+        at, points = tuple(self.indices.T), self.points
+        slopes = np.stack([np.gradient(expected, axis=axis)[at] for axis in range(3)], axis=1)
+        gradient = slopes @ self.to_voxel[:3, :3]  # per mm, along scanner axes
+        arms = points - self.centre
+        columns: FloatArray = np.column_stack(
+            [expected[at], np.ones(len(points)), -gradient, -np.cross(arms, gradient)]
+        )
+        scale = np.where(np.arange(8) == 1, 1.0, columns.std(axis=0))
+        if not (scale > 0).all():
+            return pose, np.inf
+        columns = columns / scale
+        last = np.array(volume.shape)[:, None] - 1
+        for step in range(STEPS):
+            to = self.to_voxel @ pose
+            place = to[:3, :3] @ points.T + to[:3, 3:]
+            seen = map_coordinates(volume, place, order=1, mode="nearest")
+            weights: FloatArray = trust * ((place > -0.5) & (place < last + 0.5)).all(axis=0)
+            for _ in range(2 if step else 1):
+                weighted = columns * weights[:, None]
+                solution = np.linalg.lstsq(weighted.T @ columns, weighted.T @ seen, rcond=None)[0]
+                residual = np.abs(seen - columns @ solution)
+                limit = TOLERANCE * 1.4826 * np.median(residual) + TINY
+                weights = weights * np.clip(1 - (residual / limit) ** 2, 0, None) ** 2
+            found = solution / scale
+            if not 1 / MOST_GAIN < found[0] < MOST_GAIN:
+                return pose, np.inf
+            change = found[2:] / found[0]
+            pose = pose @ _pose(change[3:], change[:3], self.centre)
+            if np.abs(change[:3]).max() < 0.005 and np.abs(change[3:]).max() < 1e-4:
+                break
+        # The variance of weighted least squares, by the residuals as they are (White 1980).
+        inverse = np.linalg.pinv(weighted.T @ columns)
+        spread = weighted * residual[:, None]
+        covariance = inverse @ (spread.T @ spread) @ inverse / np.outer(scale, scale)
+        variances = np.diag(covariance)[2:] / found[0] ** 2
+        levers = np.square(arms).mean(axis=0)
+        return pose, float(np.sqrt(variances[:3].sum() + (levers.sum() - levers) @ variances[3:]))
+
+
+def _factors(sizes: FloatArray, shape: Sequence[int]) -> IntArray:
+    """Say how many voxels are averaged along each axis."""
+    wanted = np.maximum(np.rint(COARSE / sizes), 1)
+    room = np.maximum(np.array(shape) // FEWEST_VOXELS, 1)
+    factors: IntArray = np.minimum(wanted, room).astype(int)
+    return factors
+
+
+def _averaged(values: FloatArray, factors: IntArray) -> FloatArray:
+    """Average blocks of (X, Y, Z, ...) voxels; what makes no whole block is left off."""
+    counts = [count // factor for count, factor in zip(values.shape, factors, strict=False)]
+    kept = tuple(slice(count * factor) for count, factor in zip(counts, factors, strict=True))
+    blocks = [n for count, factor in zip(counts, factors, strict=True) for n in (count, factor)]
+    averaged: FloatArray = values[kept].reshape(*blocks, *values.shape[3:]).mean(axis=(1, 3, 5))
+    return averaged
+
+
+def _coarser(affine: FloatArray, factors: IntArray) -> FloatArray:
+    """Give the affine of averaged voxels."""
+    coarser = affine @ np.diag([*factors, 1.0])
+    coarser[:3, 3] += affine[:3, :3] @ ((factors - 1) / 2)
+    return coarser

@@ -1,0 +1,418 @@
+"""Is a scan any good? What a radiographer asks first, as numbers.
+
+Slices that dropped out (`slices`), volumes that moved (`motion`), how alike neighbouring directions
+are, signal and contrast over noise, ghosts and what wraps into the background.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from dipy.core.gradients import gradient_table
+from dipy.stats.qc import find_qspace_neighbors
+from scipy.ndimage import binary_dilation, binary_opening, label
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import read_sidecar
+from napari_msp.checking.motion import Motion, ThinSlices, measure_motion
+from napari_msp.checking.slices import (
+    DroppedSlice,
+    Group,
+    deepest_first,
+    dropped_slices,
+    groups_of,
+    slice_gains,
+    slice_means,
+)
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import GradientTable
+from napari_msp.errors import UserError
+
+LEAST_MOVE = 0.5
+"""Displacement in mm above which a volume has moved, and (our choice) ..."""
+
+LEAST_MOVE_VOXELS = 0.25
+"""... the same in voxels, and ..."""
+
+CERTAIN = 5.0
+"""... in errors of its measurement: the largest of the three. Clean simulated volumes seem to move
+by up to 0.12 voxels, and by up to 4.2 errors."""
+
+SAMPLE = 100_000
+"""Most in-mask voxels in which CNR and noise are measured."""
+
+HEAD_SHARE = 0.25
+"""Share of the brain's median b=0 signal above which something belongs to the head (our choice:
+above ghosts, below skin)."""
+
+MARGIN = 2
+"""Voxels around the head that are no background."""
+
+FEWEST_BACKGROUND = 150
+"""Voxels of the background below which nothing is measured there (our choice)."""
+
+END_SHARE = 0.05
+"""Share of the field of view, at each end, in which wrap-around is looked for (our choice)."""
+
+FEWEST_FREE = 3.0
+"""Degrees of freedom that a fit must leave to its residuals before noise is taken from them."""
+
+
+@dataclass(frozen=True)
+class MovedVolume:
+    """A volume in which the head lies elsewhere.
+
+    Attributes
+    ----------
+    volume
+        Counted from 0.
+    shift
+        In mm, of the brain's centre.
+    turn
+        In degrees.
+    displacement
+        In mm: how far both move the brain's voxels on average.
+    """
+
+    volume: int
+    shift: float
+    turn: float
+    displacement: float
+
+
+@dataclass(frozen=True, eq=False)
+class ScanQuality:
+    """How good a scan is. What cannot be measured is None.
+
+    Attributes
+    ----------
+    b_values
+        (N,) of the volumes, those of a shell alike; 0 for b=0.
+    slice_axis
+        Stored axis along which slices lie on each other.
+    gains
+        (K, N) signal of each slice over what the other volumes let expect; nan where nothing is
+        expected.
+    dropped
+        Slices that lost signal, deepest first.
+    motion
+        Of every volume.
+    moved
+        Volumes that moved, furthest first.
+    correlations
+        (N,) of each volume with the one of the nearest gradient, in the mask; nan for b=0.
+    ndc
+        Neighbouring-DWI correlation: the mean of `correlations` (Yeh 2019).
+    ndc_whole
+        The same over the whole image, background and all.
+    snr
+        Mean b=0 signal in the mask over `noise`.
+    noise
+        Standard deviation of one volume's noise, in scanner units.
+    noise_from
+        What it was taken from: "b=0" volumes, repeated, or the "residuals" of a shell's fit.
+    cnr
+        By b-value: standard deviation over the volumes of the signal that a fit predicts, over the
+        standard deviation of the residuals, averaged over the mask (eddy_quad's CNR, Bastiani 2019,
+        with an SH fit for eddy's Gaussian process).
+    ghost
+        Nyquist ghost as a share of the head's signal, see `background`.
+    wrap
+        Signal at the ends of the field of view, as a share of the brain's.
+    ghost_axis
+        Stored axis along which both were looked for: that of phase encoding where it is stated,
+        else the worse one.
+    """
+
+    b_values: FloatArray
+    slice_axis: int
+    gains: FloatArray
+    dropped: tuple[DroppedSlice, ...]
+    motion: Motion
+    moved: tuple[MovedVolume, ...]
+    correlations: FloatArray
+    ndc: float | None
+    ndc_whole: float | None
+    snr: float | None
+    noise: float | None
+    noise_from: Literal["b=0", "residuals"] | None
+    cnr: Mapping[float, float]
+    ghost: float | None
+    wrap: float | None
+    ghost_axis: int | None
+
+    @property
+    def framewise(self) -> float | None:
+        """Mean framewise displacement in mm."""
+        known = self.motion.framewise[np.isfinite(self.motion.framewise)]
+        return float(known.mean()) if len(known) else None
+
+    @property
+    def framewise_most(self) -> float | None:
+        """Largest framewise displacement in mm."""
+        known = self.motion.framewise[np.isfinite(self.motion.framewise)]
+        return float(known.max()) if len(known) else None
+
+
+def measure_quality(acquisition: Acquisition) -> ScanQuality:
+    """Measure how good a scan is.
+
+    Parameters
+    ----------
+    acquisition
+        Raw or processed; its sidecar or header says along which axes it was encoded, or else what
+        is found there does.
+    """
+    table, mask, voxels = acquisition.gradients, acquisition.mask, acquisition.voxels
+    groups = groups_of(table)
+    phase, slices = _encoding(acquisition)
+    axis, means, gains, dropped = _dropped(voxels, mask, groups, slices)
+    thin = ThinSlices(voxels, mask, acquisition.affine, groups, axis)
+    motion = measure_motion(thin, dropped)
+    moved = _moved(motion, float(thin.sizes.mean()))
+    if moved:
+        # Where a head moved, slices are compared with the others as they lie in that volume.
+        away = np.isin(np.arange(len(table)), [each.volume for each in moved])
+        gains, dropped = slice_gains(means, groups, away)
+        for volume in np.flatnonzero(away):
+            gains[:, volume] = thin.gains(motion, int(volume), away, dropped)
+        dropped = dropped_slices(gains, groups)
+    inside = np.stack([voxels[..., each][mask] for each in range(len(table))])
+    correlations, whole = neighbour_correlations(voxels, inside, table)
+    every = 1 + inside.shape[1] // SAMPLE
+    noise, noise_from = _noise(inside[:, ::every], groups)
+    b_values = np.zeros(len(table))
+    contrast: dict[float, float] = {}
+    for group in groups:
+        b_values[group.volumes] = group.b_value
+        ratio = contrast_to_noise(inside[:, ::every], group) if group.b_value else None
+        if ratio is not None:
+            contrast[group.b_value] = ratio
+    signal = float(inside[table.b0_volumes].mean(dtype=float))
+    ghost, wrap, ghost_axis = _background(acquisition.b0, mask, axis, phase)
+    return ScanQuality(
+        b_values=b_values,
+        slice_axis=axis,
+        gains=gains,
+        dropped=tuple(deepest_first(gains, dropped)),
+        motion=motion,
+        moved=moved,
+        correlations=correlations,
+        ndc=None if np.isnan(correlations).all() else float(np.nanmean(correlations)),
+        ndc_whole=whole,
+        snr=signal / noise if noise else None,
+        noise=noise,
+        noise_from=noise_from,
+        cnr=contrast,
+        ghost=ghost,
+        ghost_axis=ghost_axis,
+        wrap=wrap,
+    )
+
+
+def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None]:
+    """Look up along which stored axes phases and slices were encoded."""
+    phase, slices = acquisition.image.header.get_dim_info()[1:]
+    stated: Mapping[str, object] = {}
+    if acquisition.path is not None:
+        with suppress(UserError):  # which is told where sidecars are checked
+            stated = read_sidecar(acquisition.path)
+    for name in ("PhaseEncodingAxis", "PhaseEncodingDirection"):
+        phase = _axis(stated.get(name), phase)
+    return phase, _axis(stated.get("SliceEncodingDirection"), slices)
+
+
+def _axis(stated: object, otherwise: int | None) -> int | None:
+    """Turn BIDS's "i", "j-" and so on into the index of an axis."""
+    letters = {"i": 0, "j": 1, "k": 2}
+    return letters.get(stated[:1], otherwise) if isinstance(stated, str) else otherwise
+
+
+def _dropped(
+    voxels: FloatArray, mask: MaskArray, groups: Sequence[Group], axis: int | None
+) -> tuple[int, FloatArray, FloatArray, MaskArray]:
+    """Look for slices that dropped out, along the axis that shows the most where none is given."""
+    found = []
+    for each in (2, 1, 0) if axis is None else (axis,):
+        means = slice_means(voxels, mask, each)
+        gains, dropped = slice_gains(means, groups)
+        depth = float((1 - gains[dropped]).sum())
+        found.append((depth, each, means, gains, dropped))
+    _, best, means, gains, dropped = max(found, key=lambda entry: entry[0])
+    return best, means, gains, dropped
+
+
+def _moved(motion: Motion, voxel_size: float) -> tuple[MovedVolume, ...]:
+    """List the volumes that moved, furthest first."""
+    limit = max(LEAST_MOVE, LEAST_MOVE_VOXELS * voxel_size)
+    with np.errstate(invalid="ignore"):
+        away = motion.displacements > np.maximum(limit, CERTAIN * motion.errors)
+    found = [
+        MovedVolume(
+            int(volume),
+            float(motion.lengths[volume]),
+            float(motion.angles[volume]),
+            float(motion.displacements[volume]),
+        )
+        for volume in np.flatnonzero(away)
+    ]
+    return tuple(sorted(found, key=lambda each: -each.displacement))
+
+
+# --- Signal, contrast and noise ----------------------------------------------------------------
+
+
+def neighbour_correlations(
+    voxels: FloatArray, inside: FloatArray, table: GradientTable
+) -> tuple[FloatArray, float | None]:
+    """Correlate each weighted volume with the one that lies nearest in q-space.
+
+    Nearest by DIPY's `find_qspace_neighbors`, also across shells (Yeh 2019).
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N).
+    inside
+        (N, V) the same in the mask.
+
+    Returns
+    -------
+    In the mask, (N,), nan for b=0 and for volumes without any contrast; and the mean over the
+    whole image, None where there is none.
+    """
+    correlations = np.full(len(table), np.nan)
+    weighted = np.setdiff1d(np.arange(len(table)), table.b0_volumes)
+    if len(weighted) < 2:
+        return correlations, None
+    strengths = np.where(np.isin(np.arange(len(table)), weighted), table.b_values, 0)
+    neighbours = find_qspace_neighbors(
+        gradient_table(strengths, bvecs=table.directions, b0_threshold=0)
+    )
+    whole = [voxels[..., each].ravel(order="K") for each in range(len(table))]
+    over_all = _correlate(whole, neighbours)
+    correlations[[volume for volume, _ in neighbours]] = _correlate(inside, neighbours)
+    return correlations, None if np.isnan(over_all).all() else float(np.nanmean(over_all))
+
+
+def _correlate(
+    volumes: Sequence[FloatArray] | FloatArray, pairs: Sequence[tuple[int, int]]
+) -> FloatArray:
+    """Give Pearson's r of pairs of volumes; nan where one is constant."""
+    means = [volume.mean(dtype=float) for volume in volumes]
+    centred = [
+        volume - mean.astype(volume.dtype) for volume, mean in zip(volumes, means, strict=True)
+    ]
+    lengths = [float(np.sqrt(np.dot(each, each))) for each in centred]
+    found = [
+        np.dot(centred[one], centred[other]) / (lengths[one] * lengths[other])
+        if lengths[one] * lengths[other] > 0
+        else np.nan
+        for one, other in pairs
+    ]
+    return np.array(found, dtype=float)
+
+
+def _noise(
+    inside: FloatArray, groups: Sequence[Group]
+) -> tuple[float | None, Literal["b=0", "residuals"] | None]:
+    """Estimate the standard deviation of one volume's noise, and say from what.
+
+    From repeated b=0 volumes, as eddy_quad's SNR does: the root mean square over voxels of the
+    standard deviation between them. Where there is one only, from the residuals of the lowest
+    shell's fit: their median over voxels, as edges that moved would weigh too much.
+    """
+    for group in groups:
+        if not group.b_value and len(group.volumes) > 1:
+            noise = float(np.sqrt(inside[group.volumes].var(axis=0, ddof=1, dtype=float).mean()))
+            if noise > 0:
+                return noise, "b=0"
+    for group in groups:
+        fitted = _fit(inside, group) if group.b_value else None
+        if fitted is not None:
+            noise = float(np.median(fitted[1]))
+            return (noise, "residuals") if noise > 0 else (None, None)
+    return None, None
+
+
+def contrast_to_noise(inside: FloatArray, group: Group) -> float | None:
+    """Give a shell's CNR, see `ScanQuality`; None where a fit would leave nothing as residuals."""
+    fitted = _fit(inside, group)
+    if fitted is None:
+        return None
+    predicted, noise = fitted
+    known = noise > 0
+    return float((predicted.std(axis=0)[known] / noise[known]).mean()) if known.any() else None
+
+
+def _fit(inside: FloatArray, group: Group) -> tuple[FloatArray, FloatArray] | None:
+    """Fit a shell; give the (M, V) fitted signal and the (V,) deviation of the residuals."""
+    smoother = group.smoother()
+    count = len(group.volumes)
+    # Degrees of freedom of the residuals of a linear smoother (Hastie 1990).
+    free = count - 2 * np.trace(smoother) + (smoother**2).sum()
+    if group.design.shape[1] == 1 or free < FEWEST_FREE:
+        return None
+    values = inside[group.volumes]
+    fitted: FloatArray = smoother.astype(np.float32) @ values
+    noise: FloatArray = np.sqrt(np.square(values - fitted).sum(axis=0) / free)
+    return fitted, noise
+
+
+# --- Background --------------------------------------------------------------------------------
+
+
+def _background(
+    b0: FloatArray, mask: MaskArray, slice_axis: int, phase: int | None
+) -> tuple[float | None, float | None, int | None]:
+    """Measure ghost and wrap-around along the axis of phase encoding, else along the worse one."""
+    axes = [phase] if phase is not None else [each for each in range(3) if each != slice_axis]
+    found = [(*background(b0, mask, axis), axis) for axis in axes]
+    return max(found, key=lambda each: max(each[0] or 0.0, each[1] or 0.0))
+
+
+def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None, float | None]:
+    """Measure what should not be in the background of the mean b=0 image.
+
+    Returns
+    -------
+    ghost
+        Nyquist ghost: the slope of the background on the head shifted by half the field of view,
+        so that 0.05 is a ghost of 5 %. Where a ghost is weaker than the noise of a magnitude
+        image it reads too low.
+    wrap
+        Mean signal at the two ends of the field of view, the brighter one, over the rest of the
+        background, as a share of the brain's median.
+
+    Either is None where too little background lies there.
+    """
+    signal = float(np.median(b0[mask]))
+    if signal <= 0:
+        return None, None
+    bright, _ = label(binary_opening(b0 > HEAD_SHARE * signal) | mask)
+    head = np.isin(bright, np.setdiff1d(np.unique(bright[mask]), [0]))
+    free = ~binary_dilation(head, iterations=MARGIN)
+    size = b0.shape[axis]
+    shifted = (np.roll(b0 * head, size // 2, axis) + np.roll(b0 * head, -(size // 2), axis)) / 2
+    under, clear = free & (shifted > HEAD_SHARE * signal), free & (shifted == 0)
+    ghost = wrap = None
+    rest = b0 / signal
+    if under.sum() >= FEWEST_BACKGROUND and clear.sum() >= FEWEST_BACKGROUND:
+        # What is brighter than any ghost is something else, such as the head wrapped round.
+        used = (under | clear) & (b0 <= HEAD_SHARE * np.maximum(shifted, signal))
+        slope = np.polyfit(shifted[used], b0[used], 1)[0]
+        ghost = max(0.0, float(slope))
+        rest = (b0 - ghost * shifted) / signal
+    end = max(2, round(END_SHARE * size))
+    planes = np.moveaxis(free, axis, 0), np.moveaxis(rest, axis, 0)
+    levels = [
+        float(planes[1][part][planes[0][part]].mean())
+        for part in (slice(end), slice(size - end, size))
+        if planes[0][part].sum() >= FEWEST_BACKGROUND
+    ]
+    middle = planes[0][end : size - end]
+    if levels and middle.sum() >= FEWEST_BACKGROUND:
+        wrap = max(0.0, max(levels) - float(np.median(planes[1][end : size - end][middle])))
+    return ghost, wrap

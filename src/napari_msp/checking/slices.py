@@ -1,0 +1,294 @@
+"""Slices that dropped out: weaker than the other volumes of their shell let expect.
+
+A head that moves while a slice is excited loses that slice's signal in one volume. The signal along
+a gradient direction is a smooth function on the sphere: fitted without the volume in question
+(leave-one-out), it says what the slice's mean over the brain should be. eddy does so voxel by voxel
+with a Gaussian process (Andersson 2016); here it is a regularised SH fit.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import median_abs_deviation
+
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.data.gradients import GradientTable
+from napari_msp.signal.spherical_harmonics import (
+    coefficient_count,
+    coefficient_orders,
+    default_regularisation,
+    design_matrix,
+)
+
+# --- What a volume should be, by the others of its kind ---------------------------------------
+
+LEAST_PER_COEFFICIENT = 2
+"""Directions for each SH coefficient that a fit must have to be left one out of (our choice)."""
+
+HIGHEST_ORDER = 4
+"""Highest SH order of the fit (our choice): order 6 would follow the noise of 30 directions."""
+
+LAMBDA_AT_30 = 0.0006
+"""Laplace-Beltrami weight for 30 directions: a tenth of the usual one, as bias tells more here than
+noise, but enough for schemes with near-duplicate directions (our choice)."""
+
+SPREAD_SHELL = 100.0
+"""Range of b-values in s/mm² from which the fit of a shell has a slope over b (our choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Volumes of one kind: those of b=0, or of one shell.
+
+    Attributes
+    ----------
+    b_value
+        Mean, in s/mm²; 0 for b=0.
+    volumes
+        Their indices.
+    design
+        (N, C) what the signal of each is fitted by.
+    penalty
+        (C,) weight of each squared coefficient.
+    """
+
+    b_value: float
+    volumes: IntArray
+    design: FloatArray
+    penalty: FloatArray
+
+    @property
+    def name(self) -> str:
+        """Such as "b = 1200"."""
+        return f"b = {self.b_value:.0f}"
+
+    def others(self, kept: MaskArray | None = None) -> FloatArray:
+        """Give the matrix that predicts each volume from the others.
+
+        Parameters
+        ----------
+        kept
+            (N,) the volumes to predict from; None: all. Each is left out of its own prediction.
+
+        Returns
+        -------
+        (N, N) with zeros on the diagonal: predictions are `values @ matrix.T`. Not finite where
+        no volume is left to predict from.
+        """
+        weights = np.ones(len(self.volumes)) if kept is None else kept.astype(float)
+        smoother = self.smoother(weights)
+        leverage = np.diag(smoother)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (smoother - np.diag(leverage)) / (1 - leverage)[:, None]
+
+    def smoother(self, weights: FloatArray | None = None) -> FloatArray:
+        """Give the (N, N) matrix of the fit: fitted values are `values @ matrix.T`."""
+        if weights is None:
+            weights = np.ones(len(self.volumes))
+        weighted = self.design * weights[:, None]
+        normal = self.design.T @ weighted + np.diag(self.penalty)
+        smoother: FloatArray = self.design @ np.linalg.pinv(normal) @ weighted.T
+        return smoother
+
+
+def groups_of(table: GradientTable) -> list[Group]:
+    """List the kinds of volumes: b=0 first, then the shells."""
+    found = [_group(table, 0.0, table.b0_volumes)] if len(table.b0_volumes) else []
+    return found + [_group(table, shell.b_value, shell.volumes) for shell in table.shells]
+
+
+def _group(table: GradientTable, b_value: float, volumes: IntArray) -> Group:
+    count = len(volumes)
+    order = 0
+    if b_value:
+        enough = (
+            degree
+            for degree in range(HIGHEST_ORDER, 0, -2)
+            if count >= LEAST_PER_COEFFICIENT * coefficient_count(degree)
+        )
+        order = next(enough, 0)
+    if order == 0:
+        return Group(b_value, volumes, np.ones((count, 1)), np.zeros(1))
+    design = design_matrix(table.directions[volumes], order)
+    degrees = coefficient_orders(order)
+    penalty = default_regularisation(count, LAMBDA_AT_30) * (degrees * (degrees + 1.0)) ** 2
+    strengths = table.b_values[volumes]
+    if np.ptp(strengths) > SPREAD_SHELL:
+        slope = (strengths / strengths.mean() - 1)[:, None]
+        design, penalty = np.hstack([design, slope]), np.append(penalty, 0.0)
+    return Group(b_value, volumes, design, penalty)
+
+
+# --- Slices ------------------------------------------------------------------------------------
+
+LEAST_DEPTH = 0.15
+"""Share of a slice's signal that must be missing before it counts (our choice; clean simulated and
+real slices lie within 0.06 and 0.12 of what is expected)."""
+
+OUTLYING = 4.0
+"""Robust standard deviations below the prediction from which a slice counts (eddy's limit,
+Andersson 2016)."""
+
+LEAST_VOXELS = 20
+"""Brain voxels that a slice must have to be judged, and (our choice) ..."""
+
+LEAST_SHARE = 0.05
+"""... as a share of the fullest slice's."""
+
+
+@dataclass(frozen=True)
+class DroppedSlice:
+    """A slice of one volume that lost signal.
+
+    Attributes
+    ----------
+    volume, slice
+        Counted from 0, as stored.
+    depth
+        Share of the expected signal that is missing, from 0 to 1.
+    """
+
+    volume: int
+    slice: int
+    depth: float
+
+
+def slice_means(voxels: FloatArray, mask: MaskArray, axis: int) -> FloatArray:
+    """Give the mean over the brain of every slice and volume.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N).
+    axis
+        Along which slices lie on each other.
+
+    Returns
+    -------
+    (K, N), nan in slices with too little brain.
+    """
+    other = tuple(each for each in range(3) if each != axis)
+    counts = mask.sum(axis=other)
+    sums = [
+        (voxels[..., volume] * mask).sum(axis=other, dtype=float)
+        for volume in range(voxels.shape[3])
+    ]
+    enough = (counts >= LEAST_VOXELS) & (counts >= LEAST_SHARE * counts.max())
+    means: FloatArray = np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None]
+    means[~enough] = np.nan
+    return means
+
+
+def slice_gains(
+    means: FloatArray, groups: Sequence[Group], untrusted: MaskArray | None = None
+) -> tuple[FloatArray, MaskArray]:
+    """Give each slice's signal over what the other volumes let expect, and which dropped out.
+
+    A slice that dropped out is no longer predicted from, worst first, so that it makes no other one
+    look bright or dark.
+
+    Parameters
+    ----------
+    means
+        (K, N) from `slice_means`.
+    untrusted
+        (N,) volumes that are judged but not predicted from, such as those that moved.
+
+    Returns
+    -------
+    gains
+        (K, N) about 1; nan where nothing is expected.
+    dropped
+        (K, N).
+    """
+    gains, expected = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
+    kept = np.isfinite(means) & (True if untrusted is None else ~untrusted)
+    dropped = np.zeros(means.shape, dtype=bool)
+    several = [group for group in groups if len(group.volumes) > 1]
+    for group in several:
+        at = np.ix_(np.arange(len(means)), group.volumes)
+        gains[at], expected[at], dropped[at] = _in_group(means[at], group, kept[at])
+    for group in groups:
+        if group not in several and several:
+            # A lone volume: its contrast with others changes slowly from slice to slice.
+            like = expected[:, several[-1].volumes].mean(axis=1)
+            gains[:, group.volumes] = _against_neighbours(means[:, group.volumes] / like[:, None])
+            limit = _limit(gains[:, group.volumes])
+            dropped[:, group.volumes] = gains[:, group.volumes] < 1 - limit
+    return gains, dropped
+
+
+def _in_group(
+    means: FloatArray, group: Group, kept: MaskArray
+) -> tuple[FloatArray, FloatArray, MaskArray]:
+    """Give gains, what they are relative to, and what dropped out, of one group."""
+    few = group.b_value > 0 and group.design.shape[1] == 1
+    kept = kept.copy()
+    expected = np.stack([_predict(*each, group) for each in zip(means, kept, strict=True)])
+    limit = _limit(_gains(means, expected, few))
+    for row, values in enumerate(means):
+        for _ in group.volumes[2:]:
+            gains = np.where(kept[row], _gains(means, expected, few)[row], np.inf)
+            worst = int(np.argmin(np.nan_to_num(gains, nan=np.inf)))
+            if not gains[worst] < 1 - limit:
+                break
+            kept[row, worst] = False
+            expected[row] = _predict(values, kept[row], group)
+    gains = _gains(means, expected, few)
+    return gains, expected, gains < 1 - limit
+
+
+def _predict(values: FloatArray, kept: MaskArray, group: Group) -> FloatArray:
+    """Give (N,) what one slice should be in each volume; nan where that is not known."""
+    if not kept.any() or not np.isfinite(values).all():
+        return np.full(len(values), np.nan)
+    predicted: FloatArray = group.others(kept) @ values
+    return np.where(np.isfinite(predicted) & (predicted > 0), predicted, np.nan)
+
+
+def _gains(means: FloatArray, expected: FloatArray, few: bool) -> FloatArray:
+    """Divide; where a group has too few volumes, by the neighbouring slices' ratio too."""
+    gains = means / expected
+    return _against_neighbours(gains) if few else gains
+
+
+def _against_neighbours(gains: FloatArray) -> FloatArray:
+    """Divide (K,) or (K, N) gains by what a slice's neighbours on both sides let expect."""
+    around = np.pad(
+        gains, [(2, 2), *[(0, 0)] * (gains.ndim - 1)], mode="reflect", reflect_type="odd"
+    )
+    near = (around[1:-3] + around[3:-1]) / 2
+    further = (around[:-4] + around[4:]) / 2
+    guesses = np.stack([near, further, (4 * near - further) / 3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of slices outside the brain
+        expected = np.nanmedian(guesses, axis=0)
+    divided: FloatArray = gains / expected
+    return divided
+
+
+def _limit(gains: FloatArray) -> float:
+    """Give the depth from which a slice counts as dropped."""
+    spread = median_abs_deviation(gains, axis=None, scale="normal", nan_policy="omit")
+    return max(LEAST_DEPTH, OUTLYING * float(np.nan_to_num(spread)))
+
+
+def dropped_slices(gains: FloatArray, groups: Sequence[Group]) -> MaskArray:
+    """(K, N) whether each slice dropped out, by its gain."""
+    dropped = np.zeros(gains.shape, dtype=bool)
+    for group in groups:
+        values = gains[:, group.volumes]
+        with np.errstate(invalid="ignore"):
+            dropped[:, group.volumes] = values < 1 - _limit(values)
+    return dropped
+
+
+def deepest_first(gains: FloatArray, dropped: MaskArray) -> list[DroppedSlice]:
+    """List the slices that dropped out."""
+    found = [
+        DroppedSlice(int(volume), int(row), float(np.clip(1 - gains[row, volume], 0, 1)))
+        for row, volume in np.argwhere(dropped)
+    ]
+    return sorted(found, key=lambda each: -each.depth)

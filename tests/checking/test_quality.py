@@ -1,0 +1,359 @@
+"""How good a scan is: faults of known place and size are found, clean scans have none."""
+
+import csv
+from dataclasses import replace
+from functools import cache
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dipy.core.gradients import gradient_table
+from dipy.stats.qc import neighboring_dwi_correlation
+from matplotlib.patches import Rectangle
+from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
+
+from napari_msp.checking.quality import background, measure_quality
+from napari_msp.checking.scan import check_quality
+from napari_msp.cli import main
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.gradients import GradientTable, write_gradients
+from napari_msp.data.nifti import write_nifti
+from napari_msp.data.phantom import PLATFORMS, simulate_subject
+from napari_msp.data.phantom.platforms import platform_named
+from napari_msp.evaluation.figures.carpet import carpet_figure
+from napari_msp.signal.spherical_harmonics import design_matrix
+
+
+@cache
+def simulated(platform="prisma_st", seed=0, subject=0, size="tiny"):
+    return next(simulate_subject(subject, (platform_named(platform),), size, seed))
+
+
+def acquisition(scan, voxels=None, table=None):
+    image = nib.Nifti1Image(scan.dwi if voxels is None else voxels, scan.lattice.affine)
+    return Acquisition(image, scan.table if table is None else table, given_mask=scan.mask)
+
+
+def known(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+def flags(quality):
+    return {finding.flag for finding in check_quality("scan", quality)}
+
+
+# --- Clean scans -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "seed"),
+    [*((platform.name, 0) for platform in PLATFORMS), ("ge_st", 1), ("prisma_st", 2)],
+)
+def test_nothing_is_flagged_on_clean_scans(platform, seed):
+    quality = measure_quality(acquisition(simulated(platform, seed)))
+    assert flags(quality) == set()
+    assert quality.slice_axis == 2
+
+
+@pytest.mark.parametrize("directions", [3, 6, 8, 12, 20])
+def test_nothing_is_flagged_with_few_directions(directions):
+    platform = replace(platform_named("ge_st"), directions=directions, b0_volumes=2)
+    scan = next(simulate_subject(0, (platform,), "tiny", 3))
+    assert flags(measure_quality(acquisition(scan))) == set()
+
+
+# --- Slices that dropped out -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [0.3, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("volume", [0, 1, 17, 33])
+def test_a_dropped_slice_is_found_where_it_is(volume, depth):
+    scan = simulated()
+    voxels = scan.dwi.copy()
+    voxels[:, :, 6, volume] *= 1 - depth
+    quality = measure_quality(acquisition(scan, voxels))
+    assert [(each.volume, each.slice) for each in quality.dropped] == [(volume, 6)]
+    assert quality.dropped[0].depth == pytest.approx(depth, abs=0.03)
+    assert flags(quality) == {"dropped slices"}
+
+
+def test_many_dropped_slices_hide_none_and_make_none():
+    scan = simulated("ge_st", 1)
+    rng = np.random.default_rng(0)
+    voxels, truth = scan.dwi.copy(), {}
+    while len(truth) < 12:
+        place = int(rng.integers(34)), int(rng.integers(14))
+        truth[place] = float(rng.uniform(0.3, 1.0))
+    for (volume, row), depth in truth.items():
+        voxels[:, :, row, volume] *= 1 - depth
+    found = {(each.volume, each.slice): each.depth for each in measure_quality(
+        acquisition(scan, voxels)
+    ).dropped}  # fmt: skip
+    assert found.keys() == truth.keys()
+    assert max(abs(found[place] - truth[place]) for place in truth) < 0.05
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_found_along_the_axis_that_they_lie_on(axis):
+    scan = simulated("connectom_st")
+    voxels = scan.dwi.copy()
+    np.moveaxis(voxels, axis, 0)[8, ..., 20] *= 0.4
+    quality = measure_quality(acquisition(scan, voxels))
+    assert quality.slice_axis == axis
+    assert [(each.volume, each.slice) for each in quality.dropped] == [(20, 8)]
+
+
+def test_a_lone_b0_is_compared_with_its_neighbouring_slices():
+    scan = simulated()
+    keep = np.setdiff1d(np.arange(34), scan.table.b0_volumes[1:])
+    table = GradientTable(scan.table.b_values[keep], scan.table.directions[keep])
+    voxels = scan.dwi[..., keep].copy()
+    assert measure_quality(acquisition(scan, voxels, table)).dropped == ()
+    voxels[:, :, 5, 0] *= 0.5
+    [found] = measure_quality(acquisition(scan, voxels, table)).dropped
+    assert (found.volume, found.slice) == (0, 5)
+    assert found.depth == pytest.approx(0.5, abs=0.05)
+
+
+# --- Volumes that moved ----------------------------------------------------------------------
+
+MOVES = {
+    5: ((1.5, 0, 0), (0, 0, 0)),
+    9: ((0, 2.0, 0), (2.0, 0, 0)),
+    14: ((0, 0, 3.0), (0, 0, 0)),
+    20: ((0, 0, 0), (0, 0, 4.0)),
+    25: ((1.0, 1.0, 1.0), (0, 5.0, 0)),
+}
+"""Shift in mm and rotation in degrees of the head in some volumes."""
+
+
+def move(volume, affine, shift, rotation, centre):
+    """Show a head that lies elsewhere, by cubic splines."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec(np.radians(rotation)).as_matrix()
+    pose[:3, 3] = centre + shift - pose[:3, :3] @ centre
+    back = np.linalg.inv(affine) @ np.linalg.inv(pose) @ affine
+    return affine_transform(volume, back[:3, :3], back[:3, 3], order=3, mode="nearest")
+
+
+def moved(scan, moves):
+    affine = scan.lattice.affine
+    centre = affine[:3, :3] @ np.argwhere(scan.mask).mean(axis=0) + affine[:3, 3]
+    voxels = scan.dwi.copy()
+    for volume, (shift, rotation) in moves.items():
+        voxels[..., volume] = move(scan.dwi[..., volume], affine, shift, rotation, centre)
+    return voxels
+
+
+@pytest.mark.parametrize("platform", ["ge_st", "prisma_st"])
+def test_volumes_that_moved_are_found_with_their_shift_and_turn(platform):
+    scan = simulated(platform)
+    quality = measure_quality(acquisition(scan, moved(scan, MOVES)))
+    for volume, (shift, rotation) in MOVES.items():
+        np.testing.assert_allclose(quality.motion.shifts[volume], shift, atol=0.35)
+        found = np.degrees(quality.motion.rotations[volume])
+        np.testing.assert_allclose(found, rotation, atol=0.7)
+    assert {each.volume for each in quality.moved} == set(MOVES)
+    assert quality.dropped == ()  # what left the field of view is not missing
+    assert "moved" in flags(quality)
+
+
+def test_framewise_displacement_is_powers():
+    scan = simulated()
+    b0 = scan.table.b0_volumes
+    quality = measure_quality(acquisition(scan, moved(scan, {int(b0[1]): ((1, -2, 0), (0, 1, 0))})))
+    expected = 1 + 2 + 50 * np.radians(1)
+    clean = quality.motion.framewise[int(b0[1]) + 5]
+    assert quality.motion.framewise[int(b0[1])] == pytest.approx(expected, abs=0.5 + clean)
+
+
+def test_a_dropped_slice_in_a_volume_that_moved():
+    scan = simulated()
+    voxels = moved(scan, {14: MOVES[9]})
+    voxels[:, :, 6, 14] *= 0.3
+    quality = measure_quality(acquisition(scan, voxels))
+    assert [each.volume for each in quality.moved] == [14]
+    assert [(each.volume, each.slice) for each in quality.dropped] == [(14, 6)]
+    assert quality.dropped[0].depth == pytest.approx(0.7, abs=0.05)
+
+
+# --- Correlation, noise and contrast ---------------------------------------------------------
+
+
+@pytest.mark.reference("DIPY neighboring_dwi_correlation")
+def test_ndc_is_dipys():
+    scan = simulated()
+    quality = measure_quality(acquisition(scan))
+    table = gradient_table(scan.table.b_values, bvecs=scan.table.directions)
+    dwi = scan.dwi.astype(float)
+    masked = neighboring_dwi_correlation(dwi, table, mask=scan.mask)
+    assert quality.ndc == pytest.approx(masked, abs=1e-5)
+    assert quality.ndc_whole == pytest.approx(neighboring_dwi_correlation(dwi, table), abs=1e-5)
+
+
+def test_ndc_by_hand():
+    """Three directions, of which the first two are each other's nearest, the third's is the 2nd."""
+    rng = np.random.default_rng(0)
+    angles = np.radians([0, 10, 40])
+    vectors = np.zeros((4, 3))
+    vectors[1:, 0], vectors[1:, 1] = np.cos(angles), np.sin(angles)
+    voxels = rng.normal(100, 10, (12, 12, 12, 4)).astype(np.float32)
+    voxels[..., 2] += voxels[..., 1]
+    table = GradientTable(np.array([0.0, 1000, 1000, 1000]), vectors)
+    mask = np.zeros((12, 12, 12), dtype=bool)
+    mask[2:-2, 2:-2, 2:-2] = True
+    image = nib.Nifti1Image(voxels, np.eye(4))
+    quality = measure_quality(Acquisition(image, table, given_mask=mask))
+    r = np.corrcoef([voxels[..., each][mask] for each in range(4)])
+    assert quality.ndc == pytest.approx((2 * r[1, 2] + r[3, 2]) / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("b0_volumes", [1, 4])
+@pytest.mark.parametrize("platform", ["ge_st", "prisma_st"])
+def test_snr_of_b0_from_repeats_and_from_residuals(platform, b0_volumes):
+    scan = simulated(platform)
+    left = scan.table.b0_volumes[b0_volumes:]
+    keep = np.setdiff1d(np.arange(34), left)
+    table = GradientTable(scan.table.b_values[keep], scan.table.directions[keep])
+    quality = measure_quality(acquisition(scan, scan.dwi[..., keep], table))
+    assert quality.noise_from == ("b=0" if b0_volumes > 1 else "residuals")
+    assert quality.noise == pytest.approx(scan.sigma, rel=0.03 if b0_volumes > 1 else 0.15)
+    signal = scan.dwi[..., table_b0(table)][scan.mask].mean()
+    assert quality.snr == pytest.approx(signal / known(quality.noise), rel=0.02)
+
+
+def table_b0(table):
+    return int(table.b0_volumes[0])
+
+
+def test_cnr_is_the_fits_deviation_over_the_residuals():
+    """The same by ridge regression, voxel by voxel, in float64."""
+    scan = simulated("connectom_st")
+    quality = measure_quality(acquisition(scan))
+    shell = scan.table.shells[0]
+    basis = design_matrix(scan.table.directions[shell.volumes], 4)
+    degrees = np.repeat([0, 2, 4], [1, 5, 9])
+    penalty = 0.0006 * len(basis) / 30 * np.diag((degrees * (degrees + 1.0)) ** 2)
+    ratios = []
+    for voxel in scan.dwi[scan.mask].astype(float)[:, shell.volumes]:
+        coefficients = np.linalg.solve(basis.T @ basis + penalty, basis.T @ voxel)
+        fitted = basis @ coefficients
+        ratios.append(fitted.std() / np.linalg.norm(voxel - fitted))
+    hat = basis @ np.linalg.solve(basis.T @ basis + penalty, basis.T)
+    free = len(basis) - 2 * np.trace(hat) + np.trace(hat @ hat.T)
+    assert quality.cnr[1200.0] == pytest.approx(np.mean(ratios) * np.sqrt(free), rel=1e-4)
+
+
+def test_noise_lowers_every_number():
+    scan = simulated()
+    rng = np.random.default_rng(0)
+    noise = 3 * scan.sigma * rng.standard_normal((2, *scan.dwi.shape))
+    noisy = np.hypot(scan.dwi + noise[0], noise[1]).astype(np.float32)
+    clean, worse = (measure_quality(acquisition(scan, each)) for each in (scan.dwi, noisy))
+    assert known(worse.ndc) < 0.75 * known(clean.ndc)
+    assert known(worse.snr) < 0.5 * known(clean.snr)
+    assert worse.cnr[1200.0] < 0.7 * clean.cnr[1200.0]
+
+
+# --- Background ------------------------------------------------------------------------------
+
+
+def ball(noise=10.0):
+    """A head of 1,000 in a large field of view, its mask, and its noise."""
+    grid = np.indices((40, 48, 24)) - np.array([20, 24, 12])[:, None, None, None]
+    head = ((grid / np.array([14, 15, 11])[:, None, None, None]) ** 2).sum(axis=0) < 1
+    rng = np.random.default_rng(1)
+    real, imaginary = noise * rng.standard_normal((2, *head.shape))
+    return np.hypot(1000.0 * head + real, imaginary), head
+
+
+@pytest.mark.parametrize("size", [0.02, 0.05, 0.10])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_ghost_has_its_size(axis, size):
+    image, head = ball()
+    clean, _ = background(image, head, axis)
+    assert known(clean) < 0.002
+    ghostly = image + size * np.roll(image, image.shape[axis] // 2, axis)
+    ghost, _ = background(ghostly, head, axis)
+    assert ghost == pytest.approx(size, abs=0.003)
+    other, _ = background(ghostly, head, 1 - axis)
+    assert known(other) < size / 2
+
+
+def test_wrap_around_is_told_from_a_ghost():
+    image, head = ball()
+    ghost, wrap = background(image, head, 1)
+    assert known(ghost) < 0.002
+    assert known(wrap) < 0.01
+    image[5:20, :2] += 800
+    ghost, wrap = background(image, head, 1)
+    assert known(wrap) > 0.1
+    assert known(ghost) < 0.015
+
+
+def test_no_background_gives_no_number():
+    image, head = ball()
+    assert background(image[12:28, 16:32, 6:18], head[12:28, 16:32, 6:18], 1) == (None, None)
+
+
+# --- Picture and files -----------------------------------------------------------------------
+
+
+def faulty():
+    scan = simulated()
+    voxels = moved(scan, {14: MOVES[9]})
+    voxels[:, :, 6, 21] *= 0.3
+    return acquisition(scan, voxels)
+
+
+def test_the_carpet_shows_volumes_by_shell_and_names_the_worst():
+    quality = measure_quality(faulty())
+    figure = carpet_figure(quality, "sub-01 prisma_st")
+    carpet = next(axes for axes in figure.axes if axes.get_ylabel() == "slice")
+    pixels = carpet.images[0].get_array()
+    assert pixels is not None
+    b0 = simulated().table.b0_volumes.tolist()
+    np.testing.assert_array_equal(quality.b_values == 0, np.isin(np.arange(34), b0))
+    np.testing.assert_allclose(pixels[:, :4], quality.gains[:, b0] - 1)
+    place = 4 + [each for each in range(34) if each not in b0].index(21)
+    assert pixels[6, place] == pytest.approx(-0.7, abs=0.05)
+    [box] = [each for each in carpet.patches if isinstance(each, Rectangle)]
+    assert box.get_xy() == (place - 0.5, 5.5)
+    words = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert "volume 21, slice 6: −70%" in words or "volume 21, slice 6: −69%" in words
+    assert any(line.startswith("volume 14: 2.") for line in words)
+
+
+def test_the_command_checks_one_scan_and_draws_it(tmp_path, capsys):
+    made, table = faulty(), simulated().table
+    nib.save(made.image, tmp_path / "sub-01_dwi.nii.gz")
+    write_gradients(table, tmp_path / "sub-01_dwi.bval", tmp_path / "sub-01_dwi.bvec", made.affine)
+    write_nifti(tmp_path / "sub-01_mask.nii.gz", made.mask, made.affine)
+    out, csv_file = tmp_path / "figures", tmp_path / "check.csv"
+    scan = str(tmp_path / "sub-01_dwi.nii.gz")
+    status = main(["check", scan, "--figures", str(out), "--table", str(csv_file)])
+    told = capsys.readouterr().out
+    assert status == 0
+    assert "1 slice has dropped out: slice 6 of volume 21 by 7" in told
+    assert "1 of 34 volumes moved against the others of their shell: volume 14 by 2." in told
+    assert (out / "sub-01_dwi_quality.png").read_bytes().startswith(b"\x89PNG")
+    table_lines, _, findings = told.partition("Warnings")
+    assert findings
+    assert max(map(len, table_lines.splitlines())) <= 100
+    [line] = csv.DictReader(csv_file.read_text().splitlines())
+    assert (line["worst_volume"], line["worst_slice"], line["moved_volume"]) == ("21", "6", "14")
+    assert float(line["worst_depth"]) == pytest.approx(0.7, abs=0.05)
+    assert line["cnr"].startswith("1200: ")
+
+
+# --- A real scan -----------------------------------------------------------------------------
+
+
+def test_a_real_slab(slab_path):
+    quality = measure_quality(load_acquisition(slab_path))
+    assert flags(quality) == {"moved"}  # its subject moved: aligned volumes agree better
+    assert 0.7 < known(quality.ndc) < 0.9
+    assert quality.noise_from == "residuals"
+    assert known(quality.ghost) < 0.01

@@ -1,0 +1,176 @@
+"""Disks and outputs that take no more, and terminals that know few characters."""
+
+import contextlib
+import io
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from command_line import SCAN, SHORT, STEM, TRUTH, call, contents
+
+from napari_msp.cli import COMMANDS, main
+
+PATTERN = "{subject}/ses-{scanner}/dwi/{subject}_ses-{scanner}_acq-{protocol}_dwi.nii.gz"
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Let every write beyond so many bytes fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def arguments(command: str, study: Path, model: Path, harmonized: Path, out: Path) -> list[object]:
+    sh = harmonized / f"{STEM}_model-sh_param-coefficients_dwimap.nii.gz"
+    predict = ("--model", model, "--target", "prisma_st")
+    return {
+        "simulate": ["simulate", out, "--subjects", 1, "--size", "tiny"],
+        "import": ["import", study, out, "--pattern", PATTERN],
+        "check": ["check", study, "--table", out / "check.csv"],
+        "train": ["train", study, out / "m.safetensors", "--model", "shresnet", *SHORT],
+        "harmonize": ["harmonize", study / SCAN, *predict, "--out", out],
+        "maps": ["maps", study / SCAN, "--out", out],
+        "compare": ["compare", "--truth", study / TRUTH, "--prediction", f"A={sh}", "--out", out],
+        "evaluate": ["evaluate", study, "--models", model, "--out", out],
+        "calibrate": ["calibrate", model, study, "--out", out / "c.safetensors"],
+        "cohort": ["cohort", study, out, "participant", *predict],
+    }[command]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, 300, 3000])
+@pytest.mark.parametrize(
+    "command",
+    ["import", "check", "train", "harmonize", "maps", "compare", "evaluate", "calibrate", "cohort"],
+)
+def test_a_full_disk_is_one_line(command, size, study, model, harmonized, tmp_path):
+    asked = arguments(command, study, model, harmonized, tmp_path / "out")
+    with no_file_larger_than(size):
+        answer = call(*asked)
+    complaints = [line for line in answer.errors if line.startswith("napari-msp: ")]
+    if command == "check" and size == 3000:  # the table fits
+        assert answer.status == 0
+        return
+    if command == "cohort" and size == 3000:  # the table fits, and says why each failed
+        assert answer.status == 1
+        assert all("File too large" in line for line in complaints), answer.errors
+        assert not list(tmp_path.rglob("*.nii.gz"))
+        return
+    assert answer.status == 2, answer
+    assert len(complaints) == 1, answer.errors
+    assert "File too large" in answer.errors[-1]
+    assert "make room" in answer.errors[-1], answer.errors
+    left = set(contents(tmp_path)) - {"out"}
+    if command == "evaluate":  # which goes on from there
+        assert {name.split("/")[1] for name in left} <= {
+            ".lock",
+            "plan.json",
+            "measured",
+            "trained",
+        }
+    else:
+        assert left <= ({"out/dataset_description.json"} if command == "cohort" else set())
+
+
+def test_a_simulation_on_a_full_disk_is_one_line(tmp_path):
+    with no_file_larger_than(0):
+        answer = call("simulate", tmp_path / "out", "--subjects", 1, "--size", "tiny")
+    assert (answer.status, len(answer.errors)) == (2, 1)
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has one")
+@pytest.mark.parametrize("what", [["--version"], ["completion", "bash"]])
+def test_an_output_that_takes_no_more_is_one_line(what):
+    with Path("/dev/full").open("w") as full:
+        answer = run(what, stdout=full)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("napari-msp: ")
+
+
+def run(what, **options):
+    code = "import sys; from napari_msp.cli import main; sys.exit(main())"
+    environment = os.environ | options.pop("env", {}) | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, what)],
+        stderr=subprocess.PIPE,
+        env=environment,
+        encoding="utf-8",
+        errors="strict",
+        **options,
+    )
+
+
+# --- Encodings -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def terminal(encoding: str) -> Iterator[Callable[[], tuple[str, str]]]:
+    """Let standard output and standard error know few characters; gives what is on them."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+
+        def shown() -> tuple[str, str]:
+            for stream in (out, err):
+                stream.flush()
+                stream.buffer.seek(0)
+            return out.buffer.read().decode(encoding), err.buffer.read().decode(encoding)
+
+        yield shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_every_help_and_error_can_be_shown(encoding, tmp_path):
+    for command in COMMANDS:
+        with terminal(encoding) as shown:
+            with pytest.raises(SystemExit) as stopped:
+                main([command, "--help"])
+            assert "example:" in shown()[0]
+        assert stopped.value.code == 0
+    with terminal(encoding) as shown:
+        assert main(["maps", str(tmp_path / "α → β.nii.gz"), "--out", str(tmp_path)]) == 2
+        lines = shown()[1].splitlines()
+    assert len(lines) == 1
+    assert "β.nii.gz" in lines[0].replace("\\u03b2", "β")
+
+
+@pytest.mark.parametrize(
+    "command", ["check", "train", "harmonize", "maps", "compare", "evaluate", "cohort", "calibrate"]
+)
+def test_every_command_can_say_what_it_has_to(command, study, model, harmonized, tmp_path):
+    out = tmp_path / "größe α"
+    asked = arguments(command, study, model, harmonized, out)
+    with terminal("ascii") as shown:
+        status = main([*map(str, asked), "--log", str(tmp_path / "log β")])
+        written, said = shown()
+    assert status == 0, said
+    assert "gr\\xf6\\xdfe \\u03b1" in written
+    assert "größe α" in (tmp_path / "log β").read_text(encoding="utf-8")
+
+
+def test_names_that_are_no_text_are_written_and_shown(study, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree((study / SCAN).parent, folder)
+    scan = folder / Path(SCAN).name
+    answer = run(["maps", scan, "--out", folder / "out", "--log", tmp_path / "log"],
+                 stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "utf-8"})  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert "caf\\udce9" in answer.stdout
+    assert "caf\\udce9" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_a_mistyped_option_is_one_line():
+    for what in (["maps", "--shell", "x", "a", "--out", "b"], ["train"], ["nonsense"]):
+        answer = run(what, stdout=subprocess.PIPE)
+        assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+        assert answer.stderr.startswith("napari-msp: ")
+        assert answer.stderr.rstrip().endswith("--help")
