@@ -271,8 +271,9 @@ def _against_neighbours(gains: FloatArray) -> FloatArray:
 
 def _limit(gains: FloatArray) -> float:
     """Give the depth from which a slice counts as dropped."""
-    spread = median_abs_deviation(gains, axis=None, scale="normal", nan_policy="omit")
-    return max(LEAST_DEPTH, OUTLYING * float(np.nan_to_num(spread)))
+    known = gains[~np.isnan(gains)]
+    spread = float(median_abs_deviation(known, scale="normal")) if known.size else 0.0
+    return max(LEAST_DEPTH, OUTLYING * spread)
 
 
 def dropped_slices(gains: FloatArray, groups: Sequence[Group]) -> MaskArray:
