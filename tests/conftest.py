@@ -249,7 +249,11 @@ PLATFORMS = {"ge_st": (1, 0.85), "prisma_st": (1, 1.0), "connectom_sa": (2, 1.1)
 
 
 def write_heads(
-    root: Path, subjects: int = 3, shape: tuple[int, int, int] = (13, 12, 11), directions: int = 30
+    root: Path,
+    subjects: int = 3,
+    shape: tuple[int, int, int] = (13, 12, 11),
+    directions: int = 30,
+    b_values: tuple[float, ...] = (1200.0,),
 ) -> Path:
     """Write a travelling-heads dataset whose platforms differ by a power of the signal.
 
@@ -257,7 +261,8 @@ def write_heads(
     """
     for number in range(1, subjects + 1):
         fine_shape = (2 * shape[0] - 1, 2 * shape[1] - 1, 2 * shape[2] - 1)
-        fine = make_scan(np.diag([-1.2, 1.2, 1.2, 1.0]), directions, shape=fine_shape, noise=5.0)
+        axes = np.diag([-1.2, 1.2, 1.2, 1.0])
+        fine = make_scan(axes, directions, b_values, shape=fine_shape, noise=5.0)
         signal = np.asarray(fine.image.dataobj) * (1 + 0.02 * number)
         mask = np.zeros(fine_shape, dtype=np.uint8)
         mask[2:-2, 2:-4, 4:-2] = 1

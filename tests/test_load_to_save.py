@@ -167,9 +167,15 @@ def test_an_open_choice_of_shells_is_an_error_before_voxels_are_read(
     scan: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = scan(b_values=(700.0, 1200.0)).write(tmp_path)
-    with pytest.raises(UserError, match="several shells") as error:
-        load_scan(path)
-    assert error.value.field == "b_value"
+    both = load_scan(path)
+    assert both.shells == (700, 1200)
+    for ask in (lambda: both.b_value, lambda: both.image, both.at_shell):
+        with pytest.raises(UserError, match="several shells") as error:
+            ask()
+        assert error.value.field == "b_value"
+    assert "voxels" not in vars(both.acquisition)
+    with pytest.raises(UserError, match="no shell near b = 3000"):
+        load_scan(path, [700, 3000])
     chosen = load_scan(path, 700)
     assert chosen.b_value == 700
     assert "voxels" not in vars(chosen.acquisition)

@@ -129,6 +129,30 @@ def map_name(stem: str, model: str, parameter: str) -> str:
     return f"{stem}_model-{model}_param-{parameter}_dwimap.nii.gz"
 
 
+def shell_stem(stem: str, shell: int) -> str:
+    """Tell the files of one of several shells apart, by what `desc` says of them.
+
+    BIDS has no entity for a b-value, and BEP016 none yet.
+
+    >>> shell_stem("sub-01_ses-ge_acq-st", 1200)
+    'sub-01_ses-ge_acq-st_desc-b1200'
+    >>> shell_stem("sub-01_desc-prismastMsp", 3000)
+    'sub-01_desc-prismastMspB3000'
+    """
+    if "desc" in entities(f"{stem}.nii"):
+        return f"{stem}B{shell}"
+    return f"{stem}_desc-b{shell}"
+
+
+def without_shell(stem: str) -> str:
+    """Undo `shell_stem`.
+
+    >>> without_shell("sub-01_desc-prismastMspB3000")
+    'sub-01_desc-prismastMsp'
+    """
+    return re.sub(r"(_desc-b|(?<=[A-Za-z0-9])B)\d+$", "", stem)
+
+
 def map_beside(coefficients: Path, parameter: str) -> Path | None:
     """Give another map's file of the same SH image; None where the name is no SH image's."""
     if "param-coefficients" not in nifti_stem(coefficients):

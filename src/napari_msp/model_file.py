@@ -8,17 +8,25 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_msp.data.gradients import GradientTable
+from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path, no_room
 from napari_msp.identity import Person
@@ -55,6 +63,30 @@ class SHSettings(_Stated):
         ge=0, allow_inf_nan=False, description="λ for 30 directions; λ grows with N"
     )
     b_value: float = Field(gt=0, allow_inf_nan=False, description="s/mm²")
+    shells: tuple[float, ...] = Field(
+        default=(),
+        description="b-value of each shell where there are several, b_value the first of them",
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "SHSettings":
+        if self.shells:
+            if len(self.shells) < 2 or self.shells[0] != self.b_value:
+                raise ValueError("shells are for models of several, from b_value on")
+            if not all(0 < low < high < np.inf for low, high in pairwise(self.shells)):
+                raise ValueError("shells must be positive, finite and ascending")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out that there is one shell: such files are as they were before there were more."""
+        written: dict[str, Any] = as_usual(self)
+        return written if self.shells else {k: v for k, v in written.items() if k != "shells"}
+
+    @property
+    def b_values(self) -> tuple[float, ...]:
+        """Of all shells, lowest first."""
+        return self.shells or (self.b_value,)
 
     def regularisation(self, directions: int) -> float:
         """Give λ for a number of directions."""
@@ -62,10 +94,10 @@ class SHSettings(_Stated):
 
 
 class Statistics(_Stated):
-    """A platform's standardisation."""
+    """A platform's standardisation, one shell after the other."""
 
-    mean: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
-    deviation: list[float] = Field(min_length=CHANNELS, max_length=CHANNELS)
+    mean: list[float] = Field(min_length=CHANNELS)
+    deviation: list[float] = Field(min_length=CHANNELS)
 
     @model_validator(mode="after")
     def _finite(self) -> "Statistics":
@@ -140,7 +172,8 @@ class ModelCard(_Stated):
     gradients: dict[str, Gradients] = Field(description="Of each target")
     training: dict[str, Any] = Field(description="Subjects, settings, metrics")
     expected_error: dict[str, ErrorFit] = Field(
-        default_factory=dict, description="Of targets whose predictions were calibrated"
+        default_factory=dict,
+        description="Of targets whose predictions were calibrated, by `fit_name`",
     )
     versions: dict[str, str] = Field(description="Software that wrote the file")
 
@@ -151,7 +184,14 @@ class ModelCard(_Stated):
                 raise ValueError(f"{name} must be given for {', '.join(self.scales)}")
         if set(self.standardisation) != {self.input, *self.scales}:
             raise ValueError("standardisation must be given for the input and every target")
-        if not set(self.expected_error) <= set(self.scales):
+        channels = CHANNELS * len(self.sh.b_values)
+        for known in self.standardisation.values():
+            if {len(known.mean), len(known.deviation)} != {channels}:
+                raise ValueError(f"standardisation must have {channels} values")
+        for table in self.gradients.values():
+            if len(self.sh.shells) > 1 and len(table.table().shells) != len(self.sh.shells):
+                raise ValueError("gradients have other shells than the model")
+        if not set(self.expected_error) <= set(self.fit_names()):
             raise ValueError("expected_error is given for what is no target")
         if not 1 <= min(self.scales.values()) <= max(self.scales.values()) <= LARGEST_SCALE:
             raise ValueError(f"scales must be from 1 to {LARGEST_SCALE}")
@@ -165,6 +205,15 @@ class ModelCard(_Stated):
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")
         return self
+
+    def fit_name(self, target: str, shell: int) -> str:
+        """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
+        return f"{target} b{shell}" if self.sh.shells else target
+
+    def fit_names(self) -> list[str]:
+        """List the names of all fits that there can be."""
+        names = [shell_name(b_value) for b_value in self.sh.b_values]
+        return [self.fit_name(target, shell) for target in self.scales for shell in names]
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show what fits a line."""
@@ -186,8 +235,8 @@ def _check_sizes(architecture: Any, largest: int = LARGEST_OPTION) -> None:
 class ModelNetwork(nn.Module):
     """The networks of all targets in eval mode.
 
-    Called with (B, 28, X, Y, Z) standardised input it gives each target's last stage, with the
-    stored α, as {target: (B, 28, k(X-1)+1, …)} standardised.
+    Called with (B, 28, X, Y, Z) standardised input, of S shells (B, 28·S, X, Y, Z), it gives each
+    target's last stage, with the stored α, as {target: (B, 28·S, k(X-1)+1, …)} standardised.
     """
 
     def __init__(self, networks: Mapping[str, Network], alpha: float) -> None:
@@ -261,7 +310,8 @@ class Model:
 
     def calibrated_on(self, target: str) -> tuple[Person, ...]:
         """Say whom a target's expected error was fitted on; nobody where it is not calibrated."""
-        fit = self.card.expected_error.get(target)
+        names = [self.card.fit_name(target, shell_name(each)) for each in self.card.sh.b_values]
+        fit = next(filter(None, map(self.card.expected_error.get, names)), None)
         return () if fit is None else _people(fit.model_dump())
 
     @property
@@ -287,9 +337,10 @@ class Model:
         """Give a platform's standardisation."""
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
 
-    def error_model(self, target: str) -> ErrorModel | None:
-        """Give what predicts a target's error; None where it was not calibrated."""
-        fit = self.card.expected_error.get(target)
+    def error_model(self, target: str, number: int = 0) -> ErrorModel | None:
+        """Give what predicts a target's error in the n-th shell; None where not calibrated."""
+        shell = shell_name(self.card.sh.b_values[number])
+        fit = self.card.expected_error.get(self.card.fit_name(target, shell))
         if fit is None:
             return None
         return ErrorModel(np.array(fit.mean), np.array(fit.deviation), np.array(fit.weights))
@@ -352,7 +403,9 @@ def load_model(path: str | Path) -> Model:
         except BUILDING as error:
             reason = first_reason(error)
             raise _unusable(f"its weights for {target} cannot be used ({reason})", path) from error
-        if network.target != target or network.scale != card.scales[target]:
+        one_lattice = network.scale == card.scales[target]
+        same_shells = network.shells == len(card.sh.b_values)
+        if network.target != target or not one_lattice or not same_shells:
             raise _unusable(f"its network for {target} predicts something else", path)
         networks[target] = network
     if any(name.split("/")[0] not in networks for name in weights):

@@ -1,5 +1,6 @@
 """How a model is run: one object that travels from the front ends to the network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -14,6 +15,7 @@ class OptionSettings(TypedDict, total=False):
     resample: bool
     rescale_b_value: bool
     keep_stages: bool
+    b_value: float | Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Options:
     keep_stages
         Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)
         can be had without running the network again.
+    b_value
+        Shells of the scan to predict from, in s/mm²; None: those that are the model's.
 
     Raises
     ------
@@ -49,6 +53,7 @@ class Options:
     resample: bool = False
     rescale_b_value: bool = False
     keep_stages: bool = False
+    b_value: float | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:

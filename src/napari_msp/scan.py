@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_msp.bids import (
     Provenance,
@@ -18,13 +18,16 @@ from napari_msp.bids import (
     map_name,
     nifti_stem,
     read_sidecar,
+    shell_stem,
     sidecar_path,
     subject_and_platform,
+    without_shell,
 )
-from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.dataset import open_dataset
+from napari_msp.data.gradients import shell_name
 from napari_msp.data.nifti import open_nifti, write_nifti
-from napari_msp.errors import Advice, Overwrite, UserError
+from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
 from napari_msp.signal.fitting import fit_sh, supported_order
@@ -45,16 +48,17 @@ Route = Literal["signal", "sh"]
 class Scan:
     """One image of one head, measured or predicted, from load to save.
 
-    Give an acquisition, to which SH are fitted when they are first asked for, or an SH image.
+    Give an acquisition, to which SH are fitted when they are first asked for, or an SH image. A
+    scan of several shells is made of scans of one shell, see `by_shell`.
 
     Attributes
     ----------
     acquisition
         The DWI; None for an SH image.
     given_sh
-        The SH image; None for an acquisition.
+        The SH image, or one for each shell by its name; None for an acquisition.
     shell
-        b-value of the acquisition's shell, in s/mm²; None: the only one.
+        b-value of the acquisition's shell, in s/mm², or those of several; None: all.
     path
         The file that it was read from; None in memory.
     given_subject, given_platform
@@ -64,8 +68,8 @@ class Scan:
     """
 
     acquisition: Acquisition | None = None
-    given_sh: SHImage | None = None
-    shell: float | None = None
+    given_sh: SHImage | Mapping[int, SHImage] | None = None
+    shell: float | Sequence[float] | None = None
     path: Path | None = None
     given_subject: str | None = None
     given_platform: str | None = None
@@ -75,6 +79,10 @@ class Scan:
     def __post_init__(self) -> None:
         if self.acquisition is None and self.given_sh is None:
             raise ValueError("a scan needs an acquisition or an SH image")
+        if isinstance(self.given_sh, Mapping):
+            first, *others = self.given_sh.values()
+            if not all(first.lattice.matches(other.lattice) for other in others):
+                raise ValueError("the shells of a scan must lie on one lattice")
 
     def __repr__(self) -> str:
         kind = "measured" if self.provenance is None else "predicted"
@@ -84,19 +92,82 @@ class Scan:
     def _image(self) -> Acquisition | SHImage:
         """What it was made from."""
         image = self.acquisition if self.given_sh is None else self.given_sh
+        if isinstance(image, Mapping):
+            image = next(iter(image.values()))
         assert image is not None
         return image
 
     @cached_property
-    def sh(self) -> SHImage:
-        """The SH image, in stored order; fitted once."""
+    def shells(self) -> tuple[int, ...]:
+        """Names of its shells, lowest b-value first; empty for an SH image of unknown b-value."""
+        if isinstance(self.given_sh, Mapping):
+            return tuple(self.given_sh)
         if self.given_sh is not None:
-            return self.given_sh
+            known = self.given_sh.b_value
+            return () if known is None else (shell_name(known),)
         assert self.acquisition is not None
-        return fit_sh(self.acquisition, b_value=self.shell)
+        return tuple(shell.name for shell in self.acquisition.shells(self.shell))
 
-    def maps(self, route: Route = "sh") -> Maps:
-        """Give all maps, each computed when first asked for and kept.
+    def by_shell(self) -> dict[int, Self]:
+        """Give a scan of one shell for each of its shells, by name; itself where there is one."""
+        if len(self.shells) < 2:
+            return dict.fromkeys(self.shells, self)
+        return dict(self._by_shell)
+
+    @cached_property
+    def _by_shell(self) -> dict[int, Self]:
+        if isinstance(self.given_sh, Mapping):
+            return {name: replace(self, given_sh=image) for name, image in self.given_sh.items()}
+        assert self.acquisition is not None
+        chosen = self.acquisition.shells(self.shell)
+        return {shell.name: replace(self, shell=shell.b_value) for shell in chosen}
+
+    def at_shell(self, b_value: float | None = None) -> Self:
+        """Give the scan of one shell, to within 5 % of a b-value; None: of the only one.
+
+        Raises
+        ------
+        UserError
+            When there is none, or the choice is open.
+        """
+        if len(self.shells) < 2:
+            return self
+        known = ", ".join(map(str, self.shells))
+        problem = f"has several shells (b = {known})"
+        if b_value is not None:
+            nearest = min(self.shells, key=lambda shell: abs(shell - b_value))
+            if abs(nearest - b_value) <= B_VALUE_TOLERANCE * nearest:
+                return self._by_shell[nearest]
+            problem = f"has no shell near b = {b_value:.0f} (it has {known})"
+        name = self.path or self.owner or "scan"
+        raise UserError(problem, name, "b_value", Choose("b_value", self.shells))
+
+    @cached_property
+    def sh(self) -> SHImage | Any:
+        """The SH image, in stored order; fitted once. Of several shells: one each, by name."""
+        if len(self.shells) > 1:
+            return {shell: one.sh for shell, one in self._by_shell.items()}
+        if isinstance(self.given_sh, SHImage):
+            return self.given_sh
+        if self.given_sh is not None:
+            return next(iter(self.given_sh.values()))
+        assert self.acquisition is not None
+        return fit_sh(self.acquisition, b_value=self.acquisition.shells(self.shell)[0].b_value)
+
+    @property
+    def image(self) -> SHImage:
+        """The SH image of the only shell.
+
+        Raises
+        ------
+        UserError
+            When there are several.
+        """
+        image: SHImage = self.at_shell().sh
+        return image
+
+    def maps(self, route: Route = "sh") -> Maps | Any:
+        """Give all maps, each computed when first asked for and kept; of several shells by name.
 
         Parameters
         ----------
@@ -104,6 +175,8 @@ class Scan:
             "sh": tensors of the signal that the SH series gives, for comparisons. "signal": of the
             measured signal, where there is one.
         """
+        if len(self.shells) > 1:
+            return {shell: one.maps(route) for shell, one in self._by_shell.items()}
         if route not in self._maps:
             self._maps[route] = Maps(self.sh, self.acquisition if route == "signal" else None)
         return self._maps[route]
@@ -121,10 +194,10 @@ class Scan:
     @cached_property
     def b_value(self) -> float | None:
         """Of the SH image's signal, in s/mm²; None where the file did not say."""
-        if self.given_sh is not None:
-            return self.given_sh.b_value
-        assert self.acquisition is not None
-        return self.acquisition.shell(self.shell).b_value
+        one = self.at_shell()
+        if one.acquisition is None or one.given_sh is not None:
+            return one.image.b_value
+        return one.acquisition.shells(one.shell)[0].b_value
 
     @property
     def subject(self) -> str:
@@ -194,10 +267,12 @@ class Scan:
         """What whoever compares it should know, in words."""
         if self.path is None:
             return ()
+        if len(self.shells) > 1:
+            return tuple(note for one in self._by_shell.values() for note in one.notes)
         name, found = self.path.name, []
         if self.acquisition is not None:
             found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
-            shell = self.acquisition.shell(self.shell)
+            (shell,) = self.acquisition.shells(self.shell)
             supported = supported_order(self.acquisition.directions(shell))
             if supported < self.sh.order:
                 found.append(
@@ -214,7 +289,8 @@ class Scan:
     def save(self, folder: str | Path, *, force: bool = False) -> list[Path]:
         """Write the SH image and every map as `<entities>_model-<m>_param-<p>_dwimap.nii.gz`.
 
-        FA and what goes with it come from the measured signal where there is one.
+        FA and what goes with it come from the measured signal where there is one. Of several shells
+        each has files of its own, told apart by their `desc` entity, see `shell_stem`.
 
         Parameters
         ----------
@@ -232,22 +308,30 @@ class Scan:
         UserError
             Before anything is written.
         """
-        out = Path(folder)
-        stem = self.file_stem
-        named = [map_name(stem, each.model, each.parameter) for each in MAPS.values()]
-        names = [map_name(stem, "sh", "coefficients"), *named]
+        out, stem = Path(folder), self.file_stem
+        several = len(self.shells) > 1
+        parts = {
+            shell_stem(stem, shell) if several else stem: one
+            for shell, one in (self._by_shell if several else {0: self}).items()
+        }
+        names = [name for part in parts for name in _file_names(part)]
         for name in names:
             if (out / name).exists() and not force:
                 raise UserError("exists already", out / name, remedy=Overwrite())
-        maps = self.maps("signal" if self.acquisition is not None else "sh")
-        like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
         with staged_folder(out) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
-            write_sh(stage / names[0], self.sh, like=like)
-            for name, each in zip(named, MAPS, strict=True):
-                write_nifti(stage / name, maps[each], self.sh.affine, like=like)
+            for part, one in parts.items():
+                one._write(stage, _file_names(part))
         return [out / name for name in names]
+
+    def _write(self, folder: Path, names: Sequence[str]) -> None:
+        """Write the files of one shell."""
+        maps = self.maps("signal" if self.acquisition is not None else "sh")
+        like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
+        write_sh(folder / names[0], self.sh, like=like)
+        for name, each in zip(names[1:], MAPS, strict=True):
+            write_nifti(folder / name, maps[each], self.sh.affine, like=like)
 
     @property
     def file_stem(self) -> str:
@@ -259,16 +343,23 @@ class Scan:
             When it was made in memory, and has no name.
         """
         if self.path is not None:
-            return bare_stem(self.path).removesuffix("_model-sh_param-coefficients_dwimap")
+            stem = bare_stem(self.path).removesuffix("_model-sh_param-coefficients_dwimap")
+            return without_shell(stem) if isinstance(self.given_sh, Mapping) else stem
         if self.given_subject:
             return self.given_subject
         remedy = Advice("write it to a file and load it from there, or name its subject")
         raise UserError("was made in memory, so its files have no name", "scan", remedy=remedy)
 
 
+def _file_names(stem: str) -> list[str]:
+    """Name the SH image and every map."""
+    named = [map_name(stem, each.model, each.parameter) for each in MAPS.values()]
+    return [map_name(stem, "sh", "coefficients"), *named]
+
+
 def load_scan(
-    path: str | Path,
-    b_value: float | None = None,
+    path: str | Path | Sequence[str | Path],
+    b_value: float | Sequence[float] | None = None,
     *,
     bval: str | Path | None = None,
     bvec: str | Path | None = None,
@@ -279,9 +370,9 @@ def load_scan(
     Parameters
     ----------
     path, bval, bvec, mask
-        As for `load_acquisition`.
+        As for `load_acquisition`; or the SH images of several shells.
     b_value
-        Shell of a DWI that has several, in s/mm².
+        Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
 
     Returns
     -------
@@ -291,14 +382,15 @@ def load_scan(
     Raises
     ------
     UserError
-        When the file is neither, an SH image's b-value is unknown, or the choice of a shell is
-        open.
+        When the file is neither, an SH image's b-value is unknown, or there is no such shell.
     """
+    if not isinstance(path, str | Path):
+        return _joined([load_scan(each) for each in path])
     path = Path(path)
     named = bval is not None or bvec is not None or gradient_files(path)[0].exists()
     if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask)
-        acquisition.shell(b_value)  # a choice that cannot be made is an error before the voxels
+        acquisition.shells(b_value)  # a choice that cannot be made is an error before the voxels
         return Scan(acquisition=acquisition, shell=b_value, path=path)
     image = load_sh(path)
     if image.b_value is None:
@@ -306,6 +398,26 @@ def load_scan(
         raise UserError("its b-value is unknown, so it has no FA", path, remedy=remedy)
     provenance = Provenance.from_sidecar(read_sidecar(path))
     return Scan(given_sh=image, path=path, provenance=provenance)
+
+
+def _joined(scans: Sequence[Scan]) -> Scan:
+    """Make one scan of the SH images of its shells."""
+    first = scans[0]
+    if len(scans) == 1:
+        return first
+    images: dict[int, SHImage] = {}
+    for scan in sorted(scans, key=lambda scan: scan.b_value or 0.0):
+        path = scan.path or "scan"
+        if scan.acquisition is not None:
+            raise UserError("is no SH image", path, remedy=Advice("give a DWI alone"))
+        if scan.shells[0] in images:
+            problem = f"has b = {scan.shells[0]}, as another of them has"
+            raise UserError(problem, path, remedy=Advice("give one SH image for each shell"))
+        if not scan.lattice.matches(first.lattice) or scan.subject != first.subject:
+            problem = f"is not of the same scan as {first.path}"
+            raise UserError(problem, path, remedy=Advice("give the shells of one scan"))
+        images[scan.shells[0]] = scan.image
+    return replace(first, given_sh=images)
 
 
 def _lacks_its_table(path: Path) -> bool:
@@ -320,20 +432,21 @@ def _lacks_its_table(path: Path) -> bool:
     return False
 
 
-ScanLike = Scan | Acquisition | SHImage | str | Path
+ScanLike = Scan | Acquisition | SHImage | Mapping[int, SHImage] | str | Path
 """What can be taken as a scan: a file, or what was read or made already."""
 
 
-def as_scan(scan: ScanLike, b_value: float | None = None) -> Scan:
+def as_scan(scan: ScanLike, b_value: float | Sequence[float] | None = None) -> Scan:
     """Take a scan, an acquisition, an SH image or a file as a scan.
 
     Parameters
     ----------
     b_value
-        Shell of a DWI that has several, in s/mm².
+        Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
     """
-    if isinstance(scan, Scan):
-        return scan
     if isinstance(scan, Acquisition):
         return Scan(acquisition=scan, shell=b_value, path=scan.path)
-    return Scan(given_sh=scan) if isinstance(scan, SHImage) else load_scan(scan, b_value)
+    if isinstance(scan, str | Path):
+        return load_scan(scan, b_value)
+    known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)
+    return known.at_shell(b_value) if isinstance(b_value, int | float) else known

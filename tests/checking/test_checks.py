@@ -421,7 +421,7 @@ def test_mirrored_b_vectors_are_found(travelled, tmp_path, axis):
     np.savetxt(bvec, vectors)
     told = [f for f in check(tmp_path, input="ge_st").findings if "mirrored" in f.message()]
     assert [(f.severity, f.where) for f in told] == [("error", "sub-01 prisma_st")]
-    assert f"mirrored in {'xyz'[axis]} " in told[0].message()
+    assert f"{'xyz'[axis]} is mirrored" in told[0].message()
 
 
 # --- Report ----------------------------------------------------------------------------------

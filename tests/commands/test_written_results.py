@@ -221,7 +221,7 @@ def test_a_shell_is_chosen_everywhere(study, model, tmp_path):
     two = _second_shell(study, tmp_path / "two")
     out = tmp_path / "m.safetensors"
     train = ("train", two, out, "--model", "shresnet", "--held-out", "sub-03", *SHORT)
-    assert "--shell" in refused(tmp_path, *train)
+    assert "1200, 2400" in refused(tmp_path, *train, "--shell", 1200, 3000)
     assert call(*train, "--shell", 1200).status == 0
     single = tmp_path / "single.safetensors"
     assert call("train", study, single, *train[3:]).status == 0

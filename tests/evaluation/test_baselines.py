@@ -10,9 +10,8 @@ from napari_msp.evaluation.baselines.alignment import (
     StatisticalAlignment,
     VoxelAlignment,
 )
-from napari_msp.evaluation.baselines.base import Interpolation
+from napari_msp.evaluation.baselines.base import Interpolation, baseline_class, baseline_names
 from napari_msp.evaluation.baselines.linear_rish import LinearRISH
-from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
 from napari_msp.evaluation.comparison import on_lattice
 
 LEARNED = [baseline_class(name) for name in baseline_names() if name != Interpolation.name]

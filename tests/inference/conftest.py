@@ -25,15 +25,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def untrained(kind: str, target: str, width: float = 0.15) -> Any:
+def untrained(kind: str, target: str, width: float = 0.15, **shells: Any) -> Any:
     """A network with weights as drawn, and BatchNorm statistics that matter."""
     if kind == "msp":
         kinds = {"prisma_st": "shresnet", "connectom_sa": "diqt"}
-        singles = {each: untrained(kinds[each], each, width) for each in SCALES}
+        singles = {each: untrained(kinds[each], each, width, **shells) for each in SCALES}
         network: Any = MSP(singles, target, width=width)
     else:
         network = build_single(
-            kind, target=target, scales=SCALES, width=width, **SHALLOW.get(kind, {})
+            kind, target=target, scales=SCALES, width=width, **SHALLOW.get(kind, {}), **shells
         )
     for name, buffer in network.named_buffers():
         if name.endswith("running_var"):
@@ -53,16 +53,30 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
     """Build an untrained model for scans of 2.4 mm at b = 1200."""
     torch.manual_seed(4)
 
-    def make(kind: str = "msp", voxel_size: float = 2.4, b_value: float = 1200.0) -> Model:
+    def make(
+        kind: str = "msp",
+        voxel_size: float = 2.4,
+        b_value: float | tuple[float, ...] = 1200.0,
+        trunk: str = "each",
+    ) -> Model:
+        b_values = b_value if isinstance(b_value, tuple) else (b_value,)
+        shells = len(b_values)
         random = np.random.default_rng(0)
         deviation = np.repeat([0.4, 0.1, 0.03, 0.01], [1, 5, 9, 13])
         statistics = {
             name: Statistics(
-                mean=[1.5, *random.normal(scale=0.02, size=27)], deviation=deviation.tolist()
+                mean=[
+                    value
+                    for each in b_values
+                    for value in (1.5 * 1200 / each, *random.normal(scale=0.02, size=27))
+                ],
+                deviation=deviation.tolist() * shells,
             )
             for name in ("ge_st", *SCALES)
         }
-        networks = {target: untrained(kind, target) for target in SCALES}
+        networks = {
+            target: untrained(kind, target, shells=shells, trunk=trunk) for target in SCALES
+        }
         directions = [(float(x), float(y), float(z)) for x, y, z in spread_out(30)]
         card = ModelCard(
             kind=kind,
@@ -72,10 +86,16 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
             scales=SCALES,
             architectures={target: each.config() for target, each in networks.items()},
             alpha=0.7,
-            sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=b_value),
+            sh=SHSettings(
+                regularisation_at_30=REGULARISATION_AT_30,
+                b_value=b_values[0],
+                shells=b_values if shells > 1 else (),
+            ),
             standardisation=statistics,
             gradients={
-                target: Gradients(b_values=[b_value] * 30, directions=directions)
+                target: Gradients(
+                    b_values=np.repeat(b_values, 30).tolist(), directions=directions * shells
+                )
                 for target in SCALES
             },
             training={"subjects": ["sub-01"]},

@@ -237,7 +237,7 @@ def test_shell_nearest_to_the_model_is_taken(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=(700.0, 1190.0, 2800.0)).load(tmp_path)
     for scan in (acquisition, acquisition.path):
         prediction = harmonize(make_model(), scan, "prisma_st")
-        assert prediction.approximations == ()
+        assert prediction.approximations == ("b = 700, 2800 of the scan is not predicted",)
         assert prediction.sh.rescaled_from is None
 
 

@@ -6,7 +6,8 @@ import warnings
 import pytest
 
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
-from napari_msp.ui.background import Job, JobRow, Latest, Step, abandonable
+from napari_msp.ui.background import Job, JobRow, Latest, abandonable
+from napari_msp.ui.widgets.progress import Step
 
 
 @pytest.fixture
@@ -14,13 +15,13 @@ def run(qtbot):
     """Run work to its end; give the names of the endings in order, and what came with them."""
 
     def run_to_end(work, act=lambda job: None):
-        job = Job(work)
+        job = Job()
         told = []
         job.done.connect(lambda result: told.append(("done", result)))
         job.failed.connect(lambda failure: told.append(("failed", failure)))
         job.cancelled.connect(lambda: told.append(("cancelled", None)))
         with qtbot.waitSignal(job.ended, timeout=20_000):
-            job.start()
+            job.run(work)
             assert job.running
             act(job)
         assert not job.running
@@ -114,9 +115,9 @@ def test_a_destroyed_job_stops_its_work(qtbot):
             control.report("still here")
         stopped.set()
 
-    job = Job(work)
+    job = Job()
     with qtbot.waitSignal(job.progressed):
-        job.start()
+        job.run(work)
     job.deleteLater()
     del job
     qtbot.wait_until(stopped.is_set)
@@ -236,9 +237,13 @@ def test_work_is_abandoned_while_it_goes_on():
 def row(qtbot):
     made = JobRow()
     made.heard = []
-    for name in ("reported", "done", "failed"):
-        getattr(made, name).connect(lambda value, name=name: made.heard.append((name, value)))
-    made.cancelled.connect(lambda: made.heard.append(("cancelled", None)))
+    for name, signal in (
+        ("reported", made.reported),
+        ("done", made.job.done),
+        ("failed", made.job.failed),
+    ):
+        signal.connect(lambda value, name=name: made.heard.append((name, value)))
+    made.job.cancelled.connect(lambda: made.heard.append(("cancelled", None)))
     qtbot.addWidget(made)
     made.show()
     return made
@@ -254,14 +259,14 @@ def test_steps_are_shown_and_other_reports_passed_on(row, qtbot):
         return 42
 
     row.run(work, "Starting")
-    assert row.running
+    assert row.job.running
     assert row.words.text() == "Starting"
     qtbot.wait_until(lambda: row.words.text() == "tile 1 of 4")
     assert row.bar.value() == 1
-    with qtbot.wait_signal(row.ended):
+    with qtbot.wait_signal(row.job.ended):
         go.set()
     assert row.heard == [("reported", "a picture"), ("done", 42)]
-    assert not row.running
+    assert not row.job.running
 
 
 def test_the_button_cancels_the_work(row, qtbot):
@@ -270,7 +275,7 @@ def test_the_button_cancels_the_work(row, qtbot):
             control.check()
 
     row.run(work)
-    with qtbot.wait_signal(row.ended):
+    with qtbot.wait_signal(row.job.ended):
         row.cancel.click()
     assert row.heard == [("cancelled", None)]
 
@@ -281,7 +286,7 @@ def test_an_error_arrives_as_it_was_raised(row, qtbot):
     def work(control):
         raise error
 
-    with qtbot.wait_signal(row.ended):
+    with qtbot.wait_signal(row.job.ended):
         row.run(work)
     assert row.heard == [("failed", error)]
     row.end()

@@ -83,10 +83,10 @@ def test_map_and_plane_are_told(offered, qtbot):
 
 
 def test_only_a_person_picks_a_truth(offered, qtbot):
-    with qtbot.assert_not_emitted(offered.truth_picked):
+    with qtbot.assert_not_emitted(offered.truths.activated):
         offered.choose_truth(TRUTHS[1])
     offered.truths.setFocus()
-    with qtbot.wait_signal(offered.truth_picked):
+    with qtbot.wait_signal(offered.truths.activated):
         qtbot.keyClick(offered.truths, Qt.Key_Up)
     assert offered.truth == TRUTHS[0]
 

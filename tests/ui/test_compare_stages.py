@@ -10,7 +10,7 @@ from napari_msp.inference.stages import at_alpha
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.compared import Question, line_scans_up
+from napari_msp.ui.compare.compared import Question, read_and_line_up
 from napari_msp.ui.compare.stages import ModelOutputs, Stages, repaint_slice
 from napari_msp.ui.layers import to_shown
 
@@ -50,7 +50,7 @@ def prediction():
 @pytest.fixture
 def compared(prediction):
     truth = Scan(given_sh=image(0), given_subject="sub-01", given_platform="t")
-    return line_scans_up(Question(truth, [prediction], None), lambda words: None)
+    return read_and_line_up(Question(truth, [prediction], None), lambda words: None)
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -56,10 +56,10 @@ def test_without_a_scan_it_says_so_and_offers_two_ways(form, qtbot):
     assert not form.scan.isVisible()
     assert not form.button.isEnabled()
     assert form.why_not.text() == "Load a scan first."
-    with qtbot.waitSignal(form.load_wanted):
-        form.empty.load.click()
-    with qtbot.waitSignal(form.sample_wanted):
-        form.empty.sample.click()
+    with qtbot.waitSignal(form.load.clicked):
+        form.load.click()
+    with qtbot.waitSignal(form.sample.clicked):
+        form.sample.click()
 
 
 def test_with_a_scan_and_models_it_is_ready(filled):
@@ -198,7 +198,7 @@ def test_while_it_runs_nothing_can_be_changed(filled):
 
 def test_added_models_can_be_removed_and_packaged_ones_not(filled, qtbot):
     assert [row.remove.isVisible() for row in filled.models._rows] == [False, False, True]
-    with qtbot.waitSignal(filled.remove_wanted) as told:
+    with qtbot.waitSignal(filled.models.remove_wanted) as told:
         filled.models._rows[2].remove.click()
     assert told.args == ["MSP mine"]
 
@@ -217,9 +217,9 @@ def test_results_are_hidden_until_there_are_some(qtbot):
     results.show_results(["MSP → prisma_st: SH MSE 3e-4"], ["doubtful"])
     assert not results.isHidden()
     assert results.notes.text == "doubtful"
-    with qtbot.waitSignal(results.compare_wanted):
+    with qtbot.waitSignal(results.compare.clicked):
         results.compare.click()
-    with qtbot.waitSignal(results.save_wanted):
+    with qtbot.waitSignal(results.save.clicked):
         results.save.click()
 
 

@@ -16,7 +16,7 @@ from napari_msp.model_file import load_model
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
 from napari_msp.scan import Scan, load_scan
-from napari_msp.ui.background import Control, Step
+from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import (
     Pass,
     Predicted,
@@ -26,9 +26,10 @@ from napari_msp.ui.harmonize.run import (
     offers,
     what_failed,
 )
-from napari_msp.ui.harmonize.save import SaveRequest, save_all
+from napari_msp.ui.harmonize.save import save_all
 from napari_msp.ui.layers import KEY, from_shown
 from napari_msp.ui.reading import sibling_of
+from napari_msp.ui.widgets.progress import Step
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.UnlikeTraining")
 
@@ -372,15 +373,16 @@ def test_a_bug_is_called_one(request_for):
 # --- Saving ----------------------------------------------------------------------------------
 
 
-def saved(request):
+def saved(predictions, folder, gradients, force=False):
     told = []
-    return save_all(request, Control(lambda: False, told.append)), told
+    control = Control(lambda: False, told.append)
+    return save_all(predictions, folder, gradients, force, control), told
 
 
 def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
     records = tuple(each.prediction for each in results(both)[:2])
-    request = SaveRequest(records, tmp_path / "out", "target")
-    done, told = saved(request)
+    request = records, tmp_path / "out", "target"
+    done, told = saved(*request)
     assert [each.done for each in told] == [0, 1]
     assert len(done) == 2
     for path, record in zip(done, records, strict=True):
@@ -389,10 +391,10 @@ def test_predictions_are_written_and_not_replaced_unasked(both, tmp_path):
         np.testing.assert_allclose(written.coefficients, record.sh.coefficients)
     before = done[0].stat().st_mtime_ns
     with pytest.raises(UserError, match="2 predictions") as caught:
-        saved(request)
+        saved(*request)
     assert caught.value.remedy == Overwrite()
     assert done[0].stat().st_mtime_ns == before
-    forced, _ = saved(replace(request, force=True))
+    forced, _ = saved(*request, force=True)
     assert forced == done
 
 
@@ -400,7 +402,7 @@ def test_models_of_one_kind_do_not_write_over_each_other(both, tmp_path):
     record = results(both)[1].prediction
     assert record.provenance is not None
     twin = replace(record, provenance=replace(record.provenance, title="MSP our study"))
-    done, _ = saved(SaveRequest((record, twin), tmp_path, "input"))
+    done, _ = saved((record, twin), tmp_path, "input")
     assert [path.parent.name for path in done] == ["MSP", "MSP-our-study"]
     assert all(path.exists() for path in done)
 
@@ -408,5 +410,5 @@ def test_models_of_one_kind_do_not_write_over_each_other(both, tmp_path):
 def test_a_table_that_is_missing_is_told_of_before_anything_is_written(both, tmp_path):
     record = results(both)[1].prediction
     with pytest.raises(UserError, match="neither"):
-        saved(SaveRequest((record,), tmp_path / "out", str(tmp_path / "no.bvec")))
+        saved((record,), tmp_path / "out", str(tmp_path / "no.bvec"))
     assert not (tmp_path / "out").exists()

@@ -62,7 +62,7 @@ def drop(form, widget, *paths):
 
 def test_it_teaches_while_it_is_empty(form, qtbot):
     assert visible(form) == {"teaching", "sample"}
-    with qtbot.waitSignal(form.sample_wanted):
+    with qtbot.waitSignal(form.sample.clicked):
         qtbot.mouseClick(form.sample, Qt.LeftButton)
 
 

@@ -38,7 +38,7 @@ def told(panel):
     heard = []
     panel.alpha_changed.connect(lambda alpha: heard.append(("changed", alpha)))
     panel.alpha_released.connect(lambda alpha: heard.append(("released", alpha)))
-    panel.branches_wanted.connect(lambda wanted: heard.append(("branches", wanted)))
+    panel.branches.toggled.connect(lambda wanted: heard.append(("branches", wanted)))
     return heard
 
 
@@ -115,7 +115,7 @@ def test_without_a_model_the_panel_says_what_to_do(panel):
 
 
 def test_parts_are_passed_on_and_lit(panel, qtbot):
-    with qtbot.waitSignal(panel.part_chosen) as chosen:
+    with qtbot.waitSignal(panel.diagram.part_chosen) as chosen:
         qtbot.mouseClick(panel.diagram.buttons["first"], Qt.LeftButton)
     assert chosen.args == ["first"]
     panel.diagram.light("first")

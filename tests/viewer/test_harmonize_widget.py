@@ -116,7 +116,7 @@ DIQT_LAYERS = [f"sub-01 DIQT prisma_st · {each}" for each in (*ERRORS, *IMAGES)
 def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
     widget = open_widget("Harmonize")
     assert widget.form.empty.isVisible()
-    press(qtbot, widget.form.empty.load)
+    press(qtbot, widget.form.load)
     docks = viewer.window.dock_widgets
     assert "Load acquisition (napari-msp)" in docks
 
@@ -140,7 +140,7 @@ def test_a_model_trained_elsewhere_appears_and_can_be_taken_off(harmonize, qtbot
     qtbot.wait_until(lambda: "MSP run" in harmonize.form.models.boxes, timeout=SOON)
     assert harmonize.form.models.boxes["MSP run"].isChecked()
     assert harmonize.form.models.boxes["MSP"].isChecked()
-    harmonize.form.remove_wanted.emit("MSP run")
+    harmonize.form.models.remove_wanted.emit("MSP run")
     qtbot.wait_until(lambda: "MSP run" not in harmonize.form.models.boxes, timeout=SOON)
 
 

@@ -10,9 +10,9 @@ from qtpy.QtWidgets import QApplication
 from napari_msp.files import locked
 from napari_msp.learning.events import Checkpointed, Previewed, Step, Stopped
 from napari_msp.learning.runs import RunFolder
+from napari_msp.ui.grid_fit import LEGEND
 from napari_msp.ui.harmonize.models import remembered_models
 from napari_msp.ui.layers import shown_by
-from napari_msp.ui.train.preview_layers import LEGEND
 
 QUICK = {"kind": "shresnet", "width": 0.1, "crop": 8, "batch": 2, "steps_per_epoch": 4}
 PATIENCE = 60_000

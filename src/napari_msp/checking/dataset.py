@@ -7,7 +7,13 @@ from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION, bare_stem, subject_and_platform
 from napari_msp.checking.alignment import check_input_position, check_lattice, compare_with_input
-from napari_msp.checking.gradients import check_b_values, check_mirrored_vectors, common_b_value
+from napari_msp.checking.b_vectors import check_turns
+from napari_msp.checking.gradients import (
+    Correction,
+    check_b_values,
+    common_b_value,
+    write_corrected,
+)
 from napari_msp.checking.outliers import check_outliers, check_platforms
 from napari_msp.checking.report import (
     Finding,
@@ -21,7 +27,7 @@ from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json
+from napari_msp.files import read_json, refuse_occupied
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,15 @@ class CheckedDataset:
         The platform that the others were compared with.
     scans
         What was measured of the scans that could be opened.
+    corrections
+        Gradient tables that are surely wrong, put right.
     """
 
     findings: list[Finding]
     rows: list[ScanRow]
     input_platform: str
     scans: list[ScanSummary] = field(default_factory=list)
+    corrections: list[Correction] = field(default_factory=list)
 
     def __repr__(self) -> str:
         severities = Counter(finding.severity for finding in self.findings)
@@ -56,6 +65,7 @@ def check(
     *,
     input: str | None = None,
     alignment: bool = True,
+    corrected: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
     """Look for everything wrong with a dataset or a scan, never stopping at the first thing.
@@ -69,6 +79,9 @@ def check(
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
+    corrected
+        Folder to make for the gradient tables that are surely wrong, put right; None, or nothing to
+        correct: none is made.
     progress
         Called with a scan's name, the number of scans checked and their total.
 
@@ -80,11 +93,14 @@ def check(
     Raises
     ------
     UserError
-        When there is no such input platform, or nothing says which one it is.
+        When there is no such input platform, or nothing says which one it is; when the folder for
+        corrected tables contains something.
     """
     root = Path(root)
+    if corrected is not None:
+        refuse_occupied(corrected)
     if root.is_file():
-        return _check_alone(root)
+        return _check_alone(root, corrected)
     try:
         dataset = open_dataset(root)
     except UserError as error:
@@ -94,6 +110,7 @@ def check(
     findings += check_missing_scans(dataset, source)
 
     scans: list[ScanSummary] = []
+    corrections: list[Correction] = []
     done = 0
     for subject in dataset.subjects:
         of_subject: list[ScanSummary] = []
@@ -111,21 +128,31 @@ def check(
                 progress(f"{subject} {platform}", done, len(dataset.scans))
         found, compared = _compare_platforms(of_subject, source)
         findings += found
+        found, right_tables = check_turns(compared, _of_platform(compared, source))
+        findings += found
+        corrections += right_tables
         # Images are compared within a subject only; all subjects' together may not fit.
         scans += [replace(scan, images=None) for scan in compared]
     findings += check_b_values(scans, source)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)
-    return CheckedDataset(findings, _rows(dataset, scans, source, findings), source, scans)
+    if corrected is not None and corrections:
+        write_corrected(corrected, corrections, root)
+    rows = _rows(dataset, scans, source, findings)
+    return CheckedDataset(findings, rows, source, scans, corrections)
 
 
-def _check_alone(path: Path) -> CheckedDataset:
+def _check_alone(path: Path, corrected: str | Path | None) -> CheckedDataset:
     """Check one scan without a dataset."""
     subject, platform = subject_and_platform(path) or (bare_stem(path), "")
     findings, scan = check_scan(path, path.parent, subject, platform, with_images=False)
     if scan is None:
         return CheckedDataset(findings, [unusable_row(subject, platform)], platform)
-    return CheckedDataset(findings, [scan_row(scan, None, findings)], platform, [scan])
+    found, corrections = check_turns([scan], None)
+    findings += found
+    if corrected is not None and corrections:
+        write_corrected(corrected, corrections, path.parent)
+    return CheckedDataset(findings, [scan_row(scan, None, findings)], platform, [scan], corrections)
 
 
 def _compare_platforms(
@@ -137,7 +164,7 @@ def _compare_platforms(
     -------
     The findings, and the scans with what was measured.
     """
-    source = next((scan for scan in scans if scan.platform == input_platform), None)
+    source = _of_platform(scans, input_platform)
     if source is None:
         return [], list(scans)
     findings: list[Finding] = []
@@ -149,11 +176,13 @@ def _compare_platforms(
         found, comparison = compare_with_input(source, target)
         findings += found
         compared.append(replace(target, comparison=comparison))
-        if comparison is not None and comparison.displacement is not None:
-            # Fibres are compared voxel by voxel, which means something only where brains overlap.
-            findings += check_mirrored_vectors(target.name, source, target)
     findings += check_input_position(source, compared)
     return findings, [source, *compared]
+
+
+def _of_platform(scans: Sequence[ScanSummary], platform: str) -> ScanSummary | None:
+    """Give a subject's scan on a platform."""
+    return next((scan for scan in scans if scan.platform == platform), None)
 
 
 def _rows(

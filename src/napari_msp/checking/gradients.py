@@ -1,28 +1,21 @@
-"""Gradient tables: schemes, b-values, and b-vectors that are mirrored along one axis."""
+"""Gradient tables: schemes, b-values, which row belongs to which volume, and corrected tables."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.report import Finding
-from napari_msp.checking.summary import HeadImages, ScanSummary
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
-from napari_msp.data.gradients import GradientTable, Shell
-from napari_msp.data.lattice import direction_cosines
+from napari_msp.checking.summary import ScanSummary
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, write_table
 from napari_msp.errors import Advice, Give
+from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.signal.fitting import CONDITION_LIMIT, condition_number, supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
-
-FLIP_MARGIN = 0.05
-"""By how much mirroring b-vectors must improve the agreement of fibre directions (mean |cosine|,
-0.5 for unrelated ones) before it is believed (our choice)."""
-
-FLIP_VOXELS = 3000
-"""The most anisotropic voxels, in which fibre directions are compared (our choice)."""
-
-MIRRORS = {"x": [-1.0, 1.0, 1.0], "y": [1.0, -1.0, 1.0], "z": [1.0, 1.0, -1.0]}
-"""Factors of the three components of b-vectors, which go along the image's axes."""
 
 
 def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
@@ -89,75 +82,298 @@ def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float |
     return float(np.median(values)) if values else None
 
 
-# --- Mirrored b-vectors: fibres of one subject then run in two directions ---------------------
+# --- Rows: tables that are shifted or reversed -------------------------------------------------
+#
+# With the right row for each volume, the signal of a voxel follows a tensor, whatever the frame of
+# the b-vectors; with wrong rows it does not. So every order of rows that a slip of the hand gives
+# is tried, and the one whose tensors leave least is told when it is far better than the given one.
+
+SHIFTS = 5
+"""By how many volumes a shift is looked for, each way (our choice)."""
+
+SAMPLED = 20_000
+"""Voxels of the mask of which the most changing ones are taken, for speed (our choice)."""
+
+TAKEN = 2000
+"""Voxels in which tables are compared (our choice)."""
+
+GROUPS = 40
+"""Groups of voxels whose spread tells how sure a comparison is (our choice)."""
+
+SURE = 6.0
+"""Standard errors by which another order must be better to be believed (our choice)."""
+
+LEAST_GAIN = 0.1
+"""Share of the residual that another order must remove to be believed (our choice)."""
+
+NEXT = 4.0
+"""The same between the best order and the next (our choice)."""
+
+OUTSTANDING = 4.0
+"""Standard deviations of tables in random order by which the right order must be better than their
+mean (our choice)."""
+
+RANDOM_ORDERS = 30
+
+TENSOR_TERMS = 6
 
 
-def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
-    """Fit diffusion tensors by linear least squares, quick and good enough for directions.
+@dataclass(frozen=True, eq=False)
+class TableOrder:
+    """One way to give rows of a table to volumes.
+
+    Attributes
+    ----------
+    name
+        What went wrong when this order is the right one.
+    b_rows, vector_rows
+        (N,) for each volume the row of its b-value and that of its b-vector.
+    """
+
+    name: str
+    b_rows: IntArray
+    vector_rows: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class OrderVerdict:
+    """How well the given order of rows explains the signal, and whether another does better.
+
+    Attributes
+    ----------
+    better
+        The right order, when the given one is surely wrong.
+    z, runner_up
+        Standard errors by which the best other order is better than the given one, and than the
+        next.
+    left
+        Residual of the best other order over that of the given one, geometric mean over voxels.
+    outstanding
+        By how many standard deviations the given order, or the better one, is better than the mean
+        of random ones.
+    """
+
+    better: TableOrder | None
+    z: float
+    runner_up: float
+    left: float
+    outstanding: float
+
+    @property
+    def follows(self) -> bool:
+        """Whether the signal follows the directions more than chance does."""
+        return self.outstanding > OUTSTANDING
+
+
+def judge_order(
+    voxels: FloatArray, mask: MaskArray, b_values: FloatArray, vectors: FloatArray
+) -> OrderVerdict | None:
+    """Compare the given table with shifted and reversed ones.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N) signal.
+    mask
+        (X, Y, Z).
+    b_values
+        (N,) in s/mm².
+    vectors
+        (N, 3) unit vectors in any frame; those of b=0 volumes may be anything.
 
     Returns
     -------
-    (X, Y, Z, 6) float32: xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask.
+    None when there are too few directions or voxels for a verdict.
     """
-    mask = acquisition.mask
-    x, y, z = acquisition.directions(shell).T
-    design = np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], axis=1)
-    b0 = np.maximum(acquisition.b0[mask], 1e-6)[:, None]
-    ratio = np.clip(acquisition.voxels[mask][:, shell.volumes] / b0, 1e-3, 1.0)
-    tensors = np.zeros((*mask.shape, 6), dtype=np.float32)
-    tensors[mask] = -np.log(ratio) @ np.linalg.pinv(design).T
-    return tensors
+    signal = _changing_voxels(voxels, mask, b_values > B0_MAXIMUM)
+    weighted = int((b_values > B0_MAXIMUM).sum())
+    if len(signal) < GROUPS or weighted <= TENSOR_TERMS + 1:
+        return None
+    given = _residuals(signal, b_values, vectors)
+    orders = list(_orders(b_values, vectors))
+    found = [_residuals(signal, b_values[o.b_rows], vectors[o.vector_rows]) for o in orders]
+    if not orders:
+        return None
+    best, *others = np.argsort([each.sum() for each in found])
+    z = _standard_errors(given - found[best])
+    left = float(np.exp((found[best] - given).mean()))
+    runner_up = _standard_errors(found[others[0]] - found[best]) if others else np.inf
+    if z > SURE and left < 1 - LEAST_GAIN and runner_up > NEXT:
+        order = orders[best]
+        outstanding = _outstanding(signal, b_values[order.b_rows], vectors[order.vector_rows])
+        if outstanding > OUTSTANDING:
+            return OrderVerdict(order, z, runner_up, left, outstanding)
+    outstanding = _outstanding(signal, b_values, vectors)
+    return OrderVerdict(None, z, runner_up, left, outstanding)
 
 
-def check_mirrored_vectors(
-    where: str, source: ScanSummary, target: ScanSummary
-) -> Iterator[Finding]:
-    """Compare fibre directions of two scans with and without mirrored b-vectors.
+def _changing_voxels(voxels: FloatArray, mask: MaskArray, weighted: MaskArray) -> FloatArray:
+    """(V, N) log signal of the voxels that change most with direction, and noise least."""
+    index = np.argwhere(mask)
+    index = index[:: len(index) // SAMPLED + 1]
+    signal: FloatArray = voxels[tuple(index.T)].astype(float)
+    signal = signal[(signal > 0).mean(axis=1) > 0.9]
+    if len(signal) == 0:
+        return signal
+    # Of the middle of the volumes: a b=0 in the wrong place must not choose the voxels.
+    low, high = np.percentile(signal[:, weighted], [10, 90], axis=1)
+    signal = signal[np.sort(np.argsort(high - low)[::-1][:TAKEN])]
+    floor = 0.02 * signal.max(axis=1, keepdims=True)
+    logarithm: FloatArray = np.log(np.maximum(signal, np.maximum(floor, 1e-12)))
+    return logarithm
 
-    Says nothing when one of them has no images.
+
+def _orders(b_values: FloatArray, vectors: FloatArray) -> Iterator[TableOrder]:
+    """Give every other order that is tried, the likeliest first, each table once."""
+    count = len(b_values)
+    every = np.arange(count)
+    weighted = np.flatnonzero(b_values > B0_MAXIMUM)
+    seen = {_key(b_values, vectors)}
+    for order in _candidates(every, weighted):
+        table = b_values[order.b_rows], vectors[order.vector_rows]
+        lengths = np.linalg.norm(table[1], axis=1)
+        if (lengths[table[0] > B0_MAXIMUM] < 0.5).any():
+            continue  # a weighted volume would have no direction
+        if (key := _key(*table)) not in seen:
+            seen.add(key)
+            yield order
+
+
+def _candidates(every: IntArray, weighted: IntArray) -> Iterator[TableOrder]:
+    shifts = [sign * by for by in range(1, SHIFTS + 1) for sign in (1, -1)]
+    for by in shifts:
+        moved = np.roll(every, by)
+        yield TableOrder(f"the table is shifted by {_volumes(-by)}", moved, moved)
+        rows = every.copy()
+        rows[weighted] = np.roll(weighted, by)
+        name = f"the directions are shifted by {_volumes(-by)}, b = 0 left out"
+        yield TableOrder(name, rows, rows)
+        name = f"the b-vectors are shifted by {_volumes(-by)} against the b-values"
+        yield TableOrder(name, every, moved)
+    backwards = every.copy()
+    backwards[weighted] = weighted[::-1]
+    yield TableOrder("the directions are in reverse order", backwards, backwards)
+    yield TableOrder("the table is in reverse order", every[::-1], every[::-1])
+    yield TableOrder("the b-vectors are in reverse order", every, every[::-1])
+
+
+def _volumes(by: int) -> str:
+    """Say how far and which way rows lie from their volumes."""
+    count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
+    return f"{count} {'forward' if by > 0 else 'back'}"
+
+
+def _key(b_values: FloatArray, vectors: FloatArray) -> bytes:
+    shown = np.where(b_values[:, None] > B0_MAXIMUM, vectors, 0)
+    return np.round(np.column_stack([b_values, shown]), 4).tobytes()
+
+
+def _residuals(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) -> FloatArray:
+    """(V,) logarithm of the sum of squares that tensors leave, one tensor a shell.
+
+    That is the likelihood of the table where each voxel has a noise of its own, so voxels that
+    pulse, or that eddy currents move across an edge, decide nothing.
     """
-    if source.images is None or target.images is None:
-        return
-    fibres, others = _fibre_pairs(source.images, target.images)
-    if len(fibres) == 0:
-        return
-    axes = direction_cosines(target.lattice.affine)
+    table = GradientTable(b_values, vectors)
+    left = signal[:, table.b0_volumes]
+    rest = ((left - left.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    for shell in table.shells:
+        x, y, z = vectors[shell.volumes].T
+        design = np.stack([x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
+        if len(design) <= TENSOR_TERMS:
+            design = np.ones((len(design), 1))
+        basis, _ = np.linalg.qr(design)
+        values = signal[:, shell.volumes]
+        rest += (values**2).sum(axis=1) - ((values @ basis) ** 2).sum(axis=1)
+    logarithm: FloatArray = np.log(np.maximum(rest, 1e-9))
+    return logarithm
 
-    def agreement(factors: list[float]) -> float:
-        turned = others @ (axes @ np.diag(factors) @ axes.T).T
-        return float(np.abs((turned * fibres).sum(axis=1)).mean())
 
-    as_given = agreement([1.0, 1.0, 1.0])
-    mirrored = {axis: agreement(factors) for axis, factors in MIRRORS.items()}
-    best = max(mirrored, key=lambda axis: mirrored[axis])
-    if mirrored[best] > as_given + FLIP_MARGIN:
-        problem = (
-            f"fibres agree better with {source.platform} when one table's b-vectors are mirrored "
-            f"in {best} (mean |cosine| {mirrored[best]:.2f} against {as_given:.2f})"
+def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) -> float:
+    """Give by how many standard deviations a table is better than its directions at random.
+
+    What volumes have in common over all voxels, such as a gain of their own, is taken out.
+    """
+    random = np.random.default_rng(0)
+    shells = GradientTable(b_values, vectors).shells
+    signal = signal - signal.mean(axis=0)
+    totals = []
+    for _ in range(RANDOM_ORDERS):
+        rows = np.arange(len(b_values))
+        for shell in shells:
+            rows[shell.volumes] = random.permutation(shell.volumes)
+        totals.append(_residuals(signal, b_values, vectors[rows]).sum())
+    better = np.mean(totals) - _residuals(signal, b_values, vectors).sum()
+    return float(better / max(np.std(totals, ddof=1), 1e-9))
+
+
+def _standard_errors(gain: FloatArray) -> float:
+    """Give a sum over voxels in standard errors, from groups of neighbours."""
+    groups = np.array([group.sum() for group in np.array_split(gain, GROUPS)])
+    error = float(np.sqrt(((groups - groups.mean()) ** 2).sum()))
+    return float(groups.sum()) / error if error > 0 else 0.0
+
+
+# --- Corrected gradient tables -----------------------------------------------------------------
+
+README = """\
+Corrected gradient tables
+=========================
+
+Each .bval and .bvec file has the name and folder of the one that it corrects, in {dataset}.
+Look at the fibres with a corrected table before it takes the place of the other, and find out
+which step of the processing went wrong: other scans went through it.
+
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """A table that is wrong, and the right one.
+
+    Attributes
+    ----------
+    where
+        The scan's image, relative to the dataset.
+    reasons
+        What is wrong, in words.
+    b_values, vectors
+        (N,) in s/mm² and (N, 3), as they should stand in the files.
+    """
+
+    where: str
+    reasons: tuple[str, ...]
+    b_values: FloatArray
+    vectors: FloatArray
+
+
+def write_corrected(
+    folder: str | Path, corrections: Sequence[Correction], dataset: str | Path
+) -> None:
+    """Write corrected tables in the layout of their dataset, with what was wrong in a README.
+
+    Parameters
+    ----------
+    folder
+        To make; it may exist when it is empty.
+    corrections
+        At least one.
+    dataset
+        Where the wrong tables are.
+
+    Raises
+    ------
+    UserError
+        When the folder contains something already, or cannot be written.
+    """
+    with new_folder(folder) as stage:
+        said = [README.format(dataset=dataset)]
+        for each in corrections:
+            bval, bvec = gradient_files(stage / each.where)
+            write_table(each.b_values, each.vectors, bval, bvec)
+            said.append(f"{each.where}\n    {' and '.join(each.reasons)}\n")
+        write_text(stage / "README", "".join(said))
+        about = dataset_description(
+            "Corrected gradient tables", derivative=True, generated_by="check, corrected tables"
         )
-        remedy = Advice("check which of the two tables is wrong and negate that component")
-        yield Finding("error", where, problem, remedy, "mirrored")
-
-
-def _fibre_pairs(source: HeadImages, target: HeadImages) -> tuple[FloatArray, FloatArray]:
-    """Give (N, 3) fibre directions of both scans in the most anisotropic voxels that they share."""
-    indices = np.argwhere(source.brain.mask)
-    to_target = np.linalg.inv(target.brain.lattice.affine) @ source.brain.lattice.affine
-    nearest = np.rint(indices @ to_target[:3, :3].T + to_target[:3, 3]).astype(int)
-    on_image = ((nearest >= 0) & (nearest < target.brain.lattice.shape)).all(axis=1)
-    indices, nearest = indices[on_image], nearest[on_image]
-    shared = target.brain.mask[tuple(nearest.T)]
-    strength, fibres = _principal(source.tensors[tuple(indices[shared].T)])
-    other_strength, others = _principal(target.tensors[tuple(nearest[shared].T)])
-    anisotropic = np.argsort(strength * other_strength)[-FLIP_VOXELS:]
-    return fibres[anisotropic], others[anisotropic]
-
-
-def _principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give (N,) linear anisotropy in [0, 1] and (N, 3) first eigenvectors of (N, 6) tensors."""
-    xx, yy, zz, xy, xz, yz = np.moveaxis(tensors.astype(float), -1, 0)
-    matrices = np.moveaxis(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), -1, 0)
-    values, vectors = np.linalg.eigh(matrices)
-    values = np.maximum(values, 1e-9)
-    linear = (values[:, 2] - values[:, 1]) / values.sum(axis=1)
-    return linear, vectors[:, :, 2]
+        write_json(stage / DESCRIPTION, about)

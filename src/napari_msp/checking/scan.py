@@ -10,12 +10,13 @@ from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import gradient_files, sidecar_path
-from napari_msp.checking.gradients import check_scheme, quick_tensors
+from napari_msp.checking.b_vectors import examine_table, quick_tensors, with_table
+from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
-from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary
+from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
@@ -75,19 +76,28 @@ def check_scan(
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
-    images = brain = quality = None
+    images = brain = quality = table = None
     if _voxels_are_readable(acquisition, root, where, findings):
         findings += check_mask(where, acquisition.mask)
         findings += check_intensities(where, acquisition)
         brain = measure_brain(acquisition)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
+        found, table = examine_table(where, acquisition)
+        findings += found
         if with_images:
-            images = _head_images(acquisition)
-    gradients = acquisition.gradients
-    lattice = acquisition.lattice
-    summary = ScanSummary(subject, platform, where, lattice, gradients, images, brain, quality)
-    return findings, summary
+            images = _head_images(acquisition, table)
+    return findings, ScanSummary(
+        subject,
+        platform,
+        where,
+        acquisition.lattice,
+        acquisition.gradients,
+        images,
+        brain,
+        quality,
+        table=table,
+    )
 
 
 def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None:
@@ -137,8 +147,10 @@ def _voxels_are_readable(
     return False
 
 
-def _head_images(acquisition: Acquisition) -> HeadImages | None:
+def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | None:
     """Make the images by which scans are aligned, from the lowest shell; None without one."""
+    if table.slip:
+        acquisition = with_table(acquisition, table)
     if not acquisition.gradients.shells:
         return None
     shell = acquisition.gradients.shells[0]

@@ -7,6 +7,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.quality import ScanQuality
 from napari_msp.checking.registration import BrainImage, Displacement
+from napari_msp.checking.turns import TurnEvidence
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
 
@@ -25,6 +26,29 @@ class HeadImages:
 
     brain: BrainImage
     tensors: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TableInFile:
+    """A gradient table in the axes of its .bvec file, and what the scan alone says of it.
+
+    Attributes
+    ----------
+    b_values, vectors
+        (N,) in s/mm² and (N, 3), each volume with the row that is its own.
+    to_scanner
+        (3, 3) orthogonal: from the axes of the file to the scanner's.
+    slip
+        What had put rows on other volumes, in words; empty when they were right.
+    coherence
+        What the scan's own fibres say about turns; None without enough of them.
+    """
+
+    b_values: FloatArray
+    vectors: FloatArray
+    to_scanner: FloatArray
+    slip: str = ""
+    coherence: TurnEvidence | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,8 @@ class ScanSummary:
         None when the voxels or the mask cannot be read.
     comparison
         None for the input itself, and when there is nothing to compare.
+    table
+        None when the voxels or the mask cannot be read.
     """
 
     subject: str
@@ -112,6 +138,7 @@ class ScanSummary:
     brain: BrainMeasures | None = None
     quality: ScanQuality | None = None
     comparison: Comparison | None = None
+    table: TableInFile | None = None
 
     @property
     def name(self) -> str:

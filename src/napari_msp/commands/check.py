@@ -10,7 +10,7 @@ from napari_msp.commands.shared import OptionWords, add_input
 SUMMARY = "say everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
 napari-msp check heads --table check.csv --figures quality
-napari-msp check sub-01_dwi.nii.gz"""
+napari-msp check sub-01_dwi.nii.gz --write-corrected corrected"""
 
 FOUND_ERRORS = 1
 """Exit status when the dataset cannot be used as it is."""
@@ -28,6 +28,18 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--figures", type=Path, metavar="DIR", help="draw how good each scan is, a .png each"
     )
+    add_corrected(command)
+
+
+def add_corrected(command: ArgumentParser) -> None:
+    """Add where corrected gradient tables go."""
+    command.add_argument(
+        "--write-corrected",
+        dest="corrected",
+        type=Path,
+        metavar="DIR",
+        help="write gradient tables that are surely wrong, put right, into a new folder",
+    )
 
 
 def run(options: Namespace, console: Console) -> int:
@@ -43,9 +55,15 @@ def run(options: Namespace, console: Console) -> int:
 
     if options.table is not None:
         check_table_name(options.table)
-    checked = check(options.dataset, input=options.input, progress=console.progress)
+    checked = check(
+        options.dataset,
+        input=options.input,
+        corrected=options.corrected,
+        progress=console.progress,
+    )
     training = ArgumentParser()
     train.add_options(training)
+    add_corrected(training)
     words = OptionWords(training)  # what was found matters to a training, and is said in its words
     if checked.rows:
         console.result(table_text(checked.rows, checked.input_platform))
@@ -58,4 +76,7 @@ def run(options: Namespace, console: Console) -> int:
     if options.table is not None:
         write_table(options.table, checked.rows, checked.findings, checked.input_platform, words)
         console.result(options.table)
+    if options.corrected is not None:
+        written = options.corrected if checked.corrections else "No gradient table to correct."
+        console.result(written)
     return FOUND_ERRORS if has_errors(checked.findings) else 0

@@ -138,6 +138,19 @@ def add_shell(command: ArgumentParser) -> None:
     )
 
 
+def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | None = None) -> None:
+    """Add one shell or several."""
+    command.add_argument(
+        "--shell",
+        dest="b_value",
+        type=float,
+        nargs="+",
+        default=default,
+        metavar="B",
+        help=f"b-values in s/mm² {what}",
+    )
+
+
 def add_device(command: ArgumentParser) -> None:
     """Add what is computed on."""
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
@@ -163,6 +176,7 @@ def add_inference_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--resample", action="store_true", help="interpolate to the model's voxel size"
     )
+    add_shells(command, "of the scan's shells to predict from (default: the model's)")
     command.add_argument(
         "--b-value",
         dest="rescale_b_value",
@@ -180,6 +194,7 @@ def inference_options(options: Namespace) -> "Options":
         tile=options.tile,
         resample=options.resample,
         rescale_b_value=options.rescale_b_value == "rescale",
+        b_value=options.b_value,
     )
 
 

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
+from napari_msp.commands.shared import add_shells
 
 SUMMARY = "write simulated travelling heads as BIDS"
 EXAMPLE = "napari-msp simulate heads --subjects 4 --size tiny"
@@ -17,6 +18,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     command.add_argument("--size", choices=("tiny", "small", "full"), default="small")
     command.add_argument("--seed", type=int, default=0)
+    add_shells(command, "of the shells (default 1200)", default=(1200.0,))
     command.add_argument(
         "--misalignment", type=float, default=0.0, metavar="MM", help="left between scans"
     )
@@ -37,6 +39,7 @@ def run(options: Namespace, console: Console) -> int:
         options.subjects,
         options.size,
         options.seed,
+        b_value=options.b_value,
         misalignment=options.misalignment,
         noise=options.noise,
         noise_free=options.noise_free,

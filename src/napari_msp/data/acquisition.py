@@ -1,7 +1,9 @@
 """One diffusion-weighted acquisition: image, gradient table and brain mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import gradient_files
-from napari_msp.data.gradients import GradientTable, Shell, Table, read_gradients
+from napari_msp.data.gradients import SHELL_GAP, GradientTable, Shell, Table, read_gradients
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import check_mask, estimate_mask, find_mask, read_mask
 from napari_msp.data.nifti import open_nifti, read_voxels
@@ -133,8 +135,37 @@ class Acquisition:
         Raises
         ------
         UserError
-            When there is none, when none is near `b_value`, or when the choice is open.
+            When there is none, when none is near `b_value`, when the choice is open, or when
+            b-values run on from one to the next.
         """
+        return _a_shell(self._shell(b_value), self.name)
+
+    def shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
+        """Choose shells, lowest b-value first.
+
+        Parameters
+        ----------
+        b_values
+            One or several in s/mm², each to within 5 %; None takes all there are.
+
+        Raises
+        ------
+        UserError
+            As `shell`, or when two of them are of one shell.
+        """
+        if b_values is None:
+            if not self.gradients.shells:
+                self._shell(None)  # raises, with the reason
+            return [_a_shell(shell, self.name) for shell in self.gradients.shells]
+        wanted = [b_values] if isinstance(b_values, int | float) else list(b_values)
+        chosen = sorted((self.shell(each) for each in wanted), key=lambda shell: shell.b_value)
+        for one, other in pairwise(chosen):
+            if one.name == other.name:
+                remedy = Choose("b_value", tuple(each.name for each in self.gradients.shells))
+                raise UserError(f"b = {one.name} was given twice", self.name, "b_value", remedy)
+        return chosen
+
+    def _shell(self, b_value: float | None) -> Shell:
         shells = self.gradients.shells
         if not shells:
             raise UserError(
@@ -172,6 +203,18 @@ class Acquisition:
     def directions(self, shell: Shell) -> FloatArray:
         """(M, 3) unit directions of a shell in scanner axes."""
         return self.gradients.directions[shell.volumes]
+
+
+def _a_shell(shell: Shell, name: str) -> Shell:
+    """Refuse a group of b-values that is no shell."""
+    if shell.chained:
+        problem = (
+            f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² without a gap "
+            "and are no shell"
+        )
+        remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
+        raise UserError(problem, name, "bval", remedy)
+    return shell
 
 
 def load_acquisition(

@@ -18,6 +18,9 @@ B0_MAXIMUM = 50.0
 SHELL_GAP = 80.0
 """b-values closer than this (s/mm²) to a neighbour share its shell (MRtrix3's default)."""
 
+SHELL_REACH = 0.05
+"""Volumes of a shell lie within this share of its mean b-value, or `SHELL_GAP` (our choice)."""
+
 NORM_TOLERANCE = 0.1
 """A b-vector this far from unit length is an error, less is rounding (our choice)."""
 
@@ -35,13 +38,39 @@ class Shell:
         Mean b-value of its volumes in s/mm².
     volumes
         Their indices along the image's last axis.
+    lowest, highest
+        b-values of its volumes in s/mm²; None: all have its mean.
     """
 
     b_value: float
     volumes: IntArray
+    lowest: float | None = None
+    highest: float | None = None
 
     def __repr__(self) -> str:
         return f"<Shell of {len(self.volumes)} volumes at b = {self.b_value:.0f} s/mm²>"
+
+    @property
+    def name(self) -> int:
+        """What it is called: its mean b-value, rounded to 50 s/mm²."""
+        return shell_name(self.b_value)
+
+    @property
+    def chained(self) -> bool:
+        """Whether b-values run on from one to the next, so that it is no shell."""
+        low = self.b_value if self.lowest is None else self.lowest
+        high = self.b_value if self.highest is None else self.highest
+        reach = max(self.b_value - low, high - self.b_value)
+        return reach > max(SHELL_GAP, SHELL_REACH * self.b_value)
+
+
+def shell_name(b_value: float) -> int:
+    """Round a b-value to 50 s/mm²: what a shell is called.
+
+    >>> shell_name(1195.0)
+    1200
+    """
+    return int(b_value / 50 + 0.5) * 50
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,10 +97,13 @@ class GradientTable:
     def __len__(self) -> int:
         return len(self.b_values)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         counts = [f"{len(self.b0_volumes)} at b = 0"]
         counts += [f"{len(shell.volumes)} at b = {shell.b_value:.0f}" for shell in self.shells]
-        return f"<GradientTable of {' + '.join(counts)} s/mm²>"
+        return f"{' + '.join(counts)} s/mm²"
+
+    def __repr__(self) -> str:
+        return f"<GradientTable of {self}>"
 
     def nearest_shell(self, b_value: float) -> Shell | None:
         """Give the shell whose b-value is nearest; None where there is no shell."""
@@ -89,7 +121,12 @@ class GradientTable:
         ordered = weighted[np.argsort(self.b_values[weighted], kind="stable")]
         gaps = np.flatnonzero(np.diff(self.b_values[ordered]) > SHELL_GAP) + 1
         return [
-            Shell(float(self.b_values[group].mean()), np.sort(group))
+            Shell(
+                float(self.b_values[group].mean()),
+                np.sort(group),
+                float(self.b_values[group].min()),
+                float(self.b_values[group].max()),
+            )
             for group in np.split(ordered, gaps)
             if len(group)
         ]
@@ -164,8 +201,13 @@ def read_gradients(
 
 def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
     """Write a table as FSL's two files (b-vectors as three rows) for an image with `affine`."""
-    write_text(bval, " ".join(f"{value:g}" for value in table.b_values) + "\n")
-    rows = scanner_to_image_axes(table.directions, affine).T + 0.0  # no "-0" in the file
+    write_table(table.b_values, scanner_to_image_axes(table.directions, affine), bval, bvec)
+
+
+def write_table(b_values: FloatArray, vectors: FloatArray, bval: Path, bvec: Path) -> None:
+    """Write (N,) b-values and (N, 3) b-vectors along an image's axes as FSL's two files."""
+    write_text(bval, " ".join(f"{value:g}" for value in b_values) + "\n")
+    rows = vectors.T + 0.0  # no "-0" in the file
     write_text(bvec, "".join(" ".join(f"{x:.8f}" for x in row) + "\n" for row in rows))
 
 

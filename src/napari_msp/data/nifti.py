@@ -40,6 +40,7 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         nifti_stem(path)  # a name of another kind is the likelier mistake
         raise UserError("there is no such file", path, remedy=CHECK_PATH) from error
     except (*DAMAGED, ImageFileError, HeaderDataError) as error:
+        nifti_stem(path)
         # What nibabel says of a file's type names the file once more.
         reason = "unknown file type" if isinstance(error, ImageFileError) else error
         raise UserError(

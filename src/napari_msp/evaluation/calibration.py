@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import learned_from, none_left
@@ -16,6 +17,7 @@ from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error
+from napari_msp.signal.spherical_harmonics import ORDER
 
 VOXELS = 200_000
 """At most so many of a head are fitted to, chosen at random (our choice)."""
@@ -97,19 +99,21 @@ def with_expected_errors(
                 f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}"
             )
             raise UserError(problem, dataset.root, "subjects", Change("subjects", "other"))
-    samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {t: {} for t in model.targets}
+    samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
     for subject in subjects:
         targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]
         if not targets:
             continue
         prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
         for target in targets:
-            described, error = _head(model, dataset, subject, prepared, target, device)
-            number = len(samples[target])
-            kept = np.random.default_rng(number).permutation(len(error))[:VOXELS]
-            samples[target][subject] = described[kept], error[kept]
-            on_progress(f"{target}: {subject}, SH MSE {error.mean():.3e}")
-    fits = {target: _fit(dataset, heads) for target, heads in samples.items()}
+            for name, (described, error) in _head(
+                model, dataset, subject, prepared, target, device
+            ).items():
+                known = samples.setdefault(name, {})
+                kept = np.random.default_rng(len(known)).permutation(len(error))[:VOXELS]
+                known[subject] = described[kept], error[kept]
+                on_progress(f"{name}: {subject}, SH MSE {error.mean():.3e}")
+    fits = {name: _fit(dataset, heads) for name, heads in samples.items()}
     return replace(model, card=model.card.model_copy(update={"expected_error": fits}))
 
 
@@ -134,13 +138,21 @@ def _head(
     prepared: PreparedInput,
     target: str,
     device: str,
-) -> tuple[FloatArray, FloatArray]:
-    """Give (N, F) features and (N,) squared errors where prediction and truth have brain."""
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Give (N, F) features and (N,) squared errors where prediction and truth have brain.
+
+    By name of the fit that they are for: one for each shell.
+    """
     prediction = predict_target(model, prepared, target, device=device)
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
-    fitted = fit_sh(acquisition, b_value=model.card.sh.b_value)
-    truth = on_lattice(fitted, prediction.sh.lattice)
-    mask = truth.mask & prediction.sh.mask
-    described = features_of(prepared.image, prediction.sh, prediction.b0)
-    error = squared_error(prediction.sh, truth, mask)
-    return described[mask[prediction.sh.mask]], error[mask]
+    found = {}
+    for number, part in enumerate(prediction.by_shell().values()):
+        b_value, image = model.card.sh.b_values[number], part.image
+        fitted = fit_sh(acquisition, b_value=b_value, order=ORDER)
+        truth = on_lattice(fitted, image.lattice)
+        mask = truth.mask & image.mask
+        described = features_of(prepared.image.by_shell()[number], image, part.b0)
+        error = squared_error(image, truth, mask)
+        name = model.card.fit_name(target, shell_name(b_value))
+        found[name] = described[mask[image.mask]], error[mask]
+    return found

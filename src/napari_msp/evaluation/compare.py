@@ -12,12 +12,11 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import map_beside
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.comparison import (
     Comparison,
     called,
-    check_one_head,
-    check_same_b_value,
+    line_scans_up,
     line_up,
     same_b_value,
 )
@@ -189,21 +188,11 @@ def compare(
     """
     check_format(Path(f"{FIGURE}.{figure_format}"))
     check_maps(maps)
-    if not predictions:
-        raise UserError(
-            "none was given", field="predictions", remedy=Give("predictions", "at least one")
-        )
     sources = {name: as_scan(image, b_value) for name, image in predictions.items()}
     true = None if truth is None else as_scan(truth, b_value)
     scan = None if input_image is None else as_scan(input_image, b_value)
+    comparison = line_scans_up(true, sources, scan)
     reference = true or next(iter(sources.values()))
-    for source in sources.values():
-        check_one_head(reference, source)
-        check_same_b_value(reference, source)
-    if scan is not None:
-        check_one_head(reference, scan)
-
-    comparison = line_up(true, sources)
     more_maps = {
         key: each
         for each in maps
@@ -259,7 +248,7 @@ def _measure(
         )
     before = None
     if scan is not None and (
-        not same_b_value(reference, scan) or scan.sh.order != truth.image.order
+        not same_b_value(reference, scan) or scan.image.order != truth.image.order
     ):
         notes.append(
             f"{_short_name(scan)}: was not measured, its b-value or SH order is not truth's"

@@ -137,7 +137,7 @@ class Comparison:
 
 def as_maps(image: Comparable) -> Maps:
     """Give an image's maps, each computed when first asked for, through the SH route."""
-    return image if isinstance(image, Maps) else as_scan(image).maps()
+    return image if isinstance(image, Maps) else as_scan(image).at_shell().maps()
 
 
 def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> Comparison:
@@ -182,6 +182,32 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
         mask,
         {name: placement(maps.image.lattice, reference.lattice) for name, maps in given.items()},
     )
+
+
+def line_scans_up(
+    truth: Scan | None, predictions: Mapping[str, Scan], scan: Scan | None = None
+) -> Comparison:
+    """See that all are of one head and of one b-value, and line predictions up with truth.
+
+    Parameters
+    ----------
+    truth, predictions
+        As for `line_up`.
+    scan
+        The input, which may have another b-value.
+
+    Raises
+    ------
+    UserError
+        When they do not belong together, or cannot be lined up.
+    """
+    compared = [*([] if truth is None else [truth]), *predictions.values()]
+    for other in compared:
+        check_one_head(compared[0], other)
+        check_same_b_value(compared[0], other)
+    if compared and scan is not None:
+        check_one_head(compared[0], scan)
+    return line_up(truth, predictions)
 
 
 def check_one_head(reference: Scan, other: Scan) -> None:

@@ -130,7 +130,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
     keep(
         "figure2",
         f"Figure 2. {subject} on each platform, averaged over directions",
-        figure2({name: scan.sh for name, scan in scans.items()}),
+        figure2({name: scan.image for name, scan in scans.items()}),
     )
     for target in plan.targets:
         shown = _shown(plan, outcome, target)
@@ -138,7 +138,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
             continue
         source = scans[plan.source]
         predictions = {
-            name: harmonize(load_model(path), source, target, device=device)
+            name: harmonize(load_model(path), source, target, device=device).at_shell(plan.b_value)
             for name, path in shown.items()
         }
         keep(

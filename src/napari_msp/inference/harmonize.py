@@ -1,21 +1,29 @@
 """From a scan and a model to the image that the target platform would have given."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Self, Unpack, cast
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import Provenance, gradient_files, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
-from napari_msp.data.gradients import GradientTable, Shell
+from napari_msp.data.gradients import GradientTable, Shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.device import choose_device, copied_to
-from napari_msp.errors import Advice, Cancelled, Resample, RescaleBValue, UserError
+from napari_msp.errors import (
+    Advice,
+    Cancelled,
+    Change,
+    Remedy,
+    Resample,
+    RescaleBValue,
+    UserError,
+)
 from napari_msp.identity import Person
 from napari_msp.inference.stages import GridPrediction, predict_on_grid
 from napari_msp.inference.tiling import Progress
@@ -25,7 +33,6 @@ from napari_msp.options import Options, OptionSettings
 from napari_msp.scan import Scan, as_scan
 from napari_msp.signal.channels import (
     GridImage,
-    Standardisation,
     into_grid,
     out_of_grid,
     to_stored_order,
@@ -52,9 +59,9 @@ class PreparedInput:
     scan
         Where it comes from.
     image
-        SH image on the model's grid.
+        SH image on the model's grid, of all the model's shells.
     rescaled_from
-        The measured b-value, where the signal was rescaled to the model's.
+        The measured b-value of each shell, where the signal was rescaled to the model's.
     approximations
         What was done to the input, in words; empty when nothing.
     warnings
@@ -63,7 +70,7 @@ class PreparedInput:
 
     scan: Scan
     image: GridImage
-    rescaled_from: float | None
+    rescaled_from: tuple[float | None, ...]
     approximations: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -90,7 +97,7 @@ def prepare_input(
     Raises
     ------
     UserError
-        When voxel size or b-value are not the model's; its remedy says what can be allowed.
+        When voxel size or b-values are not the model's; its remedy says what can be allowed.
 
     Warns
     -----
@@ -106,34 +113,74 @@ def prepare_input(
         problem = "is an SH image, without the b=0 image that a prediction needs"
         remedy = Advice("give the DWI that it was fitted to")
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
-    shell, rescaling = _shell(model, acquisition, options.rescale_b_value)
-    sh = model.card.sh
-    fitted = fit_sh(
-        acquisition,
-        b_value=shell.b_value,
-        order=sh.order,
-        regularisation=sh.regularisation(len(shell.volumes)),
-        rescale_to=sh.b_value if rescaling else None,
-    )
-    image, resampling = _on_model_grid(model, acquisition, into_grid(fitted), options.resample)
-    doubts = _doubts(image, model.standardisation(model.card.input), acquisition.name)
+    sh, images, chosen = model.card.sh, {}, _shells(model, acquisition, options)
+    said = _left_out(acquisition, chosen.values())
+    for wanted, shell in chosen.items():
+        rescaling = _rescaling(shell, wanted)
+        said += rescaling
+        images[shell_name(wanted)] = fit_sh(
+            acquisition,
+            b_value=shell.b_value,
+            order=sh.order,
+            regularisation=sh.regularisation(len(shell.volumes)),
+            rescale_to=wanted if rescaling else None,
+        )
+    image, resampling = _on_model_grid(model, acquisition, into_grid(images), options.resample)
+    doubts = _doubts(image, model, acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
-    return PreparedInput(scan, image, fitted.rescaled_from, (*rescaling, *resampling), doubts)
+    rescaled = tuple(each.rescaled_from for each in images.values())
+    return PreparedInput(scan, image, rescaled, said + resampling, doubts)
 
 
-def _shell(model: Model, acquisition: Acquisition, rescale: bool) -> tuple[Shell, tuple[str, ...]]:
-    wanted = model.card.sh.b_value
-    shell = acquisition.gradients.nearest_shell(wanted)
-    if shell is None:
-        return acquisition.shell(), ()  # raises, with the reason
+def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[float, Shell]:
+    """Give the scan's shell for each of the model's b-values."""
+    if options.b_value is None:
+        known = acquisition.gradients.shells or acquisition.shells()  # raises, with the reason
+    else:
+        known = acquisition.shells(options.b_value)
+    found: dict[float, Shell] = {}
+    for wanted in model.card.sh.b_values:
+        nearest = min(known, key=lambda shell: abs(shell.b_value - wanted))
+        found[wanted] = acquisition.shell(nearest.b_value)  # refuses what is no shell
+        if _rescaling(nearest, wanted) and not options.rescale_b_value:
+            several = len(model.card.sh.b_values) > 1
+            trained = " and ".join(f"{each:.0f}" for each in model.card.sh.b_values)
+            listed = " and ".join(f"{shell.b_value:.0f}" for shell in known)
+            problem = (
+                f"has b = {listed if several else f'{nearest.b_value:.0f}'} s/mm², "
+                f"the model was trained at {trained}"
+            )
+            if several and len(known) < len(model.card.sh.b_values):
+                remedy: Remedy = Advice("give a scan of all the model's shells, or another model")
+                raise UserError(problem, acquisition.name, "model", remedy)
+            remedy = RescaleBValue(measured=nearest.b_value, wanted=wanted)
+            raise UserError(problem, acquisition.name, "rescale_b_value", remedy)
+    if len({shell.name for shell in found.values()}) < len(found):
+        problem = f"has fewer shells than the model's {len(found)}, and none can stand for two"
+        remedy = Advice("give a scan of all the model's shells, or another model")
+        raise UserError(problem, acquisition.name, "model", remedy)
+    if options.b_value is not None and len(known) > len(found):
+        taken = {shell.name for shell in found.values()}
+        left = ", ".join(str(each.name) for each in known if each.name not in taken)
+        problem = f"the model does not predict b = {left}"
+        remedy = Change("b_value", "fewer values of")
+        raise UserError(problem, acquisition.name, "b_value", remedy)
+    return found
+
+
+def _left_out(acquisition: Acquisition, chosen: Iterable[Shell]) -> tuple[str, ...]:
+    """Say which shells of a scan are not predicted."""
+    names = {shell.name for shell in chosen}
+    others = [str(each.name) for each in acquisition.gradients.shells if each.name not in names]
+    return (f"b = {', '.join(others)} of the scan is not predicted",) if others else ()
+
+
+def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
+    """Say how a shell's signal is brought to another b-value; nothing where it need not be."""
     if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
-        return shell, ()
-    if not rescale:
-        problem = f"has b = {shell.b_value:.0f} s/mm², the model was trained at {wanted:.0f}"
-        remedy = RescaleBValue(measured=shell.b_value, wanted=wanted)
-        raise UserError(problem, acquisition.name, "rescale_b_value", remedy)
-    return shell, (
+        return ()
+    return (
         f"signal of b = {shell.b_value:.0f} rescaled to {wanted:.0f} s/mm² by "
         f"(S/S0)^({wanted:.0f}/{shell.b_value:.0f}), exact for mono-exponential decay only",
     )
@@ -154,25 +201,32 @@ def _on_model_grid(
     return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)
 
 
-def _doubts(image: GridImage, source: Standardisation, name: str) -> tuple[str, ...]:
+def _doubts(image: GridImage, model: Model, name: str) -> tuple[str, ...]:
     if not image.mask.any():
         remedy = Advice("check the mask")
         raise UserError("no voxel of the mask is left on the model's grid", name, "mask", remedy)
-    mean = image.coefficients[image.mask][:, 0].mean()
-    shift = float((mean - source.mean[0]) / source.deviation[0])
-    if abs(shift) <= UNUSUAL_SHIFT:
-        return ()
-    return (
-        f"{name}: its mean signal lies {shift:+.1f} deviations from the training subjects'; "
-        "the model may not be valid for this scan (check mask, b-value and protocol)",
-    )
+    known = model.standardisation(model.card.input).by_shell(image.shells)
+    found = []
+    for part, source, b_value in zip(image.by_shell(), known, model.card.sh.b_values, strict=True):
+        mean = part.coefficients[part.mask][:, 0].mean()
+        shift = float((mean - source.mean[0]) / source.deviation[0])
+        if abs(shift) > UNUSUAL_SHIFT:
+            at = f" at b = {b_value:.0f}" if image.shells > 1 else ""
+            found.append(
+                f"{name}: its mean signal{at} lies {shift:+.1f} deviations from the training "
+                "subjects'; the model may not be valid for this scan (check mask, b-value and "
+                "protocol)"
+            )
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Prediction(Scan):
     """A scan that a model predicts, in the stored order of the scan that it was predicted from.
 
-    `sh` is the predicted SH image on the target's lattice.
+    `sh` is the predicted SH image on the target's lattice. Where the model knows several shells,
+    `sh` and what stands beside it (first stage, disagreement, expected error, branches) are
+    mappings by shell, and `by_shell` gives a prediction of each.
 
     Attributes
     ----------
@@ -201,20 +255,27 @@ class Prediction(Scan):
         N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
     model, source
         What it was made with, and from.
+    parts
+        The prediction of each shell by name, where there are several.
     """
 
     target: str
-    first_stage: SHImage | None = None
-    disagreement_by_order: FloatArray | None = None
-    expected_error: FloatArray | None = None
+    first_stage: SHImage | Any | None = None
+    disagreement_by_order: FloatArray | Any | None = None
+    expected_error: FloatArray | Any | None = None
     b0: FloatArray
     gradients: GradientTable
     approximations: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     alpha: float = 1.0
-    branches: dict[str, SHImage] = field(default_factory=dict)
+    branches: dict[str, SHImage | Any] = field(default_factory=dict)
     model: Model | None = None
     source: Scan | None = None
+    parts: Mapping[int, "Prediction"] = field(default_factory=dict)
+
+    @cached_property
+    def _by_shell(self) -> dict[int, Self]:
+        return cast("dict[int, Self]", dict(self.parts))
 
     @property
     def platform(self) -> str:
@@ -250,22 +311,32 @@ class Prediction(Scan):
         return save_prediction(self, folder, gradients=gradients, force=force, describe=describe)
 
     @property
-    def order_0_disagreement(self) -> FloatArray | None:
+    def order_0_disagreement(self) -> FloatArray | Any | None:
         """(X, Y, Z) disagreement of order 0: large where tissue is unlike what was trained on."""
+        if self.parts:
+            return _of_each(self.parts, "order_0_disagreement")
         by_order = self.disagreement_by_order
         return None if by_order is None else by_order[..., 0]
 
     @cached_property
-    def disagreement(self) -> FloatArray | None:
+    def disagreement(self) -> FloatArray | Any | None:
         """(X, Y, Z) the same over all coefficients; large where the terms contradict each other."""
+        if self.parts:
+            return _of_each(self.parts, "disagreement")
         if self.disagreement_by_order is None:
             return None
-        orders = order_slices(self.sh.order).values()
-        total = np.zeros(self.sh.mask.shape, dtype=np.float32)
+        orders = order_slices(self.image.order).values()
+        total = np.zeros(self.image.mask.shape, dtype=np.float32)
         for number, part in enumerate(orders):
-            share = (part.stop - part.start) / self.sh.coefficients.shape[-1]
+            share = (part.stop - part.start) / self.image.coefficients.shape[-1]
             total += np.float32(share) * np.square(self.disagreement_by_order[..., number])
         return np.sqrt(total)
+
+
+def _of_each(parts: Mapping[int, Prediction], name: str) -> dict[int, Any] | None:
+    """Give an attribute of each shell's prediction by shell; None where they have none."""
+    found = {shell: getattr(part, name) for shell, part in parts.items()}
+    return None if any(each is None for each in found.values()) else found
 
 
 def harmonize(
@@ -287,8 +358,8 @@ def harmonize(
     model
         See `load_model`; or its file.
     scan
-        A scan, an acquisition or a DWI's file, in any orientation; of several shells the one
-        nearest to the model's b-value is taken.
+        A scan, an acquisition or a DWI's file, in any orientation; of several shells those nearest
+        to the model's b-values are taken.
     target
         One of `model.targets`.
     options
@@ -363,65 +434,96 @@ def _stored(
     cancelled: Callable[[], bool] | None,
 ) -> Prediction:
     """Bring everything back to the acquisition's stored order and scanner axes."""
-    card, table = model.card, model.card.gradients[target].table()
-    b_value = float(table.b_values.mean())
-    regularisation = card.sh.regularisation(len(table))
     acquisition = prepared.acquisition
     affine = acquisition.affine
     lattice = result.prediction.lattice
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
+    table, b_values = model.card.gradients[target].table(), model.card.sh.b_values
+    tables = [table] if len(b_values) == 1 else [_rows(table, shell) for shell in table.shells]
+    b0_on_grid = _b0(acquisition).resampled(lattice)
+    b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
 
-    def stored(image: GridImage) -> SHImage:
+    def stored(image: GridImage, shell: int) -> SHImage:
         if cancelled is not None and cancelled():  # a large image takes its time
             raise Cancelled
         return SHImage(
-            out_of_grid(image.coefficients, lattice, affine)[0],
+            out_of_grid(image.by_shell()[shell].coefficients, lattice, affine)[0],
             stored_affine,
             mask,
-            b_value=b_value,
-            regularisation=regularisation,
-            rescaled_from=prepared.rescaled_from,
+            b_value=float(tables[shell].b_values.mean()),
+            regularisation=model.card.sh.regularisation(len(tables[shell])),
+            rescaled_from=prepared.rescaled_from[shell],
         )
 
-    b0_on_grid = _b0(acquisition).resampled(lattice)
-    b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
-    first, branches = result.first_stage, result.branches
-    disagreement = result.disagreement
-    if disagreement is not None:
-        disagreement = to_stored_order(disagreement, lattice, affine)[0]
-    sh, error_model = stored(result.prediction), model.error_model(target)
-    return Prediction(
-        given_sh=sh,
-        given_subject=prepared.scan.subject,
-        provenance=Provenance(
+    def of_shell(number: int, last: bool) -> Prediction:
+        """Give one shell's prediction; what is only needed for the next ones is let go at last."""
+        sh, error_model = stored(result.prediction, number), model.error_model(target, number)
+        first, branches = result.first_stage, result.branches
+        spread = result.disagreement
+        if spread is not None:
+            spread = np.split(spread, len(tables), axis=-1)[number]
+            spread = to_stored_order(spread, lattice, affine)[0]
+        return Prediction(
+            given_sh=sh,
+            given_subject=prepared.scan.subject,
+            provenance=_provenance(model, prepared, target),
+            first_stage=None if first is None else stored(first, number),
+            disagreement_by_order=spread,
+            expected_error=None
+            if error_model is None
+            else expected_error(error_model, prepared.image.by_shell()[number], sh, b0, cancelled),
+            b0=b0,
             target=target,
-            input=card.input,
-            title=title(card.kind),
-            kind=card.kind,
-            label=card.label,
-            model_file=model.path.name if model.path else None,
-            alpha=card.alpha,
-            sources=(source_uri(acquisition.path),),
+            gradients=tables[number],
             approximations=prepared.approximations,
             warnings=prepared.warnings,
-            training_subjects=tuple(model.training.get("subjects") or ()),
-            versions=card.versions,
-        ),
-        first_stage=None if first is None else stored(first),
-        disagreement_by_order=disagreement,
-        expected_error=None
-        if error_model is None
-        else expected_error(error_model, prepared.image, sh, b0, cancelled),
-        b0=b0,
-        target=target,
+            alpha=model.card.alpha,
+            # Each is let go as soon as its stored form is there: they are large.
+            branches={
+                platform: stored(branches.pop(platform) if last else branches[platform], number)
+                for platform in list(branches)
+            },
+            model=model,
+            source=prepared.scan,
+        )
+
+    parts = [of_shell(number, number == len(tables) - 1) for number in range(len(tables))]
+    if len(parts) == 1:
+        return parts[0]
+    by_name = {part.shells[0]: part for part in parts}
+    return replace(
+        parts[0],
+        given_sh={name: part.image for name, part in by_name.items()},
+        first_stage=_of_each(by_name, "first_stage"),
+        disagreement_by_order=_of_each(by_name, "disagreement_by_order"),
+        expected_error=_of_each(by_name, "expected_error"),
+        branches={
+            platform: {name: part.branches[platform] for name, part in by_name.items()}
+            for platform in parts[0].branches
+        },
         gradients=table,
+        parts=by_name,
+    )
+
+
+def _rows(table: GradientTable, shell: Shell) -> GradientTable:
+    return GradientTable(table.b_values[shell.volumes], table.directions[shell.volumes])
+
+
+def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenance:
+    return Provenance(
+        target=target,
+        input=model.card.input,
+        title=title(model.kind),
+        kind=model.kind,
+        label=model.card.label,
+        model_file=model.path.name if model.path else None,
+        alpha=model.card.alpha,
+        sources=(source_uri(prepared.acquisition.path),),
         approximations=prepared.approximations,
         warnings=prepared.warnings,
-        alpha=card.alpha,
-        # Each is let go as soon as its stored form is there: they are large.
-        branches={platform: stored(branches.pop(platform)) for platform in list(branches)},
-        model=model,
-        source=prepared.scan,
+        training_subjects=tuple(model.training.get("subjects") or ()),
+        versions=model.card.versions,
     )
 
 

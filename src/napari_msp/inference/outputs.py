@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
+import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray
@@ -17,6 +18,7 @@ from napari_msp.bids import (
     map_name,
     mask_sidecar,
     prediction_stem,
+    shell_stem,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
@@ -97,7 +99,7 @@ def harmonize_to_folder(
             prediction = predict_target(
                 model, prepared, target, options, progress=progress, cancelled=cancelled
             )
-            _write(stage, stem, prediction, table_of(prediction), acquisition, gradients)
+            _write(stage, stem, prediction, table_of, acquisition, gradients)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 
 
@@ -132,31 +134,33 @@ def save_prediction(
     if model is None or source is None or source.acquisition is None:
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
-    stem = _free_stem(out, source, prediction.target, model, force)
-    table = table_choice(gradients, acquisition)(prediction)
+    alone = len(model.card.sh.b_values) > 1 and not prediction.parts
+    shell = prediction.shells[0] if alone else None
+    stem = _free_stem(out, source, prediction.target, model, force, shell)
+    table_of = table_choice(gradients, acquisition)
     with _staged(out, describe, acquisition) as stage:
-        _write(stage, stem, prediction, table, acquisition, gradients)
+        _write(stage, stem, prediction, table_of, acquisition, gradients)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
 
 
 def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray:
-    """Give the DWI: the b=0 image, then the predicted signal along a table's directions.
+    """Give the DWI of one shell: the b=0 image, then the predicted signal along directions.
 
     Returns
     -------
     (X, Y, Z, 1 + N) float32 in the input's scanner units; 0 outside the mask. S/S0 is kept in
     [0, 1].
     """
-    ratio = np.clip(evaluate_sh(prediction.sh, table.directions), 0, 1)
+    ratio = np.clip(evaluate_sh(prediction.image, table.directions), 0, 1)
     return np.concatenate([prediction.b0[..., None], ratio * prediction.b0[..., None]], axis=-1)
 
 
 def table_choice(
     gradients: str | Path, acquisition: Acquisition
 ) -> Callable[[Prediction], GradientTable]:
-    """Check a choice of directions; give what makes the gradient table of a prediction.
+    """Check a choice of directions; give what makes the table of a prediction of one shell.
 
     Parameters
     ----------
@@ -174,7 +178,7 @@ def table_choice(
         return lambda prediction: prediction.gradients
     if gradients == "input":
         return lambda prediction: _at_b_value(
-            _nearest_directions(acquisition, prediction), prediction.sh.b_value
+            _nearest_directions(acquisition, prediction), prediction.b_value
         )
     check_gradients(gradients)
     bvec = Path(gradients)
@@ -184,7 +188,7 @@ def table_choice(
         raise UserError(
             "has no diffusion direction", bvec, "gradients", Advice("give one with some")
         )
-    return lambda prediction: _at_b_value(weighted, prediction.sh.b_value)
+    return lambda prediction: _at_b_value(weighted, prediction.b_value)
 
 
 def check_gradients(gradients: str | Path) -> None:
@@ -201,7 +205,7 @@ def check_gradients(gradients: str | Path) -> None:
 
 
 def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> FloatArray:
-    wanted = prediction.sh.rescaled_from or prediction.sh.b_value or 0.0
+    wanted = prediction.image.rescaled_from or prediction.image.b_value or 0.0
     shell = acquisition.gradients.nearest_shell(wanted)
     assert shell is not None  # or nothing could have been predicted
     return acquisition.directions(shell)
@@ -211,9 +215,16 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 
-def _free_stem(out: Path, scan: Scan, target: str, model: Model, force: bool) -> str:
-    """Name the files of a target, which must not be there already unless forced."""
+def _free_stem(
+    out: Path, scan: Scan, target: str, model: Model, force: bool, shell: int | None = None
+) -> str:
+    """Name the files of a target, which must not be there already unless forced.
+
+    A shell is named where one of several is written by itself.
+    """
     stem = prediction_stem(scan.path or f"{scan.file_stem}.nii.gz", target, model.kind)
+    if shell is not None:
+        stem = shell_stem(stem, shell)
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force:
         raise UserError("exists already", written, remedy=Overwrite())
@@ -249,33 +260,58 @@ def _write(
     folder: Path,
     stem: str,
     prediction: Prediction,
-    table: GradientTable,
+    table_of: Callable[[Prediction], GradientTable],
     acquisition: Acquisition,
     gradients: str | Path,
 ) -> None:
-    affine, like = prediction.sh.affine, acquisition.image
     made = provenance(prediction, gradients)
-    sidecar = made.to_sidecar()
+    sidecar, like = made.to_sidecar(), acquisition.image
+    parts = prediction.by_shell()
+    tables = {shell: table_of(part) for shell, part in parts.items()}
+    signals = [predicted_signal(part, tables[shell]) for shell, part in parts.items()]
+    # One b=0 image for all shells.
+    volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]
+    affine = next(iter(parts.values())).image.affine
     dwi = folder / f"{stem}_dwi.nii.gz"
-    write_nifti(dwi, predicted_signal(prediction, table), affine, like=like)
+    write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
     with_b0 = GradientTable(
-        np.concatenate([[0.0], table.b_values]),
-        np.concatenate([np.zeros((1, 3)), table.directions]),
+        np.concatenate([[0.0], *(table.b_values for table in tables.values())]),
+        np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
     )
     write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)
     write_json(folder / f"{stem}_dwi.json", sidecar)
-    write_nifti(folder / f"{stem}_mask.nii.gz", prediction.sh.mask, affine, like=like)
+    write_nifti(folder / f"{stem}_mask.nii.gz", prediction.mask, affine, like=like)
     about_mask = mask_sidecar("The input's mask on the prediction's lattice", made.sources)
     write_json(folder / f"{stem}_mask.json", about_mask)
-    write_sh(folder / map_name(stem, "sh", "coefficients"), prediction.sh, sidecar, like=like)
+    for shell, part in parts.items():
+        own = shell if len(parts) > 1 else None
+        _write_shell(folder, stem, own, part, made, like)
+
+
+def _write_shell(
+    folder: Path,
+    stem: str,
+    shell: int | None,
+    prediction: Prediction,
+    made: Provenance,
+    like: nib.Nifti1Image,
+) -> None:
+    """Write the SH images of one shell; its name is in theirs where there are several."""
+
+    def name(what: str, stem: str = stem) -> Path:
+        return folder / map_name(stem if shell is None else shell_stem(stem, shell), "sh", what)
+
+    affine = prediction.image.affine
+    write_sh(name("coefficients"), prediction.image, made.to_sidecar(), like=like)
     if prediction.first_stage is not None:
         first = replace(made, stage="first").to_sidecar()
-        name = map_name(f"{stem}FirstStage", "sh", "coefficients")
-        write_sh(folder / name, prediction.first_stage, first, like=like)
+        write_sh(
+            name("coefficients", f"{stem}FirstStage"), prediction.first_stage, first, like=like
+        )
     for what, values in (
         ("disagreement", prediction.disagreement),
         ("disagreement0", prediction.order_0_disagreement),
         ("expectederror", prediction.expected_error),
     ):
         if values is not None:
-            write_nifti(folder / map_name(stem, "sh", what), values, affine, like=like)
+            write_nifti(name(what), values, affine, like=like)

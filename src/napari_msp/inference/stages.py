@@ -13,7 +13,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.errors import Advice, UserError
 from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks import equation
-from napari_msp.networks.base import ORDER_SLICES
+from napari_msp.networks.base import order_channels
 from napari_msp.networks.msp import MSP, Network
 from napari_msp.options import Options
 from napari_msp.signal.channels import GridImage, Standardisation
@@ -30,15 +30,15 @@ class Stages:
     Attributes
     ----------
     prediction
-        (B, 28, X, Y, Z) standardised; the last stage.
+        (B, 28·S, X, Y, Z) standardised, of S shells; the last stage.
     first_stage
-        (B, 28, X, Y, Z) standardised; None for a single network.
+        (B, 28·S, X, Y, Z) standardised; None for a single network.
     disagreement
-        (B, 4, X, Y, Z) in SH units, of the orders 0, 2, 4, 6: root mean over the order's
+        (B, 4·S, X, Y, Z) in SH units, of the orders 0, 2, 4, 6: root mean over the order's
         coefficients of the variance of the P-1 terms {ŷ¹_T, N_iT(z_i)}; None where there are fewer
         than two terms.
     branches
-        N_iT(z_i) by platform i, each (B, 28, X, Y, Z) standardised; empty where there are none.
+        N_iT(z_i) by platform i, each (B, 28·S, X, Y, Z) standardised; empty where there are none.
     """
 
     prediction: Tensor
@@ -55,11 +55,11 @@ def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> 
     network
         Single network or MSP.
     x
-        (B, 28, X, Y, Z) standardised input.
+        (B, 28·S, X, Y, Z) standardised input.
     alpha
         α of eq. (1); single networks have none.
     deviation
-        (28,) deviations of the target's standardisation.
+        (28·S,) deviations of the target's standardisation.
     """
     if not isinstance(network, MSP):
         return Stages(cast(Tensor, network(x)))
@@ -76,7 +76,7 @@ def _disagreement(terms: list[Tensor], deviation: Tensor) -> Tensor:
     # Tensor.var takes ten times as long along the first axis.
     variance = (stacked - stacked.mean(dim=0)).square().mean(dim=0)
     spread = variance * deviation.square()[:, None, None, None]
-    by_order = [spread[:, part].mean(dim=1) for part in ORDER_SLICES]
+    by_order = [spread[:, part].mean(dim=1) for part in order_channels(spread.shape[1])]
     return torch.stack(by_order, dim=1).sqrt()
 
 
@@ -86,7 +86,7 @@ def at_alpha(prediction: Prediction, alpha: float) -> SHImage:
     Parameters
     ----------
     prediction
-        Of an MSP, made with `keep_stages`.
+        Of an MSP, of one shell, made with `keep_stages`.
     alpha
         0: the first stage, ŷ¹_T. 1: the mean of the P-1 terms.
 
@@ -104,7 +104,7 @@ def at_alpha(prediction: Prediction, alpha: float) -> SHImage:
     """
     first = _kept_first_stage(prediction)
     if alpha == prediction.alpha:
-        return prediction.sh
+        return prediction.image
     if alpha == 0:
         return first
     branches = [branch.coefficients for branch in prediction.branches.values()]
@@ -168,8 +168,8 @@ class GridPrediction:
     first_stage
         ŷ¹_T; None for a single network.
     disagreement
-        (X, Y, Z, 4) in SH units, by order, 0 outside the mask; None where there are fewer than two
-        terms.
+        (X, Y, Z, 4·S) in SH units, by shell and order, 0 outside the mask; None where there are
+        fewer than two terms.
     branches
         N_iT(z_i) by platform i; empty unless they were asked for.
     """
@@ -240,7 +240,7 @@ def predict_on_grid(
 
     def restored(name: str) -> GridImage:
         target.undo_in_place(outputs[name], mask)
-        return GridImage(outputs[name], mask, lattice)
+        return GridImage(outputs[name], mask, lattice, image.shells)
 
     disagreement = outputs.get("disagreement")
     return GridPrediction(

@@ -82,7 +82,7 @@ def expected_polls(network: Network, shape: tuple[int, int, int]) -> int:
             work.append((module, _multiply_adds(module, inputs[0])))
 
     with torch.inference_mode(), _watched(_convolutions(network), look):
-        network(torch.zeros((1, CHANNELS, *(PROBED_EDGE,) * 3)))
+        network(torch.zeros((1, CHANNELS * network.shells, *(PROBED_EDGE,) * 3)))
     growth = math.prod(shape) / PROBED_EDGE**3
     return sum(_parts(module, each * growth) for module, each in work)
 

@@ -2,14 +2,15 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.dataset import TravellingHeads, input_platform
+from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.identity import Person
@@ -23,6 +24,8 @@ from napari_msp.signal.channels import (
     measure_standardisation,
 )
 from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,12 +73,12 @@ class Study:
         Lattice scale of each target.
     voxel_size
         Of the input in mm.
-    b_value
-        In s/mm².
+    b_values
+        Of the shells, in s/mm².
     standardisation
         Of each platform, measured on training subjects.
     gradients
-        Each target's table, from the first training subject who was scanned on it.
+        Each target's table, all shells, from the first training subject who was scanned on it.
     """
 
     settings: TrainingSettings
@@ -84,7 +87,7 @@ class Study:
     people: list[Person]
     scales: dict[str, int]
     voxel_size: float
-    b_value: float
+    b_values: tuple[float, ...]
     standardisation: dict[str, Standardisation]
     gradients: dict[str, Gradients]
 
@@ -130,10 +133,10 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
         raise UserError(
             "no subject is left to train on", dataset.root, "held_out", Change("held_out", "fewer")
         )
-    b_value = common_b_value(dataset, training, settings.input, settings.b_value)
+    b_values = common_shells(dataset, training, settings.input, targets, settings.b_value)
     heads = {
         subject: load_head(
-            dataset, subject, settings.input, targets, b_value, subject in settings.held_out
+            dataset, subject, settings.input, targets, b_values, subject in settings.held_out
         )
         for subject in training + [each for each in subjects if each in settings.held_out]
     }
@@ -164,10 +167,10 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
             for target, those in scanned.items()
         },
         voxel_size=float(learned[0].input.lattice.voxel_sizes.mean()),
-        b_value=b_value,
+        b_values=b_values,
         standardisation=standardisation,
         gradients={
-            target: _gradients(dataset, those[0].subject, target, b_value)
+            target: _gradients(dataset, those[0].subject, target, b_values)
             for target, those in scanned.items()
         },
     )
@@ -178,7 +181,7 @@ def load_head(
     subject: str,
     source: str,
     targets: Sequence[str],
-    b_value: float,
+    b_value: float | Sequence[float],
     held_out: bool = False,
 ) -> Head:
     """Fit one subject's scans and bring them to one grid.
@@ -192,25 +195,31 @@ def load_head(
     source, targets
         Input and target platforms; targets that the subject was not scanned on are left out.
     b_value
-        Shell to use in s/mm², to within 5 %.
+        Shells to use in s/mm², each to within 5 %.
     held_out
         Keep the targets' images as scanned too.
 
     Raises
     ------
     UserError
-        When the input is missing, a scan is unreadable, or its voxels are no whole fraction of the
-        input's.
+        When the input is missing, a scan is unreadable or lacks a shell or directions, or its
+        voxels are no whole fraction of the input's.
     """
-    sh = fit_sh(dataset.acquisition(subject, source), b_value=b_value)
-    axes = direction_cosines(sh.grid.affine)
-    image = into_grid(sh)
+    b_values = [b_value] if isinstance(b_value, int | float) else b_value
+
+    def fitted(platform: str) -> dict[int, SHImage]:
+        return fit_sh(dataset.acquisition(subject, platform), b_value=b_values, order=ORDER)
+
+    shells = fitted(source)
+    stored = next(iter(shells.values()))
+    axes = direction_cosines(stored.grid.affine)
+    image = into_grid(shells)
     _check_isotropic(image.lattice, dataset.scans[subject, source])
     refined: dict[str, GridImage] = {}
     truths: dict[str, GridImage] = {}
     off_lattice = []
     for target in (each for each in targets if dataset.has(subject, each)):
-        truth = into_grid(fit_sh(dataset.acquisition(subject, target), b_value=b_value), axes)
+        truth = into_grid(fitted(target), axes)
         lattice = image.lattice.refined(
             scale_between(
                 image.lattice.voxel_sizes,
@@ -228,8 +237,93 @@ def load_head(
             problem = f"does not overlap with the scan on {source}"
             remedy = Advice("register the subject's scans to each other first")
             raise UserError(problem, dataset.scans[subject, target], field="dataset", remedy=remedy)
-        refined[target] = GridImage(truth.coefficients, inside, lattice)
-    return Head(subject, image, sh.affine, refined, tuple(off_lattice), truths)
+        refined[target] = replace(truth, mask=inside, lattice=lattice)
+    return Head(subject, image, stored.affine, refined, tuple(off_lattice), truths)
+
+
+class LeftOut(UserWarning):
+    """Shells that are there and are not learned."""
+
+
+def common_shells(
+    dataset: TravellingHeads,
+    subjects: Sequence[str],
+    source: str,
+    targets: Sequence[str],
+    wanted: float | Sequence[float] | None = None,
+) -> tuple[float, ...]:
+    """Give the b-values to learn in s/mm², lowest first: of shells that all platforms have.
+
+    A shell is predicted from the input's shell at the same b-value, so what one platform lacks
+    cannot be learned of another.
+
+    Parameters
+    ----------
+    dataset, subjects, source, targets
+        Whose scans, on what.
+    wanted
+        b-values; None: all that the platforms share.
+
+    Raises
+    ------
+    UserError
+        When a scan lacks a shell that was asked for, or platforms share none.
+
+    Warns
+    -----
+    LeftOut
+        When platforms have shells that they do not share, or that have too few directions.
+    """
+    scans = [
+        dataset.acquisition(subject, platform)
+        for subject in subjects
+        for platform in (source, *targets)
+        if dataset.has(subject, platform)
+    ]
+    if wanted is not None:
+        wanted = [wanted] if isinstance(wanted, int | float) else list(wanted)
+        for scan in scans:
+            scan.shells(wanted)
+        values = [common_b_value(dataset, subjects, source, each) for each in wanted]
+        return tuple(sorted(values))
+    known = dataset.acquisition(subjects[0], source).shells()
+    shared = [shell for shell in known if all(_has(scan, shell) for scan in scans)]
+    if len(known) == 1:
+        shared = known  # which scan lacks it is said when it is read
+    if not shared:
+        problem = f"no shell of {source} is one of {', '.join(targets)} too, with directions enough"
+        names = tuple(shell.name for shell in known)
+        raise UserError(problem, dataset.root, "b_value", Choose("b_value", names))
+    left_out = sorted(
+        {
+            shell.name
+            for scan in scans
+            for shell in scan.gradients.shells
+            if not any(_alike(shell, other) for other in shared)
+        }
+    )
+    if left_out:
+        warnings.warn(
+            f"{dataset.root}: b = {', '.join(map(str, left_out))} is not learned, as not every "
+            f"platform has it with {coefficient_count(ORDER)} directions",
+            LeftOut,
+            stacklevel=2,
+        )
+    return tuple(common_b_value(dataset, subjects, source, shell.b_value) for shell in shared)
+
+
+def _has(scan: Acquisition, shell: Shell) -> bool:
+    """Tell whether a scan has such a shell, with directions enough for a network."""
+    nearest = scan.gradients.nearest_shell(shell.b_value)
+    return (
+        nearest is not None
+        and _alike(nearest, shell)
+        and len(nearest.volumes) >= coefficient_count(ORDER)
+    )
+
+
+def _alike(one: Shell, other: Shell) -> bool:
+    return abs(one.b_value - other.b_value) <= B_VALUE_TOLERANCE * other.b_value
 
 
 def common_b_value(
@@ -337,9 +431,12 @@ def _check_known(
             )
 
 
-def _gradients(dataset: TravellingHeads, subject: str, target: str, b_value: float) -> Gradients:
+def _gradients(
+    dataset: TravellingHeads, subject: str, target: str, shells: Sequence[float]
+) -> Gradients:
     acquisition = dataset.acquisition(subject, target)
-    shell = acquisition.shell(b_value)
-    directions = [(float(x), float(y), float(z)) for x, y, z in acquisition.directions(shell)]
-    b_values = acquisition.gradients.b_values[shell.volumes].tolist()
+    volumes = np.concatenate([shell.volumes for shell in acquisition.shells(shells)])
+    rows = acquisition.gradients.directions[volumes]
+    directions = [(float(x), float(y), float(z)) for x, y, z in rows]
+    b_values = acquisition.gradients.b_values[volumes].tolist()
     return Gradients(b_values=b_values, directions=directions)

@@ -318,7 +318,11 @@ def finished_model(
         alpha=1.0,
         scales=study.scales,
         architectures={target: network.config() for target, network in networks.items()},
-        sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=study.b_value),
+        sh=SHSettings(
+            regularisation_at_30=REGULARISATION_AT_30,
+            b_value=study.b_values[0],
+            shells=study.b_values if len(study.b_values) > 1 else (),
+        ),
         standardisation={
             name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
         },

@@ -15,7 +15,7 @@ from napari_msp.learning.events import phase_name
 from napari_msp.learning.sampling import Batch
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.networks.base import SingleNetwork
+from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import MSP, Network
 from napari_msp.networks.registry import MULTI_STAGE, build_single
 from napari_msp.signal.channels import Standardisation
@@ -64,6 +64,8 @@ class TrainedNetworks(nn.Module):
         recipe = recipe_for(settings)
         kinds = {target: _single_kind(settings, target, scales[target]) for target in scales}
 
+        source = standardisation[settings.input]
+
         def singles() -> dict[str, SingleNetwork]:
             networks = {}
             for target, kind in kinds.items():
@@ -73,8 +75,9 @@ class TrainedNetworks(nn.Module):
                     scales=scales,
                     width=settings.width,
                     input_skip=recipe.input_skip,
+                    shells=len(source.mean) // CHANNELS,
+                    trunk=settings.trunk,
                 )
-                source = standardisation[settings.input]
                 network.set_standardisation(
                     input_mean=source.mean.tolist(),
                     input_deviation=source.deviation.tolist(),
@@ -134,11 +137,11 @@ def masked_error(
     Parameters
     ----------
     prediction, target
-        (B, 28, …).
+        (B, 28·S, …).
     mask
         (B, 1, …) bool. A batch without mask has no error.
     weights
-        (28,) of the channels, 1 on average; None: all alike.
+        (28·S,) of the channels, 1 on average; None: all alike.
     """
     inside = mask.float()
     squares = (prediction.float() - target).square() * inside
@@ -148,7 +151,7 @@ def masked_error(
 
 
 def sh_unit_weights(standardisation: Standardisation) -> Tensor:
-    """(28,) weights, 1 on average, that turn a standardised error into one of SH units."""
+    """(28·S,) weights, 1 on average, that turn a standardised error into one of SH units."""
     squares = torch.from_numpy(standardisation.deviation).square()
     return squares / squares.mean()
 

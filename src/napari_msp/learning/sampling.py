@@ -29,7 +29,7 @@ class Channels:
     Attributes
     ----------
     coefficients
-        (28, X, Y, Z) float32, not standardised.
+        (28, X, Y, Z) float32, not standardised; of S shells (28·S, X, Y, Z).
     mask
         (X, Y, Z) bool; for a target, where input and target both have brain.
     """
@@ -57,9 +57,9 @@ class Batch:
     Attributes
     ----------
     input
-        (B, 28, p, p, p).
+        (B, 28·S, p, p, p).
     targets
-        (B, 28, q, q, q) for each platform, q = k(p-1)+1, less a margin of `trim` at each end.
+        (B, 28·S, q, q, q) for each platform, q = k(p-1)+1, less a margin of `trim` at each end.
     masks
         (B, 1, q, q, q) bool for each platform: where the loss counts.
     trim
@@ -180,15 +180,16 @@ class Symmetry:
         self._mixing = torch.from_numpy(rotation_matrix(matrix).astype(np.float32))
 
     def __call__(self, coefficients: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn (28, p, p, p) coefficients and a (p, p, p) mask."""
+        """Turn (28·S, p, p, p) coefficients, each shell alike, and a (p, p, p) mask."""
         moved = coefficients.permute(0, *(axis + 1 for axis in self._sources))
         moved = moved.flip([axis + 1 for axis in self._flipped])
-        turned = (self._mixing @ moved.flatten(1)).view(moved.shape)
-        return turned, mask.permute(*self._sources).flip(self._flipped)
+        shells = torch.split(moved, len(self._mixing))
+        turned = [self._mixing @ shell.flatten(1) for shell in shells]
+        return torch.cat(turned).view(moved.shape), mask.permute(*self._sources).flip(self._flipped)
 
 
 class _Scaler:
-    """Standardise (28, …) channels and set them to 0 outside the mask."""
+    """Standardise (28·S, …) channels and set them to 0 outside the mask."""
 
     def __init__(self, standardisation: Standardisation) -> None:
         self._mean = torch.from_numpy(standardisation.mean).view(-1, 1, 1, 1)

@@ -1,5 +1,6 @@
 """Everything that decides what a training run does, in one validated object."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -41,6 +42,7 @@ SingleKind = Annotated[str, AfterValidator(_single_kind)]
 Preset = Literal["paper", "fast"]
 Augmentation = Literal["preset", "symmetries", "none"]
 BranchStart = Literal["preset", "nothing", "input", "first stage"]
+Trunk = Literal["each", "all"]
 
 
 MOST = 1_000_000
@@ -68,11 +70,13 @@ class TrainingSettings(BaseModel):
     targets: tuple[str, ...] = Field(
         default=(), description="Platforms to predict; empty: all others"
     )
-    b_value: float | None = Field(
+    b_value: float | tuple[float, ...] | None = Field(
         default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Shell to learn, where scans have several",
+        description="Shells to learn, where scans have several; unset: all that platforms share",
+    )
+    trunk: Trunk = Field(
+        default="each",
+        description="Several shells: each by itself with the same weights, or all at once",
     )
     held_out: tuple[str, ...] = Field(
         default=(), description="Subjects kept out of training altogether"
@@ -124,6 +128,24 @@ class TrainingSettings(BaseModel):
         if others.data.get("input") in targets:
             raise ValueError(f"{others.data['input']} is the input and cannot be a target too")
         return targets
+
+    @field_validator("b_value", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> float | tuple[float, ...] | None:
+        """Read one b-value or several, also from the text of an entry."""
+        if value is None:
+            return None
+        listed = value.replace(",", " ").split() if isinstance(value, str) else value
+        listed = listed if isinstance(listed, list | tuple) else [listed]
+        try:
+            found = tuple(float(each) for each in listed)
+        except (TypeError, ValueError) as error:
+            raise ValueError("must be a valid number, or several") from error
+        if not found or not all(0 < each < math.inf for each in found):  # also refuses nan
+            raise ValueError("must be greater than 0")
+        if len(set(found)) < len(found):
+            raise ValueError("must differ from one another")
+        return found if len(found) > 1 else found[0]
 
     @field_validator("first_stage")
     @classmethod

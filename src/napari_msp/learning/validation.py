@@ -1,7 +1,7 @@
 """Predict held-out subjects whole: how far off they are, and a picture of the first."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,15 +94,15 @@ def alignment_error(study: Study, target: str) -> float:
     for head in study.judged(target):
         image = head.input
         matched = np.where(image.mask[..., None], wanted.undo(source.apply(image)), 0)
-        errors.add(GridImage(matched, image.mask, image.lattice), head.truths[target])
+        errors.add(replace(image, coefficients=matched), head.truths[target])
     return errors.mean
 
 
 def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
     """Write the prediction of the first subject in `judged` over the one before.
 
-    It is what `harmonize` would give for that subject: in the input's stored order, coefficients
-    in scanner axes, on the lattice of the prediction.
+    It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
+    order, coefficients in scanner axes, on the lattice of the prediction.
 
     Parameters
     ----------
@@ -121,15 +121,16 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     """
     head = study.judged(target)[0]
     lattice = prediction.lattice
-    coefficients, affine = out_of_grid(prediction.coefficients, lattice, head.stored_affine)
+    lowest = prediction.by_shell()[0].coefficients
+    coefficients, affine = out_of_grid(lowest, lattice, head.stored_affine)
     mask, _ = to_stored_order(prediction.mask, lattice, head.stored_affine)
-    table = study.gradients[target].table()
+    shell = study.gradients[target].table().shells[0]
     image = SHImage(
         coefficients,
         affine,
         mask,
-        b_value=float(table.b_values.mean()),
-        regularisation=default_regularisation(len(table)),
+        b_value=shell.b_value,
+        regularisation=default_regularisation(len(shell.volumes)),
     )
     path = folder / f"{head.subject}_{target}.nii.gz"
     write_sh(path, image)

@@ -17,6 +17,34 @@ CHANNELS = 28
 ORDER_SLICES = (slice(0, 1), slice(1, 6), slice(6, 15), slice(15, 28))
 """Channels of order l = 0, 2, 4, 6."""
 
+
+def order_channels(channels: int) -> tuple[slice, ...]:
+    """Give the channels of each order of each shell: all orders of the first, then the next."""
+    return tuple(
+        slice(shell + part.start, shell + part.stop)
+        for shell in range(0, channels, CHANNELS)
+        for part in ORDER_SLICES
+    )
+
+
+Trunk = Literal["each", "all"]
+"""How a network takes several shells: one after the other, with the same weights, or at once."""
+
+
+def shells_apart(x: Tensor, channels: int) -> Tensor:
+    """Turn (B, S·C, …) into (B·S, C, …): each shell becomes an example of its own."""
+    if x.shape[1] <= channels:
+        return x
+    return x.reshape(-1, channels, *x.shape[2:])
+
+
+def shells_together(x: Tensor, shells: int) -> Tensor:
+    """Turn (B·S, C, …) back into (B, S·C, …)."""
+    if shells == 1:
+        return x
+    return x.reshape(-1, shells * x.shape[1], *x.shape[2:])
+
+
 Config = dict[str, Any]
 """A network's architecture as plain JSON types."""
 
@@ -33,10 +61,11 @@ class CommonArguments(TypedDict, total=False):
     scales: Required[Mapping[str, int]]
     width: Width
     feature_layer: str | None
+    at_once: int
 
 
 class Statistics(TypedDict):
-    """How the input and the target platform are standardised: (28,) each.
+    """How the input and the target platform are standardised: (28,) each, of S shells (28·S,).
 
     In units of the b0-normalised signal's coefficients.
     """
@@ -79,7 +108,9 @@ class SingleNetwork(nn.Module, ABC):
     """A network N_T that predicts one target platform from the input platform.
 
     Input and output are standardised SH coefficients, (B, 28, X, Y, Z) →
-    (B, 28, k(X-1)+1, k(Y-1)+1, k(Z-1)+1), k the scale of the target's lattice.
+    (B, 28, k(X-1)+1, k(Y-1)+1, k(Z-1)+1), k the scale of the target's lattice. Of S shells they
+    have 28·S channels, one shell after the other. A network takes all of them at once, or each by
+    itself with the same weights, see `apply_to_each`.
 
     Parameters
     ----------
@@ -94,6 +125,8 @@ class SingleNetwork(nn.Module, ABC):
     feature_layer : str, optional
         Layer that z is taken from, one of `feature_layers`; by default the last of them, which
         is the last feature map (what the final layer reads).
+    at_once : int
+        Number of shells that the layers take together.
 
     Attributes
     ----------
@@ -111,8 +144,12 @@ class SingleNetwork(nn.Module, ABC):
         Layers that z can be taken from.
     takes_input_skip : bool
         Whether `add_input_skip` makes sense; CNN-RISH scales its input, which is a skip already.
+    takes_all : bool
+        Whether its layers can take several shells at once.
+    shells : int
+        Number of shells S.
     channels : int
-        28.
+        What the layers read and give: 28, or 28·S where they take all shells at once.
     scale : int
         Scale k of the target's lattice.
 
@@ -128,8 +165,8 @@ class SingleNetwork(nn.Module, ABC):
     role: ClassVar[Role] = "single"
     cost: ClassVar[float] = 1.0
     feature_layers: ClassVar[tuple[str, ...]]
-    channels: ClassVar[int] = CHANNELS
     takes_input_skip: ClassVar[bool] = True
+    takes_all: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -138,8 +175,13 @@ class SingleNetwork(nn.Module, ABC):
         scales: Mapping[str, int],
         width: Width = "paper",
         feature_layer: str | None = None,
+        at_once: int = 1,
     ) -> None:
         super().__init__()
+        if at_once < 1 or (at_once > 1 and not self.takes_all):
+            raise ValueError(f"{self.kind} cannot take {at_once} shells at once")
+        self.shells = at_once
+        self.channels = CHANNELS * at_once
         if target not in scales:
             raise ValueError(f"no scale is given for target {target!r}, only for {list(scales)}")
         for platform, scale in scales.items():
@@ -195,6 +237,15 @@ class SingleNetwork(nn.Module, ABC):
             for platform, scale in self.scales.items():
                 self.input_skips[platform] = LinearResampling(1, scale)
 
+    @property
+    def trunk(self) -> Trunk:
+        """How it takes several shells; one shell is taken alike either way."""
+        return "all" if self.channels > CHANNELS else "each"
+
+    def apply_to_each(self, shells: int) -> None:
+        """Let it take so many shells, each by itself with the same weights."""
+        self.shells = shells
+
     def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
         """Take over how the platforms are standardised, where a network computes with it.
 
@@ -216,16 +267,25 @@ class SingleNetwork(nn.Module, ABC):
         Parameters
         ----------
         x : Tensor
-            (B, 28, X, Y, Z), standardised SH coefficients of the input platform.
+            (B, 28·S, X, Y, Z), standardised SH coefficients of the input platform.
         """
+        shells = max(1, x.shape[1] // self.channels)
+        x = shells_apart(x, self.channels)
         outputs = self.body(x)
-        if not self.input_skips:
+        if self.input_skips:
+            supervised = tuple(
+                (platform, value + self.input_skips[platform](x))
+                for platform, value in outputs.supervised
+            )
+            outputs = SingleOutputs(supervised[-1][1], outputs.features, supervised)
+        if shells == 1:
             return outputs
         supervised = tuple(
-            (platform, value + self.input_skips[platform](x))
-            for platform, value in outputs.supervised
+            (platform, shells_together(value, shells)) for platform, value in outputs.supervised
         )
-        return SingleOutputs(supervised[-1][1], outputs.features, supervised)
+        return SingleOutputs(
+            supervised[-1][1], shells_together(outputs.features, shells), supervised
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict ŷ_T."""
@@ -259,4 +319,6 @@ class SingleNetwork(nn.Module, ABC):
             "feature_layer": self.feature_layer,
             "input_skip": bool(self.input_skips),
             "options": self.options(),
+            # One shell is not mentioned: models of one are what they were before there were more.
+            **({"shells": self.shells, "trunk": self.trunk} if self.shells > 1 else {}),
         }

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from napari_msp.networks.base import (
     CHANNELS,
-    ORDER_SLICES,
     CommonArguments,
     FeatureMap,
     SingleNetwork,
     SingleOutputs,
     Statistics,
+    order_channels,
 )
 from napari_msp.networks.layers import (
     LinearResampling,
@@ -59,6 +59,7 @@ class CNNRISH(SingleNetwork):
         "Five layers on rotation-invariant features; the SH orders are scaled, not replaced."
     )
     cost: ClassVar[float] = 0.5
+    takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("scaled", "layer1", "layer2", "layer3", "layer4")
 
     input_mean: Tensor
@@ -69,7 +70,8 @@ class CNNRISH(SingleNetwork):
     def __init__(self, **common: Unpack[CommonArguments]) -> None:
         super().__init__(**common)
         features = scaled_width(96, self.width)
-        orders = len(ORDER_SLICES)
+        self.orders = order_channels(self.channels)
+        orders = len(self.orders)
         self.layers = nn.ModuleDict(
             {
                 f"layer{i}": nn.Sequential(
@@ -83,18 +85,26 @@ class CNNRISH(SingleNetwork):
             for parameter in self.final.parameters():
                 parameter.mul_(0.1)
         self.resampling = LinearResampling(1, self.scale)
-        self.register_buffer("input_mean", torch.zeros(CHANNELS))
-        self.register_buffer("input_deviation", torch.ones(CHANNELS))
-        self.register_buffer("target_mean", torch.zeros(CHANNELS))
-        self.register_buffer("target_deviation", torch.ones(CHANNELS))
+        self._know_shells()
 
         reach = {f"layer{i}": Reach().convolve(i) for i in range(1, 5)}
         output = reach["layer4"].move(self.scale).join(Reach().resample(self.scale))
         self._declare(
             output,
-            {"scaled": FeatureMap(CHANNELS, output)}
+            {"scaled": FeatureMap(self.channels, output)}
             | {name: FeatureMap(features, layer) for name, layer in reach.items()},
         )
+
+    def _know_shells(self) -> None:
+        """Make room for the statistics of all shells."""
+        for platform in ("input", "target"):
+            self.register_buffer(f"{platform}_mean", torch.zeros(CHANNELS * self.shells))
+            self.register_buffer(f"{platform}_deviation", torch.ones(CHANNELS * self.shells))
+
+    def apply_to_each(self, shells: int) -> None:
+        """Let it take so many shells, each by itself with the same weights."""
+        super().apply_to_each(shells)
+        self._know_shells()
 
     def set_standardisation(self, **statistics: Unpack[Statistics]) -> None:
         """Take over the statistics by which the input and the target platform are standardised.
@@ -114,8 +124,9 @@ class CNNRISH(SingleNetwork):
             for name, values in statistics.items()
         }
         for name, values in checked.items():
-            if values.shape != (CHANNELS,) or not bool(values.isfinite().all()):
-                raise ValueError(f"{name} must have {CHANNELS} finite values")
+            count = CHANNELS * self.shells
+            if values.shape != (count,) or not bool(values.isfinite().all()):
+                raise ValueError(f"{name} must have {count} finite values")
             if name.endswith("deviation") and not bool((values > 0).all()):
                 raise ValueError(f"{name} must be positive")
         for name, values in checked.items():
@@ -123,16 +134,24 @@ class CNNRISH(SingleNetwork):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """Un-standardise the input: (B, 28, X, Y, Z) in units of the b0-normalised signal."""
-        return x * _channelwise(self.input_deviation) + _channelwise(self.input_mean)
+        return x * self._of(self.input_deviation, x) + self._of(self.input_mean, x)
+
+    def _of(self, statistic: Tensor, x: Tensor) -> Tensor:
+        """Lay out a statistic of all shells as (B, C, 1, 1, 1), a row for each example's shell."""
+        rows = statistic.view(-1, x.shape[1], 1, 1, 1)
+        return rows if len(rows) == 1 else rows.repeat(len(x) // len(rows), 1, 1, 1, 1)
 
     def invariants(self, coefficients: Tensor) -> Tensor:
-        """Return what the CNN reads, (B, 4, X, Y, Z): f_l = ½ log(RISH_l / R_l + 0.01)."""
+        """Return what the CNN reads: f_l = ½ log(RISH_l / R_l + 0.01).
+
+        (B, 4, X, Y, Z), or 4 for each of several shells that are taken at once.
+        """
         rish = torch.stack(
-            [coefficients[:, order].square().sum(dim=1) for order in ORDER_SLICES], dim=1
+            [coefficients[:, order].square().sum(dim=1) for order in self.orders], dim=1
         )
         square = self.input_mean.square() + self.input_deviation.square()
-        mean_rish = torch.stack([square[order].sum() for order in ORDER_SLICES])
-        return 0.5 * (rish / _channelwise(mean_rish) + FLOOR).log()
+        mean_rish = torch.stack([square[order].sum() for order in order_channels(len(square))])
+        return 0.5 * (rish / self._of(mean_rish, rish) + FLOOR).log()
 
     def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
@@ -149,11 +168,11 @@ class CNNRISH(SingleNetwork):
             ratio = amplitude_ratio(raw.to(coefficients.dtype))
             moved = self.resampling(coefficients)
             scaled = torch.cat(
-                [moved[:, order] * ratio[:, i : i + 1] for i, order in enumerate(ORDER_SLICES)],
+                [moved[:, order] * ratio[:, i : i + 1] for i, order in enumerate(self.orders)],
                 dim=1,
             )
-            prediction = (scaled - _channelwise(self.target_mean)) / _channelwise(
-                self.target_deviation
+            prediction = (scaled - self._of(self.target_mean, scaled)) / self._of(
+                self.target_deviation, scaled
             )
         if self.feature_layer == "scaled":
             features = prediction
@@ -164,8 +183,3 @@ def amplitude_ratio(raw: Tensor) -> Tensor:
     """Return sqrt(RISH' / RISH) from the CNN's output: exp, clamped smoothly to [1/4, 4]."""
     limit = torch.tensor(LARGEST_RATIO, dtype=raw.dtype, device=raw.device).log()
     return (limit * torch.tanh(raw / limit)).exp()
-
-
-def _channelwise(values: Tensor) -> Tensor:
-    """View a value a channel, (C,), as (C, 1, 1, 1)."""
-    return values.view(-1, 1, 1, 1)

@@ -29,15 +29,19 @@ class Stage(nn.Module):
         Lattice of the platform the stage predicts.
     belief_scale : int, optional
         Lattice of the beliefs; None for the first stage, which has none.
+    channels : int
+        Of a platform's image.
     """
 
-    def __init__(self, width: int, scale: int, belief_scale: int | None) -> None:
+    def __init__(
+        self, width: int, scale: int, belief_scale: int | None, channels: int = CHANNELS
+    ) -> None:
         super().__init__()
         self.beliefs: nn.Module | None = None
         inputs = width
         if belief_scale is not None:
             self.beliefs = nn.Sequential(
-                lattice_convolution(CHANNELS, width, belief_scale, 1), nn.ReLU()
+                lattice_convolution(channels, width, belief_scale, 1), nn.ReLU()
             )
             inputs = 2 * width
         self.layers = nn.Sequential(
@@ -46,7 +50,7 @@ class Stage(nn.Module):
             nn.Conv3d(width, width, 3, padding=1),
             nn.ReLU(),
         )
-        self.final = lattice_convolution(width, CHANNELS, 1, scale)
+        self.final = lattice_convolution(width, channels, 1, scale)
 
     def forward(self, image: Tensor, beliefs: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the stage's prediction (lattice of its platform) and feature map (lattice 1)."""
@@ -77,20 +81,21 @@ class CPM(SingleNetwork):
     title: ClassVar[str] = "CPM"
     summary: ClassVar[str] = "Multi-task: each stage predicts one platform, the last the target."
     role: ClassVar[Role] = "multi-task"
+    takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("image", "stage")
 
     def __init__(self, **common: Unpack[CommonArguments]) -> None:
         super().__init__(**common)
         features = scaled_width(48, self.width)
         self.image = nn.Sequential(
-            nn.Conv3d(CHANNELS, features, 3, padding=1),
+            nn.Conv3d(self.channels, features, 3, padding=1),
             nn.ReLU(),
             nn.Conv3d(features, features, 3, padding=1),
             nn.ReLU(),
         )
         lattices = list(self.scales.values())
         self.stages = nn.ModuleList(
-            Stage(features, scale, before)
+            Stage(features, scale, before, self.channels)
             for scale, before in zip(lattices, [None, *lattices[:-1]], strict=True)
         )
 

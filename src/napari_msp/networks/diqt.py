@@ -7,7 +7,6 @@ from typing import ClassVar, Unpack
 from torch import Tensor, nn
 
 from napari_msp.networks.base import (
-    CHANNELS,
     CommonArguments,
     Config,
     FeatureMap,
@@ -29,7 +28,8 @@ class DIQT(SingleNetwork):
 
     Our choice: padding 1 instead of valid convolutions, and at scale k > 1 a transposed convolution
     as the final layer instead of the shuffle of k³·28 channels, so that the output lattice is
-    node-aligned. The 28 input channels are never reduced by `width`.
+    node-aligned. The 28 input channels (28 a shell that is taken at once) are never reduced by
+    `width`.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ class DIQT(SingleNetwork):
     title: ClassVar[str] = "DIQT"
     summary: ClassVar[str] = "Reversible stacks between convolutions: deep image quality transfer."
     cost: ClassVar[float] = 2.2
+    takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = (
         "stack1",
         "convolution1",
@@ -60,14 +61,16 @@ class DIQT(SingleNetwork):
         first, second = scaled_width(50, self.width), scaled_width(100, self.width)
         self.stages = nn.ModuleDict(
             {
-                "stack1": ReversibleStack(CHANNELS, depth, plain),
-                "convolution1": nn.Sequential(nn.Conv3d(CHANNELS, first, 3, padding=1), nn.ReLU()),
+                "stack1": ReversibleStack(self.channels, depth, plain),
+                "convolution1": nn.Sequential(
+                    nn.Conv3d(self.channels, first, 3, padding=1), nn.ReLU()
+                ),
                 "stack2": ReversibleStack(first, depth, plain),
                 "convolution2": nn.Sequential(nn.Conv3d(first, second, 1), nn.ReLU()),
                 "stack3": ReversibleStack(second, depth, plain),
             }
         )
-        self.final = lattice_convolution(second, CHANNELS, 1, self.scale)
+        self.final = lattice_convolution(second, self.channels, 1, self.scale)
 
         stack1 = Reach().convolve(2 * depth)
         convolution1 = stack1.convolve(1)
@@ -76,7 +79,7 @@ class DIQT(SingleNetwork):
         self._declare(
             stack3.move(self.scale),
             {
-                "stack1": FeatureMap(CHANNELS, stack1),
+                "stack1": FeatureMap(self.channels, stack1),
                 "convolution1": FeatureMap(first, convolution1),
                 "stack2": FeatureMap(first, stack2),
                 "convolution2": FeatureMap(second, stack2),

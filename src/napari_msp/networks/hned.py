@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import (
-    CHANNELS,
     CommonArguments,
     FeatureMap,
     Role,
@@ -40,6 +39,7 @@ class HNED(SingleNetwork):
     summary: ClassVar[str] = "Multi-task: side outputs predict the platforms and are fused."
     role: ClassVar[Role] = "multi-task"
     cost: ClassVar[float] = 1.2
+    takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("stream", "sides")
 
     def __init__(self, **common: Unpack[CommonArguments]) -> None:
@@ -53,18 +53,18 @@ class HNED(SingleNetwork):
         for depth, scale in enumerate(self.scales.values()):
             self.blocks.append(
                 nn.Sequential(
-                    nn.Conv3d(features if depth else CHANNELS, features, 3, padding=1),
+                    nn.Conv3d(features if depth else self.channels, features, 3, padding=1),
                     nn.ReLU(),
                     nn.Conv3d(features, features, 3, padding=1),
                     nn.ReLU(),
                 )
             )
-            self.sides.append(lattice_convolution(features, CHANNELS, 1, scale))
+            self.sides.append(lattice_convolution(features, self.channels, 1, scale))
             self.resamplings.append(LinearResampling(scale, self.scale))
             stream = stream.convolve(2)
             aligned.append(stream.move(scale).resample(self.scale))
-        stacked = CHANNELS * len(self.scales)
-        self.final = nn.Conv3d(stacked, CHANNELS, 1)
+        stacked = self.channels * len(self.scales)
+        self.final = nn.Conv3d(stacked, self.channels, 1)
 
         joined = aligned[0]
         for reach in aligned[1:]:

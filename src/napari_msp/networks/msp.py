@@ -8,7 +8,14 @@ from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from napari_msp.networks.base import CHANNELS, Config, Role, SingleNetwork
+from napari_msp.networks.base import (
+    CHANNELS,
+    Config,
+    Role,
+    SingleNetwork,
+    shells_apart,
+    shells_together,
+)
 from napari_msp.networks.equation import second_stage
 from napari_msp.networks.layers import (
     LinearResampling,
@@ -53,9 +60,13 @@ class ConnectionNetwork(nn.Module):
         Channels of z_i and between the convolutions.
     source, target : int
         Lattices of z_i and of T.
+    channels : int
+        Of T's image.
     """
 
-    def __init__(self, inputs: int, hidden: int, source: int, target: int) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, source: int, target: int, channels: int = CHANNELS
+    ) -> None:
         super().__init__()
         common = gcd(source, target)
         # One move when one lattice refines the other, else half of it in each convolution.
@@ -63,7 +74,7 @@ class ConnectionNetwork(nn.Module):
         self.target = target
         self.first = lattice_convolution(inputs, hidden, source, self.between)
         self.activation = nn.ReLU()
-        self.second = lattice_convolution(hidden, CHANNELS, self.between, target)
+        self.second = lattice_convolution(hidden, channels, self.between, target)
 
     def forward(self, z: Tensor) -> Tensor:
         """Map z_i (B, C, …) to (B, 28, …) on the target's lattice."""
@@ -111,6 +122,9 @@ class MSP(nn.Module):
     ----------
     scale : int
         Scale of the target's lattice.
+    shells, channels : int
+        Number of shells, and what the layers read and give, as of its single networks. Where these
+        take each shell by itself, so do the branches.
     halo : int
         Input voxels needed around a tile for every output of both stages to be exact.
 
@@ -125,7 +139,6 @@ class MSP(nn.Module):
     summary: ClassVar[str] = "Built from the best single network of each target."
     role: ClassVar[Role] = "multi-stage"
     cost: ClassVar[float] = 4.0
-    channels: ClassVar[int] = CHANNELS
 
     def __init__(
         self,
@@ -143,8 +156,13 @@ class MSP(nn.Module):
                 raise ValueError(
                     f"the single network of {platform!r} predicts {single.target!r} instead"
                 )
+        own = singles[target]
+        if any(each.shells != own.shells or each.trunk != own.trunk for each in singles.values()):
+            raise ValueError("the single networks do not take the same shells in the same way")
         self.target = target
-        self.scale = singles[target].scale
+        self.scale = own.scale
+        self.shells = own.shells
+        self.channels = own.channels
         self.width = width
         self.branch_start = branch_start
         self.singles = nn.ModuleDict(singles)
@@ -154,7 +172,11 @@ class MSP(nn.Module):
         for platform, single in singles.items():
             if platform != target:
                 connection = ConnectionNetwork(
-                    single.feature_channels, hidden, single.feature_scale, self.scale
+                    single.feature_channels,
+                    hidden,
+                    single.feature_scale,
+                    self.scale,
+                    self.channels,
                 )
                 if branch_start == "first stage":
                     connection.start_at_zero()
@@ -179,6 +201,8 @@ class MSP(nn.Module):
         ValueError
             For an α outside [0, 1].
         """
+        shells = max(1, x.shape[1] // self.channels)
+        x = shells_apart(x, self.channels)
         first: dict[str, Tensor] = {}
         branches: dict[str, Tensor] = {}
         for platform, module in self.singles.items():
@@ -189,7 +213,12 @@ class MSP(nn.Module):
         if self.branch_start != "nothing":
             start = own if self.branch_start == "first stage" else self.resampling(x)
             branches = {platform: start + branch for platform, branch in branches.items()}
-        return StageOutputs(first, second_stage(own, tuple(branches.values()), alpha), branches)
+        second = second_stage(own, tuple(branches.values()), alpha)
+        if shells > 1:
+            first = {name: shells_together(each, shells) for name, each in first.items()}
+            branches = {name: shells_together(each, shells) for name, each in branches.items()}
+            second = shells_together(second, shells)
+        return StageOutputs(first, second, branches)
 
     def config(self) -> Config:
         """Return the architecture as plain JSON types; `build` makes the same network of it."""

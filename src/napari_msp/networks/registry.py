@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.errors import Choose, UserError
+from napari_msp.errors import Choose, Give, UserError
 from napari_msp.plugins import UPDATE, listed, loaded
 
 if TYPE_CHECKING:
-    from napari_msp.networks.base import SingleNetwork
+    from napari_msp.networks.base import SingleNetwork, Trunk
     from napari_msp.networks.layers import Width
     from napari_msp.networks.msp import Network
 
@@ -89,6 +89,8 @@ def build_single(
     scales: Mapping[str, int],
     width: Width = "paper",
     input_skip: bool = False,
+    shells: int = 1,
+    trunk: Trunk = "each",
     **options: Any,
 ) -> SingleNetwork:
     """Build a single network, with fresh weights.
@@ -106,18 +108,29 @@ def build_single(
         Full width, or a fraction in (0, 1].
     input_skip : bool
         Let outputs start from the interpolated input, see `SingleNetwork.add_input_skip`.
+    shells : int
+        Number of shells.
+    trunk : "each" or "all"
+        Whether they are taken one by one, with the same weights, or all at once.
     **options
         Further arguments of the network, such as `feature_layer` or DIQT's `depth`.
 
     Raises
     ------
     UserError
-        For an unknown kind.
+        For an unknown kind, or one that cannot take all shells at once.
     ValueError
         Whatever the network itself refuses.
     """
     network: Any = network_class(kind)
+    if shells > 1 and trunk == "all":
+        if not network.takes_all:
+            problem = f"{kind} cannot take several shells at once"
+            raise UserError(problem, field="trunk", remedy=Give("trunk", "each"))
+        options["at_once"] = shells
     built: SingleNetwork = network(target=target, scales=scales, width=width, **options)
+    if shells > 1 and trunk == "each":
+        built.apply_to_each(shells)
     if input_skip:
         built.add_input_skip()
     return built
@@ -154,6 +167,8 @@ def _single(config: Mapping[str, Any]) -> SingleNetwork:
         width=config["width"],
         feature_layer=config["feature_layer"],
         input_skip=config["input_skip"],
+        shells=config.get("shells", 1),
+        trunk=config.get("trunk", "each"),
         **config["options"],
     )
 

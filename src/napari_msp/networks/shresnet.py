@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from napari_msp.networks.base import (
-    CHANNELS,
     CommonArguments,
     Config,
     FeatureMap,
@@ -65,7 +64,7 @@ class SHResNet(SingleNetwork):
     number (88 in all), so that the networks have about as many parameters as DIQT; the global
     skip joins the first convolution's output; at scale k > 1 a transposed convolution stands
     between the skip and the output convolution, so the skip is added on lattice 1 and z is on
-    lattice k.
+    lattice k. Shells taken at once share the features of an order.
 
     Parameters
     ----------
@@ -76,6 +75,7 @@ class SHResNet(SingleNetwork):
     kind: ClassVar[str] = "shresnet"
     title: ClassVar[str] = "SHResNet"
     summary: ClassVar[str] = "Residual blocks that treat the SH orders apart."
+    takes_all: ClassVar[bool] = True
     feature_layers: ClassVar[tuple[str, ...]] = ("stem", "blocks", "skip", "last")
 
     def __init__(self, *, blocks: int = 2, **common: Unpack[CommonArguments]) -> None:
@@ -86,13 +86,13 @@ class SHResNet(SingleNetwork):
             scaled_width(FEATURES_PER_COEFFICIENT * (2 * order + 1), self.width) for order in ORDERS
         ]
         features = sum(widths)
-        self.stem = nn.Conv3d(CHANNELS, features, 3, padding=1)
+        self.stem = nn.Conv3d(self.channels, features, 3, padding=1)
         self.blocks = nn.Sequential(*(OrderBlock(widths) for _ in range(blocks)))
         self.convolution = nn.Conv3d(features, features, 3, padding=1)
         self.up: nn.Module = nn.Identity()
         if self.scale > 1:
             self.up = lattice_convolution(features, features, 1, self.scale)
-        self.final = nn.Conv3d(features, CHANNELS, 3, padding=1)
+        self.final = nn.Conv3d(features, self.channels, 3, padding=1)
 
         stem = Reach().convolve(1)
         through = stem.convolve(3 * blocks)

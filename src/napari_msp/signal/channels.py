@@ -4,8 +4,8 @@ Convolutions know voxel axes only. Turning the coefficients exactly into those a
 blind to how a file is stored and to how the head lay in the scanner.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,34 +40,49 @@ class GridImage:
         (X, Y, Z).
     lattice
         Canonical lattice.
+    shells
+        How many shells there are, each with as many of the C coefficients, one after the other.
     """
 
     coefficients: FloatArray
     mask: MaskArray
     lattice: Lattice
+    shells: int = 1
+
+    def by_shell(self) -> "list[GridImage]":
+        """Give an image of one shell for each; views of its coefficients."""
+        if self.shells == 1:
+            return [self]
+        parts = np.split(self.coefficients, self.shells, axis=-1)
+        return [replace(self, coefficients=part, shells=1) for part in parts]
 
     def resampled(self, lattice: Lattice) -> "GridImage":
         """Interpolate linearly, inside the mask only, to a lattice with parallel axes."""
         mask = self.resampled_mask(lattice)
         values = resample_in_mask(self.coefficients, self.mask, self.lattice, lattice)
-        return GridImage(np.where(mask[..., None], values, 0).astype(np.float32), mask, lattice)
+        values = np.where(mask[..., None], values, 0).astype(np.float32)
+        return GridImage(values, mask, lattice, self.shells)
 
     def resampled_mask(self, lattice: Lattice) -> MaskArray:
         """Give the mask on another lattice with parallel axes."""
         return resample_mask(self.mask, self.lattice, lattice)
 
 
-def into_grid(image: SHImage, axes: FloatArray | None = None) -> GridImage:
+def into_grid(image: SHImage | Mapping[int, SHImage], axes: FloatArray | None = None) -> GridImage:
     """Reorder an SH image to canonical order and turn its coefficients into grid axes.
 
     Parameters
     ----------
     image
-        In any stored order.
+        In any stored order; of several shells one each.
     axes
         (3, 3) rotation from the wanted grid axes to the scanner's; None: the image's own. A target
         scan is turned into the axes of the input scan that it belongs to.
     """
+    if isinstance(image, Mapping):
+        parts = [into_grid(each, axes) for each in image.values()]
+        stacked = np.concatenate([part.coefficients for part in parts], axis=-1)
+        return replace(parts[0], coefficients=stacked, shells=len(parts))
     grid = image.grid
     coefficients = grid.to_canonical(image.coefficients)
     turned = _turn(coefficients, (grid.rotation if axes is None else axes).T)
@@ -83,7 +98,7 @@ def out_of_grid(
     Parameters
     ----------
     coefficients
-        (X, Y, Z, C) in canonical order and grid axes.
+        (X, Y, Z, C) in canonical order and grid axes, of one shell.
     lattice
         Where they lie.
     stored_affine
@@ -127,11 +142,16 @@ class Standardisation:
     Attributes
     ----------
     mean, deviation
-        (C,) in SH units.
+        (C,) in SH units; of several shells one after the other.
     """
 
     mean: FloatArray
     deviation: FloatArray
+
+    def by_shell(self, shells: int) -> "list[Standardisation]":
+        """Give the standardisation of each shell."""
+        halves = zip(np.split(self.mean, shells), np.split(self.deviation, shells), strict=True)
+        return [Standardisation(mean, deviation) for mean, deviation in halves]
 
     def apply(self, image: SHImage | GridImage) -> FloatArray:
         """Give (X, Y, Z, C) standardised channels, 0 outside the mask."""
@@ -179,7 +199,9 @@ def measure_standardisation(
         When there is no voxel to measure.
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
+    shells = 1
     for image in images:
+        shells = image.shells if isinstance(image, GridImage) else 1
         values = image.coefficients[image.mask].astype(float)
         count += len(values)
         total = total + values.sum(axis=0)
@@ -190,9 +212,12 @@ def measure_standardisation(
     second_moment = squares / count
     variance = second_moment - mean**2
     if per_order:
-        for degree, part in order_slices(order_of(len(mean))).items():
-            if degree > 0:
-                mean[part] = 0
-                variance[part] = second_moment[part].mean()
+        each = len(mean) // shells
+        for shell in range(0, len(mean), each):
+            for degree, within in order_slices(order_of(each)).items():
+                part = slice(shell + within.start, shell + within.stop)
+                if degree > 0:
+                    mean[part] = 0
+                    variance[part] = second_moment[part].mean()
     deviation = np.sqrt(np.maximum(variance, SMALLEST_DEVIATION**2))
     return Standardisation(mean.astype(np.float32), deviation.astype(np.float32))

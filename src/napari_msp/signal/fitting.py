@@ -5,11 +5,14 @@ regularisation.
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import Shell
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
@@ -27,6 +30,10 @@ CONDITION_LIMIT = 100.0
 
 class IllConditionedScheme(UserWarning):
     """The gradient scheme hardly determines the higher SH orders."""
+
+
+class LowerOrder(UserWarning):
+    """A shell has too few directions for the order that networks need."""
 
 
 def condition_number(directions: FloatArray, order: int) -> float:
@@ -79,6 +86,7 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
             f"the highest order possible is {possible}",
             what,
             "b_value",
+            Advice(f"give a shell of {needed} directions or more"),
         )
     condition = condition_number(directions, order)
     if condition > CONDITION_LIMIT:
@@ -95,24 +103,67 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
         )
 
 
+def order_for(directions: FloatArray) -> int:
+    """Give the order that a shell is fitted with: 6, or less where it has fewer directions.
+
+    Six directions are the least there may be: `check_scheme` refuses fewer.
+    """
+    if len(directions) >= coefficient_count(ORDER):
+        return ORDER
+    return max(2, supported_order(directions, ORDER - 2))
+
+
+@overload
 def fit_sh(
     acquisition: Acquisition,
     *,
-    b_value: float | None = None,
-    order: int = ORDER,
+    b_value: float,
+    order: int | None = None,
     regularisation: float | None = None,
     rescale_to: float | None = None,
-) -> SHImage:
-    """Fit SH to the b0-normalised signal of one shell.
+) -> SHImage: ...
+
+
+@overload
+def fit_sh(
+    acquisition: Acquisition,
+    *,
+    b_value: Sequence[float],
+    order: int | None = None,
+    regularisation: float | None = None,
+    rescale_to: None = None,
+) -> dict[int, SHImage]: ...
+
+
+@overload
+def fit_sh(
+    acquisition: Acquisition,
+    *,
+    b_value: None = None,
+    order: int | None = None,
+    regularisation: float | None = None,
+    rescale_to: float | None = None,
+) -> SHImage | Any: ...
+
+
+def fit_sh(
+    acquisition: Acquisition,
+    *,
+    b_value: float | Sequence[float] | None = None,
+    order: int | None = None,
+    regularisation: float | None = None,
+    rescale_to: float | None = None,
+) -> SHImage | dict[int, SHImage]:
+    """Fit SH to the b0-normalised signal of each shell.
 
     Parameters
     ----------
     acquisition
-        Any orientation; the fit is made in scanner axes.
+        Any orientation; the fit is made in scanner axes. All shells are divided by the same b=0.
     b_value
-        Shell to use, in s/mm²; None: the only one.
+        In s/mm²: a number takes one shell, several numbers give a mapping; None: all there are.
     order
-        Even SH order.
+        Even SH order; None: 6, or the highest below it that a shell's directions support.
     regularisation
         Laplace-Beltrami weight λ; None: `default_regularisation`.
     rescale_to
@@ -121,23 +172,51 @@ def fit_sh(
 
     Returns
     -------
-    SHImage
-        float32 coefficients in the acquisition's stored order; 0 outside the mask.
+    SHImage, or dict of int to SHImage
+        float32 coefficients in the acquisition's stored order; 0 outside the mask. Where there are
+        several shells, or several were asked for: by name, lowest b-value first. A shell is called
+        after its mean b-value, rounded to 50 s/mm².
 
     Raises
     ------
     UserError
-        When the shell has fewer directions than coefficients, or there is no b=0 signal in the
-        mask.
+        When a shell has fewer directions than coefficients, its b-values are no shell, or there is
+        no b=0 signal in the mask.
 
     Warns
     -----
     IllConditionedScheme
         When the scheme does not determine the higher orders.
+    LowerOrder
+        When a shell's directions support less than order 6.
     """
-    shell = acquisition.shell(b_value)
+    shells = acquisition.shells(b_value)
+    one = isinstance(b_value, int | float) or (b_value is None and len(shells) == 1)
+    images = {
+        shell.name: _fit_shell(acquisition, shell, order, regularisation, rescale_to)
+        for shell in shells
+    }
+    return images[shells[0].name] if one else images
+
+
+def _fit_shell(
+    acquisition: Acquisition,
+    shell: Shell,
+    order: int | None,
+    regularisation: float | None,
+    rescale_to: float | None,
+) -> SHImage:
     directions = acquisition.directions(shell)
-    check_scheme(directions, order, acquisition.name)
+    wanted = order_for(directions) if order is None else order
+    check_scheme(directions, wanted, acquisition.name)
+    if order is None and wanted < ORDER:
+        warnings.warn(
+            f"{acquisition.name}: b = {shell.name} has {len(directions)} directions, so its SH "
+            f"are of order {wanted}: enough for maps, not for networks",
+            LowerOrder,
+            stacklevel=3,
+        )
+    order = wanted
     if regularisation is None:
         regularisation = default_regularisation(len(directions))
     mask = acquisition.mask

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
 from superqt.utils import FunctionWorker
 
 from napari_msp.errors import Cancelled, Unexpected, explain
-from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.progress import ProgressRow, Step
 
 POLL = 0.1
 """Seconds between checks of work that cannot be interrupted."""
@@ -31,23 +31,6 @@ PATIENCE = 0.3
 """Seconds for which no dialog is shown."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where the work is.
-
-    Attributes
-    ----------
-    words
-        Such as "Reading sub-01_dwi.nii.gz".
-    done, total
-        Pieces of work; no total where they cannot be counted.
-    """
-
-    words: str
-    done: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,16 +77,14 @@ class _Line(QObject):
 
 
 class Job(QObject):
-    """One piece of work in a worker thread, with exactly one ending.
+    """One piece of work at a time in a worker thread, each with exactly one ending.
 
-    Signals arrive in the thread of the job. After `start` exactly one of `done` (with the result),
+    Signals arrive in the thread of the job. After `run` exactly one of `done` (with the result),
     `failed` (with a `UserError`; one that was not foreseen has its traceback as a note) and
     `cancelled` comes, and then `ended`.
 
     Parameters
     ----------
-    work
-        Called once with a `Control`. Qt must not be touched in it.
     parent
         When it is destroyed the work is cancelled, and nothing is emitted.
     """
@@ -115,9 +96,17 @@ class Job(QObject):
     cancelled = Signal()
     ended = Signal()
 
-    def __init__(self, work: Work, parent: QObject | None = None) -> None:
+    def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.running = False
+        self._worker: Any = None
+
+    @property
+    def running(self) -> bool:
+        """Whether work goes on, or its ending is being told."""
+        return self._worker is not None
+
+    def run(self, work: Work) -> None:
+        """Begin work, which is called with a `Control` and must not touch Qt."""
         line = _Line()
         # The application waits for these workers when it ends, and asks them to quit: the same as
         # being cancelled.
@@ -128,24 +117,22 @@ class Job(QObject):
         worker.warned.connect(lambda warning: line.warned.emit(str(warning[0])))
         self.destroyed.connect(worker.quit)
         self._worker = worker
-
-    def start(self) -> None:
-        """Begin."""
-        self.running = True
-        self._worker.start()
+        worker.start()
 
     def cancel(self) -> None:
         """Ask the work to stop; `cancelled` follows when it has."""
-        self._worker.quit()
+        if self._worker is not None:
+            self._worker.quit()
 
     def _end(self, ending: str, result: object) -> None:
-        self.running = False
+        self.destroyed.disconnect(self._worker.quit)
         if ending == "done":
             self.done.emit(result)
         elif ending == "failed":
             self.failed.emit(result)
         else:
             self.cancelled.emit()
+        self._worker = None
         self.ended.emit()
 
 
@@ -197,20 +184,23 @@ class Latest(QObject):
     def __init__(self, parent: QObject | None = None, *, finish: bool = False) -> None:
         super().__init__(parent)
         self._finish = finish
-        self._job: Job | None = None
         self._next: Work | None = None
         self._stopped = False
+        self._job = Job(self)
+        for name in ("progressed", "warned", "done", "failed"):
+            getattr(self._job, name).connect(partial(self._pass_on, getattr(self, name)))
+        self._job.ended.connect(self._go_on)
 
     @property
     def running(self) -> bool:
         """Whether something is being done."""
-        return self._job is not None
+        return self._job.running
 
     def ask(self, work: Work) -> None:
         """Do this as soon as possible."""
         self._stopped = False
-        if self._job is None:
-            self._start(work)
+        if not self._job.running:
+            self._job.run(work)
             return
         self._next = work
         if not self._finish:
@@ -219,28 +209,18 @@ class Latest(QObject):
     def stop(self) -> None:
         """Do nothing more, and pass on nothing that still comes."""
         self._next, self._stopped = None, True
-        if self._job is not None:
-            self._job.cancel()
-
-    def _start(self, work: Work) -> None:
-        self._job = job = Job(work, self)
-        for name in ("progressed", "warned", "done", "failed"):
-            getattr(job, name).connect(partial(self._pass_on, getattr(self, name)))
-        job.ended.connect(self._go_on)
-        job.ended.connect(job.deleteLater)
-        job.start()
+        self._job.cancel()
 
     def _pass_on(self, signal: Any, value: object) -> None:
         if not self._stopped and (self._next is None or self._finish):
             signal.emit(value)
 
     def _go_on(self) -> None:
-        self._job, work = None, self._next
-        self._next = None
+        work, self._next = self._next, None
         if work is None:
             self.rested.emit()
         else:
-            self._start(work)
+            self._job.run(work)
 
 
 class JobRow(ProgressRow):
@@ -248,61 +228,31 @@ class JobRow(ProgressRow):
 
     Attributes
     ----------
+    job
+        Tells how the work ended; whoever uses the row then brings it to rest by `end`.
     reported : object
         What the work reports that is no `Step`.
-    done : object
-        Its result.
-    failed : UserError
-        What went wrong.
-    cancelled
-        It has stopped.
-    ended
-        After any of these three; whoever uses the row then brings it to rest by `end`.
     """
 
     reported = Signal(object)
-    done = Signal(object)
-    failed = Signal(object)
-    cancelled = Signal()
-    ended = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._job: Job | None = None
-        self.cancel_wanted.connect(self.stop)
-
-    @property
-    def running(self) -> bool:
-        """Whether the work goes on."""
-        return self._job is not None
+        self.job = Job(self)
+        self.job.progressed.connect(self._take)
+        self.cancel_wanted.connect(self.job.cancel)
 
     def run(self, work: Work, words: str = "Starting") -> None:
         """Begin work, for the first report of which these words stand."""
         self.start(words)
         self.cancel.setFocus()  # the button that was pressed has lost it; Escape would go astray
-        self._job = job = Job(work, self)
-        job.progressed.connect(self._take)
-        job.done.connect(self.done)
-        job.failed.connect(self.failed)
-        job.cancelled.connect(self.cancelled)
-        job.ended.connect(self._forget)
-        job.ended.connect(job.deleteLater)
-        job.start()
-
-    def stop(self) -> None:
-        """Ask the work to stop."""
-        if self._job is not None:
-            self._job.cancel()
+        self.job.run(work)
 
     def _take(self, report: object) -> None:
         if isinstance(report, Step):
-            self.show_step(report.words, report.done, report.total)
+            self.show_step(report)
         else:
             self.reported.emit(report)
-
-    def _forget(self) -> None:
-        self._job = None
-        self.ended.emit()
 
 
 class OneByOne(QObject):
@@ -429,15 +379,12 @@ class _Waiting(QDialog):
         self.row = ProgressRow()
         self.row.start(words)
         QVBoxLayout(self).addWidget(self.row)
-        self.reported.connect(self._show_step)
+        self.reported.connect(self.row.show_step)
         self.ended.connect(self.accept)
 
     def reject(self) -> None:
         """Let Escape and the close button cancel the work; the dialog waits for its end."""
         self.row.request_cancel()
-
-    def _show_step(self, step: Step) -> None:
-        self.row.show_step(step.words, step.done, step.total)
 
     def cancelled(self) -> bool:
         """Tell whether the work shall stop."""

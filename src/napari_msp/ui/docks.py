@@ -98,3 +98,8 @@ def open_widget(viewer: napari.Viewer, name: str) -> Any:
     dock.show()
     dock.raise_()
     return widget
+
+
+def open_sample(viewer: napari.Viewer) -> None:
+    """Open the simulated heads."""
+    viewer.open_sample(PLUGIN, "travelling_heads")

@@ -14,8 +14,6 @@ TERMS: Mapping[str, str] = {
     "SH order": "Even degree l of the spherical harmonics: l = 0 is proportional to the mean "
     "over directions, higher l is finer angular detail. Order l has 2l+1 coefficients; 0, 2, 4 "
     "and 6 make 28.",
-    "SH image": "The 28 SH coefficients of every voxel: what the networks read and predict. A "
-    "signal along any direction can be computed from it.",
     "SH average": "Mean of the first six SH coefficients (l = 0 and 2), as in Fig. 3a of the "
     "paper. It has no unit.",
     "FA": "Fractional anisotropy of the diffusion tensor: 0 where diffusion is alike in all "
@@ -32,10 +30,8 @@ TERMS: Mapping[str, str] = {
     "water falls as exp(−b·D). Volumes of at most 50 s/mm² count as b=0.",
     "b-vector": "Direction of the diffusion gradient of a volume, of unit length. FSL's .bvec "
     "files hold it along the image's axes; it is turned into scanner axes when it is read.",
-    "b0": "Image without diffusion weighting (b=0), which the weighted signal is divided by. "
-    "It is the input's own and is not harmonized.",
     "shell": "All volumes of about the same b-value, taken along different directions. A model "
-    "reads one shell.",
+    "reads the shells that it was trained on.",
     "acquisition": "One scan: its diffusion-weighted and b=0 volumes, their b-values and "
     "directions, and a brain mask.",
     "platform": "A scanner together with a protocol, named by BIDS session and acquisition: "
@@ -66,15 +62,6 @@ TERMS: Mapping[str, str] = {
     "the prediction of the stage before; the last stage predicts the target.",
     "side output": "Prediction of one platform that HNED takes from one depth of its stream; a "
     "1×1×1 convolution fuses all of them to the prediction of the target.",
-    "disagreement": "Spread of the P−1 terms ŷ¹_T and N_iT(z_i): the square root of their "
-    "variance averaged over the 28 coefficients, in SH units. Large where they contradict each "
-    "other; where it is small they may still err together.",
-    "disagreement of order 0": "Disagreement of the mean over directions alone. Large where "
-    "tissue is unlike the training heads': in simulated ones an infarct shows at two to four "
-    "times its mirror region.",
-    "expected SH MSE": "SH MSE to expect in a voxel of a head like those that it was learned "
-    "on: from how large and steep the prediction is, the scan's signal and the distance to the "
-    "mask's edge. Of a lesion it knows nothing.",
     "MSE": "Squared difference between a predicted map and the true one in each voxel, "
     "averaged over channels where there are several; over an image, its mean inside the mask.",
     "SH MSE": "Squared difference between predicted and true SH coefficients, averaged over "
@@ -110,8 +97,5 @@ def tooltip(term: str) -> str:
     KeyError
         When the glossary has no such term.
     """
-    return f"<p><b>{escape(term)}</b> – {_with_subscripts(TERMS[term])}</p>"
-
-
-def _with_subscripts(text: str) -> str:
-    return re.sub(r"_(iT|i|T)\b", r"<sub><i>\1</i></sub>", escape(text))
+    meaning = re.sub(r"_(iT|i|T)\b", r"<sub><i>\1</i></sub>", escape(TERMS[term]))
+    return f"<p><b>{escape(term)}</b> – {meaning}</p>"

@@ -10,7 +10,7 @@ import numpy as np
 from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.layers import corner, to_shown
+from napari_msp.ui.layers import corner, sizes_shown, to_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -158,7 +158,7 @@ class Frame:
 def brain_extent(image: SHImage) -> Extent:
     """Give where the brain of an image lies in the viewer, in mm."""
     shown, first = to_shown(image.mask, image.lattice), corner(image.lattice)
-    sizes = image.lattice.canonical.voxel_sizes[::-1]
+    sizes = sizes_shown(image.lattice)
     ends: list[float] = []
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})

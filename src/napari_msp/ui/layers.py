@@ -35,21 +35,9 @@ AXES = ("S", "P", "L")
 head is seen as in Fig. 3 and by radiologists, from its feet."""
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a quantity is shown.
-
-    Attributes
-    ----------
-    colormap
-        A napari colormap; even in brightness, so readable without colour vision.
-    window
-        Percentiles of the in-mask values that become the contrast limits.
-    """
-
-    colormap: str
-    window: tuple[float, float]
-
+Look = tuple[str, tuple[float, float]]
+"""A napari colormap, even in brightness, so readable without colour vision; and the percentiles of
+the in-mask values that become the contrast limits."""
 
 MASK_COLOUR = (0.34, 0.71, 0.91, 1.0)
 """Sky blue: seen on grey and among the colours of colour FA, also without colour vision."""
@@ -59,12 +47,12 @@ MAP_TITLES = tuple(each.title for each in MAPS.values())
 FIRST_MAPS = tuple(MAPS[name].title for name in ("sh_average", "colour_fa"))
 """Titles of the maps that are shown unless others are chosen."""
 
-ERROR, DOUBT = Look("inferno", (0, 98)), Look("viridis", (0, 98))
+ERROR, DOUBT = ("inferno", (0, 98)), ("viridis", (0, 98))
 
 LOOKS: Mapping[str, Look] = {
-    **{each.title: Look("gray", (1, 99)) for each in MAPS.values()},
+    **{each.title: ("gray", (1, 99)) for each in MAPS.values()},
     **{each.error_title: ERROR for each in MAPS.values()},
-    "b0": Look("gray", (1, 99.5)),
+    "b0": ("gray", (1, 99.5)),
     "SH MSE": ERROR,
     "disagreement": DOUBT,
     "disagreement of order 0": DOUBT,
@@ -213,7 +201,7 @@ def mask_layer(scan: Scan) -> LayerData:
     """Show a scan's mask."""
     from napari.utils.colormaps import CyclicLabelColormap
 
-    values, options, _ = map_layer(scan, "mask", scan.sh.mask.astype(np.uint8))
+    values, options, _ = map_layer(scan, "mask", scan.image.mask.astype(np.uint8))
     del options["contrast_limits"]  # labels have none
     # A colormap by label would take napari a second to compile.
     colours = CyclicLabelColormap([(0, 0, 0, 0), MASK_COLOUR])
@@ -265,12 +253,11 @@ def map_layer(
     **options
         More of napari's image options, put over these.
     """
-    lattice = scan.sh.lattice if lattice is None else lattice
-    mask = scan.sh.mask if mask is None else mask
-    grid_sizes = lattice.canonical.voxel_sizes
+    lattice = scan.image.lattice if lattice is None else lattice
+    mask = scan.image.mask if mask is None else mask
     chosen: dict[str, Any] = {
         "name": f"{scan.owner} · {quantity}" if name is None else name,
-        "scale": tuple(float(size) for size in grid_sizes[::-1]),
+        "scale": tuple(float(size) for size in sizes_shown(lattice)),
         "translate": corner(lattice),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
@@ -284,11 +271,9 @@ def map_layer(
     if values.ndim == 4:
         chosen |= {"rgb": True}
     else:
-        look = LOOKS.get(quantity, LOOKS["SH average"])
-        chosen |= {
-            "colormap": look.colormap,
-            "contrast_limits": limits or window_of(values[mask], look.window),
-        }
+        colormap, window = LOOKS.get(quantity, LOOKS["SH average"])
+        limits = limits or window_of(values[mask], window)
+        chosen |= {"colormap": colormap, "contrast_limits": limits}
     return to_shown(values, lattice), chosen | options, "image"
 
 
@@ -341,7 +326,7 @@ def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
     lattice = Lattice(metadata["shape"], np.asarray(metadata["affine"], dtype=float))
     whole = data.shape[:3] == lattice.canonical.shape[::-1]
     there = (
-        np.allclose(options["scale"], lattice.canonical.voxel_sizes[::-1])
+        np.allclose(options["scale"], sizes_shown(lattice))
         and np.allclose(options["translate"], corner(lattice), atol=1e-3)
         and np.allclose(options.get("rotate", np.eye(3)), np.eye(3))
         and np.allclose(options.get("shear", 0), 0)
@@ -352,8 +337,7 @@ def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
 
 def stored_index(position: tuple[float, float, float], lattice: Lattice) -> tuple[int, ...] | None:
     """Give the stored voxel at a viewer position (mm along S, P, L); None beyond the lattice."""
-    sizes = lattice.canonical.voxel_sizes[::-1]
-    shown = np.round((np.asarray(position) - corner(lattice)) / sizes).astype(int)
+    shown = np.round((np.asarray(position) - corner(lattice)) / sizes_shown(lattice)).astype(int)
     shape = np.array(lattice.canonical.shape)[::-1]
     if (shown < 0).any() or (shown >= shape).any():
         return None
@@ -373,6 +357,11 @@ def corner(lattice: Lattice) -> tuple[float, float, float]:
     first = canonical.affine[:3, 3] @ cosines
     last = first + (np.array(canonical.shape) - 1) * canonical.voxel_sizes
     return float(first[2]), float(-last[1]), float(-last[0])
+
+
+def sizes_shown(lattice: Lattice) -> FloatArray:
+    """(3,) voxel sizes in mm along `AXES`."""
+    return lattice.canonical.voxel_sizes[::-1]
 
 
 def window_of(values: FloatArray, percentiles: tuple[float, float]) -> tuple[float, float]:

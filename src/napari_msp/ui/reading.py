@@ -25,7 +25,7 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     acquisition = scan.acquisition
     if acquisition is None:
         return scan
-    acquisition.shell(scan.shell)  # a choice that cannot be made is an error before the voxels
+    acquisition.shells(scan.shell)  # a choice that cannot be made is an error before the voxels
     say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
     _ = acquisition.voxels
     if acquisition.mask_path is None:
@@ -72,5 +72,5 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
     with _READING:
         known = _KNOWN.get(key)
         if known is None:
-            known = _KNOWN[key] = Scan(given_sh=load_scan(path, b_value).sh, path=path)
+            known = _KNOWN[key] = Scan(given_sh=load_scan(path, b_value).image, path=path)
         return known

@@ -11,11 +11,12 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import Advice, Cancelled, UserError
 from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
-from napari_msp.ui.background import Control, Step, wait_for
+from napari_msp.ui.background import Control, wait_for
 from napari_msp.ui.layers import LayerData, make_layer, scan_layers
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.reading import read_scan
+from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     import napari

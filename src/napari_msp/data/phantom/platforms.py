@@ -1,5 +1,6 @@
 """The four platforms: gradient coils, gradient tables, scanners, protocols and lattices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -122,6 +123,9 @@ def gradient_table(count: int, seed: int, b_value: float, b0_volumes: int) -> Gr
     return GradientTable(b_values, directions)
 
 
+NEXT_SHELL = 100
+"""Between the schemes of one platform's shells; the platforms' own lie within 100."""
+
 B_VALUE = 1200.0
 """Nominal b-value of every platform in s/mm² (Tax 2019)."""
 
@@ -190,9 +194,30 @@ class Platform:
         """Position among `PLATFORMS`; part of the random seeds."""
         return [platform.name for platform in PLATFORMS].index(self.name)
 
-    def table(self) -> GradientTable:
-        """Nominal gradient table, directions in scanner axes."""
-        return gradient_table(self.directions, self.scheme, B_VALUE, self.b0_volumes)
+    def table(self, b_values: Sequence[float] = (B_VALUE,)) -> GradientTable:
+        """Nominal gradient table, directions in scanner axes.
+
+        Each further shell follows the first, along a set of directions of its own and without b=0
+        volumes: what a scan has of its first shell is the same with and without others.
+
+        Parameters
+        ----------
+        b_values
+            Of the shells, in s/mm².
+        """
+        tables = [
+            gradient_table(
+                self.directions,
+                self.scheme + NEXT_SHELL * number,
+                b_value,
+                0 if number else self.b0_volumes,
+            )
+            for number, b_value in enumerate(b_values)
+        ]
+        return GradientTable(
+            np.concatenate([table.b_values for table in tables]),
+            np.concatenate([table.directions for table in tables]),
+        )
 
 
 # Voxel size, directions, echo and repetition times: Tax 2019 (cross-scanner benchmark) as

@@ -1,7 +1,8 @@
 """Write a simulated travelling-heads dataset."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import BIDSIGNORE_TABLES, DESCRIPTION, dataset_description, mask_sidecar
-from napari_msp.data.gradients import write_gradients
+from napari_msp.data.gradients import SHELL_GAP, write_gradients
 from napari_msp.data.nifti import write_nifti
-from napari_msp.data.phantom.platforms import INPUT_PLATFORM, PLATFORMS, SIZES
+from napari_msp.data.phantom.platforms import B_VALUE, INPUT_PLATFORM, PLATFORMS, SIZES
 from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.files import new_folder, write_json, write_text
@@ -31,7 +32,7 @@ Simulated travelling heads
 
 Every image here is SIMULATED; no person was scanned. {subjects} subjects, each on four platforms:
 ge_st, prisma_st and connectom_st (2.4 mm, 30 directions, TE 89 ms) and connectom_sa (1.2 mm,
-60 directions, TE 68 ms), all at b = 1200 s/mm2.
+60 directions, TE 68 ms), all at b = {b_values} s/mm2.
 
 Made by napari-msp: {made_by}
 Residual misalignment: {misalignment} mm.
@@ -50,6 +51,7 @@ def simulate(
     size: str = "small",
     seed: int = 0,
     *,
+    b_value: float | Sequence[float] = B_VALUE,
     misalignment: float = 0.0,
     noise: bool = True,
     noise_free: bool = True,
@@ -71,6 +73,8 @@ def simulate(
         "tiny" (a block, for tests), "small" (a slab) or "full" (the whole brain).
     seed
         Same seed, same files to the last byte.
+    b_value
+        Of the shell in s/mm², or of several: each as many directions, over the same b=0 volumes.
     misalignment
         Residual misalignment between a subject's scans in mm.
     noise
@@ -87,14 +91,17 @@ def simulate(
     """
     out = Path(out)
     _check(subjects, size, seed, misalignment)
+    b_values = _shells(b_value)
     total = subjects * len(PLATFORMS)
     with new_folder(out) as folder:
         made_by = f"simulate {subjects} subjects, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
-        _describe(folder, made_by, subjects, misalignment, twins=noise and noise_free)
+        _describe(folder, made_by, subjects, b_values, misalignment, twins=noise and noise_free)
         done = 0
         for index in range(subjects):
-            for scan in simulate_subject(index, PLATFORMS, size, seed, misalignment=misalignment):
+            for scan in simulate_subject(
+                index, PLATFORMS, size, seed, b_value=b_values, misalignment=misalignment
+            ):
                 write_scan(folder, scan, noise=noise, noise_free=noise_free)
                 done += 1
                 if progress is not None:
@@ -148,6 +155,25 @@ def _check(subjects: int, size: str, seed: int, misalignment: float) -> None:
         raise UserError(problem, field="misalignment", remedy=remedy)
 
 
+LARGEST_B_VALUE = 10_000
+"""In s/mm²; the signal model is no model of what is left beyond (our choice)."""
+
+
+def _shells(b_value: float | Sequence[float]) -> tuple[float, ...]:
+    """Give the shells, lowest first."""
+    given = [b_value] if isinstance(b_value, int | float) else list(b_value)
+    remedy = Give("b_value", f"from 100 to {LARGEST_B_VALUE} s/mm²")
+    for each in given:
+        if not 100 <= each <= LARGEST_B_VALUE:  # also refuses nan
+            raise UserError(f"b = {each:g} is no shell", field="b_value", remedy=remedy)
+    shells = tuple(sorted(float(each) for each in given))
+    if any(high - low <= SHELL_GAP for low, high in pairwise(shells)):
+        problem = f"shells of b = {', '.join(f'{each:g}' for each in shells)} cannot be told apart"
+        remedy = Give("b_value", f"more than {SHELL_GAP:.0f} s/mm² apart")
+        raise UserError(problem, field="b_value", remedy=remedy)
+    return shells
+
+
 def _write_whole_numbers(path: Path, array: FloatArray, affine: FloatArray) -> None:
     """Write int16, as scanners do: a third of the size of float32."""
     image = nib.Nifti1Image(array.astype(np.int16), affine)
@@ -159,7 +185,13 @@ def _write_whole_numbers(path: Path, array: FloatArray, affine: FloatArray) -> N
 
 
 def _describe(
-    folder: Path, made_by: str, subjects: int, misalignment: float, *, twins: bool
+    folder: Path,
+    made_by: str,
+    subjects: int,
+    b_values: Sequence[float],
+    misalignment: float,
+    *,
+    twins: bool,
 ) -> None:
     """Write what describes the dataset as a whole."""
     write_json(
@@ -185,7 +217,12 @@ def _describe(
     write_text(folder / "participants.tsv", "\n".join(lines) + "\n")
     write_text(
         folder / "README",
-        README.format(made_by=made_by, subjects=subjects, misalignment=f"{misalignment:g}"),
+        README.format(
+            made_by=made_by,
+            subjects=subjects,
+            b_values=" and ".join(f"{each:g}" for each in b_values),
+            misalignment=f"{misalignment:g}",
+        ),
     )
 
 

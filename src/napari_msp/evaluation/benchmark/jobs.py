@@ -33,21 +33,17 @@ class Job(Protocol):
     @property
     def name(self) -> str:
         """What it does, in a few words."""
-        ...
 
     @property
     def weight(self) -> float:
         """About how long it takes, relative to the others."""
-        ...
 
     @property
     def finished(self) -> bool:
         """Whether its result is there already."""
-        ...
 
     def run(self) -> None:
         """Do it, or go on with it where it was stopped."""
-        ...
 
 
 @dataclass(frozen=True)

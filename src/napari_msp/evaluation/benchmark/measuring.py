@@ -9,8 +9,7 @@ import numpy as np
 
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.evaluation.baselines.base import Baseline
-from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
@@ -27,6 +26,7 @@ from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import ORDER
 
 _model = lru_cache(maxsize=64)(load_model)
 
@@ -142,7 +142,8 @@ class Measurement:
 
         @cache
         def predicted(path: Path) -> SHImage:
-            return harmonize(_model(path), scan, self.target, device=self.device).sh
+            prediction = harmonize(_model(path), scan, self.target, device=self.device)
+            return prediction.at_shell(self.plan.b_value).image
 
         source = self._fit(scan)
         images = {name: rule.predict(source, truth.image.lattice) for name, rule in fitted.items()}
@@ -171,7 +172,7 @@ class Measurement:
                 yield method, reference, found.values, patches
 
     def _fit(self, acquisition: Acquisition) -> SHImage:
-        return fit_sh(acquisition, b_value=self.plan.b_value)
+        return fit_sh(acquisition, b_value=self.plan.b_value, order=ORDER)
 
 
 def _mean(images: list[SHImage]) -> SHImage:

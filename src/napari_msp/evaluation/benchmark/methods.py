@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from napari_msp.errors import Choose, UserError
-from napari_msp.evaluation.baselines.base import Interpolation
-from napari_msp.evaluation.baselines.registry import baseline_class, baseline_names
+from napari_msp.evaluation.baselines.base import Interpolation, baseline_class, baseline_names
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
 
 Role = Literal["baseline", "network", "control"]

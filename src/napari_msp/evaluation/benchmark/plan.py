@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
 from napari_msp.evaluation.benchmark.methods import MSP, UNHARMONIZED, all_methods, chosen_methods
@@ -437,7 +438,12 @@ def _b_value(
     """
     wanted = asked
     for model in models:
-        learned = model.card.sh.b_value
+        known = model.card.sh.b_values
+        if wanted is None and len(known) > 1:
+            names = tuple(shell_name(each) for each in known)
+            problem = f"predicts several shells (b = {', '.join(map(str, names))})"
+            raise UserError(problem, model.name, "b_value", Choose("b_value", names))
+        learned = min(known, key=lambda each: abs(each - (wanted or each)))
         wanted = wanted or learned
         if abs(learned / wanted - 1) > B_VALUE_TOLERANCE:
             raise _misfit(model, f"was trained at b = {learned:.0f}, not {wanted:.0f}")

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -138,9 +137,8 @@ class Results(Generic[Row]):
         """Give the rows whose fields have these values: `select(method="MSP", seed=0)`."""
         if not wanted:
             return self
-        of, values = attrgetter(*wanted), tuple(wanted.values())
-        wanted_values = values if len(values) > 1 else values[0]
-        return self._part([row for row in self.rows if of(row) == wanted_values])
+        rows = (row for row in self.rows if all(getattr(row, k) == v for k, v in wanted.items()))
+        return self._part(rows)
 
     def groups(self, *names: str) -> dict[tuple[str, ...], "Results[Row]"]:
         """Split by the values of several fields, in order of first appearance."""
@@ -156,7 +154,7 @@ class Results(Generic[Row]):
             for key, part in self.groups(*names).items()
         }
 
-    def _part(self, rows: list[Row]) -> "Results[Row]":
+    def _part(self, rows: Iterable[Row]) -> "Results[Row]":
         part = object.__new__(Results)
         part.rows = tuple(rows)  # checked already, as the whole
         return part

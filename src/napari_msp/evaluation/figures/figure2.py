@@ -49,7 +49,7 @@ def figure2(
     if not scans:
         problem = "Figure 2 needs the scan of at least one platform"
         raise UserError(problem, field="scans", remedy=Give("scans", "one"))
-    images = {name: as_scan(scan).sh for name, scan in scans.items()}
+    images = {name: as_scan(scan).image for name, scan in scans.items()}
     slab = _slab(images, axis, slice_index)
     averages, masks = {}, {}
     for name, image in images.items():

@@ -15,8 +15,14 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.comparison import Comparable
 from napari_msp.evaluation.measures.aligned_error import aligned_error
-from napari_msp.evaluation.measures.pair import PATCH_SIZE, Pair, PatchErrors, Truth
-from napari_msp.evaluation.measures.tissue import mean_angle, percent_error
+from napari_msp.evaluation.measures.pair import (
+    PATCH_SIZE,
+    Pair,
+    PatchErrors,
+    Truth,
+    mean_angle,
+    percent_error,
+)
 from napari_msp.signal.maps import direction_average
 
 DIRECTED_FA = 0.2

@@ -12,7 +12,7 @@ from pathlib import Path
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.comparison import Comparison, check_one_head, check_same_b_value, line_up
+from napari_msp.evaluation.comparison import Comparison, line_scans_up
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
 from napari_msp.identity import Person, may_be_same
@@ -239,7 +239,7 @@ class Compared:
         )
 
 
-def line_scans_up(question: Question, say: Callable[[str], None]) -> Compared:
+def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared:
     """Read what is still on disk, check that all belong together, and line them up.
 
     Parameters
@@ -261,14 +261,8 @@ def line_scans_up(question: Question, say: Callable[[str], None]) -> Compared:
         say(f"Reading {truth.owner}")
         truth = truth.read(question.predictions[0].b_value)
     say("Lining images up")
-    reference = truth or question.predictions[0]
-    for each in question.predictions:
-        check_one_head(reference, each)
-        check_same_b_value(reference, each)
-    if scan is not None:
-        check_one_head(reference, scan)
     predictions = short_names(question.predictions)
-    comparison = line_up(truth, predictions)
+    comparison = line_scans_up(truth, predictions, scan)
     return Compared(truth, predictions, scan, comparison, _disagreement(predictions, comparison))
 
 

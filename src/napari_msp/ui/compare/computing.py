@@ -12,10 +12,11 @@ from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.evaluation.metrics import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.background import Control, Latest, Step
-from napari_msp.ui.compare.compared import Compared, Question, line_scans_up
+from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.compare.compared import Compared, Question, read_and_line_up
 from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells
 from napari_msp.ui.compare.numbers_table import ErrorColumn
+from napari_msp.ui.widgets.progress import Step
 
 SH_AVERAGE = "sh_average"
 """The map that is always drawn: it costs nothing, and branches are shown in its contrast."""
@@ -46,8 +47,8 @@ class Comparing(QObject):
     ----------
     started : str
         Work begins.
-    progressed : str
-        What it is at, in words.
+    progressed : Step
+        What it is at.
     renewed
         Other images are compared.
     drawn : str
@@ -63,7 +64,7 @@ class Comparing(QObject):
     """
 
     started = Signal(str)
-    progressed = Signal(str)
+    progressed = Signal(object)
     renewed = Signal()
     drawn = Signal(str)
     measured = Signal()
@@ -160,7 +161,7 @@ class Comparing(QObject):
 
     def _take(self, report: object) -> None:
         if isinstance(report, Step):
-            self.progressed.emit(report.words)
+            self.progressed.emit(report)
         elif isinstance(report, Drawn):
             self._take_drawn(report)
         elif isinstance(report, dict):
@@ -197,9 +198,9 @@ def compare(question: Question, shown: str, control: Control) -> None:
     Raises
     ------
     UserError
-        As `line_scans_up`.
+        As `read_and_line_up`.
     """
-    compared = line_scans_up(question, control.say)
+    compared = read_and_line_up(question, control.say)
     draw(compared, list(dict.fromkeys((shown, SH_AVERAGE))), {}, {}, control)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
-from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, stacked
+from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, offer, push_button, stacked
 
 LABELS = {
     "predictions": "P&redictions",
@@ -43,18 +43,10 @@ class CompareForm(QWidget):
 
     Attributes
     ----------
-    show_wanted, leave_wanted
-        A button was pressed.
-    predictions_changed, truth_picked
-        By a person.
     map_changed, plane_changed : str
         Another map (its name in `MAPS`) or plane is chosen.
     """
 
-    show_wanted = Signal()
-    leave_wanted = Signal()
-    predictions_changed = Signal()
-    truth_picked = Signal()
     map_changed = Signal(str)
     plane_changed = Signal(str)
 
@@ -71,10 +63,12 @@ class CompareForm(QWidget):
             self.maps.addItem(each.title, name)
             if each.title in TERMS:  # a map of the registry needs no entry in the glossary
                 self.maps.setItemData(number, tooltip(each.title), Qt.ToolTipRole)
-        self.show_button = QPushButton("&Show")
-        self.show_button.setToolTip("<p>Lay the images out as Figure 3 of the paper.</p>")
-        self.leave_button = QPushButton("L&eave comparison")
-        self.leave_button.setToolTip("<p>Take the cells away and show your layers again.</p>")
+        self.show_button = push_button(
+            "&Show", "<p>Lay the images out as Figure 3 of the paper.</p>"
+        )
+        self.leave_button = push_button(
+            "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
+        )
         self.rows = self._arranged()
         self.offer((), (), ())
         self._connect()
@@ -105,8 +99,8 @@ class CompareForm(QWidget):
     ) -> None:
         """Give what can be chosen; what was chosen stays so where it is still there."""
         kept = self.predictions
-        _refill(self.truths, [NO_TRUTH, *truths])
-        _refill(self.scans, [OWN_SCAN, NO_SCAN, *scans])
+        offer(self.truths, [NO_TRUTH, *truths])
+        offer(self.scans, [OWN_SCAN, NO_SCAN, *scans])
         if list(predictions) != self.predictions_list.names:
             self.predictions_list.set_names(predictions, kept)
         self._check()
@@ -146,12 +140,8 @@ class CompareForm(QWidget):
 
     def _connect(self) -> None:
         self.predictions_list.changed.connect(self._check)
-        self.predictions_list.changed.connect(self.predictions_changed)
         self.truths.currentIndexChanged.connect(self._check)
-        self.truths.activated.connect(self.truth_picked)
         self.planes.currentTextChanged.connect(self.plane_changed)
-        self.show_button.clicked.connect(self.show_wanted)
-        self.leave_button.clicked.connect(self.leave_wanted)
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
 
     def _arranged(self) -> FormRows:
@@ -168,14 +158,3 @@ class CompareForm(QWidget):
         stacked(self, rows, buttons)
         self.show_active(False)
         return rows
-
-
-def _refill(combo: QComboBox, texts: Sequence[str]) -> None:
-    """Offer other texts; what was chosen stays so where it is still there."""
-    if [combo.itemText(index) for index in range(combo.count())] == list(texts):
-        return
-    kept = combo.currentText()
-    with signals_blocked(combo):
-        combo.clear()
-        combo.addItems(list(texts))
-        combo.setCurrentIndex(max(0, combo.findText(kept)))

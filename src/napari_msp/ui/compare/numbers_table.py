@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
     QHeaderView,
-    QLabel,
     QSizePolicy,
     QStackedLayout,
     QTableWidget,
@@ -26,6 +25,7 @@ from napari_msp.evaluation.metrics import change
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
+from napari_msp.ui.widgets.form import wrapped
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
@@ -104,8 +104,7 @@ class NumbersTable(Themed):
         super().__init__(parent)
         self._names: Sequence[str] = ()
         self._errors: Sequence[ErrorColumn] = ()
-        self.words = QLabel(NOTHING)
-        self.words.setWordWrap(True)
+        self.words = wrapped(NOTHING)
         self.words.setAlignment(Qt.AlignLeft | Qt.AlignTop)
         self.table = _Table(self.copy)
         self._stack = QStackedLayout(self)

@@ -138,7 +138,7 @@ class ModelOutputs:
             Of equation (1).
         """
         if part == "input" and self.scan is not None:
-            return on_lattice(self.scan.sh, self.image.lattice)
+            return on_lattice(self.scan.image, self.image.lattice)
         if self.stages is None or self.name(part, alpha) == "":
             return self.image
         if part == "first":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,11 +18,10 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalThrottler, signals_blocked
 
-from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Latest
 from napari_msp.ui.compare.compared import Compared
-from napari_msp.ui.compare.computing import SH_AVERAGE
+from napari_msp.ui.compare.computing import SH_AVERAGE, Comparing
 from napari_msp.ui.compare.grid_cells import GridCells, branch_cells, cell_name
 from napari_msp.ui.compare.stages import SECOND, ModelOutputs, RepaintedSlice, Stages, repaint_slice
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
@@ -31,7 +29,7 @@ from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.layers import made_here
 from napari_msp.ui.model_diagram.diagram import ModelDiagram
 from napari_msp.ui.model_diagram.drawing import Outline, equation, general_equation, outline_of
-from napari_msp.ui.widgets.form import push_button, stacked
+from napari_msp.ui.widgets.form import offer, push_button, stacked
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
@@ -57,27 +55,20 @@ class StagesPanel(QWidget):
     ----------
     alpha
         α as it is set now.
-    part_chosen : str
-        A part of the diagram was asked for, see `ModelDiagram`.
     alpha_changed : float
         While α moves.
     alpha_released : float
         When it rests: the slider was let go, or a key or button has set it.
-    branches_wanted : bool
-        Whether the branches shall be shown.
     """
 
-    part_chosen = Signal(str)
     alpha_changed = Signal(float)
     alpha_released = Signal(float)
-    branches_wanted = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._outline: Outline | None = None
         self._model_alpha = self.alpha = 1.0
         self.diagram = ModelDiagram()
-        self.diagram.part_chosen.connect(self.part_chosen)
         self.words = _wrapping(QLabel())
         self.slider = QSlider(Qt.Horizontal)
         self.slider.setRange(0, STEPS)
@@ -95,7 +86,6 @@ class StagesPanel(QWidget):
         self.equation.setToolTip("<p>The same with the present α: the weight of every term.</p>")
         self.branches = push_button("Show branches", tooltip("branch") + tooltip("contribution"))
         self.branches.setCheckable(True)
-        self.branches.toggled.connect(self.branches_wanted)
         self._controls = self._arranged()
         layout = QVBoxLayout(self)
         layout.addWidget(self.words)
@@ -169,9 +159,15 @@ class StagesTab(QWidget):
     ----------
     grid
         Where the cells are.
+    comparing
+        What is compared.
 
     Attributes
     ----------
+    shown
+        Name of the map that the cells show.
+    branches_shown
+        Whether the branches have the grid.
     image_wanted : str, SHImage, str
         A prediction's name, what shall stand in its place, and what that is in words.
     comparison_wanted
@@ -184,15 +180,12 @@ class StagesTab(QWidget):
     comparison_wanted = Signal()
     failed = Signal(object)
 
-    def __init__(self, grid: ViewerGrid) -> None:
+    def __init__(self, grid: ViewerGrid, comparing: Comparing) -> None:
         super().__init__()
         self.panel, self.choice = StagesPanel(), QComboBox()
         self.choice.setAccessibleName("Prediction that is looked into")
-        self._grid = grid
-        self._compared: Compared | None = None
-        self._cells: Mapping[str, Cells] = {}
-        self._places: Mapping[str, tuple[int, int]] = {}
-        self._shown = ""
+        self._grid, self._comparing = grid, comparing
+        self.shown = ""
         self._own: dict[str, SHImage] = {}
         self._stages: Stages | None = None
         self.branches_shown = False
@@ -210,35 +203,19 @@ class StagesTab(QWidget):
 
     def take(self, compared: Compared) -> None:
         """Look into another comparison."""
-        self._compared, self._cells = compared, {}
         self._own = {name: each.image for name, each in compared.comparison.predictions.items()}
         here = {name: each for name, each in compared.predictions.items() if made_here(each)}
         staged = [name for name, each in here.items() if each.branches]
-        with signals_blocked(self.choice):
-            self.choice.clear()
-            self.choice.addItems(list(here))
-            self.choice.setCurrentText(next(iter([*staged, *here]), ""))
+        offer(self.choice, list(here), next(iter([*staged, *here]), ""))
         self.choice.setEnabled(len(here) > 1)
         self.choice.setVisible(bool(here))
         self._look_into()
-
-    def follow(
-        self,
-        compared: Compared,
-        cells: Mapping[str, Cells],
-        shown: str,
-        places: Mapping[str, tuple[int, int]],
-    ) -> None:
-        """Keep up with what the comparison shows, and where."""
-        self._compared, self._cells = compared, cells
-        self._shown, self._places = shown, places
 
     def forget(self) -> None:
         """Let everything go."""
         for work in (self._reading, self._images, self._slices):
             work.stop()
-        self._compared, self._stages, self._own, self._cells = None, None, {}, {}
-        self.branches_shown = False
+        self._stages, self._own, self.branches_shown = None, {}, False
         self.choice.clear()
         self.panel.clear()
 
@@ -252,8 +229,8 @@ class StagesTab(QWidget):
 
     def repaint_cells(self) -> None:
         """Show the present α: in the shown slice at once, everywhere when it rests."""
-        stages, compared, alpha = self._stages, self._compared, self.panel.alpha
-        cells = self._cells.get(self._shown)
+        stages, compared, alpha = self._stages, self._comparing.compared, self.panel.alpha
+        cells = self._comparing.cells.get(self.shown)
         if stages is None or compared is None or cells is None:
             return
         self.panel.diagram.light(SECOND)
@@ -266,12 +243,13 @@ class StagesTab(QWidget):
     @property
     def _prediction(self) -> Prediction | None:
         """The prediction that is looked into, where it was made here."""
-        scan = None if self._compared is None else self._compared.predictions.get(self.name)
+        compared = self._comparing.compared
+        scan = None if compared is None else compared.predictions.get(self.name)
         return scan if scan is not None and made_here(scan) else None
 
     @property
     def _outputs(self) -> ModelOutputs | None:
-        prediction, compared = self._prediction, self._compared
+        prediction, compared = self._prediction, self._comparing.compared
         if prediction is None or compared is None:
             return None
         image = self._own[self.name]
@@ -281,7 +259,7 @@ class StagesTab(QWidget):
         """Show the chosen prediction's model, and get its stages ready."""
         self._stages = None
         self._reading.stop()
-        prediction, compared = self._prediction, self._compared
+        prediction, compared = self._prediction, self._comparing.compared
         if prediction is None or prediction.model is None or compared is None:
             self.panel.clear(NO_STAGES)
             return
@@ -298,13 +276,14 @@ class StagesTab(QWidget):
             self._show_branches()
 
     def _paint(self, new: RepaintedSlice) -> None:
-        prediction, outputs, places = self._prediction, self._outputs, self._places.get(self.name)
-        if prediction is None or outputs is None or places is None or self.branches_shown:
+        prediction, outputs = self._prediction, self._outputs
+        cells = self._comparing.layers.get(self.shown)
+        if prediction is None or outputs is None or cells is None or self.branches_shown:
             return
-        if new.map.name != self._shown:
+        if new.map.name != self.shown:
             return  # another map has been chosen meanwhile
         title = f"{self.name} {outputs.name(SECOND, self.panel.alpha)}".strip()
-        image, error = (self._grid.layers[place] for place in places)
+        image, error = (self._grid.layers[place] for place in cells.places[self.name])
         new.put_into(image, error)
         image.name = cell_name(prediction, title, new.map.title)
         if new.error is not None:
@@ -329,7 +308,7 @@ class StagesTab(QWidget):
             )
 
     def _branch_cells(self) -> GridCells | None:
-        prediction, cells = self._prediction, self._cells.get(SH_AVERAGE)
+        prediction, cells = self._prediction, self._comparing.cells.get(SH_AVERAGE)
         if prediction is None or cells is None or self._stages is None:
             return None
         return branch_cells(prediction, self.name, self._stages, self.panel.alpha, cells)
@@ -347,8 +326,8 @@ class StagesTab(QWidget):
         panel.alpha_changed.connect(lambda _: self._pace.throttle())
         self._pace.triggered.connect(self.repaint_cells)
         panel.alpha_released.connect(lambda _: self._rest())
-        panel.part_chosen.connect(self._show_part)
-        panel.branches_wanted.connect(
+        panel.diagram.part_chosen.connect(self._show_part)
+        panel.branches.toggled.connect(
             lambda wanted: self._show_branches() if wanted else self.leave_branches()
         )
         self._reading.done.connect(self._set_stages)

@@ -18,7 +18,7 @@ from napari_msp.ui.grid_fit import (
     show_legend,
     spatial,
 )
-from napari_msp.ui.layers import LayerData, corner, fits, refill
+from napari_msp.ui.layers import LayerData, corner, fits, refill, sizes_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -74,7 +74,7 @@ class ViewerGrid:
         assert self._reference is not None
         lattice, axis = self._reference.lattice, spatial(self.viewer.dims.order)[0]
         point = self.viewer.dims.point[axis + self._extra]
-        at = (point - corner(lattice)[axis]) / _sizes(lattice)[axis]
+        at = (point - corner(lattice)[axis]) / sizes_shown(lattice)[axis]
         return axis, min(max(round(at), 0), _count(lattice, axis) - 1)
 
     @property
@@ -236,7 +236,7 @@ class ViewerGrid:
         lattice = reference.lattice
         for plane, (axis, *_) in ORDERS.items():
             index = _other_way(choose_slice(reference.mask, lattice, plane).index, lattice, axis)
-            at = corner(lattice)[axis] + index * _sizes(lattice)[axis]
+            at = corner(lattice)[axis] + index * sizes_shown(lattice)[axis]
             self.viewer.dims.set_point(axis + self._extra, at)
 
 
@@ -280,10 +280,6 @@ def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
 def _put(model: Any, values: dict[str, Any]) -> None:
     for name, value in values.items():
         setattr(model, name, value)
-
-
-def _sizes(lattice: Lattice) -> Any:
-    return lattice.canonical.voxel_sizes[::-1]
 
 
 def _count(lattice: Lattice, axis: int) -> int:

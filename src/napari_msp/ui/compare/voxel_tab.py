@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QBoxLayout, QCheckBox, QLabel, QWidget
+from qtpy.QtWidgets import QBoxLayout, QCheckBox, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
@@ -22,7 +22,7 @@ from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
-from napari_msp.ui.widgets.form import stacked
+from napari_msp.ui.widgets.form import stacked, wrapped
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -69,11 +69,8 @@ class VoxelPanel(Themed):
         super().__init__(parent)
         self._traces: Sequence[Trace] = ()
         self._plane, self._shown, self._empty = "axial", "", True
-        self.position = QLabel(NOTHING)
-        self.position.setWordWrap(True)
+        self.position, self.legend = wrapped(NOTHING), wrapped()
         self.position.setAlignment(Qt.AlignLeft | Qt.AlignTop)
-        self.legend = QLabel()
-        self.legend.setWordWrap(True)
         self.legend.setTextFormat(Qt.RichText)
         self.bars = CoefficientBars()
         self.bars.setToolTip(
@@ -252,7 +249,7 @@ def _traces(compared: Compared, shown: Map, position: tuple[float, ...]) -> list
     images = [(compared.title(name), maps, False) for name, maps in comparison.predictions.items()]
     if truth is not None and comparison.truth is not None:
         images.insert(0, (f"truth {truth.name}", comparison.truth, True))
-    if scan is not None and scan.sh.order == comparison.reference.order:
+    if scan is not None and scan.image.order == comparison.reference.order:
         images.append((f"input {scan.name}", scan.maps(), False))
     found = []
     for name, maps, is_truth in images:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
-    QPushButton,
     QScrollArea,
     QTabWidget,
     QWidget,
@@ -32,7 +31,7 @@ from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.widgets.form import in_row, stacked
+from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow
 
@@ -71,11 +70,15 @@ class Compare(Docked):
         self.viewer = napari_viewer
         self.form = CompareForm(most=MOST_PREDICTIONS)
         self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
-        self.save_figure = QPushButton("Save fi&gure …")
-        self.save_numbers = QPushButton("Save num&bers …")
+        self.save_figure = push_button(
+            "Save fi&gure …", "<p>The shown slice as a figure: PNG, PDF or SVG.</p>"
+        )
+        self.save_numbers = push_button(
+            "Save num&bers …", "<p>The errors with full precision, as CSV.</p>"
+        )
         self.comparing = Comparing(self)
         self.grid = ViewerGrid(napari_viewer, self._warn)
-        self.stages = StagesTab(self.grid)
+        self.stages = StagesTab(self.grid, self.comparing)
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
         self._writing = Latest(self)
         self.tabs = QTabWidget()
@@ -110,7 +113,7 @@ class Compare(Docked):
     def leave(self) -> None:
         """Bring the viewer back to how it was."""
         self.comparing.forget()
-        self.progress.reset()
+        self.progress.end()
         self.stages.forget()
         self.voxel.stop()
         if self.grid.active:
@@ -145,7 +148,7 @@ class Compare(Docked):
         cells = self.comparing.layers.get(shown)
         if cells is None or compared is None:
             return
-        self.stages.follow(compared, self.comparing.cells, shown, cells.places)
+        self.stages.shown = shown
         self.voxel.follow(compared, MAPS[shown])
         self._show_numbers()
         if not self.stages.branches_shown:
@@ -230,14 +233,14 @@ class Compare(Docked):
 
     def _connect(self) -> None:
         form, comparing = self.form, self.comparing
-        form.show_wanted.connect(self.show_comparison)
-        form.leave_wanted.connect(self.leave)
+        form.show_button.clicked.connect(self.show_comparison)
+        form.leave_button.clicked.connect(self.leave)
         form.map_changed.connect(lambda _: self._change_map())
         form.plane_changed.connect(self.grid.turn_to)
-        form.predictions_changed.connect(self._suggest_truth)
-        form.truth_picked.connect(lambda: setattr(self, "_truth_picked", True))
+        form.predictions_list.changed.connect(self._suggest_truth)
+        form.truths.activated.connect(lambda _: setattr(self, "_truth_picked", True))
         comparing.started.connect(self.progress.start)
-        comparing.progressed.connect(self.progress.say)
+        comparing.progressed.connect(self.progress.show_step)
         comparing.renewed.connect(self._renew)
         comparing.drawn.connect(self._take_drawn)
         comparing.measured.connect(self._show_numbers)
@@ -271,8 +274,6 @@ class Compare(Docked):
         inside = stacked(numbers, self.table, in_row(self.save_figure, self.save_numbers))
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
-        self.save_figure.setToolTip("<p>The shown slice as a figure: PNG, PDF or SVG.</p>")
-        self.save_numbers.setToolTip("<p>The errors with full precision, as CSV.</p>")
         self.tabs.addTab(numbers, "Numbers")
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")

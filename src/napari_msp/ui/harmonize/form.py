@@ -9,6 +9,7 @@ from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_msp.options import Options
 from napari_msp.ui.harmonize.model_choice import ModelChoice, ModelRow
@@ -17,10 +18,13 @@ from napari_msp.ui.phrasing import HARMONIZE_LABELS as LABELS
 from napari_msp.ui.widgets.form import (
     CheckList,
     Section,
+    fit_into_form,
     labelled,
-    leave_wheel_alone,
+    offer,
     on_enter,
+    push_button,
     stacked,
+    wrapped,
 )
 from napari_msp.ui.widgets.message import MessageLine
 
@@ -76,33 +80,27 @@ class HarmonizeForm(QWidget):
     ----------
     run_wanted
         Harmonize was pressed, by mouse or by Enter; only when `problem` is empty.
-    add_wanted
-        A model shall be added from a file.
-    remove_wanted : str
-        Label of a model that shall be taken off the list.
-    load_wanted, sample_wanted
-        There is no scan; one shall be loaded, or simulated ones opened.
     """
 
     run_wanted = Signal()
-    add_wanted = Signal()
-    remove_wanted = Signal(str)
-    load_wanted = Signal()
-    sample_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._scans: list[ScanRow] = []
         self._running = False
-        self.empty = NoScan()
+        self.empty = QWidget()
+        self.load = QPushButton("L&oad acquisition …")
+        self.sample = QPushButton("Open &simulated heads")
         self.scan = QComboBox()
         self.models = ModelChoice()
         self.model_message = MessageLine()
         self.targets = CheckList()
         self.device = QComboBox()
         self.advanced = Advanced()
-        self.button = QPushButton("Harmoni&ze")
-        self.why_not = QLabel()
+        self.button = push_button(
+            "Harmoni&ze", "Predict every ticked target with every ticked model (Enter)."
+        )
+        self.note, self.why_not = wrapped(), wrapped()
         self._lay_out()
         self._connect()
         self._refresh()
@@ -110,11 +108,8 @@ class HarmonizeForm(QWidget):
     def set_scans(self, scans: Sequence[ScanRow], chosen: int) -> None:
         """List the scans that are loaded."""
         self._scans = list(scans)
-        before = self.scan.blockSignals(True)
-        self.scan.clear()
-        self.scan.addItems([scan.title for scan in scans])
-        self.scan.setCurrentIndex(chosen)
-        self.scan.blockSignals(before)
+        titles = [scan.title for scan in scans]
+        offer(self.scan, titles, titles[chosen] if titles else "")
         self._refresh()
 
     def set_models(self, models: Sequence[ModelRow], checked: Collection[str]) -> None:
@@ -129,8 +124,8 @@ class HarmonizeForm(QWidget):
         self.device.clear()
         for row, device in enumerate(devices):
             self.device.addItem(device.title, device.name)
-            self.device.model().item(row).setEnabled(device.usable)
-        usable = [device.name for device in devices if device.usable]
+            self.device.model().item(row).setEnabled(bool(device.kind))
+        usable = [device.name for device in devices if device.kind]
         self.set_option("device", chosen if chosen in usable else "auto")
 
     def set_option(self, name: str, value: Any) -> None:
@@ -185,16 +180,13 @@ class HarmonizeForm(QWidget):
         return "" if self.choices.passes else "Tick a target."
 
     def _lay_out(self) -> None:
-        self.add = QPushButton("Add &model …")
-        self.add.setToolTip("A model file (.safetensors), such as one trained in Train.")
-        self.button.setToolTip("Predict every ticked target with every ticked model (Enter).")
-        self.note = QLabel()
+        self.add = push_button(
+            "Add &model …", "A model file (.safetensors), such as one trained in Train."
+        )
         self.note.setToolTip("The same head was scanned there, so that errors can be measured.")
-        for words in (self.note, self.why_not):
-            words.setWordWrap(True)
-        for box in (self.scan, self.device):
-            leave_wheel_alone(box)
-            box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        fit_into_form(self.scan, self.device)
+        words = wrapped("No diffusion-weighted scan is loaded yet.")
+        stacked(self.empty, words, self.load, self.sample)
         # No form layout: it does not give broken lines their height.
         self.parts = QWidget()
         stacked(
@@ -213,12 +205,8 @@ class HarmonizeForm(QWidget):
         stacked(self, self.parts, self.button, self.why_not)
 
     def _connect(self) -> None:
-        self.empty.load.clicked.connect(self.load_wanted)
-        self.empty.sample.clicked.connect(self.sample_wanted)
         self.scan.currentIndexChanged.connect(lambda _: self._refresh())
         self.models.changed.connect(self._refresh)
-        self.models.remove_wanted.connect(self.remove_wanted)
-        self.add.clicked.connect(self.add_wanted)
         self.targets.changed.connect(self._refresh)
         self.button.clicked.connect(self.run)
         on_enter(self, self.run)
@@ -245,23 +233,9 @@ class HarmonizeForm(QWidget):
         if names == self.targets.names:
             return
         kept = [name for name in self.targets.checked if name in names]
-        before = self.targets.blockSignals(True)
-        self.targets.set_names(
-            names, kept or first_target(names, models[0].input if models else "")
-        )
-        self.targets.blockSignals(before)
-
-
-class NoScan(QWidget):
-    """Said where no scan is loaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        words = QLabel("No diffusion-weighted scan is loaded yet.")
-        words.setWordWrap(True)
-        self.load = QPushButton("L&oad acquisition …")
-        self.sample = QPushButton("Open &simulated heads")
-        stacked(self, words, self.load, self.sample)
+        first = first_target(names, models[0].input if models else "")
+        with signals_blocked(self.targets):
+            self.targets.set_names(names, kept or first)
 
 
 class Advanced(QWidget):
@@ -273,7 +247,7 @@ class Advanced(QWidget):
         self.tile.setRange(0, LARGEST_TILE)
         self.tile.setSpecialValueText("as memory allows")
         self.tile.setSuffix(" voxels")
-        leave_wheel_alone(self.tile)
+        fit_into_form(self.tile)
         self.resample = QCheckBox(LABELS["resample"])
         self.resample.setToolTip(
             "<p>A model holds for one voxel size. With this, the SH image of a scan with other "

@@ -10,7 +10,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QToolButton, QWidget
 
 from napari_msp.ui.widgets.colours import colours_of
-from napari_msp.ui.widgets.form import in_row, stacked
+from napari_msp.ui.widgets.form import in_row, stacked, wrapped
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,7 @@ class _Row(QWidget):
 
 
 def _words(text: str) -> QLabel:
-    label = QLabel(text)
+    label = wrapped(text)
     label.setTextFormat(Qt.PlainText)
-    label.setWordWrap(True)
     label.setContentsMargins(_Row.INDENT, 0, 0, 0)
     return label

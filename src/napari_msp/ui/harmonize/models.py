@@ -154,11 +154,6 @@ class Device:
     kind: str
     title: str
 
-    @property
-    def usable(self) -> bool:
-        """Whether this machine has it."""
-        return bool(self.kind)
-
 
 def devices() -> tuple[Device, ...]:
     """Give every device that can be named, the machine's own choice first."""
@@ -174,13 +169,18 @@ class ModelShelf(QObject):
     ----------
     form
         Where they are listed, and who asks for more.
+
+    Attributes
+    ----------
+    devices
+        Those that can be named; none before they were looked for.
     """
 
     def __init__(self, form: HarmonizeForm, parent: QObject) -> None:
         super().__init__(parent)
         self._form = form
         self._list = ModelList()
-        self._devices: tuple[Device, ...] = ()
+        self.devices: tuple[Device, ...] = ()
         self._wanted: Path | None = None
         self._reading = Latest(self, finish=True)
         self._reading.done.connect(self._show)
@@ -191,17 +191,12 @@ class ModelShelf(QObject):
         self._soon.timeout.connect(self.read)
         self._watcher = QFileSystemWatcher(self)
         self._watcher.directoryChanged.connect(self._soon.start)
-        form.remove_wanted.connect(self.remove)
+        form.models.remove_wanted.connect(self.remove)
 
     @property
     def models(self) -> tuple[ListedModel, ...]:
         """Models that are listed."""
         return self._list.models
-
-    @property
-    def device_kinds(self) -> Mapping[str, str]:
-        """What each device that can be named computes on, such as {"auto": "cuda", …}."""
-        return {device.name: device.kind for device in self._devices}
 
     def read(self) -> None:
         """Read the models anew; those that did not change cost nothing."""
@@ -236,30 +231,26 @@ class ModelShelf(QObject):
 
     def _show(self, read: tuple[ModelList, tuple[Device, ...]]) -> None:
         models, devices = read
-        if not self._devices:
+        if not self.devices:
             self._form.set_devices(devices, preferences().device)
-        self._devices = devices
-        if models.models != self.models:
+        self.devices = devices
+        wanted = [each.label for each in models.models if each.path == self._wanted]
+        if wanted or models.models != self.models:
             ticked = {row.label for row in self._form.models.checked}
             old = {each.path: each.label in ticked for each in self.models}
             # What is new on a list that is looked at is wanted; at first only the packaged ones.
-            checked = [
+            checked = wanted or [
                 each.label
                 for each in models.models
                 if old.get(each.path, bool(old) or each.packaged)
             ]
             self._list = models
             self._form.set_models([_row(each) for each in models.models], checked)
-        self._tick_wanted()
+        if wanted:
+            self._wanted = None
         if models.problems:
             words = "\n".join(said(each, HARMONIZE_WORDS) for each in models.problems)
             self._form.model_message.show_message("warning", words)
-
-    def _tick_wanted(self) -> None:
-        labels = [each.label for each in self.models if each.path == self._wanted]
-        if labels:
-            self._wanted = None
-            self._form.set_models([_row(each) for each in self.models], labels)
 
     def _fail(self, error: UserError) -> None:
         self._form.model_message.show_message("error", said(error, HARMONIZE_WORDS))
@@ -281,9 +272,10 @@ def _add(path: Path, known: ModelList, control: Control) -> Any:
 def _row(listed: ListedModel) -> ModelRow:
     card = listed.model.card
     subjects = len(listed.model.training.get("subjects", []))
+    b_values = " and ".join(f"{each:.0f}" for each in card.sh.b_values)
     about = (
         f"<p><b>{listed.path.name}</b><br>Trained on {subjects} subjects.<br>"
-        f"Input voxels of {card.voxel_size:.2g} mm, b = {card.sh.b_value:.0f} s/mm².</p>"
+        f"Input voxels of {card.voxel_size:.2g} mm, b = {b_values} s/mm².</p>"
     )
     return ModelRow(
         listed.label,

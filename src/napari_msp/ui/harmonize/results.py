@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QPushButton, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_msp.ui.background import OneByOne
 from napari_msp.ui.glossary import tooltip
@@ -22,7 +22,7 @@ from napari_msp.ui.layers import (
     shown_by,
     shown_in,
 )
-from napari_msp.ui.widgets.form import in_row, stacked
+from napari_msp.ui.widgets.form import in_row, push_button, stacked
 from napari_msp.ui.widgets.message import MessageLine, readable
 
 if TYPE_CHECKING:
@@ -33,16 +33,7 @@ if TYPE_CHECKING:
 
 
 class Results(QWidget):
-    """A line for each prediction; hidden while there is none.
-
-    Attributes
-    ----------
-    compare_wanted, save_wanted
-        A button was pressed.
-    """
-
-    compare_wanted = Signal()
-    save_wanted = Signal()
+    """A line for each prediction; hidden while there is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,12 +41,10 @@ class Results(QWidget):
         self.lines.setTextFormat(Qt.PlainText)
         self.lines.setToolTip(tooltip("SH MSE"))
         self.notes = MessageLine()
-        self.compare = QPushButton("&Compare")
-        self.compare.setToolTip("Show the predictions beside the truth, as in Fig. 3.")
-        self.save = QPushButton("Save as &NIfTI …")
-        self.save.setToolTip("Write DWI, SH image and maps as files.")
-        self.compare.clicked.connect(self.compare_wanted)
-        self.save.clicked.connect(self.save_wanted)
+        self.compare = push_button(
+            "&Compare", "Show the predictions beside the truth, as in Fig. 3."
+        )
+        self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
         stacked(self, self.lines, self.notes, in_row(self.compare, self.save))
         self.show_results((), ())
 

@@ -5,7 +5,7 @@ Every chosen model and target is a pass, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -25,9 +25,10 @@ from napari_msp.errors import (
 from napari_msp.formatting import short
 from napari_msp.options import Options
 from napari_msp.scan import Scan
-from napari_msp.ui.background import Control, Step, abandonable
+from napari_msp.ui.background import Control, abandonable
 from napari_msp.ui.layers import FIRST_MAPS, LayerData, prediction_layers
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
+from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction, PreparedInput
@@ -160,7 +161,7 @@ class _Run:
 
     def __init__(self, request: Request, control: Control) -> None:
         self.request, self.control = request, control
-        self.truths: dict[str, Truth | str] = {}
+        self.truths: dict[tuple[str, float | None], Truth] = {}
         self.number = 0
 
     def everything(self) -> None:
@@ -173,10 +174,12 @@ class _Run:
             prepare = partial(prepare_input, same_model[0].model, scan, options)
             prepared = abandonable(prepare, self.control.check)
             for each in same_model:
-                self.control.report(self._predict(each, prepared))
+                for predicted in self._predict(each, prepared):
+                    self.control.report(predicted)
                 self.number += 1
 
-    def _predict(self, each: Pass, prepared: PreparedInput) -> Predicted:
+    def _predict(self, each: Pass, prepared: PreparedInput) -> Iterator[Predicted]:
+        """Give what comes of a pass, shell by shell."""
         from napari_msp.inference.harmonize import predict_target
 
         tiles = _Tiles(
@@ -193,9 +196,14 @@ class _Run:
             progress=tiles.tile,
             cancelled=tiles.cancelled,
         )
+        parts = prediction.by_shell()
+        for shell, part in parts.items():
+            yield self._shown(each, part, f" b{shell}" if len(parts) > 1 else "")
+
+    def _shown(self, each: Pass, prediction: Prediction, shell: str) -> Predicted:
         assert prediction.provenance is not None
         # Two models of one kind are told apart by what the list calls them.
-        provenance = replace(prediction.provenance, title=each.label)
+        provenance = replace(prediction.provenance, title=each.label + shell)
         prediction = replace(prediction, provenance=provenance)
         self._say(each, "computing maps", TILED)
         # A whole head at 1.2 mm takes long to read.
@@ -208,28 +216,28 @@ class _Run:
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
         """Measure against the target's own scan, where there is one that can be used."""
-        from napari_msp.ui.harmonize.truth import errors_against
+        from napari_msp.ui.harmonize.truth import errors_against, read_truth
 
         if each.target not in self.request.scan.siblings:
             return None, ()
-        truth = self._truth(each.target, prediction.b_value)
-        if isinstance(truth, str):
-            return None, (truth,)
         try:
-            return errors_against(truth, prediction, each.name), ()
+            b_value = prediction.b_value
+            asked = (each.target, b_value)
+            if asked not in self.truths:
+                self.truths[asked] = read_truth(self._source(b_value), each.target, b_value)
+            return errors_against(self.truths[asked], prediction, each.name), ()
         except UserError as error:
-            return None, (_unusable(each.target, error),)
+            why = said(error, HARMONIZE_WORDS)
+            return None, (f"the scan on {each.target} was not used as truth: {why}",)
 
-    def _truth(self, target: str, b_value: float | None) -> Truth | str:
-        """Give a target's truth, or why it cannot be used; each is read once."""
-        from napari_msp.ui.harmonize.truth import read_truth
-
-        if target not in self.truths:
-            try:
-                self.truths[target] = read_truth(self.request.scan, target, b_value)
-            except UserError as error:
-                self.truths[target] = _unusable(target, error)
-        return self.truths[target]
+    def _source(self, b_value: float | None) -> Scan:
+        """Give the scan at the shell that is predicted, where it has that."""
+        scan = self.request.scan
+        several = {len(each.model.card.sh.b_values) for each in self.request.passes} != {1}
+        if not several or b_value is None or scan.acquisition is None:
+            return scan
+        nearest = scan.acquisition.gradients.nearest_shell(b_value)
+        return scan if nearest is None else replace(scan, shell=nearest.b_value)
 
     def _say(self, each: Pass, doing: str, share: float) -> None:
         self.control.check()
@@ -237,10 +245,6 @@ class _Run:
         text = f"{doing} · {each.name} · {self.number + 1} of {passes}"
         done = round(PIECES * (self.number + share))
         self.control.report(Step(text, done, PIECES * passes))
-
-
-def _unusable(target: str, error: UserError) -> str:
-    return f"the scan on {target} was not used as truth: {said(error, HARMONIZE_WORDS)}"
 
 
 class _Tiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,16 @@ from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 from napari_msp.bids import prediction_stem
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
-from napari_msp.ui.background import Control, JobRow, Step
+from napari_msp.ui.background import Control, JobRow
 from napari_msp.ui.docks import reveal
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.harmonize.results import ResultLayers
 from napari_msp.ui.layers import titled
 from napari_msp.ui.phrasing import HARMONIZE_LABELS, HARMONIZE_WORDS, said, sentence
-from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, leave_wheel_alone, stacked
+from napari_msp.ui.widgets.form import CheckList, FormRows, fit_into_form, in_row, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.path_field import PathField
+from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
@@ -41,12 +42,9 @@ class SaveForm(QWidget):
     save_wanted : bool
         Save was pressed, only when the form is filled in; whether files that are in the way may be
         replaced.
-    closed
-        The form is no longer wanted.
     """
 
     save_wanted = Signal(bool)
-    closed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +53,7 @@ class SaveForm(QWidget):
         self.table = QComboBox()
         for name, title in TABLES.items():
             self.table.addItem(title, name)
-        leave_wheel_alone(self.table)
+        fit_into_form(self.table)
         self.bvec = PathField("Choose a gradient table", "FSL directions (*.bvec *.bvecs)")
         self.message = MessageLine()
         self.save = QPushButton("&Save")
@@ -98,7 +96,6 @@ class SaveForm(QWidget):
         self.bvec.line.textChanged.connect(self._refresh)
         self.table.currentIndexChanged.connect(lambda _: self._refresh())
         self.save.clicked.connect(lambda: self.save_wanted.emit(False))
-        self.close_button.clicked.connect(self.closed)
         self.message.action.connect(lambda _: self.save_wanted.emit(True))
 
     def _refresh(self) -> None:
@@ -108,11 +105,14 @@ class SaveForm(QWidget):
         self.save.setEnabled(complete and not self._running)
 
 
-@dataclass(frozen=True, eq=False)
-class SaveRequest:
-    """What is to be written where.
+def save_all(
+    predictions: Sequence[Prediction], folder: Path, gradients: str, force: bool, control: Control
+) -> tuple[Path, ...]:
+    """Write each prediction's DWI, SH images and maps, see `napari-msp harmonize`.
 
-    Attributes
+    Reports `Step`.
+
+    Parameters
     ----------
     predictions
         Made here.
@@ -122,18 +122,6 @@ class SaveRequest:
         Directions of the DWI: "target", "input" or a .bvec file.
     force
         Replace files that are there.
-    """
-
-    predictions: tuple[Prediction, ...]
-    folder: Path
-    gradients: str
-    force: bool = False
-
-
-def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
-    """Write each prediction's DWI, SH images and maps, see `napari-msp harmonize`.
-
-    Reports `Step`.
 
     Returns
     -------
@@ -145,23 +133,23 @@ def save_all(request: SaveRequest, control: Control) -> tuple[Path, ...]:
         When a scan has no file, the folder cannot be written to, the table cannot be used, or any
         file is in the way: nothing is written then, unless it is forced.
     """
-    targets = _targets(request)
+    targets = _targets(predictions, folder)
     in_the_way = sum(path.exists() for path in targets)
-    if in_the_way and not request.force:
+    if in_the_way and not force:
         there = counted(in_the_way, "prediction")
         problem = f"{there} {'is' if in_the_way == 1 else 'are'} there already"
-        raise UserError(problem, request.folder, "force", Overwrite())
-    for done, (each, path) in enumerate(zip(request.predictions, targets, strict=True)):
+        raise UserError(problem, folder, "force", Overwrite())
+    for done, (each, path) in enumerate(zip(predictions, targets, strict=True)):
         control.check()
         control.report(Step(f"Writing {each.owner}", done, len(targets)))
-        each.save(path.parent, gradients=request.gradients, force=request.force)
+        each.save(path.parent, gradients=gradients, force=force)
     return targets
 
 
-def _targets(request: SaveRequest) -> tuple[Path, ...]:
+def _targets(predictions: Sequence[Prediction], folder: Path) -> tuple[Path, ...]:
     """Name the DWI of each; models of one kind write into folders of their own."""
     stems = []
-    for each in request.predictions:
+    for each in predictions:
         path = None if each.source is None else each.source.path
         if path is None or each.model is None:
             remedy = Advice("save the scan first")
@@ -169,9 +157,8 @@ def _targets(request: SaveRequest) -> tuple[Path, ...]:
         stems.append(prediction_stem(path, each.target, each.model.kind))
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
-        (request.folder / _folder_name(each.label) if alike else request.folder)
-        / f"{stem}_dwi.nii.gz"
-        for each, stem in zip(request.predictions, stems, strict=True)
+        (folder / _folder_name(each.label) if alike else folder) / f"{stem}_dwi.nii.gz"
+        for each, stem in zip(predictions, stems, strict=True)
     )
     for path, count in Counter(paths).items():
         if count > 1:
@@ -200,11 +187,11 @@ class Saving(QWidget):
         self.progress = JobRow()
         stacked(self, self.form, self.progress)
         self.form.save_wanted.connect(self.save)
-        self.form.closed.connect(self.hide)
-        self.progress.done.connect(self._say_written)
-        self.progress.failed.connect(self._fail)
-        self.progress.cancelled.connect(self._say_cancelled)
-        self.progress.ended.connect(self._rest)
+        self.form.close_button.clicked.connect(self.hide)
+        self.progress.job.done.connect(self._say_written)
+        self.progress.job.failed.connect(self._fail)
+        self.progress.job.cancelled.connect(self._say_cancelled)
+        self.progress.job.ended.connect(self._rest)
         self.hide()
 
     def open(self) -> None:
@@ -228,15 +215,10 @@ class Saving(QWidget):
         """
         names, folder = self.form.names.checked, self.form.folder.path
         assert folder is not None
-        chosen = (each for title, each in self._titled.items() if title in names)
-        request = SaveRequest(tuple(chosen), folder, self.form.gradients, force)
+        chosen = [each for title, each in self._titled.items() if title in names]
         self.form.message.clear()
         self.form.set_running(True)
-        self.progress.run(lambda control: save_all(request, control), "Writing")
-
-    def stop(self) -> None:
-        """Cancel what goes on."""
-        self.progress.stop()
+        self.progress.run(partial(save_all, chosen, folder, self.form.gradients, force), "Writing")
 
     @property
     def _titled(self) -> dict[str, Prediction]:

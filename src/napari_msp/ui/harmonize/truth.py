@@ -24,14 +24,13 @@ class Truth:
     ----------
     scan
         The target platform's.
-    before, before_mask
+    before
         (X, Y, Z) squared error of the input's SH coefficients and where it counts, on truth's own
         lattice; None where the input has another b-value.
     """
 
     scan: Scan
-    before: FloatArray | None
-    before_mask: MaskArray | None
+    before: tuple[FloatArray, MaskArray] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +77,10 @@ def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:
     """
     truth = sibling_of(scan, target, b_value)
     if not same_b_value(truth, scan):
-        return Truth(truth, None, None)
+        return Truth(truth, None)
     alone = line_up(truth, {scan.owner: scan})
     untouched = alone.predictions[scan.owner].image
-    return Truth(truth, squared_error(untouched, truth.sh, alone.mask), alone.mask)
+    return Truth(truth, (squared_error(untouched, truth.image, alone.mask), alone.mask))
 
 
 def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
@@ -100,10 +99,11 @@ def errors_against(truth: Truth, prediction: Prediction, name: str) -> Errors:
     both = line_up(truth.scan, {name: prediction})
     placed, mask = both.predictions[name], both.mask
     assert both.truth is not None
-    sh = squared_error(placed.image, truth.scan.sh, mask)
+    sh = squared_error(placed.image, truth.scan.image, mask)
     before = None
-    if truth.before is not None and truth.before_mask is not None:
-        before = float(truth.before[mask & truth.before_mask].mean(dtype=float))
+    if truth.before is not None:
+        error, counted = truth.before
+        before = float(error[mask & counted].mean(dtype=float))
     return Errors(
         truth=truth.scan,
         lattice=both.lattice,

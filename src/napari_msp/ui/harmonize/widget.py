@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QFileDialog
@@ -11,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted
 from napari_msp.ui.background import JobRow
-from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
+from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
 from napari_msp.ui.harmonize.models import ModelShelf
 from napari_msp.ui.harmonize.results import ResultLayers, Results
@@ -35,7 +34,7 @@ from napari_msp.ui.layers import (
     source_of,
     titled,
 )
-from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.preferences import preferences
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine
 
@@ -84,11 +83,7 @@ class Harmonize(Docked):
     @property
     def running(self) -> bool:
         """Whether a run goes on, or its layers are still being added."""
-        return self.progress.running or self.layers.busy
-
-    def use_model(self, path: str | Path) -> None:
-        """Tick one model alone, as soon as it is listed."""
-        self.shelf.use(path)
+        return self.progress.job.running or self.layers.busy
 
     def run(self) -> None:
         """Begin what the form says."""
@@ -114,22 +109,22 @@ class Harmonize(Docked):
         layers.selection.events.active.disconnect(self._follow_selection)
         self.layers.drop()
         self.shelf.stop()
-        self.saving.stop()
-        self.progress.stop()
+        self.saving.progress.job.cancel()
+        self.progress.job.cancel()
 
     def _connect(self) -> None:
         self.form.run_wanted.connect(self.run)
-        self.form.add_wanted.connect(self._choose_model)
-        self.form.load_wanted.connect(lambda: open_widget(self.viewer, "Load acquisition"))
-        self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
+        self.form.add.clicked.connect(self._choose_model)
+        self.form.load.clicked.connect(lambda: open_widget(self.viewer, "Load acquisition"))
+        self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
         self.progress.reported.connect(self._take)
-        self.progress.done.connect(self._say_done)
-        self.progress.failed.connect(self._fail)
-        self.progress.cancelled.connect(self._say_cancelled)
-        self.progress.ended.connect(self._rest)
+        self.progress.job.done.connect(self._say_done)
+        self.progress.job.failed.connect(self._fail)
+        self.progress.job.cancelled.connect(self._say_cancelled)
+        self.progress.job.ended.connect(self._rest)
         self.message.action.connect(self._act)
-        self.results.compare_wanted.connect(self.compare)
-        self.results.save_wanted.connect(self.saving.open)
+        self.results.compare.clicked.connect(self.compare)
+        self.results.save.clicked.connect(self.saving.open)
         self.layers.changed.connect(self._show_results)
         self.on_escape(self.progress.request_cancel)
         layers = self.viewer.layers
@@ -179,8 +174,9 @@ class Harmonize(Docked):
     def _fail(self, error: UserError) -> None:
         assert self._request is not None
         self.progress.end()
-        device = self.shelf.device_kinds.get(self._request.options.device, "")
-        self._offers = offers(error, self._request.options, device)
+        kinds = {each.name: each.kind for each in self.shelf.devices}
+        options = self._request.options
+        self._offers = offers(error, options, kinds.get(options.device, ""))
         self._trace = "\n".join(getattr(error, "__notes__", ()))
         actions = [each.text for each in self._offers] or [DETAILS] * bool(self._trace)
         words = what_failed(error, offered=bool(self._offers))

@@ -227,7 +227,7 @@ def describe(acquisition: Acquisition) -> dict[str, str]:
     described = {
         "Head": f"{scan.subject} on {scan.platform}" if scan.platform else scan.subject,
         "Voxels": _voxels(acquisition),
-        "Volumes": _volumes(acquisition),
+        "Volumes": str(acquisition.gradients),
     }
     others = ", ".join(scan.siblings)
     return described | ({"Also scanned on": others} if others else {})
@@ -289,10 +289,3 @@ def _tilt(affine: FloatArray) -> float:
     """Give the largest angle between an axis of the grid and the scanner's, in degrees."""
     along = np.abs(np.diag(direction_cosines(affine)))
     return float(np.degrees(np.arccos(np.clip(along.min(), 0, 1))))
-
-
-def _volumes(acquisition: Acquisition) -> str:
-    table = acquisition.gradients
-    counts = [(len(table.b0_volumes), 0.0)]
-    counts += [(len(shell.volumes), shell.b_value) for shell in table.shells]
-    return " + ".join(f"{count} at b = {b_value:.0f}" for count, b_value in counts) + " s/mm²"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
@@ -17,9 +16,12 @@ from napari_msp.ui.widgets.form import (
     CheckList,
     FormRows,
     Section,
-    leave_wheel_alone,
+    fit_into_form,
+    offer,
     on_enter,
+    push_button,
     stacked,
+    wrapped,
 )
 from napari_msp.ui.widgets.message import readable
 from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
@@ -45,13 +47,10 @@ class AcquisitionForm(QWidget):
         Something else was chosen.
     load_wanted
         Load was pressed, by mouse or by Enter; only when what was found can be loaded.
-    sample_wanted
-        The simulated heads shall be opened.
     """
 
     changed = Signal(object)
     load_wanted = Signal()
-    sample_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +67,9 @@ class AcquisitionForm(QWidget):
         self.maps = CheckList()
         self.show_mask = QCheckBox("S&how the mask's outline")
         self.description = readable()
-        self.button = QPushButton("&Load")
+        self.button = push_button(
+            "&Load", "Fit SH to the scan and show SH average, colour FA and b0 (Enter)."
+        )
         self.setAcceptDrops(True)
         self._lay_out()
         self._connect()
@@ -111,10 +112,10 @@ class AcquisitionForm(QWidget):
         self.path.choose(dropped_path(event))
 
     def _lay_out(self) -> None:
-        self.teaching = QLabel(TEACHING)
-        self.teaching.setWordWrap(True)
-        self.sample = QPushButton("Open &simulated heads")
-        self.sample.setToolTip("A head on four platforms, simulated once in about 15 seconds.")
+        self.teaching = wrapped(TEACHING)
+        self.sample = push_button(
+            "Open &simulated heads", "A head on four platforms, simulated once in about 15 seconds."
+        )
         self.rows, self.files = FormRows(), FormRows()
         for rows, name, entry, term in (
             (self.rows, "path", self.path, "acquisition"),
@@ -129,12 +130,9 @@ class AcquisitionForm(QWidget):
         self.section = Section("&Gradient table", self.files)
         self.maps.setAccessibleName("Maps")
         self.shown = Section("Ma&ps", self.maps)
-        self.button.setToolTip("Fit SH to the scan and show SH average, colour FA and b0 (Enter).")
         above = (self.rows, self.teaching, self.sample, self.section, self.shown)
         stacked(self, *above, self.description, self.show_mask, self.button)
-        for box in (self.subject, self.platform, self.shell):
-            leave_wheel_alone(box)
-            box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        fit_into_form(self.subject, self.platform, self.shell)
 
     def _connect(self) -> None:
         # Another scan has other files and shells.
@@ -146,7 +144,6 @@ class AcquisitionForm(QWidget):
         )
         for name in ("mask", "bval", "bvec"):
             getattr(self, name).changed.connect(lambda name=name: self._choose_file(name))
-        self.sample.clicked.connect(self.sample_wanted)
         self.button.clicked.connect(self.load)
         on_enter(self, self.load)
 
@@ -165,17 +162,13 @@ class AcquisitionForm(QWidget):
 
     def _list_choices(self) -> None:
         dataset, choice = self.findings.dataset, self.choice
-        self.subject.clear()
-        self.platform.clear()
-        self.shell.clear()
         if dataset is not None:
-            self.subject.addItems(dataset.subjects)
-            self.platform.addItems(dataset.platforms)
+            offer(self.subject, dataset.subjects, choice.subject)
+            offer(self.platform, dataset.platforms, choice.platform)
             for row, platform in enumerate(dataset.platforms):
                 there = dataset.has(choice.subject, platform)
                 self.platform.model().item(row).setEnabled(there)
-            self.subject.setCurrentText(choice.subject)
-            self.platform.setCurrentText(choice.platform)
+        self.shell.clear()
         for shell in self.findings.shells:
             self.shell.addItem(str(shell), shell.b_value)
         self.shell.setCurrentIndex(self.shell.findData(choice.b_value))
@@ -192,7 +185,8 @@ class AcquisitionForm(QWidget):
         self.mask.line.setPlaceholderText("made from b0" if found.mask is None else "found")
         for field in (self.bval, self.bvec):
             field.line.setPlaceholderText("beside the scan")
-        self.description.setText(_as_text(found.description))
+        described = (f"<b>{escape(of)}</b> {escape(it)}" for of, it in found.description.items())
+        self.description.setText("<br>".join(described))
         if {"bval", "bvec"} & set(found.problems):
             self.section.unfold(True)
 
@@ -222,7 +216,3 @@ def _mask_note(found: Findings) -> str:
     if found.mask is None:
         return "None was found: one is made from the b=0 image by DIPY's median_otsu"
     return f"Found: {found.mask.name}"
-
-
-def _as_text(described: Mapping[str, str]) -> str:
-    return "<br>".join(f"<b>{escape(of)}</b> {escape(words)}" for of, words in described.items())

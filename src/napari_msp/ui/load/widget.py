@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
-from napari_msp.ui.docks import Docked, Pane, reveal
+from napari_msp.ui.docks import Docked, Pane, open_sample, reveal
 from napari_msp.ui.layers import (
     FIRST_MAPS,
     MAP_TITLES,
@@ -21,10 +21,9 @@ from napari_msp.ui.layers import (
 from napari_msp.ui.load.examine import Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said
-from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.widgets.form import stacked
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, Severity
 
 if TYPE_CHECKING:
     import napari
@@ -58,7 +57,7 @@ class LoadAcquisition(Docked):
     @property
     def running(self) -> bool:
         """Whether a scan is being loaded."""
-        return self.progress.running or self._changes.busy
+        return self.progress.job.running or self._changes.busy
 
     def load(self) -> None:
         """Load what the form says."""
@@ -71,30 +70,31 @@ class LoadAcquisition(Docked):
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
         self.form.load_wanted.connect(self.load)
-        self.form.sample_wanted.connect(lambda: self.viewer.open_sample(PLUGIN, "travelling_heads"))
+        self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._fail)
-        self.progress.done.connect(self._insert)
-        self.progress.failed.connect(self._fail)
-        self.progress.cancelled.connect(self._say_cancelled)
+        self.progress.job.done.connect(self._insert)
+        self.progress.job.failed.connect(self._fail)
+        self.progress.job.cancelled.connect(self._say_cancelled)
         self.on_escape(self.progress.request_cancel)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
         self._look.stop()
         self._changes.drop()
-        self.progress.stop()
+        self.progress.job.cancel()
 
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
-        self.progress.reset()
+        self.progress.end()
         known = self.form.findings.dataset
         self._look.ask(lambda control: examine(choice, known))
 
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         self._changes.add(*(partial(self._add, data) for data in layers))
-        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan.owner))
+        words = f"{shown_in(layers[0]).scan.owner} is loaded."
+        self._changes.add(partial(self._rest, "ok", words))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
@@ -102,26 +102,22 @@ class LoadAcquisition(Docked):
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
-    def _say_loaded(self, owner: str) -> None:
-        self._rest()
-        self.message.show_message("ok", f"{owner} is loaded.")
-
     def _fail(self, error: UserError) -> None:
-        words = NO_MEMORY if isinstance(error, OutOfMemory) else said(error, LOAD_WORDS)
-        self._rest()
-        self.message.show_message("error", words)
+        self._rest(
+            "error", NO_MEMORY if isinstance(error, OutOfMemory) else said(error, LOAD_WORDS)
+        )
         reveal(self.message)
 
     def _say_cancelled(self) -> None:
-        self._rest()
+        self._rest("warning", "Cancelled; nothing was loaded.")
         self.form.button.setFocus()  # the button that was pressed has lost it
-        self.message.show_message("warning", "Cancelled; nothing was loaded.")
 
-    def _rest(self) -> None:
+    def _rest(self, severity: Severity, words: str) -> None:
         self.form.set_running(False)
         if self.progress.cancel.hasFocus():
             self.form.button.setFocus()
         self.progress.end()
+        self.message.show_message(severity, words)
 
 
 def _load(

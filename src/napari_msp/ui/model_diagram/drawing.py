@@ -259,10 +259,8 @@ def _branch(network: Node, index: str, platform: str, outline: Outline) -> Sketc
 
 
 def _prediction(column: int, lane: int | None, platform: str, term: str) -> Node:
-    symbol, description = Symbol("ŷ", below="T"), f"Prediction: {platform}"
-    return Node(
-        "prediction", column, lane, "value", symbol, term, description, platform, part=SECOND
-    )
+    symbol, words = Symbol("ŷ", below="T"), f"Prediction: {platform}"
+    return Node("prediction", column, lane, "value", symbol, term, words, platform, part=SECOND)
 
 
 def _single(outline: Outline) -> Sketch:

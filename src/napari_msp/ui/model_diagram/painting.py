@@ -136,6 +136,9 @@ Sizes = Mapping[str, QSizeF]
 """What each node needs, by name."""
 
 
+_LEVELS = {"upper": -1, "middle": 0, "lower": 1}
+
+
 @dataclass(frozen=True)
 class Layout:
     """Places in pixels: of each node by name, of each lane's band, and the size of everything."""
@@ -172,9 +175,13 @@ def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layo
         columns = _columns(drawing, sizes, folded=True)
     centres = _centres(columns, _gaps(drawing, columns), width)
 
-    body = _body(drawing, sizes)
+    in_lanes = [node for node in drawing.nodes.values() if node.lane is not None]
+    tallest = dict.fromkeys(_LEVELS, 0.0)
+    for node in in_lanes:
+        tallest[node.level] = max(tallest[node.level], sizes[node.name].height())
+    body = max(tallest["middle"], 2 * max(tallest["upper"], tallest["lower"]) + BETWEEN)
     lane_height = (header if drawing.lanes else 0.0) + body + 2 * INNER
-    count = 1 + max(node.lane for node in drawing.nodes.values() if node.lane is not None)
+    count = 1 + max(node.lane or 0 for node in in_lanes)
     lanes_height = count * lane_height + (count - 1) * BETWEEN
     beside = [sizes[node.name].height() for node in drawing.nodes.values() if node.lane is None]
     height = max(lanes_height, sum(beside) if folded else max(beside)) + 2 * MARGIN
@@ -184,13 +191,13 @@ def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layo
     for node in drawing.nodes.values():
         y = height / 2
         if node.lane is not None:
-            step = {"upper": -1, "middle": 0, "lower": 1}[node.level] * (body + BETWEEN) / 4
+            step = _LEVELS[node.level] * (body + BETWEEN) / 4
             y = tops[node.lane] + lane_height - INNER - body / 2 + step
         boxes[node.name] = QRectF(QPointF(), sizes[node.name])
         boxes[node.name].moveCenter(QPointF(centres[min(node.column, max(centres))], y))
     if folded:
         _fold(drawing, boxes)
-    inside = [boxes[node.name] for node in drawing.nodes.values() if node.lane is not None]
+    inside = [boxes[node.name] for node in in_lanes]
     left = min(box.left() for box in inside) - INNER
     right = max(box.right() for box in inside) + INNER
     marked = tops[: len(drawing.lanes)]
@@ -235,21 +242,6 @@ def _centres(columns: dict[int, float], gaps: list[float], width: float) -> dict
         centres[column] = left + wide / 2
         left += wide + gap
     return centres
-
-
-def _body(drawing: Drawing, sizes: Sizes) -> float:
-    """Height of what lies in a lane."""
-
-    def tallest(level: str) -> float:
-        nodes = drawing.nodes.values()
-        heights = [
-            sizes[node.name].height()
-            for node in nodes
-            if node.lane is not None and node.level == level
-        ]
-        return max(heights, default=0.0)
-
-    return max(tallest("middle"), 2 * max(tallest("upper"), tallest("lower")) + BETWEEN)
 
 
 def _fold(drawing: Drawing, boxes: dict[str, QRectF]) -> None:

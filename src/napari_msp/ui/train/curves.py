@@ -107,10 +107,8 @@ class TrainingCurves(Themed):
 
     def _draw(self) -> None:
         colours, history = colours_of(self), self.history
-        steps = history.steps
-        starts = [steps[phase.start] - 0.5 for phase in history.phases]
         for plot in (self.loss, self.errors, self.alpha):
-            plot.mark_phases(starts, mixed(colours.ground, colours.text, 0.35))
+            plot.begin(history, colours)
         numbered = self.loss.show_run(history, colours)
         self.errors.show_run(history, colours)
         self.alpha.show_run(history, colours)
@@ -244,7 +242,6 @@ class Plot(pg.PlotWidget):
         super().__init__(axisItems=axes)
         self._logarithmic = logarithmic
         self._borders: list[pg.InfiniteLine] = []
-        self._level_lines: list[pg.InfiniteLine] = []
         self.setMenuEnabled(False)
         self.setMouseEnabled(x=False, y=False)
         self.hideButtons()
@@ -258,35 +255,33 @@ class Plot(pg.PlotWidget):
         self.getAxis("left").setWidth(LEFT)
         self.showGrid(y=True, alpha=0.15)
 
-    def add_line(self) -> pg.PlotDataItem:
-        """Add a curve without points."""
-        curve = pg.PlotDataItem(antialias=True, connect="finite")
-        self.addItem(curve)
-        return curve
+    def begin(self, history: RunHistory, colours: Colours) -> None:
+        """Draw nothing but the steps, and a line where each phase begins, but the first."""
+        self.clear()
+        pen = pg.mkPen(mixed(colours.ground, colours.text, 0.35), width=1)
+        borders = history.borders[1:]
+        self._borders = [self._add(pg.InfiniteLine(at, angle=90, pen=pen)) for at in borders]
+        self.setXRange(*steps_shown(history), padding=0)
 
-    def draw(self, curve: pg.PlotDataItem, x: FloatArray, y: FloatArray, **look: Any) -> None:
-        """Give a curve its points and its look (pen, symbol … as pyqtgraph calls them)."""
-        curve.setData(x, self._heights(y), **look)
+    def draw(self, x: FloatArray, y: FloatArray, **look: Any) -> pg.PlotDataItem:
+        """Draw a curve; its look (pen, symbol …) is as pyqtgraph calls it."""
+        return self._add(
+            pg.PlotDataItem(x, self._heights(y), antialias=True, connect="finite", **look)
+        )
 
-    def show_range(self, x: tuple[float, float], heights: FloatArray) -> None:
-        """Show steps from here to there, and all of these heights."""
+    def draw_level(self, height: float, colour: str) -> pg.InfiniteLine:
+        """Draw a dashed horizontal line."""
+        pen = pg.mkPen(colour, width=1, dash=[5, 4])
+        return self._add(pg.InfiniteLine(self._heights(np.array(height)), angle=0, pen=pen))
+
+    def show_heights(self, heights: FloatArray) -> None:
+        """Show all of these."""
         shown = self._heights(heights)
-        self.setXRange(*x, padding=0)
         if len(shown):
             low, high = float(shown.min()), float(shown.max())
             # About ± 10 % around a single number.
             margin = max(0.1 * (high - low), 0.04 if self._logarithmic else 0.05)
             self.setYRange(low - margin, high + margin, padding=0)
-
-    def mark_phases(self, starts: Sequence[float], colour: QColor) -> None:
-        """Draw a vertical line where each phase begins, but the first."""
-        self._lines_at(self._borders, starts[1:], 90, [pg.mkPen(colour, width=1)] * len(starts))
-
-    def mark_levels(self, levels: Sequence[float], colours: Sequence[str]) -> None:
-        """Draw dashed horizontal lines."""
-        pens = [pg.mkPen(colour, width=1, dash=[5, 4]) for colour in colours]
-        heights = self._heights(np.array(levels, dtype=float))
-        self._lines_at(self._level_lines, heights.tolist(), 0, pens)
 
     def name_phases(self, names: Sequence[str], borders: Sequence[float]) -> bool:
         """Write the phases' names above the plot.
@@ -337,18 +332,9 @@ class Plot(pg.PlotWidget):
     def _heights(self, values: FloatArray) -> FloatArray:
         return np.log10(np.maximum(values, TINY)) if self._logarithmic else values
 
-    def _lines_at(
-        self, lines: list[Any], places: Sequence[float], angle: int, pens: Sequence[object]
-    ) -> None:
-        """Have as many lines as places, each at its own."""
-        while len(lines) > len(places):
-            self.removeItem(lines.pop())
-        while len(lines) < len(places):
-            lines.append(pg.InfiniteLine(angle=angle, movable=False))
-            self.addItem(lines[-1], ignoreBounds=True)
-        for line, place, pen in zip(lines, places, pens, strict=False):
-            line.setValue(place)
-            line.setPen(pen)
+    def _add(self, item: Any) -> Any:
+        self.addItem(item, ignoreBounds=True)
+        return item
 
 
 # --- Loss, errors and α ----------------------------------------------------------------------
@@ -368,7 +354,6 @@ class LossPlot(Plot):
 
     def __init__(self) -> None:
         super().__init__(logarithmic=True)
-        self._raw, self._smooth, self._latest = (self.add_line() for _ in range(3))
 
     def show_run(self, history: RunHistory, colours: Colours) -> list[str]:
         """Draw; give the phases that are only numbered, because their names want more room."""
@@ -381,14 +366,13 @@ class LossPlot(Plot):
             raw.append(thinned(steps, losses, points))
             smooth.append(thinned(steps, smoothed(losses), points))
         faint = mixed(colours.ground, colours.lit, 0.4)
-        self.draw(self._raw, *_joined(raw), pen=pg.mkPen(faint, width=1))
-        self.draw(self._smooth, *_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
         last = [(steps[-1:], losses[-1:]) for steps, losses in smooth[-1:]]
-        self.draw(self._latest, *_joined(last), pen=None, **_marks("o", 7, colours.lit))
-        self.show_range(steps_shown(history), history.losses)
-        borders = [all_steps[phase.start] - 0.5 for phase in history.phases]
+        self._raw = self.draw(*_joined(raw), pen=pg.mkPen(faint, width=1))
+        self._smooth = self.draw(*_joined(smooth), pen=pg.mkPen(colours.lit, width=2))
+        self._latest = self.draw(*_joined(last), pen=None, **_marks("o", 7, colours.lit))
+        self.show_heights(all_losses)
         broken = [phase_title(phase.name, "\n") for phase in history.phases]
-        fit = self.name_phases(broken, [*borders, steps_shown(history)[1]])
+        fit = self.name_phases(broken, [*history.borders, steps_shown(history)[1]])
         return [] if fit else [phase_title(phase.name) for phase in history.phases]
 
 
@@ -397,27 +381,23 @@ class ErrorPlot(Plot):
 
     def __init__(self) -> None:
         super().__init__(logarithmic=True)
-        self._lines: list[pg.PlotDataItem] = []
 
     def show_run(self, history: RunHistory, colours: Colours) -> None:
         """Draw a line for every phase of a target, with the target's colour and mark."""
-        for line in self._lines:
-            self.removeItem(line)
-        self._lines = []
-        heights: list[FloatArray] = []
+        self._lines, self._level_lines = [], []
+        heights: list[FloatArray] = [np.empty(0)]
         for number, target in enumerate(history.targets):
             colour, symbol = _colour(number, colours), MARKS[number % len(MARKS)][0]
             for steps, errors in history.errors(target):
                 size = 8 if len(steps) <= MARKED else 4
                 look = {"pen": pg.mkPen(colour, width=2), **_marks(symbol, size, colour)}
-                self._lines.append(self.add_line())
-                self.draw(self._lines[-1], steps, errors / SH_UNIT, **look)
+                self._lines.append(self.draw(steps, errors / SH_UNIT, **look))
                 heights.append(errors / SH_UNIT)
-        levels = {target: error / SH_UNIT for target, error in history.aligned.items()}
-        numbers = [history.targets.index(target) for target in levels]
-        self.mark_levels(list(levels.values()), [_colour(each, colours) for each in numbers])
-        every = np.concatenate([*heights, np.array([*levels.values()], dtype=float)])
-        self.show_range(steps_shown(history), every)
+            if target in history.aligned:
+                level = history.aligned[target] / SH_UNIT
+                self._level_lines.append(self.draw_level(level, colour))
+                heights.append(np.array([level]))
+        self.show_heights(np.concatenate(heights))
 
 
 class AlphaPlot(Plot):
@@ -425,7 +405,6 @@ class AlphaPlot(Plot):
 
     def __init__(self) -> None:
         super().__init__(logarithmic=False)
-        self._line = self.add_line()
         self.getAxis("left").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
         self.setFixedHeight(ALPHA_HEIGHT)
 
@@ -434,8 +413,8 @@ class AlphaPlot(Plot):
         steps, alphas = history.steps, history.alphas
         parts = [slice(phase.start, phase.stop) for phase in history.phases]
         line = _joined([thinned(steps[part], alphas[part], POINTS) for part in parts])
-        self.draw(self._line, *line, pen=pg.mkPen(colours.lit, width=2))
-        self.show_range(steps_shown(history), np.array([-0.1, 1.1]))
+        self._line = self.draw(*line, pen=pg.mkPen(colours.lit, width=2))
+        self.show_heights(np.array([-0.1, 1.1]))
 
 
 def key_to_targets(history: RunHistory, colours: Colours) -> str:
@@ -462,9 +441,6 @@ def _colour(number: int, colours: Colours) -> str:
 
 def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
     """Put curves behind one another with gaps between them."""
-    gap = np.array([np.nan])
-    pieces = [(np.append(x, gap), np.append(y, gap)) for x, y in parts]
-    if not pieces:
-        return np.empty(0), np.empty(0)
-    xs, ys = zip(*pieces, strict=True)
-    return np.concatenate(xs), np.concatenate(ys)
+    xs = [np.append(x, np.nan) for x, _ in parts]
+    ys = [np.append(y, np.nan) for _, y in parts]
+    return np.concatenate([[], *xs]), np.concatenate([[], *ys])

@@ -1,4 +1,4 @@
-"""Entries of the training form: a magicgui widget for each parameter and for what a run needs."""
+"""Entries of the training form: a widget for each parameter and for what a run needs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit
-from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
-from napari_msp.ui.widgets.form import CheckList, be_narrow, leave_wheel_alone
+from napari_msp.ui.widgets.form import CheckList, fit_into_form
 from napari_msp.ui.widgets.path_field import PathField
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -25,24 +25,21 @@ class Entry:
 
     Parameters
     ----------
-    widget
-        Of magicgui; it has a `value`, `changed` and `native`.
+    native
+        The widget.
+    *changes
+        Its signals of a change.
     """
 
-    def __init__(self, widget: Any) -> None:
-        self.widget = widget
-        self.native: QWidget = widget.native
-        for each in (self.native, *self.native.findChildren(QComboBox)):
-            leave_wheel_alone(each)
-            be_narrow(each)
+    def __init__(self, native: Any, *changes: Any) -> None:
+        self.native = native
+        self._changes = changes
 
     def read(self) -> Any:
         """Give the value; None where the preset decides."""
-        return self.widget.value
 
     def write(self, value: Any) -> None:
         """Show a value."""
-        self.widget.value = value
 
     def say_empty(self, meaning: str) -> None:
         """Show what an empty entry stands for."""
@@ -62,43 +59,60 @@ class Entry:
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when the value changes."""
-        self.widget.changed.connect(lambda _: call())
+        for change in self._changes:
+            change.connect(lambda *_: call())
 
 
 class Choice(Entry):
     """One of several names, each with what is shown for it."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
-        super().__init__(ComboBox(choices=[(shown, name) for name, shown in titles.items()]))
+        box = QComboBox()
+        fit_into_form(box)
+        super().__init__(box, box.currentIndexChanged)
+        self._list(titles)
+
+    def read(self) -> str | None:
+        """Give the chosen name; None where there is none to choose."""
+        name: str | None = self.native.currentData()
+        return name
+
+    def write(self, value: object) -> None:
+        """Choose; a name that is not offered is passed over."""
+        if (row := self.native.findData(value)) >= 0:
+            self.native.setCurrentIndex(row)
 
     def offer(self, names: Sequence[str]) -> None:
         """Choose from other names."""
-        self.widget.choices = list(names)
+        chosen = self.read()
+        with signals_blocked(self.native):
+            self.native.clear()
+            self._list({name: name for name in names})
+            self.write(chosen)
 
-    def write(self, value: Any) -> None:
-        """Choose; a name that is not offered is passed over."""
-        if value in self.widget.choices:
-            self.widget.value = value
+    def _list(self, titles: Mapping[str, str]) -> None:
+        for name, shown in titles.items():
+            self.native.addItem(shown, name)
 
 
 class Whole(Entry):
     """A whole number. One below the lowest is shown as empty and means None."""
 
     def __init__(self, field: FormField) -> None:
-        lowest = field.lowest or 0
         self.optional = field.default is None
-        # magicgui's spin box of whole numbers cannot show words in place of one.
-        super().__init__(FloatSpinBox(min=lowest - self.optional, max=LARGEST, step=1))
-        self.native.setDecimals(0)
+        box = QSpinBox()
+        box.setRange((field.lowest or 0) - self.optional, LARGEST)
+        fit_into_form(box)
+        super().__init__(box, box.valueChanged)
 
     def read(self) -> int | None:
         """Give the number."""
-        value = int(self.widget.value)
-        return None if self.optional and value == self.widget.min else value
+        value = int(self.native.value())
+        return None if self.optional and value == self.native.minimum() else value
 
     def write(self, value: int | None) -> None:
         """Show a number, or that there is none."""
-        self.widget.value = self.widget.min if value is None else value
+        self.native.setValue(self.native.minimum() if value is None else value)
 
     def say_empty(self, meaning: str) -> None:
         """Show it in place of the number below the lowest."""
@@ -111,16 +125,20 @@ class Text(Entry):
 
     def __init__(self, field: FormField) -> None:
         self.optional = field.default is None
-        super().__init__(LineEdit())
+        line = QLineEdit()
+        super().__init__(line, line.textChanged)
 
     def read(self) -> str | None:
         """Give the text."""
-        text = str(self.widget.value).strip()
+        text = str(self.native.text()).strip()
         return text or (None if self.optional else "")
 
     def write(self, value: object) -> None:
         """Show a value as text: numbers of any size are readable in it."""
-        self.widget.value = f"{value:g}" if isinstance(value, float) else str(value or "")
+        if isinstance(value, tuple):
+            self.native.setText(" ".join(f"{each:g}" for each in value))
+        else:
+            self.native.setText(f"{value:g}" if isinstance(value, float) else str(value or ""))
 
     def say_empty(self, meaning: str) -> None:
         """Show it in grey."""
@@ -131,7 +149,8 @@ class Names(Entry):
     """Any number of names."""
 
     def __init__(self) -> None:
-        self.native = CheckList()
+        names = CheckList()
+        super().__init__(names, names.changed)
 
     @property
     def names(self) -> list[str]:
@@ -151,31 +170,26 @@ class Names(Entry):
         if list(names) != self.native.names:
             self.native.set_names(names, self.native.checked)
 
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Call when a name is ticked or not."""
-        self.native.changed.connect(call)
-
 
 class PerTarget(Entry):
     """A choice for each of several names, of which the first is to leave it to the default."""
 
     def __init__(self, field: FormField) -> None:
-        self._choices = field.choices
+        super().__init__(QWidget())
+        self._choices = {"": "default", **field.choices}
         self._calls: list[Callable[[], None]] = []
-        self._boxes: dict[str, QComboBox] = {}
-        self.native = QWidget()
-        # magicgui's container fixes the labels' width before the window's font is known.
+        self._boxes: dict[str, Choice] = {}
         self._rows = QFormLayout(self.native)
         self._rows.setContentsMargins(0, 0, 0, 0)
 
     def read(self) -> dict[str, str]:
         """Give what was chosen, where something was."""
-        return {name: box.currentData() for name, box in self._boxes.items() if box.currentData()}
+        return {name: chosen for name, box in self._boxes.items() if (chosen := box.read())}
 
     def write(self, value: Mapping[str, str]) -> None:
         """Choose."""
         for name, box in self._boxes.items():
-            box.setCurrentIndex(max(0, box.findData(value.get(name, ""))))
+            box.write(value.get(name, ""))
 
     def offer(self, names: Sequence[str]) -> None:
         """Ask for each of these names."""
@@ -190,27 +204,19 @@ class PerTarget(Entry):
     @property
     def stops(self) -> list[QWidget]:
         """Every box."""
-        return list(self._boxes.values())
+        return [each.native for each in self._boxes.values()]
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Call when something else is chosen."""
         self._calls.append(call)
 
-    def _box_for(self, name: str) -> QComboBox:
-        box = QComboBox()
-        box.addItem("default", "")
-        for choice, shown in self._choices.items():
-            box.addItem(shown, choice)
-        leave_wheel_alone(box)
-        be_narrow(box)
-        box.setAccessibleName(f"First stage of {name}")
-        box.currentIndexChanged.connect(self._report_change)
-        self._rows.addRow(name, box)
-        return box
-
-    def _report_change(self) -> None:
+    def _box_for(self, name: str) -> Choice:
+        box = Choice(self._choices)
+        box.native.setAccessibleName(f"First stage of {name}")
         for call in self._calls:
-            call()
+            box.on_change(call)
+        self._rows.addRow(name, box.native)
+        return box
 
 
 class Folder(Entry):
@@ -224,7 +230,7 @@ class Folder(Entry):
 
     def __init__(self, name: str) -> None:
         self.field = PathField(f"{name}: choose a folder")
-        self.native = self.field
+        super().__init__(self.field, self.field.changed, self.field.line.textEdited)
         self.field.line.setAccessibleName(name)
 
     @property
@@ -235,11 +241,6 @@ class Folder(Entry):
     def write(self, value: Path) -> None:
         """Show a folder."""
         self.field.choose(value)
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Call when there is another folder, and with every letter that is typed."""
-        self.field.changed.connect(call)
-        self.field.line.textEdited.connect(lambda _: call())
 
 
 class NewFolder(Folder):
@@ -274,21 +275,19 @@ class NewFolder(Folder):
 def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
     """Make an entry for each parameter and for the device."""
     return {
-        **{name: _entry_for(field) for name, field in fields.items()},
+        **{name: _ENTRIES[field.sort](field) for name, field in fields.items()},
         "preset": Choice(PRESET_TITLES),
         "input": Choice({}),
         "device": Choice({each: each for each in DEVICES}),
     }
 
 
-def _entry_for(field: FormField) -> Entry:
-    """Make the entry that a parameter asks for."""
-    makers: dict[str, Callable[[], Entry]] = {
-        "choice": lambda: Choice(field.choices),
-        "whole": lambda: Whole(field),
-        "number": lambda: Text(field),
-        "text": lambda: Text(field),
-        "names": Names,
-        "per target": lambda: PerTarget(field),
-    }
-    return makers[field.sort]()
+_ENTRIES: Mapping[Any, Callable[[FormField], Entry]] = {
+    Literal: lambda field: Choice(field.choices),
+    int: Whole,
+    float: Text,
+    str: Text,
+    tuple: lambda _: Names(),
+    dict: PerTarget,
+}
+"""By the type of a parameter."""

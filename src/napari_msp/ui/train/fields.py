@@ -59,7 +59,7 @@ _ASKED: Mapping[str, _Asked] = {
     "targets": _Asked("Tar&gets", term="target"),
     "held_out": _Asked("H&eld out", term="held-out subject"),
     "subjects": _Asked("Subjects"),
-    "b_value": _Asked("Shell (s/mm²)", term="shell", empty="the only one there is"),
+    "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
     "epochs": _Asked(term="epoch", recipe="epochs"),
     "unison_epochs": _Asked(only_for=_MSP, recipe="unison_epochs"),
@@ -99,7 +99,7 @@ class FormField:
     label
         With the key that leads to it after "&", if any.
     sort
-        Kind of entry.
+        Type without its parameters and without None; `Literal` for a choice.
     tooltip
         Rich text.
     default
@@ -112,7 +112,7 @@ class FormField:
 
     name: str
     label: str
-    sort: Literal["choice", "whole", "number", "text", "names", "per target"]
+    sort: Any
     tooltip: str
     default: Any
     choices: Mapping[str, str] = field(default_factory=dict)
@@ -164,7 +164,7 @@ def _field(name: str, info: FieldInfo) -> FormField:
     return FormField(
         name,
         _label(name),
-        "choice" if name == "kind" else _sort(info.annotation),
+        Literal if name == "kind" else _sort(info.annotation),
         text,
         None if info.is_required() else info.get_default(call_default_factory=True),
         # What is no kind of network stands for itself.
@@ -177,15 +177,7 @@ def _sort(annotation: Any) -> Any:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return _sort(get_args(annotation)[0])
-    sorts = {
-        Literal: "choice",
-        tuple: "names",
-        dict: "per target",
-        str: "text",
-        int: "whole",
-        float: "number",
-    }
-    return sorts[origin or annotation]
+    return origin or annotation
 
 
 # --- Words for errors ------------------------------------------------------------------------

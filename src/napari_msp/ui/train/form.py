@@ -58,7 +58,6 @@ class TrainingForm(QWidget):
 
     changed = Signal()
     dataset_named = Signal(object)
-    heads_wanted = Signal()
 
     def __init__(self, cache: Path, device: str = "auto") -> None:
         super().__init__()
@@ -176,7 +175,6 @@ class TrainingForm(QWidget):
         self.entries["preset"].on_change(self._take_preset)
         self.dataset.on_change(self._forget_dataset)
         self.dataset.field.changed.connect(self._name_dataset)
-        self.simulate.clicked.connect(self.heads_wanted)
 
     def _forget_dataset(self) -> None:
         """Wait for another dataset; nothing is trained on the one before under its name."""

@@ -96,6 +96,11 @@ class RunHistory:
         return [Phase(name, start, stop) for (name, start), (_, stop) in pairwise(starts)]
 
     @property
+    def borders(self) -> list[float]:
+        """Where they begin, between two steps."""
+        return [self._steps[start] - 0.5 for _, start in self._phases]
+
+    @property
     def targets(self) -> list[str]:
         """Those with a held-out error or a line to beat."""
         validated = (target for each in self._validated for target in each.errors)

@@ -16,14 +16,11 @@ from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
-from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit
+from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit, remove_legend, show_legend
 from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill, shown_by, shown_in
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
-
-LEGEND = "napari_msp_learning"
-"""Key of the words on the canvas among its overlays."""
 
 QUANTITY = "SH average"
 
@@ -86,7 +83,7 @@ class PreviewLayers(QObject):
         self._changes.drop()
         self._viewer.canvas.events.size.disconnect(self._fit.follow)
         self._viewer.layers.events.removed.disconnect(self._tidy)
-        self._viewer.canvas.overlays.pop(LEGEND, None)
+        remove_legend(self._viewer)
 
     def _plan(self, picture: Picture) -> None:
         """Show a picture in steps: a new layer takes the window a tenth of a second."""
@@ -141,20 +138,14 @@ class PreviewLayers(QObject):
 
     def _show_legend(self) -> None:
         """Say on the canvas how far each network has come."""
-        from napari.components.overlays import TextOverlay
-
-        self._viewer.canvas.overlays[LEGEND] = TextOverlay(
-            text=" · ".join(how_far(each.event) for each in self._pictures.values()),
-            position="bottom_center",
-            font_size=7,
-            visible=True,
-        )
+        words = (how_far(each.event) for each in self._pictures.values())
+        show_legend(self._viewer, " · ".join(words))
 
     def _tidy(self) -> None:
         """Take the words away with the last layer that they are about."""
         shown = (shown_by(layer) for layer in self._viewer.layers)
         if not any(each and each.view == VIEW for each in shown):
-            self._viewer.canvas.overlays.pop(LEGEND, None)
+            remove_legend(self._viewer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +181,7 @@ def read_picture(event: Previewed, subject: str, truth: Path | None, control: Co
     shown = limits = None
     if truth is not None:
         scan = load_scan(truth, image.b_value)
-        shown = map_layer(scan, QUANTITY, sh_average(scan.sh))
+        shown = map_layer(scan, QUANTITY, sh_average(scan.image))
         limits = shown[1]["contrast_limits"]
     scan = Scan(
         given_sh=image, given_subject=subject, given_platform=f"{event.target} while learning"

@@ -68,7 +68,8 @@ class TrainingProcess(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._child: _Child | None = None
-        self._output = _Output()
+        self._last: Event | None = None
+        self._complaints = ""
 
     @property
     def running(self) -> bool:
@@ -92,7 +93,7 @@ class TrainingProcess(QObject):
         """
         if self._child is not None:
             raise RuntimeError("a run is under way")
-        self._output = _Output()
+        self._last, self._complaints = None, ""
         self._child = child = _Child()
         child.readyReadStandardOutput.connect(self._read)
         child.readyReadStandardError.connect(self._read)
@@ -107,24 +108,28 @@ class TrainingProcess(QObject):
             self._child.end_soon()
 
     def _read(self) -> None:
-        child, output = self._child, self._output
+        child = self._child
         if child is None:
             return
-        output.complain(bytes(child.readAllStandardError()).decode(errors="replace"))
-        for line in output.lines(bytes(child.readAllStandardOutput())):
+        self._complain(bytes(child.readAllStandardError()))
+        while child.canReadLine():
+            line = bytes(child.readLine())
             try:
-                event = parse_event(line)
+                event = parse_event(line.decode(errors="replace"))
             except ValueError:  # some library prints
-                output.complain(line + "\n")
+                self._complain(line)
                 continue
-            output.last = event
+            self._last = event
             self.reported.emit(event)
+
+    def _complain(self, text: bytes) -> None:
+        """Remember what is no event."""
+        self._complaints = (self._complaints + text.decode(errors="replace"))[-REMEMBERED:]
 
     def _end(self, code: int, status: QProcess.ExitStatus) -> None:
         self._read()
-        crashed = status == QProcess.ExitStatus.CrashExit
         self._child = None
-        self.ended.emit(self._output.ending(code, crashed))
+        self.ended.emit(self._ending(code, status == QProcess.ExitStatus.CrashExit))
 
     def _fail_to_start(self, error: QProcess.ProcessError) -> None:
         if self._child is not None and error == QProcess.ProcessError.FailedToStart:
@@ -136,27 +141,9 @@ class TrainingProcess(QObject):
                 Ending("failed", UserError(f"training cannot be started: {reason}", remedy=remedy))
             )
 
-
-class _Output:
-    """What came out of a child so far."""
-
-    def __init__(self) -> None:
-        self.last: Event | None = None
-        self.complaints = ""
-        self._unfinished = b""
-
-    def lines(self, chunk: bytes) -> list[str]:
-        """Give the lines that a chunk of output completes."""
-        *complete, self._unfinished = (self._unfinished + chunk).split(b"\n")
-        return [line.decode(errors="replace") for line in complete]
-
-    def complain(self, text: str) -> None:
-        """Remember what is no event."""
-        self.complaints = (self.complaints + text)[-REMEMBERED:]
-
-    def ending(self, code: int, crashed: bool) -> Ending:
+    def _ending(self, code: int, crashed: bool) -> Ending:
         """Say how the child ended, by its exit status and its last event."""
-        details = self.complaints.strip()
+        details = self._complaints.strip()
         if not crashed and code == 0:
             return Ending("finished", details=details)
         if not crashed and code == INTERRUPTED:
@@ -164,15 +151,15 @@ class _Output:
         return Ending("failed", self._reason(code, crashed), details)
 
     def _reason(self, code: int, crashed: bool) -> UserError:
-        if isinstance(self.last, Failed):
-            return self.last.error
+        if isinstance(self._last, Failed):
+            return self._last.error
         if crashed:
             return OutOfMemory(
                 f"training was ended from outside ({_signal_name(code)}), most likely for want of "
                 "memory",
                 remedy=either(Change("batch", "a smaller"), Change("crop", "a smaller")),
             )
-        lines = [line for line in self.complaints.splitlines() if line.strip()]
+        lines = [line for line in self._complaints.splitlines() if line.strip()]
         if lines:  # it broke down before it could report anything
             return Unexpected(lines[-1])
         return Unexpected(f"training ended without a word (exit status {code})")

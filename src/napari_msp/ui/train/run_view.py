@@ -41,13 +41,10 @@ class RunView(QWidget):
 
     Attributes
     ----------
-    stop_wanted
-        The run shall stop; it goes on until it has ended.
     entry_wanted : str
         The form's entry of this name shall be changed.
     """
 
-    stop_wanted = Signal()
     entry_wanted = Signal(str)
 
     def __init__(self) -> None:
@@ -62,7 +59,6 @@ class RunView(QWidget):
             cancel="S&top", cancelling="Stopping …", means="Keeps a checkpoint to go on from"
         )
         self.progress.cancel.setToolTip("Stops after this step and keeps a checkpoint.")
-        self.progress.cancel_wanted.connect(self.stop_wanted)
         self.ending = MessageLine()
         self.ending.action.connect(self._act)
         self.curves = TrainingCurves()
@@ -80,7 +76,7 @@ class RunView(QWidget):
         self._folder = folder
         self.curves.clear()
         self.ending.clear()
-        self.progress.reset()
+        self.progress.end()
         for event in events:
             self.curves.add_event(event)
         self._describe()

@@ -13,7 +13,7 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
-from napari_msp.ui.background import Control, Latest, Step
+from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
 from napari_msp.ui.harmonize.models import remember_model
 from napari_msp.ui.phrasing import said
@@ -91,7 +91,7 @@ class Train(Docked):
         """Open Harmonize with the model of the run."""
         assert self.run.folder is not None
         self.run.remember()
-        open_widget(self.viewer, "Harmonize").use_model(self.run.folder.model_path)
+        open_widget(self.viewer, "Harmonize").shelf.use(self.run.folder.model_path)
 
     def _lay_out(self) -> None:
         buttons = QGridLayout()
@@ -112,9 +112,9 @@ class Train(Docked):
         self.open_button.clicked.connect(self._choose_run)
         self.use_button.clicked.connect(self.use)
         self.form.dataset_named.connect(self._open_dataset)
-        self.form.heads_wanted.connect(self._simulate_heads)
+        self.form.simulate.clicked.connect(self._simulate_heads)
         self.waiting.cancel_wanted.connect(self._datasets.stop)
-        self._datasets.progressed.connect(self._show_progress)
+        self._datasets.progressed.connect(self.waiting.show_step)
         self._datasets.done.connect(self.form.show_dataset)
         self._datasets.failed.connect(self.form.show_dataset_problem)
         self._datasets.rested.connect(self._end_waiting)
@@ -140,9 +140,6 @@ class Train(Docked):
         self.form.simulate.setEnabled(False)
         self.waiting.start("Simulating heads for a lesson")
         self._datasets.ask(lambda control: lesson_heads(cache, control))
-
-    def _show_progress(self, step: Step) -> None:
-        self.waiting.report(step.done, step.total, step.words)
 
     def _end_waiting(self) -> None:
         self.waiting.end()
@@ -260,7 +257,7 @@ class RunControl(QObject):
         self.process = TrainingProcess(self)
         self.process.reported.connect(self._take)
         self.process.ended.connect(self._end)
-        view.stop_wanted.connect(self.process.stop)
+        view.progress.cancel_wanted.connect(self.process.stop)
 
     @property
     def running(self) -> bool:
@@ -333,10 +330,9 @@ class RunControl(QObject):
         scans = {} if heads is None else heads.scans
         truths = {platform: path for (who, platform), path in scans.items() if who == subject}
         self._layers = PreviewLayers(self._viewer, subject, truths, self)
-        self._layers.failed.connect(self._warn_of_preview)
-
-    def _warn_of_preview(self, error: UserError) -> None:
-        self._view.warn(f"A picture cannot be shown: {said(error)}")
+        self._layers.failed.connect(
+            lambda error: self._view.warn(f"A picture cannot be shown: {said(error)}")
+        )
 
     def _drop_layers(self) -> None:
         if self._layers is not None:

@@ -22,8 +22,8 @@ class Colours:
         Mixtures of both, from nearly ground to nearly text.
     lit
         What is looked at now.
-    error, warning, ok
-        Severities.
+    warning, ok
+        For what is worse and what is better.
     series
         For curves; told apart by the colour-blind, too (Okabe 2008), each with a contrast
         to the ground of about 3:1 at least.
@@ -36,7 +36,6 @@ class Colours:
     line: QColor
     faint: QColor
     lit: QColor
-    error: QColor
     warning: QColor
     ok: QColor
     series: tuple[QColor, ...]
@@ -56,7 +55,6 @@ def colours_of(widget: QWidget) -> Colours:
         line=mixed(ground, text, 0.45),
         faint=mixed(ground, text, 0.65),
         lit=QColor("#56b4e9" if dark else "#0072b2"),
-        error=QColor("#ff7a52" if dark else "#b83200"),
         warning=QColor("#e69f00" if dark else "#8f6000"),
         ok=QColor("#3fc79a" if dark else "#00744f"),
         series=tuple(QColor(name) for name in series),

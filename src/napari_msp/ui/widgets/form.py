@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.message import MessageLine
@@ -73,8 +74,7 @@ class FormRows(QWidget):
         tooltip
             Of label and entry.
         """
-        row = _Row(QLabel(label), QWidget(), MessageLine(), QLabel())
-        row.note.setWordWrap(True)
+        row = _Row(QLabel(label), QWidget(), MessageLine(), wrapped())
         shown = (each for each in (entry, more, row.problem, row.note) if each is not None)
         stacked(row.cell, *shown).setSpacing(2)
         row.cell.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Minimum)
@@ -131,13 +131,12 @@ class CheckList(QListWidget):
 
     def set_names(self, names: Sequence[str], checked: Sequence[str] = ()) -> None:
         """List names, some of them ticked."""
-        before = self.blockSignals(True)
-        self.clear()
-        for name in names:
-            item = QListWidgetItem(name, self)
-            item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable | Qt.ItemIsUserCheckable)
-            item.setCheckState(Qt.Checked if name in checked else Qt.Unchecked)
-        self.blockSignals(before)
+        with signals_blocked(self):
+            self.clear()
+            for name in names:
+                item = QListWidgetItem(name, self)
+                item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable | Qt.ItemIsUserCheckable)
+                item.setCheckState(Qt.Checked if name in checked else Qt.Unchecked)
         self.setFixedHeight(self.sizeHint().height())
         self.changed.emit()
 
@@ -172,8 +171,6 @@ class Section(QWidget):
         Whether it is seen at first.
     """
 
-    toggled = Signal(bool)
-
     def __init__(self, title: str, body: QWidget, unfolded: bool = False) -> None:
         super().__init__()
         self.body = body
@@ -194,7 +191,13 @@ class Section(QWidget):
     def _fold(self, unfolded: bool) -> None:
         self.button.setArrowType(Qt.DownArrow if unfolded else Qt.RightArrow)
         self.body.setVisible(unfolded)
-        self.toggled.emit(unfolded)
+
+
+def wrapped(text: str = "") -> QLabel:
+    """Make a label whose words are broken into lines."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    return label
 
 
 def push_button(text: str, tip: str) -> QPushButton:
@@ -222,6 +225,15 @@ def in_row(*parts: QWidget) -> QHBoxLayout:
     for part in parts:
         row.addWidget(part)
     return row
+
+
+def offer(box: QComboBox, names: Sequence[str], chosen: str | None = None) -> None:
+    """List other names, without a signal; None keeps what was chosen, where it is still there."""
+    kept = box.currentText() if chosen is None else chosen
+    with signals_blocked(box):
+        box.clear()
+        box.addItems(list(names))
+        box.setCurrentIndex(max(0, box.findText(kept)))
 
 
 def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
@@ -258,20 +270,15 @@ def on_enter(widget: QWidget, act: Callable[[], object]) -> None:
     on_keys(widget, act, Qt.Key_Return, Qt.Key_Enter)
 
 
-def leave_wheel_alone(widget: QWidget) -> None:
-    """Let the wheel scroll the form instead of changing what happens to lie under the mouse."""
-    if isinstance(widget, QComboBox | QAbstractSpinBox):
-        widget.setFocusPolicy(Qt.StrongFocus)
-        widget.installEventFilter(_Passing(widget))
-
-
-def be_narrow(widget: QWidget) -> None:
-    """Let a box be as narrow as the form, however long its words are."""
-    if isinstance(widget, QComboBox):
-        widget.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        widget.setMinimumContentsLength(SHORTEST)
-    if isinstance(widget, QComboBox | QAbstractSpinBox):
-        widget.setMinimumWidth(1)
+def fit_into_form(*boxes: QComboBox | QAbstractSpinBox) -> None:
+    """Let the wheel scroll the form, not change a box, and a box be as narrow as the form."""
+    for box in boxes:
+        box.setFocusPolicy(Qt.StrongFocus)
+        box.installEventFilter(_Passing(box))
+        box.setMinimumWidth(1)
+        if isinstance(box, QComboBox):
+            box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(SHORTEST)
 
 
 class _Passing(QObject):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QPainter, QPainterPath, QPen
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -14,16 +13,24 @@ from qtpy.QtWidgets import (
     QLabel,
     QPlainTextEdit,
     QPushButton,
+    QStyle,
     QVBoxLayout,
     QWidget,
 )
-
-from napari_msp.ui.widgets.colours import colours_of
 
 Severity = Literal["error", "warning", "ok"]
 
 SPOKEN = {"error": "Error", "warning": "Warning", "ok": "In order"}
 """Severities in words, for those who do not see the sign."""
+
+SIGNS = {
+    "error": QStyle.SP_MessageBoxCritical,
+    "warning": QStyle.SP_MessageBoxWarning,
+    "ok": QStyle.SP_DialogApplyButton,
+}
+
+SIGN_SIZE = 16
+"""Pixels."""
 
 
 class MessageLine(QWidget):
@@ -39,7 +46,7 @@ class MessageLine(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sign = _Sign()
+        self.sign = QLabel()
         self.words = readable()
         self.words.setTextFormat(Qt.PlainText)
         self.words.setMinimumWidth(60)  # or a long file name would widen the window
@@ -72,7 +79,8 @@ class MessageLine(QWidget):
             self.clear()
             return
         self._offer(actions)
-        self.sign.show_severity(severity)
+        self.sign.setPixmap(self.style().standardIcon(SIGNS[severity]).pixmap(SIGN_SIZE))
+        self.sign.setAccessibleName(SPOKEN[severity])
         self.words.setText(text)
         self.words.setAccessibleName(f"{SPOKEN[severity]}: {text}")
         self.show()
@@ -137,53 +145,3 @@ class Details(QDialog):
         for part in (readable(text), self.trace, buttons):
             layout.addWidget(part)
         self.resize(640, 360)
-
-
-class _Sign(QWidget):
-    """A cross in a disc, an exclamation mark in a triangle, or a tick in a disc."""
-
-    EDGE = 16
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._severity: Severity = "ok"
-        self.setFixedSize(QSize(self.EDGE, self.EDGE))
-
-    def show_severity(self, severity: Severity) -> None:
-        self._severity = severity
-        self.setAccessibleName(SPOKEN[severity])
-        self.update()
-
-    def paintEvent(self, event: Any) -> None:  # noqa: N802
-        """Paint the sign."""
-        colours = colours_of(self)
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.Antialiasing)
-        painter.setPen(Qt.NoPen)
-        painter.setBrush(getattr(colours, self._severity))
-        if self._severity == "warning":
-            painter.drawPath(_path([(8, 1), (15.5, 15), (0.5, 15)], closed=True))
-        else:
-            painter.drawEllipse(QRectF(0.5, 0.5, 15, 15))
-        pen = QPen(colours.ground, 1.8)
-        pen.setCapStyle(Qt.RoundCap)
-        painter.setPen(pen)
-        painter.setBrush(Qt.NoBrush)
-        for points in _STROKES[self._severity]:
-            painter.drawPath(_path(points))
-
-
-_STROKES: dict[Severity, list[list[tuple[float, float]]]] = {
-    "error": [[(5, 5), (11, 11)], [(11, 5), (5, 11)]],
-    "warning": [[(8, 6), (8, 10)], [(8, 12.7), (8, 12.8)]],
-    "ok": [[(4.5, 8.3), (7, 10.8), (11.5, 5.6)]],
-}
-
-
-def _path(points: Sequence[tuple[float, float]], closed: bool = False) -> QPainterPath:
-    path = QPainterPath(QPointF(*points[0]))
-    for point in points[1:]:
-        path.lineTo(QPointF(*point))
-    if closed:
-        path.closeSubpath()
-    return path

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QProgressBar, QPushButton, QWidget
 
-from napari_msp.ui.widgets.form import in_row, stacked
+from napari_msp.ui.widgets.form import in_row, stacked, wrapped
 
 State = Literal["idle", "running", "cancelling", "ended"]
 
@@ -17,6 +18,23 @@ TICK = 1000
 """Milliseconds between counts of the time left."""
 
 MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the work is.
+
+    Attributes
+    ----------
+    words
+        Such as "Reading sub-01_dwi.nii.gz".
+    done, total
+        Pieces of work; no total where they cannot be counted.
+    """
+
+    words: str
+    done: int = 0
+    total: int = 0
 
 
 class ProgressRow(QWidget):
@@ -29,6 +47,11 @@ class ProgressRow(QWidget):
     ----------
     cancel, cancelling, means
         The button's text before and after it was pressed, and what it does.
+
+    Attributes
+    ----------
+    state
+        What is going on.
     """
 
     cancel_wanted = Signal()
@@ -42,11 +65,10 @@ class ProgressRow(QWidget):
     ) -> None:
         super().__init__()
         self._texts = cancel, cancelling
-        self._state: State = "idle"
+        self.state: State = "idle"
         self._history: list[tuple[float, int]] = []
         self._total, self._left_reported = 0, False
-        self.words = QLabel()
-        self.words.setWordWrap(True)
+        self.words = wrapped()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.bar.setAlignment(Qt.AlignCenter)
@@ -59,16 +81,7 @@ class ProgressRow(QWidget):
         row = in_row(self.bar, self.cancel)
         row.setStretch(0, 1)
         stacked(self, self.words, row)
-        self.reset()
-
-    @property
-    def state(self) -> State:
-        """What is going on."""
-        return self._state
-
-    def reset(self) -> None:
-        """Become idle, with nothing to be seen."""
-        self._enter("idle", "")
+        self.end()
 
     def start(self, words: str) -> None:
         """Begin; the bar only says that something goes on until the first report."""
@@ -93,7 +106,7 @@ class ProgressRow(QWidget):
         seconds_left
             Where the work knows it better than the pace of these reports says.
         """
-        if self._state not in ("running", "cancelling"):
+        if self.state not in ("running", "cancelling"):
             return
         if self._history and done < self._history[-1][1]:
             self._history.clear()  # another count has begun
@@ -101,22 +114,17 @@ class ProgressRow(QWidget):
         self._total = total
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(min(done, total))
-        if self._state == "running" and words is not None:
+        if self.state == "running" and words is not None:
             self._show_words(words)
         self._left_reported = seconds_left is not None
         self._show_time_left(seconds_left)
 
-    def show_step(self, words: str, done: int = 0, total: int = 0) -> None:
+    def show_step(self, step: Step) -> None:
         """Say what is done now, and how far it is where that can be counted."""
-        if total:
-            self.report(done, total, words)
-        else:
-            self.say(words)
-
-    def say(self, words: str) -> None:
-        """Say something else while the work goes on; how far it is does not change."""
-        if self._state == "running":
-            self._show_words(words)
+        if step.total:
+            self.report(step.done, step.total, step.words)
+        elif self.state == "running":
+            self._show_words(step.words)
 
     def end(self, words: str = "") -> None:
         """Come to rest with a last word; without one become idle."""
@@ -124,7 +132,7 @@ class ProgressRow(QWidget):
 
     def request_cancel(self) -> None:
         """Ask by `cancel_wanted`, once, while the work goes on."""
-        if self._state != "running":
+        if self.state != "running":
             return
         self.cancel.setEnabled(False)
         self.cancel.setText(self._texts[1])
@@ -132,7 +140,7 @@ class ProgressRow(QWidget):
         self.cancel_wanted.emit()
 
     def _enter(self, state: State, words: str) -> None:
-        self._state = state
+        self.state = state
         busy = state in ("running", "cancelling")
         if busy:
             self._clock.start()
@@ -155,7 +163,7 @@ class ProgressRow(QWidget):
             return
         if seconds is None:
             seconds = seconds_left(self._history, self._total, time.monotonic())
-        left = "" if self._state == "cancelling" else time_left(seconds)
+        left = "" if self.state == "cancelling" else time_left(seconds)
         self.bar.setFormat(f"%p %  ·  {left}" if left else "%p %")
         self.bar.setAccessibleDescription(left)
 

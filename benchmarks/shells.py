@@ -1,0 +1,202 @@
+"""One joint model of two shells against one model a shell, and the two ways to take shells.
+
+    python benchmarks/shells.py FOLDER [--minutes M]
+
+makes seven tiny simulated heads at b = 1200 and 3000 in FOLDER, trains, and writes
+`benchmarks/shells.md`. Heads 1 to 4 teach, head 5 chooses each method's learning rate, heads 6 and
+7 are measured on their noise-free twins. Every result is kept in FOLDER: run again, it goes on
+where it stopped. About a quarter of an hour on one core.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp import harmonize, load_model, load_scan, simulate, train
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.phantom import phantom_digest
+from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.learning.settings import TrainingSettings
+
+SHELLS = (1200.0, 3000.0)
+SEED = 1700
+SUBJECTS, VALIDATION, TESTS = 7, "sub-05", ("sub-06", "sub-07")
+INPUT, TARGET, OTHER = "ge_st", "prisma_st", "connectom_st"
+STEPS = {"shresnet": 400, "msp": 120}
+RATES = (1.5e-3, 4e-3)
+METHODS: dict[str, tuple[dict[str, Any], float]] = {
+    "one model a shell": ({}, 1),
+    "joint, each shell by itself": ({"trunk": "each"}, 1),
+    "joint, all at once": ({"trunk": "all"}, 1),
+    "joint, all at once, twice the steps": ({"trunk": "all"}, 2),
+}
+RESULTS = Path(__file__).with_suffix(".md")
+
+
+def main() -> None:
+    """Do what is not done yet, and write the table of what there is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    options = parser.parse_args()
+    stop = time.monotonic() + 60 * options.minutes
+    heads = options.folder / "heads"
+    if not heads.exists():
+        simulate(heads, SUBJECTS, "tiny", SEED, b_value=SHELLS)
+    known = options.folder / "results.json"
+    results: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
+    for kind in STEPS:
+        for method in METHODS:
+            for rate in RATES:
+                for shell in SHELLS if method == "one model a shell" else (None,):
+                    name = f"{kind}|{method}|{rate:g}|{shell or 'both'}"
+                    if name in results:
+                        continue
+                    if time.monotonic() > stop:
+                        print("time is up")
+                        return
+                    results[name] = measured(options.folder, kind, method, rate, shell)
+                    known.write_text(json.dumps(results, indent=1))
+                    print(name, results[name])
+    RESULTS.write_text(report(heads, results))
+
+
+def measured(
+    folder: Path, kind: str, method: str, rate: float, shell: float | None
+) -> dict[str, Any]:
+    """Train one model; give its errors by head and shell, its weights and its time."""
+    settings, times = METHODS[method]
+    out = folder / "model.safetensors"
+    began = time.perf_counter()
+    train(
+        folder / "heads",
+        out,
+        TrainingSettings(
+            kind=kind,
+            width=0.25,
+            input=INPUT,
+            targets=(TARGET,) if kind == "shresnet" else (TARGET, OTHER),
+            subjects=tuple(f"sub-{n:02d}" for n in range(1, 5)),
+            b_value=shell or SHELLS,
+            batch=2,
+            crop=12,
+            epochs=1,
+            steps_per_epoch=int(STEPS[kind] * times),
+            learning_rate=rate,
+            **settings,
+        ),
+        device="cpu",
+        force=True,
+    )
+    seconds = time.perf_counter() - began
+    model, dataset = load_model(out), open_dataset(folder / "heads")
+    errors: dict[str, dict[str, float]] = {}
+    for subject in (VALIDATION, *TESTS):
+        prediction = harmonize(model, dataset.acquisition(subject, INPUT), TARGET)
+        twin = dataset.noise_free(subject, TARGET)
+        assert twin is not None
+        errors[subject] = {
+            str(name): error(part, twin) for name, part in prediction.by_shell().items()
+        }
+    weights = sum(each.numel() for each in model.single(TARGET).parameters())
+    return {"errors": errors, "weights": weights, "seconds": seconds}
+
+
+def error(prediction: Any, twin: Any) -> float:
+    """Give the SH MSE of one shell against the noise-free twin."""
+    from napari_msp import fit_sh
+
+    truth = fit_sh(twin, b_value=float(prediction.shells[0]))
+    truth = on_lattice(truth, prediction.image.lattice)
+    inside = truth.mask & prediction.image.mask
+    difference = prediction.image.coefficients[inside] - truth.coefficients[inside]
+    return float(np.square(difference, dtype=float).mean())
+
+
+def untouched(heads: Path) -> dict[str, float]:
+    """Give the error of no harmonization by shell, over the test heads."""
+    dataset = open_dataset(heads)
+    found: dict[str, list[float]] = {}
+    for subject in TESTS:
+        twin = dataset.noise_free(subject, TARGET)
+        for name, part in load_scan(dataset.scans[subject, INPUT]).by_shell().items():
+            found.setdefault(str(name), []).append(error(part, twin))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def chosen(results: dict[str, Any], kind: str, method: str) -> dict[str, Any] | None:
+    """Give a method's results at the rate that is best on the validation head."""
+    found = []
+    for rate in RATES:
+        start = f"{kind}|{method}|{rate:g}|"
+        runs = [value for name, value in results.items() if name.startswith(start)]
+        if len(runs) < (len(SHELLS) if method == "one model a shell" else 1):
+            return None
+        joined: dict[str, dict[str, float]] = {}
+        for run in runs:
+            for subject, by_shell in run["errors"].items():
+                joined.setdefault(subject, {}).update(by_shell)
+        found.append(
+            {
+                "rate": rate,
+                "errors": joined,
+                "weights": sum(run["weights"] for run in runs),
+                "seconds": sum(run["seconds"] for run in runs),
+            }
+        )
+    return min(found, key=lambda each: np.mean(list(each["errors"][VALIDATION].values())))
+
+
+def report(heads: Path, results: dict[str, Any]) -> str:
+    """Write the table."""
+    rows = [
+        "| | rate | weights | s | b = 1200 | b = 3000 | mean |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+    ]
+    none = untouched(heads)
+    values = [1e5 * none[str(int(shell))] for shell in SHELLS]
+    rows.append(
+        "| no harmonization | | | | "
+        + " | ".join(f"{value:.1f}" for value in (*values, np.mean(values)))
+        + " |"
+    )
+    for kind in STEPS:
+        for method in METHODS:
+            best = chosen(results, kind, method)
+            if best is None:
+                continue
+            by_head = [
+                [1e5 * best["errors"][subject][str(int(shell))] for shell in SHELLS]
+                for subject in TESTS
+            ]
+            cells = [
+                f"{np.mean(column):.1f} ({' / '.join(f'{value:.1f}' for value in column)})"
+                for column in zip(*by_head, strict=True)
+            ]
+            rows.append(
+                f"| {kind}: {method} | {best['rate']:g} | {best['weights']:,} | "
+                f"{best['seconds']:.0f} | {' | '.join(cells)} | {np.mean(by_head):.1f} |"
+            )
+    return TEXT.format(table="\n".join(rows), digest=phantom_digest(), seed=SEED, **STEPS)
+
+
+TEXT = """\
+# Two shells: one joint model, or one a shell
+
+Written by `python benchmarks/shells.py FOLDER`. Seven tiny simulated heads (seed {seed}, phantom
+`{digest}`) at b = 1200 and 3000: four teach, one chooses each row's learning rate of two, two are
+measured on their noise-free twins. SH MSE of prisma_st, predicted from ge_st, in 10⁻⁵ SH units²,
+with each head's own in brackets. Width 0.25, batches of two crops of 12³; {shresnet} steps for a
+single network, {msp} for each phase of an MSP over two targets; weights and seconds (one core,
+shared with others) are of both shells together.
+
+{table}
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,536 @@
+"""Whether b-vectors fit the image: their rows its volumes, and their axes its fibres.
+
+Along a fibre the direction of fibres changes least. That holds in any brain and needs no other
+scan, so it tells swapped, cycled and mirrored axes and large turns (Schilling 2019 and Jeurissen
+2014 use the same knowledge otherwise). Another scan of the same head tells smaller turns: fibres
+must point the same way in both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import binary_erosion, map_coordinates
+
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.checking.gradients import Correction, judge_order
+from napari_msp.checking.report import Finding
+from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
+from napari_msp.checking.turns import (
+    AXIS_ORDERS,
+    NO_TURN,
+    Found,
+    TurnEvidence,
+    angle,
+    as_said,
+    describe,
+    nearest_order,
+    settled,
+)
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import (
+    B0_MAXIMUM,
+    GradientTable,
+    Shell,
+    image_to_scanner_axes,
+    scanner_to_image_axes,
+)
+from napari_msp.data.lattice import direction_cosines, voxel_sizes
+from napari_msp.errors import Advice, Give, Remedy, either
+
+FIBRE_VOXELS = 20_000
+"""Voxels in which fibres are compared at most: more take time, and the anatomy's own variety, not
+noise, limits what is found (our choice)."""
+
+LEAST_LINEAR = 0.1
+"""Linear anisotropy below which a voxel has no fibre direction to speak of (our choice)."""
+
+SURE = 4.0
+"""Standard errors by which turned b-vectors must fit better to be called wrong. Right tables stay
+below 2 (measured)."""
+
+LEAST_TURN_ALONE = 12.0
+"""Degrees: turns below this are not told from one scan alone. Its fibres give the frame to within
+7° in whole heads, as anatomy is not the same along all axes (measured)."""
+
+LEAST_TURN = 3.0
+"""Degrees: turns between two scans below this are put down to distortion (our choice)."""
+
+LEAST_AGREEMENT = 0.6
+"""Mean squared cosine of fibres of two scans, turned as is best, below which a comparison means
+nothing (our choice; 1/3 is chance, scans of one simulated head reach 0.97)."""
+
+ELSEWHERE = 45.0
+"""Degrees from a turn at which others are rivals of it, not its neighbours (our choice)."""
+
+FAULT_COST = 2.5
+"""Standard errors of evidence that each table called wrong must be worth (our choice): of two
+explanations, the one with fewer wrong tables. All tables of a head wrong alike is one fault."""
+
+DECIDED = 2.0
+"""By how much one explanation must be better than the next to be told as a fact (our choice)."""
+
+
+# --- One scan alone ----------------------------------------------------------------------------
+
+
+def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], TableInFile]:
+    """Find out which rows belong to which volumes, and what the fibres say about turns.
+
+    Returns
+    -------
+    The findings on the order of rows, and the table with its rows in the right order.
+    """
+    table, affine = acquisition.gradients, acquisition.affine
+    b_values, vectors = table.b_values, scanner_to_image_axes(table.directions, affine)
+    to_scanner = image_to_scanner_axes(np.eye(3), affine).T
+    findings: list[Finding] = []
+    slip = ""
+    verdict = judge_order(acquisition.voxels, acquisition.mask, b_values, vectors)
+    if verdict is not None and verdict.better is not None:
+        order = verdict.better
+        slip = order.name
+        b_values, vectors = b_values[order.b_rows], vectors[order.vector_rows]
+        problem = (
+            f"{order.name}: put right, tensors leave {100 * verdict.left:.0f} % of the residual "
+            f"({verdict.z:.0f} standard errors)"
+        )
+        findings.append(Finding("error", where, problem, CORRECT, "table order"))
+    elif verdict is not None and not verdict.follows:
+        problem = (
+            "the signal does not follow the b-vectors more than chance does, in this order or any "
+            "other that was tried"
+        )
+        remedy = Advice("find the table that belongs to this image")
+        findings.append(Finding("warning", where, problem, remedy, "b-vectors unlike signal"))
+    shells = GradientTable(b_values, vectors).shells
+    coherence = _coherence(acquisition, b_values, vectors, shells[0]) if shells else None
+    return findings, TableInFile(b_values, vectors, to_scanner, slip, coherence)
+
+
+CORRECT: Remedy = either(
+    Give("corrected", "a folder for the corrected table"), Advice("correct the table at its source")
+)
+"""What helps against a table whose right form is known."""
+
+
+def fit_tensors(ratio: FloatArray, directions: FloatArray) -> FloatArray:
+    """Fit diffusion tensors by linear least squares, quick and good enough for directions.
+
+    Parameters
+    ----------
+    ratio
+        (N, M) signal over b=0.
+    directions
+        (M, 3) unit vectors.
+
+    Returns
+    -------
+    (N, 6): xx, yy, zz, xy, xz, yz times b, in the axes of the directions.
+    """
+    x, y, z = directions.T
+    design = np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], axis=1)
+    tensors: FloatArray = -np.log(np.clip(ratio, 1e-3, 1.0)) @ np.linalg.pinv(design).T
+    return tensors
+
+
+def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
+    """Fit a tensor to every voxel of the mask.
+
+    Returns
+    -------
+    (X, Y, Z, 6) float32 in scanner axes; 0 outside the mask.
+    """
+    mask = acquisition.mask
+    b0 = np.maximum(acquisition.b0[mask], 1e-6)[:, None]
+    tensors = np.zeros((*mask.shape, 6), dtype=np.float32)
+    ratio = acquisition.voxels[mask][:, shell.volumes] / b0
+    tensors[mask] = fit_tensors(ratio, acquisition.directions(shell))
+    return tensors
+
+
+def with_table(acquisition: Acquisition, table: TableInFile) -> Acquisition:
+    """Give an acquisition the right order of rows, for what is measured of it later."""
+    directions = image_to_scanner_axes(table.vectors, acquisition.affine)
+    corrected = replace(acquisition, gradients=GradientTable(table.b_values, directions))
+    # Voxels and mask are read already, and stay what they are.
+    vars(corrected).update(voxels=acquisition.voxels, mask=acquisition.mask)
+    return corrected
+
+
+def _coherence(
+    acquisition: Acquisition, b_values: FloatArray, vectors: FloatArray, shell: Shell
+) -> TurnEvidence | None:
+    """Ask the fibres: the score of a turn is minus how fast directions change along fibres.
+
+    Relative to the mean over all axes: -1 for unrelated axes, towards 0 for right ones. Everything
+    is in the axes of the .bvec file.
+    """
+    mask, voxels = acquisition.mask, acquisition.voxels
+    if len(shell.volumes) < 6:
+        return None
+    b0 = voxels[..., b_values <= B0_MAXIMUM].mean(axis=-1)
+    inner = np.argwhere(_with_all_neighbours(mask & (b0 > 0)))
+    if len(inner) > 3 * FIBRE_VOXELS:
+        chosen = np.random.default_rng(0).choice(len(inner), 3 * FIBRE_VOXELS, replace=False)
+        inner = inner[np.sort(chosen)]
+    directions = vectors[shell.volumes]
+
+    def fibres_at(index: IntArray) -> tuple[FloatArray, FloatArray]:
+        at = tuple(index.T)
+        signal = voxels[at][:, shell.volumes]
+        return principal(fit_tensors(signal / b0[at][:, None], directions))
+
+    linear, fibres = fibres_at(inner)
+    kept = linear > LEAST_LINEAR
+    step = max(1, int(kept.sum()) // FIBRE_VOXELS)
+    inner, fibres, weight = inner[kept][::step], fibres[kept][::step], linear[kept][::step]
+    if len(inner) < 2:
+        return None
+    gradient = np.zeros((len(inner), 3, 6))
+    for axis, size in enumerate(voxel_sizes(acquisition.affine)):
+        ahead, behind = inner.copy(), inner.copy()
+        ahead[:, axis] += 1
+        behind[:, axis] -= 1
+        change = dyads(fibres_at(ahead)[1]) - dyads(fibres_at(behind)[1])
+        gradient[:, axis] = change / (2 * size)
+    # From voxel axes to those of the file, which are the same but for a sign.
+    to_file = image_to_scanner_axes(np.eye(3), acquisition.affine) @ direction_cosines(
+        acquisition.affine
+    )
+    gradient = np.einsum("ij,njc->nic", to_file, gradient)
+    change = np.einsum("nic,njc->nij", gradient, gradient)
+    along = np.einsum("ni,nj->nij", fibres, fibres)
+    counts = weight * np.trace(change, axis1=1, axis2=2) / 3
+    if counts.sum() == 0:
+        return None
+    change = -(weight / counts.sum())[:, None, None] * change
+    points = inner * voxel_sizes(acquisition.affine)
+    return TurnEvidence.of(change, along, counts, points)
+
+
+def _with_all_neighbours(mask: MaskArray) -> MaskArray:
+    """Keep the voxels whose six neighbours are inside, too."""
+    kept: MaskArray = binary_erosion(mask)
+    return kept
+
+
+def principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give (N,) linear anisotropy in [0, 1] and (N, 3) first eigenvectors of (N, 6) tensors."""
+    xx, yy, zz, xy, xz, yz = np.moveaxis(tensors.astype(float), -1, 0)
+    matrices = np.moveaxis(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), -1, 0)
+    values, vectors = np.linalg.eigh(matrices)
+    values = np.maximum(values, 1e-9)
+    linear = (values[:, 2] - values[:, 1]) / values.sum(axis=1)
+    return linear, vectors[:, :, 2]
+
+
+def dyads(fibres: FloatArray) -> FloatArray:
+    """(N, 6) of (N, 3) unit vectors: what they are but for their sign, distances kept."""
+    x, y, z = fibres.T
+    root = np.sqrt(2)
+    return np.stack([x * x, y * y, z * z, root * x * y, root * x * z, root * y * z], axis=1)
+
+
+# --- Two scans of one head ---------------------------------------------------------------------
+
+
+def compare_fibres(source: ScanSummary, target: ScanSummary) -> TurnEvidence | None:
+    """Compare the fibres of two aligned scans.
+
+    The score of a turn of the target's b-vectors is the mean squared cosine between its fibres and
+    the source's, from 1/3 for unrelated ones to 1. The heads' own turn is taken out.
+
+    Returns
+    -------
+    In the axes of the target's .bvec file; None where the brains share too few fibres.
+    """
+    if source.images is None or target.images is None or target.table is None:
+        return None
+    found = None if target.comparison is None else target.comparison.displacement
+    if found is None:
+        return None
+    fixed, moving = source.images, target.images
+    index = np.argwhere(fixed.brain.mask)
+    linear, fibres = principal(fixed.tensors[tuple(index.T)])
+    kept = linear > LEAST_LINEAR
+    kept_index = index[kept]
+    step = max(1, len(kept_index) // FIBRE_VOXELS)
+    index, linear, fibres = kept_index[::step], linear[kept][::step], fibres[kept][::step]
+    affine = fixed.brain.lattice.affine
+    points = index @ affine[:3, :3].T + affine[:3, 3]
+    tensors = _tensors_at(moving, found.apply(points))
+    other_linear, others = principal(tensors)
+    shared = (other_linear > LEAST_LINEAR) & (np.abs(tensors).sum(axis=1) > 0)
+    if shared.sum() < 2:
+        return None
+    to_file = target.table.to_scanner  # rows times it: from scanner axes to the file's
+    fibres, others = (fibres @ found.rotation.T @ to_file)[shared], (others @ to_file)[shared]
+    weight = (linear * other_linear)[shared]
+    weight /= weight.sum()
+    return TurnEvidence.of(
+        np.einsum("n,ni,nj->nij", weight, fibres, fibres),
+        np.einsum("ni,nj->nij", others, others),
+        weight,
+        points[shared],
+    )
+
+
+def _tensors_at(images: HeadImages, points: FloatArray) -> FloatArray:
+    """(N, 6) tensors at (N, 3) scanner points, 0 off the brain."""
+    to_voxel = np.linalg.inv(images.brain.lattice.affine)
+    at = to_voxel[:3, :3] @ points.T + to_voxel[:3, 3:]
+    parts = [map_coordinates(images.tensors[..., k], at, order=1) for k in range(6)]
+    return np.stack(parts, axis=1)
+
+
+# --- Who is wrong ------------------------------------------------------------------------------
+
+
+def check_turns(
+    scans: Sequence[ScanSummary], source: ScanSummary | None
+) -> tuple[list[Finding], list[Correction]]:
+    """Say which tables of a subject have wrong axes, by each scan's fibres and between scans.
+
+    Parameters
+    ----------
+    scans
+        Of one subject, compared with the input.
+    source
+        The input among them.
+
+    Returns
+    -------
+    The findings, and the corrections that are sure: of the order of rows, of the axes, or of both.
+    """
+    turns: dict[str, FloatArray] = {}
+    found: list[Finding] = []
+    pairs = {} if source is None else _pairs(source, scans)
+    if source is not None and pairs:
+        turns, found = _judge_together(source, pairs)
+    for scan in scans:
+        if scan.name in pairs or (pairs and scan is source) or scan.table is None:
+            continue
+        turn = _alone(scan.table)
+        if turn is not None:
+            turns[scan.name] = turn
+            found.append(_told(scan, turn, _by_itself(scan.table, turn)))
+    corrections = [_correction(scan, turns.get(scan.name, NO_TURN)) for scan in scans]
+    return found, [each for each in corrections if each is not None]
+
+
+def _alone(table: TableInFile) -> FloatArray | None:
+    """Give the turn that a scan's own fibres surely tell; None where they tell none."""
+    if table.coherence is None:
+        return None
+    found = table.coherence.best
+    if found.z < SURE:
+        return None
+    turn = settled(found.turn, _accuracy_alone(table.coherence))
+    if np.allclose(turn, NO_TURN) or table.coherence.advantage(turn) < SURE:
+        return None
+    # Another order of axes that serves nearly as well leaves open what is right.
+    others = [each for each in AXIS_ORDERS if angle(each, turn) > ELSEWHERE]
+    rival = min(table.coherence.advantage(turn, each) for each in others)
+    return turn if rival > DECIDED else None
+
+
+def _accuracy_alone(evidence: TurnEvidence) -> float:
+    """Give how near, in degrees, a scan's own fibres come to the truth."""
+    return max(LEAST_TURN_ALONE, 3 * evidence.uncertainty)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """The input and another scan of the subject.
+
+    Attributes
+    ----------
+    target
+        The other scan.
+    found
+        What turns the target's b-vectors so that its fibres agree with the input's.
+    turn
+        The same, NO_TURN where they agree already or nothing makes them agree.
+    uncertainty
+        Of the turn, in degrees.
+    across
+        (3, 3) orthogonal: from the axes of the input's .bvec file to those of the target's, less
+        the turn of the head between the scans.
+    """
+
+    target: ScanSummary
+    found: Found
+    turn: FloatArray
+    uncertainty: float
+    across: FloatArray
+
+    def of_target(self, input_turn: FloatArray) -> FloatArray:
+        """Give the target's turn, should the input need one."""
+        turn: FloatArray = self.across @ input_turn @ self.across.T @ self.turn
+        return turn
+
+    def of_input(self, target_turn: FloatArray) -> FloatArray:
+        """Give the input's turn, should the target need one."""
+        turn: FloatArray = self.across.T @ target_turn @ self.turn.T @ self.across
+        return turn
+
+
+def _pairs(source: ScanSummary, scans: Sequence[ScanSummary]) -> dict[str, _Pair]:
+    """Compare every other scan that can be with the input, by the scans' names."""
+    pairs: dict[str, _Pair] = {}
+    for target in scans:
+        evidence = None if target is source else compare_fibres(source, target)
+        if evidence is None or source.table is None or target.table is None:
+            continue
+        found = evidence.best
+        turn = settled(found.turn, LEAST_TURN)
+        if evidence.advantage(turn) < SURE or found.turned < LEAST_AGREEMENT:
+            turn = NO_TURN
+        assert target.comparison is not None and target.comparison.displacement is not None
+        rotation = target.comparison.displacement.rotation
+        across = target.table.to_scanner.T @ rotation @ source.table.to_scanner
+        uncertainty = evidence.uncertainty
+        pairs[target.name] = _Pair(target, found, turn, uncertainty, across)
+    return pairs
+
+
+@dataclass(frozen=True, eq=False)
+class _Explanation:
+    """Which tables are wrong, and how.
+
+    Attributes
+    ----------
+    turns
+        Of the wrong tables, by the scans' names.
+    merit
+        Evidence of the scans' own fibres in standard errors, less the cost of wrong tables.
+    """
+
+    turns: dict[str, FloatArray]
+    merit: float
+
+
+def _judge_together(
+    source: ScanSummary, pairs: dict[str, _Pair]
+) -> tuple[dict[str, FloatArray], list[Finding]]:
+    """Judge the input and the scans that were compared with it.
+
+    Comparisons tell how tables differ, not which is wrong. So every turn that the input may need
+    is tried, which says what the others need; own fibres and the number of wrong tables decide.
+    """
+    tried = [(NO_TURN, LEAST_TURN)]
+    tried += [(pair.of_input(NO_TURN), LEAST_TURN) for pair in pairs.values()]
+    # What a scan's own fibres tell is less exact, so more is taken for a plain order of axes.
+    if source.table is not None and (own := _alone(source.table)) is not None:
+        tried.append((own, LEAST_TURN_ALONE))
+    for pair in pairs.values():
+        if pair.target.table is not None and (own := _alone(pair.target.table)) is not None:
+            tried.append((pair.of_input(own), LEAST_TURN_ALONE))
+    best, *others = sorted(
+        (_explain(source, pairs, turn, accuracy) for turn, accuracy in tried),
+        key=lambda each: each.merit,
+        reverse=True,
+    )
+    other = next((each for each in others if set(each.turns) != set(best.turns)), None)
+    scans = {source.name: source} | {name: pair.target for name, pair in pairs.items()}
+    if other is None or best.merit - other.merit > DECIDED:
+        return best.turns, [
+            _told(scans[name], turn, _reasons(source, pairs, scans[name], turn))
+            for name, turn in best.turns.items()
+        ]
+    return {}, [
+        _undecided(source, pair) for pair in pairs.values() if not np.allclose(pair.turn, NO_TURN)
+    ]
+
+
+def _explain(
+    source: ScanSummary, pairs: dict[str, _Pair], input_turn: FloatArray, accuracy: float
+) -> _Explanation:
+    """Follow what a turn of the input means for every table of the subject."""
+    needed = [(source, settled(input_turn, accuracy))]
+    needed += [(p.target, settled(p.of_target(input_turn), accuracy)) for p in pairs.values()]
+    turns = {scan.name: turn for scan, turn in needed if not np.allclose(turn, NO_TURN)}
+    # Corrected fibres of one head agree, so what they say of the frame is one piece of evidence,
+    # of which every scan gives an estimate. On small turns anatomy has the greater say.
+    as_given = [NO_TURN, *(pair.turn for pair in pairs.values())]
+    gains = [
+        scan.table.coherence.advantage(turn, other)
+        for (scan, turn), other in zip(needed, as_given, strict=True)
+        if scan.table is not None
+        and scan.table.coherence is not None
+        and angle(turn, other) > _accuracy_alone(scan.table.coherence)
+    ]
+    first = needed[0][1]
+    alike = all(angle(turn, first) < LEAST_TURN_ALONE for _, turn in needed)
+    wrong = 1 if alike and len(turns) == len(needed) else len(turns)
+    return _Explanation(turns, float(np.mean(gains or [0.0])) - FAULT_COST * wrong)
+
+
+# --- Words and corrections ---------------------------------------------------------------------
+
+
+def _told(scan: ScanSummary, turn: FloatArray, reasons: str) -> Finding:
+    assert scan.table is not None
+    what = describe(turn, scan.table.to_scanner)
+    flag = "b-vectors turned" if np.allclose(nearest_order(turn), NO_TURN) else "b-vectors' axes"
+    problem = f"the b-vectors do not fit the image: {what} ({reasons})"
+    return Finding("error", scan.name, problem, CORRECT, flag)
+
+
+def _reasons(
+    source: ScanSummary, pairs: dict[str, _Pair], scan: ScanSummary, turn: FloatArray
+) -> str:
+    """Say why a table is held to be wrong."""
+    said = []
+    pair = pairs.get(scan.name)
+    if pair is not None and not np.allclose(pair.turn, NO_TURN):
+        said.append(_agreement(pair, source))
+    elif scan is source:
+        wrong = [each for each in pairs.values() if not np.allclose(each.turn, NO_TURN)]
+        said += [_agreement(each, each.target) for each in wrong[:1]]
+        if len(wrong) > 1:
+            said.append(f"so with {len(wrong)} other scans")
+    if scan.table is not None and (own := _by_itself(scan.table, turn)):
+        said.append(own)
+    return ", ".join(said)
+
+
+def _agreement(pair: _Pair, other: ScanSummary) -> str:
+    return (
+        f"mean squared cosine of its fibres and those on {other.platform} "
+        f"{pair.found.given:.2f}, put right {pair.found.turned:.2f}, to within "
+        f"{2 * pair.uncertainty:.1f}°"
+    )
+
+
+def _by_itself(table: TableInFile, turn: FloatArray) -> str:
+    """Say what a scan's own fibres think of a turn, where they are for it."""
+    better = 0.0 if table.coherence is None else table.coherence.advantage(turn)
+    if better < DECIDED:
+        return ""
+    return f"its own fibres are then smoother along themselves by {better:.0f} standard errors"
+
+
+def _undecided(source: ScanSummary, pair: _Pair) -> Finding:
+    assert pair.target.table is not None
+    what = describe(pair.turn, pair.target.table.to_scanner)
+    problem = (
+        f"its b-vectors and those on {source.platform} do not agree, one of the two tables is "
+        f"wrong. If it is this one: {what} ({_agreement(pair, source)})"
+    )
+    remedy = Advice("find out which table is wrong, and correct it at its source")
+    return Finding("error", pair.target.name, problem, remedy, "b-vectors disagree")
+
+
+def _correction(scan: ScanSummary, turn: FloatArray) -> Correction | None:
+    """Give the right table of a scan; None where the given one is not known to be wrong."""
+    table = scan.table
+    if table is None:
+        return None
+    reasons = [table.slip] if table.slip else []
+    if not np.allclose(turn, NO_TURN):
+        reasons.append(describe(turn, table.to_scanner))
+    if not reasons:
+        return None
+    return Correction(scan.where, tuple(reasons), table.b_values, table.vectors @ as_said(turn).T)

@@ -1,0 +1,233 @@
+"""By how much b-vectors are turned: evidence from fibres, axis orders, and words for them.
+
+A fault of the frame in which b-vectors are written (axes swapped, cycled or negated, an image
+turned without its vectors) turns every fitted tensor by one orthogonal matrix, and changes nothing
+else. Evidence for such a turn is therefore a sum over voxels that is quadratic in the matrix twice
+over: kept once as 81 numbers a block of the brain, it scores any turn at once.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations, product
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from napari_msp.arrays import FloatArray
+
+BLOCK = 15.0
+"""Edge in mm of the blocks of the brain whose spread tells how sure a score is (our choice)."""
+
+NO_TURN: FloatArray = np.eye(3)
+
+STARTS = 4
+"""Best axis orders from which the best turn of all is looked for (our choice)."""
+
+AXES = "xyz"
+
+
+def _axis_orders() -> tuple[FloatArray, ...]:
+    """List the 24 signed axis orders that differ by more than a common sign, no change first."""
+    orders = []
+    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
+        matrix = np.diag(signs) @ np.eye(3)[list(order)]
+        if np.linalg.det(matrix) > 0:
+            orders.append(matrix)
+    return tuple(orders)
+
+
+AXIS_ORDERS = _axis_orders()
+"""(3, 3) each. Fibres have no sign, so an order and its negative are one: the proper one."""
+
+
+def angle(turn: FloatArray, other: FloatArray = NO_TURN) -> float:
+    """Give the angle in degrees between two proper rotations."""
+    return float(np.degrees(Rotation.from_matrix(turn @ other.T).magnitude()))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The turn that fits best.
+
+    Attributes
+    ----------
+    turn
+        (3, 3) proper rotation that makes given b-vectors right, in the axes of the .bvec file.
+    z
+        How much better it is than no turn, in standard errors.
+    given, turned
+        Score as given, and turned.
+    """
+
+    turn: FloatArray
+    z: float
+    given: float
+    turned: float
+
+
+@dataclass(frozen=True, eq=False)
+class TurnEvidence:
+    """What fibres say about turns, in the axes of a .bvec file.
+
+    Attributes
+    ----------
+    blocks
+        (B, 81): the score of a turn Q is Σ Q_ij Q_kl blocks_ijkl, summed over blocks.
+    weights
+        (B,) how much each counts.
+    """
+
+    blocks: FloatArray
+    weights: FloatArray
+
+    @staticmethod
+    def of(
+        outer: FloatArray, inner: FloatArray, weights: FloatArray, points: FloatArray
+    ) -> "TurnEvidence":
+        """Sum outer_ik · inner_jl, the parts of Σ Q_ij Q_kl …, over the blocks of a brain.
+
+        Parameters
+        ----------
+        outer, inner
+            (N, 3, 3): of what stays, and of what is turned.
+        weights
+            (N,) how much each counts, already part of `outer`.
+        points
+            (N, 3) positions in mm.
+        """
+        _, block = np.unique(np.floor(points / BLOCK).astype(int), axis=0, return_inverse=True)
+        block = block.ravel()
+        parts = np.einsum("nik,njl->nijkl", outer, inner).reshape(-1, 81)
+        sums = [np.bincount(block, part).astype(float) for part in parts.T]
+        return TurnEvidence(np.stack(sums, axis=1), np.bincount(block, weights).astype(float))
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """(81,) of all blocks."""
+        total: FloatArray = self.blocks.sum(axis=0)
+        return total
+
+    def score(self, turn: FloatArray) -> float:
+        """Score a turn; the best is the highest."""
+        return float(self.total @ _squared(turn))
+
+    def advantage(self, turn: FloatArray, other: FloatArray = NO_TURN) -> float:
+        """Give by how many standard errors one turn scores higher than another."""
+        if np.allclose(turn, other):
+            return 0.0
+        gain = self.blocks @ (_squared(turn) - _squared(other))
+        # Of a ratio of sums (Cochran 1977): that blocks differ in size is no uncertainty.
+        spread = gain - gain.sum() / self.weights.sum() * self.weights
+        error = float(np.sqrt((spread**2).sum()))
+        return float(gain.sum()) / error if error > 0 else 0.0
+
+    @cached_property
+    def best(self) -> Found:
+        """The best turn of all."""
+        scores = [self.score(order) for order in AXIS_ORDERS]
+        starts = [NO_TURN, *(AXIS_ORDERS[i] for i in np.argsort(scores)[::-1][:STARTS])]
+        turn = max((self._refined(start) for start in starts), key=self.score)
+        return Found(turn, self.advantage(turn), self.score(NO_TURN), self.score(turn))
+
+    @cached_property
+    def uncertainty(self) -> float:
+        """Standard error of the best turn in degrees, by leaving out each tenth of the blocks."""
+        if len(self.blocks) < 2:
+            return 180.0
+        folds = np.arange(len(self.blocks)) % 10
+        parts = [
+            TurnEvidence(self.blocks[folds != fold], self.weights[folds != fold])
+            for fold in np.unique(folds)
+        ]
+        turns = [part._refined(self.best.turn) for part in parts]
+        angles = np.array([angle(turn, self.best.turn) for turn in turns])
+        return float(np.sqrt((len(parts) - 1) / len(parts) * (angles**2).sum()))
+
+    def _refined(self, start: FloatArray) -> FloatArray:
+        scale = abs(self.score(start)) or 1.0
+
+        def loss(vector: FloatArray) -> float:
+            return -self.score(_turned(start, vector)) / scale
+
+        found: FloatArray = minimize(loss, np.zeros(3), method="BFGS").x
+        return _turned(start, found)
+
+
+def _squared(turn: FloatArray) -> FloatArray:
+    squared: FloatArray = np.einsum("ij,kl->ijkl", turn, turn).ravel()
+    return squared
+
+
+def _turned(start: FloatArray, vector: FloatArray) -> FloatArray:
+    turned: FloatArray = Rotation.from_rotvec(vector).as_matrix() @ start
+    return turned
+
+
+# --- Words -------------------------------------------------------------------------------------
+
+
+def nearest_order(turn: FloatArray) -> FloatArray:
+    """Give the signed axis order that is nearest to a turn."""
+    return max(AXIS_ORDERS, key=lambda order: float((order * turn).sum()))
+
+
+def settled(turn: FloatArray, accuracy: float) -> FloatArray:
+    """Give an axis order in place of a turn that differs from it by no more than `accuracy`."""
+    order = nearest_order(turn)
+    return order if angle(turn, order) <= accuracy else turn
+
+
+def as_said(turn: FloatArray) -> FloatArray:
+    """Give a turn or its negative, which are one to fibres: that with fewer minus signs."""
+    order = nearest_order(turn)
+    return turn if (order < -0.5).sum() <= (order > 0.5).sum() else -turn
+
+
+def describe(turn: FloatArray, to_scanner: FloatArray) -> str:
+    """Say what is wrong with b-vectors that a turn makes right.
+
+    Parameters
+    ----------
+    turn
+        (3, 3) proper rotation in the axes of the .bvec file.
+    to_scanner
+        (3, 3) orthogonal: from those axes to the scanner's.
+    """
+    order = nearest_order(turn)
+    rest = turn @ order.T
+    said = [] if np.allclose(order, NO_TURN) else [_order_in_words(order)]
+    if angle(rest) > 0.05:
+        said.append(_rotation_in_words(to_scanner @ rest @ to_scanner.T))
+    return " and ".join(said)
+
+
+def _order_in_words(order: FloatArray) -> str:
+    """Say such as "x and y are swapped: (x, y, z) of the .bvec file should read (y, x, -z)"."""
+    signed = as_said(order)
+    source = np.abs(signed).argmax(axis=1)
+    negative = [signed[i, source[i]] < 0 for i in range(3)]
+    moved = [AXES[i] for i in range(3) if source[i] != i]
+    if not moved:
+        [axis] = (AXES[i] for i in range(3) if negative[i])
+        what = f"{axis} is mirrored"
+    else:
+        what = f"{moved[0]} and {moved[1]} are swapped" if len(moved) == 2 else "axes are cycled"
+        if any(negative):
+            what += " and one is mirrored"
+    read = ", ".join(("-" if negative[i] else "") + AXES[source[i]] for i in range(3))
+    return f"{what}: (x, y, z) of the .bvec file should read ({read})"
+
+
+def _rotation_in_words(rotation: FloatArray) -> str:
+    vector = Rotation.from_matrix(rotation).as_rotvec(degrees=True)
+    degrees = float(np.linalg.norm(vector))
+    axis = vector / degrees
+    names = ("left-right", "front-back", "foot-head")
+    nearest = int(np.abs(axis).argmax())
+    if abs(axis[nearest]) > np.cos(np.radians(15)):
+        about = f"the {names[nearest]} axis"
+    else:
+        parts = [f"{part:.2f}" for part in np.round(axis * np.sign(axis[nearest]), 2) + 0.0]
+        about = f"the axis ({', '.join(parts)}) of right, front and top"
+    return f"turned by {degrees:.0f}° about {about}"
