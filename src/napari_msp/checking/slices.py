@@ -70,7 +70,7 @@ class Group:
     @property
     def fewest(self) -> int:
         """How many volumes the others are at least predicted from."""
-        count, columns = self.design.shape
+        count, columns = len(self.volumes), int(self.design.shape[1])
         return min(count, max(2, (count + 1) // 2, round(LEAST_KEPT * columns)))
 
     def others(self, kept: MaskArray | None = None) -> FloatArray:
