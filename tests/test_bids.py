@@ -75,7 +75,7 @@ def test_one_version_of_the_standard_everywhere() -> None:
     assert dataset_description("x", derivative=True)["BIDSVersion"] == BIDS_VERSION
 
 
-@pytest.mark.parametrize("name", ["a.img", "a.nii.bz2", "nii.gz", "a"])
+@pytest.mark.parametrize("name", ["a.mgz", "a.nii.bz2", "nii.gz", "a"])
 def test_other_files_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="is not a NIfTI file") as error:
         nifti_stem(name)

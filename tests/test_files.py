@@ -304,6 +304,13 @@ def test_a_full_disk_is_said_of_the_file_that_was_wanted(number, tmp_path):
         new_folder(tmp_path / "folder") as stage,
     ):
         fail(stage / "x")
+    with (
+        pytest.raises(UserError, match="cannot be written") as caught,
+        new_folder(tmp_path / "folder") as stage,
+        atomic_path(stage / "sub-01" / "x"),
+    ):
+        fail()
+    assert caught.value.subject == str(tmp_path / "folder"), "the hidden name is nobody's"
     assert (tmp_path / "out.txt").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 

@@ -9,7 +9,7 @@ import glob
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,32 +21,50 @@ BIDS_VERSION = "1.10.0"
 """Version of the standard that everything written here follows."""
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+"""Endings of images that are written, and as which all others are known."""
+
+MRTRIX_SUFFIXES = (".mif.gz", ".mif", ".mih")
+"""Endings of MRtrix3's images, which its own `mrconvert` reads."""
+
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".img.gz", ".hdr.gz", ".img", ".hdr", *MRTRIX_SUFFIXES)
+"""Endings of images that are read, in capitals too, the usual ones first."""
 
 DESCRIPTION = "dataset_description.json"
 
 INPUT_MARK = "InputPlatform"
 """Field of `"NapariMSP"` in a dataset's description: the platform to predict from."""
 
-_SCAN = re.compile(
-    r"(?P<subject>sub-[A-Za-z0-9]+)_ses-(?P<session>[A-Za-z0-9]+)_acq-(?P<protocol>[A-Za-z0-9]+)_dwi"
-)
+_LABEL = re.compile(r"[A-Za-z0-9]+")
+
+
+def image_suffix(path: str | Path) -> str:
+    """Give the ending of an image's name as the file has it; empty where it is no image's.
+
+    >>> image_suffix("DWI.NII.GZ"), image_suffix("dwi.bval")
+    ('.NII.GZ', '')
+    """
+    name = Path(path).name
+    found = next((each for each in IMAGE_SUFFIXES if name.lower().endswith(each)), "")
+    return name[len(name) - len(found) :]
 
 
 def nifti_stem(path: str | Path) -> str:
-    """File name without .nii or .nii.gz.
+    """Give the name of an image's file without its ending.
 
     >>> nifti_stem("sub-01_dwi.nii.gz")
     'sub-01_dwi'
     """
-    name = Path(path).name
-    for suffix in NIFTI_SUFFIXES:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    raise UserError("is not a NIfTI file", path, remedy=Advice("give a .nii or .nii.gz"))
+    suffix = image_suffix(path)
+    if not suffix:
+        raise UserError("is not a NIfTI file", path, remedy=Advice("give a .nii or .nii.gz"))
+    return Path(path).name.removesuffix(suffix)
 
 
 def gradient_files(image: Path) -> tuple[Path, Path]:
-    """Give where the .bval and .bvec files of an image belong: beside it, by its stem."""
+    """Give where the .bval and .bvec files of an image are written: beside it, by its stem.
+
+    Where they are read from is for `beside.find_gradients` to say.
+    """
     stem = nifti_stem(image)
     return image.with_name(stem + ".bval"), image.with_name(stem + ".bvec")
 
@@ -76,20 +94,37 @@ def subject_and_platform(scan: str | Path) -> tuple[str, str] | None:
 
     >>> subject_and_platform("sub-01_ses-ge_acq-st_dwi.nii.gz")
     ('sub-01', 'ge_st')
+    >>> subject_and_platform("sub-01_acq-st_run-2_dwi.nii.gz")
+    ('sub-01', 'st')
     """
-    match = _SCAN.fullmatch(nifti_stem(scan))
-    if match is None:
+    if not is_dwi(scan):
         return None
-    return match["subject"], platform_name(match["session"], match["protocol"])
+    named = entities(scan)
+    platform = platform_name(named.get("ses", ""), named.get("acq", ""))
+    return (f"sub-{named['sub']}", platform) if platform else None
+
+
+def is_dwi(path: str | Path) -> bool:
+    """Return whether a name is a BIDS scan's: `sub-<label>[_<entity>-<label>…]_dwi`, an image.
+
+    >>> is_dwi("sub-01_dwi.nii.gz"), is_dwi("sub-01_desc-brain_mask.nii.gz")
+    (True, False)
+    """
+    if not image_suffix(path):
+        return False
+    *parts, last = nifti_stem(path).split("_")
+    pairs = [part.partition("-") for part in parts]
+    named = all(key.isalnum() and _LABEL.fullmatch(label) for key, _, label in pairs)
+    return named and last == "dwi" and bool(pairs) and pairs[0][0] == "sub"
 
 
 def platform_name(session: str, protocol: str) -> str:
-    """Name a platform after its BIDS entities.
+    """Name a platform after its BIDS entities: both, or the one that there is.
 
-    >>> platform_name("ge", "st")
-    'ge_st'
+    >>> platform_name("ge", "st"), platform_name("ge", "")
+    ('ge_st', 'ge')
     """
-    return f"{session}_{protocol}"
+    return "_".join(each for each in (session, protocol) if each)
 
 
 def entities_of(platform: str) -> tuple[str, str]:
@@ -178,22 +213,60 @@ def study_root(path: str | Path) -> Path | None:
     return root
 
 
-def in_derivatives(scan: str | Path, pattern: str) -> list[Path]:
-    """Find files of a scan's subject and session in `derivatives/*/` of its dataset.
+def applicable(image: str | Path, extension: str) -> Iterator[list[Path]]:
+    """Give the files that BIDS lets an image inherit, one level of folders after the other.
+
+    A file applies when it has the image's suffix and no entity that the image has not: the
+    inheritance principle of BIDS. The level nearest to the image comes first; levels without any
+    are left out.
 
     Parameters
     ----------
-    scan
-        Image in a BIDS dataset.
-    pattern
-        What follows the scan's bare stem, such as "_desc-brain_mask.nii.gz".
+    image
+        An image whose path or name says whose it is.
+    extension
+        Such as ".bval".
     """
+    root = dataset_root(image)
+    if root is None:
+        return
+    suffix = nifti_stem(image).rpartition("_")[2]
+    own = entities(image).items()
+    for folder in _absolute(image).parents:
+        found = []
+        for path in sorted(folder.glob(f"*{suffix}{extension}")):
+            *parts, last = path.name.removesuffix(extension).split("_")
+            pairs = [part.partition("-") for part in parts]
+            if last == suffix and {(key, label) for key, _, label in pairs} <= own:
+                found.append(path)
+        if found:
+            yield found
+        if folder == root:
+            return
+
+
+def read_metadata(image: Path) -> dict[str, Any]:
+    """Read what JSON files say of an image: each field from the nearest that has it.
+
+    Raises
+    ------
+    UserError
+        When one of them cannot be read.
+    """
+    content: dict[str, Any] = {}
+    for level in reversed(list(applicable(image, ".json"))):
+        for path in sorted(level, key=lambda each: len(each.name)):
+            content |= read_json(path, foreign=True)
+    return content | read_sidecar(image)
+
+
+def derivative_folders(scan: str | Path) -> list[Path]:
+    """Give the folders in `derivatives/*/` of a scan's dataset that stand for its own folder."""
     root = dataset_root(scan)
     if root is None:
         return []
-    folder = glob.escape(str(_absolute(scan).parent.relative_to(root)))
-    stem = glob.escape(bare_stem(scan))
-    return sorted((root / "derivatives").glob(f"*/{folder}/{stem}{pattern}"))
+    inside = glob.escape(str(_absolute(scan).parent.relative_to(root)))
+    return sorted((root / "derivatives").glob(f"*/{inside}/"))
 
 
 def _absolute(path: str | Path) -> Path:
@@ -363,6 +436,8 @@ class Provenance:
         α of equation (1).
     sources
         The input, see `source_uri`.
+    inputs
+        Which mask and gradient table were used, in words.
     person
         Whose head it is, see `identity.Person.to_json`.
     gradients
@@ -383,6 +458,7 @@ class Provenance:
     model_sha256: str | None = None
     alpha: float | None = None
     sources: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     person: Mapping[str, Any] | None = None
     gradients: str = ""
     approximations: tuple[str, ...] = ()
@@ -409,6 +485,7 @@ class Provenance:
             "Sources": list(self.sources),
             "SpatialReference": "orig",
             "SkullStripped": True,
+            "Inputs": list(self.inputs),
             "Person": None if self.person is None else dict(self.person),
             "Model": {
                 "File": self.model_file or "in memory",
@@ -449,6 +526,7 @@ class Provenance:
             model_sha256=_text(model.get("Sha256")),
             alpha=_share(model.get("Alpha")),
             sources=_texts(sidecar.get("Sources")),
+            inputs=_texts(sidecar.get("Inputs")),
             person=person if isinstance(person, Mapping) else None,
             gradients=_text(sidecar.get("Gradients")) or "",
             approximations=_texts(sidecar.get("Approximations")),

@@ -12,13 +12,13 @@ from typing import Any, Literal, Unpack
 
 from napari_msp.bids import (
     HARMONIZED,
-    NIFTI_SUFFIXES,
     Provenance,
     describe_derivative,
     entities,
     platform_name,
     prediction_stem,
 )
+from napari_msp.data.dataset import SCAN_NAMES, choose_scan, scans_in
 from napari_msp.errors import (
     PYTHON,
     Advice,
@@ -107,6 +107,7 @@ def run_cohort(
     participants: Sequence[str] | None = None,
     sessions: Sequence[str] | None = None,
     platform: str | None = None,
+    run: int | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     options: Options | None = None,
@@ -127,7 +128,8 @@ def run_cohort(
     Parameters
     ----------
     bids_dir
-        Dataset with scans `sub-*[/ses-*]/dwi/*_dwi.nii[.gz]`.
+        Dataset with scans `sub-*[/ses-*]/dwi/*_dwi`, raw or a pipeline's derivatives. What is no
+        scan of its own (a `dir-PA` of b=0 alone) is passed over, see `data.dataset.choose_scan`.
     out_dir
         Derivative dataset; made when missing.
     model
@@ -141,6 +143,8 @@ def run_cohort(
     platform
         The `<ses>_<acq>` to harmonize. None: the only scan of a subject, or the one on the model's
         input platform where there are several.
+    run
+        Which one, where a scan was repeated.
     workers
         Processes on this machine; 1 runs in this process, without Dask.
     scheduler
@@ -180,10 +184,15 @@ def run_cohort(
         raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))
     if not model.is_file():
         raise UserError("there is no such file", model, "model", Advice("give a model"))
-    scans = _find_scans(bids_dir, participants, sessions)
+    scans = {
+        subject: _by_platform(subject, paths, run)
+        for subject, paths in _find_scans(bids_dir, participants, sessions).items()
+    }
     if platform is not None:
         _check_platform(bids_dir, platform, scans)
-    targets, platform = _ask_model(model, target, platform, scans, check=job is None)
+    targets, wanted = _ask_model(model, target, platform, scans, check=job is None)
+    if wanted is not None and platform is None:
+        _check_platform(bids_dir, wanted, scans)
     if job is None:
         from napari_msp.device import choose_device
         from napari_msp.inference.outputs import check_gradients, harmonize_to_folder
@@ -196,9 +205,9 @@ def run_cohort(
     passed = {"options": options, "gradients": gradients, "force": force, "describe": False}
     tasks: list[_Task] = []
     settled: list[CohortResult] = []
-    for subject, paths in scans.items():
+    for subject, found in scans.items():
         try:
-            dwi = _choose_scan(bids_dir, subject, paths, platform)
+            dwi = _choose_scan(bids_dir, subject, found, wanted)
         except UserError as error:
             settled.append(CohortResult(subject, "", "failed", 0.0, error))
             continue
@@ -245,29 +254,48 @@ def _find_scans(
             raise UserError(f"has no {unknown}", bids_dir, "participants", choice)
         scans = {subject: paths for subject, paths in scans.items() if subject in wanted}
     labels = None if sessions is None else [name.removeprefix("ses-") for name in sessions]
-    folders = ["dwi", "ses-*/dwi"] if labels is None else [f"ses-{label}/dwi" for label in labels]
     for subject, paths in scans.items():
-        for inside in folders:
-            for suffix in NIFTI_SUFFIXES:
-                paths += sorted((bids_dir / subject).glob(f"{inside}/{subject}*_dwi{suffix}"))
+        for session in ["ses-*"] if labels is None else [f"ses-{label}" for label in labels]:
+            paths += scans_in(bids_dir, subject, session)
     if not any(scans.values()):
-        what = f"of session {', '.join(labels)}" if labels else "named sub-*_dwi.nii.gz"
+        what = f"of session {', '.join(labels)}" if labels else f"named {SCAN_NAMES}"
         remedy = Change("sessions", "other") if labels else Advice("give a BIDS dataset")
         raise UserError(f"has no scan {what}", bids_dir, "sessions" if labels else None, remedy)
     return scans
+
+
+Found = dict[str, Path | UserError]
+"""Scans of a subject by platform, or why none can be chosen."""
+
+
+def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
+    """Choose a scan of each platform; a platform without one is left out."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_platform(path), []).append(path)
+    found: Found = {}
+    for platform, group in groups.items():
+        try:
+            scan, _ = choose_scan(group, f"{subject} on {platform}" if platform else subject, run)
+        except UserError as error:
+            found[platform] = error
+        else:
+            if scan is not None:
+                found[platform] = scan
+    return found
 
 
 def _ask_model(
     model: Path,
     target: str | Sequence[str],
     platform: str | None,
-    scans: dict[str, list[Path]],
+    scans: dict[str, Found],
     check: bool,
 ) -> tuple[tuple[str, ...], str | None]:
     """Give the targets, and the platform where a subject has several scans to choose from."""
     targets = (target,) if isinstance(target, str) else tuple(target)
     everything = targets == (ALL_TARGETS,)
-    several = platform is None and any(len(paths) > 1 for paths in scans.values())
+    several = platform is None and any(len(found) > 1 for found in scans.values())
     if everything or several or check:
         from napari_msp.model_file import load_model
 
@@ -279,24 +307,26 @@ def _ask_model(
     return targets, platform
 
 
-def _check_platform(bids_dir: Path, platform: str, scans: dict[str, list[Path]]) -> None:
+def _check_platform(bids_dir: Path, platform: str, scans: dict[str, Found]) -> None:
     """Refuse at once a platform on which nobody was scanned."""
-    known = sorted({_platform(path) for paths in scans.values() for path in paths})
+    known = sorted({platform for found in scans.values() for platform in found})
     if platform not in known:
         raise UserError(
             f"no scan is on {platform}", bids_dir, "platform", Choose("platform", tuple(known))
         )
 
 
-def _choose_scan(bids_dir: Path, subject: str, paths: list[Path], platform: str | None) -> Path:
-    known = Choose("platform", tuple(sorted({_platform(path) for path in paths})))
+def _choose_scan(bids_dir: Path, subject: str, found: Found, platform: str | None) -> Path:
+    known = Choose("platform", tuple(sorted(found)))
     if platform is not None:
-        paths = [path for path in paths if _platform(path) == platform]
-    if len(paths) == 1:
-        return paths[0]
+        found = {each: scan for each, scan in found.items() if each == platform}
+    if len(found) == 1:
+        [scan] = found.values()
+        if isinstance(scan, UserError):
+            raise scan
+        return scan
     where = "" if platform is None else f" on {platform}"
-    names = ", ".join(path.name for path in paths)
-    problem = f"has several DWI{where} ({names})" if paths else f"has no DWI{where}"
+    problem = f"has several DWI{where} ({', '.join(found)})" if found else f"has no DWI{where}"
     raise UserError(problem, bids_dir / subject, "platform", known)
 
 

@@ -135,8 +135,12 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
             yield workshop
         except OSError as error:
             # What else fails while something is written has a file's name of its own.
-            if error.errno in FULL and _is_about(error, workshop):
+            if error.errno in FULL and _is_about(error.filename, workshop):
                 raise _unwritable(wanted, error) from error
+            raise
+        except UserError as error:  # of what was written inside, under a name that nobody knows
+            if error.subject is not None and _is_about(error.subject, workshop):
+                raise type(error)(error.problem, wanted, error.field, error.remedy) from error
             raise
     finally:
         if lock is not None:
@@ -148,9 +152,8 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
                 each.rmdir()
 
 
-def _is_about(error: OSError, folder: Path) -> bool:
-    """Return whether an error names no file, as those of writing do not, or one in a folder."""
-    name = error.filename
+def _is_about(name: object, folder: Path) -> bool:
+    """Return whether an error's file is none, as of those of writing, or in a folder."""
     return not isinstance(name, str | bytes) or Path(os.fsdecode(name)).is_relative_to(folder)
 
 

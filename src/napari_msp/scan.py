@@ -14,7 +14,6 @@ from napari_msp.bids import (
     dataset_root,
     describe_derivative,
     entities,
-    gradient_files,
     map_name,
     nifti_stem,
     read_sidecar,
@@ -24,6 +23,7 @@ from napari_msp.bids import (
     without_shell,
 )
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
+from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.nifti import open_nifti, write_nifti
@@ -324,6 +324,8 @@ class Scan:
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
             for part, one in parts.items():
                 one._write(stage, _file_names(part))
+            if self.acquisition is not None:
+                self.acquisition.save_estimated_mask(stage, stem)
         return [out / name for name in names]
 
     def _write(self, folder: Path, names: Sequence[str]) -> None:
@@ -335,10 +337,11 @@ class Scan:
             write_nifti(folder / name, maps[each], self.sh.affine, like=like)
 
     def _sidecar(self) -> dict[str, Any]:
-        """Give what the SH image's sidecar says of the scan: what was doubted and left out."""
-        if self.acquisition is None:
+        """Give what the SH image's sidecar says of its scan: what was used, doubted, left out."""
+        scan = self.acquisition
+        if scan is None:
             return {}
-        return {"Warnings": list(self.acquisition.doubts)}
+        return {"Inputs": list(scan.provenance), "Warnings": list(scan.doubts)}
 
     @property
     def file_stem(self) -> str:
@@ -395,7 +398,7 @@ def load_scan(
     if not isinstance(path, str | Path):
         return _joined([load_scan(each) for each in path])
     path = Path(path)
-    named = bval is not None or bvec is not None or gradient_files(path)[0].exists()
+    named = bval is not None or bvec is not None or is_scan(path)
     if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
         acquisition.given_shells(b_value)  # what cannot be chosen is an error before the voxels

@@ -109,7 +109,7 @@ class TestScans:
         only(dataset, "warning", "sub-02", "no scan on ge_st, the input")
 
     def test_badly_named(self, dataset):
-        other = path_of(dataset).with_name("sub-02_ses-prisma_dwi.nii.gz")
+        other = path_of(dataset).with_name("sub-02_ses_prisma_dwi.nii.gz")
         other.write_bytes(path_of(dataset).read_bytes())
         only(dataset, "warning", other.name, "is passed over")
 
@@ -252,7 +252,7 @@ class TestMasks:
             target = inside / path.name.replace("_dwi", "_desc-brain_mask")
             target.write_bytes(beside.read_bytes())
         beside.unlink()
-        only(dataset, "error", "several masks are in derivatives")
+        only(dataset, "error", "several masks may be its brain's")
 
 
 class TestIntensities:

@@ -261,12 +261,13 @@ def test_noise_lowers_every_number():
 
 
 def ball(noise=10.0):
-    """A head of 1,000 in a large field of view, its mask, and its noise."""
+    """A head of 500 to 1,500 in a large field of view, and its mask."""
     grid = np.indices((40, 48, 24)) - np.array([20, 24, 12])[:, None, None, None]
     head = ((grid / np.array([14, 15, 11])[:, None, None, None]) ** 2).sum(axis=0) < 1
     rng = np.random.default_rng(1)
     real, imaginary = noise * rng.standard_normal((2, *head.shape))
-    return np.hypot(1000.0 * head + real, imaginary), head
+    shade = 1 + 0.5 * np.linspace(-1, 1, head.shape[2])
+    return np.hypot(1000.0 * head * shade + real, imaginary), head
 
 
 @pytest.mark.parametrize("size", [0.02, 0.05, 0.10])
@@ -280,6 +281,16 @@ def test_a_ghost_has_its_size(axis, size):
     assert ghost == pytest.approx(size, abs=0.003)
     other, _ = background(ghostly, head, 1 - axis)
     assert known(other) < size / 2
+
+
+@pytest.mark.parametrize("size", [0.03, 0.05, 0.10])
+def test_a_ghost_that_hides_in_the_noise_has_its_size(size):
+    """As a scanner makes it: the ghost is there before noise and magnitude, and below the noise."""
+    clean, head = ball(0.0)
+    noise = 60 * np.random.default_rng(3).standard_normal((2, 4, *head.shape))
+    magnitudes = np.hypot(clean + size * np.roll(clean, 24, 1) + noise[0], noise[1])
+    ghost, _ = background(magnitudes.mean(axis=0), head, 1)
+    assert ghost == pytest.approx(size, abs=0.004)
 
 
 def test_wrap_around_is_told_from_a_ghost():
@@ -348,6 +359,46 @@ def test_the_command_checks_one_scan_and_draws_it(tmp_path, capsys):
     assert line["cnr"].startswith("1200: ")
 
 
+# --- Odd scans -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["noise", "nothing", "one value", "ball"])
+@pytest.mark.parametrize(
+    ("shape", "b_values"),
+    [
+        ((30, 30, 1), [0] + [1000] * 12),
+        ((30, 30, 2), [0] + [1000] * 12),
+        ((5, 5, 5), [0, 0] + [1000] * 20),
+        ((2, 20, 20), [0, 0] + [1000] * 15),
+        ((16, 16, 10), [0]),
+        ((16, 16, 10), [0, 1000]),
+        ((16, 16, 10), [0, 1000, 1000]),
+        ((16, 16, 10), [0, *range(500, 1500, 40)]),
+        ((16, 16, 10), [0, 0] + [1000] * 12 + [2000] + [3000] * 12),
+    ],
+    ids=str,
+)
+def test_odd_scans_are_measured_as_far_as_can_be(shape, b_values, content, spread_out):
+    count = len(b_values)
+    table = GradientTable(np.array(b_values, dtype=float), np.zeros((count, 3)))
+    weighted = table.b_values > 0
+    table.directions[weighted] = spread_out(30)[: weighted.sum()]
+    rng = np.random.default_rng(0)
+    grid = np.indices(shape) - np.array(shape)[:, None, None, None] / 2 + 0.5
+    mask = ((grid / (np.array(shape)[:, None, None, None] / 1.8)) ** 2).sum(axis=0) < 1
+    voxels = {
+        "noise": rng.gamma(9, 10, (*shape, count)),
+        "nothing": np.zeros((*shape, count)),
+        "one value": np.full((*shape, count), 7.0),
+        "ball": 100 * mask[..., None] * np.exp(-table.b_values / 1500)
+        + rng.random(shape)[..., None],
+    }[content]
+    image = nib.Nifti1Image(voxels.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    quality = measure_quality(Acquisition(image, table, given_mask=mask))
+    assert flags(quality) <= {"NDC"}
+    carpet_figure(quality, "odd")
+
+
 # --- A real scan -----------------------------------------------------------------------------
 
 
@@ -357,3 +408,29 @@ def test_a_real_slab(slab_path):
     assert 0.7 < known(quality.ndc) < 0.9
     assert quality.noise_from == "residuals"
     assert known(quality.ghost) < 0.01
+
+
+def test_known_moves_and_dropouts_in_a_real_slab(slab_path):
+    """Its subject moves too: measured moves are those that were there, and the ones made."""
+    scan = load_acquisition(slab_path)
+    affine, voxels = scan.affine, scan.voxels.copy()
+    centre = affine[:3, :3] @ np.argwhere(scan.mask).mean(axis=0) + affine[:3, 3]
+    made = {6: ((1.5, 0, 0), (0, 0, 0)), 11: ((0, 2, 0), (0, 0, 0)), 13: ((0, 0, 0), (0, 0, 3))}
+    for volume, (shift, rotation) in made.items():
+        voxels[..., volume] = move(scan.voxels[..., volume], affine, shift, rotation, centre)
+    dropped = {(0, 9): 0.5, (4, 12): 0.3, (13, 8): 0.6, (26, 15): 1.0}
+    for (volume, row), depth in dropped.items():
+        voxels[:, :, row, volume] *= 1 - depth
+    before = measure_quality(scan).motion
+    quality = measure_quality(
+        replace(scan, image=nib.Nifti1Image(voxels, affine), given_mask=scan.mask)
+    )
+    after = quality.motion
+    for volume, (shift, rotation) in made.items():
+        change = after.shifts[volume] - before.shifts[volume]
+        np.testing.assert_allclose(change, shift, atol=1.0)
+        turn = np.degrees(after.rotations[volume] - before.rotations[volume])
+        np.testing.assert_allclose(turn, rotation, atol=1.0)
+    found = {(each.volume, each.slice): each.depth for each in quality.dropped}
+    assert found.keys() == dropped.keys()
+    assert max(abs(found[place] - dropped[place]) for place in dropped) < 0.1

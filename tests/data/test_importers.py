@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -169,8 +170,7 @@ class TestRefusals:
         ("pattern", "problem", "offered"),
         [
             ("{scanner}/{protocol}/dwi.nii.gz", "lacks {subject}", []),
-            ("{subject}/{protocol}/dwi.nii.gz", "lacks {scanner}", ["session"]),
-            ("{subject}/{scanner}/dwi.nii.gz", "lacks {protocol}", ["protocol"]),
+            ("{subject}/dwi.nii.gz", "lacks {scanner} or {protocol}", ["session", "protocol"]),
             ("{subject}/{scanner}/{sequence}.nii.gz", "{sequence} is not known", []),
             ("{subject}/{scanner}/{protocol}", "must end in .nii or .nii.gz", []),
         ],
@@ -195,11 +195,16 @@ class TestRefusals:
     def test_a_mask_on_another_lattice(self, tree):
         mask = tree / "B-02/GE/ST/mask.nii.gz"
         nib.Nifti1Image(np.ones((8, 7, 5), np.uint8), np.eye(4)).to_filename(mask)
-        refused(tree, str(mask), "resample it to the image")
+        error = refused(tree, mask.name, "lies on another lattice", "resample it to the image")
+        assert (error.subject, error.field) == (
+            str(mask.with_name("dwi_B-02_GE_ST_b1200.nii.gz")),
+            "mask",
+        )
 
     def test_several_masks(self, tree):
-        (tree / "B-02/Connectom/SA/other_mask.nii.gz").write_bytes(b"")
-        error = refused(tree, "several masks", "brain_mask.nii.gz, other_mask.nii.gz")
+        folder = tree / "B-02/Connectom/SA"
+        shutil.copy(folder / "brain_mask.nii.gz", folder / "nodif_brain_mask.nii.gz")
+        error = refused(tree, "several masks", "brain_mask.nii.gz, nodif_brain_mask.nii.gz")
         assert error.field == "mask"
         assert isinstance(error.remedy, Give)
 

@@ -1,6 +1,7 @@
 """Who is learned from, what is trained on equal terms, and that an interrupted run goes on."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -294,6 +295,7 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     assert str(reports[-1]).startswith("[100%]")
     with pytest.raises(UserError, match="do it well"):
         do_all([Write(tmp_path / "bad")], workers, progress)
+    assert multiprocessing.active_children() == [], "nobody is waited for at the end"
 
 
 def test_a_killed_process_is_reported_with_the_remedy(tmp_path):

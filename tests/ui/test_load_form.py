@@ -86,7 +86,7 @@ def test_a_mask_that_will_be_made_is_announced(form, path):
     form.path.choose(path)
     look(form)
     assert "None was found" in form.rows.said("mask")
-    assert "median_otsu" in form.rows.said("mask")
+    assert "one is made from the image" in form.rows.said("mask")
     assert form.button.isEnabled()
 
 

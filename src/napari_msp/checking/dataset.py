@@ -25,7 +25,7 @@ from napari_msp.checking.report import (
 )
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.dataset import SCAN_NAMES, TravellingHeads, input_platform, open_dataset
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, refuse_occupied
 
@@ -64,6 +64,7 @@ def check(
     root: str | Path,
     *,
     input: str | None = None,
+    run: int | None = None,
     alignment: bool = True,
     b0_threshold: float | None = None,
     corrected: str | Path | None = None,
@@ -77,6 +78,8 @@ def check(
         BIDS folder, or the image of one scan.
     input
         The platform that the others are compared with; None: the one that the dataset marks.
+    run
+        Which scan, where one was repeated.
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
@@ -105,7 +108,7 @@ def check(
     if root.is_file():
         return _check_alone(root, corrected, b0_threshold)
     try:
-        dataset = open_dataset(root, b0_threshold=b0_threshold)
+        dataset = open_dataset(root, run=run, b0_threshold=b0_threshold)
     except UserError as error:
         return CheckedDataset([finding_from(error, root, str(root))], [], input or "")
     source = input_platform(dataset, input)
@@ -235,17 +238,16 @@ def check_descriptions(root: Path) -> Iterator[Finding]:
 
 
 def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
-    """Look for images that look like scans but are not listed."""
-    listed = set(dataset.scans.values())
+    """Look for images that look like scans but are not listed, and say why."""
+    for path, why in dataset.passed_over.items():
+        problem = f"is passed over: it {why}"
+        yield Finding("note", place_of(path, dataset.root), problem, Advice("see that it is meant"))
+    known = {*dataset.scans.values(), *dataset.passed_over}
     for path in sorted(dataset.root.glob("sub-*/**/*_dwi.nii*")):
-        if path not in listed:
-            yield Finding(
-                "warning",
-                place_of(path, dataset.root),
-                "is passed over: scans are named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz and "
-                "each once",
-                Advice("rename or remove it"),
-            )
+        if path not in known:
+            problem = f"is passed over: scans are named {SCAN_NAMES}"
+            advice = Advice("rename or remove it")
+            yield Finding("warning", place_of(path, dataset.root), problem, advice)
 
 
 def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:

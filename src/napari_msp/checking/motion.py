@@ -21,6 +21,9 @@ COARSE = 4.5
 FEWEST_VOXELS = 20
 """Voxels that an axis keeps at least (our choice)."""
 
+FEWEST_COARSE = 4
+"""Coarse voxels along each axis without which motion is not measured (our choice)."""
+
 SMOOTHING = 1.0
 """Standard deviation, in coarse voxels, of the smoothing (our choice)."""
 
@@ -195,6 +198,12 @@ def measure_motion(thin: ThinSlices, dropped: MaskArray) -> Motion:
     coarse = _Coarse(thin, thin.without(dropped))
     series = coarse.smoothed()
     count = series.shape[3]
+    if min(series.shape[:3]) < FEWEST_COARSE:
+        nowhere = np.full((count, 3), np.nan)
+        unknown = nowhere[:, 0]
+        return Motion(
+            nowhere, nowhere, unknown, unknown, unknown, np.tile(np.eye(4), (count, 1, 1))
+        )
     poses, errors = np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.nan)
     still = STILL * float(thin.sizes.mean())
     for group in thin.groups:
@@ -215,7 +224,6 @@ def _poses(
     count = len(group.volumes)
     poses, errors = np.tile(np.eye(4), (count, 1, 1)), np.full(count, np.inf)
     kept = np.ones(count, dtype=bool)
-    fewest = max(2, group.design.shape[1] + 1, count // 2)
     for _ in range(PASSES):
         expected = series @ group.others(kept).T.astype(np.float32)
         trust = coarse.trust(series[..., kept], expected[..., kept])
@@ -226,7 +234,7 @@ def _poses(
                 )
         distances = coarse.distances(poses, poses[kept])
         far = kept & (distances > max(limit, FAR * distances[kept].max()))
-        room = int(kept.sum()) - fewest
+        room = int(kept.sum()) - group.fewest
         if not far.any() or room < 1:
             break
         furthest = np.argsort(np.where(far, -distances, np.inf))[: min(room, int(far.sum()))]

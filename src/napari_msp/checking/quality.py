@@ -13,11 +13,14 @@ import numpy as np
 from dipy.core.gradients import gradient_table
 from dipy.stats.qc import find_qspace_neighbors
 from scipy.ndimage import binary_dilation, binary_opening, label
+from scipy.optimize import minimize_scalar
+from scipy.special import i0e, i1e
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import read_sidecar
 from napari_msp.checking.motion import Motion, ThinSlices, measure_motion
 from napari_msp.checking.slices import (
+    LEAST_DEPTH,
     DroppedSlice,
     Group,
     deepest_first,
@@ -52,6 +55,16 @@ MARGIN = 2
 
 FEWEST_BACKGROUND = 150
 """Voxels of the background below which nothing is measured there (our choice)."""
+
+GHOST_BINS = 16
+"""Brightnesses of the shifted head by which the background is sorted."""
+
+CLEARLY = 9.0
+"""Lower sum of squared errors, in squared standard errors, by which one explanation is taken for
+better than another: three standard errors."""
+
+TINY = 1e-12
+"""Keeps a background without noise from dividing by nothing."""
 
 END_SHARE = 0.05
 """Share of the field of view, at each end, in which wrap-around is looked for (our choice)."""
@@ -174,10 +187,10 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
     moved = _moved(motion, float(thin.sizes.mean()))
     if moved:
         # Where a head moved, slices are compared with the others as they lie in that volume.
-        away = np.isin(np.arange(len(table)), [each.volume for each in moved])
+        away = _furthest(moved, groups)
         gains, dropped = slice_gains(means, groups, away)
-        for volume in np.flatnonzero(away):
-            gains[:, volume] = thin.gains(motion, int(volume), away, dropped)
+        for each in moved:
+            gains[:, each.volume] = thin.gains(motion, each.volume, away, dropped)
         dropped = dropped_slices(gains, groups)
     inside = np.stack([voxels[..., each][mask] for each in range(len(table))])
     correlations, whole = neighbour_correlations(voxels, inside, table)
@@ -233,15 +246,23 @@ def _axis(stated: object, otherwise: int | None) -> int | None:
 def _dropped(
     voxels: FloatArray, mask: MaskArray, groups: Sequence[Group], axis: int | None
 ) -> tuple[int, FloatArray, FloatArray, MaskArray]:
-    """Look for slices that dropped out, along the axis that shows the most where none is given."""
-    found = []
+    """Look for slices that dropped out, and find out along which axis they lie where none is given.
+
+    That is the third, as scanners store them, unless slices dropped out along another one only.
+    There a plane counts that is darker than those on both of its sides: a head that moved empties
+    planes at its edges.
+    """
+    found = {}
     for each in (2, 1, 0) if axis is None else (axis,):
         means = slice_means(voxels, mask, each)
         gains, dropped = slice_gains(means, groups)
-        depth = float((1 - gains[dropped]).sum())
-        found.append((depth, each, means, gains, dropped))
-    _, best, means, gains, dropped = max(found, key=lambda entry: entry[0])
-    return best, means, gains, dropped
+        found[each] = each, means, gains, dropped
+        beside = np.pad(gains, [(2, 2), (0, 0)], constant_values=np.nan)
+        with np.errstate(invalid="ignore"):
+            alone = gains < np.minimum(beside[:-4], beside[4:]) - LEAST_DEPTH
+        if dropped.any() and (each == 2 or (dropped & alone).any()):
+            return found[each]
+    return found[2 if axis is None else axis]
 
 
 def _moved(motion: Motion, voxel_size: float) -> tuple[MovedVolume, ...]:
@@ -259,6 +280,15 @@ def _moved(motion: Motion, voxel_size: float) -> tuple[MovedVolume, ...]:
         for volume in np.flatnonzero(away)
     ]
     return tuple(sorted(found, key=lambda each: -each.displacement))
+
+
+def _furthest(moved: Sequence[MovedVolume], groups: Sequence[Group]) -> MaskArray:
+    """(N,) volumes that moved too far to predict others from."""
+    away = np.zeros(sum(len(group.volumes) for group in groups), dtype=bool)
+    for group in groups:
+        inside = [each.volume for each in moved if each.volume in group.volumes]
+        away[inside[: len(group.volumes) - group.fewest]] = True
+    return away
 
 
 # --- Signal, contrast and noise ----------------------------------------------------------------
@@ -379,9 +409,8 @@ def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None
     Returns
     -------
     ghost
-        Nyquist ghost: the slope of the background on the head shifted by half the field of view,
-        so that 0.05 is a ghost of 5 %. Where a ghost is weaker than the noise of a magnitude
-        image it reads too low.
+        Nyquist ghost: how much of the head, shifted by half the field of view, the background
+        holds. 0.05 is a ghost of 5 %.
     wrap
         Mean signal at the two ends of the field of view, the brighter one, over the rest of the
         background, as a share of the brain's median.
@@ -396,14 +425,13 @@ def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None
     free = ~binary_dilation(head, iterations=MARGIN)
     size = b0.shape[axis]
     shifted = (np.roll(b0 * head, size // 2, axis) + np.roll(b0 * head, -(size // 2), axis)) / 2
-    under, clear = free & (shifted > HEAD_SHARE * signal), free & (shifted == 0)
+    # What is brighter than any ghost is something else, such as the head wrapped round.
+    dim = free & (b0 <= HEAD_SHARE * np.maximum(shifted, signal))
+    under, clear = dim & (shifted > HEAD_SHARE * signal), dim & (shifted == 0)
     ghost = wrap = None
     rest = b0 / signal
     if under.sum() >= FEWEST_BACKGROUND and clear.sum() >= FEWEST_BACKGROUND:
-        # What is brighter than any ghost is something else, such as the head wrapped round.
-        used = (under | clear) & (b0 <= HEAD_SHARE * np.maximum(shifted, signal))
-        slope = np.polyfit(shifted[used], b0[used], 1)[0]
-        ghost = max(0.0, float(slope))
+        ghost = _ghost(shifted[under], b0[under], float(b0[clear].mean()))
         rest = (b0 - ghost * shifted) / signal
     end = max(2, round(END_SHARE * size))
     planes = np.moveaxis(free, axis, 0), np.moveaxis(rest, axis, 0)
@@ -416,3 +444,46 @@ def background(b0: FloatArray, mask: MaskArray, axis: int) -> tuple[float | None
     if levels and middle.sum() >= FEWEST_BACKGROUND:
         wrap = max(0.0, max(levels) - float(np.median(planes[1][end : size - end][middle])))
     return ghost, wrap
+
+
+def _ghost(shifted: FloatArray, seen: FloatArray, floor: float) -> float:
+    """Estimate how much of the shifted head a background holds.
+
+    In a magnitude image a ghost hides in the noise: the mean of Rice's distribution, with what is
+    seen without a ghost as its mean at 0. Where a plain sum explains the background as well, as in
+    images that were averaged or filtered as complex numbers, that is taken.
+
+    Parameters
+    ----------
+    shifted, seen
+        (V,) what the head would be there, and what is seen.
+    floor
+        What is seen where the shifted head is not.
+    """
+    edges = np.quantile(shifted, np.linspace(0, 1, GHOST_BINS + 1))
+    place = np.clip(np.searchsorted(edges, shifted, side="right") - 1, 0, GHOST_BINS - 1)
+    counts = np.maximum(np.bincount(place, minlength=GHOST_BINS), 1)
+    strength = np.bincount(place, shifted, GHOST_BINS) / counts
+    level = np.bincount(place, seen, GHOST_BINS) / counts
+    variance = np.bincount(place, (seen - level[place]) ** 2, GHOST_BINS) / counts
+    weights = counts / (variance + TINY)
+    deviation = floor * np.sqrt(2 / np.pi)
+
+    def misfit(size: float, rice: bool) -> float:
+        hidden = _rice_mean(size * strength, deviation) if rice else floor + size * strength
+        return float((weights * (level - hidden) ** 2).sum())
+
+    sizes, misfits = [], []
+    for rice in (False, True) if deviation > 0 else (False,):
+        found = minimize_scalar(misfit, bounds=(0, HEAD_SHARE), method="bounded", args=(rice,))
+        sizes.append(float(found.x))
+        misfits.append(float(found.fun))
+    hidden = len(misfits) > 1 and misfits[1] + CLEARLY < misfits[0]
+    return sizes[1] if hidden else sizes[0]
+
+
+def _rice_mean(signal: FloatArray, deviation: float) -> FloatArray:
+    """Give the mean of a magnitude whose two channels have noise (Gudbjartsson 1995)."""
+    x = np.square(signal / deviation) / 4
+    mean: FloatArray = deviation * np.sqrt(np.pi / 2) * ((1 + 2 * x) * i0e(x) + 2 * x * i1e(x))
+    return mean

@@ -7,11 +7,12 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_fill_holes, label
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import gradient_files, sidecar_path
+from napari_msp.bids import read_metadata, sidecar_path
 from napari_msp.checking.b_vectors import examine_table, quick_tensors, with_table
 from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
@@ -19,7 +20,8 @@ from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
-from napari_msp.data.acquisition import Acquisition, DoubtfulScan
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
+from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.gradients import (
     GradientTable,
     file_doubts,
@@ -27,10 +29,9 @@ from napari_msp.data.gradients import (
     table_doubts,
 )
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
-from napari_msp.data.masks import find_mask
+from napari_msp.data.masks import mask_doubts
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import read_json
 
 SMALLEST_HOLE = 10
 """Voxels that the mask's holes must have in all to be worth a warning (our choice)."""
@@ -98,7 +99,8 @@ def check_scan(
     if readable is not None:
         acquisition = readable
         gradients = acquisition.gradients
-        findings += check_mask(where, acquisition.mask)
+        shape = list(check_mask(where, acquisition.mask))
+        findings += shape or check_brain(where, acquisition)
         intensities = list(check_intensities(where, acquisition))
         findings += intensities
         if acquisition.left_out or not (intensities or acquisition.every_volume):
@@ -132,14 +134,16 @@ def _open(
     """Open the parts of a scan one by one, so that what is wrong with each is added."""
     where = place_of(path, root)
     image = mask_path = None
+    notes: tuple[str, ...] = ()
     with errors_as_findings(findings, root, where):
         image = open_nifti(path)
     with errors_as_findings(findings, root, where):
-        mask_path = find_mask(path)
-        findings += check_mask_given(where, mask_path)
+        found = look_for_mask(path)
+        mask_path, notes = found.path, found.passed_over
+        findings += check_mask_given(where, mask_path, notes)
     # Without an image its table is still looked at; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
-    gradients = _read_gradients(path, root, affine, findings, b0_threshold)
+    gradients = _read_gradients(path, root, affine, findings, image, b0_threshold)
     if gradients is None:
         return None
     findings += check_scheme(where, gradients)
@@ -149,7 +153,7 @@ def _open(
         check_four_axes(image, str(path))
         doubts = (*header_doubts(image), *table_doubts(gradients))
         doubts += tuple(file_doubts(path, gradients, image.affine, given=False))
-        return Acquisition(image, gradients, mask_path, path, header_doubts=doubts)
+        return Acquisition(image, gradients, mask_path, path, notes=notes, header_doubts=doubts)
     return None
 
 
@@ -158,17 +162,17 @@ def _read_gradients(
     root: Path,
     affine: FloatArray,
     findings: list[Finding],
+    image: nib.Nifti1Image | None,
     b0_threshold: float | None,
 ) -> GradientTable | None:
-    missing = list(check_gradient_files(path, root))
-    findings += missing
-    if missing:
-        return None
-    bval, bvec = gradient_files(path)
     with errors_as_findings(findings, root, place_of(path, root)):
+        files = find_gradients(path, image)
+        findings += check_gradient_files(path, root, files)
+        if files.missing:
+            return None
         # The number of volumes is compared by the acquisition, so that a table that belongs to
         # another image is still looked at.
-        return read_gradients(bval, bvec, affine, b0_threshold=b0_threshold)
+        return read_gradients(files.bval, files.bvec, affine, b0_threshold=b0_threshold)
     return None
 
 
@@ -184,6 +188,7 @@ def _readable(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DoubtfulScan)
+        warnings.simplefilter("ignore", EstimatedMask)
         try:
             _ = acquisition.voxels, acquisition.mask
             return acquisition
@@ -217,27 +222,25 @@ def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | N
 
 
 def check_sidecar(path: Path, root: Path) -> Iterator[Finding]:
-    """Look at the JSON file beside an image."""
-    sidecar = sidecar_path(path)
-    where = place_of(sidecar, root)
-    content = {}
-    if sidecar.exists():
-        try:
-            content = read_json(sidecar)
-        except UserError as error:
-            yield finding_from(error, root, where)
-            return
+    """Look at the JSON file beside an image, and those that it inherits."""
+    where = place_of(sidecar_path(path), root)
+    try:
+        content = read_metadata(path)
+    except UserError as error:
+        yield finding_from(error, root, where)
+        return
     if "EchoTime" not in content:
         advice = Advice("add it (in seconds) if the protocol is known")
         yield Finding("note", where, "EchoTime is not stated", advice)
 
 
-def check_gradient_files(path: Path, root: Path) -> Iterator[Finding]:
-    """Look for the gradient table beside an image."""
-    for file in gradient_files(path):
-        if not file.exists():
-            advice = Advice("put it beside the image")
-            yield Finding("error", place_of(file, root), "is missing", advice)
+def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterator[Finding]:
+    """Say which gradient files an image lacks, and which it has from elsewhere."""
+    for file in files.missing:
+        advice = Advice("put it beside the image")
+        yield Finding("error", place_of(file, root), "is missing", advice)
+    if files.note:
+        yield Finding("note", place_of(path, root), files.note, Advice("see that it is meant"))
 
 
 # --- Voxels, mask and signal ------------------------------------------------------------------
@@ -264,11 +267,21 @@ def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
         yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
 
 
-def check_mask_given(where: str, mask_path: Path | None) -> Iterator[Finding]:
-    """Look whether a mask was found."""
+def check_mask_given(
+    where: str, mask_path: Path | None, passed_over: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Look whether a mask was found, and which were not taken."""
     if mask_path is None:
-        problem = "has no mask: median_otsu makes one for each run"
+        problem = "; ".join(["has no mask: each run makes one from the image", *passed_over])
         yield Finding("warning", where, problem, Advice("add one to derivatives"), "no mask")
+
+
+def check_brain(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Look whether the mask is plausible as a brain's, by its size, its place and the b=0 image."""
+    made = "the mask that is made" if acquisition.brain.estimated else "the mask"
+    for doubt in mask_doubts(acquisition.mask, acquisition.b0, acquisition.affine):
+        advice = Advice("look at it over the b=0 image, and give a better one")
+        yield Finding("warning", where, f"{made} {doubt}", advice, "mask doubtful")
 
 
 def check_mask(where: str, mask: MaskArray) -> Iterator[Finding]:

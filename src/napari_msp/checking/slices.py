@@ -27,6 +27,9 @@ from napari_msp.signal.spherical_harmonics import (
 LEAST_PER_COEFFICIENT = 2
 """Directions for each SH coefficient that a fit must have to be left one out of (our choice)."""
 
+LEAST_KEPT = 1.5
+"""The same, where volumes are left out because they moved (our choice)."""
+
 HIGHEST_ORDER = 4
 """Highest SH order of the fit (our choice): order 6 would follow the noise of 30 directions."""
 
@@ -63,6 +66,12 @@ class Group:
     def name(self) -> str:
         """Such as "b = 1200"."""
         return f"b = {self.b_value:.0f}"
+
+    @property
+    def fewest(self) -> int:
+        """How many volumes the others are at least predicted from."""
+        count, columns = len(self.volumes), int(self.design.shape[1])
+        return min(count, max(2, (count + 1) // 2, round(LEAST_KEPT * columns)))
 
     def others(self, kept: MaskArray | None = None) -> FloatArray:
         """Give the matrix that predicts each volume from the others.
@@ -271,8 +280,9 @@ def _against_neighbours(gains: FloatArray) -> FloatArray:
 
 def _limit(gains: FloatArray) -> float:
     """Give the depth from which a slice counts as dropped."""
-    spread = median_abs_deviation(gains, axis=None, scale="normal", nan_policy="omit")
-    return max(LEAST_DEPTH, OUTLYING * float(np.nan_to_num(spread)))
+    known = gains[np.isfinite(gains)]
+    spread = median_abs_deviation(known, scale="normal") if len(known) else 0.0
+    return max(LEAST_DEPTH, OUTLYING * float(spread))
 
 
 def dropped_slices(gains: FloatArray, groups: Sequence[Group]) -> MaskArray:

@@ -4,7 +4,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_device, add_force, add_out
+from napari_msp.commands.shared import (
+    add_b0_threshold,
+    add_device,
+    add_force,
+    add_out,
+    add_run,
+)
 from napari_msp.errors import Overwrite, UserError
 
 SUMMARY = "teach a model what error to expect of it, on subjects held out"
@@ -22,6 +28,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="SUBJECT",
         help="default: those that it has not learned from",
     )
+    add_run(command)
     add_device(command)
     add_b0_threshold(command)
     add_out(command, "M.safetensors", "file")
@@ -42,6 +49,7 @@ def run(options: Namespace, console: Console) -> int:
         options.model,
         options.dataset,
         options.subjects,
+        run=options.run,
         device=options.device,
         b0_threshold=options.b0_threshold,
         on_progress=console.say,

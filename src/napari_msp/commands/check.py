@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input
+from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input, add_run
 
 SUMMARY = "say everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
@@ -23,6 +23,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     add_input(command)
     add_b0_threshold(command)
+    add_run(command)
     command.add_argument(
         "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
     )
@@ -60,6 +61,7 @@ def run(options: Namespace, console: Console) -> int:
         options.dataset,
         input=options.input,
         b0_threshold=options.b0_threshold,
+        run=options.run,
         corrected=options.corrected,
         progress=console.progress,
     )

@@ -10,6 +10,7 @@ from napari_msp.commands.shared import (
     add_force,
     add_inference_options,
     add_model,
+    add_run,
     inference_options,
 )
 
@@ -43,6 +44,7 @@ def add_options(command: ArgumentParser) -> None:
         help="with or without ses- (default: all)",
     )
     command.add_argument("--platform", help="whose scans (default: the model's input)")
+    add_run(command)
     add_model(command)
     add_b0_threshold(command)
     add_inference_options(command)
@@ -66,6 +68,7 @@ def run(options: Namespace, console: Console) -> int:
         participants=options.participants,
         sessions=options.sessions,
         platform=options.platform,
+        run=options.run,
         workers=options.workers,
         scheduler=options.scheduler,
         options=inference_options(options),

@@ -162,6 +162,13 @@ def add_shells(command: ArgumentParser, what: str, default: Sequence[float] | No
     )
 
 
+def add_run(command: ArgumentParser) -> None:
+    """Add which scan is meant where one was repeated."""
+    command.add_argument(
+        "--run", type=int, metavar="N", help="which scan, where one was repeated (BIDS run-)"
+    )
+
+
 def add_device(command: ArgumentParser) -> None:
     """Add what is computed on."""
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")

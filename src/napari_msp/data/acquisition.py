@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import gradient_files
+from napari_msp.bids import mask_sidecar, sidecar_path, source_uri
+from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.gradients import (
     SHELL_GAP,
     GradientTable,
@@ -28,10 +29,25 @@ from napari_msp.data.gradients import (
     table_doubts,
 )
 from napari_msp.data.lattice import CanonicalGrid, Lattice
-from napari_msp.data.masks import check_mask, estimate_mask, find_mask, read_mask
-from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti, read_voxels
+from napari_msp.data.masks import (
+    ESTIMATED_MARK,
+    BrainMask,
+    check_mask,
+    coverage,
+    estimate_mask,
+    read_mask,
+)
+from napari_msp.data.nifti import (
+    check_four_axes,
+    header_doubts,
+    lattice_of,
+    open_nifti,
+    read_voxels,
+    write_nifti,
+)
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words, judge_volumes
 from napari_msp.errors import Advice, Choose, CountAsB0, Give, UserError, either
+from napari_msp.files import write_json
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
@@ -48,6 +64,10 @@ B_VALUE_TOLERANCE = 0.05
 """Relative difference of b-values that still counts as the same shell (our choice)."""
 
 
+class EstimatedMask(UserWarning):
+    """A brain mask was made from the image, as none was found."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Acquisition:
     """A DWI with its gradient table. Header and table are read at once, voxels when asked for.
@@ -62,11 +82,13 @@ class Acquisition:
     given_gradients
         One row a volume of the image, directions in scanner (RAS+) axes.
     mask_path
-        The mask's file; None: DIPY's `median_otsu` makes one from the b=0 image.
+        The mask's file; None: one is made, see `estimate_mask`.
     path
         Where the image lies; None for an acquisition made in memory.
     given_mask
         (X, Y, Z) the mask of an acquisition whose mask is in no file.
+    notes
+        How what belongs to it was found, where a person might expect something else, in words.
     header_doubts
         What contradicts itself in header and table, in words.
     every_volume
@@ -78,6 +100,7 @@ class Acquisition:
     mask_path: Path | None = None
     path: Path | None = None
     given_mask: MaskArray | None = None
+    notes: tuple[str, ...] = ()
     header_doubts: tuple[str, ...] = ()
     every_volume: bool = False
 
@@ -189,7 +212,7 @@ class Acquisition:
     def with_gradients(self, table: GradientTable) -> "Acquisition":
         """Give the same voxels and mask with another table of the volumes that are in use."""
         other = replace(self)
-        vars(other).update(_read=replace(self._read, gradients=table), mask=self.mask)
+        vars(other).update(_read=replace(self._read, gradients=table), brain=self.brain)
         return other
 
     def _unused_deviation(self, voxels: FloatArray, table: GradientTable) -> Iterator[str]:
@@ -216,13 +239,59 @@ class Acquisition:
         return mean
 
     @cached_property
-    def mask(self) -> MaskArray:
-        """(X, Y, Z) brain mask: the given one, the one found, or `median_otsu`'s."""
+    def brain(self) -> BrainMask:
+        """The brain mask and how it is known: the given one, the one found, or one that is made.
+
+        Warns
+        -----
+        EstimatedMask
+            When it is made, with its size and what is odd about it.
+        """
         if self.given_mask is not None:
-            return self.given_mask
+            return BrainMask(self.given_mask, "given in memory")
         if self.mask_path is not None:
             return read_mask(self.mask_path, self.lattice)
-        return estimate_mask(self.b0, self.image)
+        weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
+        images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
+        brain = estimate_mask(images, self.affine, self.name)
+        said = [
+            f"{self.name}: has no brain mask, so one was {brain.origin}",
+            coverage(brain.inside, self.affine),
+            *(f"it {doubt}" for doubt in brain.doubts),
+            *self.notes,
+        ]
+        warnings.warn("; ".join(said), EstimatedMask, stacklevel=2)
+        return brain
+
+    @property
+    def mask(self) -> MaskArray:
+        """(X, Y, Z) brain mask."""
+        return self.brain.inside
+
+    @property
+    def mask_doubts(self) -> tuple[str, ...]:
+        """What is odd about a mask that was made, in words for a sidecar."""
+        return tuple(f"the brain mask, which was estimated, {each}" for each in self.brain.doubts)
+
+    def save_estimated_mask(self, folder: Path, stem: str) -> None:
+        """Write a mask that was made as `<stem>_desc-brain_mask.nii.gz`, so that it can be seen.
+
+        A given or found one is where it was, and is not written.
+        """
+        if not self.brain.estimated:
+            return
+        path = folder / f"{stem}_desc-brain_mask.nii.gz"
+        write_nifti(path, self.mask, self.affine, like=self.image)
+        said = f"{self.brain.origin}: {coverage(self.mask, self.affine)}"
+        more = {"Warnings": list(self.mask_doubts), ESTIMATED_MARK: True}
+        write_json(sidecar_path(path), mask_sidecar(said, [source_uri(self.path)], **more))
+
+    @property
+    def provenance(self) -> tuple[str, ...]:
+        """Which mask and gradient table were used, in words, for a sidecar."""
+        brain = self.brain
+        mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
+        return (mask, *self.notes)
 
     def shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell.
@@ -418,11 +487,11 @@ def load_acquisition(
         4-D .nii or .nii.gz in any orientation, or an image in memory.
     bval, bvec
         FSL gradient files, or arrays as in them: (N,) in s/mm², and (N, 3) or (3, N) along
-        the image's axes; None: `<stem>.bval` and `<stem>.bvec` beside the image.
+        the image's axes; or one table of MRtrix3's, as either. None: found, see
+        `beside.find_gradients`.
     mask
-        Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found
-        beside the image or in the derivatives of its BIDS dataset, else made by DIPY's
-        `median_otsu`.
+        Brain mask on the image's lattice, as a file, an image or a (X, Y, Z) array; None: found,
+        see `beside.look_for_mask`, else made, see `masks.estimate_mask`.
     gradients
         A DIPY gradient table instead of `bval` and `bvec`, its b-vectors along the image's axes as
         DIPY reads them from FSL's files.
@@ -455,10 +524,11 @@ def load_acquisition(
     check_four_axes(image, name)
     if gradients is not None:
         bval, bvec = gradients.bvals, gradients.bvecs
-    beside = (None, None) if path is None else gradient_files(path)
+    files = None if path is None else find_gradients(path, image)
+    bval, bvec = one_table(bval, bvec)
     table = read_gradients(
-        _existing(bval, beside[0], "bval", name),
-        _existing(bvec, beside[1], "bvec", name),
+        _existing(bval, None if files is None else files.bval, "bval", name),
+        _existing(bvec, None if files is None else files.bvec, "bvec", name),
         image.affine,
         image.shape[3],
         b0_threshold,
@@ -468,19 +538,19 @@ def load_acquisition(
         doubts += file_doubts(path, table, image.affine, given=bval is not None)
     for doubt in doubts:
         warnings.warn(f"{name}: {doubt}", DoubtfulScan, stacklevel=2)
-    known = tuple(doubts)
-    if mask is None:
-        found = None if path is None else find_mask(path)
-        return Acquisition(image, table, found, path, header_doubts=known)
-    if isinstance(mask, str | Path):
-        return Acquisition(image, table, Path(mask), path, header_doubts=known)
-    x, y, z = image.shape[:3]
-    lattice = Lattice((x, y, z), image.affine)
+    notes = () if files is None or bvec is not None or not files.note else (files.note,)
+    made = Acquisition(image, table, path=path, notes=notes, header_doubts=tuple(doubts))
+    lattice = lattice_of(image)
+    if mask is None and path is not None:
+        found = look_for_mask(path, lattice)
+        return replace(made, mask_path=found.path, notes=(*notes, *found.passed_over))
+    if mask is None or isinstance(mask, str | Path):
+        return replace(made, mask_path=None if mask is None else Path(mask))
     if isinstance(mask, np.ndarray):
-        inside = check_mask(mask, lattice, "mask")
+        inside = check_mask(mask, lattice, "mask").inside
     else:
-        inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine)
-    return Acquisition(image, table, None, path, inside, known)
+        inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine).inside
+    return replace(made, given_mask=inside)
 
 
 def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:

@@ -1,14 +1,33 @@
 """Travelling heads as a BIDS dataset: subjects, platforms and where their scans lie."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_msp.bids import NIFTI_SUFFIXES, marked_input, subject_and_platform
+from napari_msp.bids import (
+    IMAGE_SUFFIXES,
+    Provenance,
+    entities,
+    image_suffix,
+    is_dwi,
+    marked_input,
+    nifti_stem,
+    read_sidecar,
+    subject_and_platform,
+)
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.errors import Advice, Choose, RunJob, UserError
+from napari_msp.data.beside import b0_only, is_scan
+from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, person_of
+
+SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
+"""How scans are named, for messages."""
+
+NO_PLATFORM = "says neither session nor protocol, so no platform"
+
+VERSIONS = {"desc", "space", "res"}
+"""Entities that tell versions of one scan apart."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +39,17 @@ class TravellingHeads:
     root
         BIDS folder.
     scans
-        Image of each (subject, platform); a platform's name is `<ses>_<acq>`.
+        Image of each (subject, platform); a platform's name is `<ses>_<acq>`, or the one of the
+        two that there is.
+    passed_over
+        Images that look like scans and are none of these, and why, in words.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: the usual one.
     """
 
     root: Path
     scans: dict[tuple[str, str], Path]
+    passed_over: Mapping[Path, str] = field(default_factory=dict)
     b0_threshold: float | None = None
 
     def __repr__(self) -> str:
@@ -42,6 +65,18 @@ class TravellingHeads:
     def platforms(self) -> list[str]:
         """Platforms in order, such as "ge_st"."""
         return sorted({platform for _, platform in self.scans})
+
+    @property
+    def notes(self) -> list[str]:
+        """What was passed over, in words, each reason once."""
+        reasons: dict[str, list[Path]] = {}
+        for path, why in self.passed_over.items():
+            reasons.setdefault(why, []).append(path)
+        return [
+            f"{paths[0].relative_to(self.root)} {why}"
+            + (f"; so are or do {len(paths) - 1} more" if len(paths) > 1 else "")
+            for why, paths in reasons.items()
+        ]
 
     def has(self, subject: str, platform: str) -> bool:
         """Return whether a subject was scanned on a platform."""
@@ -95,9 +130,15 @@ class TravellingHeads:
 
 
 def open_dataset(
-    root: str | Path, subject: str = "sub-*", *, b0_threshold: float | None = None
+    root: str | Path,
+    subject: str = "sub-*",
+    run: int | str | None = None,
+    *,
+    b0_threshold: float | None = None,
 ) -> TravellingHeads:
-    """List the scans of a BIDS folder: `sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii[.gz]`.
+    """List the scans of a BIDS folder, raw or a pipeline's derivatives.
+
+    They are named `sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]…_dwi`, see `choose_scan`.
 
     Parameters
     ----------
@@ -105,27 +146,141 @@ def open_dataset(
         BIDS folder.
     subject
         Whose scans; all subjects' unless named.
+    run
+        Which one, where a scan was repeated.
     b0_threshold
         As for `load_acquisition`, for every scan.
 
     Raises
     ------
     UserError
-        When the folder contains no such scan.
+        When the folder contains no such scan, or several that may be a subject's on a platform.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserError("there is no such folder", root, remedy=Advice("give a BIDS dataset"))
+    candidates: dict[tuple[str, str], list[Path]] = {}
+    passed_over: dict[Path, str] = {}
+    for path in scans_in(root, subject):
+        identity = subject_and_platform(path)
+        if identity is None:
+            passed_over[path] = NO_PLATFORM
+        else:
+            candidates.setdefault(identity, []).append(path)
     scans: dict[tuple[str, str], Path] = {}
-    for suffix in NIFTI_SUFFIXES:
-        for path in sorted(root.glob(f"{subject}/ses-*/dwi/*_dwi{suffix}")):
-            identity = subject_and_platform(path)
-            if identity is not None:
-                scans[identity] = path
+    for identity, paths in sorted(candidates.items()):
+        scan, others = choose_scan(paths, " on ".join(identity), run)
+        passed_over |= others
+        if scan is not None:
+            scans[identity] = scan
     if not scans:
-        problem = "has no scan named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz"
-        raise UserError(problem, root, remedy=RunJob("import", "bring the data into that form"))
-    return TravellingHeads(root, scans, b0_threshold)
+        raise _nothing_in(root, passed_over)
+    return TravellingHeads(root, scans, passed_over, b0_threshold)
+
+
+def scans_in(root: Path, subject: str = "sub-*", session: str = "ses-*") -> list[Path]:
+    """List what is named as a scan in a BIDS folder, in order of subject and name."""
+    folders = [f"{subject}/dwi"] if session == "ses-*" else []
+    places = [place for each in (*folders, f"{subject}/{session}/dwi") for place in root.glob(each)]
+    return sorted(path for place in places for path in place.iterdir() if is_dwi(path))
+
+
+def choose_scan(
+    paths: Sequence[Path], what: str, run: int | str | None = None
+) -> tuple[Path | None, dict[Path, str]]:
+    """Choose the scan among images of one subject and platform.
+
+    Predictions of this package, and images of b=0 alone (such as `dir-PA`), are no scans. Runs are
+    never merged. Of several versions of a scan the one without `desc`, `space` and `res` is taken,
+    else the only `desc-preproc`.
+
+    Parameters
+    ----------
+    paths
+        The images.
+    what
+        Whose they are, for messages.
+    run
+        Which one, where the scan was repeated.
+
+    Returns
+    -------
+    scan
+        None where none is left.
+    passed_over
+        The others, and why they were not taken.
+
+    Raises
+    ------
+    UserError
+        When several are left.
+    """
+    left, passed_over = list(paths), dict[Path, str]()
+
+    def keep(kept: Sequence[Path], why: str) -> None:
+        nonlocal left
+        passed_over.update({path: why for path in left if path not in kept})
+        left = list(kept)
+
+    keep([path for path in left if not is_prediction(path)], "is a prediction")
+    usual = {nifti_stem(path): path for path in sorted(left, key=_format, reverse=True)}
+    keep(sorted(usual.values()), "is the same scan in another format")
+    keep([path for path in left if not b0_only(path)], "has b=0 volumes alone, and is no scan")
+    if len(left) > 1:
+        with_table = [path for path in left if is_scan(path)]
+        keep(with_table or left, "has no gradient table, as its neighbour has")
+    runs = {path: entities(path)["run"].lstrip("0") for path in left if "run" in entities(path)}
+    if run is not None:
+        wanted = str(run).lstrip("0")
+        keep([path for path in left if runs.get(path, wanted) == wanted], f"is not run {wanted}")
+    elif len(set(runs.values())) > 1:
+        choices = tuple(sorted(set(runs.values()), key=lambda each: (len(each), each)))
+        problem = f"{what} was scanned {len(choices)} times (runs {', '.join(choices)})"
+        raise UserError(problem, left[0].parent, "run", Choose("run", choices))
+    if len(left) > 1:
+        plain = [path for path in left if not VERSIONS & entities(path).keys()]
+        preprocessed = [path for path in left if entities(path).get("desc") == "preproc"]
+        chosen = next((each for each in (plain, preprocessed) if len(each) == 1), left)
+        keep(chosen, f"is another version of {chosen[0].name}")
+    if len(left) > 1:
+        names = ", ".join(path.name for path in left)
+        remedy = either(
+            Advice("give what a pipeline (QSIPrep, eddy) made of them"),
+            RunJob("import", "take the one that is meant"),
+        )
+        raise UserError(f"{what} has several scans ({names})", left[0].parent, remedy=remedy)
+    return (left[0] if left else None), passed_over
+
+
+def is_prediction(path: Path) -> bool:
+    """Return whether an image was written by this package as a prediction."""
+    if "desc" not in entities(path):
+        return False
+    try:
+        return Provenance.from_sidecar(read_sidecar(path)) is not None
+    except UserError:
+        return False
+
+
+def _format(path: Path) -> tuple[int, str]:
+    return IMAGE_SUFFIXES.index(image_suffix(path).lower()), path.name
+
+
+def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
+    """Say what is missing from a folder without scans."""
+    derived = [folder for folder in sorted(root.glob("derivatives/*/")) if scans_in(folder)]
+    if NO_PLATFORM in passed_over.values():
+        problem = "its scans say neither session (ses-) nor protocol (acq-), so no platform"
+        remedy: Remedy = RunJob("import", "name them")
+    elif passed_over:
+        first, why = next(iter(passed_over.items()))
+        problem, remedy = f"has no scan: {first.name} {why}", Advice("give another")
+    else:
+        problem = f"has no scan named {SCAN_NAMES}"
+        remedy = RunJob("import", "bring the data into that form")
+    if derived:
+        remedy = either(Advice(f"give {derived[0]}, which has some"), remedy)
+    return UserError(problem, root, "dataset", remedy)
 
 
 def input_platform(

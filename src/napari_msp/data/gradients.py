@@ -1,5 +1,6 @@
 """Gradient tables: reading, writing, frames and shells."""
 
+import codecs
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -221,7 +222,7 @@ def read_gradients(
     ----------
     bval, bvec
         Text files, or arrays as in them: (N,) b-values in s/mm², and b-vectors along
-        the image's axes as three rows or three columns.
+        the image's axes as three rows or three columns. One file as both: MRtrix3's table.
     affine
         (4, 4) affine of the image that the table belongs to.
     volumes
@@ -235,7 +236,9 @@ def read_gradients(
         When a file is missing or malformed, or the counts differ.
     """
     threshold = check_b0_threshold(b0_threshold)
-    b_values = np.atleast_1d(_numbers(bval, "bval").ravel())
+    if _is_mrtrix(bval, bvec):
+        bval, bvec = _mrtrix_table(bval, affine)
+    b_values = read_b_values(bval, bvec)
     vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
@@ -285,6 +288,18 @@ def _wrong_count(name: str, count: int, volumes: int) -> UserError:
     return UserError(problem, name, "bval", Advice(remedy))
 
 
+def read_b_values(bval: Table, bvec: Table) -> FloatArray:
+    """Read the b-values of a table alone, see `read_gradients`.
+
+    Returns
+    -------
+    (N,) in s/mm².
+    """
+    if _is_mrtrix(bval, bvec):
+        return _mrtrix_table(bval, np.eye(4))[0]
+    return np.atleast_1d(_numbers(bval, "bval").ravel())
+
+
 def write_gradients(table: GradientTable, bval: Path, bvec: Path, affine: FloatArray) -> None:
     """Write a table as FSL's two files (b-vectors as three rows) for an image with `affine`."""
     write_table(table.b_values, scanner_to_image_axes(table.directions, affine), bval, bvec)
@@ -301,13 +316,33 @@ def _name(table: Table, otherwise: str) -> str:
     return str(table) if isinstance(table, str | Path) else otherwise
 
 
+def _is_mrtrix(bval: Table, bvec: Table) -> bool:
+    """Return whether both are one file, and so MRtrix3's table."""
+    files = (bval, bvec)
+    return all(isinstance(each, str | Path) for each in files) and str(bval) == str(bvec)
+
+
+def _mrtrix_table(path: Table, affine: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Read MRtrix3's table as b-values and FSL b-vectors: x, y, z in scanner axes, and b, a row."""
+    table = np.atleast_2d(_numbers(path, "bval"))
+    if table.ndim != 2 or table.shape[1] < 4:
+        problem = "is no table of x, y, z and b in each row"
+        raise UserError(problem, _name(path, "table"), "bval", Advice("give FSL's two files"))
+    return table[:, 3], scanner_to_image_axes(table[:, :3], affine)
+
+
 def _numbers(table: Table, field: str) -> FloatArray:
+    """Read a table of numbers, however they are separated and whatever marks the file's start."""
     if not isinstance(table, str | Path):
         return np.asarray(table, dtype=float)
     try:
+        raw = Path(table).read_bytes()
+        utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = raw.decode("utf-16" if utf_16 else "utf-8-sig")
+        lines = text.translate(str.maketrans(",;", "  ")).splitlines()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file: its count is wrong, which is said
-            return np.loadtxt(table, ndmin=1)
+            return np.loadtxt(lines, ndmin=1)
     except OSError as error:
         raise UserError(
             "cannot be read", table, field, Advice("give the gradient table's path")
@@ -383,6 +418,8 @@ def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: boo
 
 def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:
     used = gradient_files(path)
+    if not used[0].is_file():  # a table was found elsewhere, which is said
+        return
     stem, bare = nifti_stem(path), bare_stem(path)
     names = [(f"{bare}.bval", f"{bare}.bvec"), (f"{stem}.bvals", f"{stem}.bvecs")]
     names += [("bvals", "bvecs")]

@@ -2,46 +2,57 @@
 
 import re
 import shutil
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import nibabel as nib
+
 from napari_msp.bids import (
     DESCRIPTION,
+    MRTRIX_SUFFIXES,
     NIFTI_SUFFIXES,
+    applicable,
     bare_stem,
     dataset_description,
     gradient_files,
+    image_suffix,
     mask_sidecar,
     nifti_stem,
     platform_name,
+    read_metadata,
     sidecar_path,
 )
-from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.masks import mask_beside
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.beside import b0_only, find_gradients, look_for_mask
+from napari_msp.data.gradients import write_gradients
+from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
-from napari_msp.files import new_folder, read_json, refuse_occupied, write_json, write_text
+from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 
-GRADIENT_SUFFIXES = (("bval", "bvec"), ("bvals", "bvecs"))
-"""Endings of gradient files, looked for as `<stem>.<ending>` beside the image."""
+ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
+"""Endings of which each stands for all of its group in a pattern."""
 
 SHOWN_FILES = 3
 """How many files of the tree an error shows, so that the pattern can be corrected by them."""
 
 _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
-_FIELDS = ("subject", "session", "scanner", "protocol")
+_FIELDS = ("subject", "session", "scanner", "protocol", "run")
 
 README = """\
 Imported travelling heads
 =========================
 
-{scans} scans of {subjects} subjects, copied byte for byte by napari-msp {version} with the pattern
+{scans} scans of {subjects} subjects, copied by napari-msp {version} with the pattern
 
     {pattern}
 
-code/imported.tsv lists which file came from where. Image, gradient table and mask of every scan
+code/imported.tsv lists which file came from where. NIfTI files and FSL tables are the same byte for
+byte, other formats were converted. Image, gradient table and mask of every scan
 were opened and checked; nothing was resampled or registered. `napari-msp check` says what may still
 be wrong. A scan's JSON says what was known of it: scanner settings that the source did not state
 (such as EchoTime) were not made up.
@@ -61,7 +72,7 @@ class ImportedScan:
     image
         The image's path relative to the dataset.
     bval, bvec
-        Gradient files in the old tree.
+        Gradient files in the old tree; one file, where that is MRtrix3's table.
     mask
         Mask in the old tree; None where there is none.
     sidecar
@@ -80,7 +91,7 @@ class ImportedScan:
     @property
     def mask_image(self) -> Path:
         """Where the mask lies, relative to the dataset."""
-        suffix = ".nii" if (self.mask or self.image).name.endswith(".nii") else ".nii.gz"
+        suffix = ".nii" if (self.mask or self.image).name.lower().endswith(".nii") else ".nii.gz"
         folder = Path("derivatives", "brainmask") / self.image.parent
         return folder / f"{bare_stem(self.image)}_desc-brain_mask{suffix}"
 
@@ -99,7 +110,9 @@ def import_tree(
 ) -> list[ImportedScan]:
     """Write a BIDS dataset from a tree of DWI files.
 
-    Images, gradient files, masks and JSON files are copied byte for byte. Labels lose all but
+    NIfTI images, FSL's gradient files, masks and JSON files are copied byte for byte; MRtrix3's
+    and NIfTI in two files are converted. Gradient tables and masks are found as they are for one
+    scan, see `beside`, so that HCP's and pipelines' trees can be imported. Labels lose all but
     letters and digits; scanner and protocol are written in lower case, as platforms are named
     throughout ("GE", "ST" gives ge_st). The dataset appears under its name only when complete.
 
@@ -112,12 +125,11 @@ def import_tree(
     pattern
         Path of the images relative to `source`, with names in braces, such as
         "{subject}/{scanner}/{protocol}/dwi_{subject}_{scanner}_{protocol}_b1200.nii.gz".
-        {session} and {scanner} mean the same. A name that is repeated must agree; `*` stands for
-        anything within one folder or file name.
+        {session} and {scanner} mean the same, and one of them or {protocol} will do; {run} tells
+        repeated scans apart. A name that is repeated must agree; `*` stands for anything within
+        one folder or file name. `.nii` and `.nii.gz` stand for each other.
     mask
-        Pattern of the masks in the same names. None: beside the image, the first of
-        `<stem>_mask`, `<stem without _dwi>_mask`, `<stem without _dwi>_desc-brain_mask`, `mask`;
-        else the only file there with "mask" in its name.
+        Pattern of the masks in the same names, relative to `source`. None: as found for each image.
     session, protocol
         Labels where the tree does not name them.
     input_platform
@@ -134,6 +146,12 @@ def import_tree(
     list of ImportedScan
         Ordered by subject and platform.
 
+    Warns
+    -----
+    PassedOver
+        When one of several images of a name has b=0 volumes alone, as those that serve the
+        correction of distortions.
+
     Raises
     ------
     UserError
@@ -146,10 +164,13 @@ def import_tree(
             "there is no such folder", source, "source", Give("source", "the tree to import")
         )
     refuse_occupied(out)  # before the long look at every scan
+    for given, field in ((pattern, "pattern"), (mask, "mask")):
+        _refuse_absolute(given, field, source)
     scans = sorted(
         _find_scans(source, pattern, mask, {"session": session, "protocol": protocol}),
         key=lambda scan: (scan.subject, scan.platform),
     )
+    scans = _with_directions(scans)
     _refuse_collisions(scans)
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input_platform is not None and input_platform not in platforms:
@@ -182,18 +203,25 @@ def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[st
     if unknown or "{}" in pattern:
         problem = f"{{{', '.join(unknown)}}} is not known"
         raise UserError(
-            problem, pattern, "pattern", Advice("use {subject}, {scanner} or {session}, {protocol}")
+            problem,
+            pattern,
+            "pattern",
+            Advice("use {subject}, {scanner} or {session}, {protocol}, {run}"),
         )
-    for needed in (("subject",), ("scanner", "session"), ("protocol",)):
+    for needed in (("subject",), ("scanner", "session", "protocol")):
         if not names.intersection(needed):
             remedy: Remedy = Advice("add it")
-            if needed[-1] in constants:
-                remedy = either(remedy, Give(needed[-1]))
-            raise UserError(f"lacks {{{needed[0]}}}", pattern, "pattern", remedy)
-    if not pattern.endswith(NIFTI_SUFFIXES):
+            if any(each in constants for each in needed):
+                remedy = either(remedy, *(Give(each) for each in needed if each in constants))
+            listed = " or ".join(f"{{{each}}}" for each in needed if each != "session")
+            raise UserError(f"lacks {listed}", pattern, "pattern", remedy)
+    suffix = image_suffix(pattern)
+    alike = next((group for group in ALIKE if suffix.lower() in group), ())
+    if not alike:
         raise UserError(
             "must end in .nii or .nii.gz", pattern, "pattern", Advice("give the images")
         )
+    pattern = pattern.removesuffix(suffix)
     expression, position, seen = "", 0, set()
     for match in _FIELD.finditer(pattern):
         expression += re.escape(pattern[position : match.start()])
@@ -206,7 +234,22 @@ def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[st
             seen.add(name)
             expression += f"(?P<{name}>[^/]+?)"
         position = match.end()
-    return re.compile(expression + re.escape(pattern[position:]))
+    endings = "|".join(re.escape(each) for each in alike)
+    return re.compile(f"{expression}{re.escape(pattern[position:])}(?i:{endings})")
+
+
+def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
+    """Refuse a pattern that does not start in the tree."""
+    if pattern is None:
+        return
+    if not pattern.strip():
+        raise UserError("is empty", field=field, remedy=Give(field, "a pattern"))
+    path = Path(pattern)
+    if path.is_absolute() or path.anchor:
+        inside = path.is_relative_to(source.absolute())
+        rest = path.relative_to(source.absolute()).as_posix() if inside else ""
+        remedy = Give(field, f"{rest or 'a path'} relative to {source}")
+        raise UserError("is an absolute path, a pattern starts in the tree", pattern, field, remedy)
 
 
 def _find_scans(
@@ -222,7 +265,7 @@ def _find_scans(
             values = {**constants, **match.groupdict()}
             yield _describe_scan(source, path, values, mask)
     if not found:
-        images = [path for path in files if path.name.endswith(NIFTI_SUFFIXES)] or files
+        images = [path for path in files if image_suffix(path)] or files
         shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
         listed = f"the first files here are: {shown}" if shown else "the folder contains no file"
         remedy = Advice(f"correct the pattern, {listed}")
@@ -235,18 +278,25 @@ def _describe_scan(
     subject = bids_label(values["subject"] or "", "sub-")
     session = bids_label(values.get("scanner") or values["session"] or "", "ses-").lower()
     protocol = bids_label(values["protocol"] or "", "acq-").lower()
-    if not (subject and session and protocol):
-        problem = "subject, scanner or protocol has no letter or digit"
+    run = bids_label(values.get("run") or "", "run-")
+    given = ("subject", "scanner", "session", "protocol", "run")
+    named = {each for each in given if values.get(each) is not None}
+    made = dict(zip(given, (subject, session, session, protocol, run), strict=True))
+    if not all(made[each] for each in named) or not (run or "0").isdigit():
+        problem = "subject, scanner or protocol has no letter or digit, or the run is no number"
         raise UserError(problem, path, "pattern", Advice("rename it, or correct the pattern"))
-    suffix = next(suffix for suffix in NIFTI_SUFFIXES if path.name.endswith(suffix))
-    folder = Path(f"sub-{subject}", f"ses-{session}", "dwi")
+    suffix = image_suffix(path).lower()
+    labels = {"ses": session, "acq": protocol, "run": run}
+    entities = "".join(f"_{key}-{label}" for key, label in labels.items() if label)
+    folder = Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), "dwi")
     bval, bvec = _gradient_files(path)
     sidecar = sidecar_path(path)
     return ImportedScan(
         source=path,
         subject=f"sub-{subject}",
         platform=platform_name(session, protocol),
-        image=folder / f"sub-{subject}_ses-{session}_acq-{protocol}_dwi{suffix}",
+        image=folder
+        / f"sub-{subject}{entities}_dwi{suffix if suffix in NIFTI_SUFFIXES else '.nii.gz'}",
         bval=bval,
         bvec=bvec,
         mask=_mask_beside(path) if mask is None else _mask_by_pattern(source, path, values, mask),
@@ -255,33 +305,24 @@ def _describe_scan(
 
 
 def _gradient_files(image: Path) -> tuple[Path, Path]:
-    stem = nifti_stem(image)
-    for bval, bvec in GRADIENT_SUFFIXES:
-        pair = (image.with_name(f"{stem}.{bval}"), image.with_name(f"{stem}.{bvec}"))
-        if pair[0].exists() and pair[1].exists():
-            return pair
-    missing = next(path for path in gradient_files(image) if not path.exists())
-    remedy = Advice(
-        f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
-        "no DWI"
-    )
-    raise UserError("is missing", missing, "pattern", remedy)
+    files = find_gradients(image)
+    if files.missing and image_suffix(image).lower() in MRTRIX_SUFFIXES:
+        return image, image  # in its header
+    if files.missing:
+        remedy = Advice(
+            f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
+            "no DWI"
+        )
+        raise UserError("is missing", files.missing[0], "pattern", remedy)
+    return files.bval, files.bvec
 
 
 def _mask_beside(image: Path) -> Path | None:
-    named = mask_beside(image, "mask")
-    if named is not None:
-        return named
-    others = sorted(
-        path
-        for path in image.parent.iterdir()
-        if "mask" in path.name.lower() and path.name.endswith(NIFTI_SUFFIXES) and path != image
-    )
-    if len(others) > 1:
-        names = ", ".join(path.name for path in others)
-        remedy = Give("mask", "the right one's pattern")
-        raise UserError(f"several masks lie beside it ({names})", image, "mask", remedy)
-    return others[0] if others else None
+    found = look_for_mask(image)
+    if found.path is None and found.passed_over:
+        remedy = either(Advice("resample it to the image"), Give("mask", "the right one's pattern"))
+        raise UserError("; ".join(found.passed_over), image, "mask", remedy)
+    return found.path
 
 
 def _mask_by_pattern(
@@ -297,18 +338,46 @@ def _mask_by_pattern(
         return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
 
     wanted = _FIELD.sub(value, pattern)
-    found = sorted(source.glob(wanted))
+    suffix = image_suffix(wanted)
+    alike = next((group for group in ALIKE if suffix.lower() in group), (suffix,))
+    stem = wanted.removesuffix(suffix)
+    try:
+        found = sorted({path for ending in alike for path in source.glob(stem + ending)})
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(
+            f"is no pattern ({error})", pattern, "mask", Advice("correct it")
+        ) from error
     if len(found) != 1:
         problem = f"{len(found) or 'no'} masks fit {wanted}, one is needed"
         raise UserError(problem, image, "mask", Change("mask", "another"))
     return found[0]
 
 
+class PassedOver(UserWarning):
+    """An image that fits the pattern is no scan of its own."""
+
+
+def _key(scan: ImportedScan) -> str:
+    """Give a scan's name without its ending, as a file system that ignores case sees it."""
+    return str(scan.image.parent / nifti_stem(scan.image)).casefold()
+
+
+def _with_directions(scans: list[ImportedScan]) -> list[ImportedScan]:
+    """Leave out images of b=0 alone where another one of their name has directions."""
+    counts = Counter(map(_key, scans))
+    kept = []
+    for scan in scans:
+        if counts[_key(scan)] > 1 and b0_only(scan.source):
+            warnings.warn(f"{scan.source}: is passed over, it has b=0 volumes alone", PassedOver, 3)
+        else:
+            kept.append(scan)
+    return kept or scans
+
+
 def _refuse_collisions(scans: list[ImportedScan]) -> None:
     seen: dict[str, ImportedScan] = {}
     for scan in scans:
-        # Without the ending, and as a file system that ignores case would see it.
-        key = str(scan.image.parent / nifti_stem(scan.image)).casefold()
+        key = _key(scan)
         if key in seen:
             problem = f"would become {scan.image}, as {seen[key].source} does"
             remedy = Advice("rename one or make the pattern narrower")
@@ -316,9 +385,15 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
         seen[key] = scan
 
 
+def _open(scan: ImportedScan) -> Acquisition:
+    if scan.bval == scan.source:  # its header contains the table
+        return load_acquisition(scan.source, mask=scan.mask)
+    return load_acquisition(scan.source, scan.bval, scan.bvec, scan.mask)
+
+
 def _check_scan(scan: ImportedScan) -> None:
     """Open a scan with its table and mask, and read its voxels once."""
-    acquisition = load_acquisition(scan.source, scan.bval, scan.bvec, scan.mask)
+    acquisition = _open(scan)
     _ = acquisition.voxels
     if scan.mask is not None:
         _ = acquisition.mask
@@ -326,8 +401,7 @@ def _check_scan(scan: ImportedScan) -> None:
         raise UserError(
             "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
         )
-    if scan.sidecar is not None:
-        read_json(scan.sidecar, foreign=True)
+    read_metadata(scan.source)
 
 
 def _write_dataset(
@@ -354,23 +428,46 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
     image = folder / scan.image
     bval, bvec = gradient_files(image)
     image.parent.mkdir(parents=True, exist_ok=True)
-    # Copies, not links: a link would let a later edit of one tree change the other.
-    shutil.copyfile(scan.source, image)
-    shutil.copyfile(scan.bval, bval)
-    shutil.copyfile(scan.bvec, bvec)
+    _copy_image(scan.source, image)
+    if scan.bval != scan.bvec and _is_plain(scan.bval) and _is_plain(scan.bvec):
+        shutil.copyfile(scan.bval, bval)
+        shutil.copyfile(scan.bvec, bvec)
+    else:
+        acquisition = _open(scan)
+        write_gradients(acquisition.gradients, bval, bvec, acquisition.affine)
     sidecar = sidecar_path(image)
-    if scan.sidecar is not None:
+    inherited = any(True for _ in applicable(scan.source, ".json"))
+    if scan.sidecar is not None and not inherited:
         shutil.copyfile(scan.sidecar, sidecar)
     else:
-        write_json(sidecar, {"ImportedFrom": scan.source.relative_to(source).as_posix()})
+        known = read_metadata(scan.source)
+        came_from = {"ImportedFrom": scan.source.relative_to(source).as_posix()}
+        write_json(sidecar, known or came_from)
     if scan.mask is not None:
         mask = folder / scan.mask_image
         mask.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(scan.mask, mask)
+        _copy_image(scan.mask, mask)
         write_json(
             sidecar_path(mask),
             mask_sidecar("As imported", [f"bids::{scan.image.as_posix()}"]),
         )
+
+
+def _copy_image(source: Path, target: Path) -> None:
+    """Copy a NIfTI file byte for byte; convert others, in their own type of number."""
+    if image_suffix(source).lower() == image_suffix(target):
+        # Copies, not links: a link would let a later edit of one tree change the other.
+        shutil.copyfile(source, target)
+        return
+    image = open_nifti(source)
+    converted = nib.Nifti1Image(image.dataobj, image.affine, image.header)
+    converted.to_filename(target)
+
+
+def _is_plain(table: Path) -> bool:
+    """Return whether a table is text as BIDS asks for: ASCII, with blanks between its numbers."""
+    content = table.read_bytes()
+    return content.isascii() and not set(b",;") & set(content)
 
 
 def _describe_dataset(

@@ -1,6 +1,10 @@
-"""Read and write NIfTI images without losing what their headers say."""
+"""Read and write NIfTI images without losing what their headers say; read MRtrix3's through it."""
 
 import logging
+import shutil
+import subprocess
+import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +18,7 @@ from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import nifti_stem
+from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
 from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import atomic_path
@@ -26,8 +30,17 @@ memory that no machine has."""
 CHECK_PATH, REPLACE = Advice("check the path"), Advice("replace it")
 
 
+_CONVERTED: weakref.WeakValueDictionary[tuple[str, int, int], nib.Nifti1Image] = (
+    weakref.WeakValueDictionary()
+)
+"""What MRtrix3's images became, by file, time and size, as long as somebody keeps it."""
+
+
 def open_nifti(path: str | Path) -> nib.Nifti1Image:
     """Open a NIfTI image; its voxels stay on disk until they are asked for.
+
+    NIfTI in two files (.hdr and .img) is opened as one. MRtrix3's images are converted by its own
+    `mrconvert`, which also writes the gradient table of their headers beside what they become.
 
     A header whose sform cannot be used, or whose lengths are in micrometres or metres, is put
     right in memory; what was done is told by `header_doubts`.
@@ -38,6 +51,8 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         When the file is missing, is not NIfTI, or its affine cannot be used.
     """
     path = Path(path)
+    if image_suffix(path).lower() in MRTRIX_SUFFIXES and path.is_file():
+        return _open_mrtrix(path)
     try:
         with _quiet_nibabel():
             image = nib.load(path)
@@ -51,6 +66,11 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         raise UserError(
             f"is not a readable NIfTI image ({reason})", path, remedy=REPLACE
         ) from error
+    if isinstance(image, nib.Nifti1Pair) and not isinstance(image, nib.Nifti1Image):
+        image = nib.Nifti1Image(image.dataobj, image.affine, image.header)
+    if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
+        problem = "is an ANALYZE image, which does not say where left is"
+        raise UserError(problem, path, remedy=Advice("convert the original data to .nii.gz"))
     if not isinstance(image, nib.Nifti1Image):  # Nifti2Image is a subclass
         raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:
@@ -151,6 +171,45 @@ def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
     raise UserError(problem, name, "path", Advice(remedy))
 
 
+def lattice_of(image: nib.Nifti1Image) -> Lattice:
+    """Give where an image's voxels lie."""
+    x, y, z = (*image.shape, 1, 1)[:3]
+    return Lattice((x, y, z), image.affine)
+
+
+def _open_mrtrix(path: Path) -> nib.Nifti1Image:
+    """Convert an image of MRtrix3's; what it becomes is kept as long as the image is in use."""
+    about = path.stat()
+    key = (str(path.resolve()), about.st_mtime_ns, about.st_size)
+    known = _CONVERTED.get(key)
+    if known is not None:
+        return known
+    if shutil.which("mrconvert") is None:
+        remedy = Advice("install MRtrix3, or convert it where MRtrix3 is")
+        raise UserError("is an image of MRtrix3, which only MRtrix3 reads", path, remedy=remedy)
+    folder = Path(tempfile.mkdtemp(prefix="napari-msp-"))
+    try:
+        made = folder / f"{nifti_stem(path)}.nii"
+        tables = ("-export_grad_fsl", made.with_suffix(".bvec"), made.with_suffix(".bval"))
+        has_table = _run("mrinfo", path, "-quiet", "-property", "dw_scheme").strip()
+        _run("mrconvert", path, made, "-quiet", *(tables if has_table else ()))
+        image = open_nifti(made)
+    except UserError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UserError("is not a readable image of MRtrix3", path, error.field, REPLACE) from error
+    weakref.finalize(image, shutil.rmtree, folder, ignore_errors=True)
+    _CONVERTED[key] = image
+    return image
+
+
+def _run(program: str, *arguments: str | Path) -> str:
+    """Run a program of MRtrix3 and give what it prints."""
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise UserError(f"failed ({done.stderr.strip()})", program)
+    return done.stdout
+
+
 @contextmanager
 def _quiet_nibabel() -> Iterator[None]:
     """Keep nibabel's remarks on a header off standard error: what matters becomes an error."""
@@ -220,7 +279,8 @@ def write_nifti(
         An image whose sform and qform are kept, also where they say different things; without
         one both are `affine` with code 1 (scanner).
     """
-    nifti_stem(Path(path))
+    if not str(path).endswith(NIFTI_SUFFIXES):
+        raise UserError("is not a NIfTI file", path, remedy=Advice("give a .nii or .nii.gz"))
     dtype = np.uint8 if array.dtype == np.bool_ else np.float32
     image = nib.Nifti1Image(np.asarray(array, dtype=dtype), affine)
     sform, qform = (1, 1) if like is None else _codes(like)

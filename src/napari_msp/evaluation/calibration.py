@@ -28,6 +28,7 @@ def calibrate(
     dataset: TravellingHeads | str | Path,
     subjects: Sequence[str] = (),
     *,
+    run: int | None = None,
     device: str = "auto",
     on_progress: Callable[[str], None] = lambda _: None,
     b0_threshold: float | None = None,
@@ -43,6 +44,8 @@ def calibrate(
         are any.
     subjects
         Whom to fit on; empty: everyone that the model has not learned from.
+    run
+        Which scan, where one was repeated.
     device
         As for `harmonize`.
     on_progress
@@ -61,7 +64,7 @@ def calibrate(
     """
     model = model if isinstance(model, Model) else load_model(model)
     if not isinstance(dataset, TravellingHeads):
-        dataset = open_dataset(dataset, b0_threshold=b0_threshold)
+        dataset = open_dataset(dataset, run=run, b0_threshold=b0_threshold)
     learned = learned_from([model], [dataset], dataset.subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:

@@ -113,7 +113,7 @@ def evaluate(
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
     """Draw Figure 2 and Figure 3 of the first test subject, and the validation curves."""
-    dataset = open_dataset(plan.datasets[0], b0_threshold=plan.b0_threshold)
+    dataset = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
     subject = plan.subjects.test[0]
     scans = {
         name: load_scan(dataset.scans[subject, name], plan.b_value, b0_threshold=plan.b0_threshold)

@@ -10,8 +10,9 @@ from typing import Any, Self, Unpack, cast
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import Provenance, gradient_files, source_uri
+from napari_msp.bids import Provenance, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
+from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import GradientTable, Shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.device import choose_device, copied_to
@@ -105,7 +106,7 @@ def prepare_input(
         When the input's mean signal is far from the training subjects'.
     """
     options = replace(options or Options(), **settings)
-    if isinstance(scan, str | Path) and gradient_files(Path(scan))[0].exists():
+    if isinstance(scan, str | Path) and is_scan(scan):
         # Of several shells the model chooses.
         scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
     scan = as_scan(scan)
@@ -131,7 +132,8 @@ def prepare_input(
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
     # Of the scan itself it was warned when it was read.
-    doubts = (*(f"{acquisition.name}: {doubt}" for doubt in acquisition.doubts), *doubts)
+    of_scan = (f"{acquisition.name}: {doubt}" for doubt in acquisition.doubts)
+    doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
     rescaled = tuple(each.rescaled_from for each in images.values())
     return PreparedInput(scan, image, rescaled, said + resampling, doubts)
 
@@ -524,6 +526,7 @@ def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenanc
         model_file=model.path.name if model.path else None,
         alpha=model.card.alpha,
         sources=(source_uri(prepared.acquisition.path),),
+        inputs=prepared.acquisition.provenance,
         approximations=prepared.approximations,
         warnings=prepared.warnings,
         training_subjects=tuple(model.training.get("subjects") or ()),

@@ -273,6 +273,7 @@ def _write(
     volumes = [signals[0], *(signal[..., 1:] for signal in signals[1:])]
     affine = next(iter(parts.values())).image.affine
     dwi = folder / f"{stem}_dwi.nii.gz"
+    acquisition.save_estimated_mask(folder, stem.partition("_desc-")[0])
     write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
     with_b0 = GradientTable(
         np.concatenate([[0.0], *(table.b_values for table in tables.values())]),

@@ -84,6 +84,9 @@ class TrainingSettings(BaseModel):
         allow_inf_nan=False,
         description="Largest b-value that counts as b=0 (50 unless given)",
     )
+    run: int | None = Field(
+        default=None, ge=1, description="Which scan, where one was repeated (BIDS run-)"
+    )
     held_out: tuple[str, ...] = Field(
         default=(), description="Subjects kept out of training altogether"
     )

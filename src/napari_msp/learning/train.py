@@ -80,7 +80,10 @@ def train(
         refuse_unwritable(out)
         if not force:
             _refuse_finished(out) if resume else _refuse_occupied(out)
-        heads = dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset)
+        chosen = values.get("run", None if settings is None else settings.run)
+        heads = (
+            dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset, run=chosen)
+        )
         if values or settings is None:
             given = {} if settings is None else settings.model_dump(exclude_unset=True)
             settings = training_settings(heads, **(given | values))

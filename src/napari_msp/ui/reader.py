@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, read_sidecar
+from napari_msp.bids import image_suffix, read_sidecar
+from napari_msp.data.beside import is_scan
 from napari_msp.errors import UserError
 from napari_msp.ui.phrasing import reason_first
 
@@ -101,11 +102,11 @@ def _listed(path: Paths) -> list[Path]:
 
 
 def _is_scan(path: Path) -> bool:
-    return _is_nifti(path) and all(each.is_file() for each in gradient_files(path))
+    return _is_image(path) and is_scan(path)
 
 
 def _is_sh(path: Path) -> bool:
-    if not _is_nifti(path):
+    if not _is_image(path):
         return False
     try:
         basis = read_sidecar(path)["OrientationEncoding"]["SphericalHarmonicBasis"]
@@ -114,5 +115,5 @@ def _is_sh(path: Path) -> bool:
     return str(basis).lower() == "mrtrix3"
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith(NIFTI_SUFFIXES)
+def _is_image(path: Path) -> bool:
+    return image_suffix(path) != ""

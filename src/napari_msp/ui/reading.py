@@ -30,8 +30,8 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     acquisition.given_shells(scan.shell)  # what cannot be chosen is an error before the voxels
     say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
     _ = acquisition.voxels
-    if acquisition.mask_path is None:
-        say("Making a brain mask with median_otsu")
+    if not acquisition.has_mask:
+        say("Making a brain mask")
     _ = acquisition.mask
     say("Fitting spherical harmonics")
     _ = scan.sh

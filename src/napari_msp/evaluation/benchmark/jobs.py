@@ -145,9 +145,9 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                 worker.begin(waiting.popleft())
             wait([end for worker in busy for end in worker.ends])
             for worker in [each for each in busy if each.has_ended or each.answered]:
+                job, done = worker.job, worker.finish()
                 busy.remove(worker)
-                job = worker.job
-                if worker.finish():
+                if done:
                     progress.finish(job)
                     idle.append(worker)
                     continue

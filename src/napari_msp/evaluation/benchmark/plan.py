@@ -85,6 +85,8 @@ class Plan:
         Shell that is learned and measured, in s/mm².
     b0_threshold
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
+    run
+        Which scan, where one was repeated.
     """
 
     datasets: tuple[Path, ...]
@@ -97,6 +99,7 @@ class Plan:
     budget: Budget
     b_value: float
     b0_threshold: float | None = None
+    run: int | None = None
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -219,7 +222,7 @@ def make_plan(
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
-    opened = [open_dataset(path, b0_threshold=asked.b0_threshold) for path in paths]
+    opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
@@ -255,6 +258,7 @@ def make_plan(
         budget=asked.budget,
         b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
         b0_threshold=asked.b0_threshold,
+        run=asked.run,
     )
 
 

@@ -114,6 +114,8 @@ class EvaluationSettings:
         Shell in s/mm²; None: the models', without models the only one.
     b0_threshold
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
+    run
+        Which scan, where one was repeated.
     quick
         Only see that everything runs.
     width, steps, batch, crop, augment
@@ -130,6 +132,7 @@ class EvaluationSettings:
     seeds: tuple[int, ...] = (0,)
     b_value: float | None = None
     b0_threshold: float | None = None
+    run: int | None = None
     quick: bool = False
     width: float | None = None
     steps: int | None = None

@@ -300,6 +300,7 @@ class TrainingList:
             targets=targets,
             b_value=self.plan.b_value,
             b0_threshold=self.plan.b0_threshold,
+            run=self.plan.run,
             subjects=(*subjects.training, *subjects.validation),
             held_out=subjects.validation,
             width=width or budget.width,

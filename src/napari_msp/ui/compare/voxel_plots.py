@@ -13,8 +13,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_msp.arrays import FloatArray
-from napari_msp.signal.profile import PLANE_SIDES, signal_profile
-from napari_msp.signal.spherical_harmonics import ORDER, order_slices
+from napari_msp.signal.spherical_harmonics import ORDER, PLANE_SIDES, order_slices, signal_profile
 from napari_msp.ui.widgets.colours import Colours
 
 TITLE = "SH coefficients in SH units"

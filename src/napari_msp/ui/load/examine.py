@@ -12,8 +12,9 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import dataset_root, gradient_files
+from napari_msp.bids import dataset_root
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.gradients import (
     GradientTable,
@@ -22,9 +23,9 @@ from napari_msp.data.gradients import (
     table_doubts,
 )
 from napari_msp.data.lattice import direction_cosines
-from napari_msp.data.masks import find_mask, read_mask
+from napari_msp.data.masks import read_mask
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
-from napari_msp.errors import Advice, Give, RunJob, UserError, either
+from napari_msp.errors import Advice, Give, Remedy, UserError, either
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
@@ -92,7 +93,7 @@ class Findings:
     shells
         Of the scan, lowest b-value first.
     mask
-        The mask that will be used; None: `median_otsu` makes one.
+        The mask that will be used; None: one is made.
     description
         Of the scan, in words by what they are of.
     problems, doubts
@@ -189,14 +190,19 @@ class _Examination:
                 self.doubts[name] = "; ".join(doubts)
 
     def _gradients(self, path: Path, image: nib.Nifti1Image) -> GradientTable | None:
-        beside = gradient_files(path)
-        bval, bvec = self.choice.bval or beside[0], self.choice.bvec or beside[1]
+        files = self._try("bval", lambda: find_gradients(path, image))
+        if files is None:
+            return None
+        given = one_table(self.choice.bval, self.choice.bvec)
+        bval, bvec = given[0] or files.bval, given[1] or files.bvec
         for name, file in (("bval", bval), ("bvec", bvec)):
             if not file.is_file():
                 missing = UserError("is missing", file, name, Give(name))
                 self.problems[name] = said(missing, LOAD_WORDS)
         if self.problems:
             return None
+        if files.note and given[1] is None:
+            self.doubts["bvec"] = _sentence(files.note)
         count, threshold = image.shape[3], self.choice.b0_threshold
         return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, count, threshold))
 
@@ -225,10 +231,19 @@ class _Examination:
     def _mask(self, acquisition: Acquisition) -> Path | None:
         path = acquisition.path
         assert path is not None
-        found = self.choice.mask or self._try("mask", lambda: find_mask(path))
-        if found is not None:
-            self._try("mask", lambda: read_mask(found, acquisition.lattice))
-        return found
+        mask = self.choice.mask
+        if mask is None:
+            found = self._try("mask", lambda: look_for_mask(path, acquisition.lattice))
+            mask = None if found is None else found.path
+            if found is not None and found.passed_over and mask is None:
+                self.doubts["mask"] = _sentence("; ".join(found.passed_over))
+        if mask is not None:
+            self._try("mask", lambda: read_mask(mask, acquisition.lattice))
+        return mask
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
@@ -270,15 +285,10 @@ def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
     try:
         return open_dataset(root)
     except UserError as error:
-        raise UserError(
-            "holds no scans named sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz",
-            folder,
-            "path",
-            either(
-                Advice("choose one scan's file instead"),
-                RunJob("import", "bring the folder into that form"),
-            ),
-        ) from error
+        remedy: Remedy = Advice("choose one scan's file instead")
+        if error.remedy is not None:
+            remedy = either(remedy, error.remedy)
+        raise UserError(error.problem, folder, "path", remedy) from error
 
 
 def _within(choice: Choice, folder: Path, dataset: TravellingHeads) -> Choice:

@@ -228,5 +228,5 @@ class AcquisitionForm(QWidget):
 
 def _mask_note(found: Findings) -> str:
     if found.mask is None:
-        return "None was found: one is made from the b=0 image by DIPY's median_otsu"
+        return "None was found: one is made from the image, and doubted where it is odd"
     return f"Found: {found.mask.name}"

@@ -1,0 +1,432 @@
+"""What belongs to an image: which gradient table and which mask, by their names and places.
+
+The only place that decides it, for every job and for the window. No voxel is read; masks are
+looked at for their lattice.
+
+Neither pybids nor ancpbids is used: what is needed of BIDS is inheritance of one kind of file
+(see `bids.applicable`), and half of the layouts here are not BIDS. pybids imports pandas and
+SQLAlchemy and indexes a whole dataset before it answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from napari_msp.bids import (
+    IMAGE_SUFFIXES,
+    MRTRIX_SUFFIXES,
+    applicable,
+    bare_stem,
+    derivative_folders,
+    entities,
+    gradient_files,
+    image_suffix,
+    nifti_stem,
+)
+from napari_msp.errors import Give, UserError
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from napari_msp.data.lattice import Lattice
+
+BVALS = (".bval", ".bvals", "_bval", "_bvals", ".bval.txt", ".bvals.txt")
+BVECS = (".bvec", ".bvecs", "_bvec", "_bvecs", ".bvec.txt", ".bvecs.txt")
+"""What follows an image's stem in the names of its gradient files."""
+
+FOLDER_BVALS, FOLDER_BVECS = ("bvals", "bval"), ("bvecs", "bvec")
+"""Names that stand for the one scan of a folder: FSL, HCP, TRACULA, UK Biobank."""
+
+ROTATED = ".eddy_rotated_bvecs"
+"""What FSL's eddy appends to its output for the b-vectors that it turned with the head."""
+
+MRTRIX_TABLES = (".b", ".grad", "_grad.b", "_grad.txt")
+"""What follows an image's stem in the names of MRtrix3's tables: four columns, scanner axes."""
+
+FOLDER_MRTRIX_TABLES = ("grad.b", "grad.txt", "encoding.b")
+
+FURTHER_PLACES = ("../dlabel/diff",)
+"""Where pipelines keep masks away from the image, from its folder: TRACULA."""
+
+BRAIN_WORDS = {"brain", "brainmask"}
+
+NEUTRAL_WORDS = BRAIN_WORDS | set(
+    """mask nodif b0 b0s bzero lowb hifi dwi dwis dti dmri diff diffusion data mean avg average bse
+    multi final las bet bet2 hd hdbet synthstrip ss antsx ants mri unet cnn binary bin preproc aparc
+    aseg anat native""".split()  # noqa: SIM905 - forty words, not forty lines
+)
+"""Words that may stand in the name of a brain's mask beside those of the image's own name. Any
+other (lesion, wm, roi, another subject) makes it something else, which is not taken unasked."""
+
+Given = TypeVar("Given")
+"""A gradient table as it was given, or None."""
+
+
+# --- Gradient tables --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GradientFiles:
+    """Where the gradient table of an image lies.
+
+    Attributes
+    ----------
+    bval, bvec
+        Where none was found: where they belong. Both are one file where that is MRtrix3's table.
+    own
+        Whether their names say whose they are; what stands for a folder belongs to any image in
+        it, or to none.
+    note
+        In words, where a person might expect others; else empty.
+    """
+
+    bval: Path
+    bvec: Path
+    own: bool = True
+    note: str = ""
+
+    @property
+    def missing(self) -> list[Path]:
+        """Those that are not there."""
+        return [path for path in (self.bval, self.bvec) if not path.is_file()]
+
+    def __iter__(self) -> Iterator[Path]:
+        yield from (self.bval, self.bvec)
+
+
+def find_gradients(image: str | Path, opened: nib.Nifti1Image | None = None) -> GradientFiles:
+    """Look for the gradient table of an image.
+
+    In this order: files of the image's own stem; what BIDS lets it inherit; what stands for the
+    whole folder; MRtrix3's tables. b-vectors that eddy turned with the head come before all.
+
+    Parameters
+    ----------
+    opened
+        The image, whose header may contain a table.
+
+    Raises
+    ------
+    UserError
+        When BIDS lets it inherit several files of one level.
+    """
+    image = Path(image)
+    found = _by_name(image)
+    within = None if opened is None else opened.get_filename()
+    if not found.missing or within is None or Path(within) == image:
+        return found
+    converted = _by_name(Path(within))  # an MRtrix image's table was written beside what it became
+    return found if converted.missing else replace(converted, note="")
+
+
+def _by_name(image: Path) -> GradientFiles:
+    names = _names_in(image.parent)
+    stem = nifti_stem(image).lower()
+
+    def named(endings: Iterable[str], of: str = stem) -> Path | None:
+        return next((names[of + each] for each in endings if of + each in names), None)
+
+    bval = named(BVALS) or _inherited(image, "bval")
+    bvec = named(BVECS) or _inherited(image, "bvec")
+    own = bval is not None and bvec is not None
+    bval, bvec = bval or named(FOLDER_BVALS, ""), bvec or named(FOLDER_BVECS, "")
+    rotated = named((ROTATED,))
+    if rotated is not None:
+        # eddy copies no b-values: those of its input stand under the input's name.
+        tables = [path for name, path in names.items() if name.endswith((".bval", ".bvals"))]
+        bval = bval or (tables[0] if len(tables) == 1 else None)
+    elif bval is None and bvec is None:
+        table = named(MRTRIX_TABLES)
+        own = table is not None
+        bval = bvec = table or named(FOLDER_MRTRIX_TABLES, "")
+    belong = gradient_files(image)
+    own = own or rotated is not None
+    files = GradientFiles(bval or belong[0], rotated or bvec or belong[1], own)
+    return replace(files, note=_gradient_note(image, files, bvec))
+
+
+def _inherited(image: Path, field: str) -> Path | None:
+    for level in applicable(image, f".{field}"):
+        if len(level) > 1:
+            names = ", ".join(path.name for path in level)
+            problem = f"several .{field} files apply to it ({names})"
+            raise UserError(problem, image, field, Give(field, "the right one"))
+        return level[0]
+    return None
+
+
+def _gradient_note(image: Path, files: GradientFiles, bvec: Path | None) -> str:
+    if files.missing:
+        return ""
+    if files.bvec.name.lower().endswith(ROTATED):
+        instead = f", not {bvec.name}" if bvec is not None else ""
+        return f"b-vectors: {files.bvec.name}, which eddy turned with the head{instead}"
+    if files.bval == files.bvec:
+        return f"gradient table: {files.bval.name}, in scanner axes as MRtrix3 writes it"
+    others = [path.name for path in files if path.parent != image.parent]
+    return f"gradient table: inherited from {', '.join(others)}" if others else ""
+
+
+def b0_only(image: str | Path) -> bool:
+    """Return whether an image's table names no direction: it serves a correction, and is no scan.
+
+    False where there is no table, or none that can be read.
+    """
+    from napari_msp.data.gradients import B0_MAXIMUM, read_b_values
+
+    try:
+        files = find_gradients(image)
+        return bool((read_b_values(files.bval, files.bvec) <= B0_MAXIMUM).all())
+    except UserError:
+        return False
+
+
+def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:
+    """Let a table of MRtrix3's, which has both b-values and directions, be given as either."""
+    for given in (bval, bvec):
+        if isinstance(given, str | Path) and str(given).lower().endswith(MRTRIX_TABLES):
+            return given, given
+    return bval, bvec
+
+
+def is_scan(path: str | Path) -> bool:
+    """Return whether an image has a gradient table, and so is a DWI.
+
+    What stands for a whole folder (`bvals`) makes a DWI of an image with as many volumes only.
+    """
+    path = Path(path)
+    mrtrix = image_suffix(path).lower() in MRTRIX_SUFFIXES
+    try:
+        files = find_gradients(path, _opened(path) if mrtrix and path.is_file() else None)
+    except UserError:
+        return True  # of several tables, which opening it will say
+    if files.missing or files.own:
+        return not files.missing
+    try:
+        shape = _opened(path).shape
+    except UserError:
+        return False
+    rows = _count_rows(files.bval) if files.bval == files.bvec else _count_numbers(files.bval)
+    return len(shape) == 4 and shape[3] == rows
+
+
+def _opened(path: Path) -> nib.Nifti1Image:
+    from napari_msp.data.nifti import open_nifti
+
+    return open_nifti(path)
+
+
+def _count_numbers(table: Path) -> int:
+    return len(table.read_text(encoding="utf-8", errors="replace").replace(",", " ").split())
+
+
+def _count_rows(table: Path) -> int:
+    lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+    return sum(bool(line.strip()) and not line.startswith("#") for line in lines)
+
+
+def _names_in(folder: Path) -> dict[str, Path]:
+    """Give the files of a folder by their names in lower case."""
+    if not folder.is_dir():
+        return {}
+    files = sorted(folder.iterdir(), reverse=True)  # of two that differ in case, capitals count
+    return {path.name.lower(): path for path in files}
+
+
+# --- Masks ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """A mask that was found for an image.
+
+    Attributes
+    ----------
+    path
+        The mask; None where there is none.
+    passed_over
+        Others that might be meant, and why they were not taken, in words.
+    """
+
+    path: Path | None
+    passed_over: tuple[str, ...] = ()
+
+
+def find_mask(dwi: str | Path, lattice: Lattice | None = None) -> Path | None:
+    """Look for a brain mask of an image, see `look_for_mask`."""
+    return look_for_mask(dwi, lattice).path
+
+
+def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
+    """Look for a brain mask beside an image, then in the derivatives of its BIDS dataset.
+
+    Names count that contain "mask", the image's own words and those of `NEUTRAL_WORDS`; BIDS
+    entities must not contradict the image's. The name nearest to the image's own is taken.
+
+    Parameters
+    ----------
+    lattice
+        Of the image; None: its header is read. Masks that lie elsewhere are passed over, unless
+        their names are the image's own.
+
+    Raises
+    ------
+    UserError
+        When several fit equally well: the choice is the user's.
+    """
+    dwi = Path(dwi)
+    passed_over: list[str] = []
+    for place in _mask_places(dwi):
+        for fit in sorted(place):
+            fitting = [path for path in place[fit] if _lies_on(path, dwi, lattice)]
+            if len(fitting) > 1:
+                listed = ", ".join(_short(path, dwi) for path in fitting)
+                raise UserError(
+                    f"several masks may be its brain's ({listed})", dwi, "mask", Give("mask", "one")
+                )
+            if fitting:
+                return FoundMask(fitting[0], tuple(passed_over))
+            if fit.certain:
+                return FoundMask(place[fit][0], tuple(passed_over))  # reading it says what is wrong
+            passed_over += [f"{_short(path, dwi)} lies on another lattice" for path in place[fit]]
+    if not _is_alone(dwi):
+        others = [path for path in _masks_in(dwi.parent, dwi) if _word_fit(dwi, path)]
+        passed_over += [f"{path.name} may be another scan's" for path in others]
+    return FoundMask(None, tuple(passed_over))
+
+
+class Fit(NamedTuple):
+    """How well a mask's name fits an image's; the smallest fits best.
+
+    Attributes
+    ----------
+    rank
+        0: `<stem>_mask`, 1: `<stem without _dwi>_mask`, 2: the same with a description, 3: a
+        name that could be of any scan.
+    unnamed
+        How many entities of the image the mask does not name.
+    oddness
+        How far its words are from "brain mask".
+    """
+
+    rank: int
+    unnamed: int = 0
+    oddness: int = 0
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is this image's and nothing else."""
+        return self.rank < GENERIC and self.unnamed == 0
+
+
+OWN_STEM, OWN_ENTITIES, DESCRIBED, GENERIC = range(4)
+
+Place = dict[Fit, list[Path]]
+"""Masks of one place, by how well they fit."""
+
+
+def _mask_places(dwi: Path) -> Iterator[Place]:
+    """Give the masks of each place, the nearest place first."""
+    yield _place(dwi, [dwi.parent], generic=_is_alone(dwi))
+    yield _place(dwi, derivative_folders(dwi), generic=False)
+    yield _place(dwi, [dwi.parent / each for each in FURTHER_PLACES], generic=True)
+
+
+def _place(dwi: Path, folders: Iterable[Path], generic: bool) -> Place:
+    found: Place = {}
+    for path in (path for folder in folders for path in _masks_in(folder, dwi)):
+        fit = _entity_fit(dwi, path) if "sub" in entities(path) else _word_fit(dwi, path)
+        if fit is not None and (generic or fit.rank < GENERIC):
+            found.setdefault(fit, []).append(path)
+    return found
+
+
+def _masks_in(folder: Path, dwi: Path) -> list[Path]:
+    """Give images with "mask" in their names, one for each stem, the usual formats first."""
+    if not folder.is_dir():
+        return []
+    found: dict[str, Path] = {}
+    images = [path for path in folder.iterdir() if "mask" in path.name.lower() and path != dwi]
+    for suffix in IMAGE_SUFFIXES:
+        for path in sorted(images):
+            if image_suffix(path).lower() == suffix:
+                found.setdefault(nifti_stem(path), path)
+    return sorted(found.values())
+
+
+def _entity_fit(dwi: Path, mask: Path) -> Fit | None:
+    """Say how well a mask with BIDS entities fits an image; None: it is of something else."""
+    own, its = entities(dwi), entities(mask)
+    free = {"desc", "label"}
+    if any(own.get(key) != label for key, label in its.items() if key not in free):
+        return None
+    plain = {part for part in nifti_stem(mask).lower().split("_") if "-" not in part}
+    description, of_image = its.get("desc", "").lower(), own.get("desc", "").lower()
+    # dMRIharmonization's pipeline puts "dwi" before the image's own description.
+    known = {of_image, f"dwi{of_image}", *NEUTRAL_WORDS}
+    if not plain <= NEUTRAL_WORDS or its.get("label", "brain").lower() != "brain":
+        return None
+    unnamed = len(own.keys() - its.keys() - free)
+    if not description or description == of_image:
+        return Fit(OWN_STEM if "dwi" in plain else OWN_ENTITIES, unnamed, len(plain))
+    if "brain" in description or description in known:
+        return Fit(DESCRIBED, unnamed, 0 if description == "brain" else 1)
+    return None
+
+
+def _word_fit(dwi: Path, mask: Path) -> Fit | None:
+    """Say how well a mask's name fits an image's by its words; None: it is of something else."""
+    stem, name = nifti_stem(dwi).lower(), nifti_stem(mask).lower()
+    own, its = _words(stem), _words(name)
+    if not its <= own | NEUTRAL_WORDS:
+        return None
+    oddness = 0 if its & BRAIN_WORDS else 1
+    for rank, beginning in ((OWN_STEM, stem), (OWN_ENTITIES, bare_stem(dwi).lower())):
+        if name.startswith(beginning):
+            return Fit(rank, oddness=oddness)
+    return Fit(DESCRIBED, 1, oddness) if its & own - NEUTRAL_WORDS else Fit(GENERIC, 1, oddness)
+
+
+def _words(stem: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", stem.lower()))
+
+
+def _is_alone(dwi: Path) -> bool:
+    """Return whether no other scan lies in the folder, so that a `mask.nii.gz` must be its own.
+
+    Images that share its b-values are the same scan at another step of its processing.
+    """
+    names = _names_in(dwi.parent)
+    tabled = {
+        name.removesuffix(ending)
+        for name in names
+        for ending in (*BVALS, ROTATED)
+        if name.endswith(ending)
+    }
+    others = [
+        path
+        for path in names.values()
+        if image_suffix(path) and path != dwi and nifti_stem(path).lower() in tabled
+    ]
+    own = find_gradients(dwi).bval
+    return all(find_gradients(path).bval == own for path in others)
+
+
+def _lies_on(mask: Path, dwi: Path, lattice: Lattice | None) -> bool:
+    """Return whether a mask lies on the image's lattice; one that cannot be read may."""
+    from napari_msp.data.masks import orientation_to
+    from napari_msp.data.nifti import lattice_of
+
+    try:
+        where = lattice_of(_opened(dwi)) if lattice is None else lattice
+        return orientation_to(lattice_of(_opened(mask)), where) is not None
+    except UserError:
+        return True
+
+
+def _short(path: Path, dwi: Path) -> str:
+    return path.name if path.parent == dwi.parent else str(path)

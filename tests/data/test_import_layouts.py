@@ -1,0 +1,212 @@
+"""Import of the trees of public data sets and pipelines, and of other formats."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.importers import PassedOver, import_tree
+from napari_msp.errors import Give, UserError
+from napari_msp.files import read_json, write_json
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def put(tree: Path, scan: Callable[..., Any]) -> Callable[..., Path]:
+    """Write a small scan: image, table and mask under names of their own, or none."""
+    made = scan("LAS", 30, shape=(4, 3, 5))
+
+    def write(image: str, bval: str = "", bvec: str = "", mask: str = "") -> Path:
+        path = tree / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.write(tree, stem="scan").unlink()
+        nib.save(made.image, path)
+        for name, given in (
+            ("dwi.bval", bval),
+            ("dwi.bvec", bvec),
+            ("mask.nii.gz", mask),
+        ):
+            if given:
+                shutil.move(tree / f"scan_{name}", path.parent / given)
+            else:
+                (tree / f"scan_{name}").unlink()
+        return path
+
+    return write
+
+
+def imported(tree: Path, pattern: str, **options: Any) -> dict[tuple[str, str], Path]:
+    """Import a tree and list the dataset; every scan opens, with a mask that was brought along."""
+    out = tree.parent / "bids"
+    import_tree(tree, out, pattern, **options)
+    dataset = open_dataset(out)
+    for subject, platform in dataset.scans:
+        acquisition = dataset.acquisition(subject, platform)
+        assert acquisition.mask.sum() == 3 * 2 * 5
+        assert len(acquisition.shell().volumes) == 30
+    return {identity: path.relative_to(out) for identity, path in dataset.scans.items()}
+
+
+def test_one_pattern_takes_compressed_images_and_others(
+    tree: Path, put: Callable[..., Path]
+) -> None:
+    put("a/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_dwi_mask.nii.gz")
+    put("b/ge_dwi.nii", "ge_dwi.bval", "ge_dwi.bvec", "ge_dwi_mask.nii.gz")
+    put("c/ge_dwi.NII.GZ", "ge_dwi.bval", "ge_dwi.bvec", "ge_dwi_mask.nii.gz")
+    expected = {
+        ("sub-a", "ge"): Path("sub-a/ses-ge/dwi/sub-a_ses-ge_dwi.nii.gz"),
+        ("sub-b", "ge"): Path("sub-b/ses-ge/dwi/sub-b_ses-ge_dwi.nii"),
+        ("sub-c", "ge"): Path("sub-c/ses-ge/dwi/sub-c_ses-ge_dwi.nii.gz"),
+    }
+    assert imported(tree, "{subject}/{scanner}_dwi.nii") == expected
+    shutil.rmtree(tree.parent / "bids")
+    mask = "{subject}/{scanner}_dwi_mask.nii"
+    assert imported(tree, "{subject}/{scanner}_dwi.nii.gz", mask=mask) == expected
+
+
+def test_hcp(tree: Path, put: Callable[..., Path]) -> None:
+    for subject in ("100307", "100408"):
+        folder = f"{subject}/T1w/Diffusion"
+        put(f"{folder}/data.nii.gz", "bvals", "bvecs", "nodif_brain_mask.nii.gz")
+    assert imported(tree, "{subject}/T1w/Diffusion/data.nii.gz", session="hcp") == {
+        (f"sub-{each}", "hcp"): Path(f"sub-{each}/ses-hcp/dwi/sub-{each}_ses-hcp_dwi.nii.gz")
+        for each in ("100307", "100408")
+    }
+
+
+def test_derivatives_of_qsiprep(tree: Path, put: Callable[..., Path]) -> None:
+    stem = "sub-1_ses-ge_acq-st_space-ACPC_desc-preproc_dwi"
+    put(
+        f"sub-1/ses-ge/dwi/{stem}.nii.gz",
+        f"{stem}.bval",
+        f"{stem}.bvec",
+        "sub-1_ses-ge_acq-st_space-ACPC_desc-brain_mask.nii.gz",
+    )
+    pattern = "{subject}/{session}/dwi/{subject}_{session}_acq-{protocol}_space-ACPC_*_dwi.nii.gz"
+    assert imported(tree, pattern) == {
+        ("sub-1", "ge_st"): Path("sub-1/ses-ge/dwi/sub-1_ses-ge_acq-st_dwi.nii.gz")
+    }
+
+
+def test_eddys_b_vectors_are_imported(tree: Path, put: Callable[..., Path]) -> None:
+    put("a/e.nii.gz", "dwi.bval", "e.eddy_rotated_bvecs", "nodif_brain_mask.nii.gz")
+    [path] = imported(tree, "{subject}/e.nii.gz", session="x").values()
+    copied = (tree.parent / "bids" / path).with_name("sub-a_ses-x_dwi.bvec")
+    assert copied.read_bytes() == (tree / "a/e.eddy_rotated_bvecs").read_bytes()
+
+
+def test_an_image_of_b0_alone_is_passed_over(tree: Path, put: Callable[..., Path]) -> None:
+    stem = "sub-1/ses-a/dwi/sub-1_ses-a_dir-"
+    put(f"{stem}AP_dwi.nii.gz", "sub-1_ses-a_dir-AP_dwi.bval", "sub-1_ses-a_dir-AP_dwi.bvec",
+        "sub-1_ses-a_dir-AP_mask.nii.gz")  # fmt: skip
+    image = nib.load(tree / f"{stem}AP_dwi.nii.gz").slicer[..., :2]
+    nib.save(image, tree / f"{stem}PA_dwi.nii.gz")
+    (tree / f"{stem}PA_dwi.bval").write_text("0 0")
+    (tree / f"{stem}PA_dwi.bvec").write_text("0 0\n0 0\n0 0")
+    with pytest.warns(PassedOver, match=r"dir-PA_dwi.nii.gz: is passed over, it has b=0 volumes"):
+        found = imported(tree, "{subject}/{session}/dwi/*_dwi.nii.gz")
+    assert list(found) == [("sub-1", "a")]
+
+
+def test_runs_stay_apart(tree: Path, put: Callable[..., Path]) -> None:
+    for stem in ("ge_1", "ge_2"):
+        table = f"{stem}_dwi.bval", f"{stem}_dwi.bvec"
+        put(f"p/{stem}_dwi.nii.gz", *table, f"{stem}_mask.nii.gz")
+    out = tree.parent / "bids"
+    import_tree(tree, out, "{subject}/{scanner}_{run}_dwi.nii.gz")
+    second = open_dataset(out, run=2).scans["sub-p", "ge"]
+    assert second == out / "sub-p/ses-ge/dwi/sub-p_ses-ge_run-2_dwi.nii.gz"
+
+
+def test_nifti_in_two_files_becomes_one(tree: Path, put: Callable[..., Path]) -> None:
+    path = put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
+    image = nib.load(path)
+    voxels = np.asarray(image.dataobj)
+    nib.Nifti1Pair(voxels, image.affine).to_filename(path.with_name("ge_dwi.img"))
+    path.unlink()
+    [made] = imported(tree, "{subject}/{scanner}_dwi.img").values()
+    written = nib.load(tree.parent / "bids" / made)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), voxels)
+    np.testing.assert_allclose(written.affine, image.affine, atol=1e-6)
+
+
+@pytest.mark.reference("MRtrix mrconvert")
+def test_an_image_of_mrtrix3_becomes_nifti_with_fsls_table(
+    tree: Path, put: Callable[..., Path]
+) -> None:
+    path = put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
+    expected = load_acquisition(path)
+    voxels = sorted(expected.voxels.ravel())
+    table = ["-fslgrad", "ge_dwi.bvec", "ge_dwi.bval", "-strides", "2,-3,1,4"]
+    command = ["mrconvert", "-quiet", "ge_dwi.nii.gz", "ge_dwi.mif.gz", *table]
+    subprocess.run(command, cwd=path.parent, check=True)
+    for name in ("ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec"):
+        path.with_name(name).unlink()
+    [made] = imported(tree, "{subject}/{scanner}_dwi.mif").values()
+    found = load_acquisition(tree.parent / "bids" / made)
+    np.testing.assert_allclose(found.gradients.directions, expected.gradients.directions, atol=1e-6)
+    assert sorted(found.voxels.ravel()) == voxels
+
+
+def test_a_table_with_commas_is_written_as_bids_has_it(
+    tree: Path, put: Callable[..., Path]
+) -> None:
+    path = put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
+    expected = load_acquisition(path).gradients
+    for name in ("ge_dwi.bval", "ge_dwi.bvec"):
+        table = path.with_name(name)
+        table.write_text("\ufeff" + table.read_text().replace(" ", ", "), encoding="utf-8")
+    [made] = imported(tree, "{subject}/{scanner}_dwi.nii.gz").values()
+    bvec = (tree.parent / "bids" / made).with_name("sub-p_ses-ge_dwi.bvec")
+    np.testing.assert_allclose(np.loadtxt(bvec).T * [-1, 1, 1], expected.directions, atol=1e-7)
+
+
+def test_what_a_scan_inherits_comes_along(tree: Path, put: Callable[..., Path]) -> None:
+    name = "sub-1_ses-a"
+    path = put(f"sub-1/ses-a/dwi/{name}_dwi.nii.gz", "t.bval", "t.bvec", f"{name}_mask.nii.gz")
+    for ending in ("bval", "bvec"):
+        shutil.move(path.with_name(f"t.{ending}"), tree / f"dwi.{ending}")
+    write_json(tree / "dwi.json", {"EchoTime": 0.08})
+    write_json(path.with_name(f"{name}_dwi.json"), {"Own": 1})
+    [made] = imported(tree, "{subject}/{session}/dwi/*_dwi.nii.gz").values()
+    sidecar = (tree.parent / "bids" / made).with_name(f"{name}_dwi.json")
+    assert read_json(sidecar) == {"EchoTime": 0.08, "Own": 1}
+
+
+@pytest.mark.parametrize("field", ["pattern", "mask"])
+def test_a_pattern_starts_in_the_tree(tree: Path, put: Callable[..., Path], field: str) -> None:
+    put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
+    given: dict[str, Any] = {
+        "pattern": "{subject}/{scanner}_dwi.nii.gz",
+        "mask": "{subject}/{scanner}_mask.nii.gz",
+    }
+    inside = given[field]
+    for odd in (str(tree / inside), f"/elsewhere/{inside}"):
+        with pytest.raises(UserError, match=re.escape(odd) + ": is an absolute path") as error:
+            import_tree(tree, tree.parent / "bids", **(given | {field: odd}))
+        assert error.value.field == field
+        what = f"{inside if odd.startswith(str(tree)) else 'a path'} relative to {tree}"
+        assert error.value.remedy == Give(field, what)
+    with pytest.raises(UserError, match="is empty") as error:
+        import_tree(tree, tree.parent / "bids", **(given | {field: " "}))
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize("mask", ["**x/{subject}.nii.gz", "../../../../../*/x.nii"])
+def test_an_odd_mask_pattern_is_an_error(tree: Path, put: Callable[..., Path], mask: str) -> None:
+    put("p/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_mask.nii.gz")
+    with pytest.raises(UserError) as error:
+        import_tree(tree, tree.parent / "bids", "{subject}/{scanner}_dwi.nii.gz", mask=mask)
+    assert error.value.field == "mask"

@@ -1,0 +1,318 @@
+"""Brain masks: read as their tools meant them, made where there is none, doubted where odd."""
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt
+
+from napari_msp.data.acquisition import Acquisition, EstimatedMask, load_acquisition
+from napari_msp.data.gradients import GradientTable
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.masks import check_mask, coverage, mask_doubts, read_mask
+from napari_msp.errors import UserError
+from napari_msp.scan import load_scan
+
+OBLIQUE = np.array([[-1.9, 0.3, 0.2, 4], [0.35, 2.0, -0.4, -7], [0.1, 0.45, 2.1, 11], [0, 0, 0, 1]])
+LATTICE = Lattice((5, 4, 3), OBLIQUE)
+INSIDE = np.zeros(LATTICE.shape, bool)
+INSIDE[1:4, 1:3, 1] = True
+INSIDE[4, 3, 2] = True  # so that no mirror image is the same
+
+
+def values(how: str) -> np.ndarray:
+    """What tools write for `INSIDE`."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(2, 2036, LATTICE.shape)
+    match how:
+        case "0 and 1":
+            return INSIDE.astype(np.uint8)
+        case "0 and 255":
+            return (INSIDE * 255).astype(np.uint8)
+        case "floats":
+            return INSIDE.astype(np.float32)
+        case "another number":
+            return (INSIDE * 0.7).astype(np.float32)
+        case "labels":
+            return (INSIDE * labels).astype(np.int16)
+        case "labels as floats":
+            return (INSIDE * labels).astype(np.float32)
+        case "probabilities":
+            return np.where(INSIDE, 0.5 + rng.random(INSIDE.shape) / 2, 0.49).astype(np.float32)
+        case "interpolated":
+            return np.where(INSIDE, 0.8, -4e-4 + 0.4 * (labels > 1000)).astype(np.float32)
+        case "one volume":
+            return INSIDE[..., None].astype(np.uint8)
+        case "five axes":
+            return INSIDE[..., None, None].astype(np.uint8)
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("0 and 1", ""),
+        ("0 and 255", ""),
+        ("floats", ""),
+        ("another number", ""),
+        ("labels", "labels above 0 are inside"),
+        ("labels as floats", "labels above 0 are inside"),
+        ("probabilities", "probabilities, inside from 0.5 on"),
+        ("interpolated", "probabilities, inside from 0.5 on"),
+        ("one volume", ""),
+        ("five axes", ""),
+    ],
+)
+def test_values_as_tools_mean_them(tmp_path: Path, how: str, said: str) -> None:
+    path = tmp_path / "brain_mask.nii.gz"
+    nib.Nifti1Image(values(how), OBLIQUE).to_filename(path)
+    brain = read_mask(path, LATTICE)
+    np.testing.assert_array_equal(brain.inside, INSIDE)
+    assert brain.origin.startswith("brain_mask.nii.gz")
+    assert said in brain.origin
+    assert ("(" in brain.origin) == bool(said)
+
+
+def test_scaled_bytes_are_probabilities(tmp_path: Path) -> None:
+    """As SPM writes them: bytes, with a slope of 1/255 in the header."""
+    image = nib.Nifti1Image(np.where(INSIDE, 140, 100).astype(np.uint8), OBLIQUE)
+    image.header.set_slope_inter(1 / 255, 0)
+    image.to_filename(tmp_path / "c1_mask.nii")
+    stored = nib.load(tmp_path / "c1_mask.nii")
+    assert 0 < np.asarray(stored.dataobj).max() < 1
+    np.testing.assert_array_equal(read_mask(tmp_path / "c1_mask.nii", LATTICE).inside, INSIDE)
+
+
+ORIENTATIONS = [
+    "".join(codes)
+    for axes in itertools.permutations(("LR", "PA", "IS"))
+    for codes in itertools.product(*axes)
+]
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_voxels_stored_in_another_order(codes: str) -> None:
+    """All 48 orders of one oblique lattice, by nibabel's own reordering of the files."""
+    stored = nib.Nifti1Image(INSIDE.astype(np.uint8), OBLIQUE)
+    from_image = nib.orientations.io_orientation(OBLIQUE)
+    to_codes = nib.orientations.ornt_transform(from_image, axcodes2ornt(codes))
+    other = stored.as_reoriented(to_codes)
+    found = check_mask(np.asarray(other.dataobj), LATTICE, "m", other.affine)
+    np.testing.assert_array_equal(found.inside, INSIDE)
+
+
+@pytest.mark.parametrize(
+    ("odd", "problem"),
+    [
+        (np.where(INSIDE, 1, np.nan), "not finite"),
+        (np.where(INSIDE, np.inf, 0), "not finite"),
+        (np.where(INSIDE, 1, -1), "negative values"),
+        (np.zeros(INSIDE.shape), "no voxel is inside"),
+        (np.full(INSIDE.shape, 0.2) + 0.1 * INSIDE, "no voxel is inside"),
+        (np.where(INSIDE, 312.7, 0.4), "neither labels nor probabilities"),
+        (np.repeat(INSIDE[..., None], 2, axis=3).astype(float), "this has 4"),
+        (INSIDE[:4].astype(float), "another affine"),
+    ],
+)
+def test_what_is_no_mask_is_refused(odd: np.ndarray, problem: str) -> None:
+    with pytest.raises(UserError, match=problem) as error:
+        check_mask(odd, LATTICE, "odd.nii.gz")
+    assert (error.value.subject, error.value.field) == ("odd.nii.gz", "mask")
+    assert error.value.remedy is not None
+
+
+def test_grey_levels_of_a_byte_are_not_taken_for_labels() -> None:
+    lattice = Lattice((9, 9, 9), np.eye(4))
+    grey = np.arange(729).reshape(9, 9, 9) % 256
+    with pytest.raises(UserError, match="up to 255, which may be probabilities"):
+        check_mask(grey.astype(np.float32), lattice, "soft.nii.gz")
+    few = grey % 45 * (grey < 200)  # as FreeSurfer's aseg
+    few[0, 0, 0] = 255
+    assert check_mask(few.astype(np.float32), lattice, "aseg").inside.sum() == (few > 0).sum()
+
+
+@pytest.mark.parametrize("shift", [0.04, 0.06, 1.0])
+def test_another_place_is_another_lattice(shift: float) -> None:
+    moved = OBLIQUE.copy()
+    moved[:3, 3] += OBLIQUE[:3, 0] * shift
+    if shift < 0.05:
+        assert check_mask(values("0 and 1"), LATTICE, "m", moved).inside.any()
+        return
+    with pytest.raises(UserError, match="another affine"):
+        check_mask(values("0 and 1"), LATTICE, "m", moved)
+
+
+# --- Estimated masks --------------------------------------------------------------------------
+
+
+def head(
+    shape: tuple[int, int, int], size: float, radius: float, csf: float = 3.0
+) -> tuple[Acquisition, np.ndarray]:
+    """A ball of tissue round a core of CSF, with eyes, in noise; b = 1000 darkens the CSF."""
+    middle = (np.array(shape) - 1) / 2
+    at = np.moveaxis(np.indices(shape), 0, -1) - middle
+    distance = np.linalg.norm(at, axis=-1) * size
+    brain = distance < radius
+    core = distance < 0.6 * radius
+    rng = np.random.default_rng(5)
+    b0 = np.where(core, csf, np.where(brain, 1.0, 0.02))
+    weighted = np.where(core, 0.1, np.where(brain, 0.45, 0.02))
+    signal = np.stack([b0, weighted], axis=-1) + 0.02 * rng.normal(size=(*shape, 2))
+    table = GradientTable(np.array([0.0, 1000.0]), np.array([[0.0, 0, 0], [1, 0, 0]]))
+    image = nib.Nifti1Image((1000 * np.abs(signal)).astype(np.float32), np.diag([size] * 3 + [1]))
+    return Acquisition(image, table), brain
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "radius"),
+    [
+        ((60, 60, 60), 3.0, 68.0),  # a whole head in air
+        ((40, 40, 8), 3.0, 55.0),  # a slab
+        ((24, 24, 24), 3.0, 48.0),  # a field that the brain nearly fills
+    ],
+)
+def test_bright_csf_hides_no_tissue(
+    shape: tuple[int, int, int], size: float, radius: float
+) -> None:
+    """Otsu's threshold on b=0 alone falls between CSF and tissue."""
+    acquisition, brain = head(shape, size, radius)
+    with pytest.warns(EstimatedMask) as said:
+        found = acquisition.mask
+    assert 2 * (found & brain).sum() / (found.sum() + brain.sum()) > 0.98
+    [warning] = said
+    assert re.search(r"estimated .*; [\d,]+ ml, \d+ % of the field$", str(warning.message))
+    assert acquisition.brain.estimated
+
+
+@pytest.mark.reference("MRtrix dwi2mask")
+def test_as_good_as_dwi2mask(tmp_path: Path) -> None:
+    import subprocess
+
+    acquisition, brain = head((30, 30, 30), 4.0, 52.0)
+    nib.save(acquisition.image, tmp_path / "dwi.nii")
+    (tmp_path / "grad.b").write_text("0 0 0 0\n1 0 0 1000\n")
+    command = ["dwi2mask", "-quiet", "-grad", "grad.b", "dwi.nii", "theirs.nii"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    theirs = np.asarray(nib.load(tmp_path / "theirs.nii").dataobj) > 0
+    with pytest.warns(EstimatedMask):
+        ours = acquisition.mask
+    dice = [2 * (each & brain).sum() / (each.sum() + brain.sum()) for each in (ours, theirs)]
+    assert dice[0] > dice[1] - 0.005
+
+
+def test_nothing_bright_is_no_brain() -> None:
+    acquisition, _ = head((10, 10, 10), 3.0, 0.0)
+    flat = nib.Nifti1Image(np.full((10, 10, 10, 2), 7, np.float32), np.eye(4))
+    with pytest.raises(UserError, match="no brain was found"):
+        _ = Acquisition(flat, acquisition.gradients).mask
+
+
+# --- Doubts -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """b=0 of a whole head in air, its brain, and its affine."""
+    acquisition, brain = head((60, 60, 60), 3.0, 68.0, csf=1.5)
+    return acquisition.b0, brain, acquisition.affine
+
+
+Whole = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def doubts(whole: Whole, mask: np.ndarray) -> list[str]:
+    return list(mask_doubts(mask, whole[0], whole[2]))
+
+
+def test_a_good_mask_is_not_doubted(whole: Whole) -> None:
+    _, brain, affine = whole
+    assert doubts(whole, brain) == []
+    ml = brain.sum() * 27 / 1000
+    assert coverage(brain, affine) == f"{ml:,.0f} ml, {100 * brain.mean():.0f} % of the field"
+    assert 1200 < ml < 1500
+
+
+def test_slabs_and_small_fields_raise_no_false_alarm(whole: Whole) -> None:
+    b0, brain, affine = whole
+    for part in (np.s_[:, :, 26:34], np.s_[:, 20:40, 20:40], np.s_[30:, :, :]):
+        assert list(mask_doubts(brain[part], b0[part], affine)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda brain: brain & (np.indices(brain.shape)[0] < 30), "leaves out b=0 signal"),
+        (lambda brain: brain & (np.indices(brain.shape)[0] < 22), r"an adult's brain 600 to 2,200"),
+        (lambda brain: np.ones_like(brain), r"5,832 ml"),
+        (lambda brain: np.ones_like(brain), r"touches 100 % of a side"),
+        (lambda brain: np.ones_like(brain), "next to no b=0 signal"),
+    ],
+)
+def test_an_odd_mask_is_doubted(
+    whole: Whole, change: Callable[[np.ndarray], np.ndarray], said: str
+) -> None:
+    assert any(re.search(said, each) for each in doubts(whole, change(whole[1])))
+
+
+def test_the_neck_may_leave_the_field_below(whole: Whole) -> None:
+    b0, brain, affine = whole
+    cut = brain.copy()
+    cut[20:40, 20:40, :30] = True
+    assert not any("side" in each for each in doubts((np.where(cut, 1500, b0), cut, affine), cut))
+    cut = np.moveaxis(cut, 2, 0)
+    assert any("side" in each for each in doubts((np.where(cut, 1500, b0), cut, affine), cut))
+
+
+def test_an_estimate_says_that_it_is_odd() -> None:
+    acquisition, _ = head((60, 60, 60), 3.0, 40.0)  # 268 ml in the field of a whole head
+    with pytest.warns(EstimatedMask, match=r"; it has 2\d\d ml, an adult's brain 600 to 2,200"):
+        _ = acquisition.mask
+
+
+# --- What is kept -----------------------------------------------------------------------------
+
+
+def test_what_was_used_is_kept(tmp_path: Path, scan: Callable[..., Any]) -> None:
+    path = scan("LAS", 30).write(tmp_path)
+    acquisition = load_acquisition(path)
+    [mask] = acquisition.provenance
+    assert mask.startswith("brain mask: sub-01_mask.nii.gz, ")
+    assert json.dumps(acquisition.provenance)
+
+
+def test_a_mask_that_was_made_is_written_and_told_of(
+    tmp_path: Path, scan: Callable[..., Any]
+) -> None:
+    made = scan("LAS", 30, shape=(24, 22, 20))
+    middle = np.array([11, 11, 9]).reshape(3, 1, 1, 1)
+    ball = np.linalg.norm(np.indices((24, 22, 20)) - middle, axis=0) < 8
+    signal = np.asarray(made.image.dataobj) * np.where(ball, 1, 0.01)[..., None]
+    path = replace(made, image=nib.Nifti1Image(signal, made.image.affine)).write(tmp_path)
+    (tmp_path / "sub-01_mask.nii.gz").unlink()
+
+    with pytest.warns(EstimatedMask):
+        opened = load_scan(path)
+        files = opened.save(tmp_path / "maps")
+    assert (ball[opened.mask]).all() and opened.mask.sum() > 0.95 * ball.sum()
+
+    said = json.loads(files[0].with_name(files[0].name.replace("nii.gz", "json")).read_text())
+    [mask] = said["Inputs"]
+    assert mask.startswith("brain mask: estimated by Otsu's threshold")
+    assert "% of the field" in mask
+    written = tmp_path / "maps/sub-01_desc-brain_mask.nii.gz"
+    np.testing.assert_array_equal(np.asarray(nib.load(written).dataobj) > 0, opened.mask)
+    known = json.loads((tmp_path / "maps/sub-01_desc-brain_mask.json").read_text())
+    assert (known["Type"], known["Estimated"]) == ("Brain", True)
+    # Found beside its scan, it is still known for what it is.
+    for ending in ("nii.gz", "json"):
+        shutil.copy(tmp_path / f"maps/sub-01_desc-brain_mask.{ending}", tmp_path)
+    [mask] = load_acquisition(path).provenance
+    assert "which an earlier run estimated" in mask
