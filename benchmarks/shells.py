@@ -192,9 +192,9 @@ TEXT = """\
 Written by `python benchmarks/shells.py FOLDER`. Seven tiny simulated heads (seed {seed}, phantom
 `{digest}`) at b = 1200 and 3000: four teach, one chooses the learning rate where there are several
 to choose from, two are measured on their noise-free twins. SH MSE of prisma_st, predicted from
-ge_st, in 10⁻⁵ SH units², with each head's own in brackets. Width 0.25, batches of two crops of 10³; {shresnet} steps for a
-single network, {msp} for each phase of an MSP over two targets; weights and seconds (one core,
-shared with others) are of both shells together.
+ge_st, in 10⁻⁵ SH units², with each head's own in brackets. Width 0.25, batches of two crops of 10³;
+{shresnet} steps for a single network, {msp} for each phase of an MSP over two targets; weights and
+seconds (one core, shared with others) are of both shells together.
 
 {table}
 """
