@@ -261,7 +261,7 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
     if len(shape) < 4 or shape[3] < 2:
         return "one volume"
     if len(table) == 0:
-        return "no b-values in it"
+        return "no b-values: no diffusion, or b=0 alone as for the correction of distortions"
     if len(table) != shape[3]:
         return f"{len(table)} b-values for {shape[3]} volumes"
     if table.max() <= B0_MAXIMUM:
