@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("networks",),
     ("model_file", "packaged"),
     ("inference",),
-    ("checking", "learning"),
+    ("alignment", "checking", "learning"),
     ("evaluation",),
     ("cohort", "demo"),
     ("cli", "commands", "ui"),
@@ -76,7 +76,9 @@ FEATURES: dict[str, set[str]] = {
 }
 """Folders of the window, and which others each may know."""
 
-WITHOUT_TORCH = ("bids", "checking", "data", "errors", "identity", "options", "packaged", "signal")
+WITHOUT_TORCH = (
+    "alignment", "bids", "checking", "data", "errors", "identity", "options", "packaged", "signal",
+)  # fmt: skip
 
 MOST_FILES = 199
 

@@ -1,5 +1,6 @@
 # The one list of public names; `__init__.py` imports each when it is first used.
 
+from .alignment.align import align
 from .checking.dataset import check
 from .cohort import run_cohort
 from .data.acquisition import Acquisition, load_acquisition
@@ -30,6 +31,7 @@ __all__ = [
     "Scan",
     "UserError",
     "__version__",
+    "align",
     "calibrate",
     "check",
     "colour_fa",

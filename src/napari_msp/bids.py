@@ -34,6 +34,9 @@ DESCRIPTION = "dataset_description.json"
 INPUT_MARK = "InputPlatform"
 """Field of `"NapariMSP"` in a dataset's description: the platform to predict from."""
 
+ALIGNMENT = "Alignment"
+"""Field of a scan's sidecar: how it was laid on the input's head."""
+
 _LABEL = re.compile(r"[A-Za-z0-9]+")
 
 

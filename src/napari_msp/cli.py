@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from napari_msp.commands import (
+    align,
     calibrate,
     check,
     cohort,
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "simulate": simulate,
     "import": import_,
     "check": check,
+    "align": align,
     "train": train,
     "run": run,
     "harmonize": harmonize,

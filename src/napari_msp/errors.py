@@ -498,6 +498,8 @@ def validation_reason(message: str) -> str:
     'must be greater than or equal to 1'
     """
     reason = message.removeprefix("Value error, ").replace("Input should", "must")
+    if reason.startswith("Unable to parse"):  # more digits than a number has
+        return "must be a smaller number"
     reason = reason.split(", unable")[0]
     return reason[0].lower() + reason[1:]
 

@@ -242,7 +242,7 @@ def no_room(path: str | Path, reason: str | None) -> UserError:
 
 
 @contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
+def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` when the block ends well.
 
     For whole datasets: the name appears only when everything is in it.
@@ -251,6 +251,8 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
     ----------
     folder
         Must not exist, or be empty.
+    replace
+        It may contain something, which is then removed; who asks for that knows what it is.
 
     Raises
     ------
@@ -258,9 +260,12 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         When it contains something, or cannot be written.
     """
     folder = Path(folder)
-    refuse_occupied(folder)
+    if not replace:
+        refuse_occupied(folder)
     with _workshop(folder.parent, folder) as stage:
         yield stage
+        if replace and folder.exists():
+            shutil.rmtree(folder)
         stage.replace(folder)  # replaces an empty folder, and nothing else
 
 

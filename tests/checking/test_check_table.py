@@ -12,11 +12,11 @@ from nibabel.processing import resample_from_to
 from scipy.spatial.distance import dice as scipy_dissimilarity
 from scipy.spatial.transform import Rotation
 
+from napari_msp.alignment.registration import BrainImage, Displacement
 from napari_msp.checking.alignment import check_input_position, dice
 from napari_msp.checking.dataset import check
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
-from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.checking.report import table_text, write_table
 from napari_msp.checking.scan import measure_brain
 from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
@@ -183,7 +183,10 @@ def test_dice_on_a_finer_flipped_lattice():
 
 
 def images_of(mask, lattice):
-    return HeadImages(BrainImage(mask.astype(float), mask, lattice), np.zeros((*mask.shape, 6)))
+    return HeadImages(
+        BrainImage(mask.astype(float), mask.astype(float), mask, lattice),
+        np.zeros((*mask.shape, 6)),
+    )
 
 
 # --- Outliers --------------------------------------------------------------------------------

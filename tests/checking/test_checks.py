@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from napari_msp.alignment.registration import (
+    brain_image,
+    estimate_displacement,
+)
 from napari_msp.checking.alignment import MISALIGNMENT_ACCURACY
 from napari_msp.checking.dataset import check
-from napari_msp.checking.registration import (
-    BrainImage,
-    estimate_displacement,
-    mean_diffusion_image,
-)
 from napari_msp.checking.report import Finding, has_errors, report_text
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
@@ -341,7 +340,7 @@ def travelled_dataset(travelled, tmp_path_factory):
 
 def brain_of(root, platform):
     acquisition = open_dataset(root).acquisition("sub-01", platform)
-    return mean_diffusion_image(acquisition, acquisition.shell())
+    return brain_image(acquisition, acquisition.shell())
 
 
 def points_of(brain):
@@ -387,13 +386,21 @@ def test_a_moved_header_is_measured(travelled_dataset, distance, angle):
     np.testing.assert_allclose(displacement.shift, shift, atol=0.02)
 
 
-def test_brains_that_do_not_meet(travelled_dataset):
+def test_a_head_at_the_other_end_of_the_room_is_found(travelled_dataset):
     brain = brain_of(travelled_dataset, "ge_st")
     away = brain.lattice.affine.copy()
     away[0, 3] += 500
-    moved = BrainImage(brain.values, brain.mask, Lattice(brain.lattice.shape, away))
+    found = estimate_displacement(brain, replace(brain, lattice=Lattice(brain.lattice.shape, away)))
+    np.testing.assert_allclose(found.shift, [500, 0, 0], atol=0.02)
+    assert found.angle == pytest.approx(0, abs=0.02)
+
+
+def test_brains_that_share_too_little(travelled_dataset):
+    brain = brain_of(travelled_dataset, "ge_st")
+    crumb = np.zeros_like(brain.mask)
+    crumb[4:9, 4:9, 4:9] = True
     with pytest.raises(UserError, match="overlap too little"):
-        estimate_displacement(brain, moved)
+        estimate_displacement(brain, replace(brain, mask=crumb))
 
 
 def test_the_check_warns_of_misalignment_and_of_nothing_else(travelled_dataset):

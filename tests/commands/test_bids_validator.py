@@ -43,6 +43,13 @@ def test_simulated_heads(twins, tmp_path):
     assert errors(heads, tmp_path) == []
 
 
+def test_aligned_heads(tmp_path):
+    heads = tmp_path / "heads"
+    call("simulate", heads, "--subjects", 1, "--size", "tiny", "--misalignment", 3)
+    assert call("align", heads, tmp_path / "aligned").status == 0
+    assert errors(tmp_path / "aligned", tmp_path) == []
+
+
 @pytest.mark.parametrize("masks", [True, False])
 def test_an_imported_tree(masks, study, tmp_path):
     tree = tmp_path / "tree" / "anna" / "GE" / "st"

@@ -154,7 +154,7 @@ def test_saving_keeps_what_is_there_and_leaves_no_half(dwi, saved_model, tmp_pat
     acquisition = load_acquisition(dwi)
     prediction = harmonize(model, acquisition, "prisma_st")
     out = tmp_path / "out"
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="full"):
         patch.setattr("napari_msp.inference.outputs.write_sh", _disk_full)
         prediction.save(out)
     assert not out.exists()

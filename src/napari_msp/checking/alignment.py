@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.spatial.distance import pdist
 
-from napari_msp.checking.registration import Displacement, estimate_displacement
+from napari_msp.alignment.registration import Displacement, estimate_displacement
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison, HeadImages, ScanSummary
 from napari_msp.data.lattice import resample_mask, scale_between
@@ -121,6 +121,13 @@ def check_lattice(source: ScanSummary, target: ScanSummary) -> Iterator[Finding]
         return
     wanted = coarse.refined(scale)
     if found.matches(wanted):
+        return
+    if target.aligned:
+        problem = (
+            f"lies on {source.platform} by its affine, on voxels of its own: training interpolates "
+            "it, measures do not"
+        )
+        yield Finding("note", target.where, problem)
         return
     if found.shape != wanted.shape:
         shapes = (" × ".join(map(str, each.shape)) for each in (found, wanted))

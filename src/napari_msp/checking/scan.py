@@ -10,12 +10,12 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_fill_holes, label
 
+from napari_msp.alignment.registration import brain_image
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import read_metadata, sidecar_path
+from napari_msp.bids import ALIGNMENT, read_metadata, sidecar_path
 from napari_msp.checking.b_vectors import examine_table, quick_tensors, with_table
 from napari_msp.checking.gradients import check_scheme
 from napari_msp.checking.quality import ScanQuality, measure_quality
-from napari_msp.checking.registration import mean_diffusion_image
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
@@ -100,7 +100,15 @@ def check_scan(
         brain,
         quality,
         table=table,
+        aligned=_was_aligned(path),
     )
+
+
+def _was_aligned(path: Path) -> bool:
+    try:
+        return ALIGNMENT in read_metadata(path)
+    except UserError:  # told with the sidecar
+        return False
 
 
 def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None:
@@ -163,7 +171,7 @@ def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | N
     if not acquisition.gradients.shells:
         return None
     shell = acquisition.gradients.shells[0]
-    return HeadImages(mean_diffusion_image(acquisition, shell), quick_tensors(acquisition, shell))
+    return HeadImages(brain_image(acquisition, shell), quick_tensors(acquisition, shell))
 
 
 # --- Files beside the image -------------------------------------------------------------------

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_msp.alignment.registration import BrainImage, Displacement
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.quality import ScanQuality
-from napari_msp.checking.registration import BrainImage, Displacement
 from napari_msp.checking.turns import TurnEvidence
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
@@ -19,7 +19,7 @@ class HeadImages:
     Attributes
     ----------
     brain
-        Mean diffusion image.
+        What it is known by.
     tensors
         (X, Y, Z, 6): xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask.
     """
@@ -127,6 +127,8 @@ class ScanSummary:
         None for the input itself, and when there is nothing to compare.
     table
         None when the voxels or the mask cannot be read.
+    aligned
+        Whether its affine was moved so that its head lies on the input's.
     """
 
     subject: str
@@ -139,6 +141,7 @@ class ScanSummary:
     quality: ScanQuality | None = None
     comparison: Comparison | None = None
     table: TableInFile | None = None
+    aligned: bool = False
 
     @property
     def name(self) -> str:

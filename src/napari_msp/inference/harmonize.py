@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack, cast
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import Provenance, source_uri
+from napari_msp.bids import Provenance, prediction_stem, shell_stem, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import GradientTable, Shell, shell_name
@@ -283,6 +283,16 @@ class Prediction(Scan):
     def platform(self) -> str:
         """The target."""
         return self.target
+
+    @property
+    def file_stem(self) -> str:
+        """What the names of its files begin with; one of several shells has its name in it."""
+        if self.model is None or self.source is None:
+            return super().file_stem
+        scan = self.source.path or f"{self.source.file_stem}.nii.gz"
+        stem = prediction_stem(scan, self.target, self.model.kind)
+        alone = len(self.model.card.sh.b_values) > 1 and not self.parts
+        return shell_stem(stem, self.shells[0]) if alone else stem
 
     @cached_property
     def person(self) -> Person:

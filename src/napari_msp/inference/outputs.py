@@ -29,7 +29,7 @@ from napari_msp.inference.harmonize import Prediction, predict_target, prepare_i
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
-from napari_msp.scan import Scan, as_scan
+from napari_msp.scan import as_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh
 
@@ -90,7 +90,8 @@ def harmonize_to_folder(
     stems = {}
     for target in list(targets) or model.targets:
         model.single(target)  # an unknown target is an error before the first one is computed
-        stems[target] = _free_stem(out, scan, target, model, force)
+        stem = prediction_stem(acquisition.path or "", target, model.kind)
+        stems[target] = _free(out, stem, force)
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition)
     prepared = prepare_input(model, scan, options)
@@ -134,9 +135,7 @@ def save_prediction(
     if model is None or source is None or source.acquisition is None:
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
-    alone = len(model.card.sh.b_values) > 1 and not prediction.parts
-    shell = prediction.shells[0] if alone else None
-    stem = _free_stem(out, source, prediction.target, model, force, shell)
+    stem = _free(out, prediction.file_stem, force)
     table_of = table_choice(gradients, acquisition)
     with _staged(out, describe, acquisition) as stage:
         _write(stage, stem, prediction, table_of, acquisition, gradients)
@@ -215,16 +214,8 @@ def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:
     return GradientTable(np.full(len(directions), b_value or 0.0), directions)
 
 
-def _free_stem(
-    out: Path, scan: Scan, target: str, model: Model, force: bool, shell: int | None = None
-) -> str:
-    """Name the files of a target, which must not be there already unless forced.
-
-    A shell is named where one of several is written by itself.
-    """
-    stem = prediction_stem(scan.path or f"{scan.file_stem}.nii.gz", target, model.kind)
-    if shell is not None:
-        stem = shell_stem(stem, shell)
+def _free(out: Path, stem: str, force: bool) -> str:
+    """Refuse a name whose files are there already, unless forced."""
     written = out / f"{stem}_dwi.nii.gz"
     if written.exists() and not force:
         raise UserError("exists already", written, remedy=Overwrite())

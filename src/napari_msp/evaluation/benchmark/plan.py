@@ -128,9 +128,9 @@ class Plan:
 
 
 class _PlanFile(BaseModel):
-    """What plan.json contains: a plan in plain types, models with their digests."""
+    """What plan.json contains at least: a plan in plain types, models with their digests."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     datasets: list[str]
     source: str
@@ -167,7 +167,8 @@ def keep_plan(plan: Plan, path: Path) -> None:
     if path.exists():
         before = _read_plan(path)
         wanted = json.loads(json.dumps(content))  # tuples are lists there
-        changed = [name for name, value in wanted.items() if before.get(name) != value]
+        names = dict.fromkeys([*wanted, *before])
+        changed = [name for name in names if before.get(name) != wanted.get(name)]
         if changed:
             raise UserError(
                 f"another evaluation was begun here, with other {', '.join(changed)}",

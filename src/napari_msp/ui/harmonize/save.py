@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
-from napari_msp.bids import prediction_stem
 from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted
 from napari_msp.ui.background import Control, JobRow
@@ -154,7 +153,7 @@ def _targets(predictions: Sequence[Prediction], folder: Path) -> tuple[Path, ...
         if path is None or each.model is None:
             remedy = Advice("save the scan first")
             raise UserError("its scan has no file to be named after", each.owner, remedy=remedy)
-        stems.append(prediction_stem(path, each.target, each.model.kind))
+        stems.append(each.file_stem)
     alike = max(Counter(stems).values(), default=1) > 1
     paths = tuple(
         (folder / _folder_name(each.label) if alike else folder) / f"{stem}_dwi.nii.gz"

@@ -70,6 +70,10 @@ class AcquisitionForm(QWidget):
         self.button = push_button(
             "&Load", "Fit SH to the scan and show SH average, colour FA and b0 (Enter)."
         )
+        self.quality = push_button(
+            "Is it any goo&d?",
+            "Look for slices that dropped out, volumes that moved, noise and ghosts.",
+        )
         self.setAcceptDrops(True)
         self._lay_out()
         self._connect()
@@ -131,7 +135,7 @@ class AcquisitionForm(QWidget):
         self.maps.setAccessibleName("Maps")
         self.shown = Section("Ma&ps", self.maps)
         above = (self.rows, self.teaching, self.sample, self.section, self.shown)
-        stacked(self, *above, self.description, self.show_mask, self.button)
+        stacked(self, *above, self.description, self.show_mask, self.quality, self.button)
         fit_into_form(self.subject, self.platform, self.shell)
 
     def _connect(self) -> None:
@@ -209,7 +213,9 @@ class AcquisitionForm(QWidget):
         self.button.setVisible(not empty)
         for part in (self.rows, self.files, self.maps, self.show_mask):
             part.setEnabled(not self._running)
-        self.button.setEnabled(found.ready and not self._running and not self._looking)
+        self.quality.setVisible(opened)
+        for button in (self.quality, self.button):
+            button.setEnabled(found.ready and not self._running and not self._looking)
 
 
 def _mask_note(found: Findings) -> str:

@@ -1,0 +1,516 @@
+"""Lay all scans of a dataset's subjects on the input platform's heads, as a new dataset."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp.alignment.moving import Placed, interpolated, moved, write_itk, write_mrtrix
+from napari_msp.alignment.preprocessing import Step, advice, missing_steps
+from napari_msp.alignment.registration import (
+    BrainImage,
+    Displacement,
+    Freedom,
+    brain_image,
+    estimate_displacement,
+)
+from napari_msp.alignment.report import (
+    REPORT,
+    TABLE,
+    AlignedScan,
+    Alignment,
+    heads_figure,
+    write_report,
+)
+from napari_msp.bids import (
+    ALIGNMENT,
+    BIDSIGNORE_TABLES,
+    DESCRIPTION,
+    bare_stem,
+    dataset_description,
+    mask_sidecar,
+    nifti_stem,
+    read_metadata,
+    read_sidecar,
+    sidecar_path,
+)
+from napari_msp.checking.alignment import LEAST_CORRELATION, MISALIGNMENT_LIMIT, dice
+from napari_msp.checking.report import Finding, place_of
+from napari_msp.checking.summary import Comparison, HeadImages
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.gradients import Shell
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.masks import ESTIMATED_MARK
+from napari_msp.errors import Advice, Cancelled, Choose, Give, Overwrite, Resample, UserError
+from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
+from napari_msp.formatting import listed
+from napari_msp.signal.fitting import fit_sh, supported_order
+from napari_msp.signal.spherical_harmonics import rish
+
+README = """\
+Aligned travelling heads
+========================
+
+Each subject's scans laid on that subject's head on {source} by napari-msp {version}, from
+
+    {dataset}
+
+{how} {report} shows every scan before and after, {table} has the numbers. Beside each scan lie the
+motion that was undone, for ITK and ANTs (..._xfm.txt) and for mrtransform of MRtrix3
+(..._desc-mrtrix_xfm.txt), both from points of the input to points of the scan as it was.
+"""
+
+AFFINES = "Nothing was interpolated: the affines say where the heads lie, voxels are as scanned."
+BIDSIGNORE = """\
+# Motions between scans, and the report: the standard has no names for them yet.
+*_xfm.txt
+/align.*
+"""
+
+IMAGES = "Images were interpolated once, by cubic splines; negative values were set to 0."
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """How one dataset is aligned."""
+
+    dataset: TravellingHeads
+    source: str
+    affine: bool
+    resample: bool
+    voxel_size: float | None
+    stage: Path
+    poll: Callable[[], None]
+
+
+def align(
+    dataset: str | Path,
+    out: str | Path,
+    *,
+    input: str | None = None,
+    subjects: Sequence[str] = (),
+    affine: bool = False,
+    resample: bool = False,
+    voxel_size: float | None = None,
+    force: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Alignment:
+    """Lay each subject's scans on that subject's head on the input platform.
+
+    A rigid motion is written into the scan's affine: no voxel is interpolated, truth stays what was
+    scanned, and b-vectors follow the image. Nothing else is corrected.
+
+    Parameters
+    ----------
+    dataset
+        BIDS folder; only read.
+    out
+        BIDS folder to make, with the report and the motions.
+    input
+        The platform on whose heads the others are laid; None: the one that the dataset marks.
+    subjects
+        Which ones; empty: all.
+    affine
+        Undo stretch and shear as well, which only interpolated images can show.
+    resample
+        Interpolate images, once, onto the input's lattice, or on that of a whole number of voxels
+        for each of the input's where a target is finer.
+    voxel_size
+        Edge of isotropic voxels in mm, to which the input is interpolated too; images of all
+        platforms are then interpolated. 0: the input's smallest edge.
+    force
+        Replace an earlier alignment.
+    progress
+        Called with a scan's name, the number of scans done and their total.
+    cancelled
+        Polled all the time.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    UserError
+        When there is no such dataset, platform or subject, or `out` cannot be written.
+    Cancelled
+        When `cancelled()` was true; nothing is left behind.
+    """
+    heads, out = open_dataset(dataset), Path(out)
+    source = input_platform(heads, input)
+    chosen = _subjects(heads, subjects)
+    if affine and not (resample or voxel_size is not None):
+        raise UserError(
+            "a stretched image cannot be told by its affine alone",
+            field="affine",
+            remedy=Resample(why="interpolate the images"),
+        )
+    if voxel_size is not None and not 0 <= voxel_size <= 10:
+        raise UserError(
+            f"{voxel_size:g} mm are no voxel",
+            field="voxel_size",
+            remedy=Give("voxel_size", "up to 10 mm"),
+        )
+    _refuse_what_is_there(out, force)
+
+    def poll() -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled
+
+    platforms = [source, *(each for each in heads.platforms if each != source)]
+    names = [
+        (subject, each) for subject in chosen for each in platforms if heads.has(subject, each)
+    ]
+    scans: list[AlignedScan] = []
+    findings: list[Finding] = []
+    with new_folder(out, replace=force) as stage:
+        how = resample or voxel_size is not None
+        job = _Job(heads, source, affine, how, voxel_size, stage, poll)
+        for subject in chosen:
+            for scan, found in _align_subject(job, subject, platforms):
+                scans.append(scan)
+                findings += found
+                if progress is not None:
+                    progress(scan.name, len(scans), len(names))
+        findings += _missing_corrections(heads, [heads.scans[each] for each in names])
+        result = Alignment(out, source, tuple(scans), tuple(findings))
+        _describe(job, result)
+    return result
+
+
+def _subjects(heads: TravellingHeads, wanted: Sequence[str]) -> list[str]:
+    for subject in wanted:
+        if subject not in heads.subjects:
+            remedy = Choose("subjects", tuple(heads.subjects))
+            raise UserError(f"has no subject {subject}", heads.root, "subjects", remedy)
+    return [each for each in heads.subjects if not wanted or each in wanted]
+
+
+# --- Where it is written ----------------------------------------------------------------------
+
+
+def _refuse_what_is_there(out: Path, force: bool) -> None:
+    """Refuse a folder with content, but for an earlier alignment that may be replaced."""
+    try:
+        refuse_occupied(out)
+    except UserError as error:
+        if not _is_alignment(out):
+            raise
+        if not force:
+            raise UserError("contains an alignment already", out, "out", Overwrite()) from error
+
+
+def _is_alignment(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (DESCRIPTION, REPORT, TABLE))
+
+
+# --- One subject ------------------------------------------------------------------------------
+
+
+def _align_subject(
+    job: _Job, subject: str, platforms: Iterable[str]
+) -> Iterator[tuple[AlignedScan, list[Finding]]]:
+    """Align one subject's scans, the input first."""
+    heads = job.dataset
+    present = [each for each in platforms if heads.has(subject, each)]
+    if job.source not in present:
+        problem = f"has no scan on {job.source}, on whose head the others would be laid: left out"
+        for platform in present:
+            found = Finding("warning", f"{subject} {platform}", problem, Advice("add one"))
+            yield AlignedScan(subject, platform, None), [found]
+        return
+    try:
+        reference = _Reference.of(job, subject)
+    except UserError as error:
+        for platform in present:
+            yield AlignedScan(subject, platform, None), [_left_out(subject, platform, error)]
+        return
+    for platform in present:
+        job.poll()
+        try:
+            if platform == job.source:
+                yield _write_input(job, subject, reference), []
+            else:
+                scan = _align_scan(job, subject, platform, reference)
+                yield scan, list(_doubts(scan, job.source))
+        except UserError as error:
+            yield AlignedScan(subject, platform, None), [_left_out(subject, platform, error)]
+
+
+def _left_out(subject: str, platform: str, error: UserError) -> Finding:
+    problem = f"left out: {error.problem}"
+    return Finding("error", f"{subject} {platform}", problem, error.remedy, "left out")
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The input's head: what the subject's other scans are laid on.
+
+    Attributes
+    ----------
+    scan
+        As it is.
+    shell
+        Its lowest.
+    brain
+        What it is known by.
+    lattice
+        Where images are interpolated to, but for the target's scale.
+    """
+
+    scan: Acquisition
+    shell: Shell
+    brain: BrainImage
+    lattice: Lattice
+
+    @classmethod
+    def of(cls, job: _Job, subject: str) -> "_Reference":
+        scan = job.dataset.acquisition(subject, job.source)
+        lattice = scan.lattice
+        if job.voxel_size is not None:
+            lattice = lattice.scaled_to(job.voxel_size or float(lattice.voxel_sizes.min()))
+        shell = _lowest_shell(scan)
+        return cls(scan, shell, brain_image(scan, shell), lattice)
+
+    def lattice_for(self, scan: Lattice) -> Lattice:
+        """Give where a scan is interpolated to: as fine as it is, in whole fractions of a voxel."""
+        ratio = self.lattice.voxel_sizes.mean() / scan.voxel_sizes.mean()
+        return self.lattice.refined(max(1, round(float(ratio))))
+
+
+def _lowest_shell(scan: Acquisition, near: float = 0.0) -> Shell:
+    shell = scan.gradients.nearest_shell(near)
+    return scan.shell() if shell is None else shell  # raises, with the reason
+
+
+def _write_input(job: _Job, subject: str, reference: _Reference) -> AlignedScan:
+    """Write the input where it lies, interpolated only to another voxel size."""
+    stay, scan = np.eye(4), reference.scan
+    if job.voxel_size is None:
+        placed = moved(scan, None)
+    else:
+        placed = interpolated(scan, stay, stay[:3, :3], reference.lattice)
+    image = _write(job, subject, job.source, scan, placed, None)
+    energy = _kept_energy(scan, placed)
+    return AlignedScan(subject, job.source, image, clipped=placed.clipped, kept_energy=energy)
+
+
+def _align_scan(job: _Job, subject: str, platform: str, reference: _Reference) -> AlignedScan:
+    scan = job.dataset.acquisition(subject, platform)
+    brain = brain_image(scan, _lowest_shell(scan, reference.shell.b_value))
+    freedom: Freedom = "affine" if job.affine else "rigid"
+    found = estimate_displacement(reference.brain, brain, freedom, job.poll)
+    if job.resample:
+        lattice = reference.lattice_for(scan.lattice)
+        placed = interpolated(scan, found.matrix, found.rotation, lattice)
+    else:
+        placed = moved(scan, found.matrix)
+    image = _write(job, subject, platform, scan, placed, found)
+    # Measured anew on what is written, not concluded from what was found.
+    written = placed.acquisition()
+    after = brain_image(written, _lowest_shell(written, reference.shell.b_value))
+    left = estimate_displacement(reference.brain, after, "rigid", job.poll)
+    return AlignedScan(
+        subject,
+        platform,
+        image,
+        _comparison(reference.brain, brain, found),
+        _comparison(reference.brain, after, left),
+        placed.clipped,
+        _kept_energy(scan, placed),
+        heads_figure(reference.brain, brain, after),
+    )
+
+
+def _comparison(fixed: BrainImage, moving: BrainImage, found: Displacement) -> Comparison:
+    overlap = dice(*(HeadImages(each, np.zeros((0, 6))) for each in (fixed, moving)))
+    return Comparison(overlap, found, fixed.lattice.canonical)
+
+
+def _doubts(scan: AlignedScan, source: str) -> Iterator[Finding]:
+    if scan.before is None or scan.after is None or scan.after.displacement is None:
+        return
+    correlation = scan.after.displacement.correlation
+    if correlation < LEAST_CORRELATION:
+        problem = f"hardly resembles {source} (correlation {correlation:.2f} when aligned)"
+        remedy = Advice("look at its pictures, and whether both are of one subject")
+        yield Finding("warning", scan.name, problem, remedy, "unlike input")
+    distance = scan.after.distance
+    if distance is not None and distance > MISALIGNMENT_LIMIT:
+        problem = f"still lies {distance:.2f} voxels from {source} on average"
+        remedy = Advice("look at its pictures; distortion that differs cannot be undone by moving")
+        yield Finding("warning", scan.name, problem, remedy, "misaligned")
+
+
+def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
+    """Give each order's SH energy after interpolation over that before, in the mask."""
+    if placed.clipped is None:
+        return {}
+    energies = []
+    for each in (scan, placed.acquisition()):
+        shell = _lowest_shell(each)
+        order = min(6, supported_order(each.directions(shell)))
+        sh = fit_sh(each, b_value=shell.b_value, order=order)
+        energies.append(rish(sh.coefficients[sh.mask]).mean(axis=0, dtype=float))
+    return {2 * index: float(b / a) for index, (a, b) in enumerate(zip(*energies, strict=True))}
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+
+def _write(
+    job: _Job,
+    subject: str,
+    platform: str,
+    scan: Acquisition,
+    placed: Placed,
+    found: Displacement | None,
+) -> Path:
+    """Write a scan with mask, sidecars, motion and, of a simulated one, the noise-free twin."""
+    heads = job.dataset
+    path = heads.scans[subject, platform]
+    stem = nifti_stem(path)
+    folder = path.parent.relative_to(heads.root)
+    image = folder / f"{stem}.nii.gz"
+    mask = Path("derivatives", "brainmask") / folder / f"{bare_stem(path)}_desc-brain_mask.nii.gz"
+    for each in (image, mask):
+        (job.stage / each).parent.mkdir(parents=True, exist_ok=True)
+    placed.write(job.stage / image, job.stage / mask)
+    reference = heads.scans[subject, job.source].relative_to(heads.root)
+    source = f"bids:source:{place_of(path, heads.root)}"
+    about = {
+        "Description": f"Laid on the head of {subject} on {job.source}",
+        "SkullStripped": not scan.b0[~scan.mask].any(),
+        **read_metadata(path),
+        "Sources": [source],
+        "SpatialReference": f"bids:source:{reference.as_posix()}",
+        ALIGNMENT: _about(job, placed, found),
+    }
+    write_json(sidecar_path(job.stage / image), about)
+    brain = scan.brain
+    more = {ESTIMATED_MARK: True, "Warnings": list(scan.mask_doubts)} if brain.estimated else {}
+    write_json(
+        sidecar_path(job.stage / mask),
+        mask_sidecar(f"{brain.origin}, moved with its scan", [f"bids::{image.as_posix()}"], **more),
+    )
+    if found is not None:
+        between = f"from-{_label(platform)}_to-{_label(job.source)}_mode-image"
+        stem = f"{bare_stem(path)}_{between}"
+        write_itk(job.stage / folder / f"{stem}_xfm.txt", found.matrix)
+        write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
+    _write_twin(job, subject, platform, placed, found, about)
+    return image
+
+
+def _write_twin(
+    job: _Job,
+    subject: str,
+    platform: str,
+    placed: Placed,
+    found: Displacement | None,
+    about: Mapping[str, Any],
+) -> None:
+    """Move the noise-free twin of a simulated scan as the scan itself."""
+    twin = job.dataset.noise_free(subject, platform)
+    if twin is None or twin.path is None:
+        return
+    if placed.clipped is None:
+        again = moved(twin, None if found is None else found.matrix)
+    else:
+        motion = np.eye(4) if found is None else found.matrix
+        turn = np.eye(3) if found is None else found.rotation
+        x, y, z = placed.mask.shape
+        again = interpolated(twin, motion, turn, Lattice((x, y, z), placed.image.affine))
+    path = job.stage / twin.path.relative_to(job.dataset.root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    again.write(path)
+    write_json(sidecar_path(path), {**about, **read_sidecar(twin.path)})
+
+
+def _about(job: _Job, placed: Placed, found: Displacement | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"Reference": job.source, "Interpolated": placed.clipped is not None}
+    if found is not None:
+        content |= {
+            "Motion": "affine" if job.affine else "rigid",
+            "ReferenceToScan": found.matrix.round(9).tolist(),
+            "Shift": found.shift.round(4).tolist(),
+            "Turn": round(found.angle, 4),
+            "Correlation": round(found.correlation, 4),
+        }
+    if placed.clipped is not None:
+        content |= {"Interpolation": "cubic spline", "ClippedShare": placed.clipped}
+    return content
+
+
+def _label(platform: str) -> str:
+    return "".join(each for each in platform if each.isalnum())
+
+
+def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Iterator[Finding]:
+    """Tell once of each set of corrections that nothing speaks of."""
+    lacking: dict[tuple[Step, ...], list[Path]] = {}
+    for scan in scans:
+        if steps := missing_steps(scan):
+            lacking.setdefault(steps, []).append(scan)
+    for steps, which in lacking.items():
+        where = place_of(which[0], heads.root)
+        also = f" and {len(which) - 1} others" if len(which) > 1 else ""
+        problem = (
+            f"nothing says that it{also} went through {listed([step.name for step in steps])}, "
+            "which come before aligning and are not done here"
+        )
+        remedy = Advice(f"if they are raw: {advice(steps)}")
+        yield Finding("warning", where, problem, remedy, "raw")
+
+
+def _describe(job: _Job, result: Alignment) -> None:
+    """Write what describes the dataset as a whole, and the report."""
+    stage, root = job.stage, job.dataset.root
+    how = "affine" if job.affine else "rigid"
+    made_by = f"align, {how}, {'interpolated' if job.resample else 'by affines alone'}"
+    description = dataset_description(
+        f"{root.resolve().name}, heads aligned",
+        derivative=True,
+        generated_by=made_by,
+        input_platform=job.source,
+        SourceDatasets=[{"URL": root.resolve().as_uri()}],
+        DatasetLinks={"source": os.path.relpath(root.resolve(), result.out.resolve())},
+    )
+    write_json(stage / DESCRIPTION, description)
+    write_text(stage / ".bidsignore", BIDSIGNORE_TABLES + BIDSIGNORE)
+    write_text(
+        stage / "README",
+        README.format(
+            source=job.source,
+            version=version("napari-msp"),
+            dataset=root,
+            how=IMAGES if job.resample else AFFINES,
+            report=REPORT,
+            table=TABLE,
+        ),
+    )
+    derivatives = {"brainmask": "Brain masks", "noisefree": "The same scans without noise"}
+    for name, title in derivatives.items():
+        folder = stage / "derivatives" / name
+        if folder.exists():
+            about = dataset_description(title, derivative=True, generated_by=made_by)
+            about["DatasetLinks"] = {
+                "source": os.path.relpath(
+                    root.resolve(), (result.out / "derivatives" / name).resolve()
+                )
+            }
+            write_json(folder / DESCRIPTION, about)
+            write_text(folder / "README", f"{title}: {made_by}.\n")
+            write_text(folder / ".bidsignore", BIDSIGNORE_TABLES)
+    subjects = sorted({scan.subject for scan in result.scans if scan.image is not None})
+    if not subjects:
+        first = result.findings[0]
+        raise UserError("no scan could be aligned", root, remedy=Advice(first.message()))
+    write_text(stage / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
+    write_report(stage, result)

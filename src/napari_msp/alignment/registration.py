@@ -1,0 +1,394 @@
+"""How one head lies in two scans: the rigid or affine motion between them.
+
+Co-registered scans are never quite aligned, and a network learns the rest as if it were a
+difference between scanners. What is compared is the direction-averaged, b0-normalised signal: T2,
+proton density and coil sensitivity cancel in it. Its logarithm is the mean diffusivity times the
+b-value, so that platforms differ by little more than a gain (of the b-value, which gradient coils
+let vary over the head) and an offset, which are estimated along with the motion.
+
+Least squares on this image lie nearer to the truth than mutual information, and never went astray
+where DIPY's `AffineRegistration` did (`benchmarks/alignment.py`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from scipy.linalg import expm
+from scipy.ndimage import map_coordinates, spline_filter
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import Shell
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.masks import smooth_in_mask
+from napari_msp.errors import Advice, UserError
+
+SMOOTHING = 0.5
+"""Gaussian smoothing before comparing, as a multiple of the coarser voxel size (our choice); it
+brings the point spreads of both scans nearer to each other."""
+
+COARSE_SMOOTHING = 1.5
+"""Smoothing of the first pass, which widens the range from which the second one converges."""
+
+LEAST_WEIGHT = 0.75
+"""Share of the smoothing that must come from the brain where voxels are compared (our choice)."""
+
+LEAST_RATIO = 0.02
+"""Floor of S/S0 before the logarithm; free water at b = 1200 lies near 0.03."""
+
+LEAST_VOXELS = 500
+"""Voxels that both brains must share: six parameters want more than a few (our choice)."""
+
+MOST_VOXELS = 40_000
+"""Voxels compared at most; more add time and nothing to the accuracy (our choice)."""
+
+SURE = 0.95
+"""Correlation from which on the first start is believed, and no other one tried (our choice:
+strongly smoothed, simulated scans reach 0.98 on one head)."""
+
+SEARCH_SMOOTHING = 3.0
+"""Smoothing while many starts are compared, as a multiple of the coarser voxel size."""
+
+SEARCH_TURN = 25.0
+"""Angle in degrees by which starts are turned about each axis, to both sides (our choice)."""
+
+SEARCH_VOXELS = 2000
+"""Voxels in which starts are compared."""
+
+STARTS = 3
+"""Best starts that are followed to their end (our choice)."""
+
+LEAST_OVERLAP = 0.5
+"""Share of the smaller brain that a start must lay on the other brain (our choice)."""
+
+Freedom = Literal["rigid", "affine"]
+"""Shift and turn; or stretch and shear, too."""
+
+MOTION = {"rigid": 6, "affine": 12}
+"""Parameters of a motion: shift in mm, rotation vector in radians, logarithm of the stretch."""
+
+PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.02, 0.02, 0.02, *[0.02] * 6])
+"""Parameters of a motion that matter alike: 0.02 rad move a point 50 mm from the centre by 1 mm."""
+
+GAIN_REACH = 50.0
+"""Distance in mm over which the gain changes by its slope: half a brain."""
+
+
+@dataclass(frozen=True, eq=False)
+class BrainImage:
+    """What a head is known by.
+
+    Attributes
+    ----------
+    weighted, b0
+        (X, Y, Z) direction-averaged signal of a shell and of b=0, meaningful in the mask only.
+    mask
+        (X, Y, Z).
+    lattice
+        Where the voxels lie.
+    """
+
+    weighted: FloatArray
+    b0: FloatArray
+    mask: MaskArray
+    lattice: Lattice
+
+    @property
+    def values(self) -> FloatArray:
+        """(X, Y, Z) -log of S/S0, b times the mean diffusivity; 0 outside the mask."""
+        ratio = np.divide(self.weighted, self.b0, out=np.ones_like(self.b0), where=self.mask)
+        values: FloatArray = -np.log(np.clip(ratio, LEAST_RATIO, 1.0))
+        return values
+
+    @property
+    def points(self) -> FloatArray:
+        """(N, 3) scanner coordinates of the mask's voxels, in mm."""
+        return _scanner_points(self.lattice, self.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Displacement:
+    """A motion of scanner coordinates, x → R S (x - c) + c + t.
+
+    Attributes
+    ----------
+    rotation
+        (3, 3) proper rotation R.
+    shift
+        (3,) in mm, at the centre.
+    centre
+        (3,) scanner coordinates in mm: the centre of the fixed brain.
+    mean
+        Distance in mm by which it moves the fixed brain's voxels, averaged over them.
+    correlation
+        Pearson's r of the smoothed images once the motion is undone: low when the scans are not
+        of one head, or not of like contrast, and then the motion means nothing.
+    stretch
+        (3, 3) symmetric S; the identity for a rigid motion.
+    """
+
+    rotation: FloatArray
+    shift: FloatArray
+    centre: FloatArray
+    mean: float
+    correlation: float
+    stretch: FloatArray = field(default_factory=lambda: np.eye(3))
+
+    @property
+    def angle(self) -> float:
+        """Angle of the rotation in degrees."""
+        return float(np.degrees(Rotation.from_matrix(self.rotation).magnitude()))
+
+    @property
+    def matrix(self) -> FloatArray:
+        """(4, 4) the same motion as a matrix of scanner coordinates in mm."""
+        linear = self.rotation @ self.stretch
+        matrix = np.eye(4)
+        matrix[:3, :3] = linear
+        matrix[:3, 3] = self.centre + self.shift - linear @ self.centre
+        return matrix
+
+    def apply(self, points: FloatArray) -> FloatArray:
+        """Move (N, 3) scanner points in mm."""
+        linear = self.rotation @ self.stretch
+        moved: FloatArray = (points - self.centre) @ linear.T + self.centre + self.shift
+        return moved
+
+
+def brain_image(acquisition: Acquisition, shell: Shell) -> BrainImage:
+    """Average the directions of a shell; voxels without b=0 signal are left out of the mask."""
+    total = np.zeros(acquisition.lattice.shape, dtype=np.float32)
+    for volume in shell.volumes:  # one at a time: a copy of the whole shell may not fit
+        total += acquisition.voxels[..., volume]
+    mean = total / len(shell.volumes)
+    mask = acquisition.mask & (acquisition.b0 > 0)
+    return BrainImage(mean, acquisition.b0, mask, acquisition.lattice)
+
+
+def estimate_displacement(
+    fixed: BrainImage,
+    moving: BrainImage,
+    freedom: Freedom = "rigid",
+    poll: Callable[[], None] = lambda: None,
+) -> Displacement:
+    """Estimate where the head of `fixed` lies in `moving`.
+
+    Least squares over the motion, gain and offset, inside both brains, first on strongly and then
+    on lightly smoothed images. Where that does not end in a likeness of one head, other starts are
+    tried: brains laid centre on centre, and turned.
+
+    Parameters
+    ----------
+    fixed, moving
+        Images of like contrast, on any lattices.
+    freedom
+        What may differ.
+    poll
+        Called again and again; may raise, to stop.
+
+    Returns
+    -------
+    Displacement
+        A point p of the head in `fixed` lies at `apply(p)` in `moving`.
+
+    Raises
+    ------
+    UserError
+        When the brains share too little to compare, from every start.
+    """
+    size = float(max(fixed.lattice.voxel_sizes.max(), moving.lattice.voxel_sizes.max()))
+    centre = fixed.points.mean(axis=0)
+    coarse = _Pair(fixed, moving, centre, COARSE_SMOOTHING * size, poll)
+    fine = _Pair(fixed, moving, centre, SMOOTHING * size, poll)
+
+    def tried(starts: Iterable[FloatArray]) -> Iterator[tuple[FloatArray, float]]:
+        for start in starts:
+            with suppress(UserError):
+                yield coarse.refine(start)
+
+    found = list(tried([np.zeros(6)]))
+    if not found or found[0][1] < SURE:
+        search = _Pair(fixed, moving, centre, SEARCH_SMOOTHING * size, poll)
+        found += tried(search.starts(moving.points.mean(axis=0) - centre))
+    # Without any, the fine comparison says what is wrong.
+    start = max(found, key=lambda each: each[1])[0] if found else np.zeros(6)
+    motion, correlation = fine.refine(start)
+    if freedom == "affine":
+        motion, correlation = fine.refine(np.concatenate([motion, np.zeros(6)]))
+    best = Displacement(_rotation(motion), motion[:3], centre, 0.0, correlation, _stretch(motion))
+    brain = fixed.points
+    return replace(best, mean=float(np.linalg.norm(best.apply(brain) - brain, axis=1).mean()))
+
+
+class _Pair:
+    """Two heads, smoothed alike, that are compared under many motions.
+
+    Parameters
+    ----------
+    fixed, moving
+        The heads.
+    centre
+        (3,) what turns leave in place, in mm.
+    width
+        Standard deviation of the smoothing, in mm.
+    poll
+        Called at every comparison.
+    """
+
+    def __init__(
+        self,
+        fixed: BrainImage,
+        moving: BrainImage,
+        centre: FloatArray,
+        width: float,
+        poll: Callable[[], None],
+    ) -> None:
+        target, inside = _smoothed(fixed, width)
+        source, source_inside = _smoothed(moving, width)
+        brains = (source_inside, moving.lattice), (inside, fixed.lattice)
+        volumes = [mask.sum() * lattice.voxel_sizes.prod() for mask, lattice in brains]
+        self.smaller = min(1.0, float(volumes[0] / max(volumes[1], 1.0)))
+        points = _scanner_points(fixed.lattice, inside)
+        every = 1 + len(points) // MOST_VOXELS
+        self.every = every
+        self.points, self.wanted = points[::every], target[inside][::every]
+        self.centre, self.poll = centre, poll
+        self.splines = spline_filter(source, order=3, mode="mirror")
+        self.inside = source_inside.astype(np.float32)
+        self.to_voxel = np.linalg.inv(moving.lattice.affine)
+
+    def refine(self, start: FloatArray) -> tuple[FloatArray, float]:
+        """Improve a motion; give it with the correlation that it leaves.
+
+        Raises
+        ------
+        UserError
+            When the brains share too little.
+        """
+        # The voxels that count are chosen once: otherwise the cost could fall by losing voxels.
+        shared = self._shared(self.points, start)
+        if shared.sum() * self.every < LEAST_VOXELS:
+            raise UserError(
+                "the brains overlap too little to compare",
+                remedy=Advice("see that both scans are of one head, and their masks of the brain"),
+            )
+        points, wanted = self.points[shared], self.wanted[shared]
+        deviation = float(wanted.std())
+        if deviation == 0:
+            raise UserError(
+                "the brain is uniform, nothing shows its position", remedy=Advice("check the image")
+            )
+        reach = (points - self.centre) / GAIN_REACH
+        size = len(start)
+
+        def residuals(parameters: FloatArray) -> FloatArray:
+            self.poll()
+            gain, offset, slope = parameters[size], parameters[size + 1], parameters[size + 2 :]
+            values = self._values(points, parameters[:size])
+            difference: FloatArray = ((gain + reach @ slope) * values + offset - wanted) / deviation
+            return difference
+
+        result = least_squares(
+            residuals,
+            np.concatenate([start, [1.0, 0.0, 0.0, 0.0, 0.0]]),
+            x_scale=np.concatenate([PARAMETER_SCALE[:size], np.ones(5)]),
+            loss="soft_l1",
+            max_nfev=30,
+        )
+        found: FloatArray = result.x[:size]
+        return found, _correlation(self._values(points, found), wanted)
+
+    def starts(self, shift: FloatArray) -> list[FloatArray]:
+        """Give the likeliest motions to start from, the best first.
+
+        Parameters
+        ----------
+        shift
+            (3,) from the fixed brain's centre to the moving one's, in mm.
+        """
+        turns = np.radians(SEARCH_TURN) * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
+        thin = slice(None, None, 1 + len(self.points) // SEARCH_VOXELS)
+        points, wanted = self.points[thin], self.wanted[thin]
+        scored = []
+        for moved in (np.zeros(3), shift):
+            for turn in turns:
+                self.poll()
+                start = np.concatenate([moved, turn])
+                shared = self._shared(points, start)
+                if shared.sum() <= LEAST_OVERLAP * self.smaller * len(points):
+                    continue
+                score = _correlation(self._values(points[shared], start), wanted[shared])
+                scored.append((score, start))
+        scored.sort(key=lambda each: -each[0])
+        return [start for _, start in scored[:STARTS]]
+
+    def _at(self, points: FloatArray, motion: FloatArray) -> FloatArray:
+        linear = _rotation(motion) @ _stretch(motion)
+        moved = (points - self.centre) @ linear.T + self.centre + motion[:3]
+        coordinates: FloatArray = self.to_voxel[:3, :3] @ moved.T + self.to_voxel[:3, 3:]
+        return coordinates
+
+    def _shared(self, points: FloatArray, motion: FloatArray) -> MaskArray:
+        inside: MaskArray = map_coordinates(self.inside, self._at(points, motion), order=1) > 0.99
+        return inside
+
+    def _values(self, points: FloatArray, motion: FloatArray) -> FloatArray:
+        values: FloatArray = map_coordinates(
+            self.splines, self._at(points, motion), order=3, mode="mirror", prefilter=False
+        )
+        return values
+
+
+def _smoothed(image: BrainImage, width: float) -> tuple[FloatArray, MaskArray]:
+    """Smooth both signals between in-mask voxels only, so that no background leaks in.
+
+    A point spread acts on signals, not on their ratio: smoothed before they are divided, two scans
+    of different sharpness become alike.
+
+    Parameters
+    ----------
+    width
+        Standard deviation in mm.
+
+    Returns
+    -------
+    (X, Y, Z) float64, -log of S/S0, continued smoothly beyond the mask, and the mask without its
+    outermost millimetres, in which the smoothing saw one side only.
+    """
+    deviations = width / image.lattice.voxel_sizes
+    weighted, weight = smooth_in_mask(image.weighted.astype(float), image.mask, deviations)
+    b0, _ = smooth_in_mask(image.b0.astype(float), image.mask, deviations)
+    ratio = np.divide(weighted, b0, out=np.ones_like(b0), where=b0 > 0)
+    return -np.log(np.clip(ratio, LEAST_RATIO, 1.0)), weight > LEAST_WEIGHT
+
+
+def _correlation(values: FloatArray, wanted: FloatArray) -> float:
+    """Give Pearson's r; 0 where one of them is uniform."""
+    if len(values) < 2 or values.std() == 0 or wanted.std() == 0:
+        return 0.0
+    return float(np.corrcoef(values, wanted)[0, 1])
+
+
+def _rotation(motion: FloatArray) -> FloatArray:
+    matrix: FloatArray = Rotation.from_rotvec(motion[3:6]).as_matrix()
+    return matrix
+
+
+def _stretch(motion: FloatArray) -> FloatArray:
+    if len(motion) == MOTION["rigid"]:
+        return np.eye(3)
+    xx, yy, zz, xy, xz, yz = motion[6:]
+    stretch: FloatArray = expm(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
+    return stretch
+
+
+def _scanner_points(lattice: Lattice, mask: MaskArray) -> FloatArray:
+    """(N, 3) scanner coordinates of a mask's voxels."""
+    indices = np.argwhere(mask)
+    points: FloatArray = indices @ lattice.affine[:3, :3].T + lattice.affine[:3, 3]
+    return points

@@ -1,0 +1,269 @@
+"""What an alignment did: each scan before and after, as a table and on a page with pictures."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+
+from napari_msp.alignment.registration import BrainImage
+from napari_msp.arrays import FloatArray
+from napari_msp.checking.report import Finding
+from napari_msp.checking.summary import Comparison
+from napari_msp.data.lattice import CanonicalGrid, Lattice, resample
+from napari_msp.files import write_text
+from napari_msp.formatting import csv_text
+
+REPORT, TABLE = "align.html", "align.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedScan:
+    """A scan that was laid on the input's head, or could not be.
+
+    Attributes
+    ----------
+    subject, platform
+        Whose scan it is, and from where.
+    image
+        The written DWI, relative to the new dataset; None where the scan was left out.
+    before, after
+        Against the input, as `check` measures it; None for the input itself, and where it could not
+        be measured.
+    clipped
+        Share of in-mask samples that were negative after interpolation; None without.
+    kept_energy
+        Energy of each SH order after interpolation over that before, in the mask; empty without.
+    pictures
+        PNG of the heads before and after; empty for the input.
+    """
+
+    subject: str
+    platform: str
+    image: Path | None
+    before: Comparison | None = None
+    after: Comparison | None = None
+    clipped: float | None = None
+    kept_energy: Mapping[int, float] = field(default_factory=dict)
+    pictures: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """Subject and platform, such as "sub-01 ge_st"."""
+        return f"{self.subject} {self.platform}"
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What `align` did.
+
+    Attributes
+    ----------
+    out
+        The new dataset.
+    input_platform
+        On whose heads the others were laid.
+    scans
+        In the order of the dataset.
+    findings
+        What is doubtful, or was left out.
+    """
+
+    out: Path
+    input_platform: str
+    scans: tuple[AlignedScan, ...]
+    findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        moved = [scan for scan in self.scans if scan.after is not None]
+        return f"<Alignment of {len(moved)} scans with {self.input_platform} in {self.out}>"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows all scans before and after."""
+        return self.out / REPORT
+
+
+# --- Table ------------------------------------------------------------------------------------
+
+COLUMNS: Mapping[str, Callable[[Comparison], float | None]] = {
+    "shift_mm": lambda of: _length(of.displacement.shift) if of.displacement else None,
+    "rotation_degrees": lambda of: of.displacement.angle if of.displacement else None,
+    "displacement_voxels": lambda of: of.distance,
+    "correlation": lambda of: of.displacement.correlation if of.displacement else None,
+    "dice": lambda of: of.dice,
+}
+"""What is measured against the input, by the names that the table of `check` has for it."""
+
+DECIMALS = {"shift_mm": 2, "rotation_degrees": 2, "displacement_voxels": 2}
+
+
+def _length(vector: FloatArray) -> float:
+    return float(np.linalg.norm(vector))
+
+
+def table_csv(scans: Iterable[AlignedScan]) -> str:
+    """Write a row a scan with full precision; a field is empty where there is no number."""
+    names = [f"{name}_{when}" for when in ("before", "after") for name in COLUMNS]
+    header = ["subject", "platform", "image", *names, "clipped_share"]
+    rows = (
+        [scan.subject, scan.platform, scan.image, *_numbers(scan), scan.clipped] for scan in scans
+    )
+    return csv_text(header, rows)
+
+
+def table_text(alignment: Alignment) -> str:
+    """Write the table for a terminal."""
+    heading = ["scan", "shift", "turn", "away", "r", "Dice"]
+    heading += ["→ shift", "turn", "away", "r", "Dice"]
+    lines = [heading, *([scan.name, *_written(scan)] for scan in alignment.scans)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    legend = LEGEND.format(input=alignment.input_platform)
+    return "\n".join([*text, "", *(_kept_text(alignment.scans)), legend])
+
+
+LEGEND = """\
+Against {input}, before → after: shift in mm, turn in degrees; away: how far both move the brain on
+average, in voxels of {input}; r: correlation when aligned; Dice of the masks.
+"""
+
+
+def _numbers(scan: AlignedScan) -> list[float | None]:
+    return [
+        None if of is None else give(of)
+        for of in (scan.before, scan.after)
+        for give in COLUMNS.values()
+    ]
+
+
+def _written(scan: AlignedScan) -> list[str]:
+    if scan.image is None:
+        return ["left out", *["–"] * (2 * len(COLUMNS) - 1)]
+    names = [*COLUMNS, *COLUMNS]
+    return [
+        "–" if value is None else f"{value:.{DECIMALS.get(name, 3)}f}"
+        for name, value in zip(names, _numbers(scan), strict=True)
+    ]
+
+
+def kept_energy(scans: Sequence[AlignedScan]) -> dict[str, dict[int, float]]:
+    """Give, by platform, the median over subjects of each SH order's energy after interpolation.
+
+    Relative to that before: fine detail and noise are what interpolation takes.
+    """
+    platforms = list(dict.fromkeys(scan.platform for scan in scans if scan.kept_energy))
+    kept: dict[str, dict[int, float]] = {}
+    for platform in platforms:
+        of = [scan.kept_energy for scan in scans if scan.platform == platform and scan.kept_energy]
+        orders = sorted(set.intersection(*(set(each) for each in of)))
+        kept[platform] = {order: float(np.median([each[order] for each in of])) for order in orders}
+    return kept
+
+
+def _kept_text(scans: Sequence[AlignedScan]) -> list[str]:
+    lines = [
+        f"  {platform}: " + ", ".join(f"l = {order}: {share:.2f}" for order, share in kept.items())
+        for platform, kept in kept_energy(scans).items()
+    ]
+    return ["SH energy left by the interpolation, of 1:", *lines, ""] if lines else []
+
+
+# --- Pictures ---------------------------------------------------------------------------------
+
+SQUARE = 15.0
+"""Edge of the checkerboard's squares in mm (our choice)."""
+
+VIEWS = ((2, 0, 1), (1, 0, 2), (0, 1, 2))
+"""Axial, coronal and sagittal: axes through the slice, along rows and along columns, of RAS."""
+
+
+def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> bytes:
+    """Draw a scan with the input's head, before and after: checkerboards and edges, as PNG.
+
+    Shown is the mean diffusivity times b, which looks alike on all platforms. Checkerboards take
+    their squares from both in turn; the lines are the input's own edges over the scan.
+    """
+    from matplotlib.figure import Figure
+
+    grid = CanonicalGrid(fixed.lattice.shape, fixed.lattice.affine)
+    head, inside = grid.to_canonical(fixed.values), grid.to_canonical(fixed.mask)
+    lattice = fixed.lattice.canonical
+    centre = np.rint(np.argwhere(inside).mean(axis=0)).astype(int)
+    sizes = lattice.voxel_sizes
+    extents = [float(n * size) for n, size in zip(lattice.shape, sizes, strict=True)]
+    widths = [extents[across] / extents[up] for _, across, up in VIEWS]
+    figure = Figure(figsize=(2 * 2.3 * sum(widths) + 0.6, 2 * 2.3), dpi=90, facecolor="black")
+    axes = figure.subplots(2, 6, width_ratios=[*widths, *widths], squeeze=False)
+    shown = [_on(each, lattice) for each in (before, after)]
+    high = float(np.percentile(head[inside], 97))
+    for row, (name, moving) in zip(axes, (("before", shown[0]), ("after", shown[1])), strict=True):
+        for column, (through, across, up) in enumerate(VIEWS):
+            cuts = [np.take(each, centre[through], axis=through).T for each in (head, moving)]
+            # The patient's left on the right, front and top on top.
+            still, scan = (each[::-1, ::-1] for each in cuts)
+            board = np.where(_board(still.shape, sizes[[up, across]]), still, scan)
+            aspect = float(sizes[up] / sizes[across])
+            for axis, picture in ((row[column], board), (row[3 + column], scan)):
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=high, aspect=aspect)
+                axis.set_axis_off()
+            levels = [0.3 * high, 0.75 * high]
+            row[3 + column].contour(still, levels=levels, colors="#ff9f1c", linewidths=0.7)
+        row[0].set_title(name, color="white", fontsize=9, loc="left")
+    figure.subplots_adjust(0.005, 0.01, 0.995, 0.94, 0.02, 0.1)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", facecolor="black")
+    return stream.getvalue()
+
+
+def _on(image: BrainImage, lattice: Lattice) -> FloatArray:
+    """Give the picture of a head on another lattice."""
+    return resample(image.values.astype(np.float32), image.lattice, lattice)
+
+
+def _board(shape: tuple[int, ...], sizes: FloatArray) -> FloatArray:
+    rows, columns = (
+        np.floor(np.arange(count) * size / SQUARE).astype(int)
+        for count, size in zip(shape, sizes, strict=True)
+    )
+    board: FloatArray = (rows[:, None] + columns[None, :]) % 2 == 0
+    return board
+
+
+# --- Page -------------------------------------------------------------------------------------
+
+
+def write_report(folder: Path, alignment: Alignment) -> None:
+    """Write the table and the page, which needs no other file."""
+    write_text(folder / TABLE, table_csv(alignment.scans))
+    write_text(folder / REPORT, report_html(alignment))
+
+
+def report_html(alignment: Alignment) -> str:
+    """Fill in the page, align.html beside this file."""
+    page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
+    after = [scan.after for scan in alignment.scans if scan.after is not None]
+    away = [each.distance for each in after if each.distance is not None]
+    return page.get_template("align.html").render(
+        alignment=alignment,
+        rows=[(scan.subject, scan.platform, _written(scan)) for scan in alignment.scans],
+        kept=kept_energy(alignment.scans),
+        legend=LEGEND.format(input=alignment.input_platform),
+        away=away,
+        median=float(np.median(away)) if away else None,
+        worst=max(away, default=None),
+        pictures=[
+            (scan.name, base64.b64encode(scan.pictures).decode("ascii"))
+            for scan in alignment.scans
+            if scan.pictures
+        ],
+    )

@@ -1,1 +1,0 @@
-"""Table 1: methods trained on equal terms, measured on held-out heads and tested."""

@@ -1,1 +1,0 @@
-"""What an evaluation found, for people: one page, and tables."""

@@ -1,1 +1,0 @@
-"""Compare's parts: from records to cells in the viewer's grid."""

@@ -1,1 +1,0 @@
-"""Harmonize: predict, from a scan that is loaded, what other platforms would have given."""

@@ -1,1 +1,0 @@
-"""The loaded model as a drawing whose parts can be chosen."""

@@ -1,1 +1,0 @@
-"""Qt widgets that know no feature and no viewer."""
