@@ -102,6 +102,7 @@ def import_tree(
     pattern: str,
     *,
     mask: str | None = None,
+    subject: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
     input_platform: str | None = None,
@@ -130,7 +131,7 @@ def import_tree(
         one folder or file name. `.nii` and `.nii.gz` stand for each other.
     mask
         Pattern of the masks in the same names, relative to `source`. None: as found for each image.
-    session, protocol
+    subject, session, protocol
         Labels where the tree does not name them.
     input_platform
         Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
@@ -166,8 +167,9 @@ def import_tree(
     refuse_occupied(out)  # before the long look at every scan
     for given, field in ((pattern, "pattern"), (mask, "mask")):
         _refuse_absolute(given, field, source)
+    constants = {"subject": subject, "session": session, "protocol": protocol}
     scans = sorted(
-        _find_scans(source, pattern, mask, {"session": session, "protocol": protocol}),
+        _find_scans(source, pattern, mask, constants),
         key=lambda scan: (scan.subject, scan.platform),
     )
     scans = _with_directions(scans)
@@ -194,7 +196,7 @@ def bids_label(text: str, prefix: str = "") -> str:
     return re.sub(r"[^A-Za-z0-9]", "", text.removeprefix(prefix))
 
 
-def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
+def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
     """Turn a pattern into a regular expression; refuse one that cannot name a scan."""
     names = {name for name, _ in _FIELD.findall(pattern) if name} | {
         name for name, value in constants.items() if value is not None
@@ -255,7 +257,7 @@ def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
 def _find_scans(
     source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
 ) -> Iterator[ImportedScan]:
-    expression = _compile(pattern, constants)
+    expression = pattern_expression(pattern, constants)
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = False
     for path in files:
