@@ -192,7 +192,15 @@ def add_inference_options(command: ArgumentParser) -> None:
         help="of the written DWI: target (default), input or a .bvec file",
     )
     command.add_argument(
-        "--resample", action="store_true", help="interpolate to the model's voxel size"
+        "--resample",
+        action="store_true",
+        help="interpolate to the model's voxel size, and predictions back to the scan's voxels",
+    )
+    command.add_argument(
+        "--lattice",
+        choices=("scan", "model"),
+        default="scan",
+        help="after --resample; model: predictions stay on the model's voxels (default: scan)",
     )
     add_shells(command, "of the scan's shells to predict from (default: the model's)")
     command.add_argument(
@@ -211,6 +219,7 @@ def inference_options(options: Namespace) -> "Options":
         device=options.device,
         tile=options.tile,
         resample=options.resample,
+        lattice=options.lattice,
         rescale_b_value=options.rescale_b_value == "rescale",
         b0_threshold=options.b0_threshold,
         b_value=options.b_value,

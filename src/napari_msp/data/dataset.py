@@ -1,5 +1,6 @@
 """Travelling heads as a BIDS dataset: subjects, platforms and where their scans lie."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import b0_only, is_scan
+from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, person_of
@@ -66,15 +67,25 @@ class TravellingHeads:
         """Platforms in order, such as "ge_st"."""
         return sorted({platform for _, platform in self.scans})
 
+    def tell(self) -> None:
+        """Warn of what was passed over, each reason once.
+
+        Warns
+        -----
+        PassedOver
+        """
+        for note in self.notes:
+            warnings.warn(note, PassedOver, stacklevel=3)
+
     @property
     def notes(self) -> list[str]:
         """What was passed over, in words, each reason once."""
         reasons: dict[str, list[Path]] = {}
         for path, why in self.passed_over.items():
             reasons.setdefault(why, []).append(path)
+        more = {why: f" and {len(paths) - 1} more" for why, paths in reasons.items() if paths[1:]}
         return [
-            f"{paths[0].relative_to(self.root)} {why}"
-            + (f"; so are or do {len(paths) - 1} more" if len(paths) > 1 else "")
+            f"{paths[0]}{more.get(why, '')}: passed over, as it {why}"
             for why, paths in reasons.items()
         ]
 

@@ -27,7 +27,7 @@ from napari_msp.bids import (
     sidecar_path,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import b0_only, find_gradients, look_for_mask
+from napari_msp.data.beside import PassedOver, b0_only, find_gradients, look_for_mask
 from napari_msp.data.gradients import write_gradients
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
@@ -147,17 +147,17 @@ def import_tree(
     list of ImportedScan
         Ordered by subject and platform.
 
-    Warns
-    -----
-    PassedOver
-        When one of several images of a name has b=0 volumes alone, as those that serve the
-        correction of distortions.
-
     Raises
     ------
     UserError
         When the pattern fits nothing or is incomplete, a scan lacks gradients or does not fit
         them, two scans would get one name, or `out` cannot be written.
+
+    Warns
+    -----
+    PassedOver
+        When one of several images of a name has b=0 volumes alone, as those that serve the
+        correction of distortions.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -353,10 +353,6 @@ def _mask_by_pattern(
         problem = f"{len(found) or 'no'} masks fit {wanted}, one is needed"
         raise UserError(problem, image, "mask", Change("mask", "another"))
     return found[0]
-
-
-class PassedOver(UserWarning):
-    """An image that fits the pattern is no scan of its own."""
 
 
 def _key(scan: ImportedScan) -> str:

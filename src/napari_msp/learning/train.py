@@ -84,6 +84,7 @@ def train(
         heads = (
             dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset, run=chosen)
         )
+        heads.tell()
         if values or settings is None:
             given = {} if settings is None else settings.model_dump(exclude_unset=True)
             settings = training_settings(heads, **(given | values))

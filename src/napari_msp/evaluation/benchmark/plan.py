@@ -224,6 +224,8 @@ def make_plan(
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
     opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
+    for dataset in opened:
+        dataset.tell()
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
