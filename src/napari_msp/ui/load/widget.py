@@ -156,7 +156,9 @@ class LoadAcquisition(Docked):
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
     def _say_loaded(self, scan: Scan) -> None:
-        doubts = () if scan.acquisition is None else scan.acquisition.doubts
+        known = scan.acquisition
+        # What the header was doubted for stands above already.
+        doubts = () if known is None else known.doubts[len(known.header_doubts) :]
         words = f"{scan.owner} is loaded."
         if doubts:
             self._rest("warning", f"{words} Note: {'; '.join(doubts)}.")
@@ -213,7 +215,13 @@ def _inspect(findings: Findings, control: Control) -> Inspection:
     choice = findings.choice
     assert findings.scan is not None
     control.say("Reading")
-    acquisition = load_acquisition(findings.scan, choice.bval, choice.bvec, findings.mask)
+    acquisition = load_acquisition(
+        findings.scan,
+        choice.bval,
+        choice.bvec,
+        findings.mask,
+        b0_threshold=choice.b0_threshold,
+    )
     _ = acquisition.voxels
     control.check()
     control.say("Looking at slices and volumes")
