@@ -131,7 +131,7 @@ def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None
     if image is None or len(gradients.b0_volumes) == 0:
         return None
     with errors_as_findings(findings, root, where):
-        return Acquisition(image, gradients, mask_path, path, notes=notes)
+        return Acquisition(image, gradients, mask_path, path, other_masks=notes)
     return None
 
 

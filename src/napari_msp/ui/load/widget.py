@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
@@ -146,8 +147,10 @@ class LoadAcquisition(Docked):
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         self._changes.add(*(partial(self._add, data) for data in layers))
-        words = f"{shown_in(layers[0]).scan.owner} is loaded."
-        self._changes.add(partial(self._rest, "ok", words))
+        scan = shown_in(layers[0]).scan
+        doubts = mask_made(scan)
+        words = " ".join([f"{scan.owner} is loaded.", *doubts])
+        self._changes.add(partial(self._rest, "warning" if doubts else "ok", words))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
@@ -189,6 +192,16 @@ def _load(
         layers.append(mask_layer(scan))
         make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
     return layers
+
+
+def mask_made(scan: Scan) -> list[str]:
+    """Say that a scan's mask was made for want of one, and what is odd about it, in sentences."""
+    acquisition = scan.acquisition
+    if acquisition is None or not acquisition.brain.estimated:
+        return []
+    brain, size = acquisition.brain, coverage(acquisition.mask, acquisition.affine)
+    doubts = "".join(f"; it {doubt}" for doubt in brain.doubts)
+    return [f"It has no brain mask, so one was made: {size}{doubts}. Look at it over the b0."]
 
 
 def _inspect(findings: Findings, control: Control) -> Inspection:
