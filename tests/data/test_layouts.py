@@ -421,7 +421,8 @@ def test_a_table_of_mrtrix3_given_by_either_name(lay: Callable[..., Path]) -> No
     root = lay(DWI | {"elsewhere/other.b": "mrtrix"})
     expected = load_acquisition(root / "dwi.nii.gz").gradients
     for name in ("bval", "bvec"):
-        found = load_acquisition(root / "dwi.nii.gz", **{name: root / "elsewhere/other.b"})
+        given: dict[str, Any] = {name: root / "elsewhere/other.b"}
+        found = load_acquisition(root / "dwi.nii.gz", **given)
         np.testing.assert_allclose(found.gradients.directions, expected.directions, atol=1e-8)
     (root / "elsewhere/other.b").write_text("1 2 3")
     with pytest.raises(UserError, match="no table of x, y, z and b"):

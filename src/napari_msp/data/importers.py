@@ -395,7 +395,7 @@ def _check_scan(scan: ImportedScan) -> None:
     _ = acquisition.voxels
     if scan.mask is not None:
         _ = acquisition.mask
-    if not acquisition.gradients.shells:
+    if not acquisition.given_gradients.shells:
         raise UserError(
             "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
         )

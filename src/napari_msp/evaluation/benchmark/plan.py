@@ -83,6 +83,8 @@ class Plan:
         Of every network.
     b_value
         Shell that is learned and measured, in s/mm².
+    b0_threshold
+        Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
         Which scan, where one was repeated.
     """
@@ -96,6 +98,7 @@ class Plan:
     seeds: tuple[int, ...]
     budget: Budget
     b_value: float
+    b0_threshold: float | None = None
     run: int | None = None
 
     @property
@@ -220,7 +223,7 @@ def make_plan(
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
-    opened = [open_dataset(path, run=asked.run) for path in paths]
+    opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
     for dataset in opened:
         dataset.tell()
     source = asked.input or (loaded[0].card.input if loaded else "")
@@ -257,6 +260,7 @@ def make_plan(
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
         b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
+        b0_threshold=asked.b0_threshold,
         run=asked.run,
     )
 

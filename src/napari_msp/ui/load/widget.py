@@ -147,16 +147,20 @@ class LoadAcquisition(Docked):
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         self._changes.add(*(partial(self._add, data) for data in layers))
-        scan = shown_in(layers[0]).scan
-        doubts = mask_made(scan)
-        words = " ".join([f"{scan.owner} is loaded.", *doubts])
-        self._changes.add(partial(self._rest, "warning" if doubts else "ok", words))
+        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
         self.viewer.add_layer(make_layer(data))
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
+
+    def _say_loaded(self, scan: Scan) -> None:
+        doubts = () if scan.acquisition is None else scan.acquisition.doubts
+        words = [f"{scan.owner} is loaded.", *mask_made(scan)]
+        if doubts:
+            words.append(f"Note: {'; '.join(doubts)}.")
+        self._rest("warning" if len(words) > 1 else "ok", " ".join(words))
 
     def _fail(self, error: UserError) -> None:
         self._rest(
@@ -183,7 +187,12 @@ def _load(
     choice = findings.choice
     assert findings.scan is not None
     scan = load_scan(
-        findings.scan, choice.b_value, bval=choice.bval, bvec=choice.bvec, mask=findings.mask
+        findings.scan,
+        choice.b_value,
+        bval=choice.bval,
+        bvec=choice.bvec,
+        mask=findings.mask,
+        b0_threshold=choice.b0_threshold,
     )
     read_scan(scan, control.say)
     control.say("Making maps")
