@@ -5,10 +5,10 @@
 Simulated heads are moved on every platform but the input by 0 to 8 mm and 0 to 15°, with noise, and
 aligned by their affines. The residual is the mean distance, over the input's mask, of where a point
 of the head is from where the alignment puts it. FA and SH errors are those of the aligned scans,
-interpolated once onto the lattice of scans that never moved, against those; beside them the errors of
-the misaligned scans, and of never-moved scans with another noise. `--dipy` does the same with DIPY's
-mutual information. The real slab is cut to even and odd directions, one half is moved by its affine
-and interpolated by MRtrix's lattice-free motion, and the motion is recovered.
+interpolated once onto the lattice of scans that never moved, against those; beside them the errors
+of the misaligned scans, and of never-moved scans with another noise. `--dipy` does the same with
+DIPY's mutual information. The real slab is divided into even and odd directions (its only b=0
+serves both), one half is moved and interpolated onto the slab's lattice, and the motion recovered.
 """
 
 import argparse
@@ -33,23 +33,25 @@ from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.lattice import Lattice, interpolate, resample_mask
 from napari_msp.data.phantom import PLATFORMS
 from napari_msp.data.phantom.changes import bundles_after
-from napari_msp.data.phantom.head import grid_of, make_head
+from napari_msp.data.phantom.head import Head, grid_of, make_head
 from napari_msp.data.phantom.platforms import Platform, lattice_for, platform_named
-from napari_msp.data.phantom.scan import MARGIN, SimulatedScan, _scan
-from napari_msp.data.phantom.subjects import CENTRE, Pose, aligned, draw_subject
+from napari_msp.data.phantom.scan import MARGIN, _scan
+from napari_msp.data.phantom.subjects import CENTRE, Pose, Subject, aligned, draw_subject
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import fractional_anisotropy
 
 LARGEST_SHIFT, LARGEST_TURN = 8.0, 15.0
 """In mm and degrees."""
 
+B_VALUE = 1200.0
+"""Of the simulated shell, in s/mm²."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moved:
     """One scan of a head that was moved, and what it is compared with."""
 
-    subject: str
-    platform: str
+    name: str
     pose: Pose
     scan: Acquisition
     never_moved: Acquisition
@@ -65,7 +67,8 @@ def draw(rng: np.random.Generator) -> Pose:
     return Pose(turn, CENTRE - turn @ CENTRE + shift)
 
 
-def acquisition_of(scan: SimulatedScan) -> Acquisition:
+def scanned(head: Head, person: Subject, platform: Platform, size: str, noise: int) -> Acquisition:
+    scan = _scan(head, person, platform, size, noise, np.zeros(3), (B_VALUE,))
     image = nib.Nifti1Image(scan.dwi, scan.lattice.affine)
     return Acquisition(image, scan.table, given_mask=scan.mask)
 
@@ -78,28 +81,20 @@ def heads(size: str, subjects: int, seed: int) -> Iterator[tuple[Acquisition, li
         person = draw_subject(seed, index)
         bundles = bundles_after((), person.tissue)
         still = make_head(person, aligned(), fine, bundles)
-
-        def scan(
-            platform: Platform,
-            pose: Pose | None,
-            noise: int,
-            still=still,
-            person=person,
-            bundles=bundles,
-        ) -> Acquisition:
-            head = still if pose is None else make_head(person, pose, fine, bundles)
-            return acquisition_of(_scan(head, person, platform, size, noise, np.zeros(3)))
-
         moved = []
         for platform in PLATFORMS[1:]:
             pose = draw(rng)
-            made = (
-                scan(platform, pose, seed),
-                scan(platform, None, seed),
-                scan(platform, None, seed + 1),
+            turned = make_head(person, pose, fine, bundles)
+            moved.append(
+                Moved(
+                    f"sub-{person.label} {platform.name}",
+                    pose,
+                    scanned(turned, person, platform, size, seed),
+                    scanned(still, person, platform, size, seed),
+                    scanned(still, person, platform, size, seed + 1),
+                )
             )
-            moved.append(Moved(f"sub-{person.label}", platform.name, pose, *made))
-        yield scan(PLATFORMS[0], None, seed), moved
+        yield scanned(still, person, PLATFORMS[0], size, seed), moved
 
 
 def residual(found: Displacement, pose: Pose, fixed: BrainImage) -> tuple[float, float]:
@@ -145,9 +140,10 @@ def errors(scan: Acquisition, truth: Acquisition) -> tuple[float, float]:
 
 
 def simulated(size: str, subjects: int, seed: int, dipy: bool) -> None:
+    """Print a line a scan, and what they come to."""
     rows = []
-    print(f"{'scan':22} moved: mm     °  left: voxels     °     s   FA error ×1e3 and SH MSE ×1e5")
-    print(f"{'':52} {'aligned':>14} {'misaligned':>14} {'other noise':>14}")
+    print(f"{'scan':20} moved: mm     °  left: voxels     °     s   FA error ×1e3 and SH MSE ×1e5")
+    print(f"{'':55} {'aligned':>14} {'misaligned':>14} {'other noise':>14}")
     for source, scans in heads(size, subjects, seed):
         fixed = brain_image(source, source.shell())
         for each in scans:
@@ -163,58 +159,49 @@ def simulated(size: str, subjects: int, seed: int, dipy: bool) -> None:
             left = interpolated(each.scan, stay, stay[:3, :3], lattice).acquisition()
             told = [errors(one, each.never_moved) for one in (laid, left, each.other_noise)]
             rows.append((away, turn, *np.ravel(told)))
-            print(
-                f"{each.subject} {each.platform:15} {shift:6.1f} {angle:5.1f} {away:13.3f} {turn:5.2f} "
-                f"{took:5.1f} " + " ".join(f"{1e3 * fa:7.1f} {1e5 * sh:6.1f}" for fa, sh in told),
-                flush=True,
-            )
+            moved = f"{each.name:20} {shift:9.1f} {angle:5.1f}"
+            numbers = " ".join(f"{1e3 * fa:7.1f} {1e5 * sh:6.1f}" for fa, sh in told)
+            print(f"{moved} {away:13.3f} {turn:5.2f} {took:5.1f} {numbers}", flush=True)
     table = np.array(rows)
     median, worst = np.median(table, axis=0), table.max(axis=0)
-    print(
-        f"\n{len(rows)} scans, size {size}: residual median {median[0]:.3f} voxels, {median[1]:.3f}°; "
-    )
-    print(f"worst {worst[0]:.3f} voxels, {worst[1]:.3f}°")
+    print(f"\n{len(rows)} scans, size {size}: residual", end=" ")
+    print(f"median {median[0]:.3f} voxels, {median[1]:.3f}°; worst {worst[0]:.3f}, {worst[1]:.3f}°")
     for name, at in (("aligned", 2), ("misaligned", 4), ("never moved, other noise", 6)):
-        print(
-            f"{name}: FA error {1e3 * median[at]:.1f}e-3, SH MSE {1e5 * median[at + 1]:.1f}e-5 (medians)"
-        )
+        fa, sh = 1e3 * median[at], 1e5 * median[at + 1]
+        print(f"{name}: FA error {fa:.1f}e-3, SH MSE {sh:.1f}e-5 (medians)")
 
 
 def slab(path: Path, moves: int) -> None:
     """Recover known motions of the real slab between its even and its odd directions."""
     scan = load_acquisition(path)
-    shell = scan.shell().volumes
+    shell = scan.shell()
     fixed, moving = (
-        brain_image(scan, replace(scan.shell(), volumes=shell[start::2])) for start in (0, 1)
+        brain_image(scan, replace(shell, volumes=shell.volumes[start::2])) for start in (0, 1)
     )
     rng = np.random.default_rng(0)
     centre = fixed.points.mean(axis=0)
     left = []
     for _ in range(moves):
-        pose = draw(rng)
-        pose = Pose(
-            pose.rotation,
-            pose.shift - CENTRE + pose.rotation @ CENTRE + centre - pose.rotation @ centre,
-        )
+        drawn = draw(rng)
+        shift = drawn.shift + (centre - CENTRE) - drawn.rotation @ (centre - CENTRE)
         motion = np.eye(4)
-        motion[:3, :3], motion[:3, 3] = pose.rotation, pose.shift
+        motion[:3, :3], motion[:3, 3] = drawn.rotation, shift
         # Interpolated onto the slab's own lattice, as if the head had moved between the scans.
         there = Lattice(moving.lattice.shape, motion @ moving.lattice.affine)
-        images = [interpolate(each, there, moving.lattice) for each in (moving.weighted, moving.b0)]
-        mask = resample_mask(moving.mask, there, moving.lattice)
-        image = BrainImage(
-            *(np.maximum(each, 0) for each in images), mask & (images[1] > 0), moving.lattice
+        weighted, b0 = (
+            np.maximum(interpolate(each, there, moving.lattice), 0)
+            for each in (moving.weighted, moving.b0)
         )
-        left.append(residual(estimate_displacement(fixed, image), pose, fixed))
-    away, turn = np.median(left, axis=0)
-    print(
-        f"\nreal slab, {moves} motions: residual median {away:.3f} voxels, {turn:.3f}°; worst "
-        f"{np.max(left, axis=0)[0]:.3f} voxels, {np.max(left, axis=0)[1]:.3f}°"
-    )
+        mask = resample_mask(moving.mask, there, moving.lattice) & (b0 > 0)
+        found = estimate_displacement(fixed, BrainImage(weighted, b0, mask, moving.lattice))
+        left.append(residual(found, Pose(drawn.rotation, shift), fixed))
+    median, worst = np.median(left, axis=0), np.max(left, axis=0)
+    print(f"\nreal slab, {moves} motions: residual", end=" ")
+    print(f"median {median[0]:.3f} voxels, {median[1]:.3f}°; worst {worst[0]:.3f}, {worst[1]:.3f}°")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--size", default="small", choices=("tiny", "small", "full"))
     parser.add_argument("--subjects", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
