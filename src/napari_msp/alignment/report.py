@@ -232,7 +232,12 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
     for column, (name, scan) in enumerate(zip(("before", "after"), scans, strict=True)):
         left = column * (panel_width + 3 * GAP)
         figure.text(
-            left / width, 1 - 0.5 * TITLE / total, name, color="white", fontsize=11, va="center"
+            left / width + 0.004,
+            1 - 0.5 * TITLE / total,
+            name,
+            color="white",
+            fontsize=11,
+            va="center",
         )
         for row in (0, 1):
             bottom = (1 - row) * (panel_height + GAP)
