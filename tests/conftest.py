@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dipy.core.sphere import HemiSphere, disperse_charges
+from hypothesis import HealthCheck, settings
 from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import DESCRIPTION, dataset_description
@@ -21,6 +22,16 @@ from napari_msp.files import write_json
 
 SLAB = Path(__file__).parents[2] / "shared/data/philips_slab/sub-01_dwi.nii.gz"
 """A slab of a real scan that some checkouts have beside them."""
+
+settings.register_profile(
+    "ours",
+    derandomize=True,  # the same examples everywhere
+    deadline=None,
+    database=None,
+    max_examples=60,
+    suppress_health_check=list(HealthCheck),  # a busy machine is slow
+)
+settings.load_profile("ours")
 
 # --- Comparisons with independent references -------------------------------------------------
 

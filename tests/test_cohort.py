@@ -339,3 +339,59 @@ class TestOnDask:
             run_cohort(
                 bids, tmp_path / "out", model, TARGET, scheduler="tcp://127.0.0.1:1", job=Recorder()
             )
+
+
+class TestChosenScans:
+    """What is no scan of its own, and scans that were repeated, in the datasets of others."""
+
+    @pytest.fixture
+    def write(self, tmp_path, scan):
+        made = scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30)
+
+        def write(*stems):
+            for stem in stems:
+                path = tmp_path / "bids" / stem
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.write(path.parent, stem=path.name)
+            return tmp_path / "bids"
+
+        return write
+
+    def chosen(self, root, model, tmp_path, **options):
+        job = Recorder()
+        results = run_cohort(root, tmp_path / "out", model, TARGET, job=job, **options)
+        return [call[0].relative_to(root).name for call in job.calls], results
+
+    def test_the_reversed_b0_is_passed_over_and_told_of(self, write, model, tmp_path):
+        root = write("sub-1/dwi/sub-1_dir-AP", "sub-1/dwi/sub-1_dir-PA")
+        reversed_ = root / "sub-1/dwi/sub-1_dir-PA_dwi.nii.gz"
+        nib.save(nib.load(reversed_).slicer[..., :2], reversed_)
+        (root / "sub-1/dwi/sub-1_dir-PA_dwi.bval").write_text("0 0")
+        with pytest.warns(UserWarning, match="dir-PA_dwi.nii.gz: passed over, as it has b=0"):
+            assert self.chosen(root, model, tmp_path)[0] == ["sub-1_dir-AP_dwi.nii.gz"]
+
+    def test_runs_are_chosen(self, write, model, tmp_path):
+        root = write("sub-1/dwi/sub-1_run-1", "sub-1/dwi/sub-1_run-2", "sub-2/dwi/sub-2")
+        names, results = self.chosen(root, model, tmp_path)
+        assert names == ["sub-2_dwi.nii.gz"]
+        assert results[0].reason is not None
+        assert results[0].reason.field == "run"
+        assert "scanned 2 times" in results[0].message()
+        with pytest.warns(UserWarning, match="is not run 2"):
+            names, _ = self.chosen(root, model, tmp_path, run=2, force=True)
+        assert names == ["sub-1_run-2_dwi.nii.gz", "sub-2_dwi.nii.gz"]
+
+    def test_derivatives_of_a_pipeline(self, write, model, tmp_path):
+        stem = "sub-1/ses-x/dwi/sub-1_ses-x_space-ACPC"
+        root = write(f"{stem}_desc-preproc", f"{stem}_desc-denoised")
+        with pytest.warns(UserWarning, match="another version"):
+            names, _ = self.chosen(root, model, tmp_path)
+        assert names == ["sub-1_ses-x_space-ACPC_desc-preproc_dwi.nii.gz"]
+
+    def test_a_dataset_without_the_models_platform_says_what_there_is(self, write, model, tmp_path):
+        root = write("sub-1/ses-01/dwi/sub-1_ses-01", "sub-1/ses-02/dwi/sub-1_ses-02")
+        with pytest.raises(UserError, match="no scan is on ge_st; choose from 01, 02") as error:
+            self.chosen(root, model, tmp_path)
+        assert error.value.field == "platform"
+        names, _ = self.chosen(root, model, tmp_path, platform="02")
+        assert names == ["sub-1_ses-02_dwi.nii.gz"]

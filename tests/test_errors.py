@@ -18,6 +18,7 @@ from napari_msp.errors import (
     Change,
     Choose,
     ComputeOnCPU,
+    CountAsB0,
     DeviceLost,
     Either,
     Give,
@@ -82,6 +83,11 @@ PHRASES: list[tuple[Remedy, str, str]] = [
         RescaleBValue(measured=1000, wanted=1200),
         "bring the signal there with rescale_b_value=True (an approximation)",
         "bring the signal there with <rescale_b_value: True> (an approximation)",
+    ),
+    (
+        CountAsB0(60.0),
+        "count them as b=0 with b0_threshold=60",
+        "count them as b=0 with <b0_threshold: 60>",
     ),
     (
         RunJob("import", "bring the data into that form"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_msp.errors import UserError
@@ -28,8 +28,6 @@ from napari_msp.files import (
     write_text,
 )
 from napari_msp.strict_json import DEEPEST, LARGEST, parse_json
-
-quickly = settings(derandomize=True, deadline=None, max_examples=80)
 
 # --- JSON ------------------------------------------------------------------------------------
 
@@ -114,7 +112,6 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
         read_json("/dev/zero")
 
 
-@quickly
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}":,0123456789.eE-NaIfinty \\u', max_size=60))
 def test_no_content_has_another_error(content):
     try:
@@ -124,7 +121,6 @@ def test_no_content_has_another_error(content):
     json.dumps(read, allow_nan=False)
 
 
-@quickly
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**64) + 1, 2**64 - 1)

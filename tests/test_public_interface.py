@@ -41,7 +41,7 @@ def test_there_is_one_list_and_every_name_on_it_is_there() -> None:
     "job",
     [
         "load_acquisition load_scan load_sh load_model fit_sh evaluate_sh harmonize train",
-        "evaluate compare check calibrate run_cohort figure3 simulate import_tree",
+        "evaluate compare check calibrate run_cohort figure3 simulate import_tree import_dicom",
     ],
 )
 def test_every_job_is_at_the_top(job: str) -> None:

@@ -4,6 +4,7 @@ from .alignment.align import align
 from .checking.dataset import check
 from .cohort import run_cohort
 from .data.acquisition import Acquisition, load_acquisition
+from .data.dicom import import_dicom
 from .data.importers import import_tree
 from .data.phantom import simulate
 from .errors import UserError
@@ -42,6 +43,7 @@ __all__ = [
     "fit_sh",
     "fractional_anisotropy",
     "harmonize",
+    "import_dicom",
     "import_tree",
     "load_acquisition",
     "load_model",

@@ -18,6 +18,7 @@ from napari_msp.bids import (
     platform_name,
     prediction_stem,
 )
+from napari_msp.data.beside import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, choose_scan, scans_in
 from napari_msp.errors import (
     PYTHON,
@@ -276,10 +277,13 @@ def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
     found: Found = {}
     for platform, group in groups.items():
         try:
-            scan, _ = choose_scan(group, f"{subject} on {platform}" if platform else subject, run)
+            what = f"{subject} on {platform}" if platform else subject
+            scan, others = choose_scan(group, what, run)
         except UserError as error:
             found[platform] = error
         else:
+            for path, why in others.items():
+                warnings.warn(f"{path}: passed over, as it {why}", PassedOver, stacklevel=3)
             if scan is not None:
                 found[platform] = scan
     return found

@@ -210,6 +210,27 @@ class RescaleBValue(Allow):
 
 
 @dataclass(frozen=True)
+class CountAsB0(Remedy):
+    """Let volumes of a low b-value count as b=0.
+
+    Attributes
+    ----------
+    threshold
+        Largest b-value that must count, in s/mm².
+    """
+
+    parameter: ClassVar[str] = "b0_threshold"
+    threshold: float
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Say such as "count them as b=0 with b0_threshold=60"."""
+        number = int(self.threshold) if self.threshold == int(self.threshold) else self.threshold
+        if not words.offers(self.parameter):
+            return f"count b ≤ {number} as b=0"
+        return f"count them as b=0 with {words.setting(self.parameter, number)}"
+
+
+@dataclass(frozen=True)
 class RunJob(Remedy):
     """Run another job of this package.
 
@@ -498,6 +519,8 @@ def validation_reason(message: str) -> str:
     'must be greater than or equal to 1'
     """
     reason = message.removeprefix("Value error, ").replace("Input should", "must")
+    if reason.startswith("Unable to parse"):  # more digits than a number has
+        return "must be a smaller number"
     reason = reason.split(", unable")[0]
     return reason[0].lower() + reason[1:]
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict, get_args
 
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Choose, UserError
+
+OutputLattice = Literal["scan", "model"]
 
 
 class OptionSettings(TypedDict, total=False):
@@ -13,8 +15,10 @@ class OptionSettings(TypedDict, total=False):
     device: str
     tile: int | None
     resample: bool
+    lattice: OutputLattice
     rescale_b_value: bool
     keep_stages: bool
+    b0_threshold: float | None
     b_value: float | Sequence[float] | None
 
 
@@ -33,26 +37,34 @@ class Options:
         Edge of a tile in input voxels; None: as large as memory allows.
     resample
         Allow the SH image to be interpolated to the model's voxel size first.
+    lattice
+        Where the prediction of an interpolated image lies. "scan": it goes back to the voxels that
+        the scan came in, divided where the target is finer. "model": it stays on the model's cubes.
     rescale_b_value
         Allow the signal to be rescaled to the model's b-value by (S/S0)^(b_model/b) first: an
         approximation.
     keep_stages
         Keep the branches of an MSP, each as large as the prediction, so that any α of equation (1)
         can be had without running the network again.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0, where a scan is read from its file; None: the
+        usual one.
     b_value
         Shells of the scan to predict from, in s/mm²; None: those that are the model's.
 
     Raises
     ------
     UserError
-        When a tile is smaller than a voxel.
+        When a tile is smaller than a voxel, or there is no such lattice.
     """
 
     device: str = "auto"
     tile: int | None = None
     resample: bool = False
+    lattice: OutputLattice = "scan"
     rescale_b_value: bool = False
     keep_stages: bool = False
+    b0_threshold: float | None = None
     b_value: float | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
@@ -60,3 +72,6 @@ class Options:
             raise UserError(
                 f"{self.tile} voxels are no tile", field="tile", remedy=Advice("give at least 1")
             )
+        if self.lattice not in get_args(OutputLattice):
+            remedy = Choose("lattice", get_args(OutputLattice))
+            raise UserError(f"there is no lattice {self.lattice}", field="lattice", remedy=remedy)

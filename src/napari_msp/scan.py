@@ -271,6 +271,7 @@ class Scan:
             return tuple(note for one in self._by_shell.values() for note in one.notes)
         name, found = self.path.name, []
         if self.acquisition is not None:
+            found += [f"{name}: {doubt}" for doubt in self.acquisition.doubts]
             found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
             (shell,) = self.acquisition.shells(self.shell)
             supported = supported_order(self.acquisition.directions(shell))
@@ -331,10 +332,16 @@ class Scan:
         """Write the files of one shell."""
         maps = self.maps("signal" if self.acquisition is not None else "sh")
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
-        used = {} if self.acquisition is None else {"Inputs": list(self.acquisition.provenance)}
-        write_sh(folder / names[0], self.sh, used, like=like)
+        write_sh(folder / names[0], self.sh, self._sidecar(), like=like)
         for name, each in zip(names[1:], MAPS, strict=True):
             write_nifti(folder / name, maps[each], self.sh.affine, like=like)
+
+    def _sidecar(self) -> dict[str, Any]:
+        """Give what the SH image's sidecar says of its scan: what was used, doubted, left out."""
+        scan = self.acquisition
+        if scan is None:
+            return {}
+        return {"Inputs": list(scan.provenance), "Warnings": list(scan.doubts)}
 
     @property
     def file_stem(self) -> str:
@@ -367,12 +374,13 @@ def load_scan(
     bval: str | Path | None = None,
     bvec: str | Path | None = None,
     mask: str | Path | None = None,
+    b0_threshold: float | None = None,
 ) -> Scan:
     """Open a DWI, or an SH image where no .bval lies beside it.
 
     Parameters
     ----------
-    path, bval, bvec, mask
+    path, bval, bvec, mask, b0_threshold
         As for `load_acquisition`; or the SH images of several shells.
     b_value
         Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
@@ -392,8 +400,8 @@ def load_scan(
     path = Path(path)
     named = bval is not None or bvec is not None or is_scan(path)
     if named or _lacks_its_table(path):
-        acquisition = load_acquisition(path, bval, bvec, mask)
-        acquisition.shells(b_value)  # a choice that cannot be made is an error before the voxels
+        acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
+        acquisition.given_shells(b_value)  # what cannot be chosen is an error before the voxels
         return Scan(acquisition=acquisition, shell=b_value, path=path)
     image = load_sh(path)
     if image.b_value is None:
@@ -439,17 +447,23 @@ ScanLike = Scan | Acquisition | SHImage | Mapping[int, SHImage] | str | Path
 """What can be taken as a scan: a file, or what was read or made already."""
 
 
-def as_scan(scan: ScanLike, b_value: float | Sequence[float] | None = None) -> Scan:
+def as_scan(
+    scan: ScanLike,
+    b_value: float | Sequence[float] | None = None,
+    b0_threshold: float | None = None,
+) -> Scan:
     """Take a scan, an acquisition, an SH image or a file as a scan.
 
     Parameters
     ----------
     b_value
         Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
+    b0_threshold
+        Of a file, as for `load_acquisition`.
     """
     if isinstance(scan, Acquisition):
         return Scan(acquisition=scan, shell=b_value, path=scan.path)
     if isinstance(scan, str | Path):
-        return load_scan(scan, b_value)
+        return load_scan(scan, b_value, b0_threshold=b0_threshold)
     known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)
     return known.at_shell(b_value) if isinstance(b_value, int | float) else known

@@ -287,7 +287,7 @@ def test_a_table_that_belongs_to_another_scan_is_told(acquisition):
         assert not verdict.follows
     wrong = replace(
         acquisition,
-        gradients=replace(
+        given_gradients=replace(
             acquisition.gradients, directions=image_to_scanner_axes(other, acquisition.affine)
         ),
     )

@@ -276,6 +276,56 @@ class TestIntensities:
         only(dataset, "warning", "1.4 % of the mask has no b=0 signal")
 
 
+class TestContradictions:
+    """What loading warns of is a finding, and nothing stops the rest."""
+
+    def change(self, dataset, change):
+        image = nib.load(path_of(dataset))
+        nib.Nifti1Image(*change(image.get_fdata(dtype=np.float32), image.affine)).to_filename(
+            path_of(dataset)
+        )
+
+    def test_a_blank_volume_is_left_out(self, dataset):
+        def blank(voxels, affine):
+            voxels[..., 7] = 0
+            return voxels, affine
+
+        self.change(dataset, blank)
+        only(dataset, "warning", "left out: volume 7, b = 1200 but empty")
+        (row,) = [
+            row
+            for row in check(dataset, input="ge_st", alignment=False).rows
+            if (row.subject, row.platform) == ("sub-02", "prisma_st")
+        ]
+        assert row.directions == 44
+
+    def test_no_b0_is_left(self, dataset):
+        def blank(voxels, affine):
+            voxels[..., :2] = 0
+            return voxels, affine
+
+        self.change(dataset, blank)
+        only(dataset, "error", "b=0 image is nowhere above 0 (volumes 0 and 1, b = 0 but empty)")
+
+    def test_a_header_that_contradicts_itself(self, dataset):
+        image = nib.load(path_of(dataset))
+        moved = image.affine.copy()
+        moved[0, 3] += 5
+        image.set_qform(moved, 1)
+        image.to_filename(path_of(dataset))
+        only(dataset, "warning", "sform and qform differ by up to 5.0 mm and 0.0°")
+
+    def test_b0_at_60(self, dataset):
+        for subject in ("01", "02"):
+            for platform in ("ge_st", "prisma_st"):
+                bval = path_of(dataset, subject, platform, "bval")
+                if bval.exists():
+                    values = np.loadtxt(bval)
+                    np.savetxt(bval, np.where(values == 0, 60, values)[None], fmt="%g")
+        assert any("no volume has b" in each for each in found(dataset, "error"))
+        assert found(dataset, "error", b0_threshold=60) == []
+
+
 class TestLattices:
     def test_node_aligned_and_twice_as_fine(self, dataset, scan):
         fine = Lattice(SHAPE, AFFINE).refined(2)

@@ -122,7 +122,6 @@ def _rename_b(folder: Path, subject: str, b_value: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda study: shutil.rmtree(study / "sub-02/ses-prisma"), "sub-02"),
         (lambda study: _shift(study, "ge", 0, stretch=1.3), "isotropic"),
         (lambda study: _shift(study, "prisma", 0, stretch=0.7), "whole number"),
         (lambda study: _shift(study, "prisma", 500), "does not overlap"),

@@ -4,6 +4,7 @@ import gzip
 import re
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -286,7 +287,7 @@ def test_gradients_and_mask_may_be_named(tmp_path, scan):
     path = scan(directions=6).write(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    names = {}
+    names: dict[str, Any] = {}
     for kind, name in [
         ("bval", "sub-01_dwi.bval"),
         ("bvec", "sub-01_dwi.bvec"),

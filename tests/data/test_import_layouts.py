@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.beside import PassedOver
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.importers import PassedOver, import_tree
+from napari_msp.data.importers import import_tree
 from napari_msp.errors import Give, UserError
 from napari_msp.files import read_json, write_json
 

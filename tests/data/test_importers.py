@@ -169,7 +169,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("pattern", "problem", "offered"),
         [
-            ("{scanner}/{protocol}/dwi.nii.gz", "lacks {subject}", []),
+            ("{scanner}/{protocol}/dwi.nii.gz", "lacks {subject}", ["subject"]),
             ("{subject}/dwi.nii.gz", "lacks {scanner} or {protocol}", ["session", "protocol"]),
             ("{subject}/{scanner}/{sequence}.nii.gz", "{sequence} is not known", []),
             ("{subject}/{scanner}/{protocol}", "must end in .nii or .nii.gz", []),

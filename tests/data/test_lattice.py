@@ -7,6 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import (
     Lattice,
+    interpolate,
+    interpolate_in_mask,
     resample,
     resample_in_mask,
     resample_mask,
@@ -136,3 +138,40 @@ def test_a_mask_and_its_mirror_image_are_resampled_alike(affine):
     mirrored = resample_mask(mask[::-1], lattice, fine)[::-1]
     np.testing.assert_array_equal(resample_mask(mask, lattice, fine), mirrored)
     np.testing.assert_array_equal(resample_mask(mask, lattice, fine)[::2, ::2, ::2], mask)
+
+
+def a_linear_function(lattice):
+    """(X, Y, Z, 2) of the position in mm."""
+    slopes = np.array([[0.3, -0.2], [0.1, 0.05], [-0.4, 0.7]])
+    return (centres(lattice) @ slopes + [2.0, -1.0]).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [2.0, 2.4, 1.7])
+def test_splines_reproduce_a_linear_function_away_from_the_edge(affine, size):
+    tall = Lattice((14, 13, 11), affine @ np.diag([1, 1, 2, 1]))
+    cubes = tall.scaled_to(size)
+    wanted = a_linear_function(cubes)
+    deep = tuple(
+        slice(int(4 * step), int((n - 5) * step) + 1)  # a spline's mirror fades with each voxel
+        for n, step in zip(tall.shape, tall.voxel_sizes / size, strict=True)
+    )
+    everywhere = np.ones(tall.shape, dtype=bool)
+    by_mask = interpolate_in_mask(
+        a_linear_function(tall), everywhere, tall, cubes, np.ones(cubes.shape, dtype=bool)
+    )
+    for found in (interpolate(a_linear_function(tall), tall, cubes), by_mask):
+        np.testing.assert_allclose(found[deep], wanted[deep], atol=0.02)
+    linear = resample(a_linear_function(tall), tall, cubes)
+    np.testing.assert_allclose(linear, wanted, atol=1e-4)
+
+
+def test_splines_in_a_mask_know_nothing_of_the_background(affine):
+    lattice = Lattice((9, 8, 7), affine)
+    mask = np.linalg.norm(np.indices(lattice.shape).T - [4, 3.5, 3], axis=-1).T < 3
+    array = np.where(mask[..., None], [5.0, -2.0], np.nan).astype(np.float32)
+    fine = lattice.refined(2)
+    wanted = np.ones(fine.shape, dtype=bool)
+    wanted[0] = False
+    found = interpolate_in_mask(array, mask, lattice, fine, wanted)
+    np.testing.assert_allclose(found[wanted], np.tile([5, -2], (wanted.sum(), 1)), rtol=1e-5)
+    assert not found[0].any()

@@ -14,7 +14,7 @@ import pytest
 from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.beside import find_gradients, is_scan, look_for_mask
+from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import write_json
@@ -415,7 +415,8 @@ def test_a_table_of_mrtrix3_given_by_either_name(lay: Callable[..., Path]) -> No
     root = lay(DWI | {"elsewhere/other.b": "mrtrix"})
     expected = load_acquisition(root / "dwi.nii.gz").gradients
     for name in ("bval", "bvec"):
-        found = load_acquisition(root / "dwi.nii.gz", **{name: root / "elsewhere/other.b"})
+        given: dict[str, Any] = {name: root / "elsewhere/other.b"}
+        found = load_acquisition(root / "dwi.nii.gz", **given)
         np.testing.assert_allclose(found.gradients.directions, expected.directions, atol=1e-8)
     (root / "elsewhere/other.b").write_text("1 2 3")
     with pytest.raises(UserError, match="no table of x, y, z and b"):
@@ -619,7 +620,10 @@ def test_what_was_passed_over_is_said(lay: Callable[..., Path]) -> None:
         pair |= bids(f"{stem}_dir-AP") | b0_pair(f"{stem}_dir-PA")
     root = lay(pair)
     [note] = open_dataset(root).notes
-    assert note.startswith("sub-1/ses-a/dwi/sub-1_ses-a_dir-PA_dwi.nii.gz has b=0 volumes alone")
+    first = root / "sub-1/ses-a/dwi/sub-1_ses-a_dir-PA_dwi.nii.gz"
+    assert note.startswith(f"{first} and 1 more: passed over, as it has b=0 volumes alone")
+    with pytest.warns(PassedOver, match="passed over"):
+        open_dataset(root).tell()
     found = [each.message() for each in check(root, input="a", alignment=False).findings]
     assert sum("b=0 volumes alone" in each for each in found) == 2
 

@@ -202,7 +202,7 @@ def test_two_platforms_leave_nothing_to_disagree(make_network):
     ("model_options", "remedy", "option"),
     [
         ({"b_value": 1000.0}, RescaleBValue, {"rescale_b_value": True}),
-        ({"voxel_size": 2.0}, Resample, {"resample": True}),
+        ({"voxel_size": 2.0}, Resample, {"resample": True, "lattice": "model"}),
     ],
 )
 def test_what_is_not_the_models_is_refused_and_can_be_allowed(

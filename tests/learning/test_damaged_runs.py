@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
@@ -27,13 +27,6 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.runs import RunFolder, checkpoint_path, run_in_folder
 from napari_msp.model_file import digest_of, read_tensors, write_tensors
-
-quickly = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 DEEP = "[" * 100_000
 DIGITS = "9" * 5000
@@ -229,7 +222,6 @@ def test_a_folder_is_no_checkpoint(tmp_path):
         read_checkpoint(tmp_path, IDENTITY, PHASES)
 
 
-@quickly
 @given(st.data())
 def test_changed_bytes_never_go_unnoticed(written, tmp_path, data):
     content = bytearray(written.read_bytes())
@@ -248,7 +240,6 @@ def test_changed_bytes_never_go_unnoticed(written, tmp_path, data):
     assert found[0].model_dump_json() == restored(written)[0].model_dump_json()
 
 
-@quickly
 @given(st.dictionaries(st.sampled_from([*Position.model_fields]), ANY, min_size=1))
 def test_a_position_made_up_is_refused_or_could_be(written, tmp_path, position):
     try:
@@ -268,7 +259,6 @@ KINDS_OF_NUMBER = [torch.float32, torch.float64, torch.float16, torch.bfloat16, 
                    torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn]  # fmt: skip
 
 
-@quickly
 @given(st.data())
 def test_tensors_made_up_are_refused(written, tmp_path, data):
     names = sorted(read_tensors(written)[1])
@@ -386,7 +376,6 @@ def test_a_damaged_run_is_one_line(name, tmp_path):
     assert len(str(caught.value)) < 600
 
 
-@quickly
 @given(st.data())
 def test_a_changed_run_is_refused_or_says_the_same(quick, tmp_path, data):
     folder = tmp_path / "run"
@@ -469,7 +458,6 @@ def test_events_come_back_as_they_were(tmp_path):
     assert repr(read_events(tmp_path / "events.jsonl")) == repr(STORY)  # nan is not itself
 
 
-@quickly
 @given(st.sampled_from(STORY), st.data())
 def test_changed_events_are_read_or_refused(event, data):
     line = bytearray(event.to_json().encode())
@@ -484,7 +472,6 @@ def test_changed_events_are_read_or_refused(event, data):
         assert str(read.error)
 
 
-@quickly
 @given(st.sampled_from(STORY), ANY, st.data())
 def test_events_with_made_up_values_are_read_or_refused(event, value, data):
     content = json.loads(event.to_json())

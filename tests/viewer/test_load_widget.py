@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import scans_of, shown_by
+from napari_msp.ui.widgets.message import Picture
 
 
 @pytest.fixture
@@ -240,3 +241,19 @@ def test_the_simulated_heads_are_one_press_away(viewer, widget, monkeypatch, qtb
 def test_it_fits_its_dock(widget, qtbot):
     qtbot.wait(50)
     assert 300 <= widget.width() <= 420
+
+
+def test_how_good_a_scan_is_is_said_and_drawn(widget, choose, scan_path, qtbot):
+    choose(scan_path)
+    qtbot.mouseClick(widget.form.quality, Qt.LeftButton)
+    qtbot.wait_until(lambda: not widget.running, timeout=60_000)
+    first, numbers = widget.message.text.splitlines()
+    assert first == "Nothing stands out."
+    assert "CNR of b = 1200: 1" in numbers
+    [button] = widget.message.buttons
+    qtbot.mouseClick(button, Qt.LeftButton)
+    picture = widget.findChild(Picture)
+    qtbot.wait_until(lambda: picture.isVisible())
+    assert picture.pixels.width() > 900
+    assert picture.windowTitle() == "sub-01 ge_st"
+    picture.close()

@@ -7,7 +7,7 @@ must point the same way in both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import binary_erosion, map_coordinates
@@ -82,7 +82,9 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
     The findings on the order of rows, and the table with its rows in the right order.
     """
     table, affine = acquisition.gradients, acquisition.affine
-    b_values, vectors = table.b_values, scanner_to_image_axes(table.directions, affine)
+    stated, vectors = table.b_values, scanner_to_image_axes(table.directions, affine)
+    # What counts as b=0 here may be more than what does elsewhere.
+    b_values = np.where(stated <= table.b0_threshold, np.minimum(stated, B0_MAXIMUM), stated)
     to_scanner = image_to_scanner_axes(np.eye(3), affine).T
     findings: list[Finding] = []
     slip = ""
@@ -91,6 +93,7 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
         order = verdict.better
         slip = order.name
         b_values, vectors = b_values[order.b_rows], vectors[order.vector_rows]
+        stated = stated[order.b_rows]
         problem = (
             f"{order.name}: put right, tensors leave {100 * verdict.left:.0f} % of the residual "
             f"({verdict.z:.0f} standard errors)"
@@ -105,7 +108,7 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
         findings.append(Finding("warning", where, problem, remedy, "b-vectors unlike signal"))
     shells = GradientTable(b_values, vectors).shells
     coherence = _coherence(acquisition, b_values, vectors, shells[0]) if shells else None
-    return findings, TableInFile(b_values, vectors, to_scanner, slip, coherence)
+    return findings, TableInFile(stated, vectors, to_scanner, slip, coherence)
 
 
 CORRECT: Remedy = either(
@@ -152,10 +155,8 @@ def quick_tensors(acquisition: Acquisition, shell: Shell) -> FloatArray:
 def with_table(acquisition: Acquisition, table: TableInFile) -> Acquisition:
     """Give an acquisition the right order of rows, for what is measured of it later."""
     directions = image_to_scanner_axes(table.vectors, acquisition.affine)
-    corrected = replace(acquisition, gradients=GradientTable(table.b_values, directions))
-    # Voxels and mask are read already, and stay what they are.
-    vars(corrected).update(voxels=acquisition.voxels, mask=acquisition.mask)
-    return corrected
+    threshold = acquisition.gradients.b0_threshold
+    return acquisition.with_gradients(GradientTable(table.b_values, directions, threshold))
 
 
 def _coherence(

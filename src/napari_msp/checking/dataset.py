@@ -66,6 +66,7 @@ def check(
     input: str | None = None,
     run: int | None = None,
     alignment: bool = True,
+    b0_threshold: float | None = None,
     corrected: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CheckedDataset:
@@ -82,6 +83,8 @@ def check(
     alignment
         Whether to measure residual misalignment and the agreement of fibre directions between the
         platforms of each subject.
+    b0_threshold
+        As for `load_acquisition`.
     corrected
         Folder to make for the gradient tables that are surely wrong, put right; None, or nothing to
         correct: none is made.
@@ -103,9 +106,9 @@ def check(
     if corrected is not None:
         refuse_occupied(corrected)
     if root.is_file():
-        return _check_alone(root, corrected)
+        return _check_alone(root, corrected, b0_threshold)
     try:
-        dataset = open_dataset(root, run=run)
+        dataset = open_dataset(root, run=run, b0_threshold=b0_threshold)
     except UserError as error:
         return CheckedDataset([finding_from(error, root, str(root))], [], input or "")
     source = input_platform(dataset, input)
@@ -121,7 +124,12 @@ def check(
             if not dataset.has(subject, platform):
                 continue
             found, scan = check_scan(
-                dataset.scans[subject, platform], root, subject, platform, with_images=alignment
+                dataset.scans[subject, platform],
+                root,
+                subject,
+                platform,
+                with_images=alignment,
+                b0_threshold=b0_threshold,
             )
             findings += found
             if scan is not None:
@@ -145,10 +153,14 @@ def check(
     return CheckedDataset(findings, rows, source, scans, corrections)
 
 
-def _check_alone(path: Path, corrected: str | Path | None) -> CheckedDataset:
+def _check_alone(
+    path: Path, corrected: str | Path | None, b0_threshold: float | None
+) -> CheckedDataset:
     """Check one scan without a dataset."""
     subject, platform = subject_and_platform(path) or (bare_stem(path), "")
-    findings, scan = check_scan(path, path.parent, subject, platform, with_images=False)
+    findings, scan = check_scan(
+        path, path.parent, subject, platform, with_images=False, b0_threshold=b0_threshold
+    )
     if scan is None:
         return CheckedDataset(findings, [unusable_row(subject, platform)], platform)
     found, corrections = check_turns([scan], None)

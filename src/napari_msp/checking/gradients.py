@@ -10,7 +10,7 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, no_b0
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, write_table
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
@@ -24,8 +24,8 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
         advice = Advice("give a DWI")
         yield Finding("error", where, "has no diffusion-weighted volume", advice, "no DWI")
     if len(gradients.b0_volumes) == 0:
-        problem = "no volume has b=0, without which the signal cannot be normalised"
-        yield Finding("error", where, problem, Advice("add it"))
+        error = no_b0(gradients, where)
+        yield Finding("error", where, error.problem, error.remedy)
     needed = coefficient_count(ORDER)
     # A shell that cannot be fitted matters less where another one can.
     enough = any(len(shell.volumes) >= needed for shell in gradients.shells)

@@ -157,6 +157,19 @@ class ScanQuality:
     ghost_axis: int | None
 
     @property
+    def numbers(self) -> dict[str, str]:
+        """What was measured, by what it is, as it is shown."""
+        noise = " (noise by residuals)" if self.noise_from == "residuals" else ""
+        return {
+            "neighbour correlation": _shown(self.ndc, ".2f"),
+            "SNR of b = 0": _shown(self.snr, ".1f") + noise,
+            **{f"CNR of b = {b_value:.0f}": f"{value:.2f}" for b_value, value in self.cnr.items()},
+            "framewise displacement": f"{_shown(self.framewise, '.2f')} mm",
+            "ghost": _shown(self.ghost, ".1%"),
+            "wrap-around": _shown(self.wrap, ".1%"),
+        }
+
+    @property
     def framewise(self) -> float | None:
         """Mean framewise displacement in mm."""
         known = self.motion.framewise[np.isfinite(self.motion.framewise)]
@@ -167,6 +180,10 @@ class ScanQuality:
         """Largest framewise displacement in mm."""
         known = self.motion.framewise[np.isfinite(self.motion.framewise)]
         return float(known.max()) if len(known) else None
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def measure_quality(acquisition: Acquisition) -> ScanQuality:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -19,12 +20,17 @@ from napari_msp.checking.quality import ScanQuality, measure_quality
 from napari_msp.checking.report import Finding, errors_as_findings, finding_from, place_of
 from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
-from napari_msp.data.acquisition import Acquisition, EstimatedMask
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradients import (
+    GradientTable,
+    file_doubts,
+    read_gradients,
+    table_doubts,
+)
 from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
 from napari_msp.data.masks import mask_doubts
-from napari_msp.data.nifti import open_nifti
+from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, UserError
 
 SMALLEST_HOLE = 10
@@ -55,7 +61,13 @@ NAMED = 3
 
 
 def check_scan(
-    path: Path, root: Path, subject: str, platform: str, *, with_images: bool
+    path: Path,
+    root: Path,
+    subject: str,
+    platform: str,
+    *,
+    with_images: bool,
+    b0_threshold: float | None = None,
 ) -> tuple[list[Finding], ScanSummary | None]:
     """Check one scan.
 
@@ -67,6 +79,8 @@ def check_scan(
         Whose scan it is, and from where.
     with_images
         Whether to make the images by which scans are aligned.
+    b0_threshold
+        As for `load_acquisition`.
 
     Returns
     -------
@@ -74,15 +88,24 @@ def check_scan(
     """
     where = place_of(path, root)
     findings = list(check_sidecar(path, root))
-    acquisition = _open(path, root, findings)
+    acquisition = _open(path, root, findings, b0_threshold)
     if acquisition is None:
         return findings, None
     findings += check_voxel_sizes(where, acquisition.lattice)
     images = brain = quality = table = None
-    if _voxels_are_readable(acquisition, root, where, findings):
+    gradients = acquisition.given_gradients
+    findings += check_contradictions(where, acquisition.header_doubts)
+    readable = _readable(acquisition, root, where, findings)
+    if readable is not None:
+        acquisition = readable
+        gradients = acquisition.gradients
         shape = list(check_mask(where, acquisition.mask))
         findings += shape or check_brain(where, acquisition)
-        findings += check_intensities(where, acquisition)
+        intensities = list(check_intensities(where, acquisition))
+        findings += intensities
+        if acquisition.left_out or not (intensities or acquisition.every_volume):
+            # Else the same is said with its share, or by the order of the rows.
+            findings += check_volumes(where, acquisition)
         brain = measure_brain(acquisition)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
@@ -90,12 +113,14 @@ def check_scan(
         findings += found
         if with_images:
             images = _head_images(acquisition, table)
+        if acquisition.left_out:
+            table = None  # it lacks their rows, and cannot stand for the file's
     return findings, ScanSummary(
         subject,
         platform,
         where,
         acquisition.lattice,
-        acquisition.gradients,
+        gradients,
         images,
         brain,
         quality,
@@ -111,7 +136,9 @@ def _was_aligned(path: Path) -> bool:
         return False
 
 
-def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None:
+def _open(
+    path: Path, root: Path, findings: list[Finding], b0_threshold: float | None
+) -> Acquisition | None:
     """Open the parts of a scan one by one, so that what is wrong with each is added."""
     where = place_of(path, root)
     image = mask_path = None
@@ -124,14 +151,17 @@ def _open(path: Path, root: Path, findings: list[Finding]) -> Acquisition | None
         findings += check_mask_given(where, mask_path, notes)
     # Without an image its table is still looked at; any affine will do for that.
     affine = np.eye(4) if image is None else image.affine
-    gradients = _read_gradients(path, root, affine, findings, image)
+    gradients = _read_gradients(path, root, affine, findings, image, b0_threshold)
     if gradients is None:
         return None
     findings += check_scheme(where, gradients)
     if image is None or len(gradients.b0_volumes) == 0:
         return None
     with errors_as_findings(findings, root, where):
-        return Acquisition(image, gradients, mask_path, path, notes=notes)
+        check_four_axes(image, str(path))
+        doubts = (*header_doubts(image), *table_doubts(gradients))
+        doubts += tuple(file_doubts(path, gradients, image.affine, given=False))
+        return Acquisition(image, gradients, mask_path, path, notes=notes, header_doubts=doubts)
     return None
 
 
@@ -141,6 +171,7 @@ def _read_gradients(
     affine: FloatArray,
     findings: list[Finding],
     image: nib.Nifti1Image | None,
+    b0_threshold: float | None,
 ) -> GradientTable | None:
     with errors_as_findings(findings, root, place_of(path, root)):
         files = find_gradients(path, image)
@@ -149,19 +180,40 @@ def _read_gradients(
             return None
         # The number of volumes is compared by the acquisition, so that a table that belongs to
         # another image is still looked at.
-        return read_gradients(files.bval, files.bvec, affine)
+        return read_gradients(files.bval, files.bvec, affine, b0_threshold=b0_threshold)
     return None
 
 
-def _voxels_are_readable(
+def _readable(
     acquisition: Acquisition, root: Path, where: str, findings: list[Finding]
-) -> bool:
-    """Read voxels and mask, which the acquisition keeps."""
-    with errors_as_findings(findings, root, where), warnings.catch_warnings():
-        warnings.simplefilter("ignore", EstimatedMask)  # is a finding
-        _ = acquisition.voxels, acquisition.mask
-        return True
-    return False
+) -> Acquisition | None:
+    """Read voxels and mask, which the acquisition keeps; what it warns of becomes findings.
+
+    Returns
+    -------
+    The acquisition; with every volume where it is refused for them, but its rows are only on other
+    volumes. None where it cannot be used.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubtfulScan)
+        warnings.simplefilter("ignore", EstimatedMask)
+        try:
+            _ = acquisition.voxels, acquisition.mask
+            return acquisition
+        except UserError as error:
+            whole = replace(acquisition, every_volume=True)
+            if error.field == "bval" and _rows_slipped(whole):
+                return whole
+            findings.append(finding_from(error, root, where))
+    return None
+
+
+def _rows_slipped(whole: Acquisition) -> bool:
+    """Tell whether another order of its rows makes a table fit, which is then told of."""
+    try:
+        return bool(whole.b0[whole.mask].any() and examine_table("", whole)[1].slip)
+    except UserError:
+        return False
 
 
 def _head_images(acquisition: Acquisition, table: TableInFile) -> HeadImages | None:
@@ -209,6 +261,18 @@ def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
         written = " × ".join(f"{size:.2f}" for size in sizes)
         problem = f"voxels are {written} mm, training needs isotropic ones"
         yield Finding("error", where, problem, Advice("resample the scan"), "voxel size")
+
+
+def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]:
+    """Turn what a header or a table was doubted for into findings."""
+    for doubt in doubts:
+        yield Finding("warning", where, doubt, Advice("correct what is wrong"), "header")
+
+
+def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Name the volumes that are not what the table says, and are left out."""
+    for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
+        yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
 
 
 def check_mask_given(

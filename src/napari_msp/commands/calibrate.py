@@ -4,7 +4,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_device, add_force, add_out, add_run
+from napari_msp.commands.shared import (
+    add_b0_threshold,
+    add_device,
+    add_force,
+    add_out,
+    add_run,
+)
 from napari_msp.errors import Overwrite, UserError
 
 SUMMARY = "teach a model what error to expect of it, on subjects held out"
@@ -24,6 +30,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     add_run(command)
     add_device(command)
+    add_b0_threshold(command)
     add_out(command, "M.safetensors", "file")
     add_force(command, "--out, if need be the model itself")
 
@@ -44,6 +51,7 @@ def run(options: Namespace, console: Console) -> int:
         options.subjects,
         run=options.run,
         device=options.device,
+        b0_threshold=options.b0_threshold,
         on_progress=console.say,
     )
     calibrated.save(options.out)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari_msp.commands import train
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_input, add_run
+from napari_msp.commands.shared import OptionWords, add_b0_threshold, add_input, add_run
 
 SUMMARY = "say everything that is wrong with a dataset or a scan"
 EXAMPLE = """\
@@ -22,6 +22,7 @@ def add_options(command: ArgumentParser) -> None:
         "dataset", type=Path, metavar="DATASET", help="BIDS folder, or one scan's image"
     )
     add_input(command)
+    add_b0_threshold(command)
     add_run(command)
     command.add_argument(
         "--table", type=Path, metavar="FILE", help="write what was measured, as .csv or .json"
@@ -59,6 +60,7 @@ def run(options: Namespace, console: Console) -> int:
     checked = check(
         options.dataset,
         input=options.input,
+        b0_threshold=options.b0_threshold,
         run=options.run,
         corrected=options.corrected,
         progress=console.progress,

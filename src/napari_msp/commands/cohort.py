@@ -6,6 +6,7 @@ from pathlib import Path
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
     OptionWords,
+    add_b0_threshold,
     add_force,
     add_inference_options,
     add_model,
@@ -45,6 +46,7 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument("--platform", help="whose scans (default: the model's input)")
     add_run(command)
     add_model(command)
+    add_b0_threshold(command)
     add_inference_options(command)
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes on this machine"

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_out, add_shell, pairs
+from napari_msp.commands.shared import add_b0_threshold, add_out, add_shell, pairs
 
 SUMMARY = "Figure 3 and numbers for one head"
 EXAMPLE = (
@@ -43,6 +43,7 @@ def add_options(command: ArgumentParser) -> None:
         help="default: sh_average colour_fa; there are fa, md and direction, too",
     )
     add_shell(command)
+    add_b0_threshold(command)
     command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
     add_out(command, "DIR", "folder")
 
@@ -60,6 +61,7 @@ def run(options: Namespace, console: Console) -> int:
         slice_index=options.slice_index,
         b_value=options.b_value,
         maps=options.maps,
+        b0_threshold=options.b0_threshold,
     )
     for path in result.save(options.out, options.figure_format):
         console.result(path)

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_device, add_input, add_out, add_run, add_shell
+from napari_msp.commands.shared import (
+    add_b0_threshold,
+    add_device,
+    add_input,
+    add_out,
+    add_run,
+    add_shell,
+)
 
 if TYPE_CHECKING:
     from napari_msp.evaluation.benchmark.jobs import Finished
@@ -58,6 +65,7 @@ def add_options(command: ArgumentParser) -> None:
         help="of the training, on the first dataset",
     )
     add_shell(command)
+    add_b0_threshold(command)
     add_run(command)
     command.add_argument("--quick", action="store_true", help="only see that it runs")
     command.add_argument("--width", type=float, help="fraction of the networks' full width")

@@ -18,10 +18,18 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make")
     command.add_argument(
         "--pattern",
-        required=True,
-        help="where images lie, with {subject}, {scanner} or {session}, and {protocol}",
+        default="",
+        help="where images lie, with {subject}, {scanner} or {session}, and {protocol}; with "
+        "--dicom: folders (default: SOURCE is one)",
+    )
+    command.add_argument(
+        "--dicom", action="store_true", help="convert folders of DICOM files, by dcm2niix"
+    )
+    command.add_argument(
+        "--series", help="with --dicom: number or part of the description (default: the only DWI)"
     )
     command.add_argument("--mask", help="pattern of the masks (default: found beside the images)")
+    command.add_argument("--subject", help="subject's label, where the tree names none")
     command.add_argument("--session", help="scanner label, where the tree names none")
     command.add_argument("--protocol", help="protocol label, where the tree names none")
     command.add_argument(
@@ -35,18 +43,35 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Import."""
+    from napari_msp.data.dicom import Converted, Series, import_dicom
     from napari_msp.data.importers import import_tree
 
-    for scan in import_tree(
-        options.source,
-        options.out,
-        options.pattern,
-        mask=options.mask,
-        session=options.session,
-        protocol=options.protocol,
-        input_platform=options.input_platform,
-        dry_run=options.dry_run,
-        progress=console.progress,
-    ):
+    def report(converted: Converted, chosen: Series) -> None:
+        console.say(f"{converted.folder}:")
+        for each in converted.series:
+            console.say(f"{'->' if each is chosen else '  '} {each}")
+
+    common = {
+        "subject": options.subject,
+        "session": options.session,
+        "protocol": options.protocol,
+        "input_platform": options.input_platform,
+        "dry_run": options.dry_run,
+        "progress": console.progress,
+    }
+    if options.dicom:
+        scans = import_dicom(
+            options.source,
+            options.out,
+            options.pattern,
+            series=options.series,
+            report=report,
+            **common,
+        )
+    else:
+        scans = import_tree(
+            options.source, options.out, options.pattern, mask=options.mask, **common
+        )
+    for scan in scans:
         console.result(f"{scan.source} -> {options.out / scan.image}")
     return 0

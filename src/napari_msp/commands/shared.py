@@ -104,6 +104,7 @@ def add_scan(command: ArgumentParser) -> None:
     command.add_argument("--bval", type=Path, metavar="FILE", help="default: beside the image")
     command.add_argument("--bvec", type=Path, metavar="FILE", help="default: beside the image")
     command.add_argument("--mask", type=Path, metavar="FILE", help="default: found, or made")
+    add_b0_threshold(command)
     add_out(command, "DIR", "folder")
 
 
@@ -135,6 +136,16 @@ def add_shell(command: ArgumentParser) -> None:
         type=float,
         metavar="B",
         help="b-value in s/mm², where scans have several",
+    )
+
+
+def add_b0_threshold(command: ArgumentParser) -> None:
+    """Add what counts as b=0."""
+    command.add_argument(
+        "--b0-threshold",
+        type=float,
+        metavar="B",
+        help="largest b-value in s/mm² that counts as b=0 (default: 50)",
     )
 
 
@@ -181,7 +192,15 @@ def add_inference_options(command: ArgumentParser) -> None:
         help="of the written DWI: target (default), input or a .bvec file",
     )
     command.add_argument(
-        "--resample", action="store_true", help="interpolate to the model's voxel size"
+        "--resample",
+        action="store_true",
+        help="interpolate to the model's voxel size, and predictions back to the scan's voxels",
+    )
+    command.add_argument(
+        "--lattice",
+        choices=("scan", "model"),
+        default="scan",
+        help="after --resample; model: predictions stay on the model's voxels (default: scan)",
     )
     add_shells(command, "of the scan's shells to predict from (default: the model's)")
     command.add_argument(
@@ -200,7 +219,9 @@ def inference_options(options: Namespace) -> "Options":
         device=options.device,
         tile=options.tile,
         resample=options.resample,
+        lattice=options.lattice,
         rescale_b_value=options.rescale_b_value == "rescale",
+        b0_threshold=options.b0_threshold,
         b_value=options.b_value,
     )
 

@@ -27,6 +27,7 @@ METAVARS = {
     "input": "PLATFORM",
     "targets": "PLATFORM",
     "b_value": "B",
+    "b0_threshold": "B",
     "held_out": "SUBJECT",
     "subjects": "SUBJECT",
     "first_stage": "TARGET=KIND",

@@ -1,8 +1,8 @@
 """One diffusion-weighted acquisition: image, gradient table and brain mask."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import mask_sidecar, sidecar_path, source_uri
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
-from napari_msp.data.gradients import SHELL_GAP, GradientTable, Shell, Table, read_gradients
+from napari_msp.data.gradients import (
+    SHELL_GAP,
+    GradientTable,
+    Shell,
+    Table,
+    file_doubts,
+    find_deviation,
+    likely_b0,
+    measure_deviation,
+    read_deviation,
+    read_gradients,
+    scanner_to_image_axes,
+    table_doubts,
+)
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import (
     ESTIMATED_MARK,
@@ -24,12 +37,28 @@ from napari_msp.data.masks import (
     estimate_mask,
     read_mask,
 )
-from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
-from napari_msp.errors import Advice, Choose, Give, UserError, either
+from napari_msp.data.nifti import (
+    check_four_axes,
+    header_doubts,
+    lattice_of,
+    open_nifti,
+    read_voxels,
+    write_nifti,
+)
+from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words, judge_volumes
+from napari_msp.errors import Advice, Choose, CountAsB0, Give, UserError, either
 from napari_msp.files import write_json
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
+
+FEWEST_DIRECTIONS = 28
+"""Directions that SH order 6 needs: leaving volumes out must not cost them."""
+
+
+class DoubtfulScan(UserWarning):
+    """Something about a scan contradicts itself, or was left out."""
+
 
 B_VALUE_TOLERANCE = 0.05
 """Relative difference of b-values that still counts as the same shell (our choice)."""
@@ -43,12 +72,15 @@ class EstimatedMask(UserWarning):
 class Acquisition:
     """A DWI with its gradient table. Header and table are read at once, voxels when asked for.
 
+    A volume that is not what the table says (a trace image with b = 0, say) is left out: it is in
+    `image` and `given_gradients` only. That is known when the voxels are read.
+
     Attributes
     ----------
     image
         The 4-D NIfTI image, voxels in stored order.
-    gradients
-        One row a volume, directions in scanner (RAS+) axes.
+    given_gradients
+        One row a volume of the image, directions in scanner (RAS+) axes.
     mask_path
         The mask's file; None: one is made, see `estimate_mask`.
     path
@@ -57,31 +89,37 @@ class Acquisition:
         (X, Y, Z) the mask of an acquisition whose mask is in no file.
     notes
         How what belongs to it was found, where a person might expect something else, in words.
+    header_doubts
+        What contradicts itself in header and table, in words.
+    every_volume
+        Leave none out, whatever it looks like; what it looks like is told all the same.
     """
 
     image: nib.Nifti1Image
-    gradients: GradientTable
+    given_gradients: GradientTable
     mask_path: Path | None = None
     path: Path | None = None
     given_mask: MaskArray | None = None
     notes: tuple[str, ...] = ()
+    header_doubts: tuple[str, ...] = ()
+    every_volume: bool = False
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.image.shape[:3])
-        return f"<Acquisition {self.name}: {size} voxels, {self.gradients!r}>"
+        return f"<Acquisition {self.name}: {size} voxels, {self.given_gradients!r}>"
 
     def __post_init__(self) -> None:
-        if len(self.image.shape) != 4 or self.image.shape[3] != len(self.gradients.b_values):
+        table = self.given_gradients
+        if len(self.image.shape) != 4 or self.image.shape[3] != len(table.b_values):
             raise UserError(
                 f"has shape {self.image.shape} but the gradient table has "
-                f"{len(self.gradients.b_values)} rows",
+                f"{len(table.b_values)} rows",
                 self.name,
                 "bval",
                 Advice("give a 4-D image and its own table"),
             )
-        if len(self.gradients.b0_volumes) == 0:
-            problem = "no volume has b=0, and without one the signal cannot be normalised"
-            raise UserError(problem, self.name, "bval", Advice("give a scan that has one"))
+        if len(table.b0_volumes) == 0:
+            raise no_b0(table, self.name)
 
     @cached_property
     def name(self) -> str:
@@ -110,21 +148,89 @@ class Acquisition:
         """Whether a mask was given or found, so that none needs to be made."""
         return self.mask_path is not None or self.given_mask is not None
 
-    @cached_property
+    @property
     def voxels(self) -> FloatArray:
-        """(X, Y, Z, N) float32 signal in scanner units.
+        """(X, Y, Z, N) float32 signal in scanner units, of the volumes that are in use.
 
         Voxels that are not finite are taken as 0 outside a given mask, where some tools write
         them, and refused elsewhere.
         """
+        return self._read.voxels
+
+    @property
+    def gradients(self) -> GradientTable:
+        """One row for each volume that is in use; asking for it reads the voxels.
+
+        Where they cannot be read it is the table as given.
+        """
+        try:
+            return self._read.gradients
+        except UserError as error:
+            if error.field is None:  # whoever asks for the voxels is told
+                return self.given_gradients
+            raise
+
+    @property
+    def left_out(self) -> tuple[OddVolume, ...]:
+        """Volumes that are not what the table says; asking for it reads the voxels."""
+        return self._read.left_out
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What is doubtful or was left out, in words; asking for it reads the voxels."""
+        return (*self.header_doubts, *self._read.doubts)
+
+    @cached_property
+    def _read(self) -> "_Read":
+        """Read the voxels, and leave out the volumes that are not what the table says."""
+        table = self.given_gradients
         voxels = read_voxels(self.image, self.path)
-        odd = ~np.isfinite(voxels).all(axis=-1)
-        if odd.any():
-            if not self.has_mask or (odd & self.mask).any():
+        verdict = judge_volumes(voxels, table)
+        odd = _with_directionless(verdict.odd, table)
+        doubts = list(verdict.doubts)
+        if odd and self.every_volume:
+            doubts.insert(0, f"kept as asked: {in_words(odd, table)}")
+            odd = []
+        if odd:
+            doubts.insert(0, f"left out: {in_words(odd, table)}")
+            kept = np.setdiff1d(np.arange(len(table)), [each.volume for each in odd])
+            _refuse_too_few(table, kept, odd, self.name)
+            for place, volume in enumerate(kept):  # in place: another copy may not fit
+                voxels[..., place] = voxels[..., volume]
+            voxels, table = voxels[..., : len(kept)], table.taken(kept)
+        not_finite = ~np.isfinite(voxels).all(axis=-1)
+        if not_finite.any():
+            if not self.has_mask or (not_finite & self.mask).any():
                 remedy = Advice("repair the image")
                 raise UserError("has voxels that are not finite", self.name, remedy=remedy)
-            voxels[odd] = 0
-        return voxels
+            voxels[not_finite] = 0
+        doubts += self._unused_deviation(voxels, table)
+        for doubt in doubts:
+            warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
+        return _Read(voxels, table, tuple(odd), tuple(doubts))
+
+    def with_gradients(self, table: GradientTable) -> "Acquisition":
+        """Give the same voxels and mask with another table of the volumes that are in use."""
+        other = replace(self)
+        vars(other).update(_read=replace(self._read, gradients=table), brain=self.brain)
+        return other
+
+    def _unused_deviation(self, voxels: FloatArray, table: GradientTable) -> Iterator[str]:
+        """Say that a `grad_dev` beside the image is not used, and what error that makes."""
+        path = None if self.path is None else find_deviation(self.path)
+        if path is None:
+            return
+        # A mask that is to be made needs the voxels, which are just being read.
+        brain = self.mask if self.has_mask else voxels[..., table.b0_volumes].mean(axis=-1) > 0
+        weighted = table.directions[table.directions.any(axis=1)]
+        try:
+            matrices = read_deviation(path, self.lattice, brain)
+        except UserError as error:
+            yield f"{path.name} is not used; it cannot be read either ({error.problem})"
+            return
+        if len(matrices) and len(weighted):
+            vectors = scanner_to_image_axes(weighted, self.affine)
+            yield f"{path.name} is not used: {measure_deviation(matrices, vectors)}"
 
     @cached_property
     def b0(self) -> FloatArray:
@@ -201,7 +307,7 @@ class Acquisition:
             When there is none, when none is near `b_value`, when the choice is open, or when
             b-values run on from one to the next.
         """
-        return _a_shell(self._shell(b_value), self.name)
+        return _one_shell(self.gradients, b_value, self.name)
 
     def shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
         """Choose shells, lowest b-value first.
@@ -216,37 +322,15 @@ class Acquisition:
         UserError
             As `shell`, or when two of them are of one shell.
         """
-        if b_values is None:
-            if not self.gradients.shells:
-                self._shell(None)  # raises, with the reason
-            return [_a_shell(shell, self.name) for shell in self.gradients.shells]
-        wanted = [b_values] if isinstance(b_values, int | float) else list(b_values)
-        chosen = sorted((self.shell(each) for each in wanted), key=lambda shell: shell.b_value)
-        for one, other in pairwise(chosen):
-            if one.name == other.name:
-                remedy = Choose("b_value", tuple(each.name for each in self.gradients.shells))
-                raise UserError(f"b = {one.name} was given twice", self.name, "b_value", remedy)
-        return chosen
+        return _several_shells(self.gradients, b_values, self.name)
 
-    def _shell(self, b_value: float | None) -> Shell:
-        shells = self.gradients.shells
-        if not shells:
-            raise UserError(
-                "has no diffusion-weighted volume", self.name, remedy=Advice("give a DWI")
-            )
-        known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
-        choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
-        if b_value is None:
-            if len(shells) > 1:
-                raise UserError(f"has several shells (b = {known})", self.name, "b_value", choose)
-            return shells[0]
-        nearest = self.gradients.nearest_shell(b_value)
-        assert nearest is not None
-        # Also refuses nan and infinity.
-        if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
-            problem = f"has no shell near b = {b_value:.0f} (it has {known})"
-            raise UserError(problem, self.name, "b_value", choose)
-        return nearest
+    def given_shell(self, b_value: float | None = None) -> Shell:
+        """Choose a shell of the table as given: no voxel is read, its volumes are the image's."""
+        return _one_shell(self.given_gradients, b_value, self.name)
+
+    def given_shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
+        """Choose shells of the table as given, as `given_shell`."""
+        return _several_shells(self.given_gradients, b_values, self.name)
 
     def normalised(self, shell: Shell) -> FloatArray:
         """Give the signal of a shell over the b=0 signal.
@@ -268,6 +352,112 @@ class Acquisition:
         return self.gradients.directions[shell.volumes]
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What reading the voxels gave: signal and table of the volumes in use, and what is not."""
+
+    voxels: FloatArray
+    gradients: GradientTable
+    left_out: tuple[OddVolume, ...]
+    doubts: tuple[str, ...]
+
+
+def _with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[OddVolume]:
+    """Add weighted volumes without direction, as which scanners append trace images."""
+    known = {each.volume: each for each in odd}
+    for volume in table.without_direction:
+        why = "without a direction (a trace image?)"
+        known.setdefault(int(volume), OddVolume(int(volume), "derived", why))
+    return [known[volume] for volume in sorted(known)]
+
+
+def _refuse_too_few(
+    table: GradientTable, kept: IntArray, odd: Sequence[OddVolume], name: str
+) -> None:
+    """Refuse a scan whose table is another's, or of which too little is left.
+
+    Raises
+    ------
+    UserError
+        It names the volumes.
+    """
+    left = table.taken(kept)
+    kinds = {each.kind for each in odd if each.volume not in table.without_direction}
+    its_own = Advice("give the table that belongs to this image, in the order of its volumes")
+    said = in_words(odd, table)
+    if len(left.b0_volumes) == 0 and kinds == {"blank"}:
+        problem = f"its b=0 image is nowhere above 0 ({said})"
+        raise UserError(problem, name, "bval", Advice("check the image"))
+    if len(left.b0_volumes) == 0:
+        raise UserError(f"{said}: no b=0 is left", name, "bval", its_own)
+    if "unweighted" in kinds and kinds & {"weighted", "derived"}:
+        raise UserError(f"{said}: rows and volumes are out of step", name, "bval", its_own)
+    repair = Advice("repair these volumes, or leave the scan out")
+    for shell in table.shells:
+        before, after = len(shell.volumes), int(np.isin(shell.volumes, kept).sum())
+        if before - after > max(MOST_ODD * before, 1):
+            raise UserError(
+                f"{said}: {before - after} of {before} volumes at b = {shell.b_value:.0f} do not "
+                "fit the table",
+                name,
+                "bval",
+                its_own,
+            )
+        if after < FEWEST_DIRECTIONS <= before:
+            problem = (
+                f"{said}: without them b = {shell.b_value:.0f} has {after} directions, SH order 6 "
+                f"needs {FEWEST_DIRECTIONS}"
+            )
+            raise UserError(problem, name, "bval", repair)
+
+
+def no_b0(table: GradientTable, name: str) -> UserError:
+    """Say that no volume counts as b=0, and which could."""
+    low = table.b_values[likely_b0(table.b_values)]
+    if len(low) == 0:
+        problem = "no volume has b=0, and without one the signal cannot be normalised"
+        return UserError(problem, name, "bval", Advice("give a scan that has one"))
+    lowest = f"{low.min():g}" + (f" to {low.max():g}" if np.ptp(low) else "")
+    problem = f"no volume has b ≤ {table.b0_threshold:g}, the lowest have b = {lowest} s/mm²"
+    return UserError(problem, name, "b0_threshold", CountAsB0(float(low.max())))
+
+
+def _one_shell(table: GradientTable, b_value: float | None, name: str) -> Shell:
+    shells = table.shells
+    if not shells:
+        raise UserError("has no diffusion-weighted volume", name, remedy=Advice("give a DWI"))
+    known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
+    choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
+    if b_value is None:
+        if len(shells) > 1:
+            raise UserError(f"has several shells (b = {known})", name, "b_value", choose)
+        return _a_shell(shells[0], name)
+    nearest = table.nearest_shell(b_value)
+    assert nearest is not None
+    # Also refuses nan and infinity.
+    if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
+        problem = f"has no shell near b = {b_value:.0f} (it has {known})"
+        raise UserError(problem, name, "b_value", choose)
+    return _a_shell(nearest, name)
+
+
+def _several_shells(
+    table: GradientTable, b_values: float | Sequence[float] | None, name: str
+) -> list[Shell]:
+    if b_values is None:
+        if not table.shells:
+            _one_shell(table, None, name)  # raises, with the reason
+        return [_a_shell(shell, name) for shell in table.shells]
+    wanted = [b_values] if isinstance(b_values, int | float) else list(b_values)
+    chosen = [_one_shell(table, each, name) for each in wanted]
+    chosen.sort(key=lambda shell: shell.b_value)
+    for one, other in pairwise(chosen):
+        if one.name == other.name:
+            remedy = Choose("b_value", tuple(each.name for each in table.shells))
+            raise UserError(f"b = {one.name} was given twice", name, "b_value", remedy)
+    return chosen
+
+
 def _a_shell(shell: Shell, name: str) -> Shell:
     """Refuse a group of b-values that is no shell."""
     if shell.chained:
@@ -287,6 +477,7 @@ def load_acquisition(
     mask: str | Path | MaskArray | nib.Nifti1Image | None = None,
     *,
     gradients: "DipyGradientTable | None" = None,
+    b0_threshold: float | None = None,
 ) -> Acquisition:
     """Open a DWI with its gradient table and mask.
 
@@ -304,6 +495,8 @@ def load_acquisition(
     gradients
         A DIPY gradient table instead of `bval` and `bvec`, its b-vectors along the image's axes as
         DIPY reads them from FSL's files.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: 50.
 
     Returns
     -------
@@ -314,6 +507,12 @@ def load_acquisition(
     ------
     UserError
         When a file is missing, malformed, or belongs to another image.
+
+    Warns
+    -----
+    DoubtfulScan
+        When header or table contradict themselves; when the voxels are read, which volumes are left
+        out as they are not what the table says.
     """
     path: Path | None = None
     if isinstance(dwi, str | Path):
@@ -322,9 +521,7 @@ def load_acquisition(
     else:
         image = dwi
     name = "acquisition" if path is None else str(path)
-    if len(image.shape) != 4:
-        remedy = Advice("give another image")
-        raise UserError(f"has {len(image.shape)} axes, a DWI has four", name, remedy=remedy)
+    check_four_axes(image, name)
     if gradients is not None:
         bval, bvec = gradients.bvals, gradients.bvecs
     files = None if path is None else find_gradients(path, image)
@@ -334,19 +531,26 @@ def load_acquisition(
         _existing(bvec, None if files is None else files.bvec, "bvec", name),
         image.affine,
         image.shape[3],
+        b0_threshold,
     )
+    doubts = [*header_doubts(image), *table_doubts(table)]
+    if path is not None:
+        doubts += file_doubts(path, table, image.affine, given=bval is not None)
+    for doubt in doubts:
+        warnings.warn(f"{name}: {doubt}", DoubtfulScan, stacklevel=2)
     notes = () if files is None or bvec is not None or not files.note else (files.note,)
+    made = Acquisition(image, table, path=path, notes=notes, header_doubts=tuple(doubts))
     lattice = lattice_of(image)
     if mask is None and path is not None:
         found = look_for_mask(path, lattice)
-        return Acquisition(image, table, found.path, path, notes=(*notes, *found.passed_over))
+        return replace(made, mask_path=found.path, notes=(*notes, *found.passed_over))
     if mask is None or isinstance(mask, str | Path):
-        return Acquisition(image, table, None if mask is None else Path(mask), path, notes=notes)
+        return replace(made, mask_path=None if mask is None else Path(mask))
     if isinstance(mask, np.ndarray):
         inside = check_mask(mask, lattice, "mask").inside
     else:
         inside = check_mask(np.asarray(mask.dataobj), lattice, "mask", mask.affine).inside
-    return Acquisition(image, table, None, path, inside, notes)
+    return replace(made, given_mask=inside)
 
 
 def _existing(given: Table | None, beside: Path | None, field: str, name: str) -> Table:

@@ -3,9 +3,10 @@
 The only place that decides it, for every job and for the window. No voxel is read; masks are
 looked at for their lattice.
 
-Neither pybids nor ancpbids is used: what is needed of BIDS is inheritance of one kind of file
-(see `bids.applicable`), and half of the layouts here are not BIDS. pybids imports pandas and
-SQLAlchemy and indexes a whole dataset before it answers.
+Neither pybids nor ancpbids is used. Half of the layouts here are not BIDS, and of BIDS only the
+inheritance of tables is needed (see `bids.applicable`), which ancpbids has for JSON alone. pybids
+has it, at the price of pandas, SQLAlchemy and 20 packages more, and of indexing a whole dataset
+before it answers.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ other (lesion, wm, roi, another subject) makes it something else, which is not t
 
 Given = TypeVar("Given")
 """A gradient table as it was given, or None."""
+
+
+class PassedOver(UserWarning):
+    """An image that looks like a scan is none of its own, or not the one that was asked for."""
 
 
 # --- Gradient tables --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Travelling heads as a BIDS dataset: subjects, platforms and where their scans lie."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from napari_msp.bids import (
     subject_and_platform,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import b0_only, is_scan
+from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, person_of
@@ -43,11 +44,14 @@ class TravellingHeads:
         two that there is.
     passed_over
         Images that look like scans and are none of these, and why, in words.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: the usual one.
     """
 
     root: Path
     scans: dict[tuple[str, str], Path]
     passed_over: Mapping[Path, str] = field(default_factory=dict)
+    b0_threshold: float | None = None
 
     def __repr__(self) -> str:
         subjects, platforms = len(self.subjects), ", ".join(self.platforms)
@@ -63,15 +67,25 @@ class TravellingHeads:
         """Platforms in order, such as "ge_st"."""
         return sorted({platform for _, platform in self.scans})
 
+    def tell(self) -> None:
+        """Warn of what was passed over, each reason once.
+
+        Warns
+        -----
+        PassedOver
+        """
+        for note in self.notes:
+            warnings.warn(note, PassedOver, stacklevel=3)
+
     @property
     def notes(self) -> list[str]:
         """What was passed over, in words, each reason once."""
         reasons: dict[str, list[Path]] = {}
         for path, why in self.passed_over.items():
             reasons.setdefault(why, []).append(path)
+        more = {why: f" and {len(paths) - 1} more" for why, paths in reasons.items() if paths[1:]}
         return [
-            f"{paths[0].relative_to(self.root)} {why}"
-            + (f"; so are or do {len(paths) - 1} more" if len(paths) > 1 else "")
+            f"{paths[0]}{more.get(why, '')}: passed over, as it {why}"
             for why, paths in reasons.items()
         ]
 
@@ -104,7 +118,8 @@ class TravellingHeads:
         if not self.has(subject, platform):
             remedy = RunJob("check", "see what there is")
             raise UserError(f"{subject} has no scan on {platform}", self.root, remedy=remedy)
-        return load_acquisition(self.scans[subject, platform])
+        path = self.scans[subject, platform]
+        return load_acquisition(path, b0_threshold=self.b0_threshold)
 
     def noise_free(self, subject: str, platform: str) -> Acquisition | None:
         """Open the twin without noise that a simulated scan has; None where there is none.
@@ -122,11 +137,15 @@ class TravellingHeads:
         twin = folder / path.name.replace("_dwi.", "_desc-noisefree_dwi.")
         if not twin.exists():
             return None
-        return load_acquisition(twin, mask=scan.mask_path)
+        return load_acquisition(twin, mask=scan.mask_path, b0_threshold=self.b0_threshold)
 
 
 def open_dataset(
-    root: str | Path, subject: str = "sub-*", run: int | str | None = None
+    root: str | Path,
+    subject: str = "sub-*",
+    run: int | str | None = None,
+    *,
+    b0_threshold: float | None = None,
 ) -> TravellingHeads:
     """List the scans of a BIDS folder, raw or a pipeline's derivatives.
 
@@ -140,6 +159,8 @@ def open_dataset(
         Whose scans; all subjects' unless named.
     run
         Which one, where a scan was repeated.
+    b0_threshold
+        As for `load_acquisition`, for every scan.
 
     Raises
     ------
@@ -165,7 +186,7 @@ def open_dataset(
             scans[identity] = scan
     if not scans:
         raise _nothing_in(root, passed_over)
-    return TravellingHeads(root, scans, passed_over)
+    return TravellingHeads(root, scans, passed_over, b0_threshold)
 
 
 def scans_in(root: Path, subject: str = "sub-*", session: str = "ses-*") -> list[Path]:

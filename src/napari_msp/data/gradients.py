@@ -2,19 +2,33 @@
 
 import codecs
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, IntArray
-from napari_msp.data.lattice import direction_cosines
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.bids import (
+    NIFTI_SUFFIXES,
+    bare_stem,
+    gradient_files,
+    nifti_stem,
+    read_sidecar,
+)
+from napari_msp.data.lattice import Lattice, direction_cosines
+from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import write_text
 
 B0_MAXIMUM = 50.0
-"""Largest b-value in s/mm² that counts as b=0 (our choice; covers scanners that write 5 or 50)."""
+"""Largest b-value in s/mm² that counts as b=0 unless another is asked for (our choice; covers
+scanners that write 5 or 50)."""
+
+LARGEST_B0 = 200.0
+"""Largest b-value that may be asked to count as b=0 (our choice: a tenth of the signal is gone)."""
 
 SHELL_GAP = 80.0
 """b-values closer than this (s/mm²) to a neighbour share its shell (MRtrix3's default)."""
@@ -24,6 +38,27 @@ SHELL_REACH = 0.05
 
 NORM_TOLERANCE = 0.1
 """A b-vector this far from unit length is an error, less is rounding (our choice)."""
+
+LOW_B_VALUES = 0.2
+"""Share of the highest b-value up to which low ones are likely to be b=0 (our choice)."""
+
+MOST_WITHOUT_DIRECTION = 0.25
+"""Share of the weighted volumes that may lack a direction; more is a faulty table (our choice)."""
+
+B_VALUES_DIFFER = 30.0
+"""Difference in s/mm² of b-values that two files give for one volume (our choice)."""
+
+DIRECTIONS_DIFFER = 2.0
+"""Angle in degrees between directions that two files give for one volume (our choice)."""
+
+SCHEMES = ("dw_scheme", "DiffusionScheme")
+"""Fields of a sidecar that may hold a gradient table: rows of direction, in scanner axes, and b."""
+
+B_VALUES = ("DiffusionBValues", "BValues", "bvals", "bval", "b_values")
+"""Fields of a sidecar that may hold the b-values."""
+
+MOST_VOXELS = 20_000
+"""Voxels of the mask, evenly taken, over which the error is measured."""
 
 Table = str | Path | FloatArray
 """b-values or b-vectors: a text file, or an array of what it would contain."""
@@ -83,11 +118,15 @@ class GradientTable:
     b_values
         (N,) in s/mm².
     directions
-        (N, 3) unit vectors in scanner (RAS+) axes; zero for b=0 volumes.
+        (N, 3) unit vectors in scanner (RAS+) axes; zero for b=0 volumes, and for weighted ones that
+        are means over directions.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0.
     """
 
     b_values: FloatArray
     directions: FloatArray
+    b0_threshold: float = B0_MAXIMUM
 
     def __post_init__(self) -> None:
         if self.directions.shape != (len(self.b_values), 3):
@@ -113,12 +152,22 @@ class GradientTable:
     @cached_property
     def b0_volumes(self) -> IntArray:
         """Indices of the volumes that count as b=0."""
-        return np.flatnonzero(self.b_values <= B0_MAXIMUM)
+        return np.flatnonzero(self.b_values <= self.b0_threshold)
+
+    @property
+    def without_direction(self) -> IntArray:
+        """Indices of weighted volumes without a direction, such as trace images."""
+        weighted = self.b_values > self.b0_threshold
+        return np.flatnonzero(weighted & ~self.directions.any(axis=1))
+
+    def taken(self, volumes: IntArray) -> "GradientTable":
+        """Give the rows of some volumes."""
+        return replace(self, b_values=self.b_values[volumes], directions=self.directions[volumes])
 
     @cached_property
     def shells(self) -> list[Shell]:
-        """The shells above b=0, lowest b-value first."""
-        weighted = np.flatnonzero(self.b_values > B0_MAXIMUM)
+        """The shells above b=0, lowest b-value first; of volumes that have a direction."""
+        weighted = np.flatnonzero((self.b_values > self.b0_threshold) & self.directions.any(axis=1))
         ordered = weighted[np.argsort(self.b_values[weighted], kind="stable")]
         gaps = np.flatnonzero(np.diff(self.b_values[ordered]) > SHELL_GAP) + 1
         return [
@@ -161,7 +210,11 @@ def scanner_to_image_axes(vectors: FloatArray, affine: FloatArray) -> FloatArray
 
 
 def read_gradients(
-    bval: Table, bvec: Table, affine: FloatArray, volumes: int | None = None
+    bval: Table,
+    bvec: Table,
+    affine: FloatArray,
+    volumes: int | None = None,
+    b0_threshold: float | None = None,
 ) -> GradientTable:
     """Read an FSL gradient table into scanner axes.
 
@@ -174,21 +227,22 @@ def read_gradients(
         (4, 4) affine of the image that the table belongs to.
     volumes
         Number of volumes of that image, checked when given.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: `B0_MAXIMUM`.
 
     Raises
     ------
     UserError
         When a file is missing or malformed, or the counts differ.
     """
+    threshold = check_b0_threshold(b0_threshold)
     if _is_mrtrix(bval, bvec):
         bval, bvec = _mrtrix_table(bval, affine)
     b_values = read_b_values(bval, bvec)
     vectors = np.atleast_2d(_numbers(bvec, "bvec"))
     count = len(b_values)
     if volumes is not None and count != volumes:
-        problem = f"has {count} b-values but the image has {volumes} volumes"
-        remedy = Advice("give the table that belongs to this image")
-        raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
+        raise _wrong_count(_name(bval, "b-values"), count, volumes)
     if vectors.shape == (3, count):
         vectors = vectors.T
     if vectors.shape != (count, 3):
@@ -198,8 +252,40 @@ def read_gradients(
     if not np.isfinite(b_values).all() or (b_values < 0).any():
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
-    units = _unit(vectors, b_values, _name(bvec, "b-vectors"))
-    return GradientTable(b_values, image_to_scanner_axes(units, affine))
+    units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
+    return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold)
+
+
+def check_b0_threshold(value: float | None) -> float:
+    """Give the threshold that was asked for, or the usual one.
+
+    Raises
+    ------
+    UserError
+        When it is no b-value, or so large that a tenth of the signal would be gone.
+    """
+    if value is None:
+        return B0_MAXIMUM
+    if not 0 <= value <= LARGEST_B0:  # written so that nan is refused, too
+        problem = f"must lie between 0 and {LARGEST_B0:.0f} s/mm², not {value:g}"
+        raise UserError(problem, field="b0_threshold")
+    return float(value)
+
+
+def likely_b0(b_values: FloatArray) -> MaskArray:
+    """Return which volumes are likely to be b=0 by their scanner's own reckoning, as b = 60 is."""
+    return np.asarray(b_values <= min(LOW_B_VALUES * b_values.max(initial=0), LARGEST_B0))
+
+
+def _wrong_count(name: str, count: int, volumes: int) -> UserError:
+    """Say that a table and its image do not belong together, and what that usually is."""
+    problem = f"has {count} b-values but the image has {volumes} volumes"
+    remedy = "give the table that belongs to this image"
+    if volumes == count + 1:
+        remedy += ", or take out the volume too many: scanners append a trace or ADC image"
+    elif volumes == count - 1:
+        remedy += ": a volume was taken out, or lost, and its row was not"
+    return UserError(problem, name, "bval", Advice(remedy))
 
 
 def read_b_values(bval: Table, bvec: Table) -> FloatArray:
@@ -267,11 +353,19 @@ def _numbers(table: Table, field: str) -> FloatArray:
         ) from error
 
 
-def _unit(vectors: FloatArray, b_values: FloatArray, name: str) -> FloatArray:
-    """Give unit directions for weighted volumes and zeros for b=0 ones."""
-    weighted = b_values > B0_MAXIMUM
+def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: str) -> FloatArray:
+    """Give unit directions for weighted volumes and zeros for b=0 ones.
+
+    A few weighted volumes may have none: scanners append means over directions as such.
+    """
+    weighted = b_values > b0_threshold
     lengths = np.linalg.norm(vectors, axis=1)
-    wrong = weighted & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
+    means = weighted & (lengths == 0)
+    low = means & likely_b0(b_values)
+    # In a table without b=0 they are the b=0 volumes, rather.
+    if weighted.all() or means.sum() > MOST_WITHOUT_DIRECTION * weighted.sum():
+        means = low
+    wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
         problem = (
@@ -279,6 +373,184 @@ def _unit(vectors: FloatArray, b_values: FloatArray, name: str) -> FloatArray:
             f"{lengths[volume]:.3g}"
         )
         raise UserError(problem, name, "bvec", Advice("b-vectors must have unit length"))
+    directed = weighted & ~means
     units = np.zeros_like(vectors, dtype=float)
-    units[weighted] = vectors[weighted] / lengths[weighted, None]
+    units[directed] = vectors[directed] / lengths[directed, None]
     return units
+
+
+# --- What contradicts a table -----------------------------------------------------------------
+
+
+def table_doubts(table: GradientTable) -> Iterator[str]:
+    """Say which b-values count as b=0 though the signal has decayed by them."""
+    high = table.b_values[table.b0_volumes]
+    high = high[high > B0_MAXIMUM]
+    if len(high):
+        yield (
+            f"b = {high.mean():.0f} counts as b=0 (threshold {table.b0_threshold:g}): the ratio to "
+            f"it is that of b − {high.mean():.0f}"
+        )
+
+
+def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: bool) -> Iterator[str]:
+    """Say where other files of a scan contradict its gradient table.
+
+    Parameters
+    ----------
+    path
+        The image.
+    table
+        The table that is used.
+    affine
+        (4, 4) of the image.
+    given
+        Whether the table was named; else other tables beside the image are looked at, too.
+    """
+    if not given:
+        yield from _other_tables(path, table, affine)
+    try:
+        sidecar = read_sidecar(path)
+    except UserError:  # what says nothing contradicts nothing
+        return
+    yield from _sidecar_table(sidecar, table)
+
+
+def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:
+    used = gradient_files(path)
+    if not used[0].is_file():  # a table was found elsewhere, which is said
+        return
+    stem, bare = nifti_stem(path), bare_stem(path)
+    names = [(f"{bare}.bval", f"{bare}.bvec"), (f"{stem}.bvals", f"{stem}.bvecs")]
+    names += [("bvals", "bvecs")]
+    for bval, bvec in ((path.with_name(a), path.with_name(b)) for a, b in names):
+        if bval == used[0] or not (bval.is_file() and bvec.is_file()):
+            continue
+        try:
+            other = read_gradients(bval, bvec, affine)
+        except UserError:
+            continue
+        for difference in _differences(table, other.b_values, other.directions):
+            both = f"{bval.name} and {bvec.name}"
+            yield f"{both} say otherwise ({difference}); {used[0].name} is used"
+
+
+def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator[str]:
+    for field in SCHEMES:
+        rows = _array(sidecar.get(field))
+        if rows is not None and rows.ndim == 2 and rows.shape[1] == 4:
+            lengths = np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
+            units = np.divide(rows[:, :3], lengths, out=np.zeros((len(rows), 3)), where=lengths > 0)
+            for difference in _differences(table, rows[:, 3], units):
+                yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
+    for field in B_VALUES:
+        values = _array(sidecar.get(field))
+        if values is not None and values.ndim == 1 and len(values) > 1:
+            for difference in _differences(table, values, None):
+                yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
+
+
+def _differences(
+    table: GradientTable, b_values: FloatArray, directions: FloatArray | None
+) -> Iterator[str]:
+    """Say the first way in which another table differs."""
+    if len(b_values) != len(table):
+        yield f"{len(b_values)} rows for {len(table)}"
+        return
+    apart = np.abs(b_values - table.b_values)
+    first = int(np.argmax(apart))
+    if apart[first] > max(B_VALUES_DIFFER, 0.05 * table.b_values[first]):
+        yield f"volume {first} b = {b_values[first]:g} for {table.b_values[first]:g}"
+        return
+    if directions is None:
+        return
+    both = table.directions.any(axis=1) & directions.any(axis=1)
+    cosines = np.abs((table.directions * directions).sum(axis=1))
+    angles = np.where(both, np.degrees(np.arccos(np.clip(cosines, 0, 1))), 0)
+    if angles.max() > DIRECTIONS_DIFFER:
+        yield f"directions by up to {angles.max():.0f}°"
+
+
+def _array(value: Any) -> FloatArray | None:
+    """Give numbers as an array; None for anything else."""
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    return array if array.ndim and np.isfinite(array).all() else None
+
+
+# --- Gradients that differ from voxel to voxel ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The error of taking the table's gradients for those that voxels feel.
+
+    Attributes
+    ----------
+    b_mean, b_95
+        Of b, in percent: mean and 95th percentile over voxels, of the mean size over volumes.
+    angle_mean, angle_95
+        Of the direction, in degrees.
+    """
+
+    b_mean: float
+    b_95: float
+    angle_mean: float
+    angle_95: float
+
+    def __str__(self) -> str:
+        return (
+            f"b is off by {self.b_mean:.1f} % and directions by {self.angle_mean:.1f}° on average, "
+            f"in 5 % of voxels by over {self.b_95:.1f} % or {self.angle_95:.1f}°"
+        )
+
+
+def find_deviation(dwi: Path) -> Path | None:
+    """Look for `grad_dev` beside an image."""
+    names = ("grad_dev", f"{nifti_stem(dwi)}_grad_dev", f"{bare_stem(dwi)}_grad_dev")
+    paths = (dwi.parent / (name + suffix) for name in names for suffix in NIFTI_SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
+    """Read (V, 3, 3) matrices of in-mask voxels: a voxel feels (1 + matrix) · gradient.
+
+    HCP's file has nine volumes, one row of the matrix after the other.
+
+    Raises
+    ------
+    UserError
+        When it is another kind of image, or lies elsewhere.
+    """
+    image = open_nifti(path)
+    if len(image.shape) != 4 or image.shape[3] != 9:
+        shape = " × ".join(map(str, image.shape))
+        raise UserError(f"has {shape} values, not nine volumes", path, remedy=Advice("give HCP's"))
+    x, y, z = image.shape[:3]
+    if not lattice.matches(Lattice((x, y, z), image.affine)):
+        raise UserError("its voxels are not the image's", path, remedy=Advice("resample it"))
+    inside = np.argwhere(mask)
+    chosen = inside[np.linspace(0, len(inside) - 1, min(len(inside), MOST_VOXELS)).astype(int)]
+    values: FloatArray = read_voxels(image, path)[tuple(chosen.T)].astype(float)
+    return values[np.isfinite(values).all(axis=1)].reshape(-1, 3, 3)
+
+
+def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> Deviation:
+    """Measure the error over voxels and gradients: b' = |(1 + L) g|² b (HCP).
+
+    Parameters
+    ----------
+    matrices
+        (V, 3, 3), see `read_deviation`.
+    vectors
+        (N, 3) unit b-vectors along the image's axes, as in FSL's files.
+    """
+    felt = vectors.T + matrices @ vectors.T  # (V, 3, N)
+    lengths = np.linalg.norm(felt, axis=1)
+    cosines = np.einsum("vin,ni->vn", felt, vectors) / np.maximum(lengths, 1e-12)
+    of_b = 100 * np.abs(lengths**2 - 1).mean(axis=1)
+    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean(axis=1)
+    b_95, angle_95 = (float(np.percentile(each, 95)) for each in (of_b, angles))
+    return Deviation(float(of_b.mean()), b_95, float(angles.mean()), angle_95)

@@ -27,7 +27,7 @@ from napari_msp.bids import (
     sidecar_path,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import b0_only, find_gradients, look_for_mask
+from napari_msp.data.beside import PassedOver, b0_only, find_gradients, look_for_mask
 from napari_msp.data.gradients import write_gradients
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
@@ -102,6 +102,7 @@ def import_tree(
     pattern: str,
     *,
     mask: str | None = None,
+    subject: str | None = None,
     session: str | None = None,
     protocol: str | None = None,
     input_platform: str | None = None,
@@ -130,7 +131,7 @@ def import_tree(
         one folder or file name. `.nii` and `.nii.gz` stand for each other.
     mask
         Pattern of the masks in the same names, relative to `source`. None: as found for each image.
-    session, protocol
+    subject, session, protocol
         Labels where the tree does not name them.
     input_platform
         Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
@@ -146,17 +147,17 @@ def import_tree(
     list of ImportedScan
         Ordered by subject and platform.
 
-    Warns
-    -----
-    PassedOver
-        When one of several images of a name has b=0 volumes alone, as those that serve the
-        correction of distortions.
-
     Raises
     ------
     UserError
         When the pattern fits nothing or is incomplete, a scan lacks gradients or does not fit
         them, two scans would get one name, or `out` cannot be written.
+
+    Warns
+    -----
+    PassedOver
+        When one of several images of a name has b=0 volumes alone, as those that serve the
+        correction of distortions.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -166,8 +167,9 @@ def import_tree(
     refuse_occupied(out)  # before the long look at every scan
     for given, field in ((pattern, "pattern"), (mask, "mask")):
         _refuse_absolute(given, field, source)
+    constants = {"subject": subject, "session": session, "protocol": protocol}
     scans = sorted(
-        _find_scans(source, pattern, mask, {"session": session, "protocol": protocol}),
+        _find_scans(source, pattern, mask, constants),
         key=lambda scan: (scan.subject, scan.platform),
     )
     scans = _with_directions(scans)
@@ -194,7 +196,7 @@ def bids_label(text: str, prefix: str = "") -> str:
     return re.sub(r"[^A-Za-z0-9]", "", text.removeprefix(prefix))
 
 
-def _compile(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
+def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
     """Turn a pattern into a regular expression; refuse one that cannot name a scan."""
     names = {name for name, _ in _FIELD.findall(pattern) if name} | {
         name for name, value in constants.items() if value is not None
@@ -255,7 +257,7 @@ def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
 def _find_scans(
     source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
 ) -> Iterator[ImportedScan]:
-    expression = _compile(pattern, constants)
+    expression = pattern_expression(pattern, constants)
     files = sorted(path for path in source.rglob("*") if path.is_file())
     found = False
     for path in files:
@@ -353,10 +355,6 @@ def _mask_by_pattern(
     return found[0]
 
 
-class PassedOver(UserWarning):
-    """An image that fits the pattern is no scan of its own."""
-
-
 def _key(scan: ImportedScan) -> str:
     """Give a scan's name without its ending, as a file system that ignores case sees it."""
     return str(scan.image.parent / nifti_stem(scan.image)).casefold()
@@ -397,7 +395,7 @@ def _check_scan(scan: ImportedScan) -> None:
     _ = acquisition.voxels
     if scan.mask is not None:
         _ = acquisition.mask
-    if not acquisition.gradients.shells:
+    if not acquisition.given_gradients.shells:
         raise UserError(
             "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
         )

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from nibabel.affines import voxel_sizes as nib_voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.errors import Advice, UserError
@@ -158,13 +158,15 @@ class Lattice:
         apart = (np.linalg.inv(self.affine) @ other.affine @ corners.T).T - corners
         return float(np.abs(apart[:, :3]).max())
 
-    def scaled_to(self, size: float) -> "Lattice":
+    def scaled_to(self, size: float, *, covering: bool = False) -> "Lattice":
         """Give an isotropic lattice of `size` mm over the same extent, sharing the first centre.
 
-        The last centre lies at or before the old last one, so no voxel is extrapolated.
+        The last centre lies at or before the old last one, so no voxel is extrapolated; or, where
+        it is to cover all old centres, at or behind it.
         """
         steps = (np.array(self.shape) - 1) * self.voxel_sizes / size
-        x, y, z = (int(np.floor(n + 1e-6)) + 1 for n in steps)
+        whole = np.ceil(steps - 1e-6) if covering else np.floor(steps + 1e-6)
+        x, y, z = (int(n) + 1 for n in whole)
         return Lattice((x, y, z), self.affine @ np.diag([*(size / self.voxel_sizes), 1.0]))
 
 
@@ -267,6 +269,40 @@ def resample_in_mask(
     total = resample(weights, source, target)
     values = resample(array * weights[..., None], source, target)
     return values / np.maximum(total, 1e-6)[..., None]
+
+
+def interpolate_in_mask(
+    array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice, wanted: MaskArray
+) -> FloatArray:
+    """Interpolate by cubic splines from in-mask voxels only, to all the voxels that are wanted.
+
+    Whatever lies outside the mask is taken as the nearest voxel inside it, so that no background
+    leaks in and no wanted voxel stays empty.
+
+    Parameters
+    ----------
+    array
+        (X, Y, Z) or (X, Y, Z, C) on `source`.
+    mask
+        (X, Y, Z) on `source`; not empty.
+    wanted
+        (X, Y, Z) on `target`.
+
+    Returns
+    -------
+    float32 array with the target's shape and the same channels; 0 where nothing was wanted.
+    """
+    nearest = distance_transform_edt(
+        ~mask, sampling=source.voxel_sizes, return_distances=False, return_indices=True
+    )
+    last = np.array(source.shape)[:, None] - 1
+    points = np.clip(voxel_coordinates(source, target)[:, wanted], 0, last)
+    channels = array.reshape(*source.shape, -1)
+    result = np.zeros((*target.shape, channels.shape[-1]), dtype=np.float32)
+    for channel in range(channels.shape[-1]):
+        filled = channels[..., channel][tuple(nearest)]
+        result[wanted, channel] = map_coordinates(filled, points, order=3, mode="mirror")
+    return result.reshape(*target.shape, *array.shape[3:])
 
 
 def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:

@@ -14,11 +14,12 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
-from napari_msp.data.lattice import Lattice
+from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import atomic_path
 
@@ -40,6 +41,9 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
 
     NIfTI in two files (.hdr and .img) is opened as one. MRtrix3's images are converted by its own
     `mrconvert`, which also writes the gradient table of their headers beside what they become.
+
+    A header whose sform cannot be used, or whose lengths are in micrometres or metres, is put
+    right in memory; what was done is told by `header_doubts`.
 
     Raises
     ------
@@ -71,12 +75,100 @@ def open_nifti(path: str | Path) -> nib.Nifti1Image:
         raise UserError("is not a NIfTI image", path, remedy=Advice("convert it to .nii.gz"))
     if len(image.shape) == 0 or min(image.shape) < 1:
         raise UserError(f"has shape {image.shape}, so no voxel", path, remedy=REPLACE)
-    linear = image.affine[:3, :3]
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+    image.extra[REPAIRS] = [*_use_qform(image), *_use_millimetres(image)]
+    if not usable(image.affine):
         raise UserError(
             "its affine is singular", path, remedy=Advice("correct the header's sform or qform")
         )
     return image
+
+
+APART = 0.1
+"""Distance of a voxel between sform and qform, in voxels, that is worth a word (our choice)."""
+
+SIZES_DIFFER = 0.01
+"""Relative difference of voxel sizes by pixdim and by the affine that is worth a word (ours)."""
+
+SHEAR = 0.5
+"""Angle in degrees by which voxel axes may miss a right angle before it is said (our choice)."""
+
+REPAIRS = "repairs"
+"""Key of an image's `extra` for what was put right in its header, in words."""
+
+UNITS = {"micron": 1e-3, "meter": 1e3}
+"""Millimetres in the units of length that a header may name besides mm."""
+
+LARGEST_VOXEL, SMALLEST_VOXEL = 20.0, 0.01
+"""Voxel sizes in mm beyond which a header is doubted (our choice)."""
+
+
+def usable(affine: FloatArray | None) -> bool:
+    """Return whether an affine is finite and spans a volume."""
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    return abs(float(np.linalg.det(affine[:3, :3]))) >= 1e-9
+
+
+def qform_of(image: nib.Nifti1Image) -> FloatArray | None:
+    """Give an image's qform; None where its code is 0 or it cannot be read."""
+    if not int(image.header["qform_code"]):
+        return None
+    try:
+        qform: FloatArray = image.header.get_qform()
+    except (HeaderDataError, ValueError):
+        return None
+    return qform if usable(qform) else None
+
+
+def _use_qform(image: nib.Nifti1Image) -> Iterator[str]:
+    """Take the qform where the sform, which has precedence, cannot be used."""
+    sform, qform = image.affine, qform_of(image)
+    if not int(image.header["sform_code"]) or usable(sform) or qform is None:
+        return
+    empty = "empty" if not np.nan_to_num(sform[:3]).any() else "not usable"
+    image.set_sform(None, 0)
+    yield f"its sform is {empty}, the qform is used"
+
+
+def _use_millimetres(image: nib.Nifti1Image) -> Iterator[str]:
+    """Bring lengths in the header's unit to mm, where that makes voxels of a likely size."""
+    unit, affine = image.header.get_xyzt_units()[0], image.affine
+    factor = UNITS.get(unit)
+    if factor is None or not usable(affine):
+        return
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    written = " × ".join(f"{size:g}" for size in sizes.round(4))
+    if not (sizes * factor >= SMALLEST_VOXEL).all() or not (sizes * factor <= LARGEST_VOXEL).all():
+        yield f"its header says that lengths are in {unit}s; {written} is taken as mm"
+        return
+    scaled, qform = np.diag([factor] * 3 + [1.0]) @ affine, qform_of(image)
+    codes = int(image.header["sform_code"]), int(image.header["qform_code"])
+    if qform is not None:
+        image.set_qform(np.diag([factor] * 3 + [1.0]) @ qform, codes[1])
+    # Where neither is coded, the voxel sizes alone make the affine.
+    image.header.set_zooms((*(sizes * factor), *image.header.get_zooms()[3:]))
+    image.header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
+    image.set_sform(scaled, codes[0] or (0 if qform is not None else 1))
+    yield f"voxels of {written} {unit}s were read as mm"
+
+
+def check_four_axes(image: nib.Nifti1Image, name: str) -> None:
+    """Refuse an image that has not the four axes of a DWI, with what its axes suggest.
+
+    Raises
+    ------
+    UserError
+        When there are fewer, or more.
+    """
+    shape, remedy = image.shape, "give another image"
+    if len(shape) == 4:
+        return
+    if len(shape) == 3 and shape[2] > 3 * max(shape[:2]):
+        remedy = "its volumes seem to be stacked along the third: split them"
+    elif len(shape) > 4 and sum(length > 1 for length in shape[3:]) == 1:
+        remedy = f"drop those of length 1 ({' × '.join(map(str, shape))})"
+    problem = f"has {len(shape)} axes, a DWI has four"
+    raise UserError(problem, name, "path", Advice(remedy))
 
 
 def lattice_of(image: nib.Nifti1Image) -> Lattice:
@@ -207,3 +299,85 @@ def _codes(image: nib.Nifti1Image) -> tuple[int, int]:
     sform = int(image.header["sform_code"])
     qform = int(image.header["qform_code"])
     return (sform, qform) if sform or qform else (1, 1)
+
+
+# --- What contradicts itself in a header ------------------------------------------------------
+
+
+def header_doubts(image: nib.Nifti1Image) -> Iterator[str]:
+    """Say what contradicts itself in a header, and what was put right when it was opened."""
+    yield from image.extra.get(REPAIRS, ())
+    yield from _scaling(image)
+    affine = image.affine
+    yield from _orientation(image)
+    lattice = Lattice((image.shape[0], image.shape[1], image.shape[2]), affine)
+    sizes = lattice.voxel_sizes
+    written = _sizes(sizes)
+    if sizes.max() > LARGEST_VOXEL or sizes.min() < SMALLEST_VOXEL:
+        yield f"voxels of {written} mm are no brain scan's: is the header's unit wrong?"
+    stated = np.abs(np.array(image.header.get_zooms()[:3], dtype=float))
+    if np.abs(stated / sizes - 1).max() > SIZES_DIFFER:
+        yield f"voxels are {_sizes(stated)} mm by pixdim and {written} mm by the affine, as used"
+    tilt = shear(affine)
+    if tilt > SHEAR:
+        yield (
+            f"its affine is sheared by {tilt:.1f}°: b-vectors are taken along the nearest axes at "
+            "right angles"
+        )
+
+
+def _scaling(image: nib.Nifti1Image) -> Iterator[str]:
+    """Look whether the header scales by a number; nibabel keeps what it makes of it only."""
+    if image.get_filename() is None:
+        return
+    file = image.file_map["header" if "header" in image.file_map else "image"]
+    try:
+        with file.get_prepare_fileobj("rb") as stream:
+            header = type(image.header).from_fileobj(stream, check=False)
+    except (OSError, EOFError, ValueError):  # it was readable a moment ago
+        return
+    if not np.isfinite(header["scl_slope"]):
+        yield "its slope is not a number: voxels are taken as they are stored"
+
+
+def _orientation(image: nib.Nifti1Image) -> Iterator[str]:
+    """Compare sform and qform, where the header has both; say where it has none."""
+    sform, qform = (int(image.header[f"{form}_code"]) for form in ("sform", "qform"))
+    if not sform and not qform:
+        codes = "".join(aff2axcodes(image.affine))
+        yield (
+            f"its header states no orientation (sform and qform codes are 0): {codes} is assumed, "
+            "left and right may be exchanged"
+        )
+    other = qform_of(image)
+    if not sform or other is None:
+        return
+    shape = image.shape[:3]
+    used, second = Lattice(shape, image.affine), Lattice(shape, other)
+    if used.offset_to(second) <= APART:
+        return
+    turn = direction_cosines(image.affine) @ direction_cosines(other).T
+    if np.linalg.det(turn) < 0:
+        yield "sform and qform are mirror images, left and right differ; the sform is used"
+        return
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
+    corners[:, :3] *= np.array(shape) - 1
+    apart = np.linalg.norm(((image.affine - other) @ corners.T)[:3], axis=0).max()
+    sizes = _sizes(used.voxel_sizes), _sizes(second.voxel_sizes)
+    spacing = f", voxels {sizes[0]} against {sizes[1]} mm" if sizes[0] != sizes[1] else ""
+    yield (
+        f"sform and qform differ by up to {apart:.1f} mm and {angle:.1f}°{spacing}; the sform is "
+        "used"
+    )
+
+
+def shear(affine: FloatArray) -> float:
+    """Give the largest angle in degrees by which two voxel axes miss a right angle."""
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    cosines = np.abs(axes.T @ axes - np.diag(np.diag(axes.T @ axes)))
+    return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
+
+
+def _sizes(sizes: FloatArray) -> str:
+    return " × ".join(f"{size:g}" for size in np.round(sizes.astype(float), 3))

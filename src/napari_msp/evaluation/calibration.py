@@ -31,6 +31,7 @@ def calibrate(
     run: int | None = None,
     device: str = "auto",
     on_progress: Callable[[str], None] = lambda _: None,
+    b0_threshold: float | None = None,
 ) -> Model:
     """Fit to each target what error to expect, so that predictions carry an expected error.
 
@@ -49,6 +50,8 @@ def calibrate(
         As for `harmonize`.
     on_progress
         Is given a line for every predicted head.
+    b0_threshold
+        As for `load_acquisition`.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def calibrate(
     """
     model = model if isinstance(model, Model) else load_model(model)
     if not isinstance(dataset, TravellingHeads):
-        dataset = open_dataset(dataset, run=run)
+        dataset = open_dataset(dataset, run=run, b0_threshold=b0_threshold)
     learned = learned_from([model], [dataset], dataset.subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:

@@ -150,6 +150,7 @@ def compare(
     b_value: float | None = None,
     figure_format: str = "png",
     maps: Sequence[str] = SHOWN,
+    b0_threshold: float | None = None,
 ) -> CompareResult:
     """Compare predictions of one head, with the truth where it exists.
 
@@ -174,6 +175,8 @@ def compare(
     maps
         Keys of `MAPS`, such as "md": a block of the figure each. The mean errors of those that are
         not among the metrics anyway are added to them.
+    b0_threshold
+        As for `load_acquisition`.
 
     Returns
     -------
@@ -188,9 +191,9 @@ def compare(
     """
     check_format(Path(f"{FIGURE}.{figure_format}"))
     check_maps(maps)
-    sources = {name: as_scan(image, b_value) for name, image in predictions.items()}
-    true = None if truth is None else as_scan(truth, b_value)
-    scan = None if input_image is None else as_scan(input_image, b_value)
+    sources = {name: as_scan(image, b_value, b0_threshold) for name, image in predictions.items()}
+    true = None if truth is None else as_scan(truth, b_value, b0_threshold)
+    scan = None if input_image is None else as_scan(input_image, b_value, b0_threshold)
     comparison = line_scans_up(true, sources, scan)
     reference = true or next(iter(sources.values()))
     more_maps = {

@@ -113,10 +113,10 @@ def evaluate(
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
     """Draw Figure 2 and Figure 3 of the first test subject, and the validation curves."""
-    dataset = open_dataset(plan.datasets[0], run=plan.run)
+    dataset = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
     subject = plan.subjects.test[0]
     scans = {
-        name: load_scan(dataset.scans[subject, name], plan.b_value)
+        name: load_scan(dataset.scans[subject, name], plan.b_value, b0_threshold=plan.b0_threshold)
         for name in (plan.source, *plan.targets)
         if dataset.has(subject, name)
     }

@@ -14,7 +14,12 @@ from napari_msp.bids import Provenance, prediction_stem, shell_stem, source_uri
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import GradientTable, Shell, shell_name
-from napari_msp.data.lattice import SIZE_TOLERANCE
+from napari_msp.data.lattice import (
+    SIZE_TOLERANCE,
+    interpolate_in_mask,
+    resample_in_mask,
+    resample_mask,
+)
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import (
     Advice,
@@ -46,6 +51,9 @@ from napari_msp.signal.spherical_harmonics import order_slices
 UNUSUAL_SHIFT = 1.0
 """Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
 
+NEARLY_AS_FINE = 0.1
+"""Voxels larger than the target's by this share are not divided for its sake (our choice)."""
+
 
 class UnlikeTraining(UserWarning):
     """The scan differs from what the model was trained on."""
@@ -66,7 +74,9 @@ class PreparedInput:
     approximations
         What was done to the input, in words; empty when nothing.
     warnings
-        What is doubtful about it, in words; warned of as `UnlikeTraining` too.
+        What is doubtful about it, in words; warned of as `DoubtfulScan` and `UnlikeTraining` too.
+    goes_back
+        Whether predictions are interpolated back to the scan's own voxels.
     """
 
     scan: Scan
@@ -74,6 +84,7 @@ class PreparedInput:
     rescaled_from: tuple[float | None, ...]
     approximations: tuple[str, ...]
     warnings: tuple[str, ...]
+    goes_back: bool = False
 
     @property
     def acquisition(self) -> Acquisition:
@@ -107,7 +118,8 @@ def prepare_input(
     """
     options = replace(options or Options(), **settings)
     if isinstance(scan, str | Path) and is_scan(scan):
-        scan = load_acquisition(scan)  # of several shells the model chooses
+        # Of several shells the model chooses.
+        scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
     scan = as_scan(scan)
     acquisition = scan.acquisition
     if acquisition is None:
@@ -126,13 +138,16 @@ def prepare_input(
             regularisation=sh.regularisation(len(shell.volumes)),
             rescale_to=wanted if rescaling else None,
         )
-    image, resampling = _on_model_grid(model, acquisition, into_grid(images), options.resample)
+    image, resampling = _on_model_grid(model, acquisition, into_grid(images), options)
     doubts = _doubts(image, model, acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
-    doubts = (*acquisition.mask_doubts, *doubts)
+    # Of the scan itself it was warned when it was read.
+    of_scan = (f"{acquisition.name}: {doubt}" for doubt in acquisition.doubts)
+    doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
     rescaled = tuple(each.rescaled_from for each in images.values())
-    return PreparedInput(scan, image, rescaled, said + resampling, doubts)
+    goes_back = bool(resampling) and options.lattice == "scan"
+    return PreparedInput(scan, image, rescaled, said + resampling, doubts, goes_back)
 
 
 def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[float, Shell]:
@@ -189,18 +204,22 @@ def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
 
 
 def _on_model_grid(
-    model: Model, acquisition: Acquisition, image: GridImage, resample: bool
+    model: Model, acquisition: Acquisition, image: GridImage, options: Options
 ) -> tuple[GridImage, tuple[str, ...]]:
     wanted, sizes = model.card.voxel_size, image.lattice.voxel_sizes
     if np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE:
         return image, ()
     given = " × ".join(f"{size:.2f}" for size in sizes)
-    if not resample:
+    if not options.resample:
         problem = f"voxels are {given} mm, the model's {wanted:.2f} mm isotropic"
         remedy = Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted)
         raise UserError(problem, acquisition.name, "resample", remedy)
-    resampled = image.resampled(image.lattice.scaled_to(wanted))
-    return resampled, (f"SH image of {given} mm voxels interpolated to {wanted:.2f} mm",)
+    said = f"SH image of {given} mm voxels interpolated linearly to {wanted:.2f} mm"
+    if options.lattice == "model":
+        return image.resampled(image.lattice.scaled_to(wanted)), (said,)
+    cubes = image.lattice.scaled_to(wanted, covering=True)
+    back = "predictions interpolated back to the scan's lattice by cubic splines"
+    return image.extended(wanted).resampled(cubes), (said, back)
 
 
 def _doubts(image: GridImage, model: Model, name: str) -> tuple[str, ...]:
@@ -250,7 +269,8 @@ class Prediction(Scan):
     approximations
         What was done to the input beforehand, in words; empty when nothing.
     warnings
-        What is doubtful about the input, in words; warned of as `UnlikeTraining` too.
+        What is doubtful about the input, in words; warned of as `DoubtfulScan` and `UnlikeTraining`
+        too.
     alpha
         α of eq. (1) that `sh` was made with.
     branches
@@ -448,7 +468,7 @@ def _stored(
     """Bring everything back to the acquisition's stored order and scanner axes."""
     acquisition = prepared.acquisition
     affine = acquisition.affine
-    lattice = result.prediction.lattice
+    lattice, scale = result.prediction.lattice, model.single(target).scale
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
     table, b_values = model.card.gradients[target].table(), model.card.sh.b_values
     tables = [table] if len(b_values) == 1 else [_rows(table, shell) for shell in table.shells]
@@ -475,7 +495,7 @@ def _stored(
         if spread is not None:
             spread = np.split(spread, len(tables), axis=-1)[number]
             spread = to_stored_order(spread, lattice, affine)[0]
-        return Prediction(
+        made = Prediction(
             given_sh=sh,
             given_subject=prepared.scan.subject,
             provenance=_provenance(model, prepared, target),
@@ -498,6 +518,7 @@ def _stored(
             model=model,
             source=prepared.scan,
         )
+        return _on_scan_lattice(made, acquisition, scale, cancelled) if prepared.goes_back else made
 
     parts = [of_shell(number, number == len(tables) - 1) for number in range(len(tables))]
     if len(parts) == 1:
@@ -515,6 +536,49 @@ def _stored(
         },
         gradients=table,
         parts=by_name,
+    )
+
+
+def _on_scan_lattice(
+    prediction: Prediction,
+    acquisition: Acquisition,
+    scale: int,
+    cancelled: Callable[[], bool] | None,
+) -> Prediction:
+    """Interpolate a prediction of one shell from the model's cubes to the scan's own voxels.
+
+    Where the target is finer than the input these are divided as the model's are, unless they are
+    nearly as fine as the target already. Mask and b=0 are the scan's, never interpolated twice.
+    """
+    cubes, own = prediction.image.lattice, acquisition.lattice
+    edge = float(np.prod(own.voxel_sizes) ** (1 / 3))
+    finer = np.ceil(edge / cubes.voxel_sizes.mean() - NEARLY_AS_FINE)
+    lattice = own.refined(int(np.clip(finer, 1, scale)))
+    mask = resample_mask(acquisition.mask, own, lattice)
+    b0 = resample_in_mask(acquisition.b0[..., None], acquisition.mask, own, lattice)[..., 0]
+
+    def moved(values: FloatArray) -> FloatArray:
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        return interpolate_in_mask(values, prediction.mask, cubes, lattice, mask)
+
+    def moved_image(image: SHImage) -> SHImage:
+        return replace(
+            image, coefficients=moved(image.coefficients), affine=lattice.affine, mask=mask
+        )
+
+    def moved_map(values: FloatArray | None) -> FloatArray | None:
+        return None if values is None else np.maximum(moved(values), 0)  # splines overshoot
+
+    first = prediction.first_stage
+    return replace(
+        prediction,
+        given_sh=moved_image(prediction.image),
+        first_stage=None if first is None else moved_image(first),
+        disagreement_by_order=moved_map(prediction.disagreement_by_order),
+        expected_error=moved_map(prediction.expected_error),
+        b0=np.where(mask, b0, 0).astype(np.float32),
+        branches={name: moved_image(each) for name, each in prediction.branches.items()},
     )
 
 

@@ -85,7 +85,7 @@ def harmonize_to_folder(
     """
     model = model if isinstance(model, Model) else load_model(model)
     options = replace(options or Options(), **settings)
-    acquisition = load_acquisition(dwi, bval, bvec, mask)
+    acquisition = load_acquisition(dwi, bval, bvec, mask, b0_threshold=options.b0_threshold)
     scan, out = as_scan(acquisition), Path(out)
     stems = {}
     for target in list(targets) or model.targets:

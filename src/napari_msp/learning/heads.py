@@ -283,10 +283,10 @@ def common_shells(
     if wanted is not None:
         wanted = [wanted] if isinstance(wanted, int | float) else list(wanted)
         for scan in scans:
-            scan.shells(wanted)
+            scan.given_shells(wanted)
         values = [common_b_value(dataset, subjects, source, each) for each in wanted]
         return tuple(sorted(values))
-    known = dataset.acquisition(subjects[0], source).shells()
+    known = dataset.acquisition(subjects[0], source).given_shells()
     shared = [shell for shell in known if all(_has(scan, shell) for scan in scans)]
     if len(known) == 1:
         shared = known  # which scan lacks it is said when it is read
@@ -343,7 +343,9 @@ def common_b_value(
     UserError
         When scans have no shell, or several, or disagree.
     """
-    values = [dataset.acquisition(subject, source).shell(shell).b_value for subject in subjects]
+    values = [
+        dataset.acquisition(subject, source).given_shell(shell).b_value for subject in subjects
+    ]
     # A mean would be drawn to the odd one out, and blame the others.
     usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):

@@ -78,6 +78,12 @@ class TrainingSettings(BaseModel):
         default="each",
         description="Several shells: each by itself with the same weights, or all at once",
     )
+    b0_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Largest b-value that counts as b=0 (50 unless given)",
+    )
     run: int | None = Field(
         default=None, ge=1, description="Which scan, where one was repeated (BIDS run-)"
     )

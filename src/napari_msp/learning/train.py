@@ -1,6 +1,7 @@
 """Train a model from travelling heads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,12 @@ def train(
         heads = (
             dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset, run=chosen)
         )
+        heads.tell()
         if values or settings is None:
             given = {} if settings is None else settings.model_dump(exclude_unset=True)
             settings = training_settings(heads, **(given | values))
+        if settings.b0_threshold is not None:
+            heads = replace(heads, b0_threshold=settings.b0_threshold)
         study = prepare_study(heads, settings)
         # Seeding is for this run alone: whoever calls goes on with numbers of their own.
         with torch.random.fork_rng([where] if where.type == "cuda" else []):

@@ -63,6 +63,15 @@ class GridImage:
         values = np.where(mask[..., None], values, 0).astype(np.float32)
         return GridImage(values, mask, lattice, self.shells)
 
+    def extended(self, edge: float) -> "GridImage":
+        """Repeat the last voxels of each axis for at least `edge` mm."""
+        more = np.ceil(edge / self.lattice.voxel_sizes).astype(int)
+        beyond = [(0, int(each)) for each in more]
+        mask = np.pad(self.mask, beyond, mode="edge")
+        coefficients = np.pad(self.coefficients, [*beyond, (0, 0)], mode="edge")
+        lattice = Lattice(image_shape(mask), self.lattice.affine)
+        return GridImage(coefficients, mask, lattice, self.shells)
+
     def resampled_mask(self, lattice: Lattice) -> MaskArray:
         """Give the mask on another lattice with parallel axes."""
         return resample_mask(self.mask, self.lattice, lattice)

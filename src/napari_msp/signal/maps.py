@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import B0_MAXIMUM
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.rotation import spread_directions
@@ -166,6 +167,8 @@ def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> 
     fa, md = (np.zeros(source.mask.shape, dtype=np.float32) for _ in range(2))
     direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
     values, vectors = fit_tensors(signal, b_values, directions)
+    if isinstance(source, Acquisition):
+        values = _without_weighting_of_b0(values, source, b_values)
     fa[source.mask] = anisotropy(values)
     md[source.mask] = values.mean(axis=-1)
     direction[source.mask] = vectors[..., -1]
@@ -373,6 +376,21 @@ def _measured(
     b_values = acquisition.gradients.b_values[volumes].copy()
     b_values[: len(b0_volumes)] = 0
     return signal, b_values, acquisition.gradients.directions[volumes]
+
+
+def _without_weighting_of_b0(
+    values: FloatArray, acquisition: Acquisition, b_values: FloatArray
+) -> FloatArray:
+    """Give the eigenvalues that (V, 3) fitted ones come from, where b=0 volumes are weighted.
+
+    The fit takes their b for 0, and so loses the mean diffusivity's share b₀/b of it.
+    """
+    table = acquisition.gradients
+    b0 = table.b_values[table.b0_volumes]
+    if b0.max() <= B0_MAXIMUM:
+        return values
+    share = float(b0.mean() / b_values.max())
+    return np.asarray(values + values.mean(axis=1, keepdims=True) * share / (1 - share))
 
 
 def _sampled(image: SHImage) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -30,6 +30,8 @@ TERMS: Mapping[str, str] = {
     "water falls as exp(−b·D). Volumes of at most 50 s/mm² count as b=0.",
     "b-vector": "Direction of the diffusion gradient of a volume, of unit length. FSL's .bvec "
     "files hold it along the image's axes; it is turned into scanner axes when it is read.",
+    "b=0 threshold": "Largest b-value in s/mm² that counts as b=0: 50, unless a scanner's b=0 "
+    "images have more, such as 60 at 7 T.",
     "shell": "All volumes of about the same b-value, taken along different directions. A model "
     "reads the shells that it was trained on.",
     "acquisition": "One scan: its diffusion-weighted and b=0 volumes, their b-values and "

@@ -18,6 +18,7 @@ LOAD_LABELS: Mapping[str, str] = {
     "mask": "&Mask",
     "bval": "b-&values",
     "bvec": "b-ve&ctors",
+    "b0_threshold": "b=0 up &to",
 }
 """What Load acquisition calls its fields, which are parameters of `load_acquisition`, too."""
 

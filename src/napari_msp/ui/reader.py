@@ -84,7 +84,9 @@ def _shell(path: Path) -> float | None:
 
     acquisition = load_acquisition(path)
     b_value = usual_shell(acquisition)
-    others = [each.b_value for each in acquisition.gradients.shells if each.b_value != b_value]
+    others = [
+        each.b_value for each in acquisition.given_gradients.shells if each.b_value != b_value
+    ]
     if b_value is not None and others:
         listed = ", ".join(f"{each:.0f}" for each in others)
         warnings.warn(

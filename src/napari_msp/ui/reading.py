@@ -14,8 +14,10 @@ from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 Say = Callable[[str], None]
 """Gets what is being done, in words; whatever it raises ends the work."""
 
-_KNOWN: WeakValueDictionary[tuple[Path, int, float | None], Scan] = WeakValueDictionary()
-"""By file, when it was written, and shell; as long as somebody keeps the scan."""
+_Key = tuple[Path, int, float | None, float | None]
+
+_KNOWN: WeakValueDictionary[_Key, Scan] = WeakValueDictionary()
+"""By file, when it was written, shell and b=0 threshold; as long as somebody keeps the scan."""
 
 _READING = Lock()
 
@@ -25,7 +27,7 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     acquisition = scan.acquisition
     if acquisition is None:
         return scan
-    acquisition.shells(scan.shell)  # a choice that cannot be made is an error before the voxels
+    acquisition.given_shells(scan.shell)  # what cannot be chosen is an error before the voxels
     say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
     _ = acquisition.voxels
     if not acquisition.has_mask:
@@ -43,7 +45,7 @@ def usual_shell(acquisition: Acquisition) -> float | None:
     -------
     Its b-value in s/mm²; None where no shell will do, so that using it raises the reason.
     """
-    shells = acquisition.gradients.shells
+    shells = acquisition.given_gradients.shells
     enough = [each for each in shells if len(each.volumes) >= coefficient_count(ORDER)]
     return enough[0].b_value if enough else None
 
@@ -68,9 +70,12 @@ def sibling_of(scan: Scan, platform: str, b_value: float | None = None) -> Scan:
         When it cannot be read, or has no such shell.
     """
     path = scan.siblings[platform]
-    key = (path, path.stat().st_mtime_ns if path.exists() else 0, b_value)
+    own = scan.acquisition
+    threshold = None if own is None else own.given_gradients.b0_threshold
+    key = (path, path.stat().st_mtime_ns if path.exists() else 0, b_value, threshold)
     with _READING:
         known = _KNOWN.get(key)
         if known is None:
-            known = _KNOWN[key] = Scan(given_sh=load_scan(path, b_value).image, path=path)
+            read = load_scan(path, b_value, b0_threshold=threshold)
+            known = _KNOWN[key] = Scan(given_sh=read.image, path=path)
         return known

@@ -12,8 +12,7 @@ from scipy.cluster.vq import kmeans2, vq
 
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import resample_mask
-from napari_msp.evaluation.baselines.base import LearnedBaseline
-from napari_msp.evaluation.baselines.common_space import CommonSpace
+from napari_msp.evaluation.baselines.base import CommonSpace, LearnedBaseline
 from napari_msp.signal.channels import Standardisation, measure_standardisation
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish
@@ -152,7 +151,7 @@ class VoxelAlignment(LearnedBaseline):
     """Match the mean and deviation of each coefficient at every place.
 
     The voxelwise form of the statistical alignment that the paper cites. Mean and deviation are
-    over the training subjects and over neighbouring places in `common_space`, so that one subject
+    over the training subjects and over neighbouring places in `CommonSpace`, so that one subject
     is enough. They are measured on coefficients standardised over the whole image: where nobody
     has brain, whole-image alignment is what remains.
     """

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.baselines.base import LearnedBaseline
-from napari_msp.evaluation.baselines.common_space import CommonSpace
+from napari_msp.evaluation.baselines.base import CommonSpace, LearnedBaseline
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish, scale_orders
 
@@ -22,7 +21,7 @@ class LinearRISH(LearnedBaseline):
 
     Linear RISH harmonisation (Mirzaalian 2016). The original averages RISH over subjects that
     were warped to a template; here they are averaged over subjects and neighbouring places in
-    `common_space`, and fall back to the whole brain's average where nobody has brain. The signal
+    `CommonSpace`, and fall back to the whole brain's average where nobody has brain. The signal
     is not clipped to [0, 1] afterwards.
     """
 

@@ -92,7 +92,8 @@ class Measurement:
 
     def run(self) -> None:
         """Predict, measure and write."""
-        dataset = open_dataset(self.round.dataset, run=self.plan.run)
+        plan = self.plan
+        dataset = open_dataset(self.round.dataset, run=plan.run, b0_threshold=plan.b0_threshold)
         fitted = {} if self.repeated else self._fitted(dataset)
         rows: list[Result] = []
         patches: list[PatchResult] = []

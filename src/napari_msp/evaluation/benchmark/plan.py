@@ -83,6 +83,8 @@ class Plan:
         Of every network.
     b_value
         Shell that is learned and measured, in s/mm².
+    b0_threshold
+        Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
         Which scan, where one was repeated.
     """
@@ -96,6 +98,7 @@ class Plan:
     seeds: tuple[int, ...]
     budget: Budget
     b_value: float
+    b0_threshold: float | None = None
     run: int | None = None
 
     @property
@@ -128,9 +131,9 @@ class Plan:
 
 
 class _PlanFile(BaseModel):
-    """What plan.json contains: a plan in plain types, models with their digests."""
+    """What plan.json contains at least: a plan in plain types, models with their digests."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     datasets: list[str]
     source: str
@@ -167,7 +170,8 @@ def keep_plan(plan: Plan, path: Path) -> None:
     if path.exists():
         before = _read_plan(path)
         wanted = json.loads(json.dumps(content))  # tuples are lists there
-        changed = [name for name, value in wanted.items() if before.get(name) != value]
+        names = dict.fromkeys([*wanted, *before])
+        changed = [name for name in names if before.get(name) != wanted.get(name)]
         if changed:
             raise UserError(
                 f"another evaluation was begun here, with other {', '.join(changed)}",
@@ -219,7 +223,9 @@ def make_plan(
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
-    opened = [open_dataset(path, run=asked.run) for path in paths]
+    opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
+    for dataset in opened:
+        dataset.tell()
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
@@ -254,6 +260,7 @@ def make_plan(
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
         b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
+        b0_threshold=asked.b0_threshold,
         run=asked.run,
     )
 

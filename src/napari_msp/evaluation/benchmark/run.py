@@ -95,7 +95,7 @@ class Benchmark:
     ) -> None:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.models = {path: load_model(path) for path in plan.models}
-        first = open_dataset(plan.datasets[0], run=plan.run)
+        first = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
         self.scales = _scales(first, plan)
         self.progress = Progress(on_progress, 1.0)
 

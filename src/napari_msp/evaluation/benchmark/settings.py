@@ -112,6 +112,8 @@ class EvaluationSettings:
         Of the training; the first dataset is run with each, the others with the first.
     b_value
         Shell in s/mm²; None: the models', without models the only one.
+    b0_threshold
+        Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
         Which scan, where one was repeated.
     quick
@@ -129,6 +131,7 @@ class EvaluationSettings:
     test: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     b_value: float | None = None
+    b0_threshold: float | None = None
     run: int | None = None
     quick: bool = False
     width: float | None = None

@@ -299,6 +299,7 @@ class TrainingList:
             input=self.plan.source,
             targets=targets,
             b_value=self.plan.b_value,
+            b0_threshold=self.plan.b0_threshold,
             run=self.plan.run,
             subjects=(*subjects.training, *subjects.validation),
             held_out=subjects.validation,

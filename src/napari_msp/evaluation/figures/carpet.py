@@ -144,14 +144,7 @@ def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArr
 def _write_words(axes: Axes, quality: ScanQuality) -> None:
     """List the numbers, and name the worst slices and volumes."""
     axes.set_axis_off()
-    noise = " (by residuals)" if quality.noise_from == "residuals" else ""
-    numbers = [
-        f"neighbour correlation {_number(quality.ndc, '.2f')}",
-        f"SNR of b = 0: {_number(quality.snr, '.1f')}{noise}",
-        *(f"CNR of b = {b_value:.0f}: {value:.2f}" for b_value, value in quality.cnr.items()),
-        f"framewise displacement {_number(quality.framewise, '.2f')} mm",
-        f"ghost {_number(quality.ghost, '.1%')}, wrap {_number(quality.wrap, '.1%')}",
-    ]
+    numbers = [f"{what}: {value}" for what, value in quality.numbers.items()]
     dropped = [
         f"volume {each.volume}, slice {each.slice}: −{each.depth:.0%}" for each in quality.dropped
     ]
@@ -184,10 +177,6 @@ def _first(lines: Sequence[str]) -> list[str]:
     """Keep the worst, and say how many more there are."""
     more = len(lines) - NAMED
     return [*lines[:NAMED], *([f"and {more} more"] if more > 0 else [])]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _tidy(axes: Axes) -> None:

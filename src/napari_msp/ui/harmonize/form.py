@@ -251,7 +251,8 @@ class Advanced(QWidget):
         self.resample = QCheckBox(LABELS["resample"])
         self.resample.setToolTip(
             "<p>A model holds for one voxel size. With this, the SH image of a scan with other "
-            "voxels is interpolated linearly first, which smooths it.</p>"
+            "voxels is interpolated linearly first, which smooths it; what is predicted goes "
+            "back to the scan's voxels.</p>"
         )
         self.rescale_b_value = QCheckBox(LABELS["rescale_b_value"])
         self.rescale_b_value.setToolTip(

@@ -16,10 +16,15 @@ from napari_msp.bids import dataset_root
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.gradients import GradientTable, read_gradients
+from napari_msp.data.gradients import (
+    GradientTable,
+    file_doubts,
+    read_gradients,
+    table_doubts,
+)
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import read_mask
-from napari_msp.data.nifti import open_nifti
+from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, Give, Remedy, UserError, either
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
@@ -47,6 +52,8 @@ class Choice:
         Shell in s/mm².
     mask, bval, bvec
         Files.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0.
     """
 
     path: Path | None = None
@@ -56,6 +63,7 @@ class Choice:
     mask: Path | None = None
     bval: Path | None = None
     bvec: Path | None = None
+    b0_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,16 @@ class _Examination:
         table = self._gradients(path, image)
         if table is None:
             return None
+        self._doubt(path, image, table)
         return self._try("bval", lambda: Acquisition(image, table, path=path))
+
+    def _doubt(self, path: Path, image: nib.Nifti1Image, table: GradientTable) -> None:
+        """Say what contradicts itself, at the field that it is about."""
+        given = self.choice.bval is not None
+        in_table = (*table_doubts(table), *file_doubts(path, table, image.affine, given))
+        for name, doubts in (("path", tuple(header_doubts(image))), ("bval", in_table)):
+            if doubts:
+                self.doubts[name] = "; ".join(doubts)
 
     def _gradients(self, path: Path, image: nib.Nifti1Image) -> GradientTable | None:
         files = self._try("bval", lambda: find_gradients(path, image))
@@ -186,7 +203,8 @@ class _Examination:
             return None
         if files.note and given[1] is None:
             self.doubts["bvec"] = _sentence(files.note)
-        return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, image.shape[3]))
+        count, threshold = image.shape[3], self.choice.b0_threshold
+        return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, count, threshold))
 
     def _choose_shell(self, acquisition: Acquisition, shells: tuple[Shell, ...]) -> None:
         """Take the shell that was chosen, else the usual one, and see whether it will do."""
@@ -229,10 +247,11 @@ def _sentence(words: str) -> str:
 
 
 def shells_of(acquisition: Acquisition) -> tuple[Shell, ...]:
-    """List the shells of a scan, lowest b-value first."""
+    """List the shells of a scan as its table says, lowest b-value first; no voxel is read."""
+    table = acquisition.given_gradients
     return tuple(
-        Shell(shell.b_value, len(shell.volumes), supported_order(acquisition.directions(shell)))
-        for shell in acquisition.gradients.shells
+        Shell(shell.b_value, len(shell.volumes), supported_order(table.directions[shell.volumes]))
+        for shell in table.shells
     )
 
 
@@ -242,7 +261,7 @@ def describe(acquisition: Acquisition) -> dict[str, str]:
     described = {
         "Head": f"{scan.subject} on {scan.platform}" if scan.platform else scan.subject,
         "Voxels": _voxels(acquisition),
-        "Volumes": str(acquisition.gradients),
+        "Volumes": str(acquisition.given_gradients),
     }
     others = ", ".join(scan.siblings)
     return described | ({"Also scanned on": others} if others else {})
@@ -254,9 +273,7 @@ def _open(path: Path) -> nib.Nifti1Image:
             "there is no such file or folder", path, "path", remedy=Advice("check the path")
         )
     image = open_nifti(path)
-    if len(image.shape) != 4:
-        remedy = Advice("give another image")
-        raise UserError(f"has {len(image.shape)} axes, a DWI has four", path, "path", remedy=remedy)
+    check_four_axes(image, str(path))
     return image
 
 

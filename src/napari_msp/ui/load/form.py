@@ -6,9 +6,10 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QWidget
 
+from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.phrasing import LOAD_LABELS
@@ -64,11 +65,21 @@ class AcquisitionForm(QWidget):
         self.mask = PathField("Choose a brain mask", NIFTI)
         self.bval = PathField("Choose the b-values", "b-values (*.bval *.bvals);;All files (*)")
         self.bvec = PathField("Choose the b-vectors", "b-vectors (*.bvec *.bvecs);;All files (*)")
+        self.b0_threshold = QDoubleSpinBox()
+        self.b0_threshold.setRange(0, LARGEST_B0)
+        self.b0_threshold.setDecimals(0)
+        self.b0_threshold.setSuffix(" s/mm²")
+        self.b0_threshold.setValue(B0_MAXIMUM)
+        self.b0_threshold.setKeyboardTracking(False)
         self.maps = CheckList()
         self.show_mask = QCheckBox("S&how the mask's outline")
         self.description = readable()
         self.button = push_button(
             "&Load", "Fit SH to the scan and show SH average, colour FA and b0 (Enter)."
+        )
+        self.quality = push_button(
+            "Is it any goo&d?",
+            "Look for slices that dropped out, volumes that moved, noise and ghosts.",
         )
         self.setAcceptDrops(True)
         self._lay_out()
@@ -81,6 +92,9 @@ class AcquisitionForm(QWidget):
         self._list_choices()
         for name in PATHS:
             getattr(self, name).show_path(getattr(self.choice, name))
+        threshold = self.choice.b0_threshold
+        with QSignalBlocker(self.b0_threshold):
+            self.b0_threshold.setValue(B0_MAXIMUM if threshold is None else threshold)
         self._say()
         self._refresh()
         wanted, self._load_then = self._load_then, False
@@ -125,14 +139,15 @@ class AcquisitionForm(QWidget):
             (self.rows, "mask", self.mask, "mask"),
             (self.files, "bval", self.bval, "b-value"),
             (self.files, "bvec", self.bvec, "b-vector"),
+            (self.files, "b0_threshold", self.b0_threshold, "b=0 threshold"),
         ):
             rows.add(name, LOAD_LABELS[name], entry, tooltip(term))
         self.section = Section("&Gradient table", self.files)
         self.maps.setAccessibleName("Maps")
         self.shown = Section("Ma&ps", self.maps)
         above = (self.rows, self.teaching, self.sample, self.section, self.shown)
-        stacked(self, *above, self.description, self.show_mask, self.button)
-        fit_into_form(self.subject, self.platform, self.shell)
+        stacked(self, *above, self.description, self.show_mask, self.quality, self.button)
+        fit_into_form(self.subject, self.platform, self.shell, self.b0_threshold)
 
     def _connect(self) -> None:
         # Another scan has other files and shells.
@@ -144,6 +159,9 @@ class AcquisitionForm(QWidget):
         )
         for name in ("mask", "bval", "bvec"):
             getattr(self, name).changed.connect(lambda name=name: self._choose_file(name))
+        self.b0_threshold.valueChanged.connect(
+            lambda value: self._choose(replace(self.choice, b0_threshold=value))
+        )
         self.button.clicked.connect(self.load)
         on_enter(self, self.load)
 
@@ -187,7 +205,7 @@ class AcquisitionForm(QWidget):
             field.line.setPlaceholderText("beside the scan")
         described = (f"<b>{escape(of)}</b> {escape(it)}" for of, it in found.description.items())
         self.description.setText("<br>".join(described))
-        if {"bval", "bvec"} & set(found.problems):
+        if {"bval", "bvec", "b0_threshold"} & set(found.problems):
             self.section.unfold(True)
 
     def _refresh(self) -> None:
@@ -198,7 +216,7 @@ class AcquisitionForm(QWidget):
             self.rows.show_row(name, found.dataset is not None)
         for name in ("b_value", "mask"):
             self.rows.show_row(name, opened)
-        tables = bool({"bval", "bvec"} & set(found.problems))
+        tables = bool({"bval", "bvec", "b0_threshold"} & set(found.problems))
         self.section.setVisible(opened or tables)
         self.description.setVisible(opened)
         for part in (self.shown, self.show_mask):
@@ -209,7 +227,9 @@ class AcquisitionForm(QWidget):
         self.button.setVisible(not empty)
         for part in (self.rows, self.files, self.maps, self.show_mask):
             part.setEnabled(not self._running)
-        self.button.setEnabled(found.ready and not self._running and not self._looking)
+        self.quality.setVisible(opened)
+        for button in (self.quality, self.button):
+            button.setEnabled(found.ready and not self._running and not self._looking)
 
 
 def _mask_note(found: Findings) -> str:

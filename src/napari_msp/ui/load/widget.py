@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING
 
+from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import OutOfMemory, UserError
-from napari_msp.scan import load_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
 from napari_msp.ui.docks import Docked, Pane, open_sample, reveal
 from napari_msp.ui.layers import (
@@ -20,10 +24,10 @@ from napari_msp.ui.layers import (
 )
 from napari_msp.ui.load.examine import Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
-from napari_msp.ui.phrasing import LOAD_WORDS, said
+from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.widgets.form import stacked
-from napari_msp.ui.widgets.message import MessageLine, Severity
+from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
 
 if TYPE_CHECKING:
     import napari
@@ -31,6 +35,32 @@ if TYPE_CHECKING:
 NO_MEMORY = (
     "There is not enough memory for this scan. Close other images or programs, and try again."
 )
+
+
+CARPET = "Carpet plot…"
+"""Shows slices and volumes, the worst named."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """How good a scan is.
+
+    Attributes
+    ----------
+    title
+        Whose scan it is.
+    words
+        What is wrong, and the numbers.
+    faults
+        Whether anything is wrong.
+    picture
+        The carpet plot, as PNG.
+    """
+
+    title: str
+    words: str
+    faults: bool
+    picture: bytes
 
 
 class LoadAcquisition(Docked):
@@ -49,6 +79,7 @@ class LoadAcquisition(Docked):
         self.form.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()
         self.message = MessageLine()
+        self._inspection: Inspection | None = None
         self._look = Latest(self)
         self._changes = OneByOne(self, pause=0)
         stacked(self, Pane(self.form, self.progress, self.message))
@@ -56,7 +87,7 @@ class LoadAcquisition(Docked):
 
     @property
     def running(self) -> bool:
-        """Whether a scan is being loaded."""
+        """Whether a scan is being loaded or inspected."""
         return self.progress.job.running or self._changes.busy
 
     def load(self) -> None:
@@ -67,13 +98,22 @@ class LoadAcquisition(Docked):
         self.form.set_running(True)
         self.progress.run(lambda control: _load(findings, maps, with_mask, control))
 
+    def inspect(self) -> None:
+        """Measure how good the scan is, and say it."""
+        findings = self.form.findings
+        self.message.clear()
+        self.form.set_running(True)
+        self.progress.run(lambda control: _inspect(findings, control))
+
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
         self.form.load_wanted.connect(self.load)
         self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._fail)
-        self.progress.job.done.connect(self._insert)
+        self.form.quality.clicked.connect(self.inspect)
+        self.message.action.connect(lambda _: self._show_carpet())
+        self.progress.job.done.connect(self._take)
         self.progress.job.failed.connect(self._fail)
         self.progress.job.cancelled.connect(self._say_cancelled)
         self.on_escape(self.progress.request_cancel)
@@ -90,17 +130,37 @@ class LoadAcquisition(Docked):
         known = self.form.findings.dataset
         self._look.ask(lambda control: examine(choice, known))
 
+    def _take(self, result: list[LayerData] | Inspection) -> None:
+        """Show what was loaded, or what was said of it."""
+        if isinstance(result, Inspection):
+            self._inspection = result
+            self._rest("warning" if result.faults else "ok", result.words, (CARPET,))
+            reveal(self.message)
+        else:
+            self._insert(result)
+
+    def _show_carpet(self) -> None:
+        assert self._inspection is not None
+        Picture(self, self._inspection.title, self._inspection.picture).show()
+
     def _insert(self, layers: list[LayerData]) -> None:
         """Add the layers one at a time, so that the window can breathe."""
         self._changes.add(*(partial(self._add, data) for data in layers))
-        words = f"{shown_in(layers[0]).scan.owner} is loaded."
-        self._changes.add(partial(self._rest, "ok", words))
+        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
         self.viewer.add_layer(make_layer(data))
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
+
+    def _say_loaded(self, scan: Scan) -> None:
+        doubts = () if scan.acquisition is None else scan.acquisition.doubts
+        words = f"{scan.owner} is loaded."
+        if doubts:
+            self._rest("warning", f"{words} Note: {'; '.join(doubts)}.")
+        else:
+            self._rest("ok", words)
 
     def _fail(self, error: UserError) -> None:
         self._rest(
@@ -112,12 +172,12 @@ class LoadAcquisition(Docked):
         self._rest("warning", "Cancelled; nothing was loaded.")
         self.form.button.setFocus()  # the button that was pressed has lost it
 
-    def _rest(self, severity: Severity, words: str) -> None:
+    def _rest(self, severity: Severity, words: str, actions: Sequence[str] = ()) -> None:
         self.form.set_running(False)
         if self.progress.cancel.hasFocus():
             self.form.button.setFocus()
         self.progress.end()
-        self.message.show_message(severity, words)
+        self.message.show_message(severity, words, actions)
 
 
 def _load(
@@ -127,7 +187,12 @@ def _load(
     choice = findings.choice
     assert findings.scan is not None
     scan = load_scan(
-        findings.scan, choice.b_value, bval=choice.bval, bvec=choice.bvec, mask=findings.mask
+        findings.scan,
+        choice.b_value,
+        bval=choice.bval,
+        bvec=choice.bvec,
+        mask=findings.mask,
+        b0_threshold=choice.b0_threshold,
     )
     read_scan(scan, control.say)
     control.say("Making maps")
@@ -136,3 +201,27 @@ def _load(
         layers.append(mask_layer(scan))
         make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
     return layers
+
+
+def _inspect(findings: Findings, control: Control) -> Inspection:
+    """Measure how good a scan is, and draw it; in a worker."""
+    from napari_msp.checking.quality import measure_quality
+    from napari_msp.checking.scan import check_quality
+    from napari_msp.evaluation.figures.carpet import carpet_figure
+
+    choice = findings.choice
+    assert findings.scan is not None
+    control.say("Reading")
+    acquisition = load_acquisition(findings.scan, choice.bval, choice.bvec, findings.mask)
+    _ = acquisition.voxels
+    control.check()
+    control.say("Looking at slices and volumes")
+    quality = measure_quality(acquisition)
+    control.check()
+    faults = [sentence(fault.message(LOAD_WORDS)) for fault in check_quality("", quality)]
+    numbers = ", ".join(f"{what}: {value}" for what, value in quality.numbers.items())
+    title = Scan(acquisition=acquisition, path=findings.scan).owner
+    drawn = BytesIO()
+    carpet_figure(quality, title).savefig(drawn, format="png", dpi=110)
+    words = "\n".join([*(faults or ["Nothing stands out."]), sentence(numbers)])
+    return Inspection(title, words, bool(faults), drawn.getvalue())

@@ -59,6 +59,7 @@ _ASKED: Mapping[str, _Asked] = {
     "targets": _Asked("Tar&gets", term="target"),
     "held_out": _Asked("H&eld out", term="held-out subject"),
     "subjects": _Asked("Subjects"),
+    "run": _Asked("Scan's run", empty="nothing was scanned twice"),
     "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
     "epochs": _Asked(term="epoch", recipe="epochs"),

@@ -87,6 +87,12 @@ class TrainingForm(QWidget):
         """The run that the form describes; None while something is wrong or missing."""
         return self.checked.request
 
+    @property
+    def run(self) -> int | None:
+        """Which scan is meant, where one was repeated."""
+        chosen: int | None = self.entries["run"].read()
+        return chosen
+
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
         with self._at_once():
@@ -170,10 +176,11 @@ class TrainingForm(QWidget):
 
     def _connect(self) -> None:
         for name, entry in self.entries.items():
-            if name not in ("dataset", "preset"):
+            if name not in ("dataset", "preset", "run"):
                 entry.on_change(self._update)
         self.entries["preset"].on_change(self._take_preset)
         self.dataset.on_change(self._forget_dataset)
+        self.entries["run"].on_change(self._take_run)
         self.dataset.field.changed.connect(self._name_dataset)
 
     def _forget_dataset(self) -> None:
@@ -186,6 +193,12 @@ class TrainingForm(QWidget):
     def _name_dataset(self) -> None:
         if self.dataset.path is not None:
             self.dataset_named.emit(self.dataset.path)
+
+    def _take_run(self) -> None:
+        """Have the dataset listed anew: other scans are meant."""
+        if not self._writing:
+            self._forget_dataset()
+            self._name_dataset()
 
     def _take_preset(self) -> None:
         """Put the preset's values in, over what was there."""

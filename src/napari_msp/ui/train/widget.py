@@ -132,7 +132,8 @@ class Train(Docked):
         self.run.leave()
 
     def _open_dataset(self, folder: Path) -> None:
-        self._datasets.ask(lambda control: open_dataset(folder))
+        run = self.form.run
+        self._datasets.ask(lambda control: open_dataset(folder, run=run))
 
     def _simulate_heads(self) -> None:
         """Make heads for a lesson, unless they are there."""
@@ -224,7 +225,7 @@ def open_run(path: Path, control: Control) -> OpenedRun:
     events = tuple(folder.events())
     control.check()
     try:
-        return OpenedRun(folder, events, open_dataset(folder.dataset))
+        return OpenedRun(folder, events, open_dataset(folder.dataset, run=folder.settings.run))
     except UserError as error:  # the run can be looked at nevertheless
         return OpenedRun(folder, events, None, error)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -145,3 +146,35 @@ class Details(QDialog):
         for part in (readable(text), self.trace, buttons):
             layout.addWidget(part)
         self.resize(640, 360)
+
+
+class Picture(QDialog):
+    """A picture in a window of its own, as large as the window.
+
+    Parameters
+    ----------
+    parent
+        Over which it stands.
+    title
+        Of the window.
+    png
+        The picture.
+    """
+
+    def __init__(self, parent: QWidget, title: str, png: bytes) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WA_DeleteOnClose)
+        self.setWindowTitle(title)
+        self.pixels = QPixmap()
+        self.pixels.loadFromData(png)
+        self.label = QLabel()
+        self.label.setMinimumSize(320, 200)
+        self.label.setAccessibleName(title)
+        QVBoxLayout(self).addWidget(self.label)
+        self.resize(self.pixels.size())
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802
+        """Fit the picture into the window."""
+        super().resizeEvent(event)
+        size = self.label.size()
+        self.label.setPixmap(self.pixels.scaled(size, Qt.KeepAspectRatio, Qt.SmoothTransformation))

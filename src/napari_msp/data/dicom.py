@@ -1,0 +1,396 @@
+"""Folders of DICOM: converted by dcm2niix, their series listed, one chosen.
+
+Converting is dcm2niix's work (Li 2016), which knows the vendors' private fields. Which of the
+series is the DWI is decided here: a scanner's folder also contains localisers, maps that the
+scanner computed, and b=0 images of reversed phase encoding.
+"""
+
+import glob
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, sidecar_path
+from napari_msp.data.gradients import B0_MAXIMUM
+from napari_msp.data.importers import (
+    ImportedScan,
+    bids_label,
+    import_tree,
+    pattern_expression,
+)
+from napari_msp.data.lattice import voxel_sizes
+from napari_msp.data.nifti import open_nifti
+from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
+from napari_msp.files import read_json, refuse_occupied
+from napari_msp.formatting import counted
+
+DEPTH = 9
+"""Folders below the given one that are searched, the most that dcm2niix allows."""
+
+DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
+"""Words of an image's DICOM type that say it was computed from the DWI."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One image that dcm2niix made.
+
+    Attributes
+    ----------
+    number
+        The scanner's number of the series; 0 where unknown.
+    description
+        What the operator called it.
+    path
+        NIfTI image; tables and sidecar lie beside it.
+    shape
+        Voxels along each axis and volumes.
+    voxel
+        (3,) voxel sizes in mm.
+    b_values
+        Each different b-value with its number of volumes, in s/mm²; empty without a table.
+    phase_encoding
+        As in the sidecar, such as "j-"; empty where unknown.
+    flaw
+        Why it is no DWI that can be used; empty for one that can.
+    """
+
+    number: int
+    description: str
+    path: Path
+    shape: tuple[int, ...]
+    voxel: tuple[float, ...]
+    b_values: tuple[tuple[int, int], ...]
+    phase_encoding: str
+    flaw: str
+
+    @property
+    def name(self) -> str:
+        """Number and description."""
+        return f"{self.number} {self.description}".strip()
+
+    def __str__(self) -> str:
+        volumes = counted(self.shape[3] if len(self.shape) > 3 else 1, "volume")
+        facts = [f"{' × '.join(f'{each:.3g}' for each in self.voxel)} mm", volumes]
+        facts += [f"{count} at b = {value}" for value, count in self.b_values]
+        if self.phase_encoding:
+            facts.append(f"phase encoding {self.phase_encoding}")
+        return f"{self.name}: {', '.join(facts)}" + f"; {self.flaw}" * bool(self.flaw)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What dcm2niix made of a folder.
+
+    Attributes
+    ----------
+    folder
+        Of the DICOM files.
+    series
+        In the scanner's order.
+    warnings
+        What dcm2niix warned of, a line each.
+    """
+
+    folder: Path
+    series: tuple[Series, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def usable(self) -> tuple[Series, ...]:
+        """The DWIs that can be used."""
+        return tuple(each for each in self.series if not each.flaw)
+
+    def choose(self, wanted: str | int | None = None) -> Series:
+        """Choose a series.
+
+        Parameters
+        ----------
+        wanted
+            Its number, or a part of its description in any case; None: the only DWI.
+
+        Raises
+        ------
+        UserError
+            When none fits, several do, or the one that does is no DWI. It lists the series.
+        """
+        fitting = self.usable if wanted is None else self._named(str(wanted).strip())
+        if len(fitting) == 1 and not fitting[0].flaw:
+            return fitting[0]
+        if len(fitting) == 1:
+            problem = f"series {fitting[0].name} is no DWI that can be used: {fitting[0].flaw}"
+        elif fitting:
+            problem = f"has several series that fit ({_listed(fitting)})"
+        elif wanted is None:
+            problem = f"has no series that is a DWI ({_listed(self.series)})"
+        else:
+            problem = f"has no series {wanted} ({_listed(self.series)})"
+        choices = tuple(str(each.number) for each in self.usable)
+        remedy = Choose("series", choices) if choices else Advice("give a folder with a DWI")
+        raise UserError(problem, self.folder, "series", remedy)
+
+    def _named(self, wanted: str) -> tuple[Series, ...]:
+        if wanted.isdecimal():
+            numbered = [each for each in self.series if each.number == int(wanted)]
+            # A scanner's own maps share the number of the series that they were computed from.
+            return tuple([each for each in numbered if not each.flaw] or numbered)
+        exact = [each for each in self.usable if each.description == wanted]
+        fold = wanted.casefold()
+        parts = [each for each in self.series if fold in each.description.casefold()]
+        return tuple(exact or [each for each in parts if not each.flaw] or parts)
+
+
+def convert(folder: str | Path, into: str | Path) -> Converted:
+    """Convert every series of a folder of DICOM files, and of the folders in it.
+
+    Sidecars contain neither names nor dates.
+
+    Parameters
+    ----------
+    folder
+        DICOM files, with any names; only read.
+    into
+        Existing folder for the images.
+
+    Raises
+    ------
+    UserError
+        When dcm2niix is not installed, finds no DICOM, or fails.
+    """
+    folder, into = Path(folder), Path(into)
+    if not folder.is_dir():
+        raise UserError("there is no such folder", folder, "source", Give("source", "a folder"))
+    # %s series number, %d description; every image, as what is no DWI is to be listed, too.
+    options = ["-b", "y", "-ba", "y", "-z", "i", "-w", "2", "-d", str(DEPTH), "-f", "%s_%d"]
+    done = subprocess.run(
+        [_program(), *options, "-o", str(into), str(folder)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    said = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
+    images = sorted(into.glob("*.nii.gz"))
+    if not images:
+        errors = [line.removeprefix("Error:").strip() for line in said if line.startswith("Error")]
+        if not errors or "Unable to find any DICOM" in errors[0]:
+            remedy = Advice("give the folder that the scanner or the archive wrote")
+            raise UserError("contains no DICOM image", folder, "source", remedy)
+        raise UserError(
+            f"cannot be converted ({errors[0]})", folder, "source", Advice("export it anew")
+        )
+    series = sorted((_described(image) for image in images), key=lambda each: each.number)
+    warned = (line for line in said if line.startswith(("Warning", "Error")))
+    return Converted(folder, tuple(series), tuple(dict.fromkeys(warned)))
+
+
+@contextmanager
+def converted(folder: str | Path) -> Iterator[Converted]:
+    """Convert a folder of DICOM files for as long as the block runs; see `convert`."""
+    with tempfile.TemporaryDirectory(prefix="napari-msp-dicom-") as into:
+        yield convert(folder, into)
+
+
+def looks_like_dicom(folder: str | Path, most: int = 50) -> bool:
+    """Return whether any of a folder's first files is DICOM, by the mark that each begins with."""
+    files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+    return any(_is_dicom(path) for path, _ in zip(files, range(most), strict=False))
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(128)
+            return file.read(4) == b"DICM"
+    except OSError:
+        return False
+
+
+def _program() -> str:
+    """Find dcm2niix: of the optional package beside this Python, else on the path."""
+    beside = shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
+    found = beside or shutil.which("dcm2niix")
+    if found is None:
+        remedy = either(Install("dicom"), Advice("put dcm2niix on the path"))
+        raise UserError("DICOM needs dcm2niix, which is not installed", remedy=remedy)
+    return found
+
+
+def _described(image: Path) -> Series:
+    """Say what an image that dcm2niix made is."""
+    opened = open_nifti(image)
+    sidecar = read_json(sidecar_path(image), foreign=True) if sidecar_path(image).exists() else {}
+    table = _b_values(image)
+    number = sidecar.get("SeriesNumber")
+    values, counts = np.unique(np.round(table / 50).astype(int) * 50, return_counts=True)
+    return Series(
+        number=number if isinstance(number, int) else 0,
+        description=str(sidecar.get("SeriesDescription") or nifti_stem(image)),
+        path=image,
+        shape=tuple(int(each) for each in opened.shape),
+        voxel=tuple(float(each) for each in voxel_sizes(opened.affine)),
+        b_values=tuple((int(v), int(n)) for v, n in zip(values, counts, strict=True)),
+        phase_encoding=str(sidecar.get("PhaseEncodingDirection") or ""),
+        flaw=_flaw(image, opened.shape, sidecar, table),
+    )
+
+
+def _b_values(image: Path) -> Any:
+    bval, bvec = gradient_files(image)
+    if not (bval.exists() and bvec.exists()):
+        return np.zeros(0)
+    return np.atleast_1d(np.loadtxt(bval))
+
+
+def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any) -> str:
+    """Say why an image is no DWI that can be used; empty when it is one."""
+    kinds = {str(each).upper() for each in sidecar.get("ImageType") or ()}
+    computed = next((each for each in DERIVED if each in kinds), None)
+    if computed or nifti_stem(image).endswith("_ADC"):
+        return f"a map that the scanner computed ({computed or 'ADC'})"
+    if len(shape) < 4 or shape[3] < 2:
+        return "one volume"
+    if len(table) == 0:
+        return "no b-values: no diffusion, or b=0 alone as for the correction of distortions"
+    if len(table) != shape[3]:
+        return f"{len(table)} b-values for {shape[3]} volumes"
+    if table.max() <= B0_MAXIMUM:
+        return "b=0 alone, as for the correction of distortions"
+    if table.min() > B0_MAXIMUM:
+        return "no b=0 volume"
+    return ""
+
+
+def _listed(series: Sequence[Series]) -> str:
+    return "; ".join(str(each) for each in series)
+
+
+def import_dicom(
+    source: str | Path,
+    out: str | Path,
+    pattern: str = "",
+    *,
+    series: str | int | None = None,
+    subject: str | None = None,
+    session: str | None = None,
+    protocol: str | None = None,
+    input_platform: str | None = None,
+    dry_run: bool = False,
+    report: Callable[[Converted, Series], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[ImportedScan]:
+    """Write a BIDS dataset from folders of DICOM files.
+
+    Each folder gives one scan: its only DWI, or the series that is chosen. Sidecars contain
+    neither names nor dates. The dataset appears under its name only when complete.
+
+    Parameters
+    ----------
+    source
+        The tree; only read.
+    out
+        Folder to make; it may exist when it is empty.
+    pattern
+        Folders of DICOM files relative to `source`, with names in braces as for `import_tree`, such
+        as "{subject}/{scanner}/{protocol}"; what is in folders below belongs to them. Empty:
+        `source` is one such folder, and subject and platform are given.
+    series
+        Which series of each folder, by its number or a part of its description; None: the only DWI.
+    subject, session, protocol
+        Labels where the tree does not name them.
+    input_platform, dry_run, progress
+        As for `import_tree`.
+    report
+        Called with what each folder contained, and what was chosen of it.
+
+    Returns
+    -------
+    list of ImportedScan
+        Their `source` is the folder of the DICOM files.
+
+    Raises
+    ------
+    UserError
+        When no folder fits, dcm2niix is missing or fails, a choice of series is open, or as
+        `import_tree`.
+
+    Warns
+    -----
+    DicomWarning
+        Of what dcm2niix finds odd.
+    """
+    source = Path(source)
+    refuse_occupied(out)  # before the long conversion
+    images = f"{pattern.strip('/')}/*.nii.gz".lstrip("/")
+    pattern_expression(images, {"subject": subject, "session": session, "protocol": protocol})
+    folders = _folders(source, pattern)
+    with tempfile.TemporaryDirectory(prefix="napari-msp-dicom-") as temporary:
+        tree = Path(temporary, "nifti", source.resolve().name)
+        for number, folder in enumerate(folders):
+            inside = tree / folder.relative_to(source)
+            inside.mkdir(parents=True, exist_ok=True)
+            with converted(folder) as made:
+                chosen = made.choose(series)
+                if report is not None:
+                    report(made, chosen)
+                for line in made.warnings:
+                    warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
+                name = f"{chosen.number}_{bids_label(chosen.description)}"
+                stem = nifti_stem(chosen.path)
+                for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
+                    shutil.move(path, inside / (name + path.name.removeprefix(stem)))
+            if progress is not None:
+                progress(f"converted {folder}", number + 1, len(folders))
+        try:
+            scans = import_tree(
+                tree,
+                out,
+                images,
+                subject=subject,
+                session=session,
+                protocol=protocol,
+                input_platform=input_platform,
+                dry_run=dry_run,
+                progress=progress,
+            )
+        except UserError as error:
+            about = Path(error.subject or "")
+            if not about.is_relative_to(tree):
+                raise
+            # The converted image is gone in a moment: the error is about the folder it came from.
+            folder = source / about.relative_to(tree).parent
+            raise UserError(error.problem, folder, error.field, error.remedy) from error
+    return [replace(scan, source=source / scan.source.relative_to(tree).parent) for scan in scans]
+
+
+class DicomWarning(UserWarning):
+    """What dcm2niix finds odd about DICOM files."""
+
+
+def _folders(source: Path, pattern: str) -> list[Path]:
+    """Give the folders that a pattern may stand for; `import_tree` looks at the names again."""
+    if not source.is_dir():
+        raise UserError("there is no such folder", source, "source", Give("source", "a folder"))
+    if not pattern.strip("/"):
+        return [source]
+    if Path(pattern).is_absolute() or pattern.endswith(NIFTI_SUFFIXES):
+        problem = "names no folder in the tree"
+        remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
+        raise UserError(problem, pattern, "pattern", remedy)
+    wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
+    found = sorted(path for path in source.glob(wanted) if path.is_dir())
+    if not found:
+        shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])
+        advice = Advice(f"correct the pattern, the first entries here are: {shown}")
+        raise UserError(f"no folder fits the pattern {pattern}", source, "pattern", advice)
+    return found

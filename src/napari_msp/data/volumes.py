@@ -1,0 +1,481 @@
+"""Whether the volumes of a scan look like what its gradient table says of them.
+
+Scanners and converters append trace, ADC and FA images to a scan, with b = 0 and no direction;
+tables are shifted by a row, or belong to another image. A b=0 image that is none makes every
+normalised signal wrong without a word. So volumes of one kind must look like one another.
+
+All limits are our choice. They lie well outside what noise, motion, drift of the signal and
+coherent fibres do (`tests/data/test_volumes.py` has the scans that must raise nothing).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.data.gradients import GradientTable, Shell
+from napari_msp.formatting import listed
+
+Kind = Literal["derived", "blank", "weighted", "unweighted", "b-value", "unlike", "copy"]
+"""What is odd about a volume: an image computed from others, no image, a b=0 that looks weighted
+and the reverse, another b-value, another image, and another volume once more."""
+
+FEWEST_PLACES = 50
+"""Places with signal below which an image is too small to be judged."""
+
+MOST_PLACES = 4000
+"""Places at which volumes are compared; each is a mean of 3 × 3 × 3 voxels, to be rid of noise."""
+
+FEWEST_FOR_TENSOR = 8
+"""Volumes of a shell from which direction is allowed for; fewer are compared with their mean."""
+
+DIFFUSIVITY = 0.7e-3
+"""Of living brain tissue, in mm²/s: what a b=0 is expected to be brighter by."""
+
+LEAST_ATTENUATION, SURPASSED_ATTENUATION, BRIGHTER = 0.15, 0.5, 0.1
+"""Share of the expected attenuation that a b=0 must show at least; the same where a weighted volume
+is brighter than every b=0, and the logarithm of by how much that is."""
+
+NEARER_TO_WEIGHTED = 1 / 3
+"""A b=0 within this share of the way from the weighted volumes to the other b=0s is weighted."""
+
+TRACE_SHARE, MAP_SHARE = 0.5, 0.8
+"""A b=0 is a trace image, or an ADC or FA map, where its distance from that is less than this share
+of its distance from the other b=0s, whatever its scale."""
+
+NEARER_TO_B0 = 0.6
+"""A weighted volume this share of the way from where it should be to the b=0s is a b=0."""
+
+INTENSITY_LIMIT, INTENSITY_SPREADS = 0.15, 6.0
+"""Logarithm of an intensity's ratio to its shell's, and how many of the shell's own robust standard
+deviations, that are too much for one b-value."""
+
+CONTRAST_LIMIT, CONTRAST_SPREADS = 0.12, 3.0
+"""Standard deviation over the head of the logarithm of a b=0's ratio to the others, and how many
+times that of weighted volumes from their shell's fit, that are too much for one kind of image."""
+
+UNLIKE_LIMIT, UNLIKE_SPREADS = 0.35, 6.0
+"""The same for a weighted volume against the fit of its shell."""
+
+SCALE_LIMIT = 0.3
+"""Logarithm of the ratio of two b=0s' brightness that is worth a warning."""
+
+MOST_ODD = 0.25
+"""Share of a shell's volumes that may be odd before the table as a whole is in doubt."""
+
+MIXED_SHELL = 0.3
+"""Robust standard deviation of the logarithm of brightness within a shell beyond which nobody knows
+which of its volumes are right."""
+
+NOTHING_SHOWN = 0.02
+"""Logarithm of the ratio of brightest to darkest volume below which an image shows no diffusion."""
+
+NOISE_FLOOR = 2e-3
+"""Residual of the shell's fit below which an image is made without noise, and copies are none."""
+
+
+@dataclass(frozen=True)
+class OddVolume:
+    """A volume that is not what its table says.
+
+    Attributes
+    ----------
+    volume
+        Its index, counted from 0.
+    kind
+        What is odd about it.
+    why
+        The same in words that go on after "b = 0, but ".
+    """
+
+    volume: int
+    kind: Kind
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What looking at all volumes came to.
+
+    Attributes
+    ----------
+    odd
+        Volumes that are not what they should be, in their order.
+    doubts
+        What else is to be known, in words.
+    """
+
+    odd: tuple[OddVolume, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def judge_volumes(voxels: FloatArray, table: GradientTable) -> Verdict:
+    """Look whether each volume looks like what the table says.
+
+    An image that is too small, or shows nothing, is not judged. Neither mask nor order of the
+    volumes matters.
+
+    Parameters
+    ----------
+    voxels
+        (X, Y, Z, N) signal; what is not finite counts as 0.
+    table
+        N rows.
+    """
+    if len(table.b0_volumes) == 0 or not table.shells:
+        return Verdict()
+    places = _places(voxels, table)
+    if len(places) < FEWEST_PLACES:
+        return Verdict()
+    return _Judgement(_means_at(voxels, places), table).verdict()
+
+
+def _places(voxels: FloatArray, table: GradientTable) -> IntArray:
+    """Give (P, 3) voxels of the head: bright in the b=0 images and in the weighted ones."""
+    from dipy.segment.threshold import otsu
+
+    product = np.ones(voxels.shape[:3], dtype=np.float32)
+    for volumes in (table.b0_volumes, table.shells[0].volumes):
+        chosen = volumes[np.linspace(0, len(volumes) - 1, min(len(volumes), 8)).astype(int)]
+        mean = np.zeros(voxels.shape[:3], dtype=np.float32)
+        for volume in chosen:
+            image = np.maximum(_finite(voxels[..., volume]), 0)
+            # Each counts alike: an FA image is 1,000 times darker than the others.
+            mean += image / max(float(np.percentile(image[::2, ::2], 99)), 1e-12)
+        if mean.any():
+            product *= mean
+    bright = np.sqrt(product)
+    bright = np.minimum(bright, np.percentile(bright, 99))
+    inside: MaskArray = bright > (otsu(bright) if np.ptp(bright) > 0 else 0)
+    places: IntArray = np.argwhere(inside)
+    few: IntArray = np.linspace(0, len(places) - 1, min(len(places), MOST_PLACES)).astype(int)
+    return np.asarray(places[few])
+
+
+def _means_at(voxels: FloatArray, places: IntArray) -> FloatArray:
+    """Give (P, N) means of the 3 × 3 × 3 voxels around each place."""
+    around = np.indices((3, 3, 3)).reshape(3, -1).T - 1
+    indices = places[None] + around[:, None]
+    indices = np.clip(indices, 0, np.array(voxels.shape[:3]) - 1)
+    x, y, z = np.moveaxis(indices, -1, 0)
+    volumes = range(voxels.shape[3])
+    means = [_finite(voxels[..., volume][x, y, z]).mean(axis=0) for volume in volumes]
+    return np.stack(means, axis=1).astype(float)
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    """Give values with 0 for what is not finite, as FA is outside the brain."""
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _spread(values: FloatArray, axis: int | None = None) -> FloatArray:
+    """Give a standard deviation that outliers hardly touch."""
+    centre = np.median(values, axis=axis, keepdims=True)
+    return np.asarray(1.4826 * np.median(np.abs(values - centre), axis=axis))
+
+
+def _quadratic(directions: FloatArray) -> FloatArray:
+    """Give the design of a constant, the mean over the sphere, and a quadratic form without it."""
+    x, y, z = directions.T
+    third = np.full(len(directions), 1 / 3)
+    return np.stack(
+        [np.ones(len(directions)), x * x - third, y * y - third, x * y, x * z, y * z], axis=1
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _ShellFit:
+    """The logarithm of a shell's signal as a quadratic form of direction, at each place.
+
+    Attributes
+    ----------
+    shell
+        Its volumes, less blank ones.
+    mean
+        (P,) over the sphere: what a trace image shows.
+    anisotropy
+        (P,) size of what depends on direction.
+    predicted
+        (P, M) for each volume, by the others.
+    excess
+        (M,) median over the places of each volume's logarithm over what the others predict.
+    contrast
+        (M,) standard deviation of the same.
+    """
+
+    shell: Shell
+    mean: FloatArray
+    anisotropy: FloatArray
+    predicted: FloatArray
+    excess: FloatArray
+    contrast: FloatArray
+
+
+def _fit(logarithm: FloatArray, shell: Shell, table: GradientTable, slope: float) -> _ShellFit:
+    """Fit a shell, and again without what stands far apart, so that it cannot bend the fit."""
+    volumes = shell.volumes
+    # Within a shell b-values may differ; what that does is taken out.
+    offset = -slope * (table.b_values[volumes] - shell.b_value)
+    values = logarithm[:, volumes] - offset
+    design = _quadratic(table.directions[volumes])
+    kept = np.ones(len(volumes), dtype=bool)
+    for _ in range(1 + max(int(MOST_ODD * len(volumes)), 1)):
+        within = design[kept]
+        if kept.sum() < FEWEST_FOR_TENSOR or np.linalg.cond(within) > 100:
+            design, within = design[:, :1], design[kept, :1]
+        inverse = np.linalg.pinv(within)
+        coefficients = values[:, kept] @ inverse.T
+        residual = values - coefficients @ design.T
+        # Of those that took part: against the fit of the others.
+        leverage = np.where(kept, np.einsum("nk,kn->n", design[:, :], _padded(inverse, kept)), 0)
+        residual = residual / np.maximum(1 - leverage, 0.05)
+        excess = np.median(residual, axis=0)
+        contrast = _spread(residual, axis=0)
+        too_much = np.maximum(
+            np.abs(excess) / _intensity_limit(excess[kept]),
+            contrast / _contrast_limit(contrast[kept], UNLIKE_LIMIT, UNLIKE_SPREADS),
+        )
+        worst = int(np.argmax(np.where(kept, too_much, 0)))
+        if too_much[worst] <= 1 or kept.sum() <= 3:
+            break
+        kept[worst] = False
+    return _ShellFit(
+        shell,
+        coefficients[:, 0],
+        _anisotropy(coefficients),
+        values + offset - residual,
+        excess,
+        contrast,
+    )
+
+
+def _anisotropy(coefficients: FloatArray) -> FloatArray:
+    """Give the norm of the quadratic form's part without mean; (P,) zeros where none was fitted."""
+    if coefficients.shape[1] == 1:
+        return np.zeros(len(coefficients))
+    xx, yy, *mixed = coefficients.T[1:]
+    diagonal = xx**2 + yy**2 - (xx + yy) ** 2 / 3
+    return np.asarray(np.sqrt(diagonal + np.square(mixed).sum(axis=0) / 2))
+
+
+def _padded(inverse: FloatArray, kept: MaskArray) -> FloatArray:
+    whole = np.zeros((len(inverse), len(kept)))
+    whole[:, kept] = inverse
+    return whole
+
+
+def _intensity_limit(excess: FloatArray) -> float:
+    return max(INTENSITY_LIMIT, INTENSITY_SPREADS * float(_spread(excess)))
+
+
+def _contrast_limit(contrast: FloatArray, least: float, spreads: float) -> float:
+    return max(least, spreads * float(np.median(contrast)))
+
+
+class _Judgement:
+    """Goes through the volumes, kind by kind.
+
+    Parameters
+    ----------
+    means
+        (P, N) signal at the places.
+    table
+        N rows.
+    """
+
+    def __init__(self, means: FloatArray, table: GradientTable) -> None:
+        self.means, self.table = means, table
+        self.odd: dict[int, OddVolume] = {}
+        self.doubts: list[str] = []
+        self.shapeless = False
+        floor = 1e-6 * float(np.median(means[:, table.b0_volumes].max(axis=1)))
+        self.logarithm = np.log(np.maximum(means, max(floor, 1e-30)))
+
+    def verdict(self) -> Verdict:
+        """Look at blanks first, at b=0s next, then at the shells that they are compared with."""
+        self._find_blanks()
+        b0 = self._sound(self.table.b0_volumes)
+        shells = [Shell(s.b_value, self._sound(s.volumes)) for s in self.table.shells]
+        shells = [shell for shell in shells if len(shell.volumes)]
+        shown = self.logarithm[:, self._sound(np.arange(len(self.table)))]
+        if len(b0) and shells and np.median(np.ptp(shown, axis=1)) > NOTHING_SHOWN:
+            fits = [_fit(self.logarithm, shell, self.table, 0.0) for shell in shells]
+            fits = [fit for fit in fits if not self._is_mixed(fit)]
+            reference = self._judge_b0(b0, fits[0]) if fits else None
+            if reference is not None:
+                slope = _slope(reference, fits[0])
+                for shell in (fit.shell for fit in fits):
+                    fit = _fit(self.logarithm, shell, self.table, slope)
+                    self._judge_shell(fit, reference)
+                    self._find_copies(fit)
+        odd = tuple(self.odd[volume] for volume in sorted(self.odd))
+        return Verdict(odd, tuple(self.doubts))
+
+    def _sound(self, volumes: IntArray) -> IntArray:
+        return np.array([each for each in volumes if each not in self.odd], dtype=int)
+
+    def _mark(self, volume: int | np.integer[Any], kind: Kind, why: str) -> None:
+        self.odd.setdefault(int(volume), OddVolume(int(volume), kind, why))
+
+    def _find_blanks(self) -> None:
+        """Find volumes without signal, and those that are one value where others are not."""
+        empty = (self.means <= 0).mean(axis=0) > 0.5
+        flat = np.ptp(self.means, axis=0) <= 1e-6 * np.abs(self.means).max(axis=0)
+        if empty.all():  # an image that shows nothing is not judged
+            return
+        self.shapeless = bool(flat.mean() > 0.5)  # made-up volumes of one value each
+        flat &= not self.shapeless
+        for volume in np.flatnonzero(empty | flat):
+            self._mark(volume, "blank", "empty" if empty[volume] else "one value throughout")
+
+    def _is_mixed(self, fit: _ShellFit) -> bool:
+        """Tell a shell that is several kinds of image, and say so."""
+        spread = float(_spread(fit.excess))
+        if spread <= MIXED_SHELL or self.shapeless:
+            return False
+        self.doubts.append(
+            f"the volumes at b = {fit.shell.b_value:.0f} differ in brightness by a factor of "
+            f"{np.exp(2 * spread):.1f}, more than direction explains: is the table this image's?"
+        )
+        return True
+
+    def _judge_b0(self, b0: IntArray, fit: _ShellFit) -> FloatArray | None:
+        """Find b=0 images that are none.
+
+        Returns
+        -------
+        (P,) logarithm of the b=0 image; None where no volume is one.
+        """
+        over = np.median(self.logarithm[:, b0] - fit.mean[:, None], axis=0)
+        expected = DIFFUSIVITY * min(fit.shell.b_value, 1500.0)
+        # Nothing is brighter than b=0: if a weighted volume is, a small attenuation is none.
+        brightest = int(np.argmax(fit.excess))
+        above = self.logarithm[:, fit.shell.volumes[brightest], None] - self.logarithm[:, b0]
+        surpassed = float(np.median(above, axis=0).min()) > BRIGHTER
+        least = (SURPASSED_ATTENUATION if surpassed else LEAST_ATTENUATION) * expected
+        if not (over >= least).any():
+            than = f"volume {fit.shell.volumes[brightest]}" if surpassed else "the weighted volumes"
+            for volume in b0:
+                self._mark(volume, "weighted", f"no brighter than {than}")
+            return None
+        anchor = self._anchor(b0[over >= least], b0, fit)
+        level = float(over[b0 == anchor][0])
+        limit = _contrast_limit(fit.contrast, CONTRAST_LIMIT, CONTRAST_SPREADS)
+        alike = []
+        for volume, attenuation in zip(b0, over, strict=True):
+            likeness = self._likeness(int(volume), anchor, fit)
+            to_b0, to_trace = likeness["b=0"], likeness["trace"]
+            dark = attenuation < NEARER_TO_WEIGHTED * level and to_trace <= to_b0 + 1e-9
+            computed = min(likeness["ADC"], likeness["FA"])
+            if dark or to_trace < TRACE_SHARE * to_b0:
+                self._mark(volume, "derived", "like the weighted volumes (a trace image?)")
+            elif computed < MAP_SHARE * to_b0 or to_b0 > limit:
+                name = min(("ADC", "FA"), key=lambda each: likeness[each])
+                guess = f"an {name} map?" if computed < to_b0 else "another kind of image?"
+                self._mark(volume, "derived", f"unlike b=0 ({guess})")
+            else:
+                difference = self.logarithm[:, volume] - self.logarithm[:, anchor]
+                alike.append((int(volume), float(np.median(difference))))
+        self._compare_brightness(alike)
+        found: FloatArray = np.median(self.logarithm[:, [v for v, _ in alike]], axis=1)
+        return found
+
+    def _anchor(self, candidates: IntArray, b0: IntArray, fit: _ShellFit) -> int:
+        """Choose the b=0 that explains the others best: as b=0 images, or as computed ones."""
+
+        def unexplained(anchor: int) -> float:
+            return sum(min(self._likeness(each, anchor, fit).values()) for each in b0)
+
+        return int(min(candidates, key=unexplained))
+
+    def _likeness(self, volume: int, anchor: int, fit: _ShellFit) -> dict[str, float]:
+        """Say how far a volume is from what it may be, whatever its scale, if `anchor` is b=0.
+
+        Returns
+        -------
+        Standard deviations of the ratio's logarithm, by kind.
+        """
+        b0 = self.logarithm[:, anchor]
+        attenuation = np.maximum(b0 - fit.mean, 1e-3)
+        total = np.sqrt(fit.anisotropy**2 + 3 * attenuation**2)
+        kinds = {"b=0": b0, "trace": fit.mean, "ADC": np.log(attenuation)}
+        if fit.anisotropy.any():
+            kinds["FA"] = np.log(np.maximum(fit.anisotropy / total, 1e-3))
+        image = self.logarithm[:, volume]
+        distances = {kind: float(_spread(image - like)) for kind, like in kinds.items()}
+        return {"FA": np.inf, **distances}
+
+    def _compare_brightness(self, alike: Sequence[tuple[int, float]]) -> None:
+        """Say where b=0 images differ by a factor, as those of runs that were put together do."""
+        lowest, highest = min(alike, key=lambda e: e[1]), max(alike, key=lambda e: e[1])
+        if highest[1] - lowest[1] > SCALE_LIMIT:
+            factor = np.exp(highest[1] - lowest[1])
+            self.doubts.append(
+                f"b=0 volume {highest[0]} is {factor:.1f} times as bright as volume {lowest[0]}: "
+                "were runs of different scale put together?"
+            )
+
+    def _judge_shell(self, fit: _ShellFit, reference: FloatArray) -> None:
+        """Find volumes whose brightness or contrast does not fit their shell."""
+        shell = fit.shell
+        intensity = _intensity_limit(fit.excess)
+        contrast = _contrast_limit(fit.contrast, UNLIKE_LIMIT, UNLIKE_SPREADS)
+        spread = float(_spread(fit.excess))
+        for index, volume in enumerate(shell.volumes):
+            excess = float(fit.excess[index])
+            gap = float(np.median(reference - fit.predicted[:, index]))
+            if gap > 0.1 and excess > max(0.1, NEARER_TO_B0 * gap, 5 * spread):
+                self._mark(volume, "unweighted", "as bright as b=0")
+            elif abs(excess) > intensity:
+                slope = _slope(reference, fit)
+                b_value = float(self.table.b_values[volume])
+                like = max(round((b_value - excess / slope) / 50) * 50, 0) if slope > 0 else 0
+                how = f"{100 * np.expm1(excess):+.0f} % from its shell"
+                guess = f", rather like b = {like}" if like and like != round(b_value) else ""
+                self._mark(volume, "b-value", f"{how} in brightness{guess}")
+            elif fit.contrast[index] > contrast:
+                self._mark(volume, "unlike", "unlike the others of its shell")
+
+    def _find_copies(self, fit: _ShellFit) -> None:
+        """Find volumes that are others once more: noise never repeats itself."""
+        if np.median(fit.contrast) < NOISE_FLOOR:
+            return
+        by_content: dict[bytes, list[int]] = {}
+        for volume in self._sound(fit.shell.volumes):
+            by_content.setdefault(self.means[:, volume].tobytes(), []).append(int(volume))
+        repeated = [same for same in by_content.values() if len(same) > 1]
+        if sum(len(same) - 1 for same in repeated) > MOST_ODD * len(fit.shell.volumes):
+            self.doubts.append(f"many volumes at b = {fit.shell.b_value:.0f} are others once more")
+            return
+        for first, *others in repeated:
+            directions = self.table.directions[[first, *others]]
+            one = bool((np.abs(directions @ directions[0]) > 0.999).all())
+            if not one:  # nobody knows which direction is right
+                self._mark(first, "copy", f"volume {others[0]} once more, with another direction")
+            for other in others:
+                why = "" if one else ", with another direction"
+                self._mark(other, "copy", f"volume {first} once more{why}")
+
+
+def _slope(reference: FloatArray, fit: _ShellFit) -> float:
+    """Give the mean attenuation for each s/mm² of b, as if decay were mono-exponential."""
+    return max(float(np.median(reference - fit.mean)) / fit.shell.b_value, 0.0)
+
+
+def in_words(odd: Sequence[OddVolume], table: GradientTable) -> str:
+    """Say what is odd, once for volumes of which the same is to be said.
+
+    Returns
+    -------
+    Such as "volume 33, b = 0 but empty; volumes 4 and 5, b = 1000 but as bright as b=0".
+    """
+    reasons: dict[tuple[int, str], list[str]] = {}
+    for each in odd:
+        b_value = round(float(table.b_values[each.volume]))
+        reasons.setdefault((b_value, each.why), []).append(str(each.volume))
+    return "; ".join(
+        f"volume{'s' if len(volumes) > 1 else ''} {listed(volumes)}, b = {b_value} but {why}"
+        for (b_value, why), volumes in reasons.items()
+    )

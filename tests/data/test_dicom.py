@@ -1,0 +1,307 @@
+"""Folders of DICOM, written here by pydicom, converted by dcm2niix."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from napari_msp.data import dicom
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.dicom import DicomWarning, convert, import_dicom, looks_like_dicom
+from napari_msp.errors import Choose, Either, UserError
+
+SHAPE, VOXEL = (10, 8, 6), (2.0, 2.0, 2.5)
+B_VALUES = np.array([0, 0, *[1200] * 8, *[3000] * 4], dtype=float)
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.data.dicom.DicomWarning")
+
+
+def unit_vectors(count: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, 3))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+DIRECTIONS = unit_vectors(len(B_VALUES))
+"""In DICOM's patient axes (left, posterior, superior)."""
+
+
+def write_series(
+    folder: Path,
+    number: int,
+    description: str,
+    values: np.ndarray,
+    b_values: np.ndarray | None = None,
+    *,
+    kind: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "ND"),
+    suffix: str = "",
+) -> None:
+    """Write (X, Y, Z, N) whole numbers as one file a slice; x runs to the left, y to the back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    for volume in range(values.shape[3]):
+        for z in range(values.shape[2]):
+            instance = volume * values.shape[2] + z + 1
+            meta = FileMetaDataset()
+            meta.MediaStorageSOPClassUID = MRImageStorage
+            meta.MediaStorageSOPInstanceUID = generate_uid()
+            meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            ds = Dataset()
+            ds.file_meta = meta
+            ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
+            ds.FrameOfReferenceUID = frame
+            ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "MR", "Philips", "Test"
+            ds.PatientName, ds.PatientID, ds.PatientPosition = "Doe^Jane", "secret", "HFS"
+            ds.StudyDate, ds.StudyTime = "20200131", "101010"
+            ds.AcquisitionTime = f"10{volume // 60:02d}{volume % 60:02d}"
+            ds.SeriesNumber, ds.SeriesDescription, ds.ProtocolName = number, description, "dti"
+            ds.InstanceNumber, ds.AcquisitionNumber = instance, volume + 1
+            ds.ImageType = list(kind)
+            ds.EchoTime, ds.RepetitionTime, ds.MagneticFieldStrength = 89.0, 1000.0, 3.0
+            ds.ScanningSequence, ds.SequenceVariant, ds.MRAcquisitionType = "EP", "NONE", "2D"
+            ds.SliceThickness = ds.SpacingBetweenSlices = VOXEL[2]
+            ds.PixelSpacing = [VOXEL[1], VOXEL[0]]
+            ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            ds.ImagePositionPatient = [-9.0, -7.0, -5 + z * VOXEL[2]]
+            ds.Columns, ds.Rows = values.shape[:2]
+            ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+            ds.BitsAllocated = ds.BitsStored = 16
+            ds.HighBit, ds.PixelRepresentation = 15, 0
+            ds.PixelData = np.ascontiguousarray(values[:, :, z, volume].T.astype("<u2")).tobytes()
+            if b_values is not None:
+                ds.DiffusionBValue = float(b_values[volume])
+                if b_values[volume] > 0:
+                    ds.DiffusionGradientOrientation = [float(x) for x in DIRECTIONS[volume]]
+            name = f"IM{number:02d}{instance:04d}{suffix}"
+            pydicom.dcmwrite(folder / name, ds, enforce_file_format=True)
+
+
+def voxels(volumes: int = len(B_VALUES), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(100, 1000, size=(*SHAPE, volumes))
+
+
+def write_session(folder: Path, *, more: bool = True) -> Path:
+    """Write what a scanner exports: the DWI, and `more` that is none."""
+    write_series(folder / "a" / "b", 5, "DTI b1200/3000", voxels(), B_VALUES)
+    if more:
+        write_series(folder / "a", 1, "localizer", voxels(1))
+        write_series(folder, 6, "DTI PA", voxels(2), np.zeros(2), suffix=".dcm")
+        derived = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND")
+        write_series(folder, 7, "DTI ADC", voxels(1), kind=derived)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_session(tmp_path_factory.mktemp("dicom") / "session")
+
+
+@pytest.fixture(scope="module")
+def imported(session: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("imported") / "heads"
+    (scan,) = import_dicom(session, out, subject="01", session="GE", protocol="ST")
+    assert scan.source == session
+    assert (scan.subject, scan.platform) == ("sub-01", "ge_st")
+    return out / scan.image
+
+
+def test_voxels_lie_where_the_scanner_put_them(imported):
+    image = nib.load(imported)
+    stored = np.asarray(image.dataobj)
+    # DICOM's first voxel: 9 mm to the right and 7 mm in front of the origin, 5 mm below it.
+    to_scanner = np.diag([-VOXEL[0], -VOXEL[1], VOXEL[2], 1.0])
+    to_scanner[:3, 3] = [9.0, 7.0, -5.0]
+    expected = voxels()
+    for place in [(0, 0, 0), (9, 0, 0), (0, 7, 0), (0, 0, 5), (3, 4, 2)]:
+        point = to_scanner @ [*place, 1]
+        index = tuple(np.round(np.linalg.solve(image.affine, point)[:3]).astype(int))
+        np.testing.assert_array_equal(stored[index], expected[place])
+
+
+def test_directions_are_the_scanners(imported):
+    acquisition = load_acquisition(imported)
+    np.testing.assert_array_equal(acquisition.gradients.b_values, B_VALUES)
+    weighted = B_VALUES > 0
+    expected = DIRECTIONS[weighted] * [-1, -1, 1]  # left, posterior → right, anterior
+    found = acquisition.gradients.directions[weighted]
+    np.testing.assert_allclose(np.abs(np.sum(found * expected, axis=1)), 1, atol=1e-6)
+
+
+def test_nothing_names_the_person(imported):
+    for path in imported.parents[3].rglob("*"):
+        if path.suffix in (".json", ".tsv", "") and path.is_file():
+            text = path.read_text()
+            assert "Doe" not in text
+            assert "secret" not in text
+            assert "2020" not in text
+    assert b"Doe" not in nib.load(imported).header.binaryblock
+
+
+def test_series_are_told_apart(session, tmp_path):
+    made = convert(session, tmp_path)
+    flaws = {each.number: each.flaw for each in made.series}
+    assert list(flaws) == [1, 5, 6, 7]
+    assert flaws[5] == ""
+    assert flaws[1] == "one volume"
+    assert flaws[6].startswith("no b-values: no diffusion, or b=0 alone")
+    assert "the scanner computed (ADC)" in flaws[7]
+    assert str(made.usable[0]) == (
+        "5 DTI b1200/3000: 2 × 2 × 2.5 mm, 14 volumes, 2 at b = 0, 8 at b = 1200, 4 at b = 3000"
+    )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session with two DWIs."""
+    folder = write_session(tmp_path_factory.mktemp("two") / "session", more=False)
+    write_series(folder, 9, "DTI repeated", voxels(seed=1), B_VALUES)
+    write_series(folder, 1, "localizer", voxels(1))
+    return folder
+
+
+def test_of_two_the_choice_is_the_users(two, tmp_path):
+    with pytest.raises(UserError) as error:
+        import_dicom(two, tmp_path / "out", subject="01", session="ge", protocol="st")
+    assert error.value.subject == str(two)
+    assert error.value.field == "series"
+    assert error.value.remedy == Choose("series", ("5", "9"))
+    assert "9 DTI repeated" in error.value.problem
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wanted", [9, "9", "repeated", "DTI repeated", "REPEAT"])
+def test_a_series_is_chosen(wanted, two, tmp_path):
+    assert convert(two, tmp_path).choose(wanted).number == 9
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        (1, "series 1 localizer is no DWI that can be used: one volume"),
+        ("local", "series 1 localizer is no DWI that can be used: one volume"),
+        (3, "has no series 3"),
+        ("dti", "has several series that fit"),
+        ("T1", "has no series T1"),
+    ],
+)
+def test_a_series_that_will_not_do(wanted, problem, two, tmp_path):
+    with pytest.raises(UserError) as error:
+        convert(two, tmp_path).choose(wanted)
+    assert error.value.problem.startswith(problem)
+    assert error.value.remedy == Choose("series", ("5", "9"))
+
+
+def test_a_tree_of_sessions(tmp_path):
+    for subject in ("anna", "ben"):
+        write_session(tmp_path / "tree" / subject / "GE" / "st", more=False)
+    out = tmp_path / "heads"
+    reported = []
+    scans = import_dicom(
+        tmp_path / "tree",
+        out,
+        "{subject}/{scanner}/{protocol}",
+        report=lambda made, chosen: reported.append((made.folder, chosen.number)),
+    )
+    assert [each.subject for each in scans] == ["sub-anna", "sub-ben"]
+    assert {each.platform for each in scans} == {"ge_st"}
+    assert [number for _, number in reported] == [5, 5]
+    table = (out / "code" / "imported.tsv").read_text().splitlines()
+    assert table[1].startswith("anna/GE/st/5_DTIb12003000.nii.gz\t")
+
+
+def test_dry_run_writes_nothing(session, tmp_path):
+    out = tmp_path / "out"
+    scans = import_dicom(session, out, subject="1", session="a", protocol="b", dry_run=True)
+    assert len(scans) == 1
+    assert not out.exists()
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def text(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no image")
+
+
+def localiser(folder: Path) -> None:
+    write_series(folder, 1, "localizer", voxels(1))
+
+
+def b0_alone(folder: Path) -> None:
+    write_series(folder, 1, "b0", voxels(3), np.zeros(3))
+
+
+def truncated(folder: Path) -> None:
+    write_series(folder, 5, "DTI", voxels(1), np.zeros(1))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (empty, "contains no DICOM image"),
+        (text, "contains no DICOM image"),
+        (localiser, "has no series that is a DWI"),
+        (b0_alone, "has no series that is a DWI"),
+        (truncated, ""),
+    ],
+)
+def test_folders_without_a_dwi(write: Callable[[Path], None], problem, tmp_path):
+    write(tmp_path / "in")
+    with pytest.raises(UserError) as error:
+        import_dicom(tmp_path / "in", tmp_path / "out", subject="1", session="a", protocol="b")
+    assert error.value.problem.startswith(problem)
+    assert error.value.subject == str(tmp_path / "in")
+    assert error.value.remedy is not None
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "labels", "field"),
+    [
+        ("", {}, "pattern"),
+        ("{subject}", {}, "pattern"),
+        ("{subject}/x", {"session": "a", "protocol": "b"}, "pattern"),
+        ("/absolute/{subject}", {"session": "a", "protocol": "b"}, "pattern"),
+        ("{subject}/dwi.nii.gz", {"session": "a", "protocol": "b"}, "pattern"),
+    ],
+)
+def test_patterns_that_lead_nowhere(pattern, labels, field, session, tmp_path):
+    with pytest.raises(UserError) as error:
+        import_dicom(session, tmp_path / "out", pattern, **labels)
+    assert error.value.field == field
+    assert error.value.remedy is not None
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_dcm2niix_it_says_how_to_get_it(session, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(UserError, match="needs dcm2niix") as error:
+        convert(session, tmp_path)
+    assert isinstance(error.value.remedy, Either)
+    assert "napari-msp[dicom]" in str(error.value)
+
+
+def test_what_dcm2niix_warns_of_is_passed_on(tmp_path, monkeypatch):
+    folder = write_session(tmp_path / "in", more=False)
+    made = convert(folder, tmp_path)
+    monkeypatch.setattr(
+        dicom, "convert", lambda *_: dicom.Converted(folder, made.series, ("Warning: odd",))
+    )
+    with pytest.warns(DicomWarning, match="dcm2niix: Warning: odd"):
+        import_dicom(folder, tmp_path / "out", subject="1", session="a", protocol="b")
+
+
+def test_dicom_is_known_by_its_content(session, tmp_path):
+    assert looks_like_dicom(session)
+    text(tmp_path / "text")
+    assert not looks_like_dicom(tmp_path / "text")
