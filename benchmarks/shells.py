@@ -33,7 +33,12 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "joint, each shell by itself": ({"trunk": "each"}, 1),
     "joint, all at once": ({"trunk": "all"}, 1),
     "joint, all at once, twice the steps": ({"trunk": "all"}, 2),
+    "joint, each shell by itself, twice the steps": ({"trunk": "each"}, 2),
+    "joint, all at once, four times the steps": ({"trunk": "all"}, 4),
 }
+LONG = ("joint, each shell by itself, twice the steps", "joint, all at once, four times the steps")
+"""Of a single network alone."""
+
 RESULTS = Path(__file__).with_suffix(".md")
 
 
@@ -50,9 +55,9 @@ def main() -> None:
     known = options.folder / "results.json"
     results: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
     for kind in STEPS:
-        for method, (_, times) in METHODS.items():
+        for method in METHODS:
             for rate in RATES:
-                if kind == "msp" and times > 1:
+                if kind == "msp" and method in LONG:
                     continue
                 for shell in SHELLS if method == "one model a shell" else (None,):
                     name = f"{kind}|{method}|{rate:g}|{shell or 'both'}"

@@ -13,7 +13,8 @@ import pytest
 
 from napari_msp import cohort
 from napari_msp.bids import Provenance
-from napari_msp.cohort import run_cohort
+from napari_msp.cli import main
+from napari_msp.cohort import run_cohort, summarise_cohort
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import (
@@ -395,3 +396,52 @@ class TestChosenScans:
         assert error.value.field == "platform"
         names, _ = self.chosen(root, model, tmp_path, platform="02")
         assert names == ["sub-1_ses-02_dwi.nii.gz"]
+
+
+class TestGroup:
+    """What became of everybody, as the level `group` says."""
+
+    TABLE = (
+        "participant_id\tscan\tstatus\tseconds\tmessage\n"
+        "sub-01\ta\tdone\t1.0\tn/a\n"
+        "sub-02\tb\tdone\t1.0\tits mean signal is odd\n"
+        "sub-03\tc\tfailed\t0.0\thas no bvec\n"
+        "sub-04\td\tskipped\t0.0\tfinished earlier\n"
+    )
+
+    def test_it_counts_and_names_who_wants_a_look(self, tmp_path):
+        (tmp_path / "cohort.tsv").write_text(self.TABLE)
+        summary = summarise_cohort(tmp_path)
+        assert list(summary.lines()) == [
+            "2 subjects harmonized (1 with a warning), 1 finished earlier, 1 failed",
+            "sub-03 failed: has no bvec",
+            "sub-02 warning: its mean signal is odd",
+        ]
+
+    def test_a_cohort_that_was_run(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
+        assert list(summarise_cohort(out).done) == ["sub-01"]
+
+    @pytest.mark.parametrize("text", ["", "a\tb\n1\t2\n", "x\ny\n", TABLE.replace("done", "odd")])
+    def test_a_table_that_is_none(self, text, tmp_path):
+        (tmp_path / "cohort.tsv").write_text(text)
+        if text == "":  # nobody was harmonized: nothing is wrong with that
+            assert summarise_cohort(tmp_path).done == {}
+            return
+        with pytest.raises(UserError, match="no table of a cohort") as error:
+            summarise_cohort(tmp_path)
+        assert error.value.field == "out_dir"
+
+    def test_no_table(self, tmp_path):
+        with pytest.raises(UserError, match="run_cohort"):
+            summarise_cohort(tmp_path)
+
+    def test_on_the_command_line(self, tmp_path, capsys):
+        (tmp_path / "cohort.tsv").write_text(self.TABLE)
+        assert main(["cohort", str(tmp_path), str(tmp_path), "group"]) == 1
+        assert "1 failed" in capsys.readouterr().out
+
+    def test_participants_need_a_model(self, tmp_path, capsys):
+        assert main(["cohort", str(tmp_path), str(tmp_path), "participant"]) == 2
+        assert "--model" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Harmonize many subjects, one after another or on Dask; a bad one does not stop the others."""
 
+import csv
 import os
 import time
 import warnings
@@ -29,6 +30,7 @@ from napari_msp.errors import (
     Give,
     Install,
     Overwrite,
+    RunJob,
     Unexpected,
     UserError,
     Words,
@@ -36,6 +38,7 @@ from napari_msp.errors import (
     explain,
 )
 from napari_msp.files import read_json, sha256, write_text
+from napari_msp.formatting import counted
 from napari_msp.options import Options, OptionSettings
 
 ALL_TARGETS = "all"
@@ -440,6 +443,68 @@ def _run_on_dask(
         client.close()
         if cluster is not None:
             cluster.close()
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """What became of the subjects of a cohort.
+
+    Attributes
+    ----------
+    done, skipped, failed
+        Subjects by the status of their scan; with what is said about each.
+    doubtful
+        Subjects that were harmonized with a warning, and what it says.
+    """
+
+    done: dict[str, str]
+    skipped: dict[str, str]
+    failed: dict[str, str]
+
+    @property
+    def doubtful(self) -> dict[str, str]:
+        """Subjects that were harmonized, but with a warning."""
+        return {subject: said for subject, said in self.done.items() if said}
+
+    def lines(self) -> Iterator[str]:
+        """Say it for people: the counts, then each subject that wants a look."""
+        yield (
+            f"{counted(len(self.done), 'subject')} harmonized ({len(self.doubtful)} with a "
+            f"warning), {len(self.skipped)} finished earlier, {len(self.failed)} failed"
+        )
+        for what, subjects in (("failed", self.failed), ("warning", self.doubtful)):
+            for subject, said in subjects.items():
+                yield f"{subject} {what}: {said}"
+
+
+def summarise_cohort(out_dir: str | Path) -> CohortSummary:
+    """Read what became of a cohort's subjects from the table in its folder.
+
+    Parameters
+    ----------
+    out_dir
+        Where `run_cohort` wrote.
+
+    Raises
+    ------
+    UserError
+        When there is no such table, or it is damaged.
+    """
+    table = Path(out_dir) / TABLE
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        statuses: dict[str, dict[str, str]] = {"done": {}, "skipped": {}, "failed": {}}
+        for row in rows:
+            said = "" if row["message"] == "n/a" else row["message"]
+            statuses[row["status"]][row["participant_id"]] = said
+    except FileNotFoundError as error:
+        remedy = RunJob("cohort", "harmonize the participants first")
+        raise UserError("has no table of a cohort", out_dir, "out_dir", remedy) from error
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        remedy = RunJob("cohort", "harmonize the participants again")
+        raise UserError("is no table of a cohort", table, "out_dir", remedy) from error
+    return CohortSummary(**statuses)
 
 
 def _write_table(out_dir: Path, results: list[CohortResult], words: Words) -> None:

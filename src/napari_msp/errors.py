@@ -41,7 +41,7 @@ class Words:
         return f"napari_msp.{JOBS.get(name, name)}"
 
 
-JOBS = {"import": "import_tree"}
+JOBS = {"import": "import_tree", "cohort": "run_cohort"}
 """Library functions whose names differ from their job's."""
 
 PYTHON = Words()

@@ -185,9 +185,14 @@ class TestGradients:
         replace_scan(dataset, both)
         assert found(dataset) == []  # a target may: training takes the input's shell
         replace_scan(dataset, both, platform="ge_st")
-        only(dataset, "warning", "ses-ge", "several shells (b = 1200, 3000", "give 1200")
+        only(dataset, "warning", "ses-ge", "b = 3000 s/mm², which other scans lack", "give 1200")
         [finding] = check(dataset, input="ge_st", alignment=False).findings
         assert finding.remedy == Give("b_value", "1200")
+
+    def test_chained_b_values(self, dataset, scan):
+        steps = tuple(float(b) for b in range(1100, 1301, 50))
+        replace_scan(dataset, scan(AFFINE, 30, b_values=steps, shape=SHAPE))
+        only(dataset, "error", "run from 1100 to 1300", "no shell")
 
     def test_too_few_directions(self, dataset, scan):
         replace_scan(dataset, scan(AFFINE, 20, shape=SHAPE))

@@ -157,7 +157,7 @@ def test_cohort_knows_a_model_trained_anew_under_an_old_name(study, model, tmp_p
     anew = load_model(path)
     with torch.no_grad():
         for weights in anew.network.parameters():
-            weights *= 1.5
+            weights.mul_(1.5)
     anew.save(path)
     assert status_of(1) == "failed"  # the old images are not overwritten unasked
     cohort += ["--force"]

@@ -65,7 +65,8 @@ class Made:
     def acquisition(self) -> Acquisition:
         # `load_acquisition` wants b-vectors as FSL has them: here the image's x runs leftwards.
         image = nib.Nifti1Image(self.signal, np.diag([-2.0, 2, 2, 1]))
-        return load_acquisition(image, self.b_values, self.directions * [-1, 1, 1])
+        mask = np.ones(image.shape[:3], dtype=bool)
+        return load_acquisition(image, self.b_values, self.directions * [-1, 1, 1], mask)
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +365,8 @@ class TestWhatCountsAsB0:
         image = nib.Nifti1Image(made.signal.astype(np.float32), np.diag([-2.0, 2, 2, 1]))
         directions = made.directions * [-1, 1, 1]
         directions[0] = [0, 0, 1]
-        return load_acquisition(image, made.b_values, directions, b0_threshold=threshold)
+        mask = np.ones(image.shape[:3], dtype=bool)
+        return load_acquisition(image, made.b_values, directions, mask, b0_threshold=threshold)
 
     def test_the_error_suggests_it(self, made):
         with pytest.raises(UserError, match="no volume has b ≤ 50, the lowest have b = 6") as error:

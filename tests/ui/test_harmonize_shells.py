@@ -1,6 +1,7 @@
 """A model of several shells in the window: layers, numbers and files of each shell."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,13 @@ def predicted(make_heads, tmp_path_factory):
         tmp_path_factory.mktemp("both") / "heads", 2, shape=(8, 8, 8), b_values=(1200.0, 3000.0)
     )
     path = root.parent / "m.safetensors"
-    settings = {"kind": "shresnet", "width": 0.1, "targets": ("prisma_st",), "crop": 6, "batch": 1}
+    settings: dict[str, Any] = {
+        "kind": "shresnet",
+        "width": 0.1,
+        "targets": ("prisma_st",),
+        "crop": 6,
+        "batch": 1,
+    }
     train(root, path, **settings, epochs=1, steps_per_epoch=1, held_out=("sub-02",), device="cpu")
     dataset = open_dataset(root)
     scan = load_scan(dataset.scans["sub-02", "ge_st"], 1200.0)

@@ -94,6 +94,7 @@ def align(
     *,
     input: str | None = None,
     subjects: Sequence[str] = (),
+    run: int | str | None = None,
     affine: bool = False,
     resample: bool = False,
     voxel_size: float | None = None,
@@ -116,6 +117,8 @@ def align(
         The platform on whose heads the others are laid; None: the one that the dataset marks.
     subjects
         Which ones; empty: all.
+    run
+        Which scan, where one was repeated.
     affine
         Undo stretch and shear as well, which only interpolated images can show.
     resample
@@ -142,7 +145,7 @@ def align(
     Cancelled
         When `cancelled()` was true; nothing is left behind.
     """
-    heads, out = open_dataset(dataset), Path(out)
+    heads, out = open_dataset(dataset, run=run), Path(out)
     source = input_platform(heads, input)
     chosen = _subjects(heads, subjects)
     if affine and not (resample or voxel_size is not None):
@@ -274,7 +277,9 @@ class _Reference:
         scan = job.dataset.acquisition(subject, job.source)
         lattice = scan.lattice
         if job.voxel_size is not None:
-            lattice = lattice.scaled_to(job.voxel_size or float(lattice.voxel_sizes.min()))
+            lattice = lattice.scaled_to(
+                job.voxel_size or float(lattice.voxel_sizes.min()), covering=True
+            )
         shell = _lowest_shell(scan)
         return cls(scan, shell, brain_image(scan, shell), lattice)
 

@@ -13,7 +13,7 @@ from napari_msp.alignment.registration import BrainImage
 from napari_msp.arrays import FloatArray
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison
-from napari_msp.data.lattice import CanonicalGrid, Lattice, resample
+from napari_msp.data.lattice import CanonicalGrid, resample
 from napari_msp.files import write_text
 from napari_msp.formatting import csv_text
 
@@ -183,6 +183,12 @@ def _kept_text(scans: Sequence[AlignedScan]) -> list[str]:
 SQUARE = 15.0
 """Edge of the checkerboard's squares in mm (our choice)."""
 
+GAP = 6.0
+"""Between pictures, in mm of the head."""
+
+WIDTH, TITLE = 11.0, 0.3
+"""Of the figure, and of the line above it, in inches."""
+
 VIEWS = ((2, 0, 1), (1, 0, 2), (0, 1, 2))
 """Axial, coronal and sagittal: axes through the slice, along rows and along columns, of RAS."""
 
@@ -196,38 +202,70 @@ def heads_figure(fixed: BrainImage, before: BrainImage, after: BrainImage) -> by
     from matplotlib.figure import Figure
 
     grid = CanonicalGrid(fixed.lattice.shape, fixed.lattice.affine)
-    head, inside = grid.to_canonical(fixed.values), grid.to_canonical(fixed.mask)
+    inside = grid.to_canonical(fixed.mask)
+    box = tuple(
+        slice(max(0, int(where.min()) - 2), int(where.max()) + 3) for where in np.nonzero(inside)
+    )
     lattice = fixed.lattice.canonical
-    centre = np.rint(np.argwhere(inside).mean(axis=0)).astype(int)
+    head, *scans = (
+        each[box]
+        for each in (
+            grid.to_canonical(fixed.values),
+            *(resample(each.values, each.lattice, lattice) for each in (before, after)),
+        )
+    )
+    high = float(np.percentile(head[inside[box]], 97))
+    centre = np.rint(np.argwhere(inside[box]).mean(axis=0)).astype(int)
     sizes = lattice.voxel_sizes
-    extents = [float(n * size) for n, size in zip(lattice.shape, sizes, strict=True)]
-    widths = [extents[across] / extents[up] for _, across, up in VIEWS]
-    figure = Figure(figsize=(2 * 2.3 * sum(widths) + 0.6, 2 * 2.3), dpi=90, facecolor="black")
-    axes = figure.subplots(2, 6, width_ratios=[*widths, *widths], squeeze=False)
-    shown = [_on(each, lattice) for each in (before, after)]
-    high = float(np.percentile(head[inside], 97))
-    for row, (name, moving) in zip(axes, (("before", shown[0]), ("after", shown[1])), strict=True):
-        for column, (through, across, up) in enumerate(VIEWS):
-            cuts = [np.take(each, centre[through], axis=through).T for each in (head, moving)]
-            # The patient's left on the right, front and top on top.
-            still, scan = (each[::-1, ::-1] for each in cuts)
-            board = np.where(_board(still.shape, sizes[[up, across]]), still, scan)
-            aspect = float(sizes[up] / sizes[across])
-            for axis, picture in ((row[column], board), (row[3 + column], scan)):
-                axis.imshow(picture, cmap="gray", vmin=0, vmax=high, aspect=aspect)
+    x, y, z = (float(each) for each in head.shape * sizes)
+    # Of each panel: axial at the left, coronal above sagittal beside it; all of one scale.
+    panel_width, panel_height = x + GAP + max(x, y), max(y, 2 * z + GAP)
+    places = (
+        (0.0, panel_height - y),
+        (x + GAP, panel_height - z),
+        (x + GAP, panel_height - 2 * z - GAP),
+    )
+    width, height = 2 * panel_width + 3 * GAP, 2 * panel_height + GAP
+    inch = WIDTH / width
+    total = height * inch + TITLE
+    figure = Figure(figsize=(WIDTH, total), dpi=90, facecolor="black")
+    for column, (name, scan) in enumerate(zip(("before", "after"), scans, strict=True)):
+        left = column * (panel_width + 3 * GAP)
+        figure.text(
+            left / width + 0.004,
+            1 - 0.5 * TITLE / total,
+            name,
+            color="white",
+            fontsize=11,
+            va="center",
+        )
+        for row in (0, 1):
+            bottom = (1 - row) * (panel_height + GAP)
+            for (through, across, up), (right, above) in zip(VIEWS, places, strict=True):
+                shape = head.shape[across] * sizes[across], head.shape[up] * sizes[up]
+                axis = figure.add_axes(
+                    (
+                        (left + right) / width,
+                        (bottom + above) * inch / total,
+                        shape[0] / width,
+                        shape[1] * inch / total,
+                    )
+                )
                 axis.set_axis_off()
-            levels = [0.3 * high, 0.75 * high]
-            row[3 + column].contour(still, levels=levels, colors="#ff9f1c", linewidths=0.7)
-        row[0].set_title(name, color="white", fontsize=9, loc="left")
-    figure.subplots_adjust(0.005, 0.01, 0.995, 0.94, 0.02, 0.1)
+                # The patient's left on the right, front and top on top.
+                still, moving = (
+                    np.take(each, centre[through], axis=through).T[::-1, ::-1]
+                    for each in (head, scan)
+                )
+                board = _board(still.shape, sizes[[up, across]])
+                shown = np.where(board, still, moving) if row == 0 else moving
+                axis.imshow(shown, cmap="gray", vmin=0, vmax=high, aspect="auto")
+                if row:
+                    levels = [0.3 * high, 0.75 * high]
+                    axis.contour(still, levels=levels, colors="#ff9f1c", linewidths=0.8)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", facecolor="black")
     return stream.getvalue()
-
-
-def _on(image: BrainImage, lattice: Lattice) -> FloatArray:
-    """Give the picture of a head on another lattice."""
-    return resample(image.values.astype(np.float32), image.lattice, lattice)
 
 
 def _board(shape: tuple[int, ...], sizes: FloatArray) -> FloatArray:

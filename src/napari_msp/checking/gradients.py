@@ -52,15 +52,19 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
 def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterator[Finding]:
     """Compare every scan with the b-value that the input platform has."""
     common = common_b_value(scans, input_platform)
-    if common is None:
-        return
-    for scan in scans:
-        if not scan.gradients.shells:
-            continue  # found already, as a scan that is no DWI
+    # A scan without any shell was found already, as one that is no DWI.
+    weighted = [scan for scan in scans if scan.gradients.shells]
+    for scan in weighted:
+        for shell in scan.gradients.shells:
+            if shell.chained:
+                problem = (
+                    f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² "
+                    "without a gap and are no shell"
+                )
+                yield Finding("error", scan.where, problem, Advice("leave the scan out"), "shells")
         values = [shell.b_value for shell in scan.gradients.shells]
         listed = ", ".join(f"{value:.0f}" for value in values)
-        near = any(abs(value - common) <= B_VALUE_TOLERANCE * common for value in values)
-        if not near:
+        if common is not None and not _has(scan, common):
             problem = (
                 f"has b = {listed} s/mm² where the input platform has {common:.0f}: training "
                 "refuses that"
@@ -68,10 +72,22 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
             remedy = Advice("leave the scan out, or take the shell that the others have")
             yield Finding("error", scan.where, problem, remedy, "b-value")
         elif len(values) > 1 and scan.platform == input_platform:
-            problem = f"has several shells (b = {listed} s/mm²), of which training takes one"
-            yield Finding(
-                "warning", scan.where, problem, Give("b_value", f"{common:.0f}"), "shells"
-            )
+            lacked = [each for each in values if not all(_has(other, each) for other in weighted)]
+            shared = [f"{each:.0f}" for each in values if each not in lacked]
+            if lacked:
+                problem = (
+                    f"has b = {', '.join(f'{each:.0f}' for each in lacked)} s/mm², which other "
+                    "scans lack: training leaves it out"
+                )
+                remedy = Give("b_value", " ".join(shared)) if shared else Advice("leave it out")
+                yield Finding("warning", scan.where, problem, remedy, "shells")
+
+
+def _has(scan: ScanSummary, b_value: float) -> bool:
+    return any(
+        abs(shell.b_value - b_value) <= B_VALUE_TOLERANCE * b_value
+        for shell in scan.gradients.shells
+    )
 
 
 def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float | None:

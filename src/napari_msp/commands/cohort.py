@@ -27,7 +27,11 @@ def add_options(command: ArgumentParser) -> None:
     """Add whose scans, the model, and who does the work."""
     command.add_argument("bids_dir", type=Path, metavar="BIDS_DIR")
     command.add_argument("out_dir", type=Path, metavar="OUT_DIR")
-    command.add_argument("level", choices=("participant",))
+    command.add_argument(
+        "level",
+        choices=("participant", "group"),
+        help="participant: harmonize; group: say what became of everybody in OUT_DIR",
+    )
     command.add_argument(
         "--participant-label",
         "--participants",
@@ -45,7 +49,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     command.add_argument("--platform", help="whose scans (default: the model's input)")
     add_run(command)
-    add_model(command)
+    add_model(command, required=False)  # not at the level of the group
     add_b0_threshold(command)
     add_inference_options(command)
     command.add_argument(
@@ -56,9 +60,18 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Harmonize the cohort."""
-    from napari_msp.cohort import run_cohort
+    """Harmonize the cohort, or say what became of it."""
+    from napari_msp.cohort import run_cohort, summarise_cohort
+    from napari_msp.errors import Give, UserError
 
+    if options.level == "group":
+        summary = summarise_cohort(options.out_dir)
+        for line in summary.lines():
+            console.result(line)
+        return SOME_FAILED if summary.failed else 0
+    for parameter in ("model", "target"):
+        if getattr(options, parameter) is None:
+            raise UserError("nothing is named", parameter, parameter, Give(parameter))
     words = OptionWords(options.parser)
     results = run_cohort(
         options.bids_dir,

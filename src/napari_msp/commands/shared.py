@@ -174,10 +174,10 @@ def add_device(command: ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
 
 
-def add_model(command: ArgumentParser) -> None:
+def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
-    command.add_argument("--model", type=Path, required=True, metavar="M.safetensors")
-    command.add_argument("--target", required=True, metavar="PLATFORM", help="or: all")
+    command.add_argument("--model", type=Path, required=required, metavar="M.safetensors")
+    command.add_argument("--target", required=required, metavar="PLATFORM", help="or: all")
 
 
 def add_inference_options(command: ArgumentParser) -> None:

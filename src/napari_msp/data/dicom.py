@@ -6,6 +6,7 @@ scanner computed, and b=0 images of reversed phase encoding.
 """
 
 import glob
+import hashlib
 import re
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ from napari_msp.data.importers import (
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
-from napari_msp.files import read_json, refuse_occupied, scratch_folder
+from napari_msp.files import new_folder, read_json, refuse_occupied, scratch_folder
 from napari_msp.formatting import counted
 
 DEPTH = 9
@@ -179,8 +180,7 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         check=False,
     )
     said = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
-    images = sorted(into.glob("*.nii.gz"))
-    if not images:
+    if not any(into.glob("*.nii.gz")):
         errors = [line.removeprefix("Error:").strip() for line in said if line.startswith("Error")]
         if not errors or "Unable to find any DICOM" in errors[0]:
             remedy = Advice("give the folder that the scanner or the archive wrote")
@@ -188,9 +188,8 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
         raise UserError(
             f"cannot be converted ({errors[0]})", folder, "source", Advice("export it anew")
         )
-    series = sorted((_described(image) for image in images), key=lambda each: each.number)
     warned = (line for line in said if line.startswith(("Warning", "Error")))
-    return Converted(folder, tuple(series), tuple(dict.fromkeys(warned)))
+    return Converted(folder, _series_in(into), tuple(dict.fromkeys(warned)))
 
 
 @contextmanager
@@ -198,6 +197,27 @@ def converted(folder: str | Path) -> Iterator[Converted]:
     """Convert a folder of DICOM files for as long as the block runs; see `convert`."""
     with scratch_folder() as into:
         yield convert(folder, into)
+
+
+def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
+    """Convert a folder of DICOM files once, and keep the images in a cache folder.
+
+    Parameters
+    ----------
+    folder
+        As for `convert`. It is converted anew when a file in it has changed.
+    cache
+        Where conversions are kept; made when missing.
+    """
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    marks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    key = hashlib.sha256(repr((str(folder.resolve()), marks)).encode()).hexdigest()[:16]
+    kept = Path(cache) / "dicom" / key
+    if not kept.exists():
+        with new_folder(kept) as stage:
+            convert(folder, stage)
+    return Converted(folder, _series_in(kept), ())
 
 
 def looks_like_dicom(folder: str | Path, most: int = 50) -> bool:
@@ -223,6 +243,12 @@ def _program() -> str:
         remedy = either(Install("dicom"), Advice("put dcm2niix on the path"))
         raise UserError("DICOM needs dcm2niix, which is not installed", remedy=remedy)
     return found
+
+
+def _series_in(folder: Path) -> tuple[Series, ...]:
+    """List the images that dcm2niix made, in the scanner's order."""
+    images = sorted(folder.glob("*.nii.gz"))
+    return tuple(sorted((_described(image) for image in images), key=lambda each: each.number))
 
 
 def _described(image: Path) -> Series:

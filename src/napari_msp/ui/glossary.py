@@ -32,6 +32,8 @@ TERMS: Mapping[str, str] = {
     "files hold it along the image's axes; it is turned into scanner axes when it is read.",
     "b=0 threshold": "Largest b-value in s/mm² that counts as b=0: 50, unless a scanner's b=0 "
     "images have more, such as 60 at 7 T.",
+    "series": "One image of a scanner's session, with its number and the operator's description. A "
+    "folder of DICOM files usually contains several: those that are DWIs are offered.",
     "shell": "All volumes of about the same b-value, taken along different directions. A model "
     "reads the shells that it was trained on.",
     "acquisition": "One scan: its diffusion-weighted and b=0 volumes, their b-values and "

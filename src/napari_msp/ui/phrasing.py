@@ -12,6 +12,7 @@ from napari_msp.errors import PYTHON, UserError, Words
 
 LOAD_LABELS: Mapping[str, str] = {
     "path": "Sc&an",
+    "series": "Se&ries",
     "subject": "S&ubject",
     "platform": "&Platform",
     "b_value": "Sh&ell",

@@ -16,6 +16,7 @@ from napari_msp.bids import dataset_root
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dicom import Converted, Series, kept_conversion, looks_like_dicom
 from napari_msp.data.gradients import (
     GradientTable,
     file_doubts,
@@ -45,7 +46,7 @@ class Choice:
     Attributes
     ----------
     path
-        A scan, or the folder of a BIDS dataset.
+        A scan, the folder of a BIDS dataset, or a folder of DICOM files.
     subject, platform
         Of a dataset.
     b_value
@@ -54,6 +55,8 @@ class Choice:
         Files.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0.
+    series
+        Of DICOM, by its number.
     """
 
     path: Path | None = None
@@ -64,6 +67,7 @@ class Choice:
     bval: Path | None = None
     bvec: Path | None = None
     b0_threshold: float | None = None
+    series: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Findings:
         With subject, platform and shell filled in where they were left open.
     dataset
         Of a folder.
+    series
+        DWIs of a folder of DICOM files.
     scan
         The image; None where there is none that can be opened.
     shells
@@ -102,6 +108,7 @@ class Findings:
 
     choice: Choice = Choice()
     dataset: TravellingHeads | None = None
+    series: tuple[Series, ...] = ()
     scan: Path | None = None
     shells: tuple[Shell, ...] = ()
     mask: Path | None = None
@@ -115,7 +122,9 @@ class Findings:
         return self.scan is not None and not self.problems
 
 
-def examine(choice: Choice, known: TravellingHeads | None = None) -> Findings:
+def examine(
+    choice: Choice, known: TravellingHeads | None = None, cache: Path | None = None
+) -> Findings:
     """Look at what was chosen.
 
     Parameters
@@ -124,15 +133,17 @@ def examine(choice: Choice, known: TravellingHeads | None = None) -> Findings:
         Subject and platform count for a folder only.
     known
         A dataset that was listed before, and is not listed again.
+    cache
+        Folder in which converted DICOM is kept; None: DICOM is not read.
     """
-    return _Examination(choice).findings(known)
+    return _Examination(choice, cache).findings(known)
 
 
 class _Examination:
     """Looks at one thing after the other, and collects what is wrong with it."""
 
-    def __init__(self, choice: Choice) -> None:
-        self.choice = choice
+    def __init__(self, choice: Choice, cache: Path | None) -> None:
+        self.choice, self.cache = choice, cache
         self.problems: dict[str, str] = {}
         self.doubts: dict[str, str] = {}
 
@@ -142,7 +153,16 @@ class _Examination:
         if given is None:
             return Findings(self.choice)
         scan, dataset = given, None
-        if given.is_dir():
+        series: tuple[Series, ...] = ()
+        cache = self.cache
+        if cache is not None and given.is_dir() and looks_like_dicom(given):
+            made = self._try("path", lambda: kept_conversion(given, cache))
+            chosen = None if made is None else self._try("series", lambda: self._series(made))
+            if made is None or chosen is None:
+                return Findings(self.choice, problems=self.problems)
+            scan, series = chosen.path, made.usable
+            self.choice = replace(self.choice, series=chosen.number)
+        elif given.is_dir():
             dataset = self._try("path", lambda: _dataset(given, known))
             if dataset is None:
                 return Findings(self.choice, problems=self.problems)
@@ -157,6 +177,7 @@ class _Examination:
         return Findings(
             choice=self.choice,
             dataset=dataset,
+            series=series,
             scan=scan,
             shells=shells,
             mask=self._mask(acquisition),
@@ -164,6 +185,12 @@ class _Examination:
             problems=self.problems,
             doubts=self.doubts,
         )
+
+    def _series(self, made: Converted) -> Series:
+        """Give the series that was chosen, else the first DWI; the form offers the others."""
+        if self.choice.series is None and made.usable:
+            return made.usable[0]
+        return made.choose(self.choice.series)
 
     def _try(self, name: str, act: Callable[[], Result]) -> Result | None:
         """Do something; a mistake becomes a problem of its field, or else of this one."""

@@ -29,7 +29,7 @@ from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "
-    "BIDS dataset of travelling heads. Either can be dropped here."
+    "BIDS dataset of travelling heads, or a folder of DICOM files. Any of them can be dropped here."
 )
 
 PATHS = ("path", "mask", "bval", "bvec")
@@ -59,6 +59,7 @@ class AcquisitionForm(QWidget):
         self.findings = Findings()
         self._looking, self._load_then, self._running = False, False, False
         self.path = PathField("Choose a diffusion-weighted image", NIFTI, folders=True)
+        self.series = QComboBox()
         self.subject = QComboBox()
         self.platform = QComboBox()
         self.shell = QComboBox()
@@ -133,6 +134,7 @@ class AcquisitionForm(QWidget):
         self.rows, self.files = FormRows(), FormRows()
         for rows, name, entry, term in (
             (self.rows, "path", self.path, "acquisition"),
+            (self.rows, "series", self.series, "series"),
             (self.rows, "subject", self.subject, "subject"),
             (self.rows, "platform", self.platform, "platform"),
             (self.rows, "b_value", self.shell, "shell"),
@@ -147,11 +149,14 @@ class AcquisitionForm(QWidget):
         self.shown = Section("Ma&ps", self.maps)
         above = (self.rows, self.teaching, self.sample, self.section, self.shown)
         stacked(self, *above, self.description, self.show_mask, self.quality, self.button)
-        fit_into_form(self.subject, self.platform, self.shell, self.b0_threshold)
+        fit_into_form(self.series, self.subject, self.platform, self.shell, self.b0_threshold)
 
     def _connect(self) -> None:
         # Another scan has other files and shells.
         self.path.changed.connect(lambda: self._choose(Choice(self.path.path)))
+        self.series.activated.connect(
+            lambda _: self._choose(Choice(self.choice.path, series=self.series.currentData()))
+        )
         self.subject.activated.connect(lambda _: self._choose_scan())
         self.platform.activated.connect(lambda _: self._choose_scan())
         self.shell.activated.connect(
@@ -167,7 +172,7 @@ class AcquisitionForm(QWidget):
 
     def _choose_scan(self) -> None:
         subject, platform = self.subject.currentText(), self.platform.currentText()
-        self._choose(Choice(self.choice.path, subject, platform))
+        self._choose(Choice(self.choice.path, subject=subject, platform=platform))
 
     def _choose_file(self, name: str) -> None:
         given: dict[str, Any] = {name: getattr(self, name).path}
@@ -186,6 +191,10 @@ class AcquisitionForm(QWidget):
             for row, platform in enumerate(dataset.platforms):
                 there = dataset.has(choice.subject, platform)
                 self.platform.model().item(row).setEnabled(there)
+        self.series.clear()
+        for series in self.findings.series:
+            self.series.addItem(str(series), series.number)
+        self.series.setCurrentIndex(self.series.findData(choice.series))
         self.shell.clear()
         for shell in self.findings.shells:
             self.shell.addItem(str(shell), shell.b_value)
@@ -212,6 +221,7 @@ class AcquisitionForm(QWidget):
         """Show what makes sense now."""
         found = self.findings
         opened = found.scan is not None
+        self.rows.show_row("series", bool(found.series))
         for name in ("subject", "platform"):
             self.rows.show_row(name, found.dataset is not None)
         for name in ("b_value", "mask"):

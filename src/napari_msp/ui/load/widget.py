@@ -25,6 +25,7 @@ from napari_msp.ui.layers import (
 from napari_msp.ui.load.examine import Choice, Findings, examine
 from napari_msp.ui.load.form import AcquisitionForm
 from napari_msp.ui.phrasing import LOAD_WORDS, said, sentence
+from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import MessageLine, Picture, Severity
@@ -127,8 +128,8 @@ class LoadAcquisition(Docked):
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
         self.progress.end()
-        known = self.form.findings.dataset
-        self._look.ask(lambda control: examine(choice, known))
+        known, cache = self.form.findings.dataset, preferences().cache
+        self._look.ask(lambda control: examine(choice, known, cache))
 
     def _take(self, result: list[LayerData] | Inspection) -> None:
         """Show what was loaded, or what was said of it."""

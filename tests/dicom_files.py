@@ -1,0 +1,86 @@
+"""Writes DICOM files as a scanner exports them."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+SHAPE, VOXEL = (10, 8, 6), (2.0, 2.0, 2.5)
+B_VALUES = np.array([0, 0, *[1200] * 8, *[3000] * 4], dtype=float)
+
+
+def unit_vectors(count: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, 3))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+DIRECTIONS = unit_vectors(len(B_VALUES))
+"""In DICOM's patient axes (left, posterior, superior)."""
+
+
+def write_series(
+    folder: Path,
+    number: int,
+    description: str,
+    values: np.ndarray,
+    b_values: np.ndarray | None = None,
+    *,
+    kind: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "ND"),
+    suffix: str = "",
+) -> None:
+    """Write (X, Y, Z, N) whole numbers as one file a slice; x runs to the left, y to the back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    for volume in range(values.shape[3]):
+        for z in range(values.shape[2]):
+            instance = volume * values.shape[2] + z + 1
+            meta = FileMetaDataset()
+            meta.MediaStorageSOPClassUID = MRImageStorage
+            meta.MediaStorageSOPInstanceUID = generate_uid()
+            meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            ds = Dataset()
+            ds.file_meta = meta
+            ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
+            ds.FrameOfReferenceUID = frame
+            ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "MR", "Philips", "Test"
+            ds.PatientName, ds.PatientID, ds.PatientPosition = "Doe^Jane", "secret", "HFS"
+            ds.StudyDate, ds.StudyTime = "20200131", "101010"
+            ds.AcquisitionTime = f"10{volume // 60:02d}{volume % 60:02d}"
+            ds.SeriesNumber, ds.SeriesDescription, ds.ProtocolName = number, description, "dti"
+            ds.InstanceNumber, ds.AcquisitionNumber = instance, volume + 1
+            ds.ImageType = list(kind)
+            ds.EchoTime, ds.RepetitionTime, ds.MagneticFieldStrength = 89.0, 1000.0, 3.0
+            ds.ScanningSequence, ds.SequenceVariant, ds.MRAcquisitionType = "EP", "NONE", "2D"
+            ds.SliceThickness = ds.SpacingBetweenSlices = VOXEL[2]
+            ds.PixelSpacing = [VOXEL[1], VOXEL[0]]
+            ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            ds.ImagePositionPatient = [-9.0, -7.0, -5 + z * VOXEL[2]]
+            ds.Columns, ds.Rows = values.shape[:2]
+            ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+            ds.BitsAllocated = ds.BitsStored = 16
+            ds.HighBit, ds.PixelRepresentation = 15, 0
+            ds.PixelData = np.ascontiguousarray(values[:, :, z, volume].T.astype("<u2")).tobytes()
+            if b_values is not None:
+                ds.DiffusionBValue = float(b_values[volume])
+                if b_values[volume] > 0:
+                    ds.DiffusionGradientOrientation = [float(x) for x in DIRECTIONS[volume]]
+            name = f"IM{number:02d}{instance:04d}{suffix}"
+            pydicom.dcmwrite(folder / name, ds, enforce_file_format=True)
+
+
+def voxels(volumes: int = len(B_VALUES), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(100, 1000, size=(*SHAPE, volumes))
+
+
+def write_session(folder: Path, *, more: bool = True) -> Path:
+    """Write what a scanner exports: the DWI, and `more` that is none."""
+    write_series(folder / "a" / "b", 5, "DTI b1200/3000", voxels(), B_VALUES)
+    if more:
+        write_series(folder / "a", 1, "localizer", voxels(1))
+        write_series(folder, 6, "DTI PA", voxels(2), np.zeros(2), suffix=".dcm")
+        derived = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND")
+        write_series(folder, 7, "DTI ADC", voxels(1), kind=derived)
+    return folder

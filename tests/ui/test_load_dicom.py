@@ -1,0 +1,83 @@
+"""Load acquisition, given a folder of DICOM: the series are offered, and one is opened."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from qtpy.QtWidgets import QComboBox
+
+from dicom_files import B_VALUES, voxels, write_series, write_session
+from napari_msp.data import dicom
+from napari_msp.ui.load.examine import Choice, Findings, examine
+from napari_msp.ui.load.form import AcquisitionForm
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session with two DWIs and a localiser."""
+    folder = write_session(tmp_path_factory.mktemp("exported") / "session", more=False)
+    write_series(folder, 9, "DTI repeated", voxels(seed=1), B_VALUES)
+    write_series(folder, 1, "localizer", voxels(1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_first_dwi_is_opened_and_the_others_offered(exported, cache):
+    found = examine(Choice(exported), cache=cache)
+    assert [each.number for each in found.series] == [5, 9]
+    assert found.choice.series == 5
+    assert found.scan is not None
+    assert cache in found.scan.parents
+    assert "path" not in found.problems
+
+
+def test_another_one_is_chosen(exported, cache):
+    found = examine(Choice(exported, series=9), cache=cache)
+    assert found.choice.series == 9
+    assert found.scan is not None
+    assert found.scan.name.startswith("9_DTI")
+
+
+def test_a_folder_is_converted_once(exported, cache, monkeypatch):
+    examine(Choice(exported), cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom, "convert", lambda *_: pytest.fail("converted again"))
+        assert examine(Choice(exported), cache=cache).scan is not None
+
+
+def test_a_folder_that_changed_is_converted_again(exported, cache, tmp_path):
+    copy = tmp_path / "session"
+    shutil.copytree(exported, copy)
+    assert len(examine(Choice(copy), cache=cache).series) == 2
+    write_series(copy, 11, "DTI third", voxels(seed=2), B_VALUES)
+    assert len(examine(Choice(copy), cache=cache).series) == 3
+
+
+def test_what_is_wrong_is_said_at_the_path(cache, tmp_path):
+    write_series(tmp_path / "in", 1, "localizer", voxels(1))
+    found = examine(Choice(tmp_path / "in"), cache=cache)
+    assert found.scan is None
+    assert "no series that is a DWI" in found.problems["series"]
+
+
+def test_the_form_lists_the_series(exported, cache, qtbot):
+    form = AcquisitionForm()
+    qtbot.addWidget(form)
+    asked: list[Choice] = []
+    form.changed.connect(asked.append)
+    form.path.choose(exported)
+    form.show_findings(examine(asked[-1], cache=cache))
+    box: QComboBox = form.series
+    assert [box.itemData(row) for row in range(box.count())] == [5, 9]
+    assert box.currentText().startswith("5 DTI b1200/3000")
+    box.setCurrentIndex(1)
+    box.activated.emit(1)
+    assert asked[-1] == Choice(exported, series=9)
+    form.show_findings(examine(asked[-1], cache=cache))
+    assert box.currentText().startswith("9 DTI repeated")
+    form.show_findings(Findings())
+    assert not box.isVisibleTo(form)
