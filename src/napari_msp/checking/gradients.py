@@ -79,8 +79,8 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                     f"has b = {', '.join(f'{each:.0f}' for each in lacked)} s/mm², which other "
                     "scans lack: training leaves it out"
                 )
-                remedy = Give("b_value", " ".join(shared)) if shared else Advice("leave it out")
-                yield Finding("warning", scan.where, problem, remedy, "shells")
+                give = Give("b_value", " ".join(shared)) if shared else Advice("leave it out")
+                yield Finding("warning", scan.where, problem, give, "shells")
 
 
 def _has(scan: ScanSummary, b_value: float) -> bool:
