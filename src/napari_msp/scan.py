@@ -319,6 +319,8 @@ class Scan:
         for name in names:
             if (out / name).exists() and not force:
                 raise UserError("exists already", out / name, remedy=Overwrite())
+        if self.acquisition is not None:
+            self.acquisition.tell_notes()
         with staged_folder(out) as stage:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)

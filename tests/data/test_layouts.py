@@ -13,11 +13,12 @@ import pytest
 
 from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.acquisition import TableFound, load_acquisition
 from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
-from napari_msp.files import write_json
+from napari_msp.files import read_json, write_json
+from napari_msp.scan import load_scan
 from napari_msp.ui.load.examine import Choice, examine
 
 SHAPE = (4, 3, 5)
@@ -326,10 +327,15 @@ class TestSaid:
         assert "e.eddy_rotated_bvecs" in note and "not e.bvec" in note
         assert "eddy turned" in examine(Choice(path=root / "e.nii.gz")).doubts["bvec"]
         assert load_acquisition(root / "e.nii.gz", bvec=root / "e.bvec").notes == ()
+        shutil.copy(lay({"m.nii.gz": "mask"}) / "m.nii.gz", root / "e_mask.nii.gz")
+        with pytest.warns(TableFound, match="e.eddy_rotated_bvecs, which eddy turned"):
+            written = load_scan(root / "e.nii.gz").save(root / "maps")
+        said = read_json(Path(str(written[0]).replace("nii.gz", "json")))["Inputs"]
+        assert [each.partition(":")[0] for each in said] == ["brain mask", "b-vectors"]
 
     def test_masks_that_were_not_taken(self, lay: Callable[..., Path]) -> None:
         root = lay(DWI | {"brain_mask.nii.gz": "mask elsewhere"})
-        assert load_acquisition(root / "dwi.nii.gz").notes == (
+        assert load_acquisition(root / "dwi.nii.gz").other_masks == (
             "brain_mask.nii.gz lies on another lattice",
         )
         assert "another lattice" in examine(Choice(path=root / "dwi.nii.gz")).doubts["mask"]

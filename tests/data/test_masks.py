@@ -17,8 +17,8 @@ from nibabel.orientations import axcodes2ornt
 from napari_msp.data.acquisition import Acquisition, EstimatedMask, load_acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.masks import check_mask, coverage, mask_doubts, read_mask
-from napari_msp.errors import UserError
+from napari_msp.data.masks import check_mask, coverage, estimate_mask, mask_doubts, read_mask
+from napari_msp.errors import Give, UserError
 from napari_msp.scan import load_scan
 
 OBLIQUE = np.array([[-1.9, 0.3, 0.2, 4], [0.35, 2.0, -0.4, -7], [0.1, 0.45, 2.1, 11], [0, 0, 0, 1]])
@@ -209,10 +209,10 @@ def test_as_good_as_dwi2mask(tmp_path: Path) -> None:
 
 
 def test_nothing_bright_is_no_brain() -> None:
-    acquisition, _ = head((10, 10, 10), 3.0, 0.0)
-    flat = nib.Nifti1Image(np.full((10, 10, 10, 2), 7, np.float32), np.eye(4))
-    with pytest.raises(UserError, match="no brain was found"):
-        _ = Acquisition(flat, acquisition.gradients).mask
+    flat = np.full((10, 10, 10), 7, np.float32)
+    with pytest.raises(UserError, match="no brain was found") as error:
+        estimate_mask([flat, flat], np.eye(4), "dwi.nii.gz")
+    assert (error.value.subject, error.value.remedy) == ("dwi.nii.gz", Give("mask", "one"))
 
 
 # --- Doubts -----------------------------------------------------------------------------------

@@ -9,12 +9,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.bids import Provenance, sidecar_path
+from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.load.examine import Choice, examine
+from napari_msp.ui.load.widget import mask_made
 from napari_msp.ui.reading import read_scan
 
 # --- Scans -----------------------------------------------------------------------------------
@@ -299,3 +301,11 @@ def test_a_sidecar_that_is_not_json_is_a_user_error(scan, tmp_path):
 def test_a_path_that_looks_like_an_option_is_shown_as_it_is(tmp_path):
     found = examine(Choice(tmp_path / "scan --mask --shell.nii.gz"))
     assert found.problems["path"].startswith("scan --mask --shell.nii.gz: there is no such file")
+
+
+def test_a_mask_that_was_made_is_told_of(path):
+    path.with_name("sub-01_mask.nii.gz").unlink()
+    with pytest.warns(EstimatedMask):
+        [said] = mask_made(load_scan(path))
+    assert said.startswith("It has no brain mask, so one was made: ")
+    assert "% of the field" in said

@@ -161,7 +161,9 @@ def _open(
         check_four_axes(image, str(path))
         doubts = (*header_doubts(image), *table_doubts(gradients))
         doubts += tuple(file_doubts(path, gradients, image.affine, given=False))
-        return Acquisition(image, gradients, mask_path, path, notes=notes, header_doubts=doubts)
+        return Acquisition(
+            image, gradients, mask_path, path, other_masks=notes, header_doubts=doubts
+        )
     return None
 
 

@@ -68,6 +68,10 @@ class EstimatedMask(UserWarning):
     """A brain mask was made from the image, as none was found."""
 
 
+class TableFound(UserWarning):
+    """A gradient table was found where a person might expect another."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Acquisition:
     """A DWI with its gradient table. Header and table are read at once, voxels when asked for.
@@ -88,7 +92,9 @@ class Acquisition:
     given_mask
         (X, Y, Z) the mask of an acquisition whose mask is in no file.
     notes
-        How what belongs to it was found, where a person might expect something else, in words.
+        Where its gradient table was found, where a person might expect another, in words.
+    other_masks
+        Masks that were passed over, and why, in words.
     header_doubts
         What contradicts itself in header and table, in words.
     every_volume
@@ -101,6 +107,7 @@ class Acquisition:
     path: Path | None = None
     given_mask: MaskArray | None = None
     notes: tuple[str, ...] = ()
+    other_masks: tuple[str, ...] = ()
     header_doubts: tuple[str, ...] = ()
     every_volume: bool = False
 
@@ -258,7 +265,7 @@ class Acquisition:
             f"{self.name}: has no brain mask, so one was {brain.origin}",
             coverage(brain.inside, self.affine),
             *(f"it {doubt}" for doubt in brain.doubts),
-            *self.notes,
+            *self.other_masks,
         ]
         warnings.warn("; ".join(said), EstimatedMask, stacklevel=2)
         return brain
@@ -291,7 +298,17 @@ class Acquisition:
         """Which mask and gradient table were used, in words, for a sidecar."""
         brain = self.brain
         mask = f"brain mask: {brain.origin}, {coverage(brain.inside, self.affine)}"
-        return (mask, *self.notes)
+        return (mask, *self.other_masks, *self.notes)
+
+    def tell_notes(self) -> None:
+        """Warn of what a person might not expect of its gradient table, before it is used.
+
+        Warns
+        -----
+        TableFound
+        """
+        for note in self.notes:
+            warnings.warn(f"{self.name}: {note}", TableFound, stacklevel=3)
 
     def shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell.
@@ -543,7 +560,7 @@ def load_acquisition(
     lattice = lattice_of(image)
     if mask is None and path is not None:
         found = look_for_mask(path, lattice)
-        return replace(made, mask_path=found.path, notes=(*notes, *found.passed_over))
+        return replace(made, mask_path=found.path, other_masks=found.passed_over)
     if mask is None or isinstance(mask, str | Path):
         return replace(made, mask_path=None if mask is None else Path(mask))
     if isinstance(mask, np.ndarray):

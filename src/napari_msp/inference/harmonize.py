@@ -126,6 +126,7 @@ def prepare_input(
         problem = "is an SH image, without the b=0 image that a prediction needs"
         remedy = Advice("give the DWI that it was fitted to")
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
+    acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, _shells(model, acquisition, options)
     said = _left_out(acquisition, chosen.values())
     for wanted, shell in chosen.items():

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
 from napari_msp.scan import Scan, load_scan
 from napari_msp.ui.background import Control, JobRow, Latest, OneByOne
@@ -157,11 +158,10 @@ class LoadAcquisition(Docked):
 
     def _say_loaded(self, scan: Scan) -> None:
         doubts = () if scan.acquisition is None else scan.acquisition.doubts
-        words = f"{scan.owner} is loaded."
+        words = [f"{scan.owner} is loaded.", *mask_made(scan)]
         if doubts:
-            self._rest("warning", f"{words} Note: {'; '.join(doubts)}.")
-        else:
-            self._rest("ok", words)
+            words.append(f"Note: {'; '.join(doubts)}.")
+        self._rest("warning" if len(words) > 1 else "ok", " ".join(words))
 
     def _fail(self, error: UserError) -> None:
         self._rest(
@@ -202,6 +202,16 @@ def _load(
         layers.append(mask_layer(scan))
         make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
     return layers
+
+
+def mask_made(scan: Scan) -> list[str]:
+    """Say that a scan's mask was made for want of one, and what is odd about it, in sentences."""
+    acquisition = scan.acquisition
+    if acquisition is None or not acquisition.brain.estimated:
+        return []
+    brain, size = acquisition.brain, coverage(acquisition.mask, acquisition.affine)
+    doubts = "".join(f"; it {doubt}" for doubt in brain.doubts)
+    return [f"It has no brain mask, so one was made: {size}{doubts}. Look at it over the b0."]
 
 
 def _inspect(findings: Findings, control: Control) -> Inspection:
