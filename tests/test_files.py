@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ from napari_msp.files import (
     new_folder,
     read_json,
     read_whole,
+    scratch_folder,
     staged_folder,
     write_json,
     write_text,
@@ -257,6 +259,17 @@ def test_where_there_are_no_locks_nothing_is_removed(tmp_path, hold, monkeypatch
     assert len(hidden(tmp_path)) == 1
     monkeypatch.undo()
     write_text(tmp_path / "x", "x")
+    assert hidden(tmp_path) == []
+
+
+def test_scratch_folders_of_killed_processes_go_too(tmp_path, hold, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    process = hold(tmp_path / "x", "new")
+    process.kill()
+    process.wait()
+    with scratch_folder() as folder:
+        (folder / "image.nii").touch()
+        assert [path for path in hidden(tmp_path) if path not in folder.parents] == []
     assert hidden(tmp_path) == []
 
 

@@ -102,7 +102,7 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
+def _workshop(folder: Path, wanted: Path | None) -> Iterator[Path]:
     """Give an empty folder, hidden inside `folder`, that is gone afterwards.
 
     Parents that were made in vain go too, as does what killed processes left in `folder`.
@@ -112,7 +112,7 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
     folder
         Made when missing; taken away again when the block leaves it empty.
     wanted
-        What is being written, for the message.
+        What is being written, for the message; None where nothing is to remain.
 
     Raises
     ------
@@ -130,16 +130,16 @@ def _workshop(folder: Path, wanted: Path) -> Iterator[Path]:
             workshop = hidden / "made"
             workshop.mkdir()
         except OSError as error:
-            raise _unwritable(wanted, error) from error
+            raise _unwritable(wanted or folder, error) from error
         try:
             yield workshop
         except OSError as error:
             # What else fails while something is written has a file's name of its own.
             if error.errno in FULL and _is_about(error.filename, workshop):
-                raise _unwritable(wanted, error) from error
+                raise _unwritable(wanted or folder, error) from error
             raise
         except UserError as error:  # of what was written inside, under a name that nobody knows
-            if error.subject is not None and _is_about(error.subject, workshop):
+            if wanted and error.subject is not None and _is_about(error.subject, workshop):
                 raise type(error)(error.problem, wanted, error.field, error.remedy) from error
             raise
     finally:
@@ -199,6 +199,19 @@ def _machine() -> frozenset[str]:
     if not found:
         found.add(f"host {uuid.getnode()} {platform.node()}")
     return frozenset(found)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give an empty folder among the system's temporary ones, for as long as the block runs.
+
+    Raises
+    ------
+    UserError
+        When there is no room for it.
+    """
+    with _workshop(Path(tempfile.gettempdir()), None) as folder:
+        yield folder
 
 
 def refuse_unwritable(path: str | Path) -> None:

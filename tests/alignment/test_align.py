@@ -137,6 +137,7 @@ def test_both_forms_of_the_header_say_where_it_lies(travelled, aligned, platform
         assert code == 2  # NIFTI_XFORM_ALIGNED_ANAT
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the forms
 def test_slopes_and_disagreeing_forms(tmp_path, scan):
     """Integers with a slope stay what they are; an old qform does not survive."""
     made = scan("oblique", 30)
@@ -357,6 +358,36 @@ def test_a_subject_without_the_input_and_one_without_a_target(travelled, tmp_pat
     assert open_dataset(done.out).scans.keys() == {("sub-03", "ge_st"), ("sub-03", "prisma_st")}
     [told] = [each for each in done.findings if "left out" in each.problem]
     assert told.where == "sub-02 prisma_st"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the volume that is left out
+@pytest.mark.parametrize("resample", [False, True])
+def test_a_trace_image_stays_in_the_file_and_out_of_the_images(travelled, tmp_path, resample):
+    root = tmp_path / "heads"
+    for platform in ("ge_st", "prisma_st"):
+        for path in (scan_of(travelled, platform), mask_of(travelled, platform)):
+            copy = root / path.relative_to(travelled)
+            copy.parent.mkdir(parents=True)
+            shutil.copy(path, copy)
+            for ending in ("bval", "bvec"):
+                table = path.with_name(path.name.replace("nii.gz", ending))
+                if table.exists():
+                    shutil.copy(table, copy.with_name(table.name))
+    scan = scan_of(root, "prisma_st")
+    image, stem = nib.load(scan), str(scan).removesuffix(".nii.gz")
+    voxels = image.dataobj.get_unscaled()
+    trace = voxels[..., 2:].mean(-1, keepdims=True)
+    with_trace = np.concatenate([voxels, trace], axis=-1).astype(np.int16)
+    nib.Nifti1Image(with_trace, image.affine).to_filename(scan)
+    np.savetxt(f"{stem}.bval", np.append(np.loadtxt(f"{stem}.bval"), 0)[None], fmt="%g")
+    vectors = np.column_stack([np.loadtxt(f"{stem}.bvec"), np.zeros(3)])
+    np.savetxt(f"{stem}.bvec", vectors, fmt="%.8f")
+    done = msp.align(root, tmp_path / "out", input="ge_st", resample=resample)
+    assert nib.load(scan_of(done.out, "prisma_st")).shape[-1] == 14 + (not resample)
+    again = open_dataset(done.out).acquisition("sub-01", "prisma_st")
+    assert len(again.gradients) == 14
+    [moved] = [each for each in done.scans if each.platform == "prisma_st"]
+    assert (moved.after.distance or 9) < 0.15
 
 
 def test_what_is_there_is_not_replaced_unasked(travelled, aligned, tmp_path):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def align(
     input: str | None = None,
     subjects: Sequence[str] = (),
     run: int | str | None = None,
+    b0_threshold: float | None = None,
     affine: bool = False,
     resample: bool = False,
     voxel_size: float | None = None,
@@ -119,6 +120,8 @@ def align(
         Which ones; empty: all.
     run
         Which scan, where one was repeated.
+    b0_threshold
+        Largest b-value in s/mm² that counts as b=0; None: 50.
     affine
         Undo stretch and shear as well, which only interpolated images can show.
     resample
@@ -145,7 +148,7 @@ def align(
     Cancelled
         When `cancelled()` was true; nothing is left behind.
     """
-    heads, out = open_dataset(dataset, run=run), Path(out)
+    heads, out = open_dataset(dataset, run=run, b0_threshold=b0_threshold), Path(out)
     source = input_platform(heads, input)
     chosen = _subjects(heads, subjects)
     if affine and not (resample or voxel_size is not None):
@@ -318,8 +321,11 @@ def _align_scan(job: _Job, subject: str, platform: str, reference: _Reference) -
         placed = moved(scan, found.matrix)
     image = _write(job, subject, platform, scan, placed, found)
     # Measured anew on what is written, not concluded from what was found.
-    written = placed.acquisition()
-    after = brain_image(written, _lowest_shell(written, reference.shell.b_value))
+    if job.resample:
+        written = placed.acquisition()
+        after = brain_image(written, _lowest_shell(written, reference.shell.b_value))
+    else:
+        after = replace(brain, lattice=Lattice(brain.lattice.shape, placed.image.affine))
     left = estimate_displacement(reference.brain, after, "rigid", job.poll)
     return AlignedScan(
         subject,
@@ -361,6 +367,8 @@ def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
     for each in (scan, placed.acquisition()):
         shell = _lowest_shell(each)
         order = min(6, supported_order(each.directions(shell)))
+        if order < 2:
+            return {}
         sh = fit_sh(each, b_value=shell.b_value, order=order)
         energies.append(rish(sh.coefficients[sh.mask]).mean(axis=0, dtype=float))
     return {2 * index: float(b / a) for index, (a, b) in enumerate(zip(*energies, strict=True))}
@@ -397,6 +405,8 @@ def _write(
         "SpatialReference": f"bids:source:{reference.as_posix()}",
         ALIGNMENT: _about(job, placed, found),
     }
+    if placed.clipped is not None and scan.left_out:
+        about["Warnings"] = list(scan.doubts)
     write_json(sidecar_path(job.stage / image), about)
     brain = scan.brain
     more = {ESTIMATED_MARK: True, "Warnings": list(scan.mask_doubts)} if brain.estimated else {}

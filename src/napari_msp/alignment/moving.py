@@ -1,7 +1,7 @@
 """Write a scan where it belongs: by its affine alone, or interpolated once onto another lattice."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -49,8 +49,8 @@ class Placed:
     tables: tuple[Path, Path] | None = None
 
     def acquisition(self) -> Acquisition:
-        """Give it as an acquisition in memory."""
-        return Acquisition(self.image, self.gradients, given_mask=self.mask)
+        """Give it as an acquisition in memory; what was odd about its volumes was said before."""
+        return Acquisition(self.image, self.gradients, given_mask=self.mask, every_volume=True)
 
     def write(self, dwi: Path, mask: Path | None = None) -> None:
         """Write the DWI with its gradient table, and the mask where one is wanted."""
@@ -88,7 +88,8 @@ def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
     if motion is not None:
         for put in (placed.set_qform, placed.set_sform):  # tools differ in which they believe
             put(back @ image.affine, ALIGNED)
-    turned = _turned(acquisition.gradients, back[:3, :3])
+    # All volumes stay in the file, also those that are not in use.
+    turned = _turned(acquisition.given_gradients, back[:3, :3])
     path, tables = acquisition.path, None
     if path is not None and tuple(find_gradients(path, image)) == gradient_files(path):
         tables = gradient_files(path)
@@ -101,7 +102,7 @@ def interpolated(
     """Move a scan and interpolate it, once, onto a lattice.
 
     By cubic splines; negative values, which no magnitude has, are set to 0. A mask voxel is what
-    the nearest one was.
+    the nearest one was. Volumes that are not in use are left out.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def interpolated(
 
 
 def _turned(table: GradientTable, rotation: FloatArray) -> GradientTable:
-    return GradientTable(table.b_values, table.directions @ rotation.T)
+    return replace(table, directions=table.directions @ rotation.T)
 
 
 def write_itk(path: Path, motion: FloatArray) -> None:

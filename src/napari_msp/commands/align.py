@@ -4,7 +4,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import OptionWords, add_force, add_input, add_run
+from napari_msp.commands.shared import (
+    OptionWords,
+    add_b0_threshold,
+    add_force,
+    add_input,
+    add_run,
+)
 
 SUMMARY = "lay each subject's scans on the input platform's head"
 EXAMPLE = "napari-msp align heads aligned\nnapari-msp align heads aligned --resample --voxel-size 2"
@@ -19,6 +25,7 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument("out", type=Path, metavar="OUT", help="BIDS folder to make")
     add_input(command)
     add_run(command)
+    add_b0_threshold(command)
     command.add_argument(
         "--subjects", nargs="+", default=(), metavar="sub-01", help="which ones (default: all)"
     )
@@ -51,6 +58,7 @@ def run(options: Namespace, console: Console) -> int:
         input=options.input,
         subjects=options.subjects,
         run=options.run,
+        b0_threshold=options.b0_threshold,
         affine=options.affine,
         resample=options.resample,
         voxel_size=options.voxel_size,

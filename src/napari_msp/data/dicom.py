@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from napari_msp.data.importers import (
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
-from napari_msp.files import new_folder, read_json, refuse_occupied
+from napari_msp.files import new_folder, read_json, refuse_occupied, scratch_folder
 from napari_msp.formatting import counted
 
 DEPTH = 9
@@ -196,7 +195,7 @@ def convert(folder: str | Path, into: str | Path) -> Converted:
 @contextmanager
 def converted(folder: str | Path) -> Iterator[Converted]:
     """Convert a folder of DICOM files for as long as the block runs; see `convert`."""
-    with tempfile.TemporaryDirectory(prefix="napari-msp-dicom-") as into:
+    with scratch_folder() as into:
         yield convert(folder, into)
 
 
@@ -360,8 +359,8 @@ def import_dicom(
     images = f"{pattern.strip('/')}/*.nii.gz".lstrip("/")
     pattern_expression(images, {"subject": subject, "session": session, "protocol": protocol})
     folders = _folders(source, pattern)
-    with tempfile.TemporaryDirectory(prefix="napari-msp-dicom-") as temporary:
-        tree = Path(temporary, "nifti", source.resolve().name)
+    with scratch_folder() as temporary:
+        tree = temporary / "nifti" / source.resolve().name
         for number, folder in enumerate(folders):
             inside = tree / folder.relative_to(source)
             inside.mkdir(parents=True, exist_ok=True)

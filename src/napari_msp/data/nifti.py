@@ -3,11 +3,10 @@
 import logging
 import shutil
 import subprocess
-import tempfile
 import weakref
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +20,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
 from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, UserError
-from napari_msp.files import atomic_path
+from napari_msp.files import atomic_path, scratch_folder
 
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
 """What reading a damaged or truncated image may raise. A header that lies about its size asks for
@@ -187,7 +186,8 @@ def _open_mrtrix(path: Path) -> nib.Nifti1Image:
     if shutil.which("mrconvert") is None:
         remedy = Advice("install MRtrix3, or convert it where MRtrix3 is")
         raise UserError("is an image of MRtrix3, which only MRtrix3 reads", path, remedy=remedy)
-    folder = Path(tempfile.mkdtemp(prefix="napari-msp-"))
+    kept = ExitStack()
+    folder = kept.enter_context(scratch_folder())
     try:
         made = folder / f"{nifti_stem(path)}.nii"
         tables = ("-export_grad_fsl", made.with_suffix(".bvec"), made.with_suffix(".bval"))
@@ -195,9 +195,9 @@ def _open_mrtrix(path: Path) -> nib.Nifti1Image:
         _run("mrconvert", path, made, "-quiet", *(tables if has_table else ()))
         image = open_nifti(made)
     except UserError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        kept.close()
         raise UserError("is not a readable image of MRtrix3", path, error.field, REPLACE) from error
-    weakref.finalize(image, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(image, kept.close)
     _CONVERTED[key] = image
     return image
 

@@ -286,7 +286,11 @@ def common_shells(
             scan.given_shells(wanted)
         values = [common_b_value(dataset, subjects, source, each) for each in wanted]
         return tuple(sorted(values))
-    known = dataset.acquisition(subjects[0], source).given_shells()
+    inputs = [dataset.acquisition(subject, source).given_shells() for subject in subjects]
+    if all(len(shells) == 1 for shells in inputs):
+        # No choice: which input is the odd one out is said here, which target when it is read.
+        return (common_b_value(dataset, subjects, source),)
+    known = inputs[0]
     shared = [shell for shell in known if all(_has(scan, shell) for scan in scans)]
     if len(known) == 1:
         shared = known  # which scan lacks it is said when it is read
