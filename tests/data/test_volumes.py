@@ -338,6 +338,13 @@ class TestLeftOut:
         assert error.value.remedy is not None
         assert "volume" in error.value.problem
 
+    def test_many_b0_that_are_none(self, make):
+        made = make(b0s=2, directions=30)
+        b_values, directions = made.b_values.copy(), made.directions.copy()
+        b_values[20:], directions[20:] = 0, 0
+        with pytest.raises(UserError, match="12 of 14 volumes called b=0 are none"):
+            _ = replace(made, b_values=b_values, directions=directions).acquisition().voxels
+
     def test_a_table_that_is_shifted_by_a_row(self, make):
         made = make(b0s=3)
         shifted = replace(

@@ -52,6 +52,9 @@ from napari_msp.files import write_json
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable
 
+MOST_APPENDED = 4
+"""Computed images that scanners append: more b=0 volumes that are none are a wrong table (ours)."""
+
 FEWEST_DIRECTIONS = 28
 """Directions that SH order 6 needs: leaving volumes out must not cost them."""
 
@@ -415,6 +418,10 @@ def _refuse_too_few(
         raise UserError(f"{said}: no b=0 is left", name, "bval", its_own)
     if "unweighted" in kinds and kinds & {"weighted", "derived"}:
         raise UserError(f"{said}: rows and volumes are out of step", name, "bval", its_own)
+    lost = len(table.b0_volumes) - len(left.b0_volumes)
+    if lost > max(MOST_APPENDED, len(left.b0_volumes)):
+        problem = f"{said}: {lost} of {len(table.b0_volumes)} volumes called b=0 are none"
+        raise UserError(problem, name, "bval", its_own)
     repair = Advice("repair these volumes, or leave the scan out")
     for shell in table.shells:
         before, after = len(shell.volumes), int(np.isin(shell.volumes, kept).sum())
