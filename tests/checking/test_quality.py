@@ -79,6 +79,18 @@ def test_a_dropped_slice_is_found_where_it_is(volume, depth):
     assert flags(quality) == {"dropped slices"}
 
 
+@pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
+def test_a_volume_is_called_as_in_the_file_where_one_before_it_is_left_out():
+    scan = simulated()
+    voxels = scan.dwi.copy()
+    voxels[..., 6] = 0
+    voxels[:, :, 6, 20] *= 0.4
+    quality = measure_quality(acquisition(scan, voxels))
+    assert [(each.volume, each.slice) for each in quality.dropped] == [(20, 6)]
+    assert len(quality.volumes) == 33
+    assert quality.volumes[19] == 20
+
+
 def test_many_dropped_slices_hide_none_and_make_none():
     scan = simulated("ge_st", 1)
     rng = np.random.default_rng(0)
@@ -193,6 +205,7 @@ def test_ndc_is_dipys():
     assert quality.ndc_whole == pytest.approx(neighboring_dwi_correlation(dwi, table), abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
 def test_ndc_by_hand():
     """Three directions, of which the first two are each other's nearest, the third's is the 2nd."""
     rng = np.random.default_rng(0)
@@ -205,7 +218,8 @@ def test_ndc_by_hand():
     mask = np.zeros((12, 12, 12), dtype=bool)
     mask[2:-2, 2:-2, 2:-2] = True
     image = nib.Nifti1Image(voxels, np.eye(4))
-    quality = measure_quality(Acquisition(image, table, given_mask=mask))
+    # Noise alone is no scan, and would be refused as one.
+    quality = measure_quality(Acquisition(image, table, given_mask=mask, every_volume=True))
     r = np.corrcoef([voxels[..., each][mask] for each in range(4)])
     assert quality.ndc == pytest.approx((2 * r[1, 2] + r[3, 2]) / 3, abs=1e-5)
 

@@ -1,7 +1,9 @@
 """Load acquisition in a real window, from the choice of a file to pixels."""
 
+import shutil
 import threading
 
+import nibabel as nib
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -257,3 +259,34 @@ def test_how_good_a_scan_is_is_said_and_drawn(widget, choose, scan_path, qtbot):
     assert picture.pixels.width() > 900
     assert picture.windowTitle() == "sub-01 ge_st"
     picture.close()
+
+
+@pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
+def test_what_is_left_out_is_told(widget, choose, load, scan_path, tmp_path):
+    image = nib.load(scan_path)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[..., 7] = 0
+    path = tmp_path / "sub-09_dwi.nii.gz"
+    nib.Nifti1Image(voxels, image.affine).to_filename(path)
+    for ending in ("bval", "bvec"):
+        table = scan_path.name.replace("nii.gz", ending)
+        shutil.copy(scan_path.with_name(table), tmp_path / f"sub-09_dwi.{ending}")
+    mask = tmp_path / "sub-09_mask.nii.gz"
+    nib.Nifti1Image(np.ones(voxels.shape[:3], np.uint8), image.affine).to_filename(mask)
+    choose(path)
+    load()
+    assert "left out: volume 7, b = 1200 but empty" in widget.message.text
+
+
+def test_a_table_that_does_not_fit_its_image_is_told(widget, scan_path, tmp_path, choose, load):
+    copies = [tmp_path / scan_path.name, tmp_path / scan_path.name.replace("_dwi", "_mask")]
+    for copy in (*copies, copies[0].with_name(scan_path.name.replace(".nii.gz", ".bval"))):
+        copy.write_bytes((scan_path.parent / copy.name).read_bytes())
+    vectors = np.loadtxt(scan_path.with_name(scan_path.name.replace(".nii.gz", ".bvec")))
+    vectors[:, 2:] = vectors[:, :1:-1]
+    np.savetxt(tmp_path / scan_path.name.replace(".nii.gz", ".bvec"), vectors)
+    choose(copies[0])
+    load()
+    told = widget.message.text
+    assert told.startswith("sub-01 ge_st is loaded. Note: the directions are in reverse order")
+    assert "correct the table at its source" in told

@@ -6,7 +6,7 @@ are, signal and contrast over noise, ghosts and what wraps into the background.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, binary_opening, label
 from scipy.optimize import minimize_scalar
 from scipy.special import i0e, i1e
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import read_sidecar
 from napari_msp.checking.motion import Motion, ThinSlices, measure_motion
 from napari_msp.checking.slices import (
@@ -103,6 +103,8 @@ class ScanQuality:
     ----------
     b_values
         (N,) of the volumes, those of a shell alike; 0 for b=0.
+    volumes
+        (N,) what they are called: their indices in the file, of which some may be left out.
     slice_axis
         Stored axis along which slices lie on each other.
     gains
@@ -140,6 +142,7 @@ class ScanQuality:
     """
 
     b_values: FloatArray
+    volumes: IntArray
     slice_axis: int
     gains: FloatArray
     dropped: tuple[DroppedSlice, ...]
@@ -224,11 +227,15 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
     ghost, wrap, ghost_axis = _background(acquisition.b0, mask, axis, phase)
     return ScanQuality(
         b_values=b_values,
+        volumes=acquisition.volumes,
         slice_axis=axis,
         gains=gains,
-        dropped=tuple(deepest_first(gains, dropped)),
+        dropped=tuple(
+            replace(each, volume=int(acquisition.volumes[each.volume]))
+            for each in deepest_first(gains, dropped)
+        ),
         motion=motion,
-        moved=moved,
+        moved=tuple(replace(each, volume=int(acquisition.volumes[each.volume])) for each in moved),
         correlations=correlations,
         ndc=None if np.isnan(correlations).all() else float(np.nanmean(correlations)),
         ndc_whole=whole,

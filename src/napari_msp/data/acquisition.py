@@ -178,6 +178,12 @@ class Acquisition:
             raise
 
     @property
+    def volumes(self) -> IntArray:
+        """Indices in the image of the volumes that are in use."""
+        left_out = [each.volume for each in self.left_out]
+        return np.setdiff1d(np.arange(self.image.shape[3]), left_out)
+
+    @property
     def left_out(self) -> tuple[OddVolume, ...]:
         """Volumes that are not what the table says; asking for it reads the voxels."""
         return self._read.left_out

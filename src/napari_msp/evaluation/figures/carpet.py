@@ -81,7 +81,7 @@ def carpet_figure(quality: ScanQuality, name: str) -> Figure:
 
 def _draw_motion(axes: Axes, quality: ScanQuality, order: IntArray) -> None:
     values = quality.motion.displacements[order]
-    moved = np.isin(order, [each.volume for each in quality.moved])
+    moved = np.isin(quality.volumes[order], [each.volume for each in quality.moved])
     colours = [MARK if each else TRACE for each in moved]
     axes.bar(range(len(order)), np.nan_to_num(values), color=colours, width=0.8)
     axes.set_ylim(0, max(1.0, 1.15 * float(np.nanmax(np.append(values, 0)))))
@@ -110,12 +110,13 @@ def _draw_carpet(figure: Figure, axes: Axes, quality: ScanQuality, order: IntArr
         origin="lower",
         interpolation="nearest",
     )
-    places = {int(volume): place for place, volume in enumerate(order)}
+    names = quality.volumes[order]
+    places = {int(volume): place for place, volume in enumerate(names)}
     for each in quality.dropped:
         corner = (places[each.volume] - 0.5, each.slice - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=MARK, linewidth=1.1))
     ticks = np.arange(0, len(order), max(1, len(order) // 16))
-    axes.set_xticks(ticks, [str(order[tick]) for tick in ticks])
+    axes.set_xticks(ticks, [str(names[tick]) for tick in ticks])
     axes.set_xlabel("volume, by shell", color=INK, fontsize=9)
     axes.set_ylabel("slice", color=INK, fontsize=9)
     axes.tick_params(colors=INK, labelsize=8, length=3, color=SOFT)
