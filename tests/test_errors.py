@@ -58,8 +58,8 @@ class Buttons(Words):
     def setting(self, name: str, value: Any) -> str:
         return f"<{name}: {value}>"
 
-    def job(self, name: str) -> str:
-        return f"the page {name}"
+    def job(self, name: str, parameter: str = "", value: Any = True) -> str:
+        return f"the page {name}" + (f", <{parameter}: {value}>" if parameter else "")
 
 
 PHRASES: list[tuple[Remedy, str, str]] = [
@@ -72,6 +72,11 @@ PHRASES: list[tuple[Remedy, str, str]] = [
     ),
     (Choose("mask"), "choose one with mask=", "choose one with <mask>"),
     (Change("batch", "a smaller"), "use a smaller batch=", "use a smaller <batch>"),
+    (
+        RunJob("import", "make cubes", "voxel_size", "auto"),
+        "make cubes with `napari_msp.import_tree(…, voxel_size='auto')`",
+        "make cubes with `the page import, <voxel_size: auto>`",
+    ),
     (Overwrite(), "replace it with force=True", "replace it with <force: True>"),
     (Resume(), "go on with resume=True", "go on with <resume: True>"),
     (

@@ -36,9 +36,10 @@ class Words:
         """Name a parameter with the value that it is to have."""
         return f"{name}={value!r}"
 
-    def job(self, name: str) -> str:
-        """Name a job, such as "import" or "train"."""
-        return f"napari_msp.{JOBS.get(name, name)}"
+    def job(self, name: str, parameter: str = "", value: Any = True) -> str:
+        """Name a job, such as "import" or "train", with a parameter of it where one matters."""
+        call = f"napari_msp.{JOBS.get(name, name)}"
+        return f"{call}(…, {parameter}={value!r})" if parameter else call
 
 
 JOBS = {"import": "import_tree", "cohort": "run_cohort"}
@@ -240,14 +241,18 @@ class RunJob(Remedy):
         Such as "import".
     why
         What it does here, such as "bring the data into that form".
+    setting, value
+        A parameter of that job by its Python name, and what it is to be; empty where none matters.
     """
 
     job: str
     why: str
+    setting: str = ""
+    value: Any = True
 
     def phrase(self, words: Words = PYTHON) -> str:
         """Say such as "bring the data into that form with `napari-msp import`"."""
-        return f"{self.why} with `{words.job(self.job)}`"
+        return f"{self.why} with `{words.job(self.job, self.setting, self.value)}`"
 
 
 @dataclass(frozen=True)

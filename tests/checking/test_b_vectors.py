@@ -1,5 +1,6 @@
 """Gradient tables that do not fit their image: which fault is told, of whom, and what is right."""
 
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from napari_msp.checking.alignment import compare_with_input
-from napari_msp.checking.b_vectors import check_turns, examine_table
+from napari_msp.checking.b_vectors import check_turns, doubts_of, examine_table
 from napari_msp.checking.dataset import check
 from napari_msp.checking.gradients import judge_order
 from napari_msp.checking.scan import check_scan
+from napari_msp.checking.summary import ScanSummary
 from napari_msp.checking.turns import (
     AXIS_ORDERS,
     NO_TURN,
@@ -63,6 +65,13 @@ def checked(subject):
     return [source, *compared]
 
 
+FOUND_ALONE = 40
+"""Degrees from which turns are told from one whole head alone, about every axis."""
+
+ALONE_ACCURACY = 12.0
+"""Degrees to which they are then told."""
+
+
 def with_fault(scan, fault):
     """The scan with b-vectors that a fault has turned in the axes of their file.
 
@@ -72,22 +81,33 @@ def with_fault(scan, fault):
     frame = table.to_scanner @ fault @ table.to_scanner.T
     xx, yy, zz, xy, xz, yz = np.moveaxis(scan.images.tensors, -1, 0)
     tensors = np.moveaxis(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), (0, 1), (-2, -1))
-    turned = frame @ tensors @ frame.T
+    tensors = frame @ tensors @ frame.T
     i, j = np.array([0, 1, 2, 0, 0, 1]), np.array([0, 1, 2, 1, 2, 2])
+    return replace(
+        scan,
+        images=replace(scan.images, tensors=tensors[..., i, j]),
+        table=turned(table, fault),
+    )
+
+
+def turned(table, fault):
+    """A table, and what its fibres say, with b-vectors turned by a fault."""
     blocks = table.coherence.blocks.reshape(-1, 3, 3, 3, 3)
     # Σ Q_ij Q_kl b_ijkl with Q F in the place of Q: what Q did, Q F⁻¹ does now.
     evidence = np.einsum("bijkl,mj,nl->bimkn", blocks, fault, fault).reshape(-1, 81)
     coherence = TurnEvidence(evidence, table.coherence.weights)
-    return replace(
-        scan,
-        images=replace(scan.images, tensors=turned[..., i, j]),
-        table=replace(table, vectors=table.vectors @ fault.T, coherence=coherence),
-    )
+    return replace(table, vectors=table.vectors @ fault.T, coherence=coherence)
 
 
 def rotation(degrees, axis):
     vector = np.radians(degrees) * np.array(axis, dtype=float) / np.linalg.norm(axis)
     return Rotation.from_rotvec(vector).as_matrix()
+
+
+def turn_between(vectors, others):
+    """Largest angle in degrees between the directions of two tables, which have no sign."""
+    cosines = np.abs((vectors * others).sum(axis=1))[np.linalg.norm(others, axis=1) > 0.5]
+    return np.degrees(np.arccos(np.clip(cosines, 0, 1))).max()
 
 
 def vectors_of(scan):
@@ -194,10 +214,7 @@ def test_turns_are_measured(checked, degrees, axis):
     wrong = with_fault(target, rotation(degrees, axis))
     [finding], [correction] = check_turns([source, wrong, other], source)
     assert (finding.where, finding.flag) == ("sub-01 prisma_st", "b-vectors turned")
-    left = correction.vectors @ vectors_of(target).T
-    weighted = np.linalg.norm(vectors_of(target), axis=1) > 0
-    error = np.degrees(np.arccos(np.clip(np.diag(left)[weighted], -1, 1)))
-    assert error.max() < TURN_ACCURACY
+    assert turn_between(correction.vectors, vectors_of(target)) < TURN_ACCURACY
 
 
 def test_of_two_scans_that_disagree_one_is_wrong_and_nothing_is_corrected(checked):
@@ -293,6 +310,158 @@ def test_a_table_that_belongs_to_another_scan_is_told(acquisition):
     )
     [finding], _ = examine_table("scan", wrong)
     assert (finding.severity, finding.flag) == ("warning", "b-vectors unlike signal")
+
+
+# --- A real scan -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slab(slab_path):
+    found = load_acquisition(slab_path, mask=slab_path.with_name("sub-01_mask.nii.gz"))
+    _ = found.voxels, found.mask
+    return found
+
+
+@pytest.fixture(scope="module")
+def slab_table(slab):
+    findings, table = examine_table("slab", slab)
+    assert findings == []
+    return table
+
+
+def scan_alone(table, acquisition):
+    lattice, gradients = acquisition.lattice, acquisition.gradients
+    return ScanSummary("", "", "slab", lattice, gradients, table=table)
+
+
+def test_nothing_is_wrong_with_the_real_slab(slab):
+    assert doubts_of(slab) == []
+
+
+def test_every_axis_order_is_told_from_the_real_slab_alone(slab, slab_table):
+    for fault in FAULTS:
+        [finding], [correction] = check_turns([scan_alone(turned(slab_table, fault), slab)], None)
+        assert finding.flag == "b-vectors' axes"
+        np.testing.assert_allclose(correction.vectors, slab_table.vectors, atol=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [5, 10, 15, 20, 25, 30, 35, 40])
+def test_turns_of_the_real_slab_are_told_rightly_or_not_at_all(slab, slab_table, degrees):
+    for axis in [*np.eye(3), *-np.eye(3), (1, 1, 1), (1, -1, 0)]:
+        findings, corrections = check_turns(
+            [scan_alone(turned(slab_table, rotation(degrees, axis)), slab)], None
+        )
+        assert [finding.flag for finding in findings] in ([], ["b-vectors turned"])
+        for correction in corrections:
+            assert turn_between(correction.vectors, slab_table.vectors) < ALONE_ACCURACY
+        if degrees >= FOUND_ALONE:
+            assert findings
+
+
+@pytest.mark.parametrize("by", [-3, -2, -1, 1, 2, 3])
+@pytest.mark.parametrize("kind", ["table", "directions"])
+def test_shifts_of_the_real_slab_are_put_right(slab, kind, by):
+    b_values, vectors = table_of(slab)
+    weighted = b_values > 50
+    wrong_b, wrong = b_values.copy(), vectors.copy()
+    if kind == "table":
+        wrong_b, wrong = np.roll(b_values, by), np.roll(vectors, by, axis=0)
+    else:
+        wrong[weighted] = np.roll(vectors[weighted], by, axis=0)
+    order = judged(slab, wrong_b, wrong).better
+    np.testing.assert_array_equal(wrong_b[order.b_rows], b_values)
+    np.testing.assert_allclose(wrong[order.vector_rows], vectors)
+
+
+@pytest.mark.slow
+@pytest.mark.reference("MRtrix dwigradcheck")
+@pytest.mark.parametrize("number", [0, 6, 15])
+def test_dwigradcheck_says_the_same_of_the_real_slab(slab, slab_path, slab_table, tmp_path, number):
+    """It tries flips and permutations of the file's axes, and ranks them by tracks' lengths."""
+    fault = FAULTS[number]
+    bvec = tmp_path / "wrong.bvec"
+    np.savetxt(bvec, (slab_table.vectors @ fault.T).T)
+    files = [str(bvec), str(slab_path.with_name("sub-01_dwi.bval"))]
+    right = tmp_path / "right"
+    subprocess.run(
+        ["dwigradcheck", slab_path, "-fslgrad", *files, "-mask",
+         slab_path.with_name("sub-01_mask.nii.gz"), "-number", "1500", "-nthreads", "1",
+         "-export_grad_fsl", f"{right}.bvec", f"{right}.bval", "-quiet"],
+        check=True, capture_output=True, cwd=tmp_path,
+    )  # fmt: skip
+    theirs = np.loadtxt(f"{right}.bvec").T
+    _, [ours] = check_turns([scan_alone(turned(slab_table, fault), slab)], None)
+    assert turn_between(theirs, ours.vectors) < 1e-3
+
+
+# --- Whole heads -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def whole(request, tmp_path_factory):
+    """A whole simulated head on two platforms, compared."""
+    root = tmp_path_factory.mktemp("whole")
+    for simulated in simulate_subject(request.param, PLATFORMS[:2], "full", request.param):
+        write_scan(root, simulated, noise_free=False)
+    dataset = open_dataset(root)
+    kept = []
+    for (name, platform), path in sorted(dataset.scans.items()):
+        findings, scan = check_scan(path, root, name, platform, with_images=True)
+        assert not any("b-vectors" in finding.flag for finding in findings)
+        assert scan is not None
+        kept.append(scan)
+    source, target = kept
+    return [source, replace(target, comparison=compare_with_input(source, target)[1])]
+
+
+@pytest.mark.slow
+def test_right_tables_of_a_whole_head(whole):
+    assert check_turns(whole, whole[0]) == ([], [])
+    for scan in whole:
+        assert check_turns([scan], None) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_axis_orders_of_a_whole_head(whole, which):
+    """Of two scans, their own fibres say whose table is wrong."""
+    for fault in FAULTS:
+        scans = list(whole)
+        scans[which] = with_fault(whole[which], fault)
+        [finding], [correction] = check_turns(scans, scans[0])
+        assert finding.where == whole[which].name
+        np.testing.assert_allclose(correction.vectors, vectors_of(whole[which]), atol=1e-12)
+        [finding], [correction] = check_turns([scans[which]], None)
+        np.testing.assert_allclose(correction.vectors, vectors_of(whole[which]), atol=1e-12)
+
+
+@pytest.mark.slow
+def test_all_tables_of_a_whole_head_wrong_alike(whole):
+    for fault in FAULTS[::5]:
+        scans = [with_fault(scan, fault) for scan in whole]
+        findings, corrections = check_turns(scans, scans[0])
+        assert len(findings) == 2
+        for correction, scan in zip(corrections, whole, strict=True):
+            np.testing.assert_allclose(correction.vectors, vectors_of(scan), atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("degrees", [5, 10, 15, 20, 25, 30, 35, 40])
+def test_turns_of_a_whole_head(whole, degrees):
+    source, target = whole
+    for axis in [*np.eye(3), *-np.eye(3), (1, 1, 1), (1, -1, 0)]:
+        wrong = with_fault(target, rotation(degrees, axis))
+        [finding], corrections = check_turns([source, wrong], source)
+        assert finding.where == target.name
+        assert finding.flag in ("b-vectors turned", "b-vectors disagree")
+        for correction in corrections:  # by the other scan
+            assert turn_between(correction.vectors, vectors_of(target)) < TURN_ACCURACY
+        findings, corrections = check_turns([wrong], None)
+        assert [finding.flag for finding in findings] in ([], ["b-vectors turned"])
+        for correction in corrections:
+            assert turn_between(correction.vectors, vectors_of(target)) < ALONE_ACCURACY
+        if degrees >= FOUND_ALONE:
+            assert findings
 
 
 # --- Files -----------------------------------------------------------------------------------

@@ -198,6 +198,11 @@ class TestGradients:
         replace_scan(dataset, scan(AFFINE, 20, shape=SHAPE))
         only(dataset, "error", "has 20 directions", "needs 28")
 
+    def test_directions_that_hardly_differ(self, dataset, scan):
+        along = np.tile([[0.6, 0.0, 0.8]], (45, 1))
+        replace_scan(dataset, scan(AFFINE, along, shape=SHAPE))
+        only(dataset, "error", "the directions of b = 1200 hardly differ")
+
     def test_near_duplicates(self, dataset, scan, spread_out):
         directions = spread_out(16)
         rng = np.random.default_rng(0)

@@ -120,6 +120,8 @@ def test_near_b_values_are_one_shell_and_low_ones_b0(spread_out):
         ([0, 1000, 1000], np.ones((3, 2)), "3 rows of 2 numbers"),
         ([0, 1000, 1000], np.eye(3) * 0.5, "volume 1 has b = 1000 but a direction of length 0.5"),
         ([0, 1000, 1000], np.eye(3) * np.nan, "unit length"),
+        ([0, 1000, 1000], np.diag([1.0, 0, 1]), "shifted by one volume forward"),
+        ([0, 1000, 1000], np.diag([1.0, 1, 0]), "shifted by one volume back"),
         ([0, 1000, np.nan], np.eye(3), "finite and not negative"),
         ([0, 1000, -1000], np.eye(3), "finite and not negative"),
     ],

@@ -2,6 +2,7 @@
 works."""
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
+from napari_msp.cli import COMMANDS
+from napari_msp.commands.shared import OptionWords
 from napari_msp.errors import Advice, Overwrite, UserError, either, every
-from napari_msp.learning.checkpoint import DIGEST, Position, read_checkpoint, write_checkpoint
+from napari_msp.learning.checkpoint import (
+    DIGEST,
+    USELESS,
+    Position,
+    read_checkpoint,
+    write_checkpoint,
+)
 from napari_msp.learning.events import (
     Checkpointed,
     Event,
@@ -326,6 +335,20 @@ def test_a_run_s_damaged_checkpoint_is_deleted_to_start_anew(heads, quick, tmp_p
     Path(caught.value.subject).unlink()
     run_in_folder(folder)
     assert RunFolder.open(folder.path).state == "finished"
+
+
+def test_each_command_advises_what_it_has():
+    advised = {}
+    for name in ("train", "run", "evaluate"):
+        parser = ArgumentParser()
+        COMMANDS[name].add_options(parser)
+        advised[name] = USELESS.phrase(OptionWords(parser))
+    delete = "delete this file to start anew"
+    assert advised == {
+        "train": f"start anew with --force, or {delete}",
+        "run": delete,
+        "evaluate": delete,
+    }
 
 
 def test_a_finished_run_is_not_said_to_need_a_start(heads, quick, run):

@@ -276,3 +276,17 @@ def test_what_is_left_out_is_told(widget, choose, load, scan_path, tmp_path):
     choose(path)
     load()
     assert "left out: volume 7, b = 1200 but empty" in widget.message.text
+
+
+def test_a_table_that_does_not_fit_its_image_is_told(widget, scan_path, tmp_path, choose, load):
+    copies = [tmp_path / scan_path.name, tmp_path / scan_path.name.replace("_dwi", "_mask")]
+    for copy in (*copies, copies[0].with_name(scan_path.name.replace(".nii.gz", ".bval"))):
+        copy.write_bytes((scan_path.parent / copy.name).read_bytes())
+    vectors = np.loadtxt(scan_path.with_name(scan_path.name.replace(".nii.gz", ".bvec")))
+    vectors[:, 2:] = vectors[:, :1:-1]
+    np.savetxt(tmp_path / scan_path.name.replace(".nii.gz", ".bvec"), vectors)
+    choose(copies[0])
+    load()
+    told = widget.message.text
+    assert told.startswith("sub-01 ge_st is loaded. Note: the directions are in reverse order")
+    assert "correct the table at its source" in told

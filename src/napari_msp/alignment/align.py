@@ -42,11 +42,12 @@ from napari_msp.checking.alignment import LEAST_CORRELATION, MISALIGNMENT_LIMIT,
 from napari_msp.checking.report import Finding, place_of
 from napari_msp.checking.summary import Comparison, HeadImages
 from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import ESTIMATED_MARK
-from napari_msp.errors import Advice, Cancelled, Choose, Give, Overwrite, Resample, UserError
+from napari_msp.errors import Advice, Cancelled, Choose, Overwrite, Resample, UserError
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import listed
 from napari_msp.signal.fitting import fit_sh, supported_order
@@ -83,7 +84,7 @@ class _Job:
     source: str
     affine: bool
     resample: bool
-    voxel_size: float | None
+    voxel_size: float | Auto | None
     stage: Path
     poll: Callable[[], None]
 
@@ -98,7 +99,7 @@ def align(
     b0_threshold: float | None = None,
     affine: bool = False,
     resample: bool = False,
-    voxel_size: float | None = None,
+    voxel_size: float | Auto | None = None,
     force: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -129,7 +130,7 @@ def align(
         for each of the input's where a target is finer.
     voxel_size
         Edge of isotropic voxels in mm, to which the input is interpolated too; images of all
-        platforms are then interpolated. 0: the input's smallest edge.
+        platforms are then interpolated. "auto": the input's smallest edge.
     force
         Replace an earlier alignment.
     progress
@@ -157,12 +158,8 @@ def align(
             field="affine",
             remedy=Resample(why="interpolate the images"),
         )
-    if voxel_size is not None and not 0 <= voxel_size <= 10:
-        raise UserError(
-            f"{voxel_size:g} mm are no voxel",
-            field="voxel_size",
-            remedy=Give("voxel_size", "up to 10 mm"),
-        )
+    if voxel_size is not None:
+        check_voxel_size(voxel_size)
     _refuse_what_is_there(out, force)
 
     def poll() -> None:
@@ -280,9 +277,7 @@ class _Reference:
         scan = job.dataset.acquisition(subject, job.source)
         lattice = scan.lattice
         if job.voxel_size is not None:
-            lattice = lattice.scaled_to(
-                job.voxel_size or float(lattice.voxel_sizes.min()), covering=True
-            )
+            lattice = lattice.scaled_to(edge_of(lattice, job.voxel_size), covering=True)
         shell = _lowest_shell(scan)
         return cls(scan, shell, brain_image(scan, shell), lattice)
 

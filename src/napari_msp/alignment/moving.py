@@ -11,8 +11,9 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import gradient_files
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
+from napari_msp.data.cubes import interpolated_voxels
 from napari_msp.data.gradients import GradientTable, write_gradients
-from napari_msp.data.lattice import Lattice, interpolate, resample_mask
+from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import atomic_path, write_text
 
@@ -115,12 +116,8 @@ def interpolated(
     """
     source = Lattice(acquisition.lattice.shape, np.linalg.inv(motion) @ acquisition.affine)
     mask = resample_mask(acquisition.mask, source, lattice)
-    voxels = np.empty((*lattice.shape, len(acquisition.gradients)), dtype=np.float32)
-    for volume in range(voxels.shape[-1]):  # one at a time: double precision takes its room
-        voxels[..., volume] = interpolate(acquisition.voxels[..., volume], source, lattice)
-    negative = voxels < 0
+    voxels, negative = interpolated_voxels(acquisition, source, lattice)
     clipped = float(negative[mask].mean()) if mask.any() else 0.0
-    voxels[negative] = 0
     image = nib.Nifti1Image(voxels, lattice.affine)
     image.header.set_xyzt_units("mm", "sec")
     for put in (image.set_qform, image.set_sform):

@@ -111,6 +111,14 @@ def examine_table(where: str, acquisition: Acquisition) -> tuple[list[Finding], 
     return findings, TableInFile(stated, vectors, to_scanner, slip, coherence)
 
 
+def doubts_of(acquisition: Acquisition) -> list[Finding]:
+    """Say what is wrong with the table of a scan that is looked at alone; its voxels are read."""
+    findings, table = examine_table(acquisition.name, acquisition)
+    lattice, gradients = acquisition.lattice, acquisition.gradients
+    scan = ScanSummary("", "", acquisition.name, lattice, gradients, table=table)
+    return [*findings, *check_turns([scan], None)[0]]
+
+
 CORRECT: Remedy = either(
     Give("corrected", "a folder for the corrected table"), Advice("correct the table at its source")
 )
@@ -471,12 +479,17 @@ def _explain(
 # --- Words and corrections ---------------------------------------------------------------------
 
 
+def _place(scan: ScanSummary) -> str:
+    """Name a scan; a file that says no platform, by the file."""
+    return scan.name if scan.platform else scan.where
+
+
 def _told(scan: ScanSummary, turn: FloatArray, reasons: str) -> Finding:
     assert scan.table is not None
     what = describe(turn, scan.table.to_scanner)
     flag = "b-vectors turned" if np.allclose(nearest_order(turn), NO_TURN) else "b-vectors' axes"
     problem = f"the b-vectors do not fit the image: {what} ({reasons})"
-    return Finding("error", scan.name, problem, CORRECT, flag)
+    return Finding("error", _place(scan), problem, CORRECT, flag)
 
 
 def _reasons(

@@ -40,7 +40,11 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
             yield Finding("warning" if enough else "error", where, problem, remedy, "directions")
             continue
         condition = condition_number(directions, ORDER)
-        if condition > CONDITION_LIMIT:
+        if condition > CONDITION_LIMIT and supported_order(directions) == 0:
+            problem = f"the directions of b = {shell.b_value:.0f} hardly differ"
+            own = Advice("give the scan's own b-vectors")
+            yield Finding("error", where, problem, own, "conditioning")
+        elif condition > CONDITION_LIMIT:
             problem = (
                 f"the scheme of b = {shell.b_value:.0f} is ill-conditioned at SH order {ORDER} "
                 f"(condition number {condition:.0f}, it supports order "
@@ -320,7 +324,9 @@ def _outstanding(signal: FloatArray, b_values: FloatArray, vectors: FloatArray) 
             rows[shell.volumes] = random.permutation(shell.volumes)
         totals.append(_residuals(signal, b_values, vectors[rows]).sum())
     better = np.mean(totals) - _residuals(signal, b_values, vectors).sum()
-    return float(better / max(np.std(totals, ddof=1), 1e-9))
+    spread = float(np.std(totals, ddof=1))
+    # Directions that hardly differ fit in any order, which says nothing.
+    return float(better) / spread if spread > 1e-6 * len(signal) else np.inf
 
 
 def _standard_errors(gain: FloatArray) -> float:
@@ -383,7 +389,7 @@ def write_corrected(
         When the folder contains something already, or cannot be written.
     """
     with new_folder(folder) as stage:
-        said = [README.format(dataset=dataset)]
+        said = [README.format(dataset=Path(dataset).resolve().name)]
         for each in corrections:
             bval, bvec = gradient_files(stage / each.where)
             write_table(each.b_values, each.vectors, bval, bvec)

@@ -22,13 +22,14 @@ from napari_msp.checking.slices import DroppedSlice
 from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, TableInFile
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
+from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradients import (
     GradientTable,
     file_doubts,
     read_gradients,
     table_doubts,
 )
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import mask_doubts
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, UserError
@@ -258,11 +259,9 @@ def check_gradient_files(path: Path, root: Path, files: GradientFiles) -> Iterat
 
 def check_voxel_sizes(where: str, lattice: Lattice) -> Iterator[Finding]:
     """Look whether voxels are isotropic."""
-    sizes = lattice.voxel_sizes
-    if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
-        written = " × ".join(f"{size:.2f}" for size in sizes)
-        problem = f"voxels are {written} mm, training needs isotropic ones"
-        yield Finding("error", where, problem, Advice("resample the scan"), "voxel size")
+    if not lattice.isotropic:
+        problem = f"voxels are {lattice.edges}, training needs cubes"
+        yield Finding("error", where, problem, MAKE_CUBES, "voxel size")
 
 
 def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from napari_msp.commands.shared import (
     add_force,
     add_input,
     add_run,
+    add_voxel_size,
 )
 
 SUMMARY = "lay each subject's scans on the input platform's head"
@@ -37,11 +38,8 @@ def add_options(command: ArgumentParser) -> None:
         action="store_true",
         help="interpolate images onto the input's lattice (default: affines alone are changed)",
     )
-    command.add_argument(
-        "--voxel-size",
-        type=float,
-        metavar="MM",
-        help="interpolate the input too, to cubes of this edge; 0: of its smallest edge",
+    add_voxel_size(
+        command, "interpolate the input too, to cubes of this edge; auto: of its smallest edge"
     )
     add_force(command, "an earlier alignment")
 

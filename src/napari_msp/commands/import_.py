@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
+from napari_msp.commands.shared import add_voxel_size
 
 SUMMARY = "turn someone's folder tree into a BIDS dataset"
 EXAMPLE = (
@@ -38,6 +39,11 @@ def add_options(command: ArgumentParser) -> None:
         metavar="PLATFORM",
         help="to predict from; marked in the dataset, so that no other command needs it",
     )
+    add_voxel_size(
+        command,
+        "interpolate scans whose voxels are no cubes to cubes of this edge; auto: of each scan's "
+        "smallest",
+    )
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
@@ -56,6 +62,7 @@ def run(options: Namespace, console: Console) -> int:
         "session": options.session,
         "protocol": options.protocol,
         "input_platform": options.input_platform,
+        "voxel_size": options.voxel_size,
         "dry_run": options.dry_run,
         "progress": console.progress,
     }

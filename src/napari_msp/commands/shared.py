@@ -73,9 +73,9 @@ class OptionWords(Words):
             value = next(iter(action.choices))
         return f"{_option(action)} {value}"
 
-    def job(self, name: str) -> str:
-        """Name another command."""
-        return f"napari-msp {name}"
+    def job(self, name: str, parameter: str = "", value: Any = True) -> str:
+        """Name another command, with an option of it where one matters."""
+        return as_typed(name, parameter, value)
 
     def _action(self, name: str) -> Action | None:
         return self._actions.get(name) or self._actions.get(SYNONYMS.get(name, ""))
@@ -85,6 +85,16 @@ def _option(action: Action) -> str:
     """Name an option by its long form, and an argument without one as the help does."""
     long = [each for each in action.option_strings if each.startswith("--")]
     return long[0] if long else str(action.metavar or action.dest.upper())
+
+
+def as_typed(command: str, parameter: str = "", value: Any = True) -> str:
+    """Write another command as it is typed; its options are called after what they set.
+
+    >>> as_typed("import", "voxel_size", "auto")
+    'napari-msp import --voxel-size auto'
+    """
+    option = f" --{parameter.replace('_', '-')}" if parameter else ""
+    return f"napari-msp {command}{option}{f' {value}' if option and value is not True else ''}"
 
 
 # --- Options ----------------------------------------------------------------------------------
@@ -126,6 +136,18 @@ def add_input(command: ArgumentParser) -> None:
         metavar="PLATFORM",
         help="to predict from (default: the one that the dataset marks)",
     )
+
+
+def add_voxel_size(command: ArgumentParser, what: str) -> None:
+    """Add the edge of cubes to interpolate to."""
+    command.add_argument("--voxel-size", type=_voxel_size, metavar="MM|auto", help=what)
+
+
+def _voxel_size(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # what is neither is refused where it is used
 
 
 def add_shell(command: ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, sidecar_path
+from napari_msp.data.cubes import Auto
 from napari_msp.data.gradients import B0_MAXIMUM
 from napari_msp.data.importers import (
     ImportedScan,
@@ -310,6 +311,7 @@ def import_dicom(
     session: str | None = None,
     protocol: str | None = None,
     input_platform: str | None = None,
+    voxel_size: float | Auto | None = None,
     dry_run: bool = False,
     report: Callable[[Converted, Series], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -333,7 +335,7 @@ def import_dicom(
         Which series of each folder, by its number or a part of its description; None: the only DWI.
     subject, session, protocol
         Labels where the tree does not name them.
-    input_platform, dry_run, progress
+    input_platform, voxel_size, dry_run, progress
         As for `import_tree`.
     report
         Called with what each folder contained, and what was chosen of it.
@@ -385,6 +387,7 @@ def import_dicom(
                 session=session,
                 protocol=protocol,
                 input_platform=input_platform,
+                voxel_size=voxel_size,
                 dry_run=dry_run,
                 progress=progress,
             )

@@ -365,6 +365,8 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
     # In a table without b=0 they are the b=0 volumes, rather.
     if weighted.all() or means.sum() > MOST_WITHOUT_DIRECTION * weighted.sum():
         means = low
+    if _shift(lengths, weighted):
+        means = np.zeros_like(weighted)  # rows on the wrong volumes, which leave none at b=0
     wrong = weighted & ~means & ~(np.abs(lengths - 1) <= NORM_TOLERANCE)
     if wrong.any():
         volume = int(np.flatnonzero(wrong)[0])
@@ -372,11 +374,30 @@ def _unit(vectors: FloatArray, b_values: FloatArray, b0_threshold: float, name: 
             f"volume {volume} has b = {b_values[volume]:g} but a direction of length "
             f"{lengths[volume]:.3g}"
         )
-        raise UserError(problem, name, "bvec", Advice("b-vectors must have unit length"))
+        raise UserError(problem, name, "bvec", _remedy_for(lengths, weighted))
     directed = weighted & ~means
     units = np.zeros_like(vectors, dtype=float)
     units[directed] = vectors[directed] / lengths[directed, None]
     return units
+
+
+def _shift(lengths: FloatArray, weighted: MaskArray) -> int:
+    """Give by how many volumes b-vectors are off when only a shift puts those without on b=0."""
+    missing = lengths == 0
+    if missing.sum() != (~weighted).sum() or np.array_equal(missing, ~weighted):
+        return 0
+    shifts = (-1, 1, -2, 2, -3, 3)
+    return next((by for by in shifts if np.array_equal(np.roll(~missing, -by), weighted)), 0)
+
+
+def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
+    """Say what helps against lengths that do not fit the b-values."""
+    by = _shift(lengths, weighted)
+    if not by:
+        return Advice("b-vectors must have unit length")
+    count = "one volume" if abs(by) == 1 else f"{abs(by)} volumes"
+    way = "forward" if by > 0 else "back"
+    return Advice(f"the b-vectors are shifted by {count} {way} against the b-values: move them")
 
 
 # --- What contradicts a table -----------------------------------------------------------------

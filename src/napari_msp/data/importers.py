@@ -5,7 +5,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,7 +28,19 @@ from napari_msp.bids import (
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import PassedOver, b0_only, find_gradients, look_for_mask
+from napari_msp.data.cubes import (
+    EFFECT,
+    Auto,
+    Interpolated,
+    check_voxel_size,
+    cubes_for,
+    described,
+    description,
+    interpolation,
+    write_cubes,
+)
 from napari_msp.data.gradients import write_gradients
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
@@ -43,6 +55,8 @@ _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
 _FIELDS = ("subject", "session", "scanner", "protocol", "run")
 
+NOTHING = "Nothing was resampled"
+
 README = """\
 Imported travelling heads
 =========================
@@ -52,10 +66,10 @@ Imported travelling heads
     {pattern}
 
 code/imported.tsv lists which file came from where. NIfTI files and FSL tables are the same byte for
-byte, other formats were converted. Image, gradient table and mask of every scan
-were opened and checked; nothing was resampled or registered. `napari-msp check` says what may still
-be wrong. A scan's JSON says what was known of it: scanner settings that the source did not state
-(such as EchoTime) were not made up.
+byte, other formats were converted. {interpolated} Image, gradient table and mask of every scan
+were opened and checked; nothing was registered. `napari-msp check` says what may still be wrong. A
+scan's JSON says what was known of it: scanner settings that the source did not state (such as
+EchoTime) were not made up.
 """
 
 
@@ -77,6 +91,8 @@ class ImportedScan:
         Mask in the old tree; None where there is none.
     sidecar
         JSON in the old tree; None where there is none.
+    interpolated
+        The lattices before and after, where voxels become cubes; None: they stay as they are.
     """
 
     source: Path
@@ -87,6 +103,7 @@ class ImportedScan:
     bvec: Path
     mask: Path | None
     sidecar: Path | None
+    interpolated: tuple[Lattice, Lattice] | None = None
 
     @property
     def mask_image(self) -> Path:
@@ -106,6 +123,7 @@ def import_tree(
     session: str | None = None,
     protocol: str | None = None,
     input_platform: str | None = None,
+    voxel_size: float | Auto | None = None,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[ImportedScan]:
@@ -136,6 +154,9 @@ def import_tree(
     input_platform
         Platform to predict the others from, such as "ge_st"; the dataset's description marks it,
         so that it need not be named again. None: nothing is marked.
+    voxel_size
+        Edge in mm of the cubes to which scans are interpolated whose voxels are none, with their
+        masks; "auto": each scan's smallest edge. Cubes stay as they are. None: so does everything.
     dry_run
         Check everything, write nothing.
     progress
@@ -158,6 +179,8 @@ def import_tree(
     PassedOver
         When one of several images of a name has b=0 volumes alone, as those that serve the
         correction of distortions.
+    Interpolated
+        When voxels become cubes.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -165,6 +188,8 @@ def import_tree(
             "there is no such folder", source, "source", Give("source", "the tree to import")
         )
     refuse_occupied(out)  # before the long look at every scan
+    if voxel_size is not None:
+        check_voxel_size(voxel_size)
     for given, field in ((pattern, "pattern"), (mask, "mask")):
         _refuse_absolute(given, field, source)
     constants = {"subject": subject, "session": session, "protocol": protocol}
@@ -178,10 +203,13 @@ def import_tree(
     if input_platform is not None and input_platform not in platforms:
         remedy = Choose("input_platform", platforms)
         raise UserError("no scan is of this platform", input_platform, "input_platform", remedy)
-    for done, scan in enumerate(scans, start=1):
-        _check_scan(scan)
+    for done, scan in enumerate(scans):
+        scans[done] = replace(scan, interpolated=_check_scan(scan, voxel_size))
         if progress is not None:
-            progress(f"checked {scan.source}", done, len(scans))
+            progress(f"checked {scan.source}", done + 1, len(scans))
+    said = interpolation(scan.interpolated for scan in scans)
+    if said:
+        warnings.warn(f"{source}: {said}: {EFFECT}", Interpolated, stacklevel=2)
     if not dry_run:
         _write_dataset(source, out, scans, pattern, input_platform, progress)
     return scans
@@ -389,8 +417,10 @@ def _open(scan: ImportedScan) -> Acquisition:
     return load_acquisition(scan.source, scan.bval, scan.bvec, scan.mask)
 
 
-def _check_scan(scan: ImportedScan) -> None:
-    """Open a scan with its table and mask, and read its voxels once."""
+def _check_scan(
+    scan: ImportedScan, voxel_size: float | Auto | None
+) -> tuple[Lattice, Lattice] | None:
+    """Open a scan with its table and mask, and read its voxels once; give what it becomes."""
     acquisition = _open(scan)
     _ = acquisition.voxels
     if scan.mask is not None:
@@ -400,6 +430,8 @@ def _check_scan(scan: ImportedScan) -> None:
             "has no diffusion-weighted volume", scan.source, "pattern", Advice("give a DWI")
         )
     read_metadata(scan.source)
+    cubes = None if voxel_size is None else cubes_for(acquisition.lattice, voxel_size)
+    return None if cubes is None else (acquisition.lattice, cubes)
 
 
 def _write_dataset(
@@ -426,29 +458,37 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
     image = folder / scan.image
     bval, bvec = gradient_files(image)
     image.parent.mkdir(parents=True, exist_ok=True)
-    _copy_image(scan.source, image)
+    mask = None if scan.mask is None else folder / scan.mask_image
+    if mask is not None:
+        mask.parent.mkdir(parents=True, exist_ok=True)
+    if scan.interpolated is not None:
+        write_cubes(_open(scan), scan.interpolated[1], image, mask)
+    else:
+        _copy_image(scan.source, image)
+        if scan.mask is not None and mask is not None:
+            _copy_image(scan.mask, mask)
+    # Cubes lie along the same axes, so that b-vectors stay what they are.
     if scan.bval != scan.bvec and _is_plain(scan.bval) and _is_plain(scan.bvec):
         shutil.copyfile(scan.bval, bval)
         shutil.copyfile(scan.bvec, bvec)
     else:
         acquisition = _open(scan)
-        write_gradients(acquisition.gradients, bval, bvec, acquisition.affine)
+        write_gradients(acquisition.given_gradients, bval, bvec, acquisition.affine)
     sidecar = sidecar_path(image)
     inherited = any(True for _ in applicable(scan.source, ".json"))
-    if scan.sidecar is not None and not inherited:
+    if scan.sidecar is not None and not inherited and scan.interpolated is None:
         shutil.copyfile(scan.sidecar, sidecar)
     else:
         known = read_metadata(scan.source)
         came_from = {"ImportedFrom": scan.source.relative_to(source).as_posix()}
-        write_json(sidecar, known or came_from)
-    if scan.mask is not None:
-        mask = folder / scan.mask_image
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        _copy_image(scan.mask, mask)
-        write_json(
-            sidecar_path(mask),
-            mask_sidecar("As imported", [f"bids::{scan.image.as_posix()}"]),
-        )
+        known = known or came_from
+        if scan.interpolated is not None:
+            known = described(known, *scan.interpolated)
+        write_json(sidecar, known)
+    if mask is not None:
+        more = {} if scan.interpolated is None else description(*scan.interpolated)
+        source_uri = f"bids::{scan.image.as_posix()}"
+        write_json(sidecar_path(mask), mask_sidecar("As imported", [source_uri], **more))
 
 
 def _copy_image(source: Path, target: Path) -> None:
@@ -504,5 +544,6 @@ def _describe_dataset(
             subjects=len(subjects),
             version=version("napari-msp"),
             pattern=pattern,
+            interpolated=(interpolation(scan.interpolated for scan in scans) or NOTHING) + ".",
         ),
     )

@@ -124,6 +124,17 @@ class Lattice:
         """(3,) spacing in mm."""
         return voxel_sizes(self.affine)
 
+    @property
+    def isotropic(self) -> bool:
+        """Whether voxels are cubes, but for rounding."""
+        sizes = self.voxel_sizes
+        return bool(np.ptp(sizes) <= SIZE_TOLERANCE * sizes.mean())
+
+    @property
+    def edges(self) -> str:
+        """Its voxel sizes in words, such as "2.00 × 2.00 × 4.00 mm"."""
+        return " × ".join(f"{size:.2f}" for size in self.voxel_sizes) + " mm"
+
     @cached_property
     def canonical(self) -> "Lattice":
         """The same voxels in closest-canonical order."""

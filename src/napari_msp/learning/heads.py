@@ -9,9 +9,10 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
+from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.data.gradients import Shell
-from napari_msp.data.lattice import SIZE_TOLERANCE, Lattice, direction_cosines, scale_between
+from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
 from napari_msp.identity import Person
 from napari_msp.learning.schedule import recipe_for
@@ -393,11 +394,9 @@ def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[Head]
 
 
 def _check_isotropic(lattice: Lattice, scan: Path) -> None:
-    sizes = lattice.voxel_sizes
-    if np.ptp(sizes) > SIZE_TOLERANCE * sizes.mean():
-        problem = f"voxels are {' × '.join(f'{size:.2f}' for size in sizes)} mm"
-        remedy = Advice("resample the input platform to isotropic voxels before training")
-        raise UserError(problem, scan, field="input", remedy=remedy)
+    if not lattice.isotropic:
+        problem = f"voxels are {lattice.edges}, and a network needs cubes"
+        raise UserError(problem, scan, field="input", remedy=MAKE_CUBES)
 
 
 def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:

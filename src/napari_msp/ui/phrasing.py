@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from napari_msp.commands.shared import as_typed
 from napari_msp.errors import PYTHON, UserError, Words
 
 LOAD_LABELS: Mapping[str, str] = {
@@ -50,9 +51,9 @@ class PlainWords(Words):
         """Write name and value as words."""
         return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
 
-    def job(self, name: str) -> str:
+    def job(self, name: str, parameter: str = "", value: Any = True) -> str:
         """Give the command."""
-        return f"napari-msp {name}"
+        return as_typed(name, parameter, value)
 
 
 class FormWords(Words):
@@ -96,9 +97,9 @@ class FormWords(Words):
         shown = "" if value is True else f" {value}"
         return f"“{self._labels[name]}”{shown}{self._place}"
 
-    def job(self, name: str) -> str:
+    def job(self, name: str, parameter: str = "", value: Any = True) -> str:
         """Give a command: what the window has no button for is done there."""
-        return self._otherwise.job(name)
+        return self._otherwise.job(name, parameter, value)
 
 
 LOAD_ELSEWHERE = FormWords(LOAD_LABELS, "Load acquisition", PlainWords())

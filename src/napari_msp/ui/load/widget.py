@@ -8,6 +8,7 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from napari_msp.checking.b_vectors import doubts_of
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.masks import coverage
 from napari_msp.errors import OutOfMemory, UserError
@@ -63,6 +64,22 @@ class Inspection:
     words: str
     faults: bool
     picture: bytes
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded.
+
+    Attributes
+    ----------
+    layers
+        From the bottom up.
+    faults
+        What is wrong with the gradient table, in words.
+    """
+
+    layers: list[LayerData]
+    faults: list[str]
 
 
 class LoadAcquisition(Docked):
@@ -132,7 +149,7 @@ class LoadAcquisition(Docked):
         known, cache = self.form.findings.dataset, preferences().cache
         self._look.ask(lambda control: examine(choice, known, cache))
 
-    def _take(self, result: list[LayerData] | Inspection) -> None:
+    def _take(self, result: Loaded | Inspection) -> None:
         """Show what was loaded, or what was said of it."""
         if isinstance(result, Inspection):
             self._inspection = result
@@ -145,10 +162,11 @@ class LoadAcquisition(Docked):
         assert self._inspection is not None
         Picture(self, self._inspection.title, self._inspection.picture).show()
 
-    def _insert(self, layers: list[LayerData]) -> None:
+    def _insert(self, loaded: Loaded) -> None:
         """Add the layers one at a time, so that the window can breathe."""
-        self._changes.add(*(partial(self._add, data) for data in layers))
-        self._changes.add(partial(self._say_loaded, shown_in(layers[0]).scan))
+        self._changes.add(*(partial(self._add, data) for data in loaded.layers))
+        scan = shown_in(loaded.layers[0]).scan
+        self._changes.add(partial(self._say_loaded, scan, loaded.faults))
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
@@ -156,10 +174,10 @@ class LoadAcquisition(Docked):
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 
-    def _say_loaded(self, scan: Scan) -> None:
+    def _say_loaded(self, scan: Scan, faults: Sequence[str]) -> None:
         known = scan.acquisition
         # What the header was doubted for stands above already.
-        doubts = () if known is None else known.doubts[len(known.header_doubts) :]
+        doubts = [*faults, *(() if known is None else known.doubts[len(known.header_doubts) :])]
         words = [f"{scan.owner} is loaded.", *mask_made(scan)]
         if doubts:
             words.append(f"Note: {'; '.join(doubts)}.")
@@ -183,10 +201,8 @@ class LoadAcquisition(Docked):
         self.message.show_message(severity, words, actions)
 
 
-def _load(
-    findings: Findings, maps: list[str], with_mask: bool, control: Control
-) -> list[LayerData]:
-    """Load a scan that was found ready, and give its layers from the bottom up; in a worker."""
+def _load(findings: Findings, maps: list[str], with_mask: bool, control: Control) -> Loaded:
+    """Load a scan that was found ready; in a worker."""
     choice = findings.choice
     assert findings.scan is not None
     scan = load_scan(
@@ -198,12 +214,15 @@ def _load(
         b0_threshold=choice.b0_threshold,
     )
     read_scan(scan, control.say)
+    control.say("Comparing gradients with fibres")
+    acquisition = scan.acquisition
+    found = [] if acquisition is None else doubts_of(acquisition)
     control.say("Making maps")
     layers = scan_layers(scan, maps, control.check)
     if with_mask:
         layers.append(mask_layer(scan))
         make_layer(layers[-1])  # the first of a session compiles code: not in the window's thread
-    return layers
+    return Loaded(layers, [finding.message(LOAD_WORDS) for finding in found])
 
 
 def mask_made(scan: Scan) -> list[str]:
@@ -237,7 +256,9 @@ def _inspect(findings: Findings, control: Control) -> Inspection:
     control.say("Looking at slices and volumes")
     quality = measure_quality(acquisition)
     control.check()
-    faults = [sentence(fault.message(LOAD_WORDS)) for fault in check_quality("", quality)]
+    control.say("Comparing gradients with fibres")
+    found = [*check_quality("", quality), *doubts_of(acquisition)]
+    faults = [sentence(fault.message(LOAD_WORDS)) for fault in found]
     numbers = ", ".join(f"{what}: {value}" for what, value in quality.numbers.items())
     title = Scan(acquisition=acquisition, path=findings.scan).owner
     drawn = BytesIO()

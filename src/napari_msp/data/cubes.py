@@ -1,0 +1,172 @@
+"""Scans whose voxels are not cubes, interpolated once to a lattice of cubes.
+
+The cubes lie along the scan's own axes, so b-vectors stay what they are, and share its first voxel
+centre, as all lattices here do: where an edge is a whole multiple of theirs, every voxel of the
+scan is one of the cubes, as it was scanned. Their edge is the smallest of the voxel's unless
+another is given: on simulated heads nothing larger lost less (`benchmarks/cubes.md`).
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan
+from napari_msp.data.lattice import Lattice, interpolate, resample_mask
+from napari_msp.data.nifti import write_nifti
+from napari_msp.errors import Give, RunJob, UserError, either
+from napari_msp.formatting import counted
+
+Auto = Literal["auto"]
+
+LARGEST_EDGE = 10.0
+"""In mm; a larger number is a mistake (our choice)."""
+
+EFFECT = (
+    "cubes show no more than was scanned: detail along the long edge stays blurred, neighbouring "
+    "cubes share noise, and against a scan in such cubes SH coefficients and FA are less exact"
+)
+"""What interpolation to cubes does, said wherever it is done."""
+
+
+MAKE_CUBES = either(
+    RunJob("import", "interpolate the scans to cubes", "voxel_size", "auto"),
+    RunJob("align", "do so while heads are aligned", "voxel_size", "auto"),
+)
+"""What helps where cubes are needed."""
+
+
+class Interpolated(UserWarning):
+    """Scans were interpolated."""
+
+
+def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:
+    """Give the lattice of cubes over a scan's; None where its voxels are cubes already.
+
+    Parameters
+    ----------
+    lattice
+        The scan's.
+    voxel_size
+        Edge in mm; "auto": the voxel's smallest.
+
+    Raises
+    ------
+    UserError
+        When that is no edge.
+
+    Examples
+    --------
+    >>> cubes_for(Lattice((80, 80, 30), np.diag([2.0, 2.0, 4.0, 1.0])), "auto")
+    <Lattice of 80 × 80 × 59 voxels of 2 × 2 × 2 mm>
+    """
+    edge = edge_of(lattice, voxel_size)
+    return None if lattice.isotropic else lattice.scaled_to(edge, covering=True)
+
+
+def edge_of(lattice: Lattice, voxel_size: float | Auto) -> float:
+    """Give the edge in mm that is meant; see `cubes_for`."""
+    check_voxel_size(voxel_size)
+    return float(lattice.voxel_sizes.min()) if isinstance(voxel_size, str) else voxel_size
+
+
+def check_voxel_size(voxel_size: float | Auto) -> None:
+    """Refuse what is neither an edge in mm nor "auto".
+
+    Raises
+    ------
+    UserError
+    """
+    if isinstance(voxel_size, str):
+        fine = voxel_size in get_args(Auto)
+    else:
+        fine = 0 < voxel_size <= LARGEST_EDGE
+    if not fine:
+        given = voxel_size if isinstance(voxel_size, str) else f"{voxel_size:g} mm"
+        remedy = Give("voxel_size", f"auto or up to {LARGEST_EDGE:g} mm")
+        raise UserError(f"{given} is no edge of a voxel", field="voxel_size", remedy=remedy)
+
+
+def interpolated_voxels(
+    acquisition: Acquisition, source: Lattice, target: Lattice
+) -> tuple[FloatArray, FloatArray]:
+    """Interpolate all volumes by cubic splines; below 0, where no magnitude is, they become 0.
+
+    Parameters
+    ----------
+    acquisition
+        The scan.
+    source
+        Where its voxels are taken to lie: where the file says, or where a registration moved them.
+    target
+        Where the result lies.
+
+    Returns
+    -------
+    (X, Y, Z, N) float32, and (X, Y, Z) the share of volumes that were below 0.
+    """
+    voxels = np.empty((*target.shape, len(acquisition.gradients)), dtype=np.float32)
+    for volume in range(voxels.shape[-1]):  # one at a time: double precision takes its room
+        voxels[..., volume] = interpolate(acquisition.voxels[..., volume], source, target)
+    negative = voxels < 0
+    voxels[negative] = 0
+    return voxels, negative.mean(axis=-1)
+
+
+def write_cubes(acquisition: Acquisition, target: Lattice, dwi: Path, mask: Path | None) -> None:
+    """Write a scan on another lattice, and its mask, where it has one: by the nearest voxel.
+
+    Parameters
+    ----------
+    acquisition
+        The scan; volumes that are left out when it is read are written too, so that its gradient
+        table stays the image's.
+    target
+        From `cubes_for`.
+    dwi, mask
+        NIfTI files; sform and qform say what the scan's say.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubtfulScan)  # told when the scan was first read
+        whole = replace(acquisition, every_volume=True)
+        voxels, _ = interpolated_voxels(whole, acquisition.lattice, target)
+    write_nifti(dwi, voxels, target.affine, like=acquisition.image)
+    if mask is not None:
+        inside = resample_mask(acquisition.mask, acquisition.lattice, target)
+        write_nifti(mask, inside, target.affine, like=acquisition.image)
+
+
+def described(known: Mapping[str, Any], source: Lattice, target: Lattice) -> dict[str, Any]:
+    """Give a scan's sidecar, with what was done to it and without when slices were taken."""
+    return {name: value for name, value in known.items() if name != "SliceTiming"} | description(
+        source, target
+    )
+
+
+def description(source: Lattice, target: Lattice) -> dict[str, Any]:
+    """Describe in BIDS sidecar fields what was done to an image."""
+    return {
+        "ResampledFrom": [round(float(each), 4) for each in source.voxel_sizes],
+        "ResampledTo": round(float(target.voxel_sizes[0]), 4),
+        "Resampling": "interpolated by cubic splines to cubes (edges in mm) along the same axes, "
+        f"with the first voxel's centre shared; mask by the nearest voxel; {EFFECT}",
+    }
+
+
+def interpolation(pairs: Iterable[tuple[Lattice, Lattice] | None]) -> str:
+    """Say how many scans became cubes, from what to what; empty where none did.
+
+    >>> tall = Lattice((4, 4, 4), np.diag([2.0, 2.0, 4.0, 1.0]))
+    >>> interpolation([None, (tall, tall.scaled_to(2))])
+    '1 scan of 2.00 × 2.00 × 4.00 mm interpolated to 2.00 mm'
+    """
+    counts = Counter(
+        f"{before.edges} interpolated to {after.voxel_sizes[0]:.2f} mm"
+        for before, after in filter(None, pairs)
+    )
+    return ", ".join(f"{counted(n, 'scan')} of {what}" for what, n in counts.items())
