@@ -3,7 +3,7 @@
 The cubes lie along the scan's own axes, so b-vectors stay what they are, and share its first voxel
 centre, as all lattices here do: where an edge is a whole multiple of theirs, every voxel of the
 scan is one of the cubes, as it was scanned. Their edge is the smallest of the voxel's unless
-another is given: on simulated heads nothing larger lost less (`benchmarks/cubes.md`).
+another is given: only so does interpolating back lose nothing (`benchmarks/cubes.md`).
 """
 
 import warnings
