@@ -56,6 +56,9 @@ ERROR_SCALE = 5.0
 """Errors found over standard errors, which take smooth images' residuals as independent (measured
 on clean simulated scans: 3 to 9 in median)."""
 
+SURE = 3.0
+"""Errors from which a displacement counts in framewise displacement (our choice)."""
+
 HEAD_RADIUS = 50.0
 """mm: of the sphere on which framewise displacement counts rotations (Power 2012)."""
 
@@ -79,7 +82,8 @@ class Motion:
         (N,) in mm: how large the displacement of a volume that did not move may well seem.
     framewise
         (N,) framewise displacement in mm from the volume before: the sum of its absolute shifts,
-        and of its rotations on a sphere of 50 mm radius (Power 2012). nan for the first.
+        and of its rotations on a sphere of 50 mm radius (Power 2012). Volumes that lie no more
+        than three errors from their place count as being there. nan for the first.
     poses
         (N, 4, 4) the same motions as matrices in scanner coordinates: where a point of the head,
         as it usually lies, is in each volume.
@@ -254,7 +258,9 @@ def _described(
         relative[at] = poses[at] @ np.linalg.inv(coarse.usual(poses[at]))
         distances[at] = coarse.distances(poses[at], poses[at])
     rotations, shifts = _parameters(relative, coarse.centre)
-    turns, moves = _parameters(relative[1:] @ np.linalg.inv(relative[:-1]), coarse.centre)
+    # Small moves that may be none would add up.
+    sure = np.where((distances < SURE * errors)[:, None, None], np.eye(4), relative)
+    turns, moves = _parameters(sure[1:] @ np.linalg.inv(sure[:-1]), coarse.centre)
     framewise = np.full(len(poses), np.nan)
     framewise[1:] = np.abs(moves).sum(axis=1) + HEAD_RADIUS * np.abs(turns).sum(axis=1)
     # A volume that is the only one of its kind has nothing to be compared with.

@@ -39,9 +39,13 @@ LEAST_MOVE = 0.5
 LEAST_MOVE_VOXELS = 0.25
 """... the same in voxels, and ..."""
 
-CERTAIN = 5.0
+CERTAIN = 8.0
 """... in errors of its measurement: the largest of the three. Clean simulated volumes seem to move
-by up to 0.12 voxels, and by up to 4.2 errors."""
+by up to 2.5 errors at b = 1200, by up to 7.5 at b = 3000 in a block of 14 slices."""
+
+ALONG_ANOTHER = 0.25
+"""Share of signal that a plane must lack to tell that slices lie along another axis than the third
+(our choice)."""
 
 SAMPLE = 100_000
 """Most in-mask voxels in which CNR and noise are measured."""
@@ -273,8 +277,8 @@ def _dropped(
     """Look for slices that dropped out, and find out along which axis they lie where none is given.
 
     That is the third, as scanners store them, unless slices dropped out along another one only.
-    There a plane counts that is darker than those on both of its sides: a head that moved empties
-    planes at its edges.
+    There a plane counts that is dark between two in order: a head that moved empties planes at its
+    edges, and what fibres do along their way is smooth.
     """
     found = {}
     for each in (2, 1, 0) if axis is None else (axis,):
@@ -283,8 +287,9 @@ def _dropped(
         found[each] = each, means, gains, dropped
         beside = np.pad(gains, [(2, 2), (0, 0)], constant_values=np.nan)
         with np.errstate(invalid="ignore"):
-            alone = gains < np.minimum(beside[:-4], beside[4:]) - LEAST_DEPTH
-        if dropped.any() and (each == 2 or (dropped & alone).any()):
+            between = np.minimum(beside[:-4], beside[4:]) > 1 - LEAST_DEPTH / 2
+            alone = dropped & between & (gains < 1 - ALONG_ANOTHER)
+        if alone.any() or (dropped.any() and each == 2):
             return found[each]
     return found[2 if axis is None else axis]
 
