@@ -1,6 +1,7 @@
 """How good a scan is: faults of known place and size are found, clean scans have none."""
 
 import csv
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -18,7 +19,7 @@ from napari_msp.checking.quality import background, measure_quality
 from napari_msp.checking.scan import check_quality
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.cli import main
-from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan, load_acquisition
 from napari_msp.data.gradients import GradientTable, write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
@@ -60,7 +61,7 @@ def test_nothing_is_flagged_on_clean_scans(platform, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "b_value"), [("tiny", (1200.0, 3000.0)), ("full", 1200.0)])
+@pytest.mark.parametrize(("size", "b_value"), [("tiny", (1200.0, 3000.0)), ("full", (1200.0,))])
 def test_nothing_is_flagged_on_shells_and_whole_heads(size, b_value):
     platform = platform_named("prisma_st")
     scan = next(simulate_subject(0, (platform,), size, 0, b_value=b_value))
@@ -187,6 +188,23 @@ def test_volumes_that_moved_are_found_with_their_shift_and_turn(platform):
     assert {each.volume for each in quality.moved} == set(MOVES)
     assert quality.dropped == ()  # what left the field of view is not missing
     assert "moved" in flags(quality)
+
+
+def test_volumes_have_the_numbers_of_the_file_where_one_is_left_out():
+    scan = simulated()
+    voxels = np.insert(scan.dwi, 3, scan.dwi[..., 5] / 2, axis=-1)  # no b=0, though it says so
+    table = GradientTable(
+        np.insert(scan.table.b_values, 3, 0), np.insert(scan.table.directions, 3, 0, axis=0)
+    )
+    voxels[:, :, 6, 21] *= 0.4
+    made = acquisition(scan, voxels, table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubtfulScan)
+        quality = measure_quality(made)
+    assert [each.volume for each in made.left_out] == [3]
+    assert [(each.volume, each.slice) for each in quality.dropped] == [(21, 6)]
+    assert 3 not in quality.volumes
+    carpet_figure(quality, "sub-01")
 
 
 def test_framewise_displacement_is_powers():
@@ -422,6 +440,7 @@ def test_the_command_checks_one_scan_and_draws_it(tmp_path, capsys):
 # --- Odd scans -------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
 @pytest.mark.parametrize("content", ["noise", "nothing", "one value", "ball"])
 @pytest.mark.parametrize(
     ("shape", "b_values"),
@@ -454,7 +473,7 @@ def test_odd_scans_are_measured_as_far_as_can_be(shape, b_values, content, sprea
         + rng.random(shape)[..., None],
     }[content]
     image = nib.Nifti1Image(voxels.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
-    quality = measure_quality(Acquisition(image, table, given_mask=mask))
+    quality = measure_quality(Acquisition(image, table, given_mask=mask, every_volume=True))
     assert flags(quality) <= {"NDC"}
     carpet_figure(quality, "odd")
 
