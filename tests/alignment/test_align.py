@@ -421,7 +421,7 @@ def test_what_cannot_be(travelled, tmp_path):
     with pytest.raises(UserError) as refusal:
         msp.align(travelled, tmp_path / "out", subjects=["sub-09"])
     assert refusal.value.remedy == Choose("subjects", ("sub-01",))
-    with pytest.raises(UserError, match="no voxel"):
+    with pytest.raises(UserError, match="no edge of a voxel"):
         msp.align(travelled, tmp_path / "out", voxel_size=-1)
 
 
