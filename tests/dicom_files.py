@@ -72,7 +72,11 @@ def write_series(
 
 
 def voxels(volumes: int = len(B_VALUES), seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(100, 1000, size=(*SHAPE, volumes))
+    """Make whole numbers: those of the DWI as bright as their b-value lets them be."""
+    values = np.random.default_rng(seed).integers(300, 900, size=(*SHAPE, 1))
+    values = values + np.random.default_rng(seed + 1).integers(0, 100, size=(*SHAPE, volumes))
+    weights = np.exp(-B_VALUES / 1500) if volumes == len(B_VALUES) else np.ones(volumes)
+    return np.asarray(values * weights).astype(int)
 
 
 def write_session(folder: Path, *, more: bool = True) -> Path:
