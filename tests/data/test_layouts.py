@@ -216,6 +216,22 @@ LAYOUTS: dict[str, tuple[dict[str, str], str, str, str, str | None]] = {
         f"{RAW}_dwi.bvec",
         f"derivatives/strip/{RAW}_desc-synthstrip_mask.nii.gz",
     ),
+    "a word of the user's own in the names": (
+        {
+            "sub-01_again_dwi.nii.gz": "dwi",
+            "sub-01_again_dwi.bval": "bval",
+            "sub-01_again_dwi.bvec": "bvec",
+            "sub-01_again_mask.nii.gz": "mask",
+            "sub-01_dwi.nii.gz": "dwi",
+            "sub-01_dwi.bval": "bval",
+            "sub-01_dwi.bvec": "bvec",
+            "sub-01_mask.nii.gz": "mask",
+        },
+        "sub-01_again_dwi.nii.gz",
+        "sub-01_again_dwi.bval",
+        "sub-01_again_dwi.bvec",
+        "sub-01_again_mask.nii.gz",
+    ),
     "a mask of another space is not the raw scan's": (
         {
             f"{RAW}_dwi.nii.gz": "dwi",

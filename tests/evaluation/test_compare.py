@@ -91,7 +91,8 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
 
 def test_scans_are_fitted_first(scan, tmp_path):
     truth_path = scan(noise=0.0).write(tmp_path, stem="sub-01_truth")
-    truth = fit_sh(scan().load(tmp_path, stem="sub-01_again"))
+    (tmp_path / "again").mkdir()
+    truth = fit_sh(scan().load(tmp_path / "again", stem="sub-01_again"))
     write_sh(tmp_path / "a_dwimap.nii.gz", perturbed(truth, 0.01))
     result = compare(truth_path, {"a": tmp_path / "a_dwimap.nii.gz"}, tmp_path / "out")
     assert result.metrics["a"].sh_mse == pytest.approx(1e-4, rel=0.1)

@@ -93,6 +93,7 @@ def test_settings_of_no_shell_are_refused(given: Any, words: str) -> None:
         ({"ge_st": (1200.0, 1200.0)}, None, (1200.0,), "b = 3000 is not learned"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
 def test_shells_that_all_platforms_have_are_learned(
     make_heads: Callable[..., Path],
     tmp_path: Path,

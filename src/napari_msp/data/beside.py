@@ -369,18 +369,24 @@ def _entity_fit(dwi: Path, mask: Path) -> Fit | None:
     free = {"desc", "label"}
     if any(own.get(key) != label for key, label in its.items() if key not in free):
         return None
-    plain = {part for part in nifti_stem(mask).lower().split("_") if "-" not in part}
+    plain, own_plain = _plain_words(mask), _plain_words(dwi)
     description, of_image = its.get("desc", "").lower(), own.get("desc", "").lower()
     # dMRIharmonization's pipeline puts "dwi" before the image's own description.
     known = {of_image, f"dwi{of_image}", *NEUTRAL_WORDS}
-    if not plain <= NEUTRAL_WORDS or its.get("label", "brain").lower() != "brain":
+    if not plain <= NEUTRAL_WORDS | own_plain or its.get("label", "brain").lower() != "brain":
         return None
     unnamed = len(own.keys() - its.keys() - free)
     if not description or description == of_image:
-        return Fit(OWN_STEM if "dwi" in plain else OWN_ENTITIES, unnamed, len(plain))
+        unshared = len(own_plain - plain - {"dwi"}) + len(plain - own_plain)
+        return Fit(OWN_STEM if "dwi" in plain else OWN_ENTITIES, unnamed, unshared)
     if "brain" in description or description in known:
         return Fit(DESCRIBED, unnamed, 0 if description == "brain" else 1)
     return None
+
+
+def _plain_words(path: Path) -> set[str]:
+    """Give the words of a BIDS name that are no entities, such as "dwi" and "mask"."""
+    return {part for part in nifti_stem(path).lower().split("_") if "-" not in part}
 
 
 def _word_fit(dwi: Path, mask: Path) -> Fit | None:

@@ -289,8 +289,7 @@ def common_shells(
         return tuple(sorted(values))
     inputs = [dataset.acquisition(subject, source).given_shells() for subject in subjects]
     if all(len(shells) == 1 for shells in inputs):
-        # No choice: which input is the odd one out is said here, which target when it is read.
-        return (common_b_value(dataset, subjects, source),)
+        common_b_value(dataset, subjects, source)  # the odd one out among the inputs is named
     known = inputs[0]
     shared = [shell for shell in known if all(_has(scan, shell) for scan in scans)]
     if len(known) == 1:
