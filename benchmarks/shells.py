@@ -5,7 +5,7 @@
 makes seven tiny simulated heads at b = 1200 and 3000 in FOLDER, trains, and writes
 `benchmarks/shells.md`. Heads 1 to 4 teach, head 5 chooses each method's learning rate, heads 6 and
 7 are measured on their noise-free twins. Every result is kept in FOLDER: run again, it goes on
-where it stopped. About ten minutes on one core.
+where it stopped. About twenty minutes on one core.
 """
 
 import argparse
@@ -204,11 +204,12 @@ seconds (one core, shared with others) are of both shells together.
 {table}
 
 One trunk for each shell errs as little as two models of as many steps, with half the weights
-(26.6 against 26.6; MSP 30.0 against 30.4). A step of it costs two of a network that takes both
-shells at once. At the same cost that one is ahead by 2 to 4 % while training is short (25.6 against
-26.6; MSP 29.3 against 30.0), and behind by 18 % when it is doubled (25.5 against 21.7). Hence
-`trunk: each` is the default. One seed, one learning rate for all and two heads of one block of a
-brain: differences of a few per cent are within what another seed or rate may give.
+(26.6 against 26.6; MSP 30.0 against 30.4). A step of it computes two passes, one of a network that
+takes both shells at once. With as many passes that one is ahead by 2 to 4 % while training is short
+(25.6 against 26.6; MSP 29.3 against 30.0), and behind by 18 % when it is doubled (25.5 against
+21.7). Hence `trunk: each` is the default. The seconds are of a busy machine and compare nothing.
+One seed, one learning rate for all and two heads of one block of a brain: differences of a few per
+cent are within what another seed or rate may give.
 """
 
 

@@ -130,16 +130,6 @@ def platform_name(session: str, protocol: str) -> str:
     return "_".join(each for each in (session, protocol) if each)
 
 
-def entities_of(platform: str) -> tuple[str, str]:
-    """Give the session and protocol labels of a platform.
-
-    >>> entities_of("connectom_sa")
-    ('connectom', 'sa')
-    """
-    session, _, protocol = platform.partition("_")
-    return session, protocol
-
-
 def bare_stem(path: str | Path) -> str:
     """File name without suffix and without the ending that says it is a DWI.
 
@@ -149,13 +139,22 @@ def bare_stem(path: str | Path) -> str:
     return nifti_stem(path).removesuffix("_dwi")
 
 
+def undescribed_stem(path: str | Path) -> str:
+    """Give `bare_stem` without `desc`, of which a name has only one.
+
+    >>> undescribed_stem("sub-01_space-T1w_desc-preproc_dwi.nii.gz")
+    'sub-01_space-T1w'
+    """
+    return re.sub(r"_desc-[A-Za-z0-9]+", "", bare_stem(path))
+
+
 def prediction_stem(dwi: str | Path, target: str, kind: str) -> str:
     """Name what is predicted from a scan.
 
     >>> prediction_stem("sub-01_ses-ge_acq-st_dwi.nii.gz", "connectom_sa", "msp")
     'sub-01_ses-ge_acq-st_desc-connectomsaMsp'
     """
-    return f"{bare_stem(dwi)}_desc-{_label(target)}{_label(kind).capitalize()}"
+    return f"{undescribed_stem(dwi)}_desc-{_label(target)}{_label(kind).capitalize()}"
 
 
 def map_name(stem: str, model: str, parameter: str) -> str:

@@ -135,8 +135,11 @@ class Scan:
         known = ", ".join(map(str, self.shells))
         problem = f"has several shells (b = {known})"
         if b_value is not None:
-            nearest = min(self.shells, key=lambda shell: abs(shell - b_value))
-            if abs(nearest - b_value) <= B_VALUE_TOLERANCE * nearest:
+            # By the shell's own mean: its name is that one rounded.
+            means = {name: one.b_value or name for name, one in self._by_shell.items()}
+            nearest = min(means, key=lambda name: abs(means[name] - b_value))
+            near = abs(means[nearest] - b_value) <= B_VALUE_TOLERANCE * means[nearest]
+            if near or b_value == nearest:
                 return self._by_shell[nearest]
             problem = f"has no shell near b = {b_value:.0f} (it has {known})"
         name = self.path or self.owner or "scan"

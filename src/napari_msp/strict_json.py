@@ -40,7 +40,7 @@ def parse_json(content: str | bytes, not_finite: NotFinite = "refuse") -> Any:
     ------
     ValueError
         When it is no JSON, too large, too deep, has a number too large, a name that stands for two
-        values, or a text that is none. The reason goes on after "is not valid JSON: ".
+        values, or a text that is none. The reason is said in brackets after "is not valid JSON".
     """
     if len(content) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST // 1_000_000} MB")

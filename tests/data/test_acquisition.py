@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.acquisition import Acquisition, EstimatedMask, load_acquisition
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask, load_acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import Advice, Choose, Give, UserError, either
 
@@ -355,3 +355,22 @@ class TestInMemory:
         with pytest.raises(UserError, match="voxels are not the image's") as error:
             load_acquisition(nib.load(path), bvals, bvecs, mask=np.ones((3, 3, 3), dtype=bool))
         assert error.value.field == "mask"
+
+
+def test_an_image_in_memory_stays_as_it_is(heads):
+    """A trace image at its front moves no volume of the owner's array."""
+    path = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+    own, stem = nib.load(path), str(path).removesuffix(".nii.gz")
+    values = np.asarray(own.dataobj, dtype=np.float32)
+    b_values, vectors = np.loadtxt(f"{stem}.bval"), np.loadtxt(f"{stem}.bvec")
+    trace = values[..., b_values > 0].mean(axis=-1, keepdims=True)
+    image = nib.Nifti1Image(np.concatenate([trace, values], axis=-1), own.affine)
+    table = np.insert(b_values, 0, 0), np.insert(vectors, 0, 0, axis=1)
+    before = np.array(image.dataobj)
+    mask = nib.load(f"{stem.removesuffix('_dwi')}_mask.nii.gz")
+    for _ in range(2):
+        acquisition = load_acquisition(image, *table, mask)
+        with pytest.warns(DoubtfulScan):
+            assert acquisition.voxels.shape[-1] == len(b_values)
+        assert [odd.volume for odd in acquisition.left_out] == [0]
+        np.testing.assert_array_equal(np.asarray(image.dataobj), before)

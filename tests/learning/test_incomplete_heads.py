@@ -115,6 +115,17 @@ def test_what_is_missing_has_no_loss(lacking, quick):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+@pytest.mark.parametrize("trunk", ["each", "all"])
+def test_several_shells_of_incomplete_heads(trunk, preset, make_heads, quick, run, tmp_path):
+    root = make_heads(tmp_path / "both", 3, shape=(8, 8, 8), b_values=(1200.0, 3000.0))
+    shutil.rmtree(root / "sub-02" / "ses-connectom")
+    length = {"epochs": 1, "voxels_per_head": 4} if preset == "paper" else {"epochs": 1}
+    with pytest.warns(IncompleteHeads):
+        out, _ = run(root, quick("msp", preset, trunk=trunk, **length))
+    assert load_model(out).card.sh.b_values == (1200.0, 3000.0)
+
+
 @pytest.mark.parametrize("kind", ["msp", "shresnet", "hned", "cpm"])
 def test_each_kind_trains_on_them(kind, lacking, quick, run):
     root = lacking("sub-02 connectom")

@@ -171,8 +171,8 @@ def test_folder_in_use_is_refused_and_left_alone(tmp_path):
     ("parameter", "value", "remedy"),
     [
         ("size", "huge", "choose from tiny, small, full with size="),
-        ("subjects", 0, "give 1 or more with subjects="),
-        ("seed", -1, "give 0 or a positive whole number with seed="),
+        ("subjects", 0, "give 1 to 10000 with subjects="),
+        ("seed", -1, "give a whole number from 0, below 2^64 with seed="),
         ("misalignment", -1.0, "give from 0 to 10 mm with misalignment="),
     ],
 )

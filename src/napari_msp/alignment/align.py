@@ -30,13 +30,13 @@ from napari_msp.bids import (
     ALIGNMENT,
     BIDSIGNORE_TABLES,
     DESCRIPTION,
-    bare_stem,
     dataset_description,
     mask_sidecar,
     nifti_stem,
     read_metadata,
     read_sidecar,
     sidecar_path,
+    undescribed_stem,
 )
 from napari_msp.checking.alignment import LEAST_CORRELATION, MISALIGNMENT_LIMIT, dice
 from napari_msp.checking.report import Finding, place_of
@@ -44,7 +44,7 @@ from napari_msp.checking.summary import Comparison, HeadImages
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
-from napari_msp.data.gradients import Shell
+from napari_msp.data.gradients import SCHEMES, Shell
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.errors import Advice, Cancelled, Choose, Overwrite, Resample, UserError
@@ -160,6 +160,9 @@ def align(
         )
     if voxel_size is not None:
         check_voxel_size(voxel_size)
+    if heads.root.resolve().is_relative_to(out.resolve()):
+        problem = "is the dataset itself, or contains it"
+        raise UserError(problem, out, "out", Advice("give another folder"))
     _refuse_what_is_there(out, force)
 
     def poll() -> None:
@@ -386,7 +389,11 @@ def _write(
     stem = nifti_stem(path)
     folder = path.parent.relative_to(heads.root)
     image = folder / f"{stem}.nii.gz"
-    mask = Path("derivatives", "brainmask") / folder / f"{bare_stem(path)}_desc-brain_mask.nii.gz"
+    mask = (
+        Path("derivatives", "brainmask")
+        / folder
+        / f"{undescribed_stem(path)}_desc-brain_mask.nii.gz"
+    )
     for each in (image, mask):
         (job.stage / each).parent.mkdir(parents=True, exist_ok=True)
     placed.write(job.stage / image, job.stage / mask)
@@ -395,7 +402,7 @@ def _write(
     about = {
         "Description": f"Laid on the head of {subject} on {job.source}",
         "SkullStripped": not scan.b0[~scan.mask].any(),
-        **read_metadata(path),
+        **_still_true(read_metadata(path), placed, found),
         "Sources": [source],
         "SpatialReference": f"bids:source:{reference.as_posix()}",
         ALIGNMENT: _about(job, placed, found),
@@ -411,11 +418,27 @@ def _write(
     )
     if found is not None:
         between = f"from-{_label(platform)}_to-{_label(job.source)}_mode-image"
-        stem = f"{bare_stem(path)}_{between}"
+        stem = f"{undescribed_stem(path)}_{between}"
         write_itk(job.stage / folder / f"{stem}_xfm.txt", found.matrix)
         write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
     _write_twin(job, subject, platform, placed, found, about)
     return image
+
+
+OF_ITS_AXES = ("PhaseEncodingAxis", "PhaseEncodingDirection", "SliceEncodingDirection")
+"""Sidecar fields that name an axis of the voxels."""
+
+
+def _still_true(
+    metadata: dict[str, Any], placed: Placed, found: Displacement | None
+) -> dict[str, Any]:
+    """Leave out of a scan's metadata what a move or an interpolation makes false."""
+    stale: set[str] = set()
+    if found is not None or placed.clipped is not None:
+        stale |= {*SCHEMES}  # directions in scanner axes
+    if placed.clipped is not None:
+        stale |= {"SliceTiming", *OF_ITS_AXES}
+    return {key: value for key, value in metadata.items() if key not in stale}
 
 
 def _write_twin(

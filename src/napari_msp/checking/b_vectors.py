@@ -540,7 +540,7 @@ def _undecided(source: ScanSummary, pair: _Pair) -> Finding:
 def _correction(scan: ScanSummary, turn: FloatArray) -> Correction | None:
     """Give the right table of a scan; None where the given one is not known to be wrong."""
     table = scan.table
-    if table is None:
+    if table is None or not table.complete:
         return None
     reasons = [table.slip] if table.slip else []
     if not np.allclose(turn, NO_TURN):

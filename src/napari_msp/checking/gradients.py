@@ -342,8 +342,10 @@ README = """\
 Corrected gradient tables
 =========================
 
-Each .bval and .bvec file has the name and folder of the one that it corrects, in {dataset}.
-Look at the fibres with a corrected table before it takes the place of the other, and find out
+The .bval and .bvec of each scan stand here under its image's own name, in the layout of {dataset}.
+Give them with the image, or put them beside it in place of the table that it had: b-vectors that
+eddy turned (.eddy_rotated_bvecs) come before a .bvec, and must be taken away. Look at the fibres
+with a corrected table before it takes the place of the other, and find out
 which step of the processing went wrong: other scans went through it.
 
 """

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import i0e, i1e
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import read_sidecar
+from napari_msp.bids import read_metadata
 from napari_msp.checking.motion import Motion, ThinSlices, measure_motion
 from napari_msp.checking.slices import (
     LEAST_DEPTH,
@@ -259,7 +259,7 @@ def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None]:
     stated: Mapping[str, object] = {}
     if acquisition.path is not None:
         with suppress(UserError):  # which is told where sidecars are checked
-            stated = read_sidecar(acquisition.path)
+            stated = read_metadata(acquisition.path)
     for name in ("PhaseEncodingAxis", "PhaseEncodingDirection"):
         phase = _axis(stated.get(name), phase)
     return phase, _axis(stated.get("SliceEncodingDirection"), slices)

@@ -114,8 +114,8 @@ def check_scan(
         findings += found
         if with_images:
             images = _head_images(acquisition, table)
-        if acquisition.left_out:
-            table = None  # it lacks their rows, and cannot stand for the file's
+        if acquisition.left_out and table is not None:
+            table = replace(table, complete=False)
     return findings, ScanSummary(
         subject,
         platform,

@@ -42,6 +42,8 @@ class TableInFile:
         What had put rows on other volumes, in words; empty when they were right.
     coherence
         What the scan's own fibres say about turns; None without enough of them.
+    complete
+        Whether it has a row for every volume of the file, so that it can stand for the file's.
     """
 
     b_values: FloatArray
@@ -49,6 +51,7 @@ class TableInFile:
     to_scanner: FloatArray
     slip: str = ""
     coherence: TurnEvidence | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True)

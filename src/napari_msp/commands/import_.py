@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_voxel_size
+from napari_msp.commands.shared import add_b0_threshold, add_voxel_size
 
 SUMMARY = "turn someone's folder tree into a BIDS dataset"
 EXAMPLE = (
@@ -44,6 +44,7 @@ def add_options(command: ArgumentParser) -> None:
         "interpolate scans whose voxels are no cubes to cubes of this edge; auto: of each scan's "
         "smallest",
     )
+    add_b0_threshold(command)
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
@@ -51,18 +52,26 @@ def run(options: Namespace, console: Console) -> int:
     """Import."""
     from napari_msp.data.dicom import Converted, Series, import_dicom
     from napari_msp.data.importers import import_tree
+    from napari_msp.errors import Advice, UserError
 
     def report(converted: Converted, chosen: Series) -> None:
         console.say(f"{converted.folder}:")
         for each in converted.series:
             console.say(f"{'->' if each is chosen else '  '} {each}")
 
+    if options.dicom and options.mask is not None:
+        problem = "no masks are looked for among DICOM files"
+        raise UserError(problem, options.mask, "mask", Advice("leave it out"))
+    if options.series is not None and not options.dicom:
+        problem = "chooses among series of DICOM"
+        raise UserError(problem, options.series, "series", Advice("leave it out"))
     common = {
         "subject": options.subject,
         "session": options.session,
         "protocol": options.protocol,
         "input_platform": options.input_platform,
         "voxel_size": options.voxel_size,
+        "b0_threshold": options.b0_threshold,
         "dry_run": options.dry_run,
         "progress": console.progress,
     }

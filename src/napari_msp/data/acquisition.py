@@ -464,8 +464,9 @@ def _one_shell(table: GradientTable, b_value: float | None, name: str) -> Shell:
         return _a_shell(shells[0], name)
     nearest = table.nearest_shell(b_value)
     assert nearest is not None
-    # Also refuses nan and infinity.
-    if not abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value:
+    # A shell's name, which is its mean rounded, will do. Also refuses nan and infinity.
+    near = abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value
+    if not near and b_value != nearest.name:
         problem = f"has no shell near b = {b_value:.0f} (it has {known})"
         raise UserError(problem, name, "b_value", choose)
     return _a_shell(nearest, name)

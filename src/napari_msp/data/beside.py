@@ -261,11 +261,6 @@ class FoundMask:
     passed_over: tuple[str, ...] = ()
 
 
-def find_mask(dwi: str | Path, lattice: Lattice | None = None) -> Path | None:
-    """Look for a brain mask of an image, see `look_for_mask`."""
-    return look_for_mask(dwi, lattice).path
-
-
 def look_for_mask(dwi: str | Path, lattice: Lattice | None = None) -> FoundMask:
     """Look for a brain mask beside an image, then in the derivatives of its BIDS dataset.
 

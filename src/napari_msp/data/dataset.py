@@ -137,7 +137,9 @@ class TravellingHeads:
         twin = folder / path.name.replace("_dwi.", "_desc-noisefree_dwi.")
         if not twin.exists():
             return None
-        return load_acquisition(twin, mask=scan.mask_path, b0_threshold=self.b0_threshold)
+        return load_acquisition(
+            twin, mask=scan.mask_path or scan.mask, b0_threshold=self.b0_threshold
+        )
 
 
 def open_dataset(

@@ -22,7 +22,7 @@ import numpy as np
 
 from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, sidecar_path
 from napari_msp.data.cubes import Auto
-from napari_msp.data.gradients import B0_MAXIMUM
+from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.importers import (
     ImportedScan,
     bids_label,
@@ -292,7 +292,7 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
         return f"{len(table)} b-values for {shape[3]} volumes"
     if table.max() <= B0_MAXIMUM:
         return "b=0 alone, as for the correction of distortions"
-    if table.min() > B0_MAXIMUM:
+    if table.min() > LARGEST_B0:  # below it the threshold decides
         return "no b=0 volume"
     return ""
 
@@ -312,6 +312,7 @@ def import_dicom(
     protocol: str | None = None,
     input_platform: str | None = None,
     voxel_size: float | Auto | None = None,
+    b0_threshold: float | None = None,
     dry_run: bool = False,
     report: Callable[[Converted, Series], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -335,7 +336,7 @@ def import_dicom(
         Which series of each folder, by its number or a part of its description; None: the only DWI.
     subject, session, protocol
         Labels where the tree does not name them.
-    input_platform, voxel_size, dry_run, progress
+    input_platform, voxel_size, b0_threshold, dry_run, progress
         As for `import_tree`.
     report
         Called with what each folder contained, and what was chosen of it.
@@ -388,6 +389,7 @@ def import_dicom(
                 protocol=protocol,
                 input_platform=input_platform,
                 voxel_size=voxel_size,
+                b0_threshold=b0_threshold,
                 dry_run=dry_run,
                 progress=progress,
             )
@@ -416,6 +418,7 @@ def _folders(source: Path, pattern: str) -> list[Path]:
         remedy = Give("pattern", "folders of DICOM files, such as {subject}/{scanner}/{protocol}")
         raise UserError(problem, pattern, "pattern", remedy)
     wanted = re.sub(r"\{\w*\}", "*", re.sub(r"([\[?])", r"[\1]", pattern.strip("/")))
+    wanted = re.sub(r"\*+", "*", wanted)  # "**" would mean any depth
     found = sorted(path for path in source.glob(wanted) if path.is_dir())
     if not found:
         shown = ", ".join(path.name for path in sorted(source.iterdir())[:3])

@@ -93,6 +93,8 @@ class ImportedScan:
         JSON in the old tree; None where there is none.
     interpolated
         The lattices before and after, where voxels become cubes; None: they stay as they are.
+    b0_threshold
+        Largest b-value that counts as b=0 where the scan is checked; None: the usual one.
     """
 
     source: Path
@@ -104,6 +106,7 @@ class ImportedScan:
     mask: Path | None
     sidecar: Path | None
     interpolated: tuple[Lattice, Lattice] | None = None
+    b0_threshold: float | None = None
 
     @property
     def mask_image(self) -> Path:
@@ -124,6 +127,7 @@ def import_tree(
     protocol: str | None = None,
     input_platform: str | None = None,
     voxel_size: float | Auto | None = None,
+    b0_threshold: float | None = None,
     dry_run: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[ImportedScan]:
@@ -157,6 +161,8 @@ def import_tree(
     voxel_size
         Edge in mm of the cubes to which scans are interpolated whose voxels are none, with their
         masks; "auto": each scan's smallest edge. Cubes stay as they are. None: so does everything.
+    b0_threshold
+        As for `load_acquisition`: by it scans are checked, their tables stay as they are.
     dry_run
         Check everything, write nothing.
     progress
@@ -197,7 +203,7 @@ def import_tree(
         _find_scans(source, pattern, mask, constants),
         key=lambda scan: (scan.subject, scan.platform),
     )
-    scans = _with_directions(scans)
+    scans = [replace(scan, b0_threshold=b0_threshold) for scan in _with_directions(scans)]
     _refuse_collisions(scans)
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input_platform is not None and input_platform not in platforms:
@@ -413,8 +419,10 @@ def _refuse_collisions(scans: list[ImportedScan]) -> None:
 
 def _open(scan: ImportedScan) -> Acquisition:
     if scan.bval == scan.source:  # its header contains the table
-        return load_acquisition(scan.source, mask=scan.mask)
-    return load_acquisition(scan.source, scan.bval, scan.bvec, scan.mask)
+        return load_acquisition(scan.source, mask=scan.mask, b0_threshold=scan.b0_threshold)
+    return load_acquisition(
+        scan.source, scan.bval, scan.bvec, scan.mask, b0_threshold=scan.b0_threshold
+    )
 
 
 def _check_scan(

@@ -7,6 +7,7 @@ where an output voxel lies.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from nibabel.affines import voxel_sizes as nib_voxel_sizes
@@ -283,9 +284,14 @@ def resample_in_mask(
 
 
 def interpolate_in_mask(
-    array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice, wanted: MaskArray
+    array: FloatArray,
+    mask: MaskArray,
+    source: Lattice,
+    target: Lattice,
+    wanted: MaskArray,
+    order: Literal[1, 3] = 3,
 ) -> FloatArray:
-    """Interpolate by cubic splines from in-mask voxels only, to all the voxels that are wanted.
+    """Interpolate by splines from in-mask voxels only, to all the voxels that are wanted.
 
     Whatever lies outside the mask is taken as the nearest voxel inside it, so that no background
     leaks in and no wanted voxel stays empty.
@@ -298,6 +304,8 @@ def interpolate_in_mask(
         (X, Y, Z) on `source`; not empty.
     wanted
         (X, Y, Z) on `target`.
+    order
+        Of the splines: 3, or 1 for linear interpolation, which never overshoots.
 
     Returns
     -------
@@ -312,7 +320,7 @@ def interpolate_in_mask(
     result = np.zeros((*target.shape, channels.shape[-1]), dtype=np.float32)
     for channel in range(channels.shape[-1]):
         filled = channels[..., channel][tuple(nearest)]
-        result[wanted, channel] = map_coordinates(filled, points, order=3, mode="mirror")
+        result[wanted, channel] = map_coordinates(filled, points, order=order, mode="mirror")
     return result.reshape(*target.shape, *array.shape[3:])
 
 

@@ -248,7 +248,10 @@ def _volume_by_volume(image: nib.Nifti1Image) -> FloatArray:
     much memory: a window would stand still.
     """
     stored = image.dataobj
-    if len(image.shape) < 4 or not nib.is_proxy(stored):
+    if not nib.is_proxy(stored):
+        # A copy: whoever reads may change it, and an image in memory is its owner's.
+        return np.array(stored, dtype=np.float32)
+    if len(image.shape) < 4:
         return np.asarray(stored, dtype=np.float32)
     # One open file for all volumes: a compressed one is read through once.
     layout = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, Unpack, cast
+from typing import Any, Literal, Self, Unpack, cast
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from napari_msp.errors import (
     Advice,
     Cancelled,
     Change,
-    Remedy,
     Resample,
     RescaleBValue,
     UserError,
@@ -157,33 +156,30 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
         known = acquisition.gradients.shells or acquisition.shells()  # raises, with the reason
     else:
         known = acquisition.shells(options.b_value)
-    found: dict[float, Shell] = {}
-    for wanted in model.card.sh.b_values:
-        nearest = min(known, key=lambda shell: abs(shell.b_value - wanted))
-        found[wanted] = acquisition.shell(nearest.b_value)  # refuses what is no shell
-        if _rescaling(nearest, wanted) and not options.rescale_b_value:
-            several = len(model.card.sh.b_values) > 1
-            trained = " and ".join(f"{each:.0f}" for each in model.card.sh.b_values)
-            listed = " and ".join(f"{shell.b_value:.0f}" for shell in known)
-            problem = (
-                f"has b = {listed if several else f'{nearest.b_value:.0f}'} s/mm², "
-                f"the model was trained at {trained}"
-            )
-            if several and len(known) < len(model.card.sh.b_values):
-                remedy: Remedy = Advice("give a scan of all the model's shells, or another model")
-                raise UserError(problem, acquisition.name, "model", remedy)
-            remedy = RescaleBValue(measured=nearest.b_value, wanted=wanted)
-            raise UserError(problem, acquisition.name, "rescale_b_value", remedy)
-    if len({shell.name for shell in found.values()}) < len(found):
-        problem = f"has fewer shells than the model's {len(found)}, and none can stand for two"
+    nearest_to = {
+        wanted: min(known, key=lambda shell: abs(shell.b_value - wanted))
+        for wanted in model.card.sh.b_values
+    }
+    trained = " and ".join(f"{each:.0f}" for each in nearest_to)
+    listed = " and ".join(f"{shell.b_value:.0f}" for shell in known)
+    if len({shell.name for shell in nearest_to.values()}) < len(nearest_to):
+        problem = f"has b = {listed} s/mm², not a shell for each of the model's ({trained})"
         remedy = Advice("give a scan of all the model's shells, or another model")
         raise UserError(problem, acquisition.name, "model", remedy)
+    found: dict[float, Shell] = {}
+    for wanted, nearest in nearest_to.items():
+        found[wanted] = acquisition.shell(nearest.b_value)  # refuses what is no shell
+        if _rescaling(nearest, wanted) and not options.rescale_b_value:
+            has = listed if len(nearest_to) > 1 else f"{nearest.b_value:.0f}"
+            problem = f"has b = {has} s/mm², the model was trained at {trained}"
+            allow = RescaleBValue(measured=nearest.b_value, wanted=wanted)
+            raise UserError(problem, acquisition.name, "rescale_b_value", allow)
     if options.b_value is not None and len(known) > len(found):
         taken = {shell.name for shell in found.values()}
         left = ", ".join(str(each.name) for each in known if each.name not in taken)
         problem = f"the model does not predict b = {left}"
-        remedy = Change("b_value", "fewer values of")
-        raise UserError(problem, acquisition.name, "b_value", remedy)
+        fewer = Change("b_value", "fewer values of")
+        raise UserError(problem, acquisition.name, "b_value", fewer)
     return found
 
 
@@ -558,10 +554,10 @@ def _on_scan_lattice(
     mask = resample_mask(acquisition.mask, own, lattice)
     b0 = resample_in_mask(acquisition.b0[..., None], acquisition.mask, own, lattice)[..., 0]
 
-    def moved(values: FloatArray) -> FloatArray:
+    def moved(values: FloatArray, order: Literal[1, 3] = 3) -> FloatArray:
         if cancelled is not None and cancelled():
             raise Cancelled
-        return interpolate_in_mask(values, prediction.mask, cubes, lattice, mask)
+        return interpolate_in_mask(values, prediction.mask, cubes, lattice, mask, order)
 
     def moved_image(image: SHImage) -> SHImage:
         return replace(
@@ -569,7 +565,8 @@ def _on_scan_lattice(
         )
 
     def moved_map(values: FloatArray | None) -> FloatArray | None:
-        return None if values is None else np.maximum(moved(values), 0)  # splines overshoot
+        # Linear: beside a large error splines undershoot, and 0 would say that none is expected.
+        return None if values is None else moved(values, order=1)
 
     first = prediction.first_stage
     return replace(

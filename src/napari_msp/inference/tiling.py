@@ -338,7 +338,7 @@ def _tile_edge(
 ) -> int | None:
     """Give the largest edge whose crop stays within the memory budget; None: all at once."""
     budget = memory_budget(device)
-    if math.prod(shape) * most_bytes_per_voxel(network, scale) <= budget:
+    if math.prod(shape) * most_bytes_per_voxel(network, whole.shape[0], scale) <= budget:
         return None  # a small image: nothing needs to be measured
     voxels = budget / bytes_per_voxel(run, network, whole.shape[0], device)
     if math.prod(shape) <= voxels:
@@ -354,11 +354,14 @@ def memory_budget(device: torch.device) -> float:
     return CPU_BUDGET
 
 
-def most_bytes_per_voxel(network: nn.Module, scale: int) -> float:
-    """Bound a network's peak memory for each input voxel: all its layers kept, at `scale`."""
+def most_bytes_per_voxel(network: nn.Module, channels: int, scale: int) -> float:
+    """Bound a network's peak memory for each input voxel: all its layers kept, at `scale`.
+
+    Of several shells as if each went through all layers by itself.
+    """
     layers = [module.in_channels + module.out_channels for module in _convolutions(network)]
-    layers.append(2 * CHANNELS)  # the interpolated input
-    return 4 * scale**3 * LIVE_LAYERS * sum(layers)
+    layers.append(2 * channels)  # the interpolated input
+    return 4 * (channels // CHANNELS) * scale**3 * LIVE_LAYERS * sum(layers)
 
 
 def bytes_per_voxel(

@@ -302,7 +302,7 @@ def common_shells(
         {
             shell.name
             for scan in scans
-            for shell in scan.gradients.shells
+            for shell in scan.given_gradients.shells
             if not any(_alike(shell, other) for other in shared)
         }
     )
@@ -318,7 +318,7 @@ def common_shells(
 
 def _has(scan: Acquisition, shell: Shell) -> bool:
     """Tell whether a scan has such a shell, with directions enough for a network."""
-    nearest = scan.gradients.nearest_shell(shell.b_value)
+    nearest = scan.given_gradients.nearest_shell(shell.b_value)
     return (
         nearest is not None
         and _alike(nearest, shell)

@@ -17,7 +17,6 @@ from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.schedule import Recipe
-from napari_msp.networks.base import CHANNELS
 from napari_msp.signal.channels import GridImage, Standardisation
 from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
 
@@ -44,10 +43,10 @@ class Channels:
         return cls(torch.from_numpy(coefficients), torch.from_numpy(image.mask))
 
     @classmethod
-    def nothing(cls, lattice: Lattice) -> "Channels":
+    def nothing(cls, lattice: Lattice, channels: int) -> "Channels":
         """Stand for a scan that was not made: no voxel counts. Takes no memory."""
         nowhere = torch.zeros((), dtype=torch.bool).expand(lattice.shape)
-        return cls(torch.zeros(()).expand(CHANNELS, *lattice.shape), nowhere)
+        return cls(torch.zeros(()).expand(channels, *lattice.shape), nowhere)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +106,9 @@ class Examples:
             {
                 target: Channels.of(head.targets[target])
                 if target in head.targets
-                else Channels.nothing(head.input.lattice.refined(scale))
+                else Channels.nothing(
+                    head.input.lattice.refined(scale), head.input.coefficients.shape[-1]
+                )
                 for target, scale in scales.items()
             }
             for head in heads

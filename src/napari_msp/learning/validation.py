@@ -85,9 +85,11 @@ def alignment_error(study: Study, target: str) -> float:
     """Give what statistical alignment does on the held-out subjects, measured as in `validate`.
 
     Each coefficient of the input is moved to the mean and deviation that it has on the target
-    platform over the training subjects. It is what a network has to beat.
+    platform over the training subjects who were scanned on it. It is what a network has to beat.
     """
-    source = measure_standardisation((head.input for head in study.heads), per_order=False)
+    # Of the same subjects, or their anatomy would count as a difference between the platforms.
+    inputs = (head.input for head in study.heads if target in head.targets)
+    source = measure_standardisation(inputs, per_order=False)
     images = (head.targets[target] for head in study.heads if target in head.targets)
     wanted = measure_standardisation(images, per_order=False)
     errors = _SquaredError()
