@@ -96,7 +96,7 @@ def test_heads_lie_on_each_other(travelled, aligned, platform):
     assert moved > 3  # so that doing nothing fails
 
 
-@pytest.mark.parametrize("kind", ["aligned", "resampled"])
+@pytest.mark.parametrize("kind", ["aligned", pytest.param("resampled", marks=pytest.mark.slow)])
 def test_the_check_finds_them_aligned(kind, request):
     done = request.getfixturevalue(kind)
     checked = msp.check(done.out)

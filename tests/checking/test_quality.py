@@ -52,7 +52,16 @@ def flags(quality):
 
 @pytest.mark.parametrize(
     ("platform", "seed"),
-    [*((platform.name, 0) for platform in PLATFORMS), ("ge_st", 1), ("prisma_st", 2)],
+    [
+        ("ge_st", 0),
+        *(
+            pytest.param(platform.name, 0, marks=pytest.mark.slow)
+            for platform in PLATFORMS
+            if platform.name != "ge_st"
+        ),
+        pytest.param("ge_st", 1, marks=pytest.mark.slow),
+        ("prisma_st", 2),
+    ],
 )
 def test_nothing_is_flagged_on_clean_scans(platform, seed):
     quality = measure_quality(acquisition(simulated(platform, seed)))

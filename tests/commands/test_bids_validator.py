@@ -43,6 +43,7 @@ def test_simulated_heads(twins, tmp_path):
     assert errors(heads, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_aligned_heads(tmp_path):
     heads = tmp_path / "heads"
     call("simulate", heads, "--subjects", 1, "--size", "tiny", "--misalignment", 3)

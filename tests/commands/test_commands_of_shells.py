@@ -105,6 +105,7 @@ def test_maps_are_written_by_shell(heads, tmp_path):
         assert every[name.replace("_model", "_desc-b3000_model")] == content
 
 
+@pytest.mark.slow
 def test_errors_are_expected_evaluated_and_compared_by_shell(heads, joint, tmp_path):
     calibrated = tmp_path / "c.safetensors"
     answer = call("calibrate", joint, heads, "--out", calibrated, "--subjects", "sub-02")

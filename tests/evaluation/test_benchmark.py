@@ -298,6 +298,7 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     assert multiprocessing.active_children() == [], "nobody is waited for at the end"
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
     jobs = [Write(tmp_path / "killed", name="SHResNet"), Write(tmp_path / "long", weight=2)]
     began = time.monotonic()
@@ -312,6 +313,7 @@ def test_a_killed_process_is_reported_with_the_remedy(tmp_path):
     assert not (tmp_path / "long").exists()
 
 
+@pytest.mark.slow
 def test_what_one_killed_process_did_is_done_by_another(tmp_path):
     jobs = [Write(tmp_path / name) for name in ("once", "a", "b", "c")]
     reports: list[Finished] = []

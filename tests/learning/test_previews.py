@@ -16,7 +16,7 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import load_sh
 
 
-@pytest.mark.parametrize("kind", ["msp", "shresnet"])
+@pytest.mark.parametrize("kind", [pytest.param("msp", marks=pytest.mark.slow), "shresnet"])
 def test_last_previews_are_what_the_finished_model_predicts(kind, heads, quick, run, tmp_path):
     out, events = run(heads, quick(kind), previews=tmp_path / "previews")
     model = load_model(out)
@@ -34,6 +34,7 @@ def test_last_previews_are_what_the_finished_model_predicts(kind, heads, quick, 
         assert preview.regularisation == pytest.approx(final.regularisation)
 
 
+@pytest.mark.slow
 def test_each_validation_is_shown_from_the_untrained_network_on(heads, quick, run, tmp_path):
     seen = []
 

@@ -54,6 +54,7 @@ def test_learning_lowers_the_held_out_error(heads, quick, run):
     assert errors[-1] < 0.5 * errors[0]
 
 
+@pytest.mark.slow
 def test_paper_preset_on_a_few_voxels(heads, quick, run):
     out, events = run(heads, quick("msp", "paper"))
     steps = [event for event in events if event.name == "step"]
@@ -101,7 +102,9 @@ SLOW = pytest.mark.slow
     ("kind", "preset"),
     [("msp", "fast"), pytest.param("diqt", "paper", marks=SLOW), ("hned", "fast")],
 )
-@pytest.mark.parametrize("stop_after", [1, 4, 8])
+@pytest.mark.parametrize(
+    "stop_after", [pytest.param(1, marks=SLOW), 4, pytest.param(8, marks=SLOW)]
+)
 def test_resumed_is_bit_for_bit_uninterrupted(kind, preset, stop_after, heads, quick, run):
     settings = quick(kind, preset)
     whole, _ = run(heads, settings, "whole")

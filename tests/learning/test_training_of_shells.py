@@ -231,7 +231,7 @@ def test_heads_of_one_shell_are_the_same_however_it_is_asked_for(heads: Path) ->
 
 
 @pytest.mark.parametrize("trunk", ["each", "all"])
-@pytest.mark.parametrize("kind", ["msp", "cnn-rish", "cpm"])
+@pytest.mark.parametrize("kind", [pytest.param("msp", marks=pytest.mark.slow), "cnn-rish", "cpm"])
 def test_a_model_of_both_shells_is_trained_and_predicts(
     heads_of_both: Path,
     quick: Callable[..., TrainingSettings],
