@@ -188,7 +188,8 @@ def test_folders_without_a_dwi(write: Callable[[Path], None], problem, tmp_path)
 @pytest.mark.parametrize(
     ("pattern", "labels", "field"),
     [
-        ("", {}, "pattern"),
+        ("", {}, "subject"),
+        ("", {"subject": "1"}, "session"),
         ("{subject}", {}, "pattern"),
         ("{subject}/x", {"session": "a", "protocol": "b"}, "pattern"),
         ("/absolute/{subject}", {"session": "a", "protocol": "b"}, "pattern"),

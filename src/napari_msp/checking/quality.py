@@ -18,7 +18,7 @@ from scipy.special import i0e, i1e
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import read_metadata
-from napari_msp.checking.motion import Motion, ThinSlices, measure_motion
+from napari_msp.checking.motion import SURE, Motion, ThinSlices, measure_motion
 from napari_msp.checking.slices import (
     LEAST_DEPTH,
     DroppedSlice,
@@ -38,10 +38,6 @@ LEAST_MOVE = 0.5
 
 LEAST_MOVE_VOXELS = 0.25
 """... the same in voxels, and ..."""
-
-CERTAIN = 8.0
-"""... in errors of its measurement: the largest of the three. Clean simulated volumes seem to move
-by up to 2.5 errors at b = 1200, by up to 7.5 at b = 3000 in a block of 14 slices."""
 
 ALONG_ANOTHER = 0.25
 """Share of signal that a plane must lack to tell that slices lie along another axis than the third
@@ -298,7 +294,7 @@ def _moved(motion: Motion, voxel_size: float) -> tuple[MovedVolume, ...]:
     """List the volumes that moved, furthest first."""
     limit = max(LEAST_MOVE, LEAST_MOVE_VOXELS * voxel_size)
     with np.errstate(invalid="ignore"):
-        away = motion.displacements > np.maximum(limit, CERTAIN * motion.errors)
+        away = motion.displacements > np.maximum(limit, SURE * motion.errors)
     found = [
         MovedVolume(
             int(volume),

@@ -360,7 +360,15 @@ def import_dicom(
     source = Path(source)
     refuse_occupied(out)  # before the long conversion
     images = f"{pattern.strip('/')}/*.nii.gz".lstrip("/")
-    pattern_expression(images, {"subject": subject, "session": session, "protocol": protocol})
+    labels = {"subject": subject, "session": session, "protocol": protocol}
+    if not pattern.strip("/"):
+        lacking = [name for name in ("subject", "session") if not labels[name]]
+        lacking = [each for each in lacking if each != "session" or not protocol]
+        if lacking:
+            problem = f"nothing names its {' and '.join(lacking)}"
+            remedy = either(Give(lacking[0]), Give("pattern", "folders that do"))
+            raise UserError(problem, source, lacking[0], remedy)
+    pattern_expression(images, labels)
     folders = _folders(source, pattern)
     with scratch_folder() as temporary:
         tree = temporary / "nifti" / source.resolve().name

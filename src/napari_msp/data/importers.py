@@ -215,7 +215,7 @@ def import_tree(
             progress(f"checked {scan.source}", done + 1, len(scans))
     said = interpolation(scan.interpolated for scan in scans)
     if said:
-        warnings.warn(f"{source}: {said}: {EFFECT}", Interpolated, stacklevel=2)
+        warnings.warn(f"{out}: {said}: {EFFECT}", Interpolated, stacklevel=2)
     if not dry_run:
         _write_dataset(source, out, scans, pattern, input_platform, progress)
     return scans
