@@ -30,7 +30,7 @@ from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
-from napari_msp.signal.fitting import fit_sh, supported_order
+from napari_msp.signal.fitting import fit_sh, scheme_doubt, supported_order
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
 from napari_msp.signal.spherical_harmonics import order_of
@@ -346,7 +346,9 @@ class Scan:
         scan = self.acquisition
         if scan is None:
             return {}
-        return {"Inputs": list(scan.provenance), "Warnings": list(scan.doubts)}
+        directions = scan.directions(scan.shell(self.shell))
+        doubts = (*scan.doubts, scheme_doubt(directions, self.sh.order))
+        return {"Inputs": list(scan.provenance), "Warnings": [each for each in doubts if each]}
 
     @property
     def file_stem(self) -> str:

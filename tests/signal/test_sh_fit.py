@@ -1,5 +1,6 @@
 """SH basis, fit and evaluation against MRtrix3, DIPY and float64."""
 
+import json
 import warnings
 
 import nibabel as nib
@@ -10,6 +11,7 @@ from dipy.reconst.shm import sf_to_sh
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
+from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import (
     IllConditionedScheme,
     condition_number,
@@ -262,6 +264,12 @@ class TestScheme:
         with pytest.warns(IllConditionedScheme, match=r"ill-conditioned at SH order 6 .* order 4"):
             fit_sh(acquisition)
         assert supported_order(doubled) == 4
+        with pytest.warns(IllConditionedScheme):
+            files = load_scan(acquisition.path).save(tmp_path / "maps")
+        kept = json.loads(files[0].with_suffix("").with_suffix(".json").read_text())["Warnings"]
+        assert [each.split(" (")[0] for each in kept] == [
+            "the gradient scheme is ill-conditioned at SH order 6"
+        ]
 
     def test_the_slabs_vendor_scheme_is_said_to_be_ill_conditioned(self, slab_acquisition):
         directions = slab_acquisition.directions(slab_acquisition.shell())

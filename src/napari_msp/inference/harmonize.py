@@ -43,7 +43,7 @@ from napari_msp.signal.channels import (
     to_stored_order,
 )
 from napari_msp.signal.expected_error import expected_error
-from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.fitting import fit_sh, scheme_doubt
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices
 
@@ -143,7 +143,8 @@ def prepare_input(
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
     # Of the scan itself it was warned when it was read.
-    of_scan = (f"{acquisition.name}: {doubt}" for doubt in acquisition.doubts)
+    schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
+    of_scan = (f"{acquisition.name}: {each}" for each in (*acquisition.doubts, *schemes) if each)
     doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"

@@ -88,19 +88,24 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
             "b_value",
             Advice(f"give a shell of {needed} directions or more"),
         )
-    condition = condition_number(directions, order)
-    if condition > CONDITION_LIMIT:
-        supported = supported_order(directions)
-        if order > 0 and supported == 0:
+    doubt = scheme_doubt(directions, order)
+    if doubt:
+        if order > 0 and supported_order(directions) == 0:
             problem = "its gradient directions hardly differ, so they determine no SH order above 0"
             raise UserError(problem, what, "bvec", Give("bvec", "the scan's own b-vectors"))
-        warnings.warn(
-            f"{what}: the gradient scheme is ill-conditioned at SH order {order} (condition "
-            f"number {condition:.3g}); it supports order {supported}, the "
-            "higher terms come mostly from the regularisation",
-            IllConditionedScheme,
-            stacklevel=3,
-        )
+        warnings.warn(f"{what}: {doubt}", IllConditionedScheme, stacklevel=3)
+
+
+def scheme_doubt(directions: FloatArray, order: int) -> str:
+    """Say that (N, 3) directions hardly determine an order; empty where they do."""
+    condition = condition_number(directions, order)
+    if condition <= CONDITION_LIMIT:
+        return ""
+    return (
+        f"the gradient scheme is ill-conditioned at SH order {order} (condition number "
+        f"{condition:.3g}); it supports order {supported_order(directions)}, the higher terms come "
+        "mostly from the regularisation"
+    )
 
 
 def order_for(directions: FloatArray) -> int:
