@@ -346,8 +346,8 @@ class Scan:
         scan = self.acquisition
         if scan is None:
             return {}
-        directions = scan.directions(scan.shell(self.shell))
-        doubts = (*scan.doubts, scheme_doubt(directions, self.sh.order))
+        directions = (scan.directions(shell) for shell in scan.shells(self.shell))
+        doubts = (*scan.doubts, *(scheme_doubt(each, self.sh.order) for each in directions))
         return {"Inputs": list(scan.provenance), "Warnings": [each for each in doubts if each]}
 
     @property

@@ -217,6 +217,21 @@ def test_the_noise_free_twin_goes_along(aligned):
         np.testing.assert_allclose(twin.affine, heads.acquisition("sub-01", platform).affine)
 
 
+def test_a_twin_that_lies_elsewhere_stays_behind_and_the_scan_goes_on(travelled, tmp_path):
+    heads = tmp_path / "heads"
+    shutil.copytree(travelled, heads)
+    twins = list(heads.glob("derivatives/noisefree/sub-01/*/dwi/*.nii.gz"))
+    for path in twins:
+        image = nib.load(path)
+        affine = image.affine.copy()
+        affine[0, 3] += 5
+        nib.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
+    with pytest.warns(UserWarning, match="desc-noisefree_dwi.nii.gz: does not lie where"):
+        made = msp.align(heads, tmp_path / "out")
+    assert all(scan.image is not None for scan in made.scans)
+    assert not list((tmp_path / "out").glob("derivatives/noisefree/*/*/*/*.nii.gz"))
+
+
 # --- Images ------------------------------------------------------------------------------------
 
 

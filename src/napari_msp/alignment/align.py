@@ -1,6 +1,7 @@
 """Lay all scans of a dataset's subjects on the input platform's heads, as a new dataset."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -250,7 +251,8 @@ def _align_subject(
 
 
 def _left_out(subject: str, platform: str, error: UserError) -> Finding:
-    problem = f"left out: {error.problem}"
+    about = f"{Path(error.subject).name} " if error.subject else ""
+    problem = f"left out: {about}{error.problem}"
     return Finding("error", f"{subject} {platform}", problem, error.remedy, "left out")
 
 
@@ -441,6 +443,10 @@ def _still_true(
     return {key: value for key, value in metadata.items() if key not in stale}
 
 
+class LeftBehind(UserWarning):
+    """A noise-free twin that is not its scan's is not carried along."""
+
+
 def _write_twin(
     job: _Job,
     subject: str,
@@ -452,6 +458,11 @@ def _write_twin(
     """Move the noise-free twin of a simulated scan as the scan itself."""
     twin = job.dataset.noise_free(subject, platform)
     if twin is None or twin.path is None:
+        return
+    scan = job.dataset.acquisition(subject, platform)
+    if not twin.lattice.matches(scan.lattice):
+        said = f"{twin.path.name}: does not lie where its scan does, and stays behind"
+        warnings.warn(said, LeftBehind, stacklevel=2)
         return
     if placed.clipped is None:
         again = moved(twin, None if found is None else found.matrix)
