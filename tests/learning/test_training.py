@@ -146,7 +146,7 @@ def test_held_out_subjects_change_nothing(make_heads, tmp_path, quick, run):
 def test_checkpoint_of_another_run_is_refused(heads, quick, run):
     polled = iter(range(100))
     run(heads, quick(), stop_requested=lambda: next(polled) >= 2)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"other settings \(seed: 0 there, 5 here\)"):
         run(heads, quick(seed=5), resume=True)
     with pytest.raises(UserError, match="other settings, subjects"):
         run(heads, quick(held_out=("sub-02",)), resume=True)

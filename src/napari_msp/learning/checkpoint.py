@@ -269,13 +269,25 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
         raise _useless(f"is damaged ({first_reason(error)})", path) from error
     changed = sorted(name for name in identity if before.get(name) != identity[name])
     if changed:
-        problem = f"was made with other {', '.join(changed)}"
+        told = _differences(before.get("settings"), identity.get("settings"))
+        problem = f"was made with other {', '.join(changed)}{f' ({told})' if told else ''}"
         raise UserError(problem, path, "resume", either(Advice("give the same ones"), START_ANEW))
     try:
         position.check(phases)
     except ValueError as error:
         raise _useless(f"is damaged ({error})", path) from error
     return Checkpoint(path, position, before, tensors)
+
+
+def _differences(before: Any, now: Any) -> str:
+    """Say which settings differ, and how."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return ""
+    return "; ".join(
+        f"{name}: {before.get(name)} there, {now[name]} here"
+        for name in now
+        if before.get(name) != now[name]
+    )
 
 
 def _useless(problem: str, path: Path) -> UserError:
