@@ -12,16 +12,24 @@ phase "ruff format" .venv/bin/ruff format --check . || failed="$failed ruff-form
 phase "numpydoc" .venv/bin/python -W ignore -m numpydoc lint $(find src -name '*.py') ||
     failed="$failed numpydoc"
 phase "mypy" .venv/bin/mypy || failed="$failed mypy"
-# The tests in a window run beside the others, each with one thread of torch: together they take
-# little more than the longer one, on two cores.
+# Two halves beside each other, each with one thread of torch: together they take little more than
+# the longer one, on two cores. The second is the tests in a window, then those of learning.
 export OMP_NUM_THREADS=1
-log=.venv/window-tests.log
-phase "pytest, in a window" sh scripts/with_screen.sh \
-    .venv/bin/python -m pytest -m "not slow" tests/viewer -o cache_dir=.venv/window-cache >"$log" 2>&1 &
-window=$!
-phase "pytest" env QT_QPA_PLATFORM=offscreen .venv/bin/python -m pytest -m "not slow" --ignore tests/viewer ||
-    failed="$failed pytest"
-wait "$window" || failed="$failed pytest-window"
+quick=".venv/bin/python -m pytest -m"
+second_half() {
+    bad=0
+    phase "pytest, in a window" \
+        sh scripts/with_screen.sh $quick "not slow" tests/viewer -o cache_dir=.venv/cache-window || bad=1
+    export QT_QPA_PLATFORM=offscreen
+    phase "pytest, learning" $quick "not slow" tests/learning -o cache_dir=.venv/cache-learning || bad=1
+    return "$bad"
+}
+log=.venv/second-half.log
+second_half >"$log" 2>&1 &
+other=$!
+phase "pytest, all others" env QT_QPA_PLATFORM=offscreen \
+    $quick "not slow" --ignore tests/viewer --ignore tests/learning || failed="$failed pytest"
+wait "$other" || failed="$failed pytest-second-half"
 cat "$log"
 
 if [ -n "$failed" ]; then
