@@ -33,6 +33,8 @@ def test_the_first_dwi_is_opened_and_the_others_offered(exported, cache):
     assert found.scan is not None
     assert cache in found.scan.parents
     assert "path" not in found.problems
+    assert found.doubts["series"].startswith("dcm2niix: Warning: ")  # no scanner wrote these files
+    assert examine(Choice(exported), cache=cache).doubts == found.doubts
 
 
 def test_another_one_is_chosen(exported, cache):

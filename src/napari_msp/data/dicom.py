@@ -32,11 +32,14 @@ from napari_msp.data.importers import (
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
-from napari_msp.files import new_folder, read_json, refuse_occupied, scratch_folder
+from napari_msp.files import new_folder, read_json, refuse_occupied, scratch_folder, write_json
 from napari_msp.formatting import counted
 
 DEPTH = 9
 """Folders below the given one that are searched, the most that dcm2niix allows."""
+
+SAID = "dcm2niix.json"
+"""Keeps what dcm2niix warned of, beside the images of a conversion that is kept."""
 
 DERIVED = ("ADC", "TRACEW", "TRACE", "FA", "EXP", "TENSOR")
 """Words of an image's DICOM type that say it was computed from the DWI."""
@@ -217,8 +220,10 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     kept = Path(cache) / "dicom" / key
     if not kept.exists():
         with new_folder(kept) as stage:
-            convert(folder, stage)
-    return Converted(folder, _series_in(kept), ())
+            made = convert(folder, stage)
+            write_json(stage / SAID, {"Warnings": list(made.warnings)})
+    said = read_json(kept / SAID)["Warnings"]
+    return Converted(folder, _series_in(kept), tuple(said))
 
 
 def looks_like_dicom(folder: str | Path, most: int = 50) -> bool:

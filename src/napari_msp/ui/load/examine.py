@@ -161,6 +161,8 @@ class _Examination:
             if made is None or chosen is None:
                 return Findings(self.choice, problems=self.problems)
             scan, series = chosen.path, made.usable
+            if made.warnings:
+                self.doubts["series"] = f"dcm2niix: {'; '.join(made.warnings)}"
             self.choice = replace(self.choice, series=chosen.number)
         elif given.is_dir():
             dataset = self._try("path", lambda: _dataset(given, known))
