@@ -15,7 +15,7 @@ from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
 from napari_msp.data.acquisition import TableFound, load_acquisition
 from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
-from napari_msp.data.dataset import open_dataset
+from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import read_json, write_json
 from napari_msp.scan import load_scan
@@ -691,3 +691,12 @@ def test_sidecars_are_inherited_field_by_field(lay: Callable[..., Path]) -> None
     write_json(root / f"{RAW}_dwi.json", {"Own": 4})
     known = read_metadata(root / f"{RAW}_dwi.nii.gz")
     assert known == {"EchoTime": 0.2, "Far": 1, "Near": 2, "Own": 4}
+
+
+def test_one_platform_leaves_no_choice(tmp_path: Path, scan: Callable[..., Any]) -> None:
+    folder = tmp_path / "sub-01" / "ses-ge" / "dwi"
+    folder.mkdir(parents=True)
+    scan().write(folder, stem="sub-01_ses-ge_acq-st")
+    assert input_platform(open_dataset(tmp_path)) == "ge_st"
+    with pytest.raises(UserError):
+        input_platform(open_dataset(tmp_path), targets=("ge_st",))

@@ -305,7 +305,7 @@ def input_platform(
     ----------
     given
         What the user asked for; empty or None: what the dataset marks, else the one platform that
-        the targets leave over.
+        the targets leave over, or that there is.
     targets
         Platforms to predict, as far as they were named.
 
@@ -325,7 +325,7 @@ def input_platform(
     if marked in platforms and marked not in targets:
         return marked
     left = [each for each in platforms if each not in targets]
-    if targets and len(left) == 1:
+    if len(left) == 1:
         return left[0]
     said = f"{marked} is the platform to predict from and cannot be a target, too"
     raise UserError(
