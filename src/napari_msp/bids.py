@@ -154,7 +154,7 @@ def prediction_stem(dwi: str | Path, target: str, kind: str) -> str:
     >>> prediction_stem("sub-01_ses-ge_acq-st_dwi.nii.gz", "connectom_sa", "msp")
     'sub-01_ses-ge_acq-st_desc-connectomsaMsp'
     """
-    return f"{undescribed_stem(dwi)}_desc-{_label(target)}{_label(kind).capitalize()}"
+    return f"{undescribed_stem(dwi)}_desc-{plain_label(target)}{plain_label(kind).capitalize()}"
 
 
 def map_name(stem: str, model: str, parameter: str) -> str:
@@ -538,7 +538,7 @@ class Provenance:
         )
 
 
-def _label(text: str) -> str:
+def plain_label(text: str) -> str:
     """Leave what a BIDS label may contain: letters and digits."""
     return "".join(each for each in text if each.isalnum())
 

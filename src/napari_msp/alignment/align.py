@@ -34,6 +34,7 @@ from napari_msp.bids import (
     dataset_description,
     mask_sidecar,
     nifti_stem,
+    plain_label,
     read_metadata,
     read_sidecar,
     sidecar_path,
@@ -419,7 +420,7 @@ def _write(
         mask_sidecar(f"{brain.origin}, moved with its scan", [f"bids::{image.as_posix()}"], **more),
     )
     if found is not None:
-        between = f"from-{_label(platform)}_to-{_label(job.source)}_mode-image"
+        between = f"from-{plain_label(platform)}_to-{plain_label(job.source)}_mode-image"
         stem = f"{undescribed_stem(path)}_{between}"
         write_itk(job.stage / folder / f"{stem}_xfm.txt", found.matrix)
         write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
@@ -490,10 +491,6 @@ def _about(job: _Job, placed: Placed, found: Displacement | None) -> dict[str, A
     if placed.clipped is not None:
         content |= {"Interpolation": "cubic spline", "ClippedShare": placed.clipped}
     return content
-
-
-def _label(platform: str) -> str:
-    return "".join(each for each in platform if each.isalnum())
 
 
 def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Iterator[Finding]:
