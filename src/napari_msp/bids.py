@@ -9,6 +9,7 @@ import glob
 import importlib.metadata
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -539,8 +540,13 @@ class Provenance:
 
 
 def plain_label(text: str) -> str:
-    """Leave what a BIDS label may contain: letters and digits."""
-    return "".join(each for each in text if each.isalnum())
+    """Leave what a BIDS label may contain: letters without marks, and digits.
+
+    >>> plain_label("prisma_st"), plain_label("Zürich 2")
+    ('prismast', 'Zurich2')
+    """
+    parted = unicodedata.normalize("NFKD", text)  # ü is u and its dots
+    return "".join(each for each in parted if each.isascii() and each.isalnum())
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

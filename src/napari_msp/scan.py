@@ -467,10 +467,22 @@ def as_scan(
         Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
     b0_threshold
         Of a file, as for `load_acquisition`.
+
+    Raises
+    ------
+    UserError
+        As `load_scan`, or when what is open already counts other volumes as b=0.
     """
-    if isinstance(scan, Acquisition):
-        return Scan(acquisition=scan, shell=b_value, path=scan.path)
     if isinstance(scan, str | Path):
         return load_scan(scan, b_value, b0_threshold=b0_threshold)
-    known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)
+    if isinstance(scan, Acquisition):
+        known = Scan(acquisition=scan, shell=b_value, path=scan.path)
+        b_value = None
+    else:
+        known = scan if isinstance(scan, Scan) else Scan(given_sh=scan)
+    counted = None if known.acquisition is None else known.acquisition.given_gradients.b0_threshold
+    if counted is not None and b0_threshold not in (None, counted):
+        problem = f"is open already, with b ≤ {counted:g} counted as b=0"
+        remedy = Advice("give the threshold where the scan is opened")
+        raise UserError(problem, known.owner, "b0_threshold", remedy)
     return known.at_shell(b_value) if isinstance(b_value, int | float) else known

@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.checking.dataset import check
+from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.beside import PassedOver
+from napari_msp.data.cubes import Interpolated
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.importers import import_tree
 from napari_msp.errors import Give, UserError
@@ -211,3 +213,78 @@ def test_an_odd_mask_pattern_is_an_error(tree: Path, put: Callable[..., Path], m
     with pytest.raises(UserError) as error:
         import_tree(tree, tree.parent / "bids", "{subject}/{scanner}_dwi.nii.gz", mask=mask)
     assert error.value.field == "mask"
+
+
+class TestGradDev:
+    """HCP's `grad_dev` is brought along, so that it is still said that it is not used."""
+
+    FOLDER = "100307/T1w/Diffusion"
+    IMAGE = Path("sub-100307/ses-hcp/dwi/sub-100307_ses-hcp_dwi.nii.gz")
+
+    @pytest.fixture
+    def of_hcp(self, tree: Path, put: Callable[..., Path]) -> Path:
+        path = put(f"{self.FOLDER}/data.nii.gz", "bvals", "bvecs", "nodif_brain_mask.nii.gz")
+        image = nib.load(path)
+        values = np.broadcast_to(np.diag([0.02, 0.02, 0.02]).ravel(), (*image.shape[:3], 9))
+        nib.save(
+            nib.Nifti1Image(values.astype(np.float32), image.affine),
+            path.with_name("grad_dev.nii.gz"),
+        )
+        return path
+
+    def imported(self, tree: Path, **options: Any) -> Path:
+        out = tree.parent / "bids"
+        with pytest.warns(DoubtfulScan, match="grad_dev"):
+            import_tree(tree, out, "{subject}/T1w/Diffusion/data.nii.gz", session="hcp", **options)
+        return out
+
+    def test_it_lies_beside_the_scan_and_the_error_is_said_again(
+        self, tree: Path, of_hcp: Path
+    ) -> None:
+        out = self.imported(tree)
+        copied = out / self.IMAGE.with_name("sub-100307_ses-hcp_grad_dev.nii.gz")
+        assert copied.read_bytes() == of_hcp.with_name("grad_dev.nii.gz").read_bytes()
+        said = f"{copied.name} is not used: b is off by 4.0 %"  # 1.02² − 1
+        with pytest.warns(DoubtfulScan, match=said):
+            _ = load_acquisition(out / self.IMAGE).voxels
+        assert "b is off by 4.0 %" in str(
+            [each.message() for each in check(out, input="hcp").findings]
+        )
+        known = read_json(out / self.IMAGE.with_name("sub-100307_ses-hcp_dwi.json"))
+        assert known["GradientDeviation"]["Used"] is False
+        assert "b is off by 4.0 %" in known["GradientDeviation"]["Description"]
+        assert "grad_dev" in (out / ".bidsignore").read_text()
+        assert "grad_dev lies beside 1 scan;" in (out / "README").read_text()
+
+    def test_of_scans_that_become_cubes_it_becomes_cubes_too(
+        self, tree: Path, of_hcp: Path
+    ) -> None:
+        for path in of_hcp.parent.glob("*.nii.gz"):
+            image = nib.load(path)
+            tall = image.affine @ np.diag([1, 1, 2, 1])
+            nib.save(nib.Nifti1Image(np.asarray(image.dataobj), tall), path)
+        with pytest.warns(Interpolated):
+            out = self.imported(tree, voxel_size="auto")
+        with pytest.warns(DoubtfulScan, match=r"not used: b is off by 4.0 %"):
+            _ = load_acquisition(out / self.IMAGE).voxels
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("P_01", "P01"), ("Zürich", "Zurich"), ("sub-07", "07"), ("S 3 (pilot)", "S3pilot")],
+)
+def test_labels_are_what_bids_allows(
+    tree: Path, put: Callable[..., Path], name: str, label: str
+) -> None:
+    put(f"{name}/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_dwi_mask.nii.gz")
+    assert list(imported(tree, "{subject}/{scanner}_dwi.nii")) == [(f"sub-{label}", "ge")]
+
+
+def test_the_readme_says_what_was_done_to_which_files(tree: Path, put: Callable[..., Path]) -> None:
+    put("a/ge_dwi.nii.gz", "ge_dwi.bval", "ge_dwi.bvec", "ge_dwi_mask.nii.gz")
+    out = tree.parent / "bids"
+    import_tree(tree, out, "{subject}/{scanner}_dwi.nii")
+    said = (out / "README").read_text()
+    assert said.splitlines()[3].startswith("1 scan of 1 subject, imported by")
+    assert "Nothing was resampled.\nImages and masks in NIfTI are the same byte for byte." in said
+    assert "converted to NIfTI" not in said

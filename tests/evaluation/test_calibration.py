@@ -106,3 +106,14 @@ def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
 def test_nobody_is_fitted_on_who_must_not_be(model, heads, subjects, complaint):
     with pytest.raises(UserError, match=complaint):
         calibrate(model, heads, subjects)
+
+
+def test_a_run_is_chosen_where_the_dataset_is_opened(model, heads):
+    with pytest.raises(UserError, match="chosen already; choose the run where") as refused:
+        calibrate(model, heads, run=2)
+    assert refused.value.field == "run"
+
+
+def test_what_counts_as_b0_reaches_scans_of_an_open_dataset(model, heads):
+    with pytest.raises(UserError, match="must lie between 0 and 200"):
+        calibrate(model, heads, b0_threshold=1500)

@@ -28,6 +28,7 @@ from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.dataset import SCAN_NAMES, TravellingHeads, input_platform, open_dataset
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, refuse_occupied
+from napari_msp.formatting import counted
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class CheckedDataset:
     def __repr__(self) -> str:
         severities = Counter(finding.severity for finding in self.findings)
         counts = ", ".join(f"{count} × {name}" for name, count in severities.items())
-        return f"<CheckedDataset of {len(self.rows)} scans: {counts or 'nothing found'}>"
+        return f"<CheckedDataset of {counted(len(self.rows), 'scan')}: {counts or 'nothing found'}>"
 
 
 def check(

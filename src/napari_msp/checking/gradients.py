@@ -14,6 +14,7 @@ from napari_msp.data.acquisition import B_VALUE_TOLERANCE, no_b0
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, write_table
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
+from napari_msp.formatting import counted
 from napari_msp.signal.fitting import CONDITION_LIMIT, condition_number, supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
@@ -33,8 +34,8 @@ def check_scheme(where: str, gradients: GradientTable) -> Iterator[Finding]:
         directions = gradients.directions[shell.volumes]
         if len(directions) < needed:
             problem = (
-                f"b = {shell.b_value:.0f} has {len(directions)} directions, SH order {ORDER} needs "
-                f"{needed}"
+                f"b = {shell.b_value:.0f} has {counted(len(directions), 'direction')}, "
+                f"SH order {ORDER} needs {needed}"
             )
             remedy = Advice("take another shell" if enough else "leave the scan out")
             yield Finding("warning" if enough else "error", where, problem, remedy, "directions")

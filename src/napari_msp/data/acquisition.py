@@ -1,7 +1,7 @@
 """One diffusion-weighted acquisition: image, gradient table and brain mask."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -196,6 +196,11 @@ class Acquisition:
         """What is doubtful or was left out, in words; asking for it reads the voxels."""
         return (*self.header_doubts, *self._read.doubts)
 
+    @property
+    def unused_deviation(self) -> str:
+        """That HCP's `grad_dev` is beside the image and not used, in words; empty where none is."""
+        return self._read.deviation
+
     @cached_property
     def _read(self) -> "_Read":
         """Read the voxels, and leave out the volumes that are not what the table says."""
@@ -220,10 +225,11 @@ class Acquisition:
                 remedy = Advice("repair the image")
                 raise UserError("has voxels that are not finite", self.name, remedy=remedy)
             voxels[not_finite] = 0
-        doubts += self._unused_deviation(voxels, table)
+        deviation = self._deviation_doubt(voxels, table)
+        doubts += [deviation] if deviation else []
         for doubt in doubts:
             warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
-        return _Read(voxels, table, tuple(odd), tuple(doubts))
+        return _Read(voxels, table, tuple(odd), tuple(doubts), deviation)
 
     def with_gradients(self, table: GradientTable) -> "Acquisition":
         """Give the same voxels and mask with another table of the volumes that are in use."""
@@ -231,22 +237,22 @@ class Acquisition:
         vars(other).update(_read=replace(self._read, gradients=table), brain=self.brain)
         return other
 
-    def _unused_deviation(self, voxels: FloatArray, table: GradientTable) -> Iterator[str]:
+    def _deviation_doubt(self, voxels: FloatArray, table: GradientTable) -> str:
         """Say that a `grad_dev` beside the image is not used, and what error that makes."""
         path = None if self.path is None else find_deviation(self.path)
         if path is None:
-            return
+            return ""
         # A mask that is to be made needs the voxels, which are just being read.
         brain = self.mask if self.has_mask else voxels[..., table.b0_volumes].mean(axis=-1) > 0
         weighted = table.directions[table.directions.any(axis=1)]
         try:
             matrices = read_deviation(path, self.lattice, brain)
         except UserError as error:
-            yield f"{path.name} is not used; it cannot be read either ({error.problem})"
-            return
-        if len(matrices) and len(weighted):
-            vectors = scanner_to_image_axes(weighted, self.affine)
-            yield f"{path.name} is not used: {measure_deviation(matrices, vectors)}"
+            return f"{path.name} is not used; it cannot be read either ({error.problem})"
+        if not (len(matrices) and len(weighted)):
+            return ""
+        vectors = scanner_to_image_axes(weighted, self.affine)
+        return f"{path.name} is not used: {measure_deviation(matrices, vectors)}"
 
     @cached_property
     def b0(self) -> FloatArray:
@@ -386,6 +392,7 @@ class _Read:
     gradients: GradientTable
     left_out: tuple[OddVolume, ...]
     doubts: tuple[str, ...]
+    deviation: str = ""
 
 
 def _with_directionless(odd: Sequence[OddVolume], table: GradientTable) -> list[OddVolume]:

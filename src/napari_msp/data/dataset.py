@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_msp.bids import (
@@ -189,6 +189,35 @@ def open_dataset(
     if not scans:
         raise _nothing_in(root, passed_over)
     return TravellingHeads(root, scans, passed_over, b0_threshold)
+
+
+def as_dataset(
+    dataset: str | Path | TravellingHeads,
+    run: int | str | None = None,
+    b0_threshold: float | None = None,
+) -> TravellingHeads:
+    """Take travelling heads, or open their BIDS folder.
+
+    Parameters
+    ----------
+    dataset
+        Either.
+    run
+        Which scan, where one was repeated: of a folder.
+    b0_threshold
+        As for `load_acquisition`; None: what was said when the dataset was opened.
+
+    Raises
+    ------
+    UserError
+        As `open_dataset`, or when a run is asked for of scans that are chosen already.
+    """
+    if not isinstance(dataset, TravellingHeads):
+        return open_dataset(dataset, run=run, b0_threshold=b0_threshold)
+    if run is not None:
+        remedy = Advice("choose the run where the dataset is opened")
+        raise UserError("its scans are chosen already", dataset.root, "run", remedy)
+    return dataset if b0_threshold is None else replace(dataset, b0_threshold=b0_threshold)
 
 
 def scans_in(root: Path, subject: str = "sub-*", session: str = "ses-*") -> list[Path]:

@@ -20,12 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_msp.bids import NIFTI_SUFFIXES, gradient_files, nifti_stem, sidecar_path
+from napari_msp.bids import (
+    NIFTI_SUFFIXES,
+    gradient_files,
+    nifti_stem,
+    plain_label,
+    sidecar_path,
+)
 from napari_msp.data.cubes import Auto
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.data.importers import (
     ImportedScan,
-    bids_label,
     import_tree,
     pattern_expression,
 )
@@ -386,7 +391,7 @@ def import_dicom(
                     report(made, chosen)
                 for line in made.warnings:
                     warnings.warn(f"{folder}: dcm2niix: {line}", DicomWarning, stacklevel=2)
-                name = f"{chosen.number}_{bids_label(chosen.description)}"
+                name = f"{chosen.number}_{plain_label(chosen.description)}"
                 stem = nifti_stem(chosen.path)
                 for path in chosen.path.parent.glob(f"{glob.escape(stem)}.*"):
                     shutil.move(path, inside / (name + path.name.removeprefix(stem)))

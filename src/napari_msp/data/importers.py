@@ -4,12 +4,13 @@ import re
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 
 from napari_msp.bids import (
     DESCRIPTION,
@@ -22,6 +23,7 @@ from napari_msp.bids import (
     image_suffix,
     mask_sidecar,
     nifti_stem,
+    plain_label,
     platform_name,
     read_metadata,
     sidecar_path,
@@ -39,11 +41,12 @@ from napari_msp.data.cubes import (
     interpolation,
     write_cubes,
 )
-from napari_msp.data.gradients import write_gradients
-from napari_msp.data.lattice import Lattice
-from napari_msp.data.nifti import open_nifti
+from napari_msp.data.gradients import find_deviation, write_gradients
+from napari_msp.data.lattice import Lattice, interpolate
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
 from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
+from napari_msp.formatting import counted
 
 ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
 """Endings of which each stands for all of its group in a pattern."""
@@ -55,21 +58,24 @@ _FIELD = re.compile(r"\{(\w*)\}|(\*)")
 
 _FIELDS = ("subject", "session", "scanner", "protocol", "run")
 
-NOTHING = "Nothing was resampled"
-
 README = """\
 Imported travelling heads
 =========================
 
-{scans} scans of {subjects} subjects, copied by napari-msp {version} with the pattern
+{scans} of {subjects}, imported by napari-msp {version} with the pattern
 
     {pattern}
 
-code/imported.tsv lists which file came from where. NIfTI files and FSL tables are the same byte for
-byte, other formats were converted. {interpolated} Image, gradient table and mask of every scan
-were opened and checked; nothing was registered. `napari-msp check` says what may still be wrong. A
-scan's JSON says what was known of it: scanner settings that the source did not state (such as
-EchoTime) were not made up.
+code/imported.tsv lists which file came from where. {treatment}
+
+Image, gradient table and mask of every scan were opened and checked; nothing was registered.
+`napari-msp check` says what may still be wrong. A scan's JSON says what was known of it: scanner
+settings that the source did not state (such as EchoTime) were not made up.
+"""
+
+DEVIATIONS_IGNORED = """\
+# HCP's gradients from voxel to voxel, for which BIDS has no name.
+*_grad_dev.nii*
 """
 
 
@@ -95,6 +101,10 @@ class ImportedScan:
         The lattices before and after, where voxels become cubes; None: they stay as they are.
     b0_threshold
         Largest b-value that counts as b=0 where the scan is checked; None: the usual one.
+    deviation
+        HCP's `grad_dev` in the old tree, which is brought along; None where there is none.
+    deviation_doubt
+        That it is not used, and what error that makes, in words.
     """
 
     source: Path
@@ -107,6 +117,8 @@ class ImportedScan:
     sidecar: Path | None
     interpolated: tuple[Lattice, Lattice] | None = None
     b0_threshold: float | None = None
+    deviation: Path | None = None
+    deviation_doubt: str = ""
 
     @property
     def mask_image(self) -> Path:
@@ -114,6 +126,11 @@ class ImportedScan:
         suffix = ".nii" if (self.mask or self.image).name.lower().endswith(".nii") else ".nii.gz"
         folder = Path("derivatives", "brainmask") / self.image.parent
         return folder / f"{bare_stem(self.image)}_desc-brain_mask{suffix}"
+
+    @property
+    def deviation_image(self) -> Path:
+        """Where `grad_dev` lies, relative to the dataset: beside the image, where it is found."""
+        return self.image.with_name(f"{bare_stem(self.image)}_grad_dev.nii.gz")
 
 
 def import_tree(
@@ -210,7 +227,7 @@ def import_tree(
         remedy = Choose("input_platform", platforms)
         raise UserError("no scan is of this platform", input_platform, "input_platform", remedy)
     for done, scan in enumerate(scans):
-        scans[done] = replace(scan, interpolated=_check_scan(scan, voxel_size))
+        scans[done] = _checked(scan, voxel_size)
         if progress is not None:
             progress(f"checked {scan.source}", done + 1, len(scans))
     said = interpolation(scan.interpolated for scan in scans)
@@ -219,15 +236,6 @@ def import_tree(
     if not dry_run:
         _write_dataset(source, out, scans, pattern, input_platform, progress)
     return scans
-
-
-def bids_label(text: str, prefix: str = "") -> str:
-    """Make a BIDS label: letters and digits only, without the entity's own prefix.
-
-    >>> bids_label("sub-P_01", "sub-")
-    'P01'
-    """
-    return re.sub(r"[^A-Za-z0-9]", "", text.removeprefix(prefix))
 
 
 def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
@@ -311,10 +319,11 @@ def _find_scans(
 def _describe_scan(
     source: Path, path: Path, values: Mapping[str, str | None], mask: str | None
 ) -> ImportedScan:
-    subject = bids_label(values["subject"] or "", "sub-")
-    session = bids_label(values.get("scanner") or values["session"] or "", "ses-").lower()
-    protocol = bids_label(values["protocol"] or "", "acq-").lower()
-    run = bids_label(values.get("run") or "", "run-")
+    subject = plain_label((values["subject"] or "").removeprefix("sub-"))
+    scanner = values.get("scanner") or values["session"] or ""
+    session = plain_label(scanner.removeprefix("ses-")).lower()
+    protocol = plain_label((values["protocol"] or "").removeprefix("acq-")).lower()
+    run = plain_label((values.get("run") or "").removeprefix("run-"))
     given = ("subject", "scanner", "session", "protocol", "run")
     named = {each for each in given if values.get(each) is not None}
     made = dict(zip(given, (subject, session, session, protocol, run), strict=True))
@@ -425,10 +434,8 @@ def _open(scan: ImportedScan) -> Acquisition:
     )
 
 
-def _check_scan(
-    scan: ImportedScan, voxel_size: float | Auto | None
-) -> tuple[Lattice, Lattice] | None:
-    """Open a scan with its table and mask, and read its voxels once; give what it becomes."""
+def _checked(scan: ImportedScan, voxel_size: float | Auto | None) -> ImportedScan:
+    """Open a scan with its table and mask, and read its voxels once; add what it becomes."""
     acquisition = _open(scan)
     _ = acquisition.voxels
     if scan.mask is not None:
@@ -439,7 +446,12 @@ def _check_scan(
         )
     read_metadata(scan.source)
     cubes = None if voxel_size is None else cubes_for(acquisition.lattice, voxel_size)
-    return None if cubes is None else (acquisition.lattice, cubes)
+    return replace(
+        scan,
+        interpolated=None if cubes is None else (acquisition.lattice, cubes),
+        deviation=find_deviation(scan.source),
+        deviation_doubt=acquisition.unused_deviation,
+    )
 
 
 def _write_dataset(
@@ -475,6 +487,8 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         _copy_image(scan.source, image)
         if scan.mask is not None and mask is not None:
             _copy_image(scan.mask, mask)
+    if scan.deviation is not None:
+        _copy_deviation(scan.deviation, folder / scan.deviation_image, scan.interpolated)
     # Cubes lie along the same axes, so that b-vectors stay what they are.
     if scan.bval != scan.bvec and _is_plain(scan.bval) and _is_plain(scan.bvec):
         shutil.copyfile(scan.bval, bval)
@@ -484,7 +498,8 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         write_gradients(acquisition.given_gradients, bval, bvec, acquisition.affine)
     sidecar = sidecar_path(image)
     inherited = any(True for _ in applicable(scan.source, ".json"))
-    if scan.sidecar is not None and not inherited and scan.interpolated is None:
+    changed = scan.interpolated is not None or scan.deviation is not None
+    if scan.sidecar is not None and not inherited and not changed:
         shutil.copyfile(scan.sidecar, sidecar)
     else:
         known = read_metadata(scan.source)
@@ -492,11 +507,30 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         known = known or came_from
         if scan.interpolated is not None:
             known = described(known, *scan.interpolated)
+        if scan.deviation is not None:
+            known = known | {
+                "GradientDeviation": {
+                    "File": scan.deviation_image.name,
+                    "Used": False,
+                    "Description": scan.deviation_doubt,
+                }
+            }
         write_json(sidecar, known)
     if mask is not None:
         more = {} if scan.interpolated is None else description(*scan.interpolated)
         source_uri = f"bids::{scan.image.as_posix()}"
         write_json(sidecar_path(mask), mask_sidecar("As imported", [source_uri], **more))
+
+
+def _copy_deviation(source: Path, target: Path, cubes: tuple[Lattice, Lattice] | None) -> None:
+    """Bring `grad_dev` along, on the lattice of the scan; what is none is copied as it is."""
+    image = open_nifti(source)
+    if cubes is None or len(image.shape) != 4 or not cubes[0].matches(lattice_of(image)):
+        _copy_image(source, target)
+        return
+    volumes = np.moveaxis(read_voxels(image, source), -1, 0)
+    values = np.stack([interpolate(each, *cubes) for each in volumes], axis=-1)
+    write_nifti(target, values.astype(np.float32), cubes[1].affine, like=image)
 
 
 def _copy_image(source: Path, target: Path) -> None:
@@ -540,6 +574,8 @@ def _describe_dataset(
             dataset_description("Brain masks", derivative=True, generated_by=made_by),
         )
         write_text(folder / "derivatives" / "brainmask" / "README", f"Brain masks: {made_by}.\n")
+    if any(scan.deviation is not None for scan in scans):
+        write_text(folder / ".bidsignore", DEVIATIONS_IGNORED)
     write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
     rows = [
         f"{scan.source.relative_to(source).as_posix()}\t{scan.image.as_posix()}" for scan in scans
@@ -548,10 +584,33 @@ def _describe_dataset(
     write_text(
         folder / "README",
         README.format(
-            scans=len(scans),
-            subjects=len(subjects),
+            scans=counted(len(scans), "scan"),
+            subjects=counted(len(subjects), "subject"),
             version=version("napari-msp"),
             pattern=pattern,
-            interpolated=(interpolation(scan.interpolated for scan in scans) or NOTHING) + ".",
+            treatment="\n".join(_treatment(scans)),
         ),
     )
+
+
+def _treatment(scans: Sequence[ImportedScan]) -> Iterator[str]:
+    """Say for the README what was done to the files, each a line."""
+    interpolated = interpolation(scan.interpolated for scan in scans)
+    if interpolated:
+        yield f"{interpolated}. Images by cubic splines, masks by the nearest voxel."
+    else:
+        yield "Nothing was resampled."
+    kept = [scan for scan in scans if scan.interpolated is None]
+    plain = [scan for scan in kept if image_suffix(scan.source).lower() in NIFTI_SUFFIXES]
+    if plain:
+        whose = "The others' images" if interpolated else "Images"
+        yield f"{whose} and masks in NIfTI are the same byte for byte."
+    if len(plain) < len(kept):
+        yield "Images of other formats were converted to NIfTI."
+    yield "Gradient tables in FSL's form are the same byte for byte, others were converted to it."
+    doubtful = [scan for scan in scans if scan.deviation is not None]
+    if doubtful:
+        yield (
+            f"HCP's grad_dev lies beside {counted(len(doubtful), 'scan')}; nothing here uses it, "
+            "and each scan's JSON says what error that makes."
+        )

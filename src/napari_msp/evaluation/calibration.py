@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.comparison import on_lattice
@@ -45,7 +45,7 @@ def calibrate(
     subjects
         Whom to fit on; empty: everyone that the model has not learned from.
     run
-        Which scan, where one was repeated.
+        Which scan, where one was repeated; of a folder.
     device
         As for `harmonize`.
     on_progress
@@ -63,8 +63,7 @@ def calibrate(
         When a subject was trained on or there is none left, or no subject has a target's scan.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    if not isinstance(dataset, TravellingHeads):
-        dataset = open_dataset(dataset, run=run, b0_threshold=b0_threshold)
+    dataset = as_dataset(dataset, run, b0_threshold)
     learned = learned_from([model], [dataset], dataset.subjects)
     unseen = tuple(each for each in dataset.subjects if each not in learned)
     if not unseen:

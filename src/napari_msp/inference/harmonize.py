@@ -119,7 +119,7 @@ def prepare_input(
     if isinstance(scan, str | Path) and is_scan(scan):
         # Of several shells the model chooses.
         scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
-    scan = as_scan(scan)
+    scan = as_scan(scan, b0_threshold=options.b0_threshold)
     acquisition = scan.acquisition
     if acquisition is None:
         problem = "is an SH image, without the b=0 image that a prediction needs"

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.device import choose_device
-from napari_msp.errors import Advice, Overwrite, Resume, UserError, either
+from napari_msp.errors import Overwrite, Resume, UserError, either
 from napari_msp.files import refuse_unwritable
 from napari_msp.learning.checkpoint import START_ANEW
 from napari_msp.learning.events import EventHandler, Failed
@@ -81,12 +81,7 @@ def train(
         if not force:
             _refuse_finished(out) if resume else _refuse_occupied(out)
         chosen = values.get("run", None if settings is None else settings.run)
-        if chosen is not None and isinstance(dataset, TravellingHeads):
-            remedy = Advice("choose the run where the dataset is opened")
-            raise UserError("its scans are chosen already", dataset.root, "run", remedy)
-        heads = (
-            dataset if isinstance(dataset, TravellingHeads) else open_dataset(dataset, run=chosen)
-        )
+        heads = as_dataset(dataset, chosen)
         heads.tell()
         if values or settings is None:
             given = {} if settings is None else settings.model_dump(exclude_unset=True)

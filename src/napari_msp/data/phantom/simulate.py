@@ -17,6 +17,7 @@ from napari_msp.data.phantom.platforms import B_VALUE, INPUT_PLATFORM, PLATFORMS
 from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.files import new_folder, write_json, write_text
+from napari_msp.formatting import counted
 
 DEMO_SEED = 2026
 """Of the head of the demo and of the viewer's sample; the packaged models learned from others."""
@@ -30,7 +31,7 @@ README = """\
 Simulated travelling heads
 ==========================
 
-Every image here is SIMULATED; no person was scanned. {subjects} subjects, each on four platforms:
+Every image here is SIMULATED; no person was scanned. {subjects}, each on four platforms:
 ge_st, prisma_st and connectom_st (2.4 mm, 30 directions, TE 89 ms) and connectom_sa (1.2 mm,
 60 directions, TE 68 ms), all at b = {b_values} s/mm2.
 
@@ -94,7 +95,7 @@ def simulate(
     b_values = _shells(b_value)
     total = subjects * len(PLATFORMS)
     with new_folder(out) as folder:
-        made_by = f"simulate {subjects} subjects, size {size}, seed {seed}"
+        made_by = f"simulate {counted(subjects, 'subject')}, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
         _describe(folder, made_by, subjects, b_values, misalignment, twins=noise and noise_free)
         done = 0
@@ -219,7 +220,7 @@ def _describe(
         folder / "README",
         README.format(
             made_by=made_by,
-            subjects=subjects,
+            subjects=counted(subjects, "subject"),
             b_values=" and ".join(f"{each:g}" for each in b_values),
             misalignment=f"{misalignment:g}",
         ),

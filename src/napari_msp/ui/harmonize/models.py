@@ -17,6 +17,7 @@ from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
 from napari_msp.errors import UserError, explain
 from napari_msp.files import read_json, write_json
+from napari_msp.formatting import counted
 from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models
 from napari_msp.ui.background import Control, Latest
@@ -274,7 +275,7 @@ def _row(listed: ListedModel) -> ModelRow:
     subjects = len(listed.model.training.get("subjects", []))
     b_values = " and ".join(f"{each:.0f}" for each in card.sh.b_values)
     about = (
-        f"<p><b>{listed.path.name}</b><br>Trained on {subjects} subjects.<br>"
+        f"<p><b>{listed.path.name}</b><br>Trained on {counted(subjects, 'subject')}.<br>"
         f"Input voxels of {card.voxel_size:.2g} mm, b = {b_values} s/mm².</p>"
     )
     return ModelRow(

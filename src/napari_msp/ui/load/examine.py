@@ -27,6 +27,7 @@ from napari_msp.data.lattice import direction_cosines
 from napari_msp.data.masks import read_mask
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, Give, Remedy, UserError, either
+from napari_msp.formatting import counted
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
@@ -79,7 +80,7 @@ class Shell:
     order: int
 
     def __str__(self) -> str:
-        return f"b = {self.b_value:.0f} s/mm², {self.directions} directions"
+        return f"b = {self.b_value:.0f} s/mm², {counted(self.directions, 'direction')}"
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,8 @@ class _Examination:
         needed = coefficient_count(ORDER)
         if shell.directions < needed:
             self.problems["b_value"] = (
-                f"{shell.directions} directions cannot determine the {needed} coefficients of SH "
-                f"order {ORDER}"
+                f"{counted(shell.directions, 'direction')} cannot determine the {needed} "
+                f"coefficients of SH order {ORDER}"
             )
         elif shell.order == 0:
             self.problems["bvec"] = "Its directions hardly differ; give the scan's own b-vectors"
