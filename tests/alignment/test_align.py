@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -397,7 +398,11 @@ def test_a_trace_image_stays_in_the_file_and_out_of_the_images(travelled, tmp_pa
     np.savetxt(f"{stem}.bval", np.append(np.loadtxt(f"{stem}.bval"), 0)[None], fmt="%g")
     vectors = np.column_stack([np.loadtxt(f"{stem}.bvec"), np.zeros(3)])
     np.savetxt(f"{stem}.bvec", vectors, fmt="%.8f")
-    done = msp.align(root, tmp_path / "out", input="ge_st", resample=resample)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        done = msp.align(root, tmp_path / "out", input="ge_st", resample=resample)
+    [said] = [str(each.message) for each in told]  # once, and of which file
+    assert said.startswith(f"{scan}: left out: volume 14")
     assert nib.load(scan_of(done.out, "prisma_st")).shape[-1] == 14 + (not resample)
     again = open_dataset(done.out).acquisition("sub-01", "prisma_st")
     assert len(again.gradients) == 14

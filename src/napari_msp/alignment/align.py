@@ -162,10 +162,8 @@ def align(
         )
     if voxel_size is not None:
         check_voxel_size(voxel_size)
-    if heads.root.resolve().is_relative_to(out.resolve()):
-        problem = "is the dataset itself, or contains it"
-        raise UserError(problem, out, "out", Advice("give another folder"))
-    _refuse_what_is_there(out, force)
+    check_out(out, heads.root, force)
+    heads.tell()
 
     def poll() -> None:
         if cancelled is not None and cancelled():
@@ -203,8 +201,17 @@ def _subjects(heads: TravellingHeads, wanted: Sequence[str]) -> list[str]:
 # --- Where it is written ----------------------------------------------------------------------
 
 
-def _refuse_what_is_there(out: Path, force: bool) -> None:
-    """Refuse a folder with content, but for an earlier alignment that may be replaced."""
+def check_out(out: Path, dataset: Path, force: bool) -> None:
+    """Refuse a folder that the aligned dataset cannot be made in.
+
+    Raises
+    ------
+    UserError
+        When it is or contains the dataset, or has content; an earlier alignment may be replaced.
+    """
+    if dataset.resolve().is_relative_to(out.resolve()):
+        problem = "is the dataset itself, or contains it"
+        raise UserError(problem, out, "out", Advice("give another folder"))
     try:
         refuse_occupied(out)
     except UserError as error:
@@ -304,7 +311,7 @@ def _write_input(job: _Job, subject: str, reference: _Reference) -> AlignedScan:
     if job.voxel_size is None:
         placed = moved(scan, None)
     else:
-        placed = interpolated(scan, stay, stay[:3, :3], reference.lattice)
+        placed = interpolated(scan, stay, stay[:3, :3], reference.lattice, job.poll)
     image = _write(job, subject, job.source, scan, placed, None)
     energy = _kept_energy(scan, placed)
     return AlignedScan(subject, job.source, image, clipped=placed.clipped, kept_energy=energy)
@@ -317,13 +324,13 @@ def _align_scan(job: _Job, subject: str, platform: str, reference: _Reference) -
     found = estimate_displacement(reference.brain, brain, freedom, job.poll)
     if job.resample:
         lattice = reference.lattice_for(scan.lattice)
-        placed = interpolated(scan, found.matrix, found.rotation, lattice)
+        placed = interpolated(scan, found.matrix, found.rotation, lattice, job.poll)
     else:
         placed = moved(scan, found.matrix)
     image = _write(job, subject, platform, scan, placed, found)
     # Measured anew on what is written, not concluded from what was found.
     if job.resample:
-        written = placed.acquisition()
+        written = placed.acquisition
         after = brain_image(written, _lowest_shell(written, reference.shell.b_value))
     else:
         after = replace(brain, lattice=Lattice(brain.lattice.shape, placed.image.affine))
@@ -365,7 +372,7 @@ def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
     if placed.clipped is None:
         return {}
     energies = []
-    for each in (scan, placed.acquisition()):
+    for each in (scan, placed.acquisition):
         shell = _lowest_shell(each)
         order = min(6, supported_order(each.directions(shell)))
         if order < 2:
@@ -410,7 +417,7 @@ def _write(
         "SpatialReference": f"bids:source:{reference.as_posix()}",
         ALIGNMENT: _about(job, placed, found),
     }
-    if placed.clipped is not None and scan.left_out:
+    if placed.clipped is not None and scan.doubts:
         about["Warnings"] = list(scan.doubts)
     write_json(sidecar_path(job.stage / image), about)
     brain = scan.brain
@@ -424,7 +431,7 @@ def _write(
         stem = f"{undescribed_stem(path)}_{between}"
         write_itk(job.stage / folder / f"{stem}_xfm.txt", found.matrix)
         write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
-    _write_twin(job, subject, platform, placed, found, about)
+    _write_twin(job, (subject, platform), scan, placed, found, about)
     return image
 
 
@@ -450,17 +457,16 @@ class LeftBehind(UserWarning):
 
 def _write_twin(
     job: _Job,
-    subject: str,
-    platform: str,
+    identity: tuple[str, str],
+    scan: Acquisition,
     placed: Placed,
     found: Displacement | None,
     about: Mapping[str, Any],
 ) -> None:
     """Move the noise-free twin of a simulated scan as the scan itself."""
-    twin = job.dataset.noise_free(subject, platform)
+    twin = job.dataset.noise_free(*identity, scan)
     if twin is None or twin.path is None:
         return
-    scan = job.dataset.acquisition(subject, platform)
     if not twin.lattice.matches(scan.lattice):
         said = f"{twin.path.name}: does not lie where its scan does, and stays behind"
         warnings.warn(said, LeftBehind, stacklevel=2)
@@ -471,7 +477,7 @@ def _write_twin(
         motion = np.eye(4) if found is None else found.matrix
         turn = np.eye(3) if found is None else found.rotation
         x, y, z = placed.mask.shape
-        again = interpolated(twin, motion, turn, Lattice((x, y, z), placed.image.affine))
+        again = interpolated(twin, motion, turn, Lattice((x, y, z), placed.image.affine), job.poll)
     path = job.stage / twin.path.relative_to(job.dataset.root)
     path.parent.mkdir(parents=True, exist_ok=True)
     again.write(path)

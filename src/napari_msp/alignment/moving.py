@@ -1,7 +1,10 @@
 """Write a scan where it belongs: by its affine alone, or interpolated once onto another lattice."""
 
 import shutil
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +12,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import gradient_files
-from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.acquisition import Acquisition, DoubtfulScan
 from napari_msp.data.beside import find_gradients
 from napari_msp.data.cubes import interpolated_voxels
 from napari_msp.data.gradients import GradientTable, write_gradients
@@ -36,6 +39,8 @@ class Placed:
         Directions turned with the head, in scanner axes.
     mask
         (X, Y, Z).
+    name
+        The scan's, for messages.
     clipped
         Share of in-mask samples that interpolation made negative, and that were set to 0; None
         where nothing was interpolated.
@@ -46,12 +51,22 @@ class Placed:
     image: nib.Nifti1Image
     gradients: GradientTable
     mask: MaskArray
+    name: str
     clipped: float | None = None
     tables: tuple[Path, Path] | None = None
 
+    @cached_property
     def acquisition(self) -> Acquisition:
-        """Give it as an acquisition in memory; what was odd about its volumes was said before."""
-        return Acquisition(self.image, self.gradients, given_mask=self.mask, every_volume=True)
+        """It as an acquisition in memory, called by its file's name.
+
+        What is odd about its volumes was said when the file was read, and is not said again.
+        """
+        made = Acquisition(self.image, self.gradients, given_mask=self.mask, every_volume=True)
+        vars(made)["name"] = self.name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DoubtfulScan)
+            _ = made.voxels
+        return made
 
     def write(self, dwi: Path, mask: Path | None = None) -> None:
         """Write the DWI with its gradient table, and the mask where one is wanted."""
@@ -94,11 +109,15 @@ def moved(acquisition: Acquisition, motion: FloatArray | None) -> Placed:
     path, tables = acquisition.path, None
     if path is not None and tuple(find_gradients(path, image)) == gradient_files(path):
         tables = gradient_files(path)
-    return Placed(placed, turned, acquisition.mask, tables=tables)
+    return Placed(placed, turned, acquisition.mask, acquisition.name, tables=tables)
 
 
 def interpolated(
-    acquisition: Acquisition, motion: FloatArray, turn: FloatArray, lattice: Lattice
+    acquisition: Acquisition,
+    motion: FloatArray,
+    turn: FloatArray,
+    lattice: Lattice,
+    poll: Callable[[], None] = lambda: None,
 ) -> Placed:
     """Move a scan and interpolate it, once, onto a lattice.
 
@@ -113,16 +132,18 @@ def interpolated(
         (3, 3) its rotation, by which directions turn (the finite strain of Alexander 2001).
     lattice
         Where the result lies.
+    poll
+        Called before each volume; may raise to end the work.
     """
     source = Lattice(acquisition.lattice.shape, np.linalg.inv(motion) @ acquisition.affine)
     mask = resample_mask(acquisition.mask, source, lattice)
-    voxels, negative = interpolated_voxels(acquisition, source, lattice)
+    voxels, negative = interpolated_voxels(acquisition, source, lattice, poll)
     clipped = float(negative[mask].mean()) if mask.any() else 0.0
     image = nib.Nifti1Image(voxels, lattice.affine)
     image.header.set_xyzt_units("mm", "sec")
     for put in (image.set_qform, image.set_sform):
         put(lattice.affine, ALIGNED)
-    return Placed(image, _turned(acquisition.gradients, turn.T), mask, clipped)
+    return Placed(image, _turned(acquisition.gradients, turn.T), mask, acquisition.name, clipped)
 
 
 def _turned(table: GradientTable, rotation: FloatArray) -> GradientTable:

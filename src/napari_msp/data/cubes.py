@@ -8,7 +8,7 @@ another is given: only so does interpolating back lose nothing (`benchmarks/cube
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -93,7 +93,10 @@ def check_voxel_size(voxel_size: float | Auto) -> None:
 
 
 def interpolated_voxels(
-    acquisition: Acquisition, source: Lattice, target: Lattice
+    acquisition: Acquisition,
+    source: Lattice,
+    target: Lattice,
+    poll: Callable[[], None] = lambda: None,
 ) -> tuple[FloatArray, FloatArray]:
     """Interpolate all volumes by cubic splines; below 0, where no magnitude is, they become 0.
 
@@ -105,6 +108,8 @@ def interpolated_voxels(
         Where its voxels are taken to lie: where the file says, or where a registration moved them.
     target
         Where the result lies.
+    poll
+        Called before each volume; may raise to end the work.
 
     Returns
     -------
@@ -112,6 +117,7 @@ def interpolated_voxels(
     """
     voxels = np.empty((*target.shape, len(acquisition.gradients)), dtype=np.float32)
     for volume in range(voxels.shape[-1]):  # one at a time: double precision takes its room
+        poll()
         voxels[..., volume] = interpolate(acquisition.voxels[..., volume], source, target)
     negative = voxels < 0
     voxels[negative] = 0

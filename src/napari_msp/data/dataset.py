@@ -121,17 +121,27 @@ class TravellingHeads:
         path = self.scans[subject, platform]
         return load_acquisition(path, b0_threshold=self.b0_threshold)
 
-    def noise_free(self, subject: str, platform: str) -> Acquisition | None:
+    def noise_free(
+        self, subject: str, platform: str, scan: Acquisition | None = None
+    ) -> Acquisition | None:
         """Open the twin without noise that a simulated scan has; None where there is none.
 
         It is seen through the scan's own mask.
+
+        Parameters
+        ----------
+        subject, platform
+            Whose scan it is, and from where.
+        scan
+            That scan, where it is open already.
 
         Raises
         ------
         UserError
             When there is no such scan, or the twin cannot be read.
         """
-        scan = self.acquisition(subject, platform)
+        if scan is None:
+            scan = self.acquisition(subject, platform)
         path = self.scans[subject, platform]
         folder = self.root / "derivatives" / "noisefree" / path.parent.relative_to(self.root)
         twin = folder / path.name.replace("_dwi.", "_desc-noisefree_dwi.")
