@@ -155,8 +155,8 @@ def simulated(size: str, subjects: int, seed: int, dipy: bool) -> None:
             shift = np.linalg.norm(each.pose.from_head(CENTRE[:, None])[:, 0] - CENTRE)
             angle = np.degrees(Rotation.from_matrix(each.pose.rotation).magnitude())
             lattice, stay = each.never_moved.lattice, np.eye(4)
-            laid = interpolated(each.scan, found.matrix, found.rotation, lattice).acquisition()
-            left = interpolated(each.scan, stay, stay[:3, :3], lattice).acquisition()
+            laid = interpolated(each.scan, found.matrix, found.rotation, lattice).acquisition
+            left = interpolated(each.scan, stay, stay[:3, :3], lattice).acquisition
             told = [errors(one, each.never_moved) for one in (laid, left, each.other_noise)]
             rows.append((away, turn, *np.ravel(told)))
             moved = f"{each.name:20} {shift:9.1f} {angle:5.1f}"
