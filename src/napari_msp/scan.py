@@ -25,12 +25,19 @@ from napari_msp.bids import (
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.gradients import shell_name
+from napari_msp.data.gradients import Shell, shell_name
 from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
-from napari_msp.signal.fitting import fit_sh, scheme_doubt, supported_order
+from napari_msp.signal.fitting import (
+    check_given_shells,
+    fit_sh,
+    scheme_doubt,
+    shells_for_maps,
+    supported_order,
+    unfit_for_sh,
+)
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage, load_sh, write_sh
 from napari_msp.signal.spherical_harmonics import order_of
@@ -105,8 +112,21 @@ class Scan:
         if self.given_sh is not None:
             known = self.given_sh.b_value
             return () if known is None else (shell_name(known),)
+        return tuple(shell.name for shell in self._chosen)
+
+    @cached_property
+    def _chosen(self) -> list[Shell]:
+        """The acquisition's shells that are meant."""
         assert self.acquisition is not None
-        return tuple(shell.name for shell in self.acquisition.shells(self.shell))
+        return shells_for_maps(self.acquisition, self.shell)
+
+    @property
+    def _left_out(self) -> tuple[str, ...]:
+        """Why shells that nobody chose away are not used, in words."""
+        if self.acquisition is None or self.shell is not None:
+            return ()
+        unfit = unfit_for_sh(self.acquisition.gradients)
+        return tuple(f"{why}: it is left out" for why in unfit.values())
 
     def by_shell(self) -> dict[int, Self]:
         """Give a scan of one shell for each of its shells, by name; itself where there is one."""
@@ -118,9 +138,7 @@ class Scan:
     def _by_shell(self) -> dict[int, Self]:
         if isinstance(self.given_sh, Mapping):
             return {name: replace(self, given_sh=image) for name, image in self.given_sh.items()}
-        assert self.acquisition is not None
-        chosen = self.acquisition.shells(self.shell)
-        return {shell.name: replace(self, shell=shell.b_value) for shell in chosen}
+        return {shell.name: replace(self, shell=shell.b_value) for shell in self._chosen}
 
     def at_shell(self, b_value: float | None = None) -> Self:
         """Give the scan of one shell, to within 5 % of a b-value; None: of the only one.
@@ -155,7 +173,7 @@ class Scan:
         if self.given_sh is not None:
             return next(iter(self.given_sh.values()))
         assert self.acquisition is not None
-        return fit_sh(self.acquisition, b_value=self.acquisition.shells(self.shell)[0].b_value)
+        return fit_sh(self.acquisition, b_value=self._chosen[0].b_value)
 
     @property
     def image(self) -> SHImage:
@@ -200,7 +218,7 @@ class Scan:
         one = self.at_shell()
         if one.acquisition is None or one.given_sh is not None:
             return one.image.b_value
-        return one.acquisition.shells(one.shell)[0].b_value
+        return one._chosen[0].b_value
 
     @property
     def subject(self) -> str:
@@ -270,13 +288,14 @@ class Scan:
         """What whoever compares it should know, in words."""
         if self.path is None:
             return ()
+        name = self.path.name
+        found = [f"{name}: {why}" for why in self._left_out]
         if len(self.shells) > 1:
-            return tuple(note for one in self._by_shell.values() for note in one.notes)
-        name, found = self.path.name, []
+            return (*found, *(note for one in self._by_shell.values() for note in one.notes))
         if self.acquisition is not None:
             found += [f"{name}: {doubt}" for doubt in self.acquisition.doubts]
             found.append(f"{name}: SH of order {self.sh.order} were fitted to the scan")
-            (shell,) = self.acquisition.shells(self.shell)
+            (shell,) = self._chosen
             supported = supported_order(self.acquisition.directions(shell))
             if supported < self.sh.order:
                 found.append(
@@ -328,26 +347,30 @@ class Scan:
             root = None if self.path is None else dataset_root(self.path)
             describe_derivative(stage, out, "Maps of diffusion scans", root, flat=True)
             for part, one in parts.items():
-                one._write(stage, _file_names(part))
+                one._write(stage, _file_names(part), self._left_out)
             if self.acquisition is not None:
                 self.acquisition.save_estimated_mask(stage, stem)
         return [out / name for name in names]
 
-    def _write(self, folder: Path, names: Sequence[str]) -> None:
-        """Write the files of one shell."""
+    def _write(self, folder: Path, names: Sequence[str], doubts: Sequence[str]) -> None:
+        """Write the files of one shell; its sidecar has the doubts about the whole scan."""
         maps = self.maps("signal" if self.acquisition is not None else "sh")
         like: nib.Nifti1Image | None = None if self.acquisition is None else self.acquisition.image
-        write_sh(folder / names[0], self.sh, self._sidecar(), like=like)
+        write_sh(folder / names[0], self.sh, self._sidecar(doubts), like=like)
         for name, each in zip(names[1:], MAPS, strict=True):
             write_nifti(folder / name, maps[each], self.sh.affine, like=like)
 
-    def _sidecar(self) -> dict[str, Any]:
+    def _sidecar(self, of_whole: Sequence[str]) -> dict[str, Any]:
         """Give what the SH image's sidecar says of its scan: what was used, doubted, left out."""
         scan = self.acquisition
         if scan is None:
             return {}
-        directions = (scan.directions(shell) for shell in scan.shells(self.shell))
-        doubts = (*scan.doubts, *(scheme_doubt(each, self.sh.order) for each in directions))
+        directions = (scan.directions(shell) for shell in self._chosen)
+        doubts = (
+            *scan.doubts,
+            *of_whole,
+            *(scheme_doubt(each, self.sh.order) for each in directions),
+        )
         return {"Inputs": list(scan.provenance), "Warnings": [each for each in doubts if each]}
 
     @property
@@ -408,7 +431,7 @@ def load_scan(
     named = bval is not None or bvec is not None or is_scan(path)
     if named or _lacks_its_table(path):
         acquisition = load_acquisition(path, bval, bvec, mask, b0_threshold=b0_threshold)
-        acquisition.given_shells(b_value)  # what cannot be chosen is an error before the voxels
+        check_given_shells(acquisition, b_value)  # what cannot be chosen is an error at once
         return Scan(acquisition=acquisition, shell=b_value, path=path)
     image = load_sh(path)
     if image.b_value is None:

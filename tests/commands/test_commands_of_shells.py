@@ -74,7 +74,11 @@ def test_a_model_of_one_shell_takes_its_own_and_says_what_it_leaves(heads, tmp_p
     short = ("--model", "shresnet", "--targets", "prisma_st", *SHORT)
     assert call("train", heads, path, *short, "--shell", 1200).status == 0
     run = ("harmonize", heads / SCAN, "--model", path, "--target", "prisma_st", "--out")
-    assert call(*run, tmp_path / "out").status == 0
+    answer = call(*run, tmp_path / "out")
+    assert answer.status == 0
+    assert "b = 3000 of the scan is not predicted (the model knows b = 1200)" in " ".join(
+        answer.warnings
+    )
     (sidecar,) = (tmp_path / "out").glob("*_dwi.json")
     assert "b = 3000 of the scan is not predicted" in sidecar.read_text()
     said = refused(tmp_path, *run, tmp_path / "no", "--shell", 3000)

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.bids import read_sidecar
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, load_acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
@@ -23,6 +24,7 @@ from napari_msp.signal.maps import (
     fractional_anisotropy,
     tensor_maps,
 )
+from napari_msp.signal.sh_image import load_sh
 
 
 @dataclass(frozen=True)
@@ -389,8 +391,21 @@ class TestWhatCountsAsB0:
         inside = acquisition.mask
         np.testing.assert_allclose(maps.fa[inside], 0.75 / np.sqrt(1.125), atol=2e-3)
         np.testing.assert_allclose(maps.md[inside], 0.85e-3, rtol=2e-3)
+        through_sh = tensor_maps(fit_sh(acquisition, regularisation=0))
+        np.testing.assert_allclose(through_sh.md[inside], 0.85e-3, rtol=5e-3)
+        np.testing.assert_allclose(through_sh.fa[inside], 0.75 / np.sqrt(1.125), atol=2e-2)
         assert acquisition.gradients.b0_volumes.tolist() == [0]
         assert [shell.b_value for shell in acquisition.gradients.shells] == [1000]
+
+    def test_files_keep_that_sh_are_over_a_weighted_b0(self, made, tmp_path):
+        with pytest.warns(DoubtfulScan, match="b = 60 counts as b=0"):
+            image = fit_sh(self.load(made, 60))
+        image.save(tmp_path / "sh.nii.gz")
+        assert read_sidecar(tmp_path / "sh.nii.gz")["BValueOfB0"] == 60
+        again = load_sh(tmp_path / "sh.nii.gz")
+        np.testing.assert_array_equal(tensor_maps(again).md, tensor_maps(image).md)
+        replace(image, b0_weighting=0.0).save(tmp_path / "plain.nii.gz")
+        assert "BValueOfB0" not in read_sidecar(tmp_path / "plain.nii.gz")
 
     @pytest.mark.parametrize("lowest", [300, 700])
     def test_what_is_no_b0_is_not_suggested(self, made, lowest):

@@ -10,7 +10,13 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
-from napari_msp.inference.harmonize import UnlikeTraining, harmonize, predict_target, prepare_input
+from napari_msp.inference.harmonize import (
+    NotPredicted,
+    UnlikeTraining,
+    harmonize,
+    predict_target,
+    prepare_input,
+)
 from napari_msp.inference.stages import run_stages
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh
@@ -236,8 +242,10 @@ def test_rescaled_signal_is_the_power_of_the_ratio(small_scan, tmp_path):
 def test_shell_nearest_to_the_model_is_taken(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=(700.0, 1190.0, 2800.0)).load(tmp_path)
     for scan in (acquisition, acquisition.path):
-        prediction = harmonize(make_model(), scan, "prisma_st")
-        assert prediction.approximations == ("b = 700, 2800 of the scan is not predicted",)
+        with pytest.warns(NotPredicted, match="b = 700, 2800 of the scan"):
+            prediction = harmonize(make_model(), scan, "prisma_st")
+        said = "b = 700, 2800 of the scan is not predicted (the model knows b = 1200)"
+        assert prediction.approximations == (said,)
         assert prediction.sh.rescaled_from is None
 
 

@@ -1,6 +1,7 @@
 """Predictions of several shells: by shell, exact in tiles, blind to orientation, on disk."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
-from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.harmonize import NotPredicted, harmonize
+from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.tiling import expected_polls, run_whole_image
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan import load_scan
@@ -41,6 +43,7 @@ def of_one_shell(model: Any, weights: Any, known: Any, number: int) -> Any:
 # --- What is predicted --------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.NotPredicted")
 @pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
 @pytest.mark.parametrize("kind", ["msp", "cnn-rish"])
 def test_one_trunk_predicts_each_shell_as_a_model_of_it(make_model, both, kind, target):
@@ -303,9 +306,13 @@ def test_another_shell_is_rescaled_when_that_is_allowed(make_model, small_scan, 
 
 def test_a_chosen_shell_may_be_rescaled_though_another_is_nearer(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=BOTH).load(tmp_path)
-    found = harmonize(make_model(), acquisition, "prisma_st", rescale_b_value=True, b_value=3000)
+    said = "b = 1200 of the scan is not predicted (the model knows b = 3000)"
+    with pytest.warns(NotPredicted, match=re.escape(said)):
+        found = harmonize(
+            make_model(), acquisition, "prisma_st", rescale_b_value=True, b_value=3000
+        )
     assert found.image.rescaled_from == 3000
-    assert found.approximations[0] == "b = 1200 of the scan is not predicted"
+    assert found.approximations[0] == said
 
 
 def test_a_shell_of_few_directions_is_not_for_networks(make_model, scan, spread_out, tmp_path):
@@ -313,3 +320,49 @@ def test_a_shell_of_few_directions_is_not_for_networks(make_model, scan, spread_
     with pytest.raises(UserError, match="20 directions cannot determine the 28") as error:
         harmonize(make_model(b_value=BOTH), made.load(tmp_path), "prisma_st")
     assert "28 directions or more" in str(error.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("shells", "counts"),
+    [
+        ({800: 12}, {1200: 12, 3000: 12}),  # one shell's directions serve all
+        ({1200: 12, 3000: 20}, {1200: 12, 3000: 20}),
+        ({500: 7, 1180: 12, 2950: 20}, {1200: 12, 3000: 20}),
+    ],
+)
+def test_each_shell_is_written_along_its_own_directions_of_a_table(
+    make_model, small_scan, spread_out, tmp_path, shells, counts
+):
+    dwi = small_scan(b_values=BOTH).write(tmp_path)
+    table = np.concatenate([np.zeros((1, 3)), *map(spread_out, shells.values())])
+    np.savetxt(tmp_path / "u.bvec", table.T)
+    np.savetxt(tmp_path / "u.bval", np.repeat([0, *shells], [1, *shells.values()])[None])
+    model = make_model(b_value=BOTH)
+    out = tmp_path / "out"
+    (path,) = harmonize_to_folder(dwi, model, ["prisma_st"], out, gradients=tmp_path / "u.bvec")
+    written = load_acquisition(path)
+    found = {shell.name: len(shell.volumes) for shell in written.given_gradients.shells}
+    assert found == counts
+    prediction = harmonize(model, load_acquisition(dwi), "prisma_st")
+    for name, part in prediction.by_shell().items():
+        shell = written.given_shell(name)
+        # The table's image has the x axis reversed, so that FSL's vectors are along scanner axes
+        # but for their first component.
+        rows = spread_out(counts[name]) * [-1, 1, 1]
+        np.testing.assert_allclose(written.directions(shell), rows, atol=1e-6)
+        signal = np.clip(evaluate_sh(part.image, rows), 0, 1) * part.b0[..., None]
+        data = np.asarray(written.image.dataobj)[..., shell.volumes]
+        np.testing.assert_allclose(data, signal, rtol=1e-4, atol=1e-2)
+
+
+def test_a_table_without_a_predicted_shell_is_refused_before_any_work(
+    make_model, small_scan, spread_out, tmp_path
+):
+    dwi = small_scan(b_values=BOTH).write(tmp_path)
+    np.savetxt(tmp_path / "u.bvec", np.concatenate([spread_out(12), spread_out(9)]).T)
+    np.savetxt(tmp_path / "u.bval", np.repeat([1200, 2000], [12, 9])[None])
+    chosen = tmp_path / "u.bvec"
+    with pytest.raises(UserError, match=r"no directions for b = 3000 \(it has 1200, 2000") as error:
+        harmonize_to_folder(dwi, make_model(b_value=BOTH), [], tmp_path / "out", gradients=chosen)
+    assert error.value.field == "gradients"
+    assert not (tmp_path / "out").exists()

@@ -8,11 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.bids import read_sidecar
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.errors import UserError
 from napari_msp.scan import Scan, load_scan
-from napari_msp.signal.fitting import LowerOrder, fit_sh
+from napari_msp.signal.fitting import LowerOrder, ShellLeftOut, fit_sh
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 
@@ -211,10 +212,40 @@ def test_an_order_that_was_asked_for_is_not_lowered(spread_out):
     assert "28 directions or more" in str(error.value.remedy)
 
 
-def test_five_directions_are_too_few_for_anything(spread_out):
-    with pytest.raises(UserError, match="5 directions cannot determine the 6") as error:
-        fit_sh(of_two_counts(5, 45, spread_out))
+@pytest.mark.parametrize("few", [2, 5])
+def test_a_shell_of_too_few_directions_is_left_out_and_said(spread_out, few, tmp_path):
+    acquisition = replace(of_two_counts(few, 45, spread_out), path=tmp_path / "sub-01_dwi.nii.gz")
+    why = f"b = 1000 has {few} directions, and maps need 6"
+    with pytest.warns(ShellLeftOut, match=why):
+        image = fit_sh(acquisition)
+    np.testing.assert_array_equal(
+        image.coefficients, fit_sh(acquisition, b_value=2000).coefficients
+    )
+    with pytest.raises(UserError, match=f"{few} direction"):
+        fit_sh(acquisition, b_value=1000)
+    scan = Scan(acquisition=acquisition, path=acquisition.path)
+    with pytest.warns(ShellLeftOut, match=why):
+        assert scan.shells == (2000,)
+    (file, *_) = scan.save(tmp_path)
+    assert load_scan(file).b_value == 2000
+    assert why in str(read_sidecar(file)["Warnings"])
+    assert why in scan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "words"),
+    [(5, 4, "5 directions cannot determine the 6"), (2, 3, "2 directions cannot")],
+)
+def test_a_scan_of_such_shells_alone_is_refused(spread_out, few, many, words):
+    with pytest.raises(UserError, match=words) as error:
+        fit_sh(of_two_counts(few, many, spread_out))
     assert "6 directions or more" in str(error.value.remedy)
+
+
+def test_chained_b_values_beside_a_shell_are_left_out_of_its_maps(spread_out):
+    acquisition = acquisition_of([0, *range(500, 1501, 50), *[3000] * 30], spread_out)
+    with pytest.warns(ShellLeftOut, match="b = 500 to 1500 s/mm² run on .* are no shell"):
+        assert fit_sh(acquisition).b_value == 3000
 
 
 # --- From load to save ------------------------------------------------------------------------

@@ -173,10 +173,30 @@ def test_of_several_shells_the_lowest_that_will_do_is_offered(scan, tmp_path):
     assert found.choice.b_value == 1000
     assert found.ready
     few = examine(Choice(path, b_value=700))
-    assert not few.ready
-    assert few.problems == {
-        "b_value": "12 directions cannot determine the 28 coefficients of SH order 6"
+    assert few.ready
+    assert few.doubts == {
+        "b_value": "Shown at SH order 2, as 12 directions support; networks need 28"
     }
+
+
+@pytest.mark.parametrize(
+    ("b_values", "said"),
+    [
+        ([700] * 5, "B = 700 has 5 directions, and maps need 6, as many as SH order 2"),
+        ([*range(500, 1500, 50)], "B = 500 to 1450 s/mm² run on from one to the next and are no"),
+    ],
+)
+def test_what_is_no_shell_for_maps_is_refused_where_it_is_chosen(scan, tmp_path, b_values, said):
+    path = scan(directions=45, b_values=(2500.0,)).write(tmp_path)
+    table = np.loadtxt(path.with_name("sub-01_dwi.bval"))
+    table[2 : 2 + len(b_values)] = b_values
+    np.savetxt(path.with_name("sub-01_dwi.bval"), table[None])
+    whole = examine(Choice(path))
+    assert whole.ready
+    assert whole.choice.b_value == 2500
+    few = examine(Choice(path, b_value=whole.shells[0].b_value))
+    assert not few.ready
+    assert few.problems["b_value"].startswith(said)
 
 
 def test_a_doubtful_scheme_can_be_used(scan, spread_out, tmp_path):

@@ -155,6 +155,12 @@ class GradientTable:
         return np.flatnonzero(self.b_values <= self.b0_threshold)
 
     @property
+    def b0_weighting(self) -> float:
+        """Mean b-value of the volumes that count as b=0, in s/mm²; 0 where all have b ≤ 50."""
+        b0 = self.b_values[self.b0_volumes]
+        return float(b0.mean()) if b0.max(initial=0) > B0_MAXIMUM else 0.0
+
+    @property
     def without_direction(self) -> IntArray:
         """Indices of weighted volumes without a direction, such as trace images."""
         weighted = self.b_values > self.b0_threshold

@@ -58,6 +58,10 @@ class UnlikeTraining(UserWarning):
     """The scan differs from what the model was trained on."""
 
 
+class NotPredicted(UserWarning):
+    """A scan has shells that the model does not know."""
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedInput:
     """What a model reads, the same for all of its targets.
@@ -114,6 +118,8 @@ def prepare_input(
     -----
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
+    NotPredicted
+        When the scan has shells that are not the model's.
     """
     options = replace(options or Options(), **settings)
     if isinstance(scan, str | Path) and is_scan(scan):
@@ -128,6 +134,8 @@ def prepare_input(
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, _shells(model, acquisition, options)
     said = _left_out(acquisition, chosen.values())
+    for left_out in said:
+        warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
     for wanted, shell in chosen.items():
         rescaling = _rescaling(shell, wanted)
         said += rescaling
@@ -185,10 +193,12 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
 
 
 def _left_out(acquisition: Acquisition, chosen: Iterable[Shell]) -> tuple[str, ...]:
-    """Say which shells of a scan are not predicted."""
-    names = {shell.name for shell in chosen}
-    others = [str(each.name) for each in acquisition.gradients.shells if each.name not in names]
-    return (f"b = {', '.join(others)} of the scan is not predicted",) if others else ()
+    """Say which shells of a scan are not predicted, and why."""
+    taken = {shell.name: shell for shell in chosen}
+    others = [str(each.name) for each in acquisition.gradients.shells if each.name not in taken]
+    known = ", ".join(map(str, taken))
+    said = f"b = {', '.join(others)} of the scan is not predicted (the model knows b = {known})"
+    return (said,) if others else ()
 
 
 def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
@@ -410,8 +420,8 @@ def harmonize(
 
     Warns
     -----
-    UnlikeTraining
-        When the input's mean signal is far from the training subjects'.
+    UnlikeTraining, NotPredicted
+        As `prepare_input`.
     """
     model = model if isinstance(model, Model) else load_model(model)
     options = replace(options or Options(), **settings)

@@ -20,7 +20,7 @@ from napari_msp.bids import (
     prediction_stem,
     shell_stem,
 )
-from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
@@ -93,7 +93,7 @@ def harmonize_to_folder(
         stem = prediction_stem(acquisition.path or "", target, model.kind)
         stems[target] = _free(out, stem, force)
     # Checked before the network runs: a bad table must not cost an hour.
-    table_of = table_choice(gradients, acquisition)
+    table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     prepared = prepare_input(model, scan, options)
     with _staged(out, describe, acquisition) as stage:
         for target, stem in stems.items():
@@ -136,7 +136,7 @@ def save_prediction(
         raise ValueError("only a prediction that `harmonize` made can be saved")
     acquisition, out = source.acquisition, Path(out)
     stem = _free(out, prediction.file_stem, force)
-    table_of = table_choice(gradients, acquisition)
+    table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     with _staged(out, describe, acquisition) as stage:
         _write(stage, stem, prediction, table_of, acquisition, gradients)
         names = [path.name for path in stage.iterdir()]
@@ -157,7 +157,7 @@ def predicted_signal(prediction: Prediction, table: GradientTable) -> FloatArray
 
 
 def table_choice(
-    gradients: str | Path, acquisition: Acquisition
+    gradients: str | Path, acquisition: Acquisition, b_values: Sequence[float]
 ) -> Callable[[Prediction], GradientTable]:
     """Check a choice of directions; give what makes the table of a prediction of one shell.
 
@@ -167,11 +167,14 @@ def table_choice(
         "target", "input", or a .bvec file with its .bval beside it.
     acquisition
         The input.
+    b_values
+        Of the shells that are predicted, in s/mm². A file of one shell gives its directions to each
+        of them, one of several shells to each those of its own b-value.
 
     Raises
     ------
     UserError
-        When it is none of these, or the file cannot be used.
+        When it is none of these, or the file cannot be used or lacks a shell.
     """
     if gradients == "target":
         return lambda prediction: prediction.gradients
@@ -181,13 +184,15 @@ def table_choice(
         )
     check_gradients(gradients)
     bvec = Path(gradients)
-    given = read_gradients(bvec.with_suffix(".bval"), bvec, acquisition.affine)
-    weighted = given.directions[np.linalg.norm(given.directions, axis=1) > 0]
-    if len(weighted) == 0:
-        raise UserError(
-            "has no diffusion direction", bvec, "gradients", Advice("give one with some")
-        )
-    return lambda prediction: _at_b_value(weighted, prediction.b_value)
+    threshold = acquisition.given_gradients.b0_threshold
+    given = read_gradients(
+        bvec.with_suffix(".bval"), bvec, acquisition.affine, b0_threshold=threshold
+    )
+    for each in b_values:
+        _directions_at(given, each, bvec)
+    return lambda prediction: _at_b_value(
+        _directions_at(given, prediction.b_value or 0.0, bvec), prediction.b_value
+    )
 
 
 def check_gradients(gradients: str | Path) -> None:
@@ -208,6 +213,22 @@ def _nearest_directions(acquisition: Acquisition, prediction: Prediction) -> Flo
     shell = acquisition.gradients.nearest_shell(wanted)
     assert shell is not None  # or nothing could have been predicted
     return acquisition.directions(shell)
+
+
+def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArray:
+    """Give a table's directions for a shell: its own, or those of the only one that there is."""
+    if not given.shells:
+        problem = "has no diffusion direction"
+        raise UserError(problem, bvec, "gradients", Advice("give one with some"))
+    shell = given.nearest_shell(b_value)
+    assert shell is not None
+    several = len(given.shells) > 1
+    if several and abs(shell.b_value - b_value) > B_VALUE_TOLERANCE * b_value:
+        listed = ", ".join(str(each.name) for each in given.shells)
+        problem = f"has no directions for b = {b_value:.0f} (it has {listed})"
+        remedy = Advice("give a table of the shells that are predicted, or of one shell for all")
+        raise UserError(problem, bvec, "gradients", remedy)
+    return given.directions[shell.volumes]
 
 
 def _at_b_value(directions: FloatArray, b_value: float | None) -> GradientTable:

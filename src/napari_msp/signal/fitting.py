@@ -6,14 +6,16 @@ regularisation.
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.gradients import Shell
+from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.errors import Advice, Give, UserError
+from napari_msp.formatting import counted
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
     ORDER,
@@ -34,6 +36,10 @@ class IllConditionedScheme(UserWarning):
 
 class LowerOrder(UserWarning):
     """A shell has too few directions for the order that networks need."""
+
+
+class ShellLeftOut(UserWarning):
+    """A scan's other shells are used, as no SH can be fitted to this one."""
 
 
 def condition_number(directions: FloatArray, order: int) -> float:
@@ -118,6 +124,63 @@ def order_for(directions: FloatArray) -> int:
     return max(2, supported_order(directions, ORDER - 2))
 
 
+def unfit_for_sh(table: GradientTable) -> dict[int, str]:
+    """Say why no SH can be fitted to some shells of a table, by their names."""
+    found: dict[int, str] = {}
+    for shell in table.shells:
+        directions = table.directions[shell.volumes]
+        if shell.chained:
+            run = f"{shell.lowest:.0f} to {shell.highest:.0f}"
+            found[shell.name] = f"b = {run} s/mm² run on from one to the next and are no shell"
+        elif len(directions) < coefficient_count(2):
+            needed = f"{coefficient_count(2)}, as many as SH order 2 has coefficients"
+            count = counted(len(directions), "direction")
+            found[shell.name] = f"b = {shell.name} has {count}, and maps need {needed}"
+        elif supported_order(directions, 2) == 0:
+            found[shell.name] = f"the directions of b = {shell.name} hardly differ"
+    return found
+
+
+def shells_for_maps(
+    acquisition: Acquisition, b_values: float | Sequence[float] | None = None
+) -> list[Shell]:
+    """Choose shells to fit SH to, lowest b-value first.
+
+    Parameters
+    ----------
+    acquisition
+        A scan.
+    b_values
+        Those that are wanted, in s/mm²; None: all that SH can be fitted to.
+
+    Raises
+    ------
+    UserError
+        When one that is wanted is not there, or there is no shell.
+
+    Warns
+    -----
+    ShellLeftOut
+        Of each that is there and not taken, with the reason.
+    """
+    unfit = unfit_for_sh(acquisition.gradients) if b_values is None else {}
+    usable = [shell for shell in acquisition.gradients.shells if shell.name not in unfit]
+    if not unfit or not usable:
+        return acquisition.shells(b_values)
+    for why in unfit.values():
+        warnings.warn(f"{acquisition.name}: {why}: it is left out", ShellLeftOut, stacklevel=3)
+    return usable
+
+
+def check_given_shells(
+    acquisition: Acquisition, b_values: float | Sequence[float] | None = None
+) -> None:
+    """Refuse what `shells_for_maps` refuses, by the table as given: no voxel is read."""
+    table = acquisition.given_gradients
+    if b_values is not None or len(unfit_for_sh(table)) == len(table.shells):
+        acquisition.given_shells(b_values)
+
+
 @overload
 def fit_sh(
     acquisition: Acquisition,
@@ -166,7 +229,8 @@ def fit_sh(
     acquisition
         Any orientation; the fit is made in scanner axes. All shells are divided by the same b=0.
     b_value
-        In s/mm²: a number takes one shell, several numbers give a mapping; None: all there are.
+        In s/mm²: a number takes one shell, several numbers give a mapping; None: all there are,
+        but those to which no SH can be fitted.
     order
         Even SH order; None: 6, or the highest below it that a shell's directions support.
     regularisation
@@ -194,8 +258,11 @@ def fit_sh(
         When the scheme does not determine the higher orders.
     LowerOrder
         When a shell's directions support less than order 6.
+    ShellLeftOut
+        When a shell's directions do not even support order 2, or its b-values are no shell.
     """
-    shells = acquisition.shells(b_value)
+    choose = acquisition.shells if order is not None else partial(shells_for_maps, acquisition)
+    shells = choose(b_value)
     one = isinstance(b_value, int | float) or (b_value is None and len(shells) == 1)
     images = {
         shell.name: _fit_shell(acquisition, shell, order, regularisation, rescale_to)
@@ -241,6 +308,7 @@ def _fit_shell(
         b_value=shell.b_value if rescale_to is None else rescale_to,
         regularisation=regularisation,
         rescaled_from=None if rescale_to is None else shell.b_value,
+        b0_weighting=acquisition.gradients.b0_weighting,
     )
 
 

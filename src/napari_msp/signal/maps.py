@@ -17,7 +17,6 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.gradients import B0_MAXIMUM
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.rotation import spread_directions
@@ -162,13 +161,15 @@ def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> 
     """Give all maps of one tensor fit, see `fractional_anisotropy`."""
     if isinstance(source, Acquisition):
         signal, b_values, directions = _measured(source, b_value)
+        b0 = source.gradients.b0_weighting
     else:
         signal, b_values, directions = _sampled(source)
+        b0 = source.b0_weighting
     fa, md = (np.zeros(source.mask.shape, dtype=np.float32) for _ in range(2))
     direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
     values, vectors = fit_tensors(signal, b_values, directions)
-    if isinstance(source, Acquisition):
-        values = _without_weighting_of_b0(values, source, b_values)
+    if b0:
+        values = _without_weighting_of_b0(values, b0 / float(b_values.max()))
     fa[source.mask] = anisotropy(values)
     md[source.mask] = values.mean(axis=-1)
     direction[source.mask] = vectors[..., -1]
@@ -378,18 +379,11 @@ def _measured(
     return signal, b_values, acquisition.gradients.directions[volumes]
 
 
-def _without_weighting_of_b0(
-    values: FloatArray, acquisition: Acquisition, b_values: FloatArray
-) -> FloatArray:
+def _without_weighting_of_b0(values: FloatArray, share: float) -> FloatArray:
     """Give the eigenvalues that (V, 3) fitted ones come from, where b=0 volumes are weighted.
 
     The fit takes their b for 0, and so loses the mean diffusivity's share b₀/b of it.
     """
-    table = acquisition.gradients
-    b0 = table.b_values[table.b0_volumes]
-    if b0.max() <= B0_MAXIMUM:
-        return values
-    share = float(b0.mean() / b_values.max())
     return np.asarray(values + values.mean(axis=1, keepdims=True) * share / (1 - share))
 
 

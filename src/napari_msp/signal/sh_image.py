@@ -40,6 +40,9 @@ class SHImage:
         Laplace-Beltrami weight λ of the fit; None where unknown.
     rescaled_from
         The measured b-value, where the signal was rescaled to `b_value` by (S/S0)^(b_value/b).
+    b0_weighting
+        Mean b-value in s/mm² of the b=0 images that the signal was divided by, where these were
+        weighted: the signal has decayed since then only.
     """
 
     coefficients: FloatArray
@@ -48,6 +51,7 @@ class SHImage:
     b_value: float | None = None
     regularisation: float | None = None
     rescaled_from: float | None = None
+    b0_weighting: float = 0.0
 
     def __post_init__(self) -> None:
         if self.coefficients.ndim != 4 or self.coefficients.shape[:3] != self.mask.shape:
@@ -84,6 +88,7 @@ class SHImage:
 
     def sidecar(self) -> dict[str, Any]:
         """Give the JSON sidecar (fields after BIDS' draft for diffusion derivatives, BEP016)."""
+        weighted = {"BValueOfB0": self.b0_weighting} if self.b0_weighting else {}
         return {
             "Model": {"Description": "Real symmetric spherical harmonics of S/S0"},
             "OrientationEncoding": {
@@ -95,6 +100,7 @@ class SHImage:
             "BValue": self.b_value,
             "LaplaceBeltramiWeight": self.regularisation,
             "BValueRescaledFrom": self.rescaled_from,
+            **weighted,
         }
 
 
@@ -163,6 +169,7 @@ def load_sh(path: str | Path) -> SHImage:
         b_value=_number(sidecar, "BValue", path),
         regularisation=_number(sidecar, "LaplaceBeltramiWeight", path),
         rescaled_from=_number(sidecar, "BValueRescaledFrom", path),
+        b0_weighting=_number(sidecar, "BValueOfB0", path) or 0.0,
     )
 
 

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.scan import Scan, load_scan
+from napari_msp.signal.fitting import check_given_shells, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
 Say = Callable[[str], None]
@@ -27,7 +28,7 @@ def read_scan(scan: Scan, say: Say) -> Scan:
     acquisition = scan.acquisition
     if acquisition is None:
         return scan
-    acquisition.given_shells(scan.shell)  # what cannot be chosen is an error before the voxels
+    check_given_shells(acquisition, scan.shell)  # what cannot be chosen is an error at once
     say(f"Reading {acquisition.name if scan.path is None else scan.path.name}")
     _ = acquisition.voxels
     if not acquisition.has_mask:
@@ -39,14 +40,19 @@ def read_scan(scan: Scan, say: Say) -> Scan:
 
 
 def usual_shell(acquisition: Acquisition) -> float | None:
-    """Give the shell that is shown unasked: the lowest with enough directions for the SH order.
+    """Give the shell that is shown unasked: the lowest with directions enough for networks.
 
     Returns
     -------
-    Its b-value in s/mm²; None where no shell will do, so that using it raises the reason.
+    Its b-value in s/mm²; where none has, of the one with most directions that allow maps. None
+    where no shell will do, so that using it raises the reason.
     """
-    shells = acquisition.given_gradients.shells
+    table = acquisition.given_gradients
+    unfit = unfit_for_sh(table)
+    shells = [each for each in table.shells if each.name not in unfit]
     enough = [each for each in shells if len(each.volumes) >= coefficient_count(ORDER)]
+    if not enough:
+        enough = sorted(shells, key=lambda each: -len(each.volumes))
     return enough[0].b_value if enough else None
 
 

@@ -21,6 +21,7 @@ from napari_msp.data.gradients import (
     GradientTable,
     file_doubts,
     read_gradients,
+    shell_name,
     table_doubts,
 )
 from napari_msp.data.lattice import direction_cosines
@@ -29,7 +30,7 @@ from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.errors import Advice, Give, Remedy, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.scan import Scan
-from napari_msp.signal.fitting import supported_order
+from napari_msp.signal.fitting import supported_order, unfit_for_sh
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 from napari_msp.ui.phrasing import LOAD_LABELS, LOAD_WORDS, said
 from napari_msp.ui.reading import usual_shell
@@ -245,13 +246,17 @@ class _Examination:
         shell = min(shells, key=lambda each: abs(each.b_value - wanted))
         self.choice = replace(self.choice, b_value=shell.b_value)
         needed = coefficient_count(ORDER)
-        if shell.directions < needed:
-            self.problems["b_value"] = (
-                f"{counted(shell.directions, 'direction')} cannot determine the {needed} "
-                f"coefficients of SH order {ORDER}"
-            )
-        elif shell.order == 0:
+        unfit = unfit_for_sh(acquisition.given_gradients).get(shell_name(shell.b_value))
+        if unfit is not None and shell.order == 0 and shell.directions >= coefficient_count(2):
             self.problems["bvec"] = "Its directions hardly differ; give the scan's own b-vectors"
+        elif unfit is not None:
+            self.problems["b_value"] = _sentence(unfit)
+        elif shell.directions < needed:
+            order = min(max(shell.order, 2), ORDER - 2)  # as `order_for`
+            self.doubts["b_value"] = (
+                f"Shown at SH order {order}, as {shell.directions} directions support; networks "
+                f"need {needed}"
+            )
         elif shell.order < ORDER:
             self.doubts["b_value"] = (
                 f"Its directions determine SH order {shell.order} only; what the fit gives above "
