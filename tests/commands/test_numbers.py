@@ -12,6 +12,8 @@ HALF = {"a half": "1.5"}
 
 TRAIN = {
     "--seed": BEYOND | HALF,
+    "--steps": BEYOND | HALF | {"0": 0, "2**31": 2**31},
+    "--unison-steps": BEYOND | HALF | {"0": 0},
     "--epochs": BEYOND | HALF | {"0": 0, "2**31": 2**31},
     "--unison-epochs": BEYOND | HALF | {"0": 0},
     "--steps-per-epoch": BEYOND | HALF | {"0": 0, "2**31": 2**31},

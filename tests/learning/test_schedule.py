@@ -2,15 +2,22 @@
 
 import pytest
 
-from napari_msp.learning.schedule import FAST, PAPER, alpha_at, learning_rate, recipe_for
+from napari_msp.learning.schedule import (
+    FAST,
+    PAPER,
+    alpha_at,
+    course_for,
+    learning_rate,
+    recipe_for,
+)
 from napari_msp.learning.settings import TrainingSettings
 
 
 def test_paper_recipe_is_the_papers():
     recipe = recipe_for(TrainingSettings(kind="diqt", preset="paper"))
     assert (recipe.patch, recipe.batch, recipe.learning_rate) == (11, 12, 1e-4)
-    assert recipe.epochs >= 50
-    assert recipe.unison_epochs >= 50
+    assert (recipe.length.epochs or 0) >= 50
+    assert (recipe.unison_length.epochs or 0) >= 50
     assert recipe.decay_every in (15, 25)
     assert not (recipe.augment or recipe.branch_losses or recipe.per_order or recipe.dense)
 
@@ -18,12 +25,12 @@ def test_paper_recipe_is_the_papers():
 @pytest.mark.parametrize(("epoch", "halvings"), [(0, 0), (14, 0), (15, 0.5), (44, 1), (45, 1.5)])
 def test_paper_rate_is_divided_by_root_two_every_fifteen_epochs(epoch, halvings):
     settings = TrainingSettings(kind="diqt", preset="paper", decay_every=15)
-    rate = learning_rate(recipe_for(settings), step=7 * epoch, steps_per_epoch=7, epochs=60)
+    rate = learning_rate(recipe_for(settings), step=7 * epoch, steps=420, pass_=7)
     assert rate == pytest.approx(1e-4 / 2**halvings)
 
 
 def test_fast_rate_rises_then_falls_to_nothing():
-    rates = [learning_rate(FAST, step, 10, 10) for step in range(100)]
+    rates = [learning_rate(FAST, step, 100, 10) for step in range(100)]
     top = rates.index(max(rates))
     assert 5 <= top <= 15
     assert rates[:top] == sorted(rates[:top])
@@ -61,6 +68,44 @@ def test_settings_override_the_preset():
     assert recipe_for(TrainingSettings(kind="hned", preset="paper", crop=20)).patch == PAPER.patch
 
 
+def course(pass_, **values):
+    settings = TrainingSettings(**values)
+    return course_for(settings, recipe_for(settings), pass_)
+
+
+@pytest.mark.parametrize("pass_", [2, 700])
+def test_the_fast_preset_is_as_long_for_one_head_as_for_many(pass_):
+    """A pass over one small head is two steps, which once made a whole run of sixty."""
+    found = course(pass_)
+    assert (found.steps, found.unison_steps) == (FAST.length.steps, FAST.unison_length.steps)
+    assert found.epoch == found.steps // 30
+
+
+@pytest.mark.parametrize(
+    ("values", "steps", "unison", "epoch"),
+    [
+        ({"steps": 301}, 301, 301, 11),
+        ({"steps": 60, "unison_steps": 90}, 60, 90, 3),
+        ({"epochs": 3}, 21, 21, 7),
+        ({"epochs": 3, "unison_epochs": 2, "steps_per_epoch": 4}, 12, 8, 4),
+        ({"steps": 10, "steps_per_epoch": 4}, 10, 10, 4),
+        ({"preset": "paper"}, 350, 350, 7),
+        ({"preset": "paper", "steps": 90}, 90, 90, 3),
+    ],
+)
+def test_a_length_that_is_given_is_the_length(values, steps, unison, epoch):
+    found = course(values.get("steps_per_epoch", 7), **values)
+    assert (found.steps, found.unison_steps, found.epoch) == (steps, unison, epoch)
+
+
+def test_the_papers_rate_goes_by_passes_whatever_is_shown():
+    recipe = recipe_for(TrainingSettings(preset="paper", steps=900))
+    found = course(7, preset="paper", steps=900)
+    assert found.epoch == 30
+    rates = [learning_rate(recipe, step, found.steps, found.pass_) for step in (0, 174, 175)]
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-4 / 2**0.5])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -68,6 +113,9 @@ def test_settings_override_the_preset():
         {"kind": "diqt", "first_stage": {"prisma_st": "diqt"}},
         {"kind": "diqt", "width": 1.5},
         {"kind": "diqt", "epochs": 0},
+        {"steps": 0},
+        {"steps": 10, "epochs": 2},
+        {"unison_steps": 10, "unison_epochs": 2},
         {"kind": "unet"},
         {"kind": "diqt", "learningrate": 1},
     ],

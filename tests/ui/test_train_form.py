@@ -76,7 +76,7 @@ def test_tab_goes_down_the_form(filled, qtbot):
     filled.resize(340, 1200)
     filled.entries["dataset"].native.line.setFocus()
     heights, names = [], []
-    for _ in range(30):
+    for _ in range(60):
         entry = QApplication.focusWidget()
         heights.append(entry.mapTo(filled, entry.rect().topLeft()).y())
         names.append(entry.accessibleName() or entry.text())
@@ -155,11 +155,12 @@ def test_the_input_is_never_guessed(form, tmp_path):
 
 def test_empty_entries_show_what_the_preset_gives(filled):
     filled.advanced.unfold(True)
-    epochs, rate = filled.entries["epochs"], filled.entries["learning_rate"]
-    assert epochs.native.text() == "30 (preset)"
+    steps, epochs = filled.entries["steps"], filled.entries["epochs"]
+    rate = filled.entries["learning_rate"]
+    assert (steps.native.text(), epochs.native.text()) == ("3000 (preset)", " ")
     assert rate.native.placeholderText() == "0.0015 (preset)"
     filled.entries["preset"].write("paper")
-    assert epochs.native.text() == "50 (preset)"
+    assert (steps.native.text(), epochs.native.text()) == (" ", "50 (preset)")
     assert rate.native.placeholderText() == "0.0001 (preset)"
     assert filled.request.settings.epochs is None
 
@@ -260,6 +261,7 @@ def test_run_folders_get_new_names(tmp_path):
                 "crop",
                 "augmentation",
                 "first_stage",
+                "unison_steps",
                 "unison_epochs",
                 "branch_start",
             },
@@ -305,10 +307,21 @@ def test_a_network_of_another_package_is_offered(qtbot, tmp_path, monkeypatch):
     assert form.request.settings.first_stage == {"prisma_st": "u-net"}
 
 
-def test_unison_epochs_follow_the_epochs():
+def test_unison_phases_are_as_long_as_what_is_given():
     values = {"kind": "msp", "preset": "fast"}
-    assert empty_means("unison_epochs", values) == "20 (preset)"
+    assert empty_means("unison_steps", values) == "2000 (preset)"
+    assert empty_means("unison_steps", values | {"steps": 400}) == "400 (preset)"
     assert empty_means("unison_epochs", values | {"epochs": 4}) == "4 (preset)"
+    assert empty_means("steps", values | {"epochs": 4}) == ""
+
+
+def test_two_lengths_are_told_where_they_stand(filled):
+    filled.entries["epochs"].write(4)
+    filled.entries["steps"].write(400)
+    assert filled.request is None
+    assert "given in steps already" in filled.others.said("epochs")
+    filled.entries["epochs"].write(None)
+    assert filled.checked.request.settings.steps == 400
 
 
 def test_first_stages_are_chosen_for_each_target(filled):

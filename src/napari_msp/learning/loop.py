@@ -34,7 +34,7 @@ from napari_msp.learning.phases import (
 )
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
-from napari_msp.learning.schedule import alpha_at, learning_rate, recipe_for
+from napari_msp.learning.schedule import alpha_at, course_for, learning_rate, recipe_for
 from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
 from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics, save_model
 from napari_msp.networks.msp import Network
@@ -82,6 +82,7 @@ class TrainingRun:
         self.networks = TrainedNetworks(study.settings, study.scales, study.standardisation)
         self.networks.to(device)
         self.sampler = sampler_for(study, self.recipe)
+        self.course = course_for(study.settings, self.recipe, self.sampler.steps_per_epoch)
         self.weights = (
             {t: sh_unit_weights(study.standardisation[t]).to(device) for t in study.scales}
             if self.recipe.sh_units
@@ -138,17 +139,17 @@ class TrainingRun:
         stop_requested: StopRequest,
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
-        per_epoch = self.sampler.steps_per_epoch
         try:
             if self.previews is not None and self.position.step == 0 and not phase.unison:
                 self._validate(phase, network, stop_requested)  # from untrained
             while True:
-                at_end = self.position.step > 0 and self.position.step % per_epoch == 0
+                step = self.position.step
+                at_end = step > 0 and (step % self.course.epoch == 0 or step == self._steps(phase))
                 # Also after a run that was stopped while it validated.
-                if at_end and self.position.validated != self.position.step:
+                if at_end and self.position.validated != step:
                     self._validate(phase, network, stop_requested)
                     self._write_checkpoint(optimiser)
-                if self.position.step >= self._steps(phase):
+                if step >= self._steps(phase):
                     return True
                 if stop_requested():
                     raise Cancelled
@@ -161,8 +162,7 @@ class TrainingRun:
     def _step(self, phase: Phase, network: Network, optimiser: torch.optim.Optimizer) -> None:
         began = time.perf_counter()
         step, steps = self.position.step, self._steps(phase)
-        per_epoch = self.sampler.steps_per_epoch
-        rate = learning_rate(self.recipe, step, per_epoch, self._epochs(phase))
+        rate = learning_rate(self.recipe, step, steps, self.course.pass_)
         alpha = alpha_at(self.recipe, step, steps) if phase.unison else None
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -196,7 +196,7 @@ class TrainingRun:
         self.report(
             Step(
                 phase=phase.name,
-                epoch=step // per_epoch + 1,
+                epoch=step // self.course.epoch + 1,
                 step=self._steps_done(),
                 loss=value,
                 learning_rate=rate,
@@ -220,7 +220,7 @@ class TrainingRun:
         self.position.validated = self.position.step
 
     def _report_validated(self, phase: Phase, result: Validation) -> None:
-        epoch = self.position.step // self.sampler.steps_per_epoch
+        epoch = -(-self.position.step // self.course.epoch)
         errors = {phase.target: result.error}
         self.position.errors[phase.name] = errors
         self.report(
@@ -257,11 +257,8 @@ class TrainingRun:
             )
         )
 
-    def _epochs(self, phase: Phase) -> int:
-        return self.recipe.unison_epochs if phase.unison else self.recipe.epochs
-
     def _steps(self, phase: Phase) -> int:
-        return self._epochs(phase) * self.sampler.steps_per_epoch
+        return self.course.unison_steps if phase.unison else self.course.steps
 
     def _steps_done(self) -> int:
         before = self.networks.phases[: self.position.phase]

@@ -2,9 +2,22 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from napari_msp.learning.settings import TrainingSettings
+
+
+class Length(NamedTuple):
+    """How long a phase is: so many steps, or so many epochs, each as long as the voxels are many.
+
+    Attributes
+    ----------
+    steps, epochs
+        One of them.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class Recipe:
         Edge of a patch or crop in input voxels.
     batch
         Patches or crops a step.
-    epochs, unison_epochs
+    length, unison_length
         Of every single network's phase, and of every MSP's phase.
     learning_rate
         At the start (paper) or at its peak (fast).
@@ -50,8 +63,8 @@ class Recipe:
 
     patch: int
     batch: int
-    epochs: int
-    unison_epochs: int
+    length: Length
+    unison_length: Length
     learning_rate: float
     decay_every: int | None
     per_order: bool
@@ -68,8 +81,8 @@ class Recipe:
 PAPER = Recipe(
     patch=11,
     batch=12,
-    epochs=50,
-    unison_epochs=50,
+    length=Length(epochs=50),
+    unison_length=Length(epochs=50),
     learning_rate=1e-4,
     decay_every=25,
     per_order=False,
@@ -86,8 +99,8 @@ PAPER = Recipe(
 FAST = Recipe(
     patch=14,
     batch=4,
-    epochs=30,
-    unison_epochs=20,
+    length=Length(steps=3000),
+    unison_length=Length(steps=2000),
     learning_rate=1.5e-3,
     decay_every=None,
     per_order=True,
@@ -119,6 +132,8 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     start = preset.branch_start if augment or not preset.dense else "nothing"
     if settings.branch_start != "preset":
         start = settings.branch_start
+    given = Length(settings.steps, settings.epochs)
+    given_unison = Length(settings.unison_steps, settings.unison_epochs)
     return replace(
         preset,
         augment=augment,
@@ -127,19 +142,71 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
         second_weight=preset.second_weight if start == "first stage" else 1.0,
         patch=(settings.crop or preset.patch) if preset.dense else preset.patch,
         batch=settings.batch or preset.batch,
-        epochs=settings.epochs or preset.epochs,
-        unison_epochs=settings.unison_epochs or settings.epochs or preset.unison_epochs,
+        length=next(filter(any, (given, preset.length))),
+        unison_length=next(filter(any, (given_unison, given, preset.unison_length))),
         learning_rate=settings.learning_rate or preset.learning_rate,
         decay_every=(settings.decay_every or preset.decay_every) if not preset.dense else None,
     )
 
 
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """Give the learning rate of one step of a phase, counted from 0."""
+@dataclass(frozen=True)
+class Course:
+    """How the steps of a run are counted.
+
+    Attributes
+    ----------
+    epoch
+        Steps between two validations and checkpoints, and the unit that is shown.
+    pass_
+        Steps in which every voxel is seen about once, or the epoch that was asked for: what the
+        paper's learning rate goes by.
+    steps, unison_steps
+        Of every single network's phase, and of every MSP's phase.
+    """
+
+    epoch: int
+    pass_: int
+    steps: int
+    unison_steps: int
+
+
+EPOCHS = 30
+"""Parts of a phase whose length is a number of steps (our choice): enough to see where it bends, so
+few that validating costs little."""
+
+
+def course_for(settings: TrainingSettings, recipe: Recipe, pass_: int) -> Course:
+    """Give the course of a run whose length is known beforehand.
+
+    Parameters
+    ----------
+    settings, recipe
+        Of the run.
+    pass_
+        Steps of a sampler's epoch.
+    """
+    lengths = (recipe.length, recipe.unison_length)
+    steps, unison_steps = (each.steps or (each.epochs or 0) * pass_ for each in lengths)
+    longest = max(steps, unison_steps)
+    whole = settings.steps_per_epoch or any(each.epochs for each in lengths)
+    return Course(pass_ if whole else -(-longest // EPOCHS), pass_, steps, unison_steps)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int, pass_: int) -> float:
+    """Give the learning rate of one step of a phase, counted from 0.
+
+    Parameters
+    ----------
+    recipe
+        Of the run.
+    step, steps
+        Which one, of how many.
+    pass_
+        See `Course`.
+    """
     if recipe.decay_every is not None:
-        epoch = step // steps_per_epoch
-        return float(recipe.learning_rate / math.sqrt(2) ** (epoch // recipe.decay_every))
-    progress = (step + 1) / (steps_per_epoch * epochs + 1)
+        return float(recipe.learning_rate / math.sqrt(2) ** (step // pass_ // recipe.decay_every))
+    progress = (step + 1) / (steps + 1)
     if progress < WARM_UP:
         return recipe.learning_rate * progress / WARM_UP
     falling = (progress - WARM_UP) / (1 - WARM_UP)

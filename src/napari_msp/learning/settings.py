@@ -99,7 +99,15 @@ class TrainingSettings(BaseModel):
     width: float | Literal["paper"] = Field(
         default="paper", description="Fraction of the full width"
     )
-    epochs: int | None = Field(default=None, ge=1, le=MOST, description="Epochs of each phase")
+    steps: int | None = Field(
+        default=None, ge=1, le=MOST, description="Steps of each phase, whatever the number of heads"
+    )
+    unison_steps: int | None = Field(
+        default=None, ge=1, le=MOST, description="MSP: steps of the unison phases"
+    )
+    epochs: int | None = Field(
+        default=None, ge=1, le=MOST, description="Epochs of each phase, in place of steps"
+    )
     unison_epochs: int | None = Field(
         default=None, ge=1, le=MOST, description="MSP: epochs of the unison phases"
     )
@@ -108,7 +116,10 @@ class TrainingSettings(BaseModel):
         default=None, ge=3, le=MOST, description="fast: edge of a crop in input voxels"
     )
     steps_per_epoch: int | None = Field(
-        default=None, ge=1, le=MOST, description="Steps of an epoch; unset: every voxel about once"
+        default=None,
+        ge=1,
+        le=MOST,
+        description="Steps of an epoch; unset: where epochs are given, every voxel about once",
     )
     learning_rate: float | None = Field(
         default=None, gt=0, le=1, description="At the start (paper), at most (fast)"
@@ -155,6 +166,14 @@ class TrainingSettings(BaseModel):
         if len(set(found)) < len(found):
             raise ValueError("must differ from one another")
         return found if len(found) > 1 else found[0]
+
+    @field_validator("epochs", "unison_epochs")
+    @classmethod
+    def _one_length(cls, epochs: int | None, others: ValidationInfo) -> int | None:
+        steps = str(others.field_name).replace("epochs", "steps")
+        if epochs is not None and others.data.get(steps) is not None:
+            raise ValueError("the length is given in steps already, so leave one of them out")
+        return epochs
 
     @field_validator("first_stage")
     @classmethod
@@ -214,6 +233,26 @@ def choices_of(name: str) -> tuple[str, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
+OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
+    "steps": ("epochs",),
+    "unison_steps": ("unison_epochs",),
+    "epochs": ("steps",),
+    "unison_epochs": ("unison_steps",),
+}
+"""Whose place a length takes besides that of its own name."""
+
+
+def put_over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings with others in their place; one length makes room for another.
+
+    >>> put_over({"epochs": 3, "seed": 1}, {"steps": 100})
+    {'seed': 1, 'steps': 100}
+    """
+    set_here = [name for name, value in given.items() if value is not None]
+    replaced = {each for name in set_here for each in OTHER_LENGTHS.get(name, ())}
+    return {name: value for name, value in values.items() if name not in replaced} | dict(given)
+
+
 def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSettings:
     """Check settings that somebody gave.
 
@@ -233,7 +272,7 @@ def training_settings(dataset: "TravellingHeads", **values: Any) -> TrainingSett
 
     preset = str(values.get("preset", "fast"))
     if preset in PRESETS:
-        values = {**PRESETS[preset], **values, "preset": PRESETS[preset]["preset"]}
+        values = put_over(PRESETS[preset], values) | {"preset": PRESETS[preset]["preset"]}
     if preset == "lecture" and not values.get("targets"):
         values["input"] = input_platform(dataset, values.get("input"))
         values["targets"] = same_lattice(dataset, values["input"])

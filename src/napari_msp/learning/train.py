@@ -16,7 +16,7 @@ from napari_msp.learning.events import EventHandler, Failed
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
 from napari_msp.learning.runs import checkpoint_path
-from napari_msp.learning.settings import TrainingSettings, training_settings
+from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
 from napari_msp.model_file import check_model_name
 
 
@@ -85,7 +85,7 @@ def train(
         heads.tell()
         if values or settings is None:
             given = {} if settings is None else settings.model_dump(exclude_unset=True)
-            settings = training_settings(heads, **(given | values))
+            settings = training_settings(heads, **put_over(given, values))
         if settings.b0_threshold is not None:
             heads = replace(heads, b0_threshold=settings.b0_threshold)
         study = prepare_study(heads, settings)

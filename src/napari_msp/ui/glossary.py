@@ -75,8 +75,8 @@ TERMS: Mapping[str, str] = {
     "preset": "Recipe of the training. paper: as published, a patch around every voxel of the "
     "mask, for a GPU; fast: large crops in random orientations, in far fewer steps; lecture: "
     "fast made small, to be watched live.",
-    "epoch": "A round of training steps, after which the held-out subjects are predicted. "
-    "paper: one pass over all patches; fast: a set number of crops.",
+    "epoch": "A round of training steps, after which validation and held-out subjects are "
+    "predicted. paper: one pass over all patches; fast: a thirtieth of a phase.",
     "learning rate": "How far a step moves the weights. paper: divided by √2 every few epochs; "
     "fast: it rises first, then falls to 0.",
     "loss": "What training makes smaller: the mean squared error of standardised SH "

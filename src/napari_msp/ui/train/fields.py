@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -62,8 +63,10 @@ _ASKED: Mapping[str, _Asked] = {
     "run": _Asked("Scan's run", empty="nothing was scanned twice"),
     "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
-    "epochs": _Asked(term="epoch", recipe="epochs"),
-    "unison_epochs": _Asked(only_for=_MSP, recipe="unison_epochs"),
+    "steps": _Asked(recipe="length.steps"),
+    "unison_steps": _Asked(only_for=_MSP, recipe="unison_length.steps"),
+    "epochs": _Asked(term="epoch", recipe="length.epochs"),
+    "unison_epochs": _Asked(only_for=_MSP, recipe="unison_length.epochs"),
     "batch": _Asked(recipe="batch"),
     "crop": _Asked("Crop (voxels)", only_for=_FAST, recipe="patch"),
     "steps_per_epoch": _Asked("Steps an epoch", empty="all voxels about once"),
@@ -120,6 +123,10 @@ class FormField:
     lowest: int | None = None
 
 
+LENGTHS = ("steps", "unison_steps", "epochs", "unison_epochs")
+"""Parameters that say how long phases are; which of them are given decides what the others mean."""
+
+
 def form_fields() -> dict[str, FormField]:
     """Give every parameter of a run: those shown first, then the others as the model has them."""
     known = TrainingSettings.model_fields
@@ -138,11 +145,13 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
     asked = _asked(name)
     if not asked.recipe:
         return asked.empty
-    decides = ("kind", "preset", *(["epochs"] if name == "unison_epochs" else []))
-    recipe = recipe_for(
-        TrainingSettings(**{each: values[each] for each in decides if each in values})
-    )
-    value = getattr(recipe, asked.recipe)
+    lengths = LENGTHS if "length" in asked.recipe else ()
+    decides = {"kind", "preset", *lengths} - {name}
+    try:
+        settings = TrainingSettings(**{each: values[each] for each in decides if each in values})
+    except ValidationError:  # two lengths, which is told where they stand
+        return ""
+    value = attrgetter(asked.recipe)(recipe_for(settings))
     return "" if value is None else f"{value:g} (preset)"
 
 
