@@ -473,8 +473,8 @@ def _lacks_its_table(path: Path) -> bool:
     return False
 
 
-ScanLike = Scan | Acquisition | SHImage | Mapping[int, SHImage] | str | Path
-"""What can be taken as a scan: a file, or what was read or made already."""
+ScanLike = Scan | Acquisition | SHImage | Mapping[int, SHImage] | str | Path | Sequence[str | Path]
+"""What can be taken as a scan: a file, those of several shells, or what was read or made."""
 
 
 def as_scan(
@@ -496,7 +496,7 @@ def as_scan(
     UserError
         As `load_scan`, or when what is open already counts other volumes as b=0.
     """
-    if isinstance(scan, str | Path):
+    if isinstance(scan, str | Path | Sequence):
         return load_scan(scan, b_value, b0_threshold=b0_threshold)
     if isinstance(scan, Acquisition):
         known = Scan(acquisition=scan, shell=b_value, path=scan.path)

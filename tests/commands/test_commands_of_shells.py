@@ -132,8 +132,10 @@ def test_errors_are_expected_evaluated_and_compared_by_shell(heads, joint, tmp_p
 
     pair = ("--prediction", f"A={out / names(3000)}", "--input", heads / SCAN)
     compare = ("compare", "--truth", heads / TRUTH, *pair)
-    assert "--shell" in refused(tmp_path, *compare, "--out", tmp_path / "no")
     assert call(*compare, "--out", tmp_path / "compared", "--shell", 3000).status == 0
+    answer = call(*compare, "--out", tmp_path / "alike")  # what the prediction has
+    assert answer.status == 0
+    assert any("b = 1200 of" in each for each in answer.warnings)
     said = refused(tmp_path, *compare, "--out", tmp_path / "no", "--shell", 1200)
     assert "b = 3000" in said
 
@@ -142,3 +144,28 @@ def test_errors_are_expected_evaluated_and_compared_by_shell(heads, joint, tmp_p
     inside = truth.mask & found.mask
     by_hand = np.square(truth.coefficients[inside] - found.coefficients[inside]).mean()
     assert metrics["predictions"]["A"]["sh_mse"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_shells_are_compared_each(heads, joint, tmp_path):
+    out = tmp_path / "out"
+    run = ("harmonize", heads / SCAN, "--model", joint, "--target", "prisma_st")
+    assert call(*run, "--out", out).status == 0
+    images = [f"SH={out / names(shell)}" for shell in (1200, 3000)]
+    images.append(f"DWI={out / f'{STEM}_dwi.nii.gz'}")
+    compare = ["compare", "--truth", heads / TRUTH, "--input", heads / SCAN]
+    for image in images:
+        compare += ["--prediction", image]
+    answer = call(*compare, "--out", tmp_path / "compared")
+    assert answer.status == 0, answer
+    figures = {f"figure3_b{shell}.png" for shell in (1200, 3000)}
+    assert set(contents(tmp_path / "compared")) == {*figures, "metrics.json", "numbers.csv"}
+    metrics = json.loads((tmp_path / "compared" / "metrics.json").read_text())["shells"]
+    for shell in (1200, 3000):
+        truth, found = (
+            load_scan(path, shell).image for path in (heads / TRUTH, out / names(shell))
+        )
+        inside = truth.mask & found.mask
+        by_hand = np.square(truth.coefficients[inside] - found.coefficients[inside]).mean()
+        said = metrics[str(shell)]["predictions"]
+        assert said["SH"]["sh_mse"] == pytest.approx(by_hand, rel=1e-4)
+    assert "--shell" in refused(tmp_path, *compare, "--out", tmp_path / "no", "--shell", 700)

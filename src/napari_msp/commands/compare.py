@@ -1,10 +1,11 @@
 """`compare`: Figure 3 and numbers of one head."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from napari_msp.commands.console import Console
-from napari_msp.commands.shared import add_b0_threshold, add_out, add_shell, pairs
+from napari_msp.commands.shared import add_b0_threshold, add_out, add_shells, pairs
 
 SUMMARY = "Figure 3 and numbers for one head"
 EXAMPLE = (
@@ -15,17 +16,28 @@ EXAMPLE = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the images and what is drawn of them."""
-    command.add_argument("--truth", type=Path, metavar="IMAGE", help="target scan or SH image")
+    command.add_argument(
+        "--truth",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="target scan or SH image; several: SH images of several shells",
+    )
     command.add_argument(
         "--prediction",
         dest="predictions",
         action="append",
         required=True,
         metavar="NAME=IMAGE",
-        help="repeatable",
+        help="repeatable; with the same name for SH images of several shells",
     )
     command.add_argument(
-        "--input", dest="input_image", type=Path, metavar="IMAGE", help="the scan harmonized"
+        "--input",
+        dest="input_image",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="the scan harmonized",
     )
     command.add_argument("--axis", choices=("axial", "coronal", "sagittal"), default="axial")
     command.add_argument(
@@ -42,7 +54,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="MAP",
         help="default: sh_average colour_fa; there are fa, md and direction, too",
     )
-    add_shell(command)
+    add_shells(command, "to compare (default: all that truth and every prediction have)")
     add_b0_threshold(command)
     command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
     add_out(command, "DIR", "folder")
@@ -52,11 +64,10 @@ def run(options: Namespace, console: Console) -> int:
     """Compare."""
     from napari_msp.evaluation.compare import compare
 
-    predictions = pairs(options.predictions, "predictions", "NAME=IMAGE")
     result = compare(
-        options.truth,
-        predictions,
-        input_image=options.input_image,
+        _one_or_several(options.truth),
+        _predictions(options.predictions),
+        input_image=_one_or_several(options.input_image),
         axis=options.axis,
         slice_index=options.slice_index,
         b_value=options.b_value,
@@ -66,3 +77,16 @@ def run(options: Namespace, console: Console) -> int:
     for path in result.save(options.out, options.figure_format):
         console.result(path)
     return 0
+
+
+def _one_or_several(paths: Sequence[Path] | None) -> Path | Sequence[Path] | None:
+    return paths[0] if paths is not None and len(paths) == 1 else paths
+
+
+def _predictions(texts: Sequence[str]) -> dict[str, Path | Sequence[Path]]:
+    """Read NAME=IMAGE; a name that is repeated has an image of each shell."""
+    files: dict[str, list[Path]] = {}
+    for text in texts:
+        for name, path in pairs([text], "predictions", "NAME=IMAGE").items():
+            files.setdefault(name, []).append(Path(path))
+    return {name: paths[0] if len(paths) == 1 else paths for name, paths in files.items()}

@@ -1,6 +1,7 @@
 """Compare predictions with truth: Figure 3 and the numbers. The job of `napari-msp compare`."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,23 +11,35 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import map_beside
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.comparison import (
+    AtShell,
     Comparison,
+    at_b_value,
     called,
     line_scans_up,
     line_up,
     same_b_value,
+    split_by_shell,
 )
 from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, figure3
 from napari_msp.evaluation.figures.layout import check_format, write_figure
-from napari_msp.evaluation.metrics import MEASURED, UNITS, Metrics, measure_mapped, numbers_csv
+from napari_msp.evaluation.metrics import (
+    MEASURED,
+    UNITS,
+    Metrics,
+    measure_mapped,
+    numbers_csv,
+    numbers_csv_by_shell,
+)
 from napari_msp.evaluation.statistics import PairedTest, bonferroni, wilcoxon
 from napari_msp.files import staged_folder, write_json, write_text
 from napari_msp.formatting import counted, short
 from napari_msp.scan import Scan, ScanLike, as_scan
+from napari_msp.signal.fitting import ShellLeftOut
 from napari_msp.signal.maps import MAPS
 
 FIGURE = "figure3"
@@ -140,6 +153,65 @@ class CompareResult:
         }
 
 
+class CompareResults(Mapping[int, CompareResult]):
+    """What the comparison of several shells found, by the names of the shells.
+
+    Parameters
+    ----------
+    by_shell
+        Lowest b-value first. Tests are corrected within a shell.
+    """
+
+    def __init__(self, by_shell: Mapping[int, CompareResult]) -> None:
+        self._by_shell = dict(by_shell)
+
+    def __getitem__(self, shell: int) -> CompareResult:
+        return self._by_shell[shell]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_shell)
+
+    def __len__(self) -> int:
+        return len(self._by_shell)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"b = {shell}: {each!r}" for shell, each in self.items())
+
+    # By identity, as everything that has arrays.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def save(self, out: str | Path, figure_format: str = "png") -> list[Path]:
+        """Write a figure3_b<shell>.png each, metrics.json and numbers.csv: all or none.
+
+        Parameters
+        ----------
+        out, figure_format
+            As for `CompareResult.save`.
+
+        Returns
+        -------
+        The files.
+        """
+        out = Path(out)
+        figures = {shell: f"{FIGURE}_b{shell}.{figure_format}" for shell in self}
+        names = [*figures.values(), METRICS, NUMBERS]
+        check_format(out / names[0])
+        with staged_folder(out) as stage:
+            for shell, name in figures.items():
+                write_figure(stage / name, self[shell].figure)
+            truth = next(iter(self.values())).truth
+            measured = {shell: each.metrics for shell, each in self.items()}
+            beside = "" if truth is None else _short_name(truth)
+            write_text(stage / NUMBERS, numbers_csv_by_shell(measured, beside))
+            write_json(stage / METRICS, self.to_json())
+        return [out / name for name in names]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what metrics.json contains: `CompareResult.to_json` of each shell."""
+        return {"shells": {str(shell): each.to_json() for shell, each in self.items()}}
+
+
 def compare(
     truth: ScanLike | None,
     predictions: Mapping[str, ScanLike],
@@ -147,12 +219,12 @@ def compare(
     input_image: ScanLike | None = None,
     axis: str = "axial",
     slice_index: int | None = None,
-    b_value: float | None = None,
+    b_value: float | Sequence[float] | None = None,
     figure_format: str = "png",
     maps: Sequence[str] = SHOWN,
     b0_threshold: float | None = None,
-) -> CompareResult:
-    """Compare predictions of one head, with the truth where it exists.
+) -> CompareResult | Any:
+    """Compare predictions of one head, with the truth where it exists; shell by shell.
 
     Parameters
     ----------
@@ -160,7 +232,8 @@ def compare(
         The scan of the target platform; None where there is none.
     predictions
         Image by name. This, `truth` and `input_image` are files or in memory: SH images
-        (`…_dwimap.nii.gz`), or DWIs with .bval and .bvec beside them, to which SH are fitted.
+        (`…_dwimap.nii.gz`; a list of them for several shells), or DWIs with .bval and .bvec beside
+        them, to which SH are fitted.
     out
         Folder for figure3.png, metrics.json and numbers.csv, see `CompareResult.save`; None: they
         are not written.
@@ -169,7 +242,8 @@ def compare(
     axis, slice_index
         Slice of the figure, see `figure3`.
     b_value
-        Shell of scans that have several, in s/mm².
+        Shell of scans that have several, in s/mm², or those that are wanted; None: all that truth
+        and every prediction have.
     figure_format
         "png", "pdf" or "svg"; the suffix of figure3.
     maps
@@ -180,30 +254,83 @@ def compare(
 
     Returns
     -------
-    CompareResult
-        The numbers, the tests and the figure.
+    CompareResult, or CompareResults
+        The numbers, the tests and the figure; where several shells are compared a mapping of them
+        by shell.
 
     Raises
     ------
     UserError
         When images are unreadable or do not belong together: another person, brains that hardly
         overlap, b-values that differ by more than 5 %.
+
+    Warns
+    -----
+    ShellLeftOut
+        When images have shells that others lack.
     """
+    if isinstance(b_value, Sequence) and len(b_value) == 1:
+        (b_value,) = b_value
     check_format(Path(f"{FIGURE}.{figure_format}"))
     check_maps(maps)
     sources = {name: as_scan(image, b_value, b0_threshold) for name, image in predictions.items()}
     true = None if truth is None else as_scan(truth, b_value, b0_threshold)
     scan = None if input_image is None else as_scan(input_image, b_value, b0_threshold)
+    several = [each for each in (true, *sources.values()) if each is not None]
+    result: CompareResult | CompareResults
+    if not any(len(each.shells) > 1 for each in several):
+        result = _compare(AtShell(true, sources, scan), [], maps, axis, slice_index)
+    else:
+        parts, left_out = split_by_shell(true, sources, scan)
+        if b_value is not None:  # others were not asked for
+            parts, left_out = _chosen(parts, b_value), []
+        for words in left_out:
+            warnings.warn(words, ShellLeftOut, stacklevel=2)
+        found = {
+            shell: _compare(at, left_out, maps, axis, slice_index) for shell, at in parts.items()
+        }
+        result = CompareResults(found) if len(found) > 1 else next(iter(found.values()))
+    if out is not None:
+        result.save(out, figure_format)
+    return result
+
+
+def _chosen(parts: Mapping[int, AtShell], b_value: float | Sequence[float]) -> dict[int, AtShell]:
+    """Give the shells that were asked for."""
+    chosen: dict[int, AtShell] = {}
+    for wanted in [b_value] if isinstance(b_value, int | float) else b_value:
+        for shell, at in parts.items():
+            known = (at.truth or next(iter(at.predictions.values()))).b_value or shell
+            if abs(known - wanted) <= B_VALUE_TOLERANCE * known or wanted == shell:
+                chosen[shell] = at
+                break
+        else:
+            problem = f"b = {wanted:.0f} is not in all of the images"
+            raise UserError(problem, field="b_value", remedy=Choose("b_value", tuple(parts)))
+    return {shell: parts[shell] for shell in parts if shell in chosen}
+
+
+def _compare(
+    at: AtShell, left_out: Sequence[str], maps: Sequence[str], axis: str, slice_index: int | None
+) -> CompareResult:
+    """Compare scans of one shell."""
+    true, sources, scan = at.truth, at.predictions, at.scan
+    reference = true or next(iter(sources.values()), None)
+    if scan is not None and reference is not None and len(scan.shells) > 1:
+        scan = at_b_value(scan, reference.b_value)
+        if scan is None:
+            lacks = f"the input has no shell near b = {reference.b_value:.0f}, and is not shown"
+            left_out = [*left_out, lacks]
     comparison = line_scans_up(true, sources, scan)
-    reference = true or next(iter(sources.values()))
+    assert reference is not None  # or nothing could have been lined up
     more_maps = {
         key: each
         for each in maps
         if (key := f"{each}_{MAPS[each].error_title.lower()}") not in MEASURED
     }
-    notes = _notes(reference, sources, scan)
+    notes = [*_notes(reference, sources, scan), *left_out]
     metrics, tests, before = _measure(comparison, reference, scan, notes)
-    result = CompareResult(
+    return CompareResult(
         true,
         scan,
         sources,
@@ -223,9 +350,6 @@ def compare(
             disagreement=disagreements(sources, comparison) if true is None else None,
         ),
     )
-    if out is not None:
-        result.save(out, figure_format)
-    return result
 
 
 def _measure(

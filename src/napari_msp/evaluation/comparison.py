@@ -1,6 +1,6 @@
 """Predictions of one head beside each other: one person, one b-value, one lattice, one mask."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -182,6 +182,86 @@ def line_up(truth: Comparable | None, predictions: Mapping[str, Comparable]) -> 
         mask,
         {name: placement(maps.image.lattice, reference.lattice) for name, maps in given.items()},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class AtShell:
+    """Scans of one shell that are compared.
+
+    Attributes
+    ----------
+    truth, predictions
+        As for `line_scans_up`.
+    scan
+        The input, of any shells.
+    """
+
+    truth: Scan | None
+    predictions: Mapping[str, Scan]
+    scan: Scan | None
+
+
+def split_by_shell(
+    truth: Scan | None, predictions: Mapping[str, Scan], scan: Scan | None = None
+) -> tuple[dict[int, AtShell], list[str]]:
+    """Take scans of several shells apart: each shell that truth and all predictions have.
+
+    Parameters
+    ----------
+    truth, predictions, scan
+        As for `line_scans_up`, of any number of shells.
+
+    Returns
+    -------
+    What can be compared by shell, lowest first, and in words what cannot be.
+
+    Raises
+    ------
+    UserError
+        When no shell is in all of them.
+    """
+    compared = [*([] if truth is None else [truth]), *predictions.values()]
+    found: dict[int, AtShell] = {}
+    for name, one in compared[0].by_shell().items():
+        parts = [at_b_value(each, one.b_value) for each in compared]
+        if all(part is not None for part in parts):
+            there = [part for part in parts if part is not None]
+            rest = there if truth is None else there[1:]
+            first = None if truth is None else there[0]
+            found[name] = AtShell(first, dict(zip(predictions, rest, strict=True)), scan)
+    if not found:
+        has = "; ".join(f"{called(each)} has b = {_listed(each.shells)}" for each in compared)
+        remedy = Advice("give images of one b-value")
+        raise UserError("no shell is in all of them", has, "b_value", remedy)
+    left = {
+        shell: called(each)
+        for each in compared
+        for shell, part in each.by_shell().items()
+        if not any(same_b_value(part, taken) for at in found.values() for taken in _first(at))
+    }
+    return found, [
+        f"b = {shell} of {whose} is not compared, as not every image has it"
+        for shell, whose in left.items()
+    ]
+
+
+def at_b_value(scan: Scan, b_value: float | None) -> Scan | None:
+    """Give the part of a scan that has a b-value to within 5 %; None where there is none."""
+    if b_value is None:
+        return None
+    for part in scan.by_shell().values():
+        known = part.b_value
+        if known is not None and abs(known - b_value) <= B_VALUE_TOLERANCE * b_value:
+            return part
+    return None
+
+
+def _first(at: AtShell) -> list[Scan]:
+    return [at.truth] if at.truth is not None else list(at.predictions.values())[:1]
+
+
+def _listed(shells: Iterable[int]) -> str:
+    return ", ".join(map(str, shells)) or "unknown"
 
 
 def line_scans_up(

@@ -146,16 +146,29 @@ def numbers_csv(measured: Mapping[str, Metrics], truth: str) -> str:
     truth
         What they were measured against, such as a file's name.
     """
+    return csv_text(_header(), _rows(measured, truth))
+
+
+def numbers_csv_by_shell(measured: Mapping[int, Mapping[str, Metrics]], truth: str) -> str:
+    """Write `numbers_csv` of several shells, their names in s/mm² in the first column."""
+    rows = ([shell, *row] for shell, each in measured.items() for row in _rows(each, truth))
+    return csv_text(["shell [s/mm^2]", *_header()], rows)
+
+
+def _header() -> list[str]:
     units = {key: MEASURES[key].unit.replace("²", "^2") for key in IN_CSV}
-    header = [
+    return [
         "prediction",
         "voxels",
         *(f"{key} [{unit}]" for key, unit in units.items()),
         *(f"{key}_change [%]" for key in CHANGES),
         "truth",
     ]
+
+
+def _rows(measured: Mapping[str, Metrics], truth: str) -> list[list[object]]:
     first = next(iter(measured.values()), None)
-    rows = []
+    rows: list[list[object]] = []
     for name, metrics in measured.items():
         beside = None if metrics is first else first
         changes = [
@@ -164,7 +177,7 @@ def numbers_csv(measured: Mapping[str, Metrics], truth: str) -> str:
         ]
         values = [getattr(metrics, key) for key in IN_CSV]
         rows.append([name, metrics.voxels, *values, *changes, truth])
-    return csv_text(header, rows)
+    return rows
 
 
 def change(value: float, first: float) -> float | None:

@@ -39,7 +39,7 @@ class LowerOrder(UserWarning):
 
 
 class ShellLeftOut(UserWarning):
-    """A scan's other shells are used, as no SH can be fitted to this one."""
+    """A shell cannot be used, and a scan's others are."""
 
 
 def condition_number(directions: FloatArray, order: int) -> float:
