@@ -51,13 +51,15 @@ VIEWS = [
     for module in TREES
     if module.parts[:2] in {("ui", "widgets"), ("ui", "model_diagram")}
     or (module.parts[0] == "ui" and module.name in {"curves.py", "entries.py", "form.py"})
-    or module.name in {"run_view.py", "model_choice.py", "numbers_table.py", "voxel_plots.py"}
+    or module.name
+    in {"moves.py", "run_view.py", "model_choice.py", "numbers_table.py", "voxel_plots.py"}
 ]
 """What is shown, apart from what is done: emits signals, and is told what to show."""
 
 WITHOUT_QT = [
     Path("ui/phrasing.py"),
     Path("ui/reading.py"),
+    Path("ui/align/aligning.py"),
     Path("ui/load/examine.py"),
     Path("ui/harmonize/run.py"),
     Path("ui/harmonize/truth.py"),
@@ -68,6 +70,7 @@ WITHOUT_QT = [
 """Decisions and words of the window that can be tested without one."""
 
 FEATURES: dict[str, set[str]] = {
+    "align": set(),
     "compare": {"model_diagram"},
     "harmonize": set(),
     "load": set(),

@@ -16,6 +16,7 @@ from napari_msp.commands.shared import SYNONYMS, OptionWords
 from napari_msp.errors import FAMILY, REMEDIES, Remedy
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.learning.settings import TrainingSettings
+from napari_msp.ui.align import aligning
 from napari_msp.ui.compare import form as compare_form
 from napari_msp.ui.phrasing import HARMONIZE_WORDS, LOAD_WORDS, FormWords
 from napari_msp.ui.train import fields
@@ -136,10 +137,11 @@ def test_remedies_of_their_own_have_a_public_parameter(kind: type[Remedy]):
             ("evaluation/compar", "evaluation/figures/figure3", "evaluation/figures/slices"),
             {"slice_index"},  # napari has a slider
         ),
+        (aligning.WORDS, ("alignment/", "data/cubes", "data/dataset"), {"force"}),  # a button
         # A run of the window writes into its folder.
         (fields.WORDS, ("data/dataset", "device", "learning/", "networks/", "signal/"), {"out"}),
     ],
-    ids=["Load", "Harmonize", "Compare", "Train"],
+    ids=["Load", "Harmonize", "Compare", "Align", "Train"],
 )
 def test_a_form_has_a_label_for_what_its_library_complains_of(words, rooms, without):
     named = {parameter for file, _, parameter in NAMED if file.startswith(rooms)}

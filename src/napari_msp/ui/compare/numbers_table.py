@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QApplication,
-    QHeaderView,
-    QSizePolicy,
-    QStackedLayout,
-    QTableWidget,
-    QTableWidgetItem,
-    QWidget,
-)
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout, QWidget
 
 from napari_msp.evaluation.metrics import change
 from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.form import wrapped
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
 SHORTEST_NAME, LONGEST_NAME = "prediction", "sub-01 MSP prisma_st"
 """Texts as wide as the column of names is at least and, for names that are wider, need not be."""
 
-MARGIN = 12
-"""Pixels beside a name."""
-
 SAME = 0.05
 """A change below this many percent is called none."""
-
-Text = tuple[str, str]
-"""What stands in a cell, and its tooltip."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +91,9 @@ class NumbersTable(Themed):
         self._errors: Sequence[ErrorColumn] = ()
         self.words = wrapped(NOTHING)
         self.words.setAlignment(Qt.AlignLeft | Qt.AlignTop)
-        self.table = _Table(self.copy)
+        self.table = ReadingTable(
+            "Global errors of the predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME)
+        )
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.words)
@@ -162,71 +149,6 @@ class NumbersTable(Themed):
             for number in range(len(self._names)):
                 item = self.table.item(number, 2 * column + 2)
                 item.setForeground(_colour_of(error.change(number), colours))
-
-
-class _Table(QTableWidget):
-    """A table to read: rows are chosen whole and copied by the keyboard."""
-
-    def __init__(self, copy: Callable[[], None]) -> None:
-        super().__init__()
-        self._copy = copy
-        self.setAccessibleName("Global errors of the predictions")
-        self.setEditTriggers(QAbstractItemView.NoEditTriggers)
-        self.setSelectionBehavior(QAbstractItemView.SelectRows)
-        self.setTabKeyNavigation(False)
-        self.setShowGrid(False)
-        self.setWordWrap(False)
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        self.verticalHeader().hide()
-        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeToContents)
-        self.horizontalHeader().setHighlightSections(False)
-
-    def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
-        """Show rows under headers."""
-        self.setColumnCount(len(headers))
-        self.setRowCount(len(rows))
-        self.horizontalHeader().setSectionResizeMode(0, QHeaderView.Stretch)
-        for column, (text, tip) in enumerate(headers):
-            header = QTableWidgetItem(text)
-            header.setToolTip(tip)
-            self.setHorizontalHeaderItem(column, header)
-        for number, row in enumerate(rows):
-            for column, (text, tip) in enumerate(row):
-                item = QTableWidgetItem(text)
-                item.setToolTip(tip)
-                side = Qt.AlignLeft if column == 0 else Qt.AlignRight
-                item.setTextAlignment(side | Qt.AlignVCenter)
-                self.setItem(number, column, item)
-
-    def whole(self) -> QSize:
-        """Give the size at which nothing is cut off but long names."""
-        header = self.horizontalHeader()
-        numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
-        height = header.sizeHint().height() + self.verticalHeader().length()
-        edge = 2 * self.frameWidth() + 2
-        return QSize(numbers + self._name_width() + edge, height + edge)
-
-    def _name_width(self) -> int:
-        """Give the width at which names are read whole, or nearly."""
-        width = self.fontMetrics().horizontalAdvance
-        names = [self.item(row, 0).text() for row in range(self.rowCount())]
-        widest = max(map(width, [SHORTEST_NAME, *names]))
-        return int(min(widest, width(LONGEST_NAME))) + MARGIN
-
-    def event(self, event: Any) -> bool:
-        """Keep Ctrl+C from the window's own shortcuts while the table has the focus."""
-        if event.type() == QEvent.ShortcutOverride and event.matches(QKeySequence.Copy):
-            event.accept()
-            return True
-        return bool(super().event(event))
-
-    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Copy rows, not a cell."""
-        if event.matches(QKeySequence.Copy):
-            self._copy()
-        else:
-            super().keyPressEvent(event)
 
 
 def as_tsv(names: Sequence[str], errors: Sequence[ErrorColumn], chosen: Iterable[int]) -> str:

@@ -1,0 +1,357 @@
+"""What the Align form comes to, the work that it starts, and the two heads of a scan. No Qt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from napari_msp.alignment.align import align, check_out
+from napari_msp.alignment.report import SQUARE, AlignedScan, Alignment
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.cubes import check_voxel_size
+from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.lattice import Lattice, resample
+from napari_msp.errors import Overwrite, UserError
+from napari_msp.formatting import counted, listed
+from napari_msp.scan import Scan
+from napari_msp.ui.background import Control, abandonable
+from napari_msp.ui.layers import KEY, LOOKS, LayerData, map_layer, window_of
+from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.widgets.progress import Step
+
+LABELS: Mapping[str, str] = {
+    "dataset": "&Dataset",
+    "out": "&Output folder",
+    "input": "&Input",
+    "resample": "Ima&ges",
+    "affine": "&Motion",
+    "subjects": "Sub&jects",
+    "voxel_size": "&Cubes of (mm)",
+    "run": "Scan's &run",
+    "b0_threshold": "b=0 up &to",
+}
+"""What Align calls its fields, which are parameters of `napari_msp.align`."""
+
+WORDS = FormWords(LABELS)
+
+NO_DATASET = "Choose a BIDS folder of travelling heads; it is only read."
+
+REPLACED = "It holds an alignment, which is replaced only when you say so."
+
+
+# --- What is asked for ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was filled in: parameters of `napari_msp.align`.
+
+    Attributes
+    ----------
+    dataset, out
+        Folders; None: not named yet.
+    input
+        "": the platform that the dataset marks.
+    subjects
+        Empty: all.
+    voxel_size
+        As it was typed, but for a number.
+    run, b0_threshold, affine, resample
+        As for `napari_msp.align`.
+    """
+
+    dataset: Path | None = None
+    out: Path | None = None
+    input: str = ""
+    subjects: tuple[str, ...] = ()
+    run: str | None = None
+    b0_threshold: float | None = None
+    affine: bool = False
+    resample: bool = False
+    voxel_size: float | str | None = None
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether images are interpolated, without which no stretch can be shown."""
+        return self.resample or self.voxel_size is not None
+
+    @property
+    def source(self) -> tuple[Path | None, str | None, float | None]:
+        """What decides which scans there are."""
+        return self.dataset, self.run, self.b0_threshold
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a choice comes to.
+
+    Attributes
+    ----------
+    choice
+        With the input and the output folder filled in where they were left open.
+    heads
+        The dataset; None where there is none.
+    offered
+        The output folder that was filled in.
+    problems, doubts, notes
+        In words, by field of `Choice`; a problem keeps the scans from being aligned.
+    """
+
+    choice: Choice = Choice()
+    heads: TravellingHeads | None = None
+    offered: Path | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the scans can be aligned."""
+        return self.heads is not None and not self.problems
+
+
+def examine(choice: Choice, known: Findings | None = None) -> Findings:
+    """Look at what was chosen; no voxel is read.
+
+    Parameters
+    ----------
+    choice
+        Of the form.
+    known
+        What was found before: its dataset is not listed again, and the folder that it offered gives
+        way to another.
+    """
+    if choice.dataset is None:
+        return Findings(choice, notes={"dataset": NO_DATASET})
+    known = known or Findings()
+    heads = known.heads if known.choice.source == choice.source else None
+    try:
+        if heads is None:
+            heads = open_dataset(choice.dataset, run=choice.run, b0_threshold=choice.b0_threshold)
+    except UserError as error:
+        at = "dataset" if error.field is None or error.field not in LABELS else error.field
+        return Findings(choice, problems={at: said(error, WORDS)})
+    return _about(heads, choice, known.offered)
+
+
+def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Findings:
+    """Fill in what was left open, and say what is wrong with the rest."""
+    problems: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    root = heads.root.absolute()
+    if choice.out in (None, offered):
+        offered = root.with_name(f"{root.name}-aligned")
+        choice = replace(choice, out=offered)
+    if choice.input not in heads.platforms:
+        choice = replace(choice, input="")
+        try:
+            choice = replace(choice, input=input_platform(heads))
+        except UserError:
+            problems["input"] = "Choose the platform on whose heads the others are laid"
+    subjects = tuple(each for each in choice.subjects if each in heads.subjects)
+    choice = replace(choice, subjects=subjects)
+    people, platforms = len(heads.subjects), len(heads.platforms)
+    notes["dataset"] = f"{counted(people, 'subject')} on {counted(platforms, 'platform')}."
+    lacking = [each for each in heads.subjects if not heads.has(each, choice.input)]
+    if choice.input and lacking:
+        notes["input"] = f"{listed(lacking)} will be left out: no scan on {choice.input}."
+    if platforms == 1:
+        problems["dataset"] = f"All scans are on {heads.platforms[0]}: none is to be laid on it"
+    assert choice.out is not None
+    try:
+        check_out(choice.out, root, force=False)
+    except UserError as error:
+        if isinstance(error.remedy, Overwrite):
+            notes["out"] = REPLACED
+        else:
+            problems["out"] = said(error, WORDS)
+    if choice.voxel_size is not None:
+        try:
+            check_voxel_size(choice.voxel_size)  # type: ignore[arg-type]  # it is what it refuses
+        except UserError as error:
+            problems["voxel_size"] = said(error, WORDS)
+    doubts = {"dataset": without_folder("\n".join(heads.notes), heads.root)} if heads.notes else {}
+    return Findings(choice, heads, offered, problems, doubts, notes)
+
+
+def without_folder(words: str, folder: Path) -> str:
+    """Name files of a folder in a text as they lie in it."""
+    return words.replace(f"{folder}{os.sep}", "")
+
+
+# --- The work ---------------------------------------------------------------------------------
+
+
+def align_heads(choice: Choice, force: bool, control: Control) -> Alignment:
+    """Align as the form says; reports a `Step` for each scan. A core is left to the window.
+
+    Parameters
+    ----------
+    choice
+        That was found ready.
+    force
+        Replace an earlier alignment.
+    control
+        Of the job.
+
+    Raises
+    ------
+    UserError, Cancelled
+        As `napari_msp.align`.
+    """
+    from threadpoolctl import threadpool_limits
+
+    def progress(scan: str, done: int, total: int) -> None:
+        control.report(Step(f"{scan} is done", done, total))
+
+    assert choice.dataset is not None
+    assert choice.out is not None
+    control.say("Reading the first head")
+    with threadpool_limits(1, user_api="blas"):
+        return align(
+            choice.dataset,
+            choice.out,
+            input=choice.input or None,
+            subjects=choice.subjects,
+            run=choice.run,
+            b0_threshold=choice.b0_threshold,
+            affine=choice.affine and choice.interpolates,
+            resample=choice.resample,
+            voxel_size=choice.voxel_size,  # type: ignore[arg-type]  # checked before
+            force=force,
+            progress=progress,
+            cancelled=control.cancelled,
+        )
+
+
+def summary(alignment: Alignment) -> str:
+    """Say in a sentence or two what came of it."""
+    after = [scan.after.distance for scan in alignment.scans if scan.after is not None]
+    away = [each for each in after if each is not None]
+    lost = [scan.name for scan in alignment.scans if scan.image is None]
+    words = [f"{counted(len(after), 'scan')} laid on {alignment.input_platform}"]
+    if away:
+        words.append(f"now {np.median(away):.2f} voxels away in median, {max(away):.2f} at most")
+    left_out = f" Left out: {listed(lost)}." if lost else ""
+    return f"{', '.join(words)}.{left_out}"
+
+
+def remarks(alignment: Alignment, warned: Sequence[str], dataset: Path) -> list[str]:
+    """Say all that is doubtful, each once: what was found, and what was warned of meanwhile."""
+    places: dict[str, list[str]] = {}
+    for finding in alignment.findings:
+        places.setdefault(finding.message(WORDS), []).append(finding.where)
+    found = [f"{', '.join(where)}: {message}" for message, where in places.items()]
+    texts = (without_folder(text, dataset) for text in dict.fromkeys([*found, *warned]))
+    return [sentence(text) for text in texts]
+
+
+# --- The heads of a scan ----------------------------------------------------------------------
+
+View = Literal["input", "before", "after"]
+
+INPUT, BEFORE, AFTER = "b0", "b0 before", "b0 after"
+BOARDS: Mapping[str, str] = {
+    BEFORE: "checkerboard before",
+    AFTER: "checkerboard after",
+}
+"""Quantities, the last parts of the layers' names: b=0 images, and those that take their squares
+from the input and from the scan in turn."""
+
+
+def quantity_of(view: View, board: bool) -> str:
+    """Name what is seen.
+
+    Examples
+    --------
+    >>> quantity_of("after", True), quantity_of("input", True)
+    ('checkerboard after', 'b0')
+    """
+    quantity = {"input": INPUT, "before": BEFORE, "after": AFTER}[view]
+    return BOARDS.get(quantity, quantity) if board else quantity
+
+
+def head_layers(
+    choice: Choice, alignment: Alignment, scan: AlignedScan, control: Control
+) -> dict[str, LayerData]:
+    """Give the input's b=0 and that of a scan, before and after, as layers by what they show.
+
+    All lie on the input's axes, where they fall on each other: on its lattice, divided where the
+    scan is finer. They are pictures to look at; no scan stands behind them.
+
+    Parameters
+    ----------
+    choice
+        By which it was aligned.
+    alignment
+        Whose files are read.
+    scan
+        One of it that was written.
+    control
+        Of the job.
+    """
+    assert choice.dataset is not None
+    made = open_dataset(alignment.out, b0_threshold=choice.b0_threshold)
+    fixed = made.acquisition(scan.subject, alignment.input_platform)
+    control.say(f"Reading {scan.subject} {alignment.input_platform}")
+    still = abandonable(lambda: fixed.b0, control.check)
+    named = Scan(acquisition=fixed, path=fixed.path)
+    looks = LOOKS[INPUT][1]
+    limits = window_of(still[fixed.mask], looks)
+    layers = {INPUT: _picture(named, INPUT, still, fixed.lattice, limits)}
+    if scan.platform == alignment.input_platform:
+        return layers
+    control.say(f"Reading {scan.name}")
+    moved = made.acquisition(scan.subject, scan.platform)
+    values = abandonable(lambda: moved.b0, control.check)
+    given = open_dataset(choice.dataset, run=choice.run, b0_threshold=choice.b0_threshold)
+    old = given.acquisition(scan.subject, scan.platform)
+    # Where only the affine was written anew the voxels are the same.
+    before = values if scan.clipped is None else abandonable(lambda: old.b0, control.check)
+    ratio = fixed.lattice.voxel_sizes.mean() / moved.lattice.voxel_sizes.mean()
+    lattice = fixed.lattice.refined(max(1, round(float(ratio))))
+    window = window_of(values[moved.mask], looks)
+    under = _scaled(resample(still, fixed.lattice, lattice), limits)
+    squares = board(lattice)
+    named = Scan(acquisition=moved, path=moved.path)
+    for quantity, array, source in ((BEFORE, before, old.lattice), (AFTER, values, moved.lattice)):
+        control.say(f"Laying {scan.name} over the input")
+        shown = resample(array, source, lattice)
+        mixed = np.where(squares, under, _scaled(shown, window))
+        layers[quantity] = _picture(named, quantity, shown, lattice, window)
+        layers[BOARDS[quantity]] = _picture(named, BOARDS[quantity], mixed, lattice, (0.0, 1.0))
+    return layers
+
+
+def board(lattice: Lattice) -> MaskArray:
+    """(X, Y, Z) true in every other cube of `SQUARE` mm."""
+    steps = (
+        np.floor(np.arange(count) * size / SQUARE)
+        for count, size in zip(lattice.shape, lattice.voxel_sizes, strict=True)
+    )
+    x, y, z = np.meshgrid(*steps, indexing="ij", sparse=True)
+    squares: MaskArray = (x + y + z) % 2 == 0
+    return squares
+
+
+def _scaled(values: FloatArray, limits: tuple[float, float]) -> FloatArray:
+    low, high = limits
+    scaled: FloatArray = np.clip((values - low) / (high - low), 0, 1)
+    return scaled
+
+
+def _picture(
+    scan: Scan, quantity: str, values: FloatArray, lattice: Lattice, limits: tuple[float, float]
+) -> LayerData:
+    """Make a hidden layer that is nobody's: a scan on another's lattice must not be saved as it."""
+    everywhere = np.ones(lattice.shape, dtype=bool)
+    data, options, kind = map_layer(
+        scan, quantity, values, lattice=lattice, mask=everywhere, limits=limits, visible=False
+    )
+    del options["metadata"][KEY]
+    return data, options, kind

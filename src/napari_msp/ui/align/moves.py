@@ -1,0 +1,168 @@
+"""What an alignment did: a row a scan, what is doubtful in words, and what is seen of a row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QApplication, QButtonGroup, QCheckBox, QWidget
+
+from napari_msp.alignment.report import AlignedScan, Alignment, table_csv
+from napari_msp.checking.summary import Comparison
+from napari_msp.ui.align.aligning import View
+from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
+
+MOST_ROWS = 8
+"""Rows that are seen at once; more are scrolled to."""
+
+PADDING = 8
+"""Pixels of a row above and below its letters: more rows are seen than with the usual height."""
+
+WIDTHS = ("sub-01 ge_st", "sub-01 connectom_sa")
+"""Names as wide as their column is at least, and need not be."""
+
+HEADERS: Sequence[Text] = (
+    ("scan", ""),
+    ("shift\nmm", "<p>How far the brain's centre was moved.</p>"),
+    ("turn\n°", "<p>By how much the head was turned.</p>"),
+    (
+        "away\nbefore\nvoxels",
+        "<p>How far shift and turn move the brain on average, in voxels of the input.</p>",
+    ),
+    (
+        "away\nafter\nvoxels",
+        "<p>The same, measured anew on what was written. Half a voxel or more is a lot.</p>",
+    ),
+)
+
+VIEWS: Sequence[tuple[View, str, str]] = (
+    ("input", "I&nput", "The b=0 image of the head on which the scan was laid."),
+    ("before", "&Before", "The scan's b=0 image where it lay."),
+    ("after", "A&fter", "The scan's b=0 image where it lies now."),
+)
+
+SELECT = "Select a row to see its head with the input's."
+
+
+class Moves(Themed):
+    """The view; hidden until there is something to show.
+
+    Ctrl+C copies the chosen rows, or all, with full precision for a spreadsheet.
+
+    Attributes
+    ----------
+    chosen : AlignedScan
+        Another row was chosen, of a scan that was written.
+    view_changed
+        Something else of it is to be seen.
+    """
+
+    chosen = Signal(object)
+    view_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._scans: Sequence[AlignedScan] = ()
+        self._doubted: dict[str, str] = {}
+        self.table = ReadingTable("Scans that were laid on the input", self.copy, WIDTHS, MOST_ROWS)
+        lines = self.table.verticalHeader()
+        lines.setMinimumSectionSize(0)
+        lines.setDefaultSectionSize(self.fontMetrics().height() + PADDING)
+        self.hint = wrapped(SELECT)
+        self.words = MessageLine()
+        self.views = {view: push_button(text, tip) for view, text, tip in VIEWS}
+        self._one_of_them = QButtonGroup(self)
+        for button in self.views.values():
+            button.setCheckable(True)
+            self._one_of_them.addButton(button)
+        self.views["after"].setChecked(True)
+        self.board = QCheckBox("Chec&kerboard with the input")
+        self.board.setToolTip("<p>Squares of 15 mm from the input and from the scan in turn.</p>")
+        self.seen = QWidget()
+        stacked(self.seen, in_row(*self.views.values()), self.board)
+        self.report = push_button("Open re&port", "Every scan before and after, in the browser.")
+        self.train = push_button("&Use in Train", "Opens Train with the aligned dataset.")
+        buttons = in_row(self.report, self.train)
+        stacked(self, self.table, self.hint, self.seen, self.words, buttons)
+        self.table.itemSelectionChanged.connect(self._choose)
+        self._one_of_them.buttonClicked.connect(lambda _: self.view_changed.emit())
+        self.board.toggled.connect(lambda _: self.view_changed.emit())
+        self.hide()
+
+    @property
+    def view(self) -> View:
+        """Which image is to be seen."""
+        return next(view for view, button in self.views.items() if button.isChecked())
+
+    @property
+    def scan(self) -> AlignedScan | None:
+        """The scan of the chosen row; None where none is chosen, or it was left out."""
+        rows = {index.row() for index in self.table.selectedIndexes()}
+        if len(rows) != 1:
+            return None
+        scan = self._scans[rows.pop()]
+        return scan if scan.image is not None else None
+
+    def show_alignment(self, alignment: Alignment, remarks: Sequence[str]) -> None:
+        """Show what was done, and what is doubtful in sentences."""
+        self._scans = alignment.scans
+        self._doubted = {finding.where: finding.problem for finding in alignment.findings}
+        rows = [self._row(scan, alignment.input_platform) for scan in alignment.scans]
+        self.table.clearSelection()
+        self.table.fill(HEADERS, rows)
+        size = self.table.whole()
+        self.table.setFixedHeight(size.height())
+        self.table.setMinimumWidth(size.width())
+        self.words.show_message("warning", "\n".join(remarks))
+        self.restyle()
+        self.show()
+        self._choose()
+
+    def copy(self) -> None:
+        """Put the chosen rows, or all of them, on the clipboard."""
+        rows = sorted({index.row() for index in self.table.selectedIndexes()})
+        text = table_csv([self._scans[row] for row in rows] or self._scans)
+        lines = csv.reader(io.StringIO(text))
+        QApplication.clipboard().setText("".join("\t".join(line) + "\n" for line in lines))
+
+    def restyle(self) -> None:
+        """Colour what is doubtful."""
+        colours = colours_of(self)
+        for row, scan in enumerate(self._scans):
+            doubted = scan.name in self._doubted
+            for column in range(self.table.columnCount()):
+                item = self.table.item(row, column)
+                item.setForeground(colours.warning if doubted else colours.text)
+
+    def _row(self, scan: AlignedScan, source: str) -> list[Text]:
+        doubt = self._doubted.get(scan.name, "")
+        if scan.image is None:
+            return [(scan.name, doubt), ("left out", doubt), *[("–", doubt)] * 3]
+        if scan.platform == source:
+            return [(scan.name, "The others lie on it."), *[("–", "It stays where it was.")] * 4]
+        texts = [*_moved(scan.before), _away(scan.before), _away(scan.after)]
+        return [(scan.name, doubt), *((text, doubt) for text in texts)]
+
+    def _choose(self) -> None:
+        scan = self.scan
+        self.seen.setVisible(scan is not None)
+        self.hint.setVisible(scan is None)
+        if scan is not None:
+            self.chosen.emit(scan)
+
+
+def _moved(before: Comparison | None) -> list[str]:
+    move = None if before is None else before.displacement
+    if move is None:
+        return ["–", "–"]
+    return [f"{np.linalg.norm(move.shift):.1f}", f"{move.angle:.1f}"]
+
+
+def _away(of: Comparison | None) -> str:
+    return "–" if of is None or of.distance is None else f"{of.distance:.2f}"

@@ -1,0 +1,254 @@
+"""Align: lay the heads of each subject on each other, and look at them before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QUrl
+from qtpy.QtGui import QDesktopServices
+
+from napari_msp.alignment.report import AlignedScan, Alignment
+from napari_msp.errors import Overwrite, UserError
+from napari_msp.ui.align.aligning import (
+    WORDS,
+    Choice,
+    align_heads,
+    examine,
+    head_layers,
+    quantity_of,
+    remarks,
+    summary,
+)
+from napari_msp.ui.align.form import AlignForm
+from napari_msp.ui.align.moves import Moves
+from napari_msp.ui.background import JobRow, Latest, OneByOne
+from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
+from napari_msp.ui.layers import LayerData, fits, make_layer, refill
+from napari_msp.ui.phrasing import said, sentence
+from napari_msp.ui.widgets.form import Section, stacked
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import ProgressRow
+
+if TYPE_CHECKING:
+    import napari
+
+REPLACE = "Replace it"
+
+
+class Align(Docked):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        Who gets the heads that are looked at.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.form = AlignForm()
+        self.what = Section("What to align", self.form, unfolded=True)
+        self.progress = JobRow()
+        self.message = MessageLine()
+        self.moves = Moves()
+        self.reading = ProgressRow()
+        self.heads = HeadLayers(napari_viewer, self)
+        self.alignment: Alignment | None = None
+        self._choice, self._aligned = Choice(), Choice()
+        self._warned: list[str] = []
+        self._look = Latest(self)
+        self._read = Latest(self)
+        stacked(self, Pane(self.what, self.progress, self.message, self.moves, self.reading))
+        self._connect()
+        self.form.show_findings(examine(Choice()))
+
+    @property
+    def running(self) -> bool:
+        """Whether heads are being aligned, or read to be looked at."""
+        return self.progress.job.running or self._read.running or self.heads.busy
+
+    def align(self, force: bool = False) -> None:
+        """Align what the form says.
+
+        Parameters
+        ----------
+        force
+            Replace an earlier alignment.
+        """
+        self._choice = self.form.findings.choice
+        self._warned = []
+        self.message.clear()
+        self.form.set_running(True)
+        self.progress.run(partial(align_heads, self._choice, force))
+
+    def open_report(self) -> None:
+        """Show the page in the browser."""
+        assert self.alignment is not None
+        page = self.alignment.report
+        if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))):
+            self.message.show_message("warning", f"No program opens pages here. It is {page}")
+
+    def train(self) -> None:
+        """Open Train with the aligned dataset."""
+        assert self.alignment is not None
+        open_widget(self.viewer, "Train").form.dataset.write(self.alignment.out.absolute())
+
+    def leave(self) -> None:
+        """Stop what goes on, and let go of the viewer."""
+        self._look.stop()
+        self._read.stop()
+        self.heads.drop()
+        self.progress.job.cancel()
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._examine)
+        self.form.align_wanted.connect(self.align)
+        self._look.done.connect(self.form.show_findings)
+        self._look.failed.connect(self._fail)
+        self.progress.job.warned.connect(self._warned_of)
+        self.progress.job.done.connect(self._take)
+        self.progress.job.failed.connect(self._fail)
+        self.progress.job.cancelled.connect(self._say_cancelled)
+        self.message.action.connect(lambda _: self.align(force=True))
+        self.moves.chosen.connect(self._read_heads)
+        self.moves.view_changed.connect(self._see)
+        self.moves.report.clicked.connect(self.open_report)
+        self.moves.train.clicked.connect(self.train)
+        self.reading.cancel_wanted.connect(self._read.stop)
+        self._read.progressed.connect(self.reading.show_step)
+        self._read.done.connect(self._show_heads)
+        self._read.failed.connect(self._fail_to_read)
+        self._read.rested.connect(self.reading.end)
+        self.on_escape(self.progress.request_cancel)
+
+    def _examine(self, choice: Choice) -> None:
+        self.message.clear()
+        self.progress.end()
+        known = self.form.findings
+        self._look.ask(lambda control: examine(choice, known))
+
+    # --- Aligning -----------------------------------------------------------------------------
+
+    def _warned_of(self, text: str) -> None:
+        self._warned.append(text)
+
+    def _take(self, alignment: Alignment) -> None:
+        self.alignment, self._aligned = alignment, self._choice
+        self._rest()
+        self.what.unfold(False)
+        complete = all(scan.image is not None for scan in alignment.scans)
+        self.message.show_message("ok" if complete else "warning", summary(alignment))
+        dataset = self._aligned.dataset
+        assert dataset is not None
+        self.moves.show_alignment(alignment, remarks(alignment, self._warned, dataset))
+        self.moves.table.setFocus()
+        reveal(self.moves.table)
+
+    def _fail(self, error: UserError) -> None:
+        self._rest()
+        if isinstance(error.remedy, Overwrite):
+            words = sentence(said(error, WORDS, remedy=False))
+            self.message.show_message("warning", words, [REPLACE])
+        else:
+            self.message.show_message("error", said(error, WORDS))
+        reveal(self.message)
+
+    def _say_cancelled(self) -> None:
+        self._rest()
+        self.message.show_message("warning", "Cancelled; nothing was written.")
+        self.form.button.setFocus()  # the button that was pressed has lost it
+
+    def _rest(self) -> None:
+        self.form.set_running(False)
+        self.progress.end()
+        self._examine_again()
+
+    def _examine_again(self) -> None:
+        """Look at the output folder anew: there may be an alignment in it now."""
+        choice, known = self.form.choice, self.form.findings
+        self._look.ask(lambda control: examine(choice, known))
+
+    # --- Looking ------------------------------------------------------------------------------
+
+    def _read_heads(self, scan: AlignedScan) -> None:
+        """Have a scan's heads read; only those of the row that was chosen last are shown."""
+        assert self.alignment is not None
+        if not self._read.running:
+            self.reading.start("Reading")
+        self._read.ask(partial(head_layers, self._aligned, self.alignment, scan))
+
+    def _show_heads(self, layers: Mapping[str, LayerData]) -> None:
+        self.heads.show(layers)
+        self._see()
+
+    def _see(self) -> None:
+        self.heads.see(quantity_of(self.moves.view, self.moves.board.isChecked()))
+
+    def _fail_to_read(self, error: UserError) -> None:
+        self.message.show_message("error", said(error, WORDS))
+        reveal(self.message)
+
+
+class HeadLayers(QObject):
+    """Layers of one scan's heads, of which one is seen; they make place for another scan's.
+
+    They come one at a time, so that the window can breathe.
+
+    Parameters
+    ----------
+    viewer
+        Who gets them.
+    """
+
+    def __init__(self, viewer: napari.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layers: dict[str, Any] = {}
+        self._changes = OneByOne(self)
+
+    @property
+    def busy(self) -> bool:
+        """Whether layers are still being added."""
+        return self._changes.busy
+
+    def show(self, layers: Mapping[str, LayerData]) -> None:
+        """Show others, in the layers of those before where they fit."""
+        self._changes.drop()
+        blank = not self._viewer.layers
+        there = {name: each for name, each in self._layers.items() if each in self._viewer.layers}
+        if there.keys() == layers.keys() and all(fits(there[name], layers[name]) for name in there):
+            changes = (partial(refill, there[name], layers[name]) for name in there)
+            self._changes.add(*changes)
+            return
+        self._changes.add(*(partial(self._remove, name) for name in self._layers))
+        self._changes.add(*(partial(self._add, name, data) for name, data in layers.items()))
+        if blank:  # the first layer was seen whole in a larger canvas, beside no list of layers
+            self._changes.add(self._viewer.reset_view)
+
+    def see(self, quantity: str) -> None:
+        """Show one of them: the input where there is no such layer."""
+        self._changes.add(partial(self._see, quantity))
+
+    def drop(self) -> None:
+        """Add no more."""
+        self._changes.drop()
+
+    def _add(self, name: str, data: LayerData) -> None:
+        self._layers[name] = make_layer(data)
+        self._viewer.add_layer(self._layers[name])
+
+    def _remove(self, name: str) -> None:
+        layer = self._layers.pop(name)
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _see(self, quantity: str) -> None:
+        there = {name: each for name, each in self._layers.items() if each in self._viewer.layers}
+        seen = there.get(quantity) or next(iter(there.values()), None)
+        for each in there.values():
+            each.visible = each is seen
+        if seen is not None:
+            self._viewer.layers.selection.active = seen

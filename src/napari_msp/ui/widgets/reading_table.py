@@ -1,0 +1,103 @@
+"""A table of numbers to read: rows are chosen whole, and copied by the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+
+MARGIN = 12
+"""Pixels beside a name."""
+
+Text = tuple[str, str]
+"""What stands in a cell, and its tooltip."""
+
+
+class ReadingTable(QTableWidget):
+    """A column of names, and columns of numbers.
+
+    Parameters
+    ----------
+    name
+        Of the table, for those who do not see it.
+    copy
+        Puts rows on the clipboard, when Ctrl+C is pressed.
+    widths
+        Texts as wide as the column of names is at least and, for names that are wider, need not be.
+    most_rows
+        That are seen at once, more are scrolled to; None: all are seen.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        copy: Callable[[], None],
+        widths: tuple[str, str],
+        most_rows: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._copy, self._widths, self._most_rows = copy, widths, most_rows
+        self.setAccessibleName(name)
+        self.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectRows)
+        self.setTabKeyNavigation(False)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        scrolled = Qt.ScrollBarAlwaysOff if most_rows is None else Qt.ScrollBarAsNeeded
+        self.setVerticalScrollBarPolicy(scrolled)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.verticalHeader().hide()
+        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeToContents)
+        self.horizontalHeader().setHighlightSections(False)
+
+    def fill(self, headers: Sequence[Text], rows: Sequence[Sequence[Text]]) -> None:
+        """Show rows under headers."""
+        self.setColumnCount(len(headers))
+        self.setRowCount(len(rows))
+        self.horizontalHeader().setSectionResizeMode(0, QHeaderView.Stretch)
+        for column, (text, tip) in enumerate(headers):
+            header = QTableWidgetItem(text)
+            header.setToolTip(tip)
+            self.setHorizontalHeaderItem(column, header)
+        for number, row in enumerate(rows):
+            for column, (text, tip) in enumerate(row):
+                item = QTableWidgetItem(text)
+                item.setToolTip(tip)
+                side = Qt.AlignLeft if column == 0 else Qt.AlignRight
+                item.setTextAlignment(side | Qt.AlignVCenter)
+                self.setItem(number, column, item)
+
+    def whole(self) -> QSize:
+        """Give the size at which nothing is cut off but long names, and rows to scroll to."""
+        header = self.horizontalHeader()
+        numbers = sum(header.sectionSizeHint(column) for column in range(1, header.count()))
+        edge = 2 * self.frameWidth() + 2
+        width = numbers + self._name_width() + edge
+        seen = self.rowCount() if self._most_rows is None else self._most_rows
+        if self.rowCount() > seen:
+            width += self.verticalScrollBar().sizeHint().width()
+        rows = sum(self.rowHeight(row) for row in range(min(seen, self.rowCount())))
+        return QSize(width, header.sizeHint().height() + rows + edge)
+
+    def _name_width(self) -> int:
+        """Give the width at which names are read whole, or nearly."""
+        shortest, longest = (self.fontMetrics().horizontalAdvance(each) for each in self._widths)
+        whole = self.sizeHintForColumn(0)
+        return int(min(max(shortest + MARGIN, whole), longest + 2 * MARGIN))
+
+    def event(self, event: Any) -> bool:
+        """Keep Ctrl+C from the window's own shortcuts while the table has the focus."""
+        if event.type() == QEvent.ShortcutOverride and event.matches(QKeySequence.Copy):
+            event.accept()
+            return True
+        return bool(super().event(event))
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Copy rows, not a cell."""
+        if event.matches(QKeySequence.Copy):
+            self._copy()
+        else:
+            super().keyPressEvent(event)
