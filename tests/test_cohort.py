@@ -445,3 +445,17 @@ class TestGroup:
     def test_participants_need_a_model(self, tmp_path, capsys):
         assert main(["cohort", str(tmp_path), str(tmp_path), "participant"]) == 2
         assert "--model" in capsys.readouterr().err
+
+
+def test_the_screen_says_what_is_doubtful_of_each_subject(bids, model, tmp_path, capsys):
+    whose = ["--participant-label", "01", "03"]
+    how = ["--model", str(model), "--target", TARGET]
+    status = main(["cohort", str(bids), str(tmp_path / "out"), "participant", *how, *whose])
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert status == 0
+    assert len(said) == 2
+    for subject, line in zip(("sub-01", "sub-03"), said, strict=True):
+        scan = f"{subject}/ses-ge/dwi/{subject}_ses-ge_acq-st_dwi.nii.gz"
+        assert line.startswith(f"napari-msp: warning: {scan}: ")
+        assert "deviations from the training subjects" in line
+        assert str(bids) not in line  # the scan is named once

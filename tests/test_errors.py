@@ -15,6 +15,7 @@ import torch
 from napari_msp.errors import (
     REMEDIES,
     Advice,
+    All,
     Change,
     Choose,
     ComputeOnCPU,
@@ -36,6 +37,7 @@ from napari_msp.errors import (
     either,
     every,
     explain,
+    together,
 )
 
 EIGHT_PIB = 1 << 50
@@ -114,6 +116,12 @@ PHRASES: list[tuple[Remedy, str, str]] = [
         "use a smaller tile=, or compute on the CPU (device='cpu')",
         "use a smaller <tile>, or compute on the CPU (<device: cpu>)",
     ),
+    (
+        All((Resample(), Overwrite())),
+        "interpolate the SH image to that size with resample=True, and replace it with force=True",
+        "interpolate the SH image to that size with <resample: True>, and replace it with "
+        "<force: True>",
+    ),
 ]
 
 
@@ -126,6 +134,21 @@ def test_each_front_end_phrases_a_remedy_its_own_way(
     error = UserError("is odd", "a.nii", remedy=remedy)
     assert str(error) == f"a.nii: is odd; {python}"
     assert error.phrase(Buttons()) == f"a.nii: is odd; {window}"
+
+
+def test_errors_that_stand_together_are_one_with_all_remedies() -> None:
+    shell = UserError("has b = 1", "a.nii", "rescale_b_value", RescaleBValue())
+    size = UserError("has wide voxels", "a.nii", "resample", Resample())
+    file = UserError("exists already", "b.nii", "force", Overwrite())
+    assert together([shell]) is shell
+    made = together([shell, size, file])
+    assert str(made) == (
+        "a.nii: has b = 1; has wide voxels; b.nii: exists already; bring the signal there with "
+        "rescale_b_value=True (an approximation), and interpolate the SH image to that size with "
+        "resample=True, and replace it with force=True"
+    )
+    assert [type(each) for each in every(made.remedy)] == [RescaleBValue, Resample, Overwrite]
+    assert str(UserError.from_json(made.to_json())) == str(made)
 
 
 def test_every_kind_of_remedy_is_phrased_above() -> None:

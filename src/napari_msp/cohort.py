@@ -382,7 +382,11 @@ def _run_task(task: _Task, cancelled: Poll | None = None) -> CohortResult:
         except Exception as failure:  # whatever it is, it must not stop the other subjects
             reason = explain(failure)
     seconds = time.perf_counter() - start
-    said = (str(each.message) for each in caught if issubclass(each.category, UserWarning))
+    said = (
+        str(each.message).removeprefix(f"{task.dwi}: ")
+        for each in caught
+        if issubclass(each.category, UserWarning)
+    )
     doubts = tuple(dict.fromkeys(said))
     status: Literal["done", "failed"] = "done" if reason is None else "failed"
     return CohortResult(task.subject, task.scan, status, seconds, reason, doubts)

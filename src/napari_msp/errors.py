@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -295,9 +295,40 @@ def either(*remedies: Remedy) -> Either:
     return Either(remedies)
 
 
+@dataclass(frozen=True)
+class All(Remedy):
+    """Several remedies that are needed together."""
+
+    remedies: tuple[Remedy, ...]
+
+    def phrase(self, words: Words = PYTHON) -> str:
+        """Join them with "and"."""
+        return ", and ".join(filter(None, (each.phrase(words) for each in self.remedies)))
+
+
+def together(errors: Sequence[UserError]) -> UserError:
+    """Make one error of several that stand together, with all of their remedies.
+
+    Parameters
+    ----------
+    errors
+        At least one; the first says what they are of and which parameter it came through.
+    """
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    problems = (
+        each.problem if each.subject == first.subject else f"{each.subject}: {each.problem}"
+        for each in errors
+    )
+    problem = "; ".join(dict.fromkeys(problems))
+    remedies = tuple(each.remedy for each in errors if each.remedy is not None)
+    return UserError(problem, first.subject, first.field, All(remedies))
+
+
 def every(remedy: Remedy | None) -> Iterable[Remedy]:
-    """Give a remedy, or those of an `Either`, one by one."""
-    if isinstance(remedy, Either):
+    """Give a remedy, or those of an `Either` or `All`, one by one."""
+    if isinstance(remedy, Either | All):
         for each in remedy.remedies:
             yield from every(each)
     elif remedy is not None:
@@ -565,7 +596,7 @@ def _remedy_to_json(remedy: Remedy | None) -> dict[str, Any] | None:
     values: dict[str, Any] = {
         each.name: getattr(remedy, each.name) for each in dataclasses.fields(remedy)
     }
-    if isinstance(remedy, Either):
+    if isinstance(remedy, Either | All):
         values["remedies"] = [_remedy_to_json(each) for each in remedy.remedies]
     return {"kind": type(remedy).__name__, **values}
 
@@ -577,9 +608,9 @@ def _remedy_from_json(content: dict[str, Any] | None) -> Remedy | None:
         return None
     values = dict(content)
     kind = REMEDIES[values.pop("kind")]
-    if kind is Either:
+    if issubclass(kind, Either | All):
         remedies = [_remedy_from_json(each) for each in values.pop("remedies")]
-        return Either(tuple(each for each in remedies if each is not None), **values)
+        return kind(tuple(each for each in remedies if each is not None), **values)
     fields = {each.name for each in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - fields):
         raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")

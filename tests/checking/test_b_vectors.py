@@ -493,7 +493,8 @@ def test_the_command_writes_corrected_tables_and_leaves_the_given_ones(subject, 
     told = capsys.readouterr().out
     assert "the table is shifted by one volume forward" in told
     assert "x and y are swapped: (x, y, z) of the .bvec file should read (y, x, z)" in told
-    assert "give a folder for the corrected table with --write-corrected" in told
+    assert f"its corrected table is written to {out}" in told
+    assert "--write-corrected" not in told
     assert told.splitlines()[-1] == str(out)
     assert bvec.read_bytes() == before
     written = out / bvec.relative_to(root)

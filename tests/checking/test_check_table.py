@@ -279,6 +279,48 @@ def test_the_terminal_shows_each_platform_once(checked):
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize("width", [20, 80, 100, 160])
+def test_the_table_is_as_wide_as_the_terminal_but_breaks_no_numbers(checked, width):
+    lines = table_text(checked[1].rows, "ge_st", width).splitlines()
+    rows = [line for line in lines if line.startswith("  sub-0")]
+    assert len(rows) == 18
+    assert all(len(row.split()) >= 9 for row in rows)
+    words = [line for line in lines if line not in rows and not line.startswith("  subject")]
+    assert 0.85 * max(width, 60) < max(map(len, words)) <= max(width, 60)
+    if width >= 80:
+        assert max(map(len, lines)) <= width
+
+
+def test_each_shell_is_described(scan, tmp_path):
+    folder = tmp_path / "sub-01/ses-ge/dwi"
+    folder.mkdir(parents=True)
+    both = scan(np.diag([-2.4, 2.4, 2.4, 1]), 45, b_values=(1200.0, 3000.0))
+    bvec = both.write(folder, stem="sub-01_ses-ge").with_name("sub-01_ses-ge_dwi.bvec")
+    vectors = np.loadtxt(bvec)
+    vectors[:, -20:] = vectors[:, -40:-20]  # 25 of the outer shell's 45 directions differ
+    np.savetxt(bvec, vectors)
+    [row] = check(tmp_path, alignment=False).rows
+    orders = row.shell_sh_order
+    assert orders is not None
+    assert row.shell_condition is not None
+    inner, outer = (row.shell_condition[each] or 0.0 for each in ("1200", "3000"))
+    assert row.shell_directions == {"1200": 45, "3000": 45}
+    assert orders["1200"] >= 6 > orders["3000"]
+    assert inner < 10 < 1e6 < outer
+    assert (row.sh_order, row.condition) == (orders["1200"], inner)
+    said = " ".join(table_text([row], "ge").split())
+    for b_value, order in orders.items():
+        assert f"45 directions at b = {b_value}, good for SH order {order}" in said
+    [place, _] = [each for each in table_text([row, row], "ge").splitlines() if " sub-01 " in each][
+        :2
+    ]
+    assert place.split()[1] == f"{inner:.3g}/>1e4"
+    write_table(tmp_path / "t.csv", [row], [], "ge")
+    with (tmp_path / "t.csv").open(newline="") as stream:
+        [line] = csv.DictReader(stream)
+    assert line["shell_sh_order"] == f"1200: {orders['1200']}; 3000: {orders['3000']}"
+
+
 def copy_of(root, target):
     """One subject of a study, its masks too."""
     for inside in ("sub-01", "derivatives/brainmask/sub-01"):

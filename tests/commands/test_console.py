@@ -74,3 +74,10 @@ def test_a_log_holds_everything_with_its_time(tmp_path, capsys):
     lines = (tmp_path / "a.log").read_text().splitlines()
     assert [line.split()[-1] for line in lines] == ["training", "written"] * 2
     assert lines[0].startswith("20")
+
+
+def test_results_are_as_wide_as_the_terminal_they_go_to(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "132")
+    assert Console().width is None  # pytest takes what is printed
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert Console().width == 132

@@ -3,6 +3,7 @@
 import codecs
 import shutil
 import subprocess
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
+from napari_msp.commands.shared import OptionWords
 from napari_msp.data.acquisition import TableFound, load_acquisition
 from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import input_platform, open_dataset
@@ -657,7 +659,21 @@ class TestChoices:
         with pytest.raises(UserError, match="sub-1 on a was scanned 2 times") as error:
             open_dataset(root)
         assert (error.value.field, error.value.remedy) == ("run", Choose("run", ("1", "2")))
-        assert "path" in examine(Choice(path=root)).problems
+
+    def test_the_window_takes_the_first_run_and_offers_the_others(
+        self, lay: Callable[..., Path]
+    ) -> None:
+        stem = "sub-1/ses-a/dwi/sub-1_ses-a"
+        alone = "sub-2/ses-a/dwi/sub-2_ses-a"
+        root = lay(bids(f"{stem}_run-1", f"{stem}_run-02", f"{alone}_run-3"))
+        first = examine(Choice(path=root))
+        assert first.scan == root / f"{stem}_run-1_dwi.nii.gz"
+        assert (first.choice.run, first.runs, first.problems) == ("1", ("1", "2"), {})
+        second = examine(Choice(root, "sub-1", "a", run="2"), first.dataset)
+        assert second.scan == root / f"{stem}_run-02_dwi.nii.gz"
+        other = examine(Choice(root, "sub-2", "a"), first.dataset)
+        assert other.scan == root / f"{alone}_run-3_dwi.nii.gz"
+        assert other.runs == ()
 
     def test_a_run_that_nobody_has(self, lay: Callable[..., Path]) -> None:
         root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a_run-1"))
@@ -670,10 +686,24 @@ class TestChoices:
         with pytest.raises(UserError, match=r"has several scans .*dir-AP.*dir-PA"):
             open_dataset(root)
 
-    def test_names_without_a_platform(self, lay: Callable[..., Path]) -> None:
-        root = lay(bids("sub-1/dwi/sub-1"))
-        with pytest.raises(UserError, match=r"neither session .* nor protocol"):
-            open_dataset(root)
+    def test_names_without_a_platform_are_one_platform(self, lay: Callable[..., Path]) -> None:
+        root = lay(bids("sub-1/dwi/sub-1", "sub-2/dwi/sub-2_dir-AP"))
+        dataset = open_dataset(root)
+        assert sorted(dataset.scans) == [("sub-1", "unnamed"), ("sub-2", "unnamed")]
+        checked = check(root)
+        assert len(checked.scans) == 2
+        said = [each.message(OptionWords(ArgumentParser())) for each in checked.findings]
+        assert sum("neither session (ses-) nor protocol (acq-)" in each for each in said) == 1
+        assert any("name the platform with `napari-msp import`" in each for each in said)
+
+    def test_one_that_names_none_among_others_is_passed_over(
+        self, lay: Callable[..., Path]
+    ) -> None:
+        root = lay(bids("sub-1/dwi/sub-1", "sub-2/ses-a/dwi/sub-2_ses-a"))
+        dataset = open_dataset(root)
+        assert list(dataset.scans) == [("sub-2", "a")]
+        [note] = dataset.notes
+        assert "sub-1_dwi.nii.gz: passed over, as it says neither session (ses-)" in note
 
     def test_scans_in_derivatives_are_named(self, lay: Callable[..., Path]) -> None:
         root = lay(bids("derivatives/qsiprep/sub-1/ses-a/dwi/sub-1_ses-a_desc-preproc"))

@@ -1,6 +1,7 @@
 """The files that harmonize writes."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import pytest
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
-from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.harmonize import UnlikeTraining, harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.model_file import load_model
 from napari_msp.signal.sh_image import load_sh
@@ -185,3 +186,38 @@ def test_unknown_gradients_are_refused_before_any_work(gradients, dwi, saved_mod
         harmonize_to_folder(dwi, saved_model, [], tmp_path / "out", gradients=gradients)
     assert (error.value.field, error.value.remedy) == ("gradients", Choose("gradients"))
     assert not (tmp_path / "out").exists()
+
+
+def test_all_that_keeps_a_scan_from_being_harmonized_is_said_at_once(
+    small_scan, saved_model, tmp_path
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    dwi = small_scan(np.diag([-2.0, 2, 2, 1]), b_values=(1000.0,)).write(folder, stem=STEM)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"{STEM}_desc-connectomsaMsp_dwi.nii.gz").write_bytes(b"an earlier one")
+    with pytest.raises(UserError) as refused:
+        harmonize_to_folder(dwi, saved_model, ["connectom_sa"], out)
+    said = str(refused.value)
+    for part in ("b = 1000", "2.00 × 2.00 × 2.00 mm", "exists already",
+                 "rescale_b_value=True", "resample=True", "force=True"):  # fmt: skip
+        assert part in said
+    assert "\n" not in said
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlikeTraining)
+        harmonize_to_folder(
+            dwi, saved_model, ["connectom_sa"], out,
+            rescale_b_value=True, resample=True, force=True,
+        )  # fmt: skip
+    with pytest.raises(UserError, match="exists already") as alone:
+        harmonize_to_folder(
+            dwi, saved_model, ["connectom_sa"], out, rescale_b_value=True, resample=True
+        )
+    assert isinstance(alone.value.remedy, Overwrite)
+
+
+def test_a_threshold_comes_too_late_for_an_open_scan(small_scan, saved_model, tmp_path):
+    acquisition = small_scan().load(tmp_path)
+    with pytest.raises(UserError, match=r"is open already, with b ≤ 50 counted as b=0"):
+        harmonize(load_model(saved_model), acquisition, "connectom_sa", b0_threshold=60)

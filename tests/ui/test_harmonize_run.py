@@ -307,7 +307,7 @@ def test_an_approximation_is_offered_and_helps(options, field, words, request_fo
     request = request_for(("MSP", "prisma_st"), scan=odd_scan(**options))
     failure = failure_of(request)
     (offer,) = offers(failure, request.options, "cpu")
-    assert (offer.option, offer.value) == (field, True)
+    assert offer.values == {field: True}
     assert "run again" in offer.text
     said = what_failed(failure, offered=True)
     assert words in said
@@ -316,6 +316,19 @@ def test_an_approximation_is_offered_and_helps(options, field, words, request_fo
     told, error = told_by(changed(request, offer, done=0))
     assert error is None
     assert results(told)[0].prediction.approximations[0] in results(told)[0].notes
+
+
+def test_approximations_that_are_needed_together_are_one_press(request_for, odd_scan):
+    request = request_for(("MSP", "prisma_st"), scan=odd_scan(size=2.0, b_value=1000.0))
+    failure = failure_of(request)
+    (offer,) = offers(failure, request.options, "cpu")
+    assert offer.values == {"rescale_b_value": True, "resample": True}
+    said = what_failed(failure, offered=True)
+    assert "b = 1000" in said
+    assert "2.00 × 2.00 × 2.00 mm" in said
+    told, error = told_by(changed(request, offer, done=0))
+    assert error is None
+    assert len(results(told)[0].prediction.approximations) >= 2
 
 
 def test_a_files_name_offers_nothing(scan, tmp_path, request_for):
@@ -341,25 +354,24 @@ MEMORY = explain(MemoryError())
 @pytest.mark.parametrize(
     ("tile", "device", "offered"),
     [
-        (None, "cuda", [("tile", 32), ("device", "cpu")]),
-        (None, "cpu", [("tile", 32)]),
-        (40, "cpu", [("tile", 20)]),
-        (12, "cuda", [("device", "cpu")]),
+        (None, "cuda", [{"tile": 32}, {"device": "cpu"}]),
+        (None, "cpu", [{"tile": 32}]),
+        (40, "cpu", [{"tile": 20}]),
+        (12, "cuda", [{"device": "cpu"}]),
         (12, "cpu", []),
     ],
 )
 def test_want_of_memory_offers_a_smaller_tile_and_the_cpu(tile, device, offered, request_for):
     request = request_for(("MSP", "prisma_st"), tile=tile)
-    assert [
-        (each.option, each.value) for each in offers(MEMORY, request.options, device)
-    ] == offered
+    assert [dict(each.values) for each in offers(MEMORY, request.options, device)] == offered
     assert what_failed(MEMORY, offered=bool(offered)) == "Not enough memory."
 
 
 def test_a_lost_gpu_offers_the_cpu(request_for):
     request = request_for(("MSP", "prisma_st"))
     failure = DeviceLost("the GPU is gone", remedy=ComputeOnCPU())
-    assert [each.value for each in offers(failure, request.options, "cuda")] == ["cpu"]
+    (offer,) = offers(failure, request.options, "cuda")
+    assert offer.values == {"device": "cpu"}
     assert what_failed(failure, offered=True) == "The GPU is gone."
 
 

@@ -119,9 +119,9 @@ def doubts_of(acquisition: Acquisition) -> list[Finding]:
     return [*findings, *check_turns([scan], None)[0]]
 
 
-CORRECT: Remedy = either(
-    Give("corrected", "a folder for the corrected table"), Advice("correct the table at its source")
-)
+AT_SOURCE: Remedy = Advice("correct the table at its source")
+
+CORRECT: Remedy = either(Give("corrected", "a folder for the corrected table"), AT_SOURCE)
 """What helps against a table whose right form is known."""
 
 

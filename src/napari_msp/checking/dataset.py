@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_msp.bids import DESCRIPTION, bare_stem, subject_and_platform
 from napari_msp.checking.alignment import check_input_position, check_lattice, compare_with_input
-from napari_msp.checking.b_vectors import check_turns
+from napari_msp.checking.b_vectors import AT_SOURCE, CORRECT, check_turns
 from napari_msp.checking.gradients import (
     Correction,
     check_b_values,
@@ -25,8 +25,15 @@ from napari_msp.checking.report import (
 )
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.dataset import SCAN_NAMES, TravellingHeads, input_platform, open_dataset
-from napari_msp.errors import Advice, UserError
+from napari_msp.data.dataset import (
+    NO_PLATFORM,
+    SCAN_NAMES,
+    UNNAMED,
+    TravellingHeads,
+    input_platform,
+    open_dataset,
+)
+from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, refuse_occupied
 from napari_msp.formatting import counted
 
@@ -148,8 +155,7 @@ def check(
     findings += check_b_values(scans, source)
     findings += check_outliers(scans)
     findings += check_platforms(scans, source)
-    if corrected is not None and corrections:
-        write_corrected(corrected, corrections, root)
+    findings = _put_right(findings, scans, corrections, corrected, root)
     rows = _rows(dataset, scans, source, findings)
     return CheckedDataset(findings, rows, source, scans, corrections)
 
@@ -165,10 +171,31 @@ def _check_alone(
     if scan is None:
         return CheckedDataset(findings, [unusable_row(subject, platform)], platform)
     found, corrections = check_turns([scan], None)
-    findings += found
-    if corrected is not None and corrections:
-        write_corrected(corrected, corrections, path.parent)
+    findings = _put_right([*findings, *found], [scan], corrections, corrected, path.parent)
     return CheckedDataset(findings, [scan_row(scan, None, findings)], platform, [scan], corrections)
+
+
+def _put_right(
+    findings: Sequence[Finding],
+    scans: Sequence[ScanSummary],
+    corrections: Sequence[Correction],
+    folder: str | Path | None,
+    root: Path,
+) -> list[Finding]:
+    """Write corrected tables where that was asked for; a remedy says what can be, or was, done."""
+    if folder is not None and corrections:
+        write_corrected(folder, corrections, root)
+    known = {each.where for each in corrections}
+    places = {place for s in scans if s.where in known for place in (s.where, s.name)}
+    written = None if folder is None else Advice(f"its corrected table is written to {folder}")
+    return [
+        finding
+        if finding.remedy != CORRECT
+        else replace(
+            finding, remedy=AT_SOURCE if finding.where not in places else written or CORRECT
+        )
+        for finding in findings
+    ]
 
 
 def _compare_platforms(
@@ -218,6 +245,10 @@ def _rows(
     ]
 
 
+NAME_PLATFORMS = RunJob("import", "name the platform")
+"""What helps where names say none."""
+
+
 # --- Files of the dataset ---------------------------------------------------------------------
 
 
@@ -240,9 +271,16 @@ def check_descriptions(root: Path) -> Iterator[Finding]:
 
 def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
     """Look for images that look like scans but are not listed, and say why."""
+    if dataset.platforms == [UNNAMED]:
+        problem = (
+            "its scans say neither session (ses-) nor protocol (acq-): they are taken as one "
+            "platform, and there is none to predict"
+        )
+        yield Finding("warning", dataset.root.name, problem, NAME_PLATFORMS)
     for path, why in dataset.passed_over.items():
         problem = f"is passed over: it {why}"
-        yield Finding("note", place_of(path, dataset.root), problem, Advice("see that it is meant"))
+        remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("see that it is meant")
+        yield Finding("note", place_of(path, dataset.root), problem, remedy)
     known = {*dataset.scans.values(), *dataset.passed_over}
     for path in sorted(dataset.root.glob("sub-*/**/*_dwi.nii*")):
         if path not in known:

@@ -130,6 +130,8 @@ class ScanRow:
         Highest SH order that the scheme supports.
     condition
         Condition number of the SH design matrix at order 6; None with too few directions.
+    shell_directions, shell_sh_order, shell_condition
+        The same of every shell, by its b-value.
     mask_voxels, mask_ml
         Size of the mask.
     snr
@@ -174,6 +176,9 @@ class ScanRow:
     directions: int | None = None
     sh_order: int | None = None
     condition: float | None = None
+    shell_directions: Mapping[str, int] | None = None
+    shell_sh_order: Mapping[str, int] | None = None
+    shell_condition: Mapping[str, float | None] | None = None
     mask_voxels: int | None = None
     mask_ml: float | None = None
     snr: float | None = None
@@ -238,17 +243,27 @@ def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Findin
 
 
 def _with_scheme(row: ScanRow, scan: ScanSummary, b_value: float | None) -> ScanRow:
-    shell = scan.gradients.nearest_shell(0.0 if b_value is None else b_value)
-    if shell is None:
+    nearest = scan.gradients.nearest_shell(0.0 if b_value is None else b_value)
+    if nearest is None:
         return row
-    directions = scan.gradients.directions[shell.volumes]
-    enough = len(directions) >= coefficient_count(ORDER)
+    counts, orders, conditions = {}, {}, {}
+    for shell in scan.gradients.shells:
+        name = f"{shell.b_value:.0f}"
+        directions = scan.gradients.directions[shell.volumes]
+        enough = len(directions) >= coefficient_count(ORDER)
+        counts[name] = len(directions)
+        orders[name] = supported_order(directions)
+        conditions[name] = condition_number(directions, ORDER) if enough else None
+    name = f"{nearest.b_value:.0f}"
     return replace(
         row,
-        b_value=shell.b_value,
-        directions=len(directions),
-        sh_order=supported_order(directions),
-        condition=condition_number(directions, ORDER) if enough else None,
+        b_value=nearest.b_value,
+        directions=counts[name],
+        sh_order=orders[name],
+        condition=conditions[name],
+        shell_directions=counts,
+        shell_sh_order=orders,
+        shell_condition=conditions,
     )
 
 
@@ -303,14 +318,22 @@ def _triple(values: FloatArray) -> Triple:
 # --- On a terminal ----------------------------------------------------------------------------
 
 WIDTH = 100
-"""Characters of a line on a terminal."""
+"""Characters of a line, unless the terminal has a width of its own."""
+
+NARROWEST = 60
+"""Characters below which nothing is squeezed: the terminal breaks its lines."""
+
+LEAST_FLAGS = 16
+"""Characters that flags need beside the numbers; with less they go on beneath."""
+
+BENEATH = "      "
 
 Columns = Mapping[str, Callable[["ScanRow"], str]]
 """Heading and content of a table's columns on the terminal."""
 
 PLACE: Columns = {
     "subject": lambda row: row.subject,
-    "cond": lambda row: "–" if row.condition is None else f"{row.condition:.3g}",
+    "cond": lambda row: _of_shells(row.shell_condition, _condition),
     "ml": lambda row: _number(row.mask_ml, 0),
     "Dice": lambda row: _number(row.dice, 2),
     "shift": lambda row: _number(row.shift_voxels, 2),
@@ -323,7 +346,7 @@ PLACE: Columns = {
 }
 
 PLACE_LEGEND = """\
-cond: condition number at SH order 6. ml: size of the mask.
+cond: condition number at SH order 6, of each shell. ml: size of the mask.
 Against {input}: Dice of the masks; shift of the brain's centre and its parts, in voxels of
 {input}; turn in degrees; away: how far both move the brain on average, in voxels of {input};
 r: correlation when aligned.
@@ -333,7 +356,7 @@ QUALITY: Columns = {
     "subject": lambda row: row.subject,
     "NDC": lambda row: _number(row.ndc, 2),
     "SNR": lambda row: _number(row.snr, 1) + ("*" if row.noise_from == "residuals" else ""),
-    "CNR": lambda row: "/".join(_number(each, 2) for each in (row.cnr or {}).values()) or "–",
+    "CNR": lambda row: _of_shells(row.cnr, lambda cnr: _number(cnr, 2)),
     "slices": lambda row: _number(row.dropped_slices, 0),
     "moved": lambda row: _number(row.moved_volumes, 0),
     "FD": lambda row: _number(row.framewise_mean_mm, 2),
@@ -351,24 +374,34 @@ background of b=0, in % of the signal; –: too little background is in the imag
 """
 
 
-def table_text(rows: Sequence[ScanRow], input_platform: str) -> str:
+def table_text(rows: Sequence[ScanRow], input_platform: str, width: int = WIDTH) -> str:
     """Write the rows for a terminal, together by platform and protocol: how good each scan is.
 
     Above that, where there are several, how they lie on the input. A scan whose protocol differs
     from those of its platform stands under a heading of its own.
+
+    Parameters
+    ----------
+    width
+        Of a line, in characters.
     """
-    text = []
+    text, width = [], max(width, NARROWEST)
     if len(rows) > 1:
         place = PLACE_LEGEND.format(input=input_platform)
-        text += [*_table(rows, PLACE, _protocol), "", place, "Is the scan any good?", ""]
-        text += _table(rows, QUALITY, lambda row: row.platform)
+        text += [*_table(rows, PLACE, _protocol, width), "", *_paragraphs(place, width), ""]
+        text += ["Is the scan any good?", ""]
+        text += _table(rows, QUALITY, lambda row: row.platform, width)
     else:
-        text += _table(rows, QUALITY, _protocol)
-    return "\n".join([*text, "", QUALITY_LEGEND])
+        text += _table(rows, QUALITY, _protocol, width)
+    return "\n".join([*text, "", *_paragraphs(QUALITY_LEGEND, width), ""])
+
+
+def _paragraphs(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _table(
-    rows: Sequence[ScanRow], columns: Columns, heading: Callable[[ScanRow], str]
+    rows: Sequence[ScanRow], columns: Columns, heading: Callable[[ScanRow], str], width: int
 ) -> list[str]:
     """Lay one table out, each group of rows under its heading."""
     groups: dict[str, list[list[str]]] = {}
@@ -376,11 +409,12 @@ def _table(
         groups.setdefault(heading(row), []).append([give(row) for give in columns.values()])
     lines = [list(columns), *(cells for group in groups.values() for cells in group)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = _line(list(columns), widths)
+    flagged = "flags" in columns
+    text = _line(list(columns), widths, width, flagged)
     for name, group in groups.items():
         text += [
-            *textwrap.wrap(name, WIDTH),
-            *(line for cells in group for line in _line(cells, widths)),
+            *_paragraphs(name, width),
+            *(line for cells in group for line in _line(cells, widths, width, flagged)),
         ]
     return text
 
@@ -388,23 +422,49 @@ def _table(
 def _protocol(row: ScanRow) -> str:
     """Write the platform, and what its scans should have in common."""
     shape = "–" if row.shape_xyz is None else " × ".join(map(str, row.shape_xyz))
+    orders = row.shell_sh_order or {}
+    shells = [
+        f"{counted(count, 'direction')} at b = {b_value}, good for SH order {orders[b_value]}"
+        for b_value, count in (row.shell_directions or {}).items()
+    ]
     return (
         f"{row.platform or 'scan'}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
-        f"{_number(row.b0_volumes, 0)} b=0, {_number(row.directions, 0)} directions at "
-        f"b = {_number(row.b_value, 0)}, good for SH order {_number(row.sh_order, 0)}"
+        f"{_number(row.b0_volumes, 0)} b=0, {'; '.join(shells) or 'no directions'}"
     )
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Write a name to the left and numbers to the right; long flags, the last, go on beneath."""
-    last = len(cells) - 1
+def _of_shells(
+    values: Mapping[str, float | None] | None, write: Callable[[float | None], str]
+) -> str:
+    """Write what each shell has, lowest b-value first."""
+    return "/".join(write(each) for each in (values or {}).values()) or "–"
+
+
+def _condition(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if value < 1e4 else ">1e4"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], width: int, flagged: bool) -> list[str]:
+    """Write a name to the left and numbers to the right; long flags, the last, go on beneath.
+
+    Numbers are never broken, however narrow the terminal.
+    """
     padded = [
-        cell.ljust(width) if index in (0, last) else cell.rjust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        cell.rjust(size) if index else cell.ljust(size)
+        for index, (cell, size) in enumerate(zip(cells, widths, strict=True))
     ]
-    indent = " " * (2 + sum(widths[:last]) + 2 * last)
-    text = "  " + "  ".join(padded)
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent) or [""]
+    if not flagged:
+        return ["  " + "  ".join(padded)]
+    lead, flags = "  " + "  ".join(padded[:-1]), cells[-1]
+    beside = " " * (len(lead) + 2)
+    fits = width - len(beside) >= min(len(flags), LEAST_FLAGS)
+    indent = beside if fits else BENEATH
+    said = textwrap.wrap(flags, width - len(indent), break_on_hyphens=False) if flags else []
+    if fits and said:
+        lead += "  " + said.pop(0)
+    return [lead, *(indent + each for each in said)]
 
 
 # --- In files ---------------------------------------------------------------------------------
@@ -481,7 +541,8 @@ def _cells(name: str, value: Any) -> Iterator[Any]:
     elif name == "flags":
         yield "; ".join(value)
     elif isinstance(value, Mapping):
-        yield "; ".join(f"{key}: {each:.6g}" for key, each in value.items())
+        known = {key: "" if each is None else f"{each:.6g}" for key, each in value.items()}
+        yield "; ".join(f"{key}: {text}" for key, text in known.items())
     else:
         yield value
 

@@ -48,6 +48,7 @@ def run(options: Namespace, console: Console) -> int:
     """Check."""
     from napari_msp.checking.dataset import check
     from napari_msp.checking.report import (
+        WIDTH,
         check_table_name,
         has_errors,
         report_text,
@@ -70,7 +71,7 @@ def run(options: Namespace, console: Console) -> int:
     add_corrected(training)
     words = OptionWords(training)  # what was found matters to a training, and is said in its words
     if checked.rows:
-        console.result(table_text(checked.rows, checked.input_platform))
+        console.result(table_text(checked.rows, checked.input_platform, console.width or WIDTH))
     console.result(report_text(checked.findings, words))
     if options.figures is not None:
         from napari_msp.evaluation.figures.carpet import write_carpets

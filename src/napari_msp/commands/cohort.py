@@ -61,7 +61,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Harmonize the cohort, or say what became of it."""
-    from napari_msp.cohort import run_cohort, summarise_cohort
+    from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
     from napari_msp.errors import Give, UserError
 
     if options.level == "group":
@@ -73,6 +73,12 @@ def run(options: Namespace, console: Console) -> int:
         if getattr(options, parameter) is None:
             raise UserError("nothing is named", parameter, parameter, Give(parameter))
     words = OptionWords(options.parser)
+
+    def tell(result: CohortResult, done: int, total: int) -> None:
+        if result.status == "done" and result.doubts:
+            console.warn(f"warning: {result.scan}: {result.message(words)}")
+        console.progress(result.scan, done, total)
+
     results = run_cohort(
         options.bids_dir,
         options.out_dir,
@@ -88,7 +94,7 @@ def run(options: Namespace, console: Console) -> int:
         gradients=options.gradients,
         force=options.force,
         words=words,
-        progress=lambda result, done, total: console.progress(result.scan, done, total),
+        progress=tell,
     )
     failed = [result for result in results if result.status == "failed"]
     for result in failed:

@@ -1,5 +1,6 @@
 """What a command says while it runs: a bar on a terminal, lines elsewhere, and a log on request."""
 
+import shutil
 import sys
 import time
 import traceback
@@ -85,6 +86,11 @@ class Console:
     def has_bar(self) -> bool:
         """Whether progress is shown as a bar."""
         return not self._verbose and not self._quiet and sys.stderr.isatty()
+
+    @property
+    def width(self) -> int | None:
+        """Characters of a line on the terminal that results go to; None: they go elsewhere."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far the command is: on a terminal as a bar, elsewhere as a line now and then."""

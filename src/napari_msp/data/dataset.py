@@ -25,7 +25,10 @@ from napari_msp.identity import Person, person_of
 SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
 """How scans are named, for messages."""
 
-NO_PLATFORM = "says neither session nor protocol, so no platform"
+UNNAMED = "unnamed"
+"""Platform of scans whose names say none, where no scan of the dataset names one."""
+
+NO_PLATFORM = "says neither session (ses-) nor protocol (acq-), so no platform"
 
 VERSIONS = {"desc", "space", "res"}
 """Entities that tell versions of one scan apart."""
@@ -41,17 +44,21 @@ class TravellingHeads:
         BIDS folder.
     scans
         Image of each (subject, platform); a platform's name is `<ses>_<acq>`, or the one of the
-        two that there is.
+        two that there is. Where no scan has either, all are of one platform, `UNNAMED`.
     passed_over
         Images that look like scans and are none of these, and why, in words.
     b0_threshold
         Largest b-value in s/mm² that counts as b=0; None: the usual one.
+    runs
+        Images by their run, of scans that were repeated and of which the first run was taken
+        unasked; its user is to be shown the choice.
     """
 
     root: Path
     scans: dict[tuple[str, str], Path]
     passed_over: Mapping[Path, str] = field(default_factory=dict)
     b0_threshold: float | None = None
+    runs: Mapping[tuple[str, str], Mapping[str, Path]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         subjects, platforms = len(self.subjects), ", ".join(self.platforms)
@@ -158,6 +165,7 @@ def open_dataset(
     run: int | str | None = None,
     *,
     b0_threshold: float | None = None,
+    first_run: bool = False,
 ) -> TravellingHeads:
     """List the scans of a BIDS folder, raw or a pipeline's derivatives.
 
@@ -173,6 +181,9 @@ def open_dataset(
         Which one, where a scan was repeated.
     b0_threshold
         As for `load_acquisition`, for every scan.
+    first_run
+        Take the first run of a scan that was repeated, and list all of them in `runs`: for those
+        who let a person choose. Else it is an error.
 
     Raises
     ------
@@ -183,22 +194,36 @@ def open_dataset(
     if not root.is_dir():
         raise UserError("there is no such folder", root, remedy=Advice("give a BIDS dataset"))
     candidates: dict[tuple[str, str], list[Path]] = {}
-    passed_over: dict[Path, str] = {}
+    unnamed: dict[tuple[str, str], list[Path]] = {}
     for path in scans_in(root, subject):
         identity = subject_and_platform(path)
         if identity is None:
-            passed_over[path] = NO_PLATFORM
+            unnamed.setdefault((f"sub-{entities(path)['sub']}", UNNAMED), []).append(path)
         else:
             candidates.setdefault(identity, []).append(path)
+    passed_over: dict[Path, str] = {}
+    if candidates:
+        passed_over = {path: NO_PLATFORM for paths in unnamed.values() for path in paths}
+    else:
+        candidates = unnamed
     scans: dict[tuple[str, str], Path] = {}
+    runs: dict[tuple[str, str], dict[str, Path]] = {}
     for identity, paths in sorted(candidates.items()):
-        scan, others = choose_scan(paths, " on ".join(identity), run)
+        what = " on ".join(identity)
+        try:
+            scan, others = choose_scan(paths, what, run)
+        except UserError as error:
+            if not (first_run and error.field == "run" and isinstance(error.remedy, Choose)):
+                raise
+            found = {each: choose_scan(paths, what, each)[0] for each in error.remedy.choices}
+            runs[identity] = {each: path for each, path in found.items() if path is not None}
+            scan, others = next(iter(runs[identity].values())), {}
         passed_over |= others
         if scan is not None:
             scans[identity] = scan
     if not scans:
         raise _nothing_in(root, passed_over)
-    return TravellingHeads(root, scans, passed_over, b0_threshold)
+    return TravellingHeads(root, scans, passed_over, b0_threshold, runs)
 
 
 def as_dataset(
@@ -321,10 +346,8 @@ def _format(path: Path) -> tuple[int, str]:
 def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
     """Say what is missing from a folder without scans."""
     derived = [folder for folder in sorted(root.glob("derivatives/*/")) if scans_in(folder)]
-    if NO_PLATFORM in passed_over.values():
-        problem = "its scans say neither session (ses-) nor protocol (acq-), so no platform"
-        remedy: Remedy = RunJob("import", "name them")
-    elif passed_over:
+    remedy: Remedy
+    if passed_over:
         first, why = next(iter(passed_over.items()))
         problem, remedy = f"has no scan: {first.name} {why}", Advice("give another")
     else:

@@ -28,6 +28,7 @@ from napari_msp.errors import (
     Resample,
     RescaleBValue,
     UserError,
+    together,
 )
 from napari_msp.identity import Person
 from napari_msp.inference.stages import GridPrediction, predict_on_grid
@@ -132,7 +133,7 @@ def prepare_input(
         remedy = Advice("give the DWI that it was fitted to")
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
     acquisition.tell_notes()
-    sh, images, chosen = model.card.sh, {}, _shells(model, acquisition, options)
+    sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
     said = _left_out(acquisition, chosen.values())
     for left_out in said:
         warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
@@ -146,7 +147,7 @@ def prepare_input(
             regularisation=sh.regularisation(len(shell.volumes)),
             rescale_to=wanted if rescaling else None,
         )
-    image, resampling = _on_model_grid(model, acquisition, into_grid(images), options)
+    image, resampling = _on_model_grid(model, into_grid(images), options)
     doubts = _doubts(image, model, acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
@@ -157,6 +158,38 @@ def prepare_input(
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
     return PreparedInput(scan, image, rescaled, said + resampling, doubts, goes_back)
+
+
+def fitting_shells(
+    model: Model, acquisition: Acquisition, options: Options, *others: UserError
+) -> dict[float, Shell]:
+    """Give the shell for each of the model's b-values, of a scan that the model is valid for.
+
+    Parameters
+    ----------
+    model, acquisition, options
+        As for `prepare_input`.
+    *others
+        What else is wrong.
+
+    Raises
+    ------
+    UserError
+        All that is wrong at once.
+    """
+    problems: list[UserError] = []
+    chosen: dict[float, Shell] = {}
+    try:
+        chosen = _shells(model, acquisition, options)
+    except UserError as error:
+        problems.append(error)
+    try:
+        _check_voxels(model, acquisition, options)
+    except UserError as error:
+        problems.append(error)
+    if problems or others:
+        raise together([*problems, *others])
+    return chosen
 
 
 def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[float, Shell]:
@@ -211,17 +244,31 @@ def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
     )
 
 
+def _check_voxels(model: Model, acquisition: Acquisition, options: Options) -> None:
+    """Refuse voxels of another size than the model's, unless they may be interpolated."""
+    wanted, sizes = model.card.voxel_size, acquisition.lattice.canonical.voxel_sizes
+    if options.resample or _has_size(sizes, wanted):
+        return
+    problem = f"voxels are {_edges(sizes)} mm, the model's {wanted:.2f} mm isotropic"
+    remedy = Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted)
+    raise UserError(problem, acquisition.name, "resample", remedy)
+
+
+def _has_size(sizes: FloatArray, wanted: float) -> bool:
+    return bool(np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE)
+
+
+def _edges(sizes: FloatArray) -> str:
+    return " × ".join(f"{size:.2f}" for size in sizes)
+
+
 def _on_model_grid(
-    model: Model, acquisition: Acquisition, image: GridImage, options: Options
+    model: Model, image: GridImage, options: Options
 ) -> tuple[GridImage, tuple[str, ...]]:
     wanted, sizes = model.card.voxel_size, image.lattice.voxel_sizes
-    if np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE:
+    if _has_size(sizes, wanted):
         return image, ()
-    given = " × ".join(f"{size:.2f}" for size in sizes)
-    if not options.resample:
-        problem = f"voxels are {given} mm, the model's {wanted:.2f} mm isotropic"
-        remedy = Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted)
-        raise UserError(problem, acquisition.name, "resample", remedy)
+    given = _edges(sizes)
     said = f"SH image of {given} mm voxels interpolated linearly to {wanted:.2f} mm"
     if options.lattice == "model":
         return image.resampled(image.lattice.scaled_to(wanted)), (said,)

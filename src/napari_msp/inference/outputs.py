@@ -25,7 +25,12 @@ from napari_msp.data.gradients import GradientTable, read_gradients, write_gradi
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import sha256, staged_folder, write_json
-from napari_msp.inference.harmonize import Prediction, predict_target, prepare_input
+from napari_msp.inference.harmonize import (
+    Prediction,
+    fitting_shells,
+    predict_target,
+    prepare_input,
+)
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
@@ -88,10 +93,16 @@ def harmonize_to_folder(
     acquisition = load_acquisition(dwi, bval, bvec, mask, b0_threshold=options.b0_threshold)
     scan, out = as_scan(acquisition), Path(out)
     stems = {}
+    occupied: list[UserError] = []
     for target in list(targets) or model.targets:
         model.single(target)  # an unknown target is an error before the first one is computed
         stem = prediction_stem(acquisition.path or "", target, model.kind)
-        stems[target] = _free(out, stem, force)
+        try:
+            stems[target] = _free(out, stem, force)
+        except UserError as error:
+            occupied.append(error)
+    if occupied:
+        fitting_shells(model, acquisition, options, occupied[0])  # what else is wrong is said too
     # Checked before the network runs: a bad table must not cost an hour.
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     prepared = prepare_input(model, scan, options)

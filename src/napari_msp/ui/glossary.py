@@ -40,6 +40,8 @@ TERMS: Mapping[str, str] = {
     "directions, and a brain mask.",
     "platform": "A scanner together with a protocol, named by BIDS session and acquisition: "
     "ge_st is session ge, acquisition st.",
+    "run": "One of several scans of a head with the same protocol, told apart by BIDS run. They "
+    "are never merged.",
     "subject": "A person who was scanned; a travelling head is one who was scanned on every "
     "platform of a study.",
     "input": "Platform that a model predicts from; x is its standardised SH image.",

@@ -16,6 +16,7 @@ LOAD_LABELS: Mapping[str, str] = {
     "series": "Se&ries",
     "subject": "S&ubject",
     "platform": "&Platform",
+    "run": "Ru&n",
     "b_value": "Sh&ell",
     "mask": "&Mask",
     "bval": "b-&values",

@@ -5,7 +5,7 @@ Every chosen model and target is a pass, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_msp.arrays import MaskArray
 from napari_msp.errors import (
+    All,
     Change,
     ComputeOnCPU,
     Remedy,
@@ -318,13 +319,12 @@ class Offer:
     ----------
     text
         Of the button.
-    option, value
+    values
         What of the request's options changes.
     """
 
     text: str
-    option: str
-    value: Any
+    values: Mapping[str, Any]
 
 
 def offers(error: UserError, options: Options, device: str) -> tuple[Offer, ...]:
@@ -337,29 +337,33 @@ def offers(error: UserError, options: Options, device: str) -> tuple[Offer, ...]
     device
         Kind of device that it ran on, such as "cuda".
     """
-    found = (_offer(remedy, options, device) for remedy in every(error.remedy))
-    return tuple(offer for offer in found if offer is not None)
+    found = [_offer(remedy, options, device) for remedy in every(error.remedy)]
+    offered = tuple(offer for offer in found if offer is not None)
+    if isinstance(error.remedy, All) and len(offered) == len(found):
+        values = {name: value for offer in offered for name, value in offer.values.items()}
+        return (Offer("Allow all of it and run again", values),)
+    return offered
 
 
 def _offer(remedy: Remedy, options: Options, device: str) -> Offer | None:
     match remedy:
         case Resample():
-            return Offer("Allow interpolation and run again", "resample", True)
+            return Offer("Allow interpolation and run again", {"resample": True})
         case RescaleBValue():
-            return Offer("Allow rescaling and run again", "rescale_b_value", True)
+            return Offer("Allow rescaling and run again", {"rescale_b_value": True})
         case Change(parameter="tile"):
             smaller = options.tile // 2 if options.tile else FIRST_TILE
             fits = smaller >= SMALLEST_TILE
-            return Offer("Try a smaller tile", "tile", smaller) if fits else None
+            return Offer("Try a smaller tile", {"tile": smaller}) if fits else None
         case ComputeOnCPU():
-            return Offer("Use the CPU", "device", "cpu") if device != "cpu" else None
+            return Offer("Use the CPU", {"device": "cpu"}) if device != "cpu" else None
     return None
 
 
 def changed(request: Request, offer: Offer, done: int) -> Request:
     """Ask for what is left after some passes, in the way that was offered."""
-    value: dict[str, Any] = {offer.option: offer.value}
-    return replace(request, passes=request.passes[done:], options=replace(request.options, **value))
+    options = replace(request.options, **offer.values)
+    return replace(request, passes=request.passes[done:], options=options)
 
 
 def what_failed(error: UserError, offered: bool) -> str:

@@ -203,7 +203,8 @@ class Harmonize(Docked):
             return
         assert self._request is not None
         offer = next(each for each in self._offers if each.text == text)
-        self.form.set_option(offer.option, offer.value)
+        for name, value in offer.values.items():
+            self.form.set_option(name, value)
         self._start(changed(self._request, offer, self._done))
 
     def _show_results(self) -> None:

@@ -49,8 +49,8 @@ class Choice:
     ----------
     path
         A scan, the folder of a BIDS dataset, or a folder of DICOM files.
-    subject, platform
-        Of a dataset.
+    subject, platform, run
+        Of a dataset; a run where the scan was repeated.
     b_value
         Shell in s/mm².
     mask, bval, bvec
@@ -70,6 +70,7 @@ class Choice:
     bvec: Path | None = None
     b0_threshold: float | None = None
     series: int | None = None
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Findings:
         Of a folder.
     series
         DWIs of a folder of DICOM files.
+    runs
+        Of the scan that was chosen, where it was repeated.
     scan
         The image; None where there is none that can be opened.
     shells
@@ -111,6 +114,7 @@ class Findings:
     choice: Choice = Choice()
     dataset: TravellingHeads | None = None
     series: tuple[Series, ...] = ()
+    runs: tuple[str, ...] = ()
     scan: Path | None = None
     shells: tuple[Shell, ...] = ()
     mask: Path | None = None
@@ -156,6 +160,7 @@ class _Examination:
             return Findings(self.choice)
         scan, dataset = given, None
         series: tuple[Series, ...] = ()
+        runs: Mapping[str, Path] = {}
         cache = self.cache
         if cache is not None and given.is_dir() and looks_like_dicom(given):
             made = self._try("path", lambda: kept_conversion(given, cache))
@@ -171,17 +176,22 @@ class _Examination:
             if dataset is None:
                 return Findings(self.choice, problems=self.problems)
             self.choice = _within(self.choice, given, dataset)
-            scan = dataset.scans[self.choice.subject, self.choice.platform]
+            identity = self.choice.subject, self.choice.platform
+            scan, runs = dataset.scans[identity], dataset.runs.get(identity, {})
+            if runs:
+                run = self.choice.run if self.choice.run in runs else next(iter(runs))
+                self.choice, scan = replace(self.choice, run=run), runs[run]
         image = self._try("path", lambda: _open(scan))
         acquisition = None if image is None else self._acquisition(scan, image)
         if acquisition is None:
-            return Findings(self.choice, dataset, problems=self.problems)
+            return Findings(self.choice, dataset, series, tuple(runs), problems=self.problems)
         shells = shells_of(acquisition)
         self._choose_shell(acquisition, shells)
         return Findings(
             choice=self.choice,
             dataset=dataset,
             series=series,
+            runs=tuple(runs),
             scan=scan,
             shells=shells,
             mask=self._mask(acquisition),
@@ -318,7 +328,7 @@ def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
     if known is not None and known.root == root:
         return known
     try:
-        return open_dataset(root)
+        return open_dataset(root, first_run=True)
     except UserError as error:
         remedy: Remedy = Advice("choose one scan's file instead")
         if error.remedy is not None:

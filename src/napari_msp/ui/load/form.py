@@ -62,6 +62,7 @@ class AcquisitionForm(QWidget):
         self.series = QComboBox()
         self.subject = QComboBox()
         self.platform = QComboBox()
+        self.run = QComboBox()
         self.shell = QComboBox()
         self.mask = PathField("Choose a brain mask", NIFTI)
         self.bval = PathField("Choose the b-values", "b-values (*.bval *.bvals);;All files (*)")
@@ -137,6 +138,7 @@ class AcquisitionForm(QWidget):
             (self.rows, "series", self.series, "series"),
             (self.rows, "subject", self.subject, "subject"),
             (self.rows, "platform", self.platform, "platform"),
+            (self.rows, "run", self.run, "run"),
             (self.rows, "b_value", self.shell, "shell"),
             (self.rows, "mask", self.mask, "mask"),
             (self.files, "bval", self.bval, "b-value"),
@@ -149,7 +151,9 @@ class AcquisitionForm(QWidget):
         self.shown = Section("Ma&ps", self.maps)
         above = (self.rows, self.teaching, self.sample, self.section, self.shown)
         stacked(self, *above, self.description, self.show_mask, self.quality, self.button)
-        fit_into_form(self.series, self.subject, self.platform, self.shell, self.b0_threshold)
+        fit_into_form(
+            self.series, self.subject, self.platform, self.run, self.shell, self.b0_threshold
+        )
 
     def _connect(self) -> None:
         # Another scan has other files and shells.
@@ -159,6 +163,9 @@ class AcquisitionForm(QWidget):
         )
         self.subject.activated.connect(lambda _: self._choose_scan())
         self.platform.activated.connect(lambda _: self._choose_scan())
+        self.run.activated.connect(
+            lambda _: self._choose(replace(self._chosen_scan(), run=self.run.currentText()))
+        )
         self.shell.activated.connect(
             lambda _: self._choose(replace(self.choice, b_value=self.shell.currentData()))
         )
@@ -171,8 +178,12 @@ class AcquisitionForm(QWidget):
         on_enter(self, self.load)
 
     def _choose_scan(self) -> None:
+        self._choose(self._chosen_scan())
+
+    def _chosen_scan(self) -> Choice:
+        """Give whose scan is chosen; another scan has other files and shells."""
         subject, platform = self.subject.currentText(), self.platform.currentText()
-        self._choose(Choice(self.choice.path, subject=subject, platform=platform))
+        return Choice(self.choice.path, subject=subject, platform=platform)
 
     def _choose_file(self, name: str) -> None:
         given: dict[str, Any] = {name: getattr(self, name).path}
@@ -191,6 +202,7 @@ class AcquisitionForm(QWidget):
             for row, platform in enumerate(dataset.platforms):
                 there = dataset.has(choice.subject, platform)
                 self.platform.model().item(row).setEnabled(there)
+        offer(self.run, self.findings.runs, choice.run)
         self.series.clear()
         for series in self.findings.series:
             self.series.addItem(str(series), series.number)
@@ -209,6 +221,8 @@ class AcquisitionForm(QWidget):
                 rows.say(name, found.problems.get(name, ""), doubt=found.doubts.get(name, ""))
         if found.scan is not None and "mask" not in found.problems and self.choice.mask is None:
             self.rows.say("mask", note=_mask_note(found))
+        if found.runs and found.scan is not None:
+            self.rows.say("run", note=f"Scanned {len(found.runs)} times; it is {found.scan.name}")
         self.mask.line.setPlaceholderText("made from b0" if found.mask is None else "found")
         for field in (self.bval, self.bvec):
             field.line.setPlaceholderText("beside the scan")
@@ -222,6 +236,7 @@ class AcquisitionForm(QWidget):
         found = self.findings
         opened = found.scan is not None
         self.rows.show_row("series", bool(found.series))
+        self.rows.show_row("run", bool(found.runs))
         for name in ("subject", "platform"):
             self.rows.show_row(name, found.dataset is not None)
         for name in ("b_value", "mask"):
