@@ -1,0 +1,73 @@
+"""Write a set as a BIDS dataset, with noise-free twins where `open_dataset` looks for them."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from far.digests import digest
+from far.sets import EDGE, HEADS, FarSet, Scan, make_head
+from napari_msp.bids import DESCRIPTION, dataset_description, mask_sidecar
+from napari_msp.data.gradients import write_gradients
+from napari_msp.data.nifti import write_nifti
+from napari_msp.files import new_folder, write_json, write_text
+
+
+def write_set(out: Path, which: FarSet, heads: int = HEADS, edge: int = EDGE) -> list[str]:
+    """Write a new dataset; give each head's digest."""
+    digests = []
+    with new_folder(out) as folder:
+        about = f"far set {which.name}: {which.anatomy}, {which.signal}, seed {which.seed}"
+        description = dataset_description(
+            f"Simulated travelling heads, {about}",
+            derivative=False,
+            generated_by=f"benchmarks/far, {about}",
+            input_platform=which.scanners[0].name,
+            Simulated=True,
+        )
+        write_json(folder / DESCRIPTION, description)
+        write_text(folder / "README", f"Every image here is SIMULATED: {about}.\n")
+        for derivative in ("brainmask", "noisefree"):
+            content = dataset_description(
+                derivative, derivative=True, generated_by=about, Simulated=True
+            )
+            write_json(folder / "derivatives" / derivative / DESCRIPTION, content)
+        for number in range(heads):
+            scans = list(make_head(which, number, edge))
+            for scan in scans:
+                _write(folder, f"sub-{number + 1:02d}", scan)
+            digests.append(digest(scans))
+    return digests
+
+
+def _write(folder: Path, subject: str, scan: Scan) -> None:
+    session, acquisition = scan.scanner.name.split("_")
+    inside = Path(subject, f"ses-{session}", "dwi")
+    stem = f"{subject}_ses-{session}_acq-{acquisition}"
+    affine = scan.lattice.affine
+    sidecar = {
+        "EchoTime": scan.scanner.echo / 1000,
+        "Simulated": True,
+        "Simulation": {"Software": "napari-msp, benchmarks/far"},
+    }
+
+    def tables(path: Path) -> None:
+        write_gradients(scan.table, path.with_suffix(".bval"), path.with_suffix(".bvec"), affine)
+        write_json(path.with_suffix(".json"), sidecar)
+
+    raw = folder / inside / f"{stem}_dwi"
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(scan.dwi.astype(np.int16), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, raw.with_suffix(".nii.gz"))
+    tables(raw)
+    twin = folder / "derivatives" / "noisefree" / inside / f"{stem}_desc-noisefree_dwi"
+    twin.parent.mkdir(parents=True, exist_ok=True)
+    write_nifti(twin.with_suffix(".nii.gz"), scan.noise_free, affine)
+    tables(twin)
+    mask = folder / "derivatives" / "brainmask" / inside / f"{stem}_desc-brain_mask.nii.gz"
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    write_nifti(mask, scan.mask, affine)
+    source = f"bids::{inside / raw.name}.nii.gz"
+    about = mask_sidecar("Simulated brain", [source], Simulated=True)
+    write_json(mask.with_name(mask.name.replace(".nii.gz", ".json")), about)
