@@ -7,7 +7,7 @@ preset; convolutions run in bfloat16 on channels-last memory, 2.6 times as fast 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -30,7 +30,7 @@ from napari_msp.signal.rotation import grid_symmetries
 SEED = 20180601
 """Of the blocks that the packaged base learned from."""
 
-CHECKPOINT_EVERY = 250
+CHECKPOINT_EVERY = 100
 """Steps between checkpoints."""
 
 
@@ -38,32 +38,56 @@ CHECKPOINT_EVERY = 250
 class Plan:
     """What a base learns, and how.
 
+    The two targets on the input's lattice are of one kind, so one network is learned for both; the
+    finer target's starts from its weights. Then all learn in unison.
+
     Attributes
     ----------
     variety, blocks
         Of what it learns from, and how many.
     width
         Fraction of the full width.
-    steps, warm_singles
-        In all, and the first of them that train single networks only.
+    single_steps, finer_steps, unison_steps
+        Of the three phases; without the later ones it is a single network.
     branch_start
         What the branches of the MSPs start from.
-    targets
-        A part of the base's, for a search.
-    unison
-        Whether there is a second stage at all.
     seed
         Of weights, crops and turns.
     """
 
     variety: Variety = "random"
-    blocks: int = 64
+    blocks: int = 32
     width: float = 0.28
-    steps: int = 4000
+    single_steps: int = 1500
+    finer_steps: int = 600
+    unison_steps: int = 600
     branch_start: Literal["nothing", "input", "first stage"] = "first stage"
-    targets: tuple[str, ...] = tuple(TARGETS)
-    unison: bool = True
     seed: int = 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What the finished base predicts."""
+        return tuple(TARGETS) if self.unison_steps else ("base_st",)
+
+    @property
+    def phases(self) -> "tuple[Phase, ...]":
+        """In order."""
+        known = (
+            Phase("single", ("base_st",), False, self.single_steps),
+            Phase("finer", ("base_sa",), False, self.finer_steps),
+            Phase("unison", tuple(TARGETS), True, self.unison_steps),
+        )
+        return tuple(phase for phase in known if phase.steps)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimisation: of these targets' networks, with a second stage or without."""
+
+    name: str
+    targets: tuple[str, ...]
+    unison: bool
+    steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +114,9 @@ class CropsOfBlocks:
         random = np.random.default_rng([self._seed, step])
         cuts = [self._cut(random) for _ in range(FAST.batch)]
         return Crops(
-            torch.stack([cut.input for cut in cuts]),
+            torch.stack([cut.input for cut in cuts]).contiguous(
+                memory_format=torch.channels_last_3d
+            ),
             *(
                 {
                     name: torch.stack([getattr(cut, part)[name] for cut in cuts])
@@ -136,48 +162,58 @@ class BaseNetworks(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         torch.manual_seed(plan.seed)
-        self.singles = nn.ModuleDict(
-            {
-                name: build_single(
-                    "shresnet",
-                    target=name,
-                    scales={name: TARGETS[name]},
-                    width=plan.width,
-                    input_skip=True,
-                )
-                for name in plan.targets
-            }
-        )
-        shared = cast(Mapping[str, SingleNetwork], self.singles)
+        singles = {
+            name: build_single(
+                "shresnet", target=name, scales={name: scale}, width=plan.width, input_skip=True
+            )
+            for name, scale in TARGETS.items()
+        }
+        self.singles = nn.ModuleDict(singles)
         self.multi_stage = nn.ModuleDict(
             {
-                name: MSP(shared, name, width=plan.width, branch_start=plan.branch_start)
-                for name in (plan.targets if plan.unison else ())
+                name: MSP(singles, name, width=plan.width, branch_start=plan.branch_start)
+                for name in TARGETS
             }
         )
 
-    def losses(self, batch: Crops) -> Iterator[Tensor]:
+    def begin(self, phase: Phase) -> None:
+        """Let a phase start from the one before."""
+        learned = self.singles["base_st"].state_dict()
+        if phase.name == "finer":
+            self.singles["base_sa"].load_state_dict(
+                {key: value for key, value in learned.items() if not key.startswith("up.")},
+                strict=False,
+            )
+        elif phase.unison:
+            self.singles["base_st2"].load_state_dict(learned)
+
+    def trained(self, phase: Phase) -> list[nn.Parameter]:
+        """Give the weights that a phase moves."""
+        parts = [self] if phase.unison else [self.singles[name] for name in phase.targets]
+        return [weight for part in parts for weight in part.parameters()]
+
+    def losses(self, batch: Crops, phase: Phase) -> Iterator[Tensor]:
         """Give the loss of every output, weighted as in the fast preset."""
         first: dict[str, Tensor] = {}
         features: dict[str, Tensor] = {}
-        for name, single in self.singles.items():
-            first[name], features[name] = cast(SingleNetwork, single).forward_features(batch.input)
+        for name in phase.targets:
+            single = cast(SingleNetwork, self.singles[name])
+            first[name], features[name] = single.forward_features(batch.input)
             yield _error(first[name], batch, name)
-        for name, module in self.multi_stage.items():
-            network = cast(MSP, module)
+        for name in phase.targets if phase.unison else ():
+            network = cast(MSP, self.multi_stage[name])
             branches = {
                 other: network.connections[other](z)
                 for other, z in features.items()
                 if other != name
             }
+            corrects = network.branch_start == "first stage"
             if network.branch_start != "nothing":
-                own = network.branch_start == "first stage"
-                start = first[name] if own else network.resampling(batch.input)
+                start = first[name] if corrects else network.resampling(batch.input)
                 branches = {other: start + branch for other, branch in branches.items()}
             second = second_stage(first[name], tuple(branches.values()), 1.0)
-            by_itself = network.branch_start == "first stage"
-            yield (FAST.second_weight if by_itself else 1.0) * _error(second, batch, name)
-            if not by_itself:
+            yield (FAST.second_weight if corrects else 1.0) * _error(second, batch, name)
+            if not corrects:
                 for branch in branches.values():
                     yield _error(branch, batch, name)
 
@@ -193,8 +229,8 @@ def channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
-def learn(plan: Plan, blocks: Path, checkpoint: Path, minutes: float | None = None) -> BaseNetworks:
-    """Train, going on from a checkpoint where there is one; print how it goes.
+def learn(plan: Plan, blocks: Path, checkpoints: Path) -> BaseNetworks:
+    """Train through all phases, going on from checkpoints where there are any.
 
     Parameters
     ----------
@@ -202,14 +238,27 @@ def learn(plan: Plan, blocks: Path, checkpoint: Path, minutes: float | None = No
         What to learn.
     blocks
         Folder of the blocks; missing ones are made.
-    checkpoint
-        File that keeps the state of the run.
-    minutes
-        Stop with a checkpoint after so long; None: at the end.
+    checkpoints
+        Folder that keeps the state of each phase.
     """
-    networks: BaseNetworks = BaseNetworks(plan)
+    networks = BaseNetworks(plan)
     channels_last(networks)
-    optimiser = torch.optim.Adam(networks.parameters(), lr=FAST.learning_rate)
+    paths = make_blocks(blocks, plan.variety, plan.blocks, SEED)
+    for number, phase in enumerate(plan.phases):
+        networks.begin(phase)
+        _run(plan, phase, number, networks, paths, checkpoints / f"{phase.name}.pt")
+    return networks
+
+
+def _run(
+    plan: Plan,
+    phase: Phase,
+    number: int,
+    networks: BaseNetworks,
+    paths: Sequence[Path],
+    checkpoint: Path,
+) -> None:
+    optimiser = torch.optim.Adam(networks.trained(phase), lr=FAST.learning_rate)
     done = 0
     if checkpoint.exists():
         state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
@@ -218,29 +267,22 @@ def learn(plan: Plan, blocks: Path, checkpoint: Path, minutes: float | None = No
         networks.load_state_dict(state["networks"])
         optimiser.load_state_dict(state["optimiser"])
         done = state["done"]
-    if done == plan.steps:
-        return networks
-    paths = make_blocks(blocks, plan.variety, plan.blocks, SEED)
-    crops = CropsOfBlocks(paths, plan.targets, plan.seed)
+    if done == phase.steps:
+        return
+    crops = CropsOfBlocks(paths, phase.targets, plan.seed + number)
     began, mean = time.perf_counter(), 0.0
-    for step in range(done, plan.steps):
+    for step in range(done, phase.steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(FAST, step, plan.steps, 1)
+            group["lr"] = learning_rate(FAST, step, phase.steps, 1)
         batch = crops.batch(step)
-        batch = Crops(
-            batch.input.contiguous(memory_format=torch.channels_last_3d),
-            batch.targets,
-            batch.masks,
-            batch.weights,
-        )
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = torch.stack(list(networks.losses(batch))).sum()
+            loss = torch.stack(list(networks.losses(batch, phase))).sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(networks.parameters(), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(networks.trained(phase), LARGEST_GRADIENT)
         optimiser.step()
         mean += (float(loss.detach()) - mean) / min(step - done + 1, 100)
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == plan.steps:
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == phase.steps:
             state = {
                 "plan": repr(plan),
                 "done": step + 1,
@@ -251,10 +293,7 @@ def learn(plan: Plan, blocks: Path, checkpoint: Path, minutes: float | None = No
             with atomic_path(checkpoint) as temporary:
                 torch.save(state, temporary)
             seconds = (time.perf_counter() - began) / (step + 1 - done)
-            print(f"step {step + 1}: loss {mean:.4f}, {seconds:.3f} s a step", flush=True)
-            if minutes is not None and time.perf_counter() - began > 60 * minutes:
-                break
-    return networks
+            print(f"{phase.name} {step + 1}: loss {mean:.4f}, {seconds:.3f} s a step", flush=True)
 
 
 def described(plan: Plan) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
     Statistics of its platforms are means over the first blocks; whoever starts from it has their
     own.
     """
-    stages = networks.multi_stage if plan.unison else networks.singles
+    unison = bool(plan.unison_steps)
+    stages = networks.multi_stage if unison else networks.singles
     # A file keeps each target's networks by themselves.
     by_target = {name: cast(Network, deepcopy(stages[name])).cpu() for name in plan.targets}
     some = [
@@ -60,7 +61,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
     standardisation = {INPUT: _mean([block.inputs[0] for block in some])}
     standardisation |= {name: _mean([each.targets[name] for each in some]) for name in plan.targets}
     learned = people(plan)
-    kind = "msp" if plan.unison else "shresnet"
+    kind = "msp" if unison else "shresnet"
     settings = TrainingSettings(
         kind=kind,
         input=INPUT,
@@ -68,7 +69,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
         width=plan.width,
         seed=plan.seed,
         branch_start=plan.branch_start,
-        first_stage=dict.fromkeys(plan.targets, "shresnet") if plan.unison else {},
+        first_stage=dict.fromkeys(plan.targets, "shresnet") if unison else {},
         label=LABEL,
     )
     directions = [(float(x), float(y), float(z)) for x, y, z in spread_directions(DIRECTIONS, 1)]
@@ -95,7 +96,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
             "settings": settings.model_dump(mode="json"),
             "held_out_sh_mse": {},
             "plan": described(plan),
-            "steps": plan.steps,
+            "steps": sum(phase.steps for phase in plan.phases),
             **run,
         },
         versions=versions_of("torch", "numpy", "dipy"),
