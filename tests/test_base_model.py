@@ -43,7 +43,7 @@ def test_a_block_is_read_as_it_was_written(blocks, tmp_path):
 
 def test_a_batch_is_the_same_whenever_its_step_is_reached(blocks):
     paths = [block_path(blocks, TINY.variety, index) for index in range(TINY.blocks)]
-    first, second = (CropsOfBlocks(paths, tuple(TARGETS), 3) for _ in range(2))
+    first, second = (CropsOfBlocks(paths, tuple(TARGETS), 1, 3) for _ in range(2))
     first.batch(0)
     one, other = first.batch(5), second.batch(5)
     assert torch.equal(one.input, other.input)

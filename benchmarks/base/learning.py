@@ -73,21 +73,25 @@ class Plan:
     def phases(self) -> "tuple[Phase, ...]":
         """In order."""
         known = (
-            Phase("single", ("base_st",), False, self.single_steps),
-            Phase("finer", ("base_sa",), False, self.finer_steps),
-            Phase("unison", tuple(TARGETS), True, self.unison_steps),
+            Phase("single", ("base_st",), False, self.single_steps, FAST.batch),
+            Phase("finer", ("base_sa",), False, self.finer_steps, FAST.batch // 2),
+            Phase("unison", tuple(TARGETS), True, self.unison_steps, FAST.batch // 2),
         )
         return tuple(phase for phase in known if phase.steps)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimisation: of these targets' networks, with a second stage or without."""
+    """One optimisation: of these targets' networks, with a second stage or without.
+
+    Batches are smaller where a crop costs more: twice the steps in the same time (our choice).
+    """
 
     name: str
     targets: tuple[str, ...]
     unison: bool
     steps: int
+    batch: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,10 @@ class Crops:
 class CropsOfBlocks:
     """Crops around random in-mask voxels of random blocks; a pure function of seed and step."""
 
-    def __init__(self, paths: Sequence[Path], targets: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], targets: Sequence[str], batch: int, seed: int
+    ) -> None:
+        self._batch = batch
         self._blocks = [Block.load(path) for path in paths]
         self._targets, self._seed = targets, seed
         self._inside = [np.argwhere(block.inputs[0].mask) for block in self._blocks]
@@ -112,7 +119,7 @@ class CropsOfBlocks:
     def batch(self, step: int) -> Crops:
         """Give the batch of a step."""
         random = np.random.default_rng([self._seed, step])
-        cuts = [self._cut(random) for _ in range(FAST.batch)]
+        cuts = [self._cut(random) for _ in range(self._batch)]
         return Crops(
             torch.stack([cut.input for cut in cuts]).contiguous(
                 memory_format=torch.channels_last_3d
@@ -269,7 +276,7 @@ def _run(
         done = state["done"]
     if done == phase.steps:
         return
-    crops = CropsOfBlocks(paths, phase.targets, plan.seed + number)
+    crops = CropsOfBlocks(paths, phase.targets, phase.batch, plan.seed + number)
     began, mean = time.perf_counter(), 0.0
     for step in range(done, phase.steps):
         for group in optimiser.param_groups:

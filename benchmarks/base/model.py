@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from base.learning import SEED, BaseNetworks, Plan, described
-from base.pairs import TARGETS, Block, Channels, block_path
+from base.pairs import B_VALUES, SPACINGS, TARGETS, Block, Channels, block_path
 from napari_msp.data.phantom.platforms import B_VALUE, SPACING, spread_directions
 from napari_msp.files import versions_of
 from napari_msp.identity import Person
@@ -95,6 +95,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
             "off_lattice": {},
             "settings": settings.model_dump(mode="json"),
             "held_out_sh_mse": {},
+            "saw": _saw(plan),
             "plan": described(plan),
             "steps": sum(phase.steps for phase in plan.phases),
             **run,
@@ -102,6 +103,13 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
         versions=versions_of("torch", "numpy", "dipy"),
     )
     save_model(path, Model(card, ModelNetwork(by_target, card.alpha)))
+
+
+def _saw(plan: Plan) -> dict[str, list[float]]:
+    """Say between what its platforms lay."""
+    if plan.variety == "nominal":
+        return {"voxel_size": [SPACING], "b_value": [B_VALUE]}
+    return {"voxel_size": list(SPACINGS), "b_value": list(B_VALUES)}
 
 
 def _mean(channels: Sequence[Channels]) -> Statistics:

@@ -57,6 +57,9 @@ INPUTS = 2
 TARGETS = {"base_st": 1, "base_st2": 1, "base_sa": 2}
 """Targets of the base and their lattice scales."""
 
+SPACINGS, B_VALUES = (1.8, 2.8), (1000.0, 3000.0)
+"""Of random platforms: voxel size of the input in mm, and b-value in s/mm²."""
+
 LEAST_BRAIN = 0.45
 """Part of a block that must be brain, or another place is drawn."""
 
@@ -130,8 +133,9 @@ def make_block(seed: int, index: int, variety: Variety) -> Block:
     if random:
         person = _varied(person, rng)
         pose = Pose(Rotation.random(random_state=rng).as_matrix(), np.zeros(3))
-        spacing = rng.uniform(1.8, 2.8)
-        b_value = float(rng.choice([rng.uniform(1000, 1500), rng.uniform(1000, 3000)]))
+        spacing = rng.uniform(*SPACINGS)
+        low, high = B_VALUES
+        b_value = float(rng.choice([rng.uniform(low, 1500), rng.uniform(low, high)]))
     with threadpool_limits(1, user_api="blas"):
         for _ in range(20):
             lattice = _place(pose, spacing, rng)
