@@ -1,21 +1,24 @@
 """How well moved heads are laid on each other: residuals, what FA and SH lose, and the real slab.
 
-    python benchmarks/alignment.py [--size small] [--subjects 3] [--dipy] [--slab SLAB_DWI]
+    python benchmarks/alignment.py [--size small] [--subjects 3] [--dipy] [--rows FILE]
+                                   [--slab SLAB_DWI]
 
 Simulated heads are moved on every platform but the input by 0 to 8 mm and 0 to 15°, with noise, and
 aligned by their affines. The residual is the mean distance, over the input's mask, of where a point
 of the head is from where the alignment puts it. FA and SH errors are those of the aligned scans,
 interpolated once onto the lattice of scans that never moved, against those; beside them the errors
-of the misaligned scans, and of never-moved scans with another noise. `--dipy` does the same with
-DIPY's mutual information. The real slab is divided into even and odd directions (its only b=0
-serves both), one half is moved and interpolated onto the slab's lattice, and the motion recovered.
+of the misaligned scans, and of never-moved scans with another noise (of whole heads not for
+connectom_sa, which has eight times as many voxels). `--dipy` does the same with DIPY's mutual
+information. `--rows` keeps each scan's numbers in a file: run again, it goes on where it stopped.
+The real slab is divided into even and odd directions (its only b=0 serves both), one half is moved
+and interpolated onto the slab's lattice, and the motion recovered.
 """
 
 import argparse
+import json
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -46,16 +49,8 @@ LARGEST_SHIFT, LARGEST_TURN = 8.0, 15.0
 B_VALUE = 1200.0
 """Of the simulated shell, in s/mm²."""
 
-
-@dataclass(frozen=True, eq=False)
-class Moved:
-    """One scan of a head that was moved, and what it is compared with."""
-
-    name: str
-    pose: Pose
-    scan: Acquisition
-    never_moved: Acquisition
-    other_noise: Acquisition
+WAYS = ("aligned", "misaligned", "never moved, other noise")
+"""What is compared with never-moved scans."""
 
 
 def draw(rng: np.random.Generator) -> Pose:
@@ -71,30 +66,6 @@ def scanned(head: Head, person: Subject, platform: Platform, size: str, noise: i
     scan = _scan(head, person, platform, size, (B_VALUE,), noise, np.zeros(3))
     image = nib.Nifti1Image(scan.dwi, scan.lattice.affine)
     return Acquisition(image, scan.table, given_mask=scan.mask)
-
-
-def heads(size: str, subjects: int, seed: int) -> Iterator[tuple[Acquisition, list[Moved]]]:
-    """Give each subject's input, and the scans on the other platforms."""
-    rng = np.random.default_rng(seed)
-    fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
-    for index in range(subjects):
-        person = draw_subject(seed, index)
-        bundles = bundles_after((), person.tissue)
-        still = make_head(person, aligned(), fine, bundles)
-        moved = []
-        for platform in PLATFORMS[1:]:
-            pose = draw(rng)
-            turned = make_head(person, pose, fine, bundles)
-            moved.append(
-                Moved(
-                    f"sub-{person.label} {platform.name}",
-                    pose,
-                    scanned(turned, person, platform, size, seed),
-                    scanned(still, person, platform, size, seed),
-                    scanned(still, person, platform, size, seed + 1),
-                )
-            )
-        yield scanned(still, person, PLATFORMS[0], size, seed), moved
 
 
 def residual(found: Displacement, pose: Pose, fixed: BrainImage) -> tuple[float, float]:
@@ -139,36 +110,96 @@ def errors(scan: Acquisition, truth: Acquisition) -> tuple[float, float]:
     return float(fa), float(square[inside].mean())
 
 
-def simulated(size: str, subjects: int, seed: int, dipy: bool) -> None:
+def simulated(size: str, subjects: int, seed: int, dipy: bool, rows: Path | None) -> None:
     """Print a line a scan, and what they come to."""
-    rows = []
+    known = rows_of(rows)
     print(f"{'scan':20} moved: mm     °  left: voxels     °     s   FA error ×1e3 and SH MSE ×1e5")
     print(f"{'':55} {'aligned':>14} {'misaligned':>14} {'other noise':>14}")
-    for source, scans in heads(size, subjects, seed):
-        fixed = brain_image(source, source.shell())
-        for each in scans:
-            moving = brain_image(each.scan, each.scan.shell())
-            began = time.perf_counter()
-            found = (by_dipy if dipy else estimate_displacement)(fixed, moving)
-            took = time.perf_counter() - began
-            away, turn = residual(found, each.pose, fixed)
-            shift = np.linalg.norm(each.pose.from_head(CENTRE[:, None])[:, 0] - CENTRE)
-            angle = np.degrees(Rotation.from_matrix(each.pose.rotation).magnitude())
-            lattice, stay = each.never_moved.lattice, np.eye(4)
-            laid = interpolated(each.scan, found.matrix, found.rotation, lattice).acquisition
-            left = interpolated(each.scan, stay, stay[:3, :3], lattice).acquisition
-            told = [errors(one, each.never_moved) for one in (laid, left, each.other_noise)]
-            rows.append((away, turn, *np.ravel(told)))
-            moved = f"{each.name:20} {shift:9.1f} {angle:5.1f}"
-            numbers = " ".join(f"{1e3 * fa:7.1f} {1e5 * sh:6.1f}" for fa, sh in told)
-            print(f"{moved} {away:13.3f} {turn:5.2f} {took:5.1f} {numbers}", flush=True)
-    table = np.array(rows)
-    median, worst = np.median(table, axis=0), table.max(axis=0)
-    print(f"\n{len(rows)} scans, size {size}: residual", end=" ")
-    print(f"median {median[0]:.3f} voxels, {median[1]:.3f}°; worst {worst[0]:.3f}, {worst[1]:.3f}°")
-    for name, at in (("aligned", 2), ("misaligned", 4), ("never moved, other noise", 6)):
-        fa, sh = 1e3 * median[at], 1e5 * median[at + 1]
-        print(f"{name}: FA error {fa:.1f}e-3, SH MSE {sh:.1f}e-5 (medians)")
+    rng = np.random.default_rng(seed)
+    people = [draw_subject(seed, index) for index in range(subjects)]
+    scans = [(person, platform, draw(rng)) for person in people for platform in PLATFORMS[1:]]
+    table = []
+    for person, platform, pose in sorted(scans, key=lambda each: each[1].scale):
+        name = f"sub-{person.label} {platform.name}"
+        key = f"{size} {seed} {name}" + (" dipy" if dipy else "")
+        if key not in known:
+            known[key] = aligned_scan(size, person, platform, pose, seed, dipy)
+            if rows is not None:
+                rows.write_text(json.dumps(known, indent=1) + "\n")
+        row = known[key]
+        table.append(row)
+        numbers = " ".join(
+            f"{1e3 * row[f'{way} FA']:7.1f} {1e5 * row[f'{way} SH']:6.1f}"
+            for way in WAYS
+            if f"{way} FA" in row
+        )
+        print(
+            f"{name:20} {row['shift']:9.1f} {row['turn']:5.1f} {row['voxels']:13.3f} "
+            f"{row['degrees']:5.2f} {row['seconds']:5.1f} {numbers}",
+            flush=True,
+        )
+    print(f"\n{len(table)} scans, size {size}: {told(table)}")
+    for way in WAYS:
+        both = np.array(
+            [[each[f"{way} FA"], each[f"{way} SH"]] for each in table if f"{way} FA" in each]
+        )
+        if len(both):
+            fa, sh = np.median(both, axis=0) * (1e3, 1e5)
+            low, high = both.min(axis=0) * (1e3, 1e5), both.max(axis=0) * (1e3, 1e5)
+            print(
+                f"{way}: FA error {fa:.1f}e-3 ({low[0]:.1f} to {high[0]:.1f}), "
+                f"SH MSE {sh:.1f}e-5 ({low[1]:.1f} to {high[1]:.1f}) (medians of {len(both)})"
+            )
+
+
+def rows_of(path: Path | None) -> dict[str, dict[str, float]]:
+    """Read what an earlier run measured, by size, seed and scan."""
+    if path is None or not path.exists():
+        return {}
+    known: dict[str, dict[str, float]] = json.loads(path.read_text())
+    return known
+
+
+def told(rows: list[dict[str, float]]) -> str:
+    """Say what residuals and seconds come to."""
+    values = np.array([[row["voxels"], row["degrees"], row["seconds"]] for row in rows])
+    (voxels, turn, seconds), worst = np.median(values, axis=0), values.max(axis=0)
+    return (
+        f"residual median {voxels:.3f} voxels, {turn:.3f}°; worst {worst[0]:.3f}, "
+        f"{worst[1]:.3f}°; {seconds:.1f} s a scan, at most {worst[2]:.1f}"
+    )
+
+
+def aligned_scan(
+    size: str, person: Subject, platform: Platform, pose: Pose, seed: int, dipy: bool
+) -> dict[str, float]:
+    """Move a head, scan it, align the scan; give what is left and what FA and SH lose."""
+    fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
+    bundles = bundles_after((), person.tissue)
+    still = make_head(person, aligned(), fine, bundles)
+    source = scanned(still, person, PLATFORMS[0], size, seed)
+    scan = scanned(make_head(person, pose, fine, bundles), person, platform, size, seed)
+    fixed, moving = (brain_image(each, each.shell()) for each in (source, scan))
+    began = time.perf_counter()
+    found = (by_dipy if dipy else estimate_displacement)(fixed, moving)
+    took = time.perf_counter() - began
+    away, turn = residual(found, pose, fixed)
+    row = {
+        "shift": float(np.linalg.norm(pose.from_head(CENTRE[:, None])[:, 0] - CENTRE)),
+        "turn": float(np.degrees(Rotation.from_matrix(pose.rotation).magnitude())),
+        "voxels": away,
+        "degrees": turn,
+        "seconds": took,
+    }
+    if size == "full" and platform.scale > 1:
+        return row
+    never, other = (scanned(still, person, platform, size, noise) for noise in (seed, seed + 1))
+    stay = np.eye(4)
+    laid = interpolated(scan, found.matrix, found.rotation, never.lattice).acquisition
+    left = interpolated(scan, stay, stay[:3, :3], never.lattice).acquisition
+    for way, each in zip(WAYS, (laid, left, other), strict=True):
+        row[f"{way} FA"], row[f"{way} SH"] = errors(each, never)
+    return row
 
 
 def slab(path: Path, moves: int) -> None:
@@ -206,11 +237,12 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dipy", action="store_true", help="with DIPY's mutual information")
+    parser.add_argument("--rows", type=Path, help="keeps what was measured")
     parser.add_argument("--slab", type=Path, help="the real slab's DWI")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.subjects:
-        simulated(options.size, options.subjects, options.seed, options.dipy)
+        simulated(options.size, options.subjects, options.seed, options.dipy, options.rows)
     if options.slab is not None:
         slab(options.slab, 12)
 
