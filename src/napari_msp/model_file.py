@@ -6,11 +6,11 @@ checked against a schema before any network is built.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path, no_room
 from napari_msp.identity import Person
-from napari_msp.networks.base import CHANNELS
-from napari_msp.networks.msp import MSP, Network
-from napari_msp.networks.registry import build
+from napari_msp.networks.base import CHANNELS, SingleNetwork
+from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
+from napari_msp.networks.registry import MULTI_STAGE, build
 from napari_msp.signal.channels import Standardisation
 from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
 from napari_msp.signal.sh_image import BASIS
@@ -46,6 +46,16 @@ LARGEST_SCALE, LARGEST_OPTION = 16, 4096
 
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of a stored direction's length from 1 that counts as rounding."""
+
+
+BRANCHES = "connections."
+"""What the names of an MSP's weights begin with, but those of its first stages."""
+
+FirstStages = Literal["own", "shared"]
+"""Whether each target's MSP has single networks of its own, as in the paper, or all the same."""
+
+SHARED = "first-stages"
+"""Stands before the names of weights that all targets share; no platform can be called so."""
 
 
 class _Stated(BaseModel):
@@ -166,6 +176,10 @@ class ModelCard(_Stated):
     )
     scales: dict[str, int] = Field(min_length=1, description="Lattice scale k of each target")
     architectures: dict[str, dict[str, Any]] = Field(description="Network of each target")
+    first_stages: FirstStages = Field(
+        default="own",
+        description="MSP: one set of single networks for all targets, or a set for each",
+    )
     alpha: float = Field(1.0, ge=0, le=1, description="α of eq. (1) at inference")
     sh: SHSettings
     standardisation: dict[str, Statistics] = Field(description="Of the input and each target")
@@ -201,10 +215,22 @@ class ModelCard(_Stated):
         _check_sizes(self.architectures)
         if any(each.get("kind") != self.kind for each in self.architectures.values()):
             raise ValueError(f"architectures cannot be used: not all are of kind {self.kind}")
+        if self.first_stages == "shared":
+            singles = [each.get("singles") for each in self.architectures.values()]
+            if self.kind != MULTI_STAGE or any(each != singles[0] for each in singles):
+                raise ValueError("first_stages cannot be shared: they differ between targets")
         subjects = self.training.get("subjects", [])
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out that targets have first stages of their own: such files are as they were."""
+        written: dict[str, Any] = as_usual(self)
+        if self.first_stages == "own":
+            written.pop("first_stages", None)
+        return written
 
     def fit_name(self, target: str, shell: int) -> str:
         """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
@@ -246,7 +272,10 @@ class ModelNetwork(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Predict every target."""
+        """Predict every target; first stages that targets share are run once."""
+        if shares_first_stages(self.networks.values()):
+            together = SharedMSP(cast("dict[str, MSP]", dict(self.networks.items())))
+            return {target: each.second for target, each in together(x, self.alpha).items()}
         return {
             target: network(x, self.alpha).second if isinstance(network, MSP) else network(x)
             for target, network in self.networks.items()
@@ -279,9 +308,9 @@ class Model:
     def __repr__(self) -> str:
         where = "" if self.path is None else f", {str(self.path)!r}"
         learned = f"{len(self.training.get('subjects', []))} subjects"
-        return (
-            f"Model({self.kind}, {self.card.input} → {', '.join(self.targets)}, {learned}{where})"
-        )
+        targets = ", ".join(self.targets)
+        shared = ", shared first stages" if self.card.first_stages == "shared" else ""
+        return f"Model({self.kind}, {self.card.input} → {targets}{shared}, {learned}{where})"
 
     @property
     def kind(self) -> str:
@@ -333,6 +362,13 @@ class Model:
         network: Network = self.network.networks[target]  # type: ignore[assignment]
         return network
 
+    def together(self, targets: Sequence[str]) -> SharedMSP | None:
+        """Give what predicts several targets at once; None where they share nothing."""
+        networks = {target: self.single(target) for target in targets}
+        if not shares_first_stages(networks.values()):
+            return None
+        return SharedMSP(cast("dict[str, MSP]", networks)).eval()
+
     def standardisation(self, platform: str) -> Standardisation:
         """Give a platform's standardisation."""
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
@@ -368,16 +404,35 @@ def save_model(path: str | Path, model: Model) -> None:
     """
     path = Path(path)
     check_model_name(path)
-    weights = {
-        f"{target}/{name}": value.detach().cpu().contiguous()
-        for target, network in model.network.networks.items()
-        for name, value in network.state_dict().items()
-    }
+    weights = _stored_once(model) if model.card.first_stages == "shared" else _of_each(model)
     _check_finite(path, weights)
     card = model.card.model_dump_json()
     digest = digest_of({"card": card}, weights)
     card = card.replace('"sha256":""', f'"sha256":"{digest}"', 1)
     write_tensors(path, weights, {"card": card})
+
+
+def _of_each(model: Model) -> dict[str, Tensor]:
+    """Give the weights of every target's network."""
+    return {
+        f"{target}/{name}": value.detach().cpu().contiguous()
+        for target, network in model.network.networks.items()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _stored_once(model: Model) -> dict[str, Tensor]:
+    """Give the weights of first stages that all targets share, then of each target's branches."""
+    shared = SharedMSP(cast("dict[str, MSP]", dict(model.network.networks.items())))
+    parts = {SHARED: shared.singles.state_dict()} | {
+        target: {f"{BRANCHES}{name}": value for name, value in branches.state_dict().items()}
+        for target, branches in shared.connections.items()
+    }
+    return {
+        f"{part}/{name}": value.detach().cpu().contiguous()
+        for part, values in parts.items()
+        for name, value in values.items()
+    }
 
 
 def load_model(path: str | Path) -> Model:
@@ -391,12 +446,12 @@ def load_model(path: str | Path) -> Model:
     """
     path = Path(path)
     card, text, weights = _read(path)
-    networks = {}
+    networks: dict[str, Network] = {}
     for target, architecture in card.architectures.items():
         try:
             with torch.random.fork_rng([]):  # its weights are drawn, only to be replaced
-                network = build(architecture)
-            load_weights(network, under(f"{target}/", weights))
+                network = build(architecture, _known_first_stages(card, networks))
+            load_weights(network, _weights_of(target, card, weights))
         except UserError as error:
             remedy = Advice("install the package that has its network")
             raise UserError(f"cannot be used ({error.problem})", path, "model", remedy) from error
@@ -408,7 +463,8 @@ def load_model(path: str | Path) -> Model:
         if network.target != target or not one_lattice or not same_shells:
             raise _unusable(f"its network for {target} predicts something else", path)
         networks[target] = network
-    if any(name.split("/")[0] not in networks for name in weights):
+    known = {*networks, *([SHARED] if card.first_stages == "shared" else [])}
+    if any(name.split("/")[0] not in known for name in weights):
         raise _unusable("has weights of what is no target", path)
     _check_finite(path, weights)
     _check_digest(card, text, weights, path)
@@ -417,6 +473,33 @@ def load_model(path: str | Path) -> Model:
         return Model(card, ModelNetwork(networks, card.alpha), path)
     except KeyError as error:  # torch has uses of its own for some names
         raise _unusable(f"a target cannot be called so ({first_reason(error)})", path) from error
+
+
+def _known_first_stages(
+    card: ModelCard, networks: Mapping[str, Network]
+) -> dict[str, SingleNetwork] | None:
+    """Give the first stages that the next target shares with those before it."""
+    if card.first_stages == "own" or not networks:
+        return None
+    before = cast(MSP, next(iter(networks.values())))
+    return {name: cast(SingleNetwork, single) for name, single in before.singles.items()}
+
+
+def _weights_of(target: str, card: ModelCard, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the weights of a target's network, those that it shares among them.
+
+    Raises
+    ------
+    ValueError
+        When it has first stages of its own where they are shared.
+    """
+    found = under(f"{target}/", weights)
+    if card.first_stages == "own":
+        return found
+    if own := [name for name in found if not name.startswith(BRANCHES)]:
+        raise ValueError(f"{own[0]} is not shared")
+    shared = under(f"{SHARED}/", weights)
+    return found | {f"singles.{name}": value for name, value in shared.items()}
 
 
 BUILDING = (

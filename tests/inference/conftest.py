@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from napari_msp.model_file import Gradients, Model, ModelCard, ModelNetwork, SHSettings, Statistics
-from napari_msp.networks.msp import MSP
+from napari_msp.networks.msp import MSP, SharedMSP
 from napari_msp.networks.registry import build_single
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
@@ -58,6 +58,7 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
         voxel_size: float = 2.4,
         b_value: float | tuple[float, ...] = 1200.0,
         trunk: str = "each",
+        first_stages: Literal["own", "shared"] = "own",
     ) -> Model:
         b_values = b_value if isinstance(b_value, tuple) else (b_value,)
         shells = len(b_values)
@@ -77,6 +78,9 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
         networks = {
             target: untrained(kind, target, shells=shells, trunk=trunk) for target in SCALES
         }
+        if first_stages == "shared":
+            singles = dict(networks["prisma_st"].singles.items())
+            networks = dict(SharedMSP.on(singles, width=0.15).eval().networks)
         directions = [(float(x), float(y), float(z)) for x, y, z in spread_out(30)]
         card = ModelCard(
             kind=kind,
@@ -85,6 +89,7 @@ def make_model(spread_out: Callable[[int], np.ndarray]) -> Callable[..., Model]:
             voxel_size=voxel_size,
             scales=SCALES,
             architectures={target: each.config() for target, each in networks.items()},
+            first_stages=first_stages,
             alpha=0.7,
             sh=SHSettings(
                 regularisation_at_30=REGULARISATION_AT_30,

@@ -115,16 +115,16 @@ def test_existing_files_are_kept_unless_forced(dwi, saved_model, tmp_path):
 
 
 def test_nothing_is_written_when_a_later_target_fails(dwi, saved_model, tmp_path, monkeypatch):
-    from napari_msp.inference import outputs
+    from napari_msp.inference import harmonize
 
-    real = outputs.predict_target  # type: ignore[attr-defined]
+    real = harmonize.predict_target
 
     def fail_second(model, prepared, target, *options, **watch):
         if target == "connectom_sa":
             raise MemoryError
         return real(model, prepared, target, *options, **watch)
 
-    monkeypatch.setattr(outputs, "predict_target", fail_second)
+    monkeypatch.setattr(harmonize, "predict_target", fail_second)
     with pytest.raises(MemoryError):
         harmonize_to_folder(dwi, saved_model, [], tmp_path / "out")
     assert not (tmp_path / "out").exists()

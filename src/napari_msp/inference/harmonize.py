@@ -1,7 +1,7 @@
 """From a scan and a model to the image that the target platform would have given."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,11 @@ from napari_msp.errors import (
     together,
 )
 from napari_msp.identity import Person
-from napari_msp.inference.stages import GridPrediction, predict_on_grid
+from napari_msp.inference.stages import (
+    GridPrediction,
+    predict_on_grid,
+    predict_together_on_grid,
+)
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
@@ -438,7 +442,7 @@ def harmonize(
 ) -> Prediction:
     """Predict the image that the target platform would have given.
 
-    For several targets, `prepare_input` once and `predict_target` for each do the same.
+    For several targets, `prepare_input` once and `predict_targets` do the same.
 
     Parameters
     ----------
@@ -511,6 +515,54 @@ def predict_target(
             cancelled=cancelled,
         )
     return _stored(model, prepared, target, result, cancelled)
+
+
+def predict_targets(
+    model: Model,
+    prepared: PreparedInput,
+    targets: Sequence[str],
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    **settings: Unpack[OptionSettings],
+) -> Iterator[Prediction]:
+    """Predict several targets one by one; first stages that they share are run once.
+
+    Parameters
+    ----------
+    model, prepared, options, progress, cancelled, **settings
+        As for `predict_target`; tiles are counted anew where targets share nothing.
+    targets
+        Of the model.
+
+    Yields
+    ------
+    The prediction of each, in their order.
+    """
+    options = replace(options or Options(), **settings)
+    shared = model.together(targets)
+    if shared is None:
+        for target in targets:
+            yield predict_target(
+                model, prepared, target, options, progress=progress, cancelled=cancelled
+            )
+        return
+    where = choose_device(options.device)
+    with copied_to(shared, where) as network:
+        results = predict_together_on_grid(
+            network,
+            prepared.image,
+            model.standardisation(model.card.input),
+            {target: model.standardisation(target) for target in targets},
+            alpha=model.card.alpha,
+            device=where,
+            options=options,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    for target in targets:  # each is let go once it is stored: they are large
+        yield _stored(model, prepared, target, results.pop(target), cancelled)
 
 
 def _stored(

@@ -28,7 +28,7 @@ from napari_msp.files import sha256, staged_folder, write_json
 from napari_msp.inference.harmonize import (
     Prediction,
     fitting_shells,
-    predict_target,
+    predict_targets,
     prepare_input,
 )
 from napari_msp.inference.tiling import Progress
@@ -107,11 +107,10 @@ def harmonize_to_folder(
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     prepared = prepare_input(model, scan, options)
     with _staged(out, describe, acquisition) as stage:
-        for target, stem in stems.items():
-            prediction = predict_target(
-                model, prepared, target, options, progress=progress, cancelled=cancelled
-            )
-            _write(stage, stem, prediction, table_of, acquisition, gradients)
+        for prediction in predict_targets(
+            model, prepared, list(stems), options, progress=progress, cancelled=cancelled
+        ):
+            _write(stage, stems[prediction.target], prediction, table_of, acquisition, gradients)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 
 

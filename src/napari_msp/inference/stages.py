@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +14,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks import equation
 from napari_msp.networks.base import order_channels
-from napari_msp.networks.msp import MSP, Network
+from napari_msp.networks.msp import MSP, Network, SharedMSP, StageOutputs
 from napari_msp.options import Options
 from napari_msp.signal.channels import GridImage, Standardisation
 from napari_msp.signal.sh_image import SHImage
@@ -63,8 +63,11 @@ def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> 
     """
     if not isinstance(network, MSP):
         return Stages(cast(Tensor, network(x)))
-    outputs = network(x, alpha)
-    own = outputs.first[network.target]
+    return _of_target(network.target, network(x, alpha), deviation)
+
+
+def _of_target(target: str, outputs: StageOutputs, deviation: Tensor) -> Stages:
+    own = outputs.first[target]
     if not outputs.branches:
         return Stages(outputs.second, own)
     disagreement = _disagreement([own, *outputs.branches.values()], deviation)
@@ -212,19 +215,8 @@ def predict_on_grid(
     options = options or Options()
     deviation = torch.from_numpy(target.deviation).to(device)
 
-    def run(x: Tensor) -> dict[str, Tensor]:
-        stages = run_stages(network, x, alpha, deviation)
-        named = {
-            "prediction": stages.prediction,
-            "first_stage": stages.first_stage,
-            "disagreement": stages.disagreement,
-        }
-        if options.keep_stages:
-            named |= {BRANCH + platform: value for platform, value in stages.branches.items()}
-        return {name: value for name, value in named.items() if value is not None}
-
     outputs = run_whole_image(
-        run,
+        lambda x: _named(run_stages(network, x, alpha, deviation), options.keep_stages),
         network,
         source.apply(image),
         image.mask,
@@ -235,7 +227,82 @@ def predict_on_grid(
         progress=progress,
         cancelled=cancelled,
     )
-    lattice = image.lattice.refined(network.scale)
+    return _restored(outputs, image, network.scale, target)
+
+
+def predict_together_on_grid(
+    network: SharedMSP,
+    image: GridImage,
+    source: Standardisation,
+    targets: Mapping[str, Standardisation],
+    *,
+    alpha: float = 1.0,
+    device: torch.device,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, GridPrediction]:
+    """Predict all targets of MSPs that share their first stages, which are run once.
+
+    Parameters
+    ----------
+    network, image, source, alpha, device, options, progress, cancelled
+        As for `predict_on_grid`.
+    targets
+        Standardisation of each target.
+    """
+    options = options or Options()
+    deviations = {
+        target: torch.from_numpy(each.deviation).to(device) for target, each in targets.items()
+    }
+    scales = {target: each.scale for target, each in network.networks.items()}
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        return {
+            f"{target}/{name}": value
+            for target, outputs in network(x, alpha).items()
+            for name, value in _named(
+                _of_target(target, outputs, deviations[target]), options.keep_stages
+            ).items()
+        }
+
+    outputs = run_whole_image(
+        run,
+        network,
+        source.apply(image),
+        image.mask,
+        scale=scales,
+        halo=network.halo,
+        device=device,
+        tile=options.tile,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    found = {}
+    for target, standardisation in targets.items():
+        own = [name for name in outputs if name.startswith(f"{target}/")]
+        parts = {name.removeprefix(f"{target}/"): outputs.pop(name) for name in own}
+        found[target] = _restored(parts, image, scales[target], standardisation)
+    return found
+
+
+def _named(stages: Stages, keep_branches: bool) -> dict[str, Tensor]:
+    """Give the outputs that are there by name."""
+    named = {
+        "prediction": stages.prediction,
+        "first_stage": stages.first_stage,
+        "disagreement": stages.disagreement,
+    }
+    if keep_branches:
+        named |= {BRANCH + platform: value for platform, value in stages.branches.items()}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _restored(
+    outputs: Mapping[str, FloatArray], image: GridImage, scale: int, target: Standardisation
+) -> GridPrediction:
+    """Bring what `_named` named back to SH units."""
+    lattice = image.lattice.refined(scale)
     mask = image.resampled_mask(lattice)
 
     def restored(name: str) -> GridImage:

@@ -7,7 +7,7 @@ convolutions.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -264,7 +264,7 @@ def run_whole_image(
     channels: FloatArray,
     mask: MaskArray,
     *,
-    scale: int,
+    scale: int | Mapping[str, int],
     halo: int,
     device: torch.device,
     tile: int | None = None,
@@ -285,7 +285,7 @@ def run_whole_image(
     mask
         (X, Y, Z).
     scale, halo
-        Of the network.
+        Of the network. Where outputs differ in scale, by what stands before "/" in their names.
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
     progress
@@ -295,7 +295,7 @@ def run_whole_image(
 
     Returns
     -------
-    dict of (X', Y', Z', D) float32 arrays on the output lattice.
+    dict of (X', Y', Z', D) float32 arrays, each on its output's lattice.
 
     Raises
     ------
@@ -304,11 +304,11 @@ def run_whole_image(
     """
     whole = torch.from_numpy(np.ascontiguousarray(np.moveaxis(channels, -1, 0)))
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
-    fine = tuple(scale * (length - 1) + 1 for length in shape)
+    finest = scale if isinstance(scale, int) else max(scale.values())
     outputs: dict[str, FloatArray] = {}
     with torch.inference_mode(), exact_arithmetic(), polled(network, cancelled):
         if tile is None:
-            tile = _tile_edge(run, network, whole, shape, scale, halo, device)
+            tile = _tile_edge(run, network, whole, shape, finest, halo, device)
         tiles = plan_tiles(mask, halo, tile)
         for done, piece in enumerate(tiles):
             if cancelled is not None and cancelled():
@@ -316,9 +316,11 @@ def run_whole_image(
             if progress is not None:
                 progress(done, len(tiles))
             crop = whole[(slice(None), *piece.crop)].unsqueeze(0).to(device)
-            target, source = piece.output(scale, shape), piece.within_crop(scale, shape)
             for name, value in run(crop).items():
+                k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
+                target, source = piece.output(k, shape), piece.within_crop(k, shape)
                 if name not in outputs:
+                    fine = tuple(k * (length - 1) + 1 for length in shape)
                     outputs[name] = np.zeros((*fine, value.shape[1]), dtype=np.float32)
                 part = value[0][(slice(None), *source)]
                 outputs[name][target] = np.moveaxis(part.float().cpu().numpy(), 0, -1)

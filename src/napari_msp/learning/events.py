@@ -224,15 +224,15 @@ class Finished(Event):
 EventHandler = Callable[[Event], None]
 
 
-def phase_name(kind: str, target: str) -> str:
-    """Name a phase by the network that it trains."""
-    return f"{kind} {target}"
+def phase_name(kind: str, *targets: str) -> str:
+    """Name a phase by the network that it trains: "msp prisma_st+connectom_st" for two targets."""
+    return f"{kind} {'+'.join(targets)}"
 
 
-def kind_and_target(phase: str) -> tuple[str, str]:
-    """Give what `phase_name` was made from; a platform's name has no space."""
-    kind, _, target = phase.rpartition(" ")
-    return kind, target
+def kind_and_targets(phase: str) -> tuple[str, tuple[str, ...]]:
+    """Give what `phase_name` was made from; a platform's name has neither space nor "+"."""
+    kind, _, targets = phase.rpartition(" ")
+    return kind, tuple(targets.split("+"))
 
 
 def parse_event(line: str | bytes) -> Event:

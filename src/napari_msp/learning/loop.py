@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from napari_msp.errors import Cancelled, Change, UserError
 from napari_msp.files import versions_of
@@ -27,6 +28,7 @@ from napari_msp.learning.events import (
 from napari_msp.learning.heads import Study
 from napari_msp.learning.phases import (
     Phase,
+    Trained,
     TrainedNetworks,
     learned_platforms,
     sh_unit_weights,
@@ -37,7 +39,7 @@ from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import alpha_at, course_for, learning_rate, recipe_for
 from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
 from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics, save_model
-from napari_msp.networks.msp import Network
+from napari_msp.networks.msp import Network, shares_first_stages
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 
 LARGEST_GRADIENT = 1.0
@@ -134,20 +136,20 @@ class TrainingRun:
     def _run_phase(
         self,
         phase: Phase,
-        network: Network,
+        network: Trained,
         optimiser: torch.optim.Optimizer,
         stop_requested: StopRequest,
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
         try:
-            if self.previews is not None and self.position.step == 0 and not phase.unison:
-                self._validate(phase, network, stop_requested)  # from untrained
+            if self.previews is not None and self.position.step == 0 and phase.untrained:
+                self._validate(phase, stop_requested)  # from untrained
             while True:
                 step = self.position.step
                 at_end = step > 0 and (step % self.course.epoch == 0 or step == self._steps(phase))
                 # Also after a run that was stopped while it validated.
                 if at_end and self.position.validated != step:
-                    self._validate(phase, network, stop_requested)
+                    self._validate(phase, stop_requested)
                     self._write_checkpoint(optimiser)
                 if step >= self._steps(phase):
                     return True
@@ -159,7 +161,7 @@ class TrainingRun:
             self.report(Stopped(self._steps_done(), str(self.checkpoint)))
             return False
 
-    def _step(self, phase: Phase, network: Network, optimiser: torch.optim.Optimizer) -> None:
+    def _step(self, phase: Phase, network: Trained, optimiser: torch.optim.Optimizer) -> None:
         began = time.perf_counter()
         step, steps = self.position.step, self._steps(phase)
         rate = learning_rate(self.recipe, step, steps, self.course.pass_)
@@ -212,16 +214,20 @@ class TrainingRun:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
 
-    def _validate(self, phase: Phase, network: Network, stop_requested: StopRequest) -> None:
+    def _validate(self, phase: Phase, stop_requested: StopRequest) -> None:
         """Predict the held-out subjects whole. Nothing is selected by it."""
-        if self.study.judged(phase.target):
-            result = validate(self.study, network, phase.target, self.device, stop_requested)
-            self._report_validated(phase, result)
+        results = {
+            target: validate(self.study, network, target, self.device, stop_requested)
+            for target, network in self.networks.predicting(phase).items()
+            if self.study.judged(target)
+        }
+        if results:
+            self._report_validated(phase, results)
         self.position.validated = self.position.step
 
-    def _report_validated(self, phase: Phase, result: Validation) -> None:
+    def _report_validated(self, phase: Phase, results: Mapping[str, Validation]) -> None:
         epoch = -(-self.position.step // self.course.epoch)
-        errors = {phase.target: result.error}
+        errors = {target: result.error for target, result in results.items()}
         self.position.errors[phase.name] = errors
         self.report(
             Validated(
@@ -232,16 +238,18 @@ class TrainingRun:
                 errors=errors,
             )
         )
-        if self.previews is not None:
-            path = write_preview(self.previews, self.study, phase.target, result.first)
-            self.report(Previewed(phase.name, epoch, self._steps_done(), phase.target, str(path)))
+        if self.previews is None:
+            return
+        for target, result in results.items():
+            path = write_preview(self.previews, self.study, target, result.first)
+            self.report(Previewed(phase.name, epoch, self._steps_done(), target, str(path)))
 
     def _write_checkpoint(self, optimiser: torch.optim.Optimizer) -> None:
         write_checkpoint(self.checkpoint, self.networks, optimiser, self.position, self._identity())
         self.report(Checkpointed(self._steps_done(), str(self.checkpoint)))
 
     def _report_started(self) -> None:
-        finished = self.networks.finished().values()
+        finished = nn.ModuleList(self.networks.finished().values())
         self.report(
             Started(
                 kind=self.settings.kind,
@@ -251,7 +259,7 @@ class TrainingRun:
                 held_out=[head.subject for head in self.study.held_out],
                 taught=self.study.taught,
                 phases=[phase.name for phase in self.networks.phases],
-                parameters=sum(p.numel() for network in finished for p in network.parameters()),
+                parameters=sum(p.numel() for p in finished.parameters()),
                 steps=self._all_steps(),
                 resumed_at=self._steps_done(),
             )
@@ -315,6 +323,7 @@ def finished_model(
         alpha=1.0,
         scales=study.scales,
         architectures={target: network.config() for target, network in networks.items()},
+        first_stages="shared" if shares_first_stages(networks.values()) else "own",
         sh=SHSettings(
             regularisation_at_30=REGULARISATION_AT_30,
             b_value=study.b_values[0],

@@ -1,7 +1,8 @@
 """What is trained, in which order and by which loss.
 
-Single networks come first, then each target's MSP in unison. Losses are mean squared errors over
-in-mask voxels, summed over supervised outputs.
+Single networks come first, unless all are trained in unison from the first step; then each
+target's MSP in unison, or at once those of all targets where they share their first stages. Losses
+are mean squared errors over in-mask voxels, summed over supervised outputs.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,12 @@ from napari_msp.learning.sampling import Batch
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.networks.base import CHANNELS, SingleNetwork
-from napari_msp.networks.msp import MSP, Network
+from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.networks.registry import MULTI_STAGE, build_single
 from napari_msp.signal.channels import Standardisation
+
+Trained = Network | SharedMSP
+"""What one optimisation is of."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,24 @@ class Phase:
     ----------
     name
         Such as "shresnet prisma_st", or "msp prisma_st" for a unison phase.
-    target
-        Platform whose network is trained.
+    targets
+        Platforms whose networks are trained; several where MSPs share their first stages.
     unison
-        True for an MSP, which starts from the single networks as trained by then.
+        True for MSPs, which start from the single networks as trained by then.
+    untrained
+        Whether it starts from fresh weights.
     """
 
     name: str
-    target: str
+    targets: tuple[str, ...]
     unison: bool
+    untrained: bool
 
 
 class TrainedNetworks(nn.Module):
-    """All networks of a run: one single network a target and, for kind msp, one MSP a target.
+    """All networks of a run: one single network a target and, for kind msp, an MSP a target.
+
+    MSPs have first stages of their own, as in the paper, or share the single networks.
 
     Parameters
     ----------
@@ -62,8 +71,8 @@ class TrainedNetworks(nn.Module):
         super().__init__()
         torch.manual_seed(settings.seed)
         recipe = recipe_for(settings)
+        multi_stage = settings.kind == MULTI_STAGE
         kinds = {target: _single_kind(settings, target, scales[target]) for target in scales}
-
         source = standardisation[settings.input]
 
         def singles() -> dict[str, SingleNetwork]:
@@ -87,32 +96,53 @@ class TrainedNetworks(nn.Module):
                 networks[target] = network
             return networks
 
-        self.singles = nn.ModuleDict(singles())
-        self.multi_stage = nn.ModuleDict()
-        self.phases = [
-            Phase(phase_name(kind, target), target, False) for target, kind in kinds.items()
-        ]
-        if settings.kind == MULTI_STAGE:
+        start, width = recipe.branch_start, settings.width
+        self.singles, self.multi_stage = nn.ModuleDict(), nn.ModuleDict()
+        self.shared: SharedMSP | None = None
+        if multi_stage and recipe.first_stages == "shared" and len(scales) > 1:
+            self.shared = SharedMSP.on(singles(), width=width, branch_start=start)
+        else:
+            self.singles.update(singles())
             # Each target's MSP refines first stages of its own, as in the paper.
-            for target in scales:
-                self.multi_stage[target] = MSP(
-                    singles(), target, width=settings.width, branch_start=recipe.branch_start
-                )
-                self.phases.append(Phase(phase_name(MULTI_STAGE, target), target, True))
+            for target in scales if multi_stage else ():
+                self.multi_stage[target] = MSP(singles(), target, width=width, branch_start=start)
 
-    def of(self, phase: Phase) -> Network:
-        """Give the network that a phase trains."""
-        networks = self.multi_stage if phase.unison else self.singles
-        return cast(Network, networks[phase.target])
+        singles_first = recipe.singles_first or not multi_stage
+        self.phases = [
+            Phase(phase_name(kind, target), (target,), unison=False, untrained=True)
+            for target, kind in kinds.items()
+            if singles_first
+        ]
+        together = [tuple(scales)] if self.shared else [(each,) for each in self.multi_stage]
+        self.phases += [
+            Phase(phase_name(MULTI_STAGE, *targets), targets, True, not singles_first)
+            for targets in together
+        ]
+
+    def of(self, phase: Phase) -> Trained:
+        """Give what a phase trains."""
+        if phase.unison and self.shared is not None:
+            return self.shared
+        singles = self.singles if self.shared is None else self.shared.singles
+        return cast(Network, (self.multi_stage if phase.unison else singles)[phase.targets[0]])
+
+    def predicting(self, phase: Phase) -> dict[str, Network]:
+        """Give the network of each target that a phase trains."""
+        trained = self.of(phase)
+        if isinstance(trained, SharedMSP):
+            return dict(trained.networks)
+        return {phase.targets[0]: trained}
 
     def begin(self, phase: Phase) -> None:
         """Let a unison phase start from the trained single networks."""
-        if phase.unison:
-            multi_stage = cast(MSP, self.multi_stage[phase.target])
+        if phase.unison and self.shared is None:
+            multi_stage = cast(MSP, self.of(phase))
             multi_stage.singles.load_state_dict(self.singles.state_dict())
 
     def finished(self) -> dict[str, Network]:
         """Give the networks that make up the model."""
+        if self.shared is not None:
+            return dict(self.shared.networks)
         networks = self.multi_stage if len(self.multi_stage) else self.singles
         return {target: cast(Network, network) for target, network in networks.items()}
 
@@ -124,9 +154,9 @@ def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
     return settings.first_stage.get(target, "shresnet" if scale == 1 else "diqt")
 
 
-def learned_platforms(network: Network) -> tuple[str, ...]:
+def learned_platforms(network: Trained) -> tuple[str, ...]:
     """Give the platforms that a network has a loss on."""
-    return tuple(network.singles) if isinstance(network, MSP) else tuple(network.scales)
+    return tuple(network.scales if isinstance(network, SingleNetwork) else network.singles)
 
 
 def masked_error(
@@ -157,7 +187,7 @@ def sh_unit_weights(standardisation: Standardisation) -> Tensor:
 
 
 def training_loss(
-    network: Network,
+    network: Trained,
     batch: Batch,
     alpha: float,
     branch_losses: bool,
@@ -168,7 +198,8 @@ def training_loss(
 
     Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
     the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
-    learn from the first step, while α is still small). `weights` are those of the channels for each
+    learn from the first step, while α is still small). MSPs that share their first stages have one
+    loss, Σ_i L(ŷ¹_i, y_i) + Σ_T L(ŷ²_T, y_T). `weights` are those of the channels for each
     platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others.
     """
 
@@ -177,14 +208,19 @@ def training_loss(
         chosen = None if weights is None else weights[platform]
         return masked_error(inner, batch.targets[platform], batch.masks[platform], chosen)
 
-    if not isinstance(network, MSP):
+    if isinstance(network, SingleNetwork):
         terms = [error(value, platform) for platform, value in network.supervised(batch.input)]
+        return torch.stack(terms).sum()
+    if isinstance(network, SharedMSP):
+        stages = network(batch.input, alpha)
     else:
-        outputs = network(batch.input, alpha)
-        terms = [error(value, platform) for platform, value in outputs.first.items()]
-        terms.append(second_weight * error(outputs.second, network.target))
+        stages = {network.target: network(batch.input, alpha)}
+    first = next(iter(stages.values())).first  # the same of every target
+    terms = [error(value, platform) for platform, value in first.items()]
+    for target, outputs in stages.items():
+        terms.append(second_weight * error(outputs.second, target))
         if branch_losses:
-            terms += [error(value, network.target) for value in outputs.branches.values()]
+            terms += [error(value, target) for value in outputs.branches.values()]
     return torch.stack(terms).sum()
 
 

@@ -52,6 +52,10 @@ class Recipe:
         Of the second stage's loss, where each other loss of a unison phase weighs 1.
     branch_start
         What branches start from, see `MSP`.
+    first_stages
+        Whether each target's MSP has single networks of its own, or all share one set.
+    singles_first
+        Train single networks by themselves before the unison phases.
     sh_units
         Weigh the channels of the loss so that it is the error in SH units, which is reported;
         unweighted standardised channels are mostly the noise of the high orders.
@@ -73,6 +77,8 @@ class Recipe:
     branch_losses: bool
     second_weight: float
     branch_start: Literal["nothing", "input", "first stage"]
+    first_stages: Literal["own", "shared"]
+    singles_first: bool
     sh_units: bool
     input_skip: bool
     dense: bool
@@ -91,6 +97,8 @@ PAPER = Recipe(
     branch_losses=False,
     second_weight=1.0,
     branch_start="nothing",
+    first_stages="own",
+    singles_first=True,
     sh_units=False,
     input_skip=False,
     dense=False,
@@ -109,6 +117,8 @@ FAST = Recipe(
     branch_losses=True,
     second_weight=10.0,
     branch_start="first stage",
+    first_stages="own",
+    singles_first=True,
     sh_units=True,
     input_skip=True,
     dense=True,
@@ -134,10 +144,14 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
         start = settings.branch_start
     given = Length(settings.steps, settings.epochs)
     given_unison = Length(settings.unison_steps, settings.unison_epochs)
+    shared = settings.first_stages
+    singles = settings.singles_first
     return replace(
         preset,
         augment=augment,
         branch_start=start,
+        first_stages=preset.first_stages if shared == "preset" else shared,
+        singles_first=preset.singles_first if singles == "preset" else singles == "yes",
         branch_losses=preset.branch_losses and start != "first stage",
         second_weight=preset.second_weight if start == "first stage" else 1.0,
         patch=(settings.crop or preset.patch) if preset.dense else preset.patch,

@@ -42,6 +42,8 @@ SingleKind = Annotated[str, AfterValidator(_single_kind)]
 Preset = Literal["paper", "fast"]
 Augmentation = Literal["preset", "symmetries", "none"]
 BranchStart = Literal["preset", "nothing", "input", "first stage"]
+FirstStages = Literal["preset", "own", "shared"]
+SinglesFirst = Literal["preset", "yes", "no"]
 Trunk = Literal["each", "all"]
 
 
@@ -140,6 +142,14 @@ class TrainingSettings(BaseModel):
         default="preset", description="fast: turn crops by grid symmetries, as its preset does"
     )
     branch_start: BranchStart = Field(default="preset", description="MSP: what branches start from")
+    first_stages: FirstStages = Field(
+        default="preset",
+        description="MSP: single networks of its own for each target, or one set shared by all",
+    )
+    singles_first: SinglesFirst = Field(
+        default="preset",
+        description="MSP: train single networks by themselves before all are trained in unison",
+    )
     label: str = Field(default="", description="What the model is for, shown to whoever loads it")
 
     @field_validator("targets")

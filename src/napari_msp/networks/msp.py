@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import gcd
 from typing import ClassVar, Literal, NamedTuple, cast
 
@@ -186,7 +186,12 @@ class MSP(nn.Module):
         self.resampling = LinearResampling(1, self.scale)
         self.halo = halo
 
-    def forward(self, x: Tensor, alpha: float = 1.0) -> StageOutputs:
+    def forward(
+        self,
+        x: Tensor,
+        alpha: float = 1.0,
+        known: dict[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> StageOutputs:
         """Run both stages.
 
         Parameters
@@ -195,6 +200,9 @@ class MSP(nn.Module):
             (B, 28, X, Y, Z), standardised SH coefficients of the input platform.
         alpha : float
             α of eq. (1): 0 leaves the first stage's prediction, 1 takes the mean of the P-1 terms.
+        known : dict of str to (Tensor, Tensor), optional
+            ŷ¹_i and z_i by platform of first stages that were run on `x` already; those that were
+            not are run and added.
 
         Raises
         ------
@@ -203,10 +211,13 @@ class MSP(nn.Module):
         """
         shells = max(1, x.shape[1] // self.channels)
         x = shells_apart(x, self.channels)
+        known = {} if known is None else known
         first: dict[str, Tensor] = {}
         branches: dict[str, Tensor] = {}
         for platform, module in self.singles.items():
-            first[platform], z = cast(SingleNetwork, module).forward_features(x)
+            if platform not in known:
+                known[platform] = cast(SingleNetwork, module).forward_features(x)
+            first[platform], z = known[platform]
             if platform != self.target:
                 branches[platform] = self.connections[platform](z)
         own = first[self.target]
@@ -234,3 +245,70 @@ class MSP(nn.Module):
 
 Network = SingleNetwork | MSP
 """What predicts one target."""
+
+
+class SharedMSP(nn.Module):
+    """MSPs of several targets on one set of first stages, each of which is run once a pass.
+
+    Our choice: the paper's MSPs have first stages of their own, which only their target's second
+    stage refines. Equation (1) is the same for every target.
+
+    Parameters
+    ----------
+    networks : mapping of str to MSP
+        By target, with the same single networks by reference.
+
+    Attributes
+    ----------
+    networks : dict of str to MSP
+        As given. Weights stand in `state_dict` once: those of `singles`, and of the `connections`
+        by target.
+    halo : int
+        Largest of the networks'.
+
+    Raises
+    ------
+    ValueError
+        If they have first stages of their own.
+    """
+
+    def __init__(self, networks: Mapping[str, MSP]) -> None:
+        super().__init__()
+        if not shares_first_stages(networks.values()):
+            raise ValueError("the networks do not share their first stages")
+        self.networks = dict(networks)  # a plain dict: its modules are registered below, once
+        self.singles = next(iter(networks.values())).singles
+        self.connections = nn.ModuleDict(
+            {target: network.connections for target, network in networks.items()}
+        )
+        self.resamplings = nn.ModuleDict(
+            {target: network.resampling for target, network in networks.items()}
+        )
+        self.halo = max(network.halo for network in networks.values())
+
+    @classmethod
+    def on(
+        cls,
+        singles: Mapping[str, SingleNetwork],
+        *,
+        width: Width = "paper",
+        branch_start: BranchStart = "nothing",
+    ) -> SharedMSP:
+        """Build an MSP for every target on the same single networks; arguments as for `MSP`."""
+        return cls(
+            {
+                target: MSP(singles, target, width=width, branch_start=branch_start)
+                for target in singles
+            }
+        )
+
+    def forward(self, x: Tensor, alpha: float = 1.0) -> dict[str, StageOutputs]:
+        """Run both stages of every target; see `MSP.forward`."""
+        known: dict[str, tuple[Tensor, Tensor]] = {}
+        return {target: network(x, alpha, known) for target, network in self.networks.items()}
+
+
+def shares_first_stages(networks: Iterable[nn.Module]) -> bool:
+    """Tell whether networks are several MSPs with the same single networks by reference."""
+    known = [tuple(each.singles.items()) if isinstance(each, MSP) else () for each in networks]
+    return len(known) > 1 and bool(known[0]) and all(each == known[0] for each in known)

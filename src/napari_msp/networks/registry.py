@@ -136,13 +136,15 @@ def build_single(
     return built
 
 
-def build(config: Mapping[str, Any]) -> Network:
+def build(config: Mapping[str, Any], singles: Mapping[str, SingleNetwork] | None = None) -> Network:
     """Build the network that a `config()` describes, with fresh weights.
 
     Parameters
     ----------
     config : mapping
         What `SingleNetwork.config` or `MSP.config` returned, also after a turn through JSON.
+    singles : mapping of str to SingleNetwork, optional
+        First stages that an MSP shares with others; by default it has its own.
 
     Raises
     ------
@@ -153,7 +155,8 @@ def build(config: Mapping[str, Any]) -> Network:
         return _single(config)
     from napari_msp.networks.msp import MSP
 
-    singles = {single["target"]: _single(single) for single in config["singles"]}
+    if singles is None:
+        singles = {single["target"]: _single(single) for single in config["singles"]}
     # Models written before branches could start from something do not mention it.
     start = config.get("branch_start", "nothing")
     return MSP(singles, config["target"], width=config["width"], branch_start=start)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.learning.events import Aligned, Event, Started, Step, Validated, kind_and_target
+from napari_msp.learning.events import Aligned, Event, Started, Step, Validated, kind_and_targets
 from napari_msp.networks.registry import title
 
 SMOOTHED_PART = 25
@@ -119,8 +119,8 @@ class RunHistory:
 
 def phase_title(phase: str, between: str = " ") -> str:
     """Name a phase with its network's title, such as "SHResNet prisma_st"."""
-    kind, target = kind_and_target(phase)
-    return f"{title(kind)}{between}{target}"
+    kind, targets = kind_and_targets(phase)
+    return f"{title(kind)}{between}{targets[0] if len(targets) == 1 else 'all targets'}"
 
 
 def smoothed(losses: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_msp.learning.events import Previewed, kind_and_target
+from napari_msp.learning.events import Previewed, kind_and_targets
 from napari_msp.networks.registry import title
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
@@ -194,5 +194,5 @@ def how_far(event: Previewed) -> str:
     """Say how far the network of a preview has come, such as "prisma_st: untrained"."""
     if event.epoch == 0:
         return f"{event.target}: untrained"
-    network = title(kind_and_target(event.phase)[0])
+    network = title(kind_and_targets(event.phase)[0])
     return f"{event.target}: {network}, epoch {event.epoch}, step {event.step}"

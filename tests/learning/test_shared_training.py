@@ -1,0 +1,121 @@
+"""First stages that all targets share: one phase, one loss, the same checkpoints."""
+
+from typing import cast
+
+import pytest
+import torch
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.heads import prepare_study
+from napari_msp.learning.phases import TrainedNetworks, masked_error, training_loss
+from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.sampling import sampler_for
+from napari_msp.learning.schedule import recipe_for
+from napari_msp.model_file import load_model, read_tensors
+from napari_msp.networks.msp import SharedMSP
+
+TARGETS = ("prisma_st", "connectom_sa")
+SHARED = {"kind": "msp", "first_stages": "shared", "singles_first": "no", "unison_epochs": 2}
+
+
+def same_weights(first, second):
+    one, other = read_tensors(first)[1], read_tensors(second)[1]
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_all_targets_are_trained_in_one_phase(heads, quick, run, tmp_path):
+    out, events = run(heads, quick(**SHARED), previews=tmp_path / "previews")
+    assert events[0].phases == ["msp prisma_st+connectom_sa"]
+    assert {e.alpha for e in events if e.name == "step"} == {1.0}
+    validated = [e for e in events if e.name == "validated"]
+    assert len(validated) == 3  # before the first step, and after each epoch
+    assert all(set(e.errors) == set(TARGETS) for e in validated)
+    assert [e.target for e in events if e.name == "previewed"] == list(TARGETS) * 3
+    model = load_model(out)
+    assert model.card.first_stages == "shared"
+    assert events[0].parameters == sum(v.numel() for v in model.network.parameters())
+    assert events[-1].errors == validated[-1].errors
+    assert model.training["held_out_sh_mse"] == {events[0].phases[0]: events[-1].errors}
+    assert model.training["settings"]["first_stages"] == "shared"
+    scan = open_dataset(heads).acquisition("sub-03", "ge_st")
+    assert harmonize(model, scan, "connectom_sa", device="cpu").first_stage is not None
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("singles_first", "stop_after"),
+    [("no", 2), pytest.param("no", 4, marks=SLOW), pytest.param("yes", 8, marks=SLOW)],
+)
+def test_resumed_is_bit_for_bit_uninterrupted(singles_first, stop_after, heads, quick, run):
+    settings = quick(**(SHARED | {"singles_first": singles_first, "epochs": 1}))
+    whole, _ = run(heads, settings, "whole")
+    parts, events = run(heads, settings, "parts", stop_after=stop_after)
+    assert events[-1].name == "stopped"
+    torch.manual_seed(999)
+    _, tensors = read_tensors(checkpoint_path(parts))
+    stored = [n for n in tensors if n.startswith("networks/") and "prisma_st.stem.weight" in n]
+    assert stored == ["networks/shared.singles.prisma_st.stem.weight"]  # once
+    _, events = run(heads, settings, "parts", resume=True)
+    assert events[0].resumed_at == stop_after
+    assert same_weights(whole, parts)
+
+
+def test_singles_first_are_those_that_the_unison_goes_on_with(heads, quick, run):
+    settings = quick(**(SHARED | {"singles_first": "yes", "epochs": 1, "targets": TARGETS}))
+    study = prepare_study(open_dataset(heads), settings)
+    networks = TrainedNetworks(settings, study.scales, study.standardisation)
+    names = ["shresnet prisma_st", "diqt connectom_sa", "msp prisma_st+connectom_sa"]
+    assert [phase.name for phase in networks.phases] == names
+    assert [phase.untrained for phase in networks.phases] == [True, True, False]
+    single, _, unison = networks.phases
+    assert (
+        networks.of(single)
+        is dict(cast(SharedMSP, networks.of(unison)).singles.items())["prisma_st"]
+    )
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
+    networks.begin(unison)
+    assert all(torch.equal(before[name], v) for name, v in networks.state_dict().items())
+
+
+@pytest.mark.parametrize("branch_start", ["nothing", "first stage"])
+def test_the_loss_has_a_term_for_each_first_stage_and_each_target(branch_start, heads, quick):
+    settings = quick(**(SHARED | {"branch_start": branch_start}))
+    study = prepare_study(open_dataset(heads), settings)
+    networks = TrainedNetworks(settings, study.scales, study.standardisation)
+    network = networks.of(networks.phases[0]).eval()
+    batch = sampler_for(study, recipe_for(settings)).batch(0, 0)
+    batch.masks["connectom_sa"].zero_()  # nobody in it was scanned there
+    with torch.no_grad():
+        stages = network(batch.input, 0.5)
+        found = training_loss(network, batch, 0.5, True, second_weight=10.0)
+        own = stages["prisma_st"]
+        expected = sum(
+            weight * masked_error(value, batch.targets["prisma_st"], batch.masks["prisma_st"])
+            for weight, value in (
+                (1, own.first["prisma_st"]),
+                (10, own.second),
+                (1, own.branches["connectom_sa"]),
+            )
+        )
+    torch.testing.assert_close(found, expected)
+
+
+def test_one_target_shares_nothing(heads, quick, run):
+    out, events = run(heads, quick(**(SHARED | {"targets": ("prisma_st",), "unison_epochs": 1})))
+    assert events[0].phases == ["msp prisma_st"]
+    assert load_model(out).card.first_stages == "own"
+
+
+def test_own_first_stages_in_unison_from_the_first_step(heads, quick):
+    settings = quick(**(SHARED | {"first_stages": "own"}))
+    study = prepare_study(open_dataset(heads), settings)
+    networks = TrainedNetworks(settings, study.scales, study.standardisation)
+    names = ["msp prisma_st", "msp connectom_sa"]
+    assert [phase.name for phase in networks.phases] == names
+    assert all(phase.untrained for phase in networks.phases)
+    one, other = networks.finished().values()
+    assert {id(p) for p in one.parameters()}.isdisjoint(id(p) for p in other.parameters())
