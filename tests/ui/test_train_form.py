@@ -264,6 +264,8 @@ def test_run_folders_get_new_names(tmp_path):
                 "unison_steps",
                 "unison_epochs",
                 "branch_start",
+                "first_stages",
+                "singles_first",
             },
         ),
     ],

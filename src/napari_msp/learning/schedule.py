@@ -144,13 +144,12 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
         start = settings.branch_start
     given = Length(settings.steps, settings.epochs)
     given_unison = Length(settings.unison_steps, settings.unison_epochs)
-    shared = settings.first_stages
-    singles = settings.singles_first
+    stages, singles = settings.first_stages, settings.singles_first
     return replace(
         preset,
         augment=augment,
         branch_start=start,
-        first_stages=preset.first_stages if shared == "preset" else shared,
+        first_stages=preset.first_stages if stages == "preset" else stages,
         singles_first=preset.singles_first if singles == "preset" else singles == "yes",
         branch_losses=preset.branch_losses and start != "first stage",
         second_weight=preset.second_weight if start == "first stage" else 1.0,
