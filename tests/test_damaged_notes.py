@@ -192,7 +192,7 @@ def plan(heads) -> Plan:
         models=(),
         seeds=(0,),
         budget=QUICK,
-        b_value=1200.0,
+        b_values=(1200.0,),
     )
 
 

@@ -1,5 +1,6 @@
 """Every command on scans of two shells: all of them, or those that `--shell` names."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -123,12 +124,16 @@ def test_errors_are_expected_evaluated_and_compared_by_shell(heads, joint, tmp_p
     expected = [nib.load(out / names(b, "expectederror")).get_fdata() for b in (1200, 3000)]
     assert (expected[0] != expected[1]).any()
 
-    evaluate = ("evaluate", heads, "--models", joint)
-    said = refused(tmp_path, *evaluate, "--out", tmp_path / "e")
-    assert "predicts several shells (b = 1200, 3000)" in said
-    assert "--shell" in said
-    answer = call(*evaluate, "--out", tmp_path / "e", "--shell", 3000)
-    assert answer.status == 0, answer
+    evaluate = ("evaluate", heads, "--models", joint, "--test", "sub-03")
+    for out_of, asked in (("all", ()), ("one", ("--shell", 3000))):
+        answer = call(*evaluate, "--out", tmp_path / out_of, *asked)
+        assert answer.status == 0, answer
+    both, alone = (
+        list(csv.DictReader((tmp_path / each / "table1.csv").read_text().splitlines()))
+        for each in ("all", "one")
+    )
+    assert {row["shell"] for row in both} == {"1200", "3000"}
+    assert [row for row in both if row.pop("shell") == "3000"] == alone
 
     pair = ("--prediction", f"A={out / names(3000)}", "--input", heads / SCAN)
     compare = ("compare", "--truth", heads / TRUTH, *pair)

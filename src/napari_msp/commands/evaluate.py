@@ -14,7 +14,7 @@ from napari_msp.commands.shared import (
     add_input,
     add_out,
     add_run,
-    add_shell,
+    add_shells,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="N",
         help="of the training, on the first dataset",
     )
-    add_shell(command)
+    add_shells(command, "to measure (default: the models', else all that platforms share)")
     add_b0_threshold(command)
     add_run(command)
     command.add_argument("--quick", action="store_true", help="only see that it runs")

@@ -150,17 +150,6 @@ def _voxel_size(text: str) -> float | str:
         return text  # what is neither is refused where it is used
 
 
-def add_shell(command: ArgumentParser) -> None:
-    """Add the shell."""
-    command.add_argument(
-        "--shell",
-        dest="b_value",
-        type=float,
-        metavar="B",
-        help="b-value in s/mm², where scans have several",
-    )
-
-
 def add_b0_threshold(command: ArgumentParser) -> None:
     """Add what counts as b=0."""
     command.add_argument(

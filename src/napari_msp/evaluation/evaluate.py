@@ -26,6 +26,7 @@ from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.report.description import EvaluationRun
 from napari_msp.evaluation.report.report import write_report
+from napari_msp.evaluation.report.tables import at_shell
 from napari_msp.files import locked, refuse_unwritable, versions_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
@@ -112,7 +113,7 @@ def evaluate(
 
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
-    """Draw Figure 2 and Figure 3 of the first test subject, and the validation curves."""
+    """Draw Figures 2 and 3 of the first test subject, shell by shell, and the validation curves."""
     dataset = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
     subject = plan.subjects.test[0]
     scans = {
@@ -120,6 +121,7 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         for name in (plan.source, *plan.targets)
         if dataset.has(subject, name)
     }
+    shells = plan.shells.items()
     figures: dict[str, Path] = {}
 
     def keep(name: str, caption: str, figure: object) -> None:
@@ -127,29 +129,39 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         write_figure(path, figure)  # type: ignore[arg-type]
         figures[caption] = path
 
-    keep(
-        "figure2",
-        f"Figure 2. {subject} on each platform, averaged over directions",
-        figure2({name: scan.image for name, scan in scans.items()}),
-    )
+    for shell, b in shells:
+        images = {name: scan.at_shell(b).image for name, scan in scans.items()}
+        keep(
+            f"figure2{_end(shell)}",
+            f"Figure 2. {subject} on each platform{at_shell(shell)}, averaged over directions",
+            figure2(images),
+        )
     for target in plan.targets:
         shown = _shown(plan, outcome, target)
         if target not in scans or not shown:
             continue
         source = scans[plan.source]
-        predictions = {
-            name: harmonize(load_model(path), source, target, device=device).at_shell(plan.b_value)
+        predicted = {
+            name: harmonize(load_model(path), source, target, device=device)
             for name, path in shown.items()
         }
-        keep(
-            f"figure3_{subject}_{target}",
-            f"Figure 3. {subject} on {target}: truth, predictions and their errors",
-            figure3(line_up(scans[target], predictions), source.maps()),
-        )
+        for shell, b in shells:
+            predictions = {name: each.at_shell(b) for name, each in predicted.items()}
+            lined_up = line_up(scans[target].at_shell(b), predictions)
+            keep(
+                f"figure3_{subject}_{target}{_end(shell)}",
+                f"Figure 3. {subject} on {target}{at_shell(shell)}: truth, predictions and their "
+                "errors",
+                figure3(lined_up, source.at_shell(b).maps()),
+            )
     curves = _curves(plan, outcome)
     if curves:
         keep("curves", "Error on the validation subjects while training", curves_figure(curves))
     return figures
+
+
+def _end(shell: int | None) -> str:
+    return "" if shell is None else f"_b{shell}"
 
 
 def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:

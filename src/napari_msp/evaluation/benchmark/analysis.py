@@ -52,6 +52,8 @@ class Summary:
         for one seed.
     best
         Whether no other method's mean is nearer to 0; never of the floor.
+    shell
+        As for `Sample`.
     """
 
     method: str
@@ -67,31 +69,32 @@ class Summary:
     dataset_spread: float | None
     seed_spread: float | None
     best: bool
+    shell: int | None = None
 
 
 Summaries = dict[tuple[str, str, str, str], Summary]
-"""By method, target, reference and measure."""
+"""By method, column (see `column_name`), reference and measure."""
 
 
 def summarise(results: Results[Result]) -> Summaries:
-    """Summarise every method on every target by every measure."""
-    cells = results.groups("method", "target", "reference", "measure")
+    """Summarise every method on every target, shell by shell, by every measure."""
+    cells = results.groups("method", "column", "reference", "measure")
     means = {
         key: list(cell.sample_means("dataset", "subject").values()) for key, cell in cells.items()
     }
     nearest: dict[tuple[str, ...], float] = {}
-    for (method, *column), values in means.items():
+    for (method, *where), values in means.items():
         if method != FLOOR:
-            least = nearest.get(tuple(column), np.inf)
-            nearest[tuple(column)] = min(least, abs(float(np.mean(values))))
+            least = nearest.get(tuple(where), np.inf)
+            nearest[tuple(where)] = min(least, abs(float(np.mean(values))))
     summaries: Summaries = {}
-    for (method, target, reference, measure), cell in cells.items():
-        values = means[method, target, reference, measure]
+    for (method, column, reference, measure), cell in cells.items():
+        values = means[method, column, reference, measure]
         mean = float(np.mean(values))
-        lowest = nearest.get((target, reference, measure))
-        summaries[method, target, reference, measure] = Summary(
+        lowest = nearest.get((column, reference, measure))
+        summaries[method, column, reference, measure] = Summary(
             method,
-            target,
+            cell.rows[0].target,
             reference,
             measure,
             subjects=len(values),
@@ -103,6 +106,7 @@ def summarise(results: Results[Result]) -> Summaries:
             dataset_spread=_spread(cell, over="dataset", at="seed"),
             seed_spread=_spread(cell, over="seed", at="dataset"),
             best=method != FLOOR and abs(mean) == lowest,
+            shell=cell.rows[0].shell,
         )
     return summaries
 
@@ -131,7 +135,8 @@ class MethodTest:
     first, second
         The methods.
     comparisons
-        Size of the family that p-values are corrected over: all tests of a level and reference.
+        Size of the family that p-values are corrected over: all tests of a level, reference and
+        shell.
     test
         Wilcoxon's, with the rank-biserial correlation.
     first_mean, second_mean
@@ -141,6 +146,8 @@ class MethodTest:
     interval
         95 % bootstrap interval of `change` over subjects; None for patches, which are not
         independent, and for fewer than two subjects.
+    shell
+        As for `Sample`.
     """
 
     level: Level
@@ -154,6 +161,7 @@ class MethodTest:
     second_mean: float
     change: float
     interval: tuple[float, float] | None
+    shell: int | None = None
 
     @property
     def significant(self) -> bool:
@@ -193,10 +201,10 @@ def compare_methods(
 
 
 def _tests(rows: Results[Row], level: Level, tested: str) -> list[MethodTest]:
-    """Test a family for each reference."""
+    """Test a family for each reference and shell."""
     return [
         test
-        for (reference,), part in rows.groups("reference").items()
+        for (reference, _), part in rows.groups("reference", "shell").items()
         for test in _family(part, level, reference, tested)
     ]
 
@@ -229,6 +237,7 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
             second_mean=float(np.mean(second)),
             change=relative_change(first, second),
             interval=change_interval(first, second) if level == "subject" else None,
+            shell=rows.rows[0].shell,
         )
         for (target, other), (first, second), test in zip(pairs, values, tests, strict=True)
     ]

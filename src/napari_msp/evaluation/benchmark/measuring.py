@@ -1,6 +1,7 @@
 """Predict and measure the test subjects of one round on one target, as a job."""
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from napari_msp.evaluation.benchmark.results import (
 )
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.harmonize import NotPredicted, Prediction, harmonize
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
@@ -72,7 +73,7 @@ class Measurement:
         cost = 4.0 if self.repeated else 20.0
         learned = 0 if self.repeated else len(self._baselines)
         images = len(self.answers) + learned + 1  # truth has its costs too
-        return cost * images * len(self.plan.subjects.test)
+        return cost * images * len(self.plan.subjects.test) * len(self.plan.b_values)
 
     @property
     def _baselines(self) -> list[str]:
@@ -94,62 +95,77 @@ class Measurement:
         """Predict, measure and write."""
         plan = self.plan
         dataset = open_dataset(self.round.dataset, run=plan.run, b0_threshold=plan.b0_threshold)
-        fitted = {} if self.repeated else self._fitted(dataset)
+        shells = plan.shells.items()
+        fitted = {b: {} if self.repeated else self._fitted(dataset, b) for _, b in shells}
         rows: list[Result] = []
         patches: list[PatchResult] = []
         for subject in self.plan.subjects.test:
             if not dataset.has(subject, self.target):
                 continue
-            truths = self._truths(dataset, subject)
-            predicted = self._predictions(dataset, subject, fitted, truths["scan"])
-            if not self.repeated and "noise-free" in truths:
-                predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
-            for method, reference, row, patch in self._measured(predicted, truths):
-                where = (method, self.target, dataset.root.name, self.round.seed, subject)
-                rows += [
-                    Result(*where, reference, key, value)
-                    for key, value in row.items()
-                    if np.isfinite(value)  # a tissue may be absent
-                ]
-                patches += [PatchResult(*where, reference, *each) for each in patch]
+            networks = self._networks(dataset, subject)
+            for shell, b in shells:
+                truths = self._truths(dataset, subject, b)
+                predicted = self._predictions(
+                    dataset, subject, fitted[b], networks, truths["scan"], b
+                )
+                if not self.repeated and "noise-free" in truths:
+                    predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
+                for method, reference, row, patch in self._measured(predicted, truths):
+                    where = (method, self.target, dataset.root.name, self.round.seed, subject)
+                    rows += [
+                        Result(*where, reference, key, value, shell=shell)
+                        for key, value in row.items()
+                        if np.isfinite(value)  # a tissue may be absent
+                    ]
+                    patches += [
+                        PatchResult(*where, reference, *each, shell=shell) for each in patch
+                    ]
         write_results(self.folder / "measures.csv", Results(rows), Result)
         write_results(self.folder / "patches.csv", Results(patches), PatchResult)
 
-    def _fitted(self, dataset: TravellingHeads) -> dict[str, Baseline]:
-        """Let the baselines learn from the training subjects."""
+    def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
+        """Let the baselines learn a shell from the training subjects."""
         learned = [s for s in self.plan.subjects.training if dataset.has(s, self.target)]
-        inputs = [self._fit(dataset.acquisition(s, self.plan.source)) for s in learned]
-        targets = [self._fit(dataset.acquisition(s, self.target)) for s in learned]
+        inputs = [_fit(dataset.acquisition(s, self.plan.source), b) for s in learned]
+        targets = [_fit(dataset.acquisition(s, self.target), b) for s in learned]
         return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
 
-    def _truths(self, dataset: TravellingHeads, subject: str) -> dict[str, Truth]:
-        scan = self._fit(dataset.acquisition(subject, self.target))
+    def _truths(self, dataset: TravellingHeads, subject: str, b: float) -> dict[str, Truth]:
+        scan = _fit(dataset.acquisition(subject, self.target), b)
         twin = dataset.noise_free(subject, self.target)
         if twin is None:
             return {"scan": Truth(scan)}
-        clear = Truth(self._fit(twin))
+        clear = Truth(_fit(twin, b))
         # Tissue is found best where there is no noise; a repeated round needs none.
         tissue = None if self.repeated else clear.tissue
         return {"scan": Truth(scan, tissue), "noise-free": clear}
+
+    def _networks(self, dataset: TravellingHeads, subject: str) -> Callable[[Path], Prediction]:
+        """Give what predicts a subject, all shells at once, by a model's file."""
+        scan = dataset.acquisition(subject, self.plan.source)
+
+        @cache
+        def predicted(path: Path) -> Prediction:
+            with warnings.catch_warnings():
+                # Which shells are measured was said when it was planned.
+                warnings.simplefilter("ignore", NotPredicted)
+                return harmonize(_model(path), scan, self.target, device=self.device)
+
+        return predicted
 
     def _predictions(
         self,
         dataset: TravellingHeads,
         subject: str,
         fitted: Mapping[str, Baseline],
+        networks: Callable[[Path], Prediction],
         truth: Truth,
+        b: float,
     ) -> dict[str, Maps]:
-        scan = dataset.acquisition(subject, self.plan.source)
-
-        @cache
-        def predicted(path: Path) -> SHImage:
-            prediction = harmonize(_model(path), scan, self.target, device=self.device)
-            return prediction.at_shell(self.plan.b_value).image
-
-        source = self._fit(scan)
+        source = _fit(dataset.acquisition(subject, self.plan.source), b)
         images = {name: rule.predict(source, truth.image.lattice) for name, rule in fitted.items()}
         for method, paths in self.answers.items():
-            images[method] = _mean([predicted(path) for path in paths])
+            images[method] = _mean([networks(path).at_shell(b).image for path in paths])
         return {name: Maps(images[name]) for name in self._order(images)}
 
     def _order(self, images: Mapping[str, SHImage]) -> list[str]:
@@ -172,8 +188,9 @@ class Measurement:
                 ]
                 yield method, reference, found.values, patches
 
-    def _fit(self, acquisition: Acquisition) -> SHImage:
-        return fit_sh(acquisition, b_value=self.plan.b_value, order=ORDER)
+
+def _fit(acquisition: Acquisition, b_value: float) -> SHImage:
+    return fit_sh(acquisition, b_value=b_value, order=ORDER)
 
 
 def _mean(images: list[SHImage]) -> SHImage:

@@ -4,6 +4,7 @@ What was not asked for is filled up, and what cannot be done is refused before h
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -23,8 +24,9 @@ from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings,
 from napari_msp.evaluation.held_out import Learned, learned_from, none_left
 from napari_msp.files import read_json, sha256, write_json
 from napari_msp.identity import Person, same_person
-from napari_msp.learning.heads import common_b_value
+from napari_msp.learning.heads import common_b_value, common_shells
 from napari_msp.model_file import Model, load_model
+from napari_msp.signal.fitting import ShellLeftOut
 
 SEEDS = 1000
 """Training seeds are below it; the members of a mean of networks have theirs plus multiples."""
@@ -81,8 +83,8 @@ class Plan:
         Of the training. The first dataset is run with each, the others with the first.
     budget
         Of every network.
-    b_value
-        Shell that is learned and measured, in s/mm².
+    b_values
+        Shells that are learned and measured, in s/mm², lowest first.
     b0_threshold
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
@@ -97,9 +99,21 @@ class Plan:
     models: tuple[Path, ...]
     seeds: tuple[int, ...]
     budget: Budget
-    b_value: float
+    b_values: tuple[float, ...]
     b0_threshold: float | None = None
     run: int | None = None
+
+    @property
+    def b_value(self) -> float | tuple[float, ...]:
+        """The only shell's b-value, or those of several, as a setting."""
+        return self.b_values if len(self.b_values) > 1 else self.b_values[0]
+
+    @property
+    def shells(self) -> dict[int | None, float]:
+        """b-values by what results call the shells: their names where there are several."""
+        if len(self.b_values) == 1:
+            return {None: self.b_values[0]}
+        return {shell_name(each): each for each in self.b_values}
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -125,6 +139,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Give plain types, in which two plans can be compared; models by their content too."""
         content = asdict(replace(self, datasets=(), models=()))
+        content["b_values"] = self.b_value  # a list only where there are several
+        content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         return content
@@ -143,7 +159,7 @@ class _PlanFile(BaseModel):
     models: list[tuple[str, str]]
     seeds: list[int]
     budget: dict[str, int | float | bool | list[float]]
-    b_value: float
+    b_value: float | list[float]
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
@@ -259,7 +275,7 @@ def make_plan(
         models=asked.models,
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
-        b_value=_b_value(opened, subjects, source, loaded, asked.b_value),
+        b_values=_b_values(opened, subjects, source, targets, loaded, asked.b_value),
         b0_threshold=asked.b0_threshold,
         run=asked.run,
     )
@@ -436,30 +452,70 @@ def _check_voxel_sizes(
                 raise UserError(problem, dataset.scans[subject, source], "models", remedy)
 
 
-def _b_value(
+def _b_values(
     datasets: Sequence[TravellingHeads],
     subjects: Subjects,
     source: str,
+    targets: Sequence[str],
     models: Sequence[Model],
-    asked: float | None,
-) -> float:
-    """Give the shell that was asked for, else the models', else the only one there is.
+    asked: float | Sequence[float] | None,
+) -> tuple[float, ...]:
+    """Give the shells that were asked for, else the models', else those that platforms share.
 
-    All datasets must have it.
+    All datasets must have them.
     """
-    wanted = asked
+    wanted: list[float] | None = None
+    if asked is not None:
+        wanted = [asked] if isinstance(asked, int | float) else list(asked)
     for model in models:
-        known = model.card.sh.b_values
-        if wanted is None and len(known) > 1:
-            names = tuple(shell_name(each) for each in known)
-            problem = f"predicts several shells (b = {', '.join(map(str, names))})"
-            raise UserError(problem, model.name, "b_value", Choose("b_value", names))
-        learned = min(known, key=lambda each: abs(each - (wanted or each)))
-        wanted = wanted or learned
-        if abs(learned / wanted - 1) > B_VALUE_TOLERANCE:
-            raise _misfit(model, f"was trained at b = {learned:.0f}, not {wanted:.0f}")
+        wanted = _known_to(model, wanted, asked is not None)
+    if wanted is None:
+        wanted = _shared(datasets[0], subjects, source, targets)
     for dataset in datasets:
-        found = common_b_value(dataset, subjects.all, source, wanted)
-        wanted = wanted or found
-    assert wanted is not None, "a plan has datasets"
-    return wanted
+        for each in wanted:
+            common_b_value(dataset, subjects.all, source, each)
+        # What is asked for twice, or a target lacks, is an error before any work.
+        for subject, platform in product(subjects.all, (source, *targets)):
+            if dataset.has(subject, platform):
+                dataset.acquisition(subject, platform).given_shells(wanted)
+    return tuple(sorted(wanted))
+
+
+def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[float]:
+    """Give the wanted shells that a model predicts; of None all of its own.
+
+    Raises
+    ------
+    UserError
+        When it does not predict one that was asked for, or none that other models do.
+    """
+    known = model.card.sh.b_values
+    if wanted is None:
+        return list(known)
+    fit = [any(abs(own / each - 1) <= B_VALUE_TOLERANCE for own in known) for each in wanted]
+    if not all(fit) if asked else not any(fit):
+        other = f"{wanted[fit.index(False)]:.0f}"
+        learned = " and ".join(f"{each:.0f}" for each in known)
+        raise _misfit(model, f"was trained at b = {learned}, not {other}")
+    shared = [each for each, there in zip(wanted, fit, strict=True) if there]
+    left = {shell_name(each) for each in (*wanted, *known)} - {shell_name(each) for each in shared}
+    left = {
+        name
+        for name in left
+        if not any(abs(each / name - 1) <= B_VALUE_TOLERANCE for each in shared)
+    }
+    if left and not asked:
+        listed = ", ".join(map(str, sorted(left)))
+        said = f"b = {listed} is not measured, as not every model predicts it"
+        warnings.warn(f"{model.name}: {said}", ShellLeftOut, stacklevel=4)
+    return shared
+
+
+def _shared(
+    dataset: TravellingHeads, subjects: Subjects, source: str, targets: Sequence[str]
+) -> list[float]:
+    """Give the shells that all platforms have; where the input has one, that one."""
+    first = dataset.acquisition(subjects.all[0], source).given_gradients.shells
+    if len(first) < 2:
+        return [common_b_value(dataset, subjects.all, source)]
+    return list(common_shells(dataset, subjects.all, source, targets))

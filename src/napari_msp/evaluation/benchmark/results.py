@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -35,6 +35,8 @@ class Sample:
         Who was predicted; a name means one subject within its dataset.
     reference
         What was taken as truth: "scan" or "noise-free".
+    shell
+        Name of the shell in s/mm², where several were measured.
     """
 
     method: str
@@ -43,6 +45,12 @@ class Sample:
     seed: int
     subject: str
     reference: str
+    shell: int | None = field(default=None, kw_only=True)
+
+    @property
+    def column(self) -> str:
+        """What it stands under in a table."""
+        return column_name(self.target, self.shell)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,15 @@ class PatchResult(Sample):
 Row = TypeVar("Row", Result, PatchResult)
 
 
+def column_name(target: str, shell: int | None) -> str:
+    """Name a column of tables: the target, and the shell where there are several.
+
+    >>> column_name("prisma_st", 3000)
+    'prisma_st b3000'
+    """
+    return target if shell is None else f"{target} b{shell}"
+
+
 LARGEST_TABLE = 1_000_000_000
 """Bytes; patches of many heads are some MB."""
 
@@ -98,7 +115,7 @@ class Results(Generic[Row]):
         seen: set[tuple[object, ...]] = set()
         for row in self.rows:
             *name, value = astuple(row)
-            where = ", ".join(map(str, name))
+            where = ", ".join(str(each) for each in name if each is not None)
             if not np.isfinite(value):
                 raise UserError(
                     "the value is not finite", where, remedy=Advice("look at the prediction")
@@ -122,6 +139,11 @@ class Results(Generic[Row]):
     def targets(self) -> list[str]:
         """Platforms that were predicted."""
         return self.names("target")
+
+    @property
+    def columns(self) -> list[str]:
+        """Targets, each with its shells where there are several."""
+        return self.names("column")
 
     @property
     def references(self) -> list[str]:
@@ -159,14 +181,22 @@ class Results(Generic[Row]):
         part.rows = tuple(rows)  # checked already, as the whole
         return part
 
-    def names(self, field: str) -> list[Any]:
+    def names(self, of: str) -> list[Any]:
         """Give the values of a field, in order of first appearance."""
-        return list(dict.fromkeys(getattr(row, field) for row in self.rows))
+        return list(dict.fromkeys(getattr(row, of) for row in self.rows))
 
 
 def results_csv(results: Results[Row], kind: type[Row]) -> str:
-    """Write results as CSV with full precision, one column a field of `kind`."""
-    return csv_text([field.name for field in fields(kind)], (astuple(row) for row in results))
+    """Write results as CSV with full precision, one column a field of `kind`.
+
+    There is a column of shells only where there are several.
+    """
+    names = _columns(kind, any(row.shell is not None for row in results))
+    return csv_text(names, ([getattr(row, name) for name in names] for row in results))
+
+
+def _columns(kind: type[Row], with_shells: bool) -> list[str]:
+    return [each.name for each in fields(kind) if with_shells or each.name != "shell"]
 
 
 def write_results(path: Path, results: Results[Row], kind: type[Row]) -> None:
@@ -188,15 +218,22 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
     UserError
         When the file cannot be read, or is no such table.
     """
-    names = [field.name for field in fields(kind)]
     text = read_whole(path, LARGEST_TABLE)
     try:
         header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))
+        names = _columns(kind, "shell" in header)
         if header != names or any(len(line) != len(names) for line in lines):
             raise ValueError(f"its columns are not {', '.join(names)}")
         rows = [dict(zip(names, line, strict=True)) for line in lines]
         return Results(
-            kind(**{**row, "seed": int(row["seed"]), "value": float(row["value"])})  # type: ignore[arg-type]
+            kind(
+                **{  # type: ignore[arg-type]
+                    **row,
+                    "seed": int(row["seed"]),
+                    "value": float(row["value"]),
+                    **({"shell": int(row["shell"])} if "shell" in row else {}),
+                }
+            )
             for row in rows
         )
     except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line

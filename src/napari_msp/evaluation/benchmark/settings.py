@@ -1,5 +1,6 @@
 """What may be asked of an evaluation, and how long its networks train."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ class EvaluationSettings:
     seeds
         Of the training; the first dataset is run with each, the others with the first.
     b_value
-        Shell in s/mm²; None: the models', without models the only one.
+        Shell in s/mm², or those of several; None: the models', without models all that the
+        platforms share.
     b0_threshold
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
@@ -130,7 +132,7 @@ class EvaluationSettings:
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    b_value: float | None = None
+    b_value: float | Sequence[float] | None = None
     b0_threshold: float | None = None
     run: int | None = None
     quick: bool = False

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.benchmark.settings import Subjects
-from napari_msp.evaluation.report.tables import against
+from napari_msp.evaluation.report.tables import against, at_shell
 from napari_msp.evaluation.statistics import RESAMPLES
 from napari_msp.formatting import listed, number
 from napari_msp.signal.spherical_harmonics import ORDER
@@ -39,7 +39,7 @@ class EvaluationRun:
     settings
         Further settings by name, such as steps and patch sizes, as text.
     b_value
-        Of the shell, in s/mm²; None where platforms differ.
+        Of the shell, or those of several, in s/mm²; None where platforms differ.
     versions
         By package.
     machine
@@ -56,7 +56,7 @@ class EvaluationRun:
     methods: Mapping[str, str] = field(default_factory=dict)
     training: Sequence[Mapping[str, object]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
-    b_value: float | None = None
+    b_value: float | Sequence[float] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
 
@@ -81,7 +81,9 @@ def _data(run: EvaluationRun) -> str:
     heads = "simulated travelling heads" if run.simulated else "travelling heads"
     count = len(run.splits)
     source = f"{count} datasets of {heads}" if count > 1 else heads
-    b_value = f" (b = {run.b_value:.0f} s/mm²)" if run.b_value is not None else ""
+    known = () if run.b_value is None else run.b_value
+    shells = [f"{b:.0f}" for b in ([known] if isinstance(known, int | float) else known)]
+    b_value = f" (b = {listed(shells)} s/mm²)" if shells else ""
     return (
         f"We used {source}. From the scan of {run.input}, each method predicted the image of "
         f"{listed(run.targets)}{b_value}. Images were real symmetric spherical-harmonic (SH) "
@@ -142,17 +144,19 @@ def _statistics(tests: Sequence[MethodTest]) -> str:
         "Values are means over test subjects, each first averaged over training seeds, with 95 % "
         f"percentile bootstrap intervals over subjects ({RESAMPLES} resamples)."
     ]
-    families = {(test.level, test.reference): test for test in tests}
+    families = {(test.level, test.reference, test.shell): test for test in tests}
+    each_shell = any(test.shell is not None for test in tests)
     if families:
         first = next(iter(families.values()))
         counts = listed(list(dict.fromkeys(str(test.comparisons) for test in families.values())))
         sentences.append(
             f"{first.first} was compared with each other method on each target by Wilcoxon's "
             "signed-rank test, two-sided, on subjects, with Bonferroni's correction over the "
-            f"{counts} comparisons of a truth; effect sizes are the rank-biserial correlation and "
+            f"{counts} comparisons of a truth{' and a shell' if each_shell else ''}; effect sizes "
+            "are the rank-biserial correlation and "
             "the relative change of the mean error with its bootstrap interval over subjects."
         )
-    if any(level == "patch" for level, _ in families):
+    if any(level == "patch" for level, *_ in families):
         sentences.append(
             "The same test on non-overlapping patches is given for comparison with earlier work; "
             "patches of one head are not independent."
@@ -161,21 +165,24 @@ def _statistics(tests: Sequence[MethodTest]) -> str:
 
 
 def findings(tests: Sequence[MethodTest]) -> list[str]:
-    """Write one sentence a truth, from the tests over subjects.
+    """Write one sentence a truth (and shell), from the tests over subjects.
 
     Each target names the strongest other method, so the sentence never compares with a weak one.
     """
-    families: dict[str, dict[str, MethodTest]] = {}
+    families: dict[tuple[str, int | None], dict[str, MethodTest]] = {}
     for test in tests:
         if test.level == "subject":
-            strongest = families.setdefault(test.reference, {})
+            strongest = families.setdefault((test.reference, test.shell), {})
             known = strongest.get(test.target)
             if known is None or test.second_mean < known.second_mean:
                 strongest[test.target] = test
-    return [_sentence(reference, list(best.values())) for reference, best in families.items()]
+    return [
+        _sentence(reference, shell, list(best.values()))
+        for (reference, shell), best in families.items()
+    ]
 
 
-def _sentence(reference: str, strongest: Sequence[MethodTest]) -> str:
+def _sentence(reference: str, shell: int | None, strongest: Sequence[MethodTest]) -> str:
     wins = sum(test.first_mean < test.second_mean for test in strongest)
     each = "; ".join(
         f"{test.target} {number(test.change, 1, signed=True)} %{_interval(test)} against "
@@ -183,8 +190,8 @@ def _sentence(reference: str, strongest: Sequence[MethodTest]) -> str:
         for test in strongest
     )
     return (
-        f"Against {against(reference)}, {strongest[0].first} has the lowest mean SH MSE on {wins} "
-        f"of {len(strongest)} targets. Beside the best other method: {each}."
+        f"Against {against(reference)}{at_shell(shell)}, {strongest[0].first} has the lowest mean "
+        f"SH MSE on {wins} of {len(strongest)} targets. Beside the best other method: {each}."
     )
 
 

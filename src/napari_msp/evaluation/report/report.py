@@ -106,34 +106,42 @@ def write_report(
 
 
 def summaries_csv(summaries: Summaries, measures: Measures) -> str:
-    """Write table1.csv: a row a method, target, truth and measure, with full precision."""
-    return csv_text(
-        SUMMARY_COLUMNS,
-        (
-            (
-                s.method, s.target, s.reference, s.measure, measures[s.measure].unit,
-                s.subjects, s.datasets, s.seeds, s.mean, s.deviation,
-                *(s.interval or (None, None)), s.dataset_spread, s.seed_spread, int(s.best),
-            )
-            for s in summaries.values()
-        ),
-    )  # fmt: skip
+    """Write table1.csv: a row a method, target, truth and measure, with full precision.
+
+    A column of shells stands behind the targets where there are several.
+    """
+    rows = [
+        (s.shell, [
+            s.method, s.target, s.reference, s.measure, measures[s.measure].unit,
+            s.subjects, s.datasets, s.seeds, s.mean, s.deviation,
+            *(s.interval or (None, None)), s.dataset_spread, s.seed_spread, int(s.best),
+        ])
+        for s in summaries.values()
+    ]  # fmt: skip
+    return _csv_by_shell(SUMMARY_COLUMNS, rows)
 
 
 def pvalues_csv(tests: Sequence[MethodTest]) -> str:
-    """Write pvalues.csv: a row a test, with full precision."""
-    return csv_text(
-        TEST_COLUMNS,
-        (
-            (
-                t.level, t.reference, t.target, t.first, t.second, t.test.pairs, t.test.unequal,
-                t.first_mean, t.second_mean, t.change, *(t.interval or (None, None)),
-                t.test.rank_biserial, t.test.median_difference, t.test.p_value, t.comparisons,
-                t.test.corrected_p_value, t.test.note,
-            )
-            for t in tests
-        ),
-    )  # fmt: skip
+    """Write pvalues.csv: a row a test, with full precision; shells as in `summaries_csv`."""
+    rows = [
+        (t.shell, [
+            t.level, t.reference, t.target, t.first, t.second, t.test.pairs, t.test.unequal,
+            t.first_mean, t.second_mean, t.change, *(t.interval or (None, None)),
+            t.test.rank_biserial, t.test.median_difference, t.test.p_value, t.comparisons,
+            t.test.corrected_p_value, t.test.note,
+        ])
+        for t in tests
+    ]  # fmt: skip
+    return _csv_by_shell(TEST_COLUMNS, rows)
+
+
+def _csv_by_shell(columns: Sequence[str], rows: list[tuple[int | None, list[object]]]) -> str:
+    """Write rows with their shells, which stand behind the targets where there are any."""
+    at = columns.index("target") + 1
+    if all(shell is None for shell, _ in rows):
+        return csv_text(columns, (row for _, row in rows))
+    header = [*columns[:at], "shell", *columns[at:]]
+    return csv_text(header, ([*row[:at], shell, *row[at:]] for shell, row in rows))
 
 
 def tables_markdown(
@@ -191,6 +199,7 @@ def _lead(results: Results[Result], run: EvaluationRun) -> str:
     counts = (
         (len(methods), "method"),
         (len(results.targets), "target platform"),
+        *([(len(shells), "shell")] if (shells := results.names("shell")) != [None] else []),
         (len(subjects), "simulated test head" if run.simulated else "test subject"),
         (len(results.names("dataset")), "dataset"),
         (len(results.names("seed")), "training seed"),

@@ -97,7 +97,7 @@ Measures = Mapping[str, Measure]
 def headline_tables(
     results: Results[Result], summaries: Summaries, measures: Measures
 ) -> list[Table]:
-    """One table a truth of the tested measure: methods in rows, targets in columns."""
+    """One table a truth of the tested measure: methods in rows, targets (and shells) in columns."""
     shown = results.select(measure=TESTED_MEASURE)
     return [_headline(shown, summaries, measures, reference) for reference in shown.references]
 
@@ -137,12 +137,12 @@ def _headline(
 ) -> Table:
     key = TESTED_MEASURE
     part = results.select(reference=reference)
-    shown = [summaries[m, t, reference, key] for m, t in part.groups("method", "target")]
+    shown = [summaries[m, c, reference, key] for m, c in part.groups("method", "column")]
     display = _display(measures, key, shown)
     repeated = any(each.datasets > 1 or each.seeds > 1 for each in shown)
 
-    def cell(method: str, target: str) -> Cell:
-        summary = summaries.get((method, target, reference, key))
+    def cell(method: str, column: str) -> Cell:
+        summary = summaries.get((method, column, reference, key))
         return EMPTY if summary is None else _headline_cell(summary, display, repeated)
 
     subjects = max(each.subjects for each in shown)
@@ -158,8 +158,8 @@ def _headline(
             f" ± sd of the means of {counted(datasets, 'dataset')} ± sd of the means of "
             f"{counted(seeds, 'training seed')}"
         )
-    rows = [[Cell(m), *(cell(m, target) for target in part.targets)] for m in rows_of(part)]
-    return Table(f"{caption}. Lowest mean in bold.", ["method", *part.targets], rows)
+    rows = [[Cell(m), *(cell(m, column) for column in part.columns)] for m in rows_of(part)]
+    return Table(f"{caption}. Lowest mean in bold.", ["method", *part.columns], rows)
 
 
 def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> Cell:
@@ -175,11 +175,11 @@ def _headline_cell(summary: Summary, display: NumberFormat, repeated: bool) -> C
 
 def _other(results: Results[Result], summaries: Summaries, measures: Measures, key: str) -> Table:
     part = results.select(measure=key)
-    columns = [(r, t) for r in part.references for t in part.select(reference=r).targets]
+    columns = [(r, c) for r in part.references for c in part.select(reference=r).columns]
     display = _display(measures, key, (s for s in summaries.values() if s.measure == key))
 
-    def cell(method: str, reference: str, target: str) -> Cell:
-        summary = summaries.get((method, target, reference, key))
+    def cell(method: str, reference: str, column: str) -> Cell:
+        summary = summaries.get((method, column, reference, key))
         if summary is None:
             return EMPTY
         text = f"{display.text(summary.mean)} ({display.text(summary.deviation)})"
@@ -191,8 +191,8 @@ def _other(results: Results[Result], summaries: Summaries, measures: Measures, k
     return Table(
         f"{name}{f', in {unit}' if unit else ''}: mean (sd) over subjects. {measure.explanation} "
         f"In bold: {measure.better}.",
-        ["method", *(target for _, target in columns)],
-        [[Cell(m), *(cell(m, r, t) for r, t in columns)] for m in rows_of(part)],
+        ["method", *(column for _, column in columns)],
+        [[Cell(m), *(cell(m, r, c) for r, c in columns)] for m in rows_of(part)],
         [
             (f"against {against(r)}", sum(other == r for other, _ in columns))
             for r in part.references
@@ -201,14 +201,16 @@ def _other(results: Results[Result], summaries: Summaries, measures: Measures, k
 
 
 def pvalue_tables(tests: Sequence[MethodTest]) -> list[Table]:
-    """One table a level and truth: the other methods in rows, targets in columns."""
-    families: dict[tuple[Level, str], list[MethodTest]] = {}
+    """One table a level, truth and shell: the other methods in rows, targets in columns."""
+    families: dict[tuple[Level, str, int | None], list[MethodTest]] = {}
     for test in tests:
-        families.setdefault((test.level, test.reference), []).append(test)
+        families.setdefault((test.level, test.reference, test.shell), []).append(test)
     return [_tests_of(*key, family) for key, family in families.items()]
 
 
-def _tests_of(level: Level, reference: str, family: Sequence[MethodTest]) -> Table:
+def _tests_of(
+    level: Level, reference: str, shell: int | None, family: Sequence[MethodTest]
+) -> Table:
     by_place = {(test.second, test.target): test for test in family}
     targets = list(dict.fromkeys(test.target for test in family))
     others = list(dict.fromkeys(test.second for test in family))
@@ -217,7 +219,7 @@ def _tests_of(level: Level, reference: str, family: Sequence[MethodTest]) -> Tab
     count = " to ".join(str(each) for each in dict.fromkeys((samples[0], samples[-1])))
     caption = (
         f"{first.first} against each other method {LEVELS[level]} (n = {count}), truth: "
-        f"{against(reference)}. Change of the mean SH MSE"
+        f"{against(reference)}{at_shell(shell)}. Change of the mean SH MSE"
         + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
         + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
         f"signed-rank test, two-sided, times the {first.comparisons} comparisons of this table "
@@ -234,6 +236,11 @@ def _tests_of(level: Level, reference: str, family: Sequence[MethodTest]) -> Tab
             for other in others
         ],
     )
+
+
+def at_shell(shell: int | None) -> str:
+    """Say at which shell, where there are several."""
+    return "" if shell is None else f" at b = {shell}"
 
 
 def _test_cell(test: MethodTest | None) -> Cell:
