@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -109,6 +110,10 @@ def test_what_is_seen_is_one_of_three(moves, qtbot):
         qtbot.mouseClick(moves.views["before"], Qt.LeftButton)
     assert moves.view == "before"
     assert not moves.views["after"].isChecked()
+    qtbot.mouseClick(moves.views["input"], Qt.LeftButton)
+    assert not moves.board.isEnabled()  # it has no other's squares
+    moves.table.setCurrentCell(0, 0)  # the input itself
+    assert not moves.views["before"].isEnabled()
     assert quantity_of("before", False) == "b0 before"
     assert quantity_of("before", True) == "checkerboard before"
 
@@ -193,3 +198,24 @@ def test_squares_are_of_both_heads_in_turn(choice, alignment):
 
 def test_the_input_is_shown_alone(choice, alignment):
     assert list(layers_of(choice, alignment, "ge_st")) == ["b0"]
+
+
+def test_of_images_that_were_interpolated_the_head_before_is_read_too(choice, alignment):
+    by_affine = layers_of(choice, alignment, "prisma_st")
+    [scan] = [each for each in alignment.scans if each.platform == "prisma_st"]
+    interpolated = replace(alignment, scans=(replace(scan, clipped=0.0),))
+    shown = layers_of(choice, interpolated, "prisma_st")
+    for name, (data, _, _) in shown.items():
+        np.testing.assert_array_equal(data, by_affine[name][0])
+
+
+def test_a_finer_scan_keeps_its_voxels(heads):
+    """Unmoved: its voxels lie on the input's lattice, divided in two."""
+    scan = AlignedScan("sub-01", "connectom_sa", Path("any"))
+    done = Alignment(heads, "ge_st", (scan,), ())
+    layers = layers_of(Choice(heads, heads), done, "connectom_sa")
+    acquisition = open_dataset(heads).acquisition("sub-01", "connectom_sa")
+    data, options, _ = layers["b0 after"]
+    assert options["scale"] == pytest.approx((1.2, 1.2, 1.2))
+    assert layers["b0"][1]["scale"] == pytest.approx((2.4, 2.4, 2.4))
+    np.testing.assert_allclose(from_shown(data, acquisition.lattice), acquisition.b0, rtol=1e-4)

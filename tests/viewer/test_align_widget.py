@@ -75,16 +75,6 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     monkeypatch.setattr(QDesktopServices, "openUrl", open_url)
     qtbot.mouseClick(widget.moves.report, Qt.LeftButton)
     assert opened == [str(out / "align.html")]
-    # Again: asked before anything is replaced.
-    widget.what.unfold(True)
-    qtbot.wait_until(lambda: "holds an alignment" in widget.form.rows.said("out"))
-    align()
-    [replace] = widget.message.buttons
-    page = out / "align.html"
-    before = page.stat().st_mtime_ns
-    qtbot.mouseClick(replace, Qt.LeftButton)
-    qtbot.wait_until(lambda: not widget.running, timeout=60_000)
-    assert page.stat().st_mtime_ns > before
     widget.train()
     [train] = [each for each in QApplication.allWidgets() if type(each).__name__ == "Train"]
     qtbot.wait_until(lambda: train.form.heads is not None, timeout=20_000)
@@ -94,6 +84,28 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
 
 def seen(viewer):
     return [layer.name for layer in viewer.layers if layer.visible]
+
+
+def test_an_earlier_alignment_is_replaced_after_asking(widget, moved, monkeypatch, qtbot):
+    out = widget.form.out.path
+    out.mkdir()
+    for name in ("dataset_description.json", "align.html", "align.csv"):
+        (out / name).touch()
+    qtbot.mouseClick(widget.form.button, Qt.LeftButton)
+    qtbot.wait_until(lambda: bool(widget.message.buttons), timeout=20_000)
+    assert widget.message.text == "heads-aligned: contains an alignment already."
+    asked = []
+
+    def fail(choice, force, control):
+        asked.append((choice, force))
+        raise MemoryError
+
+    monkeypatch.setattr("napari_msp.ui.align.widget.align_heads", fail)
+    qtbot.mouseClick(widget.message.buttons[0], Qt.LeftButton)
+    qtbot.wait_until(lambda: "not enough memory" in widget.message.text, timeout=20_000)
+    [(choice, force)] = asked
+    assert (choice.dataset, choice.out, force) == (moved, out, True)
+    assert widget.form.button.isEnabled()
 
 
 def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot):
@@ -111,8 +123,9 @@ def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot)
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
     qtbot.wait_until(begun.is_set, timeout=20_000)
     qtbot.keyClick(QApplication.focusWidget(), Qt.Key_Escape)
-    assert widget.progress.state == "cancelling"
+    state = widget.progress.state
     go.set()
+    assert state == "cancelling"
     qtbot.wait_until(lambda: not widget.running, timeout=20_000)
     assert widget.message.text == "Cancelled; nothing was written."
     assert [path.name for path in moved.parent.iterdir()] == ["heads"]

@@ -157,6 +157,7 @@ def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Find
     choice = replace(choice, subjects=subjects)
     people, platforms = len(heads.subjects), len(heads.platforms)
     notes["dataset"] = f"{counted(people, 'subject')} on {counted(platforms, 'platform')}."
+    notes["subjects"] = "All, unless some are ticked."
     lacking = [each for each in heads.subjects if not heads.has(each, choice.input)]
     if choice.input and lacking:
         notes["input"] = f"{listed(lacking)} will be left out: no scan on {choice.input}."

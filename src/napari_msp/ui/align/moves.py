@@ -69,6 +69,7 @@ class Moves(Themed):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._scans: Sequence[AlignedScan] = ()
+        self._source = ""
         self._doubted: dict[str, str] = {}
         self.table = ReadingTable("Scans that were laid on the input", self.copy, WIDTHS, MOST_ROWS)
         lines = self.table.verticalHeader()
@@ -91,7 +92,7 @@ class Moves(Themed):
         buttons = in_row(self.report, self.train)
         stacked(self, self.table, self.hint, self.seen, self.words, buttons)
         self.table.itemSelectionChanged.connect(self._choose)
-        self._one_of_them.buttonClicked.connect(lambda _: self.view_changed.emit())
+        self._one_of_them.buttonClicked.connect(lambda _: self._change_view())
         self.board.toggled.connect(lambda _: self.view_changed.emit())
         self.hide()
 
@@ -111,9 +112,9 @@ class Moves(Themed):
 
     def show_alignment(self, alignment: Alignment, remarks: Sequence[str]) -> None:
         """Show what was done, and what is doubtful in sentences."""
-        self._scans = alignment.scans
+        self._scans, self._source = alignment.scans, alignment.input_platform
         self._doubted = {finding.where: finding.problem for finding in alignment.findings}
-        rows = [self._row(scan, alignment.input_platform) for scan in alignment.scans]
+        rows = [self._row(scan) for scan in alignment.scans]
         self.table.clearSelection()
         self.table.fill(HEADERS, rows)
         size = self.table.whole()
@@ -140,11 +141,11 @@ class Moves(Themed):
                 item = self.table.item(row, column)
                 item.setForeground(colours.warning if doubted else colours.text)
 
-    def _row(self, scan: AlignedScan, source: str) -> list[Text]:
+    def _row(self, scan: AlignedScan) -> list[Text]:
         doubt = self._doubted.get(scan.name, "")
         if scan.image is None:
             return [(scan.name, doubt), ("left out", doubt), *[("–", doubt)] * 3]
-        if scan.platform == source:
+        if scan.platform == self._source:
             return [(scan.name, "The others lie on it."), *[("–", "It stays where it was.")] * 4]
         texts = [*_moved(scan.before), _away(scan.before), _away(scan.after)]
         return [(scan.name, doubt), *((text, doubt) for text in texts)]
@@ -154,7 +155,19 @@ class Moves(Themed):
         self.seen.setVisible(scan is not None)
         self.hint.setVisible(scan is None)
         if scan is not None:
+            self._allow_views()
             self.chosen.emit(scan)
+
+    def _change_view(self) -> None:
+        self._allow_views()
+        self.view_changed.emit()
+
+    def _allow_views(self) -> None:
+        """Offer what there is to see: the input has no before and after, and no other's squares."""
+        moved = self.scan is not None and self.scan.platform != self._source
+        for view in ("before", "after"):
+            self.views[view].setEnabled(moved)
+        self.board.setEnabled(moved and self.view != "input")
 
 
 def _moved(before: Comparison | None) -> list[str]:

@@ -114,7 +114,7 @@ class Align(Docked):
         self.progress.job.cancelled.connect(self._say_cancelled)
         self.message.action.connect(lambda _: self.align(force=True))
         self.moves.chosen.connect(self._read_heads)
-        self.moves.view_changed.connect(self._see)
+        self.moves.view_changed.connect(self._change_view)
         self.moves.report.clicked.connect(self.open_report)
         self.moves.train.clicked.connect(self.train)
         self.reading.cancel_wanted.connect(self._read.stop)
@@ -122,13 +122,17 @@ class Align(Docked):
         self._read.done.connect(self._show_heads)
         self._read.failed.connect(self._fail_to_read)
         self._read.rested.connect(self.reading.end)
-        self.on_escape(self.progress.request_cancel)
+        self.on_escape(self._cancel)
 
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
         self.progress.end()
         known = self.form.findings
         self._look.ask(lambda control: examine(choice, known))
+
+    def _cancel(self) -> None:
+        for row in (self.progress, self.reading):  # what is at rest has nothing to cancel
+            row.request_cancel()
 
     # --- Aligning -----------------------------------------------------------------------------
 
@@ -184,6 +188,13 @@ class Align(Docked):
         self.heads.show(layers)
         self._see()
 
+    def _change_view(self) -> None:
+        scan = self.moves.scan
+        if scan is not None and not self.heads.there and not self._read.running:
+            self._read_heads(scan)  # somebody took the layers away
+        else:
+            self._see()
+
     def _see(self) -> None:
         self.heads.see(quantity_of(self.moves.view, self.moves.board.isChecked()))
 
@@ -214,11 +225,16 @@ class HeadLayers(QObject):
         """Whether layers are still being added."""
         return self._changes.busy
 
+    @property
+    def there(self) -> dict[str, Any]:
+        """Those that nobody took away, by what they show."""
+        return {name: each for name, each in self._layers.items() if each in self._viewer.layers}
+
     def show(self, layers: Mapping[str, LayerData]) -> None:
         """Show others, in the layers of those before where they fit."""
         self._changes.drop()
         blank = not self._viewer.layers
-        there = {name: each for name, each in self._layers.items() if each in self._viewer.layers}
+        there = self.there
         if there.keys() == layers.keys() and all(fits(there[name], layers[name]) for name in there):
             changes = (partial(refill, there[name], layers[name]) for name in there)
             self._changes.add(*changes)
@@ -246,7 +262,7 @@ class HeadLayers(QObject):
             self._viewer.layers.remove(layer)
 
     def _see(self, quantity: str) -> None:
-        there = {name: each for name, each in self._layers.items() if each in self._viewer.layers}
+        there = self.there
         seen = there.get(quantity) or next(iter(there.values()), None)
         for each in there.values():
             each.visible = each is seen
