@@ -1,5 +1,6 @@
 """What came of an alignment: the table, the words, and the heads that are looked at."""
 
+import doctest
 import shutil
 import warnings
 from dataclasses import replace
@@ -15,6 +16,7 @@ from napari_msp.alignment.report import AlignedScan, Alignment
 from napari_msp.checking.report import Finding
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Advice
+from napari_msp.ui.align import aligning
 from napari_msp.ui.align.aligning import (
     Choice,
     align_heads,
@@ -127,7 +129,7 @@ def test_what_is_doubtful_is_told_once_and_by_its_place(qtbot):
     done = Alignment(Path("/out"), "ge_st", scans, findings)
     warned = ["/data/heads/sub-01/a_dwi.nii.gz: odd"] * 2
     assert remarks(done, warned, Path("/data/heads")) == [
-        "sub-01 prisma_st, sub-02 prisma_st: left out: is empty; scan again.",
+        "sub-01 prisma_st and sub-02 prisma_st: left out: is empty; scan again.",
         "sub-01/a_dwi.nii.gz: odd.",
     ]
     assert summary(done).endswith("Left out: sub-01 prisma_st and sub-02 prisma_st.")
@@ -141,6 +143,10 @@ def test_what_is_doubtful_is_told_once_and_by_its_place(qtbot):
 
 
 # --- The heads --------------------------------------------------------------------------------
+
+
+def test_the_examples_hold():
+    assert doctest.testmod(aligning).failed == 0
 
 
 def layers_of(choice, alignment, platform):

@@ -43,6 +43,8 @@ NO_DATASET = "Choose a BIDS folder of travelling heads; it is only read."
 
 REPLACED = "It holds an alignment, which is replaced only when you say so."
 
+MOST_NAMED = 3
+"""Scans of which the same is said; more are counted."""
 
 # --- What is asked for ------------------------------------------------------------------------
 
@@ -238,7 +240,7 @@ def summary(alignment: Alignment) -> str:
     words = [f"{counted(len(after), 'scan')} laid on {alignment.input_platform}"]
     if away:
         words.append(f"now {np.median(away):.2f} voxels away in median, {max(away):.2f} at most")
-    left_out = f" Left out: {listed(lost)}." if lost else ""
+    left_out = f" Left out: {some(lost)}." if lost else ""
     return f"{', '.join(words)}.{left_out}"
 
 
@@ -247,9 +249,22 @@ def remarks(alignment: Alignment, warned: Sequence[str], dataset: Path) -> list[
     places: dict[str, list[str]] = {}
     for finding in alignment.findings:
         places.setdefault(finding.message(WORDS), []).append(finding.where)
-    found = [f"{', '.join(where)}: {message}" for message, where in places.items()]
+    found = [f"{some(where)}: {message}" for message, where in places.items()]
     texts = (without_folder(text, dataset) for text in dict.fromkeys([*found, *warned]))
     return [sentence(text) for text in texts]
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first few, and count the others.
+
+    Examples
+    --------
+    >>> some(["a", "b"]), some(list("abcdefg"))
+    ('a and b', 'a, b, c and 4 others')
+    """
+    if len(names) <= MOST_NAMED + 1:
+        return listed(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} others"
 
 
 # --- The heads of a scan ----------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Align(Docked):
     def open_report(self) -> None:
         """Show the page in the browser."""
         assert self.alignment is not None
-        page = self.alignment.report
+        page = self.alignment.report.absolute()
         if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))):
             self.message.show_message("warning", f"No program opens pages here. It is {page}")
 
@@ -107,7 +107,7 @@ class Align(Docked):
         self.form.changed.connect(self._examine)
         self.form.align_wanted.connect(self.align)
         self._look.done.connect(self.form.show_findings)
-        self._look.failed.connect(self._fail)
+        self._look.failed.connect(self._say)
         self.progress.job.warned.connect(self._warned_of)
         self.progress.job.done.connect(self._take)
         self.progress.job.failed.connect(self._fail)
@@ -120,13 +120,16 @@ class Align(Docked):
         self.reading.cancel_wanted.connect(self._read.stop)
         self._read.progressed.connect(self.reading.show_step)
         self._read.done.connect(self._show_heads)
-        self._read.failed.connect(self._fail_to_read)
+        self._read.failed.connect(self._say)
         self._read.rested.connect(self.reading.end)
         self.on_escape(self._cancel)
 
     def _examine(self, choice: Choice) -> None:
         self.message.clear()
         self.progress.end()
+        self._look_at(choice)
+
+    def _look_at(self, choice: Choice) -> None:
         known = self.form.findings
         self._look.ask(lambda control: examine(choice, known))
 
@@ -156,9 +159,9 @@ class Align(Docked):
         if isinstance(error.remedy, Overwrite):
             words = sentence(said(error, WORDS, remedy=False))
             self.message.show_message("warning", words, [REPLACE])
+            reveal(self.message)
         else:
-            self.message.show_message("error", said(error, WORDS))
-        reveal(self.message)
+            self._say(error)
 
     def _say_cancelled(self) -> None:
         self._rest()
@@ -168,12 +171,7 @@ class Align(Docked):
     def _rest(self) -> None:
         self.form.set_running(False)
         self.progress.end()
-        self._examine_again()
-
-    def _examine_again(self) -> None:
-        """Look at the output folder anew: there may be an alignment in it now."""
-        choice, known = self.form.choice, self.form.findings
-        self._look.ask(lambda control: examine(choice, known))
+        self._look_at(self.form.choice)  # there may be an alignment in the output folder now
 
     # --- Looking ------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class Align(Docked):
     def _see(self) -> None:
         self.heads.see(quantity_of(self.moves.view, self.moves.board.isChecked()))
 
-    def _fail_to_read(self, error: UserError) -> None:
+    def _say(self, error: UserError) -> None:
         self.message.show_message("error", said(error, WORDS))
         reveal(self.message)
 
