@@ -211,6 +211,15 @@ class RescaleBValue(Allow):
 
 
 @dataclass(frozen=True)
+class StartAfresh(Allow):
+    """Train from fresh weights."""
+
+    parameter: ClassVar[str] = "start_from"
+    value: ClassVar[Any] = "nothing"
+    why: str = "start from nothing"
+
+
+@dataclass(frozen=True)
 class CountAsB0(Remedy):
     """Let volumes of a low b-value count as b=0.
 

@@ -337,6 +337,23 @@ class Model:
         """Who it was trained on; older files know their names alone."""
         return _people(self.training)
 
+    @property
+    def ancestors(self) -> tuple[Mapping[str, Any], ...]:
+        """What its weights began as, and what that began as, as their cards said; the last first.
+
+        Each has the "name", "sha256", "label", "steps" and "people" of a model, among others.
+        """
+        found, known = [], self.training.get("start")
+        while isinstance(known, Mapping):
+            found.append(known)
+            known = known.get("start")
+        return tuple(found)
+
+    @property
+    def everyone(self) -> tuple[Person, ...]:
+        """Whom its weights were learned from: its own people, and those of all its ancestors."""
+        return self.people + tuple(each for known in self.ancestors for each in _people(known))
+
     def calibrated_on(self, target: str) -> tuple[Person, ...]:
         """Say whom a target's expected error was fitted on; nobody where it is not calibrated."""
         names = [self.card.fit_name(target, shell_name(each)) for each in self.card.sh.b_values]
@@ -390,7 +407,9 @@ def _people(known: Mapping[str, Any]) -> tuple[Person, ...]:
     listed = known.get("people")
     if isinstance(listed, list) and listed:
         return tuple(Person.from_json(each) for each in listed)
-    return tuple(Person(label) for label in known.get("subjects", []))
+    subjects = known.get("subjects")
+    labels = subjects if isinstance(subjects, list) else []
+    return tuple(Person(label) for label in labels if isinstance(label, str))
 
 
 def save_model(path: str | Path, model: Model) -> None:
@@ -539,11 +558,20 @@ def _read(path: Path) -> tuple[ModelCard, str, dict[str, Tensor]]:
     if not text:
         raise UserError("is no napari-msp model", path, "model", RunJob("train", "train one"))
     try:
-        parse_json(text)  # which sees what pydantic passes over
+        _check_order(parse_json(text), path)  # which sees what pydantic passes over
         card = ModelCard.model_validate_json(text, strict=True)
     except ValueError as error:  # pydantic's are, too
         raise _unusable(f"its card is not valid ({first_reason(error)})", path) from error
     return card, text, weights
+
+
+def _check_order(content: Any, path: Path) -> None:
+    """Refuse a model of another SH order in words of its own."""
+    sh = content.get("sh") if isinstance(content, dict) else None
+    order = sh.get("order") if isinstance(sh, dict) else None
+    if isinstance(order, int) and order != ORDER:
+        problem = f"its SH images are of order {order}, and here they are of order {ORDER}"
+        raise UserError(problem, path, "model", Advice("take a model of that order"))
 
 
 def _check_digest(card: ModelCard, text: str, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -1,7 +1,7 @@
 """The models that come with this package, and where they lie. Loads no torch.
 
-They are for teaching: reduced width, trained on simulated heads. `scripts/train_teaching_models.sh`
-makes them anew.
+Those for teaching have a reduced width and were trained on simulated heads;
+`scripts/train_teaching_models.sh` makes them anew. The base is what a training starts from.
 """
 
 from importlib.resources import files
@@ -9,6 +9,16 @@ from pathlib import Path
 
 TEACHING = ("DIQT", "MSP")
 """Titles of the networks that there is a teaching model of, in the order of figures."""
+
+
+BASE = "base.safetensors"
+"""File of the base: an ordinary model, learned from many simulated platforms."""
+
+
+def base_model() -> Path | None:
+    """Give the path of the base that a training starts from; None where there is none."""
+    path = _models() / BASE
+    return path if path.is_file() else None
 
 
 def packaged_model(title: str) -> Path:
@@ -19,9 +29,13 @@ def packaged_model(title: str) -> Path:
     title
         One of `TEACHING`.
     """
-    return Path(str(files("napari_msp"))) / "models" / f"{title.lower()}-teaching.safetensors"
+    return _models() / f"{title.lower()}-teaching.safetensors"
 
 
 def packaged_models() -> dict[str, Path]:
-    """Give the paths of all of them by title."""
+    """Give the paths of all teaching models by title."""
     return {title: packaged_model(title) for title in TEACHING}
+
+
+def _models() -> Path:
+    return Path(str(files("napari_msp"))) / "models"

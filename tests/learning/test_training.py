@@ -84,6 +84,7 @@ def test_events_are_one_stream_and_survive_json(heads, quick, run):
         assert parse_event(event.to_json()) == event
     assert set(EVENTS) == {
         "started",
+        "startedfrom",
         "aligned",
         "step",
         "validated",

@@ -13,7 +13,7 @@ from napari_msp.commands.shared import add_device, add_force, pairs
 from napari_msp.errors import INTERRUPTED
 
 if TYPE_CHECKING:
-    from napari_msp.learning.events import EventHandler
+    from napari_msp.learning.events import EventHandler, StartedFrom
 
 SUMMARY = "train a model from travelling heads"
 EXAMPLE = (
@@ -32,6 +32,8 @@ METAVARS = {
     "subjects": "SUBJECT",
     "first_stage": "TARGET=KIND",
     "width": "paper|W",
+    "start_from": "nothing|base|MODEL.safetensors",
+    "start_from_target": "NEW=OLD",
     "label": "TEXT",
 }
 """What stands for the value in the help; N for numbers, unless it is here."""
@@ -55,8 +57,9 @@ def run(options: Namespace, console: Console) -> int:
 
     names = TrainingSettings.model_fields
     given = {name: value for name, value in vars(options).items() if name in names}
-    if "first_stage" in given:
-        given["first_stage"] = pairs(given["first_stage"], "first_stage", "TARGET=KIND")
+    for name in ("first_stage", "start_from_target"):
+        if name in given:
+            given[name] = pairs(given[name], name, METAVARS[name])
     with interrupt_flag() as interrupted:
         written = train(
             options.dataset,
@@ -114,11 +117,13 @@ def _reporter(console: Console) -> "EventHandler":
             case events.Started():
                 steps = event.steps
                 console.report(
-                    f"{event.kind}, preset {event.preset}, on {event.device}: "
+                    f"{event.kind}, preset {event.preset}, from {event.start}, on {event.device}: "
                     f"{len(event.subjects)} subjects, {len(event.held_out)} held out, "
                     f"{event.parameters:,} weights, {event.steps:,} steps"
                     + (f", going on at step {event.resumed_at:,}" if event.resumed_at else "")
                 )
+            case events.StartedFrom():
+                _tell_start(console, event)
             case events.Step():
                 alpha = "" if event.alpha is None else f", α {event.alpha:.2f}"
                 console.progress(
@@ -137,6 +142,17 @@ def _reporter(console: Console) -> "EventHandler":
                 console.result(f"{event.path} ({event.seconds:,.0f} s)")
 
     return report
+
+
+def _tell_start(console: Console, event: "StartedFrom") -> None:
+    """Say what the weights begin as; its doubts are warned of by themselves."""
+    for note in event.notes:
+        console.report(note)
+    for target, error in event.errors.items():
+        console.report(
+            f"{target}, before the first step: SH MSE {error:.3e} on training heads, "
+            f"{event.aligned[target]:.3e} by statistical alignment"
+        )
 
 
 @contextmanager

@@ -44,6 +44,8 @@ def learned_from(
 ) -> dict[str, Learned]:
     """Find the subjects that a model has learned from, in any of the datasets, by name.
 
+    What it started from has learned for it, and so has what that started from.
+
     Another dataset's subject of the same name is another person; the same scan under two names is
     one.
     """
@@ -52,8 +54,8 @@ def learned_from(
         for dataset in datasets:
             for subject in subjects:
                 person = dataset.person(subject)
-                if subject not in found and known_among(person, model.people):
-                    certain = any(same_person(person, each) for each in model.people)
+                if subject not in found and known_among(person, model.everyone):
+                    certain = any(same_person(person, each) for each in model.everyone)
                     found[subject] = Learned(subject, model.name, certain)
     return found
 

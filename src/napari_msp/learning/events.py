@@ -65,6 +65,8 @@ class Started(Event):
         Steps done before, 0 for a new run.
     taught
         Training subjects that each target is learned from.
+    start
+        What the weights begin as: "nothing", "base", or a file's name.
     """
 
     kind: str
@@ -77,6 +79,37 @@ class Started(Event):
     steps: Count
     resumed_at: Count
     taught: dict[str, list[str]] = field(default_factory=dict)
+    start: str = "nothing"
+
+
+@dataclass(frozen=True)
+class StartedFrom(Event):
+    """What the weights begin as, and how good that is before the first step.
+
+    Attributes
+    ----------
+    model, sha256, label
+        Name of the model, "base" or a file's, its digest, and what it is for; "nothing" where the
+        base does not fit.
+    platforms
+        Platform of it that each target's network begins as; other targets begin from nothing.
+    notes
+        How that was decided, a line a target.
+    doubts
+        What speaks against it; warned of, too.
+    errors, aligned
+        SH MSE of each target on the training heads, of the network before the first step and of
+        statistical alignment; empty where a run goes on.
+    """
+
+    model: str
+    sha256: str = ""
+    label: str = ""
+    platforms: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    aligned: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

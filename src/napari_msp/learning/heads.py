@@ -109,8 +109,17 @@ class IncompleteHeads(UserWarning):
     """A subject lacks a platform, so that less is learned from it than from the others."""
 
 
-def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study:
+def prepare_study(
+    dataset: TravellingHeads, settings: TrainingSettings, per_order: bool | None = None
+) -> Study:
     """Load all heads, split by subject, and measure the standardisation.
+
+    Parameters
+    ----------
+    dataset, settings
+        Of the run.
+    per_order
+        How channels are standardised, see `measure_standardisation`; None: as the preset does.
 
     Raises
     ------
@@ -141,7 +150,7 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
         )
         for subject in training + [each for each in subjects if each in settings.held_out]
     }
-    recipe = recipe_for(settings)
+    per_order = recipe_for(settings).per_order if per_order is None else per_order
     scanned = {
         target: [heads[subject] for subject in training if dataset.has(subject, target)]
         for target in targets
@@ -149,11 +158,11 @@ def prepare_study(dataset: TravellingHeads, settings: TrainingSettings) -> Study
     _check_taught(dataset, scanned)
     learned = [heads[subject] for subject in training]
     standardisation = {
-        settings.input: measure_standardisation((h.input for h in learned), recipe.per_order)
+        settings.input: measure_standardisation((h.input for h in learned), per_order)
     }
     for target in targets:
         images = (head.targets[target] for head in scanned[target])
-        standardisation[target] = measure_standardisation(images, recipe.per_order)
+        standardisation[target] = measure_standardisation(images, per_order)
     return Study(
         settings=settings,
         heads=learned,
@@ -403,6 +412,9 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     others = [each for each in dataset.platforms if each != settings.input]
     _check_known(dataset, "platform", "targets", settings.targets, others)
     _check_known(dataset, "target", "first_stage", settings.first_stage, settings.targets)
+    _check_known(
+        dataset, "target", "start_from_target", settings.start_from_target, settings.targets
+    )
     _check_known(dataset, "subject", "subjects", settings.subjects, dataset.subjects)
     subjects = settings.subjects or dataset.subjects
     _check_known(dataset, "subject", "held_out", settings.held_out, subjects)

@@ -37,6 +37,8 @@ from napari_msp.learning.phases import (
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import alpha_at, course_for, learning_rate, recipe_for
+from napari_msp.learning.start_matching import started_from
+from napari_msp.learning.starts import Start
 from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
 from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics, save_model
 from napari_msp.networks.msp import Network, shares_first_stages
@@ -63,6 +65,8 @@ class TrainingRun:
         Is given every event.
     previews
         Folder for predictions of the network at work; None: none are written.
+    start
+        What its weights begin as; None: nothing.
     """
 
     def __init__(
@@ -72,7 +76,9 @@ class TrainingRun:
         device: torch.device,
         report: EventHandler,
         previews: Path | None = None,
+        start: Start | None = None,
     ) -> None:
+        self.start = start or Start(study.settings)
         self.study = study
         self.settings = study.settings
         self.recipe = recipe_for(study.settings)
@@ -81,7 +87,9 @@ class TrainingRun:
         self.device = device
         self.report = report
         self.previews = previews
-        self.networks = TrainedNetworks(study.settings, study.scales, study.standardisation)
+        self.networks = TrainedNetworks(
+            study.settings, study.scales, study.standardisation, self.start
+        )
         self.networks.to(device)
         self.sampler = sampler_for(study, self.recipe)
         self.course = course_for(study.settings, self.recipe, self.sampler.steps_per_epoch)
@@ -102,6 +110,9 @@ class TrainingRun:
             self.position = restored.position
             restored.restore_networks(self.networks)
         self._report_started()
+        if self.start.loaded is not None or self.start.doubts:
+            untrained = {} if restored is not None else self.networks.finished()
+            self.report(started_from(self.start, self.study, untrained, self.device))
         judged = [target for target in self.study.scales if self.study.judged(target)]
         if judged:
             self.report(Aligned({target: alignment_error(self.study, target) for target in judged}))
@@ -126,6 +137,7 @@ class TrainingRun:
                 "steps": self._all_steps(),
                 "seconds": round(self.position.seconds, 1),
                 "device": str(self.device),
+                **({} if self.start.loaded is None else {"start": self.start.ancestry()}),
             },
         )
         save_model(self.out, model)
@@ -142,8 +154,11 @@ class TrainingRun:
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
         try:
-            if self.previews is not None and self.position.step == 0 and phase.untrained:
-                self._validate(phase, stop_requested)  # from untrained
+            shown = self.previews is not None and phase.untrained
+            if self.position.step == 0 and (
+                shown or not self.start.platforms.keys().isdisjoint(phase.targets)
+            ):
+                self._validate(phase, stop_requested)  # before the first step
             while True:
                 step = self.position.step
                 at_end = step > 0 and (step % self.course.epoch == 0 or step == self._steps(phase))
@@ -262,6 +277,7 @@ class TrainingRun:
                 parameters=sum(p.numel() for p in finished.parameters()),
                 steps=self._all_steps(),
                 resumed_at=self._steps_done(),
+                start=self.start.name,
             )
         )
 
@@ -285,9 +301,13 @@ class TrainingRun:
     def _identity(self) -> dict[str, Any]:
         """Give what must not change between a checkpoint and its continuation."""
         statistics = {name: each.to_json() for name, each in self.study.standardisation.items()}
+        settings = self.settings.model_dump(mode="json", exclude={"b_value"})
+        # A model is the same wherever it lies, and platforms may be matched by what is measured.
+        settings["start_from"] = self.start.sha256 or self.start.name
+        settings["start_from_target"] = dict(self.start.platforms)
         identity = {
             # The shell shows in the statistics.
-            "settings": self.settings.model_dump(mode="json", exclude={"b_value"}),
+            "settings": settings,
             "subjects": [head.subject for head in self.study.heads],
             "data": statistics,
         }

@@ -16,6 +16,7 @@ from napari_msp.learning.events import phase_name
 from napari_msp.learning.sampling import Batch
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.networks.registry import MULTI_STAGE, build_single
@@ -60,6 +61,9 @@ class TrainedNetworks(nn.Module):
         Lattice scale of each target, in order.
     standardisation
         Of each platform; some networks compute with it.
+    start
+        What weights begin as; None: nothing. An MSP that begins as a trained one is tuned as a
+        whole: tuning single networks first would change the features that its branches read.
     """
 
     def __init__(
@@ -67,24 +71,31 @@ class TrainedNetworks(nn.Module):
         settings: TrainingSettings,
         scales: Mapping[str, int],
         standardisation: Mapping[str, Standardisation],
+        start: Start | None = None,
     ) -> None:
         super().__init__()
         torch.manual_seed(settings.seed)
         recipe = recipe_for(settings)
         multi_stage = settings.kind == MULTI_STAGE
-        kinds = {target: _single_kind(settings, target, scales[target]) for target in scales}
+        begun = start or Start(settings)
+        kinds = {
+            target: begun.kind_of(target) or _single_kind(settings, target, scales[target])
+            for target in scales
+        }
         source = standardisation[settings.input]
+        branch_start, width = recipe.branch_start, settings.width or "paper"
+        shells = len(source.mean) // CHANNELS
 
-        def singles() -> dict[str, SingleNetwork]:
+        def singles(within: str = "") -> dict[str, SingleNetwork]:
             networks = {}
             for target, kind in kinds.items():
-                network = build_single(
+                network = begun.single(target, within or target, shells) or build_single(
                     kind,
                     target=target,
                     scales=scales,
-                    width=settings.width,
+                    width=width,
                     input_skip=recipe.input_skip,
-                    shells=len(source.mean) // CHANNELS,
+                    shells=shells,
                     trunk=settings.trunk,
                 )
                 network.set_standardisation(
@@ -96,26 +107,31 @@ class TrainedNetworks(nn.Module):
                 networks[target] = network
             return networks
 
-        start, width = recipe.branch_start, settings.width
         self.singles, self.multi_stage = nn.ModuleDict(), nn.ModuleDict()
         self.shared: SharedMSP | None = None
         if multi_stage and recipe.first_stages == "shared" and len(scales) > 1:
-            self.shared = SharedMSP.on(singles(), width=width, branch_start=start)
+            self.shared = SharedMSP.on(singles(), width=width, branch_start=branch_start)
         else:
             self.singles.update(singles())
             # Each target's MSP refines first stages of its own, as in the paper.
             for target in scales if multi_stage else ():
-                self.multi_stage[target] = MSP(singles(), target, width=width, branch_start=start)
+                self.multi_stage[target] = MSP(
+                    singles(target), target, width=width, branch_start=branch_start
+                )
+        for network in self.finished().values():
+            if isinstance(network, MSP):
+                begun.connect(network)
 
-        singles_first = recipe.singles_first or not multi_stage
+        self._fresh = [target for target in kinds if target not in begun.platforms]
         self.phases = [
-            Phase(phase_name(kind, target), (target,), unison=False, untrained=True)
-            for target, kind in kinds.items()
-            if singles_first
+            Phase(phase_name(kinds[target], target), (target,), unison=False, untrained=True)
+            for target in (self._fresh if multi_stage else kinds)
+            if recipe.singles_first or not multi_stage
         ]
+        untrained = not self.phases
         together = [tuple(scales)] if self.shared else [(each,) for each in self.multi_stage]
         self.phases += [
-            Phase(phase_name(MULTI_STAGE, *targets), targets, True, not singles_first)
+            Phase(phase_name(MULTI_STAGE, *targets), targets, True, untrained)
             for targets in together
         ]
 
@@ -137,7 +153,8 @@ class TrainedNetworks(nn.Module):
         """Let a unison phase start from the trained single networks."""
         if phase.unison and self.shared is None:
             multi_stage = cast(MSP, self.of(phase))
-            multi_stage.singles.load_state_dict(self.singles.state_dict())
+            for target in self._fresh:
+                multi_stage.singles[target].load_state_dict(self.singles[target].state_dict())
 
     def finished(self) -> dict[str, Network]:
         """Give the networks that make up the model."""

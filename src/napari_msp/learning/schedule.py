@@ -1,8 +1,9 @@
 """Presets, learning rates and the ramp of α."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from napari_msp.learning.settings import TrainingSettings
 
@@ -124,6 +125,9 @@ FAST = Recipe(
     dense=True,
 )
 
+TUNING: Mapping[str, Any] = {"alpha_ramp": 0.0}
+"""What a run from a model does otherwise: its branches are trained, so they count at once."""
+
 WARM_UP = 0.1
 """Part of a fast phase during which the learning rate rises (our choice)."""
 
@@ -147,6 +151,7 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     stages, singles = settings.first_stages, settings.singles_first
     return replace(
         preset,
+        **({} if settings.starts_from_nothing else TUNING),
         augment=augment,
         branch_start=start,
         first_stages=preset.first_stages if stages == "preset" else stages,

@@ -1,7 +1,9 @@
 """Everything that decides what a training run does, in one validated object."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -45,6 +47,9 @@ BranchStart = Literal["preset", "nothing", "input", "first stage"]
 FirstStages = Literal["preset", "own", "shared"]
 SinglesFirst = Literal["preset", "yes", "no"]
 Trunk = Literal["each", "all"]
+
+NOTHING, BASE = "nothing", "base"
+"""What a run may start from besides the file of a model: fresh weights, and the packaged base."""
 
 
 MOST = 1_000_000
@@ -98,8 +103,20 @@ class TrainingSettings(BaseModel):
     first_stage: dict[str, SingleKind] = Field(
         default_factory=dict, description="MSP: single network of each target"
     )
-    width: float | Literal["paper"] = Field(
-        default="paper", description="Fraction of the full width"
+    width: float | Literal["paper"] | None = Field(
+        default=None,
+        description="Fraction of the full width, or paper (full); unset: as wide as what the run "
+        "starts from, else paper",
+    )
+    start_from: str | None = Field(
+        default=None,
+        description="Weights at the start: nothing, base (the packaged one), or a model's file; "
+        "unset: base, as far as there is one that fits, but nothing with preset paper or lecture",
+    )
+    start_from_target: dict[str, str] = Field(
+        default_factory=dict,
+        description="Platform of the start that a target's network begins as; unset: by name, "
+        "else by what fits the training heads best",
     )
     steps: int | None = Field(
         default=None, ge=1, le=MOST, description="Steps of each phase, whatever the number of heads"
@@ -192,12 +209,35 @@ class TrainingSettings(BaseModel):
             raise ValueError(f"belongs to kind {MULTI_STAGE}")
         return first_stage
 
+    @field_validator("start_from", mode="before")
+    @classmethod
+    def _a_start(cls, value: Any) -> Any:
+        """Read a word, or a path: it may be read again from elsewhere."""
+        if value is None or value in (NOTHING, BASE):
+            return value
+        text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
+        if not isinstance(text, str) or not text.endswith(".safetensors"):
+            raise ValueError(f"must be {NOTHING}, {BASE} or the file of a model (.safetensors)")
+        return str(Path(text).expanduser().absolute())
+
+    @field_validator("start_from_target")
+    @classmethod
+    def _of_a_start(cls, names: dict[str, str], others: ValidationInfo) -> dict[str, str]:
+        if names and others.data.get("start_from") == NOTHING:
+            raise ValueError("belongs to a start from a model")
+        return names
+
     @field_validator("width")
     @classmethod
-    def _a_fraction(cls, width: float | Literal["paper"]) -> float | Literal["paper"]:
+    def _a_fraction(cls, width: float | Literal["paper"] | None) -> float | Literal["paper"] | None:
         if isinstance(width, float) and not 0 < width <= 1:  # also refuses nan
             raise ValueError("must lie in (0, 1], or be 'paper'")
         return width
+
+    @property
+    def starts_from_nothing(self) -> bool:
+        """Whether all weights are fresh, as far as is decided."""
+        return self.start_from in (None, NOTHING)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show what was set."""
@@ -212,6 +252,7 @@ LECTURE = TrainingSettings(
     batch=2,
     steps_per_epoch=40,
     learning_rate=3e-3,
+    start_from=NOTHING,
     label="For teaching only: a minute of training. Not for studies.",
 )
 """For a live lesson on three heads of size tiny, one of them held out: a minute on two CPU cores.

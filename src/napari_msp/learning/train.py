@@ -17,6 +17,8 @@ from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
+from napari_msp.learning.start_matching import matched
+from napari_msp.learning.starts import read_start
 from napari_msp.model_file import check_model_name
 
 
@@ -61,7 +63,8 @@ def train(
         every validation. The untrained network is then validated too.
     **values
         Fields of `TrainingSettings`, such as ``kind="msp", width=0.2``; they take the place of
-        those of `settings`.
+        those of `settings`. ``start_from`` is "nothing", "base" or the path of a model, and
+        ``start_from_target={"trio": "prisma_st"}`` says which of its platforms a target begins as.
 
     Returns
     -------
@@ -88,11 +91,13 @@ def train(
             settings = training_settings(heads, **put_over(given, values))
         if settings.b0_threshold is not None:
             heads = replace(heads, b0_threshold=settings.b0_threshold)
-        study = prepare_study(heads, settings)
+        settings, start = read_start(settings, heads)
+        study = prepare_study(heads, settings, start.per_order)
+        study, start = matched(start, study, where)
         # Seeding is for this run alone: whoever calls goes on with numbers of their own.
         with torch.random.fork_rng([where] if where.type == "cuda" else []):
             run = TrainingRun(
-                study, out, where, report, None if previews is None else Path(previews)
+                study, out, where, report, None if previews is None else Path(previews), start
             )
             return run.run(resume and not force, stop_requested or (lambda: False))
     except Exception as error:

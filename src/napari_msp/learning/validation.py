@@ -65,7 +65,7 @@ def validate(
         When `cancelled()` was true.
     """
     network.eval()
-    first, errors = None, _SquaredError()
+    first, errors = None, SquaredError()
     for head in study.judged(target):
         result = predict_on_grid(
             network,
@@ -82,22 +82,31 @@ def validate(
 
 
 def alignment_error(study: Study, target: str) -> float:
-    """Give what statistical alignment does on the held-out subjects, measured as in `validate`.
+    """Give what statistical alignment does on the held-out subjects, measured as in `validate`."""
+    aligned = statistical_alignment(study, target)
+    errors = SquaredError()
+    for head in study.judged(target):
+        errors.add(aligned(head.input), head.truths[target])
+    return errors.mean
+
+
+def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], GridImage]:
+    """Give what predicts a target by its statistics alone: what a network has to beat.
 
     Each coefficient of the input is moved to the mean and deviation that it has on the target
-    platform over the training subjects who were scanned on it. It is what a network has to beat.
+    platform over the training subjects who were scanned on it.
     """
     # Of the same subjects, or their anatomy would count as a difference between the platforms.
     inputs = (head.input for head in study.heads if target in head.targets)
     source = measure_standardisation(inputs, per_order=False)
     images = (head.targets[target] for head in study.heads if target in head.targets)
     wanted = measure_standardisation(images, per_order=False)
-    errors = _SquaredError()
-    for head in study.judged(target):
-        image = head.input
+
+    def predicted(image: GridImage) -> GridImage:
         matched = np.where(image.mask[..., None], wanted.undo(source.apply(image)), 0)
-        errors.add(replace(image, coefficients=matched), head.truths[target])
-    return errors.mean
+        return replace(image, coefficients=matched)
+
+    return predicted
 
 
 def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
@@ -139,13 +148,14 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     return path
 
 
-class _SquaredError:
+class SquaredError:
     """Mean over voxels and coefficients of several subjects."""
 
     def __init__(self) -> None:
         self._sum, self._count = 0.0, 0
 
     def add(self, result: GridImage, truth: GridImage) -> None:
+        """Take in a subject, where both images have brain."""
         if not result.lattice.matches(truth.lattice):
             result = result.resampled(truth.lattice)
         inside = result.mask & truth.mask
@@ -155,4 +165,5 @@ class _SquaredError:
 
     @property
     def mean(self) -> float:
+        """Give the mean of all that was taken in."""
         return self._sum / self._count

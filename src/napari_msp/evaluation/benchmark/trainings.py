@@ -26,7 +26,7 @@ from napari_msp.evaluation.benchmark.methods import (
 from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, Round
 from napari_msp.learning.events import EventLog, Validated, read_events
 from napari_msp.learning.runs import checkpoint_path
-from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.settings import NOTHING, TrainingSettings
 from napari_msp.networks import msp
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
 
@@ -304,6 +304,7 @@ class TrainingList:
             subjects=(*subjects.training, *subjects.validation),
             held_out=subjects.validation,
             width=width or budget.width,
+            start_from=NOTHING,
             epochs=budget.epochs(first),
             unison_epochs=budget.epochs(steps - first) if kind == MULTI_STAGE else None,
             steps_per_epoch=budget.epoch,

@@ -1,0 +1,359 @@
+"""Which platform of a model each target's network begins as, and how good that is untrained."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from napari_msp.errors import Choose, Give, Remedy, StartAfresh, UserError, either
+from napari_msp.formatting import short
+from napari_msp.inference.stages import predict_on_grid
+from napari_msp.learning.events import StartedFrom
+from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.starts import (
+    Start,
+    StartDoubt,
+    from_nothing,
+    single_of,
+)
+from napari_msp.learning.validation import SquaredError, statistical_alignment
+from napari_msp.model_file import Model
+from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
+from napari_msp.networks.msp import Network
+from napari_msp.networks.registry import MULTI_STAGE, title
+from napari_msp.signal.channels import GridImage
+
+HEADS_MEASURED = 4
+"""Training heads that are predicted whole before the first step, at most: the first ones."""
+
+FAR_VOXEL_SIZE, FAR_B_VALUE = 1.25, 1.2
+"""Ratios to the nearest that the start has seen, beyond which is said to be far (our choice)."""
+
+# --- Which platform is which -----------------------------------------------------------------
+
+
+def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, Start]:
+    """Say which platform of the start each target's network begins as.
+
+    The one that was asked for, else the one of the same name; else, among those of the same lattice
+    scale, the one whose prediction of the training heads errs least before the first step. An MSP
+    takes each platform of the start once, where there are enough, as no branch leads from a
+    platform to itself.
+
+    Returns
+    -------
+    study
+        The same; with the settings of a run from nothing where the base does not fit.
+    start
+        With platforms and notes.
+
+    Raises
+    ------
+    UserError
+        When what was asked for cannot be had.
+
+    Warns
+    -----
+    StartDoubt
+        Of a voxel size or b-value that is far from what the start has seen; when the base does not
+        fit.
+    """
+    if start.loaded is None:
+        return study, start
+    try:
+        platforms, notes = _platforms(start, study, device)
+    except UserError as error:
+        if start.asked:
+            raise
+        chosen = {name: getattr(study.settings, name) for name in ("input", "targets")}
+        settings = from_nothing(start.before).model_copy(update=chosen)
+        return replace(study, settings=settings), start.instead(f"the base {error.problem}")
+    doubts = tuple(f"{start.name} {words}" for words in _far(start.model, study))
+    for words in doubts:
+        warnings.warn(words, StartDoubt, stacklevel=3)
+    return study, replace(start, platforms=platforms, notes=tuple(notes), doubts=doubts)
+
+
+def _platforms(
+    start: Start, study: Study, device: torch.device
+) -> tuple[dict[str, str], list[str]]:
+    """Give the platform of each target that has one, and say why, a line a target."""
+    model, settings = start.model, study.settings
+    _check_shells(model, study)
+    fitting = {target: _fitting(model, settings, target, k) for target, k in study.scales.items()}
+    found: dict[str, str] = {}
+    why: dict[str, str] = {}
+    for target in study.scales:
+        asked = settings.start_from_target.get(target)
+        if asked is not None and asked not in fitting[target]:
+            raise _unfit(model, study, target, asked, fitting[target])
+        if asked is not None:
+            found[target], why[target] = asked, "as asked"
+        elif target in fitting[target]:
+            found[target], why[target] = target, "of the same name"
+        elif start.asked and not fitting[target] and target in settings.first_stage:
+            problem = f"has no {title(settings.first_stage[target])} that {target} can begin as"
+            raise UserError(problem, model.name, "first_stage", StartAfresh())
+    errors = {
+        target: _candidate_errors(model, study, target, fitting[target], device)
+        for target in study.scales
+        if target not in found and fitting[target]
+    }
+    found |= _nearest(errors, set(found.values()) if settings.kind == MULTI_STAGE else None)
+    why |= {target: _compared(found[target], known) for target, known in errors.items()}
+    if not found:
+        scales = ", ".join(f"{target} ({scale})" for target, scale in model.card.scales.items())
+        problem = f"has no network of any target's lattice scale, only {scales}"
+        raise UserError(problem, model.name, "start_from", StartAfresh())
+    _check_together(model, found, study)
+    return {target: found[target] for target in study.scales if target in found}, [
+        f"{target} begins as {found[target]} ({why[target]})"
+        if target in found
+        else f"{target} begins from nothing (there is no {_wanted(settings)} of lattice scale {k})"
+        for target, k in study.scales.items()
+    ]
+
+
+def _wanted(settings: TrainingSettings) -> str:
+    return "network" if settings.kind == MULTI_STAGE else title(settings.kind)
+
+
+def _fitting(model: Model, settings: TrainingSettings, target: str, scale: int) -> list[str]:
+    """List the platforms of a model that a target's network can begin as."""
+    kind = settings.first_stage.get(target) if settings.kind == MULTI_STAGE else settings.kind
+    return [
+        platform
+        for platform, known in model.card.scales.items()
+        if known == scale and kind in (None, single_of(model, platform).kind)
+    ]
+
+
+def _unfit(
+    model: Model, study: Study, target: str, asked: str, fitting: Sequence[str]
+) -> UserError:
+    """Say why a platform cannot be what a target begins as."""
+    scale, own = model.card.scales[asked], study.scales[target]
+    what = f"of lattice scale {scale}, and {target} of {own}"
+    if scale == own:
+        what = f"no {title(study.settings.first_stage.get(target, study.settings.kind))}"
+    choices = tuple(f"{target}={each}" for each in fitting)
+    remedy = Choose("start_from_target", choices) if choices else StartAfresh()
+    return UserError(f"{asked} is {what}", model.name, "start_from_target", remedy)
+
+
+def _check_shells(model: Model, study: Study) -> None:
+    """Refuse a model that takes other shells at once."""
+    run = len(study.b_values)
+    trunk = study.settings.trunk if run > 1 else "each"
+    at_once = single_of(model, model.targets[0]).channels // CHANNELS
+    if at_once == (run if trunk == "all" else 1):
+        return
+    remedy: Remedy = StartAfresh()
+    if at_once == 1:
+        problem = f"takes each shell by itself, not {run} at once"
+        remedy = either(Give("trunk", "each"), StartAfresh())
+    else:
+        problem = f"takes {at_once} shells at once, not {run if trunk == 'all' else 'one'}"
+        if run == at_once:
+            remedy = either(Give("trunk", "all"), StartAfresh())
+    raise UserError(problem, model.name, "trunk", remedy)
+
+
+def _check_together(model: Model, found: Mapping[str, str], study: Study) -> None:
+    """Refuse networks that predict several platforms together, where these are not the run's."""
+    for platform in found.values():
+        network = single_of(model, platform)
+        if len(network.scales) > 1 and not (
+            sorted(network.scales) == sorted(found.values()) and len(found) == len(study.scales)
+        ):
+            together = ", ".join(sorted(network.scales))
+            problem = f"predicts {together} together, which cannot become {', '.join(study.scales)}"
+            remedy = either(Give("start_from_target", "each of them once"), StartAfresh())
+            raise UserError(problem, model.name, "start_from_target", remedy)
+
+
+def _nearest(errors: Mapping[str, Mapping[str, float]], taken: set[str] | None) -> dict[str, str]:
+    """Give each target the platform of the smallest error.
+
+    Parameters
+    ----------
+    errors
+        Of each platform that fits, by target.
+    taken
+        Platforms that shall not be taken again as long as there are others; None: any may be.
+    """
+    nearest = {target: min(known, key=known.__getitem__) for target, known in errors.items()}
+    if taken is None:
+        return nearest
+    free = sorted({platform for known in errors.values() for platform in known} - taken)
+    targets = list(errors)
+    far = 1e6 * max((each for known in errors.values() for each in known.values()), default=1.0)
+    costs = np.array([[errors[t].get(platform, far) for platform in free] for t in targets])
+    rows, columns = linear_sum_assignment(costs) if costs.size else ((), ())
+    once = {targets[row]: free[column] for row, column in zip(rows, columns, strict=True)}
+    return nearest | {t: platform for t, platform in once.items() if platform in errors[t]}
+
+
+def _compared(platform: str, errors: Mapping[str, float]) -> str:
+    """Say by what error a platform was chosen."""
+    if len(errors) == 1:
+        return "the only one of its lattice scale"
+    others = ", ".join(
+        f"{name} {short(error)}" for name, error in errors.items() if name != platform
+    )
+    return f"SH MSE before the first step {short(errors[platform])}; {others}"
+
+
+def _candidate_errors(
+    model: Model, study: Study, target: str, platforms: Sequence[str], device: torch.device
+) -> dict[str, float]:
+    """Give the error of each platform's network on the training heads, with their statistics."""
+    if len(platforms) == 1:
+        return {platforms[0]: 0.0}
+    errors = {}
+    for platform in platforms:
+        network = deepcopy(model.single(platform)).to(device)
+        for single in (each for each in network.modules() if isinstance(each, SingleNetwork)):
+            if single.trunk == "each":
+                single.apply_to_each(len(study.b_values))
+            single.set_standardisation(**statistics_of(study, target))
+        errors[platform] = zero_step_error(study, network, target, device)
+    return errors
+
+
+def statistics_of(study: Study, target: str) -> Statistics:
+    """Give what a network that computes with statistics is told."""
+    source, wanted = study.standardisation[study.settings.input], study.standardisation[target]
+    return {
+        "input_mean": source.mean.tolist(),
+        "input_deviation": source.deviation.tolist(),
+        "target_mean": wanted.mean.tolist(),
+        "target_deviation": wanted.deviation.tolist(),
+    }
+
+
+# --- How good it is before the first step ----------------------------------------------------
+
+
+def measured_heads(study: Study, target: str) -> list[Head]:
+    """Give the training heads that a start is measured on."""
+    return [head for head in study.heads if target in head.targets][:HEADS_MEASURED]
+
+
+def zero_step_error(study: Study, network: Network, target: str, device: torch.device) -> float:
+    """Give a network's mean squared error on training heads, in SH units."""
+    network.eval()
+
+    def predicted(image: GridImage) -> GridImage:
+        source = study.standardisation[study.settings.input]
+        wanted = study.standardisation[target]
+        return predict_on_grid(network, image, source, wanted, device=device).prediction
+
+    return _error(study, target, predicted)
+
+
+def _error(study: Study, target: str, predicted: Callable[[GridImage], GridImage]) -> float:
+    errors = SquaredError()
+    for head in measured_heads(study, target):
+        errors.add(predicted(head.input), head.targets[target])
+    return errors.mean
+
+
+def started_from(
+    start: Start, study: Study, networks: Mapping[str, Network], device: torch.device
+) -> StartedFrom:
+    """Tell what a run starts from, and how good that is.
+
+    Parameters
+    ----------
+    start, study
+        Of the run.
+    networks
+        Of each target, as they are before the first step; empty where the run goes on.
+    device
+        Where they lie.
+
+    Warns
+    -----
+    StartDoubt
+        Where a network is no better than statistical alignment.
+    """
+    errors = {
+        target: zero_step_error(study, network, target, device)
+        for target, network in networks.items()
+        if target in start.platforms
+    }
+    aligned = {
+        target: _error(study, target, statistical_alignment(study, target)) for target in errors
+    }
+    worse = [
+        f"{target} is no better than statistical alignment before the first step (SH MSE "
+        f"{short(error)} on training heads, {short(aligned[target])} aligned)"
+        for target, error in errors.items()
+        if not error < aligned[target]
+    ]
+    for words in worse:
+        warnings.warn(words, StartDoubt, stacklevel=3)
+    return StartedFrom(
+        model=start.name,
+        sha256=start.sha256,
+        label="" if start.loaded is None else start.model.card.label,
+        platforms=dict(start.platforms),
+        notes=list(start.notes),
+        doubts=[*start.doubts, *worse],
+        errors=errors,
+        aligned=aligned,
+    )
+
+
+# --- What the start has seen -----------------------------------------------------------------
+
+
+def _far(model: Model, study: Study) -> Iterable[str]:
+    """Say what of the dataset is far from all that a model and its ancestors have seen."""
+    seen = [_seen(each) for each in (_of_card(model), *model.ancestors)]
+    sizes = [size for each in seen for size in each[0]]
+    b_values = [value for each in seen for value in each[1]]
+    if sizes and _ratio(study.voxel_size, sizes) > FAR_VOXEL_SIZE:
+        low, high = min(sizes), max(sizes)
+        known = f"{low:.3g}" if high / low < 1.01 else f"{low:.3g} to {high:.3g}"
+        yield f"learned from voxels of {known} mm, far from {study.voxel_size:.3g} mm here"
+    for value in study.b_values:
+        if b_values and _ratio(value, b_values) > FAR_B_VALUE:
+            low, high = min(b_values), max(b_values)
+            known = f"{low:.0f}" if high - low < 1 else f"{low:.0f} to {high:.0f}"
+            yield f"learned at b = {known}, far from b = {value:.0f} here"
+
+
+def _of_card(model: Model) -> Mapping[str, Any]:
+    card = model.card
+    return {
+        "voxel_size": card.voxel_size,
+        "b_values": card.sh.b_values,
+        "saw": model.training.get("saw"),
+    }
+
+
+def _seen(known: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Give voxel sizes in mm and b-values; what was drawn at random is kept as a range in "saw"."""
+    saw = known.get("saw")
+    saw = saw if isinstance(saw, Mapping) else {}
+    sizes = [known.get("voxel_size"), *_numbers(saw.get("voxel_size"))]
+    return _numbers(sizes), [*_numbers(known.get("b_values")), *_numbers(saw.get("b_value"))]
+
+
+def _numbers(values: Any) -> list[float]:
+    if not isinstance(values, list | tuple):
+        return []
+    return [float(each) for each in values if isinstance(each, int | float) and each > 0]
+
+
+def _ratio(value: float, seen: Sequence[float]) -> float:
+    """Give how many times a value lies above or below what was seen; 1 within."""
+    return max(1.0, value / max(seen), min(seen) / value)

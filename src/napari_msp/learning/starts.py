@@ -1,0 +1,325 @@
+"""What a run's weights start from: nothing, the packaged base, or any other model.
+
+A start has weights alone to give: how channels are standardised is measured on the run's own heads.
+Each target's network begins as that of one platform of the start, of the same name or the one
+that fits the training heads best before the first step.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from napari_msp import packaged
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.errors import Change, Choose, Give, StartAfresh, UserError, either
+from napari_msp.files import sha256
+from napari_msp.identity import known_among
+from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
+from napari_msp.model_file import Model, load_model
+from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
+from napari_msp.networks.msp import MSP
+from napari_msp.networks.registry import MULTI_STAGE, build, title
+
+
+class StartDoubt(UserWarning):
+    """What a run starts from may not be what is hoped for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a run's weights begin as.
+
+    Attributes
+    ----------
+    before
+        Settings of the run, as they were given.
+    loaded
+        The model; None: nothing.
+    name
+        "nothing", "base", or the file's name.
+    sha256
+        Of the file.
+    platforms
+        Platform of the model that each target's network begins as; targets that begin from nothing
+        are not mentioned.
+    notes
+        How that was decided, a line a target.
+    doubts
+        What was warned of.
+    """
+
+    before: TrainingSettings
+    loaded: Model | None = None
+    name: str = NOTHING
+    sha256: str = ""
+    platforms: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> Model:
+        """The model that the run starts from; there must be one."""
+        assert self.loaded is not None
+        return self.loaded
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody chose it, rather than the defaults."""
+        return self.before.start_from is not None
+
+    @property
+    def per_order(self) -> bool | None:
+        """Whether its channels are standardised by order; None where the preset decides."""
+        if self.loaded is None:
+            return None
+        known = self.model.standardisation(self.model.card.input)
+        return not known.mean.reshape(-1, CHANNELS)[:, 1:].any()
+
+    def instead(self, why: str) -> "Start":
+        """Give a start from nothing, and warn why."""
+        words = f"from nothing, as {why}"
+        warnings.warn(words, StartDoubt, stacklevel=4)
+        return Start(self.before, doubts=(words,))
+
+    def kind_of(self, target: str) -> str | None:
+        """Give the kind of a target's single network; None where it begins from nothing."""
+        platform = self.platforms.get(target)
+        return None if platform is None else single_of(self.model, platform).kind
+
+    def single(self, target: str, within: str, shells: int) -> SingleNetwork | None:
+        """Give a target's single network, a copy; None where it begins from nothing.
+
+        Parameters
+        ----------
+        target
+            Its target.
+        within
+            Target whose MSP it is a first stage of: of several copies in the model, which were
+            tuned apart, that MSP's own is taken.
+        shells
+            Of the run. Weights that take each shell by itself are the same for any number.
+        """
+        platform = self.platforms.get(target)
+        if platform is None:
+            return None
+        found = single_of(self.model, platform, self.platforms.get(within))
+        names = {old: new for new, old in self.platforms.items()} | {platform: target}
+        config = found.config()
+        config["target"] = target
+        config["scales"] = [[names.get(old, old), scale] for old, scale in config["scales"]]
+        if found.trunk == "each":
+            config |= {"shells": shells, "trunk": "each"}
+        built = cast(SingleNetwork, build(config))
+        _take_over(built, found)
+        return built
+
+    def connect(self, network: MSP) -> None:
+        """Put the start's branches into an MSP that was built on its single networks.
+
+        A branch that the start does not have begins at 0, so that eq. (1) mixes in nothing that was
+        not learned.
+        """
+        own = self.platforms.get(network.target)
+        if own is None:
+            return
+        known = self.model.single(own)
+        kept = isinstance(known, MSP) and _branch_start(self.model, self.before) is not None
+        for other, branch in network.connections.items():
+            platform = self.platforms.get(other, "")
+            if kept and platform in known.connections:
+                branch.load_state_dict(known.connections[platform].state_dict())
+            else:
+                branch.start_at_zero()  # type: ignore[operator]
+
+    def ancestry(self) -> dict[str, Any]:
+        """Give what a card keeps of it, and of what it began from itself, in plain JSON types."""
+        card, training = self.model.card, self.model.training
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "kind": card.kind,
+            "label": card.label,
+            "platforms": dict(self.platforms),
+            "voxel_size": card.voxel_size,
+            "b_values": list(card.sh.b_values),
+            **{
+                name: training[name]
+                for name in ("steps", "subjects", "people", "saw", "start")
+                if name in training
+            },
+        }
+
+
+# --- Which start -----------------------------------------------------------------------------
+
+
+def read_start(
+    settings: TrainingSettings, dataset: TravellingHeads
+) -> tuple[TrainingSettings, Start]:
+    """Read what a run starts from, and let it decide what the settings leave open.
+
+    Unset, it is the packaged base where there is one that fits; the paper's recipe starts from
+    nothing.
+
+    Returns
+    -------
+    settings
+        With the start's name, its width, and what its branches are added to.
+    start
+        Without platforms yet, see `matched`.
+
+    Raises
+    ------
+    UserError
+        When what was asked for cannot be had, or a held-out subject taught it.
+
+    Warns
+    -----
+    StartDoubt
+        When there is a base, but none that fits.
+    """
+    path = _path_of(settings)
+    if path is None:
+        return from_nothing(settings), Start(settings)
+    name = BASE if settings.start_from in (None, BASE) else path.name
+    start = _opened(path, name, settings)
+    refused = next(iter(_contradictions(start, settings)), None)
+    if refused is not None:
+        if start.asked:
+            raise refused
+        return from_nothing(settings), start.instead(f"the base {refused.problem}")
+    _refuse_pupils(start, settings, dataset)
+    return settings.model_copy(update=_decided(start, settings)), start
+
+
+def from_nothing(settings: TrainingSettings) -> TrainingSettings:
+    """Give the settings of a run whose weights are fresh."""
+    return settings.model_copy(update={"start_from": NOTHING, "width": settings.width or "paper"})
+
+
+def _path_of(settings: TrainingSettings) -> Path | None:
+    """Give the file of the start; None for nothing."""
+    if settings.start_from == NOTHING:
+        return None
+    if settings.start_from is None:
+        return packaged.base_model() if settings.preset != "paper" else None
+    if settings.start_from != BASE:
+        return Path(settings.start_from)
+    path = packaged.base_model()
+    if path is None:
+        remedy = either(Give("start_from", "the file of a model"), StartAfresh())
+        raise UserError("this installation has no base model", field="start_from", remedy=remedy)
+    return path
+
+
+def _opened(path: Path, name: str, settings: TrainingSettings) -> Start:
+    try:
+        model = load_model(path)
+        digest = sha256(path)
+    except UserError as error:
+        remedy = either(Give("start_from", "another model"), StartAfresh())
+        raise UserError(error.problem, error.subject, "start_from", remedy) from error
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", path, "start_from") from error
+    return Start(settings, model, name, digest)
+
+
+def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserError]:
+    """Give what the settings ask for and the start cannot be."""
+    model = start.model
+
+    def refuse(problem: str, parameter: str, value: Any) -> UserError:
+        remedy = either(Give(parameter, str(value)), StartAfresh())
+        return UserError(problem, model.name, parameter, remedy)
+
+    kinds = _kinds(model)
+    if settings.kind != MULTI_STAGE and settings.kind not in kinds:
+        offered = dict.fromkeys((model.kind, *kinds))
+        problem = f"has no {title(settings.kind)}, only {', '.join(map(title, offered))}"
+        yield refuse(problem, "kind", " or ".join(offered))
+    width = _width(model, settings.kind)
+    if settings.width is not None and _fraction(settings.width) != _fraction(width):
+        problem = f"has width {width}, which cannot become {settings.width}"
+        yield refuse(problem, "width", width)
+    begun = _branch_start(model, settings)
+    if begun is not None and settings.branch_start not in ("preset", begun):
+        problem = f"adds its branches to {begun}, which cannot become {settings.branch_start}"
+        yield refuse(problem, "branch_start", begun)
+    for new, old in settings.start_from_target.items():
+        if old not in model.targets:
+            problem = f"has no platform {old} to begin {new} as"
+            remedy = Choose("start_from_target", tuple(f"{new}={each}" for each in model.targets))
+            yield UserError(problem, model.name, "start_from_target", remedy)
+
+
+def _decided(start: Start, settings: TrainingSettings) -> dict[str, Any]:
+    """Give the settings that follow the start."""
+    begun = _branch_start(start.model, settings)
+    if begun is None and settings.branch_start == "preset":
+        begun = "first stage"  # so that what the single networks know is where it begins
+    decided = {"start_from": start.name, "width": _width(start.model, settings.kind)}
+    if settings.kind == MULTI_STAGE and begun is not None:
+        decided["branch_start"] = begun
+    if start.model.kind == settings.kind == MULTI_STAGE and settings.first_stages == "preset":
+        decided["first_stages"] = start.model.card.first_stages
+    return decided
+
+
+def _refuse_pupils(start: Start, settings: TrainingSettings, dataset: TravellingHeads) -> None:
+    """Refuse to judge by a subject whom the start, or what it began from, learned from."""
+    for subject in settings.held_out:
+        known = subject in dataset.subjects
+        if known and known_among(dataset.person(subject), start.model.everyone):
+            problem = f"{start.name} has learned from {subject}, who cannot judge what comes of it"
+            remedy = either(Change("held_out", "other"), StartAfresh())
+            raise UserError(problem, dataset.root, "held_out", remedy)
+
+
+# --- What a model has ------------------------------------------------------------------------
+
+
+def single_of(model: Model, platform: str, within: str | None = None) -> SingleNetwork:
+    """Give a platform's single network, as the MSP of another platform has it."""
+    network = model.single(within or platform)
+    if isinstance(network, MSP):
+        return cast(SingleNetwork, network.singles[platform])
+    return cast(SingleNetwork, model.single(platform))
+
+
+def _kinds(model: Model) -> list[str]:
+    """List the kinds of its single networks."""
+    return list(dict.fromkeys(single_of(model, each).kind for each in model.targets))
+
+
+def _width(model: Model, kind: str) -> Any:
+    network = model.single(model.targets[0])
+    return network.width if kind == MULTI_STAGE else single_of(model, model.targets[0]).width
+
+
+def _fraction(width: Any) -> float:
+    return 1.0 if width == "paper" else float(width)
+
+
+def _branch_start(model: Model, settings: TrainingSettings) -> str | None:
+    """Give what the branches that a run takes over are added to; None where it takes over none.
+
+    Branches read the features of first stages of their own target's MSP; where the run shares those
+    that were tuned apart, they are of no use.
+    """
+    network = model.single(model.targets[0])
+    if not isinstance(network, MSP) or settings.kind != MULTI_STAGE:
+        return None
+    apart = settings.first_stages == "shared" and model.card.first_stages == "own"
+    return None if apart and len(model.targets) > 1 else network.branch_start
+
+
+def _take_over(network: nn.Module, known: nn.Module) -> None:
+    """Copy weights, but not the statistics of platforms, which are the run's own."""
+    statistics = Statistics.__annotations__
+    fresh, weights = network.state_dict(), known.state_dict()
+    own = {name for name in fresh if name.rpartition(".")[2] in statistics}
+    network.load_state_dict({name: fresh[name] if name in own else weights[name] for name in fresh})
