@@ -31,6 +31,7 @@ from napari_msp.errors import (
     RescaleBValue,
     Resume,
     RunJob,
+    StartAfresh,
     Unexpected,
     UserError,
     Words,
@@ -100,6 +101,11 @@ PHRASES: list[tuple[Remedy, str, str]] = [
         RunJob("import", "bring the data into that form"),
         "bring the data into that form with `napari_msp.import_tree`",
         "bring the data into that form with `the page import`",
+    ),
+    (
+        StartAfresh(),
+        "start from nothing with start_from='nothing'",
+        "start from nothing with <start_from: nothing>",
     ),
     (
         Install("cohort"),

@@ -127,7 +127,7 @@ def test_presets_fill_in_values(filled):
     filled.entries["preset"].write("paper")
     settings = filled.request.settings
     assert settings.preset == "paper"
-    assert (settings.width, settings.epochs) == ("paper", None)
+    assert (settings.width, settings.epochs) == (None, None)
 
 
 def test_a_lecture_predicts_platforms_with_the_inputs_voxels(form, heads):

@@ -63,6 +63,8 @@ _ASKED: Mapping[str, _Asked] = {
     "run": _Asked("Scan's run", empty="nothing was scanned twice"),
     "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
+    "width": _Asked(empty="paper (full), or the start's"),
+    "start_from": _Asked("S&tart from", empty="base, where there is one that fits"),
     "steps": _Asked(recipe="length.steps"),
     "unison_steps": _Asked(only_for=_MSP, recipe="unison_length.steps"),
     "epochs": _Asked(term="epoch", recipe="length.epochs"),
