@@ -270,6 +270,30 @@ def test_an_msp_grows_on_single_networks(heads, study, make_base):
     assert torch.allclose(found.second, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("of_base", ["own", "shared"])
+@pytest.mark.parametrize("of_run", ["preset", "own", "shared"])
+def test_first_stages_of_its_own_or_shared(of_base, of_run, heads, study, make_base):
+    """Unset, the run's are as the start's; branches that read others begin at 0."""
+    scales = {"alpha_st": 1, "gamma_sa": 2}
+    base = make_base(scales=scales, first_stages=of_base, branch_start="input")
+    known = load_model(base)
+    here, start = begun(heads, study, base, first_stages=of_run)
+    networks = TrainedNetworks(here.settings, here.scales, here.standardisation, start)
+    assert [phase.unison for phase in networks.phases] == [True] * len(networks.phases)
+    shared = of_run == "shared" or (of_run, of_base) == ("preset", "shared")
+    assert (networks.shared is not None) == shared
+    x = torch.randn(1, 28, 5, 6, 5)
+    for target, platform in {ST: "alpha_st", SA: "gamma_sa"}.items():
+        with torch.no_grad():
+            found = networks.finished()[target].eval()(x)
+            expected = known.single(platform)(x)
+        assert torch.equal(found.first[target], expected.first[platform])
+        if (of_base, of_run) == ("own", "shared"):
+            assert torch.allclose(found.second, expected.first[platform], atol=1e-6)
+        else:
+            assert torch.equal(found.second, expected.second)
+
+
 @pytest.mark.parametrize("kind", ["cpm", "hned", "cnn-rish", "diqt"])
 def test_every_kind_starts_from_its_own(kind, heads, study, make_base):
     base = make_base(kind, {"alpha_st": 1, "gamma_sa": 2})

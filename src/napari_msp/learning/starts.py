@@ -127,11 +127,13 @@ class Start:
         if own is None:
             return
         known = self.model.single(own)
-        kept = isinstance(known, MSP) and _branch_start(self.model, self.before) is not None
+        kept: dict[str, nn.Module] = {}
+        if isinstance(known, MSP) and _branch_start(self.model, self.before) is not None:
+            kept = dict(known.connections.items())
         for other, branch in network.connections.items():
             platform = self.platforms.get(other, "")
-            if kept and platform in known.connections:
-                branch.load_state_dict(known.connections[platform].state_dict())
+            if platform in kept:
+                branch.load_state_dict(kept[platform].state_dict())
             else:
                 branch.start_at_zero()  # type: ignore[operator]
 
