@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
-from napari_msp.errors import UserError
+from napari_msp.errors import Give, UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.heads import LeftOut, load_head, prepare_study
 from napari_msp.learning.sampling import Symmetry, sampler_for
@@ -88,9 +88,15 @@ def test_settings_of_no_shell_are_refused(given: Any, words: str) -> None:
         ({}, 3000, (3000.0,), ""),
         ({}, (3000.0, 1200.0), BOTH, ""),
         ({"prisma_st": (1210.0, 2950.0)}, None, BOTH, ""),
-        ({"prisma_st": (1200.0, 5000.0)}, None, (1200.0,), "b = 3000, 5000 is not learned"),
-        ({"connectom_sa": (700.0, 3000.0)}, None, (3000.0,), "b = 700, 1200 is not learned"),
-        ({"ge_st": (1200.0, 1200.0)}, None, (1200.0,), "b = 3000 is not learned"),
+        ({"prisma_st": (1200.0, 1200.0)}, None, (1200.0,), r"b = 3000 is .* \(prisma_st\)"),
+        ({"connectom_sa": (3000.0, 3000.0)}, None, (3000.0,), r"b = 1200 is .* \(connectom_sa\)"),
+        (  # no target has the input's
+            {"prisma_st": (1200.0, 1200.0), "connectom_sa": (1200.0, 1200.0)},
+            None,
+            (1200.0,),
+            r"b = 3000 is not learned.* \(prisma_st, connectom_sa\)",
+        ),
+        ({"prisma_st": (1200.0, 5000.0)}, 1200, (1200.0,), ""),
     ],
 )
 @pytest.mark.filterwarnings("ignore::napari_msp.data.acquisition.DoubtfulScan")
@@ -126,6 +132,9 @@ def test_shells_that_all_platforms_have_are_learned(
         ({"prisma_st": (1200.0, 5000.0)}, (1200, 5000), "no shell near b = 5000"),
         ({}, (1200, 2000), "no shell near b = 2000"),
         ({"prisma_st": (700.0, 5000.0)}, None, "no shell of ge_st is one of"),
+        ({"prisma_st": (1200.0, 5000.0)}, None, "prisma_st has b = 5000, which ge_st lacks"),
+        ({"connectom_sa": (700.0, 3000.0)}, None, "connectom_sa has b = 700, which ge_st lacks"),
+        ({"ge_st": (1200.0, 1200.0)}, None, "prisma_st has b = 3000, which ge_st lacks"),
     ],
 )
 def test_what_cannot_be_predicted_is_an_error(
@@ -142,6 +151,19 @@ def test_what_cannot_be_predicted_is_an_error(
         prepare_study(open_dataset(root), quick(b_value=asked))
     assert error.value.field == "b_value"
     assert error.value.remedy is not None
+
+
+def test_the_remedy_against_a_shell_that_cannot_be_predicted_works(
+    make_heads: Callable[..., Path], tmp_path: Path, quick: Callable[..., TrainingSettings]
+) -> None:
+    root = make_heads(tmp_path / "heads", shape=(7, 7, 7), b_values=BOTH)
+    with_shells(root, {"prisma_st": (1200.0, 5000.0)})
+    with pytest.raises(UserError) as error:
+        prepare_study(open_dataset(root), quick())
+    remedy = error.value.remedy
+    assert isinstance(remedy, Give)
+    study = prepare_study(open_dataset(root), quick(b_value=remedy.what))
+    assert study.b_values == (1200.0,)
 
 
 def test_shells_of_few_directions_are_left_to_maps(

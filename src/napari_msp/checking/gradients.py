@@ -59,6 +59,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
     common = common_b_value(scans, input_platform)
     # A scan without any shell was found already, as one that is no DWI.
     weighted = [scan for scan in scans if scan.gradients.shells]
+    inputs = [scan for scan in weighted if scan.platform == input_platform]
     for scan in weighted:
         for shell in scan.gradients.shells:
             if shell.chained:
@@ -85,6 +86,16 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
                     "scans lack: training leaves it out"
                 )
                 give = Give("b_value", " ".join(shared)) if shared else Advice("leave it out")
+                yield Finding("warning", scan.where, problem, give, "shells")
+        elif inputs and scan.platform != input_platform:
+            lacked = [each for each in values if not any(_has(other, each) for other in inputs)]
+            shared = [f"{each:.0f}" for each in values if each not in lacked]
+            if lacked and shared:
+                problem = (
+                    f"has b = {', '.join(f'{each:.0f}' for each in lacked)} s/mm², which the input "
+                    "platform lacks: it cannot be predicted"
+                )
+                give = Give("b_value", " ".join(shared))
                 yield Finding("warning", scan.where, problem, give, "shells")
 
 

@@ -13,7 +13,7 @@ from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
-from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
+from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError, either
 from napari_msp.identity import Person
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
@@ -264,8 +264,9 @@ def common_shells(
 ) -> tuple[float, ...]:
     """Give the b-values to learn in s/mm², lowest first: of shells that all platforms have.
 
-    A shell is predicted from the input's shell at the same b-value, so what one platform lacks
-    cannot be learned of another.
+    A shell is predicted from the input's shell at the same b-value. What a target lacks is not
+    learned, and said; what the input lacks cannot be predicted, and is an error until the shells
+    are named.
 
     Parameters
     ----------
@@ -277,7 +278,8 @@ def common_shells(
     Raises
     ------
     UserError
-        When a scan lacks a shell that was asked for, or platforms share none.
+        When a scan lacks a shell that was asked for, platforms share none, or a target has one that
+        the input lacks.
 
     Warns
     -----
@@ -307,22 +309,59 @@ def common_shells(
         problem = f"no shell of {source} is one of {', '.join(targets)} too, with directions enough"
         names = tuple(shell.name for shell in known)
         raise UserError(problem, dataset.root, "b_value", Choose("b_value", names))
-    left_out = sorted(
-        {
-            shell.name
-            for scan in scans
-            for shell in scan.given_gradients.shells
-            if not any(_alike(shell, other) for other in shared)
-        }
-    )
+    _check_predictable(dataset, subjects, source, targets, shared)
+    left_out = {
+        shell.name: shell
+        for scan in scans
+        for shell in scan.given_gradients.shells
+        if not any(_alike(shell, other) for other in shared)
+    }
     if left_out:
+        lacking = [
+            platform
+            for platform in (source, *targets)
+            if any(
+                not _has(dataset.acquisition(subject, platform), shell)
+                for subject in subjects
+                if dataset.has(subject, platform)
+                for shell in left_out.values()
+            )
+        ]
         warnings.warn(
-            f"{dataset.root}: b = {', '.join(map(str, left_out))} is not learned, as not every "
-            f"platform has it with {coefficient_count(ORDER)} directions",
+            f"{dataset.root}: b = {', '.join(map(str, sorted(left_out)))} is not learned, as not "
+            f"every platform has it with {coefficient_count(ORDER)} directions "
+            f"({', '.join(lacking)})",
             LeftOut,
             stacklevel=2,
         )
     return tuple(common_b_value(dataset, subjects, source, shell.b_value) for shell in shared)
+
+
+def _check_predictable(
+    dataset: TravellingHeads,
+    subjects: Sequence[str],
+    source: str,
+    targets: Sequence[str],
+    shared: Sequence[Shell],
+) -> None:
+    """Refuse a target's shell that a network could learn, were it not for the input."""
+    inputs = [dataset.acquisition(subject, source) for subject in subjects]
+    for target in targets:
+        scans = [
+            dataset.acquisition(each, target) for each in subjects if dataset.has(each, target)
+        ]
+        lacked = {
+            shell.name
+            for scan in scans
+            for shell in scan.given_gradients.shells
+            if not shell.chained
+            if _has(scan, shell) and not any(_has(each, shell) for each in inputs)
+        }
+        if lacked:
+            listed = ", ".join(map(str, sorted(lacked)))
+            problem = f"{target} has b = {listed}, which {source} lacks: it cannot be predicted"
+            learned = Give("b_value", " ".join(str(shell.name) for shell in shared))
+            raise UserError(problem, dataset.root, "b_value", learned)
 
 
 def _has(scan: Acquisition, shell: Shell) -> bool:
