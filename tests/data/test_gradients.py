@@ -145,3 +145,23 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, text):
     files[0].write_text(text)
     with pytest.raises(UserError, match=r"t\.bval"):
         read_gradients(*files, np.eye(4), 2)
+
+
+@pytest.mark.parametrize(
+    ("b_values", "refused"),
+    [
+        ([0, *[1.0] * 6], True),  # ms/µm²
+        ([0.005, *[0.7, 1.0, 2.855] * 4], True),
+        ([5.0] * 6, False),  # what a scanner calls b=0
+        ([0.0] * 8, False),
+        ([0, 1, 5, 5, 5], False),
+        ([0, *[1000.0] * 6], False),
+    ],
+)
+def test_b_values_in_other_units_are_not_taken_for_b0(b_values, refused):
+    vectors = np.tile([[1.0], [0], [0]], len(b_values))
+    if refused:
+        with pytest.raises(UserError, match=r"as in ms/µm²; .*multiply them by 1000"):
+            read_gradients(np.array(b_values), vectors, np.eye(4))
+    else:
+        read_gradients(np.array(b_values), vectors, np.eye(4))

@@ -288,3 +288,22 @@ def test_the_readme_says_what_was_done_to_which_files(tree: Path, put: Callable[
     assert said.splitlines()[3].startswith("1 scan of 1 subject, imported by")
     assert "Nothing was resampled.\nImages and masks in NIfTI are the same byte for byte." in said
     assert "converted to NIfTI" not in said
+
+
+def test_maps_that_dcm2niix_writes_beside_a_scan_are_passed_over(
+    tree: Path, put: Callable[..., Path]
+) -> None:
+    path = put("5_DTI.nii.gz", "5_DTI.bval", "5_DTI.bvec", "5_DTI_mask.nii.gz")
+    nib.save(nib.load(path).slicer[..., 0], tree / "5_DTI_ADC.nii.gz")
+    with pytest.warns(PassedOver, match=r"5_DTI_ADC.nii.gz: is passed over, it is one volume"):
+        found = imported(tree, "*DTI*.nii.gz", subject="1", session="x", mask="*_mask.nii.gz")
+    assert list(found) == [("sub-1", "x")]
+
+
+def test_a_scan_that_lost_its_table_is_not_passed_over(
+    tree: Path, put: Callable[..., Path]
+) -> None:
+    put("a/dwi.nii.gz", "dwi.bval", "dwi.bvec", "dwi_mask.nii.gz")
+    put("b/dwi.nii.gz", "", "", "dwi_mask.nii.gz")
+    with pytest.raises(UserError, match=r"b/dwi.bval: is missing"):
+        import_tree(tree, tree.parent / "bids", "{subject}/dwi.nii.gz", session="x")

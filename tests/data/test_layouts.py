@@ -686,6 +686,26 @@ class TestChoices:
         with pytest.raises(UserError, match=r"has several scans .*dir-AP.*dir-PA"):
             open_dataset(root)
 
+    def test_check_goes_on_to_the_others(self, lay: Callable[..., Path]) -> None:
+        twice = "sub-1/ses-a/dwi/sub-1_ses-a"
+        both = "sub-2/ses-a/dwi/sub-2_ses-a"
+        root = lay(
+            bids(f"{twice}_run-1", f"{twice}_run-2", f"{both}_dir-AP", f"{both}_dir-PA")
+            | bids("sub-3/ses-a/dwi/sub-3_ses-a")
+        )
+        checked = check(root, alignment=False)
+        assert [row.subject for row in checked.rows] == ["sub-3"]
+        problems = [each.problem for each in checked.findings if each.severity == "error"]
+        assert any("sub-1 on a was scanned 2 times" in each for each in problems)
+        assert any("sub-2 on a has several scans" in each for each in problems)
+
+    def test_parts_of_a_complex_signal_are_no_scans(self, lay: Callable[..., Path]) -> None:
+        stem = "sub-1/ses-a/dwi/sub-1_ses-a"
+        root = lay(bids(f"{stem}_part-mag", f"{stem}_part-phase", f"{stem}_part-real"))
+        dataset = open_dataset(root)
+        assert list(dataset.scans.values()) == [root / f"{stem}_part-mag_dwi.nii.gz"]
+        assert len(dataset.passed_over) == 2
+
     def test_names_without_a_platform_are_one_platform(self, lay: Callable[..., Path]) -> None:
         root = lay(bids("sub-1/dwi/sub-1", "sub-2/dwi/sub-2_dir-AP"))
         dataset = open_dataset(root)

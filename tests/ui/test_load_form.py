@@ -90,6 +90,26 @@ def test_a_mask_that_will_be_made_is_announced(form, path):
     assert form.button.isEnabled()
 
 
+def test_a_repeated_scan_offers_its_runs(form, scan, tmp_path, qtbot):
+    folder = tmp_path / "sub-1/ses-a/dwi"
+    folder.mkdir(parents=True)
+    for run in ("1", "2"):
+        scan().write(folder, stem=f"sub-1_ses-a_run-{run}")
+    form.path.choose(tmp_path)
+    look(form)
+    assert form.run.isVisible()
+    assert form.rows.said("run") == "Scanned 2 times; it is sub-1_ses-a_run-1_dwi.nii.gz"
+    form.run.setFocus()
+    qtbot.keyClick(form.run, Qt.Key_Down)
+    assert form.asked[-1] == Choice(tmp_path, "sub-1", "a", run="2")
+    look(form)
+    assert form.findings.scan == folder / "sub-1_ses-a_run-2_dwi.nii.gz"
+    assert "run-2" in form.rows.said("run")
+    form.path.choose(folder / "sub-1_ses-a_run-1_dwi.nii.gz")
+    look(form)
+    assert not form.run.isVisible()
+
+
 def test_a_folder_offers_its_subjects_and_platforms(form, heads, qtbot):
     form.path.choose(heads)
     look(form)

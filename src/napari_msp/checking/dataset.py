@@ -115,12 +115,17 @@ def check(
         refuse_occupied(corrected)
     if root.is_file():
         return _check_alone(root, corrected, b0_threshold)
+    undecided: list[UserError] = []
     try:
-        dataset = open_dataset(root, run=run, b0_threshold=b0_threshold)
+        dataset = open_dataset(root, run=run, b0_threshold=b0_threshold, undecided=undecided)
     except UserError as error:
-        return CheckedDataset([finding_from(error, root, str(root))], [], input or "")
+        errors = undecided or [error]
+        return CheckedDataset(
+            [finding_from(each, root, str(root)) for each in errors], [], input or ""
+        )
     source = input_platform(dataset, input)
-    findings = [*check_descriptions(root), *check_names(dataset)]
+    findings = [finding_from(each, root, str(root)) for each in undecided]
+    findings += [*check_descriptions(root), *check_names(dataset)]
     findings += check_missing_scans(dataset, source)
 
     scans: list[ScanSummary] = []

@@ -107,6 +107,7 @@ def check_scan(
         if acquisition.left_out or not (intensities or acquisition.every_volume):
             # Else the same is said with its share, or by the order of the rows.
             findings += check_volumes(where, acquisition)
+        findings += check_deviation(where, acquisition)
         brain = measure_brain(acquisition)
         quality = measure_quality(acquisition)
         findings += check_quality(where, quality)
@@ -273,7 +274,15 @@ def check_contradictions(where: str, doubts: Sequence[str]) -> Iterator[Finding]
 def check_volumes(where: str, acquisition: Acquisition) -> Iterator[Finding]:
     """Name the volumes that are not what the table says, and are left out."""
     for doubt in acquisition.doubts[len(acquisition.header_doubts) :]:
-        yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
+        if doubt != acquisition.unused_deviation:
+            yield Finding("warning", where, doubt, Advice("look at them"), "volumes")
+
+
+def check_deviation(where: str, acquisition: Acquisition) -> Iterator[Finding]:
+    """Say that gradients differ from voxel to voxel, and by how much."""
+    if acquisition.unused_deviation:
+        advice = Advice("trust voxels far from the magnet's centre less")
+        yield Finding("warning", where, acquisition.unused_deviation, advice, "grad_dev")
 
 
 def check_mask_given(

@@ -58,7 +58,7 @@ BRAIN_WORDS = {"brain", "brainmask"}
 NEUTRAL_WORDS = BRAIN_WORDS | set(
     """mask nodif b0 b0s bzero lowb hifi dwi dwis dti dmri diff diffusion data mean avg average bse
     multi final las bet bet2 hd hdbet synthstrip ss antsx ants mri unet cnn binary bin preproc aparc
-    aseg anat native""".split()  # noqa: SIM905 - forty words, not forty lines
+    aseg anat native dilated dil""".split()  # noqa: SIM905 - forty words, not forty lines
 )
 """Words that may stand in the name of a brain's mask beside those of the image's own name. Any
 other (lesion, wm, roi, another subject) makes it something else, which is not taken unasked."""

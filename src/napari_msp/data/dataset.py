@@ -166,6 +166,7 @@ def open_dataset(
     *,
     b0_threshold: float | None = None,
     first_run: bool = False,
+    undecided: list[UserError] | None = None,
 ) -> TravellingHeads:
     """List the scans of a BIDS folder, raw or a pipeline's derivatives.
 
@@ -184,6 +185,9 @@ def open_dataset(
     first_run
         Take the first run of a scan that was repeated, and list all of them in `runs`: for those
         who let a person choose. Else it is an error.
+    undecided
+        Takes what is wrong with a subject on a platform, who is then left out, for those who go
+        through everything. None: that is an error.
 
     Raises
     ------
@@ -214,7 +218,10 @@ def open_dataset(
             scan, others = choose_scan(paths, what, run)
         except UserError as error:
             if not (first_run and error.field == "run" and isinstance(error.remedy, Choose)):
-                raise
+                if undecided is None:
+                    raise
+                undecided.append(error)
+                continue
             found = {each: choose_scan(paths, what, each)[0] for each in error.remedy.choices}
             runs[identity] = {each: path for each, path in found.items() if path is not None}
             scan, others = next(iter(runs[identity].values())), {}
@@ -222,7 +229,7 @@ def open_dataset(
         if scan is not None:
             scans[identity] = scan
     if not scans:
-        raise _nothing_in(root, passed_over)
+        raise undecided[0] if undecided else _nothing_in(root, passed_over)
     return TravellingHeads(root, scans, passed_over, b0_threshold, runs)
 
 
@@ -300,6 +307,8 @@ def choose_scan(
         left = list(kept)
 
     keep([path for path in left if not is_prediction(path)], "is a prediction")
+    magnitude = [path for path in left if entities(path).get("part", "mag") == "mag"]
+    keep(magnitude, "shows phase or a part of a complex signal, no magnitude")
     usual = {nifti_stem(path): path for path in sorted(left, key=_format, reverse=True)}
     keep(sorted(usual.values()), "is the same scan in another format")
     keep([path for path in left if not b0_only(path)], "has b=0 volumes alone, and is no scan")

@@ -258,8 +258,27 @@ def read_gradients(
     if not np.isfinite(b_values).all() or (b_values < 0).any():
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
+    if _in_other_units(b_values):
+        problem = f"b-values reach {b_values.max():g}, as in ms/µm²; they are read in s/mm²"
+        remedy = Advice("multiply them by 1000, if so")
+        raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
     units = _unit(vectors, b_values, threshold, _name(bvec, "b-vectors"))
     return GradientTable(b_values, image_to_scanner_axes(units, affine), threshold)
+
+
+MOST_IN_OTHER_UNITS = 12.0
+"""Largest b-value in ms/µm² that somebody may have measured in a brain (our choice)."""
+
+
+def _in_other_units(b_values: FloatArray) -> bool:
+    """Tell whether b-values are in ms/µm²: small, and yet as different as b=0 and shells are."""
+    most = b_values.max(initial=0)
+    several = (b_values > most / 10).sum() >= LEAST_WEIGHTED
+    return bool(0 < most <= MOST_IN_OTHER_UNITS and several and b_values.min() < most / 10)
+
+
+LEAST_WEIGHTED = 6
+"""Directions that a tensor needs: with fewer volumes it is no scan whose units matter."""
 
 
 def check_b0_threshold(value: float | None) -> float:

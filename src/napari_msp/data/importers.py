@@ -301,19 +301,37 @@ def _find_scans(
 ) -> Iterator[ImportedScan]:
     expression = pattern_expression(pattern, constants)
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    found = False
-    for path in files:
-        match = expression.fullmatch(path.relative_to(source).as_posix())
-        if match:
-            found = True
-            values = {**constants, **match.groupdict()}
-            yield _describe_scan(source, path, values, mask)
-    if not found:
+    fitting = {
+        path: match
+        for path in files
+        if (match := expression.fullmatch(path.relative_to(source).as_posix()))
+    }
+    single = [path for path in fitting if _is_single_volume(path)]
+    for path, match in fitting.items():
+        if path in single and len(single) < len(fitting):
+            if "mask" not in path.name.lower():
+                said = f"{path}: is passed over, it is one volume without a gradient table"
+                warnings.warn(said, PassedOver, stacklevel=3)
+            continue
+        values = {**constants, **match.groupdict()}
+        yield _describe_scan(source, path, values, mask)
+    if not fitting:
         images = [path for path in files if image_suffix(path)] or files
         shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
         listed = f"the first files here are: {shown}" if shown else "the folder contains no file"
         remedy = Advice(f"correct the pattern, {listed}")
         raise UserError(f"no file fits the pattern {pattern}", source, "pattern", remedy)
+
+
+def _is_single_volume(image: Path) -> bool:
+    """Tell whether an image is a map or a localiser beside the scans, as dcm2niix writes them."""
+    if not find_gradients(image).missing or image_suffix(image).lower() in MRTRIX_SUFFIXES:
+        return False
+    try:
+        shape = open_nifti(image).shape
+    except UserError:
+        return False
+    return len(shape) < 4 or shape[3] == 1
 
 
 def _describe_scan(
