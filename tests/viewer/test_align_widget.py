@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msp.data.dataset import open_dataset
 
+PATIENCE = 60_000
+
 
 @pytest.fixture
 def moved(heads, tmp_path):
@@ -34,7 +36,7 @@ def widget(viewer, open_widget, moved, qtbot):
     viewer.window.activate()
     qtbot.wait_until(viewer.window._qt_window.isActiveWindow)
     opened.form.dataset.choose(moved)
-    qtbot.wait_until(lambda: opened.form.findings.ready, timeout=20_000)
+    qtbot.wait_until(lambda: opened.form.findings.ready, timeout=PATIENCE)
     return opened
 
 
@@ -42,7 +44,7 @@ def widget(viewer, open_widget, moved, qtbot):
 def align(widget, qtbot):
     def press():
         qtbot.mouseClick(widget.form.button, Qt.LeftButton)
-        qtbot.wait_until(lambda: not widget.running, timeout=60_000)
+        qtbot.wait_until(lambda: not widget.running, timeout=PATIENCE)
 
     return press
 
@@ -57,15 +59,18 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     widget.moves.table.setFocus()
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
-    qtbot.wait_until(lambda: len(viewer.layers) == 5 and not widget.running, timeout=60_000)
+    qtbot.wait_until(lambda: len(viewer.layers) == 5 and not widget.running, timeout=PATIENCE)
     assert seen(viewer) == ["sub-01 prisma_st · b0 after"]
     qtbot.mouseClick(widget.moves.views["before"], Qt.LeftButton)
-    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 prisma_st · b0 before"])
+    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 prisma_st · b0 before"], timeout=PATIENCE)
     widget.moves.board.setChecked(True)
-    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 prisma_st · checkerboard before"])
+    qtbot.wait_until(
+        lambda: seen(viewer) == ["sub-01 prisma_st · checkerboard before"], timeout=PATIENCE
+    )
     # The row of the input: its head alone.
     qtbot.keyClick(widget.moves.table, Qt.Key_Up)
-    qtbot.wait_until(lambda: seen(viewer) == ["sub-01 ge_st · b0"] and len(viewer.layers) == 1)
+    qtbot.wait_until(lambda: len(viewer.layers) == 1 and not widget.running, timeout=PATIENCE)
+    assert seen(viewer) == ["sub-01 ge_st · b0"]
     opened = []
 
     def open_url(url):
@@ -77,7 +82,7 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
     assert opened == [str(out / "align.html")]
     widget.train()
     [train] = [each for each in QApplication.allWidgets() if type(each).__name__ == "Train"]
-    qtbot.wait_until(lambda: train.form.heads is not None, timeout=20_000)
+    qtbot.wait_until(lambda: train.form.heads is not None, timeout=PATIENCE)
     assert train.form.heads.root == out
     assert train.form.heads.scans.keys() == open_dataset(moved).scans.keys()
 
@@ -92,7 +97,7 @@ def test_an_earlier_alignment_is_replaced_after_asking(widget, moved, monkeypatc
     for name in ("dataset_description.json", "align.html", "align.csv"):
         (out / name).touch()
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
-    qtbot.wait_until(lambda: bool(widget.message.buttons), timeout=20_000)
+    qtbot.wait_until(lambda: bool(widget.message.buttons), timeout=PATIENCE)
     assert widget.message.text == "heads-aligned: contains an alignment already."
     asked = []
 
@@ -102,7 +107,7 @@ def test_an_earlier_alignment_is_replaced_after_asking(widget, moved, monkeypatc
 
     monkeypatch.setattr("napari_msp.ui.align.widget.align_heads", fail)
     qtbot.mouseClick(widget.message.buttons[0], Qt.LeftButton)
-    qtbot.wait_until(lambda: "not enough memory" in widget.message.text, timeout=20_000)
+    qtbot.wait_until(lambda: "not enough memory" in widget.message.text, timeout=PATIENCE)
     [(choice, force)] = asked
     assert (choice.dataset, choice.out, force) == (moved, out, True)
     assert widget.form.button.isEnabled()
@@ -121,12 +126,12 @@ def test_cancel_stops_soon_and_leaves_nothing(widget, moved, monkeypatch, qtbot)
 
     monkeypatch.setattr(module, "estimate_displacement", wait_and_estimate)
     qtbot.mouseClick(widget.form.button, Qt.LeftButton)
-    qtbot.wait_until(begun.is_set, timeout=20_000)
+    qtbot.wait_until(begun.is_set, timeout=PATIENCE)
     qtbot.keyClick(QApplication.focusWidget(), Qt.Key_Escape)
     state = widget.progress.state
     go.set()
     assert state == "cancelling"
-    qtbot.wait_until(lambda: not widget.running, timeout=20_000)
+    qtbot.wait_until(lambda: not widget.running, timeout=PATIENCE)
     assert widget.message.text == "Cancelled; nothing was written."
     assert [path.name for path in moved.parent.iterdir()] == ["heads"]
     assert widget.form.button.isEnabled()

@@ -51,7 +51,7 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.errors import Advice, Cancelled, Choose, Overwrite, Resample, UserError
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
-from napari_msp.formatting import listed
+from napari_msp.formatting import counted, listed
 from napari_msp.signal.fitting import fit_sh, supported_order
 from napari_msp.signal.spherical_harmonics import rish
 
@@ -507,7 +507,7 @@ def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Itera
             lacking.setdefault(steps, []).append(scan)
     for steps, which in lacking.items():
         where = place_of(which[0], heads.root)
-        also = f" and {len(which) - 1} others" if len(which) > 1 else ""
+        also = f" and {counted(len(which) - 1, 'other')}" if len(which) > 1 else ""
         problem = (
             f"nothing says that it{also} went through {listed([step.name for step in steps])}, "
             "which come before aligning and are not done here"

@@ -238,7 +238,9 @@ def summary(alignment: Alignment) -> str:
     away = [each for each in after if each is not None]
     lost = [scan.name for scan in alignment.scans if scan.image is None]
     words = [f"{counted(len(after), 'scan')} laid on {alignment.input_platform}"]
-    if away:
+    if len(away) == 1:
+        words.append(f"now {away[0]:.2f} voxels away")
+    elif away:
         words.append(f"now {np.median(away):.2f} voxels away in median, {max(away):.2f} at most")
     left_out = f" Left out: {some(lost)}." if lost else ""
     return f"{', '.join(words)}.{left_out}"
