@@ -266,6 +266,7 @@ def test_run_folders_get_new_names(tmp_path):
                 "branch_start",
                 "first_stages",
                 "singles_first",
+                "features",
             },
         ),
     ],

@@ -19,7 +19,7 @@ from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP
-from napari_msp.networks.registry import MULTI_STAGE, build_single
+from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
 from napari_msp.signal.channels import Standardisation
 
 Trained = Network | SharedMSP
@@ -97,6 +97,7 @@ class TrainedNetworks(nn.Module):
                     input_skip=recipe.input_skip,
                     shells=shells,
                     trunk=settings.trunk,
+                    feature_layer=_feature_layer(settings, kind),
                 )
                 network.set_standardisation(
                     input_mean=source.mean.tolist(),
@@ -169,6 +170,14 @@ def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
     if settings.kind != MULTI_STAGE:
         return settings.kind
     return settings.first_stage.get(target, "shresnet" if scale == 1 else "diqt")
+
+
+def _feature_layer(settings: TrainingSettings, kind: str) -> str | None:
+    """Name the layer that branches read; None: the last one, as in the paper."""
+    if settings.features == "last":
+        return None
+    layers = cast(type[SingleNetwork], network_class(kind)).feature_layers
+    return layers[(len(layers) - 1) // 2]
 
 
 def learned_platforms(network: Trained) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ Augmentation = Literal["preset", "symmetries", "none"]
 BranchStart = Literal["preset", "nothing", "input", "first stage"]
 FirstStages = Literal["preset", "own", "shared"]
 SinglesFirst = Literal["preset", "yes", "no"]
+Features = Literal["last", "middle"]
 Trunk = Literal["each", "all"]
 
 NOTHING, BASE = "nothing", "base"
@@ -166,6 +167,10 @@ class TrainingSettings(BaseModel):
     singles_first: SinglesFirst = Field(
         default="preset",
         description="MSP: train single networks by themselves before all are trained in unison",
+    )
+    features: Features = Field(
+        default="last",
+        description="MSP: layer of each single network whose features the branches read",
     )
     label: str = Field(default="", description="What the model is for, shown to whoever loads it")
 

@@ -79,6 +79,7 @@ _ASKED: Mapping[str, _Asked] = {
     "branch_start": _Asked(only_for=_MSP),
     "first_stages": _Asked(term="first stage", only_for=_MSP),
     "singles_first": _Asked(term="single network", only_for=_MSP),
+    "features": _Asked(term="features", only_for=_MSP),
     "label": _Asked(empty="what the model is for"),
 }
 """Parameters that have something to be said of; one that is not here gets an entry all the same."""

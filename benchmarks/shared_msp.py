@@ -1,0 +1,263 @@
+"""First stages of each target's own against one set for all, at equal seconds for all targets.
+
+    python benchmarks/shared_msp.py FOLDER [--minutes M]
+
+makes five tiny simulated heads in FOLDER, trains, and writes `benchmarks/shared_msp.md`. Heads 1
+and 2 teach; heads 3 and 4 are what forms are chosen by, on their noise-free twins; head 5 is not
+touched. Every form gets the steps that fit `SECONDS` of one core's time for all its targets
+together, at the time that a step of each of its phases takes (measured beforehand as processor time, so that other work on the machine counts little). Every result is kept in FOLDER:
+run again, it goes on where it stopped.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from simulated import truth_of
+
+from napari_msp import harmonize, load_model, simulate, train
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.phantom import phantom_digest
+from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.learning import schedule
+from napari_msp.learning.events import Event, Step
+
+SEED, SUBJECTS = 1800, 5
+TRAINING, VALIDATION = ("sub-01", "sub-02"), ("sub-03", "sub-04")
+INPUT, TARGETS = "ge_st", ("prisma_st", "connectom_st", "connectom_sa")
+COMMON: dict[str, Any] = {"batch": 2, "crop": 10, "input": INPUT}
+SECONDS = 60.0
+"""Of one core, for a whole training."""
+
+SHARE = 2 / 3
+"""Steps in unison for one of the single networks' before them, as in the fast preset."""
+
+OWN, SHARED = {"first_stages": "own"}, {"first_stages": "shared"}
+FIRST, AT_ONCE = {"singles_first": "yes"}, {"singles_first": "no"}
+TOGETHER = SHARED | AT_ONCE
+FORMS: dict[str, dict[str, Any]] = {
+    "single networks alone": {"kind": "single"},
+    "own, singles first": OWN | FIRST,
+    "own, in unison from the first step": OWN | AT_ONCE,
+    "shared, singles first": SHARED | FIRST,
+    "shared, in unison from the first step": TOGETHER,
+    "the same, branches from nothing": TOGETHER | {"branch_start": "nothing"},
+    "the same, branches from the input": TOGETHER | {"branch_start": "input"},
+    "the same, α raised over half of it": TOGETHER | {"alpha_ramp": 0.5},
+    "the same, features of the middle": TOGETHER | {"features": "middle"},
+}
+"""Settings of each; "kind" single: SHResNet and DIQT by themselves; "alpha_ramp" is a recipe's."""
+
+WIDE = ("single networks alone", "own, singles first", "shared, in unison from the first step")
+CELLS = [(name, 0.15, 0) for name in FORMS]
+CELLS += [(name, 0.28, 0) for name in WIDE]
+CELLS += [(name, 0.15, 1) for name in (*WIDE, "shared, singles first")]
+RESULTS = Path(__file__).with_suffix(".md")
+
+
+def main() -> None:
+    """Do what is not done yet, and write the table of what there is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    options = parser.parse_args()
+    stop = time.monotonic() + 60 * options.minutes
+    heads = options.folder / "heads"
+    if not heads.exists():
+        simulate(heads, SUBJECTS, "tiny", SEED)
+    known = options.folder / "results.json"
+    results: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
+    for width in dict.fromkeys(width for _, width, _ in CELLS):
+        if f"times {width}" not in results:
+            results[f"times {width}"] = step_times(options.folder, width)
+            known.write_text(json.dumps(results, indent=1))
+    longest = 0.0
+    for form, width, seed in CELLS:
+        name = f"{form}|{width}|{seed}"
+        if name in results:
+            continue
+        if time.monotonic() + longest > stop:
+            print("time is up")
+            return
+        began = time.monotonic()
+        results[name] = measured(options.folder, form, width, seed, results[f"times {width}"])
+        longest = max(longest, time.monotonic() - began)
+        known.write_text(json.dumps(results, indent=1))
+        print(name, results[name], flush=True)
+        RESULTS.write_text(report(heads, results))
+    RESULTS.write_text(report(heads, results))
+
+
+def trained(
+    folder: Path, form: str, width: float, seed: int, steps: int, unison: int
+) -> tuple[dict[str, Path], dict[str, float]]:
+    """Train a form; give the model of each target, and the seconds of a step of each phase."""
+    values = COMMON | FORMS[form] | {"width": width, "seed": seed}
+    ramp = values.pop("alpha_ramp", schedule.FAST.alpha_ramp)
+    jobs = {"model": values | {"targets": TARGETS, "unison_steps": unison}}
+    if values.get("kind") == "single":
+        coarse, fine = TARGETS[:2], TARGETS[2:]
+        jobs = {
+            "coarse": values | {"kind": "shresnet", "targets": coarse},
+            "fine": values | {"kind": "diqt", "targets": fine},
+        }
+    models, times = {}, {}
+    for name, job in jobs.items():
+        clock = Clock()
+        out = folder / f"{name}.safetensors"
+        with alpha_ramp(ramp):
+            train(
+                folder / "heads",
+                out,
+                subjects=TRAINING,
+                steps=steps,
+                device="cpu",
+                force=True,
+                on_event=clock,
+                **job,
+            )
+        models |= dict.fromkeys(job["targets"], out)
+        times |= clock.times()
+    return models, times
+
+
+class Clock:
+    """Takes the processor time between steps."""
+
+    def __init__(self) -> None:
+        self._last = time.process_time()
+        self._taken: dict[str, list[float]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take note of a step."""
+        now = time.process_time()
+        if isinstance(event, Step):
+            self._taken.setdefault(event.phase, []).append(now - self._last)
+        self._last = now
+
+    def times(self) -> dict[str, float]:
+        """Give the median of each phase."""
+        return {phase: median(taken[1:] or taken) for phase, taken in self._taken.items()}
+
+
+@contextmanager
+def alpha_ramp(part: float) -> Iterator[None]:
+    """Let α rise over a part of the unison phase while the block runs."""
+    before = schedule.FAST
+    schedule.FAST = replace(before, alpha_ramp=part)
+    try:
+        yield
+    finally:
+        schedule.FAST = before
+
+
+def step_times(folder: Path, width: float) -> dict[str, float]:
+    """Measure a step of every phase of every form that is trained with this width."""
+    forms = dict.fromkeys(form for form, other, _ in CELLS if other == width)
+    return {
+        f"{form}|{phase}": seconds
+        for form in forms
+        for phase, seconds in trained(folder, form, width, 0, 5, 5)[1].items()
+    }
+
+
+def lengths(form: str, times: dict[str, float]) -> tuple[int, int]:
+    """Give the steps of single networks and in unison that take `SECONDS`."""
+    own = {key.split("|")[1]: t for key, t in times.items() if key.split("|")[0] == form}
+    first = sum(t for phase, t in own.items() if not phase.startswith("msp"))
+    unison = sum(t for phase, t in own.items() if phase.startswith("msp"))
+    if not unison:
+        return round(SECONDS / first), 1
+    if not first:
+        return 1, round(SECONDS / unison)
+    steps = SECONDS / (first + SHARE * unison)
+    return round(steps), round(SHARE * steps)
+
+
+def measured(
+    folder: Path, form: str, width: float, seed: int, times: dict[str, float]
+) -> dict[str, Any]:
+    """Train one form for its seconds; give its errors by target, and its steps."""
+    steps, unison = lengths(form, times)
+    models, taken = trained(folder, form, width, seed, steps, unison)
+    dataset = open_dataset(folder / "heads")
+    loaded = {path: load_model(path) for path in set(models.values())}
+    errors = {
+        target: [error(dataset, subject, target, loaded[path]) for subject in VALIDATION]
+        for target, path in models.items()
+    }
+    weights = sum(each.numel() for model in loaded.values() for each in model.network.parameters())
+    seconds = sum(t * (unison if p.startswith("msp") else steps) for p, t in taken.items())
+    return {
+        "errors": errors,
+        "steps": [steps if len(taken) > 1 or unison == 1 else 0, unison if unison > 1 else 0],
+        "weights": weights,
+        "seconds": round(seconds, 1),
+    }
+
+
+def error(dataset: TravellingHeads, subject: str, target: str, model: Any) -> float:
+    """Give the SH MSE against the noise-free twin, on its own lattice."""
+    prediction = harmonize(model, dataset.acquisition(subject, INPUT), target, device="cpu").image
+    truth = truth_of(dataset, subject, target)
+    moved = on_lattice(prediction, truth.lattice)
+    inside = truth.mask & moved.mask
+    difference = moved.coefficients[inside] - truth.coefficients[inside]
+    return float(np.square(difference, dtype=float).mean())
+
+
+def report(heads: Path, results: dict[str, Any]) -> str:
+    """Write the table; ratios are geometric means over targets."""
+    rows = []
+    for form, width, seed in CELLS:
+        cell = results.get(f"{form}|{width}|{seed}")
+        if cell is None:
+            continue
+        base = results.get(f"own, singles first|{width}|{seed}")
+        means = {target: float(np.mean(cell["errors"][target])) for target in TARGETS}
+        each = [
+            f"{1e5 * means[target]:.1f} "
+            f"({' / '.join(f'{1e5 * value:.1f}' for value in cell['errors'][target])})"
+            for target in TARGETS
+        ]
+        ratio = ""
+        if base is not None:
+            logs = [np.log(means[t] / np.mean(base["errors"][t])) for t in TARGETS]
+            ratio = f"{np.exp(np.mean(logs)):.2f}"
+        steps = " + ".join(f"{each:,}" for each in cell["steps"] if each)
+        taken = f"{cell['weights']:,} | {steps} | {cell['seconds']:.0f}"
+        rows.append(f"| {form} | {width:g} | {seed} | {taken} | {' | '.join(each)} | {ratio} |")
+    return TEXT.format(
+        seed=SEED,
+        phantom=phantom_digest(),
+        seconds=SECONDS,
+        rows="\n".join(rows),
+        columns=" | ".join(COLUMNS),
+        lines=" | ".join(("---", *["--:"] * (len(COLUMNS) - 1))),
+    )
+
+
+TEXT = """# First stages of each target's own, or one set for all
+
+Written by `python benchmarks/shared_msp.py FOLDER`. Tiny simulated heads (seed {seed}, phantom
+`{phantom}`): two teach, forms are chosen by two others, on their noise-free twins. SH MSE in
+10⁻⁵ SH units², with each head's own in brackets; the ratio is to "own, singles first" of the same
+width and seed, the geometric mean of three targets. Fast preset, batches of two crops of 10³. Every
+form has the steps that fit {seconds:g} s of one core for all targets together: of each single
+network, then in unison; s is the processor time that they took.
+
+| {columns} |
+| {lines} |
+{rows}
+"""
+COLUMNS = ("first stages", "width", "seed", "weights", "steps", "s", *TARGETS, "ratio")
+
+if __name__ == "__main__":
+    main()
