@@ -29,7 +29,7 @@ from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.learning import schedule
 from napari_msp.learning.events import Event, Step
 
-SEED, SUBJECTS = 1800, 5
+SEED, SUBJECTS = 7, 5
 TRAINING, VALIDATION = ("sub-01", "sub-02"), ("sub-03", "sub-04")
 INPUT, TARGETS = "ge_st", ("prisma_st", "connectom_st", "connectom_sa")
 COMMON: dict[str, Any] = {"batch": 2, "crop": 10, "input": INPUT}

@@ -32,6 +32,7 @@ MODELS = {
     "P=3": parts(platforms=("connectom_sa", "prisma_st")),
     "P=2": parts(platforms=("prisma_st",)),
     "P=7": parts(platforms=(*PLATFORMS, "a_st", "b_st", "c_st")),
+    "shared": replace(parts(), shared=True),
     "single": parts("diqt", platforms=("prisma_st",)),
     "another package's": parts("u-net", platforms=("prisma_st",)),
     "cpm": parts("cpm"),
@@ -69,6 +70,23 @@ def test_a_multi_task_network_has_a_part_for_each_platform_the_target_last(kind)
         platform for platform, _ in outline_of(replace(model, card=card), "prisma_st").networks
     ]
     assert platforms == ["connectom_sa", "prisma_st"]
+
+
+def test_first_stages_that_targets_share_are_told_apart(diagram):
+    model = load_model(PACKAGED / "msp-teaching.safetensors")
+    assert not outline_of(model, "prisma_st").shared
+    card = model.card.model_copy(update={"first_stages": "shared"})
+    assert outline_of(replace(model, card=card), "prisma_st").shared
+    without = diagram.minimumSizeHint().height()
+    diagram.set_model(MODELS["shared"])
+    assert diagram.accessibleName() == (
+        "Diagram of MSP for prisma_st, first stages shared by all targets"
+    )
+    assert diagram.minimumSizeHint().height() > without
+    layout = diagram._layout
+    networks = [layout.boxes[f"N {platform}"] for platform in PLATFORMS]
+    assert all(f.contains(box) for f, box in zip(layout.frames, networks, strict=True))
+    assert not any(layout.note.intersects(band) for band in layout.bands)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])

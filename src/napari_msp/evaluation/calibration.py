@@ -12,7 +12,12 @@ from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import learned_from, none_left
-from napari_msp.inference.harmonize import PreparedInput, predict_target, prepare_input
+from napari_msp.inference.harmonize import (
+    Prediction,
+    PreparedInput,
+    predict_targets,
+    prepare_input,
+)
 from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
@@ -111,9 +116,9 @@ def with_expected_errors(
         if not targets:
             continue
         prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
-        for target in targets:
+        for prediction in predict_targets(model, prepared, targets, device=device):
             for name, (described, error) in _head(
-                model, dataset, subject, prepared, target, device
+                model, dataset, subject, prepared, prediction
             ).items():
                 known = samples.setdefault(name, {})
                 kept = np.random.default_rng(len(known)).permutation(len(error))[:VOXELS]
@@ -142,14 +147,13 @@ def _head(
     dataset: TravellingHeads,
     subject: str,
     prepared: PreparedInput,
-    target: str,
-    device: str,
+    prediction: Prediction,
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Give (N, F) features and (N,) squared errors where prediction and truth have brain.
 
     By name of the fit that they are for: one for each shell.
     """
-    prediction = predict_target(model, prepared, target, device=device)
+    target = prediction.target
     acquisition = dataset.noise_free(subject, target) or dataset.acquisition(subject, target)
     found = {}
     for number, part in enumerate(prediction.by_shell().values()):

@@ -276,7 +276,9 @@ def _row(listed: ListedModel) -> ModelRow:
     b_values = " and ".join(f"{each:.0f}" for each in card.sh.b_values)
     about = (
         f"<p><b>{listed.path.name}</b><br>Trained on {counted(subjects, 'subject')}.<br>"
-        f"Input voxels of {card.voxel_size:.2g} mm, b = {b_values} s/mm².</p>"
+        f"Input voxels of {card.voxel_size:.2g} mm, b = {b_values} s/mm²."
+        + "<br>First stages are shared by all targets." * (card.first_stages == "shared")
+        + "</p>"
     )
     return ModelRow(
         listed.label,

@@ -63,7 +63,8 @@ class ModelDiagram(Themed):
         self._outline, self.lit, self.buttons = outline, "", {}
         self._drawing = None if outline is None else draw(outline)
         name = "no model" if outline is None else f"{outline.title} for {outline.target}"
-        self.setAccessibleName(f"Diagram of {name}")
+        note = f", {self._drawing.note}" if self._drawing and self._drawing.note else ""
+        self.setAccessibleName(f"Diagram of {name}{note}")
         for node in self._drawing.nodes.values() if self._drawing else ():
             if node.part:
                 self.buttons[node.part] = self._button_for(node)

@@ -16,6 +16,9 @@ from napari_msp.networks.registry import MULTI_STAGE
 if TYPE_CHECKING:
     from napari_msp.model_file import Model
 
+SHARED_NOTE = "first stages shared by all targets"
+"""Of an MSP whose targets have one set of single networks."""
+
 INPUT, FIRST, SECOND = "input", "first", "second"
 """Parts whose output can be shown: x, ŷ¹_T, and the prediction (of any kind of model)."""
 
@@ -41,12 +44,15 @@ class Outline:
     networks
         Platform and title of each single network of an MSP; of each stage or side output of a
         multi-task network, in their order; of a single network alone.
+    shared
+        Whether an MSP's single networks are those of all targets.
     """
 
     kind: str
     input: str
     target: str
     networks: tuple[tuple[str, str], ...]
+    shared: bool = False
 
     @property
     def title(self) -> str:
@@ -74,7 +80,8 @@ def outline_of(model: Model, target: str) -> Outline:
         When the model does not predict the target.
     """
     architecture = model.card.architectures[target]
-    return Outline(model.kind, model.card.input, target, _networks(architecture))
+    shared = model.card.first_stages == "shared"
+    return Outline(model.kind, model.card.input, target, _networks(architecture), shared)
 
 
 def _networks(architecture: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -180,12 +187,15 @@ class Drawing:
         By name.
     edges
         From and to these.
+    note
+        What is said of the networks, which then are framed; "" for nothing.
     """
 
     lanes: tuple[str, ...]
     target: str
     nodes: Mapping[str, Node]
     edges: tuple[Edge, ...]
+    note: str = ""
 
     def showing(self, part: str) -> Node | None:
         """Find the node whose output a part is; None when there is no such part."""
@@ -209,7 +219,8 @@ def draw(outline: Outline) -> Drawing:
     x = Node("x", 0, None, "value", Symbol("x"), "input", description, outline.input, part=INPUT)
     lanes = [platform for platform, _ in outline.networks] if outline.kind == MULTI_STAGE else []
     named = {node.name: node for node in (x, *nodes)}
-    return Drawing(tuple(lanes), outline.target, named, tuple(edges))
+    note = SHARED_NOTE if outline.shared else ""
+    return Drawing(tuple(lanes), outline.target, named, tuple(edges), note)
 
 
 def _multi_stage(outline: Outline) -> Sketch:

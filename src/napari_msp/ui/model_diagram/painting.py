@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from qtpy.QtCore import QPointF, QRectF, QSizeF, Qt
@@ -35,6 +35,9 @@ MARGIN = 5.0
 
 INNER = 5.0
 """Between a lane's edge and what lies in it."""
+
+FRAME = 3.0
+"""Between networks and the frame around them."""
 
 SMALLEST_GAP, LARGEST_GAP = 8.0, 60.0
 """Between columns; more where an arrow enters or leaves a lane."""
@@ -141,11 +144,16 @@ _LEVELS = {"upper": -1, "middle": 0, "lower": 1}
 
 @dataclass(frozen=True)
 class Layout:
-    """Places in pixels: of each node by name, of each lane's band, and the size of everything."""
+    """Places in pixels: of each node by name, of each lane's band, and the size of everything.
+
+    Frames are around the networks that the drawing's note is of; the note lies below everything.
+    """
 
     boxes: Mapping[str, QRectF]
     bands: tuple[QRectF, ...]
     size: QSizeF
+    frames: tuple[QRectF, ...] = ()
+    note: QRectF = field(default_factory=QRectF)
 
 
 def smallest_width(drawing: Drawing, sizes: Sizes) -> float:
@@ -202,7 +210,14 @@ def arrange(drawing: Drawing, sizes: Sizes, header: float, width: float) -> Layo
     right = max(box.right() for box in inside) + INNER
     marked = tops[: len(drawing.lanes)]
     bands = tuple(QRectF(left, top, right - left, lane_height) for top in marked)
-    return Layout(boxes, bands, QSizeF(width, height))
+    if not drawing.note:
+        return Layout(boxes, bands, QSizeF(width, height))
+    around = (-FRAME, -FRAME, FRAME, FRAME)
+    frames = tuple(
+        boxes[node.name].adjusted(*around) for node in in_lanes if node.shape == "network"
+    )
+    note = QRectF(left, height - MARGIN + FRAME, width - left, header)
+    return Layout(boxes, bands, QSizeF(width, note.bottom() + MARGIN), frames, note)
 
 
 def _can_fold(drawing: Drawing) -> bool:
@@ -360,6 +375,7 @@ class DiagramPainter:
         painter.setRenderHint(QPainter.Antialiasing)
         way = self.drawing.way_to(self.lit)
         self._paint_lanes(painter)
+        self._paint_note(painter)
         for edge in sorted(self.drawing.edges, key=lambda edge: edge in way):
             self._paint_edge(painter, edge, edge in way)
         on_way = {self.lit} | {edge.start for edge in way}
@@ -379,6 +395,22 @@ class DiagramPainter:
             painter.drawText(title, Qt.AlignLeft | Qt.AlignVCenter, platform)
             weight = f"× {self.weights[platform]:.2f}"
             painter.drawText(title, Qt.AlignRight | Qt.AlignVCenter, weight)
+
+    def _paint_note(self, painter: QPainter) -> None:
+        """Frame the networks that the note is of, and write it behind a sample of the frame."""
+        if not self.drawing.note:
+            return
+        note = self.layout.note
+        height = QFontMetricsF(self.fonts.caption).ascent()
+        sample = QRectF(note.left(), note.center().y() - height / 2, 1.6 * height, height)
+        painter.setBrush(Qt.NoBrush)
+        painter.setPen(QPen(self.colours.faint, 1.2, Qt.DashLine))
+        for frame in (*self.layout.frames, sample):
+            painter.drawRoundedRect(frame, ROUND, ROUND)
+        painter.setPen(self.colours.text)
+        painter.setFont(self.fonts.caption)
+        words = note.adjusted(sample.width() + PADDING, 0, 0, 0)
+        painter.drawText(words, Qt.AlignLeft | Qt.AlignVCenter, self.drawing.note)
 
     def _paint_edge(self, painter: QPainter, edge: Edge, lit: bool) -> None:
         start, end = self.layout.boxes[edge.start], self.layout.boxes[edge.end]
