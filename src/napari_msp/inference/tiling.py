@@ -21,7 +21,7 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.device import exact_arithmetic
 from napari_msp.errors import Cancelled
 from napari_msp.networks.base import CHANNELS
-from napari_msp.networks.msp import Network
+from napari_msp.networks.msp import Network, SharedMSP
 
 LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
@@ -63,7 +63,7 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
             object.__delattr__(module, "forward")
 
 
-def expected_polls(network: Network, shape: tuple[int, int, int]) -> int:
+def expected_polls(network: Network | SharedMSP, shape: tuple[int, int, int]) -> int:
     """Predict how often `polled` polls in one pass, so that progress within it can be reported.
 
     One small crop is run with a look at every convolution.

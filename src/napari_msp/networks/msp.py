@@ -263,8 +263,8 @@ class SharedMSP(nn.Module):
     networks : dict of str to MSP
         As given. Weights stand in `state_dict` once: those of `singles`, and of the `connections`
         by target.
-    halo : int
-        Largest of the networks'.
+    shells, halo : int
+        Number of shells, and the largest halo of the networks.
 
     Raises
     ------
@@ -284,6 +284,7 @@ class SharedMSP(nn.Module):
         self.resamplings = nn.ModuleDict(
             {target: network.resampling for target, network in networks.items()}
         )
+        self.shells = next(iter(networks.values())).shells
         self.halo = max(network.halo for network in networks.values())
 
     @classmethod

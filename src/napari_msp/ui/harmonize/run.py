@@ -34,7 +34,7 @@ from napari_msp.ui.widgets.progress import Step
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction, PreparedInput
     from napari_msp.model_file import Model
-    from napari_msp.networks.msp import Network
+    from napari_msp.networks.msp import Network, SharedMSP
     from napari_msp.ui.harmonize.truth import Errors, Truth
 
 PREPARED, TILED = 0.05, 0.85
@@ -174,32 +174,40 @@ class _Run:
             scan, options = self.request.scan, self.request.options
             prepare = partial(prepare_input, same_model[0].model, scan, options)
             prepared = abandonable(prepare, self.control.check)
-            for each in same_model:
-                for predicted in self._predict(each, prepared):
-                    self.control.report(predicted)
+            for each, prediction in self._predictions(same_model, prepared):
+                parts = prediction.by_shell()
+                for shell, part in parts.items():
+                    named = f" b{shell}" if len(parts) > 1 else ""
+                    self.control.report(self._shown(each, part, named))
                 self.number += 1
 
-    def _predict(self, each: Pass, prepared: PreparedInput) -> Iterator[Predicted]:
-        """Give what comes of a pass, shell by shell."""
-        from napari_msp.inference.harmonize import predict_target
+    def _predictions(
+        self, passes: list[Pass], prepared: PreparedInput
+    ) -> Iterator[tuple[Pass, Prediction]]:
+        """Give what comes of each pass of one model; first stages that they share are run once."""
+        from napari_msp.inference.harmonize import predict_targets
 
-        tiles = _Tiles(
-            each.model.single(each.target),
-            prepared.image.mask,
-            self.control.cancelled,
-            lambda doing, share: self._say(each, doing, PREPARED + share * (TILED - PREPARED)),
-        )
-        prediction = predict_target(
-            each.model,
-            prepared,
-            each.target,
-            replace(self.request.options, keep_stages=True),
-            progress=tiles.tile,
-            cancelled=tiles.cancelled,
-        )
-        parts = prediction.by_shell()
-        for shell, part in parts.items():
-            yield self._shown(each, part, f" b{shell}" if len(parts) > 1 else "")
+        model = passes[0].model
+        shared = model.together([each.target for each in passes])
+        for group in [[each] for each in passes] if shared is None else [passes]:
+            tiles = _Tiles(
+                shared or model.single(group[0].target),
+                prepared.image.mask,
+                self.control.cancelled,
+                partial(self._say_tile, group[0]),
+            )
+            predictions = predict_targets(
+                model,
+                prepared,
+                [each.target for each in group],
+                replace(self.request.options, keep_stages=True),
+                progress=tiles.tile,
+                cancelled=tiles.cancelled,
+            )
+            yield from zip(group, predictions, strict=True)
+
+    def _say_tile(self, each: Pass, doing: str, share: float) -> None:
+        self._say(each, doing, PREPARED + share * (TILED - PREPARED))
 
     def _shown(self, each: Pass, prediction: Prediction, shell: str) -> Predicted:
         assert prediction.provenance is not None
@@ -267,7 +275,7 @@ class _Tiles:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | SharedMSP,
         mask: MaskArray,
         cancelled: Callable[[], bool],
         say: Callable[[str, float], None],
