@@ -6,13 +6,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Cancelled, ComputeOnCPU, DeviceLost, Overwrite, UserError, explain
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.model_file import load_model
+from napari_msp.model_file import Model, ModelNetwork, load_model
+from napari_msp.networks.msp import SharedMSP
 from napari_msp.options import Options
 from napari_msp.packaged import packaged_models
 from napari_msp.scan import Scan, load_scan
@@ -143,6 +145,31 @@ def test_the_prediction_is_the_librarys_with_its_stages_kept(both, record, model
     assert set(found.branches) == {"connectom_st", "connectom_sa"}
     assert (found.label, found.model, found.source) == ("MSP", models["MSP"], record)
     assert found.siblings == record.siblings
+
+
+def test_targets_that_share_their_first_stages_are_predicted_in_one_pass(record, models):
+    own = models["MSP"]
+    singles = dict(own.single("prisma_st").singles.items())
+    shared = SharedMSP.on(singles, width=0.1).eval()
+    for network in shared.networks.values():
+        nn.init.normal_(next(network.connections.parameters()), std=0.1)
+    card = own.card.model_copy(update={"first_stages": "shared"})
+    together = ModelNetwork({t: shared.networks[t] for t in own.targets}, own.card.alpha)
+    model = Model(card, together)
+    chosen = tuple(Pass("MSP", model, target) for target in model.targets)
+    told, error = told_by(Request(record, chosen, Options(device="cpu")))
+    assert error is None
+    assert [each.prediction.target for each in results(told)] == model.targets
+    for each in results(told):
+        alone = harmonize(model, record.acquisition, each.prediction.target, device="cpu")
+        np.testing.assert_allclose(
+            each.prediction.sh.coefficients, alone.sh.coefficients, rtol=1e-5, atol=1e-6
+        )
+    words = [each.words for each in told if isinstance(each, Step)]
+    assert sum(each.startswith("reading") for each in words) == 1
+    assert {each.split(" · ")[2] for each in words if each.startswith("tile")} == {"1 of 3"}
+    counts = [each.done for each in told if isinstance(each, Step)]
+    assert counts == sorted(counts)
 
 
 def test_errors_are_those_that_compare_measures(both, record):

@@ -209,7 +209,7 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         seeds=plan.seeds,
         tested=plan.tested,
         methods={
-            name: methods[name].explanation.rstrip(".") if name in methods else "a trained model"
+            name: methods[name].explanation.rstrip(".") if name in methods else _given(plan, name)
             for name in outcome.results.methods
             if name != FLOOR
         },
@@ -219,6 +219,12 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         versions=versions_of("torch", "numpy", "scipy", "dipy"),
         machine=f"{platform.machine()}, {choose_device(device)}",
     )
+
+
+def _given(plan: Plan, name: str) -> str:
+    """Say what a model is that was given."""
+    shared = any(_shares(load_model(path)) for path in plan.models if path.stem == name)
+    return "a trained model" + ", first stages shared by all targets" * shared
 
 
 def _settings(plan: Plan) -> dict[str, str]:
@@ -255,7 +261,8 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
         rows.append(
             {
                 "method": method,
-                "kinds": ", ".join(_kinds(by_target)),
+                "kinds": ", ".join(_kinds(by_target))
+                + " shared by all targets" * any(map(_shares, models.values())),
                 "weights a target": _weights(by_target, models),
                 "learning rate": ", ".join(
                     dict.fromkeys(f"{t.settings.learning_rate:g}" for t in trainings)
@@ -273,6 +280,10 @@ def _kinds(by_target: Trainings) -> dict[str, None]:
         for target, trainings in by_target.items()
         for training in trainings[:1]
     )
+
+
+def _shares(model: Model) -> bool:
+    return model.card.first_stages == "shared"
 
 
 def _weights(by_target: Trainings, models: Mapping[Path, Model]) -> str:

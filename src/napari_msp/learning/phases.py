@@ -20,6 +20,7 @@ from napari_msp.learning.starts import Start
 from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
+from napari_msp.networks.reversible import keep_activations
 from napari_msp.signal.channels import Standardisation
 
 Trained = Network | SharedMSP
@@ -112,6 +113,8 @@ class TrainedNetworks(nn.Module):
         self.shared: SharedMSP | None = None
         if multi_stage and recipe.first_stages == "shared" and len(scales) > 1:
             self.shared = SharedMSP.on(singles(), width=width, branch_start=branch_start)
+            if recipe.dense:
+                keep_activations(self.shared)
         else:
             self.singles.update(singles())
             # Each target's MSP refines first stages of its own, as in the paper.

@@ -116,6 +116,17 @@ class ReversibleStack(nn.Module):
         return torch.cat((x1, x2), dim=1)
 
 
+def keep_activations(network: nn.Module) -> None:
+    """Let all stacks of a network keep their activations: a third less time for a step of DIQT.
+
+    Gradients differ from those of inverted stacks by rounding. For small examples, of which memory
+    is no concern.
+    """
+    for module in network.modules():
+        if isinstance(module, ReversibleStack):
+            module.plain = True
+
+
 class _Inverting(torch.autograd.Function):
     """The stack as one step of autograd that saves its output only, before it is rounded."""
 
