@@ -1,12 +1,17 @@
 """What can be compared with what: a truth is the same person's scan, whatever it is called."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from napari_msp.bids import Provenance
+from napari_msp.data.acquisition import load_acquisition
 from napari_msp.identity import Person
-from napari_msp.scan import Scan
+from napari_msp.scan import Scan, load_scan
+from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.ui.compare.compared import Choices
+from napari_msp.ui.compare.compared import Choices, Question, read_and_line_up
 
 
 def image():
@@ -83,3 +88,74 @@ def test_a_scan_on_disk_is_offered_until_it_is_loaded(heads):
     choices = Choices.of([scan, load_scan(paths["prisma"])])
     assert "sub-01 prisma_st (on disk)" not in choices.truths
     assert choices.truth_for([prediction]) == "sub-01 prisma_st"
+
+
+# --- Several shells -------------------------------------------------------------------------------
+
+
+def of_shell(b_value, title, target="prisma_st"):
+    known = Provenance(target=target, input="ge_st", title=title, person=HERE.to_json())
+    sh = replace(image(), b_value=float(b_value))
+    return Scan(given_sh=sh, given_subject="sub-01", provenance=known)
+
+
+@pytest.fixture
+def both(scan, tmp_path):
+    """A scan of two shells that is loaded at the lower one, and what was made of it."""
+    path = scan(b_values=(1190.0, 3000.0)).write(tmp_path)
+    loaded = load_scan(path, 1200)
+    made = [of_shell(b, f"MSP b{b}") for b in (1200, 3000)]
+    return loaded, [*made, *(of_shell(b, "DIQT") for b in (1200, 3000))]
+
+
+def test_of_several_shells_one_is_offered(both):
+    loaded, made = both
+    choices = Choices.of([*made, loaded])
+    assert choices.shells == {1200: 1200, 3000: 3000}
+    for shell in (1200, 3000):
+        choices = Choices.of([*made, loaded], shell)
+        offered = list(choices.predictions.values())
+        assert offered[:2] == [each for each in made if each.b_value == shell]
+        (own,) = choices.scans.values()
+        assert own is offered[2]
+        assert (own is loaded) == (shell == 1200)
+        # It is fitted once, at the shell that the scan is not shown at.
+        assert own is next(iter(Choices.of([*made, loaded], shell).scans.values()))
+        found = fit_sh(load_acquisition(loaded.path), b_value=shell).coefficients
+        np.testing.assert_array_equal(own.image.coefficients, found)
+        assert choices.shell_of(made[0]) == 1200
+        assert choices.shell_of(made[3]) == 3000
+
+
+def test_the_same_predictions_are_chosen_at_another_shell(both):
+    loaded, made = both
+    choices = Choices.of([*made, loaded], 3000)
+    assert choices.alike([made[0]]) == ["sub-01 MSP b3000 prisma_st"]
+    assert choices.alike([made[2]]) == ["sub-01 DIQT prisma_st"]
+    assert len(choices.alike(made[:3])) == 2
+
+
+def test_b_values_within_five_percent_are_no_choice():
+    made = [of_shell(b, "MSP") for b in (1150, 1200)]
+    choices = Choices.of(made)
+    assert list(choices.shells) == [1150]
+    assert list(choices.predictions.values()) == made
+
+
+def test_truth_and_input_are_taken_at_the_predictions_shell(both, tmp_path, scan):
+    (tmp_path / "t").mkdir()
+    truth = load_scan(scan(b_values=(1190.0, 3000.0), noise=20.0).write(tmp_path / "t"), 1200)
+    loaded, _ = both
+    high = Scan(
+        given_sh=fit_sh(load_acquisition(loaded.path), b_value=3000), given_subject="sub-01"
+    )
+    compared = read_and_line_up(Question(truth, [high], loaded), lambda _: None)
+    assert compared.truth is not None
+    assert compared.scan is not None
+    assert compared.truth.b_value == compared.scan.b_value == 3000
+    true = fit_sh(load_acquisition(truth.path), b_value=3000)
+    measured = compared.measured("sub-01")
+    assert measured is not None
+    inside = true.mask & high.mask
+    by_hand = np.square(true.coefficients[inside] - high.image.coefficients[inside]).mean()
+    assert measured.sh_mse == pytest.approx(by_hand, rel=1e-5)

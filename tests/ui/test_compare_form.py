@@ -110,3 +110,19 @@ def test_all_of_it_is_reached_with_the_tab_key_and_named(offered, qtbot):
     for entry in entries[:5]:
         assert entry.accessibleName()
         assert entry.toolTip()
+
+
+def test_a_shell_is_chosen_only_where_there_are_several(offered, qtbot):
+    assert offered.shell is None
+    assert not offered.shells.isVisibleTo(offered)
+    offered.offer(TRUTHS, PREDICTIONS, (), (1200, 3000))
+    assert offered.shells.isVisibleTo(offered)
+    assert offered.shell == 1200
+    with qtbot.assertNotEmitted(offered.shell_changed):
+        offered.choose_shell(3000)
+    offered.offer(TRUTHS, PREDICTIONS, (), (700, 1200, 3000))
+    assert offered.shell == 3000
+    with qtbot.waitSignal(offered.shell_changed):
+        offered.shells.activated.emit(0)
+    offered.offer(TRUTHS, PREDICTIONS, (), (1200,))
+    assert offered.shell is None

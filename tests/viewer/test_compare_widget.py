@@ -431,3 +431,33 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     lines = (tmp_path / "numbers.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["prediction", "DIQT", "MSP"]
     assert lines[1].endswith(",sub-01 prisma_st")
+
+
+def at_3000(scan):
+    """The same scan of a higher shell, darker."""
+    sh = replace(scan.sh, coefficients=scan.sh.coefficients * np.float32(0.6), b_value=3000.0)
+    return replace(scan, given_sh=sh)
+
+
+def test_of_several_shells_one_is_compared_and_another_a_choice_away(
+    viewer, add, compare, settle, scan, truth, predictions
+):
+    high = [at_3000(each) for each in predictions]
+    high_truth = at_3000(truth)
+    add(truth, high_truth, scan, *predictions, *high)
+    compare.compare_predictions([*predictions, *high])
+    settle()
+    assert compare.form.shells.isVisibleTo(compare.form)
+    assert compare.form.shell == 1200
+    for shell, images, true in ((1200, predictions, truth), (3000, high, high_truth)):
+        compare.form.shells.setCurrentIndex(compare.form.shells.findData(shell))
+        compare.form.shells.activated.emit(compare.form.shells.currentIndex())
+        settle()
+        shown = compare.comparing.compared
+        assert list(shown.predictions.values()) == images
+        assert shown.truth is true
+        for image, metrics in zip(images, compare.comparing.numbers.values(), strict=True):
+            inside = image.mask & true.mask
+            error = np.square(image.sh.coefficients[inside] - true.sh.coefficients[inside]).mean()
+            assert metrics.sh_mse == pytest.approx(error, rel=1e-5)
+    assert compare.message.isHidden()

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from napari_msp.arrays import FloatArray
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.comparison import Comparison, line_scans_up
@@ -73,19 +76,39 @@ class Choices:
         What models made, then everything else.
     scans
         Possible inputs.
+    shells
+        b-values in s/mm² by the names of shells that there are to choose from, lowest first; what
+        is offered is of one of them.
     """
 
     truths: Mapping[str, Scan | OnDisk]
     predictions: Mapping[str, Scan]
     scans: Mapping[str, Scan]
+    shells: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scans: Sequence[Scan]) -> Choices:
-        """Sort scans and predictions."""
-        made = [scan for scan in scans if scan.provenance is not None]
-        measured = [scan for scan in scans if scan.provenance is None]
+    def of(cls, scans: Sequence[Scan], shell: int | None = None) -> Choices:
+        """Sort scans and predictions; of several shells those of one, None: the lowest."""
+        parts = [part for scan in scans for part in _of_one_shell(scan)]
+        made = [scan for scan in parts if scan.provenance is not None]
+        inputs = measured = [scan for scan in parts if scan.provenance is None]
+        shells = _shells(made or measured)
+        if len(shells) > 1:
+            b_value = shells.get(shell or 0, next(iter(shells.values())))
+            made = [scan for scan in made if _is_at(scan, b_value)]
+            measured = list(dict.fromkeys(at_shell_of(scan, b_value) for scan in measured))
+            inputs, measured = measured, [scan for scan in measured if _is_at(scan, b_value)]
         possible: list[Scan | OnDisk] = [*measured, *_on_disk(scans)]
-        return cls(titled(possible), titled([*made, *measured]), titled(measured))
+        return cls(titled(possible), titled([*made, *measured]), titled(inputs), shells)
+
+    def shell_of(self, scan: Scan) -> int | None:
+        """Give the name of a scan's shell; None where there is one shell only."""
+        return next((name for name, b_value in self.shells.items() if _is_at(scan, b_value)), None)
+
+    def alike(self, predictions: Sequence[Scan]) -> list[str]:
+        """Give the texts of what was made as some predictions were, of whichever shell."""
+        names = {_without_shell(each) for each in predictions}
+        return [text for text, each in self.predictions.items() if _without_shell(each) in names]
 
     def truth_for(self, predictions: Sequence[Scan]) -> str:
         """Give the text of the scan that all predictions aim at; "" where there is none."""
@@ -257,13 +280,57 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     if not question.predictions:
         raise UserError("none is chosen", field="predictions", remedy=Advice("tick at least one"))
     truth, scan = question.truth, question.scan
+    b_value = question.predictions[0].b_value
     if isinstance(truth, OnDisk):
         say(f"Reading {truth.owner}")
-        truth = truth.read(question.predictions[0].b_value)
+        truth = truth.read(b_value)
+    elif truth is not None:
+        truth = at_shell_of(truth, b_value)
+    if scan is not None:
+        scan = at_shell_of(scan, b_value)
     say("Lining images up")
     predictions = short_names(question.predictions)
     comparison = line_scans_up(truth, predictions, scan)
     return Compared(truth, predictions, scan, comparison, _disagreement(predictions, comparison))
+
+
+_OTHER_SHELLS: WeakKeyDictionary[Scan, dict[int, Scan]] = WeakKeyDictionary()
+"""Scans at shells that are not shown, by the scan as it was loaded; fitted once."""
+
+
+def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
+    """Give a DWI at another of its shells, where it has that; any other stays as it is."""
+    own = scan.acquisition
+    if own is None or b_value is None or _is_at(scan, b_value):
+        return scan
+    shell = own.gradients.nearest_shell(b_value)
+    if shell is None or abs(shell.b_value - b_value) > B_VALUE_TOLERANCE * b_value:
+        return scan
+    known = _OTHER_SHELLS.setdefault(scan, {})
+    return known.setdefault(shell.name, replace(scan, shell=shell.b_value))
+
+
+def _of_one_shell(scan: Scan) -> Iterable[Scan]:
+    return scan.by_shell().values() if len(scan.shells) > 1 else (scan,)
+
+
+def _is_at(scan: Scan, b_value: float) -> bool:
+    return scan.b_value is None or abs(scan.b_value - b_value) <= B_VALUE_TOLERANCE * b_value
+
+
+def _shells(scans: Sequence[Scan]) -> dict[int, float]:
+    """Give the b-values that there are, those that count as one once, by shells' names."""
+    found: dict[int, float] = {}
+    for b_value in sorted(scan.b_value for scan in scans if scan.b_value is not None):
+        if not any(abs(b_value - known) <= B_VALUE_TOLERANCE * known for known in found.values()):
+            found[shell_name(b_value)] = b_value
+    return found
+
+
+def _without_shell(scan: Scan) -> str:
+    """Name a scan as if it had one shell: predictions of several have theirs in the name."""
+    known = scan.b_value
+    return scan.owner if known is None else scan.owner.replace(f" b{shell_name(known)}", "")
 
 
 def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:

@@ -14,6 +14,7 @@ from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.widgets.form import CheckList, FormRows, in_row, offer, push_button, stacked
 
 LABELS = {
+    "b_value": "S&hell",
     "predictions": "P&redictions",
     "truth": "Ground &truth",
     "input_image": "&Input scan",
@@ -25,6 +26,10 @@ LABELS = {
 NO_TRUTH, NO_SCAN = "none", "none"
 OWN_SCAN = "the predictions’ own"
 
+SHELL = (
+    "<p>Predictions of several shells are compared shell by shell. Truth and input scan are taken "
+    "at the same b-value, where they have it.</p>"
+)
 TRUTH = (
     "<p>The scan of the same head on the target platform, which predictions are measured "
     "against. Without one the second row shows where a model’s branches disagree.</p>"
@@ -45,15 +50,18 @@ class CompareForm(QWidget):
     ----------
     map_changed, plane_changed : str
         Another map (its name in `MAPS`) or plane is chosen.
+    shell_changed
+        A person chose another shell; not yet what is of it.
     """
 
+    shell_changed = Signal()
     map_changed = Signal(str)
     plane_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
         super().__init__(parent)
         self._most = most
-        self.truths, self.scans = QComboBox(), QComboBox()
+        self.truths, self.scans, self.shells = QComboBox(), QComboBox(), QComboBox()
         self.maps, self.planes = QComboBox(), QComboBox()
         self.predictions_list = CheckList()
         for combo in (self.truths, self.scans):
@@ -90,20 +98,36 @@ class CompareForm(QWidget):
         return str(self.scans.currentText()) if index > 1 else ("", None)[max(index, 0)]
 
     @property
+    def shell(self) -> int | None:
+        """Name of the chosen shell; None where there is none to choose."""
+        known: int | None = self.shells.currentData()
+        return known
+
+    @property
     def map_name(self) -> str:
         """Name of the chosen map in `MAPS`."""
         return str(self.maps.currentData())
 
     def offer(
-        self, truths: Sequence[str], predictions: Sequence[str], scans: Sequence[str]
+        self,
+        truths: Sequence[str],
+        predictions: Sequence[str],
+        scans: Sequence[str],
+        shells: Sequence[int] = (),
     ) -> None:
         """Give what can be chosen; what was chosen stays so where it is still there."""
+        self._offer_shells(shells)
         kept = self.predictions
         offer(self.truths, [NO_TRUTH, *truths])
         offer(self.scans, [OWN_SCAN, NO_SCAN, *scans])
         if list(predictions) != self.predictions_list.names:
             self.predictions_list.set_names(predictions, kept)
         self._check()
+
+    def choose_shell(self, shell: int | None) -> None:
+        """Choose a shell for a person; nothing is emitted."""
+        with signals_blocked(self.shells):
+            self.shells.setCurrentIndex(max(0, self.shells.findData(shell)))
 
     def choose(self, truth: str, predictions: Sequence[str]) -> None:
         """Choose for a person."""
@@ -124,6 +148,16 @@ class CompareForm(QWidget):
         self.leave_button.setEnabled(active)
         self.planes.setEnabled(active)
 
+    def _offer_shells(self, shells: Sequence[int]) -> None:
+        chosen = self.shell
+        several = len(shells) > 1
+        with signals_blocked(self.shells):
+            self.shells.clear()
+            for shell in shells if several else ():
+                self.shells.addItem(f"b = {shell} s/mm²", shell)
+        self.choose_shell(chosen)
+        self.rows.show_row("b_value", several)
+
     def _check(self) -> None:
         """Say what is wrong before it is asked for."""
         chosen, problem, note = self.predictions, "", ""
@@ -141,12 +175,14 @@ class CompareForm(QWidget):
     def _connect(self) -> None:
         self.predictions_list.changed.connect(self._check)
         self.truths.currentIndexChanged.connect(self._check)
+        self.shells.activated.connect(lambda _: self.shell_changed.emit())
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
 
     def _arranged(self) -> FormRows:
         rows, buttons = FormRows(), in_row(self.show_button, self.leave_button)
         for name, entry, meaning in (
+            ("b_value", self.shells, SHELL),
             ("predictions", self.predictions_list, PREDICTIONS),
             ("truth", self.truths, TRUTH),
             ("input_image", self.scans, SCAN),

@@ -94,10 +94,14 @@ class Compare(Docked):
 
     def compare_predictions(self, predictions: Sequence[Scan]) -> None:
         """Compare up to four predictions, with the scan that they aim at where there is one."""
-        self._given, self._truth_picked = tuple(predictions[:MOST_PREDICTIONS]), False
+        self._given, self._truth_picked = tuple(predictions), False
         self._list()
-        chosen = [text for text, each in self._choices.predictions.items() if each in self._given]
-        self.form.choose(self._choices.truth_for(self._given), chosen)
+        # Those of the first one's shell: the form offers the others.
+        self.form.choose_shell(self._choices.shell_of(predictions[0]) if predictions else None)
+        self._list()
+        known = self._choices.predictions
+        chosen = [text for text, each in known.items() if each in self._given][:MOST_PREDICTIONS]
+        self.form.choose(self._choices.truth_for([known[text] for text in chosen]), chosen)
         self.show_comparison()
 
     def show_comparison(self) -> None:
@@ -186,8 +190,21 @@ class Compare(Docked):
         """Offer what is loaded."""
         scans = scans_of(layer for layer in self.viewer.layers if not _is_cell(layer))
         scans += [each for each in self._given if each not in scans]
-        self._choices = choices = Choices.of(scans)
-        self.form.offer([*choices.truths], [*choices.predictions], [*choices.scans])
+        self._choices = choices = Choices.of(scans, self.form.shell)
+        self.form.offer(
+            [*choices.truths], [*choices.predictions], [*choices.scans], [*choices.shells]
+        )
+
+    def _change_shell(self) -> None:
+        """Choose the same at another shell, and show it where a comparison is shown."""
+        before = [self._choices.predictions[text] for text in self.form.predictions]
+        self._list()
+        chosen = self._choices.alike(before)
+        truth = self.form.truth
+        self.form.choose(truth, chosen)
+        self._suggest_truth()
+        if self.grid.active and chosen:
+            self.show_comparison()
 
     def _suggest_truth(self) -> None:
         """Choose the scan that predictions aim at, until a person chooses."""
@@ -235,6 +252,7 @@ class Compare(Docked):
         form, comparing = self.form, self.comparing
         form.show_button.clicked.connect(self.show_comparison)
         form.leave_button.clicked.connect(self.leave)
+        form.shell_changed.connect(self._change_shell)
         form.map_changed.connect(lambda _: self._change_map())
         form.plane_changed.connect(self.grid.turn_to)
         form.predictions_list.changed.connect(self._suggest_truth)
