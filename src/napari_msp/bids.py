@@ -326,6 +326,11 @@ BIDSIGNORE_TABLES = """\
 *.bvec
 """
 
+BIDSIGNORE_DEVIATIONS = """\
+# HCP's gradients from voxel to voxel, for which BIDS has no name.
+*_grad_dev.nii*
+"""
+
 BIDSIGNORE = f"""\
 # Names of the draft for diffusion derivatives (BEP016), which is not settled.
 *_dwimap.nii.gz
@@ -376,6 +381,25 @@ derivatives.
     for file, text in (("README", about), (".bidsignore", ignored)):
         if not (into / file).exists():
             write_text(folder / file, text)
+
+
+def deviation_path(image: Path) -> Path:
+    """Give where HCP's `grad_dev` of an image is written: beside it."""
+    return image.with_name(f"{bare_stem(image)}_grad_dev.nii.gz")
+
+
+def deviation_note(file: Path | None, said: str) -> dict[str, Any]:
+    """Give the sidecar field of a scan that has a `grad_dev`.
+
+    Parameters
+    ----------
+    file
+        Where it lies beside the image; None: it was left behind.
+    said
+        What error it makes not to use it.
+    """
+    name = None if file is None else file.name
+    return {"GradientDeviation": {"File": name, "Used": False, "Description": said}}
 
 
 def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import napari_msp as msp
+from napari_msp.alignment.align import carry_deviation
 from napari_msp.alignment.moving import moved
 from napari_msp.alignment.preprocessing import missing_steps
 from napari_msp.bids import DESCRIPTION, dataset_description
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
@@ -165,6 +166,30 @@ def test_slopes_and_disagreeing_forms(tmp_path, scan):
     turned = load_acquisition(out / path.name, mask=out / "mask.nii.gz").gradients.directions
     wanted = acquisition.gradients.directions @ motion[:3, :3]  # undoes the turn
     np.testing.assert_allclose(turned, wanted, atol=1e-5)
+
+
+def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
+    path = scan("oblique", 30).write(tmp_path)
+    shape = (*nib.load(path).shape[:3], 9)
+    matrices = np.broadcast_to(np.diag([0.02, 0.02, 0.02]).ravel(), shape).astype(np.float32)
+    deviation = nib.Nifti1Image(matrices, nib.load(path).affine)
+    deviation.to_filename(path.with_name("grad_dev.nii.gz"))
+    with pytest.warns(DoubtfulScan, match="grad_dev.nii.gz is not used: b is off by 4.0 %"):
+        acquisition = load_acquisition(path)
+        _ = acquisition.voxels
+    placed = moved(acquisition, true_motion("prisma_st"))
+    out = tmp_path / "out" / path.name
+    out.parent.mkdir()
+    placed.write(out)
+    note = carry_deviation(out, acquisition, placed)["GradientDeviation"]
+    assert (note["File"], note["Used"]) == ("sub-01_grad_dev.nii.gz", False)
+    with pytest.warns(DoubtfulScan, match="sub-01_grad_dev.nii.gz is not used: b is off by 4.0 %"):
+        _ = load_acquisition(out).voxels
+    interpolated = replace(placed, clipped=0.0)
+    note = carry_deviation(out, acquisition, interpolated)["GradientDeviation"]
+    assert note["File"] is None
+    assert "b is off by 4.0 %" in note["Description"]
+    assert "left behind" in note["Description"]
 
 
 @pytest.mark.reference("MRtrix3 mrinfo")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from napari_msp.alignment.moving import Placed, interpolated, moved, write_itk, write_mrtrix
@@ -29,9 +30,12 @@ from napari_msp.alignment.report import (
 )
 from napari_msp.bids import (
     ALIGNMENT,
+    BIDSIGNORE_DEVIATIONS,
     BIDSIGNORE_TABLES,
     DESCRIPTION,
     dataset_description,
+    deviation_note,
+    deviation_path,
     mask_sidecar,
     nifti_stem,
     plain_label,
@@ -46,9 +50,10 @@ from napari_msp.checking.summary import Comparison, HeadImages
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
-from napari_msp.data.gradients import SCHEMES, Shell
+from napari_msp.data.gradients import SCHEMES, Shell, find_deviation
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import ESTIMATED_MARK
+from napari_msp.data.nifti import open_nifti
 from napari_msp.errors import Advice, Cancelled, Choose, Overwrite, Resample, UserError
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted, listed
@@ -416,6 +421,7 @@ def _write(
         "Sources": [source],
         "SpatialReference": f"bids:source:{reference.as_posix()}",
         ALIGNMENT: _about(job, placed, found),
+        **carry_deviation(job.stage / image, scan, placed),
     }
     if placed.clipped is not None and scan.doubts:
         about["Warnings"] = list(scan.doubts)
@@ -433,6 +439,24 @@ def _write(
         write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
     _write_twin(job, (subject, platform), scan, placed, found, about)
     return image
+
+
+def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str, Any]:
+    """Bring HCP's `grad_dev` along, and give the note for the scan's sidecar.
+
+    Its matrices are in the image's axes, so they stay as they are. Where the image was interpolated
+    it is left behind: they would have to be turned.
+    """
+    source = None if scan.path is None else find_deviation(scan.path)
+    if source is None:
+        return {}
+    if placed.clipped is not None:
+        said = f"{scan.unused_deviation}; left behind, as the scan was interpolated"
+        return deviation_note(None, said)
+    known = open_nifti(source)
+    moved = nib.Nifti1Image(known.dataobj, placed.image.affine, known.header)
+    moved.to_filename(deviation_path(image))
+    return deviation_note(deviation_path(image), scan.unused_deviation)
 
 
 OF_ITS_AXES = ("PhaseEncodingAxis", "PhaseEncodingDirection", "SliceEncodingDirection")
@@ -530,7 +554,7 @@ def _describe(job: _Job, result: Alignment) -> None:
         DatasetLinks={"source": os.path.relpath(root.resolve(), result.out.resolve())},
     )
     write_json(stage / DESCRIPTION, description)
-    write_text(stage / ".bidsignore", BIDSIGNORE_TABLES + BIDSIGNORE)
+    write_text(stage / ".bidsignore", BIDSIGNORE_TABLES + BIDSIGNORE_DEVIATIONS + BIDSIGNORE)
     write_text(
         stage / "README",
         README.format(

@@ -13,12 +13,15 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.bids import (
+    BIDSIGNORE_DEVIATIONS,
     DESCRIPTION,
     MRTRIX_SUFFIXES,
     NIFTI_SUFFIXES,
     applicable,
     bare_stem,
     dataset_description,
+    deviation_note,
+    deviation_path,
     gradient_files,
     image_suffix,
     mask_sidecar,
@@ -73,11 +76,6 @@ Image, gradient table and mask of every scan were opened and checked; nothing wa
 settings that the source did not state (such as EchoTime) were not made up.
 """
 
-DEVIATIONS_IGNORED = """\
-# HCP's gradients from voxel to voxel, for which BIDS has no name.
-*_grad_dev.nii*
-"""
-
 
 @dataclass(frozen=True)
 class ImportedScan:
@@ -130,7 +128,7 @@ class ImportedScan:
     @property
     def deviation_image(self) -> Path:
         """Where `grad_dev` lies, relative to the dataset: beside the image, where it is found."""
-        return self.image.with_name(f"{bare_stem(self.image)}_grad_dev.nii.gz")
+        return deviation_path(self.image)
 
 
 def import_tree(
@@ -526,13 +524,7 @@ def _copy_scan(source: Path, folder: Path, scan: ImportedScan) -> None:
         if scan.interpolated is not None:
             known = described(known, *scan.interpolated)
         if scan.deviation is not None:
-            known = known | {
-                "GradientDeviation": {
-                    "File": scan.deviation_image.name,
-                    "Used": False,
-                    "Description": scan.deviation_doubt,
-                }
-            }
+            known = known | deviation_note(scan.deviation_image, scan.deviation_doubt)
         write_json(sidecar, known)
     if mask is not None:
         more = {} if scan.interpolated is None else description(*scan.interpolated)
@@ -593,7 +585,7 @@ def _describe_dataset(
         )
         write_text(folder / "derivatives" / "brainmask" / "README", f"Brain masks: {made_by}.\n")
     if any(scan.deviation is not None for scan in scans):
-        write_text(folder / ".bidsignore", DEVIATIONS_IGNORED)
+        write_text(folder / ".bidsignore", BIDSIGNORE_DEVIATIONS)
     write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
     rows = [
         f"{scan.source.relative_to(source).as_posix()}\t{scan.image.as_posix()}" for scan in scans
