@@ -557,6 +557,10 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
             settings.model_copy(update={"start_from": str(again), "held_out": ("sub-03",)}),
             "refused",
         )
+    # Older files know names alone, which are nobody's own.
+    older = make_base(name="older", people=(Person("sub-03"),))
+    with pytest.warns(StartDoubt, match="older.safetensors may have learned from sub-03"):
+        read_start(TrainingSettings(start_from=older, held_out=("sub-03",)), dataset)
     # Another dataset's sub-03 is somebody else.
     other = make_base(name="other", people=(Person("sub-03", "another"),))
     held_out = TrainingSettings(start_from=other, held_out=("sub-03",))

@@ -77,6 +77,7 @@ def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, St
     doubts = tuple(f"{start.name} {words}" for words in _far(start.model, study))
     for words in doubts:
         warnings.warn(words, StartDoubt, stacklevel=3)
+    doubts = start.doubts + doubts
     return study, replace(start, platforms=platforms, notes=tuple(notes), doubts=doubts)
 
 

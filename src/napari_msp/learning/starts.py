@@ -7,7 +7,7 @@ that fits the training heads best before the first step.
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import Change, Choose, Give, StartAfresh, UserError, either
 from napari_msp.files import sha256
-from napari_msp.identity import known_among
+from napari_msp.identity import known_among, same_person
 from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
@@ -182,7 +182,7 @@ def read_start(
     Warns
     -----
     StartDoubt
-        When there is a base, but none that fits.
+        When there is a base, but none that fits; when a held-out subject may have taught it.
     """
     path = _path_of(settings)
     if path is None:
@@ -194,8 +194,11 @@ def read_start(
         if start.asked:
             raise refused
         return from_nothing(settings), start.instead(f"the base {refused.problem}")
-    _refuse_pupils(start, settings, dataset)
-    return settings.model_copy(update=_decided(start, settings)), start
+    doubts = _judges(start, settings, dataset)
+    for words in doubts:
+        warnings.warn(words, StartDoubt, stacklevel=3)
+    chosen = settings.model_copy(update=_decided(start, settings))
+    return chosen, replace(start, doubts=tuple(doubts))
 
 
 def from_nothing(settings: TrainingSettings) -> TrainingSettings:
@@ -271,14 +274,28 @@ def _decided(start: Start, settings: TrainingSettings) -> dict[str, Any]:
     return decided
 
 
-def _refuse_pupils(start: Start, settings: TrainingSettings, dataset: TravellingHeads) -> None:
-    """Refuse to judge by a subject whom the start, or what it began from, learned from."""
+def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) -> list[str]:
+    """Refuse to judge by a subject whom the start, or what it began from, learned from.
+
+    Returns
+    -------
+    What is to be said of those of whom only a name is known, as of older files.
+    """
+    doubts = []
     for subject in settings.held_out:
-        known = subject in dataset.subjects
-        if known and known_among(dataset.person(subject), start.model.everyone):
+        if subject not in dataset.subjects:
+            continue  # which is told where heads are loaded
+        person = dataset.person(subject)
+        if any(same_person(person, each) for each in start.model.everyone):
             problem = f"{start.name} has learned from {subject}, who cannot judge what comes of it"
             remedy = either(Change("held_out", "other"), StartAfresh())
             raise UserError(problem, dataset.root, "held_out", remedy)
+        if known_among(person, start.model.everyone):
+            doubts.append(
+                f"{start.name} may have learned from {subject}: it knows somebody of that name, "
+                "and does not say of which dataset"
+            )
+    return doubts
 
 
 # --- What a model has ------------------------------------------------------------------------
