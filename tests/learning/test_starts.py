@@ -336,6 +336,25 @@ def test_the_start_decides_what_is_left_open(heads, study, make_base):
     assert again.width == 0.12
 
 
+def test_branches_read_what_they_learned_to_read(heads, study, make_base):
+    base = make_base(scales={"alpha_st": 1, "gamma_sa": 2}, features="middle")
+    here, start = begun(heads, study, base)
+    assert here.settings.features == "middle"
+    networks = TrainedNetworks(here.settings, here.scales, here.standardisation, start)
+    x = torch.randn(1, 28, 5, 6, 5)
+    with torch.no_grad():
+        found = networks.finished()[SA].eval()(x)
+        assert torch.equal(found.second, load_model(base).single("gamma_sa")(x).second)
+    # New branches on single networks may read what they like.
+    alone = make_base("shresnet", {"alpha_st": 1, "gamma_sa": 2}, name="alone")
+    here, start = begun(heads, study, alone, features="middle")
+    networks = TrainedNetworks(here.settings, here.scales, here.standardisation, start)
+    network = networks.finished()[SA]
+    assert isinstance(network, MSP)
+    layers = {each.feature_layer for each in network.singles.children()}
+    assert layers == {"blocks"}
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
@@ -343,6 +362,7 @@ def test_the_start_decides_what_is_left_open(heads, study, make_base):
         ({"width": "paper"}, "width", "has width 0.1"),
         ({"kind": "diqt"}, "kind", "has no DIQT, only MSP, SHResNet"),
         ({"branch_start": "input"}, "branch_start", "adds its branches to first stage"),
+        ({"features": "middle"}, "features", "its branches read the last features"),
         ({"start_from_target": {ST: "x"}}, "start_from_target", "has no platform x to begin"),
         ({"start_from_target": {ST: "gamma_sa"}}, "start_from_target", "of lattice scale 2"),
         ({"first_stage": {ST: "diqt"}}, "first_stage", f"has no DIQT that {ST} can begin as"),

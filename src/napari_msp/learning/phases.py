@@ -90,7 +90,8 @@ class TrainedNetworks(nn.Module):
         def singles(within: str = "") -> dict[str, SingleNetwork]:
             networks = {}
             for target, kind in kinds.items():
-                network = begun.single(target, within or target, shells) or build_single(
+                layer = _feature_layer(settings, kind)
+                network = begun.single(target, within or target, shells, layer) or build_single(
                     kind,
                     target=target,
                     scales=scales,
@@ -98,7 +99,7 @@ class TrainedNetworks(nn.Module):
                     input_skip=recipe.input_skip,
                     shells=shells,
                     trunk=settings.trunk,
-                    feature_layer=_feature_layer(settings, kind),
+                    feature_layer=layer,
                 )
                 network.set_standardisation(
                     input_mean=source.mean.tolist(),

@@ -90,7 +90,9 @@ class Start:
         platform = self.platforms.get(target)
         return None if platform is None else single_of(self.model, platform).kind
 
-    def single(self, target: str, within: str, shells: int) -> SingleNetwork | None:
+    def single(
+        self, target: str, within: str, shells: int, feature_layer: str | None = None
+    ) -> SingleNetwork | None:
         """Give a target's single network, a copy; None where it begins from nothing.
 
         Parameters
@@ -102,6 +104,8 @@ class Start:
             tuned apart, that MSP's own is taken.
         shells
             Of the run. Weights that take each shell by itself are the same for any number.
+        feature_layer
+            That branches are to read, where they are not the start's; None: as it has it.
         """
         platform = self.platforms.get(target)
         if platform is None:
@@ -111,6 +115,8 @@ class Start:
         config = found.config()
         config["target"] = target
         config["scales"] = [[names.get(old, old), scale] for old, scale in config["scales"]]
+        if feature_layer and _branch_start(self.model, self.before) is None:
+            config["feature_layer"] = feature_layer
         if found.trunk == "each":
             config |= {"shells": shells, "trunk": "each"}
         built = cast(SingleNetwork, build(config))
@@ -254,6 +260,9 @@ def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserEr
     if begun is not None and settings.branch_start not in ("preset", begun):
         problem = f"adds its branches to {begun}, which cannot become {settings.branch_start}"
         yield refuse(problem, "branch_start", begun)
+    if begun is not None and settings.features == "middle" != _features(model):
+        problem = "its branches read the last features, and cannot read others"
+        yield refuse(problem, "features", "last")
     for new, old in settings.start_from_target.items():
         if old not in model.targets:
             problem = f"has no platform {old} to begin {new} as"
@@ -264,11 +273,13 @@ def _contradictions(start: Start, settings: TrainingSettings) -> Iterable[UserEr
 def _decided(start: Start, settings: TrainingSettings) -> dict[str, Any]:
     """Give the settings that follow the start."""
     begun = _branch_start(start.model, settings)
-    if begun is None and settings.branch_start == "preset":
+    taken = begun is not None
+    if not taken and settings.branch_start == "preset":
         begun = "first stage"  # so that what the single networks know is where it begins
     decided = {"start_from": start.name, "width": _width(start.model, settings.kind)}
     if settings.kind == MULTI_STAGE and begun is not None:
         decided["branch_start"] = begun
+        decided["features"] = _features(start.model) if taken else settings.features
     if start.model.kind == settings.kind == MULTI_STAGE and settings.first_stages == "preset":
         decided["first_stages"] = start.model.card.first_stages
     return decided
@@ -282,14 +293,15 @@ def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) 
     What is to be said of those of whom only a name is known, as of older files.
     """
     doubts = []
-    for subject in settings.held_out:
+    judges = dict.fromkeys(settings.held_out, "held_out")
+    for subject, name in judges.items():
         if subject not in dataset.subjects:
             continue  # which is told where heads are loaded
         person = dataset.person(subject)
         if any(same_person(person, each) for each in start.model.everyone):
             problem = f"{start.name} has learned from {subject}, who cannot judge what comes of it"
-            remedy = either(Change("held_out", "other"), StartAfresh())
-            raise UserError(problem, dataset.root, "held_out", remedy)
+            remedy = either(Change(name, "other"), StartAfresh())
+            raise UserError(problem, dataset.root, name, remedy)
         if known_among(person, start.model.everyone):
             doubts.append(
                 f"{start.name} may have learned from {subject}: it knows somebody of that name, "
@@ -334,6 +346,12 @@ def _branch_start(model: Model, settings: TrainingSettings) -> str | None:
         return None
     apart = settings.first_stages == "shared" and model.card.first_stages == "own"
     return None if apart and len(model.targets) > 1 else network.branch_start
+
+
+def _features(model: Model) -> str:
+    """Say which features of its single networks its branches read."""
+    single = single_of(model, model.targets[0])
+    return "last" if single.feature_layer == single.feature_layers[-1] else "middle"
 
 
 def _take_over(network: nn.Module, known: nn.Module) -> None:
