@@ -13,8 +13,9 @@ from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
 from napari_msp.scan import load_scan
-from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.fitting import LowerOrder, fit_sh
 from napari_msp.signal.sh_image import write_sh
+from napari_msp.ui.layers import scan_layers
 from napari_msp.ui.load.examine import Choice, examine
 from napari_msp.ui.load.widget import mask_made
 from napari_msp.ui.reading import read_scan
@@ -177,6 +178,21 @@ def test_of_several_shells_the_lowest_that_will_do_is_offered(scan, tmp_path):
     assert few.doubts == {
         "b_value": "Shown at SH order 2, as 12 directions support; networks need 28"
     }
+
+
+@pytest.mark.parametrize(("count", "order"), [(27, 4), (15, 4), (14, 2), (6, 2)])
+def test_a_shell_of_few_directions_is_shown_at_the_order_that_it_supports(
+    scan, tmp_path, count, order
+):
+    path = scan(directions=count).write(tmp_path)
+    found = examine(Choice(path))
+    assert found.ready
+    assert found.doubts["b_value"].startswith(f"Shown at SH order {order}, as {count} directions")
+    with pytest.warns(LowerOrder, match=f"order {order}: enough for maps, not for networks"):
+        loaded = read_scan(load_scan(path, found.choice.b_value), lambda _: None)
+    assert loaded.image.order == order
+    names = [options["name"] for _, options, _ in scan_layers(loaded, ["SH average", "colour FA"])]
+    assert names == ["sub-01 · b0", "sub-01 · colour FA", "sub-01 · SH average"]
 
 
 @pytest.mark.parametrize(
