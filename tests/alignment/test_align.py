@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 import napari_msp as msp
 from napari_msp.alignment.align import carry_deviation
-from napari_msp.alignment.moving import moved
+from napari_msp.alignment.moving import interpolated, moved
 from napari_msp.alignment.preprocessing import missing_steps
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
@@ -433,6 +433,19 @@ def test_a_trace_image_stays_in_the_file_and_out_of_the_images(travelled, tmp_pa
     assert len(again.gradients) == 14
     [moved] = [each for each in done.scans if each.platform == "prisma_st"]
     assert (moved.after.distance or 9) < 0.15
+
+
+def test_what_is_odd_is_not_said_again_of_interpolated_images(scan, tmp_path):
+    made = scan("RAS", 30)
+    signal = np.asarray(made.image.dataobj).copy()
+    signal[..., 1] *= 3
+    path = replace(made, image=nib.Nifti1Image(signal, made.image.affine)).write(tmp_path)
+    given = load_acquisition(path)
+    with pytest.warns(UserWarning, match=f"^{path}: b=0 volume 1 is 3.0 times as bright"):
+        _ = given.voxels
+    placed = interpolated(given, np.eye(4), np.eye(3), given.lattice)  # any warning is an error
+    assert placed.acquisition.name == str(path)
+    np.testing.assert_allclose(placed.acquisition.voxels, given.voxels, rtol=1e-4, atol=1e-2)
 
 
 def test_what_is_there_is_not_replaced_unasked(travelled, aligned, tmp_path):
