@@ -281,7 +281,7 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
             "its scans say neither session (ses-) nor protocol (acq-): they are taken as one "
             "platform, and there is none to predict"
         )
-        yield Finding("warning", dataset.root.name, problem, NAME_PLATFORMS)
+        yield Finding("warning", dataset.root.resolve().name, problem, NAME_PLATFORMS)
     for path, why in dataset.passed_over.items():
         problem = f"is passed over: it {why}"
         remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("see that it is meant")
