@@ -84,11 +84,12 @@ def main() -> None:
 
 def trainings() -> list[tuple[str, int, str, str]]:
     """List what is trained: its name, the heads' seed and how they lie, and the network."""
-    moved = [f"{how} {move:g} mm" for move in MOVES for how in ("moved", "aligned")]
+    first, *others = [[f"{how} {move:g} mm" for how in ("moved", "aligned")] for move in MOVES]
     return [
         (f"{kind}|{way}|{seed}", seed, way, kind)
-        for way in ("never moved", *moved)
+        for ways in (["never moved", *first], *others)
         for seed in SEEDS
+        for way in ways
         for kind in STEPS
     ]
 

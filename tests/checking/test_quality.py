@@ -199,6 +199,67 @@ def test_volumes_that_moved_are_found_with_their_shift_and_turn(platform):
     assert "moved" in flags(quality)
 
 
+def kept_moving(kind, size):
+    """Give shifts in mm and rotations in degrees of a head that hardly lies still."""
+    rng = np.random.default_rng(1)
+    if kind == "few":
+        way = rng.standard_normal((34, 6)) * (np.arange(34) % 6 == 5)[:, None]
+    elif kind == "step":
+        way = rng.standard_normal(6) * (np.arange(34) < 14)[:, None]
+    elif kind == "drift":
+        way = rng.standard_normal(6) * np.linspace(-1, 1, 34)[:, None]
+    else:
+        way = np.cumsum(rng.standard_normal((34, 6)), axis=0)
+        way -= way.mean(axis=0)
+    way *= size / np.sqrt(3 * np.square(way[np.abs(way).any(axis=1)]).mean())
+    return {volume: (row[:3], row[3:]) for volume, row in enumerate(way) if row.any()}
+
+
+def misplaced(scan, quality, moves):
+    """Give how far off each weighted volume is laid, and how far it moved, in mm."""
+    affine, volumes = scan.lattice.affine, scan.table.shells[0].volumes
+    points = np.argwhere(scan.mask)[::5] @ affine[:3, :3].T + affine[:3, 3]
+    arms = points - points.mean(axis=0)
+    rows = [moves.get(volume, (np.zeros(3), np.zeros(3))) for volume in volumes]
+    truth, found = (
+        np.stack([shift + Rotation.from_rotvec(turn).apply(arms) - arms for shift, turn in motion])
+        for motion in (
+            [(np.array(shift), np.radians(turn)) for shift, turn in rows],
+            zip(quality.motion.shifts[volumes], quality.motion.rotations[volumes], strict=True),
+        )
+    )
+    truth = truth - np.median(truth, axis=0)
+    return (
+        np.linalg.norm(found - truth, axis=2).mean(axis=1),
+        np.linalg.norm(truth, axis=2).mean(axis=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("extent", "kind", "size", "allowed"),
+    [
+        ("tiny", "walk", 3.0, 1.2),
+        pytest.param("tiny", "few", 3.0, 0.3, marks=pytest.mark.slow),
+        pytest.param("tiny", "drift", 4.0, 1.2, marks=pytest.mark.slow),
+        pytest.param("small", "few", 2.0, 0.2, marks=pytest.mark.slow),
+        pytest.param("small", "step", 3.0, 0.7, marks=pytest.mark.slow),
+        pytest.param("small", "drift", 3.0, 0.7, marks=pytest.mark.slow),
+        pytest.param("small", "walk", 2.0, 0.7, marks=pytest.mark.slow),
+    ],
+)
+def test_a_head_that_kept_moving_is_laid_where_it_was(extent, kind, size, allowed):
+    """There are hardly any still volumes then, and what is expected must not move along."""
+    scan = simulated("ge_st", size=extent)
+    moves = kept_moving(kind, size)
+    quality = measure_quality(acquisition(scan, moved(scan, moves)))
+    error, distance = misplaced(scan, quality, moves)
+    assert np.median(error) < allowed
+    away = np.isin(scan.table.shells[0].volumes, [each.volume for each in quality.moved])
+    assert away[distance > 1.5].mean() > 0.85
+    if kind == "few":
+        assert not away[distance < 0.3].any()
+
+
 def test_volumes_have_the_numbers_of_the_file_where_one_is_left_out():
     scan = simulated()
     voxels = np.insert(scan.dwi, 3, scan.dwi[..., 5] / 2, axis=-1)  # no b=0, though it says so
@@ -496,6 +557,33 @@ def test_a_real_slab(slab_path):
     assert 0.7 < known(quality.ndc) < 0.9
     assert quality.noise_from == "residuals"
     assert known(quality.ghost) < 0.01
+
+
+def test_a_real_slab_moved_as_volumes_of_one_direction_say(slab_path):
+    """Four pairs of directions within 3°: one contrast, so that slices say how far the head moved.
+
+    The reference is the offset at which each slice of one volume resembles the other volume most
+    (in-plane shifts allowed), median over 20 slices of 2.5 mm.
+    """
+    scan = load_acquisition(slab_path)
+    poses = measure_quality(scan).motion.poses
+    centre = scan.affine[:3, :3] @ np.argwhere(scan.mask).mean(axis=0) + scan.affine[:3, 3]
+    for one, other, slices in ((27, 3, -4.4), (27, 31, -0.2), (18, 29, 2.7), (22, 29, 3.5)):
+        between = poses[other] @ np.linalg.inv(poses[one])
+        shift = between[:3, :3] @ centre + between[:3, 3] - centre
+        assert shift[2] == pytest.approx(slices, abs=0.5)
+    # And, brought back, volumes resemble their neighbours far better.
+    voxels = scan.voxels.copy()
+    for volume in range(1, 33):
+        to = np.linalg.inv(scan.affine) @ poses[volume] @ scan.affine
+        voxels[..., volume] = affine_transform(
+            scan.voxels[..., volume], to[:3, :3], to[:3, 3], order=3, mode="nearest"
+        )
+    still = measure_quality(
+        replace(scan, image=nib.Nifti1Image(voxels, scan.affine), given_mask=scan.mask)
+    )
+    assert still.moved == ()
+    assert known(still.ndc) > 0.95  # 0.81 as it is
 
 
 def test_known_moves_and_dropouts_in_a_real_slab(slab_path):

@@ -368,9 +368,10 @@ QUALITY: Columns = {
 QUALITY_LEGEND = """\
 NDC: correlation of neighbouring directions in the mask. SNR: of one b=0 volume, noise from repeated
 b=0 volumes (*: there are none, from the residuals of a shell's fit). CNR: of each shell, predicted
-signal's deviation over the residuals'. slices: that dropped out. moved: volumes that lie elsewhere
-than the others of their shell. FD: mean framewise displacement in mm. ghost, wrap: in the
-background of b=0, in % of the signal; –: too little background is in the image.
+signal's deviation over the residuals'. slices: that dropped out. moved: volumes in which
+the head lies 0.5 mm and a quarter of a voxel or more from its median place in their shell (as a
+rigid move: eddy currents' distortion counts, too). FD: mean framewise displacement in mm. ghost,
+wrap: in the background of b=0, in % of the signal; –: too little background is in the image.
 """
 
 

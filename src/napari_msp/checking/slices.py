@@ -73,13 +73,15 @@ class Group:
         count, columns = len(self.volumes), int(self.design.shape[1])
         return min(count, max(2, (count + 1) // 2, round(LEAST_KEPT * columns)))
 
-    def others(self, kept: MaskArray | None = None) -> FloatArray:
+    def others(self, kept: MaskArray | None = None, stiffness: float = 1.0) -> FloatArray:
         """Give the matrix that predicts each volume from the others.
 
         Parameters
         ----------
         kept
             (N,) the volumes to predict from; None: all. Each is left out of its own prediction.
+        stiffness
+            Factor of the penalty: a stiffer fit follows the contrast of directions less.
 
         Returns
         -------
@@ -87,17 +89,17 @@ class Group:
         no volume is left to predict from.
         """
         weights = np.ones(len(self.volumes)) if kept is None else kept.astype(float)
-        smoother = self.smoother(weights)
+        smoother = self.smoother(weights, stiffness)
         leverage = np.diag(smoother)
         with np.errstate(divide="ignore", invalid="ignore"):
             return (smoother - np.diag(leverage)) / (1 - leverage)[:, None]
 
-    def smoother(self, weights: FloatArray | None = None) -> FloatArray:
+    def smoother(self, weights: FloatArray | None = None, stiffness: float = 1.0) -> FloatArray:
         """Give the (N, N) matrix of the fit: fitted values are `values @ matrix.T`."""
         if weights is None:
             weights = np.ones(len(self.volumes))
         weighted = self.design * weights[:, None]
-        normal = self.design.T @ weighted + np.diag(self.penalty)
+        normal = self.design.T @ weighted + stiffness * np.diag(self.penalty)
         smoother: FloatArray = self.design @ np.linalg.pinv(normal) @ weighted.T
         return smoother
 
