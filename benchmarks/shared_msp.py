@@ -33,8 +33,8 @@ from napari_msp.learning.events import Event, Step
 SEED, SUBJECTS = 7, 5
 TRAINING, VALIDATION = ("sub-01", "sub-02"), ("sub-03", "sub-04")
 INPUT, TARGETS = "ge_st", ("prisma_st", "connectom_st", "connectom_sa")
-COMMON: dict[str, Any] = {"batch": 2, "crop": 10, "input": INPUT}
-SECONDS = 60.0
+COMMON: dict[str, Any] = {"batch": 2, "crop": 8, "input": INPUT, "start_from": "nothing"}
+SECONDS = 30.0
 """Of one core, for a whole training."""
 
 SHARE = 2 / 3
@@ -84,9 +84,10 @@ def main() -> None:
             print("time is up")
             return
         began = time.monotonic()
-        if f"times {width}" not in results:
-            results[f"times {width}"] = step_times(options.folder, width)
-        results[name] = measured(options.folder, form, width, seed, results[f"times {width}"])
+        times = f"{form}|{width}"
+        if times not in results:
+            results[times] = trained(options.folder, form, width, 0, 5, 5)[1]
+        results[name] = measured(options.folder, form, width, seed, results[times])
         longest = max(longest, time.monotonic() - began)
         known.write_text(json.dumps(results, indent=1))
         print(name, results[name], flush=True)
@@ -158,21 +159,10 @@ def alpha_ramp(part: float) -> Iterator[None]:
         schedule.FAST = before
 
 
-def step_times(folder: Path, width: float) -> dict[str, float]:
-    """Measure a step of every phase of every form that is trained with this width."""
-    forms = dict.fromkeys(form for form, other, _ in CELLS if other == width)
-    return {
-        f"{form}|{phase}": seconds
-        for form in forms
-        for phase, seconds in trained(folder, form, width, 0, 5, 5)[1].items()
-    }
-
-
-def lengths(form: str, times: dict[str, float]) -> tuple[int, int]:
+def lengths(times: dict[str, float]) -> tuple[int, int]:
     """Give the steps of single networks and in unison that take `SECONDS`."""
-    own = {key.split("|")[1]: t for key, t in times.items() if key.split("|")[0] == form}
-    first = sum(t for phase, t in own.items() if not phase.startswith("msp"))
-    unison = sum(t for phase, t in own.items() if phase.startswith("msp"))
+    first = sum(t for phase, t in times.items() if not phase.startswith("msp"))
+    unison = sum(t for phase, t in times.items() if phase.startswith("msp"))
     if not unison:
         return round(SECONDS / first), 1
     if not first:
@@ -185,7 +175,7 @@ def measured(
     folder: Path, form: str, width: float, seed: int, times: dict[str, float]
 ) -> dict[str, Any]:
     """Train one form for its seconds; give its errors by target, and its steps."""
-    steps, unison = lengths(form, times)
+    steps, unison = lengths(times)
     models, taken = trained(folder, form, width, seed, steps, unison)
     dataset = open_dataset(folder / "heads")
     loaded = {path: load_model(path) for path in set(models.values())}
@@ -249,7 +239,7 @@ TEXT = """# First stages of each target's own, or one set for all
 Written by `python benchmarks/shared_msp.py FOLDER`. Tiny simulated heads (seed {seed}, phantom
 `{phantom}`): two teach, forms are chosen by two others, on their noise-free twins. SH MSE in
 10⁻⁵ SH units², with each head's own in brackets; the ratio is to "own, singles first" of the same
-width and seed, the geometric mean of three targets. Fast preset, batches of two crops of 10³. Every
+width and seed, the geometric mean of three targets. Fast preset, batches of two crops of 8³. Every
 form has the steps that fit {seconds:g} s of one core for all targets together: of each single
 network, then in unison; s is the processor time that they took.
 

@@ -239,7 +239,7 @@ def _settings(plan: Plan) -> dict[str, str]:
     )
     return {
         "Steps": f"{budget.steps} a target, for an MSP {budget.first_steps} of its first stage "
-        f"and {budget.steps - budget.first_steps} in unison",
+        f"(each target's own) and {budget.steps - budget.first_steps} in unison",
         "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
         + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
         "Width": f"{budget.width:g} of the full one",

@@ -23,6 +23,9 @@ from napari_msp.networks.registry import MULTI_STAGE, build_single, network_clas
 from napari_msp.networks.reversible import keep_activations
 from napari_msp.signal.channels import Standardisation
 
+SMALL_BATCH = 20_000
+"""Voxels of a batch up to which activations are kept: some hundred megabytes at full width."""
+
 Trained = Network | SharedMSP
 """What one optimisation is of."""
 
@@ -114,8 +117,6 @@ class TrainedNetworks(nn.Module):
         self.shared: SharedMSP | None = None
         if multi_stage and recipe.first_stages == "shared" and len(scales) > 1:
             self.shared = SharedMSP.on(singles(), width=width, branch_start=branch_start)
-            if recipe.dense:
-                keep_activations(self.shared)
         else:
             self.singles.update(singles())
             # Each target's MSP refines first stages of its own, as in the paper.
@@ -126,6 +127,8 @@ class TrainedNetworks(nn.Module):
         for network in self.finished().values():
             if isinstance(network, MSP):
                 begun.connect(network)
+        if recipe.dense and recipe.batch * recipe.patch**3 <= SMALL_BATCH:
+            keep_activations(self)
 
         self._fresh = [target for target in kinds if target not in begun.platforms]
         self.phases = [

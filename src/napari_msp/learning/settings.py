@@ -232,6 +232,14 @@ class TrainingSettings(BaseModel):
             raise ValueError("belongs to a start from a model")
         return names
 
+    @field_validator("first_stages", "singles_first", "features")
+    @classmethod
+    def _form_of_an_msp(cls, form: str, others: ValidationInfo) -> str:
+        usual = cls.model_fields[str(others.field_name)].default
+        if form != usual and others.data.get("kind", MULTI_STAGE) != MULTI_STAGE:
+            raise ValueError(f"belongs to kind {MULTI_STAGE}")
+        return form
+
     @field_validator("width")
     @classmethod
     def _a_fraction(cls, width: float | Literal["paper"] | None) -> float | Literal["paper"] | None:

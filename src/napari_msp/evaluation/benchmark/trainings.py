@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -35,6 +35,9 @@ Rates = Mapping[str, float]
 
 Best = Mapping[str, str]
 """Method whose single network does best on the validation subjects, by target."""
+
+PAPER_FORM: Mapping[str, Any] = {"first_stages": "own", "singles_first": "yes"}
+"""Of the MSP: as in the paper, and so that its first stage is a control."""
 
 STEPS = 40
 """Halvings of the interval of widths; far more than an even number of channels needs."""
@@ -314,6 +317,7 @@ class TrainingList:
             augmentation="symmetries" if budget.augment else "none",
             first_stage=first_stage or {},
             seed=self.round.seed if seed is None else seed,
+            **(PAPER_FORM if kind == MULTI_STAGE else {}),
         )
         folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")
         return Training(
