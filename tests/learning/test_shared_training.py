@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.inference.harmonize import harmonize
@@ -13,7 +14,9 @@ from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model, read_tensors
+from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import SharedMSP
+from napari_msp.networks.reversible import ReversibleStack
 
 TARGETS = ("prisma_st", "connectom_sa")
 SHARED = {"kind": "msp", "first_stages": "shared", "singles_first": "no", "unison_epochs": 2}
@@ -119,3 +122,29 @@ def test_own_first_stages_in_unison_from_the_first_step(heads, quick):
     assert all(phase.untrained for phase in networks.phases)
     one, other = networks.finished().values()
     assert {id(p) for p in one.parameters()}.isdisjoint(id(p) for p in other.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("first_stages", "shared"), ("singles_first", "no"), ("features", "middle")]
+)
+def test_the_form_of_an_msp_is_refused_for_others(name, value, quick):
+    with pytest.raises(ValidationError, match=f"{name}\n.*belongs to kind msp"):
+        quick("shresnet", **{name: value})
+
+
+def test_branches_may_read_an_earlier_layer(heads, quick):
+    settings = quick(**(SHARED | {"features": "middle"}))
+    study = prepare_study(open_dataset(heads), settings)
+    networks = TrainedNetworks(settings, study.scales, study.standardisation)
+    singles = cast(SharedMSP, networks.of(networks.phases[0])).singles
+    layers = {name: cast(SingleNetwork, each).feature_layer for name, each in singles.items()}
+    assert layers == {"prisma_st": "blocks", "connectom_sa": "stack2"}
+
+
+@pytest.mark.parametrize(("crop", "kept"), [(8, True), (24, False)])
+def test_stacks_are_inverted_only_where_memory_matters(crop, kept, heads, quick):
+    settings = quick(**(SHARED | {"crop": crop}))
+    study = prepare_study(open_dataset(heads), settings)
+    networks = TrainedNetworks(settings, study.scales, study.standardisation)
+    stacks = [each for each in networks.modules() if isinstance(each, ReversibleStack)]
+    assert [stack.plain for stack in stacks] == [kept] * 3
