@@ -17,6 +17,7 @@ TRAIN = {
     "--epochs": BEYOND | HALF | {"0": 0, "2**31": 2**31},
     "--unison-epochs": BEYOND | HALF | {"0": 0},
     "--steps-per-epoch": BEYOND | HALF | {"0": 0, "2**31": 2**31},
+    "--minutes": BEYOND | NOT_FINITE | {"0": 0, "2**31": 2**31},
     "--batch": BEYOND | HALF | {"0": 0, "2**31": 2**31},
     "--crop": BEYOND | HALF | {"2": 2, "2**31": 2**31},
     "--voxels-per-head": BEYOND | HALF | {"0": 0},

@@ -89,6 +89,7 @@ def test_events_are_one_stream_and_survive_json(heads, quick, run):
         "step",
         "validated",
         "previewed",
+        "shortened",
         "checkpointed",
         "stopped",
         "failed",

@@ -1,10 +1,19 @@
 """The curves show what the run told, also after a resume, and are quick for long runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtGui import QColor, QPalette
 
-from napari_msp.learning.events import Aligned, Checkpointed, Started, Step, Validated
+from napari_msp.learning.events import (
+    Aligned,
+    Checkpointed,
+    Shortened,
+    Started,
+    Step,
+    Validated,
+)
 from napari_msp.ui.train.curves import TrainingCurves, round_ticks
 from napari_msp.ui.train.history import RunHistory, smoothed, thinned
 
@@ -213,6 +222,35 @@ def test_without_held_out_subjects_the_curves_say_what_is_missing(curves):
     feed(curves, [started(phase, 40, held_out=()), *steps(phase[0], 1, 5)])
     assert not curves.errors.isVisible()
     assert "No subject is held out" in curves.targets.text()
+
+
+def test_validation_subjects_stand_for_held_out_ones_where_there_are_none(curves):
+    phase, errors = PHASES[0], {"prisma_st": 50e-5}
+    begun = started([phase], 40, held_out=())
+    begun = replace(begun, validation=["sub-02"])
+    aligned = Aligned({}, ALIGNED)
+    feed(curves, [begun, aligned, *steps(phase, 1, 5), Validated(phase, 1, 5, 1.0, {}, errors)])
+    assert curves.errors.isVisible()
+    assert "Validation SH MSE" in curves._error_title.text()
+    assert curves.history.aligned == ALIGNED
+    ((x, y),) = curves.history.errors("prisma_st")
+    assert (x.tolist(), y.tolist()) == ([5], [50e-5])
+    assert "┈" not in curves.targets.text()
+
+
+def test_validation_subjects_are_dotted_beside_held_out_ones(curves):
+    phase = PHASES[0]
+    both = Validated(phase, 1, 5, 1.0, {"prisma_st": 60e-5}, {"prisma_st": 50e-5})
+    feed(curves, [started([phase], 40), *steps(phase, 1, 5), both])
+    assert "Held-out SH MSE" in curves._error_title.text()
+    assert "┈┈" in curves.targets.text()
+    _, dotted = curves.errors._lines
+    assert points(dotted)[1] == pytest.approx(np.log10([50]))
+
+
+def test_a_phase_that_ends_before_its_time_shortens_the_run():
+    history = history_of([started(PHASES, 400), Shortened(PHASES[0], 3, 30, 340)])
+    assert history.started.steps == 340
 
 
 def test_a_long_run_is_drawn_with_few_points(curves):

@@ -165,6 +165,28 @@ def test_empty_entries_show_what_the_preset_gives(filled):
     assert filled.request.settings.epochs is None
 
 
+def test_validation_subjects_and_minutes_are_asked_for_first(filled):
+    assert filled.entries["minutes"].native.placeholderText() == "as long as the steps take"
+    filled.entries["validation"].write(["sub-02"])
+    filled.entries["minutes"].write("12.5")
+    settings = filled.checked.request.settings
+    assert (settings.validation, settings.held_out) == (("sub-02",), ("sub-03",))
+    assert settings.minutes == 12.5
+    filled.entries["validation"].write(["sub-03"])
+    assert "sub-03 cannot be held out too" in filled.first.said("validation")
+    filled.entries["validation"].write(["sub-01", "sub-02"])
+    assert "at least one subject" in filled.first.said("held_out")
+    filled.entries["preset"].write("lecture")
+    assert filled.entries["minutes"].read() is None
+
+
+def test_a_time_beside_steps_is_told_where_it_stands(filled):
+    filled.entries["steps"].write(400)
+    filled.entries["minutes"].write("3")
+    assert filled.checked.request is None
+    assert "given in steps already" in filled.first.said("minutes")
+
+
 def test_values_are_typed(filled, qtbot):
     filled.advanced.unfold(True)
     epochs, rate = filled.entries["epochs"].native, filled.entries["learning_rate"].native

@@ -32,6 +32,12 @@ def told(*events):
     ("state", "last", "resumable", "words"),
     [
         ("finished", Finished("m", 3700.0), False, "Finished after 1 h 1 min of training."),
+        (
+            "finished",
+            Finished("m", 59.7, {}, {"msp prisma_st": "more would gain little"}),
+            False,
+            "Finished after 1 min 0 s of training. MSP prisma_st: more would gain little.",
+        ),
         ("finished", Finished("m", 59.7), False, "Finished after 1 min 0 s of training."),
         ("stopped", Stopped(120, "c"), True, "Stopped at step 120 of 900. Resume goes on from"),
         ("stopped", STEP, True, "Ended from outside after step 120 of 900"),

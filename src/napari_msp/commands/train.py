@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "train a model from travelling heads"
 EXAMPLE = (
-    "napari-msp train heads msp.safetensors --model msp --width 0.2 --epochs 30 --held-out sub-04"
+    "napari-msp train heads msp.safetensors --model msp --width 0.2 --minutes 10 --held-out sub-04"
 )
 
 OPTIONS = {"kind": "--model", "b_value": "--shell"}
@@ -29,6 +29,7 @@ METAVARS = {
     "b_value": "B",
     "b0_threshold": "B",
     "held_out": "SUBJECT",
+    "validation": "SUBJECT",
     "subjects": "SUBJECT",
     "first_stage": "TARGET=KIND",
     "width": "paper|W",
@@ -118,8 +119,11 @@ def _reporter(console: Console) -> "EventHandler":
                 steps = event.steps
                 console.report(
                     f"{event.kind}, preset {event.preset}, from {event.start}, on {event.device}: "
-                    f"{len(event.subjects)} subjects, {len(event.held_out)} held out, "
-                    f"{event.parameters:,} weights, {event.steps:,} steps"
+                    f"{len(event.subjects)} subjects, "
+                    + (f"validated on {', '.join(event.validation)}, " if event.validation else "")
+                    + f"{len(event.held_out)} held out, {event.parameters:,} weights, "
+                    + ("at most " if event.validation else "")
+                    + f"{event.steps:,} steps"
                     + (f", going on at step {event.resumed_at:,}" if event.resumed_at else "")
                 )
             case events.StartedFrom():
@@ -132,13 +136,25 @@ def _reporter(console: Console) -> "EventHandler":
                     steps,
                 )
             case events.Validated():
-                errors = ", ".join(f"{name} {value:.3e}" for name, value in event.errors.items())
-                console.report(f"{event.phase}, epoch {event.epoch}: held-out SH MSE {errors}")
+                errors = [
+                    f"{who} SH MSE {', '.join(f'{name} {value:.3e}' for name, value in of.items())}"
+                    for who, of in (("validation", event.validation), ("held-out", event.errors))
+                    if of
+                ]
+                console.report(f"{event.phase}, epoch {event.epoch}: {'; '.join(errors)}")
+            case events.Shortened():
+                steps = event.steps
+                console.report(
+                    f"{event.phase}, epoch {event.epoch}: nothing is gained on the validation "
+                    f"subjects any more; the run ends at step {event.steps:,} now, or before"
+                )
             case events.Stopped():
                 console.result(
                     f"stopped after step {event.step:,}; continue with --resume ({event.path})"
                 )
             case events.Finished():
+                for phase, words in event.ended.items():
+                    console.report(f"{phase}: {words}")
                 console.result(f"{event.path} ({event.seconds:,.0f} s)")
 
     return report

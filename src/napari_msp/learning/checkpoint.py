@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from napari_msp.errors import Advice, Overwrite, UserError, either, first_reason
+from napari_msp.learning.averaging import AveragedWeights
+from napari_msp.learning.settings import MOST
+from napari_msp.learning.trail import Trail
 from napari_msp.model_file import (
     digest_of,
     load_weights,
@@ -24,7 +27,7 @@ from napari_msp.model_file import (
 )
 from napari_msp.strict_json import parse_json
 
-FORMAT = "napari-msp checkpoint 2"
+FORMAT = "napari-msp checkpoint 3"
 
 DIGEST = "sha256"
 """Entry of the metadata: of all else in the file."""
@@ -54,8 +57,20 @@ class Position(BaseModel):
         Training time so far.
     alpha
         α of the last step; None while single networks are trained.
-    errors
-        Last validation of each phase, by target; nan where it could not be measured.
+    errors, validation
+        Of what each phase keeps so far, by target, on held-out and on validation subjects; nan
+        where it could not be measured.
+    loss, loss_squares
+        Sums of the losses, and of their squares, since the last epoch's end.
+    trails
+        How each phase went.
+    lengths
+        Steps of phases that end before their time.
+    fitted
+        Steps of an epoch, of a single network's phase and of an MSP's, where they were fitted into
+        a time; None: they follow from the settings.
+    falls
+        Step of the present phase from which its learning rate falls, once that is known.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -66,6 +81,13 @@ class Position(BaseModel):
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     alpha: float | None = Field(default=None, ge=0, le=1)
     errors: dict[str, dict[str, float]] = Field(default_factory=dict)
+    validation: dict[str, dict[str, float]] = Field(default_factory=dict)
+    loss: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    loss_squares: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    trails: dict[str, Trail] = Field(default_factory=dict)
+    lengths: dict[str, int] = Field(default_factory=dict)
+    fitted: list[int] | None = Field(default=None, min_length=3, max_length=3)
+    falls: int | None = Field(default=None, ge=0)
 
     def check(self, phases: Mapping[str, int]) -> None:
         """See that a run has this position.
@@ -73,7 +95,7 @@ class Position(BaseModel):
         Parameters
         ----------
         phases
-            Steps of each phase, by its name.
+            Steps of each phase at most, by its name.
 
         Raises
         ------
@@ -82,12 +104,29 @@ class Position(BaseModel):
         """
         if self.phase >= len(phases):
             raise ValueError(f"phase {self.phase} of {len(phases)}")
-        if self.step > [*phases.values()][self.phase]:
-            raise ValueError(f"step {self.step} of {[*phases.values()][self.phase]}")
+        begun = [*phases][: self.phase + 1]
+        for name, those in (
+            ("errors", self.errors),
+            ("validation", self.validation),
+            ("trails", self.trails),
+            ("lengths", self.lengths),
+        ):
+            if not set(those) <= set(begun):
+                raise ValueError(f"{name} of {', '.join(those)}")
+        for phase, length in self.lengths.items():
+            if not 0 < length <= phases[phase]:
+                raise ValueError(f"{length} steps of {phases[phase]}")
+        for phase, trail in self.trails.items():
+            done = self.step if phase == begun[-1] else phases[phase]
+            if trail.ends and trail.ends[-1] > done:
+                raise ValueError(f"an epoch after step {trail.ends[-1]} of {done}")
+        steps = self.lengths.get(begun[-1], phases[begun[-1]])
+        if self.step > steps:
+            raise ValueError(f"step {self.step} of {steps}")
         if self.validated > self.step:
             raise ValueError(f"validated at step {self.validated} of {self.step}")
-        if not set(self.errors) <= set([*phases][: self.phase + 1]):
-            raise ValueError(f"errors of {', '.join(self.errors)}")
+        if self.falls is not None and self.falls > self.step:
+            raise ValueError(f"a falling rate since step {self.falls} of {self.step}")
 
 
 def write_checkpoint(
@@ -96,6 +135,7 @@ def write_checkpoint(
     optimiser: torch.optim.Optimizer,
     position: Position,
     identity: dict[str, Any],
+    averages: AveragedWeights | None = None,
 ) -> None:
     """Write weights, BatchNorm statistics, optimiser, random states and position, atomically.
 
@@ -109,6 +149,8 @@ def write_checkpoint(
         Where the run is.
     identity
         What must be the same for the run to go on: settings, subjects, statistics.
+    averages
+        Of the weights of the present phase, where they are kept.
 
     Raises
     ------
@@ -119,6 +161,7 @@ def write_checkpoint(
     for index, values in optimiser.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimiser/{index}/{name}"] = value
+    tensors |= averages.tensors() if averages is not None else {}
     tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
@@ -148,6 +191,38 @@ class Checkpoint:
     position: Position
     identity: dict[str, Any]
     tensors: dict[str, Tensor]
+
+    @property
+    def fitted(self) -> list[int]:
+        """Steps that were fitted into a time.
+
+        Raises
+        ------
+        UserError
+            When there are none, or none that can be.
+        """
+        counts = self.position.fitted
+        if counts is None or not all(0 < each <= MOST for each in counts):
+            raise _useless("is damaged (it does not say how many steps fit)", self.path)
+        return counts
+
+    def check(self, phases: Mapping[str, int]) -> None:
+        """See that a run has this position.
+
+        Parameters
+        ----------
+        phases
+            Steps of each phase at most, by its name.
+
+        Raises
+        ------
+        UserError
+            When it has not.
+        """
+        try:
+            self.position.check(phases)
+        except ValueError as error:
+            raise _useless(f"is damaged ({error})", self.path) from error
 
     def restore_networks(self, networks: nn.Module) -> None:
         """Put the weights back.
@@ -181,6 +256,19 @@ class Checkpoint:
             _restore_random(self.tensors)
         except (ValueError, RuntimeError, TypeError) as error:
             raise _useless(f"is damaged ({first_reason(error)})", self.path) from error
+
+    def restore_averages(self, averages: AveragedWeights) -> None:
+        """Put averaged weights back.
+
+        Raises
+        ------
+        UserError
+            When they are other networks', or not finite.
+        """
+        try:
+            averages.restore(self.tensors)
+        except ValueError as error:
+            raise _useless(f"is damaged ({error})", self.path) from error
 
 
 def _moments(
@@ -272,11 +360,9 @@ def read_checkpoint(path: Path, identity: dict[str, Any], phases: Mapping[str, i
         told = _differences(before.get("settings"), identity.get("settings"))
         problem = f"was made with other {', '.join(changed)}{f' ({told})' if told else ''}"
         raise UserError(problem, path, "resume", either(Advice("give the same ones"), START_ANEW))
-    try:
-        position.check(phases)
-    except ValueError as error:
-        raise _useless(f"is damaged ({error})", path) from error
-    return Checkpoint(path, position, before, tensors)
+    found = Checkpoint(path, position, before, tensors)
+    found.check(phases)
+    return found
 
 
 def _differences(before: Any, now: Any) -> str:

@@ -53,14 +53,14 @@ class Started(Event):
     ----------
     kind, preset, device
         What is trained, by which recipe, where.
-    subjects, held_out
-        Who is trained on, and who is kept out of weights and statistics alike.
+    subjects, held_out, validation
+        Who is trained on, who touches nothing, and who chooses the weights and ends the run.
     phases
         Names of the phases in order.
     parameters
         Number of trained weights of the finished model.
     steps
-        Steps of the whole run.
+        Steps of the whole run, at most.
     resumed_at
         Steps done before, 0 for a new run.
     taught
@@ -80,6 +80,7 @@ class Started(Event):
     resumed_at: Count
     taught: dict[str, list[str]] = field(default_factory=dict)
     start: str = "nothing"
+    validation: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,16 @@ class StartedFrom(Event):
 
 @dataclass(frozen=True)
 class Aligned(Event):
-    """The line to beat: held-out subjects were predicted by statistical alignment.
+    """The line to beat: subjects that are not learned from, predicted by statistical alignment.
 
     Attributes
     ----------
-    errors
+    errors, validation
         For each target, measured as in `Validated`.
     """
 
     errors: dict[str, float]
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,17 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class Validated(Event):
-    """Held-out subjects were predicted whole. Nothing is chosen by the result.
+    """Subjects that are not learned from were predicted whole.
 
     Attributes
     ----------
     seconds
         Training time so far, validation not counted.
     errors
-        For each target, the mean squared error of the SH coefficients over in-mask voxels.
+        For each target, the mean squared error of the SH coefficients over in-mask voxels of the
+        held-out subjects. Nothing is chosen by it.
+    validation
+        The same of the validation subjects, by which weights are chosen and the run is ended.
     """
 
     phase: str
@@ -173,11 +178,30 @@ class Validated(Event):
     step: Count
     seconds: float
     errors: dict[str, float]
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shortened(Event):
+    """A phase will end before its time, as nothing is gained on the validation subjects any more.
+
+    Attributes
+    ----------
+    phase, epoch, step
+        Where the run is.
+    steps
+        Of the whole run, from now on.
+    """
+
+    phase: str
+    epoch: Count
+    step: Count
+    steps: Count
 
 
 @dataclass(frozen=True)
 class Previewed(Event):
-    """The first held-out subject's prediction by the network as it is now was written.
+    """The first held-out subject, else validation subject, was predicted by the present network.
 
     Attributes
     ----------
@@ -246,12 +270,15 @@ class Finished(Event):
     seconds
         Training time, validation not counted.
     errors
-        As of the last validation; empty without held-out subjects.
+        On the held-out subjects, of what was kept; empty without any.
+    ended
+        How each phase ended, in words: whether its last tenth still gained, and by what measure.
     """
 
     path: str
     seconds: float
     errors: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
 
 
 EventHandler = Callable[[Event], None]

@@ -14,7 +14,7 @@ from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError, either
-from napari_msp.identity import Person
+from napari_msp.identity import Person, known_among
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Gradients
@@ -67,9 +67,12 @@ class Study:
     settings
         Of the run, input and targets filled in.
     heads, held_out
-        Training subjects, and subjects that nothing is learned from.
+        Training subjects, and subjects that touch nothing.
+    validation
+        Subjects that nothing is learned from, but that end the run and choose the weights.
     people
-        Who the training subjects are.
+        Who the training and the validation subjects are: none of them says how the model does on a
+        new person.
     scales
         Lattice scale of each target.
     voxel_size
@@ -91,6 +94,7 @@ class Study:
     b_values: tuple[float, ...]
     standardisation: dict[str, Standardisation]
     gradients: dict[str, Gradients]
+    validation: list[Head] = field(default_factory=list)
 
     @property
     def taught(self) -> dict[str, list[str]]:
@@ -103,6 +107,14 @@ class Study:
     def judged(self, target: str) -> list[Head]:
         """Held-out heads whose scan on a target is there to compare with."""
         return [head for head in self.held_out if target in head.truths]
+
+    def choosing(self, target: str) -> list[Head]:
+        """Give validation heads whose scan on a target is there to compare with."""
+        return [head for head in self.validation if target in head.truths]
+
+    def shown(self, target: str) -> list[Head]:
+        """Give heads whose prediction can be looked at while a run goes on, held-out ones first."""
+        return self.judged(target) or self.choosing(target)
 
 
 class IncompleteHeads(UserWarning):
@@ -138,17 +150,17 @@ def prepare_study(
     settings = settings.model_copy(update={"input": source, "targets": targets})
     _check_names(dataset, settings)
     subjects = _usable(dataset, settings)
-    training = [subject for subject in subjects if subject not in settings.held_out]
+    kept_out = {*settings.held_out, *settings.validation}
+    training = [subject for subject in subjects if subject not in kept_out]
     if not training:
-        raise UserError(
-            "no subject is left to train on", dataset.root, "held_out", Change("held_out", "fewer")
-        )
+        field = "held_out" if settings.held_out else "validation"
+        remedy = Change(field, "fewer")
+        raise UserError("no subject is left to train on", dataset.root, field, remedy)
+    _check_apart(dataset, settings, training)
     b_values = common_shells(dataset, training, settings.input, targets, settings.b_value)
     heads = {
-        subject: load_head(
-            dataset, subject, settings.input, targets, b_values, subject in settings.held_out
-        )
-        for subject in training + [each for each in subjects if each in settings.held_out]
+        subject: load_head(dataset, subject, settings.input, targets, b_values, subject in kept_out)
+        for subject in training + [each for each in subjects if each in kept_out]
     }
     per_order = recipe_for(settings).per_order if per_order is None else per_order
     scanned = {
@@ -169,8 +181,11 @@ def prepare_study(
     return Study(
         settings=settings,
         heads=learned,
-        people=[dataset.person(subject) for subject in training],
+        people=[
+            dataset.person(subject) for subject in subjects if subject not in settings.held_out
+        ],
         held_out=[heads[subject] for subject in subjects if subject in settings.held_out],
+        validation=[heads[subject] for subject in subjects if subject in settings.validation],
         scales={
             target: scale_between(
                 those[0].input.lattice.voxel_sizes,
@@ -459,15 +474,8 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     )
     _check_known(dataset, "subject", "subjects", settings.subjects, dataset.subjects)
     subjects = settings.subjects or dataset.subjects
-    _check_known(dataset, "subject", "held_out", settings.held_out, subjects)
-    for subject in settings.held_out:
-        without = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
-        if dataset.has(subject, settings.input):
-            if any(dataset.has(subject, target) for target in settings.targets):
-                continue
-            without = f"{subject} has no scan on any target, so no prediction can be judged by it"
-        remedy = Change("held_out", "another subject in")
-        raise UserError(without, dataset.root, "held_out", remedy)
+    for name in ("held_out", "validation"):
+        _check_judges(dataset, settings, name, subjects)
     if not settings.targets:
         raise UserError(
             f"has no platform but {settings.input}, so there is nothing to predict",
@@ -477,6 +485,39 @@ def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
                 Change("dataset", "another"), RunJob("import", "bring further platforms into it")
             ),
         )
+
+
+def _check_apart(
+    dataset: TravellingHeads, settings: TrainingSettings, training: Sequence[str]
+) -> None:
+    """Refuse one person who stands on two sides under two labels."""
+    sides = {"": training, "validation": settings.validation, "held_out": settings.held_out}
+    seen: list[tuple[Person, str]] = []
+    for name, subjects in sides.items():
+        people = [dataset.person(subject) for subject in subjects]
+        for person in people:
+            for other, what in seen:
+                if known_among(person, [other]):
+                    problem = f"{person.label} is {other.label}, who is {what}: they share a scan"
+                    remedy = Change(name, "another subject in")
+                    raise UserError(problem, dataset.root, name, remedy)
+        what = {"": "learned from", "validation": "a validation subject"}.get(name, "")
+        seen += [(person, what) for person in people]
+
+
+def _check_judges(
+    dataset: TravellingHeads, settings: TrainingSettings, name: str, subjects: Sequence[str]
+) -> None:
+    """Refuse subjects that no prediction can be judged by."""
+    named: tuple[str, ...] = getattr(settings, name)
+    _check_known(dataset, "subject", name, named, subjects)
+    for subject in named:
+        without = f"{subject} has no scan on {settings.input}, so it cannot be predicted"
+        if dataset.has(subject, settings.input):
+            if any(dataset.has(subject, target) for target in settings.targets):
+                continue
+            without = f"{subject} has no scan on any target, so no prediction can be judged by it"
+        raise UserError(without, dataset.root, name, Change(name, "another subject in"))
 
 
 def _check_known(

@@ -1,9 +1,12 @@
 """A run under way: one loop for every network, preset and phase, and the model at its end."""
 
+import copy
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +15,28 @@ import torch
 from torch import nn
 
 from napari_msp.errors import Cancelled, Change, UserError
-from napari_msp.files import versions_of
-from napari_msp.learning.checkpoint import Position, read_checkpoint, write_checkpoint
+from napari_msp.learning.averaging import AveragedWeights
+from napari_msp.learning.card import finished_model
+from napari_msp.learning.checkpoint import (
+    Checkpoint,
+    Position,
+    read_checkpoint,
+    write_checkpoint,
+)
 from napari_msp.learning.events import (
     Aligned,
     Checkpointed,
     EventHandler,
     Finished,
     Previewed,
+    Shortened,
     Started,
     Step,
     Stopped,
     Validated,
 )
-from napari_msp.learning.heads import Study
+from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.lengths import Lengths
 from napari_msp.learning.phases import (
     Phase,
     Trained,
@@ -36,13 +47,20 @@ from napari_msp.learning.phases import (
 )
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
-from napari_msp.learning.schedule import alpha_at, course_for, learning_rate, recipe_for
+from napari_msp.learning.schedule import (
+    alpha_at,
+    course_for,
+    end_of_fall,
+    learning_rate,
+    recipe_for,
+)
+from napari_msp.learning.settings import MOST
 from napari_msp.learning.start_matching import started_from
 from napari_msp.learning.starts import Start
+from napari_msp.learning.timing import LONGEST, Pace, fitted, seconds_of
+from napari_msp.learning.trail import Trail, how_they_ended, mean_error
 from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
-from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics, save_model
-from napari_msp.networks.msp import Network, shares_first_stages
-from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
+from napari_msp.model_file import save_model
 
 LARGEST_GRADIENT = 1.0
 """Norm to which the fast preset clips gradients (our choice)."""
@@ -67,6 +85,8 @@ class TrainingRun:
         Folder for predictions of the network at work; None: none are written.
     start
         What its weights begin as; None: nothing.
+    began
+        When, by `time.perf_counter`; None: now. Settings may bound the time from there on.
     """
 
     def __init__(
@@ -77,8 +97,10 @@ class TrainingRun:
         report: EventHandler,
         previews: Path | None = None,
         start: Start | None = None,
+        began: float | None = None,
     ) -> None:
         self.start = start or Start(study.settings)
+        self.began = time.perf_counter() if began is None else began
         self.study = study
         self.settings = study.settings
         self.recipe = recipe_for(study.settings)
@@ -92,49 +114,59 @@ class TrainingRun:
         )
         self.networks.to(device)
         self.sampler = sampler_for(study, self.recipe)
-        self.course = course_for(study.settings, self.recipe, self.sampler.steps_per_epoch)
         self.weights = (
             {t: sh_unit_weights(study.standardisation[t]).to(device) for t in study.scales}
             if self.recipe.sh_units
             else None
         )
-        self.position = Position()
+        phases, position = self.networks.phases, Position()
+        validated = [each.name for each in phases if any(map(study.choosing, each.targets))]
+        course = course_for(study.settings, self.recipe, self.sampler.steps_per_epoch)
+        self.position = position
+        self.lengths = Lengths(self.recipe, course, phases, validated, position)
+        self.averages: AveragedWeights | None = None
         self._speed = _Speed()
 
     def run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
         """Run all phases; give the model's path, or None when stopped."""
         phases = self.networks.phases
-        lengths = {phase.name: self._steps(phase) for phase in phases}
-        restored = read_checkpoint(self.checkpoint, self._identity(), lengths) if resume else None
+        restored = self._restored() if resume else None
         if restored is not None:
-            self.position = restored.position
             restored.restore_networks(self.networks)
+        elif self.settings.minutes is not None:
+            self._fit_into(60 * self.settings.minutes)
         self._report_started()
         if self.start.loaded is not None or self.start.doubts:
             untrained = {} if restored is not None else self.networks.finished()
             self.report(started_from(self.start, self.study, untrained, self.device))
-        judged = [target for target in self.study.scales if self.study.judged(target)]
-        if judged:
-            self.report(Aligned({target: alignment_error(self.study, target) for target in judged}))
+        self._report_aligned()
         while self.position.phase < len(phases):
             phase = phases[self.position.phase]
             if self.position.step == 0 and restored is None:
                 self.networks.begin(phase)
             network = self.networks.of(phase)
-            optimiser = torch.optim.Adam(network.parameters(), lr=self.recipe.learning_rate)
+            optimiser = self._optimiser(network)
+            self.averages = self._averages(phase, network)
             if restored is not None:
                 restored.restore_optimiser(optimiser)
+                if self.averages is not None:
+                    restored.restore_averages(self.averages)
                 restored = None
             if not self._run_phase(phase, network, optimiser, stop_requested):
                 return None
+            if self.averages is not None:
+                self.averages.give_best()
             self.position.phase += 1
             self.position.step = self.position.validated = 0
+            self.position.falls = None
         model = finished_model(
             study=self.study,
             networks=self.networks.finished(),
             held_out_errors=self.position.errors,
             run={
-                "steps": self._all_steps(),
+                "validation_sh_mse": self.position.validation,
+                "ended": self._ended(),
+                "steps": self.lengths.all,
                 "seconds": round(self.position.seconds, 1),
                 "device": str(self.device),
                 **({} if self.start.loaded is None else {"start": self.start.ancestry()}),
@@ -142,8 +174,26 @@ class TrainingRun:
         )
         save_model(self.out, model)
         self.checkpoint.unlink(missing_ok=True)
-        self.report(Finished(str(self.out), self.position.seconds, self._final_errors()))
+        self.report(
+            Finished(str(self.out), self.position.seconds, self._final_errors(), self._ended())
+        )
         return self.out
+
+    def _restored(self) -> Checkpoint:
+        """Read the checkpoint, and be where it is."""
+        longest = self.lengths.longest()
+        in_time = self.settings.minutes is not None
+        limits = dict.fromkeys(longest, MOST) if in_time else longest
+        restored = read_checkpoint(self.checkpoint, self._identity(), limits)
+        self.position = self.lengths.position = restored.position
+        if in_time:
+            epoch, steps, unison_steps = restored.fitted
+            course = replace(
+                self.lengths.course, epoch=epoch, steps=steps, unison_steps=unison_steps
+            )
+            self.lengths.course = course
+            restored.check(self.lengths.longest())
+        return restored
 
     def _run_phase(
         self,
@@ -154,37 +204,74 @@ class TrainingRun:
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
         try:
+            begun = not self.start.platforms.keys().isdisjoint(phase.targets)
             shown = self.previews is not None and phase.untrained
-            if self.position.step == 0 and (
-                shown or not self.start.platforms.keys().isdisjoint(phase.targets)
-            ):
-                self._validate(phase, stop_requested)  # before the first step
+            if self.position.step == 0 and (begun or shown):
+                validated = self._validate(phase, stop_requested)  # before the first step
+                if begun:
+                    self._keep_start(phase, validated)
             while True:
                 step = self.position.step
-                at_end = step > 0 and (step % self.course.epoch == 0 or step == self._steps(phase))
                 # Also after a run that was stopped while it validated.
-                if at_end and self.position.validated != step:
-                    self._validate(phase, stop_requested)
+                if self.lengths.epoch_ends(phase) and self.position.validated != step:
+                    self._end_epoch(phase, self._validate(phase, stop_requested))
                     self._write_checkpoint(optimiser)
-                if step >= self._steps(phase):
+                if step >= self.lengths.steps(phase):
                     return True
                 if stop_requested():
                     raise Cancelled
                 self._step(phase, network, optimiser)
         except Cancelled:
             self._write_checkpoint(optimiser)
-            self.report(Stopped(self._steps_done(), str(self.checkpoint)))
+            self.report(Stopped(self.lengths.done, str(self.checkpoint)))
             return False
 
     def _step(self, phase: Phase, network: Trained, optimiser: torch.optim.Optimizer) -> None:
         began = time.perf_counter()
-        step, steps = self.position.step, self._steps(phase)
-        rate = learning_rate(self.recipe, step, steps, self.course.pass_)
-        alpha = alpha_at(self.recipe, step, steps) if phase.unison else None
+        step, steps = self.position.step, self.lengths.steps(phase)
+        course, hold = self.lengths.course, self.lengths.hold(phase)
+        rate = learning_rate(self.recipe, step, steps, course.pass_, hold)
+        alpha = alpha_at(self.recipe, step, self.lengths.usual(phase)) if phase.unison else None
         for group in optimiser.param_groups:
             group["lr"] = rate
+        value, voxels = self._learn(network, optimiser, self.position.phase, step, alpha)
+        if not np.isfinite(value):
+            problem = f"the loss is not finite at step {self.lengths.done + 1}"
+            remedy = Change("learning_rate", "a smaller")
+            raise UserError(problem, self.out, "learning_rate", remedy)
+        self.position.step += 1
+        self.position.alpha = alpha
+        self.position.loss += value
+        self.position.loss_squares += value**2
+        if self.averages is not None:
+            self.averages.update(self.position.step)
+        seconds = time.perf_counter() - began
+        self.position.seconds += seconds
+        self._speed.add(seconds)
+        self.report(
+            Step(
+                phase=phase.name,
+                epoch=step // course.epoch + 1,
+                step=self.lengths.done,
+                loss=value,
+                learning_rate=rate,
+                alpha=alpha,
+                throughput=voxels / self._speed.mean,
+                time_left=(self.lengths.all - self.lengths.done) * self._speed.mean,
+            )
+        )
+
+    def _learn(
+        self,
+        network: Trained,
+        optimiser: torch.optim.Optimizer,
+        phase: int,
+        step: int,
+        alpha: float | None,
+    ) -> tuple[float, int]:
+        """Learn from one batch; give its loss, and its voxels."""
         learned = learned_platforms(network)
-        batch = self.sampler.batch(self.position.phase, step, learned).to(self.device)
+        batch = self.sampler.batch(phase, step, learned).to(self.device)
         network.train()
         optimiser.zero_grad(set_to_none=True)
         with self._precision():
@@ -200,28 +287,26 @@ class TrainingRun:
         if self.recipe.dense:
             torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimiser.step()
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            problem = f"the loss is not finite at step {self._steps_done() + 1}"
-            remedy = Change("learning_rate", "a smaller")
-            raise UserError(problem, self.out, "learning_rate", remedy)
-        self.position.step += 1
-        self.position.alpha = alpha
-        seconds = time.perf_counter() - began
-        self.position.seconds += seconds
-        self._speed.add(seconds)
-        self.report(
-            Step(
-                phase=phase.name,
-                epoch=step // self.course.epoch + 1,
-                step=self._steps_done(),
-                loss=value,
-                learning_rate=rate,
-                alpha=alpha,
-                throughput=batch.input[:, 0].numel() / self._speed.mean,
-                time_left=(self._all_steps() - self._steps_done()) * self._speed.mean,
-            )
-        )
+        return float(loss.detach()), batch.input[:, 0].numel()
+
+    def _optimiser(self, network: Trained) -> torch.optim.Optimizer:
+        return torch.optim.Adam(network.parameters(), lr=self.recipe.learning_rate)
+
+    def _fit_into(self, seconds: float) -> None:
+        """Count as many steps as fit into a time, by the speed of copies of the networks."""
+        paces = []
+        for number, phase in enumerate(self.networks.phases):
+            network = copy.deepcopy(self.networks.of(phase))
+            optimiser = self._optimiser(network)
+            learn = partial(self._learn, network, optimiser, number, alpha=1.0)
+            step = seconds_of(learn, LONGEST * seconds)
+            began = time.perf_counter()
+            self._predicted(phase, self.study.judged)
+            self._predicted(phase, self.study.choosing)
+            paces.append(Pace(phase.unison, step, time.perf_counter() - began))
+        passed = time.perf_counter() - self.began
+        course = self.lengths.course = fitted(self.lengths.course, paces, seconds, passed)
+        self.position.fitted = [course.epoch, course.steps, course.unison_steps]
 
     def _precision(self) -> Any:
         """Mixed precision where the device has it and the recipe is ours."""
@@ -229,39 +314,89 @@ class TrainingRun:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return nullcontext()
 
-    def _validate(self, phase: Phase, stop_requested: StopRequest) -> None:
-        """Predict the held-out subjects whole. Nothing is selected by it."""
-        results = {
-            target: validate(self.study, network, target, self.device, stop_requested)
-            for target, network in self.networks.predicting(phase).items()
-            if self.study.judged(target)
-        }
-        if results:
-            self._report_validated(phase, results)
-        self.position.validated = self.position.step
-
-    def _report_validated(self, phase: Phase, results: Mapping[str, Validation]) -> None:
-        epoch = -(-self.position.step // self.course.epoch)
-        errors = {target: result.error for target, result in results.items()}
-        self.position.errors[phase.name] = errors
-        self.report(
-            Validated(
-                phase=phase.name,
-                epoch=epoch,
-                step=self._steps_done(),
-                seconds=self.position.seconds,
-                errors=errors,
+    def _validate(self, phase: Phase, stop_requested: StopRequest) -> Validated:
+        """Predict whole heads with the weights that would be kept."""
+        with self.averages.in_place() if self.averages is not None else nullcontext():
+            held_out, chosen = (
+                self._predicted(phase, heads, stop_requested)
+                for heads in (self.study.judged, self.study.choosing)
             )
+        errors, by_validation = (
+            {target: result.error for target, result in those.items()}
+            for those in (held_out, chosen)
         )
-        if self.previews is None:
-            return
-        for target, result in results.items():
-            path = write_preview(self.previews, self.study, target, result.first)
-            self.report(Previewed(phase.name, epoch, self._steps_done(), target, str(path)))
+        where = (phase.name, self.lengths.epoch, self.lengths.done)
+        validated = Validated(*where, self.position.seconds, errors, by_validation)
+        if held_out or chosen:
+            self.report(validated)
+        if self.previews is not None:
+            for target, result in {**chosen, **held_out}.items():
+                path = write_preview(self.previews, self.study, target, result.first)
+                self.report(Previewed(*where, target, str(path)))
+        return validated
+
+    def _predicted(
+        self,
+        phase: Phase,
+        heads: Callable[[str], list[Head]],
+        stop_requested: StopRequest | None = None,
+    ) -> dict[str, Validation]:
+        """Predict heads of each target that has some."""
+        return {
+            target: validate(self.study, network, target, self.device, stop_requested, those)
+            for target, network in self.networks.predicting(phase).items()
+            if (those := heads(target))
+        }
+
+    def _keep_start(self, phase: Phase, validated: Validated) -> None:
+        """Let what a phase begins as be kept, should no step make it better."""
+        chosen = validated.validation
+        self.position.trails[phase.name] = Trail(before=mean_error(chosen.values()))
+        self._keep(phase, validated)
+
+    def _keep(self, phase: Phase, validated: Validated) -> None:
+        """Take weights as they are now for those to keep."""
+        self.position.errors |= {phase.name: validated.errors} if validated.errors else {}
+        chosen = validated.validation
+        self.position.validation |= {phase.name: chosen} if chosen else {}
+        if self.averages is not None:
+            self.averages.keep()
+
+    def _end_epoch(self, phase: Phase, validated: Validated) -> None:
+        """Take down how the phase goes; keep weights at their best, end what gains no more."""
+        position, name = self.position, phase.name
+        error = mean_error(validated.validation.values())
+        trail = position.trails.setdefault(name, Trail())
+        trail.add(position.step, position.loss, position.loss_squares, error)
+        position.loss = position.loss_squares = 0.0
+        position.validated = position.step
+        if error is None or trail.at_its_best:
+            self._keep(phase, validated)
+        patience = self.lengths.course.patience or 0
+        if self.lengths.may_end(phase) and trail.stalled(patience):
+            epoch, most = self.lengths.course.epoch, self.lengths.most(phase)
+            position.falls = position.step
+            position.lengths[name] = end_of_fall(self.recipe, position.step, most, epoch)
+            where = (name, self.lengths.epoch, self.lengths.done)
+            self.report(Shortened(*where, self.lengths.all))
 
     def _write_checkpoint(self, optimiser: torch.optim.Optimizer) -> None:
-        write_checkpoint(self.checkpoint, self.networks, optimiser, self.position, self._identity())
-        self.report(Checkpointed(self._steps_done(), str(self.checkpoint)))
+        state = (self.networks, optimiser, self.position, self._identity(), self.averages)
+        write_checkpoint(self.checkpoint, *state)
+        self.report(Checkpointed(self.lengths.done, str(self.checkpoint)))
+
+    def _report_aligned(self) -> None:
+        """Report the line to beat, where somebody is there to beat it on."""
+        errors, validation = (
+            {
+                t: alignment_error(self.study, t, those)
+                for t in self.study.scales
+                if (those := heads(t))
+            }
+            for heads in (self.study.judged, self.study.choosing)
+        )
+        if errors or validation:
+            self.report(Aligned(errors, validation))
 
     def _report_started(self) -> None:
         finished = nn.ModuleList(self.networks.finished().values())
@@ -272,24 +407,25 @@ class TrainingRun:
                 device=str(self.device),
                 subjects=[head.subject for head in self.study.heads],
                 held_out=[head.subject for head in self.study.held_out],
+                validation=[head.subject for head in self.study.validation],
                 taught=self.study.taught,
                 phases=[phase.name for phase in self.networks.phases],
                 parameters=sum(p.numel() for p in finished.parameters()),
-                steps=self._all_steps(),
-                resumed_at=self._steps_done(),
+                steps=self.lengths.all,
+                resumed_at=self.lengths.done,
                 start=self.start.name,
             )
         )
 
-    def _steps(self, phase: Phase) -> int:
-        return self.course.unison_steps if phase.unison else self.course.steps
+    def _averages(self, phase: Phase, network: Trained) -> AveragedWeights | None:
+        """Average weights where somebody chooses them; the paper's stay as they are."""
+        if phase.name not in self.lengths.validated:
+            return None
+        return AveragedWeights(network, self.lengths.course.epoch if self.recipe.dense else 1)
 
-    def _steps_done(self) -> int:
-        before = self.networks.phases[: self.position.phase]
-        return sum(self._steps(phase) for phase in before) + self.position.step
-
-    def _all_steps(self) -> int:
-        return sum(self._steps(phase) for phase in self.networks.phases)
+    def _ended(self) -> dict[str, str]:
+        """Say how each phase ended."""
+        return how_they_ended(self.position.trails, self.lengths.longest())
 
     def _final_errors(self) -> dict[str, float]:
         """Last validation of each target: a later phase's word counts."""
@@ -312,64 +448,6 @@ class TrainingRun:
             "data": statistics,
         }
         return dict(json.loads(json.dumps(identity)))
-
-
-def finished_model(
-    study: Study,
-    networks: Mapping[str, Network],
-    held_out_errors: Mapping[str, Mapping[str, float]],
-    run: Mapping[str, Any],
-) -> Model:
-    """Write the card that goes with trained networks.
-
-    Parameters
-    ----------
-    study
-        What they were trained on.
-    networks
-        Network of each target; moved to the CPU.
-    held_out_errors
-        Last validation of each phase, by target.
-    run
-        What else to keep of the run, as plain JSON types.
-    """
-    networks = {target: network.cpu() for target, network in networks.items()}
-    settings = study.settings
-    card = ModelCard(
-        kind=settings.kind,
-        label=settings.label,
-        input=settings.input,
-        voxel_size=study.voxel_size,
-        alpha=1.0,
-        scales=study.scales,
-        architectures={target: network.config() for target, network in networks.items()},
-        first_stages="shared" if shares_first_stages(networks.values()) else "own",
-        sh=SHSettings(
-            regularisation_at_30=REGULARISATION_AT_30,
-            b_value=study.b_values[0],
-            shells=study.b_values if len(study.b_values) > 1 else (),
-        ),
-        standardisation={
-            name: Statistics(**each.to_json()) for name, each in study.standardisation.items()
-        },
-        gradients=study.gradients,
-        training={
-            "subjects": [head.subject for head in study.heads],
-            "taught": study.taught,
-            "people": [person.to_json() for person in study.people],
-            "held_out": [head.subject for head in study.held_out],
-            "off_lattice": {
-                head.subject: list(head.off_lattice)
-                for head in study.heads + study.held_out
-                if head.off_lattice
-            },
-            "settings": settings.model_dump(mode="json"),
-            "held_out_sh_mse": dict(held_out_errors),
-            **run,
-        },
-        versions=versions_of("torch", "numpy", "dipy"),
-    )
-    return Model(card, ModelNetwork(networks, card.alpha))
 
 
 class _Speed:

@@ -179,18 +179,34 @@ class Course:
         Steps in which every voxel is seen about once, or the epoch that was asked for: what the
         paper's learning rate goes by.
     steps, unison_steps
-        Of every single network's phase, and of every MSP's phase.
+        Of every single network's phase, and of every MSP's phase, where nothing ends it before.
+    patience
+        Epochs without a gain on the validation subjects after which a phase ends; None: none does.
+    stretch
+        How many times longer a phase may be if it ends by that.
     """
 
     epoch: int
     pass_: int
     steps: int
     unison_steps: int
+    patience: int | None = None
+    stretch: int = 1
 
 
 EPOCHS = 30
 """Parts of a phase whose length is a number of steps (our choice): enough to see where it bends, so
 few that validating costs little."""
+
+
+PATIENCE = 5
+"""Epochs without a gain after which a phase ends (our choice)."""
+
+STRETCH = 3
+"""How many times a preset's length a phase may last that ends by itself (our choice)."""
+
+FALL = 0.2
+"""Part of a phase that ends by itself in which the learning rate falls (our choice)."""
 
 
 def course_for(settings: TrainingSettings, recipe: Recipe, pass_: int) -> Course:
@@ -207,10 +223,28 @@ def course_for(settings: TrainingSettings, recipe: Recipe, pass_: int) -> Course
     steps, unison_steps = (each.steps or (each.epochs or 0) * pass_ for each in lengths)
     longest = max(steps, unison_steps)
     whole = settings.steps_per_epoch or any(each.epochs for each in lengths)
-    return Course(pass_ if whole else -(-longest // EPOCHS), pass_, steps, unison_steps)
+    given = (settings.steps, settings.unison_steps, settings.epochs, settings.unison_epochs)
+    patience, stretch = settings.patience, 1
+    if settings.validation and not any(given):
+        patience, stretch = patience or PATIENCE, 1 if settings.minutes else STRETCH
+    epoch = pass_ if whole else -(-longest // EPOCHS)
+    return Course(epoch, pass_, steps, unison_steps, patience, stretch)
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int, pass_: int) -> float:
+def end_of_fall(recipe: Recipe, step: int, most: int, epoch: int) -> int:
+    """Give the step at which a phase ends that gains nothing any more after `step`.
+
+    In the fast preset its learning rate falls to 0 first; the paper's is small by then.
+    """
+    if not recipe.dense:
+        return step
+    epochs = math.ceil(FALL / (1 - FALL) * step / epoch)
+    return min(most, step + epochs * epoch)
+
+
+def learning_rate(
+    recipe: Recipe, step: int, steps: int, pass_: int, hold: tuple[int, int] | None = None
+) -> float:
     """Give the learning rate of one step of a phase, counted from 0.
 
     Parameters
@@ -221,9 +255,16 @@ def learning_rate(recipe: Recipe, step: int, steps: int, pass_: int) -> float:
         Which one, of how many.
     pass_
         See `Course`.
+    hold
+        fast, where nobody knows the end beforehand: steps of the warm-up, and the step from which
+        the rate falls to 0. None: it follows half a cosine.
     """
     if recipe.decay_every is not None:
         return float(recipe.learning_rate / math.sqrt(2) ** (step // pass_ // recipe.decay_every))
+    if hold is not None:
+        warm_up, falls = hold
+        left = (steps - step) / (steps - falls + 1) if step >= falls else 1.0
+        return recipe.learning_rate * min((step + 1) / max(1, warm_up), left, 1.0)
     progress = (step + 1) / (steps + 1)
     if progress < WARM_UP:
         return recipe.learning_rate * progress / WARM_UP

@@ -96,10 +96,16 @@ class TrainingSettings(BaseModel):
         default=None, ge=1, description="Which scan, where one was repeated (BIDS run-)"
     )
     held_out: tuple[str, ...] = Field(
-        default=(), description="Subjects kept out of training altogether"
+        default=(), description="Subjects kept out of training altogether: shown, never chosen by"
+    )
+    validation: tuple[str, ...] = Field(
+        default=(),
+        description="Subjects that are not learned from but choose the weights that are kept, and "
+        "end the run when nothing is gained on them",
     )
     subjects: tuple[str, ...] = Field(
-        default=(), description="Subjects to use at all, held-out ones among them; empty: all"
+        default=(),
+        description="Subjects to use at all, held-out and validation ones among them; empty: all",
     )
     first_stage: dict[str, SingleKind] = Field(
         default_factory=dict, description="MSP: single network of each target"
@@ -130,6 +136,21 @@ class TrainingSettings(BaseModel):
     )
     unison_epochs: int | None = Field(
         default=None, ge=1, le=MOST, description="MSP: epochs of the unison phases"
+    )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=MOST,
+        allow_inf_nan=False,
+        description="Time for the whole run, in place of steps: as many are done as fit, by the "
+        "speed at its beginning",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST,
+        description="Epochs without a gain on the validation subjects after which a phase ends; "
+        "unset: 5, or none where its length is given",
     )
     batch: int | None = Field(default=None, ge=1, le=MOST, description="Patches or crops a step")
     crop: int | None = Field(
@@ -206,6 +227,36 @@ class TrainingSettings(BaseModel):
         if epochs is not None and others.data.get(steps) is not None:
             raise ValueError("the length is given in steps already, so leave one of them out")
         return epochs
+
+    @field_validator("minutes")
+    @classmethod
+    def _no_other_length(cls, minutes: float | None, others: ValidationInfo) -> float | None:
+        lengths = ("steps", "unison_steps", "epochs", "unison_epochs")
+        given = next((each for each in lengths if others.data.get(each) is not None), None)
+        if minutes is not None and given is not None:
+            unit = given.removeprefix("unison_")
+            raise ValueError(f"the length is given in {unit} already, so leave one of them out")
+        return minutes
+
+    @field_validator("validation")
+    @classmethod
+    def _not_held_out(cls, validation: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        both = [each for each in validation if each in others.data.get("held_out", ())]
+        if both:
+            raise ValueError(
+                f"{' and '.join(both)} cannot be held out too: a held-out subject touches nothing, "
+                "so leave it out of one of them"
+            )
+        return validation
+
+    @field_validator("patience")
+    @classmethod
+    def _by_somebody(cls, patience: int | None, others: ValidationInfo) -> int | None:
+        if patience is not None and not others.data.get("validation"):
+            raise ValueError(
+                "needs validation subjects, which show when nothing is gained: name one or more"
+            )
+        return patience
 
     @field_validator("first_stage")
     @classmethod
@@ -298,10 +349,11 @@ def choices_of(name: str) -> tuple[str, ...]:
 
 
 OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
-    "steps": ("epochs",),
-    "unison_steps": ("unison_epochs",),
-    "epochs": ("steps",),
-    "unison_epochs": ("unison_steps",),
+    "steps": ("epochs", "minutes"),
+    "unison_steps": ("unison_epochs", "minutes"),
+    "epochs": ("steps", "minutes"),
+    "unison_epochs": ("unison_steps", "minutes"),
+    "minutes": ("steps", "unison_steps", "epochs", "unison_epochs"),
 }
 """Whose place a length takes besides that of its own name."""
 

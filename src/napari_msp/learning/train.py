@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -77,6 +78,7 @@ def train(
     """
     report = on_event or (lambda _: None)
     out = Path(out)
+    began = perf_counter()
     check_model_name(out)
     try:
         where = choose_device(device)
@@ -97,7 +99,7 @@ def train(
         # Seeding is for this run alone: whoever calls goes on with numbers of their own.
         with torch.random.fork_rng([where] if where.type == "cuda" else []):
             run = TrainingRun(
-                study, out, where, report, None if previews is None else Path(previews), start
+                study, out, where, report, None if previews is None else Path(previews), start, began
             )
             return run.run(resume and not force, stop_requested or (lambda: False))
     except Exception as error:

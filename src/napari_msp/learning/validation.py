@@ -1,6 +1,6 @@
-"""Predict held-out subjects whole: how far off they are, and a picture of the first."""
+"""Predict subjects that are not learned from whole: how far off, and a picture of the first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from napari_msp.inference.stages import predict_on_grid
-from napari_msp.learning.heads import Study
+from napari_msp.learning.heads import Head, Study
 from napari_msp.networks.msp import Network
 from napari_msp.signal.channels import (
     GridImage,
@@ -22,7 +22,7 @@ from napari_msp.signal.spherical_harmonics import default_regularisation
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """How a network does on the held-out subjects.
+    """How a network does on subjects that it has not learned from.
 
     Attributes
     ----------
@@ -42,8 +42,9 @@ def validate(
     target: str,
     device: torch.device,
     cancelled: Callable[[], bool] | None = None,
+    heads: Sequence[Head] | None = None,
 ) -> Validation:
-    """Predict every held-out subject whose scan on the target is there.
+    """Predict whole heads.
 
     The error is measured on truth's own lattice: where that is not the network's, the prediction
     is interpolated. Interpolating truth would smooth its noise and flatter the network.
@@ -51,13 +52,15 @@ def validate(
     Parameters
     ----------
     study
-        Holds the subjects; at least one is held out and was scanned on the target.
+        Whose subjects they are.
     network
         Predicts `target`; it is left in eval mode.
     target, device
         What is predicted, and where.
     cancelled
         Polled before every convolution.
+    heads
+        At least one, scanned on the target; None: the held-out ones that were.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def validate(
     """
     network.eval()
     first, errors = None, SquaredError()
-    for head in study.judged(target):
+    for head in study.judged(target) if heads is None else heads:
         result = predict_on_grid(
             network,
             head.input,
@@ -81,11 +84,19 @@ def validate(
     return Validation(errors.mean, first)
 
 
-def alignment_error(study: Study, target: str) -> float:
-    """Give what statistical alignment does on the held-out subjects, measured as in `validate`."""
+def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = None) -> float:
+    """Give what statistical alignment does on these heads, measured as in `validate`.
+
+    Parameters
+    ----------
+    study, target
+        What is aligned to what.
+    heads
+        Scanned on the target; None: the held-out ones that were.
+    """
     aligned = statistical_alignment(study, target)
     errors = SquaredError()
-    for head in study.judged(target):
+    for head in study.judged(target) if heads is None else heads:
         errors.add(aligned(head.input), head.truths[target])
     return errors.mean
 
@@ -110,7 +121,7 @@ def statistical_alignment(study: Study, target: str) -> Callable[[GridImage], Gr
 
 
 def write_preview(folder: Path, study: Study, target: str, prediction: GridImage) -> Path:
-    """Write the prediction of the first subject in `judged` over the one before.
+    """Write the prediction of the first subject in `shown` over the one before.
 
     It is what `harmonize` would give for that subject, of its lowest shell: in the input's stored
     order, coefficients in scanner axes, on the lattice of the prediction.
@@ -130,7 +141,7 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
     -------
     `<folder>/<subject>_<target>.nii.gz`.
     """
-    head = study.judged(target)[0]
+    head = study.shown(target)[0]
     lattice = prediction.lattice
     lowest = prediction.by_shell()[0].coefficients
     coefficients, affine = out_of_grid(lowest, lattice, head.stored_affine)

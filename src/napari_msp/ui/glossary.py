@@ -48,6 +48,9 @@ TERMS: Mapping[str, str] = {
     "target": "Platform whose image is predicted, T in equation (1).",
     "held-out subject": "A subject kept out of training altogether, from weights and "
     "statistics alike. Only errors on such subjects say how a model does on a new person.",
+    "validation subject": "A subject that nothing is learned from, but that decides: a phase of "
+    "training ends when the error on such subjects falls no more, and the weights with the "
+    "smallest one are kept. How a model does on a new person is said by held-out subjects.",
     "model": "One file with the networks of one or more targets and everything needed to use "
     "them. It holds for scans of the platform, voxel size and b-value that it was trained on.",
     "device": "Where networks compute. auto takes CUDA (NVIDIA), else MPS (Apple), else the "

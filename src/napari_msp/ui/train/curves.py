@@ -1,4 +1,4 @@
-"""A training run as it goes: its loss, the error on held-out subjects, and α."""
+"""A training run as it goes: its loss, the error on subjects not learned from, and α."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ MARKS = (("o", "●"), ("s", "■"), ("t1", "▲"), ("d", "◆"), ("t", "▼"), 
 ALPHA_HEIGHT = 96
 """Pixels."""
 
+ERROR_TITLE = "{} SH MSE (10⁻⁵ SH units²)"
+
+DOTS = "┈┈"
+"""Errors on validation subjects beside those on held-out ones, as letters."""
+
 DASHES = "╌╌"
 """The line to beat, as letters."""
 
@@ -70,7 +75,7 @@ class TrainingCurves(Themed):
         self._timer.timeout.connect(self._draw)
         self.now, self.phases, self.targets = _words(), _words(), _words()
         self.loss, self.errors, self.alpha = LossPlot(), ErrorPlot(), AlphaPlot()
-        self._error_title = _title("Held-out SH MSE (10⁻⁵ SH units²)", "SH MSE")
+        self._error_title = _title(ERROR_TITLE.format("Held-out"), "SH MSE")
         self._alpha_title = _title("α of equation (1)", "α")
         self._arrange()
         self.restyle()
@@ -112,6 +117,9 @@ class TrainingCurves(Themed):
         numbered = self.loss.show_run(history, colours)
         self.errors.show_run(history, colours)
         self.alpha.show_run(history, colours)
+        self._error_title.setText(
+            f"<small><b>{ERROR_TITLE.format(history.measured_on)}</b></small>"
+        )
         self.now.setText(_small(_now(history)))
         key = (f"{number} {name}".replace(" ", "&nbsp;") for number, name in enumerate(numbered, 1))
         self.phases.setText(_small("; ".join(key)))
@@ -137,7 +145,8 @@ class TrainingCurves(Themed):
             plot.show_steps(plot is lowest)
 
     def _arrange(self) -> None:
-        self.targets.setToolTip(tooltip("statistical alignment") + tooltip("held-out subject"))
+        terms = ("statistical alignment", "held-out subject", "validation subject")
+        self.targets.setToolTip("".join(map(tooltip, terms)))
         self.loss.setAccessibleName("Loss against step")
         self.errors.setAccessibleName("Held-out SH MSE against step")
         self.alpha.setAccessibleName("α against step")
@@ -177,7 +186,7 @@ def _now(history: RunHistory) -> str:
 
 
 def _why_no_errors(history: RunHistory) -> str:
-    if history.started is None or history.started.held_out:
+    if history.started is None or history.started.held_out or history.started.validation:
         return ""
     return "No subject is held out: how the model does on a new person is not measured."
 
@@ -377,7 +386,7 @@ class LossPlot(Plot):
 
 
 class ErrorPlot(Plot):
-    """Error of each target on the held-out subjects, and what statistical alignment gives."""
+    """Error of each target on subjects not learned from, and what statistical alignment gives."""
 
     def __init__(self) -> None:
         super().__init__(logarithmic=True)
@@ -392,6 +401,10 @@ class ErrorPlot(Plot):
                 size = 8 if len(steps) <= MARKED else 4
                 look = {"pen": pg.mkPen(colour, width=2), **_marks(symbol, size, colour)}
                 self._lines.append(self.draw(steps, errors / SH_UNIT, **look))
+                heights.append(errors / SH_UNIT)
+            for steps, errors in history.validation(target):
+                pen = pg.mkPen(colour, width=1, style=Qt.DotLine)
+                self._lines.append(self.draw(steps, errors / SH_UNIT, pen=pen))
                 heights.append(errors / SH_UNIT)
             if target in history.aligned:
                 level = history.aligned[target] / SH_UNIT
@@ -424,6 +437,8 @@ def key_to_targets(history: RunHistory, colours: Colours) -> str:
         f"&nbsp;{target}"
         for number, target in enumerate(history.targets)
     ]
+    if any(True for target in history.targets for _ in history.validation(target)):
+        entries.append(f"{DOTS} validation subjects: end the run".replace(" ", "&nbsp;"))
     if history.aligned:
         last = f"{DASHES} statistical alignment: the line to beat"
         entries.append(last.replace(" ", "&nbsp;"))

@@ -59,6 +59,9 @@ _ASKED: Mapping[str, _Asked] = {
     "input": _Asked("&Input", term="input"),
     "targets": _Asked("Tar&gets", term="target"),
     "held_out": _Asked("H&eld out", term="held-out subject"),
+    "validation": _Asked("Validation", term="validation subject"),
+    "minutes": _Asked(empty="as long as the steps take"),
+    "patience": _Asked("Patience (epochs)", term="validation subject"),
     "subjects": _Asked("Subjects"),
     "run": _Asked("Scan's run", empty="nothing was scanned twice"),
     "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
@@ -84,10 +87,10 @@ _ASKED: Mapping[str, _Asked] = {
 }
 """Parameters that have something to be said of; one that is not here gets an entry all the same."""
 
-SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out")
+SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out", "validation", "minutes")
 """Parameters that everybody sets; the others are for those who look for them."""
 
-DATASET_DECIDES = ("input", "targets", "held_out", "subjects", "first_stage")
+DATASET_DECIDES = ("input", "targets", "held_out", "validation", "subjects", "first_stage")
 """Parameters whose choices are platforms or subjects."""
 
 PRESET_TITLES: Mapping[str, str] = {
@@ -339,6 +342,7 @@ def _about_scans(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Give notes and problems about subjects and their scans."""
     source, targets, held_out = values["input"], values["targets"], values["held_out"]
+    kept_out = {*held_out, *values["validation"]}
     if not source:
         return {}, {"input": "choose the platform to predict from"}
     scanned = [
@@ -351,7 +355,7 @@ def _about_scans(
     left_out = ", ".join(subject for subject in heads.subjects if not heads.has(subject, source))
     notes = {"dataset": count + (f" Without {left_out}: no scan on {source}." * bool(left_out))}
     problems = {}
-    learned = [subject for subject in scanned if subject not in held_out]
+    learned = [subject for subject in scanned if subject not in kept_out]
     taught = {target: [s for s in learned if heads.has(s, target)] for target in targets}
     fewer = [f"{target} from {len(those)}" for target, those in taught.items() if those != learned]
     if fewer:
@@ -361,9 +365,9 @@ def _about_scans(
         problems["targets"] = f"nobody to train on has a scan on {' or '.join(untaught)}"
     if not targets:
         problems["targets"] = "tick at least one"
-    if not held_out:
+    if not kept_out:
         notes["held_out"] = "Without one there are no errors and no pictures while it learns."
-    if not set(scanned) - set(held_out):
+    if not set(scanned) - kept_out:
         problems["held_out"] = "leave at least one subject to train on"
     return notes, problems
 

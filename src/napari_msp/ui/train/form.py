@@ -204,7 +204,7 @@ class TrainingForm(QWidget):
         """Put the preset's values in, over what was there."""
         preset = self._preset
         with self._at_once():
-            for name in self.others.names:
+            for name in ("minutes", *self.others.names):
                 self.entries[name].write(preset.get(name, self.fields[name].default))
             if "kind" in preset:
                 self.entries["kind"].write(preset["kind"])
@@ -229,7 +229,7 @@ class TrainingForm(QWidget):
             if all_ticked:
                 targets.write(others)
         scanned = [e for e in self.heads.subjects if not source or self.heads.has(e, source)]
-        for name in ("held_out", "subjects"):
+        for name in ("held_out", "validation", "subjects"):
             self.entries[name].offer(scanned)
         stages = self.entries["first_stage"]
         stages.offer(targets.read())
@@ -259,6 +259,7 @@ class TrainingForm(QWidget):
         values = self._values()
         for name in self.others.names:
             self.others.enable(name, applies(name, values))
+        for name in ("minutes", *self.others.names):
             self.entries[name].say_empty(empty_means(name, values))
         device = str(self.entries["device"].read())
         self.checked = check(values, self.heads, device, self.folder.path)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.learning.events import Aligned, Event, Started, Step, Validated, kind_and_targets
+from napari_msp.learning.events import (
+    Aligned,
+    Event,
+    Shortened,
+    Started,
+    Step,
+    Validated,
+    kind_and_targets,
+)
 from napari_msp.networks.registry import title
 
 SMOOTHED_PART = 25
@@ -59,7 +67,9 @@ class RunHistory:
         elif isinstance(event, Validated):
             self._validated.append(event)
         elif isinstance(event, Aligned):
-            self.aligned = dict(event.errors)
+            self.aligned = {**event.validation, **event.errors}
+        elif isinstance(event, Shortened) and self.started is not None:
+            self.started = replace(self.started, steps=event.steps)
         elif isinstance(event, Started):
             self.started = event
             self._forget_after(event.resumed_at)
@@ -102,16 +112,35 @@ class RunHistory:
 
     @property
     def targets(self) -> list[str]:
-        """Those with a held-out error or a line to beat."""
-        validated = (target for each in self._validated for target in each.errors)
+        """Those with an error or a line to beat."""
+        validated = (t for each in self._validated for t in (*each.errors, *each.validation))
         return list(dict.fromkeys((*self.aligned, *validated)))
 
     def errors(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Give steps and held-out errors of a target, apart for each phase that trained it."""
+        """Give steps and errors of a target, apart for each phase that trained it.
+
+        On the held-out subjects; where none has it, on the validation subjects.
+        """
+        held_out = any(target in each.errors for each in self._validated)
+        return self._curves(target, "errors" if held_out else "validation")
+
+    def validation(self, target: str) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Give the same on the validation subjects, where `errors` has others."""
+        if any(target in each.errors for each in self._validated):
+            yield from self._curves(target, "validation")
+
+    @property
+    def measured_on(self) -> str:
+        """Whose errors are shown first."""
+        only = self.started is not None and self.started.validation and not self.started.held_out
+        return "Validation" if only else "Held-out"
+
+    def _curves(self, target: str, which: str) -> Iterator[tuple[FloatArray, FloatArray]]:
         phases: dict[str, list[tuple[int, float]]] = {}
         for each in self._validated:
-            if target in each.errors:
-                phases.setdefault(each.phase, []).append((each.step, each.errors[target]))
+            of_targets: dict[str, float] = getattr(each, which)
+            if target in of_targets:
+                phases.setdefault(each.phase, []).append((each.step, of_targets[target]))
         for points in phases.values():
             steps, errors = np.array(points, dtype=float).T
             yield steps, errors

@@ -16,7 +16,7 @@ from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.train.curves import TrainingCurves
 from napari_msp.ui.train.fields import LABELS, WORDS, at_hand, entry_that_helps
-from napari_msp.ui.train.history import RunHistory
+from napari_msp.ui.train.history import RunHistory, phase_title
 from napari_msp.ui.widgets.form import stacked
 from napari_msp.ui.widgets.message import Details, MessageLine, Severity, readable
 from napari_msp.ui.widgets.progress import ProgressRow
@@ -95,7 +95,7 @@ class RunView(QWidget):
                 event.step, started.steps, f"Learning, epoch {event.epoch}", event.time_left
             )
         elif isinstance(event, Started):
-            self.progress.report(event.resumed_at, event.steps, "Predicting the held-out subjects")
+            self.progress.report(event.resumed_at, event.steps, "Predicting whole heads")
         if not isinstance(event, Step):
             self._describe()
 
@@ -140,21 +140,25 @@ class RunView(QWidget):
 
 
 def what_is_trained(folder: RunFolder, started: Started | None) -> str:
-    """Say such as "MSP from ge_st, preset fast, on cpu: 3 subjects, sub-04 held out"."""
+    """Say such as "MSP from ge_st, preset fast, on cpu: 3 subjects, sub-04 held out".
+
+    Validation subjects are named where there are any.
+    """
     settings = folder.settings
     device = folder.device if started is None else started.device
     words = f"{title(settings.kind)} from {settings.input}, preset {settings.preset}, on {device}"
     if started is None:
         return words
     held_out = ", ".join(started.held_out) or "nobody"
+    judges = f"validated on {', '.join(started.validation)}, " if started.validation else ""
     return (
-        f"{words}: {counted(len(started.subjects), 'subject')}, {held_out} held out, "
+        f"{words}: {counted(len(started.subjects), 'subject')}, {judges}{held_out} held out, "
         f"{started.parameters:,} weights"
     )
 
 
 def against_alignment(history: RunHistory) -> str:
-    """Give each target's latest held-out error beside alignment's, the line to beat.
+    """Give each target's latest error beside alignment's, the line to beat.
 
     Returns
     -------
@@ -187,8 +191,9 @@ def how_it_stands(state: State, history: RunHistory, last: Event | None, resumab
     of_all = f" of {history.started.steps:,}" if history.started else ""
     goes_on = " Resume goes on from there." if resumable else f" {ANEW}"
     match last:
-        case Finished(seconds=seconds):
-            return f"Finished after {duration(seconds)} of training."
+        case Finished(seconds=seconds, ended=ended):
+            own = [f"{phase_title(phase)}: {words}." for phase, words in ended.items()]
+            return " ".join([f"Finished after {duration(seconds)} of training.", *own])
         case Stopped(step=at):
             return f"Stopped at step {at:,}{of_all}.{goes_on}"
         case Failed():

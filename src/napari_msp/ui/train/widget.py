@@ -325,9 +325,10 @@ class RunControl(QObject):
 
     def _show_layers(self, started: Started) -> None:
         self._drop_layers()
-        if not started.held_out:
+        shown = [*started.held_out, *started.validation]
+        if not shown:
             return
-        subject, heads = started.held_out[0], self._heads
+        subject, heads = shown[0], self._heads
         scans = {} if heads is None else heads.scans
         truths = {platform: path for (who, platform), path in scans.items() if who == subject}
         self._layers = PreviewLayers(self._viewer, subject, truths, self)

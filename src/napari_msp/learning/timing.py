@@ -1,0 +1,98 @@
+"""How many steps fit into a time: measured once at the beginning, so that a run can be resumed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from napari_msp.errors import Give, UserError
+from napari_msp.learning.schedule import EPOCHS, Course
+
+MARGIN = 0.9
+"""Part of the time that is planned with: machines have other things to do."""
+
+VALIDATING = 0.25
+"""Part of the time that validating may take, where predicting whole heads is slow."""
+
+TIMED = 5
+"""Steps that are timed, after one that is not: the first one allocates."""
+
+LONGEST = 0.02
+"""Part of the time that timing a phase may take."""
+
+
+LEAST = 10
+"""Steps of a phase below which it is not begun."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a phase goes.
+
+    Attributes
+    ----------
+    unison
+        Whether it is an MSP's.
+    step, validation
+        Seconds of a step, and of predicting all heads that are to be predicted after an epoch.
+    """
+
+    unison: bool
+    step: float
+    validation: float
+
+
+def seconds_of(job: Callable[[int], object], longest: float) -> float:
+    """Time a job: the mean of a few times, after one that is not counted.
+
+    Parameters
+    ----------
+    job
+        Is given the number of the time, from 0.
+    longest
+        Seconds after which it is not done again.
+    """
+    job(0)
+    began = perf_counter()
+    for number in range(1, TIMED + 1):
+        job(number)
+        if (passed := perf_counter() - began) > longest:
+            break
+    return passed / number
+
+
+def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float) -> Course:
+    """Give the course that fits into a time.
+
+    All phases become shorter or longer by the same factor.
+
+    Parameters
+    ----------
+    course
+        Its steps only say how long phases are beside each other.
+    paces
+        Of every phase.
+    seconds, passed
+        Time for the run, and what has passed of it.
+
+    Raises
+    ------
+    UserError
+        When not even a few steps of each phase fit.
+    """
+    share = {False: 1.0, True: course.unison_steps / course.steps}
+    planned = MARGIN * (seconds - passed)
+    validation = sum(pace.validation for pace in paces)
+    epochs = EPOCHS
+    if validation > 0:
+        epochs = max(1, min(EPOCHS, int(VALIDATING * planned / validation)))
+    of_a_step = sum(share[pace.unison] * pace.step for pace in paces)
+    steps = int((planned - epochs * validation) / of_a_step)
+    unison_steps = max(1, round(share[True] * steps))
+    if steps < LEAST:
+        needed = (LEAST * of_a_step + validation) / MARGIN + passed
+        problem = f"not even {LEAST} steps of every phase fit"
+        remedy = Give("minutes", f"at least {math.ceil(needed / 6) / 10:g}")
+        raise UserError(problem, field="minutes", remedy=remedy)
+    longest = max(steps, unison_steps)
+    return replace(course, epoch=-(-longest // epochs), steps=steps, unison_steps=unison_steps)

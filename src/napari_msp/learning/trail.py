@@ -1,0 +1,183 @@
+"""How a phase goes, epoch by epoch: whether it has more to gain, and what its last tenth gained."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LEAST_GAIN = 0.005
+"""Part of the validation error that counts as a gain while a phase goes on (our choice)."""
+
+STILL = 0.01
+"""Part that the last tenth must have gained for more steps to be advised (our choice)."""
+
+DEVIATIONS = 2
+"""Standard errors that a fall of the training loss must exceed: each step sees other examples."""
+
+
+class Trail(BaseModel):
+    """What a phase has come by.
+
+    Attributes
+    ----------
+    ends
+        Steps done in the phase at the end of each epoch.
+    losses, spreads
+        Mean and standard deviation of the training loss over the steps of each epoch.
+    errors
+        On the validation subjects, of what would be kept, see `mean_error`; empty where there is
+        nobody to validate by.
+    before
+        The error before the first step of a phase that starts from a trained model.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ends: list[int] = Field(default_factory=list)
+    losses: list[float] = Field(default_factory=list)
+    spreads: list[float] = Field(default_factory=list)
+    errors: list[float] = Field(default_factory=list)
+    before: float | None = None
+
+    @model_validator(mode="after")
+    def _even(self) -> Self:
+        count = len(self.ends)
+        lengths = {len(self.losses), len(self.spreads), len(self.errors) or count}
+        if (
+            lengths != {count}
+            or sorted(set(self.ends)) != self.ends
+            or min(self.ends, default=1) < 1
+        ):
+            raise ValueError("epochs that cannot be")
+        return self
+
+    def add(self, step: int, total: float, squares: float, error: float | None) -> None:
+        """Take in an epoch.
+
+        Parameters
+        ----------
+        step
+            Steps done at its end.
+        total, squares
+            Sums of its losses and of their squares.
+        error
+            On the validation subjects; None where nobody validates.
+        """
+        count = step - (self.ends[-1] if self.ends else 0)
+        mean = total / count
+        self.ends.append(step)
+        self.losses.append(mean)
+        self.spreads.append(math.sqrt(max(0.0, squares / count - mean**2)))
+        if error is not None:
+            self.errors.append(error)
+
+    @property
+    def at_its_best(self) -> bool:
+        """Whether no epoch before the last one had an error as small."""
+        *before, last = self._all_errors
+        return not before or last < min(before)
+
+    def stalled(self, patience: int) -> bool:
+        """Tell whether nothing was gained on the validation subjects for so many epochs."""
+        best, since = math.inf, 0
+        for error in self._all_errors:
+            gained = error < (1 - LEAST_GAIN) * best
+            best, since = (error, 0) if gained else (best, since + 1)
+        return since >= patience
+
+    def last_tenth(self) -> "Gain | None":
+        """Say what the last tenth of the epochs gained; None where there is only one."""
+        count = len(self.ends)
+        tenth = max(1, round(count / 10))
+        if count < 2 * tenth:
+            return None
+        if self.errors:
+            before = min(self._all_errors[:-tenth])
+            gain = 1 - min(before, *self._all_errors) / before
+            return Gain("validation", gain if math.isfinite(gain) else 0.0, STILL)
+        before, noise = self._mean_loss(count - 2 * tenth, count - tenth)
+        after, more_noise = self._mean_loss(count - tenth, count)
+        if before <= 0:
+            return None
+        certain = DEVIATIONS * math.hypot(noise, more_noise) / before
+        return Gain("loss", 1 - after / before, max(STILL, certain))
+
+    @property
+    def _all_errors(self) -> list[float]:
+        """Every error; one that could not be measured counts as the worst."""
+        known = self.errors if self.before is None else [self.before, *self.errors]
+        return [error if math.isfinite(error) else math.inf for error in known]
+
+    def _mean_loss(self, start: int, stop: int) -> tuple[float, float]:
+        """Give the mean loss over some epochs, and its standard error."""
+        edges = [0, *self.ends]
+        steps = [edges[index + 1] - edges[index] for index in range(start, stop)]
+        losses, spreads = self.losses[start:stop], self.spreads[start:stop]
+        mean = sum(n * loss for n, loss in zip(steps, losses, strict=True)) / sum(steps)
+        squares = sum(n * spread**2 for n, spread in zip(steps, spreads, strict=True))
+        return mean, math.sqrt(squares) / sum(steps)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the last tenth of a phase gained.
+
+    Attributes
+    ----------
+    by
+        What fell: the error on the validation subjects, or the training loss.
+    part
+        By which part of it; negative where it rose.
+    least
+        Below this part it is none: too little, or within what examples differ by.
+    """
+
+    by: Literal["validation", "loss"]
+    part: float
+    least: float
+
+    @property
+    def still(self) -> bool:
+        """Whether more steps would help."""
+        return self.part >= self.least
+
+    def __str__(self) -> str:
+        what = {"validation": "error on the validation subjects", "loss": "training loss"}[self.by]
+        if not self.still:
+            return f"the last tenth of its steps hardly lowered the {what}: more would gain little"
+        fell = f"still lowered the {what} by {100 * self.part:.0f} %"
+        return f"the last tenth of its steps {fell}: more would gain more"
+
+
+def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> dict[str, str]:
+    """Say of each phase how long it was, and what its last tenth gained.
+
+    Parameters
+    ----------
+    trails
+        By phase.
+    longest
+        Steps that it would have had at most.
+    """
+    words = {}
+    for phase, trail in trails.items():
+        if not trail.ends:
+            continue
+        steps, most = trail.ends[-1], longest[phase]
+        if steps < most:
+            words[phase] = (
+                f"ended after {steps:,} of at most {most:,} steps, as the error on the validation "
+                "subjects fell no more"
+            )
+        elif (gain := trail.last_tenth()) is not None:
+            words[phase] = str(gain)
+        else:
+            words[phase] = "too short to tell whether more steps would help"
+    return words
+
+
+def mean_error(errors: Collection[float]) -> float | None:
+    """Give the geometric mean over targets, whose errors differ in size; None of nothing."""
+    return math.prod(errors) ** (1 / len(errors)) if errors else None

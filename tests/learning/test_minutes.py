@@ -1,0 +1,96 @@
+"""A run that is given a time: how many steps fit, decided once."""
+
+import pytest
+import torch
+
+from napari_msp.errors import UserError
+from napari_msp.learning.schedule import Course
+from napari_msp.learning.settings import TrainingSettings, put_over
+from napari_msp.learning.timing import LEAST, Pace, fitted, seconds_of
+from napari_msp.model_file import load_model
+
+COURSE = Course(epoch=100, pass_=7, steps=3000, unison_steps=2000)
+
+
+def test_what_fits_by_hand():
+    """Of 100 s, 10 have passed; 0.9 of the rest are for three phases and 30 validations each."""
+    paces = [Pace(False, 0.01, 0.1), Pace(False, 0.02, 0.1), Pace(True, 0.06, 0.2)]
+    found = fitted(COURSE, paces, 100, 10)
+    assert found.steps == int((81 - 30 * 0.4) / (0.01 + 0.02 + 0.06 * 2 / 3))
+    assert found.unison_steps == round(found.steps * 2 / 3)
+    assert found.epoch == -(-found.steps // 30)
+    whole = sum(
+        (found.unison_steps if p.unison else found.steps) * p.step + 30 * p.validation
+        for p in paces
+    )
+    assert 0.98 * 81 < whole <= 81
+
+
+def test_slow_validations_are_fewer():
+    found = fitted(COURSE, [Pace(False, 0.1, 5.0)], 100, 0)
+    assert found.steps == int((90 - 4 * 5) / 0.1)
+    assert found.epoch == -(-found.steps // 4)
+
+
+def test_too_little_time_is_refused_with_what_would_do():
+    with pytest.raises(UserError, match=f"not even {LEAST} steps") as caught:
+        fitted(COURSE, [Pace(False, 6.0, 0.0)], 30, 3)
+    assert caught.value.field == "minutes"
+    assert "at least 1.2" in str(caught.value.remedy)  # 60 s, by 0.9, and those 3: 1.16 minutes
+    assert fitted(COURSE, [Pace(False, 6.0, 0.0)], 1.2 * 60, 3).steps >= LEAST
+
+
+def test_a_slow_job_is_timed_once():
+    numbers = []
+    assert seconds_of(numbers.append, longest=-1) >= 0
+    assert numbers == [0, 1]
+    numbers.clear()
+    seconds_of(numbers.append, longest=1e9)
+    assert numbers == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("length", ["steps", "unison_steps", "epochs", "unison_epochs"])
+def test_a_time_and_a_length_contradict_each_other(length):
+    with pytest.raises(ValueError, match=f"given in {length.removeprefix('unison_')} already"):
+        TrainingSettings.model_validate({length: 3, "minutes": 2.0})
+
+
+def test_a_time_takes_the_place_of_a_lectures_epochs():
+    given = {"epochs": 3, "unison_epochs": 6, "seed": 1}
+    assert put_over(given, {"minutes": 2}) == {"seed": 1, "minutes": 2}
+    assert put_over({"minutes": 2}, {"steps": 9}) == {"steps": 9}
+    assert put_over(given, {"minutes": None}) == given | {"minutes": None}
+
+
+def same_weights(one, other):
+    first, second = (load_model(each).network.state_dict() for each in (one, other))
+    return all(torch.equal(first[name], second[name]) for name in first | second)
+
+
+def test_timing_changes_nothing_and_is_done_once(heads, quick, run, monkeypatch):
+    """As many steps that are asked for give the same weights, and resuming goes on with them."""
+    given = {"targets": ("prisma_st",), "held_out": (), "crop": 5, "epochs": None}
+    in_time = quick("msp", **given, steps_per_epoch=None, minutes=1)
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: [job(0), 1.5][1])
+    whole, events = run(heads, in_time, "whole")
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 1 / 0)
+    ends = [event for event in events if event.name == "step"]
+    single = sum(event.alpha is None for event in ends)
+    unison = len(ends) - single
+    assert LEAST <= single < 40
+    assert unison == round(single * 2 / 3)
+    lengths = {"steps": single, "unison_steps": unison, "steps_per_epoch": None}
+    asked, _ = run(heads, quick("msp", **given | lengths), "asked")
+    assert same_weights(whole, asked)
+
+
+def test_resumed_it_is_as_long_as_at_first(heads, quick, run, monkeypatch):
+    settings = quick(targets=("prisma_st",), crop=5, epochs=None, steps_per_epoch=None, minutes=1)
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 4.0)
+    _, before = run(heads, settings, stop_after=5)
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 1 / 0)
+    out, after = run(heads, settings, resume=True)
+    assert before[0].steps == after[0].steps
+    assert after[0].resumed_at == 5
+    assert load_model(out).training["steps"] == before[0].steps
+    assert [e.step for e in before + after if e.name == "step"] == [*range(1, before[0].steps + 1)]
