@@ -1,10 +1,16 @@
-"""Held-out error of both presets against training time: same network, heads, threads and time.
+"""How long to train: held-out error against steps for each kind, and both presets at equal time.
 
     python benchmarks/presets.py HEADS [--seconds 240] [--out benchmarks/results]
+    python benchmarks/presets.py HEADS --steps 750 [--heads-used 1 4] [--kinds shresnet ...] [--target T]
 
-HEADS is a dataset of `napari-msp simulate`; its last subject is held out. The paper's recipe runs
-on a few hundred in-mask voxels a head, the fast one on dense crops. Both runs are stopped after the
-same training time (validation is not counted), one after the other.
+HEADS is a dataset of `napari-msp simulate`. By seconds its last subject is held out. The paper's
+recipe runs on a few hundred in-mask voxels a head, the fast one on dense crops. Both runs are
+stopped after the same training time (validation is not counted), one after the other.
+
+By steps its last two subjects are held out, and the fast preset learns from the first one, or the
+first four, at a rate that is held before it falls: the error of the averaged weights at any step is
+about that of a run that ends there. Curves that are in the table are not drawn anew, so that the
+command can be interrupted and given again.
 """
 
 import argparse
@@ -19,11 +25,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_msp.data.dataset import open_dataset
-from napari_msp.learning.events import Event, Started, Validated
+from napari_msp.formatting import counted
+from napari_msp.learning.events import Event, Started, Validated, kind_and_targets
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
+from napari_msp.networks.registry import single_kinds, title
 
 VOXELS_PER_HEAD = 200
+JUDGES = 2
+POINTS = 15
+NEVER = 1_000
 TARGETS = ("prisma_st", "connectom_sa")
 
 Curve = list[tuple[float, float]]
@@ -35,14 +46,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--width", type=float, default=0.28)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--steps", type=int, default=0, help="of a curve; 0: by seconds")
+    parser.add_argument("--heads-used", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--kinds", nargs="+", default=[*single_kinds(), "msp"])
+    parser.add_argument("--target", default="prisma_st")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--crop", type=int)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.steps:
+        by_steps(options)
+        return
     held_out = open_dataset(options.heads).subjects[-1]
     curves = {
         (target, preset): learning_curve(options, preset, target, held_out)
         for target in TARGETS
         for preset in ("paper", "fast")
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     write_csv(curves, options.out / "presets.csv")
     draw(curves, options.out / "presets.png")
     for target in TARGETS:
@@ -123,6 +143,77 @@ def draw(curves: dict[tuple[str, str], Curve], path: Path) -> None:
     figure.axes[0].set_ylabel("held-out SH MSE")
     figure.axes[0].legend(frameon=False)
     figure.suptitle(f"Presets at equal time, {torch.get_num_threads()} CPU threads", fontsize=11)
+    figure.savefig(path, dpi=150)
+
+
+# --- Error against steps ----------------------------------------------------------------------
+
+
+def by_steps(options: argparse.Namespace) -> None:
+    """Draw the curves that are missing, and the figure of all."""
+    table = options.out / "steps.csv"
+    for kind in options.kinds:
+        for heads in options.heads_used:
+            if not any(row[:2] == (kind, heads) for row in read_steps(table)):
+                curve = steps_curve(options, kind, heads)
+                with table.open("a", newline="") as file:
+                    csv.writer(file).writerows((kind, heads, n, f"{e:.6e}") for n, e in curve)
+    draw_steps(read_steps(table), options.out / "steps.png", options.target)
+
+
+def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tuple[int, float]]:
+    """Give (step, held-out SH MSE) of the phase whose network is the model."""
+    subjects = open_dataset(options.heads).subjects
+    judges = subjects[-JUDGES:]
+    settings = TrainingSettings(
+        kind=kind,
+        targets=(options.target,) if kind != "msp" else (),
+        subjects=(*subjects[:heads], *judges),
+        validation=judges,
+        width=options.width,
+        batch=options.batch,
+        crop=options.crop,
+        steps=options.steps,
+        steps_per_epoch=-(-options.steps // POINTS),
+        patience=NEVER,
+    )
+    curve: list[tuple[int, float]] = []
+
+    def follow(event: Event) -> None:
+        if isinstance(event, Validated) and kind_and_targets(event.phase)[0] == kind:
+            if options.target in event.validation and event.epoch:
+                step = min(options.steps, event.epoch * (settings.steps_per_epoch or 1))
+                curve.append((step, event.validation[options.target]))
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        train(options.heads, path, settings, device="cpu", on_event=follow)
+    return curve
+
+
+def read_steps(table: Path) -> list[tuple[str, int, int, float]]:
+    if not table.exists():
+        return []
+    with table.open(newline="") as file:
+        return [(kind, int(n), int(step), float(e)) for kind, n, step, e in csv.reader(file)]
+
+
+def draw_steps(rows: list[tuple[str, int, int, float]], path: Path, target: str) -> None:
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    counts = sorted({row[1] for row in rows})
+    for axes, heads in zip(
+        figure.subplots(1, len(counts), sharey=True, squeeze=False)[0], counts, strict=True
+    ):
+        for kind in dict.fromkeys(row[0] for row in rows):
+            points = [(step, 1e5 * e) for k, n, step, e in rows if (k, n) == (kind, heads)]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=title(kind), linewidth=2, marker=".")
+        axes.set(title=f"{counted(heads, 'head')}", xlabel="steps", yscale="log")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("held-out SH MSE (10⁻⁵)")
+    figure.axes[-1].legend(frameon=False)
+    figure.suptitle(f"{target}: averaged weights at a held rate, which falls at the end", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

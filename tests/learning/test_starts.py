@@ -17,8 +17,8 @@ from napari_msp.errors import Give, StartAfresh, UserError, every
 from napari_msp.evaluation.held_out import learned_from
 from napari_msp.files import sha256
 from napari_msp.identity import Person
+from napari_msp.learning.card import finished_model
 from napari_msp.learning.heads import Study, prepare_study
-from napari_msp.learning.loop import finished_model
 from napari_msp.learning.phases import TrainedNetworks
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings

@@ -11,6 +11,7 @@ import torch
 
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
+from napari_msp.evaluation.held_out import learned_from
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.averaging import AveragedWeights
@@ -145,6 +146,10 @@ def test_the_best_weights_are_kept(heads, chosen, run):
     scan, truth = (scans.acquisition("sub-02", each) for each in ("ge_st", "prisma_st"))
     prediction = harmonize(load_model(out), scan, "prisma_st", device="cpu")
     assert measure(prediction.sh, fit_sh(truth)).sh_mse == pytest.approx(best, rel=1e-4)
+    judged = learned_from([load_model(out)], [scans], scans.subjects)
+    assert sorted(judged) == ["sub-01", "sub-02"], "neither says how it does on a new person"
+    assert "was chosen by the error on sub-02" in str(judged["sub-02"].error("test"))
+    assert "was trained on sub-01" in str(judged["sub-01"].error("test"))
     assert events[0].validation == ["sub-02"]
     assert events[0].subjects == ["sub-01"]
 

@@ -22,21 +22,21 @@ class Learned:
     certain
         Whether the model's file tells its people from others of the same name. Older files do not;
         then the name decides, so that nobody is measured who was learned from.
+    validated
+        Whether nothing was learned from the subject, but weights were chosen by the error on it.
     """
 
     subject: str
     model: str
     certain: bool
+    validated: bool = False
 
     def error(self, field: str) -> UserError:
         """Give what to raise when the subject was asked for through a parameter."""
         of_which = "" if self.certain else ", its file does not say of which dataset"
-        return UserError(
-            f"was trained on {self.subject}{of_which}",
-            self.model,
-            field,
-            Advice("name subjects held out"),
-        )
+        how = "was chosen by the error on" if self.validated else "was trained on"
+        problem = f"{how} {self.subject}{of_which}"
+        return UserError(problem, self.model, field, Advice("name subjects held out"))
 
 
 def learned_from(
@@ -56,7 +56,8 @@ def learned_from(
                 person = dataset.person(subject)
                 if subject not in found and known_among(person, model.everyone):
                     certain = any(same_person(person, each) for each in model.everyone)
-                    found[subject] = Learned(subject, model.name, certain)
+                    validated = subject in model.training.get("validation", ())
+                    found[subject] = Learned(subject, model.name, certain, validated)
     return found
 
 

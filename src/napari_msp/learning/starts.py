@@ -293,7 +293,8 @@ def _judges(start: Start, settings: TrainingSettings, dataset: TravellingHeads) 
     What is to be said of those of whom only a name is known, as of older files.
     """
     doubts = []
-    judges = dict.fromkeys(settings.held_out, "held_out")
+    judges = dict.fromkeys(settings.validation, "validation")
+    judges |= dict.fromkeys(settings.held_out, "held_out")
     for subject, name in judges.items():
         if subject not in dataset.subjects:
             continue  # which is told where heads are loaded

@@ -98,9 +98,8 @@ def train(
         study, start = matched(start, study, where)
         # Seeding is for this run alone: whoever calls goes on with numbers of their own.
         with torch.random.fork_rng([where] if where.type == "cuda" else []):
-            run = TrainingRun(
-                study, out, where, report, None if previews is None else Path(previews), start, began
-            )
+            folder = None if previews is None else Path(previews)
+            run = TrainingRun(study, out, where, report, folder, start, began)
             return run.run(resume and not force, stop_requested or (lambda: False))
     except Exception as error:
         report(Failed.of(error))

@@ -17,7 +17,7 @@ from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.errors import Remedy, UserError, either, every, validation_reason
 from napari_msp.files import refuse_occupied
 from napari_msp.formatting import counted
-from napari_msp.learning.schedule import recipe_for
+from napari_msp.learning.schedule import EPOCHS, PATIENCE, STRETCH, recipe_for
 from napari_msp.learning.settings import TrainingSettings, choices_of
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
@@ -151,8 +151,16 @@ def applies(name: str, values: Mapping[str, Any]) -> bool:
 def empty_means(name: str, values: Mapping[str, Any]) -> str:
     """Say what an empty entry stands for: the preset's value, mostly."""
     asked = _asked(name)
+    in_epochs = "epochs" in values or (values.get("preset") == "paper" and "steps" not in values)
+    given = any(each in values for each in LENGTHS)
+    if name == "steps_per_epoch" and not (in_epochs and "minutes" not in values):
+        return f"a phase is {EPOCHS} epochs"
+    if name == "patience":
+        return f"{PATIENCE}" if values.get("validation") and not given else "no end before its time"
     if not asked.recipe:
         return asked.empty
+    if "length" in asked.recipe and "minutes" in values:
+        return "as many as fit" if name.endswith("steps") else ""
     lengths = LENGTHS if "length" in asked.recipe else ()
     decides = {"kind", "preset", *lengths} - {name}
     try:
@@ -160,6 +168,8 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
     except ValidationError:  # two lengths, which is told where they stand
         return ""
     value = attrgetter(asked.recipe)(recipe_for(settings))
+    if value is not None and "length" in asked.recipe and values.get("validation") and not given:
+        return f"{STRETCH * value:g} at most (preset)"
     return "" if value is None else f"{value:g} (preset)"
 
 
