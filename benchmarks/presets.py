@@ -1,7 +1,7 @@
 """How long to train: held-out error against steps for each kind, and both presets at equal time.
 
     python benchmarks/presets.py HEADS [--seconds 240] [--out benchmarks/results]
-    python benchmarks/presets.py HEADS --steps 750 [--heads-used 1 4] [--kinds shresnet ...] [--target T]
+    python benchmarks/presets.py HEADS --steps 750 [--heads-used 1 4] [--kinds KIND ...]
 
 HEADS is a dataset of `napari-msp simulate`. By seconds its last subject is held out. The paper's
 recipe runs on a few hundred in-mask voxels a head, the fast one on dense crops. Both runs are
@@ -164,7 +164,7 @@ def by_steps(options: argparse.Namespace) -> None:
 def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tuple[int, float]]:
     """Give (step, held-out SH MSE) of the phase whose network is the model."""
     subjects = open_dataset(options.heads).subjects
-    judges = subjects[-JUDGES:]
+    judges = tuple(subjects[-JUDGES:])
     settings = TrainingSettings(
         kind=kind,
         targets=(options.target,) if kind != "msp" else (),
@@ -180,10 +180,11 @@ def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tupl
     curve: list[tuple[int, float]] = []
 
     def follow(event: Event) -> None:
-        if isinstance(event, Validated) and kind_and_targets(event.phase)[0] == kind:
-            if options.target in event.validation and event.epoch:
-                step = min(options.steps, event.epoch * (settings.steps_per_epoch or 1))
-                curve.append((step, event.validation[options.target]))
+        if not isinstance(event, Validated) or kind_and_targets(event.phase)[0] != kind:
+            return
+        if options.target in event.validation and event.epoch:
+            step = min(options.steps, event.epoch * (settings.steps_per_epoch or 1))
+            curve.append((step, event.validation[options.target]))
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
@@ -213,7 +214,7 @@ def draw_steps(rows: list[tuple[str, int, int, float]], path: Path, target: str)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("held-out SH MSE (10⁻⁵)")
     figure.axes[-1].legend(frameon=False)
-    figure.suptitle(f"{target}: averaged weights at a held rate, which falls at the end", fontsize=11)
+    figure.suptitle(f"{target}: averaged weights; the rate falls in the last fifth", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

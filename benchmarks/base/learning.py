@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from base.pairs import INPUTS, TARGETS, Block, Channels, Variety, make_blocks
 from napari_msp.files import atomic_path
-from napari_msp.learning.loop import LARGEST_GRADIENT
+from napari_msp.learning.optimisation import LARGEST_GRADIENT
 from napari_msp.learning.sampling import Symmetry
 from napari_msp.learning.schedule import FAST, learning_rate
 from napari_msp.networks.base import SingleNetwork

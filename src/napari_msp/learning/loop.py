@@ -37,13 +37,12 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.lengths import Lengths
+from napari_msp.learning.optimisation import Optimisation
 from napari_msp.learning.phases import (
     Phase,
     Trained,
     TrainedNetworks,
-    learned_platforms,
     sh_unit_weights,
-    training_loss,
 )
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
@@ -61,9 +60,6 @@ from napari_msp.learning.timing import LONGEST, Pace, fitted, seconds_of
 from napari_msp.learning.trail import Trail, how_they_ended, mean_error
 from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
 from napari_msp.model_file import save_model
-
-LARGEST_GRADIENT = 1.0
-"""Norm to which the fast preset clips gradients (our choice)."""
 
 StopRequest = Callable[[], bool]
 
@@ -145,14 +141,14 @@ class TrainingRun:
             if self.position.step == 0 and restored is None:
                 self.networks.begin(phase)
             network = self.networks.of(phase)
-            optimiser = self._optimiser(network)
+            optimisation = self._optimisation(self.position.phase, network)
             self.averages = self._averages(phase, network)
             if restored is not None:
-                restored.restore_optimiser(optimiser)
+                restored.restore_optimiser(optimisation.adam)
                 if self.averages is not None:
                     restored.restore_averages(self.averages)
                 restored = None
-            if not self._run_phase(phase, network, optimiser, stop_requested):
+            if not self._run_phase(phase, optimisation, stop_requested):
                 return None
             if self.averages is not None:
                 self.averages.give_best()
@@ -198,8 +194,7 @@ class TrainingRun:
     def _run_phase(
         self,
         phase: Phase,
-        network: Trained,
-        optimiser: torch.optim.Optimizer,
+        optimisation: Optimisation,
         stop_requested: StopRequest,
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
@@ -215,26 +210,24 @@ class TrainingRun:
                 # Also after a run that was stopped while it validated.
                 if self.lengths.epoch_ends(phase) and self.position.validated != step:
                     self._end_epoch(phase, self._validate(phase, stop_requested))
-                    self._write_checkpoint(optimiser)
+                    self._write_checkpoint(optimisation.adam)
                 if step >= self.lengths.steps(phase):
                     return True
                 if stop_requested():
                     raise Cancelled
-                self._step(phase, network, optimiser)
+                self._step(phase, optimisation)
         except Cancelled:
-            self._write_checkpoint(optimiser)
+            self._write_checkpoint(optimisation.adam)
             self.report(Stopped(self.lengths.done, str(self.checkpoint)))
             return False
 
-    def _step(self, phase: Phase, network: Trained, optimiser: torch.optim.Optimizer) -> None:
+    def _step(self, phase: Phase, optimisation: Optimisation) -> None:
         began = time.perf_counter()
         step, steps = self.position.step, self.lengths.steps(phase)
         course, hold = self.lengths.course, self.lengths.hold(phase)
         rate = learning_rate(self.recipe, step, steps, course.pass_, hold)
         alpha = alpha_at(self.recipe, step, self.lengths.usual(phase)) if phase.unison else None
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        value, voxels = self._learn(network, optimiser, self.position.phase, step, alpha)
+        value, voxels = optimisation.step(step, alpha, rate)
         if not np.isfinite(value):
             problem = f"the loss is not finite at step {self.lengths.done + 1}"
             remedy = Change("learning_rate", "a smaller")
@@ -261,45 +254,15 @@ class TrainingRun:
             )
         )
 
-    def _learn(
-        self,
-        network: Trained,
-        optimiser: torch.optim.Optimizer,
-        phase: int,
-        step: int,
-        alpha: float | None,
-    ) -> tuple[float, int]:
-        """Learn from one batch; give its loss, and its voxels."""
-        learned = learned_platforms(network)
-        batch = self.sampler.batch(phase, step, learned).to(self.device)
-        network.train()
-        optimiser.zero_grad(set_to_none=True)
-        with self._precision():
-            loss = training_loss(
-                network,
-                batch,
-                alpha or 0.0,
-                self.recipe.branch_losses,
-                self.weights,
-                self.recipe.second_weight,
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.dense:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-        optimiser.step()
-        return float(loss.detach()), batch.input[:, 0].numel()
-
-    def _optimiser(self, network: Trained) -> torch.optim.Optimizer:
-        return torch.optim.Adam(network.parameters(), lr=self.recipe.learning_rate)
+    def _optimisation(self, phase: int, network: Trained) -> Optimisation:
+        return Optimisation(network, phase, self.sampler, self.recipe, self.weights, self.device)
 
     def _fit_into(self, seconds: float) -> None:
         """Count as many steps as fit into a time, by the speed of copies of the networks."""
         paces = []
         for number, phase in enumerate(self.networks.phases):
-            network = copy.deepcopy(self.networks.of(phase))
-            optimiser = self._optimiser(network)
-            learn = partial(self._learn, network, optimiser, number, alpha=1.0)
-            step = seconds_of(learn, LONGEST * seconds)
+            timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
+            step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds)
             began = time.perf_counter()
             self._predicted(phase, self.study.judged)
             self._predicted(phase, self.study.choosing)
@@ -307,12 +270,6 @@ class TrainingRun:
         passed = time.perf_counter() - self.began
         course = self.lengths.course = fitted(self.lengths.course, paces, seconds, passed)
         self.position.fitted = [course.epoch, course.steps, course.unison_steps]
-
-    def _precision(self) -> Any:
-        """Mixed precision where the device has it and the recipe is ours."""
-        if self.recipe.dense and self.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
 
     def _validate(self, phase: Phase, stop_requested: StopRequest) -> Validated:
         """Predict whole heads with the weights that would be kept."""
