@@ -25,11 +25,12 @@ from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 
 
-def trail_of(errors, losses=None):
-    trail = Trail()
-    for number, error in enumerate(errors):
-        loss = (losses or [1.0] * len(errors))[number]
-        trail.add(10 * number + 10, 10 * loss, 10 * loss**2, error)
+def trail_of(errors, losses=None, rates=None):
+    trail, ones = Trail(), [1.0] * len(errors)
+    for number, (error, loss, rate) in enumerate(
+        zip(errors, losses or ones, rates or ones, strict=True)
+    ):
+        trail.add(10 * number + 10, 10 * loss, 10 * loss**2, 10 * rate, error)
     return trail
 
 
@@ -59,11 +60,23 @@ def test_the_last_tenth_by_hand():
     assert trail_of([None]).last_tenth() is None
 
 
+def test_a_rate_that_falls_does_not_make_a_run_look_finished():
+    """Steps of a small rate learn little: a tenth of all that was learned takes more of them."""
+    losses = [4.0, 2.0, 1.0, 0.8, 0.8, 0.8]
+    assert not trail_of([None] * 6, losses).last_tenth().still
+    rates = [4.0, 4.0, 1.0, 0.9, 0.06, 0.04]  # the last three are a tenth, the third is another
+    gain = trail_of([None] * 6, losses, rates).last_tenth()
+    assert gain.part == pytest.approx(0.2)
+    assert gain.still
+    by_error = trail_of([4.0, 2.0, 1.0, 0.9, 0.9, 0.8], losses, rates).last_tenth()
+    assert by_error.part == pytest.approx(0.2)
+
+
 def test_a_loss_that_falls_within_what_examples_differ_by_has_not_fallen():
     """Means 1 and 0.9 of 10 steps each: standard errors of 0.5/√10 hide a fall of 10 %."""
     trail = Trail()
     for step, mean in ((10, 1.0), (20, 0.9)):
-        trail.add(step, 10 * mean, 10 * (mean**2 + 0.5**2), None)
+        trail.add(step, 10 * mean, 10 * (mean**2 + 0.5**2), 1.0, None)
     assert trail.spreads == pytest.approx([0.5, 0.5])
     gain = trail.last_tenth()
     assert gain.part == pytest.approx(0.1)

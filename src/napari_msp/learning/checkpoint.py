@@ -60,8 +60,8 @@ class Position(BaseModel):
     errors, validation
         Of what each phase keeps so far, by target, on held-out and on validation subjects; nan
         where it could not be measured.
-    loss, loss_squares
-        Sums of the losses, and of their squares, since the last epoch's end.
+    loss, loss_squares, rates
+        Sums of the losses, of their squares, and of the learning rates since the last epoch's end.
     trails
         How each phase went.
     lengths
@@ -84,6 +84,7 @@ class Position(BaseModel):
     validation: dict[str, dict[str, float]] = Field(default_factory=dict)
     loss: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     loss_squares: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    rates: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     trails: dict[str, Trail] = Field(default_factory=dict)
     lengths: dict[str, int] = Field(default_factory=dict)
     fitted: list[int] | None = Field(default=None, min_length=3, max_length=3)

@@ -236,6 +236,7 @@ class TrainingRun:
         self.position.alpha = alpha
         self.position.loss += value
         self.position.loss_squares += value**2
+        self.position.rates += rate
         if self.averages is not None:
             self.averages.update(self.position.step)
         seconds = time.perf_counter() - began
@@ -324,8 +325,9 @@ class TrainingRun:
         position, name = self.position, phase.name
         error = mean_error(validated.validation.values())
         trail = position.trails.setdefault(name, Trail())
-        trail.add(position.step, position.loss, position.loss_squares, error)
-        position.loss = position.loss_squares = 0.0
+        sums = (position.loss, position.loss_squares, position.rates)
+        trail.add(position.step, *sums, error)
+        position.loss = position.loss_squares = position.rates = 0.0
         position.validated = position.step
         if error is None or trail.at_its_best:
             self._keep(phase, validated)

@@ -1,8 +1,13 @@
-"""How a phase goes, epoch by epoch: whether it has more to gain, and what its last tenth gained."""
+"""How a phase goes, epoch by epoch: whether it has more to gain, and what its last tenth gained.
+
+Steps count by their learning rate: where it falls to 0, any curve ends flat, however much there
+would be to learn.
+"""
 
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,6 +31,8 @@ class Trail(BaseModel):
         Steps done in the phase at the end of each epoch.
     losses, spreads
         Mean and standard deviation of the training loss over the steps of each epoch.
+    rates
+        Sum of the learning rates over the steps of each epoch.
     errors
         On the validation subjects, of what would be kept, see `mean_error`; empty where there is
         nobody to validate by.
@@ -38,30 +45,29 @@ class Trail(BaseModel):
     ends: list[int] = Field(default_factory=list)
     losses: list[float] = Field(default_factory=list)
     spreads: list[float] = Field(default_factory=list)
+    rates: list[float] = Field(default_factory=list)
     errors: list[float] = Field(default_factory=list)
     before: float | None = None
 
     @model_validator(mode="after")
     def _even(self) -> Self:
-        count = len(self.ends)
-        lengths = {len(self.losses), len(self.spreads), len(self.errors) or count}
-        if (
-            lengths != {count}
-            or sorted(set(self.ends)) != self.ends
-            or min(self.ends, default=1) < 1
-        ):
+        lists = (self.losses, self.spreads, self.rates, self.errors or self.ends)
+        rising = all(low < high for low, high in pairwise([0, *self.ends]))
+        if {*map(len, lists)} != {len(self.ends)} or not rising or min(self.rates, default=0) < 0:
             raise ValueError("epochs that cannot be")
         return self
 
-    def add(self, step: int, total: float, squares: float, error: float | None) -> None:
+    def add(
+        self, step: int, total: float, squares: float, rates: float, error: float | None
+    ) -> None:
         """Take in an epoch.
 
         Parameters
         ----------
         step
             Steps done at its end.
-        total, squares
-            Sums of its losses and of their squares.
+        total, squares, rates
+            Sums of its losses, of their squares, and of its learning rates.
         error
             On the validation subjects; None where nobody validates.
         """
@@ -70,6 +76,7 @@ class Trail(BaseModel):
         self.ends.append(step)
         self.losses.append(mean)
         self.spreads.append(math.sqrt(max(0.0, squares / count - mean**2)))
+        self.rates.append(rates)
         if error is not None:
             self.errors.append(error)
 
@@ -88,21 +95,28 @@ class Trail(BaseModel):
         return since >= patience
 
     def last_tenth(self) -> "Gain | None":
-        """Say what the last tenth of the epochs gained; None where there is only one."""
-        count = len(self.ends)
-        tenth = max(1, round(count / 10))
-        if count < 2 * tenth:
+        """Say what the last tenth of the learning gained; None where there are too few epochs."""
+        last = self._tenth_before(len(self.ends))
+        if last == 0:
             return None
         if self.errors:
-            before = min(self._all_errors[:-tenth])
-            gain = 1 - min(before, *self._all_errors) / before
-            return Gain("validation", gain if math.isfinite(gain) else 0.0, STILL)
-        before, noise = self._mean_loss(count - 2 * tenth, count - tenth)
-        after, more_noise = self._mean_loss(count - tenth, count)
+            first = self._all_errors[: len(self._all_errors) - len(self.ends) + last]
+            before, after = min(first), min(self._all_errors)
+            gain = 1 - after / before if math.isfinite(before) and before > 0 else 0.0
+            return Gain("validation", gain, STILL)
+        before, noise = self._mean_loss(self._tenth_before(last), last)
+        after, more_noise = self._mean_loss(last, len(self.ends))
         if before <= 0:
             return None
         certain = DEVIATIONS * math.hypot(noise, more_noise) / before
         return Gain("loss", 1 - after / before, max(STILL, certain))
+
+    def _tenth_before(self, stop: int) -> int:
+        """Give the epoch from which a tenth of the learning is done until another one."""
+        tenth, start = sum(self.rates) / 10, stop
+        while start > 0 and sum(self.rates[start:stop]) < (1 - 1e-9) * tenth:
+            start -= 1
+        return max(0, min(start, stop - 1))
 
     @property
     def _all_errors(self) -> list[float]:
@@ -122,7 +136,7 @@ class Trail(BaseModel):
 
 @dataclass(frozen=True)
 class Gain:
-    """What the last tenth of a phase gained.
+    """What the last tenth of a phase gained, its steps weighed by their learning rate.
 
     Attributes
     ----------
@@ -146,9 +160,9 @@ class Gain:
     def __str__(self) -> str:
         what = {"validation": "error on the validation subjects", "loss": "training loss"}[self.by]
         if not self.still:
-            return f"the last tenth of its steps hardly lowered the {what}: more would gain little"
+            return f"the last tenth of its training hardly lowered the {what}: more gains little"
         fell = f"still lowered the {what} by {100 * self.part:.0f} %"
-        return f"the last tenth of its steps {fell}: more would gain more"
+        return f"the last tenth of its training {fell}: more steps would gain more"
 
 
 def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> dict[str, str]:
