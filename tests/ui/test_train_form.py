@@ -9,6 +9,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
+from napari_msp import packaged
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
@@ -441,3 +442,46 @@ def test_the_wheel_changes_nothing(filled, qtbot):
 def test_real_heads_are_read(form, heads):
     form.show_dataset(open_dataset(heads))
     assert form.request.settings.held_out == ("sub-03",)
+
+
+def test_a_run_starts_from_a_word_or_a_model(filled):
+    def settings():
+        assert filled.request is not None
+        return filled.request.settings
+
+    entry = filled.entries["start_from"]
+    choices = entry.stops[0]
+    shown = [choices.itemText(row) for row in range(choices.count())]
+    assert shown == ["default (nothing)", "nothing", "a model …"]
+    assert settings().start_from is None
+    entry.write("nothing")
+    assert settings().start_from == "nothing"
+    entry.write("file")
+    assert filled.request is None
+    assert "must be nothing, base or the file of a model" in filled.first.said("start_from")
+    teaching = packaged.packaged_model("MSP")
+    entry.write(str(teaching))
+    assert settings().start_from == str(teaching)
+    begins = filled.entries["start_from_target"]
+    box = begins.stops[1]
+    offered = [box.itemText(row) for row in range(box.count())]
+    assert offered == ["default", "connectom_sa", "connectom_st", "prisma_st"]
+    begins.write({"prisma_st": "connectom_st"})
+    assert settings().start_from_target == {"prisma_st": "connectom_st"}
+    filled.entries["preset"].write("lecture")
+    assert settings().start_from == "nothing"
+    filled.entries["preset"].write("fast")
+    assert settings().start_from is None
+
+
+def test_the_packaged_base_is_offered_where_there_is_one(qtbot, tmp_path, monkeypatch):
+    base = packaged.packaged_model("MSP")
+    monkeypatch.setattr("napari_msp.ui.train.entries.base_model", lambda: base)
+    monkeypatch.setattr(packaged, "base_model", lambda: base)
+    form = TrainingForm(tmp_path / "cache")
+    qtbot.addWidget(form)
+    choices = form.entries["start_from"].stops[0]
+    shown = [choices.itemText(row) for row in range(choices.count())]
+    assert shown[:2] == ["default (base model, where it fits)", "base model (packaged)"]
+    form.entries["preset"].write("paper")
+    assert choices.itemText(0) == "default (nothing)"

@@ -1,5 +1,7 @@
 """What is said of a run: every state, without options of the command line."""
 
+from dataclasses import replace
+
 import pytest
 
 from napari_msp.errors import (
@@ -12,10 +14,19 @@ from napari_msp.errors import (
     either,
     explain,
 )
-from napari_msp.learning.events import Aligned, Failed, Finished, Started, Step, Stopped, Validated
+from napari_msp.learning.events import (
+    Aligned,
+    Failed,
+    Finished,
+    Started,
+    StartedFrom,
+    Step,
+    Stopped,
+    Validated,
+)
 from napari_msp.ui.train.fields import entry_that_helps
 from napari_msp.ui.train.history import RunHistory
-from napari_msp.ui.train.run_view import against_alignment, failed, how_it_stands
+from napari_msp.ui.train.run_view import against_alignment, failed, how_it_began, how_it_stands
 
 STARTED = Started("msp", "fast", "cpu", ["sub-01"], ["sub-02"], ["msp a"], 12345, 900, 0)
 STEP = Step("msp a", 3, 120, 0.1, 1e-3, 0.4, 1000.0, 60.0)
@@ -55,6 +66,24 @@ def test_every_state_is_told(state, last, resumable, words):
     assert words in said
     assert said.endswith(".")
     assert ("Resume goes on" in said) == resumable
+
+
+def test_what_weights_began_as_is_told_also_after_a_resume():
+    measured = StartedFrom(
+        "base",
+        platforms={"a": "b"},
+        notes=["a begins as b (as asked)"],
+        doubts=["base learned at b = 1000, far from b = 3000 here"],
+        errors={"a": 2.8e-4},
+        aligned={"a": 5.1e-4},
+    )
+    history = told(STARTED, measured, STARTED, replace(measured, errors={}, aligned={}))
+    assert how_it_began(history.begun) == [
+        "Starts from base: a begins as b (as asked).",
+        "Before the first step, SH MSE on training heads: a 2.8e-4 (5.1e-4 aligned).",
+        "Doubtful: base learned at b = 1000, far from b = 3000 here.",
+    ]
+    assert how_it_began(told(STARTED).begun) == []
 
 
 def test_a_run_that_nobody_has_begun():

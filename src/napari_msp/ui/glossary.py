@@ -51,6 +51,8 @@ TERMS: Mapping[str, str] = {
     "validation subject": "A subject that nothing is learned from, but that decides: a phase of "
     "training ends when the error on such subjects falls no more, and the weights with the "
     "smallest one are kept. How a model does on a new person is said by held-out subjects.",
+    "base": "A model whose weights a training starts from, so that few heads go further. "
+    "Statistics of platforms are still those of your own heads.",
     "model": "One file with the networks of one or more targets and everything needed to use "
     "them. It holds for scans of the platform, voxel size and b-value that it was trained on.",
     "device": "Where networks compute. auto takes CUDA (NVIDIA), else MPS (Apple), else the "

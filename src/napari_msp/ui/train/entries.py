@@ -8,9 +8,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
+from napari_msp.packaged import base_model
 from napari_msp.ui.train.fields import PRESET_TITLES, FormField, new_run_folder, unused
 from napari_msp.ui.widgets.form import CheckList, fit_into_form
 from napari_msp.ui.widgets.path_field import PathField
@@ -171,12 +172,66 @@ class Names(Entry):
             self.native.set_names(names, self.native.checked)
 
 
+class StartFrom(Entry):
+    """What weights begin as: the default, a word, or the file of a model."""
+
+    MODEL = "a model …"
+    FILE = "file"
+
+    def __init__(self) -> None:
+        words = ({"base": "base model (packaged)"} if base_model() else {}) | {"nothing": "nothing"}
+        self._choice = Choice({"": "", **words, self.FILE: self.MODEL})
+        self._choice.native.setAccessibleName("Start from")
+        self._file = PathField("Choose a model to start from", "Models (*.safetensors)")
+        self._file.line.setAccessibleName("Model to start from")
+        super().__init__(
+            QWidget(),
+            self._choice.native.currentIndexChanged,
+            self._file.changed,
+            self._file.line.textEdited,
+        )
+        rows = QVBoxLayout(self.native)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addWidget(self._choice.native)
+        rows.addWidget(self._file)
+        self.native.setFocusProxy(self._choice.native)
+        self._choice.on_change(self._show_file)
+        self._show_file()
+
+    def read(self) -> str | None:
+        """Give the word or the path."""
+        chosen = self._choice.read()
+        return str(self._file.path or "") if chosen == self.FILE else chosen or None
+
+    def write(self, value: str | None) -> None:
+        """Choose; a path is shown."""
+        if value is None or self._choice.native.findData(value) >= 0:
+            self._choice.write(value or "")
+        else:
+            self._file.choose(value)
+            self._choice.write(self.FILE)
+
+    def say_empty(self, meaning: str) -> None:
+        """Say in the first choice what the default is."""
+        self._choice.native.setItemText(0, f"default ({meaning})")
+
+    @property
+    def stops(self) -> list[QWidget]:
+        """The choice, and the file's line."""
+        return [self._choice.native, self._file]
+
+    def _show_file(self) -> None:
+        self._file.setVisible(self._choice.read() == self.FILE)
+
+
 class PerTarget(Entry):
     """A choice for each of several names, of which the first is to leave it to the default."""
 
     def __init__(self, field: FormField) -> None:
         super().__init__(QWidget())
-        self._choices = {"": "default", **field.choices}
+        self._choices: dict[str, str] = {"": "default", **field.choices}
+        begins = field.name == "start_from_target"
+        self._spoken = "What {} begins as" if begins else "First stage of {}"
         self._calls: list[Callable[[], None]] = []
         self._boxes: dict[str, Choice] = {}
         self._rows = QFormLayout(self.native)
@@ -193,8 +248,17 @@ class PerTarget(Entry):
 
     def offer(self, names: Sequence[str]) -> None:
         """Ask for each of these names."""
-        if list(names) == list(self._boxes):
-            return
+        if list(names) != list(self._boxes):
+            self._ask(names)
+
+    def choose_from(self, choices: Sequence[str]) -> None:
+        """Offer other choices for each name."""
+        offered = {"": "default", **{each: each for each in choices}}
+        if offered != self._choices:
+            self._choices = offered
+            self._ask(list(self._boxes))
+
+    def _ask(self, names: Sequence[str]) -> None:
         chosen = self.read()
         while self._rows.rowCount():
             self._rows.removeRow(0)
@@ -212,7 +276,7 @@ class PerTarget(Entry):
 
     def _box_for(self, name: str) -> Choice:
         box = Choice(self._choices)
-        box.native.setAccessibleName(f"First stage of {name}")
+        box.native.setAccessibleName(self._spoken.format(name))
         for call in self._calls:
             box.on_change(call)
         self._rows.addRow(name, box.native)
@@ -278,6 +342,7 @@ def training_entries(fields: Mapping[str, FormField]) -> dict[str, Entry]:
         **{name: _ENTRIES[field.sort](field) for name, field in fields.items()},
         "preset": Choice(PRESET_TITLES),
         "input": Choice({}),
+        "start_from": StartFrom(),
         "device": Choice({each: each for each in DEVICES}),
     }
 

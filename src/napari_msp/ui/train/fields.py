@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from safetensors import SafetensorError, safe_open
 
+from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.errors import Remedy, UserError, either, every, validation_reason
 from napari_msp.files import refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import EPOCHS, PATIENCE, STRETCH, recipe_for
-from napari_msp.learning.settings import TrainingSettings, choices_of
+from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings, choices_of
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import FormWords
@@ -67,7 +70,8 @@ _ASKED: Mapping[str, _Asked] = {
     "b_value": _Asked("Shells (s/mm²)", term="shell", empty="all that the platforms share"),
     "first_stage": _Asked(term="single network", only_for=_MSP),
     "width": _Asked(empty="paper (full), or the start's"),
-    "start_from": _Asked("S&tart from", empty="base, where there is one that fits"),
+    "start_from": _Asked("S&tart from", term="base"),
+    "start_from_target": _Asked("Begin as"),
     "steps": _Asked(recipe="length.steps"),
     "unison_steps": _Asked(only_for=_MSP, recipe="unison_length.steps"),
     "epochs": _Asked(term="epoch", recipe="length.epochs"),
@@ -87,10 +91,14 @@ _ASKED: Mapping[str, _Asked] = {
 }
 """Parameters that have something to be said of; one that is not here gets an entry all the same."""
 
-SHOWN_FIRST = ("preset", "kind", "input", "targets", "held_out", "validation", "minutes")
+SHOWN_FIRST = (
+    "preset", "kind", "start_from", "input", "targets", "held_out", "validation", "minutes"
+)  # fmt: skip
 """Parameters that everybody sets; the others are for those who look for them."""
 
-DATASET_DECIDES = ("input", "targets", "held_out", "validation", "subjects", "first_stage")
+DATASET_DECIDES = (
+    "input", "targets", "held_out", "validation", "subjects", "first_stage", "start_from_target"
+)  # fmt: skip
 """Parameters whose choices are platforms or subjects."""
 
 PRESET_TITLES: Mapping[str, str] = {
@@ -157,6 +165,9 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
         return f"a phase is {EPOCHS} epochs"
     if name == "patience":
         return f"{PATIENCE}" if values.get("validation") and not given else "no end before its time"
+    if name == "start_from":
+        found = model_to_start_from({**values, name: None})
+        return "nothing" if found is None else "base model, where it fits"
     if not asked.recipe:
         return asked.empty
     if "length" in asked.recipe and "minutes" in values:
@@ -171,6 +182,27 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
     if value is not None and "length" in asked.recipe and values.get("validation") and not given:
         return f"{STRETCH * value:g} at most (preset)"
     return "" if value is None else f"{value:g} (preset)"
+
+
+def model_to_start_from(values: Mapping[str, Any]) -> Path | None:
+    """Give the file of the model that a run would start from; None for nothing."""
+    chosen = values.get("start_from")
+    if chosen is None and values.get("preset") == "paper":
+        return None
+    if chosen in (None, BASE):
+        return packaged.base_model()
+    return Path(chosen) if chosen not in (NOTHING, "") else None
+
+
+def platforms_to_begin_as(path: Path | None) -> tuple[str, ...]:
+    """List the targets of a model; empty where it is none, which the run will tell."""
+    if path is None:
+        return ()
+    try:
+        with safe_open(path, "np") as stored:
+            return tuple(json.loads((stored.metadata() or {})["card"])["scales"])
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError):
+        return ()
 
 
 def _asked(name: str) -> _Asked:

@@ -15,7 +15,7 @@ from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import UserError
 from napari_msp.learning.settings import PRESETS, TrainingSettings, same_lattice
 from napari_msp.ui.phrasing import said
-from napari_msp.ui.train.entries import Entry, Folder, NewFolder, training_entries
+from napari_msp.ui.train.entries import Entry, Folder, NewFolder, PerTarget, training_entries
 from napari_msp.ui.train.fields import (
     DATASET_DECIDES,
     SHOWN_FIRST,
@@ -27,6 +27,8 @@ from napari_msp.ui.train.fields import (
     empty_means,
     form_fields,
     likely_input,
+    model_to_start_from,
+    platforms_to_begin_as,
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
@@ -208,6 +210,7 @@ class TrainingForm(QWidget):
                 self.entries[name].write(preset.get(name, self.fields[name].default))
             if "kind" in preset:
                 self.entries["kind"].write(preset["kind"])
+            self.entries["start_from"].write(preset.get("start_from"))
             self._take_targets()
 
     def _take_targets(self) -> None:
@@ -233,6 +236,7 @@ class TrainingForm(QWidget):
             self.entries[name].offer(scanned)
         stages = self.entries["first_stage"]
         stages.offer(targets.read())
+        self.entries["start_from_target"].offer(targets.read())
         boxes = [*self.entries["subjects"].stops, *stages.stops]
         for before, after in pairwise(boxes):
             QWidget.setTabOrder(before, after)
@@ -261,6 +265,10 @@ class TrainingForm(QWidget):
             self.others.enable(name, applies(name, values))
         for name in ("minutes", *self.others.names):
             self.entries[name].say_empty(empty_means(name, values))
+        self.entries["start_from"].say_empty(empty_means("start_from", values))
+        begun = self.entries["start_from_target"]
+        assert isinstance(begun, PerTarget)
+        begun.choose_from(platforms_to_begin_as(model_to_start_from(values)))
         device = str(self.entries["device"].read())
         self.checked = check(values, self.heads, device, self.folder.path)
         problems = {"dataset": self._dataset_problem, **self.checked.problems}

@@ -15,6 +15,7 @@ from napari_msp.learning.events import (
     Event,
     Shortened,
     Started,
+    StartedFrom,
     Step,
     Validated,
     kind_and_targets,
@@ -43,6 +44,8 @@ class RunHistory:
     ----------
     started, last
         Latest `Started` and latest `Step`, if there were any.
+    begun
+        What the weights began as, where that was a model; the one that was measured, after Resume.
     aligned
         Error of statistical alignment on each target: the line to beat.
     """
@@ -50,6 +53,7 @@ class RunHistory:
     def __init__(self) -> None:
         self.started: Started | None = None
         self.last: Step | None = None
+        self.begun: StartedFrom | None = None
         self.aligned: dict[str, float] = {}
         self._validated: list[Validated] = []
         self._steps, self._losses, self._alphas = array("d"), array("d"), array("d")
@@ -70,6 +74,8 @@ class RunHistory:
             self.aligned = {**event.validation, **event.errors}
         elif isinstance(event, Shortened) and self.started is not None:
             self.started = replace(self.started, steps=event.steps)
+        elif isinstance(event, StartedFrom):
+            self.begun = event if event.errors or self.begun is None else self.begun
         elif isinstance(event, Started):
             self.started = event
             self._forget_after(event.resumed_at)

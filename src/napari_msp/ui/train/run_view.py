@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_msp.errors import UserError
 from napari_msp.formatting import counted, duration, short
-from napari_msp.learning.events import Event, Failed, Finished, Started, Step, Stopped
+from napari_msp.learning.events import Event, Failed, Finished, Started, StartedFrom, Step, Stopped
 from napari_msp.learning.runs import RunFolder, State
 from napari_msp.networks.registry import title
 from napari_msp.ui.glossary import tooltip
@@ -133,7 +133,8 @@ class RunView(QWidget):
         """Say what the curves do not."""
         assert self._folder is not None
         history = self.history
-        self.what.setText(what_is_trained(self._folder, history.started))
+        words = [what_is_trained(self._folder, history.started), *how_it_began(history.begun)]
+        self.what.setText("\n".join(words))
         self.comparisons.setText(against_alignment(history))
         self.comparisons.setVisible(bool(self.comparisons.text()))
         self.curves.setVisible(history.started is not None)
@@ -155,6 +156,20 @@ def what_is_trained(folder: RunFolder, started: Started | None) -> str:
         f"{words}: {counted(len(started.subjects), 'subject')}, {judges}{held_out} held out, "
         f"{started.parameters:,} weights"
     )
+
+
+def how_it_began(begun: StartedFrom | None) -> list[str]:
+    """Say what the weights began as, how good that was, and what speaks against it."""
+    if begun is None:
+        return []
+    before = [
+        f"{target} {short(error)} ({short(begun.aligned[target])} aligned)"
+        for target, error in begun.errors.items()
+    ]
+    words = [f"Starts from {begun.model}: {'; '.join(begun.notes)}."] if begun.notes else []
+    if before:
+        words.append(f"Before the first step, SH MSE on training heads: {', '.join(before)}.")
+    return words + [f"Doubtful: {each}." for each in begun.doubts]
 
 
 def against_alignment(history: RunHistory) -> str:
