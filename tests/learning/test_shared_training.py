@@ -13,6 +13,7 @@ from napari_msp.learning.phases import TrainedNetworks, masked_error, training_l
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import recipe_for
+from napari_msp.learning.validation import validate, validate_together
 from napari_msp.model_file import load_model, read_tensors
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import SharedMSP
@@ -148,3 +149,35 @@ def test_stacks_are_inverted_only_where_memory_matters(crop, kept, heads, quick)
     networks = TrainedNetworks(settings, study.scales, study.standardisation)
     stacks = [each for each in networks.modules() if isinstance(each, ReversibleStack)]
     assert [stack.plain for stack in stacks] == [kept] * 3
+
+
+def test_validating_all_targets_at_once_measures_what_each_alone_does(heads, quick):
+    settings = quick(**(SHARED | {"held_out": ("sub-02", "sub-03")}))
+    study = prepare_study(open_dataset(heads), settings)
+
+    def judged(target):
+        """One of the two was not scanned on the finer platform."""
+        return study.judged(target)[target == "connectom_sa" :]
+
+    networks = TrainedNetworks(settings, study.scales, study.standardisation)
+    shared = cast(SharedMSP, networks.of(networks.phases[0]))
+    device = torch.device("cpu")
+    together = validate_together(study, shared, device, None, judged)
+    assert list(together) == list(TARGETS)
+    for target, found in together.items():
+        alone = validate(study, shared.networks[target], target, device, heads=judged(target))
+        assert found.error == pytest.approx(alone.error, rel=1e-5)
+        assert found.first.lattice.matches(alone.first.lattice)
+
+
+@pytest.mark.slow
+def test_validation_chooses_weights_of_all_targets_together(heads, quick, run):
+    """Exact resume of averages, too."""
+    changes = {"validation": ("sub-02",), "epochs": 3, "unison_epochs": 3}
+    settings = quick(**(SHARED | changes))
+    whole, events = run(heads, settings, "whole")
+    chosen = [event for event in events if event.name == "validated"]
+    assert all(set(event.validation) == set(TARGETS) for event in chosen)
+    parts, _ = run(heads, settings, "parts", stop_after=4)
+    _, _ = run(heads, settings, "parts", resume=True)
+    assert same_weights(whole, parts)

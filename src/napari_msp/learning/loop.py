@@ -58,8 +58,15 @@ from napari_msp.learning.start_matching import started_from
 from napari_msp.learning.starts import Start
 from napari_msp.learning.timing import LONGEST, Pace, fitted, seconds_of
 from napari_msp.learning.trail import Trail, how_they_ended, mean_error
-from napari_msp.learning.validation import Validation, alignment_error, validate, write_preview
+from napari_msp.learning.validation import (
+    Validation,
+    alignment_error,
+    validate,
+    validate_together,
+    write_preview,
+)
 from napari_msp.model_file import save_model
+from napari_msp.networks.msp import SharedMSP
 
 StopRequest = Callable[[], bool]
 
@@ -300,6 +307,9 @@ class TrainingRun:
         stop_requested: StopRequest | None = None,
     ) -> dict[str, Validation]:
         """Predict heads of each target that has some."""
+        trained = self.networks.of(phase)
+        if isinstance(trained, SharedMSP):
+            return validate_together(self.study, trained, self.device, stop_requested, heads)
         return {
             target: validate(self.study, network, target, self.device, stop_requested, those)
             for target, network in self.networks.predicting(phase).items()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_msp.inference.stages import predict_on_grid
+from napari_msp.inference.stages import predict_on_grid, predict_together_on_grid
 from napari_msp.learning.heads import Head, Study
-from napari_msp.networks.msp import Network
+from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.signal.channels import (
     GridImage,
     measure_standardisation,
@@ -82,6 +82,45 @@ def validate(
         first = first or result
     assert first is not None
     return Validation(errors.mean, first)
+
+
+def validate_together(
+    study: Study,
+    network: SharedMSP,
+    device: torch.device,
+    cancelled: Callable[[], bool] | None,
+    heads: Callable[[str], list[Head]],
+) -> dict[str, Validation]:
+    """Do the same for all targets of MSPs that share their first stages, which are run once.
+
+    Parameters
+    ----------
+    study, device, cancelled
+        As for `validate`.
+    network
+        Is left in eval mode.
+    heads
+        Gives those that were scanned on a target; targets that nobody was scanned on are left out.
+    """
+    network.eval()
+    wanted = {target: heads(target) for target in network.networks}
+    first: dict[str, GridImage] = {}
+    errors = {target: SquaredError() for target, those in wanted.items() if those}
+    everybody = {id(head): head for those in wanted.values() for head in those}
+    for head in everybody.values():
+        results = predict_together_on_grid(
+            network,
+            head.input,
+            study.standardisation[study.settings.input],
+            {target: study.standardisation[target] for target in wanted},
+            device=device,
+            cancelled=cancelled,
+        )
+        for target in errors:
+            if any(head is each for each in wanted[target]):
+                errors[target].add(results[target].prediction, head.truths[target])
+                first.setdefault(target, results[target].prediction)
+    return {target: Validation(each.mean, first[target]) for target, each in errors.items()}
 
 
 def alignment_error(study: Study, target: str, heads: Sequence[Head] | None = None) -> float:
