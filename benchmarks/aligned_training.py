@@ -118,6 +118,7 @@ def trained(folder: Path, seed: int, way: str, kind: str) -> Errors:
     errors: Errors = {}
     for targets in [TARGETS] if kind == "msp" else [(each,) for each in TARGETS]:
         settings = TrainingSettings(
+            start_from="nothing",
             kind=kind,
             width=0.25,
             input=INPUT,

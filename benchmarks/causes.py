@@ -98,6 +98,7 @@ def variants(
     def settings(kind: str, **others: object) -> TrainingSettings:
         values = {
             "kind": kind,
+            "start_from": "nothing",
             "targets": TARGETS,
             "subjects": (*subjects, *held_out),
             "held_out": tuple(held_out),

@@ -54,6 +54,7 @@ def ratios(heads: Path, options: argparse.Namespace) -> dict[str, dict[str, floa
     study = open_dataset(heads)
     *training, held_out = study.subjects
     settings = TrainingSettings(
+        start_from="nothing",
         kind="shresnet",
         width=options.width,
         epochs=options.epochs,

@@ -76,6 +76,7 @@ def learning_curve(
     """Train until the time is up; give (seconds, held-out SH MSE) after each epoch."""
     epochs = 10_000 if preset == "paper" else fast_epochs(options, target, held_out)
     settings = TrainingSettings(
+        start_from="nothing",
         kind="shresnet",
         preset=preset,
         targets=(target,),
@@ -90,7 +91,12 @@ def learning_curve(
 def fast_epochs(options: argparse.Namespace, target: str, held_out: str) -> int:
     """Measure how many epochs fit: the fast schedule falls to 0 at its end, so it must know."""
     settings = TrainingSettings(
-        kind="shresnet", targets=(target,), held_out=(held_out,), width=options.width, epochs=4
+        start_from="nothing",
+        kind="shresnet",
+        targets=(target,),
+        held_out=(held_out,),
+        width=options.width,
+        epochs=4,
     )
     seconds = run(options, settings, float("inf"))[-1][0] / 4
     return max(1, int(options.seconds / seconds))
@@ -166,6 +172,7 @@ def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tupl
     subjects = open_dataset(options.heads).subjects
     judges = tuple(subjects[-JUDGES:])
     settings = TrainingSettings(
+        start_from="nothing",
         kind=kind,
         targets=(options.target,) if kind != "msp" else (),
         subjects=(*subjects[:heads], *judges),

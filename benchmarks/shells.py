@@ -83,6 +83,7 @@ def measured(
         folder / "heads",
         out,
         TrainingSettings(
+            start_from="nothing",
             kind=kind,
             width=0.25,
             input=INPUT,

@@ -19,10 +19,10 @@ msp=.venv/bin/napari-msp
 export OMP_NUM_THREADS=1
 # Branches that make the whole image, as in the paper, need longer than ones that correct the first
 # stage. After this long they are ahead (benchmarks/table1.md).
-$msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 \
+$msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 --start-from nothing \
     --first-stage connectom_sa=shresnet --branch-start nothing --epochs 10 --unison-epochs 25 \
     --held-out sub-07 --seed 1 --label "$label" --force &
-$msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 \
+$msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 --start-from nothing \
     --epochs 24 --held-out sub-07 --seed 1 --label "$label" --force &
 wait
 for model in msp diqt; do

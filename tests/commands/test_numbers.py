@@ -12,7 +12,7 @@ HALF = {"a half": "1.5"}
 
 TRAIN = {
     "--seed": BEYOND | HALF,
-    "--steps": BEYOND | HALF | {"0": 0, "2**31": 2**31},
+    "--steps": BEYOND | HALF | {"2**31": 2**31},  # 0: a start's weights as they are
     "--unison-steps": BEYOND | HALF | {"0": 0},
     "--epochs": BEYOND | HALF | {"0": 0, "2**31": 2**31},
     "--unison-epochs": BEYOND | HALF | {"0": 0},

@@ -104,6 +104,10 @@ class Study:
             for target in self.scales
         }
 
+    def paired(self, target: str) -> list[Head]:
+        """Training heads that were scanned on a target, too."""
+        return [head for head in self.heads if target in head.targets]
+
     def judged(self, target: str) -> list[Head]:
         """Held-out heads whose scan on a target is there to compare with."""
         return [head for head in self.held_out if target in head.truths]
@@ -148,7 +152,7 @@ def prepare_study(
     source = input_platform(dataset, settings.input, settings.targets)
     targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
     settings = settings.model_copy(update={"input": source, "targets": targets})
-    _check_names(dataset, settings)
+    check_names(dataset, settings)
     subjects = _usable(dataset, settings)
     kept_out = {*settings.held_out, *settings.validation}
     training = [subject for subject in subjects if subject not in kept_out]
@@ -198,7 +202,7 @@ def prepare_study(
         b_values=b_values,
         standardisation=standardisation,
         gradients={
-            target: _gradients(dataset, those[0].subject, target, b_values)
+            target: gradients_of(dataset, those[0].subject, target, b_values)
             for target, those in scanned.items()
         },
     )
@@ -242,7 +246,7 @@ def load_head(
     stored = next(iter(shells.values()))
     axes = direction_cosines(stored.grid.affine)
     image = into_grid(shells)
-    _check_isotropic(image.lattice, dataset.scans[subject, source])
+    check_isotropic(image.lattice, dataset.scans[subject, source])
     refined: dict[str, GridImage] = {}
     truths: dict[str, GridImage] = {}
     off_lattice = []
@@ -458,13 +462,14 @@ def _check_taught(dataset: TravellingHeads, scanned: Mapping[str, Sequence[Head]
             raise UserError(problem, dataset.root, "targets", remedy)
 
 
-def _check_isotropic(lattice: Lattice, scan: Path) -> None:
+def check_isotropic(lattice: Lattice, scan: Path) -> None:
+    """Refuse voxels that are no cubes."""
     if not lattice.isotropic:
         problem = f"voxels are {lattice.edges}, and a network needs cubes"
         raise UserError(problem, scan, field="input", remedy=MAKE_CUBES)
 
 
-def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
+def check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     """Refuse what the dataset does not have."""
     others = [each for each in dataset.platforms if each != settings.input]
     _check_known(dataset, "platform", "targets", settings.targets, others)
@@ -530,9 +535,10 @@ def _check_known(
             )
 
 
-def _gradients(
+def gradients_of(
     dataset: TravellingHeads, subject: str, target: str, shells: Sequence[float]
 ) -> Gradients:
+    """Give a target's gradient table, of these shells, from a subject's scan."""
     acquisition = dataset.acquisition(subject, target)
     volumes = np.concatenate([shell.volumes for shell in acquisition.shells(shells)])
     rows = acquisition.gradients.directions[volumes]

@@ -62,6 +62,8 @@ class Recipe:
         unweighted standardised channels are mostly the noise of the high orders.
     input_skip
         Let outputs start from the interpolated input: from statistical alignment.
+    least_warm_up
+        Steps over which the rate rises at least, however short the phase; 0: a part of it.
     dense
         Crops with the loss over all their in-mask voxels, rather than a patch per voxel.
     """
@@ -83,6 +85,7 @@ class Recipe:
     sh_units: bool
     input_skip: bool
     dense: bool
+    least_warm_up: int = 0
 
 
 PAPER = Recipe(
@@ -125,8 +128,9 @@ FAST = Recipe(
     dense=True,
 )
 
-TUNING: Mapping[str, Any] = {"alpha_ramp": 0.0}
-"""What a run from a model does otherwise: its branches are trained, so they count at once."""
+TUNING: Mapping[str, Any] = {"alpha_ramp": 0.0, "least_warm_up": 30}
+"""What a run from a model does otherwise: its branches are trained, so they count at once; and the
+first steps of Adam, each as large as the rate allows, must not undo in a short run what it had."""
 
 WARM_UP = 0.1
 """Part of a fast phase during which the learning rate rises (our choice)."""
@@ -261,6 +265,10 @@ def learning_rate(
     """
     if recipe.decay_every is not None:
         return float(recipe.learning_rate / math.sqrt(2) ** (step // pass_ // recipe.decay_every))
+    if step + 1 < recipe.least_warm_up:
+        whole = replace(recipe, least_warm_up=0)
+        rising = recipe.learning_rate * (step + 1) / recipe.least_warm_up
+        return min(rising, learning_rate(whole, step, steps, pass_, hold))
     if hold is not None:
         warm_up, falls = hold
         left = (steps - step) / (steps - falls + 1) if step >= falls else 1.0

@@ -126,7 +126,11 @@ class TrainingSettings(BaseModel):
         "else by what fits the training heads best",
     )
     steps: int | None = Field(
-        default=None, ge=1, le=MOST, description="Steps of each phase, whatever the number of heads"
+        default=None,
+        ge=0,
+        le=MOST,
+        description="Steps of each phase, whatever the number of heads; 0: a start's weights with "
+        "the statistics of everybody scanned on a platform, pairs or not",
     )
     unison_steps: int | None = Field(
         default=None, ge=1, le=MOST, description="MSP: steps of the unison phases"

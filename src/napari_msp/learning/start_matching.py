@@ -217,6 +217,11 @@ def _candidate_errors(
     """Give the error of each platform's network on the training heads, with their statistics."""
     if len(platforms) == 1:
         return {platforms[0]: 0.0}
+    if not measured_heads(study, target):
+        source = study.settings.input
+        problem = f"nobody was scanned on {source} and {target}, so nothing says what it begins as"
+        remedy = Choose("start_from_target", tuple(f"{target}={each}" for each in platforms))
+        raise UserError(problem, model.name, "start_from_target", remedy)
     errors = {}
     for platform in platforms:
         network = deepcopy(model.single(platform)).to(device)
@@ -244,7 +249,7 @@ def statistics_of(study: Study, target: str) -> Statistics:
 
 def measured_heads(study: Study, target: str) -> list[Head]:
     """Give the training heads that a start is measured on."""
-    return [head for head in study.heads if target in head.targets][:HEADS_MEASURED]
+    return study.paired(target)[:HEADS_MEASURED]
 
 
 def zero_step_error(study: Study, network: Network, target: str, device: torch.device) -> float:

@@ -20,6 +20,7 @@ from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
 from napari_msp.learning.start_matching import matched
 from napari_msp.learning.starts import read_start
+from napari_msp.learning.statistics_only import write_statistics_only
 from napari_msp.model_file import check_model_name
 
 
@@ -94,6 +95,8 @@ def train(
         if settings.b0_threshold is not None:
             heads = replace(heads, b0_threshold=settings.b0_threshold)
         settings, start = read_start(settings, heads)
+        if settings.steps == 0:
+            return write_statistics_only(heads, settings, start, out, where, report)
         study = prepare_study(heads, settings, start.per_order)
         study, start = matched(start, study, where)
         # Seeding is for this run alone: whoever calls goes on with numbers of their own.

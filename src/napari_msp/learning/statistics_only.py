@@ -1,0 +1,227 @@
+"""A model without a step of training: a start's weights, the statistics of one's own scans.
+
+Statistics of a platform need no pairs: any people who were scanned on it will do. What differs
+between two groups of people (age, illness, head motion) is then taken for a difference between
+their scanners.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_msp.data.dataset import TravellingHeads, input_platform
+from napari_msp.data.lattice import scale_between
+from napari_msp.errors import Change, Choose, Give, UserError
+from napari_msp.learning.card import finished_model
+from napari_msp.learning.events import (
+    EventHandler,
+    Finished,
+    Started,
+    Validated,
+    phase_name,
+)
+from napari_msp.learning.heads import (
+    Study,
+    check_isotropic,
+    check_names,
+    common_shells,
+    gradients_of,
+    load_head,
+)
+from napari_msp.learning.phases import TrainedNetworks
+from napari_msp.learning.settings import TrainingSettings
+from napari_msp.learning.start_matching import HEADS_MEASURED, matched, started_from
+from napari_msp.learning.starts import Start, StartDoubt
+from napari_msp.learning.validation import validate
+from napari_msp.model_file import save_model
+from napari_msp.signal.channels import GridImage, into_grid, measure_standardisation
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.spherical_harmonics import ORDER
+
+FEW = 5
+"""People a platform below whose number their statistics are said to be few people's."""
+
+
+def write_statistics_only(
+    dataset: TravellingHeads,
+    settings: TrainingSettings,
+    start: Start,
+    out: Path,
+    device: torch.device,
+    report: EventHandler,
+) -> Path:
+    """Write a model of a start's weights and a dataset's statistics.
+
+    Parameters
+    ----------
+    dataset
+        People scanned on any of the platforms; nobody need be scanned on two.
+    settings, start
+        Of `read_start`.
+    out
+        Model file.
+    device
+        Where it is tried on those who were scanned on input and target.
+    report
+        Is given what happens.
+
+    Returns
+    -------
+    `out`.
+
+    Raises
+    ------
+    UserError
+        When there is nothing to start from, nobody was scanned on a platform, or nothing says what
+        a target begins as.
+
+    Warns
+    -----
+    StartDoubt
+        When statistics are those of few people, or of different people on input and target.
+    """
+    if start.loaded is None:
+        problem = "must be at least 1, as there is no model to start from"
+        raise UserError(problem, field="steps", remedy=Give("start_from", "a model"))
+    scanned, study = _measured(dataset, settings, start)
+    study, start = matched(start, study, device)
+    for target in study.scales:
+        if target not in start.platforms:
+            problem = f"has nothing that {target} can begin as, and no step is trained"
+            remedy = Choose("targets", tuple(start.platforms))
+            raise UserError(problem, start.name, "targets", remedy)
+    doubts = tuple(_doubts(scanned, study.settings.input))
+    for words in doubts:
+        warnings.warn(words, StartDoubt, stacklevel=3)
+    start = replace(start, doubts=start.doubts + doubts)
+    networks = TrainedNetworks(study.settings, study.scales, study.standardisation, start)
+    finished = networks.to(device).finished()
+    report(_started(study, networks, start, device, scanned))
+    paired = {target: network for target, network in finished.items() if study.paired(target)}
+    report(started_from(start, study, paired, device))
+    phase = phase_name(study.settings.kind, *study.scales)
+    errors = {
+        target: validate(study, network, target, device).error
+        for target, network in finished.items()
+        if study.judged(target)
+    }
+    if errors:
+        report(Validated(phase, 0, 0, 0.0, errors))
+    run = _kept(dataset, scanned, start, device)
+    save_model(out, finished_model(study, finished, {phase: errors} if errors else {}, run))
+    report(Finished(str(out), 0.0, errors))
+    return out
+
+
+Scanned = Mapping[str, Sequence[str]]
+"""Subjects whose scans on a platform were measured, by platform."""
+
+
+def _measured(
+    dataset: TravellingHeads, settings: TrainingSettings, start: Start
+) -> tuple[Scanned, Study]:
+    """Measure each platform on everybody who was scanned on it, within their own mask."""
+    source = input_platform(dataset, settings.input, settings.targets)
+    targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
+    settings = settings.model_copy(update={"input": source, "targets": targets})
+    check_names(dataset, settings)
+    subjects = settings.subjects or tuple(dataset.subjects)
+    kept_out = {*settings.held_out, *settings.validation}
+    scanned = {
+        platform: [s for s in subjects if s not in kept_out and dataset.has(s, platform)]
+        for platform in (source, *targets)
+    }
+    for platform, those in scanned.items():
+        if not those:
+            problem = f"nobody whose scans may be measured was scanned on {platform}"
+            field = "input" if platform == source else "targets"
+            raise UserError(problem, dataset.root, field, Change("held_out", "fewer"))
+    learned = [each for each in subjects if any(each in those for those in scanned.values())]
+    # Others' scans are held to these shells where they are fitted.
+    b_values = common_shells(dataset, scanned[source], source, targets, settings.b_value)
+
+    def images(platform: str) -> Iterator[GridImage]:
+        for subject in scanned[platform]:
+            acquisition = dataset.acquisition(subject, platform)
+            image = into_grid(fit_sh(acquisition, b_value=b_values, order=ORDER))
+            check_isotropic(image.lattice, dataset.scans[subject, platform])
+            yield image
+
+    sizes = {each: next(images(each)).lattice.voxel_sizes for each in scanned}
+    standardisation = {
+        each: measure_standardisation(images(each), bool(start.per_order)) for each in scanned
+    }
+    both = [each for each in scanned[source] if any(each in scanned[t] for t in targets)]
+    return scanned, Study(
+        settings=settings,
+        heads=[
+            load_head(dataset, subject, source, targets, b_values)
+            for subject in both[:HEADS_MEASURED]
+        ],
+        held_out=[
+            load_head(dataset, subject, source, targets, b_values, held_out=True)
+            for subject in settings.held_out
+        ],
+        people=[dataset.person(subject) for subject in learned],
+        scales={each: scale_between(sizes[source], sizes[each], each) for each in targets},
+        voxel_size=float(sizes[source].mean()),
+        b_values=b_values,
+        standardisation=standardisation,
+        gradients={t: gradients_of(dataset, scanned[t][0], t, b_values) for t in targets},
+    )
+
+
+def _doubts(scanned: Scanned, source: str) -> Iterator[str]:
+    """Say whose statistics are to be taken with care."""
+    few = [f"{platform} {len(those)}" for platform, those in scanned.items() if len(those) < FEW]
+    if few:
+        yield f"statistics are those of few people ({', '.join(few)})"
+    others = [each for each, those in scanned.items() if set(those) != set(scanned[source])]
+    if others:
+        yield (
+            f"on {source} and {', '.join(others)} different people were scanned: what differs "
+            "between them is taken for the scanners'"
+        )
+
+
+def _started(
+    study: Study,
+    networks: TrainedNetworks,
+    start: Start,
+    device: torch.device,
+    scanned: Scanned,
+) -> Started:
+    finished = torch.nn.ModuleList(networks.finished().values())
+    return Started(
+        kind=study.settings.kind,
+        preset=study.settings.preset,
+        device=str(device),
+        subjects=sorted({each for those in scanned.values() for each in those}),
+        held_out=[head.subject for head in study.held_out],
+        taught={target: list(scanned[target]) for target in study.scales},
+        phases=[],
+        parameters=sum(each.numel() for each in finished.parameters()),
+        steps=0,
+        resumed_at=0,
+        start=start.name,
+    )
+
+
+def _kept(
+    dataset: TravellingHeads, scanned: Scanned, start: Start, device: torch.device
+) -> dict[str, Any]:
+    """Give what the card says of the run."""
+    _, *targets = scanned
+    return {
+        "subjects": sorted({each for those in scanned.values() for each in those}),
+        "taught": {target: list(scanned[target]) for target in targets},
+        "statistics": {platform: len(those) for platform, those in scanned.items()},
+        "steps": 0,
+        "seconds": 0.0,
+        "device": str(device),
+        "start": start.ancestry(),
+    }

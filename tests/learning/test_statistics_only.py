@@ -1,0 +1,95 @@
+"""Zero steps: a start's weights with the statistics of people who need not be pairs."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.errors import Give, UserError
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.learning.starts import StartDoubt
+from napari_msp.model_file import load_model
+from napari_msp.packaged import packaged_model
+from napari_msp.signal.channels import into_grid
+from napari_msp.signal.fitting import fit_sh
+
+START = packaged_model("MSP")
+UNPAIRED = pytest.mark.filterwarnings("ignore::napari_msp.learning.starts.StartDoubt")
+
+
+@pytest.fixture
+def unpaired(make_heads: Callable[..., Path], tmp_path: Path) -> Path:
+    """Two people on the input platform, two others on a target."""
+    root = make_heads(tmp_path / "unpaired", 4, (9, 8, 8))
+    for subject in (1, 2, 3, 4):
+        shutil.rmtree(root / f"sub-{subject:02d}/ses-connectom")
+        gone = "ses-prisma" if subject < 3 else "ses-ge"
+        shutil.rmtree(root / f"sub-{subject:02d}/{gone}")
+    return root
+
+
+@UNPAIRED
+def test_statistics_are_of_everybody_on_a_platform(unpaired, run):
+    out, events = run(unpaired, None, kind="msp", start_from=START, steps=0)
+    assert [event.name for event in events] == ["started", "startedfrom", "finished"]
+    model, start, dataset = load_model(out), load_model(START), open_dataset(unpaired)
+    assert model.platforms == ["ge_st", "prisma_st"]
+    assert model.training["statistics"] == {"ge_st": 2, "prisma_st": 2}
+    assert model.training["steps"] == 0
+    assert [person.label for person in model.people] == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    assert model.training["taught"] == {"prisma_st": ["sub-03", "sub-04"]}
+    for platform, subjects in (("ge_st", (1, 2)), ("prisma_st", (3, 4))):
+        scans = [dataset.acquisition(f"sub-{each:02d}", platform) for each in subjects]
+        images = [into_grid({1200: fit_sh(scan, b_value=1200)}) for scan in scans]
+        values = np.concatenate([each.coefficients[each.mask] for each in images]).astype(float)
+        found = model.standardisation(platform)
+        assert found.mean[0] == pytest.approx(values[:, 0].mean(), rel=1e-5)
+        assert not found.mean[1:].any()
+        assert found.deviation[0] == pytest.approx(values[:, 0].std(), rel=1e-4)
+        second = np.sqrt(np.square(values[:, 1:6]).mean())
+        assert np.allclose(found.deviation[1:6], second, rtol=1e-4)
+    x = torch.randn(1, 28, 6, 6, 6)
+    with torch.no_grad():
+        first = model.single("prisma_st")(x).first["prisma_st"]
+        assert torch.equal(first, start.single("prisma_st")(x).first["prisma_st"])
+    prediction = harmonize(model, dataset.acquisition("sub-01", "ge_st"), "prisma_st")
+    assert np.isfinite(prediction.sh.coefficients).all()
+
+
+def test_what_cannot_be_known_is_said(unpaired, run):
+    with pytest.warns(StartDoubt) as caught:
+        run(unpaired, None, kind="msp", start_from=START, steps=0)
+    said = [str(each.message) for each in caught]
+    assert "statistics are those of few people (ge_st 2, prisma_st 2)" in said
+    assert any("on ge_st and prisma_st different people were scanned" in each for each in said)
+
+
+@UNPAIRED
+def test_pairs_are_judged_where_there_are_any(make_heads, tmp_path, run):
+    root = make_heads(tmp_path / "heads", 2, (9, 8, 8))
+    settings = {"targets": ("prisma_st",), "held_out": ("sub-02",), "start_from": START}
+    out, events = run(root, None, kind="shresnet", steps=0, **settings)
+    told = next(event for event in events if event.name == "startedfrom")
+    assert told.errors.keys() == told.aligned.keys() == {"prisma_st"}
+    validated = next(event for event in events if event.name == "validated")
+    assert load_model(out).training["held_out_sh_mse"] == {validated.phase: validated.errors}
+    assert load_model(out).training["statistics"] == {"ge_st": 1, "prisma_st": 1}
+
+
+@UNPAIRED
+def test_without_steps_there_must_be_a_start(unpaired, run):
+    with pytest.raises(UserError, match="must be at least 1, as there is no model") as caught:
+        run(unpaired, None, steps=0, start_from="nothing")
+    assert caught.value.remedy == Give("start_from", "a model")
+    for path in sorted(unpaired.rglob("*prisma*"), reverse=True):
+        path.rename(path.with_name(path.name.replace("prisma", "trio")))
+    with pytest.raises(UserError, match="so nothing says what it begins as") as caught:
+        run(unpaired, None, steps=0, start_from=START)
+    assert caught.value.field == "start_from_target"
+    begins = {"trio_st": "prisma_st"}
+    out, _ = run(unpaired, None, steps=0, start_from=START, start_from_target=begins)
+    assert load_model(out).targets == ["trio_st"]
