@@ -7,10 +7,11 @@ HEADS is a dataset of `napari-msp simulate`. By seconds its last subject is held
 recipe runs on a few hundred in-mask voxels a head, the fast one on dense crops. Both runs are
 stopped after the same training time (validation is not counted), one after the other.
 
-By steps its last two subjects are held out, and the fast preset learns from the first one, or the
-first four, at a rate that is held before it falls: the error of the averaged weights at any step is
-about that of a run that ends there. Curves that are in the table are not drawn anew, so that the
-command can be interrupted and given again.
+By steps its last two subjects are judged by, and the fast preset learns from the first one, or the
+first four: along half a cosine, as where the length is given, and at a rate that is held and falls
+in the last fifth, as where validation subjects end a run. There the error of the averaged weights
+at any step is about that of a run that ends there. Curves that are in the table are not drawn anew,
+so that the command can be interrupted and given again.
 """
 
 import argparse
@@ -34,7 +35,8 @@ from napari_msp.networks.registry import single_kinds, title
 VOXELS_PER_HEAD = 200
 JUDGES = 2
 POINTS = 15
-NEVER = 1_000
+SCHEDULES = {"cosine": None, "held": 1_000}
+"""Patience of each: one that never runs out, so that lengths are equal."""
 TARGETS = ("prisma_st", "connectom_sa")
 
 Curve = list[tuple[float, float]]
@@ -160,15 +162,24 @@ def by_steps(options: argparse.Namespace) -> None:
     table = options.out / "steps.csv"
     for kind in options.kinds:
         for heads in options.heads_used:
-            if not any(row[:2] == (kind, heads) for row in read_steps(table)):
-                curve = steps_curve(options, kind, heads)
-                with table.open("a", newline="") as file:
-                    csv.writer(file).writerows((kind, heads, n, f"{e:.6e}") for n, e in curve)
+            for schedule in SCHEDULES:
+                of_which = (kind, heads, schedule)
+                if not any(row[:3] == of_which for row in read_steps(table)):
+                    curve = steps_curve(options, *of_which)
+                    with table.open("a", newline="") as file:
+                        csv.writer(file).writerows((*of_which, n, f"{e:.6e}") for n, e in curve)
+                    print(*of_which, f"{curve[-1][1]:.3e}", flush=True)
     draw_steps(read_steps(table), options.out / "steps.png", options.target)
 
 
-def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tuple[int, float]]:
-    """Give (step, held-out SH MSE) of the phase whose network is the model."""
+Row = tuple[str, int, str, int, float]
+"""Kind, heads, schedule, step and error."""
+
+
+def steps_curve(
+    options: argparse.Namespace, kind: str, heads: int, schedule: str
+) -> list[tuple[int, float]]:
+    """Give (step, SH MSE on the judges) of the phase whose network is the model."""
     subjects = open_dataset(options.heads).subjects
     judges = tuple(subjects[-JUDGES:])
     settings = TrainingSettings(
@@ -182,7 +193,8 @@ def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tupl
         crop=options.crop,
         steps=options.steps,
         steps_per_epoch=-(-options.steps // POINTS),
-        patience=NEVER,
+        patience=SCHEDULES[schedule],
+        start_from="nothing",
     )
     curve: list[tuple[int, float]] = []
 
@@ -199,29 +211,34 @@ def steps_curve(options: argparse.Namespace, kind: str, heads: int) -> list[tupl
     return curve
 
 
-def read_steps(table: Path) -> list[tuple[str, int, int, float]]:
+def read_steps(table: Path) -> list[Row]:
     if not table.exists():
         return []
     with table.open(newline="") as file:
-        return [(kind, int(n), int(step), float(e)) for kind, n, step, e in csv.reader(file)]
+        return [(k, int(n), how, int(step), float(e)) for k, n, how, step, e in csv.reader(file)]
 
 
-def draw_steps(rows: list[tuple[str, int, int, float]], path: Path, target: str) -> None:
+def draw_steps(rows: list[Row], path: Path, target: str) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     counts = sorted({row[1] for row in rows})
     for axes, heads in zip(
         figure.subplots(1, len(counts), sharey=True, squeeze=False)[0], counts, strict=True
     ):
-        for kind in dict.fromkeys(row[0] for row in rows):
-            points = [(step, 1e5 * e) for k, n, step, e in rows if (k, n) == (kind, heads)]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=title(kind), linewidth=2, marker=".")
+        for number, kind in enumerate(dict.fromkeys(row[0] for row in rows)):
+            for schedule, dashes in zip(SCHEDULES, ("--", "-"), strict=True):
+                points = [
+                    (row[3], 1e5 * row[4]) for row in rows if row[:3] == (kind, heads, schedule)
+                ]
+                if points:
+                    look = {"color": f"C{number}", "linestyle": dashes, "marker": "."}
+                    name = f"{title(kind)}, {schedule}"
+                    axes.plot(*zip(*points, strict=True), label=name, linewidth=1.5, **look)
         axes.set(title=f"{counted(heads, 'head')}", xlabel="steps", yscale="log")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("held-out SH MSE (10⁻⁵)")
     figure.axes[-1].legend(frameon=False)
-    figure.suptitle(f"{target}: averaged weights; the rate falls in the last fifth", fontsize=11)
+    figure.suptitle(f"{target}: averaged weights", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

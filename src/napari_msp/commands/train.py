@@ -33,6 +33,7 @@ METAVARS = {
     "subjects": "SUBJECT",
     "first_stage": "TARGET=KIND",
     "width": "paper|W",
+    "minutes": "M",
     "start_from": "nothing|base|MODEL.safetensors",
     "start_from_target": "NEW=OLD",
     "label": "TEXT",
