@@ -194,7 +194,6 @@ def steps_curve(
         steps=options.steps,
         steps_per_epoch=-(-options.steps // POINTS),
         patience=SCHEDULES[schedule],
-        start_from="nothing",
     )
     curve: list[tuple[int, float]] = []
 
