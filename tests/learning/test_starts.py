@@ -35,6 +35,8 @@ LIKE = {1: "prisma_st", 2: "connectom_sa"}
 
 MakeBase = Callable[..., Path]
 
+SLOW = pytest.mark.slow
+
 AS_GOOD = pytest.mark.filterwarnings("ignore:.*no better than statistical alignment")
 """The small heads are as good as aligned by their statistics."""
 
@@ -71,11 +73,21 @@ def study(heads: Path) -> Study:
     return replace(whole, heads=whole.heads[:1], people=whole.people[:1])
 
 
-@pytest.fixture
-def make_base(study: Study, tmp_path: Path) -> MakeBase:
-    """Write a model whose platforms differ: alpha_st's first stage adds least to its input."""
+@pytest.fixture(scope="module")
+def make_base(study: Study, tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    """Write a model whose platforms differ: alpha_st's first stage adds least to its input.
 
-    def make(
+    What was made once is given again: networks take long to build.
+    """
+    made: dict[str, Path] = {}
+
+    def make(*given: Any, **named: Any) -> Path:
+        key = repr((given, sorted(named.items())))
+        if key not in made or not made[key].exists():
+            made[key] = write(*given, **named)
+        return made[key]
+
+    def write(
         kind: str = "msp",
         scales: dict[str, int] = BASE,
         name: str = "base",
@@ -99,7 +111,7 @@ def make_base(study: Study, tmp_path: Path) -> MakeBase:
                         parameter.mul_(0.01 * louder)
             for phase in networks.phases:
                 networks.begin(phase)
-        path = tmp_path / f"{name}.safetensors"
+        path = tmp_path_factory.mktemp("base") / f"{name}.safetensors"
         save_model(path, finished_model(here, networks.finished(), {}, {"steps": 7} | (run or {})))
         return path
 
@@ -270,8 +282,17 @@ def test_an_msp_grows_on_single_networks(heads, study, make_base):
     assert torch.allclose(found.second, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("of_base", ["own", "shared"])
-@pytest.mark.parametrize("of_run", ["preset", "own", "shared"])
+@pytest.mark.parametrize(
+    ("of_base", "of_run"),
+    [
+        ("own", "preset"),
+        pytest.param("own", "own", marks=SLOW),
+        ("own", "shared"),
+        ("shared", "preset"),
+        pytest.param("shared", "own", marks=SLOW),
+        pytest.param("shared", "shared", marks=SLOW),
+    ],
+)
 def test_first_stages_of_its_own_or_shared(of_base, of_run, heads, study, make_base):
     """Unset, the run's are as the start's; branches that read others begin at 0."""
     scales = {"alpha_st": 1, "gamma_sa": 2}
@@ -294,7 +315,15 @@ def test_first_stages_of_its_own_or_shared(of_base, of_run, heads, study, make_b
             assert torch.equal(found.second, expected.second)
 
 
-@pytest.mark.parametrize("kind", ["cpm", "hned", "cnn-rish", "diqt"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "cpm",
+        "cnn-rish",
+        pytest.param("hned", marks=SLOW),
+        pytest.param("diqt", marks=SLOW),
+    ],
+)
 def test_every_kind_starts_from_its_own(kind, heads, study, make_base):
     base = make_base(kind, {"alpha_st": 1, "gamma_sa": 2})
     names = {ST: "alpha_st", SA: "gamma_sa"}
@@ -426,8 +455,9 @@ def test_unset_means_base_where_there_is_one(heads, study, make_base, monkeypatc
 
 @pytest.mark.parametrize("damage", ["missing", "foreign", "cut", "order"])
 def test_files_that_are_no_start_are_refused(damage, heads, make_base, tmp_path):
-    path = make_base()
-    content = path.read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    content = make_base().read_bytes()
+    path.write_bytes(content)
     if damage == "missing":
         path.unlink()
     elif damage == "foreign":
@@ -469,20 +499,21 @@ def test_several_shells_start_from_one_trunk(make_heads, make_base, tmp_path):
 
 @AS_GOOD
 def test_a_run_from_a_model(heads, quick, run, make_base):
-    base = make_base()
+    base = make_base(scales={"alpha_st": 1, "beta_st": 1})
     settings = quick("msp", width=None, start_from=base, start_from_target={ST: "beta_st"})
+    settings = settings.model_copy(update={"targets": (ST,), "epochs": 1, "steps_per_epoch": 1})
     out, events = run(heads, settings)
     assert events[0].start == "base.safetensors"
     told = events[1]
-    assert told.platforms == {ST: "beta_st", SA: "gamma_sa"}
-    assert told.errors.keys() == told.aligned.keys() == {ST, SA}
-    assert events[0].phases == [f"msp {ST}", f"msp {SA}"]
+    assert told.platforms == {ST: "beta_st"}
+    assert told.errors.keys() == told.aligned.keys() == {ST}
+    assert events[0].phases == [f"msp {ST}"]
     before = [e.errors for e in events if e.name == "validated" and e.epoch == 0]
-    assert [list(each) for each in before] == [[ST], [SA]]
+    assert [list(each) for each in before] == [[ST]]
     model = load_model(out)
     assert model.training["settings"]["width"] == 0.1
     assert model.training["start"]["sha256"] == sha256(base)
-    assert model.training["start"]["platforms"] == {ST: "beta_st", SA: "gamma_sa"}
+    assert model.training["start"]["platforms"] == {ST: "beta_st"}
     assert str(base.parent) not in str(model.card)
 
 
@@ -492,7 +523,7 @@ def test_resumed_is_bit_for_bit_uninterrupted_from_a_start(
     stop_after, heads, quick, run, make_base, tmp_path
 ):
     base = make_base(scales={"alpha_st": 1, "other_st": 1})
-    settings = quick("msp", width=None, start_from=base, targets=(ST,), epochs=3)
+    settings = quick("msp", width=None, start_from=base, targets=(ST,), epochs=3, held_out=())
     whole, _ = run(heads, settings, "whole")
     parts, events = run(heads, settings, "parts", stop_after=stop_after)
     assert events[-1].name == "stopped"
@@ -504,11 +535,12 @@ def test_resumed_is_bit_for_bit_uninterrupted_from_a_start(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @AS_GOOD
 def test_a_run_is_not_gone_on_with_from_another_start(heads, quick, run, make_base):
     one, other = make_base(), make_base(name="other", width=0.12)
-    settings = quick("shresnet", width=None, start_from=one, targets=(ST,))
-    out, _ = run(heads, settings, stop_after=2)
+    settings = quick("shresnet", width=None, start_from=one, targets=(ST,), held_out=())
+    out, _ = run(heads, settings, stop_after=1)
     kept = checkpoint_path(out).read_bytes()
     with pytest.raises(UserError, match=rf"start_from: {sha256(one)} there, {sha256(other)} here"):
         run(heads, settings.model_copy(update={"start_from": str(other)}), resume=True)
@@ -550,7 +582,9 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
     # Known by the scan alone, under another name and in another dataset.
     person = replace(dataset.person("sub-03"), label="sub-77", dataset="another")
     base = make_base(people=(person,))
-    settings = quick("shresnet", width=None, targets=(ST,), held_out=(), epochs=1)
+    settings = quick(
+        "shresnet", width=None, targets=(ST,), held_out=(), epochs=1, steps_per_epoch=1
+    )
     tuned, _ = run(
         heads,
         settings.model_copy(update={"start_from": str(base), "subjects": ("sub-01",)}),
@@ -564,7 +598,7 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
     model = load_model(again)
     assert [each["name"] for each in model.ancestors] == ["tuned.safetensors", "base.safetensors"]
     assert [each["sha256"] for each in model.ancestors] == [sha256(tuned), sha256(base)]
-    assert [each["steps"] for each in model.ancestors] == [3, 7]
+    assert [each["steps"] for each in model.ancestors] == [1, 7]
     assert [each.label for each in model.everyone] == ["sub-01", "sub-02", "sub-01", "sub-77"]
     assert learned_from([model], [dataset], dataset.subjects).keys() == {
         "sub-01",

@@ -68,6 +68,7 @@ def test_what_cannot_be_known_is_said(unpaired, run):
     assert any("on ge_st and prisma_st different people were scanned" in each for each in said)
 
 
+@pytest.mark.slow
 @UNPAIRED
 def test_pairs_are_judged_where_there_are_any(make_heads, tmp_path, run):
     root = make_heads(tmp_path / "heads", 2, (9, 8, 8))

@@ -130,7 +130,11 @@ FAST = Recipe(
 
 TUNING: Mapping[str, Any] = {"alpha_ramp": 0.0, "least_warm_up": 30}
 """What a run from a model does otherwise: its branches are trained, so they count at once; and the
-first steps of Adam, each as large as the rate allows, must not undo in a short run what it had."""
+first steps of Adam, each as large as the rate allows, must not undo in a short run what it had.
+Measured with an SHResNet of the teaching MSP (SH MSE x 1e5), with and without a least warm-up: 12
+steps on heads like its own take 30.2 to 30.1 and 31.2; 30 steps on one head of a far set reach 16.1
+and 15.9. From 300 steps on it is the same.
+"""
 
 WARM_UP = 0.1
 """Part of a fast phase during which the learning rate rises (our choice)."""
