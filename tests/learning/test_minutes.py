@@ -85,8 +85,10 @@ def test_timing_changes_nothing_and_is_done_once(heads, quick, run, monkeypatch)
 
 
 def test_resumed_it_is_as_long_as_at_first(heads, quick, run, monkeypatch):
-    settings = quick(targets=("prisma_st",), crop=5, epochs=None, steps_per_epoch=None, minutes=1)
-    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 4.0)
+    settings = quick(
+        targets=("prisma_st",), held_out=(), crop=5, epochs=None, steps_per_epoch=None, minutes=1
+    )
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 5.0)
     _, before = run(heads, settings, stop_after=5)
     monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 1 / 0)
     out, after = run(heads, settings, resume=True)
