@@ -15,6 +15,7 @@ import napari_msp as msp
 from napari_msp.alignment.align import carry_deviation
 from napari_msp.alignment.moving import interpolated, moved
 from napari_msp.alignment.preprocessing import missing_steps
+from napari_msp.alignment.report import distance_text
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.dataset import open_dataset
@@ -481,6 +482,15 @@ def test_what_cannot_be(travelled, tmp_path):
     assert refusal.value.remedy == Choose("subjects", ("sub-01",))
     with pytest.raises(UserError, match="no edge of a voxel"):
         msp.align(travelled, tmp_path / "out", voxel_size=-1)
+    alone = tmp_path / "alone"
+    shutil.copytree(travelled, alone, ignore=shutil.ignore_patterns("ses-prisma", "ses-connectom"))
+    with pytest.raises(UserError, match="ge_st alone, which lie where they are"):
+        msp.align(alone, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("voxels", "text"), [(0.0, "<0.05"), (0.049, "<0.05"), (0.05, "0.05")])
+def test_no_more_is_said_than_can_be_told(voxels, text):
+    assert distance_text(voxels) == text
 
 
 # --- Corrections that come before --------------------------------------------------------------

@@ -167,6 +167,12 @@ def align(
         )
     if voxel_size is not None:
         check_voxel_size(voxel_size)
+    elif len(heads.platforms) == 1:
+        raise UserError(
+            f"has scans of {source} alone, which lie where they are",
+            heads.root,
+            remedy=Advice("add the scans of another platform"),
+        )
     check_out(out, heads.root, force)
     heads.tell()
 

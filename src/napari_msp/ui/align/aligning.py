@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from napari_msp.alignment.align import align, check_out
-from napari_msp.alignment.report import SQUARE, AlignedScan, Alignment
+from napari_msp.alignment.report import SQUARE, AlignedScan, Alignment, distance_text
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.cubes import check_voxel_size
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
@@ -239,9 +239,10 @@ def summary(alignment: Alignment) -> str:
     lost = [scan.name for scan in alignment.scans if scan.image is None]
     words = [f"{counted(len(after), 'scan')} laid on {alignment.input_platform}"]
     if len(away) == 1:
-        words.append(f"now {away[0]:.2f} voxels away")
+        words.append(f"now {distance_text(away[0])} voxels away")
     elif away:
-        words.append(f"now {np.median(away):.2f} voxels away in median, {max(away):.2f} at most")
+        median, most = (distance_text(float(each)) for each in (np.median(away), max(away)))
+        words.append(f"now {median} voxels away in median, {most} at most")
     left_out = f" Left out: {some(lost)}." if lost else ""
     return f"{', '.join(words)}.{left_out}"
 

@@ -10,7 +10,7 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QButtonGroup, QCheckBox, QWidget
 
-from napari_msp.alignment.report import AlignedScan, Alignment, table_csv
+from napari_msp.alignment.report import AlignedScan, Alignment, distance_text, table_csv
 from napari_msp.checking.summary import Comparison
 from napari_msp.ui.align.aligning import View
 from napari_msp.ui.widgets.colours import Themed, colours_of
@@ -179,4 +179,4 @@ def _moved(before: Comparison | None) -> list[str]:
 
 
 def _away(of: Comparison | None) -> str:
-    return "–" if of is None or of.distance is None else f"{of.distance:.2f}"
+    return "–" if of is None or of.distance is None else distance_text(of.distance)
