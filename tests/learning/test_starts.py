@@ -615,6 +615,13 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
     older = make_base(name="older", people=(Person("sub-03"),))
     with pytest.warns(StartDoubt, match="older.safetensors may have learned from sub-03"):
         read_start(TrainingSettings(start_from=older, held_out=("sub-03",)), dataset)
+    named = replace(
+        model,
+        card=model.card.model_copy(
+            update={"training": {**model.training, "start": {"subjects": ["sub-03"]}}}
+        ),
+    )
+    assert learned_from([named], [dataset], dataset.subjects).keys() == {"sub-01", "sub-02"}
     # Another dataset's sub-03 is somebody else.
     other = make_base(name="other", people=(Person("sub-03", "another"),))
     held_out = TrainingSettings(start_from=other, held_out=("sub-03",))

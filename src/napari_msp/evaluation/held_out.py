@@ -44,7 +44,8 @@ def learned_from(
 ) -> dict[str, Learned]:
     """Find the subjects that a model has learned from, in any of the datasets, by name.
 
-    What it started from has learned for it, and so has what that started from.
+    What it started from has learned for it, and so has what that started from: from people of
+    other datasets mostly, so that a name alone, which older files have, is nobody of these.
 
     Another dataset's subject of the same name is another person; the same scan under two names is
     one.
@@ -54,8 +55,8 @@ def learned_from(
         for dataset in datasets:
             for subject in subjects:
                 person = dataset.person(subject)
-                if subject not in found and known_among(person, model.everyone):
-                    certain = any(same_person(person, each) for each in model.everyone)
+                certain = any(same_person(person, each) for each in model.everyone)
+                if subject not in found and (certain or known_among(person, model.people)):
                     validated = subject in model.training.get("validation", ())
                     found[subject] = Learned(subject, model.name, certain, validated)
     return found

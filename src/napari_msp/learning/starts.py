@@ -152,6 +152,7 @@ class Start:
             "kind": card.kind,
             "label": card.label,
             "platforms": dict(self.platforms),
+            "doubts": list(self.doubts),
             "voxel_size": card.voxel_size,
             "b_values": list(card.sh.b_values),
             **{
