@@ -70,6 +70,7 @@ def same_weights(one, other):
 def test_timing_changes_nothing_and_is_done_once(heads, quick, run, monkeypatch):
     """As many steps that are asked for give the same weights, and resuming goes on with them."""
     given = {"targets": ("prisma_st",), "held_out": (), "crop": 5, "epochs": None}
+    given["singles_first"] = "yes"
     in_time = quick("msp", **given, steps_per_epoch=None, minutes=1)
     monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: [job(0), 1.5][1])
     whole, events = run(heads, in_time, "whole")

@@ -96,6 +96,7 @@ def make_base(study: Study, tmp_path_factory: pytest.TempPathFactory) -> MakeBas
         **changes: Any,
     ) -> Path:
         given = {"kind": kind, "first_stage": {t: "shresnet" for t in scales if kind == "msp"}}
+        given |= {"first_stages": "own", "singles_first": "yes"}
         here = with_platforms(study, scales)
         settings = here.settings.model_copy(update=given | changes)
         here = replace(here, settings=settings, people=list(people))
@@ -274,7 +275,7 @@ def test_an_msp_grows_on_single_networks(heads, study, make_base):
     base = make_base("shresnet", {"alpha_st": 1, "gamma_sa": 2})
     here, start = begun(heads, study, base)
     networks = TrainedNetworks(here.settings, here.scales, here.standardisation, start)
-    assert [phase.name for phase in networks.phases] == [f"msp {ST}", f"msp {SA}"]
+    assert [phase.name for phase in networks.phases] == [f"msp {ST}+{SA}"]
     x = torch.randn(1, 28, 5, 6, 5)
     with torch.no_grad():
         found = networks.finished()[SA].eval()(x)

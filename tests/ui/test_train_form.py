@@ -345,7 +345,9 @@ def test_a_network_of_another_package_is_offered(qtbot, tmp_path, monkeypatch):
 
 def test_unison_phases_are_as_long_as_what_is_given():
     values = {"kind": "msp", "preset": "fast"}
-    assert empty_means("unison_steps", values) == "2000 (preset)"
+    assert empty_means("unison_steps", values) == "3000 (preset)"
+    after_singles = values | {"singles_first": "yes"}
+    assert empty_means("unison_steps", after_singles) == "2000 (preset)"
     assert empty_means("unison_steps", values | {"steps": 400}) == "400 (preset)"
     assert empty_means("unison_epochs", values | {"epochs": 4}) == "4 (preset)"
     assert empty_means("steps", values | {"epochs": 4}) == ""

@@ -134,7 +134,7 @@ class TrainedNetworks(nn.Module):
         self.phases = [
             Phase(phase_name(kinds[target], target), (target,), unison=False, untrained=True)
             for target in (self._fresh if multi_stage else kinds)
-            if recipe.singles_first or not multi_stage
+            if recipe.singles_first or begun.platforms or not multi_stage
         ]
         untrained = not self.phases
         together = [tuple(scales)] if self.shared else [(each,) for each in self.multi_stage]

@@ -121,8 +121,8 @@ FAST = Recipe(
     branch_losses=True,
     second_weight=10.0,
     branch_start="first stage",
-    first_stages="own",
-    singles_first=True,
+    first_stages="shared",
+    singles_first=False,
     sh_units=True,
     input_skip=True,
     dense=True,
@@ -157,19 +157,23 @@ def recipe_for(settings: TrainingSettings) -> Recipe:
     given = Length(settings.steps, settings.epochs)
     given_unison = Length(settings.unison_steps, settings.unison_epochs)
     stages, singles = settings.first_stages, settings.singles_first
+    both = any(given) and any(given_unison)  # a length that is given is obeyed
+    singles_first = preset.singles_first or both if singles == "preset" else singles == "yes"
+    # What needs no single networks beforehand has their steps.
+    usual = preset.unison_length if singles_first else preset.length
     return replace(
         preset,
         **({} if settings.starts_from_nothing else TUNING),
         augment=augment,
         branch_start=start,
         first_stages=preset.first_stages if stages == "preset" else stages,
-        singles_first=preset.singles_first if singles == "preset" else singles == "yes",
+        singles_first=singles_first,
         branch_losses=preset.branch_losses and start != "first stage",
         second_weight=preset.second_weight if start == "first stage" else 1.0,
         patch=(settings.crop or preset.patch) if preset.dense else preset.patch,
         batch=settings.batch or preset.batch,
         length=next(filter(any, (given, preset.length))),
-        unison_length=next(filter(any, (given_unison, given, preset.unison_length))),
+        unison_length=next(filter(any, (given_unison, given, usual))),
         learning_rate=settings.learning_rate or preset.learning_rate,
         decay_every=(settings.decay_every or preset.decay_every) if not preset.dense else None,
     )

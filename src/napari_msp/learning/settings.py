@@ -320,6 +320,8 @@ LECTURE = TrainingSettings(
     batch=2,
     steps_per_epoch=40,
     learning_rate=3e-3,
+    first_stages="own",
+    singles_first="yes",
     start_from=NOTHING,
     label="For teaching only: a minute of training. Not for studies.",
 )

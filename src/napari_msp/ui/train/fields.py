@@ -173,7 +173,7 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
     if "length" in asked.recipe and "minutes" in values:
         return "as many as fit" if name.endswith("steps") else ""
     lengths = LENGTHS if "length" in asked.recipe else ()
-    decides = {"kind", "preset", *lengths} - {name}
+    decides = {"kind", "preset", "singles_first", *lengths} - {name}
     try:
         settings = TrainingSettings(**{each: values[each] for each in decides if each in values})
     except ValidationError:  # two lengths, which is told where they stand
