@@ -218,7 +218,7 @@ class ModelCard(_Stated):
         if self.first_stages == "shared":
             singles = [each.get("singles") for each in self.architectures.values()]
             if self.kind != MULTI_STAGE or any(each != singles[0] for each in singles):
-                raise ValueError("first_stages cannot be shared: they differ between targets")
+                raise ValueError("architectures cannot be used: shared ones differ between targets")
         subjects = self.training.get("subjects", [])
         if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
             raise ValueError("training.subjects must be a list of names")
