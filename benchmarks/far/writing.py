@@ -16,31 +16,47 @@ from napari_msp.files import new_folder, write_json, write_text
 def write_set(out: Path, which: FarSet, heads: int = HEADS, edge: int = EDGE) -> list[str]:
     """Write a new dataset; give each head's digest."""
     digests = []
+    about = f"far set {which.name}: {which.anatomy}, {which.signal}, seed {which.seed}"
     with new_folder(out) as folder:
-        about = f"far set {which.name}: {which.anatomy}, {which.signal}, seed {which.seed}"
-        description = dataset_description(
-            f"Simulated travelling heads, {about}",
-            derivative=False,
-            generated_by=f"benchmarks/far, {about}",
-            input_platform=which.scanners[0].name,
-            Simulated=True,
-        )
-        write_json(folder / DESCRIPTION, description)
-        write_text(folder / "README", f"Every image here is SIMULATED: {about}.\n")
-        for derivative in ("brainmask", "noisefree"):
-            content = dataset_description(
-                derivative, derivative=True, generated_by=about, Simulated=True
-            )
-            write_json(folder / "derivatives" / derivative / DESCRIPTION, content)
+        start_dataset(folder, about, which.scanners[0].name)
         for number in range(heads):
             scans = list(make_head(which, number, edge))
             for scan in scans:
-                _write(folder, f"sub-{number + 1:02d}", scan)
+                write_scan(folder, f"sub-{number + 1:02d}", scan)
             digests.append(digest(scans))
     return digests
 
 
-def _write(folder: Path, subject: str, scan: Scan) -> None:
+def start_dataset(folder: Path, about: str, source: str, nature: str = "SIMULATED") -> None:
+    """Describe a dataset, before its scans are written.
+
+    Parameters
+    ----------
+    about
+        What it is.
+    source
+        Platform to predict from.
+    nature
+        What every image is.
+    """
+    description = dataset_description(
+        f"Simulated travelling heads, {about}",
+        derivative=False,
+        generated_by=f"benchmarks/far, {about}",
+        input_platform=source,
+        Simulated=True,
+    )
+    write_json(folder / DESCRIPTION, description)
+    write_text(folder / "README", f"Every image here is {nature}: {about}.\n")
+    for derivative in ("brainmask", "noisefree"):
+        content = dataset_description(
+            derivative, derivative=True, generated_by=about, Simulated=True
+        )
+        write_json(folder / "derivatives" / derivative / DESCRIPTION, content)
+
+
+def write_scan(folder: Path, subject: str, scan: Scan) -> None:
+    """Write a scan with its mask and its noise-free twin."""
     session, acquisition = scan.scanner.name.split("_")
     inside = Path(subject, f"ses-{session}", "dwi")
     stem = f"{subject}_ses-{session}_acq-{acquisition}"

@@ -1,0 +1,385 @@
+"""What the benchmark must show: ratios, their intervals, and whether each goal is met."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from few.methods import METHODS, MSPS_FROM, SINGLES_FROM
+from napari_msp.arrays import FloatArray
+
+Row = Mapping[str, Any]
+Heads = dict[tuple[str, str], float]
+"""Errors by whom was learned from and who is measured."""
+
+RESAMPLES = 2000
+FINE = "strong_sa"
+CLEAR, SCAN = "noise-free", "scan"
+
+PAPER = {"new_st": 0.84, "strong_st": 0.80, "strong_sa": 0.81}
+"""MSP over best single network in the paper, against scans, of its nearest target."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line: what was wanted, what was found.
+
+    Attributes
+    ----------
+    text
+        The goal.
+    where
+        Set and target.
+    ratio
+        What was measured; None: nothing was.
+    limit
+        It is met up to here.
+    interval
+        95 % of resamples; None where there is too little to draw from.
+    note
+        What a reader must know.
+    """
+
+    text: str
+    where: str
+    ratio: float | None
+    limit: float
+    interval: tuple[float, float] | None = None
+    note: str = ""
+
+    @property
+    def met(self) -> str:
+        """Say yes, no, or that it was not measured."""
+        if self.ratio is None or np.isnan(self.ratio):
+            return "not measured"
+        return "yes" if self.ratio <= self.limit else "no"
+
+
+def errors(
+    rows: Iterable[Row], target: str, reference: str = CLEAR, measure: str = "sh_mse"
+) -> Heads:
+    """Give one measure of each head that rows measured on a target."""
+    return {
+        ("+".join(row["heads"]), subject): float(found[reference][measure])
+        for row in rows
+        for subject, found in row["errors"].get(target, {}).items()
+        if measure in found[reference]
+    }
+
+
+def error(rows: Iterable[Row], target: str, reference: str = CLEAR) -> float:
+    """Give the mean SH MSE; nan without any."""
+    values = list(errors(rows, target, reference).values())
+    return float(np.mean(values)) if values else float("nan")
+
+
+def ratio(sets: Mapping[str, tuple[Heads, Heads]]) -> float | None:
+    """Give the geometric mean over sets of one error over another, each a mean over heads."""
+    logs = [
+        np.log(np.mean(list(a.values())) / np.mean(list(b.values())))
+        for a, b in map(_paired, sets.values())
+        if a
+    ]
+    return float(np.exp(np.mean(logs))) if logs else None
+
+
+def interval(sets: Mapping[str, tuple[Heads, Heads]]) -> tuple[float, float] | None:
+    """Give 95 % of the ratio: sets are drawn first, then heads within each; pairs stay together.
+
+    With one set only its heads are drawn. None where there is but one head of one set.
+    """
+    pairs = [np.array([[a[key], b[key]] for key in a]) for a, b in map(_paired, sets.values()) if a]
+    if not pairs or (len(pairs) == 1 and len(pairs[0]) < 2):
+        return None
+    random = np.random.default_rng(0)
+    logs = np.zeros(RESAMPLES)
+    for _ in pairs:  # as many sets are drawn as there are
+        drawn = np.stack([_drawn(those, random) for those in pairs])
+        logs += drawn[random.integers(len(pairs), size=RESAMPLES), np.arange(RESAMPLES)]
+    low, high = np.percentile(np.exp(logs / len(pairs)), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _drawn(pairs: FloatArray, random: np.random.Generator) -> FloatArray:
+    """Give the logarithm of the ratio of a set's means for each draw of its heads."""
+    means = pairs[random.integers(len(pairs), size=(RESAMPLES, len(pairs)))].mean(axis=1)
+    return np.asarray(np.log(means[:, 0] / means[:, 1]))
+
+
+def _paired(both: tuple[Heads, Heads]) -> tuple[Heads, Heads]:
+    """Keep the heads that both were measured on, learned from the same."""
+    a, b = both
+    return {key: a[key] for key in a if key in b}, {key: b[key] for key in b if key in a}
+
+
+def time_to(curve: Sequence[tuple[float, float]], wanted: float) -> float | None:
+    """Give when a curve of (time, error) comes down to an error; None: it does not.
+
+    Between two points both are taken to change by constant factors; at zero steps it is at time 0.
+
+    >>> time_to([(100, 8.0), (400, 2.0)], 4.0)
+    200.0
+    """
+    before: tuple[float, float] | None = None
+    for time, value in sorted(curve):
+        if value <= wanted:
+            if before is None or before[0] <= 0 or before[1] <= wanted:
+                return time
+            part = np.log(before[1] / wanted) / np.log(before[1] / value)
+            return float(round(before[0] * (time / before[0]) ** part, 6))
+        before = (time, value)
+    return None
+
+
+class Table:
+    """Rows of one part, by set, method, target and number of steps."""
+
+    def __init__(self, rows: Iterable[Row], part: str) -> None:
+        self.rows = [row for row in rows if row["part"] == part]
+
+    @property
+    def sets(self) -> list[str]:
+        """In the order of the rows."""
+        return list(dict.fromkeys(row["set"] for row in self.rows))
+
+    @property
+    def targets(self) -> list[str]:
+        """All that any row measured, coarse ones first."""
+        found = {target for row in self.rows for target in row["errors"]}
+        return sorted(found, key=lambda each: (each.endswith("sa"), each))
+
+    def of(
+        self, method: str, target: str = "", where: str = "", heads: int | None = None
+    ) -> list[Row]:
+        """Give a method's rows, shortest first."""
+        those = [
+            row
+            for row in self.rows
+            if row["method"] == method
+            and (not target or target in row["errors"])
+            and (not where or row["set"] == where)
+            and (heads is None or len(row["heads"]) == heads)
+        ]
+        return sorted(those, key=lambda row: row["steps"])
+
+    def last(
+        self, method: str, target: str, where: str = "", steps: int | None = None
+    ) -> list[Row]:
+        """Give the rows of a method's longest runs, or of those of so many steps."""
+        those = self.of(method, target, where)
+        longest = those[-1]["steps"] if those and steps is None else steps
+        return [row for row in those if row["steps"] == longest]
+
+    def curve(self, method: str, target: str, where: str) -> list[tuple[float, float]]:
+        """Give seconds and errors."""
+        return [
+            (float(row.get("seconds", 0.0)), error([row], target))
+            for row in self.of(method, target, where)
+        ]
+
+    def common_length(self, methods: Sequence[str], target: str, where: str) -> int | None:
+        """Give the most steps that all methods were trained for."""
+        lengths = [{row["steps"] for row in self.of(m, target, where)} for m in methods]
+        common = set.intersection(*lengths) if lengths else set()
+        return max(common) if common and max(common) > 0 else None
+
+
+def all_goals(rows: Sequence[Row]) -> list[Goal]:
+    """Give every goal, measured or not."""
+    curves, ends = Table(rows, "curves"), Table(rows, "ten-minutes")
+    return [
+        *_faster(curves),
+        *_at_the_plateau(curves),
+        *_multi_stage(curves),
+        *_equal_seconds(ends),
+        *_as_many_weights(curves),
+        *_patch_regression(ends, curves),
+        *_semireal(Table(rows, "semireal")),
+    ]
+
+
+def _families() -> list[tuple[str, str]]:
+    """Pair each method from base with the same from nothing."""
+    return [
+        (name, name.replace("from base", "from nothing"))
+        for name, method in METHODS.items()
+        if method.start == "base"
+        and name.replace("from base", "from nothing") in METHODS
+        and name != name.replace("from base", "from nothing")
+    ]
+
+
+def _faster(table: Table) -> list[Goal]:
+    goals = []
+    for where in table.sets or ["–"]:
+        for base, nothing in _families():
+            for target in table.targets or ["every target"]:
+                curve = table.curve(nothing, target, where)
+                found, note = None, ""
+                mine = table.curve(base, target, where)
+                if curve and mine:
+                    seconds, wanted = curve[-1]
+                    reached = time_to(mine, wanted)
+                    found = float("inf") if reached is None else reached / seconds
+                    length = table.of(nothing, target, where)[-1]["steps"]
+                    note = f"its error after {length:,} steps"
+                    if reached is None:
+                        note += f" is not reached in {mine[-1][0]:.0f} s"
+                text = f"{base}: time to what {nothing} has in the end, over its time"
+                goals.append(Goal(text, f"{where} {target}", found, 0.2, note=note))
+    return goals
+
+
+def _compare(
+    table: Table,
+    text: str,
+    first: str,
+    second: str,
+    limits: Mapping[str, float] | float,
+    *,
+    reference: str = CLEAR,
+    mean_limit: float | None = None,
+    pick: Callable[[str, str, str], tuple[list[Row], list[Row]]] | None = None,
+) -> list[Goal]:
+    """Compare two methods by target, over all sets; and in the mean where that has a limit."""
+
+    def same_length(target: str, where: str, _: str) -> tuple[list[Row], list[Row]]:
+        steps = table.common_length([first, second], target, where)
+        if steps is None:
+            return [], []
+        return tuple(table.last(each, target, where, steps) for each in (first, second))  # type: ignore[return-value]
+
+    choose = pick or same_length
+    goals, logs = [], []
+    for target in table.targets or ["every target"]:
+        pairs, lengths = {}, set()
+        for where in table.sets:
+            a, b = choose(target, where, "")
+            if a and b:
+                pairs[where] = errors(a, target, reference), errors(b, target, reference)
+                lengths.add(" against ".join(dict.fromkeys(f"{r[0]['steps']:,}" for r in (a, b))))
+        limit = limits if isinstance(limits, float) else limits.get(target, max(limits.values()))
+        found = ratio(pairs)
+        note = f"{' / '.join(sorted(lengths))} steps" if lengths else ""
+        goals.append(
+            Goal(text, f"{'+'.join(pairs) or '–'} {target}", found, limit, interval(pairs), note)
+        )
+        if found is not None:
+            logs.append(np.log(found))
+    if mean_limit is not None:
+        mean = float(np.exp(np.mean(logs))) if logs else None
+        goals.append(
+            Goal(text, "mean over targets", mean, mean_limit, None, f"{len(logs)} targets")
+        )
+    return goals
+
+
+def _at_the_plateau(table: Table) -> list[Goal]:
+    return [
+        goal
+        for base, nothing in _families()
+        for goal in _compare(
+            table, f"{base}, over {nothing}, at equal steps", base, nothing, 1.0, mean_limit=0.9
+        )
+    ]
+
+
+def _best_end(table: Table, methods: Sequence[str], target: str, where: str) -> list[Row]:
+    """Give the rows of the method that errs least where each was trained longest."""
+    ends = [rows for name in methods if (rows := table.last(name, target, where))]
+    return min(ends, key=lambda rows: error(rows, target), default=[])
+
+
+def _multi_stage(table: Table) -> list[Goal]:
+    goals = []
+    limits = {"new_st": 0.78, "strong_st": 0.78, FINE: 0.68}
+    for msp in MSPS_FROM["base"]:
+
+        def ends(target: str, where: str, _: str, msp: str = msp) -> tuple[list[Row], list[Row]]:
+            single = _best_end(table, SINGLES_FROM["base"], target, where)
+            return table.last(msp, target, where), single
+
+        text = f"{msp}, over the best single network from base, each at its end"
+        goals += _compare(table, text, msp, "", limits, pick=ends)
+        text += ", against scans (paper: 0.84, 0.80, 0.81)"
+        goals += _compare(table, text, msp, "", PAPER, reference=SCAN, pick=ends)
+    return goals
+
+
+def _equal_seconds(table: Table) -> list[Goal]:
+    goals = []
+    for heads in (1, 2, 4):
+        for msp in MSPS_FROM["base"]:
+
+            def ends(
+                target: str, where: str, _: str, msp: str = msp, heads: int = heads
+            ) -> tuple[list[Row], list[Row]]:
+                single = SINGLES_FROM["base"][0]
+                return (
+                    table.of(msp, target, where, heads),
+                    table.of(single, target, where, heads),
+                )
+
+            text = f"{msp}, over SHResNet, from base, at equal seconds, heads: {heads}"
+            goals += _compare(table, text, msp, "", 0.85, pick=ends)
+    return goals
+
+
+def _as_many_weights(table: Table) -> list[Goal]:
+    msp, wide = MSPS_FROM["base"][0], "wide SHResNet, from base"
+
+    def ends(target: str, where: str, _: str) -> tuple[list[Row], list[Row]]:
+        return table.last(msp, target, where), table.last(wide, target, where)
+
+    text = f"{msp}, over one network of as many weights from a base of its own"
+    return _compare(table, text, msp, wide, 1.0, pick=ends)
+
+
+def _patch_regression(ends: Table, curves: Table) -> list[Goal]:
+    goals = []
+    for table, heads in ((curves, 1), (ends, 1), (ends, 2), (ends, 4)):
+
+        def both(
+            target: str, where: str, _: str, table: Table = table, heads: int = heads
+        ) -> tuple[list[Row], list[Row]]:
+            if target == FINE:
+                return [], []
+            msp = table.of(MSPS_FROM["base"][0], target, where, heads)
+            last = msp[-1]["steps"] if msp else 0
+            return (
+                [row for row in msp if row["steps"] == last],
+                table.of("IQT", target, where, heads),
+            )
+
+        what = "curve's end" if table is curves else "ten minutes"
+        text = f"MSP, from base, over IQT from the same heads ({heads}, {what})"
+        found = _compare(table, text, "", "", 0.4, pick=both)
+        goals += [goal for goal in found if not goal.where.endswith(FINE)]
+    return goals
+
+
+def _semireal(table: Table) -> list[Goal]:
+    goals = []
+    for base, nothing in _families():
+        for target in table.targets or ["every target"]:
+            mine, theirs = (table.of(each, target, "semireal") for each in (base, nothing))
+            text = f"semi-real, {base}, over {nothing}, at equal seconds"
+            for a, b in zip(mine, theirs, strict=False):
+                pairs = {"semireal": (errors([a], target), errors([b], target))}
+                found, drawn = ratio(pairs), interval(pairs)
+                # Not above it by more than the interval: its lower end is at most 1.
+                limit = 1.0 if drawn is None or found is None else 1.0 + max(0.0, found - drawn[0])
+                goals.append(Goal(text, f"{target} {a['seconds']:.0f} s", found, limit, drawn))
+            if not mine or not theirs:
+                goals.append(Goal(text, target, None, 1.0))
+            curve = table.curve(nothing, target, "semireal")
+            reached = None
+            if curve and mine:
+                reached = time_to(table.curve(base, target, "semireal"), curve[-1][1])
+            found = None
+            if curve and mine:
+                found = float("inf") if reached is None else reached / curve[-1][0]
+            text = f"semi-real, {base}: time to what {nothing} has in the end, over its time"
+            goals.append(Goal(text, target, found, 0.5))
+    return goals

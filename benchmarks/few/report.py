@@ -1,0 +1,176 @@
+"""The page of results: curves, ends, goals, and what was not run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from few.cells import Bench
+from few.goals import CLEAR, SCAN, Goal, Row, Table, all_goals, error, errors
+from few.methods import METHODS
+from few.plan import PARTS, Plan, cells_of, chosen_rates
+
+SHOWN = {
+    "sh_mse": ("SH MSE × 10⁵", 1e5),
+    "colour_fa_mse": ("colour FA MSE × 10⁵", 1e5),
+    "fa_error_white": ("FA error, white, %", 1.0),
+    "md_error_white": ("MD error, white, %", 1.0),
+    "md_error_grey": ("MD error, grey, %", 1.0),
+    "direction_error": ("direction error, °", 1.0),
+}
+"""Measures of the ends and what they are multiplied by; the others stand in the cells' files."""
+
+
+def page(bench: Bench, plan: Plan, commands: Sequence[str], times: Mapping[str, Any]) -> str:
+    """Write all that there is as Markdown."""
+    rows = bench.rows()
+    parts = [
+        HEAD.format(bases=", ".join(f"{n}: {_named(p)}" for n, p in bench.bases.items()) or "none"),
+        "\n".join(f"    {command}" for command in commands),
+        "## What was run and what was not\n\n" + _done(bench, plan),
+        "## A step's time\n\n" + _times(times),
+        "## Learning rates\n\n" + _rates(rows, plan),
+        "## Curves\n\n" + _curves(Table(rows, "curves")),
+    ]
+    for part, title in (("ten-minutes", "Ten minutes"), ("semireal", "Semi-real heads")):
+        parts.append(f"## {title}\n\n" + _curves(Table(rows, part)))
+    ends = [row for row in rows if row["every_measure"]]
+    parts.append("## Other measures, at the ends\n\n" + _measures(ends))
+    parts.append("## Goals\n\n" + _goals(all_goals(rows)))
+    told = sorted({words for row in rows for words in row["told"]})
+    if told:
+        parts.append("## Warnings that runs gave\n\n" + "\n".join(f"- {each}" for each in told))
+    return "\n\n".join(parts) + "\n"
+
+
+HEAD = """# What a few heads teach
+
+Written by `python benchmarks/few_heads.py`. Far sets (`benchmarks/far`), which share no code with
+the simulator that bases and teaching models learned from; two heads of a set, which nothing was
+learned from, are measured. Errors are SH MSE in 10⁻⁵ SH units² on noise-free truth, and in brackets
+on scans, means of both heads. Seconds are steps times a step's time of one core, measured alone
+beforehand: whatever else the machine did does not count. Started from: {bases}. In the goals
+intervals are of resamples, sets before heads; where only one set was run they are of its heads
+alone, and say nothing of other sets."""
+
+
+def _named(path: str) -> str:
+    return path if path == "base" else path.rsplit("/", 1)[-1]
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    every = [head, ["---", *["--:"] * (len(head) - 1)], *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in every)
+
+
+def _done(bench: Bench, plan: Plan) -> str:
+    lines = []
+    kept = {(row["part"], row["method"]): 0 for row in bench.rows()}
+    for row in bench.rows():
+        kept[row["part"], row["method"]] += 1
+    for part in PARTS[1:]:
+        found = {method: n for (where, method), n in kept.items() if where == part}
+        missing = [method for method in METHODS if method not in found]
+        runs = ", ".join(f"{method} ({n})" for method, n in found.items()) or "nothing"
+        lines.append([part, str(sum(found.values())), runs, ", ".join(missing) or "–"])
+    return _table(["part", "cells", "run (cells)", "not run at all"], lines)
+
+
+def _times(times: Mapping[str, Any]) -> str:
+    lines = [
+        [run, phase, f"{1000 * seconds:.0f}"]
+        for run, phases in times.items()
+        for phase, seconds in phases.items()
+    ]
+    return _table(["run", "phase", "ms a step"], lines) if lines else "None was measured."
+
+
+def _rates(rows: Sequence[Row], plan: Plan) -> str:
+    chosen = chosen_rates(rows, list(METHODS))
+    if not chosen:
+        return "None was chosen: every method has the preset's."
+    lines = [[method, f"{rate:g}"] for method, rate in chosen.items()]
+    rest = "Others have the preset's. Chosen on the choosing sets, one head."
+    return _table(["method", "rate"], lines) + f"\n\n{rest}"
+
+
+def _curves(table: Table) -> str:
+    if not table.rows:
+        return "Not run."
+    targets, lines = table.targets, []
+    for where in table.sets:
+        for method in METHODS:
+            those = table.of(method, "", where)
+            groups = dict.fromkeys(
+                (row["steps"], tuple(row["heads"]), row["rate"]) for row in those
+            )
+            for steps, heads, rate in groups:
+                same = [
+                    row
+                    for row in those
+                    if (row["steps"], tuple(row["heads"]), row["rate"]) == (steps, heads, rate)
+                ]
+                by_target = {
+                    target: [r for r in same if target in r["errors"]] for target in targets
+                }
+                seconds = sum(row.get("seconds", 0.0) for row in same)
+                weights = sum(row.get("weights", 0) for row in same)
+                lines.append(
+                    [
+                        where,
+                        method,
+                        str(len(heads)),
+                        f"{steps:,}",
+                        f"{seconds:.0f}" if METHODS[method].trained else "–",
+                        f"{weights:,}" if weights else "–",
+                        *(_cell(by_target[target], target) for target in targets),
+                    ]
+                )
+    head = ["set", "method", "heads", "steps a target", "s, all targets", "weights", *targets]
+    return _table(head, lines)
+
+
+def _cell(rows: Sequence[Row], target: str) -> str:
+    if not rows:
+        return "–"
+    return f"{1e5 * error(rows, target):.1f} ({1e5 * error(rows, target, SCAN):.1f})"
+
+
+def _measures(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "Not run."
+    lines = []
+    ordered = sorted(rows, key=lambda row: (row["part"], row["set"], row["heads"]))
+    for method in METHODS:
+        for row in (each for each in ordered if each["method"] == method):
+            for target in row["errors"]:
+                values = []
+                for key, (_, factor) in SHOWN.items():
+                    both = []
+                    for reference in (CLEAR, SCAN):
+                        found = list(errors([row], target, reference, key).values())
+                        both.append(f"{factor * sum(found) / len(found):.3g}" if found else "–")
+                    values.append(f"{both[0]} ({both[1]})")
+                where = f"{row['part']} {row['set']} {len(row['heads'])} {row['steps']:,}"
+                lines.append([f"{method}: {target}", where, *values])
+    titles = [title for title, _ in SHOWN.values()]
+    return _table(["method: target", "part, set, heads, steps", *titles], lines)
+
+
+def _goals(goals: Sequence[Goal]) -> str:
+    lines = [
+        [
+            goal.text,
+            goal.where,
+            "–" if goal.ratio is None else f"{goal.ratio:.2f}",
+            "–" if goal.interval is None else "{:.2f} to {:.2f}".format(*goal.interval),
+            f"≤ {goal.limit:.2f}",
+            goal.met,
+            goal.note or "–",
+        ]
+        for goal in goals
+    ]
+    return _table(["goal", "where", "ratio", "95 %", "limit", "met", "note"], lines)
+
+
+def missing(bench: Bench, plan: Plan, part: str) -> int:
+    """Count the cells of a part that have no row yet."""
+    return sum(not bench.path(cell).exists() for cell in cells_of(part, plan, bench))

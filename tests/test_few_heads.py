@@ -1,0 +1,259 @@
+"""The benchmark of few heads: its arithmetic by hand, and all of its parts on tiny heads."""
+
+import few_heads
+import numpy as np
+import pytest
+import semireal
+from far.sets import SETS
+from few.cells import INPUT, SCALES, Bench, Cell, seconds_of, steps_within, strangers
+from few.goals import Goal, all_goals, interval, ratio, time_to
+from few.methods import METHODS, weights_of_msp
+from few.plan import Plan, chosen_rates
+
+from napari_msp import packaged
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import Lattice
+from napari_msp.files import write_json
+from napari_msp.signal.spherical_harmonics import design_matrix
+
+SINGLE, MSP = "SHResNet, from base", "MSP, from base"
+
+
+def row(method, steps, values, part="curves", where="flint", heads=("sub-01",), **more):
+    """Give a row whose two heads have these errors, the same on scans."""
+    return {
+        "part": part,
+        "set": where,
+        "method": method,
+        "targets": list(values),
+        "heads": list(heads),
+        "steps": steps,
+        "rate": 1e-3,
+        "every_measure": False,
+        "told": [],
+        "seconds": float(steps),
+        "errors": {
+            target: {
+                f"sub-0{5 + number}": {
+                    reference: {"sh_mse": value} for reference in ("noise-free", "scan")
+                }
+                for number, value in enumerate(both)
+            }
+            for target, both in values.items()
+        },
+    } | more
+
+
+def goals_of(rows, text):
+    return {goal.where: goal for goal in all_goals(rows) if goal.text.startswith(text)}
+
+
+def test_time_to_an_error_lies_between_the_points():
+    curve = [(0.0, 9.0), (100.0, 8.0), (400.0, 2.0)]
+    assert time_to(curve, 4.0) == pytest.approx(200.0)
+    assert time_to(curve, 9.5) == 0.0
+    assert time_to(curve, 8.5) == 100.0
+    assert time_to(curve, 1.0) is None
+
+
+def test_a_ratio_is_the_mean_of_sets_whatever_their_errors():
+    sets = {
+        "easy": ({("a", "x"): 1.0, ("a", "y"): 3.0}, {("a", "x"): 2.0, ("a", "y"): 6.0}),
+        "hard": ({("a", "x"): 80.0}, {("a", "x"): 10.0, ("b", "x"): 1.0}),
+    }
+    assert ratio(sets) == pytest.approx(np.sqrt(0.5 * 8))
+    low, high = interval(sets)
+    assert low == pytest.approx(0.5)  # the easy set twice; its heads agree
+    assert high == pytest.approx(8.0)
+    assert interval({"easy": ({("a", "x"): 1.0}, {("a", "x"): 2.0})}) is None
+    assert ratio({}) is None
+
+
+def test_a_goal_is_met_up_to_its_limit():
+    assert Goal("", "", 0.2, 0.2).met == "yes"
+    assert Goal("", "", 0.21, 0.2).met == "no"
+    assert Goal("", "", None, 0.2).met == "not measured"
+    assert Goal("", "", float("inf"), 0.2).met == "no"
+
+
+def test_goals_compare_what_they_say():
+    rows = [
+        row("SHResNet, from nothing", 100, {"new_st": (8.0, 8.0)}),
+        row("SHResNet, from nothing", 400, {"new_st": (4.0, 4.0)}),
+        row(SINGLE, 0, {"new_st": (9.0, 9.0)}),
+        row(SINGLE, 50, {"new_st": (4.0, 4.0)}),
+        row(SINGLE, 400, {"new_st": (3.0, 3.0)}),
+        row(MSP, 400, {"new_st": (1.0, 2.0), "strong_sa": (1.0, 1.0)}),
+        row("IQT", 0, {"new_st": (5.0, 5.0)}),
+    ]
+    faster = goals_of(rows, f"{SINGLE}: time to")["flint new_st"]
+    assert (faster.ratio, faster.met) == (pytest.approx(50 / 400), "yes")
+    plateau = goals_of(rows, f"{SINGLE}, over SHResNet, from nothing")
+    assert plateau["flint new_st"].ratio == pytest.approx(0.75)
+    assert plateau["mean over targets"].met == "yes"
+    stages = goals_of(rows, f"{MSP}, over the best single network from base, each at its end")
+    assert stages["flint new_st"].ratio == pytest.approx(0.5)
+    assert stages["– strong_sa"].met == "not measured"
+    quality = goals_of(rows, "MSP, from base, over IQT from the same heads (1, curve's end)")
+    assert quality["flint new_st"].ratio == pytest.approx(0.3)
+
+
+def test_an_error_that_is_not_reached_fails_its_goal():
+    rows = [
+        row("SHResNet, from nothing", 400, {"new_st": (4.0, 4.0)}),
+        row(SINGLE, 400, {"new_st": (5.0, 5.0)}),
+    ]
+    goal = goals_of(rows, f"{SINGLE}: time to")["flint new_st"]
+    assert goal.met == "no"
+    assert "not reached" in goal.note
+
+
+def test_learning_rates_are_chosen_by_the_choosing_sets_together():
+    def tried(where, rate, value, part="rates"):
+        return row(SINGLE, 300, {"new_st": (value, value)}, part, where) | {"rate": rate}
+
+    rows = [
+        tried("amber", 1e-3, 1.0),
+        tried("amber", 2e-3, 1.2),
+        tried("basalt", 1e-3, 30.0),
+        tried("basalt", 2e-3, 20.0),
+        tried("flint", 1e-3, 0.1, "curves"),
+    ]
+    assert chosen_rates(rows, [SINGLE]) == {SINGLE: 2e-3}
+    assert chosen_rates(rows[:1], [SINGLE]) == {}
+
+
+def test_seconds_are_of_all_phases_and_all_targets():
+    own, single = METHODS["MSP of own first stages, from nothing"], METHODS[SINGLE]
+    assert own.lengths(500) == {"steps": 300, "unison_steps": 200}
+    assert seconds_of(own, {"shresnet new_st": 0.1, "msp new_st": 0.5}, 500) == pytest.approx(130)
+    times = [{"shresnet new_st": 0.1}, {"shresnet strong_sa": 0.3}]
+    assert steps_within(single, times, 40.0) == 100
+
+
+def test_a_wide_network_has_the_weights_of_an_msp():
+    method = METHODS["wide SHResNet, from nothing"]
+    scales = {"new_st": 1, "strong_st": 1, "strong_sa": 2}
+    values = method.settings(["new_st"], scales, {})
+    assert 0.28 < values["width"] < 1
+    assert weights_of_msp("new_st", scales) > 200_000
+
+
+def test_a_cell_is_one_file_and_another_rate_another(tmp_path):
+    bench = Bench(tmp_path, {}, {})
+    cell = Cell("curves", "flint", SINGLE, ("new_st",), ("sub-01",), 300, 1e-3)
+    other = Cell("curves", "flint", SINGLE, ("new_st",), ("sub-01",), 300, 2e-3)
+    assert bench.path(cell) != bench.path(other)
+    write_json(bench.path(cell), row(SINGLE, 300, {"new_st": (1.0, 1.0)}))
+    assert [each["steps"] for each in bench.rows()] == [300]
+
+
+def test_results_of_two_bases_are_kept_apart(tmp_path):
+    Bench(tmp_path, {}, {"base": str(packaged.packaged_model("MSP"))}).check()
+    with pytest.raises(SystemExit, match="another base"):
+        Bench(tmp_path, {}, {"base": str(packaged.packaged_model("DIQT"))}).check()
+
+
+def test_nobody_travels_among_strangers(tmp_path):
+    people = [f"sub-0{number}" for number in range(1, 7)]
+    scans = {(who, on): tmp_path / who / on for who in people for on in ("old_st", "new_st")}
+    left = strangers(TravellingHeads(tmp_path, scans))
+    assert sorted(left.scans) == [
+        ("sub-01", "old_st"),
+        ("sub-02", "old_st"),
+        ("sub-03", "new_st"),
+        ("sub-04", "new_st"),
+    ]
+
+
+def test_what_starts_from_a_model_that_is_not_there_is_left_out(tmp_path):
+    names = Plan(tuple(METHODS)).trained(Bench(tmp_path, {}, {}))
+    assert "SHResNet, from nothing" in names
+    assert not any("from base" in name for name in names)
+
+
+# --- Semi-real heads -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tissue():
+    """Six blocks' worth of one kind of white matter beside one of fluid."""
+    size = 2 * semireal.EDGE - 1 + 2 * semireal.BEYOND
+    shape = (3 * size, 2 * size, size)
+    directions = design_matrix(np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]), semireal.ORDER)
+    flat = np.linalg.pinv(directions) @ np.array([0.2, 0.6, 0.6])
+    fluid = np.zeros(shape)
+    fluid[: size // 2] = 1.0
+    return semireal.Tissue(
+        Lattice(shape, np.diag([1.2, 1.2, 1.2, 1.0])),
+        np.ones(shape, np.float32),
+        np.broadcast_to(flat.astype(np.float32), (*shape, len(flat))),
+        np.ones(shape),
+        fluid,
+        np.full(shape, 80.0),
+        1000.0,
+        58.0,
+    )
+
+
+def test_tissue_gives_back_what_was_measured_and_falls_with_b(tissue):
+    block = tissue.block(np.array([80, 0, 0]))
+    for direction, expected in (([1.0, 0, 0], 0.2), ([0, 1.0, 0], 0.6)):
+        left, _ = block.left(np.array(direction), np.full(block.mask.shape, 1000.0))
+        assert left[0, 0, 0] == pytest.approx(expected, abs=1e-5)
+    left, free = block.left(np.array([1.0, 0, 0]), np.full(block.mask.shape, 2000.0))
+    assert left[0, 0, 0] == pytest.approx(0.04, abs=1e-4)
+    assert free[0, 0, 0] == pytest.approx(np.exp(-6))
+
+
+def test_a_later_echo_leaves_fluid(tissue):
+    solid, fluid = tissue.at_b0(tissue.echo + 80.0)
+    assert fluid[0, 0, 0] == pytest.approx(np.exp(-80 / semireal.T2_FLUID))
+    assert solid[-1, 0, 0] == pytest.approx(np.exp(-1))
+    assert solid[0, 0, 0] == 0
+
+
+def test_blocks_share_no_voxel(tissue):
+    found = semireal.places(tissue)
+    assert len(found) == semireal.BLOCKS
+    inner = 2 * semireal.EDGE - 1
+    for number, one in enumerate(found):
+        for other in found[:number]:
+            assert np.abs(one - other).max() >= inner
+
+
+@pytest.mark.slow
+def test_semireal_heads_are_a_dataset_with_twins(tissue, tmp_path):
+    semireal.write_heads(tmp_path / "heads", tissue, 0)
+    dataset = open_dataset(tmp_path / "heads")
+    assert dataset.platforms == ["new_st", "old_st", "strong_st"]
+    assert len(dataset.subjects) == semireal.BLOCKS
+    scan, twin = dataset.acquisition("sub-01", "new_st"), dataset.noise_free("sub-01", "new_st")
+    assert scan.lattice.matches(dataset.acquisition("sub-01", "old_st").lattice)
+    assert scan.lattice.voxel_sizes == pytest.approx([semireal.SPACING] * 3)
+    ratio = np.asarray(scan.image.dataobj)[scan.mask] / np.asarray(twin.image.dataobj)[scan.mask]
+    assert np.median(ratio) == pytest.approx(1, abs=0.1)
+
+
+# --- The whole, tiny -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_part_fits_on_tiny_heads_and_goes_on_where_it_stopped(tmp_path, capsys):
+    arguments = [str(tmp_path), "--smoke", "--base", str(packaged.packaged_model("MSP"))]
+    assert few_heads.main([*arguments, "--parts", "step-times", "curves", "ten-minutes"]) == 0
+    rows = len(list((tmp_path / "cells").glob("*.json")))
+    text = (tmp_path / "page.md").read_text()
+    for title in ("## Curves", "## Goals", "base, statistics only", "direction error"):
+        assert title in text
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")}
+    capsys.readouterr()
+    assert few_heads.main([*arguments, "--parts", "curves", "ten-minutes"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(before) == rows
+
+
+def test_far_heads_have_the_platforms_of_the_benchmark():
+    scanners = SETS["flint"].scanners
+    assert [each.name for each in scanners] == [INPUT, *SCALES]
+    assert {each.name: each.scale for each in scanners[1:]} == SCALES
