@@ -143,11 +143,12 @@ def test_a_model_is_refused_before_anything_is_trained(done, heads, tmp_path):
 def test_people_are_told_apart_not_names(done, heads, make_heads, tmp_path):
     out, _, _ = done
     model = out / "trained" / f"{heads.name}-seed-0" / "SHResNet" / "model.safetensors"
-    assert make_plan([heads], models=[model]).subjects.test == ("sub-02", "sub-03")
+    # It was trained on sub-01, and sub-02 chose its weights.
+    assert make_plan([heads], models=[model]).subjects.test == ("sub-03",)
     other = make_heads(tmp_path / "other", shape=(9, 8, 7), directions=32)
     assert make_plan([other], models=[model]).subjects.test == ("sub-01", "sub-02", "sub-03")
     copy = shutil.copytree(heads, tmp_path / "copy")
-    assert make_plan([copy], models=[model]).subjects.test == ("sub-02", "sub-03")
+    assert make_plan([copy], models=[model]).subjects.test == ("sub-03",)
     with pytest.raises(UserError, match=r"was trained on sub-01;") as error:
         make_plan([copy], models=[model], test=["sub-01"])
     assert (error.value.subject, error.value.field) == (str(model), "test")
@@ -229,7 +230,8 @@ def test_everybody_has_the_same_steps_on_the_same_subjects(plan, tmp_path):
             steps = epochs * (settings.steps_per_epoch or 0)
             assert steps == (2 if method == FIRST_STAGE else 4), method
             assert set(settings.subjects) == {"sub-01", "sub-02"}
-            assert settings.held_out == ("sub-02",)
+            assert (settings.validation, settings.held_out) == (("sub-02",), ())
+            assert settings.patience == plan.budget.patience
             assert recipe_for(settings).augment
     assert built[BEST_SINGLE] == first["SHResNet"]
     members = built[MEAN_OF_SINGLES]["prisma_st"]
@@ -433,7 +435,7 @@ def test_nothing_is_learned_from_test_subjects(done):
     for path in models:
         training = load_model(path).training
         assert training["subjects"] == ["sub-01"]
-        assert training["held_out"] == ["sub-02"]
+        assert training["validation"] == ["sub-02"]
 
 
 def test_an_interrupted_benchmark_goes_on(done, plan):

@@ -217,3 +217,38 @@ def test_what_is_missing_leaves_nothing_behind(tmp_path, evaluation, described):
 )
 def test_numbers_are_scaled_to_be_read(values, text):
     assert NumberFormat.of(values).text(values[1]) == text
+
+
+def test_folds_that_overlap_give_values_and_no_tests(tmp_path, evaluation, described):
+    folds = tuple(Subjects(tuple(n for n in NAMES if n != each), (), (each,)) for each in NAMES)
+    splits = dict.fromkeys(RUN.splits, Subjects((), (), NAMES))
+    run = replace(RUN, splits=splits, folds=folds)
+    write_report(evaluation[0], evaluation[1], run, {}, tmp_path, described)
+    results = evaluation[0]
+    for row in rows(tmp_path / "table1.csv"):
+        cell = results.select(
+            **{name: row[name] for name in ("method", "target", "reference", "measure")}
+        )
+        each = list(cell.sample_means("dataset", "subject").values())
+        assert float(row["mean"]) == pytest.approx(sum(each) / len(each), rel=1e-12)
+        assert (row["low"], row["high"], row["subjects"]) == ("", "", str(len(each)))
+        assert "folds overlap" in row["note"]
+    pairs = rows(tmp_path / "pvalues.csv")
+    assert {row["level"] for row in pairs} == {"subject"}
+    assert {row["p_value"] + row["corrected_p_value"] + row["low_percent"] for row in pairs} == {""}
+    assert all("folds overlap" in row["note"] for row in pairs)
+    text = (tmp_path / "table1.md").read_text()
+    for word in ("bootstrap", "Wilcoxon", "Bold: p"):
+        assert word not in text
+    assert "## Each subject" in text
+    assert "| heads-1 sub-00 | heads-1 sub-01 |" in text
+    first = results.select(
+        method="MSP", target="prisma_st", measure="sh_mse", reference="scan", subject="sub-00"
+    ).select(dataset="heads-1")
+    mean = sum(row.value for row in first) / len(first)
+    assert f"| MSP | {1e5 * mean:.1f} |" in text
+    page = unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "In each dataset, each of 6 subjects was test once (leave-one-out)" in page
+    assert "neither intervals nor p-values" in page
+    assert "Fold of sub-00" in page
+    assert "bootstrap" not in page

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SUMMARY = "Table 1: methods and models on held-out heads"
 EXAMPLE = (
     "napari-msp evaluate heads --models msp.safetensors --out table\n"
-    "napari-msp evaluate heads --methods all --quick --out quick"
+    "napari-msp evaluate heads --methods all --quick --out quick\n"
+    "napari-msp evaluate heads --methods DIQT MSP --leave-one-out --out each"
 )
 
 
@@ -57,6 +58,11 @@ def add_options(command: ArgumentParser) -> None:
             *names, dest=parameter, nargs="+", default=(), metavar="SUBJECT", help=use
         )
     command.add_argument(
+        "--leave-one-out",
+        action="store_true",
+        help="each subject is test once, by what the others teach: for few heads",
+    )
+    command.add_argument(
         "--seeds",
         nargs="+",
         type=int,
@@ -69,7 +75,11 @@ def add_options(command: ArgumentParser) -> None:
     add_run(command)
     command.add_argument("--quick", action="store_true", help="only see that it runs")
     command.add_argument("--width", type=float, help="fraction of the networks' full width")
-    command.add_argument("--steps", type=int, help="of training for each target, in whole hundreds")
+    command.add_argument(
+        "--steps",
+        type=int,
+        help="of training for each target, at most, in whole hundreds (default: 3000)",
+    )
     command.add_argument("--crop", type=int, metavar="VOXELS", help="edge of a crop")
     command.add_argument("--batch", type=int, metavar="N", help="crops a step")
     command.add_argument(

@@ -115,7 +115,7 @@ def evaluate(
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
     """Draw Figures 2 and 3 of the first test subject, shell by shell, and the validation curves."""
     dataset = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
-    subject = plan.subjects.test[0]
+    subject = plan.rounds[0].subjects.test[0]
     scans = {
         name: load_scan(dataset.scans[subject, name], plan.b_value, b0_threshold=plan.b0_threshold)
         for name in (plan.source, *plan.targets)
@@ -169,7 +169,7 @@ def _shown(plan: Plan, outcome: Outcome, target: str) -> dict[str, Path]:
     models = {
         method: trainings[target][0].model
         for method, trainings in outcome.trainings[plan.rounds[0]].items()
-        if len(trainings[target]) == 1
+        if len(trainings.get(target, ())) == 1
     }
     wanted = [*(name for name in (title("diqt"), MSP) if name in models), *models]
     chosen = {name: models[name] for name in dict.fromkeys(wanted)}
@@ -218,6 +218,8 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         b_value=plan.b_value,
         versions=versions_of("torch", "numpy", "scipy", "dipy"),
         machine=f"{platform.machine()}, {choose_device(device)}",
+        folds=plan.folds,
+        ended=_ended(plan, outcome),
     )
 
 
@@ -230,19 +232,33 @@ def _given(plan: Plan, name: str) -> str:
 def _settings(plan: Plan) -> dict[str, str]:
     """Say what every network was given."""
     budget = plan.budget
-    rates = (
-        f"{_list(budget.rates)} tried for every network on validation subjects, "
+    tried = list(dict.fromkeys(plan.rates_in(each) for each in plan.rounds))
+    rates = "; or ".join(
+        f"{_list(rates)} tried for every network on validation subjects, "
         f"{budget.tuning_steps} steps each on {_list(plan.tuning_targets)}; controls of the single "
         "networks' own width have theirs"
-        if len(budget.rates) > 1
-        else f"{budget.rates[0]:g} for every network, none tried"
+        if len(rates) > 1
+        else f"{rates[0]:g} for every network, none tried"
+        for rates in tried
+    )
+    ending = (
+        f"at most {budget.steps} a target, fewer where nothing was gained on the validation "
+        f"subjects for {budget.patience} times {budget.epoch} steps: the best averaged weights "
+        "are kept"
+        if plan.rounds[0].subjects.validation
+        else f"{budget.steps} a target, fixed beforehand"
+    )
+    of_base = (
+        "; from base as wide as the base, an MSP tuned as a whole from the first step"
+        if plan.base is not None
+        else ""
     )
     return {
-        "Steps": f"{budget.steps} a target, for an MSP {budget.first_steps} of its first stage "
+        "Steps": f"{ending}; for an MSP {budget.first_steps} of its first stage "
         f"(each target's own) and {budget.steps - budget.first_steps} in unison",
         "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
         + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
-        "Width": f"{budget.width:g} of the full one",
+        "Width": f"{budget.width:g} of the full one{of_base}",
         "Learning rates": rates,
     }
 
@@ -252,11 +268,13 @@ def _list(things: Sequence[object]) -> str:
 
 
 def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
-    """Say what each method was given and took, on the first round."""
+    """Say what each method was given and took, on the first round, or that of all folds."""
     rows: list[dict[str, object]] = []
-    tried = Counter(trial.method for trial in outcome.trials if len(plan.budget.rates) > 1)
-    for method, by_target in outcome.trainings[plan.rounds[0]].items():
-        trainings = trainings_of([by_target])
+    first = plan.rounds[0]
+    tried = Counter(each.method for each in outcome.trials if each.fold == first.fold)
+    chosen = len(plan.rates_in(first)) > 1
+    for method, by_target in outcome.trainings[first].items():
+        trainings = trainings_of(outcome.trainings[each][method] for each in plan.first_rounds)
         models = {training.model: load_model(training.model) for training in trainings}
         rows.append(
             {
@@ -267,11 +285,34 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
                 "learning rate": ", ".join(
                     dict.fromkeys(f"{t.settings.learning_rate:g}" for t in trainings)
                 ),
-                "rates tried": tried.get(method, "–"),
+                "rates tried": tried.get(method, "–") if chosen else "–",
+                "steps a target": _steps(trainings, models),
                 "seconds": round(sum(model.training["seconds"] for model in models.values())),
             }
         )
     return rows
+
+
+def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
+    """Say after how many steps trainings ended; shared first stages learn for all targets."""
+    done = []
+    for training in trainings:
+        model = models[training.model]
+        phases = 1 if _shares(model) else len(model.targets)
+        done.append(round(model.training["steps"] / phases))
+    low, high = min(done), max(done)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
+    """Say how each training of the first round ended, phase by phase."""
+    trained = outcome.trainings[plan.rounds[0]]
+    return {
+        f"{method}: {phase}": words
+        for method, by_target in trained.items()
+        for training in trainings_of([by_target])
+        for phase, words in load_model(training.model).training.get("ended", {}).items()
+    }
 
 
 def _kinds(by_target: Trainings) -> dict[str, None]:

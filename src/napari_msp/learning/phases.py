@@ -176,7 +176,12 @@ def _single_kind(settings: TrainingSettings, target: str, scale: int) -> str:
     """Name a target's single network; the paper's MSP has SHResNet, DIQT for a finer target."""
     if settings.kind != MULTI_STAGE:
         return settings.kind
-    return settings.first_stage.get(target, "shresnet" if scale == 1 else "diqt")
+    return settings.first_stage.get(target, first_stage_kind(scale))
+
+
+def first_stage_kind(scale: int) -> str:
+    """Name the single network that an MSP has where none was chosen, by its lattice scale."""
+    return "shresnet" if scale == 1 else "diqt"
 
 
 def _feature_layer(settings: TrainingSettings, kind: str) -> str | None:

@@ -1,6 +1,6 @@
 """What Table 1 says of the results: the mean in each cell, and one method against every other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,14 @@ LEVELS: dict[Level, str] = {
 """How each level is called to the reader; the first one carries a claim."""
 
 
+OVERLAP = (
+    "each subject is test once while the others teach: folds overlap, so there is no p-value and "
+    "no interval"
+)
+"""What stands in their place: nothing estimates the variance of such means without bias (Bengio
+2004)."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """One method on one target by one measure.
@@ -43,7 +51,8 @@ class Summary:
     mean, deviation
         Over subjects, in the measure's unit; deviation with N - 1, None for one subject.
     interval
-        95 % bootstrap interval of the mean over subjects; None for one subject.
+        95 % bootstrap interval of the mean over subjects; None for one subject, and where folds
+        overlap.
     dataset_spread
         Standard deviation of the datasets' means at the seed that most datasets have, with the
         difference of their subjects. None for one dataset.
@@ -76,8 +85,16 @@ Summaries = dict[tuple[str, str, str, str], Summary]
 """By method, column (see `column_name`), reference and measure."""
 
 
-def summarise(results: Results[Result]) -> Summaries:
-    """Summarise every method on every target, shell by shell, by every measure."""
+def summarise(results: Results[Result], *, overlapping: bool = False) -> Summaries:
+    """Summarise every method on every target, shell by shell, by every measure.
+
+    Parameters
+    ----------
+    results
+        Of all methods.
+    overlapping
+        Whether each subject was test once and taught otherwise, see `OVERLAP`.
+    """
     cells = results.groups("method", "column", "reference", "measure")
     means = {
         key: list(cell.sample_means("dataset", "subject").values()) for key, cell in cells.items()
@@ -102,7 +119,7 @@ def summarise(results: Results[Result]) -> Summaries:
             seeds=len(cell.names("seed")),
             mean=mean,
             deviation=_deviation(values),
-            interval=mean_interval(values),
+            interval=None if overlapping else mean_interval(values),
             dataset_spread=_spread(cell, over="dataset", at="seed"),
             seed_spread=_spread(cell, over="seed", at="dataset"),
             best=method != FLOOR and abs(mean) == lowest,
@@ -138,14 +155,14 @@ class MethodTest:
         Size of the family that p-values are corrected over: all tests of a level, reference and
         shell.
     test
-        Wilcoxon's, with the rank-biserial correlation.
+        Wilcoxon's, with the rank-biserial correlation; without p-value where folds overlap.
     first_mean, second_mean
         Mean SH MSE of the paired samples, in SH units squared.
     change
         By how many percent the first mean is above (+) or below (-) the second.
     interval
         95 % bootstrap interval of `change` over subjects; None for patches, which are not
-        independent, and for fewer than two subjects.
+        independent, for fewer than two subjects, and where folds overlap.
     shell
         As for `Sample`.
     """
@@ -171,7 +188,11 @@ class MethodTest:
 
 
 def compare_methods(
-    results: Results[Result], patches: Results[PatchResult], tested: str
+    results: Results[Result],
+    patches: Results[PatchResult],
+    tested: str,
+    *,
+    overlapping: bool = False,
 ) -> list[MethodTest]:
     """Test one method against every other on the samples that both have.
 
@@ -183,6 +204,9 @@ def compare_methods(
         SH MSE of patches; may be empty.
     tested
         The method, chosen before the errors were seen.
+    overlapping
+        Whether each subject was test once and taught otherwise: then methods are compared over
+        subjects alone, and nothing is tested, see `OVERLAP`.
 
     Returns
     -------
@@ -197,6 +221,16 @@ def compare_methods(
         remedy = Choose("methods", tuple(results.methods))
         raise UserError("was not measured, so it cannot be tested", tested, "methods", remedy)
     errors = results.select(measure=TESTED_MEASURE)
+    if overlapping:
+        return [
+            replace(
+                each,
+                test=replace(each.test, p_value=None, corrected_p_value=None, note=OVERLAP),
+                comparisons=0,
+                interval=None,
+            )
+            for each in _tests(errors, "subject", tested)
+        ]
     return [*_tests(errors, "subject", tested), *_tests(patches, "patch", tested)]
 
 

@@ -73,7 +73,7 @@ class Measurement:
         cost = 4.0 if self.repeated else 20.0
         learned = 0 if self.repeated else len(self._baselines)
         images = len(self.answers) + learned + 1  # truth has its costs too
-        return cost * images * len(self.plan.subjects.test) * len(self.plan.b_values)
+        return cost * images * len(self.round.subjects.test) * len(self.plan.b_values)
 
     @property
     def _baselines(self) -> list[str]:
@@ -99,7 +99,7 @@ class Measurement:
         fitted = {b: {} if self.repeated else self._fitted(dataset, b) for _, b in shells}
         rows: list[Result] = []
         patches: list[PatchResult] = []
-        for subject in self.plan.subjects.test:
+        for subject in self.round.subjects.test:
             if not dataset.has(subject, self.target):
                 continue
             networks = self._networks(dataset, subject)
@@ -125,7 +125,7 @@ class Measurement:
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
         """Let the baselines learn a shell from the training subjects."""
-        learned = [s for s in self.plan.subjects.training if dataset.has(s, self.target)]
+        learned = [s for s in self.round.subjects.training if dataset.has(s, self.target)]
         inputs = [_fit(dataset.acquisition(s, self.plan.source), b) for s in learned]
         targets = [_fit(dataset.acquisition(s, self.target), b) for s in learned]
         return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}

@@ -1,11 +1,15 @@
 """The rows of Table 1: what competes. Networks and baselines come from their registries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from napari_msp.errors import Choose, UserError
+from napari_msp import packaged
+from napari_msp.errors import Change, Choose, Give, UserError, either
 from napari_msp.evaluation.baselines.base import Interpolation, baseline_class, baseline_names
+from napari_msp.learning.starts import single_of
+from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
 
 Role = Literal["baseline", "network", "control"]
@@ -77,14 +81,74 @@ def multi_task_networks() -> dict[str, str]:
     return {title(kind): kind for kind in kinds() if network_class(kind).role == "multi-task"}
 
 
+# --- From the packaged base ------------------------------------------------------------------
+
+
+def from_base(name: str) -> str:
+    """Name the row of a network that starts from the base."""
+    return f"{name}, from base"
+
+
+def networks_from_base() -> dict[str, str]:
+    """Give the networks that start from the base: kind by name, as many kinds as it holds.
+
+    None where there is no base.
+    """
+    path = packaged.base_model()
+    held = () if path is None else _held(_base(path))
+    singles = [kind for kind in kinds() if kind in held and kind != MULTI_STAGE]
+    ordered = [*singles, *(kind for kind in held if kind == MULTI_STAGE)]
+    return {from_base(title(kind)): kind for kind in ordered}
+
+
+def begun_from_base(kind: str, scales: Mapping[str, int]) -> tuple[str, ...]:
+    """Give the targets that a network of the base can begin as.
+
+    Parameters
+    ----------
+    kind
+        One that the base holds.
+    scales
+        Lattice scale of each target.
+    """
+    path = packaged.base_model()
+    assert path is not None
+    model = _base(path)
+    fit = {
+        scale
+        for platform, scale in model.card.scales.items()
+        if kind in (MULTI_STAGE, single_of(model, platform).kind)
+    }
+    return tuple(target for target, scale in scales.items() if scale in fit)
+
+
+_base = lru_cache(maxsize=2)(load_model)
+
+
+def _held(model: Model) -> set[str]:
+    return {model.kind, *(single_of(model, target).kind for target in model.targets)}
+
+
+# --- All -------------------------------------------------------------------------------------
+
+
 def all_methods() -> dict[str, Method]:
-    """Give all methods by name, in the table's order."""
+    """Give all methods that can be had, by name, in the table's order."""
     networks = [kind for kind in kinds() if kind != MULTI_STAGE]
     methods = (
         *(Method(n, "baseline", baseline_class(n).summary) for n in baseline_names()),
         *(Method(title(kind), "network", network_class(kind).summary) for kind in networks),
         *_CONTROLS,
         Method(MSP, "network", network_class(MULTI_STAGE).summary),
+        *(
+            Method(
+                name,
+                "network",
+                f"{title(kind)} as wide as the packaged base, whose weights it begins with; its "
+                "statistics are the training subjects'",
+            )
+            for name, kind in networks_from_base().items()
+        ),
     )
     return {method.name: method for method in methods}
 
@@ -95,12 +159,25 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UserError
-        For a name that there is not.
+        For a name that there is not, or that the base does not hold.
     """
     wanted = {name.casefold() for name in names}
     known = {name.casefold(): name for name in all_methods()}
+    unheld = {from_base(title(kind)).casefold() for kind in kinds()}
     for name in names:
+        if name.casefold() in unheld - known.keys():
+            raise _not_held(name)
         if name.casefold() not in {*known, "all"}:
             remedy = Choose("methods", ("all", *known.values()))
             raise UserError("there is no such method", name, "methods", remedy)
     return tuple(name for key, name in known.items() if "all" in wanted or key in wanted)
+
+
+def _not_held(name: str) -> UserError:
+    """Give what to raise for a row that would start from the base."""
+    held = tuple(networks_from_base())
+    own = Give("models", "one that was trained from a model of your own")
+    if not held:
+        remedy = either(Change("methods", "other"), own)
+        return UserError("this installation has no base model", name, "methods", remedy)
+    return UserError("the base holds no such network", name, "methods", Choose("methods", held))

@@ -14,25 +14,46 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_msp import packaged
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.data.gradients import shell_name
-from napari_msp.data.lattice import SIZE_TOLERANCE
+from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
-from napari_msp.evaluation.benchmark.methods import MSP, UNHARMONIZED, all_methods, chosen_methods
+from napari_msp.evaluation.benchmark.methods import (
+    MSP,
+    UNHARMONIZED,
+    all_methods,
+    begun_from_base,
+    chosen_methods,
+    from_base,
+    networks_from_base,
+)
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
-from napari_msp.evaluation.held_out import Learned, learned_from, none_left
+from napari_msp.evaluation.benchmark.subjects import (
+    check_people,
+    check_scans,
+    check_subjects,
+    common_subjects,
+    everyone,
+    leave_one_out,
+    measured_alone,
+    split_once,
+    with_all,
+)
+from napari_msp.evaluation.held_out import learned_from
 from napari_msp.files import read_json, sha256, write_json
-from napari_msp.identity import Person, same_person
 from napari_msp.learning.heads import common_b_value, common_shells
+from napari_msp.learning.schedule import FAST
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
 
 SEEDS = 1000
 """Training seeds are below it; the members of a mean of networks have theirs plus multiples."""
 
-TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
-"""Parts of the subjects for test and validation where nobody is named (our choice)."""
+
+class RowLeftOut(UserWarning):
+    """A row that was not asked for by its name cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +66,27 @@ class Round:
         BIDS folder.
     seed
         Of the training.
+    subjects
+        Who teaches, validates and is measured.
+    fold
+        Who is left out, where each subject is test once; else empty.
     """
 
     dataset: Path
     seed: int
+    subjects: Subjects
+    fold: str = ""
 
     @property
     def name(self) -> str:
-        """Such as "heads-0 seed 1"."""
-        return f"{self.dataset.name} seed {self.seed}"
+        """Such as "heads-0 seed 1", or "heads-0 seed 1 without sub-01"."""
+        return f"{self.dataset.name} seed {self.seed}" + (self.fold and f" without {self.fold}")
 
     @property
     def folder(self) -> str:
         """Name of the folders of what belongs to it."""
-        return f"{self.dataset.name}-seed-{self.seed}"
+        name = f"{self.dataset.name}-seed-{self.seed}"
+        return name + (self.fold and f"-without-{self.fold}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,7 @@ class Plan:
     targets
         Platforms that are predicted.
     subjects
-        The same names in every dataset.
+        The same names in every dataset. With folds: who is test in one of them, and who never is.
     methods
         Rows to fill, see `all_methods`.
     models
@@ -89,6 +117,10 @@ class Plan:
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
         Which scan, where one was repeated.
+    folds
+        Where each subject is test once: the split of each, everything trained anew.
+    base
+        Model that rows "from base" start from; None where there is no such row.
     """
 
     datasets: tuple[Path, ...]
@@ -102,6 +134,8 @@ class Plan:
     b_values: tuple[float, ...]
     b0_threshold: float | None = None
     run: int | None = None
+    folds: tuple[Subjects, ...] = ()
+    base: Path | None = None
 
     @property
     def b_value(self) -> float | tuple[float, ...]:
@@ -117,12 +151,31 @@ class Plan:
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """A cross: every seed on the first dataset, then the first seed on the others."""
+        """A cross in each fold: every seed on the first dataset, the first seed on the others."""
         first, *others = self.datasets
-        return (
-            *(Round(first, seed) for seed in self.seeds),
-            *(Round(dataset, self.seeds[0]) for dataset in others),
+        cross = (
+            *((first, seed) for seed in self.seeds),
+            *((dataset, self.seeds[0]) for dataset in others),
         )
+        if not self.folds:
+            return tuple(Round(*each, self.subjects) for each in cross)
+        return tuple(Round(*each, fold, fold.test[0]) for fold in self.folds for each in cross)
+
+    def chosen_in(self, round_: Round) -> Round:
+        """Give the round whose validation subjects choose the learning rates of another one.
+
+        It is the first one of the same fold: nobody chooses who is measured there.
+        """
+        return next(each for each in self.rounds if each.fold == round_.fold)
+
+    @property
+    def first_rounds(self) -> tuple[Round, ...]:
+        """The first round of each fold."""
+        return tuple(dict.fromkeys(self.chosen_in(each) for each in self.rounds))
+
+    def rates_in(self, round_: Round) -> tuple[float, ...]:
+        """Give the learning rates to try in a round; the preset's own where nobody validates."""
+        return self.budget.rates if round_.subjects.validation else (FAST.learning_rate,)
 
     @property
     def tuning_targets(self) -> tuple[str, ...]:
@@ -132,18 +185,21 @@ class Plan:
     @property
     def tested(self) -> str | None:
         """The row that is tested against the others: chosen before anything is measured."""
-        if MSP in self.methods:
-            return MSP
+        for name in (MSP, from_base(MSP)):
+            if name in self.methods:
+                return name
         return self.models[0].stem if self.models else None
 
     def to_json(self) -> dict[str, Any]:
         """Give plain types, in which two plans can be compared; models by their content too."""
-        content = asdict(replace(self, datasets=(), models=()))
+        content = asdict(replace(self, datasets=(), models=(), base=None))
         content["b_values"] = self.b_value  # a list only where there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
-        return content
+        content["base"] = None if self.base is None else sha256(self.base)
+        unused = [name for name in ("folds", "base") if not content[name]]
+        return {name: each for name, each in content.items() if name not in unused}
 
 
 class _PlanFile(BaseModel):
@@ -237,6 +293,8 @@ def make_plan(
         if not 0 <= seed < SEEDS:
             possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
+    starting = [name for name in rows if name in networks_from_base()]
+    base = packaged.base_model() if starting else None
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
     opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
@@ -245,40 +303,84 @@ def make_plan(
     source = asked.input or (loaded[0].card.input if loaded else "")
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
-    names = _common_subjects(opened, source)
-    learned = learned_from(loaded, opened, names)
-    _check_subjects(asked, names, learned)
+    names = common_subjects(opened, source)
+    teachers = loaded if base is None else [*loaded, load_model(base)]
+    learned = learned_from(teachers, opened, names)
+    check_subjects(asked, names, learned)
     targets = _targets(asked.targets, loaded, opened[0], source)
-    if MSP in rows and len(targets) == 1:
+    if {MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
         what = f"the networks of two targets or more, and {targets[0]} is the only one"
         raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
-    if any(name != UNHARMONIZED for name in rows):
-        subjects = _split(names, _with_all(names, opened, targets), learned, asked)
+    folds: tuple[Subjects, ...] = ()
+    if not any(name != UNHARMONIZED for name in rows):
+        subjects = measured_alone(opened[0], names, learned, asked)
+    elif asked.leave_one_out:
+        seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
+        folds = leave_one_out(opened[0], seen, with_all(names, opened, targets), learned, asked)
+        subjects = everyone(folds)
     else:
-        for parameter in ("train", "validation"):
-            if getattr(asked, parameter):
-                remedy = either(Advice("leave it out"), Give("methods", "names"))
-                raise UserError("nothing is trained without methods", None, parameter, remedy)
-        test = asked.test or tuple(name for name in names if name not in learned)
-        if not test:
-            raise none_left(opened[0], "test")
-        subjects = Subjects((), (), test)
-    _check_people(opened, subjects)
-    _check_scans(opened, subjects, targets)
+        subjects = split_once(names, with_all(names, opened, targets), learned, asked)
+    check_people(opened, subjects)
+    check_scans(opened, subjects, targets)
     _check_voxel_sizes(opened, subjects, source, loaded)
+    scales = lattice_scales(opened[0], source, targets, subjects) if starting else {}
     return Plan(
         datasets=paths,
         source=source,
         targets=targets,
         subjects=subjects,
-        methods=rows,
+        methods=_fitting(rows, asked, scales),
         models=asked.models,
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
         b_values=_b_values(opened, subjects, source, targets, loaded, asked.b_value),
         b0_threshold=asked.b0_threshold,
         run=asked.run,
+        folds=folds,
+        base=base,
     )
+
+
+def lattice_scales(
+    dataset: TravellingHeads, source: str, targets: Sequence[str], subjects: Subjects
+) -> dict[str, int]:
+    """Give each target's lattice scale, from the first subject that has it."""
+    scales = {}
+    for target in targets:
+        subject = next(s for s in subjects.all if dataset.has(s, target))
+        lattice = dataset.acquisition(subject, source).lattice
+        scan = dataset.acquisition(subject, target).lattice
+        scales[target] = scale_between(lattice.voxel_sizes, scan.voxel_sizes, target)
+    return scales
+
+
+def _fitting(
+    rows: Sequence[str], asked: EvaluationSettings, scales: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Leave out rows that the base has no network for, where all there are were asked for.
+
+    Raises
+    ------
+    UserError
+        When such a row was asked for by its name.
+
+    Warns
+    -----
+    RowLeftOut
+        Of what is left out.
+    """
+    every = "all" in map(str.casefold, asked.methods)
+    if every and packaged.base_model() is None:
+        said = "rows that start from the base are left out: this installation has no base model"
+        warnings.warn(said, RowLeftOut, stacklevel=3)
+    held = networks_from_base() if scales else {}
+    unfit = [name for name in rows if name in held and not begun_from_base(held[name], scales)]
+    for name in unfit:
+        problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
+        if name.casefold() in map(str.casefold, asked.methods):
+            raise UserError(problem, name, "methods", Change("methods", "other"))
+        warnings.warn(f"{name} is left out: {problem}", RowLeftOut, stacklevel=3)
+    return tuple(name for name in rows if name not in unfit)
 
 
 def _check_names(models: Sequence[Path]) -> None:
@@ -302,44 +404,6 @@ def _misfit(model: Model, problem: str) -> UserError:
     return UserError(problem, model.name, "models", Advice("evaluate it apart"))
 
 
-def _common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
-    first, *others = datasets
-    names = _with_all(first.subjects, datasets, [source])
-    if not names:
-        everywhere = " in every dataset" if others else ""
-        known = tuple(
-            platform
-            for platform in first.platforms
-            if platform != source and _with_all(first.subjects, datasets, [platform])
-        )
-        raise UserError(
-            f"no subject has a scan on {source}{everywhere}",
-            first.root,
-            "input" if known else "datasets",
-            Choose("input", known) if known else Advice("evaluate them one by one"),
-        )
-    return names
-
-
-def _check_subjects(
-    asked: EvaluationSettings, names: Sequence[str], learned: Mapping[str, Learned]
-) -> None:
-    """See that who was named is there, once, and that no model has learned from them."""
-    taken: set[str] = set()
-    for parameter in ("train", "validation", "test"):
-        for name in getattr(asked, parameter):
-            if name not in names:
-                raise UserError(
-                    "there is no such subject", name, parameter, Choose(parameter, tuple(names))
-                )
-            if name in taken:
-                problem = "is to be learned from, chosen by or measured, not two of these"
-                raise UserError(problem, name, parameter, Advice("name it once"))
-            if parameter != "train" and name in learned:
-                raise learned[name].error(parameter)
-            taken.add(name)
-
-
 def _targets(
     asked: Sequence[str], models: Sequence[Model], dataset: TravellingHeads, source: str
 ) -> tuple[str, ...]:
@@ -360,81 +424,6 @@ def _targets(
                 either(Advice("leave it out"), Change("targets", "other")),
             )
     return targets
-
-
-def _check_people(datasets: Sequence[TravellingHeads], subjects: Subjects) -> None:
-    """See that the same scans do not stand under two names, in one dataset or in two.
-
-    Somebody would be learned from and measured, or count as two test subjects.
-    """
-    seen: list[tuple[TravellingHeads, str, Person]] = []
-    for dataset, subject in product(datasets, subjects.all):
-        person = dataset.person(subject)
-        for other, name, known in seen:
-            if same_person(person, known):
-                problem = f"{subject} has the same scans as {name} of {other.root}"
-                raise UserError(problem, dataset.root, "datasets", Advice("leave one of them out"))
-        seen.append((dataset, subject, person))
-
-
-def _split(
-    names: Sequence[str],
-    whole: Sequence[str],
-    learned: Mapping[str, Learned],
-    asked: EvaluationSettings,
-) -> Subjects:
-    """Fill up what was not asked for: test and validation subjects from the end of the list.
-
-    Only `whole` subjects, which lack no scan, are chosen to learn from and to choose by.
-    """
-    training, validation, test = asked.train, asked.validation, asked.test
-    taken = {*training, *validation, *test}
-    if not test:
-        free = [name for name in names if name not in taken and name not in learned]
-        test = tuple(free[-max(1, int(len(names) * TEST_SHARE)) :])
-    if not validation:
-        free = [name for name in whole if name not in {*taken, *test} and name not in learned]
-        validation = tuple(free[-max(1, round(len(names) * VALIDATION_SHARE)) :])
-    used = {*test, *validation}
-    training = training or tuple(name for name in whole if name not in used)
-    for parameter, part in (("train", training), ("validation", validation), ("test", test)):
-        if not part:
-            remedy = Advice("the datasets need more subjects")
-            raise UserError("no subject is left that has all scans", field=parameter, remedy=remedy)
-    return Subjects(training, validation, test)
-
-
-def _with_all(
-    names: Sequence[str], datasets: Sequence[TravellingHeads], platforms: Sequence[str]
-) -> list[str]:
-    """Give the subjects that were scanned on every platform in every dataset."""
-    return [
-        name
-        for name in names
-        if all(dataset.has(name, platform) for dataset in datasets for platform in platforms)
-    ]
-
-
-def _check_scans(
-    datasets: Sequence[TravellingHeads], subjects: Subjects, targets: Sequence[str]
-) -> None:
-    """See that all networks can learn from all subjects, and that every target can be measured.
-
-    A test subject may lack scans: it is measured on the targets that it has.
-    """
-
-    def error(problem: str, dataset: TravellingHeads, parameter: str) -> UserError:
-        remedy = either(Change(parameter, "other"), Change("targets", "other"))
-        return UserError(problem, dataset.root, parameter, remedy)
-
-    for dataset, target in product(datasets, targets):
-        for parameter, part in (("train", subjects.training), ("validation", subjects.validation)):
-            for subject in part:
-                if not dataset.has(subject, target):
-                    problem = f"{subject} has no scan on {target}, so it cannot be learned from"
-                    raise error(problem, dataset, parameter)
-        if not any(dataset.has(subject, target) for subject in subjects.test):
-            raise error(f"no test subject has a scan on {target}", dataset, "test")
 
 
 def _check_voxel_sizes(

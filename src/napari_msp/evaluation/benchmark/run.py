@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.lattice import scale_between
+from napari_msp.data.dataset import open_dataset
 from napari_msp.evaluation.benchmark.jobs import Job, OnProgress, Progress, do_all
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     MORE_WEIGHTS,
     MSP,
     multi_task_networks,
+    networks_from_base,
     single_networks,
 )
-from napari_msp.evaluation.benchmark.plan import Plan, Round
+from napari_msp.evaluation.benchmark.plan import Plan, Round, lattice_scales
 from napari_msp.evaluation.benchmark.results import PatchResult, Result, Results
 from napari_msp.evaluation.benchmark.trainings import (
     Best,
@@ -41,11 +42,14 @@ class Trial:
         What was tried.
     error
         Mean over the tuning targets of the SH MSE on validation subjects.
+    fold
+        Who was left out; empty where there is one split.
     """
 
     method: str
     rate: float
     error: float
+    fold: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,32 +100,30 @@ class Benchmark:
         self.plan, self.out, self.device, self.workers = plan, out, device, workers
         self.models = {path: load_model(path) for path in plan.models}
         first = open_dataset(plan.datasets[0], run=plan.run, b0_threshold=plan.b0_threshold)
-        self.scales = _scales(first, plan)
+        self.scales = lattice_scales(first, plan.source, plan.targets, plan.subjects)
         self.progress = Progress(on_progress, 1.0)
 
     def run(self) -> Outcome:
         """Tune, train and measure; what is done already is not done again."""
-        first = self._list(self.plan.rounds[0])
-        self.progress.total = self._expected_weight(first)
-        trials = self._tune(self._tuned_singles(first), first, None)
-        rates = _best_rates(trials)
-
-        networks = {each: self._list(each).networks(rates) for each in self.plan.rounds}
+        rounds = self.plan.rounds
+        self.progress.total = self._expected_weight()
+        first = self._list(rounds[0])
+        trials = self._tune(self._tuned_at_once(first), {})
+        networks = {each: self._list(each).networks(self._rates(trials, each)) for each in rounds}
         self._train(networks.values())
-        best = {each: self._choose(networks[each], each) for each in self.plan.rounds}
+        best = {each: self._choose(networks[each], each) for each in rounds}
 
-        trials += self._tune(self._tuned_later(), first, best[self.plan.rounds[0]])
-        rates = _best_rates(trials)
+        trials += self._tune(self._tuned_later(), best)
         built = {
-            each: self._list(each).built(networks[each], best[each], rates)
-            for each in self.plan.rounds
+            each: self._list(each).built(networks[each], best[each], self._rates(trials, each))
+            for each in rounds
         }
         self._train(built.values())
 
-        trainings = {each: {**networks[each], **built[each]} for each in self.plan.rounds}
+        trainings = {each: {**networks[each], **built[each]} for each in rounds}
         measurements = [
             self._measurement(each, target, trainings[each])
-            for each in self.plan.rounds
+            for each in rounds
             for target in self.plan.targets
         ]
         self._do(measurements)
@@ -136,36 +138,63 @@ class Benchmark:
     def _list(self, round_: Round) -> TrainingList:
         return TrainingList(self.plan, round_, self.out / "trained", self.device, self.scales)
 
-    def _tuned_singles(self, listed: TrainingList) -> list[str]:
-        multi_task = [name for name in multi_task_networks() if name in self.plan.methods]
-        return [*listed.single_methods, *multi_task]
+    def _tuned_at_once(self, listed: TrainingList) -> list[str]:
+        others = [
+            name
+            for name in (*multi_task_networks(), *networks_from_base())
+            if name in self.plan.methods
+        ]
+        return [*listed.single_methods, *others]
 
     def _tuned_later(self) -> list[str]:
         return [name for name in (MORE_WEIGHTS, MSP) if name in self.plan.methods]
 
-    def _tune(self, methods: Sequence[str], listed: TrainingList, best: Best | None) -> list[Trial]:
-        """Try every learning rate on the first round; nothing else is ever chosen by it."""
-        rates = self.plan.budget.rates
-        if len(rates) == 1:
-            return [Trial(method, rates[0], float("nan")) for method in methods]
-        trials = {
-            (method, rate): listed.trials(method, rate, best)
-            for method in methods
-            for rate in rates
-        }
-        self._do([training for trainings in trials.values() for training in trainings])
-        return [
-            Trial(method, rate, _mean(trainings)) for (method, rate), trainings in trials.items()
+    def _tune(self, methods: Sequence[str], best: Mapping[Round, Best]) -> list[Trial]:
+        """Try every learning rate on the first round of each fold.
+
+        Nothing else is ever chosen by it. Where nobody validates there is nothing to choose by.
+        """
+        trials: list[Trial] = []
+        running: dict[tuple[Round, str, float], tuple[Training, ...]] = {}
+        for each in self.plan.first_rounds:
+            rates = self.plan.rates_in(each)
+            for method, rate in product(methods, rates):
+                if len(rates) == 1:
+                    trials.append(Trial(method, rate, float("nan"), each.fold))
+                else:
+                    listed = self._list(each)
+                    running[each, method, rate] = listed.trials(method, rate, best.get(each))
+        self._do([training for trainings in running.values() for training in trainings])
+        return trials + [
+            Trial(method, rate, _mean(trainings), each.fold)
+            for (each, method, rate), trainings in running.items()
         ]
+
+    def _rates(self, trials: Sequence[Trial], round_: Round) -> Rates:
+        """Give the best rate of each method, of those tried in a round's fold."""
+        by_method: dict[str, list[Trial]] = {}
+        for trial in trials:
+            if trial.fold == round_.fold:
+                by_method.setdefault(trial.method, []).append(trial)
+        # A single trial has no error: there was nothing to choose.
+        return {
+            method: (min(tried, key=lambda t: t.error) if len(tried) > 1 else tried[0]).rate
+            for method, tried in by_method.items()
+        }
 
     def _train(self, groups: Iterable[Mapping[str, Trainings]]) -> None:
         self._do(trainings_of(each for methods in groups for each in methods.values()))
 
     def _choose(self, networks: Mapping[str, Trainings], round_: Round) -> Best:
-        """Choose each target's best single network, by its error on the validation subjects."""
+        """Choose each target's best single network, by its error on the validation subjects.
+
+        Where nobody validates it is what an MSP of this package has as its first stage.
+        """
         listed = self._list(round_)
         if not listed.chooses:
             return {}
+        if not round_.subjects.validation:
+            return listed.usual
         singles = listed.single_methods
         return {
             target: min(singles, key=lambda name: networks[name][target][0].errors()[target])
@@ -178,7 +207,7 @@ class Benchmark:
         answers = {
             method: tuple(training.model for training in trainings[method][target])
             for method in self.plan.methods
-            if method in trainings
+            if target in trainings.get(method, {})
         }
         repeated = round_.seed != self.plan.seeds[0]
         for path, model in self.models.items():
@@ -198,19 +227,20 @@ class Benchmark:
     def _do(self, jobs: Sequence[Job]) -> None:
         do_all(jobs, self.workers, self.progress)
 
-    def _expected_weight(self, first: TrainingList) -> float:
+    def _expected_weight(self) -> float:
         """Add up about what is to come, as if one single network were the best everywhere."""
         rates = dict.fromkeys((*self.plan.methods, *single_networks()), 1e-3)
         best = dict.fromkeys(self.plan.targets, list(single_networks())[-1])
-        tuned = [*self._tuned_singles(first), *self._tuned_later()]
         jobs: list[Job] = []
-        if len(self.plan.budget.rates) > 1:
-            jobs += [
-                training
-                for name in tuned
-                for rate in self.plan.budget.rates
-                for training in first.trials(name, rate, best)
-            ]
+        for each in self.plan.first_rounds:
+            listed, tried = self._list(each), self.plan.rates_in(each)
+            tuned = [*self._tuned_at_once(listed), *self._tuned_later()]
+            if len(tried) > 1:
+                jobs += [
+                    training
+                    for name, rate in product(tuned, tried)
+                    for training in listed.trials(name, rate, best)
+                ]
         for each in self.plan.rounds:
             listed = self._list(each)
             networks = listed.networks(rates)
@@ -220,29 +250,7 @@ class Benchmark:
         return sum(job.weight for job in jobs)
 
 
-def _best_rates(trials: Sequence[Trial]) -> Rates:
-    by_method: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_method.setdefault(trial.method, []).append(trial)
-    # A single trial has no error: there was nothing to choose.
-    return {
-        method: (min(tried, key=lambda t: t.error) if len(tried) > 1 else tried[0]).rate
-        for method, tried in by_method.items()
-    }
-
-
 def _mean(trainings: Iterable[Training]) -> float:
     """Average the last validation errors over all targets of some trainings."""
     errors = [error for training in trainings for error in training.errors().values()]
     return sum(errors) / len(errors)
-
-
-def _scales(dataset: TravellingHeads, plan: Plan) -> dict[str, int]:
-    """Give each target's lattice scale, from the first subject that has it."""
-    scales = {}
-    for target in plan.targets:
-        subject = next(s for s in plan.subjects.all if dataset.has(s, target))
-        source = dataset.acquisition(subject, plan.source).lattice
-        scan = dataset.acquisition(subject, target).lattice
-        scales[target] = scale_between(source.voxel_sizes, scan.voxel_sizes, target)
-    return scales

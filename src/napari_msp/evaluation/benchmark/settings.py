@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, UserError
+from napari_msp.learning.schedule import PATIENCE
 from napari_msp.learning.settings import MOST
 
 
@@ -18,7 +19,9 @@ class Budget:
     width
         Fraction of the full width.
     steps
-        Of training, for each target: of a single network in one go, of an MSP in two phases.
+        Of training at most, for each target: of a single network in one go, of an MSP in two
+        phases. As many as the fast preset gives a single network; validation subjects end what
+        gains no more.
     first_steps
         Those among them that an MSP's first stage gets before the unison phase.
     tuning_steps
@@ -29,18 +32,21 @@ class Budget:
         Learning rates that are tried for each network on validation subjects.
     epoch
         Steps between two validations; the other numbers of steps are multiples of it.
+    patience
+        Epochs after which a training ends on whose validation subjects nothing is gained.
     augment
         Turn crops by grid symmetries. The paper does not.
     """
 
     width: float = 0.15
-    steps: int = 600
-    first_steps: int = 100
+    steps: int = 3000
+    first_steps: int = 500
     tuning_steps: int = 200
     batch: int = 2
     crop: int = 14
     rates: tuple[float, ...] = (1e-3, 3e-3, 9e-3)
     epoch: int = 100
+    patience: int = PATIENCE
     augment: bool = True
 
     def with_changes(self, **changes: Any) -> "Budget":
@@ -109,6 +115,9 @@ class EvaluationSettings:
     train, validation, test
         Subjects. Those that are not named are chosen: without methods everyone that no model
         learned from is for test; with them about half are for test and a sixth for validation.
+    leave_one_out
+        Let each subject be test once, while all others teach; see
+        `napari_msp.evaluation.benchmark.subjects.leave_one_out`. With `test` named, only these.
     seeds
         Of the training; the first dataset is run with each, the others with the first.
     b_value
@@ -131,6 +140,7 @@ class EvaluationSettings:
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    leave_one_out: bool = False
     seeds: tuple[int, ...] = (0,)
     b_value: float | Sequence[float] | None = None
     b0_threshold: float | None = None

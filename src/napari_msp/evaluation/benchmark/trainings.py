@@ -5,7 +5,7 @@ the validation subjects, so there are two waves: `networks`, then `built`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,15 +20,19 @@ from napari_msp.evaluation.benchmark.methods import (
     MEAN_OF_SINGLES,
     MORE_WEIGHTS,
     MSP,
+    begun_from_base,
     multi_task_networks,
+    networks_from_base,
     single_networks,
 )
 from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, Round
 from napari_msp.learning.events import EventLog, Validated, read_events
+from napari_msp.learning.phases import first_stage_kind
 from napari_msp.learning.runs import checkpoint_path
-from napari_msp.learning.settings import NOTHING, TrainingSettings
+from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings
+from napari_msp.learning.trail import mean_error
 from napari_msp.networks import msp
-from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
+from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class, title
 
 Rates = Mapping[str, float]
 """Learning rate by method; but for the one with more weights, controls have their network's."""
@@ -106,29 +110,41 @@ class Training:
     def validations(self) -> dict[str, dict[str, list[tuple[int, float]]]]:
         """Give (step, error) on the validation subjects, by phase and target."""
         curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-        for event in read_events(self.folder / "events.jsonl"):
-            if isinstance(event, Validated):
-                for target, error in event.errors.items():
-                    step = event.epoch * (self.settings.steps_per_epoch or 1)
-                    curves.setdefault(event.phase, {}).setdefault(target, []).append((step, error))
+        for event in self._validated():
+            for target, error in event.validation.items():
+                step = event.epoch * (self.settings.steps_per_epoch or 1)
+                curves.setdefault(event.phase, {}).setdefault(target, []).append((step, error))
         return curves
 
     def errors(self) -> dict[str, float]:
-        """Give the last error of each target on the validation subjects; the last phase counts.
+        """Give the error of each target on the validation subjects, of the weights that were kept.
+
+        The last phase counts.
 
         Raises
         ------
         UserError
             When there is none that others can be compared with.
         """
-        curves = self.validations()
-        found = {t: curve[-1][1] for by_target in curves.values() for t, curve in by_target.items()}
+        found: dict[str, float] = {}
+        phases: dict[str, list[Validated]] = {}
+        for event in self._validated():
+            if event.validation and all(map(math.isfinite, event.validation.values())):
+                phases.setdefault(event.phase, []).append(event)
+        for events in phases.values():
+            found |= min(
+                events, key=lambda each: mean_error(each.validation.values()) or 0.0
+            ).validation
         for target in self.settings.targets:
-            if not math.isfinite(found.get(target, math.nan)):
+            if target not in found:
                 problem = f"has no validation error of {target} in events.jsonl"
                 remedy = Advice("delete the folder to train anew")
                 raise UserError(problem, self.folder, remedy=remedy)
         return found
+
+    def _validated(self) -> Iterator[Validated]:
+        events = read_events(self.folder / "events.jsonl")
+        return (event for event in events if isinstance(event, Validated))
 
 
 Trainings = dict[str, tuple[Training, ...]]
@@ -176,10 +192,21 @@ class TrainingList:
 
     @property
     def single_methods(self) -> tuple[str, ...]:
-        """Single networks that are to be trained: all, where the best is to be chosen."""
-        return tuple(
-            name for name in single_networks() if self.chooses or name in self.plan.methods
-        )
+        """Single networks that are to be trained: all, where the best is to be chosen.
+
+        Where nobody validates those that an MSP has by default stand for the best.
+        """
+        needed = {*self.plan.methods}
+        if self.chooses and self.round.subjects.validation:
+            needed |= {*single_networks()}
+        elif self.chooses:
+            needed |= {*self.usual.values()}
+        return tuple(name for name in single_networks() if name in needed)
+
+    @property
+    def usual(self) -> Best:
+        """The single network that an MSP has by default, by target."""
+        return {target: title(first_stage_kind(scale)) for target, scale in self.scales.items()}
 
     def networks(self, rates: Rates) -> dict[str, Trainings]:
         """Give what needs no other's result, by method."""
@@ -191,6 +218,11 @@ class TrainingList:
         for name, kind in kinds.items():
             training = self._training(name, kind, rates[name], self.plan.targets)
             found[name] = dict.fromkeys(self.plan.targets, (training,))
+        for name, kind in networks_from_base().items():
+            if name in self.plan.methods:
+                targets = self._begun(kind)
+                training = self._from_base(name, kind, rates[name], targets)
+                found[name] = dict.fromkeys(targets, (training,))
         return found
 
     def built(
@@ -241,8 +273,32 @@ class TrainingList:
         if method == MORE_WEIGHTS:
             assert best is not None
             return tuple(self._wide(f"{what} {t}", t, best, rate, steps) for t in targets)
+        if method in networks_from_base():
+            kind = networks_from_base()[method]
+            begun = self._begun(kind)
+            tuned = begun if kind == MULTI_STAGE else begun[: len(targets)]
+            return (self._from_base(what, kind, rate, tuned, steps),)
         kind = (single_networks() | multi_task_networks())[method]
         return (self._training(what, kind, rate, targets, steps=steps),)
+
+    def _begun(self, kind: str) -> tuple[str, ...]:
+        """Give the targets of a network that starts from the base; an MSP needs all."""
+        return self.plan.targets if kind == MULTI_STAGE else begun_from_base(kind, self.scales)
+
+    def _from_base(
+        self, what: str, kind: str, rate: float, targets: tuple[str, ...], steps: int | None = None
+    ) -> Training:
+        """Tune the base, an MSP as a whole: tuned singles would change what its branches read."""
+        return self._training(
+            what,
+            kind,
+            rate,
+            targets,
+            steps=steps,
+            first_steps=0,
+            start=BASE,
+            form={"singles_first": "no"},
+        )
 
     def _msp(self, best: Best, rates: Rates) -> Training:
         stage = {target: _kind(method) for target, method in best.items()}
@@ -291,11 +347,18 @@ class TrainingList:
         first_steps: int | None = None,
         width: float | None = None,
         first_stage: dict[str, str] | None = None,
+        start: str = NOTHING,
+        form: Mapping[str, Any] = PAPER_FORM,
     ) -> Training:
-        """Name a training; `steps`, `first_steps` and `width` replace the budget's own."""
-        budget, subjects = self.plan.budget, self.plan.subjects
+        """Name a training; `steps`, `first_steps` and `width` replace the budget's own.
+
+        A start decides the width.
+        """
+        budget, subjects = self.plan.budget, self.round.subjects
         steps = steps or budget.steps
-        first = (first_steps or budget.first_steps) if kind == MULTI_STAGE else steps
+        first = steps
+        if kind == MULTI_STAGE:
+            first = budget.first_steps if first_steps is None else first_steps
         settings = TrainingSettings(
             kind=kind,
             preset="fast",
@@ -305,10 +368,11 @@ class TrainingList:
             b0_threshold=self.plan.b0_threshold,
             run=self.plan.run,
             subjects=(*subjects.training, *subjects.validation),
-            held_out=subjects.validation,
-            width=width or budget.width,
-            start_from=NOTHING,
-            epochs=budget.epochs(first),
+            validation=subjects.validation,
+            patience=budget.patience if subjects.validation else None,
+            width=(width or budget.width) if start == NOTHING else None,
+            start_from=start,
+            epochs=budget.epochs(first) if first else None,
             unison_epochs=budget.epochs(steps - first) if kind == MULTI_STAGE else None,
             steps_per_epoch=budget.epoch,
             batch=budget.batch,
@@ -317,12 +381,17 @@ class TrainingList:
             augmentation="symmetries" if budget.augment else "none",
             first_stage=first_stage or {},
             seed=self.round.seed if seed is None else seed,
-            **(PAPER_FORM if kind == MULTI_STAGE else {}),
+            **(form if kind == MULTI_STAGE else {}),
         )
         folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")
         return Training(
             f"{self.round.name}: {what}", folder, self.round.dataset, settings, self.device
         )
+
+
+def _mean_error(event: Validated) -> float:
+    error = mean_error(event.validation.values())
+    return math.inf if error is None else error
 
 
 def _kind(method: str) -> str:

@@ -44,6 +44,10 @@ class EvaluationRun:
         By package.
     machine
         Processor and accelerator, in words.
+    folds
+        Where each subject was test once: the split of each, the same in every dataset.
+    ended
+        How each training ended, in words.
     """
 
     command: str
@@ -59,6 +63,8 @@ class EvaluationRun:
     b_value: float | Sequence[float] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
+    folds: Sequence[Subjects] = ()
+    ended: Mapping[str, str] = field(default_factory=dict)
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
@@ -73,7 +79,7 @@ def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> s
     -------
     Plain text, ready to paste.
     """
-    parts = (_data(run), _split(run), _networks(run), _measures(run), _statistics(tests))
+    parts = (_data(run), _split(run), _networks(run), _measures(run), _statistics(run, tests))
     return " ".join(part for part in parts if part)
 
 
@@ -93,6 +99,8 @@ def _data(run: EvaluationRun) -> str:
 
 
 def _split(run: EvaluationRun) -> str:
+    if run.folds:
+        return _left_out(run)
     sizes = {
         (len(split.training), len(split.validation), len(split.test))
         for split in run.splits.values()
@@ -110,6 +118,27 @@ def _split(run: EvaluationRun) -> str:
         f"{training} for training, {validation} for validation and {test} for test; {choices}test "
         "subjects were used for nothing else."
     )
+
+
+def _left_out(run: EvaluationRun) -> str:
+    """Say who taught, validated and was measured where each subject was test once."""
+    training = sorted({len(fold.training) for fold in run.folds})
+    sizes = " to ".join(str(each) for each in dict.fromkeys((training[0], training[-1])))
+    always = next(iter(run.splits.values())).training
+    validating = (
+        "another one, the next in the list, validated: every choice was made on it"
+        if any(fold.validation for fold in run.folds)
+        else "none validated, so nothing was chosen: learning rates and the single networks of an "
+        "MSP were the presets'"
+    )
+    each = "In each dataset, each" if len(run.splits) > 1 else "Each"
+    sentences = [
+        f"{each} of {len(run.folds)} subjects was test once (leave-one-out).",
+        f"Everything that is learned was learned anew from {sizes} others each time; {validating}.",
+    ]
+    if always:
+        sentences.append(f"{listed(always)} taught and were never test.")
+    return " ".join(sentences)
 
 
 def _networks(run: EvaluationRun) -> str:
@@ -139,7 +168,13 @@ def _measures(run: EvaluationRun) -> str:
     )
 
 
-def _statistics(tests: Sequence[MethodTest]) -> str:
+def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
+    if run.folds:
+        return (
+            "Values are means over test subjects, each first averaged over training seeds, with "
+            "the value of each subject. Folds overlap: almost the same subjects taught in each, so "
+            "neither intervals nor p-values are given."
+        )
     sentences = [
         "Values are means over test subjects, each first averaged over training seeds, with 95 % "
         f"percentile bootstrap intervals over subjects ({RESAMPLES} resamples)."

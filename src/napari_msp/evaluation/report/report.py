@@ -8,12 +8,14 @@ from jinja2 import Environment, PackageLoader
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import (
+    OVERLAP,
     MethodTest,
     Summaries,
     compare_methods,
     summarise,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, results_csv
+from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.report.description import EvaluationRun, findings, methods_paragraph
 from napari_msp.evaluation.report.tables import (
     Cell,
@@ -22,6 +24,7 @@ from napari_msp.evaluation.report.tables import (
     headline_tables,
     other_tables,
     pvalue_tables,
+    subject_tables,
 )
 from napari_msp.files import staged_folder
 from napari_msp.formatting import counted, csv_text
@@ -35,6 +38,12 @@ LIMITS = (
     "Numbers are valid for these platforms, protocols and subjects only.",
 )
 """Of every evaluation."""
+
+OVERLAPPING = (
+    "Each subject is predicted by what almost the same others taught, so the folds' errors depend "
+    "on each other: no test and no interval allows for that (Bengio 2004)."
+)
+"""Of an evaluation whose folds overlap, in place of the first limit."""
 
 SUMMARY_COLUMNS = (
     "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
@@ -89,13 +98,16 @@ def write_report(
             "nothing was measured", remedy=Advice("give a method and a subject that is held out")
         )
     pictures = {caption: _read(path) for caption, path in figures.items()}
-    summaries = summarise(results)
-    tests = compare_methods(results, patches, run.tested) if run.tested else []
+    overlapping = bool(run.folds)
+    summaries = summarise(results, overlapping=overlapping)
+    tests = (
+        compare_methods(results, patches, run.tested, overlapping=overlapping) if run.tested else []
+    )
     contents = {
         "measures.csv": results_csv(results, Result),
         "patches.csv": results_csv(patches, PatchResult),
-        "table1.csv": summaries_csv(summaries, measures),
-        "table1.md": tables_markdown(results, summaries, tests, measures),
+        "table1.csv": summaries_csv(summaries, measures, overlapping=overlapping),
+        "table1.md": tables_markdown(results, summaries, tests, measures, overlapping=overlapping),
         "pvalues.csv": pvalues_csv(tests),
         "report.html": report_html(results, summaries, tests, run, pictures, measures),
     }
@@ -105,20 +117,23 @@ def write_report(
     return [Path(out) / name for name in contents]
 
 
-def summaries_csv(summaries: Summaries, measures: Measures) -> str:
+def summaries_csv(summaries: Summaries, measures: Measures, *, overlapping: bool = False) -> str:
     """Write table1.csv: a row a method, target, truth and measure, with full precision.
 
-    A column of shells stands behind the targets where there are several.
+    A column of shells stands behind the targets where there are several. Where folds overlap, a
+    last column says why there are no intervals.
     """
+    columns = (*SUMMARY_COLUMNS, "note") if overlapping else SUMMARY_COLUMNS
     rows = [
         (s.shell, [
             s.method, s.target, s.reference, s.measure, measures[s.measure].unit,
             s.subjects, s.datasets, s.seeds, s.mean, s.deviation,
             *(s.interval or (None, None)), s.dataset_spread, s.seed_spread, int(s.best),
+            *([OVERLAP] if overlapping else ()),
         ])
         for s in summaries.values()
     ]  # fmt: skip
-    return _csv_by_shell(SUMMARY_COLUMNS, rows)
+    return _csv_by_shell(columns, rows)
 
 
 def pvalues_csv(tests: Sequence[MethodTest]) -> str:
@@ -149,14 +164,23 @@ def tables_markdown(
     summaries: Summaries,
     tests: Sequence[MethodTest],
     measures: Measures,
+    *,
+    overlapping: bool = False,
 ) -> str:
-    """Write table1.md: headline, other measures, tests."""
+    """Write table1.md: headline, each subject where folds overlap, other measures, tests."""
     parts = ["# Table 1"]
-    parts += [table.markdown() for table in headline_tables(results, summaries, measures)]
+    headline = headline_tables(results, summaries, measures, overlapping=overlapping)
+    parts += [table.markdown() for table in headline]
+    if overlapping:
+        each = subject_tables(results, measures)
+        parts += ["## Each subject", *(table.markdown() for table in each)]
     for title, tables in other_tables(results, summaries, measures).items():
         parts += [f"## {title}", *(table.markdown() for table in tables)]
     if tests:
-        parts += ["## Tests", *(table.markdown() for table in pvalue_tables(tests))]
+        parts += [
+            "## Comparisons" if overlapping else "## Tests",
+            *(table.markdown() for table in pvalue_tables(tests)),
+        ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -180,14 +204,15 @@ def report_html(
         run=run,
         lead=_lead(results, run),
         sentences=findings(tests),
-        headline=headline_tables(results, summaries, measures),
+        headline=headline_tables(results, summaries, measures, overlapping=bool(run.folds)),
+        each=subject_tables(results, measures) if run.folds else [],
         tests=pvalue_tables(tests),
         pictures={
             caption: base64.b64encode(data).decode("ascii") for caption, data in pictures.items()
         },
         paragraph=methods_paragraph(run, tests),
         training=_training(run),
-        limits=LIMITS,
+        limits=(OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS,
         pinned=_pinned(run, results),
         others=other_tables(results, summaries, measures),
     )
@@ -228,14 +253,20 @@ def _pinned(run: EvaluationRun, results: Results[Result]) -> dict[str, str]:
     """Say what another run must share with this one."""
     return {
         "Training seeds": ", ".join(map(str, results.names("seed"))),
-        **{
-            f"Subjects of {name}": f"training {_names(split.training)}; validation "
-            f"{_names(split.validation)}; test {_names(split.test)}"
-            for name, split in run.splits.items()
-        },
+        **(
+            {f"Fold of {fold.test[0]}": _parts(fold) for fold in run.folds}
+            or {f"Subjects of {name}": _parts(split) for name, split in run.splits.items()}
+        ),
         "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         "Machine": run.machine,
     }
+
+
+def _parts(split: Subjects) -> str:
+    return (
+        f"training {_names(split.training)}; validation {_names(split.validation)}; "
+        f"test {_names(split.test)}"
+    )
 
 
 def _names(subjects: Sequence[str]) -> str:

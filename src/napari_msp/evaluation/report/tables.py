@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from napari_msp.evaluation.benchmark.analysis import (
     LEVELS,
+    OVERLAP,
     TESTED_MEASURE,
     Level,
     MethodTest,
@@ -95,11 +96,58 @@ Measures = Mapping[str, Measure]
 
 
 def headline_tables(
-    results: Results[Result], summaries: Summaries, measures: Measures
+    results: Results[Result],
+    summaries: Summaries,
+    measures: Measures,
+    *,
+    overlapping: bool = False,
 ) -> list[Table]:
     """One table a truth of the tested measure: methods in rows, targets (and shells) in columns."""
     shown = results.select(measure=TESTED_MEASURE)
-    return [_headline(shown, summaries, measures, reference) for reference in shown.references]
+    return [
+        _headline(shown, summaries, measures, reference, overlapping)
+        for reference in shown.references
+    ]
+
+
+def subject_tables(results: Results[Result], measures: Measures) -> list[Table]:
+    """One table a truth, target and shell of the tested measure: methods in rows, each subject."""
+    shown = results.select(measure=TESTED_MEASURE)
+    return [
+        _of_subjects(part, measures, reference, column)
+        for (reference, column), part in shown.groups("reference", "column").items()
+    ]
+
+
+def _of_subjects(part: Results[Result], measures: Measures, reference: str, column: str) -> Table:
+    several = len(part.names("dataset")) > 1
+    by_method = {
+        method: rows.sample_means("dataset", "subject")
+        for (method,), rows in part.groups("method").items()
+    }
+    who = sorted({each for values in by_method.values() for each in values})
+    display = NumberFormat.of(
+        (each for values in by_method.values() for each in values.values()), SH_MSE_EXPONENT
+    )
+    measure = measures[TESTED_MEASURE]
+    return Table(
+        f"{measure.label} on {column} against {against(reference)}, in "
+        f"{display.unit(measure.unit)}: each subject, by what the others taught"
+        + (", mean over training seeds." if len(part.names("seed")) > 1 else "."),
+        ["method", *(f"{dataset} {name}" if several else name for dataset, name in who)],
+        [
+            [
+                Cell(method),
+                *(
+                    Cell(display.text(by_method[method][each]))
+                    if each in by_method[method]
+                    else EMPTY
+                    for each in who
+                ),
+            ]
+            for method in rows_of(part)
+        ],
+    )
 
 
 def other_tables(
@@ -134,6 +182,7 @@ def _headline(
     summaries: Summaries,
     measures: Measures,
     reference: str,
+    overlapping: bool,
 ) -> Table:
     key = TESTED_MEASURE
     part = results.select(reference=reference)
@@ -148,8 +197,8 @@ def _headline(
     subjects = max(each.subjects for each in shown)
     caption = (
         f"{measures[key].label} against {against(reference)}, in "
-        f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')} "
-        "[95 % bootstrap interval]"
+        f"{display.unit(measures[key].unit)}: mean (sd) over {counted(subjects, 'subject')}"
+        + (f"; {OVERLAP}" if overlapping else " [95 % bootstrap interval]")
     )
     if repeated:
         datasets = max(each.datasets for each in shown)
@@ -217,25 +266,28 @@ def _tests_of(
     first = family[0]
     samples = sorted({test.test.pairs for test in family})
     count = " to ".join(str(each) for each in dict.fromkeys((samples[0], samples[-1])))
-    caption = (
+    notes = list(dict.fromkeys(test.test.note for test in family if test.test.note))
+    compared = (
         f"{first.first} against each other method {LEVELS[level]} (n = {count}), truth: "
         f"{against(reference)}{at_shell(shell)}. Change of the mean SH MSE"
+    )
+    rows = [
+        [Cell(other), *(_test_cell(by_place.get((other, target))) for target in targets)]
+        for other in others
+    ]
+    if notes == [OVERLAP]:
+        caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every subject"
+        return Table(f"{caption}. Nothing is tested: {OVERLAP}.", ["against", *targets], rows)
+    caption = (
+        compared
         + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
         + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
         f"signed-rank test, two-sided, times the {first.comparisons} comparisons of this table "
         "(methods × targets; Bonferroni). Bold: p < 0.05."
     )
-    notes = list(dict.fromkeys(test.test.note for test in family if test.test.note))
     if notes:
         caption += f" Note: {'; '.join(notes)}."
-    return Table(
-        caption,
-        ["against", *targets],
-        [
-            [Cell(other), *(_test_cell(by_place.get((other, target))) for target in targets)]
-            for other in others
-        ],
-    )
+    return Table(caption, ["against", *targets], rows)
 
 
 def at_shell(shell: int | None) -> str:
@@ -252,4 +304,6 @@ def _test_cell(test: MethodTest | None) -> Cell:
         change += f" [{low}, {high}]"
     effect = test.test.rank_biserial
     r = "–" if effect is None else number(effect, 2)
+    if test.test.note == OVERLAP:
+        return Cell(change, f"r = {r}")
     return Cell(change, f"r = {r}, {p_text(test.test.corrected_p_value)}", test.significant)

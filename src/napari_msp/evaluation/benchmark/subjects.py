@@ -1,0 +1,259 @@
+"""Who is learned from, chosen by and measured: once in one split, or each subject in turn.
+
+Nobody is two of these in a split, a model has learned from nobody who is measured, and no scan
+stands under two names.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
+from napari_msp.evaluation.benchmark.settings import EvaluationSettings, Subjects
+from napari_msp.evaluation.held_out import Learned, none_left
+from napari_msp.identity import Person, same_person
+
+TEST_SHARE, VALIDATION_SHARE = 0.5, 1 / 6
+"""Parts of the subjects for test and validation where nobody is named (our choice)."""
+
+LEAST_TO_CHOOSE = 3
+"""Subjects besides the one left out from which on one of them validates (our choice): two teach."""
+
+
+class NeverTest(UserWarning):
+    """A subject that is left out of the tests, though each was to be test once."""
+
+
+def common_subjects(datasets: Sequence[TravellingHeads], source: str) -> list[str]:
+    """Give the subjects that were scanned on the input platform in every dataset.
+
+    Raises
+    ------
+    UserError
+        When there are none.
+    """
+    first, *others = datasets
+    names = with_all(first.subjects, datasets, [source])
+    if not names:
+        everywhere = " in every dataset" if others else ""
+        known = tuple(
+            platform
+            for platform in first.platforms
+            if platform != source and with_all(first.subjects, datasets, [platform])
+        )
+        raise UserError(
+            f"no subject has a scan on {source}{everywhere}",
+            first.root,
+            "input" if known else "datasets",
+            Choose("input", known) if known else Advice("evaluate them one by one"),
+        )
+    return names
+
+
+def with_all(
+    names: Sequence[str], datasets: Sequence[TravellingHeads], platforms: Sequence[str]
+) -> list[str]:
+    """Give the subjects that were scanned on every platform in every dataset."""
+    return [
+        name
+        for name in names
+        if all(dataset.has(name, platform) for dataset in datasets for platform in platforms)
+    ]
+
+
+# --- Splits ----------------------------------------------------------------------------------
+
+
+def split_once(
+    names: Sequence[str],
+    whole: Sequence[str],
+    learned: Mapping[str, Learned],
+    asked: EvaluationSettings,
+) -> Subjects:
+    """Fill up what was not asked for: test and validation subjects from the end of the list.
+
+    Parameters
+    ----------
+    names, whole
+        Who may be measured; those among them who lack no scan: only they are chosen to learn from
+        and to choose by.
+    learned
+        Whom a model has learned from.
+    asked
+        What was asked for.
+
+    Raises
+    ------
+    UserError
+        When nobody is left for a part.
+    """
+    training, validation, test = asked.train, asked.validation, asked.test
+    taken = {*training, *validation, *test}
+    if not test:
+        free = [name for name in names if name not in taken and name not in learned]
+        test = tuple(free[-max(1, int(len(names) * TEST_SHARE)) :])
+    if not validation:
+        free = [name for name in whole if name not in {*taken, *test} and name not in learned]
+        validation = tuple(free[-max(1, round(len(names) * VALIDATION_SHARE)) :])
+    used = {*test, *validation}
+    training = training or tuple(name for name in whole if name not in used)
+    for parameter, part in (("train", training), ("validation", validation), ("test", test)):
+        if not part:
+            remedy = Advice("the datasets need more subjects")
+            raise UserError("no subject is left that has all scans", field=parameter, remedy=remedy)
+    return Subjects(training, validation, test)
+
+
+def leave_one_out(
+    dataset: TravellingHeads,
+    names: Sequence[str],
+    whole: Sequence[str],
+    learned: Mapping[str, Learned],
+    asked: EvaluationSettings,
+) -> tuple[Subjects, ...]:
+    """Let each subject be test once while the others teach.
+
+    Where there are enough of them, the one behind the test subject in the list of those who lack no
+    scan (behind the last one the first) validates rather than teaches.
+
+    Parameters
+    ----------
+    dataset
+        The first one, to name in errors.
+    names, whole, learned, asked
+        As for `split_once`; those whom a model has learned from are never test, but they teach.
+        Everyone can be measured.
+
+    Returns
+    -------
+    The split of each test subject.
+
+    Raises
+    ------
+    UserError
+        When parts were named that follow from who is left out, or nobody is left to teach.
+
+    Warns
+    -----
+    NeverTest
+        For whom a model has learned from.
+    """
+    for name in asked.test:
+        if name not in names:
+            problem = "has no scan on any target, so it cannot be measured"
+            raise UserError(problem, name, "test", Choose("test", tuple(names)))
+    for parameter in ("train", "validation"):
+        if getattr(asked, parameter):
+            problem = "whoever is not left out teaches or validates, so nobody can be named for it"
+            raise UserError(problem, None, parameter, Advice("leave it out"))
+    for name in names:
+        if name in learned and not asked.test:
+            warnings.warn(
+                f"{name} teaches but is never test: {learned[name].model} has learned from them",
+                NeverTest,
+                stacklevel=3,
+            )
+    folds = []
+    for test in asked.test or tuple(name for name in names if name not in learned):
+        behind = whole.index(test) + 1 if test in whole else 0
+        others = [name for name in (*whole[behind:], *whole[:behind]) if name != test]
+        fit = [name for name in others if name not in learned]
+        validation = tuple(fit[:1]) if len(others) >= LEAST_TO_CHOOSE else ()
+        training = tuple(name for name in whole if name not in (test, *validation))
+        if not training:
+            problem = f"without {test} nobody is left to teach who has all scans"
+            raise UserError(problem, field="datasets", remedy=Advice("bring two subjects or more"))
+        folds.append(Subjects(training, validation, (test,)))
+    if not folds:
+        raise none_left(dataset, "test")
+    return tuple(folds)
+
+
+def measured_alone(
+    dataset: TravellingHeads,
+    names: Sequence[str],
+    learned: Mapping[str, Learned],
+    asked: EvaluationSettings,
+) -> Subjects:
+    """Give the test subjects where nothing is trained.
+
+    Raises
+    ------
+    UserError
+        When somebody was named for a training, or models have learned from everyone.
+    """
+    for parameter in ("train", "validation", "leave_one_out"):
+        if getattr(asked, parameter):
+            remedy = either(Advice("leave it out"), Give("methods", "names"))
+            raise UserError("nothing is trained without methods", None, parameter, remedy)
+    test = asked.test or tuple(name for name in names if name not in learned)
+    if not test:
+        raise none_left(dataset, "test")
+    return Subjects((), (), test)
+
+
+def everyone(folds: Sequence[Subjects]) -> Subjects:
+    """Put splits together: who is measured in any of them, who validates alone, and who teaches."""
+    tests = dict.fromkeys(name for fold in folds for name in fold.test)
+    others = dict.fromkeys(name for fold in folds for name in fold.all if name not in tests)
+    return Subjects(tuple(others), (), tuple(tests))
+
+
+# --- Checks ----------------------------------------------------------------------------------
+
+
+def check_subjects(
+    asked: EvaluationSettings, names: Sequence[str], learned: Mapping[str, Learned]
+) -> None:
+    """See that who was named is there, once, and that no model has learned from them."""
+    taken: set[str] = set()
+    for parameter in ("train", "validation", "test"):
+        for name in getattr(asked, parameter):
+            if name not in names:
+                raise UserError(
+                    "there is no such subject", name, parameter, Choose(parameter, tuple(names))
+                )
+            if name in taken:
+                problem = "is to be learned from, chosen by or measured, not two of these"
+                raise UserError(problem, name, parameter, Advice("name it once"))
+            if parameter != "train" and name in learned:
+                raise learned[name].error(parameter)
+            taken.add(name)
+
+
+def check_people(datasets: Sequence[TravellingHeads], subjects: Subjects) -> None:
+    """See that the same scans do not stand under two names, in one dataset or in two.
+
+    Somebody would be learned from and measured, or count as two test subjects.
+    """
+    seen: list[tuple[TravellingHeads, str, Person]] = []
+    for dataset, subject in product(datasets, subjects.all):
+        person = dataset.person(subject)
+        for other, name, known in seen:
+            if same_person(person, known):
+                problem = f"{subject} has the same scans as {name} of {other.root}"
+                raise UserError(problem, dataset.root, "datasets", Advice("leave one of them out"))
+        seen.append((dataset, subject, person))
+
+
+def check_scans(
+    datasets: Sequence[TravellingHeads], subjects: Subjects, targets: Sequence[str]
+) -> None:
+    """See that all networks can learn from all subjects, and that every target can be measured.
+
+    A test subject may lack scans: it is measured on the targets that it has.
+    """
+
+    def error(problem: str, dataset: TravellingHeads, parameter: str) -> UserError:
+        remedy = either(Change(parameter, "other"), Change("targets", "other"))
+        return UserError(problem, dataset.root, parameter, remedy)
+
+    for dataset, target in product(datasets, targets):
+        for parameter, part in (("train", subjects.training), ("validation", subjects.validation)):
+            for subject in part:
+                if not dataset.has(subject, target):
+                    problem = f"{subject} has no scan on {target}, so it cannot be learned from"
+                    raise error(problem, dataset, parameter)
+        if not any(dataset.has(subject, target) for subject in subjects.test):
+            raise error(f"no test subject has a scan on {target}", dataset, "test")
