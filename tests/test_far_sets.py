@@ -43,9 +43,13 @@ def test_far_sets_share_no_code_with_the_phantom():
             assert "phantom" not in line or "import" not in line
 
 
-def test_a_written_set_is_a_dataset_with_twins(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def scans():
+    return list(far.make_head(far.SETS["basalt"], 0, edge=13))
+
+
+def test_a_written_set_is_a_dataset_with_twins(scans, tmp_path, monkeypatch):
     which = far.SETS["basalt"]
-    scans = list(far.make_head(which, 0, edge=13))
     monkeypatch.setattr(far.writing, "make_head", lambda *_: scans)
     assert write_set(tmp_path / "basalt", which, heads=1) == [TINY["basalt"]]
     dataset = open_dataset(tmp_path / "basalt")
@@ -62,8 +66,8 @@ def test_a_written_set_is_a_dataset_with_twins(tmp_path, monkeypatch):
     assert sizes["strong_sa"] == pytest.approx(1.2)
 
 
-def test_noise_free_truth_differs_from_the_scan_by_noise_alone():
-    scan = next(far.make_head(far.SETS["flint"], 1, edge=13))
+def test_noise_free_truth_differs_from_the_scan_by_noise_alone(scans):
+    scan = scans[0]
     ratio = scan.dwi[scan.mask] / scan.noise_free[scan.mask]
     assert np.median(ratio) == pytest.approx(1, abs=0.05)
     assert not np.array_equal(scan.dwi, scan.noise_free)

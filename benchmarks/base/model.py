@@ -107,9 +107,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
 
 def _saw(plan: Plan) -> dict[str, list[float]]:
     """Say between what its platforms lay."""
-    if plan.variety == "nominal":
-        return {"voxel_size": [SPACING], "b_value": [B_VALUE]}
-    return {"voxel_size": list(SPACINGS), "b_value": list(B_VALUES)}
+    return {"voxel_size": list(SPACINGS[plan.variety]), "b_value": list(B_VALUES[plan.variety])}
 
 
 def _mean(channels: Sequence[Channels]) -> Statistics:

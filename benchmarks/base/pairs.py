@@ -45,8 +45,8 @@ from napari_msp.signal.channels import (
 )
 from napari_msp.signal.fitting import fit_sh
 
-Variety = Literal["nominal", "random"]
-"""The phantom's own four platforms for every head, or platforms drawn for each."""
+Variety = Literal["nominal", "near", "random"]
+"""The phantom's own four platforms for every head, scanners drawn near these, or any scanners."""
 
 EDGE = 31
 """Input voxels along an axis of a block."""
@@ -57,8 +57,22 @@ INPUTS = 2
 TARGETS = {"base_st": 1, "base_st2": 1, "base_sa": 2}
 """Targets of the base and their lattice scales."""
 
-SPACINGS, B_VALUES = (1.8, 2.8), (1000.0, 3000.0)
-"""Of random platforms: voxel size of the input in mm, and b-value in s/mm²."""
+SPACINGS: dict[Variety, tuple[float, float]] = {
+    "nominal": (SPACING, SPACING),
+    "near": (2.0, 2.6),
+    "random": (1.8, 2.8),
+}
+"""Voxel size of the input in mm."""
+
+B_VALUES: dict[Variety, tuple[float, float]] = {
+    "nominal": (B_VALUE, B_VALUE),
+    "near": (1000.0, 2000.0),
+    "random": (1000.0, 3000.0),
+}
+"""In s/mm²."""
+
+TISSUE: dict[Variety, float] = {"nominal": 0.0, "near": 0.5, "random": 1.0}
+"""How far tissue lies from the usual, relative to the widest."""
 
 LEAST_BRAIN = 0.45
 """Part of a block that must be brain, or another place is drawn."""
@@ -127,14 +141,14 @@ class Block:
 def make_block(seed: int, index: int, variety: Variety) -> Block:
     """Simulate one block; the same one however many others there are."""
     rng = np.random.default_rng([seed, index, 77])
-    random = variety == "random"
+    drawn = variety != "nominal"
     person = draw_subject(seed, index)
     pose, spacing, b_value = aligned(), SPACING, B_VALUE
-    if random:
-        person = _varied(person, rng)
+    if drawn:
+        person = _varied(person, rng, TISSUE[variety])
         pose = Pose(Rotation.random(random_state=rng).as_matrix(), np.zeros(3))
-        spacing = rng.uniform(*SPACINGS)
-        low, high = B_VALUES
+        spacing = rng.uniform(*SPACINGS[variety])
+        low, high = B_VALUES[variety]
         b_value = float(rng.choice([rng.uniform(low, 1500), rng.uniform(low, high)]))
     with threadpool_limits(1, user_api="blas"):
         for _ in range(20):
@@ -143,7 +157,7 @@ def make_block(seed: int, index: int, variety: Variety) -> Block:
             head = make_head(person, pose, fine)
             if head.brain.sum() > LEAST_BRAIN * np.prod(fine.shape):
                 break
-        inputs, targets = _platforms(rng) if random else _nominal()
+        inputs, targets = _platforms(rng, variety) if drawn else _nominal()
 
         def seen(platform: Platform, number: int, *, noisy: bool) -> Channels:
             own = lattice if platform.scale == 1 else lattice.refined(2)
@@ -191,7 +205,7 @@ def _place(pose: Pose, spacing: float, rng: np.random.Generator) -> Lattice:
     return Lattice((EDGE, EDGE, EDGE), affine)
 
 
-def _varied(person: Subject, rng: np.random.Generator) -> Subject:
+def _varied(person: Subject, rng: np.random.Generator, far: float) -> Subject:
     """Draw a head farther from the template, and tissue farther from the usual (our choice)."""
     usual = person.tissue
     return replace(
@@ -201,12 +215,12 @@ def _varied(person: Subject, rng: np.random.Generator) -> Subject:
         csf_gain=person.csf_gain * float(np.exp(rng.normal(0, 0.4))),
         tissue=replace(
             usual,
-            axial_diffusivity=rng.uniform(1.5e-3, 2.5e-3),
-            intra_fraction=rng.uniform(0.35, 0.75),
-            grey_diffusivity=rng.uniform(0.6e-3, 1.0e-3),
-            t2_intra=usual.t2_intra * rng.uniform(0.75, 1.3),
-            t2_extra=usual.t2_extra * rng.uniform(0.75, 1.3),
-            t2_grey=usual.t2_grey * rng.uniform(0.8, 1.25),
+            axial_diffusivity=2.0e-3 + far * rng.uniform(-0.5e-3, 0.5e-3),
+            intra_fraction=0.55 + far * rng.uniform(-0.2, 0.2),
+            grey_diffusivity=0.8e-3 + far * rng.uniform(-0.2e-3, 0.2e-3),
+            t2_intra=usual.t2_intra * (1 + far * rng.uniform(-0.25, 0.3)),
+            t2_extra=usual.t2_extra * (1 + far * rng.uniform(-0.25, 0.3)),
+            t2_grey=usual.t2_grey * (1 + far * rng.uniform(-0.2, 0.25)),
         ),
     )
 
@@ -215,8 +229,12 @@ def _nominal() -> tuple[list[Platform], dict[str, Platform]]:
     return [PLATFORMS[0]] * INPUTS, dict(zip(TARGETS, PLATFORMS[1:], strict=True))
 
 
-def _platforms(rng: np.random.Generator) -> tuple[list[Platform], dict[str, Platform]]:
-    """Draw scanners: the inputs older than the targets, more often than not (our choice)."""
+def _platforms(
+    rng: np.random.Generator, variety: Variety
+) -> tuple[list[Platform], dict[str, Platform]]:
+    """Draw scanners: inputs that blur more than targets, always or more often than not (ours)."""
+    near = variety == "near"
+    change = 0.06 if near else 0.1
 
     def draw(
         name: str, blur: tuple[float, float], snr: tuple[float, float], **more: int
@@ -232,7 +250,7 @@ def _platforms(rng: np.random.Generator) -> tuple[list[Platform], dict[str, Plat
             echo_time=rng.uniform(60, 110),
             repetition_time=rng.uniform(4000, 9000),
             blur=(float(spread[0]), float(spread[1]), float(spread[2])),
-            b_scale=rng.uniform(0.9, 1.1),
+            b_scale=rng.uniform(1 - change, 1 + change),
             gradient_field=GradientField(*rng.uniform(-0.04, 0.04, 2)),
             snr=rng.uniform(*snr),
             gain=1.0,
@@ -240,10 +258,12 @@ def _platforms(rng: np.random.Generator) -> tuple[list[Platform], dict[str, Plat
             **more,
         )
 
-    inputs = [draw("input_st", (0.4, 1.7), (12.0, 35.0)) for _ in range(INPUTS)]
+    old = ((1.0, 1.6), (14.0, 22.0)) if near else ((0.4, 1.7), (12.0, 35.0))
+    new = ((0.4, 0.7), (20.0, 32.0)) if near else ((0.25, 1.0), (18.0, 40.0))
+    inputs = [draw("input_st", *old) for _ in range(INPUTS)]
     targets = {
-        "base_st": draw("base_st", (0.25, 1.0), (18.0, 40.0)),
-        "base_st2": draw("base_st2", (0.25, 1.0), (18.0, 40.0)),
+        "base_st": draw("base_st", *new),
+        "base_st2": draw("base_st2", *new),
         "base_sa": draw("base_sa", (0.25, 0.8), (10.0, 25.0), scale=2),
     }
     return inputs, targets
