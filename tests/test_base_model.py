@@ -51,7 +51,7 @@ def test_a_batch_is_the_same_whenever_its_step_is_reached(blocks):
     assert one.weights["base_st"].mean().item() == pytest.approx(1)
 
 
-def test_shared_first_stages_and_a_model_of_copies_give_the_same(blocks, tmp_path):
+def test_the_model_file_predicts_what_was_learned(blocks, tmp_path):
     networks = BaseNetworks(TINY)
     for phase in TINY.phases:
         networks.begin(phase)
@@ -75,9 +75,9 @@ def test_later_phases_start_from_what_was_learned():
 
 
 def test_blocks_are_people_of_their_own():
-    random, nominal = people(TINY), people(Plan(variety="nominal", blocks=1))
-    assert same_person(random[0], random[0])
-    assert same_person(random[0], random[1]) is False
+    nominal, random = people(TINY), people(Plan(variety="random", blocks=1))
+    assert same_person(nominal[0], nominal[0])
+    assert same_person(nominal[0], nominal[1]) is False
     assert same_person(random[0], nominal[0]) is False
 
 

@@ -55,12 +55,12 @@ class Plan:
         Of weights, crops and turns.
     """
 
-    variety: Variety = "random"
-    blocks: int = 32
+    variety: Variety = "nominal"
+    blocks: int = 12
     width: float = 0.28
-    single_steps: int = 1500
-    finer_steps: int = 600
-    unison_steps: int = 600
+    single_steps: int = 2000
+    finer_steps: int = 900
+    unison_steps: int = 900
     branch_start: Literal["nothing", "input", "first stage"] = "first stage"
     seed: int = 0
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,8 +29,8 @@ INPUT = "base_input"
 """Stands for any input platform."""
 
 LABEL = (
-    "Base to start training from. Learned from simulated heads on random scanners; it stands for "
-    "no scanner, and is not for harmonizing."
+    "Base to start training from. Learned from simulated heads; it stands for no scanner, and is "
+    "not for harmonizing."
 )
 
 DIRECTIONS = 30
@@ -53,8 +52,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
     """
     unison = bool(plan.unison_steps)
     stages = networks.multi_stage if unison else networks.singles
-    # A file keeps each target's networks by themselves.
-    by_target = {name: cast(Network, deepcopy(stages[name])).cpu() for name in plan.targets}
+    by_target = {name: cast(Network, stages[name]).cpu() for name in plan.targets}
     some = [
         Block.load(block_path(blocks, plan.variety, index)) for index in range(min(plan.blocks, 16))
     ]
@@ -69,6 +67,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
         width=plan.width,
         seed=plan.seed,
         branch_start=plan.branch_start,
+        first_stages="shared" if unison else "preset",
         first_stage=dict.fromkeys(plan.targets, "shresnet") if unison else {},
         label=LABEL,
     )
@@ -80,6 +79,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
         voxel_size=SPACING,
         scales={name: TARGETS[name] for name in plan.targets},
         architectures={name: network.config() for name, network in by_target.items()},
+        first_stages="shared" if unison else "own",
         alpha=1.0,
         sh=SHSettings(regularisation_at_30=REGULARISATION_AT_30, b_value=B_VALUE),
         standardisation=standardisation,
