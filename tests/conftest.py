@@ -16,6 +16,7 @@ from dipy.core.sphere import HemiSphere, disperse_charges
 from hypothesis import HealthCheck, settings
 from scipy.spatial.transform import Rotation
 
+from napari_msp import packaged
 from napari_msp.bids import DESCRIPTION, dataset_description
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.files import write_json
@@ -32,6 +33,15 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),  # a busy machine is slow
 )
 settings.load_profile("ours")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_packaged_base() -> Generator[None, None, None]:
+    """Let trainings start from nothing: what they give must not hang on the base's weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packaged, "BASE", "none.safetensors")
+        yield
+
 
 # --- Comparisons with independent references -------------------------------------------------
 
