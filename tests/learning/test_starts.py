@@ -170,6 +170,7 @@ def test_each_target_begins_as_the_right_platform(
     )
     if isinstance(expected, set):
         assert set(start.platforms.values()) == expected
+        assert sum("which another target begins as" in note for note in start.notes) == 1
     else:
         assert start.platforms == expected
     assert len(start.notes) == len(mine)

@@ -205,10 +205,10 @@ def _compared(platform: str, errors: Mapping[str, float]) -> str:
     """Say by what error a platform was chosen."""
     if len(errors) == 1:
         return "the only one of its lattice scale"
-    others = ", ".join(
-        f"{name} {short(error)}" for name, error in errors.items() if name != platform
-    )
-    return f"SH MSE before the first step {short(errors[platform])}; {others}"
+    others = ", ".join(f"{name} {errors[name]:.2e}" for name in errors if name != platform)
+    words = f"SH MSE before the first step {errors[platform]:.2e}; {others}"
+    taken = min(errors.values()) < errors[platform]
+    return words + ", which another target begins as" * taken
 
 
 def _candidate_errors(

@@ -272,12 +272,14 @@ def _add(path: Path, known: ModelList, control: Control) -> Any:
 
 def _row(listed: ListedModel) -> ModelRow:
     card = listed.model.card
-    subjects = len(listed.model.training.get("subjects", []))
+    subjects = counted(len(listed.model.training.get("subjects", [])), "subject")
+    learned = "Statistics of" if "statistics" in listed.model.training else "Trained on"
     b_values = " and ".join(f"{each:.0f}" for each in card.sh.b_values)
     about = (
-        f"<p><b>{listed.path.name}</b><br>Trained on {counted(subjects, 'subject')}.<br>"
+        f"<p><b>{listed.path.name}</b><br>{learned} {subjects}.<br>"
         f"Input voxels of {card.voxel_size:.2g} mm, b = {b_values} s/mm²."
         + "<br>First stages are shared by all targets." * (card.first_stages == "shared")
+        + "".join(f"<br>Started from {each.get('name')}." for each in listed.model.ancestors[:1])
         + "</p>"
     )
     return ModelRow(
