@@ -6,7 +6,14 @@ import torch
 from napari_msp.errors import UserError
 from napari_msp.learning.schedule import Course
 from napari_msp.learning.settings import TrainingSettings, put_over
-from napari_msp.learning.timing import LEAST, Pace, fitted, seconds_of
+from napari_msp.learning.timing import (
+    LEAST,
+    Pace,
+    TookLonger,
+    fitted,
+    seconds_of,
+    tell_if_longer,
+)
 from napari_msp.model_file import load_model
 
 COURSE = Course(epoch=100, pass_=7, steps=3000, unison_steps=2000)
@@ -47,6 +54,12 @@ def test_a_slow_job_is_timed_once():
     numbers.clear()
     seconds_of(numbers.append, longest=1e9)
     assert numbers == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_that_took_longer_says_so():
+    tell_if_longer(60, 59)
+    with pytest.warns(TookLonger, match=r"took 1\.5 minutes where 1\.0 were given"):
+        tell_if_longer(60, 90)
 
 
 @pytest.mark.parametrize("length", ["steps", "unison_steps", "epochs", "unison_epochs"])

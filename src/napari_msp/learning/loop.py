@@ -56,7 +56,7 @@ from napari_msp.learning.schedule import (
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.start_matching import started_from
 from napari_msp.learning.starts import Start
-from napari_msp.learning.timing import LONGEST, Pace, fitted, seconds_of
+from napari_msp.learning.timing import LONGEST, Pace, fitted, seconds_of, tell_if_longer
 from napari_msp.learning.trail import Trail, how_they_ended, mean_error
 from napari_msp.learning.validation import (
     Validation,
@@ -177,6 +177,8 @@ class TrainingRun:
         )
         save_model(self.out, model)
         self.checkpoint.unlink(missing_ok=True)
+        if self.settings.minutes is not None and not resume:
+            tell_if_longer(60 * self.settings.minutes, time.perf_counter() - self.began)
         self.report(
             Finished(str(self.out), self.position.seconds, self._final_errors(), self._ended())
         )

@@ -1,6 +1,7 @@
 """How many steps fit into a time: measured once at the beginning, so that a run can be resumed."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -23,6 +24,29 @@ LONGEST = 0.02
 
 LEAST = 10
 """Steps of a phase below which it is not begun."""
+
+
+class TookLonger(UserWarning):
+    """A run has not kept to its time: the machine was slower than at its beginning."""
+
+
+def tell_if_longer(seconds: float, passed: float) -> None:
+    """Say that a run took longer than it was given.
+
+    Parameters
+    ----------
+    seconds, passed
+        Time that was given, and that the run took.
+
+    Warns
+    -----
+    TookLonger
+        When it did.
+    """
+    if passed > seconds:
+        told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
+        why = "the machine was slower than at its beginning"
+        warnings.warn(f"{told}: {why}", TookLonger, stacklevel=2)
 
 
 @dataclass(frozen=True)
