@@ -10,10 +10,11 @@ curves         one head of one measuring set, every method, from zero steps to t
 ten-minutes    0, 1, 2 and 4 heads of every measuring set, as many steps as 600 s of a core allow
 semireal       a real slab seen through simulated scanners (`semireal.py` writes it), five times
 
-FOLDER/page.md has every table and every goal with what was measured; without `--out` it is also
-what is printed. Far sets are made in FOLDER/far unless `--sets` says where they lie (an hour for
-all six on one core). The whole takes about two hours on two cores for the curves, and three for the
-ten-minute runs with four methods; two processes may share a FOLDER if their `--methods` differ.
+FOLDER/page.md has every table and every goal with what was measured, and is printed; curves.png
+beside it shows errors against steps and against seconds. Far sets are made in FOLDER/far unless
+`--sets` says where they lie (an hour for all six on one core). The whole takes about two hours on
+two cores for the curves, and three for the ten-minute runs with four methods; two processes may
+share a FOLDER if their `--methods` differ.
 `--smoke` runs all parts on tiny heads for two minutes: it shows that the parts fit, nothing else.
 """
 
@@ -29,6 +30,7 @@ import torch
 from far.sets import SETS, FarSet
 from far.writing import write_set
 from few.cells import SCALES, Bench, run_cell, step_times
+from few.figure import draw_curves
 from few.methods import METHODS, STATISTICS_ONLY, available
 from few.plan import PARTS, Plan, cells_of, times_of
 from few.report import page
@@ -66,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     finished = True
     for part in options.parts:
         finished &= run_part(part, plan, bench, stop)
-    write_page(bench, plan, options, arguments)
+    write_page(bench, options, arguments)
     return 0 if finished else 3
 
 
@@ -178,19 +180,19 @@ def run_part(part: str, plan: Plan, bench: Bench, stop: Callable[[], bool]) -> b
     return True
 
 
-def write_page(
-    bench: Bench, plan: Plan, options: argparse.Namespace, arguments: list[str] | None
-) -> None:
+def write_page(bench: Bench, options: argparse.Namespace, arguments: list[str] | None) -> None:
     """Write the tables, with every command that they come from."""
     kept = bench.folder / "commands.json"
     commands = read_json(kept)["commands"] if kept.exists() else []
     given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["python", "benchmarks/few_heads.py", *given])
+    named = [Path(each).name if "/" in each else each for each in given]  # wherever it lay
+    command = shlex.join(["python", "benchmarks/few_heads.py", *named])
     commands = list(dict.fromkeys([*commands, command]))
     write_json(kept, {"commands": commands})
     times = bench.folder / "times.json"
-    text = page(bench, plan, commands, read_json(times) if times.exists() else {})
+    text = page(bench, commands, read_json(times) if times.exists() else {})
     write_text(bench.folder / "page.md", text)
+    draw_curves(bench.rows(), bench.folder / "curves.png")
     if options.out is not None:
         write_text(options.out, text)
     print(text)

@@ -9,6 +9,7 @@ from few.cells import INPUT, SCALES, Bench, Cell, seconds_of, steps_within, stra
 from few.goals import Goal, all_goals, interval, ratio, time_to
 from few.methods import METHODS, weights_of_msp
 from few.plan import Plan, chosen_rates
+from few.report import page
 
 from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads, open_dataset
@@ -237,10 +238,24 @@ def test_semireal_heads_are_a_dataset_with_twins(tissue, tmp_path):
 # --- The whole, tiny -------------------------------------------------------------------------
 
 
+def test_the_page_says_what_was_run_and_what_was_not(tmp_path):
+    bench = Bench(tmp_path, {}, {})
+    found = row(SINGLE, 300, {"new_st": (1e-5, 3e-5)}, told=["beware"])
+    write_json(tmp_path / "cells" / "one.json", found)
+    text = page(bench, ["python it"], {"SHResNet new_st": {"shresnet new_st": 0.25}})
+    assert "| flint | SHResNet, from base | 1 | 300 | 300 | – | 2.0 (2.0) |" in text
+    assert "| curves | 1 | SHResNet, from base (1) |" in text
+    assert "| rates | 0 | – | everything |" in text
+    assert "| SHResNet new_st | shresnet new_st | 250 |" in text
+    assert "- beware" in text
+
+
 @pytest.mark.slow
 def test_every_part_fits_on_tiny_heads_and_goes_on_where_it_stopped(tmp_path, capsys):
-    arguments = [str(tmp_path), "--smoke", "--base", str(packaged.packaged_model("MSP"))]
-    assert few_heads.main([*arguments, "--parts", "step-times", "curves", "ten-minutes"]) == 0
+    model = str(packaged.packaged_model("MSP"))
+    arguments = [str(tmp_path), "--smoke", "--base", model, "--targets", "new_st"]
+    assert few_heads.main([*arguments, "--parts", "curves", "ten-minutes"]) == 0
+    assert (tmp_path / "curves.png").exists()
     rows = len(list((tmp_path / "cells").glob("*.json")))
     text = (tmp_path / "page.md").read_text()
     for title in ("## Curves", "## Goals", "base, statistics only", "direction error"):

@@ -1,12 +1,13 @@
 """The page of results: curves, ends, goals, and what was not run."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from few.cells import Bench
 from few.goals import CLEAR, SCAN, Goal, Row, Table, all_goals, error, errors
 from few.methods import METHODS
-from few.plan import PARTS, Plan, cells_of, chosen_rates
+from few.plan import PARTS, chosen_rates
 
 SHOWN = {
     "sh_mse": ("SH MSE × 10⁵", 1e5),
@@ -19,15 +20,15 @@ SHOWN = {
 """Measures of the ends and what they are multiplied by; the others stand in the cells' files."""
 
 
-def page(bench: Bench, plan: Plan, commands: Sequence[str], times: Mapping[str, Any]) -> str:
+def page(bench: Bench, commands: Sequence[str], times: Mapping[str, Any]) -> str:
     """Write all that there is as Markdown."""
     rows = bench.rows()
     parts = [
         HEAD.format(bases=", ".join(f"{n}: {_named(p)}" for n, p in bench.bases.items()) or "none"),
         "\n".join(f"    {command}" for command in commands),
-        "## What was run and what was not\n\n" + _done(bench, plan),
+        "## What was run and what was not\n\n" + _done(rows),
         "## A step's time\n\n" + _times(times),
-        "## Learning rates\n\n" + _rates(rows, plan),
+        "## Learning rates\n\n" + _rates(rows),
         "## Curves\n\n" + _curves(Table(rows, "curves")),
     ]
     for part, title in (("ten-minutes", "Ten minutes"), ("semireal", "Semi-real heads")):
@@ -61,16 +62,14 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in every)
 
 
-def _done(bench: Bench, plan: Plan) -> str:
+def _done(rows: Sequence[Row]) -> str:
     lines = []
-    kept = {(row["part"], row["method"]): 0 for row in bench.rows()}
-    for row in bench.rows():
-        kept[row["part"], row["method"]] += 1
     for part in PARTS[1:]:
-        found = {method: n for (where, method), n in kept.items() if where == part}
+        found = Counter(row["method"] for row in rows if row["part"] == part)
         missing = [method for method in METHODS if method not in found]
-        runs = ", ".join(f"{method} ({n})" for method, n in found.items()) or "nothing"
-        lines.append([part, str(sum(found.values())), runs, ", ".join(missing) or "–"])
+        runs = "; ".join(f"{m} ({found[m]})" for m in METHODS if m in found) or "–"
+        left = "everything" if not found else "; ".join(missing) or "–"
+        lines.append([part, str(found.total()), runs, left])
     return _table(["part", "cells", "run (cells)", "not run at all"], lines)
 
 
@@ -83,7 +82,7 @@ def _times(times: Mapping[str, Any]) -> str:
     return _table(["run", "phase", "ms a step"], lines) if lines else "None was measured."
 
 
-def _rates(rows: Sequence[Row], plan: Plan) -> str:
+def _rates(rows: Sequence[Row]) -> str:
     chosen = chosen_rates(rows, list(METHODS))
     if not chosen:
         return "None was chosen: every method has the preset's."
@@ -169,8 +168,3 @@ def _goals(goals: Sequence[Goal]) -> str:
         for goal in goals
     ]
     return _table(["goal", "where", "ratio", "95 %", "limit", "met", "note"], lines)
-
-
-def missing(bench: Bench, plan: Plan, part: str) -> int:
-    """Count the cells of a part that have no row yet."""
-    return sum(not bench.path(cell).exists() for cell in cells_of(part, plan, bench))
