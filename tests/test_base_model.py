@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from base.learning import BaseNetworks, CropsOfBlocks, Plan
+from base.learning import BaseNetworks, CropsOfBlocks, Plan, described
 from base.model import people, write_model
 from base.pairs import TARGETS, Block, Channels, block_path
 
+import napari_msp
 from napari_msp.identity import same_person
 from napari_msp.model_file import load_model
 
@@ -79,6 +80,15 @@ def test_blocks_are_people_of_their_own():
     assert same_person(nominal[0], nominal[0])
     assert same_person(nominal[0], nominal[1]) is False
     assert same_person(random[0], nominal[0]) is False
+
+
+def test_the_packaged_base_is_what_the_plan_says():
+    path = Path(napari_msp.__file__).parent / "models" / "base.safetensors"
+    assert path.stat().st_size < 6e6
+    model = load_model(path)
+    assert (model.kind, model.card.scales, model.card.first_stages) == ("msp", TARGETS, "shared")
+    assert model.training["plan"] == described(Plan())
+    assert model.people == tuple(people(Plan()))
 
 
 def test_the_script_reads_a_plan():
