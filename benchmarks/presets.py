@@ -234,6 +234,8 @@ def draw_steps(rows: list[Row], path: Path, target: str) -> None:
                     name = f"{title(kind)}, {schedule}"
                     axes.plot(*zip(*points, strict=True), label=name, linewidth=1.5, **look)
         axes.set(title=f"{counted(heads, 'head')}", xlabel="steps", yscale="log")
+        for formatted in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatted("{x:.0f}")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("held-out SH MSE (10⁻⁵)")
     figure.axes[-1].legend(frameon=False)
