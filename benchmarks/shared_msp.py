@@ -247,8 +247,9 @@ network, then in unison; s is the processor time that they took.
 | {lines} |
 {rows}
 
-One budget of half a minute, which no form has learned to its end in, one seed and two heads of one
-block of a brain: differences of a few per cent are within what another seed may give. First stages
+One budget of half a minute, which no form has learned to its end in, one learning rate for all, one
+seed and two heads of one block of a brain: differences of a few per cent are within what another
+seed may give. First stages
 that are copied for each target pay for every copy in each step, so that the paper's form has had
 the fewest steps and is behind the single networks alone at equal seconds; one set for all targets
 is not, and training it in unison from the first step is ahead of single networks first. It is the
