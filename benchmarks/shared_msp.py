@@ -249,13 +249,13 @@ network, then in unison; s is the processor time that they took.
 
 One budget of half a minute, which no form has learned to its end in, one learning rate for all, one
 seed and two heads of one block of a brain: differences of a few per cent are within what another
-seed may give. First stages
-that are copied for each target pay for every copy in each step, so that the paper's form has had
-the fewest steps and is behind the single networks alone at equal seconds; one set for all targets
-is not, and training it in unison from the first step is ahead of single networks first. It is the
-fast preset's default; `--first-stages own --singles-first yes` is the paper's form, and what
-`--preset paper` and `evaluate` train. Forms that are listed in the script but have no row were
-left untried here: what branches start from, how α rises, earlier features, a larger width.
+seed may give. First stages that are copied for each target pay for every copy in each step, so that
+the paper's form has had the fewest steps and is behind the single networks alone at equal seconds;
+one set for all targets is not, and training it in unison from the first step is ahead of single
+networks first. It is the fast preset's default; `--first-stages own --singles-first yes` is the
+paper's form, and what `--preset paper` and `evaluate` train. Branches that start from nothing need
+longer than this. Forms that are listed in the script but have no row were left untried here: other
+starts of branches, how α rises, earlier features, a larger width.
 """
 COLUMNS = ("first stages", "width", "seed", "weights", "steps", "s", *TARGETS, "ratio")
 
