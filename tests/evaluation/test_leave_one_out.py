@@ -289,3 +289,10 @@ def test_whom_the_base_learned_from_is_never_test(
     with pytest.warns(NeverTest, match="sub-04"):
         folds = make_plan([four], methods=rows, leave_one_out=True).folds
     assert all("sub-04" not in (*fold.validation, *fold.test) for fold in folds)
+
+
+def test_the_others_of_some_folds_are_told(four: Path) -> None:
+    asked: dict[str, Any] = {"methods": ["IQT"], "test": ["sub-03", "sub-01"]}
+    plan = make_plan([four], **asked, leave_one_out=True)
+    assert [fold.test for fold in plan.folds] == [("sub-03",), ("sub-01",)]
+    assert plan.subjects == Subjects(("sub-02", "sub-04"), (), ("sub-03", "sub-01"))

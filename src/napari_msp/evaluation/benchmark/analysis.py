@@ -29,8 +29,8 @@ LEVELS: dict[Level, str] = {
 
 
 OVERLAP = (
-    "each subject is test once while the others teach: folds overlap, so there is no p-value and "
-    "no interval"
+    "folds overlap, as each subject is test once while the others teach, so there is no p-value "
+    "and no interval"
 )
 """What stands in their place: nothing estimates the variance of such means without bias (Bengio
 2004)."""

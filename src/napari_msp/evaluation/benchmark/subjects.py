@@ -194,9 +194,9 @@ def measured_alone(
 
 
 def everyone(folds: Sequence[Subjects]) -> Subjects:
-    """Put splits together: who is measured in any of them, who validates alone, and who teaches."""
+    """Put splits together: who is measured in any of them, and who only helps the others."""
     tests = dict.fromkeys(name for fold in folds for name in fold.test)
-    others = dict.fromkeys(name for fold in folds for name in fold.all if name not in tests)
+    others = sorted({name for fold in folds for name in fold.all} - {*tests})
     return Subjects(tuple(others), (), tuple(tests))
 
 

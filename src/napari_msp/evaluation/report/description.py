@@ -137,7 +137,7 @@ def _left_out(run: EvaluationRun) -> str:
         f"Everything that is learned was learned anew from {sizes} others each time; {validating}.",
     ]
     if always:
-        sentences.append(f"{listed(always)} taught and were never test.")
+        sentences.append(f"{listed(always)} taught or validated and were never test.")
     return " ".join(sentences)
 
 

@@ -237,7 +237,8 @@ def _training(run: EvaluationRun) -> Table | None:
         return None
     columns = list(run.training[0])
     rows = [[Cell(_plain(row.get(column, "–"))) for column in columns] for row in run.training]
-    return Table("What each method was given and took.", columns, rows)
+    where = f", in {len(run.folds)} folds together" if run.folds else ""
+    return Table(f"What each method was given and took{where}.", columns, rows)
 
 
 def _plain(value: object) -> str:
