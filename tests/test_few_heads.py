@@ -108,6 +108,14 @@ def test_an_error_that_is_not_reached_fails_its_goal():
     assert "not reached" in goal.note
 
 
+def test_a_time_of_nothing_is_compared_with_no_other():
+    rows = [
+        row("SHResNet, from nothing", 1, {"new_st": (4.0, 4.0)}, seconds=0.0),
+        row(SINGLE, 1, {"new_st": (4.0, 4.0)}, seconds=0.0),
+    ]
+    assert goals_of(rows, f"{SINGLE}: time to")["flint new_st"].met == "not measured"
+
+
 def test_learning_rates_are_chosen_by_the_choosing_sets_together():
     def tried(where, rate, value, part="rates"):
         return row(SINGLE, 300, {"new_st": (value, value)}, part, where) | {"rate": rate}

@@ -247,7 +247,9 @@ def run_cell(
             errors = _measured(bench, cell, _predicting(model))
             more = {
                 "weights": sum(weight.numel() for weight in model.network.parameters()),
-                "seconds": round(seconds_of(method, times, cell.steps), 1) if cell.steps else 0.0,
+                "seconds": float(f"{seconds_of(method, times, cell.steps):.4g}")
+                if cell.steps
+                else 0.0,
                 "statistics": model.training.get("statistics", {}),
                 "start": model.training.get("start", {}),
             }

@@ -28,7 +28,7 @@ def draw_curves(rows: Iterable[Row], path: Path) -> None:
     Nothing is drawn where nothing was trained. Rules that are learned in closed form are level.
     """
     table = Table(rows, "curves")
-    targets = [t for t in table.targets if any(METHODS[r["method"]].trained for r in table.rows)]
+    targets = [t for t in table.targets if any(r["steps"] and t in r["errors"] for r in table.rows)]
     if not targets:
         return
     figure = Figure(figsize=(10, 3.4 * len(targets)), layout="constrained")
