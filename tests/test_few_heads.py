@@ -53,7 +53,8 @@ def test_time_to_an_error_lies_between_the_points():
     curve = [(0.0, 9.0), (100.0, 8.0), (400.0, 2.0)]
     assert time_to(curve, 4.0) == pytest.approx(200.0)
     assert time_to(curve, 9.5) == 0.0
-    assert time_to(curve, 8.5) == 100.0
+    assert time_to(curve, np.sqrt(72.0)) == pytest.approx(50.0)
+    assert time_to(curve[1:], 8.5) == 100.0
     assert time_to(curve, 1.0) is None
 
 
@@ -79,15 +80,15 @@ def test_a_goal_is_met_up_to_its_limit():
 def test_goals_compare_what_they_say():
     rows = [
         row("SHResNet, from nothing", 100, {"new_st": (8.0, 8.0)}),
-        row("SHResNet, from nothing", 400, {"new_st": (4.0, 4.0)}),
+        row("SHResNet, from nothing", 3000, {"new_st": (4.0, 4.0)}),
         row(SINGLE, 0, {"new_st": (9.0, 9.0)}),
         row(SINGLE, 50, {"new_st": (4.0, 4.0)}),
-        row(SINGLE, 400, {"new_st": (3.0, 3.0)}),
-        row(MSP, 400, {"new_st": (1.0, 2.0), "strong_sa": (1.0, 1.0)}),
+        row(SINGLE, 3000, {"new_st": (3.0, 3.0)}),
+        row(MSP, 3000, {"new_st": (1.0, 2.0), "strong_sa": (1.0, 1.0)}),
         row("IQT", 0, {"new_st": (5.0, 5.0)}),
     ]
     faster = goals_of(rows, f"{SINGLE}: time to")["flint new_st"]
-    assert (faster.ratio, faster.met) == (pytest.approx(50 / 400), "yes")
+    assert (faster.ratio, faster.met) == (pytest.approx(50 / 3000), "yes")
     plateau = goals_of(rows, f"{SINGLE}, over SHResNet, from nothing")
     assert plateau["flint new_st"].ratio == pytest.approx(0.75)
     assert plateau["mean over targets"].met == "yes"
@@ -100,12 +101,25 @@ def test_goals_compare_what_they_say():
 
 def test_an_error_that_is_not_reached_fails_its_goal():
     rows = [
-        row("SHResNet, from nothing", 400, {"new_st": (4.0, 4.0)}),
-        row(SINGLE, 400, {"new_st": (5.0, 5.0)}),
+        row("SHResNet, from nothing", 3000, {"new_st": (4.0, 4.0)}),
+        row(SINGLE, 3000, {"new_st": (5.0, 5.0)}),
     ]
     goal = goals_of(rows, f"{SINGLE}: time to")["flint new_st"]
     assert goal.met == "no"
     assert "not reached" in goal.note
+
+
+def test_short_runs_say_nothing_of_ends_and_untrained_ones_are_no_ends():
+    rows = [
+        row(SINGLE, 75, {"new_st": (4.0, 4.0)}),
+        row("SHResNet, from nothing", 75, {"new_st": (8.0, 8.0)}),
+        row(MSP, 0, {"new_st": (1.0, 1.0)}),
+        row("IQT", 0, {"new_st": (5.0, 5.0)}),
+    ]
+    assert goals_of(rows, f"{SINGLE}: time to")["flint new_st"].met == "too short to say"
+    plateau = goals_of(rows, f"{SINGLE}, over SHResNet, from nothing")
+    assert {goal.met for goal in plateau.values()} == {"too short to say"}
+    assert {goal.met for goal in goals_of(rows, MSP).values()} == {"not measured"}
 
 
 def test_a_time_of_nothing_is_compared_with_no_other():

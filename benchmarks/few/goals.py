@@ -14,6 +14,9 @@ Heads = dict[tuple[str, str], float]
 """Errors by whom was learned from and who is measured."""
 
 RESAMPLES = 2000
+PLATEAU = 3000
+"""Steps a target below which a run says nothing of where a method ends."""
+
 FINE = "strong_sa"
 CLEAR, SCAN = "noise-free", "scan"
 
@@ -39,6 +42,8 @@ class Goal:
         95 % of resamples; None where there is too little to draw from.
     note
         What a reader must know.
+    steps
+        Of the shortest run that was compared, where the goal speaks of ends.
     """
 
     text: str
@@ -47,12 +52,15 @@ class Goal:
     limit: float
     interval: tuple[float, float] | None = None
     note: str = ""
+    steps: int = PLATEAU
 
     @property
     def met(self) -> str:
         """Say yes, no, or that it was not measured."""
         if self.ratio is None or np.isnan(self.ratio):
             return "not measured"
+        if self.steps < PLATEAU:
+            return "too short to say"
         return "yes" if self.ratio <= self.limit else "no"
 
 
@@ -116,7 +124,8 @@ def _paired(both: tuple[Heads, Heads]) -> tuple[Heads, Heads]:
 def time_to(curve: Sequence[tuple[float, float]], wanted: float) -> float | None:
     """Give when a curve of (time, error) comes down to an error; None: it does not.
 
-    Between two points both are taken to change by constant factors; at zero steps it is at time 0.
+    Between two points both are taken to change by constant factors; from zero steps on, the error
+    by a constant factor a second.
 
     >>> time_to([(100, 8.0), (400, 2.0)], 4.0)
     200.0
@@ -124,9 +133,11 @@ def time_to(curve: Sequence[tuple[float, float]], wanted: float) -> float | None
     before: tuple[float, float] | None = None
     for time, value in sorted(curve):
         if value <= wanted:
-            if before is None or before[0] <= 0 or before[1] <= wanted:
+            if before is None:
                 return time
             part = np.log(before[1] / wanted) / np.log(before[1] / value)
+            if before[0] <= 0:
+                return float(part * time)
             return float(round(before[0] * (time / before[0]) ** part, 6))
         before = (time, value)
     return None
@@ -168,6 +179,8 @@ class Table:
     ) -> list[Row]:
         """Give the rows of a method's longest runs, or of those of so many steps."""
         those = self.of(method, target, where)
+        if METHODS[method].trained:
+            those = [row for row in those if row["steps"]]
         longest = those[-1]["steps"] if those and steps is None else steps
         return [row for row in those if row["steps"] == longest]
 
@@ -227,7 +240,8 @@ def _faster(table: Table) -> list[Goal]:
                     if reached is None:
                         note += f" is not reached in {mine[-1][0]:.0f} s"
                 text = f"{base}: time to what {nothing} has in the end, over its time"
-                goals.append(Goal(text, f"{where} {target}", found, 0.2, note=note))
+                steps = table.of(nothing, target, where)[-1]["steps"] if curve else 0
+                goals.append(Goal(text, f"{where} {target}", found, 0.2, None, note, steps))
     return goals
 
 
@@ -240,6 +254,7 @@ def _compare(
     *,
     reference: str = CLEAR,
     mean_limit: float | None = None,
+    at_end: bool = True,
     pick: Callable[[str, str, str], tuple[list[Row], list[Row]]] | None = None,
 ) -> list[Goal]:
     """Compare two methods by target, over all sets; and in the mean where that has a limit."""
@@ -251,27 +266,28 @@ def _compare(
         return tuple(table.last(each, target, where, steps) for each in (first, second))  # type: ignore[return-value]
 
     choose = pick or same_length
-    goals, logs = [], []
+    goals, logs, ends = [], [], []
     for target in table.targets or ["every target"]:
-        pairs, lengths = {}, set()
+        pairs, lengths, shortest = {}, set(), []
         for where in table.sets:
             a, b = choose(target, where, "")
             if a and b:
                 pairs[where] = errors(a, target, reference), errors(b, target, reference)
+                shortest += [rows[0]["steps"] for rows in (a, b) if rows[0]["steps"]]
                 lengths.add(" against ".join(dict.fromkeys(f"{r[0]['steps']:,}" for r in (a, b))))
         limit = limits if isinstance(limits, float) else limits.get(target, max(limits.values()))
         found = ratio(pairs)
         note = f"{' / '.join(sorted(lengths))} steps" if lengths else ""
-        goals.append(
-            Goal(text, f"{'+'.join(pairs) or '–'} {target}", found, limit, interval(pairs), note)
-        )
+        place = f"{'+'.join(pairs) or '–'} {target}"
+        least = min(shortest, default=0) if at_end else PLATEAU
+        goals.append(Goal(text, place, found, limit, interval(pairs), note, least))
         if found is not None:
+            ends.append(least)
             logs.append(np.log(found))
     if mean_limit is not None:
         mean = float(np.exp(np.mean(logs))) if logs else None
-        goals.append(
-            Goal(text, "mean over targets", mean, mean_limit, None, f"{len(logs)} targets")
-        )
+        note, least = f"targets: {len(logs)}", min(ends, default=0)
+        goals.append(Goal(text, "mean over targets", mean, mean_limit, None, note, least))
     return goals
 
 
@@ -322,7 +338,7 @@ def _equal_seconds(table: Table) -> list[Goal]:
                 )
 
             text = f"{msp}, over SHResNet, from base, at equal seconds, heads: {heads}"
-            goals += _compare(table, text, msp, "", 0.85, pick=ends)
+            goals += _compare(table, text, msp, "", 0.85, at_end=False, pick=ends)
     return goals
 
 
@@ -345,7 +361,7 @@ def _patch_regression(ends: Table, curves: Table) -> list[Goal]:
         ) -> tuple[list[Row], list[Row]]:
             if target == FINE:
                 return [], []
-            msp = table.of(MSPS_FROM["base"][0], target, where, heads)
+            msp = [r for r in table.of(MSPS_FROM["base"][0], target, where, heads) if r["steps"]]
             last = msp[-1]["steps"] if msp else 0
             return (
                 [row for row in msp if row["steps"] == last],
@@ -354,7 +370,7 @@ def _patch_regression(ends: Table, curves: Table) -> list[Goal]:
 
         what = "curve's end" if table is curves else "ten minutes"
         text = f"MSP, from base, over IQT from the same heads ({heads}, {what})"
-        found = _compare(table, text, "", "", 0.4, pick=both)
+        found = _compare(table, text, "", "", 0.4, at_end=table is curves, pick=both)
         goals += [goal for goal in found if not goal.where.endswith(FINE)]
     return goals
 
