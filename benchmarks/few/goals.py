@@ -231,7 +231,9 @@ def _faster(table: Table) -> list[Goal]:
                 curve = table.curve(nothing, target, where)
                 found, note = None, ""
                 mine = table.curve(base, target, where)
-                if curve and mine and curve[-1][0] > 0:
+                if (
+                    curve and len(mine) > 1 and curve[-1][0] > 0
+                ):  # one time says nothing of half of it
                     seconds, wanted = curve[-1]
                     reached = time_to(mine, wanted)
                     found = float("inf") if reached is None else reached / seconds
@@ -391,10 +393,10 @@ def _semireal(table: Table) -> list[Goal]:
                 goals.append(Goal(text, target, None, 1.0))
             curve = table.curve(nothing, target, "semireal")
             reached = None
-            if curve and mine and curve[-1][0] > 0:
+            if curve and len(mine) > 1 and curve[-1][0] > 0:  # one time says nothing of half of it
                 reached = time_to(table.curve(base, target, "semireal"), curve[-1][1])
             found = None
-            if curve and mine and curve[-1][0] > 0:
+            if curve and len(mine) > 1 and curve[-1][0] > 0:  # one time says nothing of half of it
                 found = float("inf") if reached is None else reached / curve[-1][0]
             text = f"semi-real, {base}: time to what {nothing} has in the end, over its time"
             goals.append(Goal(text, target, found, 0.5))
