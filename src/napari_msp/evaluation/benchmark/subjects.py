@@ -163,7 +163,8 @@ def leave_one_out(
         training = tuple(name for name in whole if name not in (test, *validation))
         if not training:
             problem = f"without {test} nobody is left to teach who has all scans"
-            raise UserError(problem, field="datasets", remedy=Advice("bring two subjects or more"))
+            remedy = Advice("bring two subjects or more")
+            raise UserError(problem, dataset.root, "datasets", remedy)
         folds.append(Subjects(training, validation, (test,)))
     if not folds:
         raise none_left(dataset, "test")
