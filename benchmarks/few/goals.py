@@ -231,9 +231,7 @@ def _faster(table: Table) -> list[Goal]:
                 curve = table.curve(nothing, target, where)
                 found, note = None, ""
                 mine = table.curve(base, target, where)
-                if (
-                    curve and len(mine) > 1 and curve[-1][0] > 0
-                ):  # one time says nothing of half of it
+                if curve and mine and curve[-1][0] > 0:
                     seconds, wanted = curve[-1]
                     reached = time_to(mine, wanted)
                     found = float("inf") if reached is None else reached / seconds
