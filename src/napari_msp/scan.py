@@ -82,6 +82,7 @@ class Scan:
     given_platform: str | None = None
     provenance: Provenance | None = None
     _maps: dict[Route, Maps] = field(default_factory=dict, init=False)
+    _at_other_shells: dict[int, Self] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.acquisition is None and self.given_sh is None:
@@ -162,6 +163,10 @@ class Scan:
             problem = f"has no shell near b = {b_value:.0f} (it has {known})"
         name = self.path or self.owner or "scan"
         raise UserError(problem, name, "b_value", Choose("b_value", self.shells))
+
+    def at_other_shell(self, shell: Shell) -> Self:
+        """Give the DWI at any shell of its acquisition, chosen or not; always the same object."""
+        return self._at_other_shells.setdefault(shell.name, replace(self, shell=shell.b_value))
 
     @cached_property
     def sh(self) -> SHImage | Any:

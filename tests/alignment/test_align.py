@@ -15,13 +15,13 @@ import napari_msp as msp
 from napari_msp.alignment.align import carry_deviation
 from napari_msp.alignment.moving import interpolated, moved
 from napari_msp.alignment.preprocessing import missing_steps
-from napari_msp.alignment.report import distance_text
-from napari_msp.bids import DESCRIPTION, dataset_description
+from napari_msp.alignment.report import distance_text, report_html
+from napari_msp.bids import DESCRIPTION, dataset_description, nifti_stem
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import PLATFORMS, simulate_subject, write_scan
 from napari_msp.data.phantom.subjects import draw_pose
-from napari_msp.errors import Cancelled, Choose, Overwrite, Resample, UserError
+from napari_msp.errors import Cancelled, Choose, Overwrite, Resample, RunJob, UserError
 from napari_msp.files import write_json
 
 MISALIGNMENT = 6.0
@@ -191,6 +191,37 @@ def test_hcps_grad_dev_goes_where_its_scan_goes(tmp_path, scan):
     assert note["File"] is None
     assert "b is off by 4.0 %" in note["Description"]
     assert "left behind" in note["Description"]
+
+
+@pytest.mark.parametrize("volumes", [9, 8], ids=["it lies elsewhere", "and is none"])
+def test_a_grad_dev_of_another_image_does_not_become_its_own(tmp_path, scan, volumes):
+    path = scan("oblique", 30).write(tmp_path)
+    affine = nib.load(path).affine.copy()
+    affine[0, 3] += 40
+    values = np.zeros((*nib.load(path).shape[:3], volumes), dtype=np.float32)
+    nib.Nifti1Image(values, affine).to_filename(path.with_name("grad_dev.nii.gz"))
+    with pytest.warns(DoubtfulScan, match="cannot be read either"):
+        acquisition = load_acquisition(path)
+        _ = acquisition.voxels
+    out = tmp_path / "out" / path.name
+    out.parent.mkdir()
+    placed = moved(acquisition, true_motion("prisma_st"))
+    placed.write(out)
+    carry_deviation(out, acquisition, placed)
+    np.testing.assert_allclose(nib.load(out.parent / "sub-01_grad_dev.nii.gz").affine, affine)
+    with pytest.warns(DoubtfulScan, match="cannot be read either"):
+        _ = load_acquisition(out).voxels
+
+
+def test_of_a_grad_dev_without_numbers_it_is_said_that_it_stays(tmp_path, scan):
+    path = scan("oblique", 30).write(tmp_path)
+    values = np.full((*nib.load(path).shape[:3], 9), np.nan, dtype=np.float32)
+    nib.Nifti1Image(values, nib.load(path).affine).to_filename(path.with_name("grad_dev.nii.gz"))
+    acquisition = load_acquisition(path)
+    placed = replace(moved(acquisition, None), clipped=0.0)
+    note = carry_deviation(tmp_path / "out" / path.name, acquisition, placed)
+    said = note["GradientDeviation"]["Description"]
+    assert said == "left behind, as the scan was interpolated"
 
 
 @pytest.mark.reference("MRtrix3 mrinfo")
@@ -486,6 +517,43 @@ def test_what_cannot_be(travelled, tmp_path):
     shutil.copytree(travelled, alone, ignore=shutil.ignore_patterns("ses-prisma", "ses-connectom"))
     with pytest.raises(UserError, match="ge_st alone, which lie where they are"):
         msp.align(alone, tmp_path / "out")
+    [image] = alone.glob("sub-01/ses-ge/dwi/*_dwi.nii.gz")
+    for path in image.parent.glob(f"{nifti_stem(image)}.*"):
+        copy = tmp_path / "unnamed/sub-01/dwi" / path.name.replace("_ses-ge_acq-st", "")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    with pytest.raises(UserError, match="as each says neither session") as refusal:
+        msp.align(tmp_path / "unnamed", tmp_path / "out")
+    assert isinstance(refusal.value.remedy, RunJob)
+    assert refusal.value.remedy.job == "import"
+
+
+def test_a_page_counts_its_scans(aligned):
+    assert "2 scans were laid on their subject's scan on ge_st" in told_on_the_page(aligned)
+    [one] = [scan for scan in aligned.scans if scan.platform == TARGETS[0]]
+    page = told_on_the_page(replace(aligned, scans=(one,)))
+    assert "1 scan was laid on its subject's scan on ge_st" in page
+    assert "in median" not in page
+
+
+def told_on_the_page(alignment) -> str:
+    return " ".join(report_html(alignment).split())
+
+
+def test_a_moved_scan_is_called_as_it_was_and_says_nothing_twice(scan, tmp_path):
+    path = scan("oblique", 60).write(tmp_path)
+    voxels = np.asarray(nib.load(path).dataobj).copy()
+    voxels[..., -1] = 0
+    nib.Nifti1Image(voxels, nib.load(path).affine).to_filename(path)
+    with pytest.warns(DoubtfulScan):
+        acquisition = load_acquisition(path)
+        _ = acquisition.voxels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = moved(acquisition, None).acquisition
+        _ = again.voxels
+    assert again.name == str(path)
+    assert again.doubts
 
 
 @pytest.mark.parametrize(("voxels", "text"), [(0.0, "<0.05"), (0.049, "<0.05"), (0.05, "0.05")])

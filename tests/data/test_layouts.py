@@ -20,6 +20,8 @@ from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import read_json, write_json
+from napari_msp.learning.heads import check_names
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan import load_scan
 from napari_msp.ui.load.examine import Choice, examine
 
@@ -699,6 +701,28 @@ class TestChoices:
         assert any("sub-1 on a was scanned 2 times" in each for each in problems)
         assert any("sub-2 on a has several scans" in each for each in problems)
 
+    def test_of_several_scans_nothing_but_that_is_said(self, lay: Callable[..., Path]) -> None:
+        both, other = "sub-1/ses-a/dwi/sub-1_ses-a", "sub-1/ses-b/dwi/sub-1_ses-b"
+        alone = [f"sub-2/ses-{each}/dwi/sub-2_ses-{each}" for each in "ab"]
+        root = lay(bids(f"{both}_dir-AP", f"{both}_dir-PA", other, *alone))
+        findings = check(root, input="b", alignment=False).findings
+        [error] = [each for each in findings if "several scans" in each.problem]
+        assert error.severity == "error"
+        assert not [each for each in findings if "passed over" in each.problem]
+        assert not [each for each in findings if "has no scan" in each.problem]
+
+    def test_the_window_offers_the_others(self, lay: Callable[..., Path]) -> None:
+        both, alone = "sub-1/ses-a/dwi/sub-1_ses-a", "sub-2/ses-a/dwi/sub-2_ses-a"
+        root = lay(bids(f"{both}_dir-AP", f"{both}_dir-PA", alone))
+        first = examine(Choice(path=root))
+        assert first.scan == root / f"{alone}_dwi.nii.gz"
+        for found in (first, examine(first.choice, first.dataset)):
+            assert found.ready
+            assert "sub-1 on a has several scans" in found.doubts["path"]
+        theirs = examine(Choice(path=root / "sub-1"))
+        assert not theirs.ready
+        assert "sub-1 on a has several scans" in theirs.problems["path"]
+
     def test_parts_of_a_complex_signal_are_no_scans(self, lay: Callable[..., Path]) -> None:
         stem = "sub-1/ses-a/dwi/sub-1_ses-a"
         root = lay(bids(f"{stem}_part-mag", f"{stem}_part-phase", f"{stem}_part-real"))
@@ -710,6 +734,11 @@ class TestChoices:
         root = lay(bids("sub-1/dwi/sub-1", "sub-2/dwi/sub-2_dir-AP"))
         dataset = open_dataset(root)
         assert sorted(dataset.scans) == [("sub-1", "unnamed"), ("sub-2", "unnamed")]
+        [note] = dataset.notes
+        assert "one platform, unnamed, as each says neither session (ses-)" in note
+        with pytest.raises(UserError, match="as each says neither session") as refusal:
+            check_names(dataset, TrainingSettings(input="unnamed"))
+        assert "name the platform" in str(refusal.value)
         checked = check(root)
         assert len(checked.scans) == 2
         said = [each.message(OptionWords(ArgumentParser())) for each in checked.findings]

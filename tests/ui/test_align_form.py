@@ -135,3 +135,17 @@ def test_one_platform_is_nothing_to_align(form, heads, tmp_path):
     form.dataset.choose(copy)
     assert "All scans are on ge_st" in form.rows.said("dataset")
     assert not form.button.isEnabled()
+    form.voxel_size.setText("auto")
+    form.voxel_size.editingFinished.emit()
+    assert form.button.isEnabled()  # the input can still be interpolated
+
+
+def test_another_dataset_has_runs_of_its_own(form, heads, tmp_path):
+    form.dataset.choose(heads)
+    form.run.setText("1")
+    form.run.editingFinished.emit()
+    assert form.choice.run == "1"
+    copy = tmp_path / "copy"
+    shutil.copytree(heads, copy)
+    form.dataset.choose(copy)
+    assert (form.choice.run, form.run.text()) == (None, "")

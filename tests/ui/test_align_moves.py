@@ -140,6 +140,9 @@ def test_what_is_doubtful_is_told_once_and_by_its_place(qtbot):
     assert view.table.item(0, 1).toolTip() == "left out: is empty"
     view.table.setCurrentCell(0, 0)
     assert view.scan is None
+    more = Finding("warning", "sub-01 prisma_st", "lies far away")
+    view.show_alignment(replace(done, findings=(*findings, more)), [])
+    assert view.table.item(0, 1).toolTip() == "left out: is empty\nlies far away"
 
 
 # --- The heads --------------------------------------------------------------------------------
@@ -206,13 +209,23 @@ def test_the_input_is_shown_alone(choice, alignment):
     assert list(layers_of(choice, alignment, "ge_st")) == ["b0"]
 
 
-def test_of_images_that_were_interpolated_the_head_before_is_read_too(choice, alignment):
-    by_affine = layers_of(choice, alignment, "prisma_st")
+def test_of_images_that_were_interpolated_the_head_before_is_read_too(choice, alignment, tmp_path):
+    """Written voxels are made others' than the given ones, as interpolation does."""
+    out = tmp_path / "out"
+    shutil.copytree(alignment.out, out)
     [scan] = [each for each in alignment.scans if each.platform == "prisma_st"]
-    interpolated = replace(alignment, scans=(replace(scan, clipped=0.0),))
-    shown = layers_of(choice, interpolated, "prisma_st")
-    for name, (data, _, _) in shown.items():
-        np.testing.assert_array_equal(data, by_affine[name][0])
+    written = nib.load(out / scan.image)
+    doubled = 2 * np.asarray(written.dataobj)
+    nib.Nifti1Image(doubled, written.affine).to_filename(out / scan.image)
+    interpolated = replace(alignment, out=out, scans=(replace(scan, clipped=0.0),))
+    layers = layers_of(choice, interpolated, "prisma_st")
+    given = open_dataset(choice.dataset)
+    lattice = given.acquisition("sub-01", "ge_st").lattice
+    b0 = given.acquisition("sub-01", "prisma_st").b0
+    before, after = (from_shown(layers[f"b0 {when}"][0], lattice) for when in ("before", "after"))
+    np.testing.assert_allclose(before[:-1], b0[1:], rtol=1e-5)
+    inside = np.s_[2:-2, 2:-2, 2:-2]
+    np.testing.assert_allclose(after[inside], 2 * b0[inside], rtol=0.1)
 
 
 def test_a_finer_scan_keeps_its_voxels(heads):

@@ -135,6 +135,16 @@ def test_the_same_predictions_are_chosen_at_another_shell(both):
     assert len(choices.alike(made[:3])) == 2
 
 
+@pytest.mark.parametrize("order", [(1200, 3000), (3000, 1200)])
+def test_one_scan_loaded_at_both_shells_is_offered_once_at_each(both, order):
+    loaded, made = both
+    known = {b_value: load_scan(loaded.path, b_value) for b_value in order}
+    for shell in (1200, 3000):
+        choices = Choices.of([*made, *known.values()], shell)
+        assert list(choices.scans.values()) == [known[shell]]
+        assert list(choices.truths) == ["sub-01"]
+
+
 def test_b_values_within_five_percent_are_no_choice():
     made = [of_shell(b, "MSP") for b in (1150, 1200)]
     choices = Choices.of(made)

@@ -49,11 +49,17 @@ from napari_msp.checking.report import Finding, place_of
 from napari_msp.checking.summary import Comparison, HeadImages
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import Auto, check_voxel_size, edge_of
-from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.dataset import (
+    TravellingHeads,
+    further_platforms,
+    input_platform,
+    open_dataset,
+    why_alone,
+)
 from napari_msp.data.gradients import SCHEMES, Shell, find_deviation
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import ESTIMATED_MARK
-from napari_msp.data.nifti import open_nifti
+from napari_msp.data.nifti import lattice_of, open_nifti
 from napari_msp.errors import Advice, Cancelled, Choose, Overwrite, Resample, UserError
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted, listed
@@ -169,9 +175,9 @@ def align(
         check_voxel_size(voxel_size)
     elif len(heads.platforms) == 1:
         raise UserError(
-            f"has scans of {source} alone, which lie where they are",
+            f"has scans of {source} alone{why_alone(heads)}, which lie where they are",
             heads.root,
-            remedy=Advice("add the scans of another platform"),
+            remedy=further_platforms(heads, Advice("add the scans of another platform")),
         )
     check_out(out, heads.root, force)
     heads.tell()
@@ -451,17 +457,18 @@ def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str,
     """Bring HCP's `grad_dev` along, and give the note for the scan's sidecar.
 
     Its matrices are in the image's axes, so they stay as they are. Where the image was interpolated
-    it is left behind: they would have to be turned.
+    it is left behind: they would have to be turned. What lies elsewhere than the scan stays there.
     """
     source = None if scan.path is None else find_deviation(scan.path)
     if source is None:
         return {}
     if placed.clipped is not None:
-        said = f"{scan.unused_deviation}; left behind, as the scan was interpolated"
-        return deviation_note(None, said)
+        said = (scan.unused_deviation, "left behind, as the scan was interpolated")
+        return deviation_note(None, "; ".join(filter(None, said)))
     known = open_nifti(source)
-    moved = nib.Nifti1Image(known.dataobj, placed.image.affine, known.header)
-    moved.to_filename(deviation_path(image))
+    fits = len(known.shape) == 4 and scan.lattice.matches(lattice_of(known))
+    affine = placed.image.affine if fits else known.affine
+    nib.Nifti1Image(known.dataobj, affine, known.header).to_filename(deviation_path(image))
     return deviation_note(deviation_path(image), scan.unused_deviation)
 
 

@@ -1,7 +1,6 @@
 """Write a scan where it belongs: by its affine alone, or interpolated once onto another lattice."""
 
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import gradient_files
-from napari_msp.data.acquisition import Acquisition, DoubtfulScan
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
 from napari_msp.data.cubes import interpolated_voxels
 from napari_msp.data.gradients import GradientTable, write_gradients
@@ -61,12 +60,14 @@ class Placed:
 
         What is odd about its volumes was said when the file was read, and is not said again.
         """
-        made = Acquisition(self.image, self.gradients, given_mask=self.mask, every_volume=True)
-        vars(made)["name"] = self.name
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DoubtfulScan)
-            _ = made.voxels
-        return made
+        return Acquisition(
+            self.image,
+            self.gradients,
+            given_mask=self.mask,
+            every_volume=True,
+            given_name=self.name,
+            told=True,
+        )
 
     def write(self, dwi: Path, mask: Path | None = None) -> None:
         """Write the DWI with its gradient table, and the mask where one is wanted."""

@@ -26,14 +26,16 @@ from napari_msp.checking.report import (
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
 from napari_msp.data.dataset import (
+    NAME_PLATFORMS,
     NO_PLATFORM,
     SCAN_NAMES,
+    UNDECIDED,
     UNNAMED,
     TravellingHeads,
     input_platform,
     open_dataset,
 )
-from napari_msp.errors import Advice, RunJob, UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, refuse_occupied
 from napari_msp.formatting import counted
 
@@ -250,10 +252,6 @@ def _rows(
     ]
 
 
-NAME_PLATFORMS = RunJob("import", "name the platform")
-"""What helps where names say none."""
-
-
 # --- Files of the dataset ---------------------------------------------------------------------
 
 
@@ -283,6 +281,8 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
         )
         yield Finding("warning", dataset.root.resolve().name, problem, NAME_PLATFORMS)
     for path, why in dataset.passed_over.items():
+        if why == UNDECIDED:  # told as an error
+            continue
         problem = f"is passed over: it {why}"
         remedy = NAME_PLATFORMS if why == NO_PLATFORM else Advice("see that it is meant")
         yield Finding("note", place_of(path, dataset.root), problem, remedy)
@@ -295,10 +295,10 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
 
 
 def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:
-    """Look for subjects without a scan on one of the platforms."""
+    """Look for subjects without a scan on one of the platforms; several are told elsewhere."""
     for subject in dataset.subjects:
         for platform in dataset.platforms:
-            if dataset.has(subject, platform):
+            if dataset.has(subject, platform) or (subject, platform) in dataset.undecided:
                 continue
             if platform == input_platform:
                 problem = f"has no scan on {platform}, the input: training leaves it out"

@@ -102,6 +102,10 @@ class Acquisition:
         What contradicts itself in header and table, in words.
     every_volume
         Leave none out, whatever it looks like; what it looks like is told all the same.
+    given_name
+        What messages call it where it has no path.
+    told
+        Its doubts were told before, as of the scan that it was made of: nothing warns of them.
     """
 
     image: nib.Nifti1Image
@@ -113,6 +117,8 @@ class Acquisition:
     other_masks: tuple[str, ...] = ()
     header_doubts: tuple[str, ...] = ()
     every_volume: bool = False
+    given_name: str = "acquisition"
+    told: bool = False
 
     def __repr__(self) -> str:
         size = " × ".join(str(each) for each in self.image.shape[:3])
@@ -134,7 +140,7 @@ class Acquisition:
     @cached_property
     def name(self) -> str:
         """The file's name for messages."""
-        return str(self.path) if self.path is not None else "acquisition"
+        return str(self.path) if self.path is not None else self.given_name
 
     @cached_property
     def affine(self) -> FloatArray:
@@ -227,7 +233,7 @@ class Acquisition:
             voxels[not_finite] = 0
         deviation = self._deviation_doubt(voxels, table)
         doubts += [deviation] if deviation else []
-        for doubt in doubts:
+        for doubt in () if self.told else doubts:
             warnings.warn(f"{self.name}: {doubt}", DoubtfulScan, stacklevel=2)
         return _Read(voxels, table, tuple(odd), tuple(doubts), deviation)
 

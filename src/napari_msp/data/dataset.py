@@ -30,6 +30,11 @@ UNNAMED = "unnamed"
 
 NO_PLATFORM = "says neither session (ses-) nor protocol (acq-), so no platform"
 
+NAME_PLATFORMS = RunJob("import", "name the platform")
+"""What helps where names say none."""
+
+UNDECIDED = "is one of several, of which none is chosen"
+
 VERSIONS = {"desc", "space", "res"}
 """Entities that tell versions of one scan apart."""
 
@@ -52,6 +57,9 @@ class TravellingHeads:
     runs
         Images by their run, of scans that were repeated and of which the first run was taken
         unasked; its user is to be shown the choice.
+    undecided
+        Why there is no scan of a subject on a platform, where several may be it and whoever opened
+        the dataset went on without.
     """
 
     root: Path
@@ -59,6 +67,7 @@ class TravellingHeads:
     passed_over: Mapping[Path, str] = field(default_factory=dict)
     b0_threshold: float | None = None
     runs: Mapping[tuple[str, str], Mapping[str, Path]] = field(default_factory=dict)
+    undecided: Mapping[tuple[str, str], UserError] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         subjects, platforms = len(self.subjects), ", ".join(self.platforms)
@@ -75,7 +84,7 @@ class TravellingHeads:
         return sorted({platform for _, platform in self.scans})
 
     def tell(self) -> None:
-        """Warn of what was passed over, each reason once.
+        """Warn of what was passed over, and of platforms that have no name.
 
         Warns
         -----
@@ -86,14 +95,18 @@ class TravellingHeads:
 
     @property
     def notes(self) -> list[str]:
-        """What was passed over, in words, each reason once."""
+        """What was passed over, in words, each reason once, and that platforms have no name."""
         reasons: dict[str, list[Path]] = {}
         for path, why in self.passed_over.items():
             reasons.setdefault(why, []).append(path)
         more = {why: f" and {len(paths) - 1} more" for why, paths in reasons.items() if paths[1:]}
+        unnamed = f"{self.root}: all its scans are taken as one platform, {UNNAMED}"
         return [
-            f"{paths[0]}{more.get(why, '')}: passed over, as it {why}"
-            for why, paths in reasons.items()
+            *([f"{unnamed}{why_alone(self)}"] if self.platforms == [UNNAMED] else []),
+            *(
+                f"{paths[0]}{more.get(why, '')}: passed over, as it {why}"
+                for why, paths in reasons.items()
+            ),
         ]
 
     def has(self, subject: str, platform: str) -> bool:
@@ -212,6 +225,7 @@ def open_dataset(
         candidates = unnamed
     scans: dict[tuple[str, str], Path] = {}
     runs: dict[tuple[str, str], dict[str, Path]] = {}
+    open_questions: dict[tuple[str, str], UserError] = {}
     for identity, paths in sorted(candidates.items()):
         what = " on ".join(identity)
         try:
@@ -221,6 +235,8 @@ def open_dataset(
                 if undecided is None:
                     raise
                 undecided.append(error)
+                open_questions[identity] = error
+                passed_over |= dict.fromkeys(paths, UNDECIDED)
                 continue
             found = {each: choose_scan(paths, what, each)[0] for each in error.remedy.choices}
             runs[identity] = {each: path for each, path in found.items() if path is not None}
@@ -230,7 +246,7 @@ def open_dataset(
             scans[identity] = scan
     if not scans:
         raise undecided[0] if undecided else _nothing_in(root, passed_over)
-    return TravellingHeads(root, scans, passed_over, b0_threshold, runs)
+    return TravellingHeads(root, scans, passed_over, b0_threshold, runs, open_questions)
 
 
 def as_dataset(
@@ -365,6 +381,16 @@ def _nothing_in(root: Path, passed_over: Mapping[Path, str]) -> UserError:
     if derived:
         remedy = either(Advice(f"give {derived[0]}, which has some"), remedy)
     return UserError(problem, root, "dataset", remedy)
+
+
+def why_alone(dataset: TravellingHeads) -> str:
+    """Say why a dataset has one platform only, where names are the reason; else nothing."""
+    return f", as each {NO_PLATFORM}" if dataset.platforms == [UNNAMED] else ""
+
+
+def further_platforms(dataset: TravellingHeads, otherwise: Remedy) -> Remedy:
+    """Give what helps where another platform is needed: names, where no scan has one."""
+    return NAME_PLATFORMS if dataset.platforms == [UNNAMED] else otherwise
 
 
 def input_platform(

@@ -10,7 +10,12 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.cubes import MAKE_CUBES
-from napari_msp.data.dataset import TravellingHeads, input_platform
+from napari_msp.data.dataset import (
+    TravellingHeads,
+    further_platforms,
+    input_platform,
+    why_alone,
+)
 from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError, either
@@ -483,11 +488,12 @@ def check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
         _check_judges(dataset, settings, name, subjects)
     if not settings.targets:
         raise UserError(
-            f"has no platform but {settings.input}, so there is nothing to predict",
+            f"has no platform but {settings.input}{why_alone(dataset)}: there is none to predict",
             dataset.root,
             "dataset",
             either(
-                Change("dataset", "another"), RunJob("import", "bring further platforms into it")
+                Change("dataset", "another"),
+                further_platforms(dataset, RunJob("import", "bring further platforms into it")),
             ),
         )
 

@@ -14,9 +14,15 @@ from napari_msp.alignment.align import align, check_out
 from napari_msp.alignment.report import SQUARE, AlignedScan, Alignment, distance_text
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.cubes import check_voxel_size
-from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.dataset import (
+    TravellingHeads,
+    further_platforms,
+    input_platform,
+    open_dataset,
+    why_alone,
+)
 from napari_msp.data.lattice import Lattice, resample
-from napari_msp.errors import Overwrite, UserError
+from napari_msp.errors import Advice, Overwrite, UserError
 from napari_msp.formatting import counted, listed
 from napari_msp.scan import Scan
 from napari_msp.ui.background import Control, abandonable
@@ -163,8 +169,10 @@ def _about(heads: TravellingHeads, choice: Choice, offered: Path | None) -> Find
     lacking = [each for each in heads.subjects if not heads.has(each, choice.input)]
     if choice.input and lacking:
         notes["input"] = f"{listed(lacking)} will be left out: no scan on {choice.input}."
-    if platforms == 1:
-        problems["dataset"] = f"All scans are on {heads.platforms[0]}: none is to be laid on it"
+    if platforms == 1 and choice.voxel_size is None:
+        alone = f"All scans are on {heads.platforms[0]}{why_alone(heads)}: none is to be laid on it"
+        remedy = further_platforms(heads, Advice("add those of another, or choose cubes"))
+        problems["dataset"] = said(UserError(alone, remedy=remedy), WORDS)
     assert choice.out is not None
     try:
         check_out(choice.out, root, force=False)

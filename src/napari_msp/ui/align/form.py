@@ -165,7 +165,8 @@ class AlignForm(QWidget):
         on_enter(self, self.align)
 
     def _choose_dataset(self) -> None:
-        self._choose(dataset=self.dataset.path, input="", subjects=())
+        self.run.clear()
+        self._choose(dataset=self.dataset.path, input="", subjects=(), run=None)
 
     def _choose(self, **given: Any) -> None:
         choice = replace(self.choice, **given)

@@ -38,7 +38,7 @@ HEADERS: Sequence[Text] = (
     (
         "away\nafter\nvoxels",
         "<p>The same, measured anew on what was written: it tells what went wrong, half a voxel or "
-        "more, not the last hundredths. On simulated heads 0.03 voxels were truly left.</p>",
+        "more, not the last hundredths. On simulated heads 0.02 voxels were truly left.</p>",
     ),
 )
 
@@ -114,7 +114,10 @@ class Moves(Themed):
     def show_alignment(self, alignment: Alignment, remarks: Sequence[str]) -> None:
         """Show what was done, and what is doubtful in sentences."""
         self._scans, self._source = alignment.scans, alignment.input_platform
-        self._doubted = {finding.where: finding.problem for finding in alignment.findings}
+        told: dict[str, list[str]] = {}
+        for finding in alignment.findings:
+            told.setdefault(finding.where, []).append(finding.problem)
+        self._doubted = {where: "\n".join(problems) for where, problems in told.items()}
         rows = [self._row(scan) for scan in alignment.scans]
         self.table.clearSelection()
         self.table.fill(HEADERS, rows)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
@@ -96,7 +96,7 @@ class Choices:
         if len(shells) > 1:
             b_value = shells.get(shell or 0, next(iter(shells.values())))
             made = [scan for scan in made if _is_at(scan, b_value)]
-            measured = list(dict.fromkeys(at_shell_of(scan, b_value) for scan in measured))
+            measured = _each_once(measured, b_value)
             inputs, measured = measured, [scan for scan in measured if _is_at(scan, b_value)]
         possible: list[Scan | OnDisk] = [*measured, *_on_disk(scans)]
         return cls(titled(possible), titled([*made, *measured]), titled(inputs), shells)
@@ -294,10 +294,6 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     return Compared(truth, predictions, scan, comparison, _disagreement(predictions, comparison))
 
 
-_OTHER_SHELLS: WeakKeyDictionary[Scan, dict[int, Scan]] = WeakKeyDictionary()
-"""Scans at shells that are not shown, by the scan as it was loaded; fitted once."""
-
-
 def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
     """Give a DWI at another of its shells, where it has that; any other stays as it is."""
     own = scan.acquisition
@@ -306,8 +302,26 @@ def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
     shell = own.gradients.nearest_shell(b_value)
     if shell is None or abs(shell.b_value - b_value) > B_VALUE_TOLERANCE * b_value:
         return scan
-    known = _OTHER_SHELLS.setdefault(scan, {})
-    return known.setdefault(shell.name, replace(scan, shell=shell.b_value))
+    return scan.at_other_shell(shell)
+
+
+def _each_once(scans: Sequence[Scan], b_value: float) -> list[Scan]:
+    """Give scans at a shell; one loaded there takes the place of the same loaded at another."""
+    loaded = {_origin(scan) for scan in scans if _is_at(scan, b_value)}
+    chosen: dict[Any, Scan] = {}
+    for scan in scans:
+        own = at_shell_of(scan, b_value)
+        if own is scan:
+            chosen[scan] = scan
+        elif _origin(scan) not in loaded:
+            chosen.setdefault(_origin(scan), own)
+    return list(chosen.values())
+
+
+def _origin(scan: Scan) -> Path | Acquisition | Scan:
+    """Give what a DWI was read from, the same for all its shells; any other is of its own."""
+    own = scan.acquisition
+    return scan if own is None else own.path or own
 
 
 def _of_one_shell(scan: Scan) -> Iterable[Scan]:

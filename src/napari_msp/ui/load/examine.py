@@ -175,6 +175,7 @@ class _Examination:
             dataset = self._try("path", lambda: _dataset(given, known))
             if dataset is None:
                 return Findings(self.choice, problems=self.problems)
+            self._tell_undecided(dataset)
             self.choice = _within(self.choice, given, dataset)
             identity = self.choice.subject, self.choice.platform
             scan, runs = dataset.scans[identity], dataset.runs.get(identity, {})
@@ -199,6 +200,13 @@ class _Examination:
             problems=self.problems,
             doubts=self.doubts,
         )
+
+    def _tell_undecided(self, dataset: TravellingHeads) -> None:
+        """Say of whom no scan is offered, as several may be it."""
+        if errors := list(dataset.undecided.values()):
+            more = f" (and {counted(len(errors) - 1, 'more such case')})" if errors[1:] else ""
+            first = UserError(errors[0].problem, remedy=errors[0].remedy)
+            self.doubts["path"] = f"Not offered{more}: {said(first, LOAD_WORDS)}"
 
     def _series(self, made: Converted) -> Series:
         """Give the series that was chosen, else the first DWI; the form offers the others."""
@@ -228,7 +236,8 @@ class _Examination:
         in_table = (*table_doubts(table), *file_doubts(path, table, image.affine, given))
         for name, doubts in (("path", tuple(header_doubts(image))), ("bval", in_table)):
             if doubts:
-                self.doubts[name] = "; ".join(doubts)
+                known = [self.doubts[name]] if name in self.doubts else []
+                self.doubts[name] = "; ".join([*known, *doubts])
 
     def _gradients(self, path: Path, image: nib.Nifti1Image) -> GradientTable | None:
         files = self._try("bval", lambda: find_gradients(path, image))
@@ -325,10 +334,15 @@ def _open(path: Path) -> nib.Nifti1Image:
 def _dataset(folder: Path, known: TravellingHeads | None) -> TravellingHeads:
     """List the dataset that a folder is, or lies in."""
     root = dataset_root(folder / "any") or folder
-    if known is not None and known.root == root:
-        return known
     try:
-        return open_dataset(root, first_run=True)
+        if known is None or known.root != root:
+            known = open_dataset(root, first_run=True, undecided=[])
+        if not any(folder in path.parents for path in known.scans.values()):
+            for error in known.undecided.values():
+                where = Path(error.subject or root)
+                if folder == where or folder in where.parents:
+                    raise error
+        return known
     except UserError as error:
         remedy: Remedy = Advice("choose one scan's file instead")
         if error.remedy is not None:
