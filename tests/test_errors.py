@@ -157,6 +157,12 @@ def test_errors_that_stand_together_are_one_with_all_remedies() -> None:
     assert str(UserError.from_json(made.to_json())) == str(made)
 
 
+def test_one_remedy_for_several_errors_is_said_once() -> None:
+    made = together([UserError("exists already", name, "force", Overwrite()) for name in "ab"])
+    assert str(made) == "a: exists already; b: exists already; replace it with force=True"
+    assert made.remedy == Overwrite()
+
+
 def test_every_kind_of_remedy_is_phrased_above() -> None:
     assert {type(remedy) for remedy, _, _ in PHRASES} == set(REMEDIES.values())
 

@@ -331,8 +331,9 @@ def together(errors: Sequence[UserError]) -> UserError:
         for each in errors
     )
     problem = "; ".join(dict.fromkeys(problems))
-    remedies = tuple(each.remedy for each in errors if each.remedy is not None)
-    return UserError(problem, first.subject, first.field, All(remedies))
+    remedies = tuple(dict.fromkeys(each.remedy for each in errors if each.remedy is not None))
+    remedy = remedies[0] if len(remedies) == 1 else All(remedies)
+    return UserError(problem, first.subject, first.field, remedy)
 
 
 def every(remedy: Remedy | None) -> Iterable[Remedy]:

@@ -121,6 +121,12 @@ class Gradients(_Stated):
 
     b_values: list[float]
     directions: list[tuple[float, float, float]]
+    b0_weighting: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Mean b of its b=0 images, where these are weighted",
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> "Gradients":
@@ -132,6 +138,14 @@ class Gradients(_Stated):
         if not (np.abs(lengths - 1) <= DIRECTION_TOLERANCE).all():  # also refuses nan
             raise ValueError("directions must have unit length")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out that b=0 images are at 0: such files are as they always were."""
+        written: dict[str, Any] = as_usual(self)
+        if not self.b0_weighting:
+            del written["b0_weighting"]
+        return written
 
     def table(self) -> GradientTable:
         """Give the table."""

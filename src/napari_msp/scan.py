@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
+
 from napari_msp.bids import (
     Provenance,
     bare_stem,
@@ -25,9 +27,9 @@ from napari_msp.bids import (
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.gradients import Shell, shell_name
+from napari_msp.data.gradients import Shell, shell_name, wanted_b_values
 from napari_msp.data.nifti import open_nifti, write_nifti
-from napari_msp.errors import Advice, Choose, Overwrite, UserError
+from napari_msp.errors import Advice, Choose, Give, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
 from napari_msp.signal.fitting import (
@@ -418,7 +420,7 @@ def load_scan(
     path, bval, bvec, mask, b0_threshold
         As for `load_acquisition`; or the SH images of several shells.
     b_value
-        Shell of a DWI that has several, in s/mm², or those that are wanted; None: all.
+        Shell of a scan that has several, in s/mm², or those that are wanted; None: all.
 
     Returns
     -------
@@ -431,7 +433,11 @@ def load_scan(
         When the file is neither, an SH image's b-value is unknown, or there is no such shell.
     """
     if not isinstance(path, str | Path):
-        return _joined([load_scan(each) for each in path])
+        if len(path) > 1:
+            return _of_files([load_scan(each) for each in path], b_value)
+        if not path:
+            raise UserError("no file is given", field="path", remedy=Give("path", "one"))
+        (path,) = path
     path = Path(path)
     named = bval is not None or bvec is not None or is_scan(path)
     if named or _lacks_its_table(path):
@@ -444,6 +450,15 @@ def load_scan(
         raise UserError("its b-value is unknown, so it has no FA", path, remedy=remedy)
     provenance = Provenance.from_sidecar(read_sidecar(path))
     return Scan(given_sh=image, path=path, provenance=provenance)
+
+
+def _of_files(scans: Sequence[Scan], b_value: float | Sequence[float] | None) -> Scan:
+    """Make one scan of the SH images of the shells that are wanted."""
+    joined = _joined(scans)
+    if b_value is None:
+        return joined
+    wanted = [joined.at_shell(each).shells[0] for each in wanted_b_values(b_value)]
+    return _joined([scan for scan in scans if scan.shells[0] in wanted])
 
 
 def _joined(scans: Sequence[Scan]) -> Scan:
@@ -513,4 +528,5 @@ def as_scan(
         problem = f"is open already, with b ≤ {counted:g} counted as b=0"
         remedy = Advice("give the threshold where the scan is opened")
         raise UserError(problem, known.owner, "b0_threshold", remedy)
-    return known.at_shell(b_value) if isinstance(b_value, int | float) else known
+    one = None if b_value is None or np.ndim(b_value) else wanted_b_values(b_value)[0]
+    return known if one is None else known.at_shell(one)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import pytest
 from napari_msp.bids import read_metadata
 from napari_msp.checking.dataset import check
 from napari_msp.commands.shared import OptionWords
-from napari_msp.data.acquisition import TableFound, load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, TableFound, load_acquisition
 from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for_mask
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import read_json, write_json
-from napari_msp.learning.heads import check_names
+from napari_msp.learning.heads import check_names, gradients_of, prepare_study
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan import load_scan
 from napari_msp.ui.load.examine import Choice, examine
@@ -652,6 +653,30 @@ def test_what_was_passed_over_is_said(lay: Callable[..., Path]) -> None:
         open_dataset(root).tell()
     found = [each.message() for each in check(root, input="a", alignment=False).findings]
     assert sum("b=0 volumes alone" in each for each in found) == 2
+
+
+def test_a_scan_in_other_units_is_refused_and_not_passed_over(lay: Callable[..., Path]) -> None:
+    scans = [f"sub-{n}/ses-{s}/dwi/sub-{n}_ses-{s}" for n in (1, 2) for s in "ab"]
+    root = lay(bids(*scans))
+    bval = root / f"{scans[-1]}_dwi.bval"
+    np.savetxt(bval, np.loadtxt(bval)[None] / 1000, fmt="%g")
+    findings = check(root, input="a", alignment=False).findings
+    errors = [each.message() for each in findings if each.severity == "error"]
+    assert sum("as in ms/µm²" in each for each in errors) == 1
+    assert not any("passed over" in each.message() for each in findings)
+    assert open_dataset(root).has("sub-2", "b")
+    settings = TrainingSettings(kind="shresnet", input="a", targets=("b",), held_out=())
+    with pytest.raises(UserError, match="as in ms/µm²"):
+        prepare_study(open_dataset(root), settings)
+
+
+def test_a_model_remembers_that_b0_images_are_at_60(lay: Callable[..., Path]) -> None:
+    root = lay(bids("sub-1/ses-a/dwi/sub-1_ses-a"))
+    bval = root / "sub-1/ses-a/dwi/sub-1_ses-a_dwi.bval"
+    np.savetxt(bval, np.maximum(np.loadtxt(bval), 60)[None], fmt="%g")
+    dataset = replace(open_dataset(root), b0_threshold=60)
+    with pytest.warns(DoubtfulScan, match="b = 60 counts as b=0"):
+        assert gradients_of(dataset, "sub-1", "a", [1200.0]).b0_weighting == 60
 
 
 class TestChoices:

@@ -394,6 +394,8 @@ class TestWhatCountsAsB0:
         through_sh = tensor_maps(fit_sh(acquisition, regularisation=0))
         np.testing.assert_allclose(through_sh.md[inside], 0.85e-3, rtol=5e-3)
         np.testing.assert_allclose(through_sh.fa[inside], 0.75 / np.sqrt(1.125), atol=2e-2)
+        rescaled = fit_sh(acquisition, b_value=1000, regularisation=0, rescale_to=1500)
+        np.testing.assert_allclose(tensor_maps(rescaled).md[inside], 0.85e-3, rtol=5e-3)
         assert acquisition.gradients.b0_volumes.tolist() == [0]
         assert [shell.b_value for shell in acquisition.gradients.shells] == [1000]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_msp.errors import Choose, UserError
+from napari_msp.errors import Choose, Give, UserError
 from napari_msp.evaluation.compare import CompareResult, CompareResults, compare
-from napari_msp.scan import Scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import ShellLeftOut
 from napari_msp.signal.sh_image import write_sh
 
@@ -105,6 +105,32 @@ def test_shells_can_be_chosen(images, b_value, expected):
         assert list(found) == [1200, 3000]
     else:
         assert found.truth.b_value == expected
+
+
+def test_b_values_are_any_numbers_and_at_least_one(images):
+    assert compared(images, b_value=np.int64(1200)).truth.b_value == 1200
+    assert list(compared(images, b_value=np.array([1200, 3000]))) == [1200, 3000]
+    with pytest.raises(UserError, match="no b-value is given") as error:
+        compared(images, b_value=[])
+    assert error.value.remedy == Give("b_value", "one")
+
+
+def test_an_image_without_a_b_value_is_told_where_to_put_it(images):
+    unknown = {"DIQT": replace(images["diqt"][1200], b_value=None)}
+    with pytest.raises(UserError, match="add BValue to the sidecar of"):
+        compare(images["truth"], unknown)
+
+
+def test_files_of_shells_are_chosen_from(images, tmp_path):
+    paths = [tmp_path / f"sub-01_b{b}.nii.gz" for b in images["truth"]]
+    for path, image in zip(paths, images["truth"].values(), strict=True):
+        image.save(path)
+    one = load_scan(paths, b_value=3000)
+    assert (one.shells, one.path) == ((3000,), paths[1])
+    assert load_scan(paths, b_value=[3000, 1200]).shells == (1200, 3000)
+    with pytest.raises(UserError, match="no shell near b = 2000") as error:
+        load_scan(paths, b_value=2000)
+    assert error.value.remedy == Choose("b_value", (1200, 3000))
 
 
 @pytest.mark.parametrize("b_value", [2000, [1200, 2000]])

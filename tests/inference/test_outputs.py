@@ -8,11 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
 from napari_msp.inference.harmonize import UnlikeTraining, harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
-from napari_msp.model_file import load_model
+from napari_msp.model_file import load_model, save_model
+from napari_msp.signal.maps import tensor_maps
 from napari_msp.signal.sh_image import load_sh
 
 STEM = "sub-01_ses-ge_acq-st"
@@ -215,6 +216,55 @@ def test_all_that_keeps_a_scan_from_being_harmonized_is_said_at_once(
             dwi, saved_model, ["connectom_sa"], out, rescale_b_value=True, resample=True
         )
     assert isinstance(alone.value.remedy, Overwrite)
+
+
+def test_every_target_and_the_table_are_among_what_is_said_at_once(
+    small_scan, saved_model, tmp_path
+):
+    (tmp_path / "in").mkdir()
+    dwi = small_scan(b_values=(1000.0,)).write(tmp_path / "in", stem=STEM)
+    out = tmp_path / "out"
+    out.mkdir()
+    taken = [f"{STEM}_desc-{name}Msp_dwi.nii.gz" for name in ("connectomsa", "prismast")]
+    for name in taken:
+        (out / name).write_bytes(b"an earlier one")
+    with pytest.raises(UserError) as refused:
+        harmonize_to_folder(dwi, saved_model, [], out, gradients="sideways")
+    said = str(refused.value)
+    for part in (*taken, "b = 1000", "neither 'target', 'input' nor"):
+        assert part in said
+    assert said.count("force=True") == 1
+    with pytest.raises(UserError, match="nowhere") as refused:
+        harmonize_to_folder(dwi, saved_model, ["nowhere", "prisma_st"], out)
+    assert taken[1] in str(refused.value)
+
+
+def test_b0_images_at_60_stay_there(make_model, small_scan, tmp_path):
+    """Of a target whose b=0 images are at b = 60; MD is that of the difference in b."""
+    (tmp_path / "in").mkdir()
+    dwi = small_scan().write(tmp_path / "in", stem=STEM)
+    model = make_model()
+    plain = harmonize(model, dwi, "connectom_sa")
+    table = model.card.gradients["connectom_sa"]
+    assert "b0_weighting" not in table.model_dump()
+    weighted = table.model_copy(update={"b0_weighting": 60.0})
+    gradients = {**model.card.gradients, "connectom_sa": weighted}
+    save_model(
+        tmp_path / "m.safetensors",
+        replace(model, card=model.card.model_copy(update={"gradients": gradients})),
+    )
+    prediction = harmonize(tmp_path / "m.safetensors", dwi, "connectom_sa")
+    md = tensor_maps(prediction.image).md
+    np.testing.assert_allclose(md, tensor_maps(plain.image).md / (1 - 60 / 1200), rtol=1e-4)
+    assert prediction.first_stage is not None
+    assert prediction.first_stage.b0_weighting == 60
+    path = prediction.save(tmp_path / "out")[0]
+    b_values = np.loadtxt(path.with_name(path.name.replace("nii.gz", "bval")))
+    assert b_values[:2].tolist() == [60, 1200]
+    with pytest.warns(DoubtfulScan, match="b = 60 counts as b=0"):
+        written = load_acquisition(path)
+    assert written.given_gradients.b0_weighting == 60
+    assert written.given_gradients.b0_volumes.tolist() == [0]
 
 
 def test_a_threshold_comes_too_late_for_an_open_scan(small_scan, saved_model, tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
-from napari_msp.inference.harmonize import NotPredicted, harmonize
+from napari_msp.inference.harmonize import NotPredicted, harmonize, prepare_input
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.tiling import expected_polls, run_whole_image
 from napari_msp.model_file import load_model, save_model
@@ -306,13 +306,20 @@ def test_another_shell_is_rescaled_when_that_is_allowed(make_model, small_scan, 
 
 def test_a_chosen_shell_may_be_rescaled_though_another_is_nearer(make_model, small_scan, tmp_path):
     acquisition = small_scan(b_values=BOTH).load(tmp_path)
-    said = "b = 1200 of the scan is not predicted (the model knows b = 3000)"
+    said = "b = 1200 of the scan is not predicted (the model knows b = 1200, read from 3000)"
     with pytest.warns(NotPredicted, match=re.escape(said)):
         found = harmonize(
             make_model(), acquisition, "prisma_st", rescale_b_value=True, b_value=3000
         )
     assert found.image.rescaled_from == 3000
     assert found.approximations[0] == said
+
+
+def test_the_models_own_b_values_are_said_and_not_the_scans(make_model, small_scan, tmp_path):
+    acquisition = small_scan(b_values=(1000.0, 3000.0)).load(tmp_path)
+    said = "b = 3000 of the scan is not predicted (the model knows b = 1200, read from 1000)"
+    with pytest.warns(NotPredicted, match=re.escape(said)):
+        prepare_input(make_model(), acquisition, rescale_b_value=True)
 
 
 def test_a_shell_of_few_directions_is_not_for_networks(make_model, scan, spread_out, tmp_path):

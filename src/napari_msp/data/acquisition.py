@@ -26,7 +26,9 @@ from napari_msp.data.gradients import (
     read_deviation,
     read_gradients,
     scanner_to_image_axes,
+    stated_b0,
     table_doubts,
+    wanted_b_values,
 )
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import (
@@ -492,7 +494,7 @@ def _several_shells(
         if not table.shells:
             _one_shell(table, None, name)  # raises, with the reason
         return [_a_shell(shell, name) for shell in table.shells]
-    wanted = [b_values] if isinstance(b_values, int | float) else list(b_values)
+    wanted = wanted_b_values(b_values)
     chosen = [_one_shell(table, each, name) for each in wanted]
     chosen.sort(key=lambda shell: shell.b_value)
     for one, other in pairwise(chosen):
@@ -540,7 +542,7 @@ def load_acquisition(
         A DIPY gradient table instead of `bval` and `bvec`, its b-vectors along the image's axes as
         DIPY reads them from FSL's files.
     b0_threshold
-        Largest b-value in s/mm² that counts as b=0; None: 50.
+        Largest b-value in s/mm² that counts as b=0; None: 50, or what a prediction's sidecar says.
 
     Returns
     -------
@@ -570,6 +572,8 @@ def load_acquisition(
         bval, bvec = gradients.bvals, gradients.bvecs
     files = None if path is None else find_gradients(path, image)
     bval, bvec = one_table(bval, bvec)
+    if b0_threshold is None and path is not None:
+        b0_threshold = stated_b0(path)
     table = read_gradients(
         _existing(bval, None if files is None else files.bval, "bval", name),
         _existing(bvec, None if files is None else files.bvec, "bvec", name),

@@ -179,15 +179,17 @@ def _gradient_note(image: Path, files: GradientFiles, bvec: Path | None) -> str:
 def b0_only(image: str | Path) -> bool:
     """Return whether an image's table names no direction: it serves a correction, and is no scan.
 
-    False where there is no table, or none that can be read.
+    False where there is no table, or none that can be read; and where its b-values are in other
+    units, which reading it refuses.
     """
-    from napari_msp.data.gradients import B0_MAXIMUM, read_b_values
+    from napari_msp.data.gradients import B0_MAXIMUM, in_other_units, read_b_values
 
     try:
         files = find_gradients(image)
-        return bool((read_b_values(files.bval, files.bvec) <= B0_MAXIMUM).all())
+        b = read_b_values(files.bval, files.bvec)
     except UserError:
         return False
+    return bool((b <= B0_MAXIMUM).all()) and not in_other_units(b)
 
 
 def one_table(bval: Given, bvec: Given) -> tuple[Given, Given]:

@@ -2,7 +2,7 @@
 
 import codecs
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from napari_msp.bids import (
 )
 from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Give, UserError
 from napari_msp.files import write_text
 
 B0_MAXIMUM = 50.0
@@ -258,7 +258,7 @@ def read_gradients(
     if not np.isfinite(b_values).all() or (b_values < 0).any():
         problem = "b-values must be finite and not negative"
         raise UserError(problem, _name(bval, "b-values"), "bval", Advice("correct the table"))
-    if _in_other_units(b_values):
+    if in_other_units(b_values):
         problem = f"b-values reach {b_values.max():g}, as in ms/µm²; they are read in s/mm²"
         remedy = Advice("multiply them by 1000, if so")
         raise UserError(problem, _name(bval, "b-values"), "bval", remedy)
@@ -270,7 +270,7 @@ MOST_IN_OTHER_UNITS = 12.0
 """Largest b-value in ms/µm² that somebody may have measured in a brain (our choice)."""
 
 
-def _in_other_units(b_values: FloatArray) -> bool:
+def in_other_units(b_values: FloatArray) -> bool:
     """Tell whether b-values are in ms/µm²: small, and yet as different as b=0 and shells are."""
     most = b_values.max(initial=0)
     several = (b_values > most / 10).sum() >= LEAST_WEIGHTED
@@ -295,6 +295,31 @@ def check_b0_threshold(value: float | None) -> float:
         problem = f"must lie between 0 and {LARGEST_B0:.0f} s/mm², not {value:g}"
         raise UserError(problem, field="b0_threshold")
     return float(value)
+
+
+def wanted_b_values(b_value: float | Sequence[float]) -> list[float]:
+    """Give the b-values that were asked for: one or several, in any type of numbers.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    wanted = [float(each) for each in np.atleast_1d(b_value)]
+    if not wanted:
+        raise UserError("no b-value is given", field="b_value", remedy=Give("b_value", "one"))
+    return wanted
+
+
+def stated_b0(path: Path) -> float | None:
+    """Give the b-value of b=0 images above the usual that an image's sidecar states, if any."""
+    try:
+        value = read_sidecar(path).get("BValueOfB0")
+    except UserError:  # what says nothing states nothing
+        return None
+    if isinstance(value, int | float) and B0_MAXIMUM < value <= LARGEST_B0:
+        return float(value)
+    return None
 
 
 def likely_b0(b_values: FloatArray) -> MaskArray:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import map_beside
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.gradients import wanted_b_values
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
@@ -269,8 +270,9 @@ def compare(
     ShellLeftOut
         When images have shells that others lack.
     """
-    if isinstance(b_value, Sequence) and len(b_value) == 1:
-        (b_value,) = b_value
+    if b_value is not None:
+        wanted = wanted_b_values(b_value)
+        b_value = wanted if len(wanted) > 1 else wanted[0]
     check_format(Path(f"{FIGURE}.{figure_format}"))
     check_maps(maps)
     sources = {name: as_scan(image, b_value, b0_threshold) for name, image in predictions.items()}
@@ -298,7 +300,7 @@ def compare(
 def _chosen(parts: Mapping[int, AtShell], b_value: float | Sequence[float]) -> dict[int, AtShell]:
     """Give the shells that were asked for."""
     chosen: dict[int, AtShell] = {}
-    for wanted in [b_value] if isinstance(b_value, int | float) else b_value:
+    for wanted in wanted_b_values(b_value):
         for shell, at in parts.items():
             known = (at.truth or next(iter(at.predictions.values()))).b_value or shell
             if abs(known - wanted) <= B_VALUE_TOLERANCE * known or wanted == shell:

@@ -231,7 +231,12 @@ def split_by_shell(
             found[name] = AtShell(first, dict(zip(predictions, rest, strict=True)), scan)
     if not found:
         has = "; ".join(f"{called(each)} has b = {_listed(each.shells)}" for each in compared)
-        remedy = Advice("give images of one b-value")
+        unknown = [called(each) for each in compared if not each.shells]
+        remedy = Advice(
+            f"add BValue to the sidecar of {', '.join(unknown)}"
+            if unknown
+            else "give images of one b-value"
+        )
         raise UserError("no shell is in all of them", has, "b_value", remedy)
     left = {
         shell: called(each)

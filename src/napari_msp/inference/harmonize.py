@@ -1,7 +1,7 @@
 """From a scan and a model to the image that the target platform would have given."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,7 +138,7 @@ def prepare_input(
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
-    said = _left_out(acquisition, chosen.values())
+    said = _left_out(acquisition, chosen)
     for left_out in said:
         warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
     for wanted, shell in chosen.items():
@@ -229,11 +229,14 @@ def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[fl
     return found
 
 
-def _left_out(acquisition: Acquisition, chosen: Iterable[Shell]) -> tuple[str, ...]:
-    """Say which shells of a scan are not predicted, and why."""
-    taken = {shell.name: shell for shell in chosen}
+def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[str, ...]:
+    """Say which shells of a scan are not predicted, given that of each of the model's b-values."""
+    taken = {shell.name for shell in chosen.values()}
     others = [str(each.name) for each in acquisition.gradients.shells if each.name not in taken]
-    known = ", ".join(map(str, taken))
+    known = ", ".join(
+        f"{wanted:.0f}, read from {shell.name}" if _rescaling(shell, wanted) else f"{wanted:.0f}"
+        for wanted, shell in chosen.items()
+    )
     said = f"b = {', '.join(others)} of the scan is not predicted (the model knows b = {known})"
     return (said,) if others else ()
 
@@ -592,6 +595,7 @@ def _stored(
             b_value=float(tables[shell].b_values.mean()),
             regularisation=model.card.sh.regularisation(len(tables[shell])),
             rescaled_from=prepared.rescaled_from[shell],
+            b0_weighting=model.card.gradients[target].b0_weighting,
         )
 
     def of_shell(number: int, last: bool) -> Prediction:

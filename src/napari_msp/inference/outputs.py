@@ -92,19 +92,22 @@ def harmonize_to_folder(
     options = replace(options or Options(), **settings)
     acquisition = load_acquisition(dwi, bval, bvec, mask, b0_threshold=options.b0_threshold)
     scan, out = as_scan(acquisition), Path(out)
-    stems = {}
-    occupied: list[UserError] = []
+    stems: dict[str, str] = {}
+    wrong: list[UserError] = []  # said together, with what `fitting_shells` finds
     for target in list(targets) or model.targets:
-        model.single(target)  # an unknown target is an error before the first one is computed
         stem = prediction_stem(acquisition.path or "", target, model.kind)
         try:
+            model.single(target)  # an unknown target is an error before the first one is computed
             stems[target] = _free(out, stem, force)
         except UserError as error:
-            occupied.append(error)
-    if occupied:
-        fitting_shells(model, acquisition, options, occupied[0])  # what else is wrong is said too
-    # Checked before the network runs: a bad table must not cost an hour.
-    table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
+            wrong.append(error)
+    try:
+        # Checked before the network runs: a bad table must not cost an hour.
+        table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
+    except UserError as error:
+        wrong.append(error)
+    if wrong:
+        fitting_shells(model, acquisition, options, *wrong)
     prepared = prepare_input(model, scan, options)
     with _staged(out, describe, acquisition) as stage:
         for prediction in predict_targets(
@@ -297,8 +300,11 @@ def _write(
     dwi = folder / f"{stem}_dwi.nii.gz"
     acquisition.save_estimated_mask(folder, stem.partition("_desc-")[0])
     write_nifti(dwi, np.concatenate(volumes, axis=-1), affine, like=like)
+    b0 = round(next(iter(parts.values())).image.b0_weighting, 1)
+    if b0:
+        sidecar["BValueOfB0"] = b0  # for the reader, which takes b = 60 for a shell
     with_b0 = GradientTable(
-        np.concatenate([[0.0], *(table.b_values for table in tables.values())]),
+        np.concatenate([[b0], *(table.b_values for table in tables.values())]),
         np.concatenate([np.zeros((1, 3)), *(table.directions for table in tables.values())]),
     )
     write_gradients(with_b0, folder / f"{stem}_dwi.bval", folder / f"{stem}_dwi.bvec", affine)

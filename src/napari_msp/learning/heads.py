@@ -550,4 +550,5 @@ def gradients_of(
     rows = acquisition.gradients.directions[volumes]
     directions = [(float(x), float(y), float(z)) for x, y, z in rows]
     b_values = acquisition.gradients.b_values[volumes].tolist()
-    return Gradients(b_values=b_values, directions=directions)
+    b0 = acquisition.gradients.b0_weighting
+    return Gradients(b_values=b_values, directions=directions, b0_weighting=b0)

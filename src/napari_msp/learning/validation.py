@@ -192,6 +192,7 @@ def write_preview(folder: Path, study: Study, target: str, prediction: GridImage
         mask,
         b_value=shell.b_value,
         regularisation=default_regularisation(len(shell.volumes)),
+        b0_weighting=study.gradients[target].b0_weighting,
     )
     path = folder / f"{head.subject}_{target}.nii.gz"
     write_sh(path, image)

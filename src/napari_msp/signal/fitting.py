@@ -263,7 +263,7 @@ def fit_sh(
     """
     choose = acquisition.shells if order is not None else partial(shells_for_maps, acquisition)
     shells = choose(b_value)
-    one = isinstance(b_value, int | float) or (b_value is None and len(shells) == 1)
+    one = len(shells) == 1 if b_value is None else np.ndim(b_value) == 0
     images = {
         shell.name: _fit_shell(acquisition, shell, order, regularisation, rescale_to)
         for shell in shells
@@ -308,7 +308,9 @@ def _fit_shell(
         b_value=shell.b_value if rescale_to is None else rescale_to,
         regularisation=regularisation,
         rescaled_from=None if rescale_to is None else shell.b_value,
-        b0_weighting=acquisition.gradients.b0_weighting,
+        # (S/S0)^k is the ratio of k·b to k·b₀: rescaling takes the weighting of b=0 along.
+        b0_weighting=acquisition.gradients.b0_weighting
+        * (1.0 if rescale_to is None else rescale_to / shell.b_value),
     )
 
 

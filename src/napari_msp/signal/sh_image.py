@@ -42,7 +42,7 @@ class SHImage:
         The measured b-value, where the signal was rescaled to `b_value` by (S/S0)^(b_value/b).
     b0_weighting
         Mean b-value in s/mm² of the b=0 images that the signal was divided by, where these were
-        weighted: the signal has decayed since then only.
+        weighted: the signal has decayed since then only. Rescaled as the signal was.
     """
 
     coefficients: FloatArray

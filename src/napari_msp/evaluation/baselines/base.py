@@ -118,12 +118,17 @@ class LearnedBaseline(Baseline):
     def predict(self, image: SHImage, lattice: Lattice) -> SHImage:
         """Map the image, then interpolate linearly where its lattice is another.
 
-        The result claims the target platform's b-value and λ.
+        The result claims the target platform's b-value, weighting of b=0 and λ.
         """
         if self._like is None:
             raise RuntimeError("fit the baseline first")
         mapped = on_lattice(self._map(image), lattice)
-        return replace(mapped, b_value=self._like.b_value, regularisation=self._like.regularisation)
+        return replace(
+            mapped,
+            b_value=self._like.b_value,
+            regularisation=self._like.regularisation,
+            b0_weighting=self._like.b0_weighting,
+        )
 
     @abstractmethod
     def _learn(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> None:

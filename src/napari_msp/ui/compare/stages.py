@@ -80,7 +80,9 @@ class Stages:
         )
         mask = cut(self.first.image.mask, self.lattice, axis, index)
         mixed = second_stage(first, branches, alpha)
-        return SHImage(mixed[None], np.eye(4), mask[None], self.first.image.b_value)
+        return replace(
+            self.first.image, coefficients=mixed[None], affine=np.eye(4), mask=mask[None]
+        )
 
     def sh_average(self, alpha: float) -> FloatArray:
         """(X, Y, Z) SH average for an α, in SH units: it is linear, so this is quick."""

@@ -22,6 +22,7 @@ from napari_msp.data.gradients import (
     file_doubts,
     read_gradients,
     shell_name,
+    stated_b0,
     table_doubts,
 )
 from napari_msp.data.lattice import direction_cosines
@@ -254,6 +255,7 @@ class _Examination:
         if files.note and given[1] is None:
             self.doubts["bvec"] = _sentence(files.note)
         count, threshold = image.shape[3], self.choice.b0_threshold
+        threshold = stated_b0(path) if threshold is None else threshold
         return self._try("bval", lambda: read_gradients(bval, bvec, image.affine, count, threshold))
 
     def _choose_shell(self, acquisition: Acquisition, shells: tuple[Shell, ...]) -> None:
