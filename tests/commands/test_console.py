@@ -7,6 +7,8 @@ import pytest
 
 from napari_msp.commands import console as console_module
 from napari_msp.commands.console import Console
+from napari_msp.commands.train import _reporter
+from napari_msp.learning.events import Finished
 
 
 class Terminal(io.StringIO):
@@ -81,3 +83,10 @@ def test_results_are_as_wide_as_the_terminal_they_go_to(monkeypatch):
     assert Console().width is None  # pytest takes what is printed
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert Console().width == 132
+
+
+def test_training_ends_with_the_errors_of_what_was_kept(capsys):
+    kept = Finished("m.safetensors", 2.0, {"a": 4e-4}, {"msp a": "done"}, {"a": 2e-4})
+    _reporter(Console())(kept)
+    said = "".join(capsys.readouterr())
+    assert "in the model: validation SH MSE a 2.000e-04; held-out SH MSE a 4.000e-04" in said

@@ -1,5 +1,7 @@
 """A run that is given a time: how many steps fit, decided once."""
 
+import time
+
 import pytest
 import torch
 
@@ -33,6 +35,19 @@ def test_what_fits_by_hand():
     assert 0.98 * 81 < whole <= 81
 
 
+def test_phases_that_begin_as_a_model_are_predicted_once_more():
+    """Before their first step, out of the same 90 s."""
+    found = fitted(COURSE, [Pace(False, 0.1, 5.0, before=True)], 100, 0)
+    epochs = int((90 / 4 - 5) / 5)
+    assert found.steps == int((90 - 5 - epochs * 5) / 0.1)
+    assert found.epoch == -(-found.steps // epochs)
+
+
+def test_an_epoch_goes_by_phases_that_there_are():
+    found = fitted(COURSE, [Pace(True, 0.1, 0.0)], 100, 0)
+    assert found.epoch == -(-found.unison_steps // 30)
+
+
 def test_slow_validations_are_fewer():
     found = fitted(COURSE, [Pace(False, 0.1, 5.0)], 100, 0)
     assert found.steps == int((90 - 4 * 5) / 0.1)
@@ -58,7 +73,7 @@ def test_a_slow_job_is_timed_once():
 
 def test_a_run_that_took_longer_says_so():
     tell_if_longer(60, 59)
-    with pytest.warns(TookLonger, match=r"took 1\.5 minutes where 1\.0 were given"):
+    with pytest.warns(TookLonger, match=r"took 1\.5 minutes where 1\.0 were given$"):
         tell_if_longer(60, 90)
 
 
@@ -96,6 +111,33 @@ def test_timing_changes_nothing_and_is_done_once(heads, quick, run, monkeypatch)
     lengths = {"steps": single, "unison_steps": unison, "steps_per_epoch": None}
     asked, _ = run(heads, quick("msp", **given | lengths), "asked")
     assert same_weights(whole, asked)
+
+
+def test_what_is_measured_first_counts(heads, quick, run, monkeypatch):
+    """The line to beat comes before steps are counted; nothing is timed once all time is gone."""
+    order: list[object] = []
+
+    def fitting(course, paces, seconds, passed):
+        order.append([pace.step for pace in paces])
+        return fitted(course, paces, seconds, passed)
+
+    def aligning(*_):
+        order.append("aligned")
+        return 1.0
+
+    def timing(*_):
+        order.append("timed")
+        time.sleep(0.002)
+        return 7.0
+
+    loop = "napari_msp.learning.loop"
+    monkeypatch.setattr(f"{loop}.fitted", fitting)
+    monkeypatch.setattr(f"{loop}.alignment_error", aligning)
+    monkeypatch.setattr(f"{loop}.seconds_of", timing)
+    length = {"epochs": None, "steps_per_epoch": None, "minutes": 1e-5, "crop": 5}
+    with pytest.raises(UserError, match="not even 10 steps"):
+        run(heads, quick(**length))
+    assert order == ["aligned", "aligned", "timed", [7.0, 7.0]]
 
 
 def test_resumed_it_is_as_long_as_at_first(heads, quick, run, monkeypatch):

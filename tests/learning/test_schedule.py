@@ -99,6 +99,13 @@ def test_a_length_that_is_given_is_the_length(values, steps, unison, epoch):
     assert (found.steps, found.unison_steps, found.epoch) == (steps, unison, epoch)
 
 
+def test_an_epoch_is_a_part_of_a_phase_that_there_is():
+    """Single networks, not trained by themselves, would be 3,000 steps beside these 60."""
+    settings = TrainingSettings(unison_steps=60)
+    assert course_for(settings, recipe_for(settings), 7, {True}).epoch == 2
+    assert course_for(settings, recipe_for(settings), 7, {False}).epoch == 100
+
+
 def test_the_papers_rate_goes_by_passes_whatever_is_shown():
     recipe = recipe_for(TrainingSettings(preset="paper", steps=900))
     found = course(7, preset="paper", steps=900)
@@ -113,6 +120,8 @@ def test_the_papers_rate_goes_by_passes_whatever_is_shown():
         {"kind": "diqt", "input": "ge_st", "targets": ("ge_st",)},
         {"kind": "diqt", "first_stage": {"prisma_st": "diqt"}},
         {"kind": "diqt", "width": 1.5},
+        {"kind": "diqt", "unison_steps": 10},
+        {"kind": "diqt", "unison_epochs": 10},
         {"kind": "diqt", "epochs": 0},
         {"steps": -1},
         {"unison_steps": 0},

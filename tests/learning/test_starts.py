@@ -188,10 +188,23 @@ def test_how_it_was_matched_is_said(heads, study, make_base):
     named, given, best, only, nothing = start.notes
     assert named == "alpha_st begins as alpha_st (of the same name)"
     assert given == "beta_st begins as alpha_st (as asked)"
-    assert best.startswith("trio begins as beta_st (SH MSE before the first step ")
+    assert best.startswith("trio begins as beta_st (SH MSE of the start's MSP before the first ")
     assert "; alpha_st " in best
     assert only == f"{SA} begins as gamma_sa (the only one of its lattice scale)"
     assert nothing == "half begins from nothing (there is no network of lattice scale 3)"
+
+
+@pytest.mark.parametrize("kind", ["shresnet", "msp"])
+def test_candidates_are_measured_as_what_the_run_begins_as(kind, heads, study, make_base):
+    """With one target no branch counts; with two MSPs it is said that the start's are measured."""
+    base = make_base()
+    one = with_platforms(study, {ST: 1})
+    here, start = begun(heads, one, base, kind=kind, targets=(ST,))
+    network = TrainedNetworks(here.settings, here.scales, here.standardisation, start).finished()
+    error = zero_step_error(here, network[ST], ST, CPU)
+    assert f"(SH MSE before the first step {error:.2e}; " in start.notes[0]
+    _, start = begun(heads, study, base, kind=kind)
+    assert ("SH MSE of the start's MSP before" in start.notes[0]) == (kind == "msp")
 
 
 # --- What is taken over ----------------------------------------------------------------------
@@ -253,9 +266,16 @@ def test_a_branch_less_still_means_something(heads, study, make_base):
     assert torch.allclose(found.second, mean, atol=1e-6)
 
 
-def test_what_the_start_lacks_is_trained_first_and_adds_nothing_before(heads, study, make_base):
-    base = make_base(scales={"alpha_st": 1})
-    here, start = begun(heads, study, base)
+@pytest.mark.parametrize("added_to", ["first stage", "nothing", "input"])
+def test_what_the_start_lacks_is_trained_first_and_adds_nothing_before(
+    added_to, heads, study, make_base
+):
+    base = make_base(scales={"alpha_st": 1, "beta_st": 1}, branch_start=added_to)
+    here, start = begun(heads, study, base, start_from_target={ST: "alpha_st"})
+    assert here.settings.branch_start == "first stage"
+    assert any("branches begin at zero" in note for note in start.notes) == (
+        added_to != "first stage"
+    )
     networks = TrainedNetworks(here.settings, here.scales, here.standardisation, start)
     assert [phase.name for phase in networks.phases] == [f"diqt {SA}", f"msp {ST}", f"msp {SA}"]
     network = networks.finished()[ST]
@@ -406,6 +426,30 @@ def test_what_cannot_be_had_is_refused(changes, field, message, heads, study, ma
         begun(heads, study, base, **changes)
     assert caught.value.field == field
     assert caught.value.remedy is not None
+
+
+@pytest.mark.parametrize("changes", [{"start_from": None}, {"preset": "paper"}])
+def test_platforms_of_no_start_are_refused(changes, heads, monkeypatch):
+    monkeypatch.setattr(packaged, "base_model", lambda: None)
+    settings = TrainingSettings(**changes, start_from_target={ST: "alpha_st"})
+    with pytest.raises(UserError, match="belongs to a start from a model") as caught:
+        read_start(settings, open_dataset(heads))
+    assert caught.value.field == "start_from_target"
+    assert caught.value.remedy == Give("start_from", "a model")
+
+
+def test_whoever_names_its_platforms_asks_for_the_base(heads, make_base, monkeypatch):
+    monkeypatch.setattr(packaged, "base_model", lambda: make_base())
+    settings = TrainingSettings(start_from_target={ST: "alpha_st"}, width=0.2)
+    with pytest.raises(UserError, match=r"has width 0\.1, which cannot become 0\.2"):
+        read_start(settings, open_dataset(heads))
+
+
+def test_lacking_branches_are_not_added_to_what_was_asked(heads, study, make_base):
+    base = make_base(scales={"alpha_st": 1}, branch_start="nothing")
+    with pytest.raises(UserError, match="lacks some of the branches") as caught:
+        begun(heads, study, base, branch_start="nothing")
+    assert caught.value.field == "branch_start"
 
 
 def test_targets_of_a_start_are_the_runs(heads, make_base):

@@ -68,6 +68,19 @@ def test_what_cannot_be_known_is_said(unpaired, run):
     assert any("on ge_st and prisma_st different people were scanned" in each for each in said)
 
 
+@UNPAIRED
+def test_a_measured_person_is_not_held_out_under_another_label(unpaired, run):
+    for source in unpaired.rglob("sub-01*.nii.gz"):
+        target = unpaired / str(source.relative_to(unpaired)).replace("sub-01", "sub-02")
+        target.write_bytes(source.read_bytes())
+    shutil.copytree(unpaired / "sub-03" / "ses-prisma", unpaired / "sub-02" / "ses-prisma")
+    for path in (unpaired / "sub-02" / "ses-prisma").rglob("sub-03*"):
+        path.rename(path.with_name(path.name.replace("sub-03", "sub-02")))
+    with pytest.raises(UserError, match=r"sub-02 is sub-0[13], who is learned from") as caught:
+        run(unpaired, None, kind="msp", start_from=START, steps=0, held_out=("sub-02",))
+    assert caught.value.field == "held_out"
+
+
 @pytest.mark.slow
 @UNPAIRED
 def test_pairs_are_judged_where_there_are_any(make_heads, tmp_path, run):

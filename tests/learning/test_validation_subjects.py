@@ -20,7 +20,7 @@ from napari_msp.learning.heads import IncompleteHeads
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.schedule import FAST, course_for, learning_rate, recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.learning.trail import Trail
+from napari_msp.learning.trail import Trail, how_they_ended
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 
@@ -82,8 +82,39 @@ def test_a_loss_that_falls_within_what_examples_differ_by_has_not_fallen():
     assert trail.spreads == pytest.approx([0.5, 0.5])
     gain = trail.last_tenth()
     assert gain.part == pytest.approx(0.1)
-    assert gain.least == pytest.approx(2 * math.hypot(0.5, 0.5) / math.sqrt(10))
+    pooled = (10 * 0.5**2 + 10 * 0.5**2) / 18
+    assert gain.least == pytest.approx(2 * math.sqrt(pooled * (1 / 10 + 1 / 10)))
     assert not gain.still
+
+
+def test_what_epochs_differ_by_is_noise_too():
+    """Epochs of one step have no spread of their own; fewer than ten steps say nothing."""
+    trail = Trail()
+    losses = [*[1.0] * 180, *[1.5, 0.5] * 10]
+    losses[160:180] = [1.6, 0.6] * 10
+    for step, loss in enumerate(losses, start=1):
+        trail.add(step, loss, loss**2, 1.0, None)
+    gain = trail.last_tenth()
+    assert gain is not None
+    assert gain.part == pytest.approx(1 - 1 / 1.1)
+    assert gain.least == pytest.approx(2 * math.sqrt(40 * 0.5**2 / 38 * 2 / 20) / 1.1)
+    assert not gain.still
+    short = Trail()
+    for step, loss in enumerate([1.0] * 27 + [0.5] * 3, start=1):
+        short.add(step, loss, loss**2, 1.0, None)
+    assert short.last_tenth() is None
+
+
+def test_what_was_kept_is_said():
+    def said(errors, before=None):
+        trail = trail_of(errors)
+        trail.before = before
+        return how_they_ended({"a": trail}, {"a": 10 * len(errors)})["a"]
+
+    assert said([4.0, 2.0, 3.0]).endswith("; kept: epoch 2")
+    assert said([4.0, 2.0, 3.0], before=9.0).endswith("; kept: epoch 2")
+    assert said([4.0, 2.0], before=2.0).endswith("; kept: the start, no step made it better")
+    assert "kept" not in said([None, None])
 
 
 # --- Averaged weights ------------------------------------------------------------------------
@@ -168,6 +199,9 @@ def test_the_best_weights_are_kept(heads, chosen, run):
     assert training["validation_sh_mse"]["shresnet prisma_st"]["prisma_st"] == best
     held_out = [event.errors["prisma_st"] for event in of_kind(Validated, events)]
     assert events[-1].errors["prisma_st"] == held_out[errors.index(best)]
+    assert events[-1].validation == {"prisma_st": best}
+    kept = errors.index(best) + 1
+    assert events[-1].ended["shresnet prisma_st"].endswith(f"kept: epoch {kept}")
     scans = open_dataset(heads)
     scan, truth = (scans.acquisition("sub-02", each) for each in ("ge_st", "prisma_st"))
     prediction = harmonize(load_model(out), scan, "prisma_st", device="cpu")

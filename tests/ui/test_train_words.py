@@ -141,3 +141,22 @@ def test_errors_stand_beside_those_to_beat():
         assert f">{cell}<" in first
     for cell in ("b", "5.0e-4", "4.0e-4", "25 % worse"):
         assert f">{cell}<" in second
+    assert ">now<" in table
+
+
+def test_at_the_end_the_errors_are_those_of_the_model():
+    """The last epoch is not the one that was kept; held-out subjects go first, as before."""
+    history = told(STARTED, Aligned({"a": 5e-4}, {"a": 5e-4, "b": 4e-4}))
+    for held_out, chosen in ((4e-4, 2e-4), (9e-4, 8e-4)):
+        history.add(Validated("msp a", 1, 10, 1.0, {"a": held_out}, {"a": chosen, "b": chosen}))
+    assert ">9.0e-4<" in against_alignment(history)
+    history.add(Finished("m", 2.0, {"a": 4e-4}, validation={"a": 2e-4, "b": 2e-4}))
+    table = against_alignment(history).replace("&nbsp;", " ")
+    assert ">kept<" in table
+    first, second = table.split("<tr>")[2:]
+    for cell in ("4.0e-4", "20 % better"):
+        assert f">{cell}<" in first
+    for cell in ("2.0e-4", "50 % better"):
+        assert f">{cell}<" in second
+    history.add(replace(STARTED, resumed_at=10))
+    assert ">now<" in against_alignment(history)

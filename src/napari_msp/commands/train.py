@@ -13,7 +13,7 @@ from napari_msp.commands.shared import add_device, add_force, pairs
 from napari_msp.errors import INTERRUPTED
 
 if TYPE_CHECKING:
-    from napari_msp.learning.events import EventHandler, StartedFrom
+    from napari_msp.learning.events import EventHandler, Finished, StartedFrom, Validated
 
 SUMMARY = "train a model from travelling heads"
 EXAMPLE = (
@@ -137,12 +137,7 @@ def _reporter(console: Console) -> "EventHandler":
                     steps,
                 )
             case events.Validated():
-                errors = [
-                    f"{who} SH MSE {', '.join(f'{name} {value:.3e}' for name, value in of.items())}"
-                    for who, of in (("validation", event.validation), ("held-out", event.errors))
-                    if of
-                ]
-                console.report(f"{event.phase}, epoch {event.epoch}: {'; '.join(errors)}")
+                console.report(f"{event.phase}, epoch {event.epoch}: {_errors(event)}")
             case events.Shortened():
                 steps = event.steps
                 console.report(
@@ -156,9 +151,20 @@ def _reporter(console: Console) -> "EventHandler":
             case events.Finished():
                 for phase, words in event.ended.items():
                     console.report(f"{phase}: {words}")
+                if event.errors or event.validation:
+                    console.report(f"in the model: {_errors(event)}")
                 console.result(f"{event.path} ({event.seconds:,.0f} s)")
 
     return report
+
+
+def _errors(event: "Validated | Finished") -> str:
+    """Give the errors on those who are not learned from."""
+    return "; ".join(
+        f"{who} SH MSE {', '.join(f'{name} {value:.3e}' for name, value in of.items())}"
+        for who, of in (("validation", event.validation), ("held-out", event.errors))
+        if of
+    )
 
 
 def _tell_start(console: Console, event: "StartedFrom") -> None:

@@ -272,13 +272,17 @@ class Finished(Event):
     errors
         On the held-out subjects, of what was kept; empty without any.
     ended
-        How each phase ended, in words: whether its last tenth still gained, and by what measure.
+        How each phase ended, in words: whether its last tenth still gained, by what measure, and
+        which weights were kept.
+    validation
+        The same as `errors` on the validation subjects.
     """
 
     path: str
     seconds: float
     errors: dict[str, float] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 EventHandler = Callable[[Event], None]

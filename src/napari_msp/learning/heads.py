@@ -165,7 +165,7 @@ def prepare_study(
         field = "held_out" if settings.held_out else "validation"
         remedy = Change(field, "fewer")
         raise UserError("no subject is left to train on", dataset.root, field, remedy)
-    _check_apart(dataset, settings, training)
+    check_apart(dataset, settings, training)
     b_values = common_shells(dataset, training, settings.input, targets, settings.b_value)
     heads = {
         subject: load_head(dataset, subject, settings.input, targets, b_values, subject in kept_out)
@@ -498,7 +498,7 @@ def check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
         )
 
 
-def _check_apart(
+def check_apart(
     dataset: TravellingHeads, settings: TrainingSettings, training: Sequence[str]
 ) -> None:
     """Refuse one person who stands on two sides under two labels."""

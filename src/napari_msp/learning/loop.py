@@ -3,7 +3,7 @@
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,7 @@ from napari_msp.learning.checkpoint import (
 from napari_msp.learning.events import (
     Aligned,
     Checkpointed,
+    Event,
     EventHandler,
     Finished,
     Previewed,
@@ -124,7 +125,12 @@ class TrainingRun:
         )
         phases, position = self.networks.phases, Position()
         validated = [each.name for each in phases if any(map(study.choosing, each.targets))]
-        course = course_for(study.settings, self.recipe, self.sampler.steps_per_epoch)
+        course = course_for(
+            study.settings,
+            self.recipe,
+            self.sampler.steps_per_epoch,
+            {phase.unison for phase in phases},
+        )
         self.position = position
         self.lengths = Lengths(self.recipe, course, phases, validated, position)
         self.averages: AveragedWeights | None = None
@@ -136,13 +142,12 @@ class TrainingRun:
         restored = self._restored() if resume else None
         if restored is not None:
             restored.restore_networks(self.networks)
-        elif self.settings.minutes is not None:
+        before = self._measured_before(restored is not None)  # which takes time, too
+        if restored is None and self.settings.minutes is not None:
             self._fit_into(60 * self.settings.minutes)
         self._report_started()
-        if self.start.loaded is not None or self.start.doubts:
-            untrained = {} if restored is not None else self.networks.finished()
-            self.report(started_from(self.start, self.study, untrained, self.device))
-        self._report_aligned()
+        for event in before:
+            self.report(event)
         while self.position.phase < len(phases):
             phase = phases[self.position.phase]
             if self.position.step == 0 and restored is None:
@@ -179,9 +184,9 @@ class TrainingRun:
         self.checkpoint.unlink(missing_ok=True)
         if self.settings.minutes is not None and not resume:
             tell_if_longer(60 * self.settings.minutes, time.perf_counter() - self.began)
-        self.report(
-            Finished(str(self.out), self.position.seconds, self._final_errors(), self._ended())
-        )
+        errors, validation = map(self._final, (self.position.errors, self.position.validation))
+        seconds = self.position.seconds
+        self.report(Finished(str(self.out), seconds, errors, self._ended(), validation))
         return self.out
 
     def _restored(self) -> Checkpoint:
@@ -208,11 +213,9 @@ class TrainingRun:
     ) -> bool:
         """Train to the end of a phase; False when stopped before."""
         try:
-            begun = not self.start.platforms.keys().isdisjoint(phase.targets)
-            shown = self.previews is not None and phase.untrained
-            if self.position.step == 0 and (begun or shown):
-                validated = self._validate(phase, stop_requested)  # before the first step
-                if begun:
+            if self.position.step == 0 and self._predicts_first(phase):
+                validated = self._validate(phase, stop_requested)
+                if self._begun(phase):
                     self._keep_start(phase, validated)
             while True:
                 step = self.position.step
@@ -269,17 +272,30 @@ class TrainingRun:
 
     def _fit_into(self, seconds: float) -> None:
         """Count as many steps as fit into a time, by the speed of copies of the networks."""
-        paces = []
+        paces: list[Pace] = []
         for number, phase in enumerate(self.networks.phases):
+            first = self._predicts_first(phase)
+            if paces and time.perf_counter() - self.began > seconds:
+                # Too little time in any case: how much it takes need not be known so well.
+                paces.append(replace(paces[-1], unison=phase.unison, before=first))
+                continue
             timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
             step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds)
             began = time.perf_counter()
             self._predicted(phase, self.study.judged)
             self._predicted(phase, self.study.choosing)
-            paces.append(Pace(phase.unison, step, time.perf_counter() - began))
+            paces.append(Pace(phase.unison, step, time.perf_counter() - began, first))
         passed = time.perf_counter() - self.began
         course = self.lengths.course = fitted(self.lengths.course, paces, seconds, passed)
         self.position.fitted = [course.epoch, course.steps, course.unison_steps]
+
+    def _begun(self, phase: Phase) -> bool:
+        """Tell whether a phase begins as a trained model."""
+        return not self.start.platforms.keys().isdisjoint(phase.targets)
+
+    def _predicts_first(self, phase: Phase) -> bool:
+        """Tell whether heads are predicted before the first step of a phase."""
+        return self._begun(phase) or (self.previews is not None and phase.untrained)
 
     def _validate(self, phase: Phase, stop_requested: StopRequest) -> Validated:
         """Predict whole heads with the weights that would be kept."""
@@ -356,8 +372,12 @@ class TrainingRun:
         write_checkpoint(self.checkpoint, *state)
         self.report(Checkpointed(self.lengths.done, str(self.checkpoint)))
 
-    def _report_aligned(self) -> None:
-        """Report the line to beat, where somebody is there to beat it on."""
+    def _measured_before(self, resumed: bool) -> list[Event]:
+        """Measure the start, and the line to beat where somebody is there to beat it on."""
+        events: list[Event] = []
+        if self.start.loaded is not None or self.start.doubts:
+            untrained = {} if resumed else self.networks.finished()
+            events.append(started_from(self.start, self.study, untrained, self.device))
         errors, validation = (
             {
                 t: alignment_error(self.study, t, those)
@@ -367,7 +387,8 @@ class TrainingRun:
             for heads in (self.study.judged, self.study.choosing)
         )
         if errors or validation:
-            self.report(Aligned(errors, validation))
+            events.append(Aligned(errors, validation))
+        return events
 
     def _report_started(self) -> None:
         finished = nn.ModuleList(self.networks.finished().values())
@@ -398,11 +419,11 @@ class TrainingRun:
         """Say how each phase ended."""
         return how_they_ended(self.position.trails, self.lengths.longest())
 
-    def _final_errors(self) -> dict[str, float]:
-        """Last validation of each target: a later phase's word counts."""
+    def _final(self, errors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Give each target's error of what was kept: a later phase's word counts."""
         final: dict[str, float] = {}
         for phase in self.networks.phases:
-            final.update(self.position.errors.get(phase.name, {}))
+            final.update(errors.get(phase.name, {}))
         return final
 
     def _identity(self) -> dict[str, Any]:

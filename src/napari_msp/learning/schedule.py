@@ -1,7 +1,7 @@
 """Presets, learning rates and the ramp of α."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -221,7 +221,12 @@ FALL = 0.2
 """Part of a phase that ends by itself in which the learning rate falls (our choice)."""
 
 
-def course_for(settings: TrainingSettings, recipe: Recipe, pass_: int) -> Course:
+def course_for(
+    settings: TrainingSettings,
+    recipe: Recipe,
+    pass_: int,
+    unison: Collection[bool] = (False, True),
+) -> Course:
     """Give the course of a run whose length is known beforehand.
 
     Parameters
@@ -230,11 +235,13 @@ def course_for(settings: TrainingSettings, recipe: Recipe, pass_: int) -> Course
         Of the run.
     pass_
         Steps of a sampler's epoch.
+    unison
+        Of each phase that there is, whether it is an MSP's: others make no epoch longer.
     """
     lengths = (recipe.length, recipe.unison_length)
     steps, unison_steps = (each.steps or (each.epochs or 0) * pass_ for each in lengths)
-    longest = max(steps, unison_steps)
-    whole = settings.steps_per_epoch or any(each.epochs for each in lengths)
+    longest = max(unison_steps if each else steps for each in unison)
+    whole = settings.steps_per_epoch or any(lengths[each].epochs for each in unison)
     given = (settings.steps, settings.unison_steps, settings.epochs, settings.unison_epochs)
     patience, stretch = settings.patience, 1
     if settings.validation and not any(given):

@@ -287,9 +287,9 @@ class TrainingSettings(BaseModel):
             raise ValueError("belongs to a start from a model")
         return names
 
-    @field_validator("first_stages", "singles_first", "features")
+    @field_validator("first_stages", "singles_first", "features", "unison_steps", "unison_epochs")
     @classmethod
-    def _form_of_an_msp(cls, form: str, others: ValidationInfo) -> str:
+    def _form_of_an_msp(cls, form: Any, others: ValidationInfo) -> Any:
         usual = cls.model_fields[str(others.field_name)].default
         if form != usual and others.data.get("kind", MULTI_STAGE) != MULTI_STAGE:
             raise ValueError(f"belongs to kind {MULTI_STAGE}")

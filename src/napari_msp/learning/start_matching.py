@@ -49,7 +49,8 @@ def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, St
     Returns
     -------
     study
-        The same; with the settings of a run from nothing where the base does not fit.
+        The same; with the settings of a run from nothing where the base does not fit, and with
+        fresh branches where it lacks some of those that are added to no first stage.
     start
         With platforms and notes.
 
@@ -68,12 +69,19 @@ def matched(start: Start, study: Study, device: torch.device) -> tuple[Study, St
         return study, start
     try:
         platforms, notes = _platforms(start, study, device)
+        anew = _lacks_branches(start, study, platforms)
     except UserError as error:
         if start.asked:
             raise
         chosen = {name: getattr(study.settings, name) for name in ("input", "targets")}
         settings = from_nothing(start.before).model_copy(update=chosen)
         return replace(study, settings=settings), start.instead(f"the base {error.problem}")
+    if anew:
+        # Zero as a whole prediction would draw the mean of eq. (1) towards it.
+        start = replace(start, branches=False)
+        settings = study.settings.model_copy(update={"branch_start": "first stage"})
+        study = replace(study, settings=settings)
+        notes.append("branches begin at zero on the first stages, as the start lacks some of them")
     doubts = tuple(f"{start.name} {words}" for words in _far(start.model, study))
     for words in doubts:
         warnings.warn(words, StartDoubt, stacklevel=3)
@@ -102,12 +110,14 @@ def _platforms(
             problem = f"has no {title(settings.first_stage[target])} that {target} can begin as"
             raise UserError(problem, model.name, "first_stage", StartAfresh())
     errors = {
-        target: _candidate_errors(model, study, target, fitting[target], device)
+        target: _candidate_errors(start, study, target, fitting[target], device)
         for target in study.scales
         if target not in found and fitting[target]
     }
     found |= _nearest(errors, set(found.values()) if settings.kind == MULTI_STAGE else None)
-    why |= {target: _compared(found[target], known) for target, known in errors.items()}
+    whole = not _alone(start, study) and sorted(found.values()) != sorted(model.targets)
+    of_what = " of the start's MSP" if whole else ""
+    why |= {t: _compared(found[t], known, of_what) for t, known in errors.items()}
     if not found:
         scales = ", ".join(f"{target} ({scale})" for target, scale in model.card.scales.items())
         problem = f"has no network of any target's lattice scale, only {scales}"
@@ -119,6 +129,25 @@ def _platforms(
         else f"{target} begins from nothing (there is no {_wanted(settings)} of lattice scale {k})"
         for target, k in study.scales.items()
     ]
+
+
+def _lacks_branches(start: Start, study: Study, platforms: Mapping[str, str]) -> bool:
+    """Tell whether the run has a branch that the start lacks, and that is nothing at 0.
+
+    Added to a first stage it is: the prediction is then that stage's.
+    """
+    if start.branch_start in (None, "first stage") or len(study.scales) == 1:
+        return False
+    if len(set(platforms.values())) == len(study.scales):
+        return False
+    if start.before.branch_start != "preset":
+        problem = (
+            f"lacks some of the branches between {' and '.join(study.scales)}, which cannot begin "
+            f"added to {start.branch_start}"
+        )
+        remedy = either(Give("branch_start", "preset"), StartAfresh())
+        raise UserError(problem, start.model.name, "branch_start", remedy)
+    return True
 
 
 def _wanted(settings: TrainingSettings) -> str:
@@ -201,20 +230,30 @@ def _nearest(errors: Mapping[str, Mapping[str, float]], taken: set[str] | None) 
     return nearest | {t: platform for t, platform in once.items() if platform in errors[t]}
 
 
-def _compared(platform: str, errors: Mapping[str, float]) -> str:
-    """Say by what error a platform was chosen."""
+def _compared(platform: str, errors: Mapping[str, float], of_what: str) -> str:
+    """Say by what error a platform was chosen, and of what that is where it is not the run's."""
     if len(errors) == 1:
         return "the only one of its lattice scale"
     others = ", ".join(f"{name} {errors[name]:.2e}" for name in errors if name != platform)
-    words = f"SH MSE before the first step {errors[platform]:.2e}; {others}"
+    words = f"SH MSE{of_what} before the first step {errors[platform]:.2e}; {others}"
     taken = min(errors.values()) < errors[platform]
     return words + ", which another target begins as" * taken
 
 
+def _alone(start: Start, study: Study) -> bool:
+    """Tell whether a run begins as single networks, and with nothing of the start's branches."""
+    return len(study.scales) == 1 or start.branch_start is None
+
+
 def _candidate_errors(
-    model: Model, study: Study, target: str, platforms: Sequence[str], device: torch.device
+    start: Start, study: Study, target: str, platforms: Sequence[str], device: torch.device
 ) -> dict[str, float]:
-    """Give the error of each platform's network on the training heads, with their statistics."""
+    """Give the error of each platform's network on the training heads, with their statistics.
+
+    Of its single network where the run begins as that; else of its MSP with all branches, though
+    the run may begin with fewer.
+    """
+    model = start.model
     if len(platforms) == 1:
         return {platforms[0]: 0.0}
     if not measured_heads(study, target):
@@ -224,7 +263,8 @@ def _candidate_errors(
         raise UserError(problem, model.name, "start_from_target", remedy)
     errors = {}
     for platform in platforms:
-        network = deepcopy(model.single(platform)).to(device)
+        own = single_of(model, platform) if _alone(start, study) else model.single(platform)
+        network = deepcopy(own).to(device)
         for single in (each for each in network.modules() if isinstance(each, SingleNetwork)):
             if single.trunk == "each":
                 single.apply_to_each(len(study.b_values))

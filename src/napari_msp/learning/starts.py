@@ -50,6 +50,8 @@ class Start:
         How that was decided, a line a target.
     doubts
         What was warned of.
+    branches
+        Whether its branches are taken over, where the run has use for them.
     """
 
     before: TrainingSettings
@@ -59,6 +61,7 @@ class Start:
     platforms: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    branches: bool = True
 
     @property
     def model(self) -> Model:
@@ -69,7 +72,12 @@ class Start:
     @property
     def asked(self) -> bool:
         """Whether somebody chose it, rather than the defaults."""
-        return self.before.start_from is not None
+        return self.before.start_from is not None or bool(self.before.start_from_target)
+
+    @property
+    def branch_start(self) -> str | None:
+        """What the branches that are taken over are added to; None where none is."""
+        return _branch_start(self.model, self.before) if self.branches else None
 
     @property
     def per_order(self) -> bool | None:
@@ -115,7 +123,7 @@ class Start:
         config = found.config()
         config["target"] = target
         config["scales"] = [[names.get(old, old), scale] for old, scale in config["scales"]]
-        if feature_layer and _branch_start(self.model, self.before) is None:
+        if feature_layer and self.branch_start is None:
             config["feature_layer"] = feature_layer
         if found.trunk == "each":
             config |= {"shells": shells, "trunk": "each"}
@@ -134,7 +142,7 @@ class Start:
             return
         known = self.model.single(own)
         kept: dict[str, nn.Module] = {}
-        if isinstance(known, MSP) and _branch_start(self.model, self.before) is not None:
+        if isinstance(known, MSP) and self.branch_start is not None:
             kept = dict(known.connections.items())
         for other, branch in network.connections.items():
             platform = self.platforms.get(other, "")
@@ -193,6 +201,9 @@ def read_start(
     """
     path = _path_of(settings)
     if path is None:
+        if settings.start_from_target:
+            problem, remedy = "belongs to a start from a model", Give("start_from", "a model")
+            raise UserError(problem, field="start_from_target", remedy=remedy)
         return from_nothing(settings), Start(settings)
     name = BASE if settings.start_from in (None, BASE) else path.name
     start = _opened(path, name, settings)

@@ -26,6 +26,7 @@ from napari_msp.learning.events import (
 )
 from napari_msp.learning.heads import (
     Study,
+    check_apart,
     check_isotropic,
     check_names,
     common_shells,
@@ -141,6 +142,7 @@ def _measured(
             field = "input" if platform == source else "targets"
             raise UserError(problem, dataset.root, field, Change("held_out", "fewer"))
     learned = [each for each in subjects if any(each in those for those in scanned.values())]
+    check_apart(dataset, settings, learned)
     # Others' scans are held to these shells where they are fitted.
     b_values = common_shells(dataset, scanned[source], source, targets, settings.b_value)
 

@@ -27,7 +27,7 @@ LEAST = 10
 
 
 class TookLonger(UserWarning):
-    """A run has not kept to its time: the machine was slower than at its beginning."""
+    """A run has not kept to its time."""
 
 
 def tell_if_longer(seconds: float, passed: float) -> None:
@@ -45,8 +45,7 @@ def tell_if_longer(seconds: float, passed: float) -> None:
     """
     if passed > seconds:
         told = f"the run took {passed / 60:.1f} minutes where {seconds / 60:.1f} were given"
-        why = "the machine was slower than at its beginning"
-        warnings.warn(f"{told}: {why}", TookLonger, stacklevel=2)
+        warnings.warn(told, TookLonger, stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,14 @@ class Pace:
         Whether it is an MSP's.
     step, validation
         Seconds of a step, and of predicting all heads that are to be predicted after an epoch.
+    before
+        Whether they are predicted before the first step, too.
     """
 
     unison: bool
     step: float
     validation: float
+    before: bool = False
 
 
 def seconds_of(job: Callable[[int], object], longest: float) -> float:
@@ -107,16 +109,17 @@ def fitted(course: Course, paces: Sequence[Pace], seconds: float, passed: float)
     share = {False: 1.0, True: course.unison_steps / course.steps}
     planned = MARGIN * (seconds - passed)
     validation = sum(pace.validation for pace in paces)
+    before = sum(pace.validation for pace in paces if pace.before)
     epochs = EPOCHS
     if validation > 0:
-        epochs = max(1, min(EPOCHS, int(VALIDATING * planned / validation)))
+        epochs = max(1, min(EPOCHS, int((VALIDATING * planned - before) / validation)))
     of_a_step = sum(share[pace.unison] * pace.step for pace in paces)
-    steps = int((planned - epochs * validation) / of_a_step)
+    steps = int((planned - before - epochs * validation) / of_a_step)
     unison_steps = max(1, round(share[True] * steps))
     if steps < LEAST:
-        needed = (LEAST * of_a_step + validation) / MARGIN + passed
+        needed = (LEAST * of_a_step + before + validation) / MARGIN + passed
         problem = f"not even {LEAST} steps of every phase fit"
         remedy = Give("minutes", f"at least {math.ceil(needed / 6) / 10:g}")
         raise UserError(problem, field="minutes", remedy=remedy)
-    longest = max(steps, unison_steps)
+    longest = max(unison_steps if pace.unison else steps for pace in paces)
     return replace(course, epoch=-(-longest // epochs), steps=steps, unison_steps=unison_steps)

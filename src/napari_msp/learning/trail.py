@@ -18,6 +18,9 @@ LEAST_GAIN = 0.005
 STILL = 0.01
 """Part that the last tenth must have gained for more steps to be advised (our choice)."""
 
+FEWEST = 10
+"""Steps of a tenth below which its training loss says nothing: each sees other examples."""
+
 DEVIATIONS = 2
 """Standard errors that a fall of the training loss must exceed: each step sees other examples."""
 
@@ -95,7 +98,10 @@ class Trail(BaseModel):
         return since >= patience
 
     def last_tenth(self) -> "Gain | None":
-        """Say what the last tenth of the learning gained; None where there are too few epochs."""
+        """Say what the last tenth of the learning gained.
+
+        None where there are too few epochs; without validation, too few steps of a tenth.
+        """
         last = self._tenth_before(len(self.ends))
         if last == 0:
             return None
@@ -104,11 +110,14 @@ class Trail(BaseModel):
             before, after = min(first), min(self._all_errors)
             gain = 1 - after / before if math.isfinite(before) and before > 0 else 0.0
             return Gain("validation", gain, STILL)
-        before, noise = self._mean_loss(self._tenth_before(last), last)
-        after, more_noise = self._mean_loss(last, len(self.ends))
-        if before <= 0:
+        earlier = self._steps(self._tenth_before(last), last)
+        later = self._steps(last, len(self.ends))
+        if min(earlier.count, later.count) < FEWEST or earlier.mean <= 0:
             return None
-        certain = DEVIATIONS * math.hypot(noise, more_noise) / before
+        before, after = earlier.mean, later.mean
+        pooled = (earlier.squares + later.squares) / (earlier.count + later.count - 2)
+        noise = math.sqrt(pooled * (1 / earlier.count + 1 / later.count))
+        certain = DEVIATIONS * noise / before
         return Gain("loss", 1 - after / before, max(STILL, certain))
 
     def _tenth_before(self, stop: int) -> int:
@@ -124,14 +133,35 @@ class Trail(BaseModel):
         known = self.errors if self.before is None else [self.before, *self.errors]
         return [error if math.isfinite(error) else math.inf for error in known]
 
-    def _mean_loss(self, start: int, stop: int) -> tuple[float, float]:
-        """Give the mean loss over some epochs, and its standard error."""
+    def _steps(self, start: int, stop: int) -> "_Losses":
+        """Take the steps of some epochs together."""
         edges = [0, *self.ends]
-        steps = [edges[index + 1] - edges[index] for index in range(start, stop)]
+        counts = [edges[index + 1] - edges[index] for index in range(start, stop)]
         losses, spreads = self.losses[start:stop], self.spreads[start:stop]
-        mean = sum(n * loss for n, loss in zip(steps, losses, strict=True)) / sum(steps)
-        squares = sum(n * spread**2 for n, spread in zip(steps, spreads, strict=True))
-        return mean, math.sqrt(squares) / sum(steps)
+        mean = sum(n * loss for n, loss in zip(counts, losses, strict=True)) / sum(counts)
+        squares = sum(
+            n * (spread**2 + (loss - mean) ** 2)
+            for n, loss, spread in zip(counts, losses, spreads, strict=True)
+        )
+        return _Losses(sum(counts), mean, squares)
+
+    def kept(self) -> str:
+        """Say which weights were kept; empty where the last ones are, as nobody validates."""
+        if not self.errors:
+            return ""
+        best = self._all_errors.index(min(self._all_errors))
+        if self.before is not None and best == 0:
+            return "kept: the start, no step made it better"
+        return f"kept: epoch {best + (self.before is None)}"
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """Training losses of some steps: how many, their mean, squares of the distances to it."""
+
+    count: int
+    mean: float
+    squares: float
 
 
 @dataclass(frozen=True)
@@ -166,7 +196,7 @@ class Gain:
 
 
 def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> dict[str, str]:
-    """Say of each phase how long it was, and what its last tenth gained.
+    """Say of each phase how long it was, what its last tenth gained, and what was kept.
 
     Parameters
     ----------
@@ -189,6 +219,8 @@ def how_they_ended(trails: Mapping[str, Trail], longest: Mapping[str, int]) -> d
             words[phase] = str(gain)
         else:
             words[phase] = "too short to tell whether more steps would help"
+        if kept := trail.kept():
+            words[phase] += f"; {kept}"
     return words
 
 

@@ -13,6 +13,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.learning.events import (
     Aligned,
     Event,
+    Finished,
     Shortened,
     Started,
     StartedFrom,
@@ -48,6 +49,8 @@ class RunHistory:
         What the weights began as, where that was a model; the one that was measured, after Resume.
     aligned
         Error of statistical alignment on each target: the line to beat.
+    finished
+        How it ended, if it did: the errors of what was kept.
     """
 
     def __init__(self) -> None:
@@ -55,6 +58,7 @@ class RunHistory:
         self.last: Step | None = None
         self.begun: StartedFrom | None = None
         self.aligned: dict[str, float] = {}
+        self.finished: Finished | None = None
         self._validated: list[Validated] = []
         self._steps, self._losses, self._alphas = array("d"), array("d"), array("d")
         self._phases: list[tuple[str, int]] = []
@@ -76,8 +80,10 @@ class RunHistory:
             self.started = replace(self.started, steps=event.steps)
         elif isinstance(event, StartedFrom):
             self.begun = event if event.errors or self.begun is None else self.begun
+        elif isinstance(event, Finished):
+            self.finished = event
         elif isinstance(event, Started):
-            self.started = event
+            self.started, self.finished = event, None
             self._forget_after(event.resumed_at)
 
     def _forget_after(self, step: int) -> None:
@@ -134,6 +140,12 @@ class RunHistory:
         """Give the same on the validation subjects, where `errors` has others."""
         if any(target in each.errors for each in self._validated):
             yield from self._curves(target, "validation")
+
+    def kept(self, target: str) -> float | None:
+        """Give a target's error in the finished model, on those of `errors`; None: not known."""
+        if self.finished is None:
+            return None
+        return {**self.finished.validation, **self.finished.errors}.get(target)
 
     @property
     def measured_on(self) -> str:

@@ -173,22 +173,26 @@ def how_it_began(begun: StartedFrom | None) -> list[str]:
 
 
 def against_alignment(history: RunHistory) -> str:
-    """Give each target's latest error beside alignment's, the line to beat.
+    """Give each target's error beside alignment's, the line to beat.
+
+    It is the latest one; after the end, that of what was kept.
 
     Returns
     -------
     A table as rich text, with rows such as "prisma_st 3.9e-4 5.2e-4 25 % better"; empty as long as
     there is no error.
     """
+    kept = {target: history.kept(target) for target in history.targets}
     rows = []
-    for target in history.targets:
+    for target, error in kept.items():
         latest = [errors[-1] for _, errors in history.errors(target)]
-        if latest:
-            aligned = history.aligned.get(target)
-            rows.append([target, short(latest[-1]), *_beside(latest[-1], aligned)])
+        shown = error if error is not None else latest[-1] if latest else None
+        if shown is not None:
+            rows.append([target, short(shown), *_beside(shown, history.aligned.get(target))])
     if not rows:
         return ""
-    table = [["SH MSE", "now", "alignment", ""], *rows]
+    of_what = "now" if None in kept.values() else "kept"
+    table = [["SH MSE", of_what, "alignment", ""], *rows]
     return "<table>" + "".join(f"<tr>{_cells(row)}</tr>" for row in table) + "</table>"
 
 
