@@ -20,6 +20,7 @@ export OMP_NUM_THREADS=1
 # Branches that make the whole image, as in the paper, need longer than ones that correct the first
 # stage. After this long they are ahead (benchmarks/table1.md).
 $msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 --start-from nothing \
+    --first-stages own --singles-first yes \
     --first-stage connectom_sa=shresnet --branch-start nothing --epochs 10 --unison-epochs 25 \
     --held-out sub-07 --seed 1 --label "$label" --force &
 $msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 --start-from nothing \

@@ -21,6 +21,9 @@ from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, 
 from napari_msp.evaluation.benchmark.subjects import NeverTest
 from napari_msp.evaluation.benchmark.trainings import TrainingList
 from napari_msp.evaluation.evaluate import evaluate
+from napari_msp.evaluation.held_out import MayHaveLearned
+from napari_msp.evaluation.report.description import EvaluationRun, methods_paragraph
+from napari_msp.identity import Person
 from napari_msp.learning.settings import BASE, TrainingSettings
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
@@ -289,6 +292,19 @@ def test_whom_the_base_learned_from_is_never_test(
     with pytest.warns(NeverTest, match="sub-04"):
         folds = make_plan([four], methods=rows, leave_one_out=True).folds
     assert all("sub-04" not in (*fold.validation, *fold.test) for fold in folds)
+
+
+def test_a_name_alone_among_the_bases_people_is_told(
+    with_base: Path, four: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(load_model(with_base)), "everyone", [Person("sub-04")])
+    with pytest.warns(MayHaveLearned, match="may have learned from sub-04"):
+        plan = make_plan([four], methods=["SHResNet, from base"], test=["sub-04"])
+    assert len(plan.doubts) == 1
+    assert "doubts" not in plan.to_json()
+    run = EvaluationRun("", {four.name: plan.subjects}, "a", ("b",), True, (0,), None)
+    assert "may have learned from" not in methods_paragraph(run)
+    assert plan.doubts[0] in methods_paragraph(replace(run, doubts=plan.doubts))
 
 
 def test_the_others_of_some_folds_are_told(four: Path) -> None:

@@ -83,6 +83,12 @@ def test_a_time_and_a_length_contradict_each_other(length):
         TrainingSettings.model_validate({length: 3, "minutes": 2.0})
 
 
+def test_a_time_divides_itself_into_epochs():
+    with pytest.raises(ValueError, match=r"steps_per_epoch\n.*minutes divides itself"):
+        TrainingSettings.model_validate({"steps_per_epoch": 3, "minutes": 2.0})
+    assert put_over({"steps_per_epoch": 40}, {"minutes": 2}) == {"minutes": 2}
+
+
 def test_a_time_takes_the_place_of_a_lectures_epochs():
     given = {"epochs": 3, "unison_epochs": 6, "seed": 1}
     assert put_over(given, {"minutes": 2}) == {"seed": 1, "minutes": 2}

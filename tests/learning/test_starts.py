@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from napari_msp import packaged
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, StartAfresh, UserError, every
-from napari_msp.evaluation.held_out import learned_from
+from napari_msp.evaluation.held_out import MayHaveLearned, learned_from, tell_doubts
 from napari_msp.files import sha256
 from napari_msp.identity import Person
 from napari_msp.learning.card import finished_model
@@ -23,7 +23,7 @@ from napari_msp.learning.phases import TrainedNetworks
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.start_matching import matched, started_from, zero_step_error
-from napari_msp.learning.starts import StartDoubt, read_start
+from napari_msp.learning.starts import Start, StartDoubt, read_start
 from napari_msp.learning.validation import statistical_alignment
 from napari_msp.model_file import load_model, save_model
 from napari_msp.networks.msp import MSP
@@ -668,10 +668,25 @@ def test_ancestors_are_remembered_and_nobody_they_learned_from_is_measured(
         ),
     )
     assert learned_from([named], [dataset], dataset.subjects).keys() == {"sub-01", "sub-02"}
+    with pytest.warns(MayHaveLearned, match="may have learned from sub-03: what it started from"):
+        assert len(tell_doubts([named], [dataset], dataset.subjects)) == 1
+    assert tell_doubts([model], [dataset], dataset.subjects) == ()
     # Another dataset's sub-03 is somebody else.
     other = make_base(name="other", people=(Person("sub-03", "another"),))
     held_out = TrainingSettings(start_from=other, held_out=("sub-03",))
     assert read_start(held_out, dataset)[1].name == "other.safetensors"
+
+
+def test_singles_first_is_declined_from_a_start_too(study, make_base):
+    """What begins trained is not called untrained, and what is fresh is not trained first."""
+    settings = study.settings.model_copy(
+        update={"start_from": str(make_base()), "singles_first": "no", "first_stages": "shared"}
+    )
+    here = replace(study, settings=settings)
+    platforms = {next(iter(study.scales)): "alpha_st"}
+    start = Start(settings, load_model(make_base()), platforms=platforms)
+    networks = TrainedNetworks(settings, here.scales, here.standardisation, start)
+    assert [(phase.unison, phase.untrained) for phase in networks.phases] == [(True, False)]
 
 
 def test_cards_with_made_up_ancestors_are_no_harm(make_base):

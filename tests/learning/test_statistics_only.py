@@ -11,7 +11,9 @@ import torch
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, UserError
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.starts import StartDoubt
+from napari_msp.learning.settings import TrainingSettings, put_over
+from napari_msp.learning.starts import StartDoubt, read_start
+from napari_msp.learning.statistics_only import _measured
 from napari_msp.model_file import load_model
 from napari_msp.packaged import packaged_model
 from napari_msp.signal.channels import into_grid
@@ -92,6 +94,38 @@ def test_pairs_are_judged_where_there_are_any(make_heads, tmp_path, run):
     validated = next(event for event in events if event.name == "validated")
     assert load_model(out).training["held_out_sh_mse"] == {validated.phase: validated.errors}
     assert load_model(out).training["statistics"] == {"ge_st": 1, "prisma_st": 1}
+
+
+@UNPAIRED
+@pytest.mark.parametrize("polls", [1, 6])
+def test_it_stops_between_scans_and_before_it_writes(unpaired, run, polls):
+    # Two scans of two platforms are read, the first of each once more for its voxels.
+    asked = iter([False] * polls + [True] * 99)
+    settings = {"kind": "msp", "start_from": START, "steps": 0}
+    out, events = run(unpaired, None, stop_requested=lambda: next(asked), **settings)
+    assert not out.exists()
+    assert events[-1].name == "stopped"
+
+
+@pytest.mark.parametrize(
+    "given", [{"unison_steps": 5}, {"unison_epochs": 5}, {"validation": ("sub-01",)}]
+)
+def test_what_needs_steps_is_refused_without_them(given):
+    with pytest.raises(ValueError, match="0 steps"):
+        TrainingSettings.model_validate({"steps": 0} | given)
+    assert put_over({"epochs": 3, "unison_epochs": 6}, {"steps": 0}) == {"steps": 0}
+
+
+@UNPAIRED
+def test_every_target_has_heads_that_are_measured(make_heads, tmp_path):
+    root = make_heads(tmp_path / "heads", 6, (6, 6, 6))
+    for subject in range(1, 7):
+        gone = "ses-connectom" if subject < 5 else "ses-prisma"
+        shutil.rmtree(root / f"sub-{subject:02d}/{gone}")
+    settings, dataset = TrainingSettings(start_from=str(START), steps=0), open_dataset(root)
+    settings, start = read_start(settings, dataset)
+    _, study = _measured(dataset, settings, start, lambda: False)
+    assert [head.subject for head in study.heads] == dataset.subjects
 
 
 @UNPAIRED

@@ -254,6 +254,18 @@ def test_missing_scans_are_told(form, tmp_path):
     assert settings.targets == ("connectom_sa",)
 
 
+def test_without_steps_people_need_not_be_pairs(form, tmp_path):
+    missing = [("sub-01", "prisma_st"), ("sub-02", "ge_st"), ("sub-03", "ge_st")]
+    form.show_dataset(study(tmp_path, missing, platforms=("ge_st", "prisma_st")))
+    form.entries["held_out"].write([])
+    assert "nobody to train on has a scan on prisma_st" in form.first.said("targets")
+    form.entries["steps"].write(0)
+    assert form.first.said("targets") == "Of 3 subjects: prisma_st from 2."
+    assert form.first.said("dataset") == "3 subjects on 2 platforms."
+    assert form.request is not None
+    assert form.request.settings.steps == 0
+
+
 def test_somebody_must_be_left_to_train_on(filled):
     filled.entries["held_out"].write(["sub-01", "sub-02", "sub-03"])
     assert filled.request is None

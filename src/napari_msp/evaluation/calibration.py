@@ -11,7 +11,7 @@ from napari_msp.data.dataset import TravellingHeads, as_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.comparison import on_lattice
-from napari_msp.evaluation.held_out import learned_from, none_left
+from napari_msp.evaluation.held_out import learned_from, none_left, tell_doubts
 from napari_msp.inference.harmonize import (
     Prediction,
     PreparedInput,
@@ -66,6 +66,11 @@ def calibrate(
     ------
     UserError
         When a subject was trained on or there is none left, or no subject has a target's scan.
+
+    Warns
+    -----
+    MayHaveLearned
+        Where an ancestor knew somebody of a subject's name, and does not say of which dataset.
     """
     model = model if isinstance(model, Model) else load_model(model)
     dataset = as_dataset(dataset, run, b0_threshold)
@@ -81,6 +86,7 @@ def calibrate(
         if subject in learned:
             raise learned[subject].error("subjects")
     chosen = tuple(subjects) or unseen
+    tell_doubts([model], [dataset], chosen)
     return with_expected_errors(model, dataset, chosen, device=device, on_progress=on_progress)
 
 

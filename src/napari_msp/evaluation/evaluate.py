@@ -220,6 +220,7 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         machine=f"{platform.machine()}, {choose_device(device)}",
         folds=plan.folds,
         ended=_ended(plan, outcome),
+        doubts=plan.doubts,
     )
 
 

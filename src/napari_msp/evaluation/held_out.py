@@ -1,12 +1,17 @@
 """Whom a model has learned from: nobody who may be one of these is measured or calibrated on."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import Advice, UserError
 from napari_msp.identity import known_among, same_person
 from napari_msp.model_file import Model
+
+
+class MayHaveLearned(UserWarning):
+    """Somebody is measured of whose name an ancestor knew somebody, nobody knows whom."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,34 @@ def learned_from(
                     validated = subject in model.training.get("validation", ())
                     found[subject] = Learned(subject, model.name, certain, validated)
     return found
+
+
+def tell_doubts(
+    models: Sequence[Model], datasets: Sequence[TravellingHeads], subjects: Collection[str]
+) -> tuple[str, ...]:
+    """Say of whom a name alone is known among those that a model's ancestors learned from.
+
+    They are measured, as `learned_from` says, but not without a word.
+
+    Warns
+    -----
+    MayHaveLearned
+        With what is returned.
+    """
+    found: dict[str, None] = {}
+    for model in models:
+        of_name = {
+            subject: f"{model.name} may have learned from {subject}: what it started from knows "
+            "somebody of that name, and does not say of which dataset"
+            for subject in subjects
+            for dataset in datasets
+            if known_among(dataset.person(subject), model.everyone)
+        }
+        sure = learned_from([model], datasets, list(of_name))
+        found |= {words: None for each, words in of_name.items() if each not in sure}
+    for words in found:
+        warnings.warn(words, MayHaveLearned, stacklevel=3)
+    return tuple(found)
 
 
 def none_left(dataset: TravellingHeads, field: str) -> UserError:

@@ -131,12 +131,14 @@ class TrainedNetworks(nn.Module):
             keep_activations(self)
 
         self._fresh = [target for target in kinds if target not in begun.platforms]
+        # What a start lacks is brought to its level first, unless that was declined.
+        fresh_first = bool(begun.platforms) and settings.singles_first != "no"
         self.phases = [
-            Phase(phase_name(kinds[target], target), (target,), unison=False, untrained=True)
+            Phase(phase_name(kinds[target], target), (target,), False, target in self._fresh)
             for target in (self._fresh if multi_stage else kinds)
-            if recipe.singles_first or begun.platforms or not multi_stage
+            if recipe.singles_first or fresh_first or not multi_stage
         ]
-        untrained = not self.phases
+        untrained = not self.phases and not begun.platforms
         together = [tuple(scales)] if self.shared else [(each,) for each in self.multi_stage]
         self.phases += [
             Phase(phase_name(MULTI_STAGE, *targets), targets, True, untrained)

@@ -224,6 +224,19 @@ class TrainingSettings(BaseModel):
             raise ValueError("must differ from one another")
         return found if len(found) > 1 else found[0]
 
+    @field_validator("steps", "unison_steps", "unison_epochs")
+    @classmethod
+    def _without_steps(cls, length: int | None, others: ValidationInfo) -> int | None:
+        if others.field_name == "steps":
+            if length == 0 and others.data.get("validation"):
+                raise ValueError(
+                    "validation subjects choose among weights, and 0 steps leave nothing to "
+                    "choose: hold them out, or leave them out"
+                )
+        elif length is not None and others.data.get("steps") == 0:
+            raise ValueError("no phase is trained, as there are 0 steps: leave one of them out")
+        return length
+
     @field_validator("epochs", "unison_epochs")
     @classmethod
     def _one_length(cls, epochs: int | None, others: ValidationInfo) -> int | None:
@@ -241,6 +254,15 @@ class TrainingSettings(BaseModel):
             unit = given.removeprefix("unison_")
             raise ValueError(f"the length is given in {unit} already, so leave one of them out")
         return minutes
+
+    @field_validator("steps_per_epoch")
+    @classmethod
+    def _not_in_a_time(cls, steps: int | None, others: ValidationInfo) -> int | None:
+        if steps is not None and others.data.get("minutes") is not None:
+            raise ValueError(
+                "a run of given minutes divides itself into epochs: leave one of them out"
+            )
+        return steps
 
     @field_validator("validation")
     @classmethod
@@ -359,7 +381,8 @@ OTHER_LENGTHS: Mapping[str, tuple[str, ...]] = {
     "unison_steps": ("unison_epochs", "minutes"),
     "epochs": ("steps", "minutes"),
     "unison_epochs": ("unison_steps", "minutes"),
-    "minutes": ("steps", "unison_steps", "epochs", "unison_epochs"),
+    "minutes": ("steps", "unison_steps", "epochs", "unison_epochs", "steps_per_epoch"),
+    "steps_per_epoch": ("minutes",),
 }
 """Whose place a length takes besides that of its own name."""
 
@@ -372,6 +395,8 @@ def put_over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     """
     set_here = [name for name, value in given.items() if value is not None]
     replaced = {each for name in set_here for each in OTHER_LENGTHS.get(name, ())}
+    if given.get("steps") in (0, "0"):  # values of a command are texts
+        replaced |= {"unison_steps", "unison_epochs"}
     return {name: value for name, value in values.items() if name not in replaced} | dict(given)
 
 

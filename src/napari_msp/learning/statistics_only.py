@@ -6,7 +6,7 @@ their scanners.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import torch
 
 from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.data.lattice import scale_between
-from napari_msp.errors import Change, Choose, Give, UserError
+from napari_msp.errors import Cancelled, Change, Choose, Give, UserError
 from napari_msp.learning.card import finished_model
 from napari_msp.learning.events import (
     EventHandler,
     Finished,
     Started,
+    Stopped,
     Validated,
     phase_name,
 )
@@ -34,6 +35,7 @@ from napari_msp.learning.heads import (
     load_head,
 )
 from napari_msp.learning.phases import TrainedNetworks
+from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.start_matching import HEADS_MEASURED, matched, started_from
 from napari_msp.learning.starts import Start, StartDoubt
@@ -54,7 +56,8 @@ def write_statistics_only(
     out: Path,
     device: torch.device,
     report: EventHandler,
-) -> Path:
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Path | None:
     """Write a model of a start's weights and a dataset's statistics.
 
     Parameters
@@ -69,10 +72,12 @@ def write_statistics_only(
         Where it is tried on those who were scanned on input and target.
     report
         Is given what happens.
+    stop_requested
+        Polled before every scan and before the file is written.
 
     Returns
     -------
-    `out`.
+    `out`; None when it was stopped, which leaves nothing: it is begun anew in little time.
 
     Raises
     ------
@@ -88,7 +93,11 @@ def write_statistics_only(
     if start.loaded is None:
         problem = "must be at least 1, as there is no model to start from"
         raise UserError(problem, field="steps", remedy=Give("start_from", "a model"))
-    scanned, study = _measured(dataset, settings, start)
+    try:
+        scanned, study = _measured(dataset, settings, start, stop_requested)
+    except Cancelled:
+        _tell_stopped(out, report)
+        return None
     study, start = matched(start, study, device)
     for target in study.scales:
         if target not in start.platforms:
@@ -112,10 +121,18 @@ def write_statistics_only(
     }
     if errors:
         report(Validated(phase, 0, 0, 0.0, errors))
+    if stop_requested():
+        _tell_stopped(out, report)
+        return None
     run = _kept(dataset, scanned, start, device)
     save_model(out, finished_model(study, finished, {phase: errors} if errors else {}, run))
     report(Finished(str(out), 0.0, errors))
     return out
+
+
+def _tell_stopped(out: Path, report: EventHandler) -> None:
+    """Say that it was stopped; resuming begins anew."""
+    report(Stopped(0, str(checkpoint_path(out))))
 
 
 Scanned = Mapping[str, Sequence[str]]
@@ -123,15 +140,24 @@ Scanned = Mapping[str, Sequence[str]]
 
 
 def _measured(
-    dataset: TravellingHeads, settings: TrainingSettings, start: Start
+    dataset: TravellingHeads,
+    settings: TrainingSettings,
+    start: Start,
+    stop_requested: Callable[[], bool],
 ) -> tuple[Scanned, Study]:
-    """Measure each platform on everybody who was scanned on it, within their own mask."""
+    """Measure each platform on everybody who was scanned on it, within their own mask.
+
+    Raises
+    ------
+    Cancelled
+        When `stop_requested()` was true.
+    """
     source = input_platform(dataset, settings.input, settings.targets)
     targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
     settings = settings.model_copy(update={"input": source, "targets": targets})
     check_names(dataset, settings)
     subjects = settings.subjects or tuple(dataset.subjects)
-    kept_out = {*settings.held_out, *settings.validation}
+    kept_out = {*settings.held_out}
     scanned = {
         platform: [s for s in subjects if s not in kept_out and dataset.has(s, platform)]
         for platform in (source, *targets)
@@ -148,6 +174,8 @@ def _measured(
 
     def images(platform: str) -> Iterator[GridImage]:
         for subject in scanned[platform]:
+            if stop_requested():
+                raise Cancelled
             acquisition = dataset.acquisition(subject, platform)
             image = into_grid(fit_sh(acquisition, b_value=b_values, order=ORDER))
             check_isotropic(image.lattice, dataset.scans[subject, platform])
@@ -158,11 +186,13 @@ def _measured(
         each: measure_standardisation(images(each), bool(start.per_order)) for each in scanned
     }
     both = [each for each in scanned[source] if any(each in scanned[t] for t in targets)]
+    measured = {s for t in targets for s in [b for b in both if dataset.has(b, t)][:HEADS_MEASURED]}
     return scanned, Study(
         settings=settings,
         heads=[
             load_head(dataset, subject, source, targets, b_values)
-            for subject in both[:HEADS_MEASURED]
+            for subject in both
+            if subject in measured
         ],
         held_out=[
             load_head(dataset, subject, source, targets, b_values, held_out=True)

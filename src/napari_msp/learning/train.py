@@ -59,10 +59,11 @@ def train(
     on_event
         Called with everything that happens.
     stop_requested
-        Polled before every step, and within validation; True ends the run with a checkpoint.
+        Polled before every step, and within validation; True ends the run with a checkpoint, with
+        no steps to do before every scan, and with nothing.
     previews
         Folder for what the network predicts for the first held-out subject, written anew with
-        every validation. The untrained network is then validated too.
+        every validation. The untrained network is then validated too. None with no steps to do.
     **values
         Fields of `TrainingSettings`, such as ``kind="msp", width=0.2``; they take the place of
         those of `settings`. ``start_from`` is "nothing", "base" or the path of a model, and
@@ -78,6 +79,7 @@ def train(
         When data, settings or checkpoint cannot be used.
     """
     report = on_event or (lambda _: None)
+    stopped = stop_requested or (lambda: False)
     out = Path(out)
     began = perf_counter()
     check_model_name(out)
@@ -96,14 +98,14 @@ def train(
             heads = replace(heads, b0_threshold=settings.b0_threshold)
         settings, start = read_start(settings, heads)
         if settings.steps == 0:
-            return write_statistics_only(heads, settings, start, out, where, report)
+            return write_statistics_only(heads, settings, start, out, where, report, stopped)
         study = prepare_study(heads, settings, start.per_order)
         study, start = matched(start, study, where)
         # Seeding is for this run alone: whoever calls goes on with numbers of their own.
         with torch.random.fork_rng([where] if where.type == "cuda" else []):
             folder = None if previews is None else Path(previews)
             run = TrainingRun(study, out, where, report, folder, start, began)
-            return run.run(resume and not force, stop_requested or (lambda: False))
+            return run.run(resume and not force, stopped)
     except Exception as error:
         report(Failed.of(error))
         raise

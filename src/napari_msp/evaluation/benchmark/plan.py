@@ -41,7 +41,7 @@ from napari_msp.evaluation.benchmark.subjects import (
     split_once,
     with_all,
 )
-from napari_msp.evaluation.held_out import learned_from
+from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.files import read_json, sha256, write_json
 from napari_msp.learning.heads import common_b_value, common_shells
 from napari_msp.learning.schedule import FAST
@@ -121,6 +121,8 @@ class Plan:
         Where each subject is test once: the split of each, everything trained anew.
     base
         Model that rows "from base" start from; None where there is no such row.
+    doubts
+        Whom a model may have learned from who is measured, in words.
     """
 
     datasets: tuple[Path, ...]
@@ -136,6 +138,7 @@ class Plan:
     run: int | None = None
     folds: tuple[Subjects, ...] = ()
     base: Path | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def b_value(self) -> float | tuple[float, ...]:
@@ -192,13 +195,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain types, in which two plans can be compared; models by their content too."""
-        content = asdict(replace(self, datasets=(), models=(), base=None))
+        content = asdict(replace(self, datasets=(), models=(), base=None, doubts=()))
         content["b_values"] = self.b_value  # a list only where there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
-        unused = [name for name in ("folds", "base") if not content[name]]
+        unused = [name for name in ("folds", "base", "doubts") if not content[name]]
         return {name: each for name, each in content.items() if name not in unused}
 
 
@@ -274,6 +277,11 @@ def make_plan(
     ------
     UserError
         When datasets, subjects, methods and models do not fit together.
+
+    Warns
+    -----
+    MayHaveLearned
+        Where an ancestor knew somebody of a test subject's name, and does not say of which dataset.
     """
     asked = replace(settings or EvaluationSettings(), **changes)
     # The report names datasets by their folders' names, which "." and ".." do not say.
@@ -338,6 +346,7 @@ def make_plan(
         run=asked.run,
         folds=folds,
         base=base,
+        doubts=tell_doubts(teachers, opened, subjects.test),
     )
 
 

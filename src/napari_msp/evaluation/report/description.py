@@ -48,6 +48,8 @@ class EvaluationRun:
         Where each subject was test once: the split of each, the same in every dataset.
     ended
         How each training ended, in words.
+    doubts
+        Who was measured though a model may have learned from them, in words.
     """
 
     command: str
@@ -65,6 +67,7 @@ class EvaluationRun:
     machine: str = ""
     folds: Sequence[Subjects] = ()
     ended: Mapping[str, str] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
@@ -79,7 +82,15 @@ def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> s
     -------
     Plain text, ready to paste.
     """
-    parts = (_data(run), _split(run), _networks(run), _measures(run), _statistics(run, tests))
+    doubts = " ".join(f"{each}." for each in run.doubts)
+    parts = (
+        _data(run),
+        _split(run),
+        doubts,
+        _networks(run),
+        _measures(run),
+        _statistics(run, tests),
+    )
     return " ".join(part for part in parts if part)
 
 

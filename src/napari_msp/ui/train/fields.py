@@ -387,17 +387,18 @@ def _about_scans(
     kept_out = {*held_out, *values["validation"]}
     if not source:
         return {}, {"input": "choose the platform to predict from"}
-    scanned = [
-        subject
-        for subject in values.get("subjects") or heads.subjects
-        if heads.has(subject, source)
-    ]
+    asked = values.get("subjects") or heads.subjects
+    scanned = [subject for subject in asked if heads.has(subject, source)]
+    paired = values.get("steps") != 0  # without a step, statistics are those of everybody
     subjects, platforms = len(heads.subjects), len(heads.platforms)
     count = f"{counted(subjects, 'subject')} on {counted(platforms, 'platform')}."
     left_out = ", ".join(subject for subject in heads.subjects if not heads.has(subject, source))
-    notes = {"dataset": count + (f" Without {left_out}: no scan on {source}." * bool(left_out))}
+    notes = {
+        "dataset": count
+        + (f" Without {left_out}: no scan on {source}." * bool(left_out and paired))
+    }
     problems = {}
-    learned = [subject for subject in scanned if subject not in kept_out]
+    learned = [each for each in (scanned if paired else asked) if each not in kept_out]
     taught = {target: [s for s in learned if heads.has(s, target)] for target in targets}
     fewer = [f"{target} from {len(those)}" for target, those in taught.items() if those != learned]
     if fewer:
