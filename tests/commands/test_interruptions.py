@@ -112,7 +112,7 @@ def test_want_of_memory_is_one_line(error, study, model, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("napari_msp.inference.harmonize.predict_on_grid", fail)
+    monkeypatch.setattr("napari_msp.inference.stages.run_whole_image", fail)
     harmonize = ("harmonize", study / SCAN, "--model", model, "--target", "all")
     assert "--tile" in refused(tmp_path, *harmonize, "--out", tmp_path / "out")
 

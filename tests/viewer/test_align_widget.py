@@ -54,7 +54,7 @@ def test_heads_are_aligned_looked_at_and_taken_to_train(
 ):
     align()
     out = moved.with_name("heads-aligned")
-    assert widget.message.text.startswith("1 scan laid on ge_st, now 0.0")
+    assert widget.message.text.startswith("1 scan laid on ge_st, now <0.05 voxels away.")
     assert not widget.form.isVisible()  # folded away, for the table
     widget.moves.table.setFocus()
     qtbot.keyClick(widget.moves.table, Qt.Key_Down)
