@@ -276,7 +276,7 @@ class Scan:
             return {}
         subject, own = known
         try:
-            scans = open_dataset(root, subject).scans
+            scans = open_dataset(root, subject, undecided=[]).scans
         except UserError:  # the scan lies somewhere else in the dataset
             return {}
         return {platform: scan for (_, platform), scan in sorted(scans.items()) if platform != own}

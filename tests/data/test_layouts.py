@@ -736,6 +736,13 @@ class TestChoices:
         assert not [each for each in findings if "passed over" in each.problem]
         assert not [each for each in findings if "has no scan" in each.problem]
 
+    def test_one_platform_without_a_choice_does_not_hide_the_others(
+        self, lay: Callable[..., Path]
+    ) -> None:
+        a, b, c = (f"sub-1/ses-{each}/dwi/sub-1_ses-{each}" for each in "abc")
+        root = lay(bids(f"{a}_dir-AP", f"{a}_dir-PA", b, c))
+        assert load_scan(root / f"{b}_dwi.nii.gz").siblings == {"c": root / f"{c}_dwi.nii.gz"}
+
     def test_the_window_offers_the_others(self, lay: Callable[..., Path]) -> None:
         both, alone = "sub-1/ses-a/dwi/sub-1_ses-a", "sub-2/ses-a/dwi/sub-2_ses-a"
         root = lay(bids(f"{both}_dir-AP", f"{both}_dir-PA", alone))
