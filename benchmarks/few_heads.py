@@ -32,7 +32,7 @@ from far.writing import write_set
 from few.cells import SCALES, Bench, run_cell, step_times
 from few.figure import draw_curves
 from few.methods import METHODS, STATISTICS_ONLY, available
-from few.plan import PARTS, Plan, cells_of, times_of
+from few.plan import PARTS, Plan, at_chosen_rates, cells_of, times_of
 from few.report import page
 
 from napari_msp import packaged
@@ -192,7 +192,7 @@ def write_page(bench: Bench, options: argparse.Namespace, arguments: list[str] |
     times = bench.folder / "times.json"
     text = page(bench, commands, read_json(times) if times.exists() else {})
     write_text(bench.folder / "page.md", text)
-    draw_curves(bench.rows(), bench.folder / "curves.png")
+    draw_curves(at_chosen_rates(bench.rows()), bench.folder / "curves.png")
     if options.out is not None:
         write_text(options.out, text)
     print(text)

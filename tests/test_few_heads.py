@@ -8,7 +8,7 @@ from far.sets import SETS
 from few.cells import INPUT, SCALES, Bench, Cell, seconds_of, steps_within, strangers
 from few.goals import Goal, all_goals, interval, ratio, time_to
 from few.methods import METHODS, weights_of_msp
-from few.plan import Plan, chosen_rates
+from few.plan import Plan, at_chosen_rates, chosen_rates
 from few.report import page
 
 from napari_msp import packaged
@@ -143,6 +143,15 @@ def test_learning_rates_are_chosen_by_the_choosing_sets_together():
     ]
     assert chosen_rates(rows, [SINGLE]) == {SINGLE: 2e-3}
     assert chosen_rates(rows[:1], [SINGLE]) == {}
+
+
+def test_what_was_learned_at_a_rate_before_the_choice_is_left_out():
+    def learned(steps, rate, method=SINGLE, part="curves"):
+        return row(method, steps, {"new_st": (rate, rate)}, part) | {"rate": rate}
+
+    tried = [learned(300, rate, part="rates") for rate in (1e-3, 2e-3)]
+    kept = [*tried, learned(3000, 1e-3), learned(0, 0.0), learned(0, 0.0, "IQT")]
+    assert at_chosen_rates([*kept, learned(3000, 1.5e-3)]) == kept
 
 
 def test_seconds_are_of_all_phases_and_all_targets():

@@ -74,7 +74,12 @@ class Cell:
         """Name of its file."""
         words = (self.part, self.set, self.method, "+".join(self.targets), "+".join(self.heads))
         text = " ".join((*words, str(self.steps), f"{self.rate:g}"))
-        return "".join(c if c.isalnum() or c in "+-." else "_" for c in text)
+        return as_file_name(text)
+
+
+def as_file_name(text: str) -> str:
+    """Keep letters, digits and the signs that every system takes."""
+    return "".join(c if c.isalnum() or c in "+-." else "_" for c in text)
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,8 @@ def step_times(bench: Bench, method: Method, targets: Sequence[str], on: str) ->
     key = f"{method.name} {'+'.join(targets)}"
     if key not in times:
         clock = Clock()
-        out = bench.folder / "timed.safetensors"
+        # Another process may time another method in the same folder.
+        out = bench.folder / f"timed {as_file_name(key)}.safetensors"
         steps = TIMED_STEPS * (2 if method.singles_first else 1)
         values: dict[str, Any] = bench.settings(method, targets) | method.lengths(steps)
         with Told().listening():

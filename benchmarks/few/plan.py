@@ -102,6 +102,22 @@ def rate_of(method: str, chosen: Mapping[str, float]) -> float:
     return chosen.get(method, FAST.learning_rate)
 
 
+def at_chosen_rates(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what was learned at a rate that is not the chosen one any more.
+
+    Such cells stay in their folder: another rate is another file. Where none was chosen, all were
+    learned at the preset's.
+    """
+    chosen = chosen_rates(rows, list(METHODS))
+    return [
+        dict(row)
+        for row in rows
+        if row["part"] == "rates"
+        or not (row["steps"] and METHODS[row["method"]].trained)
+        or row["rate"] == chosen.get(row["method"], row["rate"])
+    ]
+
+
 def cells_of(part: str, plan: Plan, bench: Bench) -> list[Cell]:
     """List the cells of a part, cheapest first."""
     if part == "rates":

@@ -7,7 +7,7 @@ from typing import Any
 from few.cells import Bench
 from few.goals import CLEAR, SCAN, Goal, Row, Table, all_goals, error, errors
 from few.methods import METHODS
-from few.plan import PARTS, chosen_rates
+from few.plan import PARTS, at_chosen_rates, chosen_rates
 
 SHOWN = {
     "sh_mse": ("SH MSE × 10⁵", 1e5),
@@ -22,7 +22,7 @@ SHOWN = {
 
 def page(bench: Bench, commands: Sequence[str], times: Mapping[str, Any]) -> str:
     """Write all that there is as Markdown."""
-    rows = bench.rows()
+    rows = at_chosen_rates(bench.rows())
     parts = [
         HEAD.format(bases=", ".join(f"{n}: {_named(p)}" for n, p in bench.bases.items()) or "none"),
         "\n".join(f"    {command}" for command in commands),
