@@ -9,6 +9,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.calibration import calibrate
 from napari_msp.evaluation.comparison import on_lattice
+from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.inference.harmonize import harmonize, prepare_input
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
@@ -97,6 +98,13 @@ def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
     ]
     with pytest.raises(UserError, match="does not say of which dataset"):
         calibrate(older, other, ["sub-01"])
+
+
+def test_a_name_alone_among_the_ancestors_people_is_told(model, heads):
+    training = {**model.training, "start": {"subjects": ["sub-03"]}}
+    named = replace(model, card=model.card.model_copy(update={"training": training}))
+    with pytest.warns(MayHaveLearned, match="may have learned from sub-03"):
+        assert calibrate(named, heads, ["sub-03"]).card.expected_error
 
 
 @pytest.mark.parametrize(
