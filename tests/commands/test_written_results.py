@@ -238,12 +238,17 @@ def test_a_shell_is_chosen_everywhere(study, model, tmp_path):
         evaluated[name] = (tmp_path / name / "table1.csv").read_text()
     assert evaluated["one"] == evaluated["two"]
     contest = ("evaluate", two, "--methods", "alignment", "--targets", "prisma_st", "--quick")
-    assert "--shell" in refused(tmp_path, *contest, "--out", tmp_path / "contest")
+    assert call(*contest, "--out", tmp_path / "both").status == 0
+    assert (tmp_path / "both" / "figure2_b2400.png").exists()
     assert call(*contest, "--out", tmp_path / "contest", "--shell", 1200).status == 0
+    assert not (tmp_path / "contest" / "figure2_b2400.png").exists()
 
     compare = ("compare", "--truth", two / TRUTH, "--prediction", f"A={two / SCAN}")
-    assert "--shell" in refused(tmp_path, *compare, "--out", tmp_path / "c")
+    assert call(*compare, "--out", tmp_path / "each").status == 0
+    shells = json.loads((tmp_path / "each" / "metrics.json").read_text())["shells"]
+    assert list(shells) == ["1200", "2400"]
     assert call(*compare, "--out", tmp_path / "c", "--shell", 2400).status == 0
+    assert "shells" not in json.loads((tmp_path / "c" / "metrics.json").read_text())
     for wrong in ("nan", "inf", "0", "-1", "1800"):
         maps = ("maps", two / SCAN, "--out", tmp_path / "x", f"--shell={wrong}")
         assert "1200, 2400" in refused(tmp_path, *maps)
