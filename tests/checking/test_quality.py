@@ -559,6 +559,7 @@ def test_a_real_slab(slab_path):
     assert known(quality.ghost) < 0.01
 
 
+@pytest.mark.slow
 def test_a_real_slab_moved_as_volumes_of_one_direction_say(slab_path):
     """Four pairs of directions within 3°: one contrast, so that slices say how far the head moved.
 
@@ -586,6 +587,7 @@ def test_a_real_slab_moved_as_volumes_of_one_direction_say(slab_path):
     assert known(still.ndc) > 0.95  # 0.81 as it is
 
 
+@pytest.mark.slow
 def test_known_moves_and_dropouts_in_a_real_slab(slab_path):
     """Its subject moves too: measured moves are those that were there, and the ones made."""
     scan = load_acquisition(slab_path)

@@ -238,8 +238,6 @@ def test_a_shell_is_chosen_everywhere(study, model, tmp_path):
         evaluated[name] = (tmp_path / name / "table1.csv").read_text()
     assert evaluated["one"] == evaluated["two"]
     contest = ("evaluate", two, "--methods", "alignment", "--targets", "prisma_st", "--quick")
-    assert call(*contest, "--out", tmp_path / "both").status == 0
-    assert (tmp_path / "both" / "figure2_b2400.png").exists()
     assert call(*contest, "--out", tmp_path / "contest", "--shell", 1200).status == 0
     assert not (tmp_path / "contest" / "figure2_b2400.png").exists()
 

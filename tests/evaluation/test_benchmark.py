@@ -285,7 +285,7 @@ class Write:
         self.path.write_text("done")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     jobs = [Write(tmp_path / str(n), weight=n + 1) for n in range(3)]
     jobs[0].path.write_text("before")

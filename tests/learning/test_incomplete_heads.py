@@ -115,7 +115,7 @@ def test_what_is_missing_has_no_loss(lacking, quick):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("preset", ["fast", "paper"])
+@pytest.mark.parametrize("preset", ["fast", pytest.param("paper", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("trunk", ["each", "all"])
 def test_several_shells_of_incomplete_heads(trunk, preset, make_heads, quick, run, tmp_path):
     root = make_heads(tmp_path / "both", 3, shape=(8, 8, 8), b_values=(1200.0, 3000.0))

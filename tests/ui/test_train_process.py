@@ -28,6 +28,7 @@ def folder(tmp_path, heads, monkeypatch):
         batch=2,
         epochs=300,
         steps_per_epoch=10,
+        start_from="nothing",
     )
     return RunFolder.create(tmp_path / "run", heads, settings, device="cpu")
 
