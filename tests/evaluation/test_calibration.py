@@ -10,7 +10,8 @@ from napari_msp.errors import UserError
 from napari_msp.evaluation.calibration import calibrate
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import MayHaveLearned
-from napari_msp.inference.harmonize import harmonize, prepare_input
+from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.prepare import prepare_input
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model, save_model

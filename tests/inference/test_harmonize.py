@@ -10,13 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
-from napari_msp.inference.harmonize import (
-    NotPredicted,
-    UnlikeTraining,
-    harmonize,
-    predict_target,
-    prepare_input,
-)
+from napari_msp.inference.harmonize import harmonize, predict_target
+from napari_msp.inference.prepare import NotPredicted, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import run_stages
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh

@@ -10,8 +10,9 @@ import pytest
 
 from napari_msp.data.acquisition import DoubtfulScan, load_acquisition
 from napari_msp.errors import Choose, Overwrite, UserError
-from napari_msp.inference.harmonize import UnlikeTraining, harmonize
+from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.inference.prepare import UnlikeTraining
 from napari_msp.model_file import load_model, save_model
 from napari_msp.signal.maps import tensor_maps
 from napari_msp.signal.sh_image import load_sh

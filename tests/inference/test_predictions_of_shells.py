@@ -12,8 +12,9 @@ import torch
 
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
-from napari_msp.inference.harmonize import NotPredicted, harmonize, prepare_input
+from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.inference.prepare import NotPredicted, prepare_input
 from napari_msp.inference.tiling import expected_polls, run_whole_image
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan import load_scan
@@ -43,7 +44,7 @@ def of_one_shell(model: Any, weights: Any, known: Any, number: int) -> Any:
 # --- What is predicted --------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.NotPredicted")
+@pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotPredicted")
 @pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
 @pytest.mark.parametrize("kind", ["msp", "cnn-rish"])
 def test_one_trunk_predicts_each_shell_as_a_model_of_it(make_model, both, kind, target):

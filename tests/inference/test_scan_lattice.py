@@ -8,8 +8,9 @@ import pytest
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.inference.harmonize import harmonize, prepare_input
+from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.inference.prepare import prepare_input
 from napari_msp.model_file import save_model
 from napari_msp.options import Options
 

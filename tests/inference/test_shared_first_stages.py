@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from napari_msp.errors import UserError
-from napari_msp.inference.harmonize import harmonize, predict_targets, prepare_input
+from napari_msp.inference.harmonize import harmonize, predict_targets
+from napari_msp.inference.prepare import prepare_input
 from napari_msp.model_file import digest_of, load_model, read_tensors, save_model, write_tensors
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP

@@ -33,7 +33,7 @@ from napari_msp.ui.layers import KEY, from_shown
 from napari_msp.ui.reading import sibling_of
 from napari_msp.ui.widgets.progress import Step
 
-pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.UnlikeTraining")
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.UnlikeTraining")
 
 
 @pytest.fixture(scope="module", autouse=True)

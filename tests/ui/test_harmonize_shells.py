@@ -17,7 +17,7 @@ from napari_msp.ui.background import Control
 from napari_msp.ui.harmonize.run import Pass, Predicted, Request, harmonize_all
 from napari_msp.ui.harmonize.save import save_all
 
-pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.harmonize.UnlikeTraining")
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.UnlikeTraining")
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,8 @@ from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import learned_from, none_left, tell_doubts
-from napari_msp.inference.harmonize import (
-    Prediction,
-    PreparedInput,
-    predict_targets,
-    prepare_input,
-)
+from napari_msp.inference.harmonize import Prediction, predict_targets
+from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.model_file import ErrorFit, Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh

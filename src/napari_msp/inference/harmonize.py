@@ -1,6 +1,5 @@
 """From a scan and a model to the image that the target platform would have given."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,26 +10,19 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import Provenance, prediction_stem, shell_stem, source_uri
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
-from napari_msp.data.beside import is_scan
-from napari_msp.data.gradients import GradientTable, Shell, shell_name
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import (
-    SIZE_TOLERANCE,
     interpolate_in_mask,
     resample_in_mask,
     resample_mask,
 )
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import (
-    Advice,
     Cancelled,
-    Change,
-    Resample,
-    RescaleBValue,
-    UserError,
-    together,
 )
 from napari_msp.identity import Person
+from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.inference.stages import (
     GridPrediction,
     predict_on_grid,
@@ -40,267 +32,18 @@ from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
 from napari_msp.options import Options, OptionSettings
-from napari_msp.scan import Scan, as_scan
+from napari_msp.scan import Scan
 from napari_msp.signal.channels import (
     GridImage,
-    into_grid,
     out_of_grid,
     to_stored_order,
 )
 from napari_msp.signal.expected_error import expected_error
-from napari_msp.signal.fitting import fit_sh, scheme_doubt
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices
 
-UNUSUAL_SHIFT = 1.0
-"""Shift of the mean l = 0 channel, in the model's deviations, that is worth a warning."""
-
 NEARLY_AS_FINE = 0.1
 """Voxels larger than the target's by this share are not divided for its sake (our choice)."""
-
-
-class UnlikeTraining(UserWarning):
-    """The scan differs from what the model was trained on."""
-
-
-class NotPredicted(UserWarning):
-    """A scan has shells that the model does not know."""
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedInput:
-    """What a model reads, the same for all of its targets.
-
-    Attributes
-    ----------
-    scan
-        Where it comes from.
-    image
-        SH image on the model's grid, of all the model's shells.
-    rescaled_from
-        The measured b-value of each shell, where the signal was rescaled to the model's.
-    approximations
-        What was done to the input, in words; empty when nothing.
-    warnings
-        What is doubtful about it, in words; warned of as `DoubtfulScan` and `UnlikeTraining` too.
-    goes_back
-        Whether predictions are interpolated back to the scan's own voxels.
-    """
-
-    scan: Scan
-    image: GridImage
-    rescaled_from: tuple[float | None, ...]
-    approximations: tuple[str, ...]
-    warnings: tuple[str, ...]
-    goes_back: bool = False
-
-    @property
-    def acquisition(self) -> Acquisition:
-        """The scan's acquisition."""
-        assert self.scan.acquisition is not None
-        return self.scan.acquisition
-
-
-def prepare_input(
-    model: Model,
-    scan: Scan | Acquisition | str | Path,
-    options: Options | None = None,
-    **settings: Unpack[OptionSettings],
-) -> PreparedInput:
-    """Fit a scan as a model needs it, and check that the model is valid for it.
-
-    Parameters
-    ----------
-    model, scan, options, **settings
-        As for `harmonize`.
-
-    Raises
-    ------
-    UserError
-        When voxel size or b-values are not the model's; its remedy says what can be allowed.
-
-    Warns
-    -----
-    UnlikeTraining
-        When the input's mean signal is far from the training subjects'.
-    NotPredicted
-        When the scan has shells that are not the model's.
-    """
-    options = replace(options or Options(), **settings)
-    if isinstance(scan, str | Path) and is_scan(scan):
-        # Of several shells the model chooses.
-        scan = load_acquisition(scan, b0_threshold=options.b0_threshold)
-    scan = as_scan(scan, b0_threshold=options.b0_threshold)
-    acquisition = scan.acquisition
-    if acquisition is None:
-        problem = "is an SH image, without the b=0 image that a prediction needs"
-        remedy = Advice("give the DWI that it was fitted to")
-        raise UserError(problem, scan.path or scan.owner, "scan", remedy)
-    acquisition.tell_notes()
-    sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
-    said = _left_out(acquisition, chosen)
-    for left_out in said:
-        warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
-    for wanted, shell in chosen.items():
-        rescaling = _rescaling(shell, wanted)
-        said += rescaling
-        images[shell_name(wanted)] = fit_sh(
-            acquisition,
-            b_value=shell.b_value,
-            order=sh.order,
-            regularisation=sh.regularisation(len(shell.volumes)),
-            rescale_to=wanted if rescaling else None,
-        )
-    image, resampling = _on_model_grid(model, into_grid(images), options)
-    doubts = _doubts(image, model, acquisition.name)
-    for doubt in doubts:
-        warnings.warn(doubt, UnlikeTraining, stacklevel=3)
-    # Of the scan itself it was warned when it was read.
-    schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
-    of_scan = (f"{acquisition.name}: {each}" for each in (*acquisition.doubts, *schemes) if each)
-    doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
-    rescaled = tuple(each.rescaled_from for each in images.values())
-    goes_back = bool(resampling) and options.lattice == "scan"
-    return PreparedInput(scan, image, rescaled, said + resampling, doubts, goes_back)
-
-
-def fitting_shells(
-    model: Model, acquisition: Acquisition, options: Options, *others: UserError
-) -> dict[float, Shell]:
-    """Give the shell for each of the model's b-values, of a scan that the model is valid for.
-
-    Parameters
-    ----------
-    model, acquisition, options
-        As for `prepare_input`.
-    *others
-        What else is wrong.
-
-    Raises
-    ------
-    UserError
-        All that is wrong at once.
-    """
-    problems: list[UserError] = []
-    chosen: dict[float, Shell] = {}
-    try:
-        chosen = _shells(model, acquisition, options)
-    except UserError as error:
-        problems.append(error)
-    try:
-        _check_voxels(model, acquisition, options)
-    except UserError as error:
-        problems.append(error)
-    if problems or others:
-        raise together([*problems, *others])
-    return chosen
-
-
-def _shells(model: Model, acquisition: Acquisition, options: Options) -> dict[float, Shell]:
-    """Give the scan's shell for each of the model's b-values."""
-    if options.b_value is None:
-        known = acquisition.gradients.shells or acquisition.shells()  # raises, with the reason
-    else:
-        known = acquisition.shells(options.b_value)
-    nearest_to = {
-        wanted: min(known, key=lambda shell: abs(shell.b_value - wanted))
-        for wanted in model.card.sh.b_values
-    }
-    trained = " and ".join(f"{each:.0f}" for each in nearest_to)
-    listed = " and ".join(f"{shell.b_value:.0f}" for shell in known)
-    if len({shell.name for shell in nearest_to.values()}) < len(nearest_to):
-        problem = f"has b = {listed} s/mm², not a shell for each of the model's ({trained})"
-        remedy = Advice("give a scan of all the model's shells, or another model")
-        raise UserError(problem, acquisition.name, "model", remedy)
-    found: dict[float, Shell] = {}
-    for wanted, nearest in nearest_to.items():
-        found[wanted] = acquisition.shell(nearest.b_value)  # refuses what is no shell
-        if _rescaling(nearest, wanted) and not options.rescale_b_value:
-            has = listed if len(nearest_to) > 1 else f"{nearest.b_value:.0f}"
-            problem = f"has b = {has} s/mm², the model was trained at {trained}"
-            allow = RescaleBValue(measured=nearest.b_value, wanted=wanted)
-            raise UserError(problem, acquisition.name, "rescale_b_value", allow)
-    if options.b_value is not None and len(known) > len(found):
-        taken = {shell.name for shell in found.values()}
-        left = ", ".join(str(each.name) for each in known if each.name not in taken)
-        problem = f"the model does not predict b = {left}"
-        fewer = Change("b_value", "fewer values of")
-        raise UserError(problem, acquisition.name, "b_value", fewer)
-    return found
-
-
-def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[str, ...]:
-    """Say which shells of a scan are not predicted, given that of each of the model's b-values."""
-    taken = {shell.name for shell in chosen.values()}
-    others = [str(each.name) for each in acquisition.gradients.shells if each.name not in taken]
-    known = ", ".join(
-        f"{wanted:.0f}, read from {shell.name}" if _rescaling(shell, wanted) else f"{wanted:.0f}"
-        for wanted, shell in chosen.items()
-    )
-    said = f"b = {', '.join(others)} of the scan is not predicted (the model knows b = {known})"
-    return (said,) if others else ()
-
-
-def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
-    """Say how a shell's signal is brought to another b-value; nothing where it need not be."""
-    if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
-        return ()
-    return (
-        f"signal of b = {shell.b_value:.0f} rescaled to {wanted:.0f} s/mm² by "
-        f"(S/S0)^({wanted:.0f}/{shell.b_value:.0f}), exact for mono-exponential decay only",
-    )
-
-
-def _check_voxels(model: Model, acquisition: Acquisition, options: Options) -> None:
-    """Refuse voxels of another size than the model's, unless they may be interpolated."""
-    wanted, sizes = model.card.voxel_size, acquisition.lattice.canonical.voxel_sizes
-    if options.resample or _has_size(sizes, wanted):
-        return
-    problem = f"voxels are {_edges(sizes)} mm, the model's {wanted:.2f} mm isotropic"
-    remedy = Resample(sizes=tuple(float(size) for size in sizes), wanted=wanted)
-    raise UserError(problem, acquisition.name, "resample", remedy)
-
-
-def _has_size(sizes: FloatArray, wanted: float) -> bool:
-    return bool(np.abs(sizes / wanted - 1).max() <= SIZE_TOLERANCE)
-
-
-def _edges(sizes: FloatArray) -> str:
-    return " × ".join(f"{size:.2f}" for size in sizes)
-
-
-def _on_model_grid(
-    model: Model, image: GridImage, options: Options
-) -> tuple[GridImage, tuple[str, ...]]:
-    wanted, sizes = model.card.voxel_size, image.lattice.voxel_sizes
-    if _has_size(sizes, wanted):
-        return image, ()
-    given = _edges(sizes)
-    said = f"SH image of {given} mm voxels interpolated linearly to {wanted:.2f} mm"
-    if options.lattice == "model":
-        return image.resampled(image.lattice.scaled_to(wanted)), (said,)
-    cubes = image.lattice.scaled_to(wanted, covering=True)
-    back = "predictions interpolated back to the scan's lattice by cubic splines"
-    return image.extended(wanted).resampled(cubes), (said, back)
-
-
-def _doubts(image: GridImage, model: Model, name: str) -> tuple[str, ...]:
-    if not image.mask.any():
-        remedy = Advice("check the mask")
-        raise UserError("no voxel of the mask is left on the model's grid", name, "mask", remedy)
-    known = model.standardisation(model.card.input).by_shell(image.shells)
-    found = []
-    for part, source, b_value in zip(image.by_shell(), known, model.card.sh.b_values, strict=True):
-        mean = part.coefficients[part.mask][:, 0].mean()
-        shift = float((mean - source.mean[0]) / source.deviation[0])
-        if abs(shift) > UNUSUAL_SHIFT:
-            at = f" at b = {b_value:.0f}" if image.shells > 1 else ""
-            found.append(
-                f"{name}: its mean signal{at} lies {shift:+.1f} deviations from the training "
-                "subjects'; the model may not be valid for this scan (check mask, b-value and "
-                "protocol)"
-            )
-    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

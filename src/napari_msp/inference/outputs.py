@@ -25,12 +25,8 @@ from napari_msp.data.gradients import GradientTable, read_gradients, write_gradi
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import sha256, staged_folder, write_json
-from napari_msp.inference.harmonize import (
-    Prediction,
-    fitting_shells,
-    predict_targets,
-    prepare_input,
-)
+from napari_msp.inference.harmonize import Prediction, predict_targets
+from napari_msp.inference.prepare import fitting_shells, prepare_input
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings

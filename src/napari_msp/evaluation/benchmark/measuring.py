@@ -22,7 +22,8 @@ from napari_msp.evaluation.benchmark.results import (
 )
 from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.inference.harmonize import NotPredicted, Prediction, harmonize
+from napari_msp.inference.harmonize import Prediction, harmonize
+from napari_msp.inference.prepare import NotPredicted
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps

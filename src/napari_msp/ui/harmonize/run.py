@@ -32,7 +32,8 @@ from napari_msp.ui.phrasing import HARMONIZE_WORDS, said, sentence
 from napari_msp.ui.widgets.progress import Step
 
 if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction, PreparedInput
+    from napari_msp.inference.harmonize import Prediction
+    from napari_msp.inference.prepare import PreparedInput
     from napari_msp.model_file import Model
     from napari_msp.networks.msp import Network, SharedMSP
     from napari_msp.ui.harmonize.truth import Errors, Truth
@@ -166,7 +167,7 @@ class _Run:
         self.number = 0
 
     def everything(self) -> None:
-        from napari_msp.inference.harmonize import prepare_input
+        from napari_msp.inference.prepare import prepare_input
 
         for _, passes in groupby(self.request.passes, key=lambda each: id(each.model)):
             same_model = list(passes)
