@@ -17,7 +17,7 @@ from napari_msp.learning.sampling import Batch
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import Start
-from napari_msp.networks.base import CHANNELS, SingleNetwork
+from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
 from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.networks.registry import MULTI_STAGE, build_single, network_class
 from napari_msp.networks.reversible import keep_activations
@@ -104,12 +104,7 @@ class TrainedNetworks(nn.Module):
                     trunk=settings.trunk,
                     feature_layer=layer,
                 )
-                network.set_standardisation(
-                    input_mean=source.mean.tolist(),
-                    input_deviation=source.deviation.tolist(),
-                    target_mean=standardisation[target].mean.tolist(),
-                    target_deviation=standardisation[target].deviation.tolist(),
-                )
+                network.set_standardisation(**statistics_of(source, standardisation[target]))
                 networks[target] = network
             return networks
 
@@ -218,6 +213,16 @@ def masked_error(
     if weights is not None:
         squares = squares * weights.view(-1, 1, 1, 1)
     return squares.sum() / (inside.sum() * prediction.shape[1]).clamp(min=1)
+
+
+def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:
+    """Give what a network that computes with statistics is told of its input and its target."""
+    return {
+        "input_mean": source.mean.tolist(),
+        "input_deviation": source.deviation.tolist(),
+        "target_mean": target.mean.tolist(),
+        "target_deviation": target.deviation.tolist(),
+    }
 
 
 def sh_unit_weights(standardisation: Standardisation) -> Tensor:

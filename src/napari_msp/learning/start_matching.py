@@ -15,6 +15,7 @@ from napari_msp.formatting import short
 from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.events import StartedFrom
 from napari_msp.learning.heads import Head, Study
+from napari_msp.learning.phases import statistics_of
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.starts import (
     Start,
@@ -24,7 +25,7 @@ from napari_msp.learning.starts import (
 )
 from napari_msp.learning.validation import SquaredError, statistical_alignment
 from napari_msp.model_file import Model
-from napari_msp.networks.base import CHANNELS, SingleNetwork, Statistics
+from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import Network
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.signal.channels import GridImage
@@ -257,10 +258,11 @@ def _candidate_errors(
     if len(platforms) == 1:
         return {platforms[0]: 0.0}
     if not measured_heads(study, target):
-        source = study.settings.input
-        problem = f"nobody was scanned on {source} and {target}, so nothing says what it begins as"
+        pair = f"{study.settings.input} and {target}"
+        problem = f"nobody was scanned on {pair}, so nothing says what it begins as"
         remedy = Choose("start_from_target", tuple(f"{target}={each}" for each in platforms))
         raise UserError(problem, model.name, "start_from_target", remedy)
+    source, wanted = study.standardisation[study.settings.input], study.standardisation[target]
     errors = {}
     for platform in platforms:
         own = single_of(model, platform) if _alone(start, study) else model.single(platform)
@@ -268,20 +270,9 @@ def _candidate_errors(
         for single in (each for each in network.modules() if isinstance(each, SingleNetwork)):
             if single.trunk == "each":
                 single.apply_to_each(len(study.b_values))
-            single.set_standardisation(**statistics_of(study, target))
+            single.set_standardisation(**statistics_of(source, wanted))
         errors[platform] = zero_step_error(study, network, target, device)
     return errors
-
-
-def statistics_of(study: Study, target: str) -> Statistics:
-    """Give what a network that computes with statistics is told."""
-    source, wanted = study.standardisation[study.settings.input], study.standardisation[target]
-    return {
-        "input_mean": source.mean.tolist(),
-        "input_deviation": source.deviation.tolist(),
-        "target_mean": wanted.mean.tolist(),
-        "target_deviation": wanted.deviation.tolist(),
-    }
 
 
 # --- How good it is before the first step ----------------------------------------------------
