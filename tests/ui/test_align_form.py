@@ -18,7 +18,7 @@ def form(qtbot):
     form = AlignForm()
     form.wanted = []
     form.changed.connect(lambda choice: form.show_findings(examine(choice, form.findings)))
-    form.align_wanted.connect(lambda: form.wanted.append(form.findings.choice))
+    form.act_wanted.connect(lambda: form.wanted.append(form.findings.choice))
     form.show_findings(examine(Choice()))
     qtbot.addWidget(form)
     form.show()

@@ -18,7 +18,7 @@ def form(qtbot):
     form.asked = []
     form.loads = []
     form.changed.connect(form.asked.append)
-    form.load_wanted.connect(lambda: form.loads.append(form.findings.scan))
+    form.act_wanted.connect(lambda: form.loads.append(form.findings.scan))
     qtbot.addWidget(form)
     form.resize(370, 700)
     form.show()
@@ -156,7 +156,7 @@ def test_problems_stand_at_their_fields_and_are_seen(form, path):
     assert form.files.isVisible()  # the section has opened itself
     assert not form.files.said("bval")
     assert not form.button.isEnabled()
-    form.load()
+    form.act()
     assert not form.loads
 
 
@@ -232,7 +232,7 @@ def test_nothing_can_be_changed_while_a_scan_is_loaded(form, path):
     form.set_running(True)
     assert not form.path.isEnabled()
     assert not form.button.isEnabled()
-    form.load()
+    form.act()
     assert not form.loads
     form.set_running(False)
     assert form.button.isEnabled()

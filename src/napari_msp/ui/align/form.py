@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QWidget
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit
 
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.align.aligning import LABELS, Choice, Findings
 from napari_msp.ui.glossary import tooltip
+from napari_msp.ui.widgets.examined_form import ExaminedForm
 from napari_msp.ui.widgets.form import (
     CheckList,
     FormRows,
     Section,
+    b_value_box,
     fit_into_form,
     offer,
     on_enter,
     push_button,
     stacked,
 )
-from napari_msp.ui.widgets.path_field import PathField, dropped_path
+from napari_msp.ui.widgets.path_field import PathField
 
 TIPS = {
     "dataset": "<p>Folder with sub-*/ses-*/dwi/sub-*_ses-*_acq-*_dwi.nii.gz: people who were "
@@ -44,30 +46,19 @@ OTHERS = ("subjects", "voxel_size", "run", "b0_threshold")
 """For those who look for them."""
 
 
-class AlignForm(QWidget):
-    """The form.
+class AlignForm(ExaminedForm):
+    """What is aligned, and how; `act_wanted` says to align."""
 
-    Whoever shows it looks at what `changed` carries, and gives what was found back by
-    `show_findings`; until then nothing can be aligned.
-
-    Attributes
-    ----------
-    changed : Choice
-        Something else was chosen.
-    align_wanted
-        Align was pressed, by mouse or by Enter; only when what was found can be aligned.
-    """
-
-    changed = Signal(object)
-    align_wanted = Signal()
+    choice: Choice
+    findings: Findings
 
     def __init__(self) -> None:
         super().__init__()
         self.choice = Choice()
         self.findings = Findings()
-        self._looking, self._align_then, self._running = False, False, False
         self.dataset = PathField("Choose a dataset")
         self.out = PathField("Choose an output folder")
+        self.paths = (self.dataset, self.out)
         self.input = QComboBox()
         self.resample = QCheckBox("interpolate onto the input's lattice")
         self.affine = QComboBox()
@@ -76,23 +67,17 @@ class AlignForm(QWidget):
         self.voxel_size, self.run = QLineEdit(), QLineEdit()
         self.voxel_size.setPlaceholderText("voxels stay as they are")
         self.run.setPlaceholderText("nothing was scanned twice")
-        self.b0_threshold = QDoubleSpinBox()
-        self.b0_threshold.setRange(0, LARGEST_B0)
-        self.b0_threshold.setDecimals(0)
-        self.b0_threshold.setSuffix(" s/mm²")
-        self.b0_threshold.setValue(B0_MAXIMUM)
-        self.b0_threshold.setKeyboardTracking(False)
+        self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.button = push_button(
             "A&lign", "Lay each subject's scans on that subject's head on the input (Enter)."
         )
-        self.setAcceptDrops(True)
         self._lay_out()
         self._connect()
 
-    def show_findings(self, findings: Findings) -> None:
-        """Show what was found, the choices it leaves and what is wrong."""
-        self.findings, self.choice, self._looking = findings, findings.choice, False
-        heads, choice = findings.heads, self.choice
+    def _show(self) -> None:
+        """Bring the entries up to what was found."""
+        findings, choice = self.findings, self.choice
+        heads = findings.heads
         self.dataset.show_path(choice.dataset)
         self.out.show_path(choice.out)
         if heads is not None:
@@ -106,34 +91,6 @@ class AlignForm(QWidget):
                 rows.say(name, problem, "" if problem else findings.notes.get(name, ""), doubt)
         if set(OTHERS) & set(findings.problems):
             self.section.unfold(True)
-        self._refresh()
-        wanted, self._align_then = self._align_then, False
-        if wanted and findings.ready:
-            self.align_wanted.emit()
-
-    def set_running(self, running: bool) -> None:
-        """Let nothing be changed while heads are aligned."""
-        self._running = running
-        self._refresh()
-
-    def align(self) -> None:
-        """Ask for the work; once what was chosen last has been looked at."""
-        for path in (self.dataset, self.out):
-            path.settle()
-        if self._looking:
-            self._align_then = True
-        elif self.findings.ready and not self._running:
-            self.align_wanted.emit()
-
-    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802
-        """Welcome a folder anywhere."""
-        if dropped_path(event) and not self._running:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: Any) -> None:  # noqa: N802
-        """Take it as the dataset."""
-        event.acceptProposedAction()
-        self.dataset.choose(dropped_path(event))
 
     def _lay_out(self) -> None:
         self.rows, self.others = FormRows(), FormRows()
@@ -151,30 +108,27 @@ class AlignForm(QWidget):
     def _connect(self) -> None:
         # Another dataset has other platforms and subjects, and runs of its own.
         self.dataset.changed.connect(self._choose_dataset)
-        self.out.changed.connect(lambda: self._choose(out=self.out.path))
-        self.input.activated.connect(lambda _: self._choose(input=self.input.currentText()))
-        self.resample.toggled.connect(lambda on: self._choose(resample=on))
-        self.affine.activated.connect(lambda row: self._choose(affine=row == 1))
-        self.subjects.changed.connect(lambda: self._choose(subjects=tuple(self.subjects.checked)))
+        self.out.changed.connect(lambda: self._set(out=self.out.path))
+        self.input.activated.connect(lambda _: self._set(input=self.input.currentText()))
+        self.resample.toggled.connect(lambda on: self._set(resample=on))
+        self.affine.activated.connect(lambda row: self._set(affine=row == 1))
+        self.subjects.changed.connect(lambda: self._set(subjects=tuple(self.subjects.checked)))
         self.voxel_size.editingFinished.connect(
-            lambda: self._choose(voxel_size=_edge(self.voxel_size.text()))
+            lambda: self._set(voxel_size=_edge(self.voxel_size.text()))
         )
-        self.run.editingFinished.connect(lambda: self._choose(run=self.run.text().strip() or None))
-        self.b0_threshold.valueChanged.connect(lambda value: self._choose(b0_threshold=value))
-        self.button.clicked.connect(self.align)
-        on_enter(self, self.align)
+        self.run.editingFinished.connect(lambda: self._set(run=self.run.text().strip() or None))
+        self.b0_threshold.valueChanged.connect(lambda value: self._set(b0_threshold=value))
+        self.button.clicked.connect(self.act)
+        on_enter(self, self.act)
 
     def _choose_dataset(self) -> None:
         self.run.clear()
-        self._choose(dataset=self.dataset.path, input="", subjects=(), run=None)
+        self._set(dataset=self.dataset.path, input="", subjects=(), run=None)
 
-    def _choose(self, **given: Any) -> None:
+    def _set(self, **given: Any) -> None:
         choice = replace(self.choice, **given)
-        if choice == self.choice:
-            return
-        self.choice, self._looking = choice, True
-        self._refresh()
-        self.changed.emit(choice)
+        if choice != self.choice:
+            self._choose(choice)
 
     def _refresh(self) -> None:
         """Show what makes sense now."""
@@ -196,7 +150,7 @@ class AlignForm(QWidget):
         self.rows.enable("affine", choice.interpolates)
         for part in (self.rows, self.others):
             part.setEnabled(not self._running)
-        self.button.setEnabled(found.ready and not self._running and not self._looking)
+        self.button.setEnabled(self.can_act)
 
 
 def _edge(text: str) -> float | str | None:

@@ -105,7 +105,7 @@ class Align(Docked):
 
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
-        self.form.align_wanted.connect(self.align)
+        self.form.act_wanted.connect(self.align)
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._say)
         self.progress.job.warned.connect(self._warned_of)

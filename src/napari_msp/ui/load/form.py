@@ -6,17 +6,19 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QWidget
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QComboBox
 
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.load.examine import Choice, Findings
 from napari_msp.ui.phrasing import LOAD_LABELS
+from napari_msp.ui.widgets.examined_form import ExaminedForm
 from napari_msp.ui.widgets.form import (
     CheckList,
     FormRows,
     Section,
+    b_value_box,
     fit_into_form,
     offer,
     on_enter,
@@ -25,7 +27,7 @@ from napari_msp.ui.widgets.form import (
     wrapped,
 )
 from napari_msp.ui.widgets.message import readable
-from napari_msp.ui.widgets.path_field import NIFTI, PathField, dropped_path
+from napari_msp.ui.widgets.path_field import NIFTI, PathField
 
 TEACHING = (
     "Choose a diffusion-weighted image, with its .bval and .bvec beside it, or the folder of a "
@@ -36,28 +38,16 @@ PATHS = ("path", "mask", "bval", "bvec")
 """Fields that hold files."""
 
 
-class AcquisitionForm(QWidget):
-    """The form.
+class AcquisitionForm(ExaminedForm):
+    """What is loaded; `act_wanted` says to load."""
 
-    Whoever shows it looks at what `changed` carries, and gives what was found back by
-    `show_findings`; until then nothing can be loaded.
-
-    Attributes
-    ----------
-    changed : Choice
-        Something else was chosen.
-    load_wanted
-        Load was pressed, by mouse or by Enter; only when what was found can be loaded.
-    """
-
-    changed = Signal(object)
-    load_wanted = Signal()
+    choice: Choice
+    findings: Findings
 
     def __init__(self) -> None:
         super().__init__()
         self.choice = Choice()
         self.findings = Findings()
-        self._looking, self._load_then, self._running = False, False, False
         self.path = PathField("Choose a diffusion-weighted image", NIFTI, folders=True)
         self.series = QComboBox()
         self.subject = QComboBox()
@@ -67,12 +57,8 @@ class AcquisitionForm(QWidget):
         self.mask = PathField("Choose a brain mask", NIFTI)
         self.bval = PathField("Choose the b-values", "b-values (*.bval *.bvals);;All files (*)")
         self.bvec = PathField("Choose the b-vectors", "b-vectors (*.bvec *.bvecs);;All files (*)")
-        self.b0_threshold = QDoubleSpinBox()
-        self.b0_threshold.setRange(0, LARGEST_B0)
-        self.b0_threshold.setDecimals(0)
-        self.b0_threshold.setSuffix(" s/mm²")
-        self.b0_threshold.setValue(B0_MAXIMUM)
-        self.b0_threshold.setKeyboardTracking(False)
+        self.paths = (self.path, self.mask, self.bval, self.bvec)
+        self.b0_threshold = b_value_box(B0_MAXIMUM, LARGEST_B0)
         self.maps = CheckList()
         self.show_mask = QCheckBox("S&how the mask's outline")
         self.description = readable()
@@ -83,14 +69,12 @@ class AcquisitionForm(QWidget):
             "Is it any goo&d?",
             "Look for slices that dropped out, volumes that moved, noise and ghosts.",
         )
-        self.setAcceptDrops(True)
         self._lay_out()
         self._connect()
         self.show_findings(Findings())
 
-    def show_findings(self, findings: Findings) -> None:
-        """Show what was found, the choices it leaves and what is wrong."""
-        self.findings, self.choice, self._looking = findings, findings.choice, False
+    def _show(self) -> None:
+        """Bring the entries up to what was found."""
         self._list_choices()
         for name in PATHS:
             getattr(self, name).show_path(getattr(self.choice, name))
@@ -98,34 +82,6 @@ class AcquisitionForm(QWidget):
         with QSignalBlocker(self.b0_threshold):
             self.b0_threshold.setValue(B0_MAXIMUM if threshold is None else threshold)
         self._say()
-        self._refresh()
-        wanted, self._load_then = self._load_then, False
-        if wanted and findings.ready:
-            self.load_wanted.emit()
-
-    def set_running(self, running: bool) -> None:
-        """Let nothing be changed while a scan is loaded."""
-        self._running = running
-        self._refresh()
-
-    def load(self) -> None:
-        """Ask for the scan; once what was chosen last has been looked at."""
-        for name in PATHS:
-            getattr(self, name).settle()
-        if self._looking:
-            self._load_then = True
-        elif self.findings.ready and not self._running:
-            self.load_wanted.emit()
-
-    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802
-        """Welcome files anywhere."""
-        if dropped_path(event) and not self._running:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: Any) -> None:  # noqa: N802
-        """Take the first file."""
-        event.acceptProposedAction()
-        self.path.choose(dropped_path(event))
 
     def _lay_out(self) -> None:
         self.teaching = wrapped(TEACHING)
@@ -174,8 +130,8 @@ class AcquisitionForm(QWidget):
         self.b0_threshold.valueChanged.connect(
             lambda value: self._choose(replace(self.choice, b0_threshold=value))
         )
-        self.button.clicked.connect(self.load)
-        on_enter(self, self.load)
+        self.button.clicked.connect(self.act)
+        on_enter(self, self.act)
 
     def _choose_scan(self) -> None:
         self._choose(self._chosen_scan())
@@ -188,11 +144,6 @@ class AcquisitionForm(QWidget):
     def _choose_file(self, name: str) -> None:
         given: dict[str, Any] = {name: getattr(self, name).path}
         self._choose(replace(self.choice, **given))
-
-    def _choose(self, choice: Choice) -> None:
-        self.choice, self._looking = choice, True
-        self._refresh()
-        self.changed.emit(choice)
 
     def _list_choices(self) -> None:
         dataset, choice = self.findings.dataset, self.choice
@@ -254,7 +205,7 @@ class AcquisitionForm(QWidget):
             part.setEnabled(not self._running)
         self.quality.setVisible(opened)
         for button in (self.quality, self.button):
-            button.setEnabled(found.ready and not self._running and not self._looking)
+            button.setEnabled(self.can_act)
 
 
 def _mask_note(found: Findings) -> str:

@@ -126,7 +126,7 @@ class LoadAcquisition(Docked):
 
     def _connect(self) -> None:
         self.form.changed.connect(self._examine)
-        self.form.load_wanted.connect(self.load)
+        self.form.act_wanted.connect(self.load)
         self.form.sample.clicked.connect(lambda: open_sample(self.viewer))
         self._look.done.connect(self.form.show_findings)
         self._look.failed.connect(self._fail)

@@ -10,6 +10,7 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QDoubleSpinBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -234,6 +235,17 @@ def offer(box: QComboBox, names: Sequence[str], chosen: str | None = None) -> No
         box.clear()
         box.addItems(list(names))
         box.setCurrentIndex(max(0, box.findText(kept)))
+
+
+def b_value_box(value: float, most: float) -> QDoubleSpinBox:
+    """Make an entry of a b-value in s/mm², up to `most`; told once it is typed to its end."""
+    box = QDoubleSpinBox()
+    box.setRange(0, most)
+    box.setDecimals(0)
+    box.setSuffix(" s/mm²")
+    box.setValue(value)
+    box.setKeyboardTracking(False)
+    return box
 
 
 def labelled(text: str, entry: QWidget, term: str, beside: QWidget | None = None) -> QHBoxLayout:
