@@ -4,8 +4,9 @@ b-values in s/mm², diffusivities in mm²/s, times in ms. Each model is of one p
 the person's own numbers. The three say different things of the same tissue, on purpose.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -84,11 +85,38 @@ class Sticks:
 
 
 @dataclass(frozen=True)
-class Kurtosis:
-    """Tensors whose logarithm bends with b, up to where it would turn back."""
+class Tensors(ABC):
+    """Axially symmetric tensors; what is left of them by an exponent is each kind's own."""
 
     axial: float
     radial: float
+
+    grey_matter: ClassVar[float]
+    """Diffusivity of grey matter."""
+
+    def grey(self, b: FloatArray) -> FloatArray:
+        """Give what is left of grey matter's signal."""
+        return self.left(b * self.grey_matter)
+
+    def isotropic(self, b: FloatArray) -> FloatArray:
+        """Give what is left of white matter without direction."""
+        return self.left(b * (self.axial + 2 * self.radial) / 3)
+
+    def fibres(self, b: FloatArray, cosine2: FloatArray) -> FloatArray:
+        """Give what is left of fibres."""
+        return self.left(b * (self.radial + (self.axial - self.radial) * cosine2))
+
+    @abstractmethod
+    def left(self, exponent: FloatArray) -> FloatArray:
+        """Give what is left by b times diffusivity."""
+
+
+@dataclass(frozen=True)
+class Kurtosis(Tensors):
+    """Tensors whose logarithm bends with b, up to where it would turn back."""
+
+    grey_matter: ClassVar[float] = 0.82e-3
+
     bend: float
     t2: tuple[float, float, float]
 
@@ -107,30 +135,19 @@ class Kurtosis:
         grey, white, fluid = (np.exp(-echo / each) for each in self.t2)
         return 0.80 * grey, 0.71 * white, 0.98 * fluid
 
-    def grey(self, b: FloatArray) -> FloatArray:
-        """Give what is left of grey matter's signal."""
-        return self._left(b * 0.82e-3)
-
-    def isotropic(self, b: FloatArray) -> FloatArray:
-        """Give what is left of white matter without direction."""
-        return self._left(b * (self.axial + 2 * self.radial) / 3)
-
-    def fibres(self, b: FloatArray, cosine2: FloatArray) -> FloatArray:
-        """Give what is left of fibres."""
-        return self._left(b * (self.radial + (self.axial - self.radial) * cosine2))
-
-    def _left(self, exponent: FloatArray) -> FloatArray:
+    def left(self, exponent: FloatArray) -> FloatArray:
+        """Give what is left by b times diffusivity."""
         exponent = np.minimum(exponent, 2.4 / self.bend)
         left: FloatArray = np.exp(-exponent + self.bend * exponent**2 / 6)
         return left
 
 
 @dataclass(frozen=True)
-class Gamma:
+class Gamma(Tensors):
     """Tensors whose diffusivity is gamma-distributed in a voxel (a closed form for any b)."""
 
-    axial: float
-    radial: float
+    grey_matter: ClassVar[float] = 0.80e-3
+
     spread: float
     t2: tuple[float, float, float]
 
@@ -149,19 +166,8 @@ class Gamma:
         grey, white, fluid = (np.exp(-echo / each) for each in self.t2)
         return 0.86 * grey, 0.72 * white, 1.0 * fluid
 
-    def grey(self, b: FloatArray) -> FloatArray:
-        """Give what is left of grey matter's signal."""
-        return self._left(b * 0.80e-3)
-
-    def isotropic(self, b: FloatArray) -> FloatArray:
-        """Give what is left of white matter without direction."""
-        return self._left(b * (self.axial + 2 * self.radial) / 3)
-
-    def fibres(self, b: FloatArray, cosine2: FloatArray) -> FloatArray:
-        """Give what is left of fibres."""
-        return self._left(b * (self.radial + (self.axial - self.radial) * cosine2))
-
-    def _left(self, exponent: FloatArray) -> FloatArray:
+    def left(self, exponent: FloatArray) -> FloatArray:
+        """Give what is left by b times diffusivity."""
         left: FloatArray = (1 + self.spread * exponent) ** (-1 / self.spread)
         return left
 
