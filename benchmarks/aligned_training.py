@@ -9,13 +9,13 @@ in FOLDER: run again, it goes on where it stopped. `--report` prints the tables 
 """
 
 import argparse
-import json
-import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import Kept
 
 from napari_msp import (
     Prediction,
@@ -68,18 +68,14 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="do nothing but print")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    stop = time.monotonic() + 60 * options.minutes
-    known = options.folder / "results.json"
-    results: dict[str, Errors] = json.loads(known.read_text()) if known.exists() else {}
-    for name, seed, move, kind in [] if options.report else trainings():
-        if name not in results:
-            if time.monotonic() > stop:
-                print("time is up")
-                break
-            results[name] = trained(options.folder, seed, move, kind)
-            known.write_text(json.dumps(results, indent=1))
-            print(name, averages(results[name]).round(2), flush=True)
-    print(report(results))
+    kept = Kept(options.folder / "results.json")
+    if not options.report:
+        jobs = [
+            (name, partial(trained, options.folder, seed, way, kind))
+            for name, seed, way, kind in trainings()
+        ]
+        kept.run(jobs, options.minutes, lambda each: averages(each).round(2))
+    print(report(kept.results))
 
 
 def trainings() -> list[tuple[str, int, str, str]]:

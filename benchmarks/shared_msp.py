@@ -11,16 +11,17 @@ it goes on where it stopped. About twenty minutes on one core.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from kept import Kept
 from simulated import truth_of
 
 from napari_msp import harmonize, load_model, simulate, train
@@ -69,30 +70,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     options = parser.parse_args()
-    stop = time.monotonic() + 60 * options.minutes
     heads = options.folder / "heads"
     if not heads.exists():
         simulate(heads, SUBJECTS, "tiny", SEED)
-    known = options.folder / "results.json"
-    results: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
-    longest = 0.0
-    for form, width, seed in CELLS:
-        name = f"{form}|{width}|{seed}"
-        if name in results:
-            continue
-        if time.monotonic() + longest > stop:
-            print("time is up")
-            return
-        began = time.monotonic()
+    kept = Kept(options.folder / "results.json")
+
+    def cell(form: str, width: float, seed: int) -> dict[str, Any]:
         times = f"{form}|{width}"
-        if times not in results:
-            results[times] = trained(options.folder, form, width, 0, 5, 5)[1]
-        results[name] = measured(options.folder, form, width, seed, results[times])
-        longest = max(longest, time.monotonic() - began)
-        known.write_text(json.dumps(results, indent=1))
-        print(name, results[name], flush=True)
-        RESULTS.write_text(report(heads, results))
-    RESULTS.write_text(report(heads, results))
+        if times not in kept.results:
+            kept.results[times] = trained(options.folder, form, width, 0, 5, 5)[1]
+        return measured(options.folder, form, width, seed, kept.results[times])
+
+    jobs = [("|".join(map(str, each)), partial(cell, *each)) for each in CELLS]
+    kept.run(jobs, options.minutes)
+    RESULTS.write_text(report(heads, kept.results))
 
 
 def trained(

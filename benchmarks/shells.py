@@ -9,12 +9,13 @@ where it stopped. About twenty minutes on one core.
 """
 
 import argparse
-import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import Kept
 
 from napari_msp import harmonize, load_model, load_scan, simulate, train
 from napari_msp.data.dataset import open_dataset
@@ -48,28 +49,29 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     options = parser.parse_args()
-    stop = time.monotonic() + 60 * options.minutes
     heads = options.folder / "heads"
     if not heads.exists():
         simulate(heads, SUBJECTS, "tiny", SEED, b_value=SHELLS)
-    known = options.folder / "results.json"
-    results: dict[str, Any] = json.loads(known.read_text()) if known.exists() else {}
-    for kind in STEPS:
-        for method in METHODS:
-            for rate in RATES:
-                if kind == "msp" and method in LONG:
-                    continue
-                for shell in SHELLS if method == "one model a shell" else (None,):
-                    name = f"{kind}|{method}|{rate:g}|{shell or 'both'}"
-                    if name in results:
-                        continue
-                    if time.monotonic() > stop:
-                        print("time is up")
-                        return
-                    results[name] = measured(options.folder, kind, method, rate, shell)
-                    known.write_text(json.dumps(results, indent=1))
-                    print(name, results[name])
-    RESULTS.write_text(report(heads, results))
+    kept = Kept(options.folder / "results.json")
+    jobs = [
+        (f"{kind}|{method}|{rate:g}|{shell or 'both'}", partial(measured, options.folder, *cell))
+        for cell in cells()
+        for kind, method, rate, shell in [cell]
+    ]
+    if kept.run(jobs, options.minutes):
+        RESULTS.write_text(report(heads, kept.results))
+
+
+def cells() -> list[tuple[str, str, float, float | None]]:
+    """List what is trained: the network, the method, its rate, and the shell where it has one."""
+    return [
+        (kind, method, rate, shell)
+        for kind in STEPS
+        for method in METHODS
+        if kind != "msp" or method not in LONG
+        for rate in RATES
+        for shell in (SHELLS if method == "one model a shell" else (None,))
+    ]
 
 
 def measured(

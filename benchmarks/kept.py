@@ -1,0 +1,53 @@
+"""Results of a long benchmark, kept as they come: run again, it goes on where it stopped."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Job = tuple[str, Callable[[], Any]]
+"""A result's name, and what gives it, in plain JSON types."""
+
+
+class Kept:
+    """Results by name.
+
+    Parameters
+    ----------
+    path
+        File that they stand in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def run(
+        self, jobs: Iterable[Job], minutes: float, say: Callable[[Any], object] = lambda each: each
+    ) -> bool:
+        """Do what is not done yet; give whether all is done.
+
+        Parameters
+        ----------
+        jobs
+            Each result's name and what gives it, in order.
+        minutes
+            Nothing is begun after that, nor what would likely end after it: what takes as long as
+            the longest before.
+        say
+            What is printed of a result.
+        """
+        stop, longest = time.monotonic() + 60 * minutes, 0.0
+        for name, job in jobs:
+            if name in self.results:
+                continue
+            began = time.monotonic()
+            if began + longest > stop:
+                print("time is up")
+                return False
+            self.results[name] = job()
+            longest = max(longest, time.monotonic() - began)
+            self._path.write_text(json.dumps(self.results, indent=1))
+            print(name, say(self.results[name]), flush=True)
+        return True
