@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -41,6 +42,22 @@ def no_packaged_base() -> Generator[None, None, None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packaged, "BASE", "none.safetensors")
         yield
+
+
+@pytest.fixture
+def runs_of_singles(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count how often the single network of each target is run from now on."""
+    from napari_msp.networks.base import SingleNetwork  # torch is not for every test
+
+    runs: Counter[str] = Counter()
+    real = SingleNetwork.run
+
+    def counted(self: SingleNetwork, x: Any) -> Any:
+        runs[self.target] += 1
+        return real(self, x)
+
+    monkeypatch.setattr(SingleNetwork, "run", counted)
+    return runs
 
 
 # --- Comparisons with independent references -------------------------------------------------

@@ -1,7 +1,6 @@
 """Models whose targets share their first stages: stored once, run once, told apart."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +13,6 @@ from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize, predict_targets
 from napari_msp.inference.prepare import prepare_input
 from napari_msp.model_file import digest_of, load_model, read_tensors, save_model, write_tensors
-from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP
 
 
@@ -119,22 +117,15 @@ def test_a_file_of_others_cannot_say_that_it_shares(make_model, tmp_path):
 @pytest.mark.parametrize("tile", [None, 4])
 @pytest.mark.parametrize("keep_stages", [False, True])
 def test_all_targets_at_once_are_what_each_is_alone(
-    tile, keep_stages, make_model, small_scan, tmp_path, monkeypatch
+    tile, keep_stages, make_model, small_scan, tmp_path, runs_of_singles
 ):
     model = make_model(first_stages="shared")
     acquisition = small_scan().load(tmp_path)
     prepared = prepare_input(model, acquisition)
-    runs: Counter[str] = Counter()
-    real = SingleNetwork.run
-
-    def counted(self, x):
-        runs[self.target] += 1
-        return real(self, x)
-
-    monkeypatch.setattr(SingleNetwork, "run", counted)
     options: Any = {"tile": tile, "keep_stages": keep_stages}
     found = list(predict_targets(model, prepared, model.targets, **options))
     assert [each.target for each in found] == model.targets
+    runs = runs_of_singles
     assert runs["prisma_st"] == runs["connectom_sa"] > 0
     together = runs["prisma_st"]
     for prediction in found:

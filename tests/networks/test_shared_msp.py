@@ -1,12 +1,9 @@
 """MSPs that share their first stages: the same equation, and every first stage once."""
 
-from collections import Counter
-
 import pytest
 import torch
 from torch import nn
 
-from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.equation import second_stage
 from napari_msp.networks.msp import MSP, SharedMSP, shares_first_stages
 from napari_msp.networks.registry import build_single
@@ -22,23 +19,15 @@ def singles():
 
 
 @pytest.mark.parametrize("branch_start", ["nothing", "input", "first stage"])
-def test_every_target_has_equation_1(branch_start, monkeypatch):
+def test_every_target_has_equation_1(branch_start, runs_of_singles):
     torch.manual_seed(0)
     first = singles()
     shared = SharedMSP.on(first, width=0.05, branch_start=branch_start)
     for parameter in shared.parameters():  # branches that start at the first stage begin at 0
         nn.init.normal_(parameter, std=0.1)
-    runs: Counter[str] = Counter()
-    real = SingleNetwork.run
-
-    def counted(self, x):
-        runs[self.target] += 1
-        return real(self, x)
-
-    monkeypatch.setattr(SingleNetwork, "run", counted)
     x = torch.randn(2, 28, 4, 3, 5)
     stages = shared(x, 0.6)
-    assert runs == dict.fromkeys(SCALES, 1)
+    assert runs_of_singles == dict.fromkeys(SCALES, 1)
     for target, outputs in stages.items():
         alone = MSP(first, target, width=0.05, branch_start=branch_start)
         alone.connections.load_state_dict(shared.connections[target].state_dict())
