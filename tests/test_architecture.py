@@ -83,7 +83,7 @@ WITHOUT_TORCH = (
     "alignment", "bids", "checking", "data", "errors", "identity", "options", "packaged", "signal",
 )  # fmt: skip
 
-MOST_FILES = 215
+MOST_FILES = 245
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------
