@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
 
-from napari_msp.signal.sh_image import SHImage
+from napari_msp.arrays import MaskArray
+from napari_msp.data.lattice import Lattice
 from napari_msp.ui.layers import corner, sizes_shown, to_shown
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ Extent = tuple[float, float, float, float, float, float]
 """First and last mm of something along S, P and L: lowest S, highest S, and so on."""
 
 
+class Head(Protocol):
+    """Whatever has a brain on a lattice: an image, or what is left of one."""
+
+    @property
+    def mask(self) -> MaskArray:
+        """(X, Y, Z) where the brain is."""
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where the voxels lie."""
+
+
 class GridFit:
     """Camera, names and colour bar of the cells on one canvas.
 
@@ -71,7 +84,19 @@ class GridFit:
         """Whether the camera is no longer where it was put."""
         return bool(self._put) and self._put != self._camera()
 
-    def take(self, layers: Sequence[Layer], bar: Layer | None, reference: SHImage) -> None:
+    @property
+    def brain(self) -> Extent | None:
+        """Where the brain lies that the cells are fitted to."""
+        return self._brain
+
+    def shift(self, mm: Sequence[float]) -> None:
+        """Move the camera with a head, by mm along S, P and L."""
+        camera = self._viewer.scene.camera
+        down, across = (mm[axis] for axis in spatial(self._viewer.dims.order)[1:])
+        _, row, column = camera.center
+        camera.center = (0.0, row + down, column + across)
+
+    def take(self, layers: Sequence[Layer], bar: Layer | None, reference: Head) -> None:
         """Fit other layers from now on.
 
         Parameters
@@ -155,7 +180,7 @@ class Frame:
     bar: float
 
 
-def brain_extent(image: SHImage) -> Extent:
+def brain_extent(image: Head) -> Extent:
     """Give where the brain of an image lies in the viewer, in mm."""
     shown, first = to_shown(image.mask, image.lattice), corner(image.lattice)
     sizes = sizes_shown(image.lattice)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
@@ -253,19 +254,49 @@ def map_layer(
     **options
         More of napari's image options, put over these.
     """
-    lattice = scan.image.lattice if lattice is None else lattice
-    mask = scan.image.mask if mask is None else mask
+    return lattice_layer(
+        f"{scan.owner} · {quantity}" if name is None else name,
+        quantity,
+        values,
+        scan.image.lattice if lattice is None else lattice,
+        scan.image.mask if mask is None else mask,
+        limits=limits,
+        visible=visible,
+        about={KEY: Shown(scan, quantity, view)},
+        **options,
+    )
+
+
+def lattice_layer(
+    name: str,
+    quantity: str,
+    values: FloatArray,
+    lattice: Lattice,
+    mask: MaskArray,
+    *,
+    limits: tuple[float, float] | None = None,
+    visible: bool = True,
+    about: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> LayerData:
+    """Show values where a lattice lies, whether or not a scan is behind them.
+
+    Parameters
+    ----------
+    name
+        Of the layer.
+    quantity, values, lattice, mask, limits, visible, **options
+        As for `map_layer`.
+    about
+        More for the layer's metadata.
+    """
     chosen: dict[str, Any] = {
-        "name": f"{scan.owner} · {quantity}" if name is None else name,
+        "name": name,
         "scale": tuple(float(size) for size in sizes_shown(lattice)),
         "translate": corner(lattice),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
-        "metadata": {
-            "affine": lattice.affine.tolist(),
-            "shape": lattice.shape,
-            KEY: Shown(scan, quantity, view),
-        },
+        "metadata": {"affine": lattice.affine.tolist(), "shape": lattice.shape, **about},
         "visible": visible,
     }
     if values.ndim == 4:

@@ -12,9 +12,9 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.grid import INPUT_SCAN, Cell, Cells
 from napari_msp.scan import Scan
-from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
+from napari_msp.ui.grid_fit import Head
 from napari_msp.ui.layers import LayerData, is_prediction, map_layer
 
 VIEW = "compare"
@@ -56,7 +56,7 @@ class GridCells:
     layers: Sequence[LayerData]
     columns: int
     bar: int | None
-    reference: SHImage
+    reference: Head
     legend: str
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 

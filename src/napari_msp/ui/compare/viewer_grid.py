@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import choose_slice
-from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
     ORDERS,
+    Extent,
     GridFit,
+    Head,
     remove_legend,
     show_legend,
     spatial,
@@ -29,6 +32,10 @@ SCALE_BAR = 50
 
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
 """What is set of it."""
+
+
+NEAR = 10.0
+"""Heads whose ends lie within so many mm of each other count as lying alike (our choice)."""
 
 
 class ViewerGrid:
@@ -54,7 +61,7 @@ class ViewerGrid:
         # Layers of others, and whether they are to be seen when the grid is left.
         self._others: dict[Layer, bool] = {}
         self._renamed: dict[Layer, str] = {}
-        self._reference: SHImage | None = None
+        self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
 
     @property
@@ -89,8 +96,16 @@ class ViewerGrid:
         """Number of axes that layers of others have before those of space."""
         return int(self.viewer.dims.ndim) - 3
 
-    def show(self, cells: GridCells) -> list[Layer]:
-        """Show cells in place of those before; give their layers in reading order."""
+    def show(self, cells: GridCells, *, carry: bool = False) -> list[Layer]:
+        """Show cells in place of those before; give their layers in reading order.
+
+        Parameters
+        ----------
+        cells
+            What is shown.
+        carry
+            Keep slice and camera where they were in the head before, though this is another one.
+        """
         viewer, first = self.viewer, not self.active
         if first:
             self._before = ViewerState(viewer)
@@ -109,19 +124,21 @@ class ViewerGrid:
                 grid.stride, grid.spacing = 1, GAP
                 grid.shape = (len(cells.layers) // cells.columns, cells.columns)
                 grid.enabled = True
-        known = self._reference
+        known, brain = self._reference, self._fit.brain
         elsewhere = known is None or not known.lattice.matches(cells.reference.lattice)
         self._reference = cells.reference
         if first:
             self._dress()
-        if elsewhere:
+        if elsewhere and not (carry and known):
             self._go_to_the_middle(cells.reference)
         bar = None if cells.bar is None else self.layers[cells.bar]
         if bar is not None:
             bar.colorbar.visible = True
         show_legend(viewer, cells.legend)
         self._fit.take(self.layers, bar, cells.reference)
-        if moved and not elsewhere:
+        if carry and brain is not None:
+            self._carry_over(brain)
+        if moved and (carry or not elsewhere):
             self._fit.follow()
         else:
             self._fit.fit()
@@ -231,7 +248,22 @@ class ViewerGrid:
         bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, False, 7
         bar.length, bar.visible = SCALE_BAR, True
 
-    def _go_to_the_middle(self, reference: SHImage) -> None:
+    def _carry_over(self, before: Extent) -> None:
+        """Go to where another brain has what was looked at in the one before."""
+        now, dims = self._fit.brain, self.viewer.dims
+        assert now is not None
+        ends = (np.reshape(each, (3, 2)) for each in (before, now))
+        (old, new), extra = ends, self._extra
+        if np.abs(new - old).max() <= NEAR:  # the same mm are the same place
+            return
+        point = np.asarray(dims.point[extra:])
+        share = (point - old[:, 0]) / (old[:, 1] - old[:, 0])
+        for axis, at in enumerate(new[:, 0] + share * (new[:, 1] - new[:, 0])):
+            dims.set_point(axis + extra, float(at))
+        if self._fit.moved:
+            self._fit.shift((new - old).mean(axis=1))
+
+    def _go_to_the_middle(self, reference: Head) -> None:
         """Go to the slice of each plane that shows most of the brain, near its middle."""
         lattice = reference.lattice
         for plane, (axis, *_) in ORDERS.items():
