@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("alignment", "checking", "learning"),
     ("evaluation",),
-    ("cohort", "demo"),
+    ("cohort", "demo", "review"),
     ("cli", "commands", "ui"),
 )
 """Rooms from the ground up. A room knows those below it, and those beside it on its floor."""
@@ -80,7 +80,8 @@ FEATURES: dict[str, set[str]] = {
 """Folders of the window, and which others each may know."""
 
 WITHOUT_TORCH = (
-    "alignment", "bids", "checking", "data", "errors", "identity", "options", "packaged", "signal",
+    "alignment", "bids", "checking", "data", "errors", "identity", "options", "packaged",
+    "review", "signal",
 )  # fmt: skip
 
 MOST_FILES = 245

@@ -337,6 +337,7 @@ BIDSIGNORE = f"""\
 *_dwimap.json
 {BIDSIGNORE_TABLES}# Tables of this package's own.
 /cohort.tsv
+/review/
 """
 
 BIDSIGNORE_FLAT = """\

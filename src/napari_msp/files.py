@@ -298,24 +298,36 @@ def refuse_occupied(folder: str | Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of `folder` while the block runs.
 
     The system lifts the lock when the process dies.
+
+    Parameters
+    ----------
+    folder
+        Must exist.
+    wait
+        Wait until the other process is done, for what takes moments. A disk without locks is then
+        written to without one.
 
     Raises
     ------
     UserError
         When another process is in it.
     """
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     try:
         try:
-            _take(file)
+            _take(file, wait)
         except OSError as error:
-            raise UserError(
-                "another process works in it", folder, remedy=Advice("wait, or stop it")
-            ) from error
+            if not wait:
+                raise UserError(
+                    "another process works in it", folder, remedy=Advice("wait, or stop it")
+                ) from error
         yield
     finally:
         os.close(file)

@@ -1,0 +1,219 @@
+"""How far raters agree: Cohen's kappa of each two, Fleiss' kappa of three or more.
+
+Only ratings of one and the same prediction are compared: one that was made again between two
+ratings is another. 0 is agreement by chance, 1 full agreement.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.review.ratings import AllRatings, Rating, Verdict
+
+ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
+"""From good to bad: "doubtful" is nearer to both than they are to each other."""
+
+CONFIDENT = 1.959964
+"""Standard errors of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Kappa:
+    """Agreement beyond chance.
+
+    Attributes
+    ----------
+    value
+        None where it is not defined: nothing is rated, or all said the same of everything.
+    error
+        Standard error for large samples (Fleiss, Cohen and Everitt 1969); None where unknown.
+    observed, expected
+        Shares of agreement seen, and expected by chance.
+    count
+        Of what was rated by all.
+    """
+
+    value: float | None
+    error: float | None
+    observed: float
+    expected: float
+    count: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval, within [-1, 1]."""
+        if self.value is None or self.error is None:
+            return None
+        low, high = (self.value + sign * CONFIDENT * self.error for sign in (-1, 1))
+        return max(-1.0, low), min(1.0, high)
+
+
+def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool = False) -> Kappa:
+    """Give Cohen's kappa (1960) of two raters.
+
+    Parameters
+    ----------
+    table
+        (C, C) how often the first said the row's and the second the column's category.
+    weighted
+        Half-way apart counts half (linear weights): categories are in order.
+
+    Examples
+    --------
+    >>> round(cohens_kappa([[20, 5], [10, 15]]).value, 3)
+    0.4
+    """
+    counts = np.asarray(table, dtype=float)
+    total, size = counts.sum(), len(counts)
+    if total == 0:
+        return Kappa(None, None, 0.0, 0.0, 0)
+    shares = counts / total
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
+    places = np.arange(size)
+    weights = 1 - np.abs(places[:, None] - places) / max(1, size - 1) if weighted else np.eye(size)
+    observed = float((weights * shares).sum())
+    expected = float((weights * np.outer(rows, columns)).sum())
+    if math.isclose(expected, 1):
+        return Kappa(None, None, observed, expected, int(total))
+    value = (observed - expected) / (1 - expected)
+    # Fleiss, Cohen and Everitt 1969: weights' means over the other rater's categories.
+    of_rows, of_columns = weights @ columns, rows @ weights
+    deviations = weights - (of_rows[:, None] + of_columns) * (1 - value)
+    variance = (shares * deviations**2).sum() - (value - expected * (1 - value)) ** 2
+    error = math.sqrt(max(0.0, float(variance)) / total) / (1 - expected)
+    return Kappa(value, error, observed, expected, int(total))
+
+
+def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
+    """Give Fleiss' kappa (1971) of several raters.
+
+    Parameters
+    ----------
+    counts
+        (N, C) by how many raters each was put into each category; the same number for each.
+    """
+    given = np.asarray(counts, dtype=float)
+    if given.size == 0:
+        return Kappa(None, None, 0.0, 0.0, 0)
+    raters = given.sum(axis=1)
+    if raters.min() != raters.max() or raters[0] < 2:
+        raise ValueError("each must be rated by the same number of raters, two or more")
+    number = float(raters[0])
+    observed = float(((given**2).sum(axis=1) - number).mean() / (number * (number - 1)))
+    expected = float(np.square(given.sum(axis=0) / given.sum()).sum())
+    if math.isclose(expected, 1):
+        return Kappa(None, None, observed, expected, len(given))
+    value = (observed - expected) / (1 - expected)
+    return Kappa(value, None, observed, expected, len(given))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two raters.
+
+    Attributes
+    ----------
+    raters
+        Their labels.
+    table
+        By verdict of the first, then of the second, in `ORDER`: how often.
+    kappa, weighted
+        Cohen's, and with linear weights: "doubtful" is half-way.
+    differing
+        Keys of the predictions of which they say different things, and what.
+    other_files
+        Predictions that both rated, but not the same file: made again in between.
+    """
+
+    raters: tuple[str, str]
+    table: tuple[tuple[int, ...], ...]
+    kappa: Kappa
+    weighted: Kappa
+    differing: dict[str, tuple[Verdict, Verdict]]
+    other_files: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far raters agree.
+
+    Attributes
+    ----------
+    pairs
+        Each two raters who rated something in common.
+    all_raters
+        Fleiss' kappa of all, where there are three or more, over what all of them rated.
+    differing
+        Keys of the predictions of which raters say different things, and who says what; those
+        that some pass and others fail first.
+    """
+
+    pairs: tuple[Pair, ...]
+    all_raters: Kappa | None
+    differing: dict[str, dict[str, Verdict]]
+
+
+def agreement(ratings: AllRatings) -> Agreement:
+    """Compare all raters of a folder.
+
+    Parameters
+    ----------
+    ratings
+        See `read_all_ratings`. A rating without verdict counts as none.
+    """
+    given = {
+        rater: {key: each for key, each in theirs.items() if each.verdict is not None}
+        for rater, theirs in ratings.by_rater.items()
+    }
+    pairs = [_pair((one, other), given[one], given[other]) for one, other in combinations(given, 2)]
+    differing: dict[str, dict[str, Verdict]] = {}
+    for pair in pairs:
+        for key, verdicts in pair.differing.items():
+            differing.setdefault(key, {}).update(zip(pair.raters, verdicts, strict=True))
+    return Agreement(
+        tuple(pair for pair in pairs if pair.kappa.count or pair.other_files),
+        _of_all(list(given.values())) if len(given) > 2 else None,
+        dict(sorted(differing.items(), key=lambda each: (-_apart(each[1].values()), each[0]))),
+    )
+
+
+def _pair(raters: tuple[str, str], one: dict[str, Rating], other: dict[str, Rating]) -> Pair:
+    both = [key for key in one if key in other]
+    same = [key for key in both if one[key].prediction_hash == other[key].prediction_hash]
+    said = {key: (_verdict(one[key]), _verdict(other[key])) for key in same}
+    counts = Counter(said.values())
+    table = tuple(tuple(counts[row, column] for column in ORDER) for row in ORDER)
+    return Pair(
+        raters,
+        table,
+        cohens_kappa(table),
+        cohens_kappa(table, weighted=True),
+        {key: verdicts for key, verdicts in said.items() if verdicts[0] != verdicts[1]},
+        len(both) - len(same),
+    )
+
+
+def _of_all(given: list[dict[str, Rating]]) -> Kappa:
+    keys = set.intersection(*(set(each) for each in given))
+    same = [key for key in keys if _alike(each[key].prediction_hash for each in given)]
+    said = [Counter(_verdict(each[key]) for each in given) for key in sorted(same)]
+    return fleiss_kappa([[counts[verdict] for verdict in ORDER] for counts in said])
+
+
+def _alike(values: Iterable[Hashable]) -> bool:
+    return len(set(values)) == 1
+
+
+def _verdict(rating: Rating) -> Verdict:
+    assert rating.verdict is not None
+    return rating.verdict
+
+
+def _apart(verdicts: Iterable[Verdict]) -> int:
+    places = [ORDER.index(each) for each in verdicts]
+    return max(places) - min(places)

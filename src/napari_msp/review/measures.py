@@ -1,0 +1,222 @@
+"""What is known of a prediction as numbers, how unusual each is in its cohort, and the risk."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+
+FEWEST = 8
+"""Entries with a number below which nothing is called unusual (our choice): a median deviation of
+fewer is noise itself."""
+
+CONSISTENT = 1.4826
+"""Makes the median absolute deviation of a normal distribution its standard deviation."""
+
+LEAST_SPREAD = 0.01
+"""Of the median: what differs by less is alike, however alike the others are (our choice)."""
+
+UNUSUAL = 3.5
+"""Robust standard deviations from which a number is called unusual, as `check` does."""
+
+CAP = 20.0
+"""Most that one number adds to the risk: beyond, how far it is out says no more (our choice)."""
+
+WARNING_WEIGHT = 3.0
+"""What a warning in the sidecar counts as, in robust standard deviations (our choice)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that is known of a prediction.
+
+    Attributes
+    ----------
+    key
+        Of `Entry.numbers`.
+    title, unit
+        For people.
+    field
+        In the section `MEASURES_FIELD` of a sidecar.
+    bad
+        Which side is worse: "high", "low", or "both".
+    decimals
+        Behind the point where it is written; None: two digits, as "3.1e-4".
+    described
+        What it is.
+    """
+
+    key: str
+    title: str
+    unit: str
+    field: str
+    bad: Literal["high", "low", "both"]
+    decimals: int | None
+    described: str
+
+    def text(self, value: float | None) -> str:
+        """Write a value; a dash where there is none."""
+        if value is None:
+            return "–"
+        if self.decimals is not None:
+            return f"{value:.{self.decimals}f}".replace("-", "−")
+        return f"{value:.2g}".replace("-", "−")
+
+
+MEASURES_FIELD = "Measures"
+"""Section of a prediction's sidecar."""
+
+MEASURES: Mapping[str, Measure] = {
+    each.key: each
+    for each in (
+        Measure(
+            "snr",
+            "SNR",
+            "",
+            "SNR",
+            "low",
+            1,
+            "Of one b=0 volume of the scan, as `check` measures it.",
+        ),
+        Measure("mask_ml", "mask", "ml", "MaskVolume", "both", 0, "Volume of the mask."),
+        Measure(
+            "mean_signal",
+            "mean signal",
+            "training deviations",
+            "MeanSignalDeviation",
+            "both",
+            2,
+            "How far the scan's mean signal lies from the training subjects', in their deviations.",
+        ),
+        Measure(
+            "displacement",
+            "alignment",
+            "mm",
+            "Displacement",
+            "high",
+            2,
+            "How far the brain lies from the true scan's, on average over the mask.",
+        ),
+        Measure(
+            "disagreement",
+            "disagreement",
+            "SH units",
+            "DisagreementOfOrder0",
+            "high",
+            None,
+            "Between the terms of equation (1), of order 0, mean over the mask.",
+        ),
+        Measure(
+            "expected_error",
+            "expected error",
+            "SH units²",
+            "ExpectedError",
+            "high",
+            None,
+            "Squared error to expect, mean over the mask (calibrated models).",
+        ),
+        Measure(
+            "error",
+            "error",
+            "SH units²",
+            "Error",
+            "high",
+            None,
+            "Squared error of SH coefficients against the true scan, where there is one.",
+        ),
+    )
+}
+"""In the order in which they are shown. Of several shells the largest number is taken."""
+
+
+def read_measures(sidecar: Mapping[str, Any]) -> dict[str, float]:
+    """Give the numbers that a sidecar keeps; what is no finite number counts as missing."""
+    section = sidecar.get(MEASURES_FIELD)
+    known = section if isinstance(section, Mapping) else {}
+    found = {key: known.get(measure.field) for key, measure in MEASURES.items()}
+    return {
+        key: float(value)
+        for key, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def robust_scores(values: Sequence[float]) -> FloatArray | None:
+    """Give how far each value lies from the median, in robust standard deviations.
+
+    (x - median) / (1.4826 · MAD), where the divisor is at least `LEAST_SPREAD` of the median: of
+    values that are all but one alike, that one is unusual.
+
+    Returns
+    -------
+    (N,); None where there are fewer than `FEWEST`, or all are 0.
+
+    Examples
+    --------
+    >>> robust_scores([1, 2, 3, 4, 5, 6, 7, 8, 9]).round(2).tolist()
+    [-1.35, -1.01, -0.67, -0.34, 0.0, 0.34, 0.67, 1.01, 1.35]
+    >>> robust_scores([1, 2, 30])
+    """
+    if len(values) < FEWEST:
+        return None
+    given = np.asarray(values, dtype=float)
+    middle = float(np.median(given))
+    spread = CONSISTENT * float(np.median(np.abs(given - middle)))
+    spread = max(spread, LEAST_SPREAD * abs(middle))
+    if spread == 0:
+        return None
+    scores: FloatArray = (given - middle) / spread
+    return scores
+
+
+def unusual_in(groups: Iterable[Sequence[Mapping[str, float]]]) -> list[list[dict[str, float]]]:
+    """Give, for each group of entries' numbers, how unusual each number is; see `robust_scores`."""
+    return [_unusual(list(group)) for group in groups]
+
+
+def _unusual(group: list[Mapping[str, float]]) -> list[dict[str, float]]:
+    scores: list[dict[str, float]] = [{} for _ in group]
+    for key in MEASURES:
+        having = [number for number, each in enumerate(group) if key in each]
+        found = robust_scores([group[number][key] for number in having])
+        if found is not None:
+            for number, score in zip(having, found, strict=True):
+                scores[number][key] = float(score)
+    return scores
+
+
+def badness(key: str, score: float) -> float:
+    """Give how far a number lies on its bad side, in robust standard deviations; 0 on the other.
+
+    >>> badness("snr", 4.0), badness("snr", -4.0), badness("mask_ml", -4.0)
+    (0.0, 4.0, 4.0)
+    """
+    bad = MEASURES[key].bad
+    if bad == "both":
+        return abs(score)
+    return max(0.0, score if bad == "high" else -score)
+
+
+def risk_of(unusual: Mapping[str, float], warnings: int) -> float:
+    """Give one number to sort by: how unusual an entry is altogether, on the bad side.
+
+    √(Σ zᵢ² + 9 w): zᵢ the robust deviations on each number's bad side, at most `CAP`, w the
+    warnings that its sidecar keeps (our choice). 0: nothing is known against it. It sorts, and is
+    no probability.
+
+    >>> risk_of({"snr": -4.0, "mask_ml": 3.0, "error": -9.0}, warnings=0)
+    5.0
+    >>> risk_of({}, warnings=1)
+    3.0
+    """
+    squares = [min(CAP, badness(key, score)) ** 2 for key, score in unusual.items()]
+    return math.sqrt(sum(squares) + warnings * WARNING_WEIGHT**2)
+
+
+def outlying(unusual: Mapping[str, float]) -> dict[str, float]:
+    """Give the numbers that lie `UNUSUAL` or more on their bad side, worst first."""
+    out = {key: score for key, score in unusual.items() if badness(key, score) >= UNUSUAL}
+    return dict(sorted(out.items(), key=lambda each: -badness(*each)))

@@ -1,0 +1,479 @@
+"""The predictions of a folder: whose they are, what is known of each, and what cannot be read.
+
+Listing reads names, sidecars and the ends of images, no voxels: hundreds take a second.
+"""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from napari_msp.bids import (
+    DESCRIPTION,
+    Provenance,
+    bare_stem,
+    dataset_root,
+    entities,
+    is_dwi,
+    nifti_stem,
+    platform_name,
+    sidecar_path,
+    without_shell,
+)
+from napari_msp.data.nifti import DAMAGED
+from napari_msp.errors import Advice, RunJob, UserError
+from napari_msp.files import read_json, sha256
+from napari_msp.review.measures import outlying, read_measures, risk_of, unusual_in
+
+FOLDER = "review"
+"""Where a folder of predictions keeps ratings, maps and what was measured."""
+
+MEASURED = "measures.json"
+"""In `FOLDER`: what was measured of predictions whose sidecars do not say it."""
+
+MAKE_AGAIN = Advice("make the prediction again")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One prediction: a subject's scan as a target would have given it.
+
+    Attributes
+    ----------
+    key
+        Its file without ending, relative to the folder that was opened, with slashes: what ratings
+        call it.
+    subject, session
+        Such as "sub-01" and "ses-ge"; the session is empty where there is none.
+    platform, target
+        Predicted from, and predicted.
+    title, model, model_hash
+        Of the model: such as "MSP", its file's name and SHA-256; empty where it was in memory.
+    software
+        That made it, such as "napari-msp 0.1.0".
+    prediction
+        The DWI, or the SH image where there is no DWI.
+    prediction_hash
+        Of what is in it: tells one that was made again.
+    root
+        The dataset of predictions that it is of: where its small maps lie.
+    scan, truth
+        What it was predicted from, and the subject's scan on the target; None where they are not
+        found.
+    numbers
+        By the keys of `MEASURES`.
+    unusual
+        The same, as robust standard deviations from the median of predictions of its kind.
+    risk
+        What entries are sorted by, see `risk_of`.
+    warnings
+        What its sidecar keeps as doubtful.
+    provenance
+        All that its sidecar says of its making.
+    """
+
+    key: str
+    subject: str
+    session: str
+    platform: str
+    target: str
+    title: str
+    model: str
+    model_hash: str
+    software: str
+    prediction: Path
+    prediction_hash: str
+    root: Path
+    scan: Path | None
+    truth: Path | None
+    provenance: Provenance
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    unusual: Mapping[str, float] = field(default_factory=dict)
+    risk: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.name}, risk {self.risk:.1f}>"
+
+    @property
+    def name(self) -> str:
+        """Such as "sub-01 ses-ge MSP prisma_st"."""
+        return " ".join(filter(None, (self.subject, self.session, self.provenance.name)))
+
+    @property
+    def stem(self) -> str:
+        """What the names of its files begin with: its small maps, too."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def kind(self) -> tuple[str, str, str, str]:
+        """What predictions have in common that are compared with each other."""
+        return self.platform, self.target, self.title, self.model_hash or self.model
+
+    @property
+    def outlying(self) -> dict[str, float]:
+        """The numbers that are unusual on their bad side, worst first."""
+        return outlying(self.unusual)
+
+
+@dataclass(frozen=True, eq=False)
+class Review:
+    """A folder of predictions.
+
+    Attributes
+    ----------
+    folder
+        That was opened; ratings are kept in it.
+    entries
+        Riskiest first.
+    problems
+        Of predictions that cannot be reviewed: damaged, half-written.
+    foreign
+        DWIs that are no predictions of this package.
+    """
+
+    folder: Path
+    entries: tuple[Entry, ...]
+    problems: tuple[UserError, ...] = ()
+    foreign: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Review of {len(self.entries)} predictions in {self.folder}>"
+
+    def __getitem__(self, key: str) -> Entry:
+        """Give the entry of a key."""
+        return self._by_key[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    @property
+    def _by_key(self) -> dict[str, Entry]:
+        return {entry.key: entry for entry in self.entries}
+
+    @property
+    def kinds(self) -> dict[tuple[str, str, str, str], list[Entry]]:
+        """Entries that are compared with each other."""
+        return by_kind(self.entries)
+
+    def with_numbers(self, numbers: Mapping[str, Mapping[str, float]]) -> "Review":
+        """Give the same with more numbers, by the entries' keys, sorted anew."""
+        entries = [
+            replace(entry, numbers={**entry.numbers, **numbers.get(entry.key, {})})
+            for entry in self.entries
+        ]
+        return replace(self, entries=ranked(entries))
+
+
+def by_kind(entries: Iterable[Entry]) -> dict[tuple[str, str, str, str], list[Entry]]:
+    """Group entries that are compared with each other, see `Entry.kind`."""
+    groups: dict[tuple[str, str, str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.kind, []).append(entry)
+    return groups
+
+
+def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Say what is unusual of each entry among those of its kind, and sort them by risk."""
+    groups = list(by_kind(entries).values())
+    scores = unusual_in([entry.numbers for entry in group] for group in groups)
+    found = [
+        replace(entry, unusual=unusual, risk=risk_of(unusual, len(entry.warnings)))
+        for group, unusuals in zip(groups, scores, strict=True)
+        for entry, unusual in zip(group, unusuals, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda entry: (-entry.risk, entry.key)))
+
+
+def open_review(folder: str | Path) -> Review:
+    """List the predictions of a folder with what is known of each; nothing is computed or written.
+
+    Parameters
+    ----------
+    folder
+        Where `cohort` or `harmonize` wrote, or any folder above; folders of several models too.
+
+    Returns
+    -------
+    Review
+        What is damaged or foreign is named in it.
+
+    Raises
+    ------
+    UserError
+        When the folder is missing, or has no prediction.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        remedy = Advice("give a folder of predictions")
+        raise UserError("there is no such folder", folder, "folder", remedy)
+    known, sources = read_measured(folder), _Sources()
+    problems: list[UserError] = []
+    foreign: list[Path] = []
+    entries: list[Entry] = []
+    for stem, files in _candidates(folder, foreign).items():
+        try:
+            entry = _entry(folder, stem, files, known, sources)
+        except UserError as error:
+            problems.append(error)
+        else:
+            if entry is not None:
+                entries.append(entry)
+            elif files.dwi is not None:
+                foreign.append(files.dwi)
+    if not entries:
+        if problems:
+            others = f" (and {len(problems) - 1} others)" if len(problems) > 1 else ""
+            problem = f"has no prediction that can be read: {problems[0].phrase()}{others}"
+            raise UserError(problem, folder, "folder", MAKE_AGAIN)
+        first = RunJob("cohort", "harmonize scans first")
+        raise UserError("has no prediction", folder, "folder", first)
+    return Review(folder, ranked(entries), tuple(problems), tuple(sorted(foreign)))
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Files:
+    """What one name has."""
+
+    dwi: Path | None = None
+    coefficients: list[Path] = field(default_factory=list)
+    sidecar: Path | None = None
+
+
+SKIPPED = {FOLDER, "sourcedata", "code"}
+"""Folders that have no predictions."""
+
+COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
+
+
+def _candidates(folder: Path, foreign: list[Path]) -> dict[Path, _Files]:
+    """Give all that may be predictions, by their names without endings."""
+    found: dict[Path, _Files] = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            each for each in folders if each not in SKIPPED and not each.startswith(".")
+        )
+        here = Path(place)
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            if name.endswith(("_dwi.nii.gz", "_dwi.nii")):
+                path = here / name
+                if "_desc-" in name and is_dwi(path):
+                    found.setdefault(here / bare_stem(path), _Files()).dwi = path
+                else:
+                    foreign.append(path)
+            elif name.endswith((f"{COEFFICIENTS}.nii.gz", f"{COEFFICIENTS}.nii")):
+                stem = without_shell(name.partition(COEFFICIENTS)[0])
+                if "_desc-" in stem and not stem.endswith("FirstStage"):
+                    found.setdefault(here / stem, _Files()).coefficients.append(here / name)
+            elif name.endswith("_dwi.json") and "_desc-" in name:
+                stem = name.removesuffix("_dwi.json")
+                found.setdefault(here / stem, _Files()).sidecar = here / name
+    return found
+
+
+def _entry(
+    folder: Path, stem: Path, files: _Files, known: Mapping[str, Any], sources: "_Sources"
+) -> Entry | None:
+    """Give an entry; None where it is no prediction of this package."""
+    image = files.dwi or next(iter(sorted(files.coefficients)), None)
+    if image is None:
+        if files.sidecar is None or _provenance(read_json(files.sidecar, foreign=True)) is None:
+            return None
+        raise UserError("its image is missing", files.sidecar, remedy=MAKE_AGAIN)
+    sidecar = sidecar_path(image)
+    if not sidecar.is_file():
+        return None
+    content = read_json(sidecar, foreign=True)
+    made = _provenance(content)
+    if made is None:
+        return None
+    key = stem.relative_to(folder).as_posix()
+    before = known.get(key, {})
+    status = image.stat()
+    stamp = [status.st_size, status.st_mtime_ns]
+    same = isinstance(before, Mapping) and before.get("file") == stamp
+    measured = read_measures({"Measures": before.get("numbers")}) if same else {}
+    fingerprint = before.get("hash") if same else None
+    named = entities(image)
+    root = dataset_root(image) or image.parent
+    scan = sources.scan(root, made)
+    session = f"ses-{named['ses']}" if "ses" in named else ""
+    return Entry(
+        key=key,
+        subject=f"sub-{named['sub']}" if "sub" in named else stem.name,
+        session=session,
+        platform=made.input,
+        target=made.target,
+        title=made.title,
+        model=made.model_file or "",
+        model_hash=made.model_sha256 or "",
+        software=str(content.get("GeneratedBy") or ""),
+        prediction=image,
+        prediction_hash=fingerprint if isinstance(fingerprint, str) else content_hash(image),
+        root=root,
+        scan=scan,
+        truth=None if scan is None else sources.truth(scan, made.target),
+        provenance=made,
+        numbers={**measured, **read_measures(content)},
+        warnings=made.warnings,
+    )
+
+
+def _provenance(sidecar: Mapping[str, Any]) -> Provenance | None:
+    made = Provenance.from_sidecar(sidecar)
+    return None if made is None or made.stage == "first" else made
+
+
+def content_hash(image: Path) -> str:
+    """Say what is in an image, and that all of it is there, without reading its voxels.
+
+    A gzip file ends with the checksum and the length of what is in it: "crc32:<8 digits>:<bytes>".
+    Where these are not of the whole image (it is not compressed, or in several parts) it is read:
+    "sha256:<digest>".
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, or is not whole.
+    """
+    wanted = _length(image)
+    if image.name.endswith(".gz"):
+        with image.open("rb") as stream:
+            stream.seek(-8, os.SEEK_END)
+            tail = stream.read()
+        checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:]))
+        if length == wanted % 2**32:
+            return f"crc32:{checksum:08x}:{wanted}"
+    found = _read_length(image)
+    if found < wanted:
+        problem = f"has {found:,} of its {wanted:,} bytes"
+        raise UserError(problem, image, remedy=MAKE_AGAIN)
+    return f"sha256:{sha256(image)}"
+
+
+def _length(image: Path) -> int:
+    """Give how many bytes an image has by its header."""
+    try:
+        with _opened(image) as stream:
+            size = int.from_bytes(stream.read(4), "little")
+            stream.seek(0)
+            kind = nib.Nifti2Header if size in (540, 0x1C020000) else nib.Nifti1Header
+            header = kind.from_fileobj(stream)
+            shape, offset = header.get_data_shape(), header.get_data_offset()
+            bytes_of_each = header.get_data_dtype().itemsize
+    except (*DAMAGED, HeaderDataError, WrapStructError) as error:
+        raise UserError(
+            f"is not a readable NIfTI image ({error})", image, remedy=MAKE_AGAIN
+        ) from error
+    return int(offset) + int(np.prod(shape, dtype=object)) * int(bytes_of_each)
+
+
+def _read_length(image: Path) -> int:
+    """Count the bytes that can be read."""
+    length = 0
+    try:
+        with _opened(image) as stream:
+            while part := stream.read(1 << 20):
+                length += len(part)
+    except (OSError, EOFError, zlib.error):
+        pass  # what was read until then
+    return length
+
+
+def _opened(image: Path) -> Any:
+    return gzip.open(image) if image.name.endswith(".gz") else image.open("rb")
+
+
+class _Sources:
+    """Finds scans and truths by what predictions say of their origin, looking once."""
+
+    def __init__(self) -> None:
+        self._linked: dict[Path, Path | None] = {}
+        self._scans: dict[tuple[Path, str], dict[str, list[Path]]] = {}
+
+    def scan(self, root: Path, made: Provenance) -> Path | None:
+        """Give the scan that a prediction was made from; None where it is not found."""
+        for source in made.sources:
+            inside = source.removeprefix("bids:source:")
+            if inside == source:
+                continue
+            dataset = self._dataset(root)
+            if dataset is not None and (dataset / inside).is_file():
+                return dataset / inside
+        return None
+
+    def _dataset(self, root: Path) -> Path | None:
+        """Give the dataset that `bids:source:` stands for."""
+        if root not in self._linked:
+            self._linked[root] = None
+            for place in (root, *root.parents[:2]):
+                link = _link(place)
+                if link is not None:
+                    self._linked[root] = link
+                    break
+        return self._linked[root]
+
+    def truth(self, scan: Path, target: str) -> Path | None:
+        """Give the subject's scan on the target; None where there is none, or a choice is open."""
+        root = dataset_root(scan)
+        if root is None:
+            return None
+        subject = scan.relative_to(root).parts[0]
+        if (root, subject) not in self._scans:
+            self._scans[root, subject] = _platforms(root / subject)
+        found = self._scans[root, subject].get(target, [])
+        return found[0] if len(found) == 1 else None
+
+
+def _link(place: Path) -> Path | None:
+    description = place / DESCRIPTION
+    if not description.is_file():
+        return None
+    try:
+        links = read_json(description, foreign=True).get("DatasetLinks")
+    except UserError:
+        return None
+    source = links.get("source") if isinstance(links, Mapping) else None
+    return (place / source).resolve() if isinstance(source, str) else None
+
+
+def _platforms(subject: Path) -> dict[str, list[Path]]:
+    """Give a subject's scans by platform, by their names alone."""
+    found: dict[str, list[Path]] = {}
+    for path in _scans(subject):
+        named = entities(path)
+        if "desc" in named:
+            continue
+        platform = platform_name(named.get("ses", ""), named.get("acq", ""))
+        others = found.setdefault(platform, [])
+        if nifti_stem(path) not in {nifti_stem(each) for each in others}:
+            others.append(path)
+    return found
+
+
+def _scans(subject: Path) -> Iterator[Path]:
+    for folder in (subject / "dwi", *sorted(subject.glob("ses-*/dwi"))):
+        if folder.is_dir():
+            yield from (path for path in sorted(folder.iterdir()) if is_dwi(path))
+
+
+def read_measured(folder: Path) -> dict[str, Any]:
+    """Read what was measured earlier; a file that cannot be read is as none."""
+    path = folder / FOLDER / MEASURED
+    try:
+        return read_json(path, foreign=True) if path.is_file() else {}
+    except UserError:
+        return {}

@@ -1,0 +1,73 @@
+"""Folders of predictions without networks: sidecars and small images as `harmonize` writes them."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.data.nifti import write_nifti
+from napari_msp.files import write_json
+
+AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
+
+MADE = Provenance(
+    target="prisma_st",
+    input="ge_st",
+    title="MSP",
+    kind="msp",
+    model_file="msp.safetensors",
+    model_sha256="ab" * 32,
+)
+
+
+def write_prediction(
+    root: Path,
+    subject: str,
+    numbers: dict[str, float] | None = None,
+    shape: tuple[int, int, int] = (4, 5, 6),
+    seed: int = 0,
+    **made: Any,
+) -> Path:
+    """Write a prediction's DWI and sidecar; give the DWI."""
+    scan = f"sub-{subject}/ses-ge/dwi/sub-{subject}_ses-ge_acq-st_dwi.nii.gz"
+    provenance = replace(MADE, sources=(f"bids:source:{scan}",), **made)
+    folder = root / f"sub-{subject}" / "ses-ge" / "dwi"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = prediction_stem(scan, provenance.target, provenance.kind)
+    values = np.random.default_rng(seed).random((*shape, 3)).astype(np.float32)
+    write_nifti(folder / f"{stem}_dwi.nii.gz", values, AFFINE)
+    content = {**provenance.to_sidecar(), "Measures": numbers or {}}
+    write_json(folder / f"{stem}_dwi.json", content)
+    return folder / f"{stem}_dwi.nii.gz"
+
+
+@pytest.fixture
+def predict() -> Callable[..., Path]:
+    """Write a prediction, see `write_prediction`."""
+    return write_prediction
+
+
+@pytest.fixture(scope="session")
+def pristine_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve predictions, of which sub-07 has little signal and sub-03 a small mask."""
+    root = tmp_path_factory.mktemp("cohort") / "predictions"
+    describe_derivative(root, root, HARMONIZED, root.parent / "heads")
+    for number in range(1, 13):
+        numbers = {
+            "SNR": 8.0 if number == 7 else 20.0 + 0.5 * number,
+            "MaskVolume": 900.0 if number == 3 else 1400.0 + 10 * number,
+            "DisagreementOfOrder0": 0.01 + 0.0001 * number,
+        }
+        write_prediction(root, f"{number:02d}", numbers, seed=number)
+    return root
+
+
+@pytest.fixture
+def cohort(pristine_cohort: Path, tmp_path: Path) -> Path:
+    """A copy of them that a test may write to."""
+    return Path(shutil.copytree(pristine_cohort, tmp_path / "predictions"))
