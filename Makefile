@@ -2,9 +2,11 @@
 #   make demo       simulated heads, the packaged model, a figure and numbers
 #   make test       ruff, mypy, and every test that is not slow by nature
 #   make test-slow  the others: whole trainings, full-size heads, processes that are killed
+#   make bench      what this package does beside its peers, compared with benchmarks/RESULTS.md
+#                   (QUICK=1: minutes; ONLY=maps: one subject; KEEP=1: writes that page anew)
 # All first make .venv; run again they find it ready and lose no time.
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow bench clean
 
 demo:
 	@sh scripts/demo.sh
@@ -14,6 +16,9 @@ test:
 
 test-slow:
 	@sh scripts/check_slow.sh
+
+bench:
+	@sh scripts/bench.sh $(if $(QUICK),--quick) $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh run    what running needs, napari only where there is a display
 #   scripts/setup.sh test   that, napari with a virtual screen, MRtrix3 and the test peers
+#   scripts/setup.sh bench  what running needs, MRtrix3 and the packages that are compared with
 #
 # PYTHON names another interpreter than python3.
 set -eu
@@ -47,7 +48,7 @@ install_package() { # install_package REQUIREMENT
 
 purpose=$1
 extras=base
-if [ "$purpose" = test ]; then extras="base test"; fi
+if [ "$purpose" = test ] || [ "$purpose" = bench ]; then extras="base $purpose"; fi
 if [ "$purpose" = run ] && has_display; then extras="base all"; fi
 
 # An environment that was moved, or whose Python has gone, is made anew; one of your own is used.
@@ -58,9 +59,12 @@ fi
 echo "$PWD" >.venv/made-in
 
 case $extras in
-    *test*)
+    *test* | *bench*)
         phase "system packages (MRtrix3)" sh scripts/system_packages.sh mrtrix ||
-            echo "going on without MRtrix3: comparisons with it cannot run" >&2
+            echo "going on without MRtrix3: comparisons with it cannot run" >&2 ;;
+esac
+case $extras in
+    *test*)
         phase "system packages (screen)" sh scripts/system_packages.sh screen ||
             echo "going on: tests of the window fail until they are there" >&2 ;;
     *all*) phase "system packages (display)" sh scripts/system_packages.sh display ||
