@@ -20,7 +20,8 @@ from scipy.ndimage import (
 from scipy.spatial.transform import Rotation
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.checking.slices import LEAST_SHARE, LEAST_VOXELS, Group
+from napari_msp.checking.slices import LEAST_SHARE, LEAST_VOXELS
+from napari_msp.signal.noise import Group
 
 COARSE = 4.5
 """Size in mm that voxels are averaged to, where they are smaller (our choice)."""

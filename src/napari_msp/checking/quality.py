@@ -22,16 +22,15 @@ from napari_msp.checking.motion import SURE, Motion, ThinSlices, measure_motion
 from napari_msp.checking.slices import (
     LEAST_DEPTH,
     DroppedSlice,
-    Group,
     deepest_first,
     dropped_slices,
-    groups_of,
     slice_gains,
     slice_means,
 )
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError
+from napari_msp.signal.noise import SAMPLE, Group, contrast_to_noise, groups_of, noise_of
 
 LEAST_MOVE = 0.5
 """Displacement in mm above which a volume has moved, and (our choice) ..."""
@@ -42,9 +41,6 @@ LEAST_MOVE_VOXELS = 0.25
 ALONG_ANOTHER = 0.25
 """Share of signal that a plane must lack to tell that slices lie along another axis than the third
 (our choice)."""
-
-SAMPLE = 100_000
-"""Most in-mask voxels in which CNR and noise are measured."""
 
 HEAD_SHARE = 0.25
 """Share of the brain's median b=0 signal above which something belongs to the head (our choice:
@@ -68,9 +64,6 @@ TINY = 1e-12
 
 END_SHARE = 0.05
 """Share of the field of view, at each end, in which wrap-around is looked for (our choice)."""
-
-FEWEST_FREE = 3.0
-"""Degrees of freedom that a fit must leave to its residuals before noise is taken from them."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +208,7 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
     inside = np.stack([voxels[..., each][mask] for each in range(len(table))])
     correlations, whole = neighbour_correlations(voxels, inside, table)
     every = 1 + inside.shape[1] // SAMPLE
-    noise, noise_from = _noise(inside[:, ::every], groups)
+    noise, noise_from = noise_of(inside[:, ::every], groups)
     b_values = np.zeros(len(table))
     contrast: dict[float, float] = {}
     for group in groups:
@@ -316,7 +309,7 @@ def _furthest(moved: Sequence[MovedVolume], groups: Sequence[Group]) -> MaskArra
     return away
 
 
-# --- Signal, contrast and noise ----------------------------------------------------------------
+# --- Neighbouring directions -------------------------------------------------------------------
 
 
 def neighbour_correlations(
@@ -368,52 +361,6 @@ def _correlate(
         for one, other in pairs
     ]
     return np.array(found, dtype=float)
-
-
-def _noise(
-    inside: FloatArray, groups: Sequence[Group]
-) -> tuple[float | None, Literal["b=0", "residuals"] | None]:
-    """Estimate the standard deviation of one volume's noise, and say from what.
-
-    From repeated b=0 volumes, as eddy_quad's SNR does: the root mean square over voxels of the
-    standard deviation between them. Where there is one only, from the residuals of the lowest
-    shell's fit: their median over voxels, as edges that moved would weigh too much.
-    """
-    for group in groups:
-        if not group.b_value and len(group.volumes) > 1:
-            noise = float(np.sqrt(inside[group.volumes].var(axis=0, ddof=1, dtype=float).mean()))
-            if noise > 0:
-                return noise, "b=0"
-    for group in groups:
-        fitted = _fit(inside, group) if group.b_value else None
-        if fitted is not None:
-            noise = float(np.median(fitted[1]))
-            return (noise, "residuals") if noise > 0 else (None, None)
-    return None, None
-
-
-def contrast_to_noise(inside: FloatArray, group: Group) -> float | None:
-    """Give a shell's CNR, see `ScanQuality`; None where a fit would leave nothing as residuals."""
-    fitted = _fit(inside, group)
-    if fitted is None:
-        return None
-    predicted, noise = fitted
-    known = noise > 0
-    return float((predicted.std(axis=0)[known] / noise[known]).mean()) if known.any() else None
-
-
-def _fit(inside: FloatArray, group: Group) -> tuple[FloatArray, FloatArray] | None:
-    """Fit a shell; give the (M, V) fitted signal and the (V,) deviation of the residuals."""
-    smoother = group.smoother()
-    count = len(group.volumes)
-    # Degrees of freedom of the residuals of a linear smoother (Hastie 1990).
-    free = count - 2 * np.trace(smoother) + (smoother**2).sum()
-    if group.design.shape[1] == 1 or free < FEWEST_FREE:
-        return None
-    values = inside[group.volumes]
-    fitted: FloatArray = smoother.astype(np.float32) @ values
-    noise: FloatArray = np.sqrt(np.square(values - fitted).sum(axis=0) / free)
-    return fitted, noise
 
 
 # --- Background --------------------------------------------------------------------------------

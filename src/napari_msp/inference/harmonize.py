@@ -80,6 +80,8 @@ class Prediction(Scan):
         α of eq. (1) that `sh` was made with.
     branches
         N_iT(z_i) by platform i; empty unless `harmonize` kept the stages and there are branches.
+    mean_signal
+        How far the input's mean signal lies from the training subjects', in their deviations.
     model, source
         What it was made with, and from.
     parts
@@ -95,6 +97,7 @@ class Prediction(Scan):
     approximations: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     alpha: float = 1.0
+    mean_signal: float | None = None
     branches: dict[str, SHImage | Any] = field(default_factory=dict)
     model: Model | None = None
     source: Scan | None = None
@@ -364,6 +367,7 @@ def _stored(
             approximations=prepared.approximations,
             warnings=prepared.warnings,
             alpha=model.card.alpha,
+            mean_signal=prepared.mean_signal[number] if prepared.mean_signal else None,
             # Each is let go as soon as its stored form is there: they are large.
             branches={
                 platform: stored(branches.pop(platform) if last else branches[platform], number)

@@ -26,6 +26,7 @@ from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import sha256, staged_folder, write_json
 from napari_msp.inference.harmonize import Prediction, predict_targets
+from napari_msp.inference.measured import MEASURES_FIELD, measures
 from napari_msp.inference.prepare import fitting_shells, prepare_input
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
@@ -286,7 +287,8 @@ def _write(
     gradients: str | Path,
 ) -> None:
     made = provenance(prediction, gradients)
-    sidecar, like = made.to_sidecar(), acquisition.image
+    sidecar = {**made.to_sidecar(), MEASURES_FIELD: measures(prediction)}
+    like = acquisition.image
     parts = prediction.by_shell()
     tables = {shell: table_of(part) for shell, part in parts.items()}
     signals = [predicted_signal(part, tables[shell]) for shell, part in parts.items()]

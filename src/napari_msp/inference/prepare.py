@@ -62,6 +62,8 @@ class PreparedInput:
         What is doubtful about it, in words; warned of as `DoubtfulScan` and `UnlikeTraining` too.
     goes_back
         Whether predictions are interpolated back to the scan's own voxels.
+    mean_signal
+        Of each shell, how far its mean lies from the training subjects', in their deviations.
     """
 
     scan: Scan
@@ -70,6 +72,7 @@ class PreparedInput:
     approximations: tuple[str, ...]
     warnings: tuple[str, ...]
     goes_back: bool = False
+    mean_signal: tuple[float, ...] = ()
 
     @property
     def acquisition(self) -> Acquisition:
@@ -129,7 +132,8 @@ def prepare_input(
             rescale_to=wanted if rescaling else None,
         )
     image, resampling = _on_model_grid(model, into_grid(images), options)
-    doubts = _doubts(image, model, acquisition.name)
+    mean_signal = _mean_signal(image, model, acquisition.name)
+    doubts = _doubts(mean_signal, model, acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
     # Of the scan itself it was warned when it was read.
@@ -138,7 +142,7 @@ def prepare_input(
     doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
-    return PreparedInput(scan, image, rescaled, said + resampling, doubts, goes_back)
+    return PreparedInput(scan, image, rescaled, said + resampling, doubts, goes_back, mean_signal)
 
 
 def fitting_shells(
@@ -261,17 +265,24 @@ def _on_model_grid(
     return image.extended(wanted).resampled(cubes), (said, back)
 
 
-def _doubts(image: GridImage, model: Model, name: str) -> tuple[str, ...]:
+def _mean_signal(image: GridImage, model: Model, name: str) -> tuple[float, ...]:
+    """Give how far each shell's mean lies from the training subjects', in their deviations."""
     if not image.mask.any():
         remedy = Advice("check the mask")
         raise UserError("no voxel of the mask is left on the model's grid", name, "mask", remedy)
     known = model.standardisation(model.card.input).by_shell(image.shells)
+    means = (part.coefficients[..., 0][part.mask].mean() for part in image.by_shell())
+    return tuple(
+        float((mean - source.mean[0]) / source.deviation[0])
+        for mean, source in zip(means, known, strict=True)
+    )
+
+
+def _doubts(shifts: tuple[float, ...], model: Model, name: str) -> tuple[str, ...]:
     found = []
-    for part, source, b_value in zip(image.by_shell(), known, model.card.sh.b_values, strict=True):
-        mean = part.coefficients[part.mask][:, 0].mean()
-        shift = float((mean - source.mean[0]) / source.deviation[0])
+    for shift, b_value in zip(shifts, model.card.sh.b_values, strict=True):
         if abs(shift) > UNUSUAL_SHIFT:
-            at = f" at b = {b_value:.0f}" if image.shells > 1 else ""
+            at = f" at b = {b_value:.0f}" if len(shifts) > 1 else ""
             found.append(
                 f"{name}: its mean signal{at} lies {shift:+.1f} deviations from the training "
                 "subjects'; the model may not be valid for this scan (check mask, b-value and "

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.inference.measured import MEASURES_FIELD
 
 FEWEST = 8
 """Entries with a number below which nothing is called unusual (our choice): a median deviation of
@@ -65,9 +66,6 @@ class Measure:
             return f"{value:.{self.decimals}f}".replace("-", "−")
         return f"{value:.2g}".replace("-", "−")
 
-
-MEASURES_FIELD = "Measures"
-"""Section of a prediction's sidecar."""
 
 MEASURES: Mapping[str, Measure] = {
     each.key: each

@@ -31,6 +31,7 @@ from napari_msp.bids import (
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, sha256
+from napari_msp.inference.measured import MEASURES_FIELD
 from napari_msp.review.measures import outlying, read_measures, risk_of, unusual_in
 
 FOLDER = "review"
@@ -305,7 +306,7 @@ def _entry(
     status = image.stat()
     stamp = [status.st_size, status.st_mtime_ns]
     same = isinstance(before, Mapping) and before.get("file") == stamp
-    measured = read_measures({"Measures": before.get("numbers")}) if same else {}
+    measured = read_measures({MEASURES_FIELD: before.get("numbers")}) if same else {}
     fingerprint = before.get("hash") if same else None
     named = entities(image)
     root = dataset_root(image) or image.parent
