@@ -124,6 +124,7 @@ class TestWithAStub:
             "gradients": "target",
             "force": False,
             "describe": False,
+            "review_maps": True,
         }
 
     def test_a_bad_subject_does_not_stop_the_others(self, bids, model, tmp_path):

@@ -335,9 +335,9 @@ BIDSIGNORE = f"""\
 # Names of the draft for diffusion derivatives (BEP016), which is not settled.
 *_dwimap.nii.gz
 *_dwimap.json
-{BIDSIGNORE_TABLES}# Tables of this package's own.
+{BIDSIGNORE_TABLES}# Tables of this package's own, small maps and ratings of a review.
 /cohort.tsv
-/review/
+/review
 """
 
 BIDSIGNORE_FLAT = """\
@@ -430,6 +430,26 @@ def source_uri(path: Path | None) -> str:
         return "in memory"
     root = dataset_root(path)
     return path.name if root is None else f"bids:source:{_absolute(path).relative_to(root)}"
+
+
+def source_path(uri: str, root: Path) -> Path | None:
+    """Find what `source_uri` named of an image in a derivative; None where it is not there.
+
+    Parameters
+    ----------
+    uri
+        Of the image's sidecar.
+    root
+        The derivative's folder, whose description says where its source lies.
+    """
+    _, _, inside = uri.partition("bids:source:")
+    description = root / DESCRIPTION
+    if not inside or not description.is_file():
+        return None
+    links = _mapping(read_json(description, foreign=True).get("DatasetLinks"))
+    source = _text(links.get("source"))
+    found = None if source is None else root / source / inside
+    return found if found is not None and found.is_file() else None
 
 
 def marked_input(root: Path) -> str | None:

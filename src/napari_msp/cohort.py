@@ -117,6 +117,7 @@ def run_cohort(
     options: Options | None = None,
     gradients: str = "target",
     force: bool = False,
+    review_maps: bool = True,
     progress: Callable[[CohortResult, int, int], None] | None = None,
     cancelled: Poll | None = None,
     job: Job | None = None,
@@ -158,6 +159,8 @@ def run_cohort(
         one GPU share its memory.
     force
         Harmonize finished scans again.
+    review_maps
+        Write small maps for a review too, see `inference.review_maps`.
     progress
         Called with each result, the number of results and their total, in order of completion.
     cancelled
@@ -206,7 +209,13 @@ def run_cohort(
         if scheduler is None:  # whose workers may have other devices
             choose_device(options.device)
     # The derivative is one dataset, described once at its root and not in each folder.
-    passed = {"options": options, "gradients": gradients, "force": force, "describe": False}
+    passed = {
+        "options": options,
+        "gradients": gradients,
+        "force": force,
+        "describe": False,
+        "review_maps": review_maps,
+    }
     tasks: list[_Task] = []
     settled: list[CohortResult] = []
     for subject, found in scans.items():

@@ -10,6 +10,7 @@ from napari_msp.commands.shared import (
     add_force,
     add_inference_options,
     add_model,
+    add_review_maps,
     add_run,
     inference_options,
 )
@@ -52,6 +53,7 @@ def add_options(command: ArgumentParser) -> None:
     add_model(command, required=False)  # not at the level of the group
     add_b0_threshold(command)
     add_inference_options(command)
+    add_review_maps(command)
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes on this machine"
     )
@@ -93,6 +95,7 @@ def run(options: Namespace, console: Console) -> int:
         options=inference_options(options),
         gradients=options.gradients,
         force=options.force,
+        review_maps=options.review_maps,
         words=words,
         progress=tell,
     )

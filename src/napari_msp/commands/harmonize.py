@@ -7,6 +7,7 @@ from napari_msp.commands.shared import (
     add_force,
     add_inference_options,
     add_model,
+    add_review_maps,
     add_scan,
     inference_options,
 )
@@ -22,6 +23,7 @@ def add_options(command: ArgumentParser) -> None:
     add_scan(command)
     add_model(command)
     add_inference_options(command)
+    add_review_maps(command)
     add_force(command)
 
 
@@ -40,6 +42,7 @@ def run(options: Namespace, console: Console) -> int:
         gradients=options.gradients,
         options=inference_options(options),
         force=options.force,
+        review_maps=options.review_maps,
         progress=lambda done, total: console.progress("tile", done, total),
     ):
         console.result(path)

@@ -185,6 +185,16 @@ def add_device(command: ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
 
 
+def add_review_maps(command: ArgumentParser) -> None:
+    """Add that a review needs no maps."""
+    command.add_argument(
+        "--no-review-maps",
+        dest="review_maps",
+        action="store_false",
+        help="leave out the small maps that a review opens at once",
+    )
+
+
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
     command.add_argument("--model", type=Path, required=required, metavar="M.safetensors")

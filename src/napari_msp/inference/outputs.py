@@ -28,6 +28,14 @@ from napari_msp.files import sha256, staged_folder, write_json
 from napari_msp.inference.harmonize import Prediction, predict_targets
 from napari_msp.inference.measured import MEASURES_FIELD, measures
 from napari_msp.inference.prepare import fitting_shells, prepare_input
+from napari_msp.inference.review_maps import (
+    about_prediction,
+    maps_of_prediction,
+    place_of,
+    sidecar_of,
+    truth_of,
+    write_review_maps,
+)
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
@@ -49,6 +57,7 @@ def harmonize_to_folder(
     options: Options | None = None,
     force: bool = False,
     describe: bool = True,
+    review_maps: bool = True,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     **settings: Unpack[OptionSettings],
@@ -73,6 +82,8 @@ def harmonize_to_folder(
         Replace files that are there already.
     describe
         Write dataset_description.json where there is none.
+    review_maps
+        Write small maps for a review too, in `review/maps/` of the nearest described folder.
     progress, cancelled
         As for `harmonize`.
 
@@ -106,11 +117,18 @@ def harmonize_to_folder(
     if wrong:
         fitting_shells(model, acquisition, options, *wrong)
     prepared = prepare_input(model, scan, options)
-    with _staged(out, describe, acquisition) as stage:
+    stem = next(iter(stems.values()))
+    with (
+        _review_stage(out, stem, describe, review_maps) as for_review,
+        _staged(out, describe, acquisition) as stage,
+    ):
         for prediction in predict_targets(
             model, prepared, list(stems), options, progress=progress, cancelled=cancelled
         ):
-            _write(stage, stems[prediction.target], prediction, table_of, acquisition, gradients)
+            stem = stems[prediction.target]
+            made = _write(stage, stem, prediction, table_of, acquisition, gradients)
+            if for_review is not None:
+                for_review(stage, stem, prediction, made, cancelled)
     return [out / f"{stem}_dwi.nii.gz" for stem in stems.values()]
 
 
@@ -121,6 +139,7 @@ def save_prediction(
     gradients: str | Path = "target",
     force: bool = False,
     describe: bool = True,
+    review_maps: bool = True,
 ) -> list[Path]:
     """Write a prediction that is in memory: the files that `harmonize_to_folder` writes for it.
 
@@ -129,12 +148,12 @@ def save_prediction(
     prediction
         What `harmonize` gave; the path or the subject of the scan that it was made from names the
         files.
-    out, gradients, force, describe
+    out, gradients, force, describe, review_maps
         As for `harmonize_to_folder`.
 
     Returns
     -------
-    The prediction's files, the DWI first.
+    The prediction's files, the DWI first; those for a review are not among them.
 
     Raises
     ------
@@ -147,8 +166,13 @@ def save_prediction(
     acquisition, out = source.acquisition, Path(out)
     stem = _free(out, prediction.file_stem, force)
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
-    with _staged(out, describe, acquisition) as stage:
-        _write(stage, stem, prediction, table_of, acquisition, gradients)
+    with (
+        _review_stage(out, stem, describe, review_maps) as for_review,
+        _staged(out, describe, acquisition) as stage,
+    ):
+        made = _write(stage, stem, prediction, table_of, acquisition, gradients)
+        if for_review is not None:
+            for_review(stage, stem, prediction, made, None)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
@@ -263,6 +287,44 @@ def _staged(out: Path, describe: bool, source: Acquisition) -> Iterator[Path]:
             describe_derivative(stage, out, HARMONIZED, root, flat=True)
 
 
+Poll = Callable[[], bool]
+ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
+
+
+@contextmanager
+def _review_stage(out: Path, stem: str, describe: bool, wanted: bool) -> Iterator[ForReview | None]:
+    """Give what makes the maps of each prediction for a review; they move to their place last.
+
+    The root is that of `place_of`, or `out` itself where it is about to be described.
+    """
+    if not wanted:
+        yield None
+        return
+    root = out if describe else place_of(out / f"{stem}_dwi.nii.gz")[0]
+    with staged_folder(sidecar_of(root, stem).parent) as stage:
+
+        def write(
+            folder: Path,
+            stem: str,
+            prediction: Prediction,
+            made: Provenance,
+            cancelled: Poll | None,
+        ) -> None:
+            truth = truth_of(prediction.source, prediction.target)
+            maps = maps_of_prediction(prediction, truth, cancelled)
+            sources = {
+                shell: folder
+                / map_name(stem if shell is None else shell_stem(stem, shell), "sh", "coefficients")
+                for shell in maps
+            }
+            about = about_prediction(made)
+            write_review_maps(
+                root, stem, maps, sources=sources, place=out, about=about, stage=stage
+            )
+
+        yield write
+
+
 def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
     """Complete what a prediction knows of its making by what is looked up when it is saved."""
     known, model, source = prediction.provenance, prediction.model, prediction.source
@@ -285,7 +347,8 @@ def _write(
     table_of: Callable[[Prediction], GradientTable],
     acquisition: Acquisition,
     gradients: str | Path,
-) -> None:
+) -> Provenance:
+    """Write the files of a prediction; give what their sidecars say of its making."""
     made = provenance(prediction, gradients)
     sidecar = {**made.to_sidecar(), MEASURES_FIELD: measures(prediction)}
     like = acquisition.image
@@ -313,6 +376,7 @@ def _write(
     for shell, part in parts.items():
         own = shell if len(parts) > 1 else None
         _write_shell(folder, stem, own, part, made, like)
+    return made
 
 
 def _write_shell(
