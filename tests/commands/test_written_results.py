@@ -67,7 +67,8 @@ def test_names_of_what_harmonize_writes(harmonized, model, study, tmp_path):
     names |= {f"{STEM}_model-sh_param-disagreement{what}_dwimap.nii.gz" for what in ("", "0")}
     names |= {f"{STEM}_mask.nii.gz", f"{STEM}_mask.json"}
     describing = {"dataset_description.json", "README", ".bidsignore"}
-    assert set(contents(harmonized)) == names | describing
+    found = {name for name in contents(harmonized) if not name.startswith("review")}
+    assert found == names | describing
 
     again = ("harmonize", study / SCAN, "--model", model, "--target", "prisma_st")
     line = refused(harmonized, *again, "--out", harmonized)
