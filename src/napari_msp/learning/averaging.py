@@ -78,7 +78,8 @@ class AveragedWeights:
                 raise ValueError(f"the {part} weights are another network's")
             if not all(v.isfinite().all() for v in given.values()):
                 raise ValueError(f"the {part} weights are not finite")
-            into.update({name: v.to(self._average[name].device) for name, v in given.items()})
+            # In the layout that they had: sums of tensors laid out alike round alike.
+            into.update({k: torch.empty_like(self._average[k]).copy_(v) for k, v in given.items()})
 
 
 @torch.no_grad()

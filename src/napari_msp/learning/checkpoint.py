@@ -308,6 +308,9 @@ def _moments(
             or step.item() not in range(1, steps + 1)
         ):
             raise ValueError(f"the optimiser's steps of {index} are not the run's")
+        # In the layout of the weights, as they had it: tensors laid out alike round alike.
+        like = torch.empty_like(parameters[index], requires_grad=False)
+        state |= {"exp_avg": like.clone().copy_(first), "exp_avg_sq": like.clone().copy_(second)}
     return states
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ LARGEST_GRADIENT = 1.0
 
 class Optimisation:
     """Takes steps of one phase.
+
+    On a CPU the channels of a voxel lie beside each other, in weights and input alike: a step of
+    SHResNet takes 0.088 s in place of 0.143, of an MSP for two targets 0.22 in place of 0.34
+    (benchmarks/steps.md). Files keep the usual layout, and on other devices it stays.
 
     Parameters
     ----------
@@ -48,6 +53,9 @@ class Optimisation:
     ) -> None:
         self.network, self.phase = network, phase
         self._sampler, self._recipe, self._weights, self._device = sampler, recipe, weights, device
+        self._channels_last = device.type == "cpu"
+        if self._channels_last:
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.adam = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
 
     def step(
@@ -73,6 +81,8 @@ class Optimisation:
                 group["lr"] = rate
         learned = learned_platforms(self.network)
         batch = self._sampler.batch(self.phase, number, learned).to(self._device)
+        if self._channels_last:
+            batch = replace(batch, input=batch.input.to(memory_format=torch.channels_last_3d))
         self.network.train()
         self.adam.zero_grad(set_to_none=True)
         with self._precision():
