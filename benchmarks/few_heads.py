@@ -85,6 +85,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--wide-base", type=Path, help="one network of as many weights as an MSP")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--targets", nargs="+", choices=list(SCALES), default=list(SCALES))
+    parser.add_argument("--choosing", nargs="+", choices=list(SETS), help="sets of the rates")
+    parser.add_argument("--measuring", nargs="+", choices=list(SETS), help="sets of all the rest")
+    parser.add_argument("--rates", nargs="+", type=float, help="learning rates that are tried")
     parser.add_argument("--lengths", nargs="+", type=int, help="steps a target of the curves")
     parser.add_argument("--times", nargs="+", type=float, help="seconds of the semi-real runs")
     parser.add_argument("--repeats", type=int, default=1, help="groups of heads, ten-minute runs")
@@ -104,6 +107,9 @@ def plan_of(options: argparse.Namespace) -> Plan:
     plan = replace(
         plan,
         semireal_targets=coarse,
+        choosing=tuple(options.choosing or plan.choosing),
+        measuring=tuple(options.measuring or plan.measuring),
+        rates=tuple(options.rates or plan.rates),
         lengths=tuple(options.lengths or plan.lengths),
         times=tuple(options.times or plan.times),
     )

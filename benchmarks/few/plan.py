@@ -144,9 +144,16 @@ def _closed(part: str, plan: Plan, name: str, heads: tuple[str, ...]) -> list[Ce
     ]
 
 
+def _nobody_travelled(part: str, plan: Plan, bench: Bench, name: str) -> list[Cell]:
+    if STATISTICS_ONLY not in available(plan.methods, bench.bases):
+        return []
+    return [Cell(part, name, STATISTICS_ONLY, plan.targets, every_measure=True)]
+
+
 def _curves(plan: Plan, bench: Bench, chosen: Mapping[str, float]) -> list[Cell]:
     where = plan.measuring[0]
     cells = _closed("curves", plan, where, HEAD)
+    cells += _nobody_travelled("curves", plan, bench, where)
     for steps in (0, *plan.lengths):
         for method in plan.trained(bench):
             if steps or METHODS[method].start != "nothing":
@@ -162,10 +169,7 @@ def _curves(plan: Plan, bench: Bench, chosen: Mapping[str, float]) -> list[Cell]
 def _ten_minutes(plan: Plan, bench: Bench, chosen: Mapping[str, float]) -> list[Cell]:
     cells = []
     for name in plan.measuring:
-        if STATISTICS_ONLY in available(plan.methods, bench.bases):
-            cells.append(
-                Cell("ten-minutes", name, STATISTICS_ONLY, plan.targets, every_measure=True)
-            )
+        cells += _nobody_travelled("ten-minutes", plan, bench, name)
         for size in plan.groups:
             for heads in GROUPS[size][: plan.repeats]:
                 cells += _closed("ten-minutes", plan, name, heads)
