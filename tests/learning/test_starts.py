@@ -207,6 +207,36 @@ def test_candidates_are_measured_as_what_the_run_begins_as(kind, heads, study, m
     assert ("SH MSE of the start's MSP before" in start.notes[0]) == (kind == "msp")
 
 
+def test_the_other_first_stages_of_a_candidate_keep_their_own_statistics(
+    heads, study, make_base, monkeypatch
+):
+    """CNN-RISH predicts with them: with the candidate's all branches would read wrong features."""
+    base = make_base(first_stage=dict.fromkeys(BASE, "cnn-rish"))
+    own = {
+        name: replace(known, deviation=2 * known.deviation)
+        for name, known in study.standardisation.items()
+    }
+    told: dict[str, dict[str, np.ndarray]] = {}
+
+    def measured(study: Study, network: MSP, target: str, device: torch.device) -> float:
+        told[network.target] = {
+            name: single.target_deviation.numpy().copy() for name, single in network.singles.items()
+        }
+        return 1.0
+
+    monkeypatch.setattr("napari_msp.learning.start_matching.zero_step_error", measured)
+    begun(heads, replace(study, standardisation=own), base, start_from_target={SA: "gamma_sa"})
+    before = load_model(base)
+    expected = {
+        "alpha_st": own[ST].deviation,
+        "beta_st": before.standardisation("beta_st").deviation,
+        "gamma_sa": own[SA].deviation,
+    }
+    assert set(told) == {"alpha_st", "beta_st"}
+    for name, deviation in expected.items():
+        np.testing.assert_allclose(told["alpha_st"][name], deviation, rtol=1e-6)
+
+
 # --- What is taken over ----------------------------------------------------------------------
 
 

@@ -111,7 +111,7 @@ def _platforms(
             problem = f"has no {title(settings.first_stage[target])} that {target} can begin as"
             raise UserError(problem, model.name, "first_stage", StartAfresh())
     errors = {
-        target: _candidate_errors(start, study, target, fitting[target], device)
+        target: _candidate_errors(start, study, target, fitting[target], device, found)
         for target in study.scales
         if target not in found and fitting[target]
     }
@@ -247,12 +247,19 @@ def _alone(start: Start, study: Study) -> bool:
 
 
 def _candidate_errors(
-    start: Start, study: Study, target: str, platforms: Sequence[str], device: torch.device
+    start: Start,
+    study: Study,
+    target: str,
+    platforms: Sequence[str],
+    device: torch.device,
+    found: Mapping[str, str],
 ) -> dict[str, float]:
     """Give the error of each platform's network on the training heads, with their statistics.
 
     Of its single network where the run begins as that; else of its MSP with all branches, though
-    the run may begin with fewer.
+    the run may begin with fewer. An MSP's other first stages are told the statistics of the target
+    that begins as them where that is decided (`found`: the platform of each target), else keep
+    those of their own platform.
     """
     model = start.model
     if len(platforms) == 1:
@@ -267,10 +274,14 @@ def _candidate_errors(
     for platform in platforms:
         own = single_of(model, platform) if _alone(start, study) else model.single(platform)
         network = deepcopy(own).to(device)
+        known = {platform: study.standardisation[other] for other, platform in found.items()}
+        known[platform] = wanted
         for single in (each for each in network.modules() if isinstance(each, SingleNetwork)):
             if single.trunk == "each":
                 single.apply_to_each(len(study.b_values))
-            single.set_standardisation(**statistics_of(source, wanted))
+            told = known.get(single.target) or model.standardisation(single.target)
+            fits = len(told.mean) == len(wanted.mean)  # the start may have other shells
+            single.set_standardisation(**statistics_of(source, told if fits else wanted))
         errors[platform] = zero_step_error(study, network, target, device)
     return errors
 
