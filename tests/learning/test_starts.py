@@ -220,7 +220,8 @@ def test_the_other_first_stages_of_a_candidate_keep_their_own_statistics(
 
     def measured(study: Study, network: MSP, target: str, device: torch.device) -> float:
         told[network.target] = {
-            name: single.target_deviation.numpy().copy() for name, single in network.singles.items()
+            name: single.get_buffer("target_deviation").numpy().copy()
+            for name, single in network.singles.items()
         }
         return 1.0
 
