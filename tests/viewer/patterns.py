@@ -1,6 +1,7 @@
 """Made-up heads with a square in a corner of their own, and where things are on the canvas."""
 
 from functools import cache
+from itertools import permutations, product
 from types import MappingProxyType
 
 import numpy as np
@@ -12,6 +13,13 @@ from napari_msp.scan import Scan
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import fitting_matrix
+
+ORIENTATIONS = [
+    np.column_stack([order, flips])
+    for order in permutations(range(3))
+    for flips in product((1, -1), repeat=3)
+]
+"""All 48 ways to store a head, as nibabel writes them."""
 
 SHAPE = (16, 20, 5)
 SIZE = 4.0

@@ -1,20 +1,14 @@
 """However a scan is stored, it is shown the same, and napari is not aborted."""
 
-from itertools import permutations, product
+from itertools import permutations
 
 import nibabel as nib
 import numpy as np
 import pytest
+from patterns import ORIENTATIONS
 
 from napari_msp.ui.layers import make_layer
 from napari_msp.ui.reader import read
-
-ORIENTATIONS = [
-    np.column_stack([order, flips])
-    for order in permutations(range(3))
-    for flips in product((1, -1), repeat=3)
-]
-"""All 48, as nibabel writes them."""
 
 
 @pytest.fixture

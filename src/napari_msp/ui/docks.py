@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_msp.ui.orientation_letters import letter
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.widgets.form import on_keys
 
@@ -20,7 +21,18 @@ USUAL_WIDTH = 370
 
 
 class Docked(QWidget):
-    """A widget that lets go of the viewer when its dock is closed."""
+    """A widget that lets go of the viewer when its dock is closed.
+
+    Parameters
+    ----------
+    viewer
+        Where it is docked; images of heads there have letters from now on.
+    """
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        letter(viewer)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""

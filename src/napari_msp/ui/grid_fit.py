@@ -26,8 +26,9 @@ BACKGROUND = "black"
 ORDERS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 """The order of S, P and L for each plane: slider, rows, columns."""
 
-EDGE, NAME, NAME_LINE, FOOT = 8, 14, 18, 44
-"""Canvas pixels of a cell beside the brain, above the first name, for each line of it, below."""
+EDGE, NAME, NAME_LINE, FOOT = 18, 28, 18, 60
+"""Canvas pixels of a cell beside the brain, above it without names, for each line of a name, and
+below it: letters stand on all four sides."""
 
 BAR, BAR_WIDTH, TALLEST_BAR = 84, 14, 150
 """Canvas pixels that the colour bar needs with its numbers, and of the bar itself."""

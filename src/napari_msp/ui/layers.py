@@ -351,6 +351,17 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     return stored
 
 
+def lattice_of(layer: Layer) -> Lattice | None:
+    """Give the lattice of a layer of ours; None for another's, and for one that was moved."""
+    if shown_by(layer) is None:
+        return None
+    options = {
+        name: getattr(layer, name)
+        for name in ("metadata", "scale", "translate", "rotate", "shear", "affine")
+    }
+    return lattice_shown(layer.data, options)
+
+
 def lattice_shown(data: AnyArray, options: Mapping[str, Any]) -> Lattice | None:
     """Give the lattice that a layer was made on; None when it does not lie there any longer."""
     metadata = options["metadata"]
@@ -388,6 +399,16 @@ def corner(lattice: Lattice) -> tuple[float, float, float]:
     first = canonical.affine[:3, 3] @ cosines
     last = first + (np.array(canonical.shape) - 1) * canonical.voxel_sizes
     return float(first[2]), float(-last[1]), float(-last[0])
+
+
+def shown_affine(lattice: Lattice) -> FloatArray:
+    """(4, 4) from a layer's voxels, as `to_shown` orders them, to the scanner's axes."""
+    last = np.array(lattice.canonical.shape) - 1
+    to_canonical = np.zeros((4, 4))
+    to_canonical[[2, 1, 0, 3], [0, 1, 2, 3]] = 1, -1, -1, 1
+    to_canonical[:2, 3] = last[:2]
+    affine: FloatArray = lattice.canonical.affine @ to_canonical
+    return affine
 
 
 def sizes_shown(lattice: Lattice) -> FloatArray:

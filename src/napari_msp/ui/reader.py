@@ -53,7 +53,9 @@ def read(path: Paths) -> list[Any]:
     """
     from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
+    from napari_msp.ui.orientation_letters import letter_current_window
 
+    letter_current_window()
     try:
         return wait_for(lambda control: _layers(_listed(path), control), "Opening")
     except Cancelled:

@@ -13,6 +13,7 @@ from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, wait_for
 from napari_msp.ui.layers import LayerData, make_layer, scan_layers
+from napari_msp.ui.orientation_letters import letter_current_window
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import PLUGIN, preferences
 from napari_msp.ui.reading import read_scan
@@ -50,6 +51,7 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
     UserError
         When the cache folder cannot be written to, or the simulation was cancelled.
     """
+    letter_current_window()
     folder = preferences().cache / f"travelling-heads-{size}"
     try:
         return wait_for(lambda control: _layers(folder, size, control), "Opening the sample")

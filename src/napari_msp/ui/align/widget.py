@@ -47,8 +47,7 @@ class Align(Docked):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer)
         self.form = AlignForm()
         self.what = Section("What to align", self.form, unfolded=True)
         self.progress = JobRow()

@@ -66,8 +66,7 @@ class Compare(Docked):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer)
         self.form = CompareForm(most=MOST_PREDICTIONS)
         self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
         self.save_figure = push_button(

@@ -57,8 +57,7 @@ class Harmonize(Docked):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer)
         self.form = HarmonizeForm()
         self.form.advanced.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()

@@ -92,8 +92,7 @@ class LoadAcquisition(Docked):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer)
         self.form = AcquisitionForm()
         self.form.maps.set_names(MAP_TITLES, FIRST_MAPS)
         self.progress = JobRow()

@@ -42,8 +42,7 @@ class Train(Docked):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer)
         machine = preferences()
         self.form = TrainingForm(machine.cache, machine.device)
         self.what = Section("What to train", self.form, unfolded=True)

@@ -1,0 +1,81 @@
+"""What is drawn on napari's canvas besides layers; loads napari's own drawing, so late.
+
+napari finds the drawing part of an overlay in a table, to which ours is added here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari._vispy.overlays.base import ViewerOverlayMixin, VispyCanvasOverlay
+from napari._vispy.utils.visual import overlay_to_visual
+from napari._vispy.visuals.text import Text
+from napari.components.overlays import CanvasOverlay
+from vispy.scene.visuals import Compound
+
+from napari_msp.ui.orientation_letters import (
+    SIZE,
+    SMALL,
+    Written,
+    letters_on,
+    state_of,
+    words_on,
+)
+
+Colour = tuple[float, ...]
+
+AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
+"""Where a text is drawn in the colour of its rim, in pixels."""
+
+
+class OrientationLetters(CanvasOverlay):
+    """The letters of all cells, in napari's list of what lies on the canvas."""
+
+    position: Any = "free"  # none of the corners in which napari stacks overlays
+    visible: bool = True
+    box: bool = False
+
+
+class LettersDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
+    """Draws the letters, in the colour of napari's own words, with a rim for bright brains.
+
+    One visual draws the letters of all cells: one for each letter would cost half a second.
+    """
+
+    def __init__(self, *, font_info: Any, **options: Any) -> None:
+        self._letters = Text(font_info=font_info, anchor_x="center", anchor_y="center")
+        self._words = Text(font_info=font_info, anchor_x="left", anchor_y="center")
+        self._letters.font_size, self._words.font_size = SIZE, SMALL
+        node = Compound([self._letters, self._words])
+        super().__init__(node=node, font_info=font_info, **options)
+        self._state: tuple[Any, ...] = ()
+        self._canvas = node.canvas
+        self._canvas.events.draw.connect(self._renew, position="first")
+        self.reset()
+
+    def close(self) -> None:
+        """Draw no more."""
+        self._canvas.events.draw.disconnect(self._renew)
+        super().close()
+
+    def _renew(self, event: Any = None) -> None:
+        """Write what is true now."""
+        ink = tuple(float(each) for each in self._get_fgcolor())
+        state = (ink, *state_of(self.viewer))
+        if state != self._state:
+            self._state = state
+            _write(self._letters, letters_on(self.viewer), ink)
+            _write(self._words, words_on(self.viewer), ink)
+
+
+def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
+    """Write texts with a rim."""
+    shifts = [*AROUND, (0, 0)]
+    visual.text = [each.text for _ in shifts for each in texts]
+    if texts:
+        rim = (*(1 - each for each in ink[:3]), 1.0)
+        visual.pos = [(each.x + x, each.y + y) for x, y in shifts for each in texts]
+        visual.color = [rim] * (len(AROUND) * len(texts)) + [ink] * len(texts)
+
+
+overlay_to_visual[OrientationLetters] = LettersDrawn

@@ -1,0 +1,232 @@
+"""Letters at the sides of every cell of a viewer: R, L, A, P, S, I, and how to read them.
+
+They are worked out before every drawing from what is then to be drawn, so that no change of axes,
+planes, camera or layers can leave them behind. Layers of others, and ours that were moved by hand,
+have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.data.orientation import Sides, obliquity, picture_sides
+from napari_msp.ui.layers import lattice_of, shown_affine, shown_by
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+KEY = "napari_msp_letters"
+"""Of the overlay among the canvas's."""
+
+SIZE, SMALL = 8.0, 6.5
+"""Of letters, and of words, in what napari's canvas calls points."""
+
+LINE = 1.78 * 1.25
+"""Canvas pixels that a line takes for each such point."""
+
+EDGE = 10
+"""Canvas pixels between a letter's middle and its cell's edge."""
+
+BAR = "words\nbar"
+"""As high as a scale bar is."""
+
+OBLIQUE = 1.0
+"""Degrees of a tilted grid from which on it is said (our choice)."""
+
+MOVES = ("scale", "translate", "rotate", "shear")
+"""How a person may move a layer; there is its affine, too."""
+
+
+def letter(viewer: Viewer) -> None:
+    """Show letters in a viewer from now on, as long as it has layers of ours."""
+    if viewer in _LETTERED:
+        return
+    _LETTERED.add(viewer)
+
+    def renew(event: Any = None) -> None:
+        from napari_msp.ui.canvas_drawing import OrientationLetters
+
+        overlays, ours = viewer.canvas.overlays, any(map(shown_by, viewer.layers))
+        if ours and KEY not in overlays:
+            overlays[KEY] = OrientationLetters()
+        elif not ours:
+            overlays.pop(KEY, None)
+
+    viewer.layers.events.inserted.connect(renew)
+    viewer.layers.events.removed.connect(renew)
+    renew()
+
+
+def letter_current_window() -> None:
+    """Show letters in the window that is used now, where there is one."""
+    import sys
+
+    if "napari._qt.qt_main_window" in sys.modules:  # else there is none, and to look takes seconds
+        import napari
+
+        viewer = napari.current_viewer()
+        if viewer is not None:
+            letter(viewer)
+
+
+_LETTERED: WeakSet[Viewer] = WeakSet()
+
+
+def sides_of(viewer: Viewer, layer: Layer) -> Sides | None:
+    """Tell what lies at the sides of a layer's picture; None where that is not known."""
+    lattice = lattice_of(layer)
+    if lattice is None:
+        return None
+    right, down = _screen(viewer)
+    return picture_sides(shown_affine(lattice), right, down)
+
+
+def reading(viewer: Viewer) -> list[str]:
+    """Say how the picture is to be read, such as ["oblique by 9°", "radiological"].
+
+    Of the topmost visible layer of which it is known; nothing where there is none.
+    """
+    for layer in reversed(viewer.layers):
+        sides = sides_of(viewer, layer) if layer.visible else None
+        if sides is not None:
+            lattice = lattice_of(layer)
+            assert lattice is not None
+            tilt = obliquity(lattice.affine)
+            return [*([f"oblique by {tilt:.0f}°"] if tilt >= OBLIQUE else []), sides.convention]
+    return []
+
+
+def _screen(viewer: Viewer) -> tuple[FloatArray, FloatArray]:
+    """(3,) directions to the right and down on the screen, along the last three axes."""
+    dims, camera = viewer.dims, viewer.scene.camera
+    axes = np.eye(dims.ndim)[list(dims.displayed)]
+    if dims.ndisplay == 2:
+        vertical, horizontal = camera.orientation2d
+        down = axes[0] * (1 if str(vertical) == "down" else -1)
+        right = axes[1] * (1 if str(horizontal) == "right" else -1)
+    else:
+        view, up = np.array(camera.view_direction), np.array(camera.up_direction)
+        hand = 1 if str(camera.handedness) == "right" else -1
+        right, down = hand * np.cross(view, up) @ axes, -up @ axes
+    # Layers of others may have more axes, such as time, which come first and have no sides.
+    return right[-3:], down[-3:]
+
+
+class Written(NamedTuple):
+    """A piece of text on the canvas, in canvas pixels: letters around x, words from x on."""
+
+    text: str
+    x: float
+    y: float
+
+
+class Cell(NamedTuple):
+    """A cell of the grid, or the whole canvas: its box in canvas pixels and what is seen there."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+    layers: list[Layer]
+
+
+def cells_of(viewer: Viewer) -> Iterator[Cell]:
+    """Give the cells of a viewer in which something is seen."""
+    layers, canvas = viewer.layers, viewer.canvas
+    rows, columns = canvas.grid.actual_shape(layers)
+    height, width = (float(each) for each in canvas.viewbox_size(layers))
+    down, across = canvas.size[0] - rows * height, canvas.size[1] - columns * width
+    for (row, column), members in canvas.grid.iter_viewboxes(layers):
+        top = row * (height + down / max(rows - 1, 1))
+        left = column * (width + across / max(columns - 1, 1))
+        there = [layers[index] for index in members if layers[index].visible]
+        if there:
+            yield Cell(top, left, height, width, there)
+
+
+def letters_on(viewer: Viewer) -> list[Written]:
+    """Give the letters of all cells, and where they stand."""
+    found: list[Written] = []
+    for cell in cells_of(viewer):
+        known = (sides_of(viewer, layer) for layer in reversed(cell.layers))
+        sides = next((each for each in known if each is not None), None)
+        if sides is None:
+            continue
+        head, foot = _taken_above(cell), _taken_below(viewer, "bottom")  # as high in each row
+        x, y = cell.left + cell.width / 2, cell.top + (head + cell.height - foot) / 2
+        inset = EDGE + SIZE / 2 * (max(len(sides.left), len(sides.right)) - 1)
+        found += [
+            Written(sides.top, x, cell.top + head + EDGE),
+            Written(sides.bottom, x, cell.top + cell.height - foot - EDGE),
+            Written(sides.left, cell.left + inset, y),
+            Written(sides.right, cell.left + cell.width - inset, y),
+        ]
+    return [each for each in found if each.text]
+
+
+def words_on(viewer: Viewer) -> list[Written]:
+    """Give how the picture is to be read, in lines at the lower left, and where these stand."""
+    lines = reading(viewer)
+    foot = viewer.canvas.size[0] - _taken_below(viewer, "bottom_left") - EDGE
+    heights = (foot - number * LINE * SMALL for number in range(len(lines)))
+    return [Written(line, EDGE / 2, y) for line, y in zip(reversed(lines), heights, strict=True)]
+
+
+def state_of(viewer: Viewer) -> tuple[Any, ...]:
+    """Give all that letters follow from: to compare it takes a hundredth of the time they do."""
+    dims, camera, canvas, grid = viewer.dims, viewer.scene.camera, viewer.canvas, viewer.canvas.grid
+    seen = (
+        dims.order,
+        dims.ndisplay,
+        camera.orientation,
+        camera.angles if dims.ndisplay == 3 else None,
+        canvas.size,
+        (grid.enabled, grid.shape, grid.stride, grid.spacing),
+        [layer.visible for layer in viewer.layers],
+    )
+    overlays = [
+        (getattr(each, "text", ""), each.font_size, str(each.position))
+        for each in canvas.overlays.values()
+        if each.visible and hasattr(each, "font_size")
+    ]
+    layers = [
+        (
+            id(layer),
+            id(layer.metadata),
+            layer.name,
+            layer.name_overlay.visible,
+            layer.name_overlay.font_size,
+            layer.data.shape,
+            layer.affine.affine_matrix.tobytes(),
+            *(getattr(layer, each).tobytes() for each in MOVES),
+        )
+        for layer in viewer.layers
+        if layer.visible and shown_by(layer) is not None
+    ]
+    return seen, overlays, layers
+
+
+def _taken_above(cell: Cell) -> float:
+    """Canvas pixels of a cell that names of layers take at its top."""
+    heights = [
+        EDGE + LINE * layer.name_overlay.font_size * len(layer.name.splitlines())
+        for layer in cell.layers
+        if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
+    ]
+    return max(heights, default=0.0)
+
+
+def _taken_below(viewer: Viewer, where: str) -> float:
+    """Canvas pixels that overlays of napari's take at the foot of the canvas, or in its corner."""
+    heights = [
+        EDGE + LINE * each.font_size * len(getattr(each, "text", BAR).splitlines())
+        for each in viewer.canvas.overlays.values()
+        if each.visible and hasattr(each, "font_size") and str(each.position).startswith(where)
+    ]
+    return max(heights, default=0.0)
