@@ -42,6 +42,18 @@ def viewer(qtbot: QtBot) -> Iterator:
 
 
 @pytest.fixture
+def model():
+    """What a viewer holds, without its window: it is there at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from napari.components import ViewerModel
+        from npe2 import PluginManager
+
+        PluginManager.instance().discover()  # a window does so when it is made
+        return ViewerModel()
+
+
+@pytest.fixture
 def cache_folder(viewer, tmp_path) -> Iterator[Path]:
     """An empty cache folder, set as a person sets it in the preferences."""
     from napari.settings import get_plugin_settings
