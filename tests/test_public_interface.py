@@ -61,8 +61,9 @@ def test_importing_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_files_are_named_by_text_or_path(
-    kind: Callable[[Path], Any], heads: Path, tmp_path: Path
+    kind: Callable[[Path], Any], make_heads: Callable[..., Path], tmp_path: Path
 ) -> None:
+    heads = make_heads(tmp_path / "heads", subjects=1)
     dwi = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
     acquisition = msp.load_acquisition(
         kind(dwi),

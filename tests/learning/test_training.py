@@ -102,7 +102,11 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("kind", "preset"),
-    [("msp", "fast"), pytest.param("diqt", "paper", marks=SLOW), ("hned", "fast")],
+    [
+        ("msp", "fast"),
+        pytest.param("diqt", "paper", marks=SLOW),
+        pytest.param("hned", "fast", marks=SLOW),
+    ],
 )
 @pytest.mark.parametrize(
     "stop_after", [pytest.param(1, marks=SLOW), 4, pytest.param(8, marks=SLOW)]

@@ -8,6 +8,8 @@ from dipy.reconst.shm import real_sh_tournier, smooth_pinv
 from napari_msp.data.lattice import CanonicalGrid
 from napari_msp.data.phantom import PLATFORMS, simulate_subject
 
+pytestmark = pytest.mark.slow
+
 TRAINING = 3
 
 
