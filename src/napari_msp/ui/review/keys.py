@@ -1,0 +1,95 @@
+"""The keys of a review: what each does, and which of napari's own they take the place of.
+
+No Qt here. Keys are written as napari and Qt both read them, such as "Shift+Right".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MOST_TAGS = 10
+"""Tags that have a key: the digits, 0 for the tenth."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something that a key does.
+
+    Attributes
+    ----------
+    name
+        To speak of it.
+    keys
+        Any of which does it; the first is the one that buttons name.
+    words
+        What it does.
+    group
+        Heading under which the sheet of keys has it.
+    held
+        Whether letting go of the key ends it.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    words: str
+    group: str
+    held: bool = False
+
+
+MOVE, JUDGE, LOOK = "Move", "Judge", "Look"
+
+COMMANDS: tuple[Command, ...] = (
+    Command("next", ("Down", "N"), "next in the list", MOVE),
+    Command("previous", ("Up", "B"), "previous in the list", MOVE),
+    Command("next unrated", ("U",), "next that is not rated yet", MOVE),
+    Command("find", ("/",), "type what the list is to show", MOVE),
+    Command("pass", ("P",), "pass: can be used", JUDGE),
+    Command("doubtful", ("D",), "doubtful", JUDGE),
+    Command("fail", ("F",), "fail: cannot be used", JUDGE),
+    Command("note", ("Enter",), "write a note; Enter keeps it, Escape does not", JUDGE),
+    Command("undo", ("Backspace", "Ctrl+Z"), "take the last rating back", JUDGE),
+    Command(
+        "flicker", ("H",), "while held: input and prediction in each other's place", LOOK, True
+    ),
+    Command("swap", ("Shift+H",), "the same until it is pressed again", LOOK),
+    Command("map", ("M",), "next map: SH average, colour FA, FA", LOOK),
+    Command("axial", ("A",), "axial plane", LOOK),
+    Command("coronal", ("C",), "coronal plane", LOOK),
+    Command("sagittal", ("S",), "sagittal plane", LOOK),
+    Command("slice up", ("Right",), "next slice", LOOK),
+    Command("slice down", ("Left",), "previous slice", LOOK),
+    Command("worst", ("W",), "go to the voxel with the largest expected error", LOOK),
+    Command("outline", ("L",), "outline of the mask, or none", LOOK),
+    Command("keys", ("?", "F1"), "show these keys", LOOK),
+)
+"""In the order of the sheet. Digits set tags, see `tag_keys`."""
+
+REBOUND: Mapping[str, str] = {
+    "Left": "napari steps through slices with them, too; here also from the table",
+    "Right": "as Left",
+    "1": "napari moves and zooms images then, which they do here anyway",
+    "2": "napari lets an image be turned and stretched then, which would tear the cells apart",
+    "C": "napari fits the contrast to one slice then, which is to be the same for all subjects",
+}
+"""Keys that napari uses while images are selected, and why they are taken."""
+
+
+def tag_keys(tags: Mapping[str, str] | list[str]) -> dict[str, str]:
+    """Give the keys of the first ten tags: the tag that each sets.
+
+    >>> tag_keys(["ringing", "motion"])
+    {'1': 'ringing', '2': 'motion'}
+    """
+    return {str(number % 10): tag for number, tag in enumerate(list(tags)[:MOST_TAGS], start=1)}
+
+
+def key_of(name: str) -> str:
+    """Give the key that buttons name for a command."""
+    return next(command.keys[0] for command in COMMANDS if command.name == name)
+
+
+def all_keys() -> dict[str, str]:
+    """Give every key that may be taken, tags' included, and the command that it does."""
+    known = {key: command.name for command in COMMANDS for key in command.keys}
+    return known | {str(number): "tag" for number in range(10)}

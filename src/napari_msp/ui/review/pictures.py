@@ -1,0 +1,550 @@
+"""What the canvas shows of one prediction, made ready apart from the window, in few bytes.
+
+    | input        | prediction      | ground truth |
+    | b=0 and mask | expected error  | error        |
+
+The last column is there where any prediction of the folder has a truth. The mask's outline is
+drawn on the voxels just outside of the mask, so that it hides no brain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice, resample
+from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
+from napari_msp.ui.compare.grid_cells import SPACE, GridCells
+from napari_msp.ui.grid_fit import ORDERS
+from napari_msp.ui.layers import (
+    ERROR,
+    LOOKS,
+    MASK_COLOUR,
+    LayerData,
+    corner,
+    lattice_layer,
+    sizes_shown,
+    to_shown,
+    window_of,
+)
+
+MAPS: Mapping[str, str] = {"average": "SH average", "colour": "colour FA", "fa": "FA"}
+"""What is looked at, by the names of `ReviewImage`, and as layers call it."""
+
+Role = Literal["scan", "prediction", "truth"]
+
+ROLES: Mapping[Role, str] = {"scan": "input", "prediction": "prediction", "truth": "ground truth"}
+
+ENOUGH = 6
+"""Subjects whose contrast is that of all (our choice)."""
+
+EVERY = 5
+"""Voxels of which one is looked at for the contrast: quick, and no percentile moves visibly."""
+
+B0 = "b=0 with the mask"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """What is kept of one image.
+
+    Attributes
+    ----------
+    average
+        (X, Y, Z) float32.
+    colour
+        (X, Y, Z, 3) uint8: 255 is FA 1, as review maps round it.
+    mask, lattice
+        Where there is brain, and where voxels lie.
+    """
+
+    average: FloatArray
+    colour: AnyArray
+    mask: MaskArray
+    lattice: Lattice
+
+    @classmethod
+    def of(cls, image: ReviewImage) -> Image:
+        """Take what is kept from review maps."""
+        x, y, z = image.mask.shape
+        colour = np.rint(255 * np.clip(image.colour_fa, 0, 1)).astype(np.uint8)
+        return cls(image.average, colour, image.mask, Lattice((x, y, z), image.affine))
+
+    @property
+    def fa(self) -> FloatArray:
+        """(X, Y, Z) float32: e₁ has length 1."""
+        squares = np.square(self.colour.astype(np.uint16)).sum(axis=-1, dtype=np.uint32)
+        return np.asarray(np.sqrt(squares, dtype=np.float32) / 255)
+
+    def values(self, shown: str) -> FloatArray:
+        """Give a map of `MAPS`, colours from 0 to 1."""
+        if shown == "colour":
+            return np.asarray(self.colour, dtype=np.float32) / 255
+        return self.fa if shown == "fa" else self.average
+
+    @property
+    def bytes(self) -> int:
+        """That it takes."""
+        return int(self.average.nbytes + self.colour.nbytes + self.mask.nbytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is kept of one prediction while it may be looked at.
+
+    Attributes
+    ----------
+    images
+        By role; those that are there.
+    uncertainty, uncertainty_name
+        On the prediction's lattice; None where there is none.
+    b0
+        On the scan's lattice; None where there is none.
+    notes
+        Why something is missing.
+    """
+
+    images: Mapping[Role, Image]
+    uncertainty: FloatArray | None
+    uncertainty_name: str
+    b0: FloatArray | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, maps: ReviewMaps) -> Subject:
+        """Take what is kept from review maps."""
+        given: dict[Role, ReviewImage | None] = {
+            "scan": maps.scan,
+            "prediction": maps.prediction,
+            "truth": maps.truth,
+        }
+        images = {role: Image.of(image) for role, image in given.items() if image is not None}
+        named = maps.uncertainty_name or ""
+        return cls(images, maps.uncertainty, named, maps.b0, maps.notes)
+
+    @property
+    def mask(self) -> MaskArray:
+        """The prediction's."""
+        return self.images["prediction"].mask
+
+    @property
+    def lattice(self) -> Lattice:
+        """The prediction's."""
+        return self.images["prediction"].lattice
+
+    @property
+    def bytes(self) -> int:
+        """That it takes."""
+        others = (self.uncertainty, self.b0)
+        return sum(each.bytes for each in self.images.values()) + sum(
+            each.nbytes for each in others if each is not None
+        )
+
+    def error(self, shown: str) -> tuple[FloatArray, Image] | None:
+        """Give the squared error of a map on truth's lattice; None where there is no truth."""
+        truth, prediction = self.images.get("truth"), self.images["prediction"]
+        if truth is None:
+            return None
+        values = prediction.values(shown)
+        if not prediction.lattice.matches(truth.lattice):
+            values = resample(values, prediction.lattice, truth.lattice)
+        squares = np.square(values - truth.values(shown))
+        return (squares.mean(axis=-1) if squares.ndim == 4 else squares), truth
+
+    def worst(self) -> Worst | None:
+        """Find the voxel inside the mask of which the model is least sure, else the most wrong."""
+        values, name, lattice, mask = (
+            self.uncertainty,
+            self.uncertainty_name,
+            self.lattice,
+            self.mask,
+        )
+        if values is None:
+            known = self.error("average")
+            if known is None:
+                return None
+            (values, truth), name = known, "squared error of the SH average"
+            lattice, mask = truth.lattice, truth.mask & (truth.average != 0)
+        if not mask.any():
+            return None
+        shown = to_shown(np.where(mask, values, -np.inf), lattice)
+        index = np.unravel_index(int(shown.argmax()), shown.shape)
+        sizes, first = sizes_shown(lattice), corner(lattice)
+        place = tuple(float(first[n] + index[n] * sizes[n]) for n in range(3))
+        return Worst((place[0], place[1], place[2]), float(shown[index]), name)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """Where the largest doubt is.
+
+    Attributes
+    ----------
+    place
+        mm along S, P and L, as the viewer counts.
+    value, name
+        What it is, and of what.
+    """
+
+    place: tuple[float, float, float]
+    value: float
+    name: str
+
+
+Limits = tuple[float, float]
+
+
+@dataclass(eq=False)
+class Contrast:
+    """One contrast for all subjects: the median of what the first few would have for themselves.
+
+    Attributes
+    ----------
+    found
+        By entry, the limits that each has for itself, by what is shown.
+    enough
+        After how many it stays as it is.
+    """
+
+    enough: int = ENOUGH
+    found: dict[str, Mapping[str, Limits]] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stays as it is."""
+        return len(self.found) >= self.enough
+
+    def take(self, key: str, own: Mapping[str, Limits]) -> bool:
+        """Take one subject's limits; say whether the contrast changes."""
+        if self.settled or key in self.found:
+            return False
+        self.found[key] = own
+        return True
+
+    def limits(self, what: str) -> Limits:
+        """Give black and white of a quantity."""
+        known = [each[what] for each in self.found.values() if what in each]
+        if not known:
+            return 0.0, 1.0
+        low, high = (float(each) for each in np.median(np.array(known), axis=0))
+        return (low, high) if high > low else (low, low + 1.0)
+
+    @property
+    def gain(self) -> float:
+        """By what colours are multiplied."""
+        return round(1 / max(self.limits("colour FA")[1], 0.05), 3)
+
+
+def own_limits(subject: Subject) -> dict[str, Limits]:
+    """Give the limits that a subject would have for itself, by what is shown."""
+    found: dict[str, Limits] = {}
+    seen = [
+        subject.images[role] for role in ("truth", "scan", "prediction") if role in subject.images
+    ]
+    first = seen[0]  # truth, else the input: a prediction that went wrong sets no contrast
+    inside = np.flatnonzero(first.mask)[::EVERY]
+    if not len(inside):
+        return found
+    fa = np.linalg.norm(first.colour.reshape(-1, 3)[inside].astype(np.float32), axis=-1) / 255
+    found["SH average"] = window_of(first.average.ravel()[inside], (1, 99))
+    found["FA"] = (0.0, float(np.percentile(fa, 99)))
+    found["colour FA"] = (0.0, float(np.percentile(fa, 98)))
+    if subject.uncertainty is not None:
+        doubt = subject.uncertainty[subject.mask][::EVERY]
+        found[subject.uncertainty_name] = (0.0, float(np.percentile(doubt, 99)))
+    for shown, title in MAPS.items():
+        if (known := subject.error(shown)) is not None:
+            error, truth = known
+            found[f"{title} error"] = (0.0, float(np.percentile(error[truth.mask][::EVERY], 99)))
+    return found
+
+
+@dataclass(frozen=True)
+class Look:
+    """How subjects are looked at.
+
+    Attributes
+    ----------
+    shown
+        A map of `MAPS`.
+    plane
+        In which the outline is drawn.
+    outline
+        Whether there is one.
+    gain
+        Of colours.
+    """
+
+    shown: str = "average"
+    plane: str = "axial"
+    outline: bool = True
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One cell: what is in it, but for its name and its contrast.
+
+    Attributes
+    ----------
+    role
+        Whose image, or "doubt", "error", "b0".
+    quantity
+        What is shown of it; says the contrast, too.
+    data
+        The layer's.
+    missing
+        Why nothing is there; else empty.
+    """
+
+    role: str
+    quantity: str
+    data: LayerData
+    missing: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """All cells of one subject in one look, ready for the window.
+
+    Attributes
+    ----------
+    subject, look
+        What they are of.
+    cells
+        In reading order.
+    columns
+        In each row.
+    """
+
+    subject: Subject
+    look: Look
+    cells: Sequence[Picture]
+    columns: int
+
+    @property
+    def bytes(self) -> int:
+        """That it takes besides the subject, where arrays are its own."""
+        return sum(int(each.data[0].nbytes) for each in self.cells)
+
+
+def draw(subject: Subject, look: Look, *, truths: bool) -> Pictures:
+    """Make all cells ready; takes a tenth of a second for a whole head, in any thread.
+
+    Parameters
+    ----------
+    subject
+        Whose they are.
+    look
+        How it is looked at.
+    truths
+        Whether there is a column for truth.
+    """
+    roles: list[Role] = ["scan", "prediction", *(("truth",) if truths else ())]
+    above = [_image(subject, role, look) for role in roles]
+    below = [_b0(subject, look), _doubt(subject)]
+    if truths:
+        below.append(_error(subject, look))
+    return Pictures(subject, look, [*above, *below], len(above))
+
+
+def _image(subject: Subject, role: Role, look: Look) -> Picture:
+    quantity = MAPS[look.shown]
+    image = subject.images.get(role)
+    if image is None:
+        return _nothing(subject, role, quantity, f"no {ROLES[role]}", look)
+    ring = _ring(subject, image, look)
+    if look.shown == "colour":
+        values: AnyArray = _brighter(look.gain)[image.colour]
+        if ring is not None:
+            values[ring] = np.rint(255 * np.array(MASK_COLOUR[:3])).astype(np.uint8)
+        data = lattice_layer("", quantity, values, image.lattice, image.mask)
+        return Picture(role, quantity, data)
+    return Picture(role, quantity, _grey(image.values(look.shown), image, quantity, ring))
+
+
+def _b0(subject: Subject, look: Look) -> Picture:
+    scan = subject.images.get("scan")
+    if subject.b0 is None or scan is None:
+        return _nothing(subject, "b0", "b0", "no b=0 image", look, grey=True)
+    limits = window_of(subject.b0[scan.mask][::EVERY], (0, 99)) if scan.mask.any() else None
+    ring = _ring(subject, scan, look)
+    data = _grey(subject.b0, scan, "b0", ring)
+    if limits is not None:
+        data[1]["contrast_limits"] = (0.0, max(limits[1], 1e-6))
+    return Picture("b0", "b0", data)
+
+
+def _doubt(subject: Subject) -> Picture:
+    named = subject.uncertainty_name or "expected error"
+    values = subject.uncertainty
+    missing = "" if values is not None else "the model does not say how sure it is"
+    inside = np.full(subject.mask.shape, np.nan, dtype=np.float32)
+    if values is not None:
+        np.copyto(inside, values, where=subject.mask)
+    colormap = LOOKS["disagreement"][0]
+    data = lattice_layer(
+        "", named, inside, subject.lattice, subject.mask, limits=(0, 1), colormap=colormap
+    )
+    return Picture("doubt", named, data, missing)
+
+
+def _error(subject: Subject, look: Look) -> Picture:
+    quantity = f"{MAPS[look.shown]} error"
+    known = subject.error(look.shown)
+    image = subject.images["prediction"] if known is None else known[1]
+    values = np.zeros(image.mask.shape, dtype=np.float32)
+    if known is not None:
+        np.copyto(values, known[0], where=image.mask)
+    data = lattice_layer(
+        "", quantity, values, image.lattice, image.mask, limits=(0, 1), colormap=ERROR[0]
+    )
+    return Picture("error", quantity, data, "" if known is not None else "no error without truth")
+
+
+def _nothing(
+    subject: Subject, role: str, quantity: str, why: str, look: Look, *, grey: bool = False
+) -> Picture:
+    """Fill a cell with nothing, of the kind that other subjects have there."""
+    image = subject.images["prediction"]
+    if look.shown == "colour" and not grey:
+        values: AnyArray = np.zeros((*image.mask.shape, 3), dtype=np.uint8)
+        return Picture(
+            role, quantity, lattice_layer("", quantity, values, image.lattice, image.mask), why
+        )
+    values = np.zeros(image.mask.shape, dtype=np.float32)
+    return Picture(role, quantity, _grey(values, image, quantity, None), why)
+
+
+def _grey(values: FloatArray, image: Image, quantity: str, ring: MaskArray | None) -> LayerData:
+    """Give a layer in greys, with the outline where values are NaN."""
+    if ring is not None:
+        values = np.array(values, dtype=np.float32)
+        values[ring] = np.nan
+    return lattice_layer(
+        "", quantity, values, image.lattice, image.mask, limits=(0, 1), colormap=outlined_grey()
+    )
+
+
+@cache
+def outlined_grey() -> Any:
+    """Give grey with the mask's colour where values are NaN."""
+    from napari.utils.colormaps import Colormap
+
+    ends = [(0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0)]
+    return Colormap(ends, name="grey with outline", nan_color=MASK_COLOUR)
+
+
+@cache
+def _brighter(gain: float) -> AnyArray:
+    """(256,) what becomes of the 256 shades of a colour."""
+    return np.clip(np.rint(gain * np.arange(256)), 0, 255).astype(np.uint8)
+
+
+def _ring(subject: Subject, image: Image, look: Look) -> MaskArray | None:
+    """(X, Y, Z) voxels just outside of a mask, in the plane that is looked at.
+
+    On a truth that lies on the prediction's lattice the prediction's mask is drawn: a head that
+    lies elsewhere is seen by it.
+    """
+    if not look.outline:
+        return None
+    there = subject.images["prediction"]
+    same = there.mask.shape == image.mask.shape and there.lattice.matches(image.lattice)
+    mask = there.mask if same else image.mask
+    normal = _normal(image.lattice, look.plane)
+    return outline(mask, normal)
+
+
+def outline(mask: MaskArray, normal: int) -> MaskArray:
+    """Give the voxels outside of a mask that touch it in slices across an axis.
+
+    >>> outline(np.array([[[0, 0, 1, 0]]], dtype=bool), 0).astype(int).tolist()
+    [[[0, 1, 0, 1]]]
+    """
+    grown = mask.copy()
+    for axis in {0, 1, 2} - {normal}:
+        low = tuple(slice(None, -1) if each == axis else slice(None) for each in range(3))
+        high = tuple(slice(1, None) if each == axis else slice(None) for each in range(3))
+        grown[low] |= mask[high]
+        grown[high] |= mask[low]
+    ring: MaskArray = grown & ~mask
+    return ring
+
+
+def _normal(lattice: Lattice, plane: str) -> int:
+    """Give the stored axis across which a plane cuts."""
+    canonical = 2 - ORDERS[plane][0]  # S, P, L as z, y, x
+    from nibabel.orientations import io_orientation
+
+    return int(np.flatnonzero(io_orientation(lattice.affine)[:, 0] == canonical)[0])
+
+
+def cells_of(
+    pictures: Pictures,
+    titles: Mapping[str, str],
+    contrast: Contrast,
+    *,
+    sides: tuple[str, str] = ("scan", "prediction"),
+    legend: Callable[[str], str] = str,
+) -> GridCells:
+    """Name the cells and give them the contrast of all subjects.
+
+    Parameters
+    ----------
+    pictures
+        What is in them.
+    titles
+        Of their rows, by role: whose image, such as "sub-01 ge_st".
+    contrast
+        Of all subjects.
+    sides
+        Which image is shown first and second; another order for who must not know, and to flicker.
+    legend
+        Adds who is who to what the scales are.
+    """
+    by_role = {each.role: each for each in pictures.cells}
+    order = [*sides, *(each.role for each in pictures.cells[2:])]
+    layers: list[LayerData] = []
+    for place, role in enumerate(order):
+        picture = by_role[role]
+        values, options, kind = picture.data
+        title = titles.get(str(place), "") or titles.get(role, role)
+        name = f"{title} · {NAMES.get(picture.quantity, picture.quantity)}"
+        if picture.missing:
+            name = f"{title}: {picture.missing}"
+        options = options | {"name": name}
+        if "contrast_limits" in options and picture.quantity != "b0":
+            options["contrast_limits"] = contrast.limits(picture.quantity)
+        layers.append((values, options, kind))
+    doubt = next(n for n, role in enumerate(order) if role == "doubt")
+    bar = None if by_role["doubt"].missing else doubt
+    return GridCells(
+        layers, pictures.columns, bar, pictures.subject, legend(scales(pictures, contrast))
+    )
+
+
+NAMES: Mapping[str, str] = {
+    "b0": B0,
+    **{f"{title} error": "MSE" for title in MAPS.values()},
+}
+"""Quantities as cells call them, where they have no name of their own."""
+
+
+def scales(pictures: Pictures, contrast: Contrast) -> str:
+    """Say what black and white are, and of whom."""
+    title = MAPS[pictures.look.shown]
+    low, high = contrast.limits(title)
+    told = [f"{title}: {low:.2g} to {high:.2g}"]
+    for each in pictures.cells:
+        if each.role in ("doubt", "error") and not each.missing:
+            name = each.quantity if each.role == "doubt" else "MSE"
+            told.append(f"{name}: 0 to {contrast.limits(each.quantity)[1]:.2g}")
+    many = len(contrast.found)
+    told.append(f"contrast of {many} subjects" if many > 1 else "contrast of this subject")
+    return SPACE.join(told)

@@ -1,0 +1,294 @@
+"""A review as it goes on: which predictions are listed, which is looked at, what is said of it.
+
+No Qt here, and no images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from napari_msp.review.artefacts import read_tags
+from napari_msp.review.blind import Blind, open_blind
+from napari_msp.review.measures import MEASURES, UNUSUAL, badness
+from napari_msp.review.predictions import Entry, Review, open_review
+from napari_msp.review.ratings import Ratings, State, Verdict
+
+STATES: dict[State, str] = {
+    "unrated": "unrated",
+    "pass": "pass",
+    "doubtful": "doubtful",
+    "fail": "fail",
+    "remade": "made again",
+}
+"""States in words, in the order in which they are offered."""
+
+EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What is listed.
+
+    Attributes
+    ----------
+    state
+        One of `STATES`; "" for all.
+    target
+        A platform; "" for all.
+    text
+        That names have in them, whatever the capitals.
+    """
+
+    state: str = ""
+    target: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A number of an entry, in words.
+
+    Attributes
+    ----------
+    key, title, value
+        Of the measure, with its unit.
+    word
+        "high" or "low" where it is unusual on its bad side; else empty.
+    score
+        Robust standard deviations from the median of its kind; None where that is not known.
+    """
+
+    key: str
+    title: str
+    value: str
+    word: str = ""
+    score: float | None = None
+
+    @property
+    def words(self) -> str:
+        """Such as "SNR 3.1 (low: 6.2 robust deviations)"."""
+        told = f" ({self.word}: {abs(self.score or 0):.1f} robust deviations)" if self.word else ""
+        return f"{self.title} {self.value}{told}"
+
+
+@dataclass(eq=False)
+class Session:
+    """A folder as one rater looks through it.
+
+    Attributes
+    ----------
+    review
+        What was found.
+    ratings
+        The rater's.
+    tags
+        To choose from, and what each means.
+    blind
+        None: names are shown.
+    """
+
+    review: Review
+    ratings: Ratings
+    tags: dict[str, str]
+    blind: Blind | None = None
+    filter: Filter = field(default_factory=Filter)
+    rows: list[Entry] = field(default_factory=list)
+    current: Entry | None = None
+    _order: list[Entry] = field(default_factory=list)
+    _place: int = 0
+
+    @classmethod
+    def open(
+        cls, folder: str, rater: str, *, blind: bool = False, hide_roles: bool = False
+    ) -> Session:
+        """Open a folder for a rater, riskiest first, or in an order that says nothing.
+
+        Raises
+        ------
+        UserError
+            When it has no predictions, or ratings cannot be read.
+        """
+        review = open_review(folder)
+        ratings = Ratings.open(folder, rater, blind=blind)
+        hidden = open_blind(folder, rater, hide_roles=hide_roles) if blind else None
+        order = list(review.entries) if hidden is None else hidden.ordered(review.entries)
+        session = cls(review, ratings, read_tags(folder), hidden, rows=order, _order=order)
+        session.current = session.next_unrated() or next(iter(order), None)
+        return session
+
+    # --- What is known ------------------------------------------------------------------------
+
+    @property
+    def targets(self) -> list[str]:
+        """Platforms that were predicted."""
+        return sorted({entry.target for entry in self.review.entries})
+
+    @property
+    def several_sessions(self) -> bool:
+        """Whether a subject's name alone does not tell its scans apart."""
+        pairs = {(entry.subject, entry.session, entry.platform) for entry in self.review.entries}
+        return len({subject for subject, *_ in pairs}) < len(pairs)
+
+    @property
+    def several_models(self) -> bool:
+        """Whether a target alone does not tell predictions apart."""
+        return len({(entry.title, entry.model_hash) for entry in self.review.entries}) > 1
+
+    def subject(self, entry: Entry) -> str:
+        """Name who was scanned, as far as that may be known."""
+        if self.blind is not None:
+            return self.blind.name(entry)
+        scan = entry.session or entry.platform
+        return f"{entry.subject} {scan}" if self.several_sessions else entry.subject
+
+    def target(self, entry: Entry) -> str:
+        """Name what was predicted; nothing while names are hidden."""
+        if self.blind is not None:
+            return ""
+        return entry.provenance.name if self.several_models else entry.target
+
+    def name(self, entry: Entry) -> str:
+        """Name an entry, such as "sub-01 → prisma_st"."""
+        target = self.target(entry)
+        return f"{self.subject(entry)} → {target}" if target else self.subject(entry)
+
+    def state(self, entry: Entry) -> State:
+        """Say what the rater has said of it."""
+        return self.ratings.state(entry)
+
+    def tags_of(self, entry: Entry) -> tuple[str, ...]:
+        """Give the tags that were set for it."""
+        rating = self.ratings.of(entry)
+        return rating.tags if rating is not None and rating.is_of(entry) else ()
+
+    def note_of(self, entry: Entry) -> str:
+        """Give what was noted of it."""
+        rating = self.ratings.of(entry)
+        return rating.note if rating is not None and rating.is_of(entry) else ""
+
+    def numbers(self, entry: Entry) -> list[Known]:
+        """Give what is known of an entry; nothing while names are hidden: numbers would tell."""
+        if self.blind is not None:
+            return []
+        return [known for key in MEASURES if (known := number_of(entry, key)) is not None]
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many are rated, as they are now, and how many there are."""
+        rated = sum(self.state(each) in ("pass", "doubtful", "fail") for each in self._order)
+        return rated, len(self._order)
+
+    @property
+    def progress_words(self) -> str:
+        """Such as "12 of 20 rated"."""
+        rated, total = self.progress
+        remade = sum(self.state(each) == "remade" for each in self._order)
+        more = f"; {remade} made again since" if remade else ""
+        return f"{rated} of {total} rated{more}"
+
+    # --- Where we are -------------------------------------------------------------------------
+
+    def sort(self, key: Callable[[Entry], object] | None, descending: bool = False) -> None:
+        """List in another order; None: the first one."""
+        first = list(self.review.entries)
+        if self.blind is not None:
+            first = self.blind.ordered(first)
+        self._order = first if key is None else sorted(first, key=key, reverse=descending)  # type: ignore[arg-type]
+        self.show_only(self.filter)
+
+    def show_only(self, wanted: Filter) -> None:
+        """List what a filter lets through; what is looked at stays, though it may not be listed."""
+        self.filter = wanted
+        self.rows = [entry for entry in self._order if self._listed(entry)]
+        if self.row is not None:
+            self._place = self.row
+
+    @property
+    def row(self) -> int | None:
+        """Where in the list what is looked at stands; None where it is not listed."""
+        return self.rows.index(self.current) if self.current in self.rows else None
+
+    def go_to(self, entry: Entry) -> None:
+        """Look at an entry."""
+        self.current = entry
+        if self.row is not None:
+            self._place = self.row
+
+    def step(self, by: int) -> Entry | None:
+        """Give the entry so many rows further; None at either end of the list."""
+        row = self.row
+        if row is None:  # it was filtered away: what stands in its place now is the next one
+            row = self._place - (1 if by > 0 else 0)
+        there = row + by
+        return self.rows[there] if 0 <= there < len(self.rows) else None
+
+    def next_unrated(self) -> Entry | None:
+        """Give the next entry of the list that is not rated, from the beginning again; or None."""
+        row = self.row
+        start = self._place if row is None else row + 1
+        ordered = [*self.rows[start:], *self.rows[:start]]
+        return next((each for each in ordered if self.state(each) in ("unrated", "remade")), None)
+
+    def ahead(self, count: int) -> list[Entry]:
+        """Give what is probably looked at next: entries that follow, then the one before."""
+        row = self.row
+        start = self._place if row is None else row + 1
+        coming = self.rows[start : start + count]
+        unrated = self.next_unrated()
+        before = self.rows[max(0, start - 2) : max(0, start - 1)]
+        found = [*coming[:1], *([unrated] if unrated is not None else []), *coming[1:], *before]
+        return list(dict.fromkeys(each for each in found if each is not self.current))
+
+    # --- What is said -------------------------------------------------------------------------
+
+    def rate(self, verdict: Verdict) -> None:
+        """Rate what is looked at; on the disk when this returns."""
+        assert self.current is not None
+        self.ratings.rate(self.current, verdict)
+
+    def note(self, text: str) -> None:
+        """Note something of what is looked at."""
+        assert self.current is not None
+        if text != self.note_of(self.current):
+            self.ratings.annotate(self.current, note=text)
+
+    def toggle_tag(self, tag: str) -> None:
+        """Set a tag of what is looked at, or take it away."""
+        assert self.current is not None
+        tags = self.tags_of(self.current)
+        kept = [each for each in tags if each != tag] if tag in tags else [*tags, tag]
+        self.ratings.annotate(self.current, tags=kept)
+
+    def undo(self) -> Entry | None:
+        """Take back what was said last, and look at it; None where there is nothing."""
+        key = self.ratings.undo()
+        if key is None or key not in self.review:
+            return None
+        self.go_to(self.review[key])
+        return self.current
+
+    def _listed(self, entry: Entry) -> bool:
+        wanted = self.filter
+        text = wanted.text.casefold()
+        return (
+            wanted.state in ("", self.state(entry))
+            and (wanted.target in ("", entry.target) or self.blind is not None)
+            and (text in self.name(entry).casefold() or text in self.note_of(entry).casefold())
+        )
+
+
+def number_of(entry: Entry, key: str) -> Known | None:
+    """Give a number of an entry in words; None where it is not known."""
+    if key not in entry.numbers:
+        return None
+    measure, value, score = MEASURES[key], entry.numbers[key], entry.unusual.get(key)
+    unusual = score is not None and badness(key, score) >= UNUSUAL
+    word = ("high" if score > 0 else "low") if unusual and score is not None else ""
+    text = f"{measure.text(value)} {measure.unit}".strip()
+    return Known(key, measure.title, text, word, score)
+
+
+def unusual_words(numbers: Sequence[Known]) -> str:
+    """Say what is unusual, such as "SNR low, mask high"."""
+    return ", ".join(f"{each.title} {each.word}" for each in numbers if each.word)
