@@ -53,6 +53,7 @@ VIEWS = [
     or (module.parts[0] == "ui" and module.name in {"curves.py", "entries.py", "form.py"})
     or module.name
     in {"moves.py", "run_view.py", "model_choice.py", "numbers_table.py", "voxel_plots.py"}
+    or module.name in {"entry_list.py", "judging.py", "key_sheet.py"}
 ]
 """What is shown, apart from what is done: emits signals, and is told what to show."""
 
@@ -63,6 +64,8 @@ WITHOUT_QT = [
     Path("ui/load/examine.py"),
     Path("ui/harmonize/run.py"),
     Path("ui/harmonize/truth.py"),
+    Path("ui/review/keys.py"),
+    Path("ui/review/session.py"),
     Path("ui/train/fields.py"),
     Path("ui/train/history.py"),
     Path("ui/model_diagram/drawing.py"),
@@ -75,6 +78,7 @@ FEATURES: dict[str, set[str]] = {
     "harmonize": set(),
     "load": set(),
     "model_diagram": set(),
+    "review": {"compare"},  # whose grid it fills
     "train": {"harmonize"},  # which offers what was trained
 }
 """Folders of the window, and which others each may know."""

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
 from napari_msp.data.lattice import CanonicalGrid, Lattice
@@ -270,7 +271,7 @@ def map_layer(
 def lattice_layer(
     name: str,
     quantity: str,
-    values: FloatArray,
+    values: NDArray[Any],
     lattice: Lattice,
     mask: MaskArray,
     *,
@@ -334,7 +335,8 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
         layer.contrast_limits = limits
     layer.scale, layer.translate = options["scale"], options["translate"]
     layer.metadata, layer.name = options["metadata"], options["name"]
-    layer.data = data
+    if layer.data is not data:  # or the window is drawn anew for nothing
+        layer.data = data
 
 
 def to_shown(values: AnyArray, lattice: Lattice) -> AnyArray:

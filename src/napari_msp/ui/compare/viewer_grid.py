@@ -132,8 +132,8 @@ class ViewerGrid:
         if elsewhere and not (carry and known):
             self._go_to_the_middle(cells.reference)
         bar = None if cells.bar is None else self.layers[cells.bar]
-        if bar is not None:
-            bar.colorbar.visible = True
+        for layer in self.layers:
+            layer.colorbar.visible = layer is bar
         show_legend(viewer, cells.legend)
         self._fit.take(self.layers, bar, cells.reference)
         if carry and brain is not None:
@@ -171,6 +171,17 @@ class ViewerGrid:
         dims.ndisplay = 2
         if extra >= 0:  # else every layer has been deleted
             dims.order = (*range(extra), *(axis + extra for axis in ORDERS[plane]))
+
+    def step(self, by: int) -> None:
+        """Go so many slices further."""
+        dims, axis = self.viewer.dims, spatial(self.viewer.dims.order)[0] + self._extra
+        if self.active:
+            dims.set_point(axis, dims.point[axis] + by * dims.range[axis].step)
+
+    def go_to(self, place: Sequence[float]) -> None:
+        """Show the slices of all planes through a place, in mm along S, P and L."""
+        axes = [axis + self._extra for axis in range(3)]
+        self.viewer.dims.set_point(axes, list(place))
 
     def leave(self) -> None:
         """Take the cells away and bring everything back as it was."""

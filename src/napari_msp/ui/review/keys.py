@@ -5,8 +5,9 @@ No Qt here. Keys are written as napari and Qt both read them, such as "Shift+Rig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MOST_TAGS = 10
 """Tags that have a key: the digits, 0 for the tenth."""
@@ -49,9 +50,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("fail", ("F",), "fail: cannot be used", JUDGE),
     Command("note", ("Enter",), "write a note; Enter keeps it, Escape does not", JUDGE),
     Command("undo", ("Backspace", "Ctrl+Z"), "take the last rating back", JUDGE),
-    Command(
-        "flicker", ("H",), "while held: input and prediction in each other's place", LOOK, True
-    ),
+    Command("flicker", ("H",), "while held: input and prediction change places", LOOK, True),
     Command("swap", ("Shift+H",), "the same until it is pressed again", LOOK),
     Command("map", ("M",), "next map: SH average, colour FA, FA", LOOK),
     Command("axial", ("A",), "axial plane", LOOK),
@@ -75,6 +74,10 @@ REBOUND: Mapping[str, str] = {
 """Keys that napari uses while images are selected, and why they are taken."""
 
 
+BEYOND_NAPARI = {"?"}
+"""Keys that napari's canvas cannot tell; others do the same there."""
+
+
 def tag_keys(tags: Mapping[str, str] | list[str]) -> dict[str, str]:
     """Give the keys of the first ten tags: the tag that each sets.
 
@@ -93,3 +96,65 @@ def all_keys() -> dict[str, str]:
     """Give every key that may be taken, tags' included, and the command that it does."""
     known = {key: command.name for command in COMMANDS for key in command.keys}
     return known | {str(number): "tag" for number in range(10)}
+
+
+class TakenKeys:
+    """Keys of a viewer's canvas while a review has them; what they did before is given back.
+
+    napari asks the selected layer first, then the viewer: they are bound to both. Layers of others
+    keep their keys.
+
+    Parameters
+    ----------
+    viewer
+        Whose canvas it is.
+    act
+        Called with a key, and whether it was pressed or let go.
+    """
+
+    def __init__(self, viewer: Any, act: Callable[[str, bool], object]) -> None:
+        self._viewer = viewer
+        self._before: dict[str, Any] = {}
+        held = {key for command in COMMANDS if command.held for key in command.keys}
+        self._bound = {
+            key: _hold(key, act) if key in held else _press(key, act)
+            for key in all_keys()
+            if key not in BEYOND_NAPARI
+        }
+
+    @property
+    def taken(self) -> bool:
+        """Whether a review has them."""
+        return bool(self._before)
+
+    def take(self, layers: Sequence[Any]) -> None:
+        """Take the viewer's keys, and those of layers of our own, which go with them."""
+        if not self.taken:
+            for key, bound in self._bound.items():
+                self._before[key] = self._viewer.bind_key(key, bound, overwrite=True)
+        for layer in layers:
+            if not layer.keymap:
+                for key, bound in self._bound.items():
+                    layer.bind_key(key, bound, overwrite=True)
+
+    def release(self) -> None:
+        """Give the viewer's keys back."""
+        for key, before in self._before.items():
+            self._viewer.bind_key(key, before, overwrite=True)
+        self._before.clear()
+
+
+def _press(key: str, act: Callable[[str, bool], object]) -> Callable[[Any], None]:
+    def pressed(_: Any) -> None:
+        act(key, True)
+
+    return pressed
+
+
+def _hold(key: str, act: Callable[[str, bool], object]) -> Callable[[Any], Iterator[None]]:
+    def pressed(_: Any) -> Iterator[None]:
+        act(key, True)
+        yield
+        act(key, False)
+
+    return pressed

@@ -15,8 +15,9 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_msp.arrays import AnyArray, FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.ui.compare.grid_cells import SPACE, GridCells
@@ -64,7 +65,7 @@ class Image:
     """
 
     average: FloatArray
-    colour: AnyArray
+    colour: NDArray[np.uint8]
     mask: MaskArray
     lattice: Lattice
 
@@ -360,10 +361,10 @@ def _image(subject: Subject, role: Role, look: Look) -> Picture:
         return _nothing(subject, role, quantity, f"no {ROLES[role]}", look)
     ring = _ring(subject, image, look)
     if look.shown == "colour":
-        values: AnyArray = _brighter(look.gain)[image.colour]
+        colours = _brighter(look.gain)[image.colour]
         if ring is not None:
-            values[ring] = np.rint(255 * np.array(MASK_COLOUR[:3])).astype(np.uint8)
-        data = lattice_layer("", quantity, values, image.lattice, image.mask)
+            colours[ring] = np.rint(255 * np.array(MASK_COLOUR[:3])).astype(np.uint8)
+        data = _coloured(colours, image, quantity)
         return Picture(role, quantity, data)
     return Picture(role, quantity, _grey(image.values(look.shown), image, quantity, ring))
 
@@ -413,12 +414,14 @@ def _nothing(
     """Fill a cell with nothing, of the kind that other subjects have there."""
     image = subject.images["prediction"]
     if look.shown == "colour" and not grey:
-        values: AnyArray = np.zeros((*image.mask.shape, 3), dtype=np.uint8)
-        return Picture(
-            role, quantity, lattice_layer("", quantity, values, image.lattice, image.mask), why
-        )
+        black = np.zeros((*image.mask.shape, 3), dtype=np.uint8)
+        return Picture(role, quantity, _coloured(black, image, quantity), why)
     values = np.zeros(image.mask.shape, dtype=np.float32)
     return Picture(role, quantity, _grey(values, image, quantity, None), why)
+
+
+def _coloured(colours: NDArray[np.uint8], image: Image, quantity: str) -> LayerData:
+    return lattice_layer("", quantity, colours, image.lattice, image.mask)
 
 
 def _grey(values: FloatArray, image: Image, quantity: str, ring: MaskArray | None) -> LayerData:
@@ -441,9 +444,10 @@ def outlined_grey() -> Any:
 
 
 @cache
-def _brighter(gain: float) -> AnyArray:
+def _brighter(gain: float) -> NDArray[np.uint8]:
     """(256,) what becomes of the 256 shades of a colour."""
-    return np.clip(np.rint(gain * np.arange(256)), 0, 255).astype(np.uint8)
+    shades: NDArray[np.uint8] = np.clip(np.rint(gain * np.arange(256)), 0, 255).astype(np.uint8)
+    return shades
 
 
 def _ring(subject: Subject, image: Image, look: Look) -> MaskArray | None:
@@ -511,10 +515,10 @@ def cells_of(
     by_role = {each.role: each for each in pictures.cells}
     order = [*sides, *(each.role for each in pictures.cells[2:])]
     layers: list[LayerData] = []
-    for place, role in enumerate(order):
+    for role in order:
         picture = by_role[role]
         values, options, kind = picture.data
-        title = titles.get(str(place), "") or titles.get(role, role)
+        title = titles.get(role, role)
         name = f"{title} · {NAMES.get(picture.quantity, picture.quantity)}"
         if picture.missing:
             name = f"{title}: {picture.missing}"
@@ -546,5 +550,5 @@ def scales(pictures: Pictures, contrast: Contrast) -> str:
             name = each.quantity if each.role == "doubt" else "MSE"
             told.append(f"{name}: 0 to {contrast.limits(each.quantity)[1]:.2g}")
     many = len(contrast.found)
-    told.append(f"contrast of {many} subjects" if many > 1 else "contrast of this subject")
-    return SPACE.join(told)
+    whose = f"contrast of {many} subjects" if many > 1 else "contrast of this subject"
+    return f"{SPACE.join(told)}\n{whose}"

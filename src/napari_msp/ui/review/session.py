@@ -5,16 +5,16 @@ No Qt here, and no images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from napari_msp.review.artefacts import read_tags
-from napari_msp.review.blind import Blind, open_blind
+from napari_msp.review.blind import Blind, Side, open_blind
 from napari_msp.review.measures import MEASURES, UNUSUAL, badness
 from napari_msp.review.predictions import Entry, Review, open_review
 from napari_msp.review.ratings import Ratings, State, Verdict
 
-STATES: dict[State, str] = {
+STATES: Mapping[State, str] = {
     "unrated": "unrated",
     "pass": "pass",
     "doubtful": "doubtful",
@@ -152,6 +152,10 @@ class Session:
         """Name an entry, such as "sub-01 → prisma_st"."""
         target = self.target(entry)
         return f"{self.subject(entry)} → {target}" if target else self.subject(entry)
+
+    def sides(self, entry: Entry) -> tuple[Side, Side]:
+        """Say which image is shown first, and which second."""
+        return ("scan", "prediction") if self.blind is None else self.blind.sides(entry)
 
     def state(self, entry: Entry) -> State:
         """Say what the rater has said of it."""

@@ -1,0 +1,270 @@
+"""Reads the next predictions while somebody looks at one, and holds few of them.
+
+From the small maps beside predictions; where there are none they are made, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_msp.errors import UserError
+from napari_msp.inference.review_maps import (
+    has_review_maps,
+    make_review_maps,
+    read_review_maps,
+)
+from napari_msp.review.predictions import Entry
+from napari_msp.ui.background import Control, Job
+from napari_msp.ui.review.pictures import (
+    ENOUGH,
+    Contrast,
+    Limits,
+    Look,
+    Pictures,
+    Subject,
+    draw,
+    own_limits,
+)
+
+AHEAD = 2
+"""Predictions that are read before somebody wants them (our choice)."""
+
+MOST_BYTES = 1_200_000_000
+"""That are held; the one that is looked at, and the next one, always are (our choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What came of reading one prediction.
+
+    Attributes
+    ----------
+    entry, subject, pictures
+        What was read, and its cells.
+    limits
+        That it would have for itself.
+    made
+        Whether its maps were made for it.
+    """
+
+    entry: Entry
+    subject: Subject
+    pictures: Pictures
+    limits: Mapping[str, Limits]
+    made: bool
+
+
+class ReadAhead(QObject):
+    """Holds what is looked at, and what is probably looked at next.
+
+    Attributes
+    ----------
+    ready : Entry
+        What was wanted is there.
+    failed : Entry, UserError
+        It cannot be shown.
+    contrast_changed
+        One more subject was read that says what all are shown with.
+    maps_made : int, int
+        How many predictions have maps now, and how many there are.
+    """
+
+    ready = Signal(object)
+    failed = Signal(object, object)
+    contrast_changed = Signal()
+    maps_made = Signal(int, int)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.contrast = Contrast()
+        self._entries: Sequence[Entry] = ()
+        self._truths = False
+        self._look = Look()
+        self._current: Entry | None = None
+        self._wanted: list[Entry] = []
+        self._mapped: set[str] = set()
+        self._without: list[Entry] = []
+        self._sample: list[Entry] = []
+        self._subjects: OrderedDict[str, Subject] = OrderedDict()
+        self._pictures: dict[str, Pictures] = {}
+        self._wrong: dict[str, UserError] = {}
+        self._doing: dict[str, Entry] = {}
+        self._jobs = {name: Job(self) for name in ("urgent", "ahead")}
+        for name, job in self._jobs.items():
+            job.done.connect(self._take)
+            job.failed.connect(partial(self._fail, name))
+            job.ended.connect(partial(self._go_on, name))
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being read or made."""
+        return any(job.running for job in self._jobs.values())
+
+    @property
+    def bytes(self) -> int:
+        """That are held."""
+        subjects = sum(each.bytes for each in self._subjects.values())
+        return subjects + sum(each.bytes for each in self._pictures.values())
+
+    def open(self, entries: Sequence[Entry]) -> None:
+        """Begin with the predictions of a folder."""
+        self.close()
+        self._entries = entries
+        self._truths = any(entry.truth is not None for entry in entries)
+        self.contrast = Contrast(min(ENOUGH, len(entries)))
+        self._without = list(entries)
+        step = max(1, len(entries) // ENOUGH)
+        self._sample = list(entries)[::step][:ENOUGH]
+
+    def close(self) -> None:
+        """Hold nothing, and stop what goes on."""
+        self._current, self._wanted = None, []
+        self._without, self._sample = [], []
+        for held in (self._subjects, self._pictures, self._wrong, self._mapped):
+            held.clear()
+        for job in self._jobs.values():
+            job.cancel()
+
+    def want(self, entry: Entry, following: Sequence[Entry], look: Look) -> Pictures | None:
+        """Give an entry's pictures; None where they have to be waited for, `ready` then tells.
+
+        Parameters
+        ----------
+        entry
+            What is to be looked at now.
+        following
+            What is probably looked at next, in that order.
+        look
+            How.
+        """
+        look = replace(look, gain=self.contrast.gain if look.shown == "colour" else 1.0)
+        if look != self._look:
+            self._look = look
+            self._pictures.clear()
+        self._current, self._wanted = entry, list(following)[:AHEAD]
+        self._drop()
+        known = self._pictures.get(entry.key)
+        if known is None and entry.key in self._wrong:
+            self.failed.emit(entry, self._wrong[entry.key])
+        elif known is None and not self._jobs["urgent"].running:
+            self._start("urgent")
+        if not self._jobs["ahead"].running:
+            self._start("ahead")
+        return known
+
+    def has_maps(self, entry: Entry) -> bool:
+        """Tell whether an entry is only to be read."""
+        return entry.key in self._mapped or has_review_maps(entry.root, entry.stem)
+
+    def make_no_more(self) -> None:
+        """Make maps of what is looked at only."""
+        self._without = []
+        self._jobs["ahead"].cancel()
+
+    def _start(self, name: str) -> None:
+        entry = self._next(name)
+        if entry is None:
+            return
+        self._doing[name] = entry
+        known = self._subjects.get(entry.key)
+        self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
+
+    def _next(self, name: str) -> Entry | None:
+        """Give what a job is to do next; None where there is nothing."""
+        others = {entry.key for job, entry in self._doing.items() if job != name}
+        if name == "urgent":
+            wanted = [self._current] if self._current is not None else []
+        else:
+            wanted = [*self._wanted, *self._sampled(), *self._unmapped()]
+        for entry in wanted:
+            if entry.key in others or entry.key in self._wrong:
+                continue
+            needed = entry.key not in self._pictures or entry in self._sampled()
+            if needed or entry in self._unmapped():
+                return entry
+        return None
+
+    def _sampled(self) -> list[Entry]:
+        """Give those that are still to say what contrast all are shown with."""
+        if self.contrast.settled:
+            return []
+        return [each for each in self._sample if each.key not in self.contrast.found]
+
+    def _unmapped(self) -> list[Entry]:
+        """Give the next entry that has no maps yet."""
+        while self._without:
+            entry = self._without[0]
+            if entry.key in self._mapped or entry.key in self._wrong:
+                self._without.pop(0)
+            elif has_review_maps(entry.root, entry.stem):
+                self._mapped.add(entry.key)
+            else:
+                return [entry]
+        return []
+
+    def _take(self, read: Read) -> None:
+        key = read.entry.key
+        if read.entry not in self._entries:
+            return  # of a folder that was open before
+        self._mapped.add(key)
+        if read.made:
+            self.maps_made.emit(len(self._mapped), len(self._entries))
+        self._subjects[key] = read.subject
+        self._subjects.move_to_end(key)
+        if read.pictures.look == self._look:
+            self._pictures[key] = read.pictures
+        changed = self.contrast.take(key, read.limits)
+        self._drop()
+        if self._current is not None and key == self._current.key and key in self._pictures:
+            self.ready.emit(read.entry)
+        elif changed:
+            self.contrast_changed.emit()
+
+    def _fail(self, name: str, error: UserError) -> None:
+        entry = self._doing[name]
+        self._wrong[entry.key] = error
+        if entry is self._current:
+            self.failed.emit(entry, error)
+
+    def _go_on(self, name: str) -> None:
+        self._doing.pop(name, None)
+        current = self._current
+        missing = current is not None and current.key not in self._pictures
+        if missing and not self._jobs["urgent"].running:
+            self._start("urgent")
+        if not self._jobs["ahead"].running:
+            self._start("ahead")
+
+    def _drop(self) -> None:
+        """Hold no more than may be held: what is wanted, then what was looked at last."""
+        wanted = [each.key for each in (self._current, *self._wanted) if each is not None]
+        for key in reversed(wanted):
+            if key in self._subjects:
+                self._subjects.move_to_end(key)
+        kept = set(wanted[:2])
+        for key in list(self._subjects):
+            if self.bytes <= MOST_BYTES:
+                break
+            if key not in kept:
+                del self._subjects[key]
+                self._pictures.pop(key, None)
+
+
+def _read(entry: Entry, known: Subject | None, look: Look, truths: bool, control: Control) -> Read:
+    """Read the maps of a prediction, made first where there are none, and draw its cells."""
+    made = False
+    if known is None:
+        if not has_review_maps(entry.root, entry.stem):
+            make_review_maps(
+                entry.prediction, scan=entry.scan, truth=entry.truth, cancelled=control.cancelled
+            )
+            made = True
+        control.check()
+        known = Subject.of(read_review_maps(entry.root, entry.stem))
+    control.check()
+    return Read(entry, known, draw(known, look, truths=truths), own_limits(known), made)

@@ -1,0 +1,248 @@
+"""The list of predictions: a row each, with what is known of it, and what narrows it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHeaderView,
+    QLineEdit,
+    QTableView,
+    QWidget,
+)
+from superqt.utils import signals_blocked
+
+from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
+from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked
+
+PADDING = 6
+"""Pixels of a row above and below its letters."""
+
+FEWEST_ROWS, USUAL_ROWS = 3, 9
+"""That are seen at least, and where there is room."""
+
+MARK = {"pass": "✓", "fail": "✗", "doubtful": "?", "made again": "↻", "unrated": "·"}
+"""Before the word that says the same."""
+
+ALL_STATES, ALL_TARGETS = "all", "all targets"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell.
+
+    Attributes
+    ----------
+    text, tip
+        And its tooltip.
+    tone
+        "warning", "ok", "faint", or "" for the usual colour.
+    right
+        Whether it is a number, which stands at the right.
+    """
+
+    text: str
+    tip: str = ""
+    tone: str = ""
+    right: bool = False
+
+
+class EntryList(Themed):
+    """The view.
+
+    Attributes
+    ----------
+    chosen : int
+        Another row is to be looked at.
+    narrowed : str, str, str
+        Only a state, a target, and names with a text are to be listed; "" for all.
+    sorted : int, bool
+        By a column, and whether the largest comes first.
+    """
+
+    chosen = Signal(int)
+    narrowed = Signal(str, str, str)
+    sorted = Signal(int, bool)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states, self.targets, self.text = QComboBox(), QComboBox(), QLineEdit()
+        self.states.setAccessibleName("State")
+        self.targets.setAccessibleName("Target")
+        self.text.setPlaceholderText("name or note ( / )")
+        self.text.setAccessibleName("Only names and notes with")
+        self.text.setClearButtonEnabled(True)
+        fit_into_form(self.states, self.targets)
+        self.model, self.table = _Model(), _Table()
+        self.table.setModel(self.model)
+        row = in_row(self.states, self.targets, self.text)
+        row.setStretch(0, 2)
+        row.setStretch(1, 3)
+        row.setStretch(2, 3)
+        stacked(self, _holding(row), self.table)
+        self.setFocusProxy(self.table)
+        self.table.selectionModel().currentRowChanged.connect(self._choose)
+        self.states.activated.connect(lambda _: self._narrow())
+        self.targets.activated.connect(lambda _: self._narrow())
+        self.text.textChanged.connect(lambda _: self._narrow())
+        header = self.table.horizontalHeader()
+        header.sortIndicatorChanged.connect(
+            lambda column, order: self.sorted.emit(column, order == Qt.DescendingOrder)
+        )
+
+    def offer(self, states: Mapping[Any, str], targets: Sequence[str]) -> None:
+        """Say what can be listed alone: states by their names, and targets."""
+        with signals_blocked(self.states):
+            self.states.clear()
+            self.states.addItem(ALL_STATES, "")
+            for name, words in states.items():
+                self.states.addItem(words, name)
+        offer(self.targets, [ALL_TARGETS, *targets], ALL_TARGETS)
+        self.targets.setVisible(len(targets) > 1)
+        with signals_blocked(self.text):
+            self.text.clear()
+        with signals_blocked(self.table.horizontalHeader()):
+            self.table.horizontalHeader().setSortIndicator(-1, Qt.AscendingOrder)
+
+    def fill(self, headers: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> None:
+        """Show rows under headers."""
+        with signals_blocked(self.table.selectionModel()):
+            same = list(headers) == list(self.model.headers)
+            self.model.fill(headers, rows)
+        if not same:
+            self.table.fit_columns()
+
+    def renew(self, row: int, cells: Sequence[Cell]) -> None:
+        """Show other contents of a row."""
+        self.model.renew(row, cells)
+
+    def select(self, row: int | None) -> None:
+        """Mark a row, without a signal, and scroll to it."""
+        selection = self.table.selectionModel()
+        with signals_blocked(selection):
+            if row is None:
+                self.table.clearSelection()
+            else:
+                self.table.selectRow(row)
+        self.table.viewport().update()
+        if row is not None:
+            self.table.scrollTo(self.model.index(row, 0), QAbstractItemView.EnsureVisible)
+
+    def restyle(self) -> None:
+        """Take over the theme's colours."""
+        self.model.colours = colours_of(self)
+        self.table.viewport().update()
+
+    def _choose(self, index: QModelIndex, before: QModelIndex) -> None:
+        if index.isValid():
+            self.chosen.emit(index.row())
+
+    def _narrow(self) -> None:
+        target = self.targets.currentText() if self.targets.currentIndex() > 0 else ""
+        self.narrowed.emit(self.states.currentData() or "", target, self.text.text().strip())
+
+
+class _Model(QAbstractTableModel):
+    """Rows of cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: Sequence[Cell] = ()
+        self.rows: list[Sequence[Cell]] = []
+        self.colours: Colours | None = None
+
+    def fill(self, headers: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> None:
+        self.beginResetModel()
+        self.headers, self.rows = headers, list(rows)
+        self.endResetModel()
+
+    def renew(self, row: int, cells: Sequence[Cell]) -> None:
+        self.rows[row] = cells
+        self.dataChanged.emit(self.index(row, 0), self.index(row, len(cells) - 1))
+
+    def rowCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
+        return len(self.rows)
+
+    def columnCount(self, parent: Any = None) -> int:  # noqa: N802 - Qt's name
+        return len(self.headers)
+
+    def headerData(self, section: int, orientation: Any, role: Any) -> Any:  # noqa: N802 - Qt's
+        if orientation == Qt.Horizontal and section < len(self.headers):
+            header = self.headers[section]
+            return {Qt.DisplayRole: header.text, Qt.ToolTipRole: header.tip}.get(role)
+        return None
+
+    def data(self, index: QModelIndex, role: Any) -> Any:
+        cell = self.rows[index.row()][index.column()]
+        if role == Qt.DisplayRole:
+            return cell.text
+        if role == Qt.ToolTipRole:
+            return cell.tip or cell.text
+        if role == Qt.TextAlignmentRole:
+            return int((Qt.AlignRight if cell.right else Qt.AlignLeft) | Qt.AlignVCenter)
+        if role == Qt.ForegroundRole and cell.tone and self.colours is not None:
+            return QColor(getattr(self.colours, cell.tone))
+        return None
+
+
+class _Table(QTableView):
+    """Rows are chosen whole; all keys but those that scroll are left to whoever has the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAccessibleName("Predictions")
+        self.setEditTriggers(QAbstractItemView.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SingleSelection)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollPerPixel)
+        self.setTabKeyNavigation(False)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setSortingEnabled(False)
+        self.verticalHeader().hide()
+        lines = self.verticalHeader()
+        lines.setSectionResizeMode(QHeaderView.Fixed)
+        lines.setMinimumSectionSize(0)
+        lines.setDefaultSectionSize(self.fontMetrics().height() + PADDING)
+        header = self.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setSectionsClickable(True)
+        header.setSortIndicatorShown(True)
+        header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
+
+    def fit_columns(self) -> None:
+        """Make every column as wide as its first rows need."""
+        self.resizeColumnsToContents()
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Leave keys to others, unless they scroll."""
+        if event.key() in (Qt.Key_PageUp, Qt.Key_PageDown, Qt.Key_Home, Qt.Key_End):
+            super().keyPressEvent(event)
+        else:
+            event.ignore()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Leave a few rows to be seen."""
+        return QSize(120, self._height(FEWEST_ROWS))
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Show some rows where there is room."""
+        return QSize(320, self._height(USUAL_ROWS))
+
+    def _height(self, rows: int) -> int:
+        line = self.verticalHeader().defaultSectionSize()
+        bar = self.horizontalScrollBar().sizeHint().height()
+        return int(self.horizontalHeader().sizeHint().height() + rows * line + bar + 4)
+
+
+def _holding(row: Any) -> QWidget:
+    widget = QWidget()
+    row.setContentsMargins(0, 0, 0, 0)
+    widget.setLayout(row)
+    return widget

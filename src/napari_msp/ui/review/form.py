@@ -1,0 +1,107 @@
+"""Which folder is reviewed, by whom, and whether names are hidden."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QLineEdit, QWidget
+
+from napari_msp.bids import plain_label
+from napari_msp.ui.widgets.form import FormRows, on_enter, push_button, stacked
+from napari_msp.ui.widgets.path_field import PathField, dropped_path
+
+LABELS = {"folder": "&Folder", "rater": "&Rater", "blind": "Names"}
+"""Of the rows, by the library's name of the parameter."""
+
+TIPS = {
+    "folder": "<p>Where <i>cohort</i>, <i>harmonize</i> or <i>evaluate</i> wrote, or any folder "
+    "above. Ratings are kept in it, in <tt>review/</tt>.</p>",
+    "rater": "<p>Letters and digits. Each rater has a table of ratings, so that nobody overwrites "
+    "another’s.</p>",
+    "blind": "<p>Predictions are shown in an order that says nothing, without names and numbers. "
+    "Order and code names stay the same for a rater.</p>",
+}
+
+ROLES_TIP = (
+    "<p>Which image is the input and which the prediction is hidden, too: they are A and B, in an "
+    "order of each subject’s own. Where their voxels differ in size, that may tell.</p>"
+)
+
+
+class ReviewForm(QWidget):
+    """The form.
+
+    Attributes
+    ----------
+    open_wanted
+        The button was pressed, by mouse or by Enter.
+    """
+
+    open_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder, self.rater = PathField("Choose a folder of predictions"), QLineEdit()
+        self.rater.setText(plain_label(_user()))
+        self.blind = QCheckBox("&hide whose they are")
+        self.roles = QCheckBox("and which is the &input")
+        self.roles.setToolTip(ROLES_TIP)
+        self.roles.setEnabled(False)
+        self.button = push_button("&Open", "<p>List the folder’s predictions (Enter).</p>")
+        self.rows = FormRows()
+        self.rows.add("folder", LABELS["folder"], self.folder, TIPS["folder"])
+        self.rows.add("rater", LABELS["rater"], self.rater, TIPS["rater"])
+        self.rows.add("blind", LABELS["blind"], self.blind, TIPS["blind"], self.roles)
+        stacked(self, self.rows, self.button)
+        self.setAcceptDrops(True)
+        self.blind.toggled.connect(self.roles.setEnabled)
+        self.folder.changed.connect(self.check)
+        self.rater.textChanged.connect(lambda _: self.check())
+        self.button.clicked.connect(lambda _: self.open_wanted.emit())
+        on_enter(self, self._press)
+        self.check()
+
+    @property
+    def hide_roles(self) -> bool:
+        """Whether input and prediction are not told apart."""
+        return bool(self.blind.isChecked() and self.roles.isChecked())
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Welcome folders anywhere."""
+        if dropped_path(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Take the first one."""
+        event.acceptProposedAction()
+        self.folder.choose(dropped_path(event))
+
+    def say(self, field: str, problem: str) -> None:
+        """Put words under a field, or under the first one where there is no such field."""
+        self.check()
+        self.rows.say(field if field in self.rows.names else "folder", problem)
+
+    def check(self) -> None:
+        """Say what is wrong before it is asked for."""
+        for name in self.rows.names:
+            self.rows.say(name)
+        rater = self.rater.text().strip()
+        plain = plain_label(rater)
+        if rater and rater != plain:
+            proposal = f", such as {plain}" if plain else ""
+            self.rows.say("rater", f"Letters and digits only{proposal}.")
+        self.button.setEnabled(self.folder.path is not None and bool(rater) and rater == plain)
+
+    def _press(self) -> None:
+        self.folder.settle()
+        if self.button.isEnabled():
+            self.open_wanted.emit()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        return ""

@@ -1,0 +1,247 @@
+"""What is said of one prediction: verdict, tags and a note, with what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+from superqt.utils import signals_blocked
+
+from napari_msp.ui.review.keys import key_of, tag_keys
+from napari_msp.ui.review.session import Known
+from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.form import fit_into_form, in_row, push_button, stacked, wrapped
+
+VERDICTS: Mapping[str, tuple[str, str]] = {
+    "pass": ("Pass", "Can be used"),
+    "doubtful": ("Doubtful", "Cannot be decided, or not alone"),
+    "fail": ("Fail", "Cannot be used"),
+}
+"""By name: what the button says, and what it means."""
+
+TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}
+
+TAG_COLUMNS = 2
+
+
+class Judging(Themed):
+    """The view.
+
+    Attributes
+    ----------
+    command : str
+        Something of `keys.COMMANDS` is to be done, by a button.
+    tagged : str
+        A tag is to be set, or taken away.
+    noted : str
+        A note was written.
+    note_left
+        The note no longer takes keys.
+    map_chosen, plane_chosen : str
+        Something else is to be seen.
+    """
+
+    command = Signal(str)
+    tagged = Signal(str)
+    noted = Signal(str)
+    note_left = Signal()
+    map_chosen = Signal(str)
+    plane_chosen = Signal(str)
+
+    def __init__(self, maps: Mapping[str, str], planes: Sequence[str]) -> None:
+        super().__init__()
+        self._numbers: Sequence[Known] = ()
+        self._warnings: Sequence[str] = ()
+        self._title, self._state = "", ""
+        self.title, self.known = wrapped(), wrapped()
+        self.title.setTextFormat(Qt.RichText)
+        self.known.setTextFormat(Qt.RichText)
+        self.verdicts = {
+            name: _key_button(text, key_of(name), meaning)
+            for name, (text, meaning) in VERDICTS.items()
+        }
+        self.tags: dict[str, QPushButton] = {}
+        self._tags = QWidget()
+        self._tag_grid = QGridLayout(self._tags)
+        self._tag_grid.setContentsMargins(0, 0, 0, 0)
+        self._tag_grid.setSpacing(2)
+        self.note = _Note()
+        self.note.setPlaceholderText("note (Enter writes, Enter keeps, Escape does not)")
+        self.note.setAccessibleName("Note")
+        self.maps, self.planes = QComboBox(), QComboBox()
+        for name, words in maps.items():
+            self.maps.addItem(words, name)
+        self.planes.addItems(list(planes))
+        self.outline = QCheckBox("outline (L)")
+        self.outline.setChecked(True)
+        self.go_on = QCheckBox("go on after a rating")
+        self.go_on.setChecked(True)
+        self.go_on.setToolTip("<p>Show the next unrated prediction once one is rated.</p>")
+        self.undo = push_button("&Undo", "<p>Take the last rating back (Backspace).</p>")
+        self.keys = push_button("&Keys …", "<p>Show all keys (?).</p>")
+        self.report = push_button("Re&port", "<p>Write a page of all predictions and ratings.</p>")
+        fit_into_form(self.maps, self.planes)
+        self._lay_out()
+        self._connect()
+
+    def offer_tags(self, tags: Mapping[str, str]) -> None:
+        """Offer tags to set, with the key of each that has one."""
+        for button in self.tags.values():
+            button.hide()
+            button.deleteLater()
+        keys = {tag: key for key, tag in tag_keys(list(tags)).items()}
+        self.tags = {}
+        for number, (tag, meaning) in enumerate(tags.items()):
+            button = QPushButton(f"{keys[tag]}  {tag}" if tag in keys else tag)
+            button.setCheckable(True)
+            button.setToolTip(f"<p>{escape(meaning or tag)}</p>")
+            button.setFocusPolicy(Qt.TabFocus)
+            button.setMinimumWidth(1)
+            button.clicked.connect(lambda _, tag=tag: self.tagged.emit(tag))
+            self._tag_grid.addWidget(button, *divmod(number, TAG_COLUMNS))
+            self.tags[tag] = button
+
+    def show_entry(
+        self,
+        title: str,
+        state: str,
+        numbers: Sequence[Known],
+        warnings: Sequence[str],
+    ) -> None:
+        """Show what is looked at, and what is known of it."""
+        self._title, self._state = title, state
+        self._numbers, self._warnings = numbers, warnings
+        self.restyle()
+
+    def show_rating(self, verdict: str, tags: Sequence[str], note: str) -> None:
+        """Show what is said of it; "" for no verdict."""
+        for name, button in self.verdicts.items():
+            button.setChecked(name == verdict)
+        for tag, button in self.tags.items():
+            button.setChecked(tag in tags)
+        if not self.note.hasFocus():
+            self.note.setText(note)
+            self.note.kept = note
+
+    def show_look(self, shown: str, plane: str, outline: bool) -> None:
+        """Choose what is seen for a person; nothing is emitted."""
+        with signals_blocked(self.maps), signals_blocked(self.planes):
+            self.maps.setCurrentIndex(max(0, self.maps.findData(shown)))
+            self.planes.setCurrentText(plane)
+        with signals_blocked(self.outline):
+            self.outline.setChecked(outline)
+
+    def write_note(self) -> None:
+        """Let the note take keys."""
+        self.note.setFocus()
+        self.note.selectAll()
+
+    def finish_note(self) -> None:
+        """Keep what is written, before anything else is done."""
+        if self.note.hasFocus():
+            self.note.clearFocus()  # which keeps it
+            self.note_left.emit()
+
+    def allow(self, allowed: bool) -> None:
+        """Let something be said, or not."""
+        for each in (*self.verdicts.values(), self._tags, self.note):
+            each.setEnabled(allowed)
+
+    def restyle(self) -> None:
+        """Write in the theme's colours."""
+        colours = colours_of(self)
+        tone = getattr(colours, TONES.get(self._state, "faint")).name()
+        self.title.setText(
+            f"<b>{escape(self._title)}</b> &nbsp; <span style='color:{tone}'>"
+            f"{escape(self._state)}</span>"
+        )
+        warning = colours.warning.name()
+        parts = [
+            f"<span style='color:{warning}'><b>{escape(each.words)}</b></span>"
+            if each.word
+            else escape(each.words)
+            for each in self._numbers
+        ]
+        lines = [" &nbsp;·&nbsp; ".join(parts)] if parts else []
+        lines += [f"<span style='color:{warning}'>{escape(each)}</span>" for each in self._warnings]
+        self.known.setText("<br>".join(lines))
+        self.known.setVisible(bool(lines))
+
+    def _lay_out(self) -> None:
+        verdicts = in_row(*self.verdicts.values())
+        view = in_row(self.maps, self.planes, self.outline)
+        view.setStretch(0, 1)
+        view.setStretch(1, 1)
+        buttons = in_row(self.undo, self.keys, self.report)
+        column = stacked(
+            self, self.title, self.known, verdicts, self._tags, self.note, self.go_on, view, buttons
+        )
+        column.setSpacing(6)
+
+    def _connect(self) -> None:
+        for name, button in self.verdicts.items():
+            button.clicked.connect(lambda _, name=name: self.command.emit(name))
+        self.undo.clicked.connect(lambda _: self.command.emit("undo"))
+        self.keys.clicked.connect(lambda _: self.command.emit("keys"))
+        self.report.clicked.connect(lambda _: self.command.emit("report"))
+        self.outline.toggled.connect(lambda _: self.command.emit("outline"))
+        self.maps.activated.connect(lambda _: self.map_chosen.emit(self.maps.currentData()))
+        self.planes.activated.connect(lambda _: self.plane_chosen.emit(self.planes.currentText()))
+        self.note.done.connect(self.noted)
+        self.note.left.connect(self.note_left)
+
+
+class _Note(QLineEdit):
+    """Takes keys until Enter, which keeps what is written, or Escape, which does not."""
+
+    done = Signal(str)
+    left = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = ""
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Give the keys back on Enter and Escape."""
+        if event.key() in (Qt.Key_Return, Qt.Key_Enter):
+            self._keep()
+            self.left.emit()
+        elif event.key() == Qt.Key_Escape:
+            self.setText(self.kept)
+            self.left.emit()
+        else:
+            super().keyPressEvent(event)
+
+    def focusOutEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Keep what is written when somebody goes elsewhere."""
+        super().focusOutEvent(event)
+        self._keep()
+
+    def event(self, event: QEvent) -> bool:
+        """Keep all keys from shortcuts while the note is written."""
+        if event.type() == QEvent.ShortcutOverride:
+            event.accept()
+            return True
+        return bool(super().event(event))
+
+    def _keep(self) -> None:
+        if self.text() != self.kept:
+            self.kept = self.text()
+            self.done.emit(self.kept)
+
+
+def _key_button(text: str, key: str, meaning: str) -> QPushButton:
+    button = push_button(f"{text}  ({key})", f"<p>{meaning}.</p>")
+    button.setCheckable(True)
+    button.setFocusPolicy(Qt.TabFocus)
+    return button
