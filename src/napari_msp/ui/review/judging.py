@@ -129,7 +129,7 @@ class Judging(Themed):
             button.setChecked(name == verdict)
         for tag, button in self.tags.items():
             button.setChecked(tag in tags)
-        if not self.note.hasFocus():
+        if not self.writing:
             self.note.setText(note)
             self.note.kept = note
 
@@ -146,10 +146,15 @@ class Judging(Themed):
         self.note.setFocus()
         self.note.selectAll()
 
+    @property
+    def writing(self) -> bool:
+        """Whether the note takes keys."""
+        return self.window().focusWidget() is self.note
+
     def finish_note(self) -> None:
         """Keep what is written, before anything else is done."""
-        if self.note.hasFocus():
-            self.note.clearFocus()  # which keeps it
+        self.note.keep()
+        if self.writing:
             self.note_left.emit()
 
     def allow(self, allowed: bool) -> None:
@@ -214,7 +219,7 @@ class _Note(QLineEdit):
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Give the keys back on Enter and Escape."""
         if event.key() in (Qt.Key_Return, Qt.Key_Enter):
-            self._keep()
+            self.keep()
             self.left.emit()
         elif event.key() == Qt.Key_Escape:
             self.setText(self.kept)
@@ -225,7 +230,7 @@ class _Note(QLineEdit):
     def focusOutEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Keep what is written when somebody goes elsewhere."""
         super().focusOutEvent(event)
-        self._keep()
+        self.keep()
 
     def event(self, event: QEvent) -> bool:
         """Keep all keys from shortcuts while the note is written."""
@@ -234,7 +239,8 @@ class _Note(QLineEdit):
             return True
         return bool(super().event(event))
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Tell what is written, where that is something else."""
         if self.text() != self.kept:
             self.kept = self.text()
             self.done.emit(self.kept)

@@ -100,6 +100,7 @@ class Review(Docked):
     def _begin(self, session: Session) -> None:
         self.ahead.close()
         self.session, self.shown, self._failed = session, None, None
+        self.form.check()
         self.what.unfold(False)
         hidden = session.blind is not None
         self.list.offer(dict(STATES), [] if hidden else session.targets)
@@ -513,7 +514,6 @@ class Review(Docked):
         self.form.open_wanted.connect(self.open)
         self._opening.done.connect(self._begin)
         self._opening.failed.connect(self._refuse)
-        self._opening.rested.connect(self.form.check)
         self.ahead.ready.connect(self._ready)
         self.ahead.failed.connect(self._cannot_show)
         self.ahead.contrast_changed.connect(self._renew_contrast)
