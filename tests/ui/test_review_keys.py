@@ -12,7 +12,7 @@ def test_no_key_does_two_things():
 
 
 def test_the_sheet_names_every_key_and_every_rebound_one():
-    text = sheet(DEFAULT_TAGS | {"<b>ours</b>": "& more"})
+    text = sheet({**DEFAULT_TAGS, "<b>ours</b>": "& more"})
     for command in COMMANDS:
         assert command.words in text
         for key in command.keys:

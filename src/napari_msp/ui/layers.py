@@ -90,6 +90,11 @@ def shown_by(layer: Layer) -> Shown | None:
     return shown if isinstance(shown, Shown) else None
 
 
+def is_ours(layer: Layer) -> bool:
+    """Tell whether a layer was made here, be there a scan behind it or not."""
+    return KEY in layer.metadata
+
+
 def shown_in(data: LayerData) -> Shown:
     """Give what one of our layers will show."""
     shown: Shown = data[1]["metadata"][KEY]
@@ -297,7 +302,12 @@ def lattice_layer(
         "translate": corner(lattice),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
-        "metadata": {"affine": lattice.affine.tolist(), "shape": lattice.shape, **about},
+        "metadata": {
+            "affine": lattice.affine.tolist(),
+            "shape": lattice.shape,
+            KEY: None,
+            **about,
+        },
         "visible": visible,
     }
     if values.ndim == 4:
@@ -355,7 +365,7 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
 
 def lattice_of(layer: Layer) -> Lattice | None:
     """Give the lattice of a layer of ours; None for another's, and for one that was moved."""
-    if shown_by(layer) is None:
+    if not is_ours(layer):
         return None
     options = {
         name: getattr(layer, name)

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.orientation import Sides, obliquity, picture_sides
-from napari_msp.ui.layers import lattice_of, shown_affine, shown_by
+from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -52,7 +52,7 @@ def letter(viewer: Viewer) -> None:
     def renew(event: Any = None) -> None:
         from napari_msp.ui.canvas_drawing import OrientationLetters
 
-        overlays, ours = viewer.canvas.overlays, any(map(shown_by, viewer.layers))
+        overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
         if ours and KEY not in overlays:
             overlays[KEY] = OrientationLetters()
         elif not ours:
@@ -207,7 +207,7 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
             *(getattr(layer, each).tobytes() for each in MOVES),
         )
         for layer in viewer.layers
-        if layer.visible and shown_by(layer) is not None
+        if layer.visible and is_ours(layer)
     ]
     return seen, overlays, layers
 

@@ -52,8 +52,7 @@ class Review(Docked):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
+        super().__init__(napari_viewer)
         self.form, self.message = ReviewForm(), MessageLine()
         self.what = Section("What to review", self.form, unfolded=True)
         self.progress, self.making = QLabel(), ProgressRow()
@@ -246,7 +245,6 @@ class Review(Docked):
             "worst": self._go_to_worst,
             "outline": lambda: self._look_at(outline=not self.look.outline),
             "keys": self.show_keys,
-            "report": self._report,
         }
 
     def _rate(self, verdict: Verdict) -> None:
@@ -396,9 +394,6 @@ class Review(Docked):
         """Show all keys."""
         if self.session is not None:
             KeySheet(self, self.session.tags).show()
-
-    def _report(self) -> None:
-        raise NotImplementedError
 
     # --- Keys ---------------------------------------------------------------------------------
 
