@@ -1,10 +1,12 @@
 """Choose the device that torch computes on, and be a good guest there."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from traceback import clear_frames
 from typing import TypeVar
 
@@ -124,3 +126,81 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+USUALLY_FREE = 6 * 2**30
+"""Bytes taken to be free where the system does not say (our choice)."""
+
+UNLIMITED = 1 << 60
+"""Limits from here on are none: control groups write the largest number that they know."""
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take without making the machine swap or be killed.
+
+    What the system calls available, and what is left under the limit of every control group that
+    the process is in (containers and batch systems set them). Files that are cached do not count
+    as taken.
+
+    Parameters
+    ----------
+    root
+        Of the file system, for tests.
+    """
+    available = _field(root / "proc/meminfo", "MemAvailable:")
+    found = [_free_pages() if available is None else 1024 * available, *_left_in_groups(root)]
+    return max(0, min(found))
+
+
+def _free_pages() -> int:
+    """Guess where there is no /proc: half of the memory on macOS, which tells the whole only."""
+    if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return USUALLY_FREE
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Give what is left under each limit, of control groups of either version."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return
+    names = {
+        "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        "memory": (
+            "sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    }
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller, (mount, limit, usage, cached) in names.items():
+            if controller not in controllers.split(","):
+                continue
+            inside = Path(path.strip("/"))
+            # A container may see its own group as the root, whatever its path is said to be.
+            for group in (inside, *inside.parents) if inside.parts else (inside,):
+                folder = root / mount / group
+                most, taken = _number(folder / limit), _number(folder / usage)
+                if most is not None and taken is not None and most < UNLIMITED:
+                    yield most - taken + (_field(folder / "memory.stat", cached) or 0)
+
+
+def _number(path: Path) -> int | None:
+    """Read a number that stands alone; None for "max" and where there is no such file."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _field(path: Path, name: str) -> int | None:
+    """Read the number after a name at the beginning of a line."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.split()[:1] == [name]]
+    return int(found[0][1]) if found else None

@@ -1,5 +1,6 @@
 """How a model is run: one object that travels from the front ends to the network."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
@@ -14,6 +15,7 @@ class OptionSettings(TypedDict, total=False):
 
     device: str
     tile: int | None
+    memory: float | None
     resample: bool
     lattice: OutputLattice
     rescale_b_value: bool
@@ -35,6 +37,10 @@ class Options:
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
+    memory
+        GiB that may be taken beside the input and what is predicted; None: half of what is free
+        when it begins, by the system and by the limits of a container or a batch job. Where the
+        whole volume needs more it is computed in tiles.
     resample
         Allow the SH image to be interpolated to the model's voxel size first.
     lattice
@@ -55,11 +61,12 @@ class Options:
     Raises
     ------
     UserError
-        When a tile is smaller than a voxel, or there is no such lattice.
+        When a tile is smaller than a voxel, there is no such lattice, or memory is none.
     """
 
     device: str = "auto"
     tile: int | None = None
+    memory: float | None = None
     resample: bool = False
     lattice: OutputLattice = "scan"
     rescale_b_value: bool = False
@@ -71,6 +78,12 @@ class Options:
         if self.tile is not None and self.tile < 1:
             raise UserError(
                 f"{self.tile} voxels are no tile", field="tile", remedy=Advice("give at least 1")
+            )
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise UserError(
+                f"{self.memory:g} GiB is no memory",
+                field="memory",
+                remedy=Advice("give more than 0"),
             )
         if self.lattice not in get_args(OutputLattice):
             remedy = Choose("lattice", get_args(OutputLattice))

@@ -1,5 +1,7 @@
 """Reading images whole; writing them: what headers keep, that no half-written file is met."""
 
+import gzip
+import sys
 import tracemalloc
 
 import nibabel as nib
@@ -134,3 +136,19 @@ def test_json_that_is_no_object_is_a_user_error(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a\.json"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_compressed_files_say_nothing_but_their_image(missing, tmp_path, monkeypatch):
+    """Equal images are equal files, whoever compresses; gzip reads what isal wrote."""
+    if missing:
+        monkeypatch.setitem(sys.modules, "isal", None)
+        monkeypatch.setitem(sys.modules, "isal.igzip", None)
+    array = np.random.default_rng(0).normal(size=(9, 8, 7, 3)).astype(np.float32)
+    for name in ("a", "b"):
+        write_nifti(tmp_path / f"{name}.nii.gz", array, np.eye(4))
+    write_nifti(tmp_path / "plain.nii", array, np.eye(4))
+    packed = (tmp_path / "a.nii.gz").read_bytes()
+    assert packed == (tmp_path / "b.nii.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "plain.nii").read_bytes()
+    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii.gz").get_fdata(), array)

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from napari_msp.device import (
     choose_device,
     copied_to,
     exact_arithmetic,
+    free_memory,
     leave_a_core,
 )
 from napari_msp.errors import PYTHON, Choose, UserError
@@ -140,3 +142,68 @@ def test_a_core_is_left_in_a_worker_thread(monkeypatch):
     thread.start()
     thread.join()
     assert seen == [1]
+
+
+def written(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+MEMORY_OF_64_GB = "MemTotal: 90000000 kB\nMemAvailable:   64000000 kB\nSwapFree: 1 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 64_000_000 * 1024),
+        # A job's own group is roomy, that around it is not; cached files can be let go.
+        (
+            {
+                "proc/self/cgroup": "0::/batch/job-7\n",
+                "sys/fs/cgroup/batch/job-7/memory.max": "max",
+                "sys/fs/cgroup/batch/job-7/memory.current": "5",
+                "sys/fs/cgroup/batch/memory.max": "9000",
+                "sys/fs/cgroup/batch/memory.current": "4000",
+                "sys/fs/cgroup/batch/memory.stat": "anon 3000\ninactive_file 700\n",
+            },
+            5700,
+        ),
+        # A container sees its group as the root, and version 1.
+        (
+            {
+                "proc/self/cgroup": "5:cpu:/x\n4:memory:/docker/abc\n0::/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "8000\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "3000\n",
+                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 1000\n",
+            },
+            6000,
+        ),
+        # No limit is the largest number there; what is over its limit has nothing left.
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a\n",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": "3000",
+            },
+            64_000_000 * 1024,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "3000",
+                "sys/fs/cgroup/memory.current": "4000",
+            },
+            0,
+        ),
+    ],
+)
+def test_free_memory_heeds_every_limit(files, expected, tmp_path):
+    files = {"proc/meminfo": MEMORY_OF_64_GB} | files
+    assert free_memory(written(tmp_path, files)) == expected
+
+
+def test_free_memory_of_this_machine_is_some():
+    assert 2**20 < free_memory() < 2**50

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from napari_msp.errors import Cancelled
-from napari_msp.inference import tiling
+from napari_msp.errors import Cancelled, UserError
 from napari_msp.inference.tiling import (
+    best_edges,
     bytes_per_voxel,
     most_bytes_per_voxel,
     plan_tiles,
     polled,
     run_whole_image,
 )
+from napari_msp.options import Options
 
 CPU = torch.device("cpu")
 
@@ -96,12 +97,11 @@ def test_tiles_without_mask_are_left_out():
     assert (covered[mask] == 1).all()
 
 
-def test_memory_bounds_the_tile(make_network, monkeypatch):
+def test_memory_bounds_the_tile(make_network):
     network = make_network("shresnet", "connectom_sa", width=0.1)
     channels = np.random.default_rng(3).normal(size=(30, 29, 28, 28)).astype(np.float32)
     mask = np.ones(channels.shape[:3], dtype=bool)
     budget = 12_000_000
-    monkeypatch.setattr(tiling, "CPU_BUDGET", budget)
     largest, calls = 0, []
 
     def watch(_, inputs, output):
@@ -111,12 +111,17 @@ def test_memory_bounds_the_tile(make_network, monkeypatch):
     for module in network.modules():
         if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
             module.register_forward_hook(watch)
-    found = whole(network, channels, mask, progress=lambda done, of: calls.append((done, of)))
+    found = whole(
+        network,
+        channels,
+        mask,
+        memory=budget,
+        progress=lambda done, of: calls.append((done, of)),
+    )
     assert len(calls) > 8
     assert calls == [(i, calls[0][1]) for i in range(len(calls))]
     assert largest <= budget
-    monkeypatch.setattr(tiling, "CPU_BUDGET", 1e12)
-    at_once = whole(network, channels, mask)
+    at_once = whole(network, channels, mask, memory=1e12)
     assert np.abs(found - at_once).max() <= 1e-5 * np.ptp(at_once)
 
 
@@ -220,3 +225,34 @@ def test_cancelling_from_another_thread_ends_the_pass(make_network):
     with pytest.raises(Cancelled):
         while True:  # however quick the machine is, one pass meets the request
             whole(network, channels, np.ones(channels.shape[:3], bool), cancelled=asked.is_set)
+
+
+@pytest.mark.parametrize("halo", [0, 3, 26])
+@pytest.mark.parametrize("voxels", [0, 9_000, 40_000, 70_000, 1e9])
+def test_best_edges_keep_within_memory_and_compute_no_more_than_cubes(halo, voxels):
+    mask = np.ones((60, 48, 40), dtype=bool)
+
+    def crops(edges):
+        sizes = [[p.stop - p.start for p in t.crop] for t in plan_tiles(mask, halo, edges)]
+        return [a * b * c for a, b, c in sizes]
+
+    edges = best_edges(mask, halo, voxels)
+    found = crops(edges)
+    fitting = [sum(crops(edge)) for edge in range(8, 61) if max(crops(edge)) <= voxels]
+    if fitting:
+        assert max(found) <= voxels
+        assert sum(found) <= min(fitting)
+    elif max(found) > voxels:  # nothing fits
+        assert edges == (8, 8, 8)
+    if voxels == 1e9:
+        assert len(found) == 1
+
+
+def test_thin_images_are_cut_too():
+    assert best_edges(np.ones((3, 3, 3), dtype=bool), 26, 0) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("memory", [0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_memory_is_refused(memory):
+    with pytest.raises(UserError, match="is no memory; give more than 0"):
+        Options(memory=memory)

@@ -208,6 +208,12 @@ def add_inference_options(command: ArgumentParser) -> None:
         "--tile", type=int, metavar="VOXELS", help="edge of a tile (default: by memory)"
     )
     command.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="beside input and result; tiles keep within it (default: half of what is free)",
+    )
+    command.add_argument(
         "--gradients",
         default="target",
         help="of the written DWI: target (default), input or a .bvec file",
@@ -239,6 +245,7 @@ def inference_options(options: Namespace) -> "Options":
     return Options(
         device=options.device,
         tile=options.tile,
+        memory=options.memory,
         resample=options.resample,
         lattice=options.lattice,
         rescale_b_value=options.rescale_b_value == "rescale",

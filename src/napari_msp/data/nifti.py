@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from gzip import GzipFile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +23,9 @@ from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti
 from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import atomic_path, scratch_folder
+
+GZIP_LEVEL = 1
+"""Of isal and zlib: more saves a tenth of a DWI's bytes at 5 times the seconds, none of SH's."""
 
 DAMAGED = (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
 """What reading a damaged or truncated image may raise. A header that lies about its size asks for
@@ -294,8 +299,32 @@ def write_nifti(
     image.set_qform(to_scanner, qform)
     image.set_sform(affine, sform)
     image.header.set_xyzt_units("mm", "sec")
-    with atomic_path(Path(path)) as temporary:
-        nib.save(image, temporary)
+    with atomic_path(Path(path)) as temporary, _opened(temporary) as stream:
+        image.to_stream(stream)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write to, through gzip where its name ends so.
+
+    Neither time nor name stand in it: equal images are equal files.
+    """
+    with path.open("wb") as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        with _gzip()("", "wb", GZIP_LEVEL, file, mtime=0) as stream:
+            yield cast(BinaryIO, stream)
+
+
+def _gzip() -> Callable[..., GzipFile]:
+    """Give what compresses: isal's takes a quarter of zlib's time or less, for as few bytes."""
+    try:
+        from isal.igzip import IGzipFile
+    except ImportError:  # it has no wheel for this machine
+        return GzipFile
+    faster: type[GzipFile] = IGzipFile
+    return faster
 
 
 def _codes(image: nib.Nifti1Image) -> tuple[int, int]:

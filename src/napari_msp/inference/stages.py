@@ -210,7 +210,7 @@ def predict_on_grid(
     device, progress, cancelled
         As for `run_whole_image`.
     options
-        Tile size, and whether the branches are kept, each as large as the prediction.
+        Tile size or memory, and whether the branches are kept, each as large as the prediction.
     """
     options = options or Options()
     deviation = torch.from_numpy(target.deviation).to(device)
@@ -224,6 +224,7 @@ def predict_on_grid(
         halo=network.halo,
         device=device,
         tile=options.tile,
+        memory=None if options.memory is None else options.memory * 2**30,
         progress=progress,
         cancelled=cancelled,
     )
@@ -275,6 +276,7 @@ def predict_together_on_grid(
         halo=network.halo,
         device=device,
         tile=options.tile,
+        memory=None if options.memory is None else options.memory * 2**30,
         progress=progress,
         cancelled=cancelled,
     )

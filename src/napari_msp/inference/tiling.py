@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.device import exact_arithmetic
+from napari_msp.device import exact_arithmetic, free_memory
 from napari_msp.errors import Cancelled
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import Network, SharedMSP
@@ -159,8 +159,8 @@ def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slic
     )
 
 
-CPU_BUDGET = 3 * 2**30
-"""Bytes that one tile's activations may take on a CPU (our choice)."""
+SHARE_OF_FREE = 0.5
+"""Of the memory that is free, how much one pass may take beside input and result (our choice)."""
 
 SMALLEST_TILE = 8
 """Edge below which a tile's core is not cut, however large the halo (our choice)."""
@@ -204,7 +204,10 @@ class Tile:
         )
 
 
-def plan_tiles(mask: MaskArray, halo: int, edge: int | None = None) -> list[Tile]:
+Edges = tuple[int, int, int]
+
+
+def plan_tiles(mask: MaskArray, halo: int, edge: int | Edges | None = None) -> list[Tile]:
     """Cover all output voxels near the mask with tiles.
 
     Parameters
@@ -214,7 +217,7 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | None = None) -> list[Tile
     halo
         Input voxels that the network reads around a tile.
     edge
-        Edge of a tile's core in voxels; None: one tile for all.
+        Edges of a tile's core in voxels, or the one of a cube; None: one tile for all.
 
     Returns
     -------
@@ -224,12 +227,13 @@ def plan_tiles(mask: MaskArray, halo: int, edge: int | None = None) -> list[Tile
         return []
     # An output voxel between two nodes is wanted when either is: look one voxel further.
     bounds = [_bounds(mask, axis) for axis in range(3)]
-    starts = [range(low, high, edge or high - low) for low, high in bounds]
+    edges = edge if isinstance(edge, tuple) else [edge or high - low for low, high in bounds]
+    starts = [range(low, high, each) for (low, high), each in zip(bounds, edges, strict=True)]
     tiles = []
     for corner in product(*starts):
         stops = [
-            min(start + (edge or high), high)
-            for start, (_, high) in zip(corner, bounds, strict=True)
+            min(start + each, high)
+            for start, each, (_, high) in zip(corner, edges, bounds, strict=True)
         ]
         near = _region(
             (a, min(b + 1, n)) for a, b, n in zip(corner, stops, mask.shape, strict=True)
@@ -244,6 +248,41 @@ def _bounds(mask: MaskArray, axis: int) -> tuple[int, int]:
     others = tuple(each for each in range(3) if each != axis)
     inside = np.flatnonzero(mask.any(axis=others))
     return max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 2, mask.shape[axis])
+
+
+def best_edges(mask: MaskArray, halo: int, voxels: float) -> Edges:
+    """Give the edges of tiles that compute the fewest voxels, with no crop of more than `voxels`.
+
+    A crop ends at the volume's bounds, so tiles that span an axis need no halo along it.
+
+    Parameters
+    ----------
+    mask, halo
+        As for `plan_tiles`.
+    voxels
+        What memory allows; tiles are not cut below `SMALLEST_TILE`, however little that is.
+    """
+    along = [_cuts(*_bounds(mask, axis), halo, mask.shape[axis]) for axis in range(3)]
+    smallest = min(SMALLEST_TILE, *mask.shape)
+    best, least = (smallest, smallest, smallest), math.inf
+    for cuts in product(*along):
+        edges, largest, computed = zip(*cuts, strict=True)
+        if math.prod(largest) <= voxels and math.prod(computed) < least:
+            best, least = edges, math.prod(computed)
+    return best
+
+
+def _cuts(low: int, high: int, halo: int, length: int) -> list[tuple[int, int, int]]:
+    """Give, for each number of parts of an axis, their edge, the largest crop and all crops."""
+    found: dict[int, tuple[int, int, int]] = {}
+    for parts in range(1, max(1, (high - low) // SMALLEST_TILE) + 1):
+        edge = -(-(high - low) // parts)
+        crops = [
+            min(start + edge + halo, high + halo, length) - max(start - halo, 0)
+            for start in range(low, high, edge)
+        ]
+        found.setdefault(edge, (edge, max(crops), sum(crops)))
+    return list(found.values())
 
 
 def _widened(core: Region, halo: int, shape: tuple[int, ...]) -> Region:
@@ -268,6 +307,7 @@ def run_whole_image(
     halo: int,
     device: torch.device,
     tile: int | None = None,
+    memory: float | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, FloatArray]:
@@ -288,6 +328,8 @@ def run_whole_image(
         Of the network. Where outputs differ in scale, by what stands before "/" in their names.
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
+    memory
+        Bytes that may be taken beside input and result; None: a share of what is free.
     progress
         Called with tiles done and tiles in all.
     cancelled
@@ -302,21 +344,26 @@ def run_whole_image(
     Cancelled
         When `cancelled()` was true.
     """
-    whole = torch.from_numpy(np.ascontiguousarray(np.moveaxis(channels, -1, 0)))
+    # Seen as (C, X, Y, Z), with the channels of a voxel side by side as they are: what
+    # convolutions on a CPU are quickest with, and results need no reordering either.
+    whole = torch.from_numpy(np.ascontiguousarray(channels)).permute(3, 0, 1, 2)
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     finest = scale if isinstance(scale, int) else max(scale.values())
     outputs: dict[str, FloatArray] = {}
     with torch.inference_mode(), exact_arithmetic(), polled(network, cancelled):
+        edge: int | Edges | None = tile
         if tile is None:
-            tile = _tile_edge(run, network, whole, shape, finest, halo, device)
-        tiles = plan_tiles(mask, halo, tile)
+            edge = _fitting_edges(run, network, whole, mask, finest, halo, device, memory)
+        tiles = plan_tiles(mask, halo, edge)
         for done, piece in enumerate(tiles):
             if cancelled is not None and cancelled():
                 raise Cancelled
             if progress is not None:
                 progress(done, len(tiles))
-            crop = whole[(slice(None), *piece.crop)].unsqueeze(0).to(device)
-            for name, value in run(crop).items():
+            crop = whole[(slice(None), *piece.crop)].unsqueeze(0)
+            results = run(crop.to(device).contiguous(memory_format=torch.channels_last_3d))
+            for name in list(results):
+                value = results.pop(name)  # let go as soon as it is copied
                 k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
                 target, source = piece.output(k, shape), piece.within_crop(k, shape)
                 if name not in outputs:
@@ -329,31 +376,30 @@ def run_whole_image(
     return outputs
 
 
-def _tile_edge(
+def _fitting_edges(
     run: Callable[[Tensor], dict[str, Tensor]],
     network: nn.Module,
     whole: Tensor,
-    shape: tuple[int, int, int],
+    mask: MaskArray,
     scale: int,
     halo: int,
     device: torch.device,
-) -> int | None:
-    """Give the largest edge whose crop stays within the memory budget; None: all at once."""
-    budget = memory_budget(device)
-    if math.prod(shape) * most_bytes_per_voxel(network, whole.shape[0], scale) <= budget:
+    memory: float | None,
+) -> Edges | None:
+    """Give the edges of tiles whose crops stay within the memory budget; None: all at once."""
+    budget = memory_budget(device) if memory is None else memory
+    if mask.size * most_bytes_per_voxel(network, whole.shape[0], scale) <= budget:
         return None  # a small image: nothing needs to be measured
     voxels = budget / bytes_per_voxel(run, network, whole.shape[0], device)
-    if math.prod(shape) <= voxels:
-        return None
-    return max(SMALLEST_TILE, int(voxels ** (1 / 3)) - 2 * halo)
+    return None if mask.size <= voxels else best_edges(mask, halo, voxels)
 
 
 def memory_budget(device: torch.device) -> float:
-    """Bytes that one tile may take: a constant on a CPU, half of what is free on a GPU."""
+    """Bytes that one pass may take beside input and result: a share of what is free."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free / 2
-    return CPU_BUDGET
+        return free * SHARE_OF_FREE
+    return free_memory() * SHARE_OF_FREE
 
 
 def most_bytes_per_voxel(network: nn.Module, channels: int, scale: int) -> float:
