@@ -24,6 +24,7 @@ from napari_msp.commands import (
     harmonize,
     import_,
     maps,
+    review,
     run,
     simulate,
     train,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "calibrate": calibrate,
     "cohort": cohort,
+    "review": review,
     "completion": completion,
 }
 
@@ -56,7 +58,7 @@ USER_ERROR = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit status: 0, 2 after a user's mistake, 130 when interrupted.
 
-    `check` and `cohort` give 1 when what they looked at is not in order.
+    `check`, `cohort` and `review` give 1 when what they looked at is not in order.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _show_what_cannot_be_encoded()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.formatting import number
 from napari_msp.inference.measured import MEASURES_FIELD
 
 FEWEST = 8
@@ -63,8 +64,8 @@ class Measure:
         if value is None:
             return "–"
         if self.decimals is not None:
-            return f"{value:.{self.decimals}f}".replace("-", "−")
-        return f"{value:.2g}".replace("-", "−")
+            return number(round(value, self.decimals) + 0.0, self.decimals)
+        return f"{value:#.2g}".rstrip(".").replace("-", "−")
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -77,7 +78,7 @@ MEASURES: Mapping[str, Measure] = {
             "SNR",
             "low",
             1,
-            "Of one b=0 volume of the scan, as `check` measures it.",
+            "Of one b=0 volume of the scan.",
         ),
         Measure("mask_ml", "mask", "ml", "MaskVolume", "both", 0, "Volume of the mask."),
         Measure(
@@ -142,6 +143,17 @@ def read_measures(sidecar: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def robust_scale(values: Sequence[float]) -> tuple[float, float] | None:
+    """Give median and robust standard deviation; see `robust_scores` for when there is none."""
+    if len(values) < FEWEST:
+        return None
+    given = np.asarray(values, dtype=float)
+    middle = float(np.median(given))
+    spread = CONSISTENT * float(np.median(np.abs(given - middle)))
+    spread = max(spread, LEAST_SPREAD * abs(middle))
+    return (middle, spread) if spread > 0 else None
+
+
 def robust_scores(values: Sequence[float]) -> FloatArray | None:
     """Give how far each value lies from the median, in robust standard deviations.
 
@@ -150,7 +162,7 @@ def robust_scores(values: Sequence[float]) -> FloatArray | None:
 
     Returns
     -------
-    (N,); None where there are fewer than `FEWEST`, or all are 0.
+    (N,); None where there are fewer than `FEWEST`, or half of them are 0.
 
     Examples
     --------
@@ -158,15 +170,10 @@ def robust_scores(values: Sequence[float]) -> FloatArray | None:
     [-1.35, -1.01, -0.67, -0.34, 0.0, 0.34, 0.67, 1.01, 1.35]
     >>> robust_scores([1, 2, 30])
     """
-    if len(values) < FEWEST:
+    scale = robust_scale(values)
+    if scale is None:
         return None
-    given = np.asarray(values, dtype=float)
-    middle = float(np.median(given))
-    spread = CONSISTENT * float(np.median(np.abs(given - middle)))
-    spread = max(spread, LEAST_SPREAD * abs(middle))
-    if spread == 0:
-        return None
-    scores: FloatArray = (given - middle) / spread
+    scores: FloatArray = (np.asarray(values, dtype=float) - scale[0]) / scale[1]
     return scores
 
 
@@ -218,3 +225,22 @@ def outlying(unusual: Mapping[str, float]) -> dict[str, float]:
     """Give the numbers that lie `UNUSUAL` or more on their bad side, worst first."""
     out = {key: score for key, score in unusual.items() if badness(key, score) >= UNUSUAL}
     return dict(sorted(out.items(), key=lambda each: -badness(*each)))
+
+
+def score_text(score: float, decimals: int = 1) -> str:
+    """Write a deviation with its sign.
+
+    >>> score_text(-3.44), score_text(-0.01)
+    ('−3.4', '0.0')
+    """
+    rounded = round(score, decimals)
+    return number(rounded, decimals, signed=True) if rounded else number(0, decimals)
+
+
+def outlying_text(numbers: Mapping[str, float], unusual: Mapping[str, float]) -> str:
+    """Say what is unusual, worst first; empty where nothing is."""
+    return "; ".join(
+        f"{MEASURES[key].title} {MEASURES[key].text(numbers[key])} {MEASURES[key].unit}".strip()
+        + f" ({score_text(score)} sd)"
+        for key, score in outlying(unusual).items()
+    )

@@ -17,7 +17,6 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from napari_msp.bids import (
-    DESCRIPTION,
     Provenance,
     bare_stem,
     dataset_root,
@@ -26,12 +25,14 @@ from napari_msp.bids import (
     nifti_stem,
     platform_name,
     sidecar_path,
+    source_path,
     without_shell,
 )
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, sha256
 from napari_msp.inference.measured import MEASURES_FIELD
+from napari_msp.inference.review_maps import place_of
 from napari_msp.review.measures import outlying, read_measures, risk_of, unusual_in
 
 FOLDER = "review"
@@ -164,6 +165,18 @@ class Review:
     def kinds(self) -> dict[tuple[str, str, str, str], list[Entry]]:
         """Entries that are compared with each other."""
         return by_kind(self.entries)
+
+    @property
+    def kind_names(self) -> dict[tuple[str, str, str, str], str]:
+        """What each kind is called: model and target, and the model's file where that is open."""
+        kinds = self.kinds
+        short = {kind: f"{kind[2]} {kind[1]}".strip() for kind in kinds}
+        names: dict[tuple[str, str, str, str], str] = {}
+        for kind, entries in kinds.items():
+            alike = list(short.values()).count(short[kind]) > 1
+            more = f" ({entries[0].model or 'in memory'}, {kind[3][:6]}, from {kind[0]})"
+            names[kind] = short[kind] + more * alike
+        return names
 
     def with_numbers(self, numbers: Mapping[str, Mapping[str, float]]) -> "Review":
         """Give the same with more numbers, by the entries' keys, sorted anew."""
@@ -309,7 +322,7 @@ def _entry(
     measured = read_measures({MEASURES_FIELD: before.get("numbers")}) if same else {}
     fingerprint = before.get("hash") if same else None
     named = entities(image)
-    root = dataset_root(image) or image.parent
+    root = sources.root(image)
     scan = sources.scan(root, made)
     session = f"ses-{named['ses']}" if "ses" in named else ""
     return Entry(
@@ -402,30 +415,26 @@ class _Sources:
     """Finds scans and truths by what predictions say of their origin, looking once."""
 
     def __init__(self) -> None:
-        self._linked: dict[Path, Path | None] = {}
         self._scans: dict[tuple[Path, str], dict[str, list[Path]]] = {}
+        self._roots: dict[Path, Path] = {}
+
+    def root(self, image: Path) -> Path:
+        """Give the dataset that a prediction is of, see `review_maps.place_of`."""
+        if image.parent not in self._roots:
+            try:
+                self._roots[image.parent] = place_of(image)[0]
+            except UserError:  # the description is damaged
+                self._roots[image.parent] = dataset_root(image) or image.parent
+        return self._roots[image.parent]
 
     def scan(self, root: Path, made: Provenance) -> Path | None:
         """Give the scan that a prediction was made from; None where it is not found."""
-        for source in made.sources:
-            inside = source.removeprefix("bids:source:")
-            if inside == source:
-                continue
-            dataset = self._dataset(root)
-            if dataset is not None and (dataset / inside).is_file():
-                return dataset / inside
-        return None
-
-    def _dataset(self, root: Path) -> Path | None:
-        """Give the dataset that `bids:source:` stands for."""
-        if root not in self._linked:
-            self._linked[root] = None
-            for place in (root, *root.parents[:2]):
-                link = _link(place)
-                if link is not None:
-                    self._linked[root] = link
-                    break
-        return self._linked[root]
+        try:
+            found = (source_path(uri, root) for uri in made.sources)
+            # Without `resolve`: DataLad keeps images elsewhere and links to them.
+            return next((Path(os.path.abspath(path)) for path in found if path), None)  # noqa: PTH100
+        except UserError:  # the description is damaged
+            return None
 
     def truth(self, scan: Path, target: str) -> Path | None:
         """Give the subject's scan on the target; None where there is none, or a choice is open."""
@@ -437,18 +446,6 @@ class _Sources:
             self._scans[root, subject] = _platforms(root / subject)
         found = self._scans[root, subject].get(target, [])
         return found[0] if len(found) == 1 else None
-
-
-def _link(place: Path) -> Path | None:
-    description = place / DESCRIPTION
-    if not description.is_file():
-        return None
-    try:
-        links = read_json(description, foreign=True).get("DatasetLinks")
-    except UserError:
-        return None
-    source = links.get("source") if isinstance(links, Mapping) else None
-    return (place / source).resolve() if isinstance(source, str) else None
 
 
 def _platforms(subject: Path) -> dict[str, list[Path]]:

@@ -582,6 +582,23 @@ def read_all_ratings(folder: str | Path) -> AllRatings:
     return AllRatings(found, tuple(problems))
 
 
+def of_raters(ratings: AllRatings, raters: Sequence[str] | None) -> AllRatings:
+    """Leave some raters' ratings; None: everybody's.
+
+    Raises
+    ------
+    UserError
+        When one of them has rated nothing that can be read.
+    """
+    if raters is None:
+        return ratings
+    for rater in raters:
+        if rater not in ratings.by_rater:
+            remedy = Choose("rater", ratings.raters)
+            raise UserError(f"{rater} has no ratings here", field="rater", remedy=remedy)
+    return replace(ratings, by_rater={each: ratings.by_rater[each] for each in raters})
+
+
 @dataclass(frozen=True)
 class Merged:
     """What became of a table that was merged.

@@ -1,0 +1,82 @@
+"""`review`: many predictions by their risk, what raters said of them, and a page of pictures."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from napari_msp.commands.console import Console
+from napari_msp.commands.shared import OptionWords
+
+SUMMARY = "list predictions by their risk, with ratings; write a page with pictures"
+EXAMPLE = """\
+napari-msp review harmonized --report
+napari-msp review harmonized --rater anna --table review.csv
+napari-msp review harmonized --merge laptop/review/rater-anna_ratings.tsv"""
+
+FOUND_DAMAGED = 1
+"""Exit status when a prediction or a table of ratings cannot be read."""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add what is reviewed, and what is made of it."""
+    command.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="where cohort or harmonize wrote"
+    )
+    command.add_argument(
+        "--report",
+        action="store_true",
+        help="write review/report.html in the folder: pictures, distributions, ratings",
+    )
+    command.add_argument(
+        "--table", type=Path, metavar="FILE", help="write numbers and verdicts, as .csv or .json"
+    )
+    command.add_argument(
+        "--rater", nargs="+", metavar="LABEL", help="whose ratings to show (default: everybody's)"
+    )
+    command.add_argument(
+        "--merge",
+        dest="tables",
+        nargs="+",
+        default=(),
+        type=Path,
+        metavar="FILE",
+        help="bring ratings that were made of a copy into the folder; the later of two counts",
+    )
+    command.add_argument(
+        "--measure",
+        action="store_true",
+        help="compute what no sidecar says: SNR, errors and alignment where the truth is there",
+    )
+
+
+def run(options: Namespace, console: Console) -> int:
+    """List, and write what is asked for."""
+    from napari_msp.checking.report import WIDTH, check_table_name
+    from napari_msp.review.measuring import measure, unmeasured
+    from napari_msp.review.predictions import open_review
+    from napari_msp.review.ratings import merge_ratings, of_raters, read_all_ratings
+    from napari_msp.review.report import write_report
+    from napari_msp.review.table import table_text, write_table
+
+    if options.table is not None:
+        check_table_name(options.table)
+    review = open_review(options.folder)
+    for merged in merge_ratings(options.folder, options.tables):
+        console.report(
+            f"{merged.rater}: {merged.new} new ratings, {merged.later} later ones; "
+            f"{merged.older} left out, as later ones are there"
+        )
+    ratings = of_raters(read_all_ratings(options.folder), options.rater)
+    if options.measure:
+        review = measure(review, progress=console.progress)
+    console.result(table_text(review, ratings, console.width or WIDTH))
+    words = OptionWords(options.parser)
+    for problem in (*review.problems, *ratings.problems):
+        console.warn(problem.phrase(words))
+    if missing := unmeasured(review):
+        console.say(f"of {missing} not all numbers are known: --measure computes them, once")
+    if options.table is not None:
+        write_table(options.table, review, ratings)
+        console.result(options.table)
+    if options.report:
+        console.result(write_report(review, progress=console.progress))
+    return FOUND_DAMAGED if review.problems or ratings.problems else 0

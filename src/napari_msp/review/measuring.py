@@ -1,0 +1,247 @@
+"""Numbers that no sidecar says: measured from the files once, and kept in `review/measures.json`.
+
+Predictions of earlier versions have none in their sidecars; errors and alignment need the truth,
+which `harmonize` does not ask for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp.alignment.registration import brain_image, estimate_displacement
+from napari_msp.arrays import MaskArray
+from napari_msp.bids import map_name, shell_stem
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.nifti import open_nifti, read_voxels
+from napari_msp.errors import Cancelled, UserError
+from napari_msp.evaluation.comparison import line_up
+from napari_msp.files import locked, write_json
+from napari_msp.review.predictions import FOLDER, MEASURED, Entry, Review, read_measured
+from napari_msp.scan import load_scan
+from napari_msp.signal.maps import squared_error
+from napari_msp.signal.noise import signal_to_noise
+
+Progress = Callable[[str, int, int], None]
+
+
+def unmeasured(review: Review) -> int:
+    """Count predictions of which `measure` can say more than is known."""
+    kept = read_measured(review.folder)
+    return sum(bool(_wanted(entry, kept)) for entry in review.entries)
+
+
+def measure(
+    review: Review,
+    *,
+    progress: Progress = lambda *_: None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Review:
+    """Measure what is not known yet, and keep it with the folder after each prediction.
+
+    Parameters
+    ----------
+    review
+        See `open_review`.
+    progress
+        Called with an entry's name, how many are done and how many there are.
+    cancelled
+        Polled between predictions and while heads are aligned.
+
+    Returns
+    -------
+    Review
+        The same with more numbers, sorted anew. What cannot be measured is among its problems.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
+    Cancelled
+        When `cancelled` said so; what was measured is kept.
+    """
+    kept = read_measured(review.folder)
+    todo = [entry for entry in review.entries if _wanted(entry, kept)]
+    found: dict[str, dict[str, float]] = {}
+    problems = list(review.problems)
+    scans = _Scans()
+    for done, entry in enumerate(todo):
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        progress(f"measuring {entry.name}", done, len(todo))
+        result = _measured(entry, _wanted(entry, kept), scans, cancelled)
+        found[entry.key] = result.numbers
+        problems += result.problems
+        _keep(review.folder, entry, result)
+    return replace(review, problems=tuple(problems)).with_numbers(found)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What was measured of one prediction, and what could not be."""
+
+    numbers: dict[str, float]
+    failed: tuple[str, ...]
+    problems: tuple[UserError, ...]
+
+
+def _wanted(entry: Entry, kept: Mapping[str, Any]) -> list[str]:
+    """Give the numbers that are not known and may be measured."""
+    before = kept.get(entry.key)
+    given_up: Any = before.get("failed", ()) if isinstance(before, Mapping) else ()
+    same = isinstance(before, Mapping) and before.get("file") == stamp_of(entry.prediction)
+    wanted = [key for key, of in _MEASURED.items() if key not in entry.numbers and of[0](entry)]
+    return [key for key in wanted if not (same and key in given_up)]
+
+
+def stamp_of(path: Path) -> list[int]:
+    """Tell a file from a later one of the same name: its size and time."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _keep(folder: Path, entry: Entry, result: _Result) -> None:
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place, wait=True):
+        content = read_measured(folder)
+        before = content.get(entry.key, {})
+        stamp = stamp_of(entry.prediction)
+        same = isinstance(before, Mapping) and before.get("file") == stamp
+        earlier, given_up = (before.get(each) if same else None for each in ("numbers", "failed"))
+        content[entry.key] = {
+            "file": stamp,
+            "hash": entry.prediction_hash,
+            "numbers": {**(earlier or {}), **result.numbers},
+            "failed": sorted({*(given_up or ()), *result.failed}),
+        }
+        write_json(place / MEASURED, content)
+
+
+def _measured(
+    entry: Entry, wanted: list[str], scans: "_Scans", cancelled: Callable[[], bool] | None
+) -> _Result:
+    numbers: dict[str, float] = {}
+    problems: list[UserError] = []
+
+    def poll() -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled
+
+    for key in wanted:
+        try:
+            value = _MEASURED[key][1](entry, scans, poll)
+        except UserError as error:
+            problems.append(error)
+        else:
+            if value is not None and np.isfinite(value):
+                numbers[key] = float(f"{value:.6g}")
+    failed = tuple(key for key in wanted if key not in numbers)
+    # One file that cannot be read is told once, whatever was to be measured of it.
+    told = {error.phrase(): error for error in problems}
+    return _Result(numbers, failed, tuple(told.values()))
+
+
+class _Scans:
+    """Keeps the scan that was read last: a subject's predictions come after each other."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Path, Acquisition] | None = None
+
+    def open(self, path: Path) -> Acquisition:
+        """Read a scan, or give it again."""
+        if self._known is None or self._known[0] != path:
+            self._known = path, load_acquisition(path)
+        return self._known[1]
+
+
+def _snr(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float | None:
+    assert entry.scan is not None
+    return signal_to_noise(scans.open(entry.scan))
+
+
+def _mask(entry: Entry) -> tuple[MaskArray, float]:
+    """Give the prediction's mask and the volume of a voxel in ml."""
+    path = entry.prediction.with_name(f"{entry.stem}_mask.nii.gz")
+    image = open_nifti(path)
+    return read_voxels(image, path) > 0, abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
+
+
+def _mask_volume(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+    mask, voxel = _mask(entry)
+    return float(mask.sum()) * voxel
+
+
+def _maps(entry: Entry, parameter: str) -> list[Path]:
+    """Find a map of each shell."""
+    alone = entry.prediction.with_name(map_name(entry.stem, "sh", parameter))
+    if alone.is_file():
+        return [alone]
+    pattern = map_name(shell_stem(entry.stem, 0)[:-1] + "*", "sh", parameter)
+    return sorted(entry.prediction.parent.glob(pattern))
+
+
+def _largest_mean(entry: Entry, parameter: str) -> float:
+    mask, _ = _mask(entry)
+    return max(
+        float(read_voxels(open_nifti(path), path)[mask].mean(dtype=float))
+        for path in _maps(entry, parameter)
+    )
+
+
+def _disagreement(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+    return _largest_mean(entry, "disagreement0")
+
+
+def _expected_error(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+    return _largest_mean(entry, "expectederror")
+
+
+def _error(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+    """Give the mean squared error of SH coefficients, of the worst shell."""
+    assert entry.truth is not None
+    truth, errors = load_scan(entry.truth), []
+    for path in _maps(entry, "coefficients"):
+        poll()
+        prediction = load_scan(path)
+        true = truth.at_shell(prediction.b_value)
+        lined = line_up(true, {"prediction": prediction})
+        error = squared_error(lined.predictions["prediction"].image, lined.reference, lined.mask)
+        errors.append(float(error[lined.mask].mean(dtype=float)))
+    return max(errors)
+
+
+def _displacement(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
+    """Give how far the truth lies from the prediction's scan, in mm."""
+    assert entry.scan is not None
+    assert entry.truth is not None
+    fixed, moving = scans.open(entry.scan), load_acquisition(entry.truth)
+    shell = fixed.shells()[0]
+    near = min(moving.shells(), key=lambda each: abs(each.b_value - shell.b_value))
+    found = estimate_displacement(brain_image(fixed, shell), brain_image(moving, near), poll=poll)
+    return found.mean
+
+
+Measuring = Callable[[Entry, _Scans, Callable[[], None]], float | None]
+
+_MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
+    "snr": (lambda entry: entry.scan is not None, _snr),
+    "mask_ml": (lambda entry: _has_mask(entry), _mask_volume),
+    "disagreement": (lambda entry: bool(_maps(entry, "disagreement0")), _disagreement),
+    "expected_error": (lambda entry: bool(_maps(entry, "expectederror")), _expected_error),
+    "displacement": (
+        lambda entry: entry.scan is not None and entry.truth is not None,
+        _displacement,
+    ),
+    "error": (
+        lambda entry: entry.truth is not None and bool(_maps(entry, "coefficients")),
+        _error,
+    ),
+}
+"""By measure: whether an entry has what it takes, and how it is measured."""
+
+
+def _has_mask(entry: Entry) -> bool:
+    return entry.prediction.with_name(f"{entry.stem}_mask.nii.gz").is_file()

@@ -1,0 +1,311 @@
+"""Small pictures of predictions: input, prediction and how sure it is, in three planes each.
+
+All of a cohort are cut through the middle of the brain along scanner axes, at one scale and with
+one contrast, so that a glance down a page compares them. They are drawn from the small maps that
+`cohort` and `harmonize` write, which are made where they are missing.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from napari_msp.arrays import FloatArray
+from napari_msp.errors import Cancelled, UserError
+from napari_msp.inference.review_maps import (
+    ReviewImage,
+    ReviewMaps,
+    has_review_maps,
+    make_review_maps,
+    read_review_maps,
+)
+from napari_msp.review.predictions import Entry, Review
+
+PIXEL = 2.0
+"""Of a picture, in mm (our choice): about a voxel of most scans."""
+
+FIELD = (168.0, 200.0, 160.0)
+"""Shown of the head to the right, front and top, in mm: what an adult's brain needs. A larger one
+is drawn smaller."""
+
+MARGIN = 4.0
+"""Around the mask, in mm."""
+
+QUALITY = 76
+"""Of the WebP pictures, of 100 (our choice: a picture of 4 × 3 planes takes some 12 kB)."""
+
+BRIGHTEST = 99.5
+"""Percentile of the SH average in the mask that is white, the median over predictions."""
+
+BRIGHTEST_ERROR = 99.0
+"""The same of how sure a prediction is, over predictions of one kind."""
+
+COLOURS = {"expected error": "inferno", "disagreement": "viridis"}
+"""As the window has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """Three planes of one image, beside each other: axial, coronal, sagittal.
+
+    Attributes
+    ----------
+    values
+        (H, W) numbers, or (H, W, 3) colours in [0, 1]; nan outside the image.
+    name
+        What it is.
+    """
+
+    values: FloatArray
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """What is drawn of one prediction, before contrast is known.
+
+    Attributes
+    ----------
+    planes
+        In the order in which they are drawn.
+    bright, bright_error
+        What is to be white, by this prediction alone; nan where there is nothing to show.
+    notes
+        Why something is missing.
+    """
+
+    planes: tuple[Planes, ...]
+    bright: float = float("nan")
+    bright_error: float = float("nan")
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One prediction's picture.
+
+    Attributes
+    ----------
+    image
+        WebP; empty where nothing could be drawn.
+    width, height
+        In pixels.
+    names
+        Of the images that stand beside each other in it, each of equal width.
+    notes
+        Why something is missing.
+    """
+
+    image: bytes = b""
+    width: int = 0
+    height: int = 0
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Pictures:
+    """Pictures of a cohort, by the entries' keys."""
+
+    by_key: dict[str, Picture] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Of all images, in bytes."""
+        return sum(len(each.image) for each in self.by_key.values())
+
+
+def draw_all(
+    review: Review,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Pictures:
+    """Draw every prediction of a folder.
+
+    Parameters
+    ----------
+    review
+        See `open_review`.
+    progress
+        Called with an entry's name, how many are done and how many there are.
+    cancelled
+        Polled between predictions.
+
+    Returns
+    -------
+    Pictures
+        Where one cannot be drawn its notes say why.
+
+    Raises
+    ------
+    Cancelled
+        When `cancelled` said so.
+    """
+    cuts: dict[str, Cut] = {}
+    for number, entry in enumerate(review.entries):
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        progress(f"picture of {entry.name}", number, len(review.entries))
+        cuts[entry.key] = cut_entry(entry, cancelled)
+    white = _median([cut.bright for cut in cuts.values()])
+    drawn = Pictures()
+    for entries in review.kinds.values():
+        white_error = _median([cuts[entry.key].bright_error for entry in entries])
+        for entry in entries:
+            drawn.by_key[entry.key] = draw(cuts.pop(entry.key), white, white_error)
+    return drawn
+
+
+def cut_entry(entry: Entry, cancelled: Callable[[], bool] | None = None) -> Cut:
+    """Cut one prediction's maps, which are made where they are missing or stale."""
+    try:
+        if not has_review_maps(entry.root, entry.stem):
+            make_review_maps(entry.prediction, scan=entry.scan, truth=entry.truth)
+        maps = read_review_maps(entry.root, entry.stem)
+    except UserError as error:
+        return Cut((), notes=(error.phrase(),))
+    return cut(maps)
+
+
+def cut(maps: ReviewMaps) -> Cut:
+    """Cut the maps of a prediction through the middle of its brain."""
+    grids = _grids(maps.prediction)
+    images = (("input", maps.scan), ("prediction", maps.prediction), ("truth", maps.truth))
+    planes = [
+        Planes(_sampled(image.average, image.affine, grids), name)
+        for name, image in images
+        if image is not None
+    ]
+    coloured = maps.prediction.colour_fa
+    channels = [_sampled(coloured[..., each], maps.prediction.affine, grids) for each in range(3)]
+    planes.append(Planes(np.stack(channels, axis=-1), "colour FA"))
+    bright_error = float("nan")
+    if maps.uncertainty is not None and maps.uncertainty_name is not None:
+        shown = _sampled(maps.uncertainty, maps.prediction.affine, grids)
+        planes.append(Planes(shown, maps.uncertainty_name))
+        bright_error = _percentile(maps.uncertainty[maps.prediction.mask], BRIGHTEST_ERROR)
+    inside = maps.prediction.average[maps.prediction.mask]
+    return Cut(tuple(planes), _percentile(inside, BRIGHTEST), bright_error, maps.notes)
+
+
+Grid = tuple[FloatArray, tuple[int, int]]
+"""(N, 3) points in scanner coordinates, and the shape (rows, columns) that they fill."""
+
+
+def _grids(image: ReviewImage) -> list[Grid]:
+    """Lay three planes through the middle of a brain, as a radiologist looks at them."""
+    voxels = np.argwhere(image.mask)
+    if not len(voxels):
+        voxels = np.argwhere(np.ones(image.mask.shape, dtype=bool))
+    points = voxels @ image.affine[:3, :3].T + image.affine[:3, 3]
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle = (low + high) / 2
+    scale = _scale(float(((high - low + 2 * MARGIN) / FIELD).max()))
+    right, front, top = (
+        (np.arange(round(size / PIXEL)) - (round(size / PIXEL) - 1) / 2) * PIXEL * scale
+        for size in FIELD
+    )
+    # The patient's right on the left, front on top or to the left.
+    return [
+        _plane(middle, (1, front[::-1]), (0, right[::-1])),
+        _plane(middle, (2, top[::-1]), (0, right[::-1])),
+        _plane(middle, (2, top[::-1]), (1, front[::-1])),
+    ]
+
+
+def _scale(needed: float) -> float:
+    """Choose a scale from few, so that brains of a cohort have one: slabs are drawn larger.
+
+    >>> _scale(0.83), _scale(0.2), _scale(1.3)
+    (1.0, 0.25, 1.3)
+    """
+    return next((each for each in (0.25, 0.5, 1.0) if needed <= each), needed)
+
+
+def _plane(middle: FloatArray, down: tuple[int, FloatArray], along: tuple[int, FloatArray]) -> Grid:
+    rows, columns = np.meshgrid(down[1], along[1], indexing="ij")
+    points = np.tile(middle, (rows.size, 1))
+    points[:, down[0]] += rows.ravel()
+    points[:, along[0]] += columns.ravel()
+    return points, (rows.shape[0], rows.shape[1])
+
+
+def _sampled(values: FloatArray, affine: FloatArray, grids: Sequence[Grid]) -> FloatArray:
+    """Interpolate an image linearly on the planes, and put them beside each other."""
+    height = max(rows for _, (rows, _) in grids)
+    whole = []
+    for points, (rows, columns) in grids:
+        voxels = np.linalg.solve(affine[:3, :3], (points - affine[:3, 3]).T)
+        plane = map_coordinates(values, voxels, order=1, cval=0.0, output=np.float32)
+        above = (height - rows) // 2
+        padded = np.zeros((height, columns), dtype=np.float32)
+        padded[above : above + rows] = plane.reshape(rows, columns)
+        whole.append(padded)
+    return np.concatenate(whole, axis=1).astype(np.float16)
+
+
+def _percentile(values: FloatArray, share: float) -> float:
+    return float(np.percentile(values, share)) if values.size else float("nan")
+
+
+def _median(values: Sequence[float]) -> float:
+    known = [each for each in values if np.isfinite(each)]
+    return float(np.median(known)) if known else float("nan")
+
+
+# --- Drawing ----------------------------------------------------------------------------------
+
+
+def draw(of: Cut, white: float, white_error: float) -> Picture:
+    """Draw a prediction: all that goes with it in one strip.
+
+    Parameters
+    ----------
+    of
+        What is drawn.
+    white, white_error
+        Upper ends of the scales of SH average and of how sure a prediction is; black is 0.
+    """
+    from PIL import Image, ImageDraw
+
+    if not of.planes:
+        return Picture(notes=of.notes)
+    painted = [_painted(each, white, white_error) for each in of.planes]
+    strip = Image.fromarray(np.concatenate(painted, axis=1))
+    pen = ImageDraw.Draw(strip)
+    width = painted[0].shape[1]
+    axial = round(FIELD[0] / PIXEL)
+    for number in range(len(painted)):
+        for left in (0, axial):  # of axial and coronal planes
+            pen.text((number * width + left + 1, 0), "R", fill=(150, 150, 150))
+    stream = io.BytesIO()
+    strip.save(stream, "WEBP", quality=QUALITY, method=4)
+    names = tuple(each.name for each in of.planes)
+    return Picture(stream.getvalue(), strip.width, strip.height, names, of.notes)
+
+
+def _painted(planes: Planes, white: float, white_error: float) -> FloatArray:
+    """(H, W, 3) uint8."""
+    values = planes.values.astype(np.float32)
+    if values.ndim == 3:
+        shown = values
+    elif planes.name in COLOURS:
+        scaled = np.clip(values / white_error if white_error > 0 else values * 0, 0, 1)
+        shown = _lut(COLOURS[planes.name])[np.rint(255 * scaled).astype(int)]
+        shown[values == 0] = 0  # outside the mask
+    else:
+        grey = np.clip(values / white if white > 0 else values * 0, 0, 1)
+        shown = np.repeat(grey[..., None], 3, axis=-1)
+    painted: FloatArray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+    return painted
+
+
+@cache
+def _lut(name: str) -> FloatArray:
+    from matplotlib import colormaps
+
+    colours: FloatArray = colormaps[name](np.arange(256))[:, :3].astype(np.float32)
+    return colours

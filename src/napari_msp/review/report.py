@@ -1,0 +1,520 @@
+"""The page of a review: a table with pictures, distributions, ratings; one file, no network.
+
+Names and notes come from files that anybody may have written: the template escapes them, and the
+page's policy lets no script run but its own, by its digest.
+"""
+
+import base64
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from napari_msp.files import refuse_unwritable, write_text
+from napari_msp.formatting import counted, listed
+from napari_msp.review.agreement import ORDER, Agreement, Kappa, agreement
+from napari_msp.review.measures import (
+    FEWEST,
+    MEASURES,
+    UNUSUAL,
+    WARNING_WEIGHT,
+    Measure,
+    badness,
+    outlying_text,
+    robust_scale,
+    score_text,
+)
+from napari_msp.review.pictures import Picture, Pictures, draw_all
+from napari_msp.review.predictions import FOLDER, Entry, Review
+from napari_msp.review.ratings import AllRatings, Rating, read_all_ratings
+
+REPORT = "report.html"
+"""In the folder `review` of the predictions."""
+
+MOST_FIRST = 12
+"""Entries that are named at the top of the page, and where raters differ."""
+
+MOST_NAMED = 6
+"""Outliers that are named in one row of a plot: names would lie on each other."""
+
+
+def write_report(
+    review: Review,
+    path: str | Path | None = None,
+    *,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Write the page of a review.
+
+    Parameters
+    ----------
+    review
+        See `open_review`.
+    path
+        None: `review/report.html` in its folder.
+    progress, cancelled
+        As for `draw_all`.
+
+    Returns
+    -------
+    The file, which needs no other.
+
+    Raises
+    ------
+    UserError
+        When it cannot be written; known before anything is drawn.
+    Cancelled
+        When `cancelled` said so.
+    """
+    path = review.folder / FOLDER / REPORT if path is None else Path(path)
+    refuse_unwritable(path)
+    ratings = read_all_ratings(review.folder)
+    write_text(path, report_html(review, ratings, draw_all(review, progress, cancelled)))
+    return path
+
+
+def report_html(review: Review, ratings: AllRatings, pictures: Pictures) -> str:
+    """Fill in the page, report.html beside this file."""
+    here = files(__package__)
+    style, script = ((here / f"report.{each}").read_text("utf-8") for each in ("css", "js"))
+    page = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    agreed = agreement(ratings)
+    numbers = {entry.key: number for number, entry in enumerate(review.entries)}
+    measures = [
+        each for key, each in MEASURES.items() if any(key in one.numbers for one in review.entries)
+    ]
+    names = review.kind_names
+    rows = [
+        _row(
+            (number, entry, names[entry.kind]),
+            measures,
+            ratings,
+            agreed,
+            pictures.by_key.get(entry.key, Picture()),
+        )
+        for number, entry in enumerate(review.entries)
+    ]
+    return page.get_template("report.html").render(
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        review=review,
+        lead=_lead(review, ratings),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by napari-msp {version('napari-msp')}",
+        first=_first(rows),
+        plots=[plot for each in measures if (plot := distribution(each, review, numbers))],
+        ratings=ratings,
+        raters=[_of_rater(rater, review, ratings) for rater in ratings.raters],
+        agreed=agreed,
+        pairs=[_of_pair(pair) for pair in agreed.pairs],
+        all_raters=None if agreed.all_raters is None else kappa_text(agreed.all_raters),
+        differing=[
+            (numbers.get(key), key, listed([f"{who}: {what}" for who, what in said.items()]))
+            for key, said in list(agreed.differing.items())[:MOST_FIRST]
+        ],
+        more_differing=max(0, len(agreed.differing) - MOST_FIRST),
+        order=ORDER,
+        measures=measures,
+        rows=rows,
+        kinds=sorted({row.kind for row in rows}),
+        seen=dict(Counter(status for row in rows for status in row.statuses)),
+        fewest=FEWEST,
+        unusual=UNUSUAL,
+        warning_weight=f"{WARNING_WEIGHT:.0f}",
+        enough=any(row.unusual_known for row in rows),
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """Give the page's policy: nothing from elsewhere, its own style and script alone."""
+    styles, scripts = (
+        base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()
+        for each in (style, script)
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{styles}'; "
+        f"script-src 'sha256-{scripts}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _lead(review: Review, ratings: AllRatings) -> str:
+    subjects = len({entry.subject for entry in review.entries})
+    targets = sorted({entry.target for entry in review.entries})
+    rated = sum(
+        any(each.verdict and each.is_of(entry) for each in ratings.of(entry))
+        for entry in review.entries
+    )
+    return (
+        f"{counted(len(review.entries), 'prediction')} of {counted(subjects, 'subject')} "
+        f"for {listed(targets)}; {rated} rated, {len(review.entries) - rated} not."
+    )
+
+
+# --- Rows -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in the table.
+
+    Attributes
+    ----------
+    text, value
+        As it is written and sorted; empty and None where it is not known.
+    score
+        How unusual it is, in robust standard deviations; empty where that is not known.
+    bad
+        Whether that is on its bad side.
+    """
+
+    text: str
+    value: float | None
+    score: str
+    bad: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prediction in the table.
+
+    Attributes
+    ----------
+    number
+        Its place by risk, from 0.
+    entry
+        The prediction.
+    kind
+        Target and model, for the filter.
+    risk
+        As it is written.
+    cells
+        A number a measure.
+    why
+        What is unusual, in words.
+    ratings
+        Of each rater: label, state, the rating's words.
+    statuses
+        For the filter.
+    picture, source
+        What is shown of it, and the same as a data URI; empty without.
+    search
+        Text that is searched.
+    """
+
+    number: int
+    entry: Entry
+    kind: str
+    risk: str
+    cells: tuple[Cell, ...]
+    why: str
+    ratings: tuple[tuple[str, str, Rating], ...]
+    statuses: tuple[str, ...]
+    picture: Picture
+    source: str
+    search: str
+
+    @property
+    def unusual_known(self) -> bool:
+        """Whether there were enough to compare it with."""
+        return bool(self.entry.unusual)
+
+
+def _row(
+    which: tuple[int, Entry, str],
+    measures: Sequence[Measure],
+    ratings: AllRatings,
+    agreed: Agreement,
+    picture: Picture,
+) -> Row:
+    number, entry, kind = which
+    said = [(each.rater, each.state(entry), each) for each in ratings.of(entry)]
+    states: set[str] = {state for _, state, _ in said if state != "unrated"} or {"unrated"}
+    statuses = sorted(states | ({"raters differ"} if entry.key in agreed.differing else set()))
+    if entry.outlying or entry.warnings:
+        statuses.append("unusual")
+    tags = [tag for _, _, rating in said for tag in rating.tags]
+    words = [entry.name, entry.model, *entry.warnings, *tags, *(each.note for *_, each in said)]
+    return Row(
+        number=number,
+        entry=entry,
+        kind=kind,
+        risk=f"{entry.risk:.1f}",
+        cells=tuple(_cell(each, entry) for each in measures),
+        why=outlying_text(entry.numbers, entry.unusual),
+        ratings=tuple(said),
+        statuses=tuple(statuses),
+        picture=picture,
+        source=_data_uri(picture.image),
+        search=" ".join(words).casefold(),
+    )
+
+
+def _cell(measure: Measure, entry: Entry) -> Cell:
+    value, score = entry.numbers.get(measure.key), entry.unusual.get(measure.key)
+    bad = score is not None and badness(measure.key, score) >= UNUSUAL
+    text = "" if score is None else score_text(score)
+    return Cell(measure.text(value), value, text, bad)
+
+
+def _data_uri(image: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(image).decode()}" if image else ""
+
+
+def _first(rows: Iterable[Row]) -> list[Row]:
+    """Give the rows that want a look first: something unusual, or a warning."""
+    return [row for row in rows if row.why or row.entry.warnings][:MOST_FIRST]
+
+
+# --- Ratings ----------------------------------------------------------------------------------
+
+
+def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]:
+    """Count what a rater said."""
+    theirs = ratings.by_rater[rater]
+    states = Counter(
+        theirs[entry.key].state(entry) for entry in review.entries if entry.key in theirs
+    )
+    tags = Counter(
+        tag
+        for entry in review.entries
+        if entry.key in theirs and theirs[entry.key].is_of(entry)
+        for tag in theirs[entry.key].tags
+    )
+    rated = sum(states[each] for each in ORDER) + states["remade"]
+    return {
+        "name": rater,
+        "counts": [states[each] for each in ORDER],
+        "remade": states["remade"],
+        "unrated": len(review.entries) - rated,
+        "elsewhere": sum(key not in review for key in theirs),
+        "blind": sum(each.blind for each in theirs.values()),
+        "tags": [f"{tag} ({count})" for tag, count in tags.most_common()],
+    }
+
+
+def _of_pair(pair: Any) -> dict[str, Any]:
+    return {
+        "raters": pair.raters,
+        "count": pair.kappa.count,
+        "observed": f"{100 * pair.kappa.observed:.0f} %" if pair.kappa.count else "–",
+        "kappa": kappa_text(pair.kappa),
+        "weighted": kappa_text(pair.weighted),
+        "differing": len(pair.differing),
+        "table": pair.table,
+        "other_files": pair.other_files,
+    }
+
+
+def kappa_text(kappa: Kappa) -> str:
+    """Write kappa with its interval; why there is none where there is none.
+
+    >>> kappa_text(Kappa(0.4, 0.1, 0.7, 0.5, 50))
+    '0.40 (0.20 to 0.60)'
+    """
+    if not kappa.count:
+        return "– (nothing in common)"
+    if kappa.value is None:
+        return "– (all said the same of everything)"
+    interval = kappa.interval
+    text = f"{kappa.value:.2f}" + (
+        "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+    )
+    return text.replace("-", "−")
+
+
+# --- Distributions ----------------------------------------------------------------------------
+
+LEFT, RIGHT, ROW, TOP = 8.0, 452.0, 50.0, 0.0
+"""Of a plot, in its own units."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An entry in a plot.
+
+    Attributes
+    ----------
+    x, y
+        Where.
+    number
+        Of its row.
+    out
+        Whether it is unusual.
+    """
+
+    x: float
+    y: float
+    number: int
+    out: bool
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The distribution of a number over predictions of one kind.
+
+    Attributes
+    ----------
+    name
+        Target and model.
+    y
+        Of its middle.
+    dots
+        An entry each.
+    median, low, high
+        Where the median lies, and what is called unusual; None where there are too few.
+    labels
+        Place and name of outliers.
+    hidden
+        Outliers that are not named.
+    """
+
+    name: str
+    y: float
+    dots: tuple[Dot, ...]
+    median: float | None
+    low: float | None
+    high: float | None
+    labels: tuple[tuple[float, float, str, str], ...]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The distributions of one number.
+
+    Attributes
+    ----------
+    title, described
+        Of the number, with its unit.
+    strips
+        A kind each.
+    height
+        In its own units.
+    ticks
+        Place and text of the axis' ends and middle.
+    """
+
+    title: str
+    described: str
+    strips: tuple[Strip, ...]
+    height: float
+    ticks: tuple[tuple[float, str], ...]
+
+
+def distribution(measure: Measure, review: Review, numbers: Mapping[str, int]) -> Plot | None:
+    """Lay out the distribution of a number; None where it is known of nobody.
+
+    Parameters
+    ----------
+    measure
+        The number.
+    review
+        Of the folder.
+    numbers
+        Of each entry's row, by key.
+    """
+    key = measure.key
+    names = review.kind_names
+    known = {
+        names[kind]: [entry for entry in entries if key in entry.numbers]
+        for kind, entries in review.kinds.items()
+    }
+    values = [entry.numbers[key] for entries in known.values() for entry in entries]
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+
+    def place(value: float) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (value - low) / (high - low), 1)
+
+    strips: list[Strip] = []
+    for name, entries in sorted(known.items()):
+        if entries:
+            y = TOP + ROW * (len(strips) + 0.74)
+            strips.append(_strip(name, y, measure, entries, numbers, place))
+    height = TOP + ROW * len(strips) + 18
+    middle = (low + high) / 2
+    ticks = tuple((place(each), measure.text(each)) for each in (low, middle, high))
+    title = f"{measure.title} ({measure.unit})" if measure.unit else measure.title
+    return Plot(title, measure.described, tuple(strips), height, ticks)
+
+
+def _strip(
+    name: str,
+    y: float,
+    measure: Measure,
+    entries: Sequence[Entry],
+    numbers: Mapping[str, int],
+    place: Callable[[float], float],
+) -> Strip:
+    key = measure.key
+    out = {entry.key for entry in entries if badness(key, entry.unusual.get(key, 0.0)) >= UNUSUAL}
+    dots = tuple(
+        Dot(place(entry.numbers[key]), round(y + jitter, 1), numbers[entry.key], entry.key in out)
+        for entry, jitter in zip(entries, _jitters(len(entries)), strict=True)
+    )
+    worst = sorted(
+        (entry for entry in entries if entry.key in out),
+        key=lambda entry: -badness(key, entry.unusual[key]),
+    )
+    labels = tuple(_labels(worst[:MOST_NAMED], key, y, place))
+    scale = robust_scale([entry.numbers[key] for entry in entries])
+    median = low = high = None
+    if scale is not None:
+        median = place(scale[0])
+        if measure.bad != "high":
+            low = _inside(place(scale[0] - UNUSUAL * scale[1]))
+        if measure.bad != "low":
+            high = _inside(place(scale[0] + UNUSUAL * scale[1]))
+    return Strip(
+        name,
+        y,
+        dots,
+        median,
+        low,
+        high,
+        labels,
+        max(0, len(worst) - MOST_NAMED),
+    )
+
+
+def _labels(
+    entries: Iterable[Entry], key: str, y: float, place: Callable[[float], float]
+) -> Iterator[tuple[float, float, str, str]]:
+    """Place names above their dots, in from the nearer edge; those that would collide are left."""
+    taken: list[tuple[float, float]] = []
+    for entry in entries:
+        x = place(entry.numbers[key])
+        anchor = "end" if x > (LEFT + RIGHT) / 2 else "start"
+        width = 6.2 * len(entry.subject)
+        span = (x - width, x) if anchor == "end" else (x, x + width)
+        if all(span[1] < start or span[0] > stop for start, stop in taken):
+            taken.append(span)
+            yield x, round(y - 12, 1), anchor, entry.subject
+
+
+def _inside(x: float) -> float | None:
+    return x if LEFT <= x <= RIGHT else None
+
+
+def _jitters(count: int) -> list[float]:
+    """Spread dots across a strip evenly and always alike (the golden ratio)."""
+    ratio = (math.sqrt(5) - 1) / 2
+    return [10 * ((number * ratio) % 1 - 0.5) for number in range(count)]

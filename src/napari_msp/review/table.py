@@ -1,0 +1,183 @@
+"""A review as a table: for a terminal, and as CSV or JSON for other programs."""
+
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from napari_msp.checking.report import NARROWEST, WIDTH, check_table_name
+from napari_msp.files import write_json, write_text
+from napari_msp.formatting import counted, csv_text
+from napari_msp.review.agreement import agreement
+from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text, score_text
+from napari_msp.review.predictions import Entry, Review
+from napari_msp.review.ratings import AllRatings
+
+SIGNS = {"pass": "pass", "fail": "FAIL", "doubtful": "?", "remade": "made again", "unrated": "–"}
+
+
+def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
+    """Write a review for a terminal, riskiest first.
+
+    What is unusual stands beneath its row, as do warnings.
+
+    Parameters
+    ----------
+    review
+        See `open_review`.
+    ratings
+        Of the raters who are to be shown.
+    width
+        Of a line, in characters.
+    """
+    width = max(width, NARROWEST)
+    known = [each for key, each in MEASURES.items() if _has(review, key)]
+    names = review.kind_names
+    heading = ["prediction", "risk", *(each.title for each in known), *ratings.raters]
+    lines = [heading]
+    for entry in review.entries:
+        cells = [" ".join(filter(None, (entry.subject, entry.session, names[entry.kind])))]
+        cells += [f"{entry.risk:.1f}"]
+        cells += [each.text(entry.numbers.get(each.key)) for each in known]
+        lines.append(cells + [_state(entry, rater, ratings) for rater in ratings.raters])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [_line(heading, widths)]
+    for entry, cells in zip(review.entries, lines[1:], strict=True):
+        text.append(_line(cells, widths))
+        for said in (outlying_text(entry.numbers, entry.unusual), *entry.warnings):
+            text += textwrap.wrap(said, width, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join([*text, "", *textwrap.wrap(_legend(review), width), *summary(review, ratings)])
+
+
+def _has(review: Review, key: str) -> bool:
+    return any(key in entry.numbers for entry in review.entries)
+
+
+def _state(entry: Entry, rater: str, ratings: AllRatings) -> str:
+    rating = ratings.by_rater[rater].get(entry.key)
+    return SIGNS["unrated" if rating is None else rating.state(entry)]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    padded = (
+        cell.rjust(size) if number else cell.ljust(size)
+        for number, (cell, size) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _legend(review: Review) -> str:
+    units = [
+        f"{each.title} in {each.unit}"
+        for key, each in MEASURES.items()
+        if each.unit and _has(review, key)
+    ]
+    said = f"{'; '.join(units)}. " if units else ""
+    if any(entry.unusual for entry in review.entries):
+        return (
+            f"{said}Beneath a row: what lies {UNUSUAL} or more robust standard deviations (sd) "
+            "from the median of its model, target and input, on the side that is worse. risk: root "
+            "of the sum of squares of all of these deviations; it sorts, and is no probability."
+        )
+    return (
+        f"{said}Nothing is called unusual: it takes {FEWEST} or more predictions of one model, "
+        "target and input with a number to say what is usual."
+    )
+
+
+def summary(review: Review, ratings: AllRatings) -> list[str]:
+    """Say how many there are, what each rater said, how far they agree, and what is missing."""
+    lines = ["", f"{counted(len(review.entries), 'prediction')}."]
+    for rater, theirs in ratings.by_rater.items():
+        states = Counter(
+            theirs[entry.key].state(entry) for entry in review.entries if entry.key in theirs
+        )
+        rated = sum(states[each] for each in ("pass", "doubtful", "fail"))
+        remade = f", {states['remade']} rated before they were made again" * bool(states["remade"])
+        lines.append(
+            f"{rater}: {rated} rated ({states['pass']} pass, {states['doubtful']} doubtful, "
+            f"{states['fail']} fail), {len(review.entries) - rated - states['remade']} not{remade}."
+        )
+    agreed = agreement(ratings)
+    for pair in agreed.pairs:
+        kappa = "none" if pair.kappa.value is None else score_text(pair.kappa.value, 2)
+        lines.append(
+            f"{' and '.join(pair.raters)}: Cohen's kappa {kappa} on "
+            f"{counted(pair.kappa.count, 'prediction')}, of which {len(pair.differing)} differ."
+        )
+    if review.foreign:
+        lines.append(f"{counted(len(review.foreign), 'other DWI')} are no predictions.")
+    return lines
+
+
+def write_table(path: str | Path, review: Review, ratings: AllRatings) -> None:
+    """Write the review with full precision as CSV, or as JSON with notes and problems, atomically.
+
+    Raises
+    ------
+    UserError
+        When the name is neither's, or it cannot be written.
+    """
+    check_table_name(path)
+    if Path(path).suffix == ".csv":
+        write_text(path, table_csv(review, ratings))
+        return
+    content = {
+        "folder": str(review.folder),
+        "entries": [_about(entry, ratings) for entry in review.entries],
+        "problems": [each.phrase() for each in (*review.problems, *ratings.problems)],
+        "foreign": [str(path) for path in review.foreign],
+    }
+    write_json(path, content)
+
+
+def table_csv(review: Review, ratings: AllRatings) -> str:
+    """Write a row a prediction; a field is empty where there is no number."""
+    header = ["prediction", "subject", "session", "input", "target", "model", "model_sha256"]
+    header += ["risk", *MEASURES, *(f"{key}_sd" for key in MEASURES), "warnings"]
+    header += [f"verdict_{rater}" for rater in ratings.raters]
+    rows = (
+        [
+            *(entry.key, entry.subject, entry.session, entry.platform, entry.target),
+            *(entry.model, entry.model_hash, entry.risk),
+            *(entry.numbers.get(key) for key in MEASURES),
+            *(entry.unusual.get(key) for key in MEASURES),
+            "; ".join(entry.warnings),
+            *(_verdict(entry, rater, ratings) for rater in ratings.raters),
+        ]
+        for entry in review.entries
+    )
+    return csv_text(header, rows)
+
+
+def _verdict(entry: Entry, rater: str, ratings: AllRatings) -> str:
+    """Give what a rater said of the prediction that is there now."""
+    rating = ratings.by_rater[rater].get(entry.key)
+    return rating.verdict or "" if rating is not None and rating.is_of(entry) else ""
+
+
+def _about(entry: Entry, ratings: AllRatings) -> dict[str, Any]:
+    return {
+        "prediction": entry.key,
+        "subject": entry.subject,
+        "session": entry.session,
+        "input": entry.platform,
+        "target": entry.target,
+        "model": entry.model,
+        "model_sha256": entry.model_hash,
+        "risk": entry.risk,
+        "numbers": dict(entry.numbers),
+        "robust_sd": dict(entry.unusual),
+        "warnings": list(entry.warnings),
+        "ratings": [
+            {
+                "rater": each.rater,
+                "state": each.state(entry),
+                "verdict": each.verdict,
+                "tags": list(each.tags),
+                "note": each.note,
+                "rated_at": each.time,
+            }
+            for each in ratings.of(entry)
+        ],
+    }
