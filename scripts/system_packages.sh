@@ -5,6 +5,7 @@
 #   scripts/system_packages.sh display   what Qt needs to open a napari window
 #   scripts/system_packages.sh screen    that, and Xvfb: a screen for the tests of the window
 #   scripts/system_packages.sh mrtrix    MRtrix3, the tests' independent reference
+#   scripts/system_packages.sh browser   Chromium, in which slow tests open reports
 #
 # Running without a display needs none: the wheels of NumPy, SciPy, torch and DIPY bring their own
 # libraries, apart from libc, libstdc++ and zlib, which every Debian has.
@@ -23,6 +24,10 @@ case $purpose in
     mrtrix)
         wanted="mrtrix3"
         if command -v amp2sh >/dev/null 2>&1; then exit 0; fi # by apt or by other means
+        ;;
+    browser)
+        wanted="chromium"
+        if command -v chromium >/dev/null 2>&1; then exit 0; fi
         ;;
     *)
         echo "$0: unknown purpose $purpose" >&2

@@ -12,6 +12,7 @@ import pytest
 from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
+from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 
@@ -71,3 +72,33 @@ def pristine_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cohort(pristine_cohort: Path, tmp_path: Path) -> Path:
     """A copy of them that a test may write to."""
     return Path(shutil.copytree(pristine_cohort, tmp_path / "predictions"))
+
+
+def write_small_maps(root: Path, image: Path, bright: float = 1.0) -> None:
+    """Write maps of a prediction: balls whose left half is brighter."""
+    shape = (20, 24, 18)
+    x, y, z = (np.indices(shape) / np.array(shape).reshape(3, 1, 1, 1)) - 0.5
+    mask = x**2 + y**2 + z**2 < 0.2
+    affine = np.diag([-6.0, 6.0, 6.0, 1.0])  # so that voxel 0 lies furthest to the right
+    affine[:3, 3] = [57.0, -69.0, -51.0]
+    average = (np.where(mask, 0.5 + 0.4 * (x > 0), 0) * bright).astype(np.float32)
+    colour = np.where(mask[..., None], [0.7, 0.0, 0.1], 0).astype(np.float32)
+    of = ReviewImage(average, colour, np.where(mask, 0.7, 0).astype(np.float32), mask, affine)
+    error = np.where(mask, 0.002, 0).astype(np.float32)
+    stem = image.name.removesuffix("_dwi.nii.gz")
+    write_review_maps(root, stem, {None: ReviewMaps(of, of, None, error, "expected error")})
+
+
+@pytest.fixture(scope="session")
+def pristine_pictures(pristine_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same twelve with small maps."""
+    root = Path(shutil.copytree(pristine_cohort, tmp_path_factory.mktemp("maps") / "predictions"))
+    for image in sorted(root.rglob("*_dwi.nii.gz")):
+        write_small_maps(root, image)
+    return root
+
+
+@pytest.fixture
+def with_maps(pristine_pictures: Path, tmp_path: Path) -> Path:
+    """A copy of them that a test may write to."""
+    return Path(shutil.copytree(pristine_pictures, tmp_path / "predictions"))

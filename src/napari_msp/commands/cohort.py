@@ -31,7 +31,8 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "level",
         choices=("participant", "group"),
-        help="participant: harmonize; group: say what became of everybody in OUT_DIR",
+        help="participant: harmonize; group: say what became of everybody in OUT_DIR, and write "
+        "review/report.html there",
     )
     command.add_argument(
         "--participant-label",
@@ -70,6 +71,8 @@ def run(options: Namespace, console: Console) -> int:
         summary = summarise_cohort(options.out_dir)
         for line in summary.lines():
             console.result(line)
+        if options.review_maps:
+            _write_report(options.out_dir, console)
         return SOME_FAILED if summary.failed else 0
     for parameter in ("model", "target"):
         if getattr(options, parameter) is None:
@@ -105,3 +108,18 @@ def run(options: Namespace, console: Console) -> int:
         console.warn(f"{scan}: {result.message(words)}")
     console.result(options.out_dir / "cohort.tsv")
     return SOME_FAILED if failed else 0
+
+
+def _write_report(folder: Path, console: Console) -> None:
+    """Write the page of a review, where there is anything to review."""
+    from napari_msp.errors import UserError
+    from napari_msp.review.predictions import open_review
+    from napari_msp.review.report import write_report
+
+    try:
+        review = open_review(folder)
+    except UserError:  # nobody was harmonized, as was just said
+        return
+    for problem in review.problems:
+        console.warn(problem.phrase())
+    console.result(write_report(review, progress=console.progress))

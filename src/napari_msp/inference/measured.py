@@ -18,18 +18,19 @@ MEASURES_FIELD = "Measures"
 def measures(prediction: Prediction) -> dict[str, float]:
     """Give what a prediction's sidecar keeps of it; what is unknown is left out.
 
-    SNR of one b=0 volume of the scan; volume of its mask in ml; the deviation of its mean signal
-    from the training subjects', in theirs; mean over the mask of the disagreement of order 0, in SH
-    units, and of the expected error, in SH units². Of several shells the largest is taken, of
-    the mean signal the one furthest away.
+    SNR of one b=0 volume of the scan; volume of the prediction's mask in ml; the deviation of the
+    scan's mean signal from the training subjects', in theirs; mean over the mask of the
+    disagreement of order 0, in SH units, and of the expected error, in SH units². Of several shells
+    the largest is taken, of the mean signal the one furthest away.
     """
     found: dict[str, float | None] = {}
     acquisition = None if prediction.source is None else prediction.source.acquisition
     if acquisition is not None:
         found["SNR"] = signal_to_noise(acquisition)
-        voxel = abs(float(np.linalg.det(acquisition.affine[:3, :3]))) / 1000
-        found["MaskVolume"] = float(acquisition.mask.sum()) * voxel
     parts = list(prediction.by_shell().values())
+    image = parts[0].image
+    voxel = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
+    found["MaskVolume"] = float(image.mask.sum()) * voxel
     shifts = [part.mean_signal for part in parts if part.mean_signal is not None]
     found["MeanSignalDeviation"] = max(shifts, key=abs, default=None)
     for name, values in (

@@ -135,11 +135,18 @@ def read_measures(sidecar: Mapping[str, Any]) -> dict[str, float]:
     """Give the numbers that a sidecar keeps; what is no finite number counts as missing."""
     section = sidecar.get(MEASURES_FIELD)
     known = section if isinstance(section, Mapping) else {}
-    found = {key: known.get(measure.field) for key, measure in MEASURES.items()}
+    return numbers_in({key: known.get(measure.field) for key, measure in MEASURES.items()})
+
+
+def numbers_in(content: Any) -> dict[str, float]:
+    """Leave what is a finite number of a known measure, by its key."""
     return {
         key: float(value)
-        for key, value in found.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for key, value in (content if isinstance(content, Mapping) else {}).items()
+        if key in MEASURES
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
     }
 
 

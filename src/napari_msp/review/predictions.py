@@ -31,9 +31,8 @@ from napari_msp.bids import (
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, sha256
-from napari_msp.inference.measured import MEASURES_FIELD
 from napari_msp.inference.review_maps import place_of
-from napari_msp.review.measures import outlying, read_measures, risk_of, unusual_in
+from napari_msp.review.measures import numbers_in, outlying, read_measures, risk_of, unusual_in
 
 FOLDER = "review"
 """Where a folder of predictions keeps ratings, maps and what was measured."""
@@ -319,7 +318,7 @@ def _entry(
     status = image.stat()
     stamp = [status.st_size, status.st_mtime_ns]
     same = isinstance(before, Mapping) and before.get("file") == stamp
-    measured = read_measures({MEASURES_FIELD: before.get("numbers")}) if same else {}
+    measured = numbers_in(before.get("numbers")) if same else {}
     fingerprint = before.get("hash") if same else None
     named = entities(image)
     root = sources.root(image)

@@ -36,6 +36,7 @@ from napari_msp.review.measures import (
 from napari_msp.review.pictures import Picture, Pictures, draw_all
 from napari_msp.review.predictions import FOLDER, Entry, Review
 from napari_msp.review.ratings import AllRatings, Rating, read_all_ratings
+from napari_msp.review.table import risk_text
 
 REPORT = "report.html"
 """In the folder `review` of the predictions."""
@@ -253,7 +254,7 @@ def _row(
         number=number,
         entry=entry,
         kind=kind,
-        risk=f"{entry.risk:.1f}",
+        risk=risk_text(entry),
         cells=tuple(_cell(each, entry) for each in measures),
         why=outlying_text(entry.numbers, entry.unusual),
         ratings=tuple(said),

@@ -37,7 +37,7 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
     lines = [heading]
     for entry in review.entries:
         cells = [" ".join(filter(None, (entry.subject, entry.session, names[entry.kind])))]
-        cells += [f"{entry.risk:.1f}"]
+        cells.append(risk_text(entry))
         cells += [each.text(entry.numbers.get(each.key)) for each in known]
         lines.append(cells + [_state(entry, rater, ratings) for rater in ratings.raters])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -47,6 +47,11 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
         for said in (outlying_text(entry.numbers, entry.unusual), *entry.warnings):
             text += textwrap.wrap(said, width, initial_indent="      ", subsequent_indent="      ")
     return "\n".join([*text, "", *textwrap.wrap(_legend(review), width), *summary(review, ratings)])
+
+
+def risk_text(entry: Entry) -> str:
+    """Write an entry's risk; a dash where nothing says anything of it."""
+    return f"{entry.risk:.1f}" if entry.unusual or entry.warnings else "–"
 
 
 def _has(review: Review, key: str) -> bool:

@@ -1,0 +1,74 @@
+"""What is measured where no sidecar says it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_msp.bids import HARMONIZED, Provenance, describe_derivative
+from napari_msp.checking.quality import measure_quality
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.nifti import write_nifti
+from napari_msp.review.measuring import measure, unmeasured
+from napari_msp.review.predictions import open_review
+from napari_msp.scan import load_scan
+from napari_msp.signal.sh_image import with_coefficients, write_sh
+
+STEM = "sub-01_ses-ge_acq-st_desc-prismastMsp"
+
+
+@pytest.fixture
+def harmonized(heads, tmp_path, predict):
+    """A prediction that is the truth with an error of 0.1 in each coefficient."""
+    out = tmp_path / "predictions"
+    describe_derivative(out, out, HARMONIZED, heads)
+    image = predict(out, "01")
+    truth = load_scan(heads / "sub-01/ses-prisma/dwi/sub-01_ses-prisma_acq-st_dwi.nii.gz").image
+    wrong = with_coefficients(truth, truth.coefficients + 0.1)
+    told = json.loads(image.with_name(image.name.replace(".nii.gz", ".json")).read_text())
+    made = Provenance.from_sidecar(told)
+    assert made is not None
+    beside = image.parent
+    write_sh(beside / f"{STEM}_model-sh_param-coefficients_dwimap.nii.gz", wrong, made.to_sidecar())
+    write_nifti(beside / f"{STEM}_mask.nii.gz", truth.mask, truth.affine)
+    spread = np.where(truth.mask, 0.02, 9.0).astype(np.float32)
+    write_nifti(beside / f"{STEM}_model-sh_param-disagreement0_dwimap.nii.gz", spread, truth.affine)
+    return out
+
+
+def test_numbers_are_measured_once_and_kept(harmonized, heads, monkeypatch):
+    review = open_review(harmonized)
+    assert unmeasured(review) == 1
+    measured = measure(review)
+    (entry,) = measured.entries
+    scan = load_acquisition(heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz")
+    assert entry.numbers["snr"] == pytest.approx(measure_quality(scan).snr, rel=1e-5)
+    assert entry.numbers["error"] == pytest.approx(0.01, rel=1e-3)
+    assert entry.numbers["disagreement"] == pytest.approx(0.02, rel=1e-5)
+    assert entry.numbers["mask_ml"] == pytest.approx(scan.mask.sum() * 2.4**3 / 1000, rel=1e-3)
+    assert entry.numbers["displacement"] < 0.5
+    assert "expected_error" not in entry.numbers
+    assert measured.problems == ()
+    again = open_review(harmonized)
+    assert again.entries[0].numbers == entry.numbers
+    assert unmeasured(again) == 0
+
+
+def test_what_cannot_be_measured_is_told_once(harmonized, heads, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(heads / "sub-01", tmp_path / "heads/sub-01")
+    content = json.loads((harmonized / "dataset_description.json").read_text())
+    content["DatasetLinks"]["source"] = "../heads"
+    (harmonized / "dataset_description.json").write_text(json.dumps(content))
+    next(copy.glob("ses-ge/dwi/*.bval")).write_text("what")
+    review = measure(open_review(harmonized))
+    assert {"snr", "displacement"} & set(review.entries[0].numbers) == set()
+    assert len(review.problems) == 1
+    assert unmeasured(open_review(harmonized)) == 0  # until the prediction is made again
+
+
+def test_numbers_of_an_earlier_prediction_are_not_kept(harmonized, predict):
+    measure(open_review(harmonized))
+    predict(harmonized, "01", seed=5)
+    assert open_review(harmonized).entries[0].numbers == {}
