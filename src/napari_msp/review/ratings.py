@@ -233,8 +233,7 @@ class Ratings:
             When the table cannot be written; the rating then is as before.
         """
         if verdict is not None and verdict not in VERDICTS:
-            remedy = Choose("verdict", VERDICTS)
-            raise UserError(f"{verdict!r} is no verdict", field="verdict", remedy=remedy)
+            raise ValueError(f"{verdict!r} is no verdict")
         with self._writing():
             before = self._known.get(entry.key)
             kept = before if before is not None and before.is_of(entry) else None
