@@ -16,6 +16,9 @@ from .inference.harmonize import Prediction, harmonize
 from .learning.train import train
 from .model_file import Model, load_model
 from .options import Options
+from .review.predictions import open_review
+from .review.ratings import Ratings, merge_ratings
+from .review.report import review_report
 from .scan import Scan, load_scan
 from .signal.fitting import evaluate_sh, fit_sh
 from .signal.maps import colour_fa, fractional_anisotropy, sh_average, squared_error
@@ -28,6 +31,7 @@ __all__ = [
     "Model",
     "Options",
     "Prediction",
+    "Ratings",
     "SHImage",
     "Scan",
     "UserError",
@@ -49,6 +53,9 @@ __all__ = [
     "load_model",
     "load_scan",
     "load_sh",
+    "merge_ratings",
+    "open_review",
+    "review_report",
     "run_cohort",
     "sh_average",
     "simulate",

@@ -12,7 +12,7 @@ from browser import CHROMIUM, Browser
 
 from napari_msp.review.predictions import open_review
 from napari_msp.review.ratings import Ratings
-from napari_msp.review.report import write_report
+from napari_msp.review.report import review_report
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,7 +29,7 @@ def many(tmp_path_factory, predict_many) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(many, tmp_path_factory):
-    path = write_report(open_review(many))
+    path = review_report(open_review(many))
     print(f"report of 500: {path.stat().st_size / 1e6:.1f} MB")
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
         began = time.perf_counter()

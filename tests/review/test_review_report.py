@@ -18,7 +18,7 @@ from napari_msp.review.measures import MEASURES
 from napari_msp.review.pictures import cut, draw
 from napari_msp.review.predictions import open_review
 from napari_msp.review.ratings import AllRatings, Ratings, of_raters, read_all_ratings
-from napari_msp.review.report import distribution, write_report
+from napari_msp.review.report import distribution, review_report
 from napari_msp.review.table import table_csv, table_text, write_table
 
 EVIL = """<script>document.title = 'run'</script><img src=x onerror="document.title='run'">'"&"""
@@ -71,7 +71,7 @@ def module_cohort(pristine_pictures, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(module_cohort):
-    path = write_report(open_review(module_cohort))
+    path = review_report(open_review(module_cohort))
     assert path == module_cohort / "review" / "report.html"
     return Page(path.read_text("utf-8"))
 
@@ -121,7 +121,7 @@ def test_subjects_that_are_markup_are_text(tmp_path, predict):
     content["Model"]["Title"] = EVIL
     sidecar.write_text(json.dumps(content))
     folder = tmp_path.rename(tmp_path.with_name("a<script>b"))
-    page = Page(write_report(open_review(folder)).read_text("utf-8"))
+    page = Page(review_report(open_review(folder)).read_text("utf-8"))
     assert len(page.of("script")) == 1
     assert not page.of("img", src="x")
     assert EVIL in page.text
@@ -175,7 +175,7 @@ def test_pictures_show_the_right_on_the_left(module_cohort):
 
 
 def test_what_cannot_be_drawn_is_said(cohort):
-    page = Page(write_report(open_review(cohort)).read_text("utf-8"))
+    page = Page(review_report(open_review(cohort)).read_text("utf-8"))
     assert not page.of("img")
     assert "there is no such file" in page.text
 
@@ -184,7 +184,7 @@ def test_a_report_that_cannot_be_written_is_told_before_it_is_drawn(with_maps, m
     monkeypatch.setattr("napari_msp.review.report.draw_all", None)
     (with_maps / "review" / "report.html").mkdir()
     with pytest.raises(UserError, match="is a folder"):
-        write_report(open_review(with_maps))
+        review_report(open_review(with_maps))
 
 
 # --- Tables -------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def _write_report(folder: Path, console: Console) -> None:
     """Write the page of a review, where there is anything to review."""
     from napari_msp.errors import UserError
     from napari_msp.review.predictions import open_review
-    from napari_msp.review.report import write_report
+    from napari_msp.review.report import review_report
 
     try:
         review = open_review(folder)
@@ -122,4 +122,4 @@ def _write_report(folder: Path, console: Console) -> None:
         return
     for problem in review.problems:
         console.warn(problem.phrase())
-    console.result(write_report(review, progress=console.progress))
+    console.result(review_report(review, progress=console.progress))

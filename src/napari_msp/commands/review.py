@@ -54,7 +54,7 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.review.measuring import measure, unmeasured
     from napari_msp.review.predictions import open_review
     from napari_msp.review.ratings import merge_ratings, of_raters, read_all_ratings
-    from napari_msp.review.report import write_report
+    from napari_msp.review.report import review_report
     from napari_msp.review.table import table_text, write_table
 
     if options.table is not None:
@@ -78,5 +78,5 @@ def run(options: Namespace, console: Console) -> int:
         write_table(options.table, review, ratings)
         console.result(options.table)
     if options.report:
-        console.result(write_report(review, progress=console.progress))
+        console.result(review_report(review, progress=console.progress))
     return FOUND_DAMAGED if review.problems or ratings.problems else 0

@@ -48,7 +48,7 @@ MOST_NAMED = 6
 """Outliers that are named in one row of a plot: names would lie on each other."""
 
 
-def write_report(
+def review_report(
     review: Review,
     path: str | Path | None = None,
     *,
