@@ -382,14 +382,17 @@ class Acquisition:
         -------
         (X, Y, Z, M) float32, dimensionless.
         """
-        b0 = self.b0[..., None]
-        weighted = self.voxels[..., shell.volumes]
-        ratio = np.divide(weighted, b0, out=np.zeros_like(weighted), where=b0 > 0)
-        return np.clip(ratio, 0.0, 1.0, out=ratio)
+        return normalise(self.voxels[..., shell.volumes], self.b0[..., None])
 
     def directions(self, shell: Shell) -> FloatArray:
         """(M, 3) unit directions of a shell in scanner axes."""
         return self.gradients.directions[shell.volumes]
+
+
+def normalise(weighted: FloatArray, b0: FloatArray) -> FloatArray:
+    """Divide a signal by that of b=0, see `Acquisition.normalised`; the shapes go together."""
+    ratio = np.divide(weighted, b0, out=np.zeros_like(weighted), where=b0 > 0)
+    return np.clip(ratio, 0.0, 1.0, out=ratio)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,11 @@ from typing import Any, overload
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.acquisition import Acquisition, normalise
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted
+from napari_msp.signal.blocks import InMask, for_each_block
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
     ORDER,
@@ -295,12 +296,19 @@ def _fit_shell(
     if not (acquisition.b0[mask] > 0).any():
         problem = "its b=0 image is nowhere above 0 inside the mask"
         raise UserError(problem, acquisition.name, "mask", Advice("check the image and its mask"))
-    signal = acquisition.normalised(shell)[mask]
-    if rescale_to is not None:
-        signal = signal ** (rescale_to / shell.b_value)
     fitting = fitting_matrix(directions, order, regularisation)
     coefficients = np.zeros((*mask.shape, len(fitting)), dtype=np.float32)
-    coefficients[mask] = signal @ fitting.T
+    flat = coefficients.reshape(-1, len(fitting))
+    inside = InMask(acquisition.voxels, mask)
+    b0 = acquisition.b0.reshape(-1)[inside.places]
+
+    def fit(block: slice) -> None:
+        signal = normalise(inside.take(block)[shell.volumes], b0[block])
+        if rescale_to is not None:
+            signal = signal ** (rescale_to / shell.b_value)
+        flat[inside.places[block]] = (fitting @ signal).T
+
+    for_each_block(fit, len(inside))
     return SHImage(
         coefficients,
         acquisition.affine,

@@ -12,74 +12,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.errors import Advice, UserError
-from napari_msp.signal.fitting import evaluate_sh
+from napari_msp.data.gradients import Shell
+from napari_msp.errors import Advice, Give, UserError
+from napari_msp.signal.blocks import InMask, for_each_block
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-
-SMALLEST_SIGNAL = 1e-6
-"""Floor of a voxel's signals over its largest one, before the logarithm (as MRtrix3)."""
-
-REWEIGHTINGS = 2
-"""Times that the tensor fit takes its weights from its own signal (as MRtrix3)."""
-
-VOXELS_AT_ONCE = 20_000
-"""Bounds the memory of the tensor fit."""
-
-
-def fit_tensors(
-    signal: FloatArray, b_values: FloatArray, directions: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Fit tensors by iteratively reweighted least squares on the logarithm (Veraart 2013).
-
-    Weights are the squared measured signal first, then that of the fit, as in MRtrix3. Unlike a
-    start from unweighted least squares this gives signals near 0, whose logarithm is noise, little
-    weight. Eigenvalues are not forced above 0.
-
-    Parameters
-    ----------
-    signal
-        (V, N) in any unit.
-    b_values, directions
-        (N,) in s/mm², and (N, 3) unit vectors.
-
-    Returns
-    -------
-    (V, 3) eigenvalues in mm²/s, smallest first, and (V, 3, 3) eigenvectors in columns.
-    """
-    x, y, z = directions.T
-    parts = [x * x, x * y, x * z, y * y, y * z, z * z]
-    design = np.stack([*(-b_values * part for part in parts), np.ones(len(b_values))], axis=1)
-    design *= [1, 2, 2, 1, 2, 1, 1]
-    products = np.einsum("ni,nj->nij", design, design).reshape(len(design), -1)
-    tensors = np.zeros((len(signal), 6))
-    for start in range(0, len(signal), VOXELS_AT_ONCE):
-        part = signal[start : start + VOXELS_AT_ONCE]
-        largest = np.maximum(part.max(axis=1, keepdims=True), SMALLEST_SIGNAL)
-        part = np.maximum(part / largest, SMALLEST_SIGNAL)
-        logarithm, weights = np.log(part), np.square(part)
-        for step in range(REWEIGHTINGS + 1):
-            normal = (weights @ products).reshape(-1, 7, 7)
-            right = (weights * logarithm) @ design
-            fitted = np.linalg.solve(normal, right[..., None])[..., 0]
-            if step < REWEIGHTINGS:
-                weights = np.exp(2 * np.minimum(fitted @ design.T, 5.0))
-        tensors[start : start + VOXELS_AT_ONCE] = fitted[:, :6]
-    values, vectors = np.linalg.eigh(tensors[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3))
-    return np.asarray(values), np.asarray(vectors)
-
-
-def anisotropy(values: FloatArray) -> FloatArray:
-    """Give the fractional anisotropy of (V, 3) eigenvalues, kept in [0, 1]."""
-    spread = np.square(values - values.mean(axis=-1, keepdims=True)).sum(axis=-1)
-    energy = np.maximum(np.square(values).sum(axis=-1), 1e-30)
-    return np.asarray(np.clip(np.sqrt(1.5 * spread / energy), 0, 1))
-
+from napari_msp.signal.spherical_harmonics import design_matrix
+from napari_msp.signal.tensors import (
+    anisotropy,
+    determines_tensor,
+    first_eigenvectors,
+    fit_tensors,
+    mean_diffusivity,
+)
 
 AVERAGED_COEFFICIENTS = 6
 """Figure 3a of the paper shows the mean of the first six coefficients (orders 0 and 2)."""
@@ -144,7 +95,7 @@ def fractional_anisotropy(
     -------
     (X, Y, Z) float32 in [0, 1]; 0 outside the mask.
     """
-    return tensor_maps(source, b_value).fa
+    return tensor_maps(source, b_value).fa.copy()
 
 
 def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
@@ -158,21 +109,97 @@ def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> Fl
 
 
 def tensor_maps(source: Acquisition | SHImage, b_value: float | None = None) -> TensorMaps:
-    """Give all maps of one tensor fit, see `fractional_anisotropy`."""
-    if isinstance(source, Acquisition):
-        signal, b_values, directions = _measured(source, b_value)
-        b0 = source.gradients.b0_weighting
-    else:
-        signal, b_values, directions = _sampled(source)
-        b0 = source.b0_weighting
-    fa, md = (np.zeros(source.mask.shape, dtype=np.float32) for _ in range(2))
-    direction = np.zeros((*source.mask.shape, 3), dtype=np.float32)
-    values, vectors = fit_tensors(signal, b_values, directions)
-    if b0:
-        values = _without_weighting_of_b0(values, b0 / float(b_values.max()))
-    fa[source.mask] = anisotropy(values)
-    md[source.mask] = values.mean(axis=-1)
-    direction[source.mask] = vectors[..., -1]
+    """Give all maps of one tensor fit, see `fractional_anisotropy`.
+
+    A scan's are computed once and kept as long as it; an SH image's `Maps` keep.
+
+    Raises
+    ------
+    UserError
+        When there is no such shell, its directions determine no tensor, or an SH image's b-value
+        is unknown.
+    """
+    if isinstance(source, SHImage):
+        return _of_sh(source)
+    shell = source.shell(b_value)
+    known = _of_scans.setdefault(source, {})
+    if shell.name not in known:
+        known[shell.name] = _of_signal(source, shell)
+    return known[shell.name]
+
+
+_of_scans: WeakKeyDictionary[Acquisition, dict[int, TensorMaps]] = WeakKeyDictionary()
+"""Of each scan by shell; a scan's voxels and table do not change."""
+
+
+def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
+    """Fit a scan's in-mask signal over its b=0, of one shell and the b=0s."""
+    table = acquisition.gradients
+    volumes = np.concatenate([table.b0_volumes, shell.volumes])
+    b_values = table.b_values[volumes].copy()
+    b_values[: len(table.b0_volumes)] = 0
+    directions = table.directions[volumes]
+    if not determines_tensor(b_values, directions):
+        problem = "its gradient directions determine no tensor"
+        raise UserError(problem, acquisition.name, "bvec", Give("bvec", "the scan's own b-vectors"))
+    inside = InMask(acquisition.voxels, acquisition.mask)
+    scale = acquisition.b0.reshape(-1)[inside.places].astype(float)
+    # Dividing by b=0 leaves the tensor as it is and gives the floor one meaning for all scanners.
+    scale[~(scale > 0)] = 1
+
+    def signals(block: slice) -> FloatArray:
+        return inside.take(block)[volumes] / scale[block]
+
+    tensors = fit_tensors(signals, b_values, directions, len(inside))
+    return _maps_of(tensors, inside, table.b0_weighting / float(b_values.max()))
+
+
+def _of_sh(image: SHImage) -> TensorMaps:
+    """Fit the in-mask signal of an SH image on spread directions, with S0 = 1 in front.
+
+    The logarithm of an SH series is no SH series: its tensor has no closed form, and is fitted to
+    samples as a scan's is to its volumes.
+    """
+    if not image.b_value:
+        remedy = Advice("add BValue to its sidecar")
+        problem = f"its b-value is {'unknown' if image.b_value is None else 0}, so it has no tensor"
+        raise UserError(problem, "SH image", remedy=remedy)
+    spread = spread_directions(TENSOR_DIRECTIONS)
+    matrix = design_matrix(spread, image.order)
+    inside = InMask(image.coefficients, image.mask)
+
+    def signals(block: slice) -> FloatArray:
+        sampled = matrix @ inside.take(block)
+        return np.concatenate([np.ones((1, sampled.shape[1])), sampled])
+
+    b_values = np.concatenate([[0.0], np.full(TENSOR_DIRECTIONS, image.b_value)])
+    directions = np.concatenate([np.zeros((1, 3)), spread])
+    tensors = fit_tensors(signals, b_values, directions, len(inside))
+    return _maps_of(tensors, inside, image.b0_weighting / image.b_value)
+
+
+def _maps_of(tensors: FloatArray, inside: InMask, share: float) -> TensorMaps:
+    """Read the maps from (6, V) tensors.
+
+    Parameters
+    ----------
+    share
+        Of the b-value, that the b=0 volumes have. The fit takes theirs for 0, and so loses that
+        part of the mean diffusivity.
+    """
+    fa, md = (np.zeros(inside.shape, dtype=np.float32) for _ in range(2))
+    direction = np.zeros((*inside.shape, 3), dtype=np.float32)
+    flat_fa, flat_md, flat_direction = fa.reshape(-1), md.reshape(-1), direction.reshape(-1, 3)
+
+    def work(block: slice) -> None:
+        part, places = tensors[:, block], inside.places[block]
+        if share:
+            part[[0, 3, 5]] += mean_diffusivity(part) * share / (1 - share)
+        flat_fa[places] = anisotropy(part)
+        flat_md[places] = mean_diffusivity(part)
+        flat_direction[places] = first_eigenvectors(part)
+
+    for_each_block(work, len(inside))
     return TensorMaps(fa, md, direction)
 
 
@@ -361,39 +388,3 @@ MAPS: Mapping[str, Map] = {
     )
 }
 """Every map by its name, in the order in which they are offered."""
-
-
-def _measured(
-    acquisition: Acquisition, b_value: float | None
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give in-mask signal over its b=0, b-values and directions of one shell and the b=0s."""
-    shell = acquisition.shell(b_value)
-    b0_volumes = acquisition.gradients.b0_volumes
-    volumes = np.concatenate([b0_volumes, shell.volumes])
-    signal = acquisition.voxels[acquisition.mask][:, volumes].astype(float)
-    scale = acquisition.b0[acquisition.mask].astype(float)
-    # Dividing by b=0 leaves the tensor as it is and gives the floor one meaning for all scanners.
-    signal /= np.where(scale > 0, scale, 1.0)[:, None]
-    b_values = acquisition.gradients.b_values[volumes].copy()
-    b_values[: len(b0_volumes)] = 0
-    return signal, b_values, acquisition.gradients.directions[volumes]
-
-
-def _without_weighting_of_b0(values: FloatArray, share: float) -> FloatArray:
-    """Give the eigenvalues that (V, 3) fitted ones come from, where b=0 volumes are weighted.
-
-    The fit takes their b for 0, and so loses the mean diffusivity's share b₀/b of it.
-    """
-    return np.asarray(values + values.mean(axis=1, keepdims=True) * share / (1 - share))
-
-
-def _sampled(image: SHImage) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give the in-mask signal of an SH image on spread directions, with S0 = 1 in front."""
-    if image.b_value is None:
-        remedy = Advice("add BValue to its sidecar")
-        raise UserError("its b-value is unknown, so it has no tensor", "SH image", remedy=remedy)
-    directions = spread_directions(TENSOR_DIRECTIONS)
-    signal = evaluate_sh(image, directions)[image.mask].astype(float)
-    signal = np.concatenate([np.ones((len(signal), 1)), signal], axis=1)
-    b_values = np.concatenate([[0.0], np.full(TENSOR_DIRECTIONS, image.b_value)])
-    return signal, b_values, np.concatenate([np.zeros((1, 3)), directions])
