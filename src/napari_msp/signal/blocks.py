@@ -60,7 +60,7 @@ class InMask:
         """Give a copy of a block's values, (N, B)."""
         index = self._index[block]
         if self._by_volume:
-            return self._values.T.take(index, axis=1)
+            return np.asarray(self._values.T.take(index, axis=1))
         return np.ascontiguousarray(self._values[index].T)
 
 

@@ -95,7 +95,8 @@ def fractional_anisotropy(
     -------
     (X, Y, Z) float32 in [0, 1]; 0 outside the mask.
     """
-    return tensor_maps(source, b_value).fa.copy()
+    fa: FloatArray = tensor_maps(source, b_value).fa.copy()  # whoever gets it may change it
+    return fa
 
 
 def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
