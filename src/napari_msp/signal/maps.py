@@ -149,7 +149,7 @@ def _of_signal(acquisition: Acquisition, shell: Shell) -> TensorMaps:
     scale[~(scale > 0)] = 1
 
     def signals(block: slice) -> FloatArray:
-        return inside.take(block)[volumes] / scale[block]
+        return np.asarray(inside.take(block)[volumes] / scale[block])
 
     tensors = fit_tensors(signals, b_values, directions, len(inside))
     return _maps_of(tensors, inside, table.b0_weighting / float(b_values.max()))
