@@ -20,7 +20,10 @@ from bench import machine
 from bench.comparing import Setting
 from bench.running import Bench
 
-SUBJECTS = ("maps",)
+SUBJECTS = (
+    "maps",
+    "inference",
+)
 """Modules of this package with a `SUBJECT`, in the order of the page."""
 
 FOLDER = Path(__file__).parents[1]

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from napari_msp.errors import Choose, UserError
+from napari_msp.options import Precision
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -104,6 +105,21 @@ def exact_arithmetic() -> Iterator[None]:
             _exact_blocks -= 1
             if _exact_blocks == 0:
                 matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = _flags_before
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute as `exact_arithmetic`, or with convolutions in half precision where that is wanted.
+
+    In half precision what convolutions read and give is rounded. What networks add their results
+    to (the interpolated input, the coupling of reversible stacks) stays in float32.
+    """
+    with exact_arithmetic():
+        if precision == "float32":
+            yield
+            return
+        with torch.autocast(device.type, dtype=getattr(torch, precision)):
+            yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
 from napari_msp.inference.prepare import NotPredicted, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import run_stages
+from napari_msp.options import Options
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.rotation import rotate
@@ -287,3 +288,19 @@ def test_cancelling_is_heard_after_the_last_tile(make_model, small_scan, tmp_pat
             cancelled=lambda: any(tiles),
         )
     assert tiles == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["msp", "diqt", "shresnet"])
+def test_half_precision_is_within_a_thousandth(kind, make_model, small_scan, tmp_path):
+    model, acquisition = make_model(kind), small_scan().load(tmp_path)
+    for target in model.targets:
+        exact = harmonize(model, acquisition, target, device="cpu").sh
+        rounded = harmonize(model, acquisition, target, device="cpu", precision="float16").sh
+        off = np.abs(exact.coefficients - rounded.coefficients)
+        assert 0 < off.max() < 1e-3
+        assert (rounded.coefficients[~rounded.mask] == 0).all()
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(UserError, match=r"there is no precision float8; choose .*float16"):
+        Options(precision="float8")  # type: ignore[arg-type]

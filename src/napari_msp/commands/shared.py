@@ -214,6 +214,12 @@ def add_inference_options(command: ArgumentParser) -> None:
         help="beside input and result; tiles keep within it (default: half of what is free)",
     )
     command.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the network (default: float32); float16 is quicker on GPUs, and rounds",
+    )
+    command.add_argument(
         "--gradients",
         default="target",
         help="of the written DWI: target (default), input or a .bvec file",
@@ -246,6 +252,7 @@ def inference_options(options: Namespace) -> "Options":
         device=options.device,
         tile=options.tile,
         memory=options.memory,
+        precision=options.precision,
         resample=options.resample,
         lattice=options.lattice,
         rescale_b_value=options.rescale_b_value == "rescale",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.errors import Advice, UserError
 from napari_msp.inference.tiling import Progress, run_whole_image
 from napari_msp.networks import equation
@@ -213,22 +213,25 @@ def predict_on_grid(
         Tile size or memory, and whether the branches are kept, each as large as the prediction.
     """
     options = options or Options()
-    deviation = torch.from_numpy(target.deviation).to(device)
+    units = _Units(target, device)
+    masks = _masks(image, [network.scale])
 
     outputs = run_whole_image(
-        lambda x: _named(run_stages(network, x, alpha, deviation), options.keep_stages),
+        lambda x: _named(run_stages(network, x, alpha, units.deviation), units, options),
         network,
         source.apply(image),
         image.mask,
         scale=network.scale,
+        masks=masks,
         halo=network.halo,
         device=device,
         tile=options.tile,
         memory=None if options.memory is None else options.memory * 2**30,
+        precision=options.precision,
         progress=progress,
         cancelled=cancelled,
     )
-    return _restored(outputs, image, network.scale, target)
+    return _on_lattice(outputs, image, network.scale, masks)
 
 
 def predict_together_on_grid(
@@ -253,17 +256,16 @@ def predict_together_on_grid(
         Standardisation of each target.
     """
     options = options or Options()
-    deviations = {
-        target: torch.from_numpy(each.deviation).to(device) for target, each in targets.items()
-    }
+    units = {target: _Units(each, device) for target, each in targets.items()}
     scales = {target: each.scale for target, each in network.networks.items()}
+    masks = _masks(image, scales.values())
 
     def run(x: Tensor) -> dict[str, Tensor]:
         return {
             f"{target}/{name}": value
             for target, outputs in network(x, alpha).items()
             for name, value in _named(
-                _of_target(target, outputs, deviations[target]), options.keep_stages
+                _of_target(target, outputs, units[target].deviation), units[target], options
             ).items()
         }
 
@@ -273,50 +275,79 @@ def predict_together_on_grid(
         source.apply(image),
         image.mask,
         scale=scales,
+        masks=masks,
         halo=network.halo,
         device=device,
         tile=options.tile,
         memory=None if options.memory is None else options.memory * 2**30,
+        precision=options.precision,
         progress=progress,
         cancelled=cancelled,
     )
     found = {}
-    for target, standardisation in targets.items():
+    for target in targets:
         own = [name for name in outputs if name.startswith(f"{target}/")]
         parts = {name.removeprefix(f"{target}/"): outputs.pop(name) for name in own}
-        found[target] = _restored(parts, image, scales[target], standardisation)
+        found[target] = _on_lattice(parts, image, scales[target], masks)
     return found
 
 
-def _named(stages: Stages, keep_branches: bool) -> dict[str, Tensor]:
-    """Give the outputs that are there by name."""
-    named = {
-        "prediction": stages.prediction,
-        "first_stage": stages.first_stage,
-        "disagreement": stages.disagreement,
-    }
-    if keep_branches:
-        named |= {BRANCH + platform: value for platform, value in stages.branches.items()}
-    return {name: value for name, value in named.items() if value is not None}
+class _Units:
+    """A platform's standardisation where the network is run.
+
+    Parameters
+    ----------
+    standardisation
+        In SH units.
+    device
+        What is computed on.
+    """
+
+    def __init__(self, standardisation: Standardisation, device: torch.device) -> None:
+        self.deviation = torch.from_numpy(standardisation.deviation).to(device)
+        self._mean = torch.from_numpy(standardisation.mean).to(device)
+
+    def restored(self, channels: Tensor) -> Tensor:
+        """Bring (B, C, X, Y, Z) standardised channels back to SH units, in their own memory."""
+        shape = (-1, 1, 1, 1)
+        return channels.float().mul_(self.deviation.reshape(shape)).add_(self._mean.reshape(shape))
 
 
-def _restored(
-    outputs: Mapping[str, FloatArray], image: GridImage, scale: int, target: Standardisation
+def _named(stages: Stages, units: _Units, options: Options) -> dict[str, Tensor]:
+    """Give the outputs that are there by name, in SH units."""
+    named = {"prediction": units.restored(stages.prediction)}
+    if stages.first_stage is not None:
+        named["first_stage"] = units.restored(stages.first_stage)
+    if stages.disagreement is not None:
+        named["disagreement"] = stages.disagreement
+    if options.keep_stages:
+        for platform, value in stages.branches.items():
+            named[BRANCH + platform] = units.restored(value)
+    return named
+
+
+def _masks(image: GridImage, scales: Iterable[int]) -> dict[int, MaskArray]:
+    """Give the input's mask on the lattice of each scale."""
+    return {scale: image.resampled_mask(image.lattice.refined(scale)) for scale in set(scales)}
+
+
+def _on_lattice(
+    outputs: Mapping[str, FloatArray],
+    image: GridImage,
+    scale: int,
+    masks: Mapping[int, MaskArray],
 ) -> GridPrediction:
-    """Bring what `_named` named back to SH units."""
-    lattice = image.lattice.refined(scale)
-    mask = image.resampled_mask(lattice)
+    """Put what `_named` named on its lattice."""
+    lattice, mask = image.lattice.refined(scale), masks[scale]
 
-    def restored(name: str) -> GridImage:
-        target.undo_in_place(outputs[name], mask)
+    def placed(name: str) -> GridImage:
         return GridImage(outputs[name], mask, lattice, image.shells)
 
-    disagreement = outputs.get("disagreement")
     return GridPrediction(
-        prediction=restored("prediction"),
-        first_stage=restored("first_stage") if "first_stage" in outputs else None,
-        disagreement=None if disagreement is None else disagreement * mask[..., None],
+        prediction=placed("prediction"),
+        first_stage=placed("first_stage") if "first_stage" in outputs else None,
+        disagreement=outputs.get("disagreement"),
         branches={
-            name.removeprefix(BRANCH): restored(name) for name in outputs if name.startswith(BRANCH)
+            name.removeprefix(BRANCH): placed(name) for name in outputs if name.startswith(BRANCH)
         },
     )

@@ -8,9 +8,10 @@ convolutions.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.device import exact_arithmetic, free_memory
+from napari_msp.device import arithmetic, free_memory
 from napari_msp.errors import Cancelled
 from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import Network, SharedMSP
+from napari_msp.options import Precision
 
 LARGEST_CONVOLUTION = 8e9
 """Multiply-adds computed between two polls: about a quarter of a second on two CPU cores."""
@@ -306,8 +308,10 @@ def run_whole_image(
     scale: int | Mapping[str, int],
     halo: int,
     device: torch.device,
+    masks: Mapping[int, MaskArray] | None = None,
     tile: int | None = None,
     memory: float | None = None,
+    precision: Precision = "float32",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, FloatArray]:
@@ -326,10 +330,14 @@ def run_whole_image(
         (X, Y, Z).
     scale, halo
         Of the network. Where outputs differ in scale, by what stands before "/" in their names.
+    masks
+        By scale, outside which results are 0; None: they are as they come.
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
     memory
         Bytes that may be taken beside input and result; None: a share of what is free.
+    precision
+        Of the convolutions, see `arithmetic`.
     progress
         Called with tiles done and tiles in all.
     cancelled
@@ -345,35 +353,86 @@ def run_whole_image(
         When `cancelled()` was true.
     """
     # Seen as (C, X, Y, Z), with the channels of a voxel side by side as they are: what
-    # convolutions on a CPU are quickest with, and results need no reordering either.
+    # convolutions are quickest with, and results need no reordering either.
     whole = torch.from_numpy(np.ascontiguousarray(channels)).permute(3, 0, 1, 2)
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     finest = scale if isinstance(scale, int) else max(scale.values())
-    outputs: dict[str, FloatArray] = {}
-    with torch.inference_mode(), exact_arithmetic(), polled(network, cancelled):
+    outputs: dict[str, Tensor] = {}
+    with torch.inference_mode(), arithmetic(device, precision), polled(network, cancelled):
         edge: int | Edges | None = tile
         if tile is None:
             edge = _fitting_edges(run, network, whole, mask, finest, halo, device, memory)
         tiles = plan_tiles(mask, halo, edge)
-        for done, piece in enumerate(tiles):
-            if cancelled is not None and cancelled():
-                raise Cancelled
-            if progress is not None:
-                progress(done, len(tiles))
-            crop = whole[(slice(None), *piece.crop)].unsqueeze(0)
-            results = run(crop.to(device).contiguous(memory_format=torch.channels_last_3d))
-            for name in list(results):
-                value = results.pop(name)  # let go as soon as it is copied
-                k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
-                target, source = piece.output(k, shape), piece.within_crop(k, shape)
-                if name not in outputs:
-                    fine = tuple(k * (length - 1) + 1 for length in shape)
-                    outputs[name] = np.zeros((*fine, value.shape[1]), dtype=np.float32)
-                part = value[0][(slice(None), *source)]
-                outputs[name][target] = np.moveaxis(part.float().cpu().numpy(), 0, -1)
+        with _copies(device) as copy:
+            for done, piece in enumerate(tiles):
+                if cancelled is not None and cancelled():
+                    raise Cancelled
+                if progress is not None:
+                    progress(done, len(tiles))
+                crop = whole[(slice(None), *piece.crop)].unsqueeze(0)
+                crop = crop.contiguous(memory_format=torch.channels_last_3d)
+                results = run(_sent(crop, device))
+                for name in list(results):
+                    value = results.pop(name)  # let go as soon as it is copied
+                    k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
+                    target, source = piece.output(k, shape), piece.within_crop(k, shape)
+                    if name not in outputs:
+                        fine = tuple(k * (length - 1) + 1 for length in shape)
+                        outputs[name] = _kept((*fine, value.shape[1]), device)
+                    part = value[0][(slice(None), *source)]
+                    if masks is not None:
+                        outside = torch.from_numpy(~masks[k][target]).to(device)
+                        part.masked_fill_(outside, 0)
+                    copy(part, outputs[name][target])
         if progress is not None:
             progress(len(tiles), len(tiles))
-    return outputs
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+# --- To a GPU and back ------------------------------------------------------------------------
+
+
+def _sent(crop: Tensor, device: torch.device) -> Tensor:
+    """Put a crop on the device; to a GPU while the tile before is still computed."""
+    if device.type != "cuda":
+        return crop.to(device)
+    return crop.pin_memory().to(device, non_blocking=True)
+
+
+def _kept(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Give a result's memory, all 0: such that a GPU can write into by itself, where it allows."""
+    if device.type == "cuda":
+        with suppress(RuntimeError):  # there is no more of such memory
+            return torch.zeros(shape, dtype=torch.float32, pin_memory=True)
+    return torch.zeros(shape, dtype=torch.float32)
+
+
+@contextmanager
+def _copies(device: torch.device) -> Iterator[Callable[[Tensor, Tensor], None]]:
+    """Give what copies (C, x, y, z) into (x, y, z, C) on the CPU; all is there after the block.
+
+    From a GPU the next tile is computed meanwhile: copies have a stream of their own.
+    """
+    if device.type != "cuda":
+
+        def copy_now(value: Tensor, place: Tensor) -> None:
+            place.copy_(value.permute(1, 2, 3, 0))
+
+        yield copy_now
+        return
+    stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copy(value: Tensor, place: Tensor) -> None:
+        ready = value.permute(1, 2, 3, 0).float().contiguous()
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            place.copy_(ready, non_blocking=True)
+        ready.record_stream(stream)  # its memory is not given to another before it is copied
+
+    try:
+        yield copy
+    finally:
+        stream.synchronize()
 
 
 def _fitting_edges(

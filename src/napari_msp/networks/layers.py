@@ -106,12 +106,15 @@ class LinearResampling(nn.Module):
         self.register_buffer("kernel", cube[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Resample (B, C, s(n-1)+1, …) to (B, C, t(n-1)+1, …)."""
+        """Resample (B, C, s(n-1)+1, …) to (B, C, t(n-1)+1, …), in full precision."""
         k = self.factor
         if k > 1:
             channels = x.shape[1]
             kernels = self.kernel.expand(channels, -1, -1, -1, -1)
-            x = functional.conv_transpose3d(x, kernels, stride=k, padding=k - 1, groups=channels)
+            with full_precision(x):
+                x = functional.conv_transpose3d(
+                    x, kernels, stride=k, padding=k - 1, groups=channels
+                )
         if self.step > 1:
             x = x[..., :: self.step, :: self.step, :: self.step]
         return x

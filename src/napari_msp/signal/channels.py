@@ -171,11 +171,6 @@ class Standardisation:
         """Give (..., C) coefficients back from standardised channels."""
         return np.asarray(channels * self.deviation + self.mean, dtype=np.float32)
 
-    def undo_in_place(self, channels: FloatArray, mask: MaskArray) -> None:
-        """Turn (X, Y, Z, C) channels into coefficients, 0 outside the mask, in their own memory."""
-        for slab, inside in zip(channels, mask, strict=True):
-            slab[...] = np.where(inside[..., None], self.undo(slab), 0)
-
     def to_json(self) -> dict[str, Any]:
         """Give plain lists."""
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
