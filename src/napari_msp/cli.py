@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
@@ -29,9 +30,9 @@ from napari_msp.commands import (
     simulate,
     train,
 )
-from napari_msp.commands.console import Console, warnings_on
+from napari_msp.commands.console import Console, speaks, warnings_on
 from napari_msp.commands.shared import Command, OptionWords, add_console_options
-from napari_msp.errors import INTERRUPTED, Cancelled, Unexpected, explain, shortened
+from napari_msp.errors import INTERRUPTED, Cancelled, ToldElsewhere, Unexpected, explain, shortened
 
 COMMANDS: dict[str, Command] = {
     "demo": demo,
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     try:
         with (
-            Console(options.quiet, options.verbose, options.log) as console,
+            Console(options.quiet, options.verbose, options.log if speaks() else None) as console,
             warnings_on(console),
             _terminable(),
         ):
@@ -85,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         failure = explain(error)
+        if isinstance(failure, ToldElsewhere):
+            return _let_first_speak()
         if isinstance(failure, Unexpected):
             raise  # a bug keeps its traceback
         if options.verbose:
@@ -92,6 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"napari-msp: {failure.phrase(OptionWords(options.parser))}", file=sys.stderr)
         _leave_output_that_is_full()
         return USER_ERROR
+
+
+def _let_first_speak() -> int:
+    """Give the exit status, but not at once: launchers end all processes when one has failed."""
+    time.sleep(2)
+    return USER_ERROR
 
 
 def build_parser(chosen: str | None = None) -> ArgumentParser:
@@ -142,6 +151,8 @@ class _Parser(ArgumentParser):
     """Says what is wrong with an option in one line, as is said of everything else."""
 
     def error(self, message: str) -> NoReturn:
+        if not speaks():
+            self.exit(_let_first_speak())
         self.exit(USER_ERROR, f"napari-msp: {shortened(message)}; see {self.prog} --help\n")
 
 

@@ -455,8 +455,17 @@ class Unexpected(UserError):
     """Not foreseen, so probably a bug."""
 
 
+class ToldElsewhere(UserError):
+    """An error that another process of the same job says: saying it once is enough."""
+
+    @classmethod
+    def of(cls, error: UserError) -> ToldElsewhere:
+        """Make one of what the other process says."""
+        return cls(error.problem, error.subject, error.field, error.remedy)
+
+
 FAMILY: dict[str, type[UserError]] = {
-    kind.__name__: kind for kind in (UserError, OutOfMemory, DeviceLost, Unexpected)
+    kind.__name__: kind for kind in (UserError, OutOfMemory, DeviceLost, Unexpected, ToldElsewhere)
 }
 
 

@@ -106,9 +106,9 @@ def test_timing_changes_nothing_and_is_done_once(heads, quick, run, monkeypatch)
     given = {"targets": ("prisma_st",), "held_out": (), "crop": 5, "epochs": None}
     given["singles_first"] = "yes"
     in_time = quick("msp", **given, steps_per_epoch=None, minutes=1)
-    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: [job(0), 1.5][1])
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, *_: [job(0), 1.5][1])
     whole, events = run(heads, in_time, "whole")
-    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 1 / 0)
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, *_: 1 / 0)
     ends = [event for event in events if event.name == "step"]
     single = sum(event.alpha is None for event in ends)
     unison = len(ends) - single
@@ -150,9 +150,9 @@ def test_resumed_it_is_as_long_as_at_first(heads, quick, run, monkeypatch):
     settings = quick(
         targets=("prisma_st",), held_out=(), crop=5, epochs=None, steps_per_epoch=None, minutes=1
     )
-    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 5.0)
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, *_: 5.0)
     _, before = run(heads, settings, stop_after=5)
-    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, _: 1 / 0)
+    monkeypatch.setattr("napari_msp.learning.loop.seconds_of", lambda job, *_: 1 / 0)
     out, after = run(heads, settings, resume=True)
     assert before[0].steps == after[0].steps
     assert after[0].resumed_at == 5

@@ -1,5 +1,6 @@
 """What a command says while it runs: a bar on a terminal, lines elsewhere, and a log on request."""
 
+import os
 import shutil
 import sys
 import time
@@ -13,6 +14,11 @@ from typing import Any, Self, TextIO
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal, in a batch system's log."""
+
+
+def speaks() -> bool:
+    """Tell whether this process speaks: the first of those that a launcher started together."""
+    return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 class Console:

@@ -119,8 +119,9 @@ def _reporter(console: Console) -> "EventHandler":
             case events.Started():
                 steps = event.steps
                 console.report(
-                    f"{event.kind}, preset {event.preset}, from {event.start}, on {event.device}: "
-                    f"{len(event.subjects)} subjects, "
+                    f"{event.kind}, preset {event.preset}, from {event.start}, on {event.device}"
+                    + (f" in {event.processes} processes: " if event.processes > 1 else ": ")
+                    + f"{len(event.subjects)} subjects, "
                     + (f"validated on {', '.join(event.validation)}, " if event.validation else "")
                     + f"{len(event.held_out)} held out, {event.parameters:,} weights, "
                     + ("at most " if event.validation else "")
@@ -180,15 +181,18 @@ def _tell_start(console: Console, event: "StartedFrom") -> None:
 
 @contextmanager
 def interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C interrupts."""
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C interrupts.
+
+    A SIGTERM after the first is what launchers of several processes send for the same request.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread may take signals
         return
     asked = False
 
-    def ask(*_: object) -> None:
+    def ask(number: int, _: object) -> None:
         nonlocal asked
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked = True
 

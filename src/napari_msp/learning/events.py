@@ -67,6 +67,8 @@ class Started(Event):
         Training subjects that each target is learned from.
     start
         What the weights begin as: "nothing", "base", or a file's name.
+    processes
+        That train together, each on a device like this one.
     """
 
     kind: str
@@ -81,6 +83,7 @@ class Started(Event):
     taught: dict[str, list[str]] = field(default_factory=dict)
     start: str = "nothing"
     validation: list[str] = field(default_factory=list)
+    processes: Count = 1
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from napari_msp.learning.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.events import (
     Aligned,
     Checkpointed,
@@ -91,6 +92,8 @@ class TrainingRun:
         What its weights begin as; None: nothing.
     began
         When, by `time.perf_counter`; None: now. Settings may bound the time from there on.
+    processes
+        That train together. The first one reports, writes and decides; all have one position.
     """
 
     def __init__(
@@ -102,9 +105,11 @@ class TrainingRun:
         previews: Path | None = None,
         start: Start | None = None,
         began: float | None = None,
+        processes: OneProcess = ALONE,
     ) -> None:
+        self.processes = processes
         self.start = start or Start(study.settings)
-        self.began = time.perf_counter() if began is None else began
+        self.began = processes.by_first(lambda: time.perf_counter() if began is None else began)
         self.study = study
         self.settings = study.settings
         self.recipe = recipe_for(study.settings)
@@ -117,7 +122,7 @@ class TrainingRun:
             study.settings, study.scales, study.standardisation, self.start
         )
         self.networks.to(device)
-        self.sampler = sampler_for(study, self.recipe)
+        self.sampler = sampler_for(study, self.recipe, processes)
         self.weights = (
             {t: sh_unit_weights(study.standardisation[t]).to(device) for t in study.scales}
             if self.recipe.sh_units
@@ -139,10 +144,14 @@ class TrainingRun:
     def run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
         """Run all phases; give the model's path, or None when stopped."""
         phases = self.networks.phases
-        restored = self._restored() if resume else None
-        if restored is not None:
-            restored.restore_networks(self.networks)
-        before = self._measured_before(restored is not None)  # which takes time, too
+        with self.processes.agreeing():
+            restored = self._restored() if resume else None
+            if restored is not None:
+                restored.restore_networks(self.networks)
+        self.processes.check_alike(self._identity())
+        self.processes.join(self.networks)
+        # Which takes time, too.
+        before = self.processes.by_first(partial(self._measured_before, restored is not None))
         if restored is None and self.settings.minutes is not None:
             self._fit_into(60 * self.settings.minutes)
         self._report_started()
@@ -167,6 +176,15 @@ class TrainingRun:
             self.position.phase += 1
             self.position.step = self.position.validated = 0
             self.position.falls = None
+        self.processes.by_first(self._write_model)
+        if self.settings.minutes is not None and not resume:
+            tell_if_longer(60 * self.settings.minutes, self.processes.clock() - self.began)
+        errors, validation = map(self._final, (self.position.errors, self.position.validation))
+        seconds = self.position.seconds
+        self.report(Finished(str(self.out), seconds, errors, self._ended(), validation))
+        return self.out
+
+    def _write_model(self) -> None:
         model = finished_model(
             study=self.study,
             networks=self.networks.finished(),
@@ -182,12 +200,6 @@ class TrainingRun:
         )
         save_model(self.out, model)
         self.checkpoint.unlink(missing_ok=True)
-        if self.settings.minutes is not None and not resume:
-            tell_if_longer(60 * self.settings.minutes, time.perf_counter() - self.began)
-        errors, validation = map(self._final, (self.position.errors, self.position.validation))
-        seconds = self.position.seconds
-        self.report(Finished(str(self.out), seconds, errors, self._ended(), validation))
-        return self.out
 
     def _restored(self) -> Checkpoint:
         """Read the checkpoint, and be where it is."""
@@ -225,7 +237,7 @@ class TrainingRun:
                     self._write_checkpoint(optimisation.adam)
                 if step >= self.lengths.steps(phase):
                     return True
-                if stop_requested():
+                if self.processes.any(stop_requested()):
                     raise Cancelled
                 self._step(phase, optimisation)
         except Cancelled:
@@ -241,9 +253,7 @@ class TrainingRun:
         alpha = alpha_at(self.recipe, step, self.lengths.usual(phase)) if phase.unison else None
         value, voxels = optimisation.step(step, alpha, rate)
         if not np.isfinite(value):
-            problem = f"the loss is not finite at step {self.lengths.done + 1}"
-            remedy = Change("learning_rate", "a smaller")
-            raise UserError(problem, self.out, "learning_rate", remedy)
+            self.processes.by_first(self._refuse_infinite)
         self.position.step += 1
         self.position.alpha = alpha
         self.position.loss += value
@@ -267,25 +277,33 @@ class TrainingRun:
             )
         )
 
+    def _refuse_infinite(self) -> None:
+        problem = f"the loss is not finite at step {self.lengths.done + 1}"
+        remedy = Change("learning_rate", "a smaller")
+        raise UserError(problem, self.out, "learning_rate", remedy)
+
     def _optimisation(self, phase: int, network: Trained) -> Optimisation:
-        return Optimisation(network, phase, self.sampler, self.recipe, self.weights, self.device)
+        what = (network, phase, self.sampler, self.recipe, self.weights)
+        return Optimisation(*what, self.device, self.processes)
 
     def _fit_into(self, seconds: float) -> None:
         """Count as many steps as fit into a time, by the speed of copies of the networks."""
+        now = self.processes.clock
         paces: list[Pace] = []
         for number, phase in enumerate(self.networks.phases):
             first = self._predicts_first(phase)
-            if paces and time.perf_counter() - self.began > seconds:
+            if paces and now() - self.began > seconds:
                 # Too little time in any case: how much it takes need not be known so well.
                 paces.append(replace(paces[-1], unison=phase.unison, before=first))
                 continue
             timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
-            step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds)
-            began = time.perf_counter()
-            self._predicted(phase, self.study.judged)
-            self._predicted(phase, self.study.choosing)
-            paces.append(Pace(phase.unison, step, time.perf_counter() - began, first))
-        passed = time.perf_counter() - self.began
+            step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds, now)
+            began = now()
+            if self.processes.first:
+                self._predicted(phase, self.study.judged)
+                self._predicted(phase, self.study.choosing)
+            paces.append(Pace(phase.unison, step, now() - began, first))
+        passed = now() - self.began
         course = self.lengths.course = fitted(self.lengths.course, paces, seconds, passed)
         self.position.fitted = [course.epoch, course.steps, course.unison_steps]
 
@@ -299,6 +317,9 @@ class TrainingRun:
 
     def _validate(self, phase: Phase, stop_requested: StopRequest) -> Validated:
         """Predict whole heads with the weights that would be kept."""
+        return self.processes.by_first(partial(self._validate_here, phase, stop_requested))
+
+    def _validate_here(self, phase: Phase, stop_requested: StopRequest) -> Validated:
         with self.averages.in_place() if self.averages is not None else nullcontext():
             held_out, chosen = (
                 self._predicted(phase, heads, stop_requested)
@@ -369,7 +390,7 @@ class TrainingRun:
 
     def _write_checkpoint(self, optimiser: torch.optim.Optimizer) -> None:
         state = (self.networks, optimiser, self.position, self._identity(), self.averages)
-        write_checkpoint(self.checkpoint, *state)
+        self.processes.by_first(partial(write_checkpoint, self.checkpoint, *state))
         self.report(Checkpointed(self.lengths.done, str(self.checkpoint)))
 
     def _measured_before(self, resumed: bool) -> list[Event]:
@@ -406,6 +427,7 @@ class TrainingRun:
                 steps=self.lengths.all,
                 resumed_at=self.lengths.done,
                 start=self.start.name,
+                processes=self.processes.count,
             )
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.phases import Trained, learned_platforms, training_loss
 from napari_msp.learning.sampling import Sampler
 from napari_msp.learning.schedule import Recipe
@@ -35,6 +36,8 @@ class Optimisation:
         Of the channels of each platform in the loss; None: all alike.
     device
         Where it computes.
+    processes
+        That each compute a share of every step.
 
     Attributes
     ----------
@@ -50,12 +53,14 @@ class Optimisation:
         recipe: Recipe,
         weights: Mapping[str, Tensor] | None,
         device: torch.device,
+        processes: OneProcess = ALONE,
     ) -> None:
         self.network, self.phase = network, phase
         self._sampler, self._recipe, self._weights, self._device = sampler, recipe, weights, device
         self._channels_last = device.type == "cpu"
         if self._channels_last:
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._processes = processes
         self.adam = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
 
     def step(
@@ -83,6 +88,7 @@ class Optimisation:
         batch = self._sampler.batch(self.phase, number, learned).to(self._device)
         if self._channels_last:
             batch = replace(batch, input=batch.input.to(memory_format=torch.channels_last_3d))
+        input_voxels, *in_masks = self._processes.total(batch.voxels())
         self.network.train()
         self.adam.zero_grad(set_to_none=True)
         with self._precision():
@@ -93,12 +99,14 @@ class Optimisation:
                 self._recipe.branch_losses,
                 self._weights,
                 self._recipe.second_weight,
+                dict(zip(batch.masks, in_masks, strict=True)),
             )
         loss.backward()  # type: ignore[no-untyped-call]
+        value = self._processes.add_up(self.network, loss)
         if self._recipe.dense:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
         self.adam.step()
-        return float(loss.detach()), batch.input[:, 0].numel()
+        return value, int(input_voxels)
 
     def _precision(self) -> Any:
         """Mixed precision where the device has it and the recipe is ours."""

@@ -195,7 +195,11 @@ def learned_platforms(network: Trained) -> tuple[str, ...]:
 
 
 def masked_error(
-    prediction: Tensor, target: Tensor, mask: Tensor, weights: Tensor | None = None
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    weights: Tensor | None = None,
+    voxels: Tensor | None = None,
 ) -> Tensor:
     """Give the mean squared error over in-mask voxels and channels.
 
@@ -207,12 +211,14 @@ def masked_error(
         (B, 1, …) bool. A batch without mask has no error.
     weights
         (28·S,) of the channels, 1 on average; None: all alike.
+    voxels
+        In-mask voxels of the batch that these examples are a share of; None: theirs alone.
     """
-    inside = mask.float()
-    squares = (prediction.float() - target).square() * inside
+    counted = mask.sum() if voxels is None else voxels
+    squares = (prediction.to(target.dtype) - target).square() * mask
     if weights is not None:
         squares = squares * weights.view(-1, 1, 1, 1)
-    return squares.sum() / (inside.sum() * prediction.shape[1]).clamp(min=1)
+    return squares.sum() / (counted * prediction.shape[1]).clamp(min=1)
 
 
 def statistics_of(source: Standardisation, target: Standardisation) -> Statistics:
@@ -238,20 +244,23 @@ def training_loss(
     branch_losses: bool,
     weights: Mapping[str, Tensor] | None = None,
     second_weight: float = 1.0,
+    voxels: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Give the loss of one batch.
+    """Give the loss of one batch, or the part of it that a share of the batch makes up.
 
     Single networks: Σ L over their supervised outputs. MSP: Σ_i L(ŷ¹_i, y_i) + L(ŷ²_T, y_T) as in
     the paper; with `branch_losses` also L(N_iT(z_i), y_T) of each branch (our choice: branches then
     learn from the first step, while α is still small). MSPs that share their first stages have one
     loss, Σ_i L(ŷ¹_i, y_i) + Σ_T L(ŷ²_T, y_T). `weights` are those of the channels for each
-    platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others.
+    platform, see `sh_unit_weights`; `second_weight` is that of L(ŷ²_T, y_T) among the others;
+    `voxels` are each platform's in-mask voxels of the whole batch where this one is a share of it.
     """
 
     def error(prediction: Tensor, platform: str) -> Tensor:
         inner = _trimmed(prediction, batch.trim[platform])
         chosen = None if weights is None else weights[platform]
-        return masked_error(inner, batch.targets[platform], batch.masks[platform], chosen)
+        counted = None if voxels is None else voxels[platform]
+        return masked_error(inner, batch.targets[platform], batch.masks[platform], chosen, counted)
 
     if isinstance(network, SingleNetwork):
         terms = [error(value, platform) for platform, value in network.supervised(batch.input)]

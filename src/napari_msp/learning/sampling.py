@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import Lattice
+from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.schedule import Recipe
 from napari_msp.signal.channels import GridImage, Standardisation
@@ -69,6 +70,11 @@ class Batch:
     targets: dict[str, Tensor]
     masks: dict[str, Tensor]
     trim: dict[str, int]
+
+    def voxels(self) -> Tensor:
+        """(1 + platforms,): how many voxels the input has, and each platform's mask."""
+        masks = [mask.sum() for mask in self.masks.values()]
+        return torch.stack([torch.full_like(masks[0], self.input[:, 0].numel()), *masks])
 
     def to(self, device: torch.device) -> "Batch":
         """Give the same batch on a device."""
@@ -143,26 +149,27 @@ class Examples:
             Leave out k-1 target voxels at each end: the paper's central 19 of 21.
         """
         trim = {target: (scale - 1) * trimmed for target, scale in self.scales.items()}
-        inputs = [
-            self._input_scaler(*_turned(_take(self.inputs[head], start, edge), symmetry))[0]
+        where = [
+            (head, start, symmetry)
             for (head, start), symmetry in zip(places, symmetries, strict=True)
         ]
+        inputs = torch.empty(len(where), self._input_scaler.channels, *[edge] * 3)
+        for number, (head, start, symmetry) in enumerate(where):
+            cut = _turned(_take(self.inputs[head], start, edge), symmetry)
+            inputs[number] = self._input_scaler(*cut)
         targets: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         for target, scale in self.scales.items():
             size = scale * (edge - 1) + 1 - 2 * trim[target]
-            cuts = [
-                self._scalers[target](
-                    *_turned(
-                        _take(self.targets[head][target], scale * start + trim[target], size),
-                        symmetry,
-                    )
-                )
-                for (head, start), symmetry in zip(places, symmetries, strict=True)
-            ]
-            targets[target] = torch.stack([values for values, _ in cuts])
-            masks[target] = torch.stack([mask for _, mask in cuts]).unsqueeze(1)
-        return Batch(torch.stack(inputs), targets, masks, trim)
+            scaler = self._scalers[target]
+            targets[target] = torch.empty(len(where), scaler.channels, *[size] * 3)
+            masks[target] = torch.empty(len(where), 1, *[size] * 3, dtype=torch.bool)
+            for number, (head, start, symmetry) in enumerate(where):
+                first = scale * start + trim[target]
+                cut = _turned(_take(self.targets[head][target], first, size), symmetry)
+                targets[target][number] = scaler(*cut)
+                masks[target][number] = cut[1]
+        return Batch(inputs, targets, masks, trim)
 
 
 class Symmetry:
@@ -196,8 +203,10 @@ class _Scaler:
         self._mean = torch.from_numpy(standardisation.mean).view(-1, 1, 1, 1)
         self._deviation = torch.from_numpy(standardisation.deviation).view(-1, 1, 1, 1)
 
-    def __call__(self, coefficients: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return (coefficients - self._mean) / self._deviation * mask, mask
+        self.channels = len(standardisation.mean)
+
+    def __call__(self, coefficients: Tensor, mask: Tensor) -> Tensor:
+        return (coefficients - self._mean) / self._deviation * mask
 
 
 def _turned(cut: tuple[Tensor, Tensor], symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
@@ -258,6 +267,8 @@ class PatchSampler:
         A random choice of in-mask voxels that stands for all; None: all.
     steps_per_epoch
         Steps that count as an epoch; None: one pass over the voxels.
+    processes
+        That share a batch; the draw is of the whole one.
     """
 
     def __init__(
@@ -268,8 +279,10 @@ class PatchSampler:
         seed: int,
         voxels_per_head: int | None,
         steps_per_epoch: int | None = None,
+        processes: OneProcess = ALONE,
     ) -> None:
         self._examples, self._edge, self._batch, self._seed = examples, edge, batch, seed
+        self._processes = processes
         centres = []
         for head, channels in enumerate(examples.inputs):
             inside = np.argwhere(channels.mask.numpy())
@@ -289,7 +302,8 @@ class PatchSampler:
         pass_, position = divmod(step, -(-len(centres) // self._batch))
         order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(centres))
         chosen = centres[order[position * self._batch : (position + 1) * self._batch]]
-        places = [(int(row[0]), row[1:] - self._edge // 2) for row in chosen]
+        mine = chosen[self._processes.share(len(chosen))]
+        places = [(int(row[0]), row[1:] - self._edge // 2) for row in mine]
         return self._examples.cut(places, self._edge, [None] * len(places), trimmed=True)
 
 
@@ -308,6 +322,8 @@ class CropSampler:
         Steps that count as an epoch; None: as many as cover every in-mask voxel about once.
     augment
         Turn crops.
+    processes
+        That share a batch; the draw is of the whole one.
     """
 
     def __init__(
@@ -318,8 +334,10 @@ class CropSampler:
         seed: int,
         steps_per_epoch: int | None,
         augment: bool,
+        processes: OneProcess = ALONE,
     ) -> None:
         self._examples, self._batch, self._seed = examples, batch, seed
+        self._processes = processes
         # Crops of one batch must be of one size, and none may be larger than the smallest head.
         self._edge = min(edge, *(n for each in examples.inputs for n in each.mask.shape))
         self._inside = [np.argwhere(each.mask.numpy()) for each in examples.inputs]
@@ -340,10 +358,11 @@ class CropSampler:
             places.append((head, np.clip(centre - self._edge // 2, 0, last)))
             turn = random.integers(48)
             symmetries.append(self._symmetries[turn] if self._symmetries else None)
-        return self._examples.cut(places, self._edge, symmetries, trimmed=False)
+        mine = self._processes.share(self._batch)
+        return self._examples.cut(places[mine], self._edge, symmetries[mine], trimmed=False)
 
 
-def sampler_for(study: Study, recipe: Recipe) -> Sampler:
+def sampler_for(study: Study, recipe: Recipe, processes: OneProcess = ALONE) -> Sampler:
     """Give the sampler that a recipe asks for."""
     settings = study.settings
     examples = Examples(study.heads, study.scales, settings.input, study.standardisation)
@@ -355,6 +374,7 @@ def sampler_for(study: Study, recipe: Recipe) -> Sampler:
             settings.seed,
             settings.steps_per_epoch,
             recipe.augment,
+            processes,
         )
     return PatchSampler(
         examples,
@@ -363,4 +383,5 @@ def sampler_for(study: Study, recipe: Recipe) -> Sampler:
         settings.seed,
         settings.voxels_per_head,
         settings.steps_per_epoch,
+        processes,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import torch
 
 from napari_msp.data.dataset import TravellingHeads, as_dataset
-from napari_msp.device import choose_device
-from napari_msp.errors import Overwrite, Resume, UserError, either
+from napari_msp.errors import Give, Overwrite, Resume, UserError, either
 from napari_msp.files import refuse_unwritable
 from napari_msp.learning.checkpoint import START_ANEW
-from napari_msp.learning.events import EventHandler, Failed
+from napari_msp.learning.distributed import launched
+from napari_msp.learning.events import Event, EventHandler, Failed
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
 from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
 from napari_msp.learning.start_matching import matched
 from napari_msp.learning.starts import read_start
@@ -41,6 +43,9 @@ def train(
 
     A checkpoint is kept beside `out` after every epoch and when the run is stopped; it is removed
     once the model is written.
+
+    Processes that a launcher such as torchrun started together train together, each a share of
+    every step, for the same result as one. The first one alone writes, and calls `on_event`.
 
     Parameters
     ----------
@@ -78,37 +83,56 @@ def train(
     UserError
         When data, settings or checkpoint cannot be used.
     """
-    report = on_event or (lambda _: None)
+    report = on_event or _say_nothing
     stopped = stop_requested or (lambda: False)
     out = Path(out)
     began = perf_counter()
     check_model_name(out)
     try:
-        where = choose_device(device)
-        refuse_unwritable(out)
-        if not force:
-            _refuse_finished(out) if resume else _refuse_occupied(out)
-        chosen = values.get("run", None if settings is None else settings.run)
-        heads = as_dataset(dataset, chosen)
-        heads.tell()
-        if values or settings is None:
-            given = {} if settings is None else settings.model_dump(exclude_unset=True)
-            settings = training_settings(heads, **put_over(given, values))
-        if settings.b0_threshold is not None:
-            heads = replace(heads, b0_threshold=settings.b0_threshold)
-        settings, start = read_start(settings, heads)
-        if settings.steps == 0:
-            return write_statistics_only(heads, settings, start, out, where, report, stopped)
-        study = prepare_study(heads, settings, start.per_order)
-        study, start = matched(start, study, where)
-        # Seeding is for this run alone: whoever calls goes on with numbers of their own.
-        with torch.random.fork_rng([where] if where.type == "cuda" else []):
-            folder = None if previews is None else Path(previews)
-            run = TrainingRun(study, out, where, report, folder, start, began)
-            return run.run(resume and not force, stopped)
+        with launched() as processes:
+            if not processes.first:
+                report = _say_nothing
+            with processes.agreeing():
+                where = processes.device(device)
+                refuse_unwritable(out)
+                if not force:
+                    _refuse_finished(out) if resume else _refuse_occupied(out)
+                chosen = values.get("run", None if settings is None else settings.run)
+                heads = as_dataset(dataset, chosen)
+                heads.tell()
+                if values or settings is None:
+                    given = {} if settings is None else settings.model_dump(exclude_unset=True)
+                    settings = training_settings(heads, **put_over(given, values))
+                if settings.b0_threshold is not None:
+                    heads = replace(heads, b0_threshold=settings.b0_threshold)
+                settings, start = read_start(settings, heads)
+                _refuse_idle(settings, processes.count)
+            if settings.steps == 0:
+                known = (heads, settings, start, out, where, report, stopped)
+                return processes.by_first(partial(write_statistics_only, *known))
+            with processes.agreeing():
+                study = prepare_study(heads, settings, start.per_order)
+                study, start = matched(start, study, where)
+            # Seeding is for this run alone: whoever calls goes on with numbers of their own.
+            with torch.random.fork_rng([where] if where.type == "cuda" else []):
+                folder = None if previews is None else Path(previews)
+                run = TrainingRun(study, out, where, report, folder, start, began, processes)
+                return run.run(resume and not force, stopped)
     except Exception as error:
         report(Failed.of(error))
         raise
+
+
+def _say_nothing(event: Event) -> None:
+    """Leave what happens to the first process to tell."""
+
+
+def _refuse_idle(settings: TrainingSettings, processes: int) -> None:
+    """Say that there are fewer examples than processes."""
+    batch = recipe_for(settings).batch
+    if settings.steps != 0 and batch < processes:
+        problem = f"{batch} examples a step are too few for {processes} processes"
+        raise UserError(problem, field="batch", remedy=Give("batch", f"at least {processes}"))
 
 
 def _refuse_finished(out: Path) -> None:
