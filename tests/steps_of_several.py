@@ -1,0 +1,70 @@
+"""Steps of a training, as one of several processes takes them or one alone: run by tests.
+
+Computed in float64. In float32 Adam turns rounding of gradients that are 0, such as of biases
+before BatchNorm, into whole steps: a batch summed in another order is 1e-3 away after ten steps.
+"""
+
+import json
+import sys
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_msp.data.dataset import open_dataset
+from napari_msp.learning.distributed import OneProcess, launched
+from napari_msp.learning.heads import prepare_study
+from napari_msp.learning.loop import TrainingRun
+from napari_msp.learning.sampling import Batch
+from napari_msp.learning.settings import training_settings
+
+RUNS: dict[str, dict[str, Any]] = {
+    "shresnet": {"kind": "shresnet", "crop": 8, "batch": 3},
+    "diqt": {"kind": "diqt", "targets": ("connectom_sa",), "crop": 7, "batch": 3},
+    # So large that stacks are inverted: they go through BatchNorm once more, backwards.
+    "inverted diqt": {"kind": "diqt", "crop": 8, "batch": 41, "steps": 2},
+    "shared msp": {"kind": "msp", "crop": 7, "batch": 3},
+    # 8 patches in steps of 3, 3 and 2; then of 7 and 1, of which one process has none.
+    "paper": {"kind": "diqt", "preset": "paper", "batch": 3},
+    "one left": {"kind": "diqt", "preset": "paper", "batch": 7},
+}
+"""Settings by name."""
+
+STEPS = 24
+
+
+def losses(dataset: Path, name: str, processes: OneProcess) -> list[float]:
+    """Give the losses of the first steps."""
+    few = {"voxels_per_head": 4} if RUNS[name].get("preset") == "paper" else {}
+    common = {"input": "ge_st", "targets": ("prisma_st", "connectom_sa"), "held_out": ("sub-03",)}
+    given = {"width": 0.1, "steps": STEPS, "start_from": "nothing", **common, **few, **RUNS[name]}
+    heads = open_dataset(dataset)
+    settings = training_settings(heads, **given)
+    study = prepare_study(heads, settings, settings.preset == "fast")
+    cpu = torch.device("cpu")
+    run = TrainingRun(study, Path("none.safetensors"), cpu, lambda _: None, processes=processes)
+    run.networks.double()
+    processes.join(run.networks)
+    drawn = run.sampler.batch
+
+    def batch(phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
+        found = drawn(phase, step, platforms)
+        targets = {target: value.double() for target, value in found.targets.items()}
+        return replace(found, input=found.input.double(), targets=targets)
+
+    run.sampler.batch = batch  # type: ignore[method-assign]
+    if run.weights is not None:
+        run.weights = {target: value.double() for target, value in run.weights.items()}
+    phase = run.networks.phases[0]
+    optimisation = run._optimisation(0, run.networks.of(phase))
+    steps = given["steps"]
+    return [optimisation.step(n, min(1.0, n / steps), 1e-3)[0] for n in range(steps)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with launched() as processes:
+        found = {name: losses(Path(sys.argv[1]), name, processes) for name in RUNS}
+        print(json.dumps(found))
