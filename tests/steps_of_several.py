@@ -19,27 +19,26 @@ from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
 from napari_msp.learning.sampling import Batch
 from napari_msp.learning.settings import training_settings
+from napari_msp.networks.reversible import ReversibleStack
 
 RUNS: dict[str, dict[str, Any]] = {
-    "shresnet": {"kind": "shresnet", "crop": 8, "batch": 3},
-    "diqt": {"kind": "diqt", "targets": ("connectom_sa",), "crop": 7, "batch": 3},
-    # So large that stacks are inverted: they go through BatchNorm once more, backwards.
-    "inverted diqt": {"kind": "diqt", "crop": 8, "batch": 41, "steps": 2},
-    "shared msp": {"kind": "msp", "crop": 7, "batch": 3},
+    "shresnet": {"kind": "shresnet", "targets": ("prisma_st",), "steps": 40},
+    "diqt": {"kind": "diqt", "targets": ("connectom_sa",), "steps": 24},
+    "inverted": {"kind": "diqt", "targets": ("connectom_sa",), "steps": 4},
+    "shared msp": {"kind": "msp", "targets": ("prisma_st", "connectom_sa"), "steps": 24},
     # 8 patches in steps of 3, 3 and 2; then of 7 and 1, of which one process has none.
-    "paper": {"kind": "diqt", "preset": "paper", "batch": 3},
-    "one left": {"kind": "diqt", "preset": "paper", "batch": 7},
+    "paper": {"kind": "diqt", "targets": ("prisma_st",), "preset": "paper", "steps": 4},
+    "one left": {"kind": "diqt", "targets": ("prisma_st",), "preset": "paper", "steps": 3},
 }
 """Settings by name."""
-
-STEPS = 24
 
 
 def losses(dataset: Path, name: str, processes: OneProcess) -> list[float]:
     """Give the losses of the first steps."""
-    few = {"voxels_per_head": 4} if RUNS[name].get("preset") == "paper" else {}
-    common = {"input": "ge_st", "targets": ("prisma_st", "connectom_sa"), "held_out": ("sub-03",)}
-    given = {"width": 0.1, "steps": STEPS, "start_from": "nothing", **common, **few, **RUNS[name]}
+    paper = RUNS[name].get("preset") == "paper"
+    size = {"voxels_per_head": 4} if paper else {"crop": 4}
+    common = {"input": "ge_st", "held_out": ("sub-03",), "width": 0.05, "start_from": "nothing"}
+    given = {"batch": 7 if name == "one left" else 3, **common, **size, **RUNS[name]}
     heads = open_dataset(dataset)
     settings = training_settings(heads, **given)
     study = prepare_study(heads, settings, settings.preset == "fast")
@@ -47,6 +46,10 @@ def losses(dataset: Path, name: str, processes: OneProcess) -> list[float]:
     run = TrainingRun(study, Path("none.safetensors"), cpu, lambda _: None, processes=processes)
     run.networks.double()
     processes.join(run.networks)
+    if name == "inverted":  # large batches are: they go through BatchNorm once more, backwards
+        for module in run.networks.modules():
+            if isinstance(module, ReversibleStack):
+                module.plain = False
     drawn = run.sampler.batch
 
     def batch(phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
