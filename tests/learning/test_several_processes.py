@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import HashStore
+from torch.distributed.run import get_args_parser
 
+from napari_msp.cli import build_parser
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, ToldElsewhere, UserError
 from napari_msp.learning.distributed import ALONE, JointBatchNorm, SeveralProcesses, launched
@@ -89,6 +94,21 @@ class Processes:
 
 def training(*arguments: object) -> tuple[object, ...]:
     return ("-m", "napari_msp", "train", *arguments, *OPTIONS.split(), "--events")
+
+
+def test_launch_lines_of_the_page_are_what_shell_torchrun_and_command_take():
+    page = (Path(__file__).parents[2] / "docs/training-on-several-machines.md").read_text("utf-8")
+    script = re.findall(r"```bash\n(.*?)```", page, re.S)
+    blocks = re.findall(r"(?:^    .*\n)+", page.replace(script[0], ""), re.M)
+    assert (len(script), len(blocks)) == (1, 3)
+    for block in (*script, *map(textwrap.dedent, blocks)):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+        (line,) = (each for each in block.replace("\\\n", " ").splitlines() if "torchrun" in each)
+        _, _, typed = line.replace('"$SLURM_NNODES"', "2").partition("torchrun ")
+        launched = get_args_parser().parse_args(shlex.split(typed.replace("$resume", "--resume")))
+        assert (launched.module, launched.training_script) == (True, "napari_msp")
+        options = build_parser("train").parse_args(launched.training_script_args)
+        assert int(options.batch) >= 8
 
 
 def test_shares_are_the_whole_draw_of_one(heads, quick):
