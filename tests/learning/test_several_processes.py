@@ -35,9 +35,10 @@ from napari_msp.model_file import load_model
 from steps_of_several import RUNS, losses
 
 STEPS = Path(__file__).parents[1] / "steps_of_several.py"
-OPTIONS = """--model shresnet --width 0.1 --crop 8 --batch 3 --steps-per-epoch 3 --held-out sub-03
+OPTIONS = """--model shresnet --width 0.1 --crop 8 --batch 3 --held-out sub-03
     --input ge_st --targets prisma_st --start-from nothing --device cpu"""
 """Of a command line that trains for seconds."""
+EPOCH = ("--steps-per-epoch", 3)
 
 
 @pytest.fixture
@@ -216,8 +217,8 @@ def test_two_processes_have_the_losses_of_one(heads):
 @pytest.mark.parametrize("counts", [(2, 1), (1, 2)])
 def test_a_request_to_any_stops_all_and_any_number_goes_on(heads, tmp_path, counts):
     whole, out = tmp_path / "whole.safetensors", tmp_path / "model.safetensors"
-    expected = _losses(Processes(*training(heads, whole, "--epochs", 40), count=1))
-    command = training(heads, out, "--epochs", 40)
+    expected = _losses(Processes(*training(heads, whole, "--epochs", 40, *EPOCH), count=1))
+    command = training(heads, out, "--epochs", 40, *EPOCH)
     running = Processes(*command, count=counts[0])
     running.wait_for_step(4)
     running.all[-1].send_signal(signal.SIGTERM)
@@ -234,7 +235,7 @@ def test_a_request_to_any_stops_all_and_any_number_goes_on(heads, tmp_path, coun
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_who_is_left_says_so_and_the_checkpoint_is_whole(heads, tmp_path, killed):
-    command = training(heads, tmp_path / "model.safetensors", "--epochs", 100)
+    command = training(heads, tmp_path / "model.safetensors", "--epochs", 100, *EPOCH)
     running = Processes(*command)
     running.wait_for_step(4)
     running.all[killed].kill()
@@ -256,7 +257,7 @@ def test_who_is_left_says_so_and_the_checkpoint_is_whole(heads, tmp_path, killed
     ("each", "teller", "said"),
     [
         ((("--batch", "1"), ("--batch", "1")), 0, "--batch: 1 examples a step are too few for 2"),
-        (((), ("--width", "7")), 1, "--width: must be"),
+        (((), ("--width", "7")), 1, "--width: must lie in (0, 1]"),
         (((), ("--seed", "1")), 0, "process 2 of 2 was given other data or settings"),
         ((("--bath", "1"), ("--bath", "1")), 0, "unrecognized arguments: --bath 1"),
     ],
