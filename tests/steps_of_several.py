@@ -36,8 +36,8 @@ RUNS: dict[str, dict[str, Any]] = {
 def losses(dataset: Path, name: str, processes: OneProcess) -> list[float]:
     """Give the losses of the first steps."""
     paper = RUNS[name].get("preset") == "paper"
-    size = {"voxels_per_head": 4} if paper else {"crop": 4}
-    common = {"input": "ge_st", "held_out": ("sub-03",), "width": 0.05, "start_from": "nothing"}
+    size = {"voxels_per_head": 4} if paper else {"crop": 5}
+    common = {"input": "ge_st", "held_out": ("sub-03",), "width": 0.1, "start_from": "nothing"}
     given = {"batch": 7 if name == "one left" else 3, **common, **size, **RUNS[name]}
     heads = open_dataset(dataset)
     settings = training_settings(heads, **given)
@@ -63,7 +63,7 @@ def losses(dataset: Path, name: str, processes: OneProcess) -> list[float]:
     phase = run.networks.phases[0]
     optimisation = run._optimisation(0, run.networks.of(phase))
     steps = given["steps"]
-    return [optimisation.step(n, min(1.0, n / steps), 1e-3)[0] for n in range(steps)]
+    return [optimisation.step(n, min(1.0, n / steps), 3e-4)[0] for n in range(steps)]
 
 
 if __name__ == "__main__":

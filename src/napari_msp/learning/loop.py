@@ -304,7 +304,8 @@ class TrainingRun:
                 self._predicted(phase, self.study.choosing)
             paces.append(Pace(phase.unison, step, now() - began, first))
         passed = now() - self.began
-        course = self.lengths.course = fitted(self.lengths.course, paces, seconds, passed)
+        count = partial(fitted, self.lengths.course, paces, seconds, passed)
+        course = self.lengths.course = self.processes.by_first(count)
         self.position.fitted = [course.epoch, course.steps, course.unison_steps]
 
     def _begun(self, phase: Phase) -> bool:
