@@ -117,7 +117,8 @@ def report_html(review: Review, ratings: AllRatings, pictures: Pictures) -> str:
         review=review,
         lead=_lead(review, ratings),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by napari-msp {version('napari-msp')}",
-        first=_first(rows),
+        first=[row for row in rows if row.why or row.entry.warnings][:MOST_FIRST],
+        wanting=sum(bool(row.why or row.entry.warnings) for row in rows),
         plots=[plot for each in measures if (plot := distribution(each, review, numbers))],
         ratings=ratings,
         raters=[_of_rater(rater, review, ratings) for rater in ratings.raters],
@@ -274,11 +275,6 @@ def _cell(measure: Measure, entry: Entry) -> Cell:
 
 def _data_uri(image: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(image).decode()}" if image else ""
-
-
-def _first(rows: Iterable[Row]) -> list[Row]:
-    """Give the rows that want a look first: something unusual, or a warning."""
-    return [row for row in rows if row.why or row.entry.warnings][:MOST_FIRST]
 
 
 # --- Ratings ----------------------------------------------------------------------------------
@@ -492,7 +488,7 @@ def _strip(
         low,
         high,
         labels,
-        max(0, len(worst) - MOST_NAMED),
+        len(worst) - len(labels),
     )
 
 
