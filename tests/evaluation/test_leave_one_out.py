@@ -13,7 +13,12 @@ import pytest
 from napari_msp import packaged
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Change, Give, UserError, every
-from napari_msp.evaluation.benchmark.methods import all_methods, chosen_methods
+from napari_msp.evaluation.benchmark.methods import (
+    SHARED_MSP,
+    STATISTICS_ONLY,
+    all_methods,
+    chosen_methods,
+)
 from napari_msp.evaluation.benchmark.plan import Plan, RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results
 from napari_msp.evaluation.benchmark.run import Benchmark
@@ -312,3 +317,43 @@ def test_the_others_of_some_folds_are_told(four: Path) -> None:
     plan = make_plan([four], **asked, leave_one_out=True)
     assert [fold.test for fold in plan.folds] == [("sub-03",), ("sub-01",)]
     assert plan.subjects == Subjects(("sub-02", "sub-04"), (), ("sub-03", "sub-01"))
+
+
+def test_the_base_as_it_is_takes_no_step_and_tells_whose_statistics_it_has(
+    with_base: Path, four: Path
+) -> None:
+    plan = make_plan([four], methods=["BASE, statistics only"], test=["sub-04"])
+    assert plan.methods == (STATISTICS_ONLY,)
+    listed = TrainingList(plan, plan.rounds[0], Path("out"), "cpu", dict.fromkeys(plan.targets, 1))
+    (training,) = listed.networks({})[STATISTICS_ONLY]["prisma_st"]
+    assert (training.settings.steps, training.settings.start_from) == (0, BASE)
+    assert training.settings.subjects == plan.subjects.training
+    assert training.settings.validation == ()
+    assert training.weight > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*statistical alignment", "ignore:.*few people")
+def test_the_base_as_it_is_is_measured_and_its_people_are_counted(
+    with_base: Path, heads: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"methods": [STATISTICS_ONLY], "leave_one_out": True}
+    evaluate(heads, tmp_path, **asked, test="sub-02", quick=True, workers=1)
+    report = (tmp_path / "report.html").read_text()
+    assert "no step of training; people its statistics are of: 1" in report
+    (model,) = tmp_path.rglob("model.safetensors")
+    assert load_model(model).training["steps"] == 0
+
+
+def test_shared_first_stages_are_trained_together_from_the_first_step(four: Path) -> None:
+    plan = make_plan([four], methods=[SHARED_MSP])
+    assert plan.tested == SHARED_MSP
+    listed = TrainingList(plan, plan.rounds[0], Path("out"), "cpu", dict.fromkeys(plan.targets, 1))
+    best = dict.fromkeys(plan.targets, "SHResNet")
+    (training,) = listed.built({}, best, {SHARED_MSP: 1e-3})[SHARED_MSP][plan.targets[0]]
+    settings = training.settings
+    assert (settings.first_stages, settings.singles_first) == ("shared", "no")
+    assert settings.epochs is None
+    assert (settings.unison_epochs or 0) * plan.budget.epoch == plan.budget.steps
+    (tried,) = listed.trials(SHARED_MSP, 2e-3, best)
+    assert (tried.settings.learning_rate, tried.settings.epochs) == (2e-3, None)

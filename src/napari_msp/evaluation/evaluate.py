@@ -184,7 +184,9 @@ def _curves(plan: Plan, outcome: Outcome) -> dict[str, dict[str, list[tuple[int,
         for target, trainings in by_target.items():
             # The best single network has its curve already, the first stage is a part of one.
             if len(trainings) == 1 and method not in (BEST_SINGLE, FIRST_STAGE):
-                curves.setdefault(target, {})[method] = _curve(trainings[0], target)
+                curve = _curve(trainings[0], target)
+                if curve:  # nobody validates where heads are very few, or nothing is trained
+                    curves.setdefault(target, {})[method] = curve
     return curves
 
 
@@ -256,7 +258,8 @@ def _settings(plan: Plan) -> dict[str, str]:
     )
     return {
         "Steps": f"{ending}; for an MSP {budget.first_steps} of its first stage "
-        f"(each target's own) and {budget.steps - budget.first_steps} in unison",
+        f"(each target's own) and {budget.steps - budget.first_steps} in unison, all in unison "
+        "where first stages are shared",
         "Crops": f"{budget.batch} a step of {budget.crop} voxels an axis, "
         + ("turned by grid symmetries" if budget.augment else "never turned, as in the paper"),
         "Width": f"{budget.width:g} of the full one{of_base}",
@@ -284,7 +287,7 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
                 + " shared by all targets" * any(map(_shares, models.values())),
                 "weights a target": _weights(by_target, models),
                 "learning rate": ", ".join(
-                    dict.fromkeys(f"{t.settings.learning_rate:g}" for t in trainings)
+                    dict.fromkeys(_rate(training.settings.learning_rate) for training in trainings)
                 ),
                 "rates tried": tried.get(method, "–") if chosen else "–",
                 "steps a target": _steps(trainings, models),
@@ -292,6 +295,10 @@ def _training_rows(plan: Plan, outcome: Outcome) -> list[dict[str, object]]:
             }
         )
     return rows
+
+
+def _rate(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:g}"
 
 
 def _steps(trainings: Sequence[Training], models: Mapping[Path, Model]) -> str:
@@ -313,6 +320,11 @@ def _ended(plan: Plan, outcome: Outcome) -> dict[str, str]:
         for method, by_target in trained.items()
         for training in trainings_of([by_target])
         for phase, words in load_model(training.model).training.get("ended", {}).items()
+    } | {
+        f"{method}: {platform}": f"no step of training; people its statistics are of: {people}"
+        for method, by_target in trained.items()
+        for training in trainings_of([by_target])
+        for platform, people in load_model(training.model).training.get("statistics", {}).items()
     }
 
 

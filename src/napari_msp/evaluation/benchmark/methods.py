@@ -38,6 +38,8 @@ class Method:
 UNHARMONIZED = Interpolation.name
 
 MSP: str = title(MULTI_STAGE)
+SHARED_MSP = f"{MSP}, shared first stages"
+STATISTICS_ONLY = "base, statistics only"
 
 BEST_SINGLE = "best single"
 FIRST_STAGE = "first stage alone"
@@ -101,6 +103,13 @@ def networks_from_base() -> dict[str, str]:
     return {from_base(title(kind)): kind for kind in ordered}
 
 
+def rows_from_base() -> dict[str, str]:
+    """Give every row that begins as the base, tuned or as it is: kind by name."""
+    tuned = networks_from_base()
+    untuned = {STATISTICS_ONLY: MULTI_STAGE} if MULTI_STAGE in tuned.values() else {}
+    return untuned | tuned
+
+
 def begun_from_base(kind: str, scales: Mapping[str, int]) -> tuple[str, ...]:
     """Give the targets that a network of the base can begin as.
 
@@ -140,17 +149,27 @@ def all_methods() -> dict[str, Method]:
         *(Method(title(kind), "network", network_class(kind).summary) for kind in networks),
         *_CONTROLS,
         Method(MSP, "network", network_class(MULTI_STAGE).summary),
-        *(
-            Method(
-                name,
-                "network",
-                f"{title(kind)} as wide as the packaged base, whose weights it begins with; its "
-                "statistics are the training subjects'",
-            )
-            for name, kind in networks_from_base().items()
+        Method(
+            SHARED_MSP,
+            "network",
+            f"The {MSP}s of all targets on one set of single networks, trained together from the "
+            "first step: what this package trains by default.",
         ),
+        *(Method(name, "network", _of_base(name, kind)) for name, kind in rows_from_base().items()),
     )
     return {method.name: method for method in methods}
+
+
+def _of_base(name: str, kind: str) -> str:
+    if name == STATISTICS_ONLY:
+        return (
+            "The packaged base without a step of training; each platform's mean and spread are the "
+            "training subjects', who need not have travelled for that."
+        )
+    return (
+        f"{title(kind)} as wide as the packaged base, whose weights it begins with; its statistics "
+        "are the training subjects'"
+    )
 
 
 def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
@@ -163,7 +182,7 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
     """
     wanted = {name.casefold() for name in names}
     known = {name.casefold(): name for name in all_methods()}
-    unheld = {from_base(title(kind)).casefold() for kind in kinds()}
+    unheld = {STATISTICS_ONLY, *(from_base(title(kind)).casefold() for kind in kinds())}
     for name in names:
         if name.casefold() in unheld - known.keys():
             raise _not_held(name)
@@ -175,7 +194,7 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
 
 def _not_held(name: str) -> UserError:
     """Give what to raise for a row that would start from the base."""
-    held = tuple(networks_from_base())
+    held = tuple(rows_from_base())
     own = Give("models", "one that was trained from a model of your own")
     if not held:
         remedy = either(Change("methods", "other"), own)

@@ -22,12 +22,13 @@ from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
+    SHARED_MSP,
     UNHARMONIZED,
     all_methods,
     begun_from_base,
     chosen_methods,
     from_base,
-    networks_from_base,
+    rows_from_base,
 )
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.subjects import (
@@ -188,7 +189,7 @@ class Plan:
     @property
     def tested(self) -> str | None:
         """The row that is tested against the others: chosen before anything is measured."""
-        for name in (MSP, from_base(MSP)):
+        for name in (MSP, SHARED_MSP, from_base(MSP)):
             if name in self.methods:
                 return name
         return self.models[0].stem if self.models else None
@@ -301,7 +302,7 @@ def make_plan(
         if not 0 <= seed < SEEDS:
             possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
-    starting = [name for name in rows if name in networks_from_base()]
+    starting = [name for name in rows if name in rows_from_base()]
     base = packaged.base_model() if starting else None
     _check_names(asked.models)
     loaded = [load_model(path) for path in asked.models]
@@ -316,7 +317,7 @@ def make_plan(
     learned = learned_from(teachers, opened, names)
     check_subjects(asked, names, learned)
     targets = _targets(asked.targets, loaded, opened[0], source)
-    if {MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
+    if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
         what = f"the networks of two targets or more, and {targets[0]} is the only one"
         raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
     folds: tuple[Subjects, ...] = ()
@@ -382,7 +383,7 @@ def _fitting(
     if every and packaged.base_model() is None:
         said = "rows that start from the base are left out: this installation has no base model"
         warnings.warn(said, RowLeftOut, stacklevel=3)
-    held = networks_from_base() if scales else {}
+    held = rows_from_base() if scales else {}
     unfit = [name for name in rows if name in held and not begun_from_base(held[name], scales)]
     for name in unfit:
         problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"

@@ -11,6 +11,7 @@ from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     MORE_WEIGHTS,
     MSP,
+    SHARED_MSP,
     multi_task_networks,
     networks_from_base,
     single_networks,
@@ -147,7 +148,7 @@ class Benchmark:
         return [*listed.single_methods, *others]
 
     def _tuned_later(self) -> list[str]:
-        return [name for name in (MORE_WEIGHTS, MSP) if name in self.plan.methods]
+        return [name for name in (MORE_WEIGHTS, MSP, SHARED_MSP) if name in self.plan.methods]
 
     def _tune(self, methods: Sequence[str], best: Mapping[Round, Best]) -> list[Trial]:
         """Try every learning rate on the first round of each fold.

@@ -20,6 +20,8 @@ from napari_msp.evaluation.benchmark.methods import (
     MEAN_OF_SINGLES,
     MORE_WEIGHTS,
     MSP,
+    SHARED_MSP,
+    STATISTICS_ONLY,
     begun_from_base,
     multi_task_networks,
     networks_from_base,
@@ -42,6 +44,9 @@ Best = Mapping[str, str]
 
 PAPER_FORM: Mapping[str, Any] = {"first_stages": "own", "singles_first": "yes"}
 """Of the MSP: as in the paper, and so that its first stage is a control."""
+
+SHARED_FORM: Mapping[str, Any] = {"first_stages": "shared", "singles_first": "no"}
+"""Of the MSPs of all targets that are one network."""
 
 STEPS = 40
 """Halvings of the interval of widths; far more than an even number of channels needs."""
@@ -86,7 +91,7 @@ class Training:
         """Steps, as heavy as the kind makes them."""
         epochs = (self.settings.epochs or 0) + (self.settings.unison_epochs or 0)
         steps = epochs * (self.settings.steps_per_epoch or 1) * len(self.settings.targets)
-        return network_class(self.settings.kind).cost * steps
+        return network_class(self.settings.kind).cost * max(steps, 1)
 
     def run(self) -> None:
         """Train, from the checkpoint where there is one."""
@@ -187,7 +192,7 @@ class TrainingList:
     @property
     def chooses(self) -> bool:
         """Whether a method is to be shown that rests on the best single networks."""
-        resting = (MSP, BEST_SINGLE, FIRST_STAGE, MORE_WEIGHTS, MEAN_OF_SINGLES)
+        resting = (MSP, SHARED_MSP, BEST_SINGLE, FIRST_STAGE, MORE_WEIGHTS, MEAN_OF_SINGLES)
         return any(method in self.plan.methods for method in resting)
 
     @property
@@ -223,6 +228,9 @@ class TrainingList:
                 targets = self._begun(kind)
                 training = self._from_base(name, kind, rates[name], targets)
                 found[name] = dict.fromkeys(targets, (training,))
+        if STATISTICS_ONLY in self.plan.methods:
+            targets = begun_from_base(MULTI_STAGE, self.scales)
+            found[STATISTICS_ONLY] = dict.fromkeys(targets, (self._untrained(targets),))
         return found
 
     def built(
@@ -239,7 +247,8 @@ class TrainingList:
                 *networks[best[target]][target],
                 *(self._member(n, target, best, rates) for n in range(1, len(best))),
             ),
-            MSP: lambda _: (self._msp(best, rates),),
+            MSP: lambda _: (self._msp(MSP, best, rates[MSP]),),
+            SHARED_MSP: lambda _: (self._msp(SHARED_MSP, best, rates[SHARED_MSP]),),
         }
         return {
             name: {target: build(target) for target in best}
@@ -261,15 +270,12 @@ class TrainingList:
         """
         targets, steps = self.plan.tuning_targets, self.plan.budget.tuning_steps
         what = f"trial {method} {rate:g}"
-        if method == MSP:
+        if method in (MSP, SHARED_MSP):
             assert best is not None
             share = self.plan.budget.first_steps / self.plan.budget.steps
-            stage = {target: _kind(best[target]) for target in targets}
             first = max(self.plan.budget.epoch, round(share * steps))
-            training = self._training(
-                what, MULTI_STAGE, rate, targets, steps=steps, first_steps=first, first_stage=stage
-            )
-            return (training,)
+            chosen = {target: best[target] for target in targets}
+            return (self._msp(method, chosen, rate, what=what, steps=steps, first_steps=first),)
         if method == MORE_WEIGHTS:
             assert best is not None
             return tuple(self._wide(f"{what} {t}", t, best, rate, steps) for t in targets)
@@ -300,9 +306,44 @@ class TrainingList:
             form={"singles_first": "no"},
         )
 
-    def _msp(self, best: Best, rates: Rates) -> Training:
-        stage = {target: _kind(method) for target, method in best.items()}
-        return self._training(MSP, MULTI_STAGE, rates[MSP], self.plan.targets, first_stage=stage)
+    def _untrained(self, targets: tuple[str, ...]) -> Training:
+        """Name what takes the base's weights as they are; nobody validates what is not trained."""
+        subjects = self.round.subjects.training
+        settings = TrainingSettings(
+            kind=MULTI_STAGE,
+            input=self.plan.source,
+            targets=targets,
+            b_value=self.plan.b_value,
+            b0_threshold=self.plan.b0_threshold,
+            run=self.plan.run,
+            subjects=subjects,
+            start_from=BASE,
+            steps=0,
+        )
+        return self._named(STATISTICS_ONLY, settings)
+
+    def _msp(
+        self,
+        method: str,
+        best: Best,
+        rate: float,
+        *,
+        what: str = "",
+        steps: int | None = None,
+        first_steps: int | None = None,
+    ) -> Training:
+        """Train MSPs on the best single networks' kinds, in the paper's form or as one network."""
+        shared = method == SHARED_MSP
+        return self._training(
+            what or method,
+            MULTI_STAGE,
+            rate,
+            tuple(best),
+            steps=steps,
+            first_steps=0 if shared else first_steps,
+            first_stage={target: _kind(single) for target, single in best.items()},
+            form=SHARED_FORM if shared else PAPER_FORM,
+        )
 
     def _first_stage(self, target: str, best: Best, rates: Rates) -> Training:
         what = f"{FIRST_STAGE} {best[target]}"
@@ -383,15 +424,13 @@ class TrainingList:
             seed=self.round.seed if seed is None else seed,
             **(form if kind == MULTI_STAGE else {}),
         )
+        return self._named(what, settings)
+
+    def _named(self, what: str, settings: TrainingSettings) -> Training:
         folder = self.folder / self.round.folder / what.replace(",", "").replace(" ", "-")
         return Training(
             f"{self.round.name}: {what}", folder, self.round.dataset, settings, self.device
         )
-
-
-def _mean_error(event: Validated) -> float:
-    error = mean_error(event.validation.values())
-    return math.inf if error is None else error
 
 
 def _kind(method: str) -> str:
