@@ -8,6 +8,7 @@ step-times     a step of every method, alone on one core: what seconds are count
 rates          the learning rate of each method, on the three choosing sets, one head, 300 steps
 curves         one head of one measuring set, every method, from zero steps to the plateau
 ten-minutes    0, 1, 2 and 4 heads of every measuring set, as many steps as 600 s of a core allow
+biology        what comes through of a weaker bundle, a lesion and a structure that is not there
 semireal       a real slab seen through simulated scanners (`semireal.py` writes it), five times
 
 FOLDER/page.md has every table and every goal with what was measured, and is printed; curves.png
@@ -29,6 +30,7 @@ from pathlib import Path
 import torch
 from far.sets import SETS, FarSet
 from far.writing import write_set
+from few.biology import biology
 from few.cells import SCALES, Bench, run_cell, step_times
 from few.figure import draw_curves
 from few.methods import METHODS, STATISTICS_ONLY, available
@@ -151,7 +153,9 @@ def bench_of(options: argparse.Namespace, plan: Plan) -> Bench:
     if options.semireal is not None:
         found["semireal"] = options.semireal
     bench = Bench(folder, found, bases)
-    return replace(bench, batch=1, crop=6, tests=("sub-05",)) if options.smoke else bench
+    if not options.smoke:
+        return bench
+    return replace(bench, batch=1, crop=6, tests=("sub-05",), edge=SMOKE_EDGE)
 
 
 def make_set(out: Path, which: FarSet, tiny: bool) -> None:
@@ -170,6 +174,11 @@ def run_part(part: str, plan: Plan, bench: Bench, stop: Callable[[], bool]) -> b
                 )
         return True
     for cell in cells_of(part, plan, bench):
+        if part == "biology":
+            if stop():
+                return False
+            biology(bench, cell)
+            continue
         if bench.path(cell).exists():
             continue
         if stop():

@@ -7,6 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from far.anatomy import ANATOMIES, Anatomy, Space
+from far.changes import Change
 from far.scanners import Scanner, drawn, felt, imaged, noisy, spiral, spread_along
 from far.signals import MODELS, SignalModel, Tissue
 from napari_msp.arrays import FloatArray, MaskArray
@@ -101,7 +102,9 @@ class Scan:
     lattice: Lattice
 
 
-def make_head(which: FarSet, number: int, edge: int = EDGE) -> Iterator[Scan]:
+def make_head(
+    which: FarSet, number: int, edge: int = EDGE, change: Change | None = None
+) -> Iterator[Scan]:
     """Scan one head on all platforms of its set.
 
     Parameters
@@ -112,11 +115,15 @@ def make_head(which: FarSet, number: int, edge: int = EDGE) -> Iterator[Scan]:
         From 0; the head is the same however many others there are.
     edge
         Voxels an axis; fewer cut a block out of the middle of another head.
+    change
+        What differs from the set's head; None: nothing.
     """
     random = np.random.default_rng([which.seed, 2, number])
     fine = 2 * edge - 1 + 2 * BEYOND
     space = Space((fine, fine, fine), which.spacing / 2, random)
     anatomy = ANATOMIES[which.anatomy](space)
+    if change is not None:
+        anatomy = change(anatomy, space.spacing)
     model = MODELS[which.signal].drawn(random)
     with threadpool_limits(1, user_api="blas"):
         for scanner in which.scanners:

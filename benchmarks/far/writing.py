@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from far.changes import CHANGES
 from far.digests import digest
 from far.sets import EDGE, HEADS, FarSet, Scan, make_head
 from napari_msp.bids import DESCRIPTION, dataset_description, mask_sidecar
@@ -25,6 +26,22 @@ def write_set(out: Path, which: FarSet, heads: int = HEADS, edge: int = EDGE) ->
                 write_scan(folder, f"sub-{number + 1:02d}", scan)
             digests.append(digest(scans))
     return digests
+
+
+def write_changed(out: Path, which: FarSet, change: str, number: int, edge: int = EDGE) -> None:
+    """Write one head of a set, changed, as a new dataset.
+
+    Parameters
+    ----------
+    change
+        Its name.
+    number
+        Of the head, from 0.
+    """
+    with new_folder(out) as folder:
+        start_dataset(folder, f"far set {which.name}, {change}", which.scanners[0].name)
+        for scan in make_head(which, number, edge, CHANGES[change]):
+            write_scan(folder, f"sub-{number + 1:02d}", scan)
 
 
 def start_dataset(folder: Path, about: str, source: str, nature: str = "SIMULATED") -> None:

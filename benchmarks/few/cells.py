@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from far.sets import EDGE
 from shared_msp import Clock
 
 from few.methods import METHODS, Method
@@ -98,6 +99,8 @@ class Bench:
         Of trainings; None: the preset's.
     tests
         Heads that are measured.
+    edge
+        Voxels an axis of the sets' heads.
     """
 
     folder: Path
@@ -106,6 +109,7 @@ class Bench:
     batch: int | None = None
     crop: int | None = None
     tests: tuple[str, ...] = TESTS
+    edge: int = EDGE
 
     def check(self) -> None:
         """Refuse to put results of one base beside those of another.
@@ -129,9 +133,20 @@ class Bench:
         """Say where a cell's row lies."""
         return self.folder / "cells" / f"{cell.key}.json"
 
+    def model(self, cell: Cell) -> Path:
+        """Say where a cell's model is kept, of cells that take every measure."""
+        return self.folder / "models" / f"{cell.key}.safetensors"
+
     def rows(self) -> list[dict[str, Any]]:
         """Read every row that there is."""
-        return [read_json(path) for path in sorted((self.folder / "cells").glob("*.json"))]
+        return self._read("cells")
+
+    def biology(self) -> list[dict[str, Any]]:
+        """Read what came through of changes, a row a cell."""
+        return self._read("biology")
+
+    def _read(self, folder: str) -> list[dict[str, Any]]:
+        return [read_json(path) for path in sorted((self.folder / folder).glob("*.json"))]
 
     def settings(self, method: Method, targets: Sequence[str]) -> dict[str, Any]:
         """Give the settings of a training, but for its heads, length and rate."""
@@ -267,13 +282,26 @@ def run_cell(
         "versions": versions_of("torch", "numpy", "dipy"),
     }
     write_json(bench.path(cell), row)
-    if out is not None:
+    if out is not None and cell.every_measure:
+        # What else is asked of it can be measured later.
+        bench.model(cell).parent.mkdir(parents=True, exist_ok=True)
+        out.replace(bench.model(cell))
+    elif out is not None:
         out.unlink()
     return row
 
 
 Predict = Callable[[TravellingHeads, str, str], SHImage]
 """Gives the image of a subject on a target."""
+
+
+def predictor(bench: Bench, cell: Cell) -> Predict | None:
+    """Give what predicts by a cell that is finished; None where its model was not kept."""
+    method = METHODS[cell.method]
+    if method.baseline:
+        return _learned_rule(open_dataset(bench.sets[cell.set]), cell, method)
+    kept = bench.model(cell)
+    return _predicting(load_model(kept)) if kept.exists() else None
 
 
 def _learned_rule(dataset: TravellingHeads, cell: Cell, method: Method) -> Predict:

@@ -22,6 +22,16 @@ COLOURS = {
 }
 
 
+def _together(table: Table, row: Row) -> float:
+    """Give the seconds of all targets, which single networks learn one by one."""
+    same = [
+        each
+        for each in table.of(row["method"], where=row["set"])
+        if (each["steps"], each["rate"]) == (row["steps"], row["rate"])
+    ]
+    return float(sum(each["seconds"] for each in same))
+
+
 def draw_curves(rows: Iterable[Row], path: Path) -> None:
     """Draw a row of panels a target: noise-free SH MSE of what the curves have so far.
 
@@ -61,10 +71,13 @@ def draw_curves(rows: Iterable[Row], path: Path) -> None:
             }
             for axes, times in (
                 (by_steps, [row["steps"] for row in those]),
-                (by_seconds, [row["seconds"] for row in those]),
+                (by_seconds, [_together(table, row) for row in those]),
             ):
                 axes.plot(times, values, label=method, **style)
-        for axes, words in ((by_steps, "steps a target"), (by_seconds, "seconds of one core")):
+        for axes, words in (
+            (by_steps, "steps a target"),
+            (by_seconds, "seconds of one core, all targets"),
+        ):
             axes.set_xscale("symlog", linthresh=10)
             axes.set_xlim(left=0)
             axes.set_yscale("log")

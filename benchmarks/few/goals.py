@@ -18,6 +18,10 @@ PLATEAU = 3000
 """Steps a target below which a run says nothing of where a method ends."""
 
 FINE = "strong_sa"
+
+LEAST = {"weaker bundle": 0.95, "lesion": 0.9, "no inner fluid": 0.9}
+"""Part of a change that is to come through; that of an absent structure is our choice."""
+
 CLEAR, SCAN = "noise-free", "scan"
 
 PAPER = {"new_st": 0.84, "strong_st": 0.80, "strong_sa": 0.81}
@@ -37,13 +41,15 @@ class Goal:
     ratio
         What was measured; None: nothing was.
     limit
-        It is met up to here.
+        It is met up to here, or from here on.
     interval
         95 % of resamples; None where there is too little to draw from.
     note
         What a reader must know.
     steps
         Of the shortest run that was compared, where the goal speaks of ends.
+    at_least
+        Whether more is better.
     """
 
     text: str
@@ -53,6 +59,7 @@ class Goal:
     interval: tuple[float, float] | None = None
     note: str = ""
     steps: int = PLATEAU
+    at_least: bool = False
 
     @property
     def met(self) -> str:
@@ -61,7 +68,8 @@ class Goal:
             return "not measured"
         if self.steps < PLATEAU:
             return "too short to say"
-        return "yes" if self.ratio <= self.limit else "no"
+        kept = self.ratio >= self.limit if self.at_least else self.ratio <= self.limit
+        return "yes" if kept else "no"
 
 
 def errors(
@@ -198,8 +206,14 @@ class Table:
         return max(common) if common and max(common) > 0 else None
 
 
-def all_goals(rows: Sequence[Row]) -> list[Goal]:
-    """Give every goal, measured or not."""
+def all_goals(rows: Sequence[Row], biology: Sequence[Row] = ()) -> list[Goal]:
+    """Give every goal, measured or not.
+
+    Parameters
+    ----------
+    biology
+        What came through of changes, a row a cell; see `few.biology`.
+    """
     curves, ends = Table(rows, "curves"), Table(rows, "ten-minutes")
     return [
         *_faster(curves),
@@ -208,6 +222,7 @@ def all_goals(rows: Sequence[Row]) -> list[Goal]:
         *_equal_seconds(ends),
         *_as_many_weights(curves),
         *_patch_regression(ends, curves),
+        *_came_through(biology),
         *_semireal(Table(rows, "semireal")),
     ]
 
@@ -372,6 +387,26 @@ def _patch_regression(ends: Table, curves: Table) -> list[Goal]:
         text = f"MSP, from base, over IQT from the same heads ({heads}, {what})"
         found = _compare(table, text, "", "", 0.4, at_end=table is curves, pick=both)
         goals += [goal for goal in found if not goal.where.endswith(FINE)]
+    return goals
+
+
+def _came_through(rows: Sequence[Row]) -> list[Goal]:
+    """Ask of what starts from the base whether changes that nobody else has come through."""
+    goals = []
+    for method in (*SINGLES_FROM["base"], *MSPS_FROM["base"]):
+        ends: dict[tuple[str, str], Row] = {}
+        for row in sorted(rows, key=lambda each: int(each["steps"])):
+            if row["method"] == method and row["steps"]:
+                ends |= {(row["set"], target): row for target in row["found"]}
+        for change, limit in LEAST.items():
+            text = f"{method}: part of a change that comes through: {change}"
+            for (where, target), row in ends.items():
+                found = row["found"][target][change]
+                note = f"{row['steps']:,} steps; in the input itself {found['input']:.2f}"
+                place, part = f"{where} {target}", found["predicted"]
+                goals.append(Goal(text, place, part, limit, None, note, row["steps"], True))
+            if not ends:
+                goals.append(Goal(text, "–", None, limit, at_least=True))
     return goals
 
 

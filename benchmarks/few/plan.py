@@ -1,7 +1,7 @@
 """Which cells the parts of the benchmark are made of."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import mean
 from typing import Any
 
@@ -9,7 +9,7 @@ from few.cells import SCALES, Bench, Cell, step_times, steps_within
 from few.methods import CLOSED, METHODS, STATISTICS_ONLY, available
 from napari_msp.learning.schedule import FAST
 
-PARTS = ("step-times", "rates", "curves", "ten-minutes", "semireal")
+PARTS = ("step-times", "rates", "curves", "biology", "ten-minutes", "semireal")
 HEAD = ("sub-01",)
 GROUPS = {
     1: (("sub-01",), ("sub-02",), ("sub-03",), ("sub-04",)),
@@ -123,6 +123,8 @@ def cells_of(part: str, plan: Plan, bench: Bench) -> list[Cell]:
     if part == "rates":
         return _rates(plan, bench)
     chosen = chosen_rates(bench.rows(), plan.methods)
+    if part == "biology":
+        return _measured_further(plan, bench)
     jobs = {"curves": _curves, "ten-minutes": _ten_minutes, "semireal": _semireal}
     return jobs[part](plan, bench, chosen) if part in jobs else []
 
@@ -135,6 +137,19 @@ def _rates(plan: Plan, bench: Bench) -> list[Cell]:
         for rate in plan.rates
         for run in plan.runs(method)
     ]
+
+
+def _measured_further(plan: Plan, bench: Bench) -> list[Cell]:
+    """List the finished cells of the curves that take every measure, shortest first."""
+    rows = [
+        row
+        for row in at_chosen_rates(bench.rows())
+        if row["part"] == "curves" and row["every_measure"] and row["method"] in plan.methods
+    ]
+    names = [each.name for each in fields(Cell)]
+    found = [{name: row[name] for name in names} for row in rows]
+    cells = [Cell(**row | {k: tuple(row[k]) for k in ("targets", "heads")}) for row in found]
+    return sorted(cells, key=lambda cell: cell.steps)
 
 
 def _closed(part: str, plan: Plan, name: str, heads: tuple[str, ...]) -> list[Cell]:

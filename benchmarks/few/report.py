@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from few.cells import Bench
-from few.goals import CLEAR, SCAN, Goal, Row, Table, all_goals, error, errors
+from few.goals import CLEAR, LEAST, SCAN, Goal, Row, Table, all_goals, error, errors
 from few.methods import METHODS
 from few.plan import PARTS, at_chosen_rates, chosen_rates
 
@@ -35,7 +35,14 @@ def page(bench: Bench, commands: Sequence[str], times: Mapping[str, Any]) -> str
         parts.append(f"## {title}\n\n" + _curves(Table(rows, part)))
     ends = [row for row in rows if row["every_measure"]]
     parts.append("## Other measures, at the ends\n\n" + _measures(ends))
-    parts.append("## Goals\n\n" + _goals(all_goals(rows)))
+    chosen = chosen_rates(rows, list(METHODS))
+    biology = [
+        row
+        for row in bench.biology()
+        if not row["steps"] or row["rate"] == chosen.get(row["method"], row["rate"])
+    ]
+    parts.append("## Biology\n\n" + _biology(biology))
+    parts.append("## Goals\n\n" + _goals(all_goals(rows, biology)))
     told = sorted({words for row in rows for words in row["told"]})
     if told:
         parts.append("## Warnings that runs gave\n\n" + "\n".join(f"- {each}" for each in told))
@@ -51,6 +58,16 @@ on scans, means of both heads. Seconds are steps times a step's time of one core
 beforehand: whatever else the machine did does not count. Started from: {bases}. In the goals
 intervals are of resamples, sets before heads; where only one set was run they are of its heads
 alone, and say nothing of other sets."""
+
+
+BIOLOGY = """One head that nothing was learned from, as it is and with one thing changed that no
+training head has, with the same noise: a bundle whose fibres lose direction (FA), free water in a
+ball of white matter (diffusivity), and no fluid where all others have some deep inside
+(diffusivity). What is predicted to change over what the noise-free truth changes, in the mean of
+the voxels where that is at least half of its largest; in brackets what of it the input's own scan
+shows. 1 is all of it.
+
+"""
 
 
 def _named(path: str) -> str:
@@ -154,6 +171,19 @@ def _measures(rows: Sequence[Row]) -> str:
     return _table(["method: target", "part, set, heads, steps", *titles], lines)
 
 
+def _biology(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "Not run."
+    lines = []
+    for method in METHODS:
+        for row in sorted(rows, key=lambda each: int(each["steps"])):
+            for target, found in row["found"].items() if row["method"] == method else ():
+                parts = [f"{found[c]['predicted']:.2f} ({found[c]['input']:.2f})" for c in LEAST]
+                lines.append([row["set"], method, f"{row['steps']:,}", target, *parts])
+    head = ["set", "method", "steps a target", "target", *LEAST]
+    return BIOLOGY + _table(head, lines)
+
+
 def _goals(goals: Sequence[Goal]) -> str:
     lines = [
         [
@@ -161,7 +191,7 @@ def _goals(goals: Sequence[Goal]) -> str:
             goal.where,
             "–" if goal.ratio is None else f"{goal.ratio:.2f}",
             "–" if goal.interval is None else "{:.2f} to {:.2f}".format(*goal.interval),
-            f"≤ {goal.limit:.2f}",
+            f"{'≥' if goal.at_least else '≤'} {goal.limit:.2f}",
             goal.met,
             goal.note or "–",
         ]
