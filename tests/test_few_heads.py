@@ -115,6 +115,20 @@ def test_goals_compare_what_they_say():
     assert quality["flint new_st"].ratio == pytest.approx(0.3)
 
 
+def test_equal_seconds_are_those_of_all_targets():
+    """Single networks learn one target after the other, an MSP all at once."""
+    both = {"new_st": (4.0, 4.0), "strong_st": (4.0, 4.0)}
+    rows = [row(MSP, 200, both, seconds=200.0)]
+    for target in both:
+        rows.append(row(SINGLE, 50, {target: (8.0, 8.0)}, seconds=50.0))
+        rows.append(row(SINGLE, 200, {target: (2.0, 2.0)}, seconds=200.0))
+    text = f"{MSP}, over {SINGLE}, at the seconds of all targets together"
+    # After 100 s in each of two networks the single ones have halved their error.
+    assert goals_of(rows, text)["flint new_st"].ratio == pytest.approx(4.0 / 4.0)
+    only = goals_of([each for each in rows if "strong_st" not in each["errors"]], text)
+    assert {goal.met for goal in only.values()} == {"not measured"}
+
+
 def test_an_error_that_is_not_reached_fails_its_goal():
     rows = [
         row("SHResNet, from nothing", 3000, {"new_st": (4.0, 4.0)}),

@@ -22,16 +22,6 @@ COLOURS = {
 }
 
 
-def _together(table: Table, row: Row) -> float:
-    """Give the seconds of all targets, which single networks learn one by one."""
-    same = [
-        each
-        for each in table.of(row["method"], where=row["set"])
-        if (each["steps"], each["rate"]) == (row["steps"], row["rate"])
-    ]
-    return float(sum(each["seconds"] for each in same))
-
-
 def draw_curves(rows: Iterable[Row], path: Path) -> None:
     """Draw a row of panels a target: noise-free SH MSE of what the curves have so far.
 
@@ -71,7 +61,7 @@ def draw_curves(rows: Iterable[Row], path: Path) -> None:
             }
             for axes, times in (
                 (by_steps, [row["steps"] for row in those]),
-                (by_seconds, [_together(table, row) for row in those]),
+                (by_seconds, [table.together(row)[0] for row in those]),
             ):
                 axes.plot(times, values, label=method, **style)
         for axes, words in (

@@ -151,6 +151,21 @@ def time_to(curve: Sequence[tuple[float, float]], wanted: float) -> float | None
     return None
 
 
+def error_at(curve: Sequence[tuple[float, float]], time: float) -> float | None:
+    """Give the error of a curve of (time, error) at a time; None before its first point.
+
+    Between two points both change by constant factors; after the last one it is level.
+
+    >>> round(error_at([(100, 8.0), (400, 2.0)], 200), 6)
+    4.0
+    """
+    points = sorted(point for point in curve if point[0] > 0)
+    if not points or time < points[0][0]:
+        return None
+    times, values = np.log(np.array(points)).T
+    return float(np.exp(np.interp(np.log(time), times, values)))
+
+
 class Table:
     """Rows of one part, by set, method, target and number of steps."""
 
@@ -199,6 +214,20 @@ class Table:
             for row in self.of(method, target, where)
         ]
 
+    def together(self, row: Row) -> tuple[float, set[str]]:
+        """Give the seconds of all targets that a method learned for so long, and which these are.
+
+        Single networks learn targets one by one, each a row.
+        """
+        alike = ("set", "heads", "steps", "rate")
+        same = [
+            each
+            for each in self.of(row["method"])
+            if [each[name] for name in alike] == [row[name] for name in alike]
+        ]
+        targets = {target for each in same for target in each["errors"]}
+        return float(sum(each.get("seconds", 0.0) for each in same)), targets
+
     def common_length(self, methods: Sequence[str], target: str, where: str) -> int | None:
         """Give the most steps that all methods were trained for."""
         lengths = [{row["steps"] for row in self.of(m, target, where)} for m in methods]
@@ -219,6 +248,7 @@ def all_goals(rows: Sequence[Row], biology: Sequence[Row] = ()) -> list[Goal]:
         *_faster(curves),
         *_at_the_plateau(curves),
         *_multi_stage(curves),
+        *_equal_seconds_of_curves(curves),
         *_equal_seconds(ends),
         *_as_many_weights(curves),
         *_patch_regression(ends, curves),
@@ -335,6 +365,33 @@ def _multi_stage(table: Table) -> list[Goal]:
         goals += _compare(table, text, msp, "", limits, pick=ends)
         text += ", against scans (paper: 0.84, 0.80, 0.81)"
         goals += _compare(table, text, msp, "", PAPER, reference=SCAN, pick=ends)
+    return goals
+
+
+def _equal_seconds_of_curves(table: Table) -> list[Goal]:
+    """Compare each point of an MSP's curve with single networks of as many seconds."""
+    goals = []
+    for start in ("base", "nothing"):
+        msp, single = MSPS_FROM[start][0], SINGLES_FROM[start][0]
+        text = f"{msp}, over {single}, at the seconds of all targets together, on the curves"
+        for target in table.targets:
+            for row in table.of(msp, target):
+                seconds, wanted = table.together(row)
+                curve = []
+                for other in table.of(single, target, row["set"]):
+                    spent, learned = table.together(other)
+                    if learned >= wanted:
+                        curve.append((spent, error([other], target)))
+                theirs = error_at(curve, seconds)
+                if theirs is None or seconds <= 0:
+                    continue
+                note = f"{row['steps']:,} steps, {seconds:.0f} s"
+                if seconds > max(time for time, _ in curve):
+                    note += f"; theirs after {max(time for time, _ in curve):.0f} s"
+                found = error([row], target) / theirs
+                goals.append(Goal(text, f"{row['set']} {target}", found, 0.85, None, note))
+        if not goals:
+            goals.append(Goal(text, "–", None, 0.85))
     return goals
 
 
