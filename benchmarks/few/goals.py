@@ -386,8 +386,11 @@ def _equal_seconds_of_curves(table: Table) -> list[Goal]:
                 if theirs is None or seconds <= 0:
                     continue
                 note = f"{row['steps']:,} steps, {seconds:.0f} s"
-                if seconds > max(time for time, _ in curve):
-                    note += f"; theirs after {max(time for time, _ in curve):.0f} s"
+                longest = max(time for time, _ in curve)
+                if seconds > longest:
+                    if other["steps"] < PLATEAU:
+                        continue
+                    note += f"; theirs at its end, {longest:.0f} s"
                 found = error([row], target) / theirs
                 goals.append(Goal(text, f"{row['set']} {target}", found, 0.85, None, note))
         if not goals:
