@@ -11,6 +11,8 @@ from typing import Any, Self
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
+KEYS = {"Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+
 
 class Browser:
     """One page in a browser of its own."""
@@ -105,9 +107,15 @@ class Browser:
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
-        """Press a key."""
-        for kind in ("keyDown", "keyUp"):
-            self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+        """Press a key, one of `KEYS`."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.ask(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=KEYS[key],
+            )
 
     def click(self, selector: str) -> None:
         """Click the middle of what a selector finds, as a mouse does."""

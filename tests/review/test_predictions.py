@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.errors import RunJob, UserError
+from napari_msp.identity import dataset_key
 from napari_msp.review.measures import MEASURES, robust_scores
 from napari_msp.review.predictions import open_review
 
@@ -89,6 +91,23 @@ def test_scan_and_truth_are_found_through_the_dataset(cohort, tmp_path):
     entries = {entry.subject: entry for entry in open_review(cohort).entries}
     assert (entries["sub-05"].scan, entries["sub-05"].truth) == (scan, truth)
     assert (entries["sub-06"].scan, entries["sub-06"].truth) == (None, None)
+
+
+def test_predictions_of_two_datasets_in_one_folder_keep_their_own_scans(tmp_path, predict):
+    out = tmp_path / "predictions"
+    describe_derivative(out, out, HARMONIZED, tmp_path / "heads")
+    for number in ("01", "02"):
+        scan = tmp_path / f"heads/sub-{number}/ses-ge/dwi/sub-{number}_ses-ge_acq-st_dwi.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.touch()
+    own, other = dataset_key(tmp_path / "heads"), dataset_key(tmp_path / "others")
+    # The folder was moved since, maybe: what all share is believed.
+    predict(out, "01", person={"Label": "sub-01", "Dataset": other})
+    assert all(entry.scan is not None for entry in open_review(out).entries)
+    predict(out, "02", person={"Label": "sub-02", "Dataset": own})
+    known = {entry.subject: entry.scan for entry in open_review(out).entries}
+    assert known["sub-01"] is None
+    assert known["sub-02"] is not None
 
 
 # --- What is damaged or foreign -----------------------------------------------------------------

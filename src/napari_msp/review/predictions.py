@@ -26,11 +26,13 @@ from napari_msp.bids import (
     platform_name,
     sidecar_path,
     source_path,
+    study_root,
     without_shell,
 )
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, sha256
+from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_maps import place_of
 from napari_msp.review.measures import numbers_in, outlying, read_measures, risk_of, unusual_in
 
@@ -249,7 +251,34 @@ def open_review(folder: str | Path) -> Review:
             raise UserError(problem, folder, "folder", MAKE_AGAIN)
         first = RunJob("cohort", "harmonize scans first")
         raise UserError("has no prediction", folder, "folder", first)
+    entries = _without_strangers(entries)
     return Review(folder, ranked(entries), tuple(problems), tuple(sorted(foreign)))
+
+
+def _without_strangers(entries: Iterable[Entry]) -> list[Entry]:
+    """Take scans from entries that were made from another dataset than the linked one.
+
+    A folder links one dataset; predictions of several in one folder would else be shown beside
+    another person's scan of the same name.
+    """
+    datasets: dict[Path, set[str]] = {}
+    for entry in entries:
+        datasets.setdefault(entry.root, set()).add(_dataset(entry))
+    return [
+        entry
+        if len(datasets[entry.root]) == 1 or entry.scan is None or _is_of(entry.scan, entry)
+        else replace(entry, scan=None, truth=None)
+        for entry in entries
+    ]
+
+
+def _dataset(entry: Entry) -> str:
+    return Person.from_json(entry.provenance.person).dataset
+
+
+def _is_of(scan: Path, entry: Entry) -> bool:
+    root = study_root(scan)
+    return root is not None and dataset_key(root) == _dataset(entry)
 
 
 # --- Files ------------------------------------------------------------------------------------
