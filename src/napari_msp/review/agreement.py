@@ -54,7 +54,7 @@ class Kappa:
 
 
 def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool = False) -> Kappa:
-    """Give Cohen's kappa (1960) of two raters.
+    """Give the kappa of two raters (Cohen 1960).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def cohens_kappa(table: FloatArray | Sequence[Sequence[float]], weighted: bool =
 
 
 def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
-    """Give Fleiss' kappa (1971) of several raters.
+    """Give the kappa of several raters (Fleiss 1971).
 
     Parameters
     ----------
