@@ -234,14 +234,14 @@ def outlying(unusual: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(out.items(), key=lambda each: -badness(*each)))
 
 
-def score_text(score: float, decimals: int = 1) -> str:
+def score_text(score: float) -> str:
     """Write a deviation with its sign.
 
     >>> score_text(-3.44), score_text(-0.01)
     ('−3.4', '0.0')
     """
-    rounded = round(score, decimals)
-    return number(rounded, decimals, signed=True) if rounded else number(0, decimals)
+    rounded = round(score, 1)
+    return number(rounded, 1, signed=True) if rounded else "0.0"
 
 
 def outlying_text(numbers: Mapping[str, float], unusual: Mapping[str, float]) -> str:

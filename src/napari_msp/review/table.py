@@ -7,9 +7,9 @@ from typing import Any
 
 from napari_msp.checking.report import NARROWEST, WIDTH, check_table_name
 from napari_msp.files import write_json, write_text
-from napari_msp.formatting import counted, csv_text
+from napari_msp.formatting import counted, csv_text, number
 from napari_msp.review.agreement import agreement
-from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text, score_text
+from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text
 from napari_msp.review.predictions import Entry, Review
 from napari_msp.review.ratings import AllRatings
 
@@ -105,7 +105,7 @@ def summary(review: Review, ratings: AllRatings) -> list[str]:
         )
     agreed = agreement(ratings)
     for pair in agreed.pairs:
-        kappa = "none" if pair.kappa.value is None else score_text(pair.kappa.value, 2)
+        kappa = "none" if pair.kappa.value is None else number(pair.kappa.value, 2)
         lines.append(
             f"{' and '.join(pair.raters)}: Cohen's kappa {kappa} on "
             f"{counted(pair.kappa.count, 'prediction')}, of which {len(pair.differing)} differ."
