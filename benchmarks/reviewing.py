@@ -24,6 +24,7 @@ from typing import Any
 os.environ["NAPARI_CONFIG"] = ""  # nobody's settings are read or written
 
 import numpy as np
+from responsiveness import Heartbeat
 
 from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
 from napari_msp.data.nifti import write_nifti
@@ -165,7 +166,6 @@ class Window:
 
     def __init__(self, folder: Path) -> None:
         import napari
-        from responsiveness import Heartbeat
 
         self.viewer = napari.Viewer()
         window: Any = self.viewer.window
@@ -223,6 +223,7 @@ def measure(folder: Path, notes: int, think: float) -> None:
     review = window.review
     total = len(review.session.rows)
     waits: list[float] = []
+    own: list[float] = []
     began = time.perf_counter()
     for number in range(total):
         window.wait(lambda: False, think)  # somebody looks
@@ -230,7 +231,9 @@ def measure(folder: Path, notes: int, think: float) -> None:
             window.press("5", "Return")
             window.type("lower brain is cut off")
             window.press("Return")
+        spent = time.thread_time()
         waits.append(rate(window, "f" if number < notes else "d" if number == notes else "p"))
+        own.append(time.thread_time() - spent)
     seconds = time.perf_counter() - began
     pauses = window.beat.pauses(began, began + seconds)
     stall = max(each.length - each.waited for each in pauses)
@@ -238,7 +241,8 @@ def measure(folder: Path, notes: int, think: float) -> None:
     print(f"{window.presses / total:.1f} presses and {seconds / total:.2f} s a subject,")
     print(f"of which {think:g} s to look; {notes} with a tag and a note")
     print(f"key to next picture (goal {GOAL} s): median {statistics.median(waits[:-1]):.3f} s,")
-    print(f"longest {max(waits):.3f} s; machine's time a subject {statistics.mean(waits):.3f} s")
+    print(f"longest {max(waits):.3f} s; machine's time a subject {statistics.mean(waits):.3f} s;")
+    print(f"the window's own computing for that: median {statistics.median(own[:-1]):.3f} s")
     print(f"longest stall of the window {1000 * stall:.0f} ms, without waits for a core")
     print(f"held {review.ahead.bytes / 1e6:.0f} MB")
     window.viewer.close()

@@ -179,7 +179,19 @@ def test_closing_gives_keys_and_layers_back(viewer, review, begin, predictions):
     assert viewer.layers["mine"].visible
 
 
-def test_values_are_those_of_the_subject(opened, press):
+def test_what_is_seen(viewer, opened, press):
+    """One window for all: opening one takes longer than to look."""
+    check_values_are_those_of_the_subject(opened, press)
+    check_contrast_is_one_for_all(opened, press)
+    check_the_worst_voxel_is_gone_to(viewer, opened, press)
+    press("U", "B")
+    opened.go_to(opened.session.rows[0])
+    check_flicker_changes_places_while_the_key_is_held(viewer, opened)
+    check_maps_in_turn(opened, press)
+    check_place_and_plane_stay_from_head_to_head(viewer, opened, press)
+
+
+def check_values_are_those_of_the_subject(opened, press):
     def check():
         number = int(opened.shown.subject[-2:])
         scan, prediction, b0, doubt = (np.asarray(layer.data) for layer in opened.grid.layers)
@@ -196,14 +208,14 @@ def test_values_are_those_of_the_subject(opened, press):
     check()
 
 
-def test_contrast_is_one_for_all(opened, press):
+def check_contrast_is_one_for_all(opened, press):
     limits = [layer.contrast_limits for layer in opened.grid.layers]
     press("N", "N")
     assert [layer.contrast_limits for layer in opened.grid.layers] == limits
     assert limits[0] == limits[1]
 
 
-def test_place_and_plane_stay_from_head_to_head(viewer, opened, press):
+def check_place_and_plane_stay_from_head_to_head(viewer, opened, press):
     press("C", Qt.Key_Right, Qt.Key_Right)
     assert opened.grid.plane == "coronal"
     point, zoom = viewer.dims.point, viewer.scene.camera.zoom
@@ -214,14 +226,14 @@ def test_place_and_plane_stay_from_head_to_head(viewer, opened, press):
     assert viewer.scene.camera.zoom == 2 * zoom
 
 
-def test_the_worst_voxel_is_gone_to(viewer, opened, press):
+def check_the_worst_voxel_is_gone_to(viewer, opened, press):
     press("W")
     x, y, z = AFFINE[:3, :3] @ WORST
     assert viewer.dims.point[-3:] == pytest.approx((z, -y, -x))
     assert "expected error" in opened.message.text
 
 
-def test_flicker_changes_places_while_the_key_is_held(viewer, opened):
+def check_flicker_changes_places_while_the_key_is_held(viewer, opened):
     canvas = viewer.window._qt_viewer.canvas.native
     before = names(opened)
     QTest.keyPress(canvas, "H")
@@ -231,7 +243,7 @@ def test_flicker_changes_places_while_the_key_is_held(viewer, opened):
     assert names(opened) == before
 
 
-def test_maps_in_turn(opened, press):
+def check_maps_in_turn(opened, press):
     press("M")
     assert names(opened)[0] == "sub-03 ge_st · colour FA"
     assert opened.grid.layers[0].rgb
@@ -242,6 +254,7 @@ def test_maps_in_turn(opened, press):
     assert names(opened)[0] == "sub-03 ge_st · SH average"
 
 
+@pytest.mark.slow
 def test_blind_tells_neither_names_nor_sides(begin, predictions, press):
     review = begin(predictions, blind=True, roles=True)
     seen = " ".join(
@@ -263,6 +276,7 @@ def test_blind_tells_neither_names_nor_sides(begin, predictions, press):
     assert all(each.blind for each in table(predictions).values())
 
 
+@pytest.mark.slow
 def test_what_is_not_seen_yet_is_not_rated(opened, predictions):
     from napari_msp.ui.review.keys import key_of
 
@@ -289,6 +303,7 @@ def test_a_damaged_map_is_said_and_the_rest_goes_on(review, predictions, qtbot, 
     assert len(table(predictions)) == 2
 
 
+@pytest.mark.slow
 def test_a_folder_without_predictions_is_refused_in_words(review, tmp_path, qtbot):
     review.form.folder.choose(tmp_path)
     review.form.rater.setText("anna")
@@ -297,6 +312,7 @@ def test_a_folder_without_predictions_is_refused_in_words(review, tmp_path, qtbo
     assert review.session is None
 
 
+@pytest.mark.slow
 def test_the_list_is_narrowed_and_the_next_one_follows(opened, press, qtbot):
     opened.list.states.setCurrentIndex(1)
     opened.list.states.activated.emit(1)

@@ -343,7 +343,9 @@ def refill(layer: Any, cell: LayerData, before: LayerData | None = None) -> None
     limits = options.get("contrast_limits")
     if limits is not None and (before is None or limits != before[1].get("contrast_limits")):
         layer.contrast_limits = limits
-    layer.scale, layer.translate = options["scale"], options["translate"]
+    for name in ("scale", "translate"):  # either draws the layer anew, though it stays as it is
+        if not np.array_equal(getattr(layer, name), options[name]):
+            setattr(layer, name, options[name])
     layer.metadata, layer.name = options["metadata"], options["name"]
     if layer.data is not data:  # or the window is drawn anew for nothing
         layer.data = data

@@ -181,7 +181,7 @@ class ViewerGrid:
     def go_to(self, place: Sequence[float]) -> None:
         """Show the slices of all planes through a place, in mm along S, P and L."""
         axes = [axis + self._extra for axis in range(3)]
-        self.viewer.dims.set_point(axes, list(place))
+        self.viewer.dims.set_point(axes, [float(each) for each in place])
 
     def leave(self) -> None:
         """Take the cells away and bring everything back as it was."""
@@ -269,8 +269,7 @@ class ViewerGrid:
             return
         point = np.asarray(dims.point[extra:])
         share = (point - old[:, 0]) / (old[:, 1] - old[:, 0])
-        for axis, at in enumerate(new[:, 0] + share * (new[:, 1] - new[:, 0])):
-            dims.set_point(axis + extra, float(at))
+        self.go_to(new[:, 0] + share * (new[:, 1] - new[:, 0]))
         if self._fit.moved:
             self._fit.shift((new - old).mean(axis=1))
 

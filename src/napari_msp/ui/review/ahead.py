@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msp.errors import UserError
 from napari_msp.inference.review_maps import (
@@ -34,8 +34,11 @@ from napari_msp.ui.review.pictures import (
 AHEAD = 2
 """Predictions that are read before somebody wants them (our choice)."""
 
-MOST_BYTES = 1_200_000_000
+MOST_BYTES = 800_000_000
 """That are held; the one that is looked at, and the next one, always are (our choice)."""
+
+PAUSE = 250
+"""Milliseconds before the next ones are read: what is looked at is drawn first (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,10 @@ class ReadAhead(QObject):
         self._pictures: dict[str, Pictures] = {}
         self._wrong: dict[str, UserError] = {}
         self._doing: dict[str, Entry] = {}
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(PAUSE)
+        self._soon.timeout.connect(self._read_ahead)
         self._jobs = {name: Job(self) for name in ("urgent", "ahead")}
         for name, job in self._jobs.items():
             job.done.connect(self._take)
@@ -103,7 +110,7 @@ class ReadAhead(QObject):
     @property
     def busy(self) -> bool:
         """Whether something is being read or made."""
-        return any(job.running for job in self._jobs.values())
+        return self._soon.isActive() or any(job.running for job in self._jobs.values())
 
     @property
     def bytes(self) -> int:
@@ -127,6 +134,7 @@ class ReadAhead(QObject):
         self._without, self._sample = [], []
         for held in (self._subjects, self._pictures, self._wrong, self._mapped):
             held.clear()
+        self._soon.stop()
         for job in self._jobs.values():
             job.cancel()
 
@@ -153,8 +161,7 @@ class ReadAhead(QObject):
             self.failed.emit(entry, self._wrong[entry.key])
         elif known is None and not self._jobs["urgent"].running:
             self._start("urgent")
-        if not self._jobs["ahead"].running:
-            self._start("ahead")
+        self._soon.start()
         return known
 
     def has_maps(self, entry: Entry) -> bool:
@@ -237,7 +244,16 @@ class ReadAhead(QObject):
         missing = current is not None and current.key not in self._pictures
         if missing and not self._jobs["urgent"].running:
             self._start("urgent")
-        if not self._jobs["ahead"].running:
+        elif not self._soon.isActive():
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Read what is wanted next, once what is looked at is there."""
+        current = self._current
+        there = current is not None and (
+            current.key in self._pictures or current.key in self._wrong
+        )
+        if there and not self._jobs["ahead"].running:
             self._start("ahead")
 
     def _drop(self) -> None:
