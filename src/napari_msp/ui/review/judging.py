@@ -89,6 +89,9 @@ class Judging(Themed):
         self.go_on.setToolTip("<p>Show the next unrated prediction once one is rated.</p>")
         self.undo = push_button("&Undo", "<p>Take the last rating back (Backspace).</p>")
         self.keys = push_button("&Keys …", "<p>Show all keys (?).</p>")
+        self.report = push_button(
+            "Re&port", "<p>Write a page of all predictions and ratings, and open it (Shift+R).</p>"
+        )
         fit_into_form(self.maps, self.planes)
         self._lay_out()
         self._connect()
@@ -186,7 +189,7 @@ class Judging(Themed):
         view = in_row(self.maps, self.planes, self.outline)
         view.setStretch(0, 1)
         view.setStretch(1, 1)
-        buttons = in_row(self.undo, self.keys)
+        buttons = in_row(self.undo, self.keys, self.report)
         column = stacked(
             self, self.title, self.known, verdicts, self._tags, self.note, self.go_on, view, buttons
         )
@@ -197,6 +200,7 @@ class Judging(Themed):
             button.clicked.connect(lambda _, name=name: self.command.emit(name))
         self.undo.clicked.connect(lambda _: self.command.emit("undo"))
         self.keys.clicked.connect(lambda _: self.command.emit("keys"))
+        self.report.clicked.connect(lambda _: self.command.emit("report"))
         self.outline.toggled.connect(lambda _: self.command.emit("outline"))
         self.maps.activated.connect(lambda _: self.map_chosen.emit(self.maps.currentData()))
         self.planes.activated.connect(lambda _: self.plane_chosen.emit(self.planes.currentText()))

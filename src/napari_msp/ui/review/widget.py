@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QUrl
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel
 
 from napari_msp.errors import UserError
+from napari_msp.formatting import counted
 from napari_msp.review.measures import MEASURES
 from napari_msp.review.predictions import Entry
+from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.ratings import VERDICTS, Verdict
-from napari_msp.ui.background import Latest
+from napari_msp.review.report import review_report
+from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.docks import Docked, Pane
 from napari_msp.ui.grid_fit import ORDERS, show_legend
@@ -29,7 +34,7 @@ from napari_msp.ui.review.pictures import MAPS, ROLES, Look, Pictures, cells_of
 from napari_msp.ui.review.session import STATES, Filter, Session, unusual_words
 from napari_msp.ui.widgets.form import Section, stacked
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.widgets.progress import ProgressRow
+from napari_msp.ui.widgets.progress import ProgressRow, Step
 
 if TYPE_CHECKING:
     import napari
@@ -59,6 +64,7 @@ class Review(Docked):
         self.list, self.judging = EntryList(), Judging(MAPS, list(ORDERS))
         self.grid = ViewerGrid(napari_viewer, self._warn)
         self.ahead = ReadAhead(self)
+        self.reporting = JobRow()
         self.keys = TakenKeys(napari_viewer, self._act_on_key)
         self.session: Session | None = None
         self.look = Look()
@@ -88,6 +94,7 @@ class Review(Docked):
     def leave(self) -> None:
         """Let go of the viewer; every rating is on the disk already."""
         self._opening.stop()
+        self.reporting.job.cancel()
         self.ahead.close()
         self.keys.release()
         self.making.end()
@@ -112,7 +119,7 @@ class Review(Docked):
         if problems:
             others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             words = said(problems[0], WORDS)
-            self._warn(f"{_count(len(problems), 'prediction')} cannot be read: {words}{others}")
+            self._warn(f"{counted(len(problems), 'prediction')} cannot be read: {words}{others}")
         if session.current is not None:
             self.go_to(session.current)
 
@@ -176,7 +183,7 @@ class Review(Docked):
             return
         self._failed = error
         self._tell(f"{self._session.name(entry)} cannot be shown")
-        self.message.show_message("error", sentence(said(error, WORDS)))
+        self._say(error)
         self._enable()
 
     def _renew_contrast(self) -> None:
@@ -245,6 +252,7 @@ class Review(Docked):
             "worst": self._go_to_worst,
             "outline": lambda: self._look_at(outline=not self.look.outline),
             "keys": self.show_keys,
+            "report": self.write_report,
         }
 
     def _rate(self, verdict: Verdict) -> None:
@@ -271,7 +279,7 @@ class Review(Docked):
         try:
             say()
         except UserError as error:
-            self.message.show_message("error", sentence(said(error, WORDS)))
+            self._say(error)
             return False
         finally:
             self._fill()
@@ -395,6 +403,20 @@ class Review(Docked):
         if self.session is not None:
             KeySheet(self, self.session.tags).show()
 
+    def write_report(self) -> None:
+        """Write the page of the review, which says whose everything is, and open it."""
+        session = self._session
+        if session.blind is not None:
+            self._warn("A report tells names. Open the folder without hiding them first.")
+            return
+        self.reporting.run(partial(_write_report, session.review), "Writing the report")
+
+    def _open_report(self, page: Path) -> None:
+        self.reporting.end()
+        opened = QDesktopServices.openUrl(QUrl.fromLocalFile(str(page.absolute())))
+        more = "" if opened else " No program opens pages here."
+        self.message.show_message("ok" if opened else "warning", f"Saved {page}.{more}")
+
     # --- Keys ---------------------------------------------------------------------------------
 
     def _act_on_key(self, key: str, pressed: bool) -> None:
@@ -462,7 +484,7 @@ class Review(Docked):
             return cells
         numbers = {each.key: each for each in session.numbers(entry)}
         unusual = unusual_words(list(numbers.values()))
-        warned = f"{_count(len(entry.warnings), 'warning')}" if entry.warnings else ""
+        warned = f"{counted(len(entry.warnings), 'warning')}" if entry.warnings else ""
         told = ", ".join(filter(None, (unusual, warned)))
         risky = "warning" if told else ""
         cells += [
@@ -485,6 +507,9 @@ class Review(Docked):
     def _session(self) -> Session:
         assert self.session is not None
         return self.session
+
+    def _say(self, error: UserError) -> None:
+        self.message.show_message("error", sentence(said(error, WORDS)))
 
     def _warn(self, words: str) -> None:
         self.message.show_message("warning", words)
@@ -514,6 +539,9 @@ class Review(Docked):
         self.ahead.contrast_changed.connect(self._renew_contrast)
         self.ahead.maps_made.connect(self._maps_made)
         self.making.cancel_wanted.connect(self.ahead.make_no_more)
+        self.reporting.job.done.connect(self._open_report)
+        self.reporting.job.failed.connect(self._say)
+        self.reporting.job.ended.connect(lambda: self.reporting.end())
         self.list.chosen.connect(self._choose)
         self.list.narrowed.connect(self._narrow)
         self.list.sorted.connect(self._sort)
@@ -529,11 +557,20 @@ class Review(Docked):
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
         column = stacked(
-            self, self.what, self.message, self.making, self.progress, self.list, Pane(self.judging)
+            self,
+            *(self.what, self.message, self.making, self.reporting, self.progress),
+            *(self.list, Pane(self.judging)),
         )
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        column.setStretch(4, 1)
+        column.setStretch(5, 1)
         column.addStretch()
+
+
+def _write_report(review: Predictions, control: Control) -> Path:
+    def progress(words: str, done: int, total: int) -> None:
+        control.report(Step(words, done, total))
+
+    return review_report(review, progress=progress, cancelled=control.cancelled)
 
 
 def _headers(session: Session) -> list[Cell]:
@@ -583,12 +620,3 @@ _NAMED = {
         (Qt.Key_F1, "F1"),
     )
 }
-
-
-def _count(number: int, what: str) -> str:
-    """Say how many.
-
-    >>> _count(1, "warning"), _count(2, "warning")
-    ('1 warning', '2 warnings')
-    """
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

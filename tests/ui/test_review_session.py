@@ -1,0 +1,159 @@
+"""A review as it goes on, without a window: what is listed, what comes next, what is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.data.nifti import write_nifti
+from napari_msp.errors import UserError
+from napari_msp.files import write_json
+from napari_msp.ui.review.pictures import Contrast, outline
+from napari_msp.ui.review.session import Filter, Session, unusual_words
+
+
+def write(root: Path, number: int, snr: float, target: str = "prisma_st", seed: int = 0) -> None:
+    """Write what is listed of a prediction."""
+    name = f"sub-{number:02d}"
+    scan = f"{name}/ses-ge/dwi/{name}_ses-ge_acq-st_dwi.nii.gz"
+    made = Provenance(
+        target=target, input="ge_st", title="MSP", kind="msp", sources=(f"bids:source:{scan}",)
+    )
+    place = root / name / "ses-ge" / "dwi"
+    place.mkdir(parents=True, exist_ok=True)
+    stem = place / f"{prediction_stem(scan, target, 'msp')}_dwi"
+    values = np.random.default_rng([number, seed]).random((2, 3, 4, 2)).astype(np.float32)
+    write_nifti(stem.with_name(f"{stem.name}.nii.gz"), values, np.diag([2.0, 2.0, 2.0, 1.0]))
+    write_json(stem.with_name(f"{stem.name}.json"), {**made.to_sidecar(), "Measures": {"SNR": snr}})
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "predictions"
+    describe_derivative(folder, folder, HARMONIZED, tmp_path / "heads")
+    for number in range(1, 10):
+        write(folder, number, 5.0 if number == 4 else 20.0 + number / 10)
+    return folder
+
+
+def subjects(session):
+    return [entry.subject[-2:] for entry in session.rows]
+
+
+def test_the_riskiest_comes_first_and_says_why(root):
+    session = Session.open(str(root), "anna")
+    assert session.current is session.rows[0]
+    assert session.current.subject == "sub-04"
+    (known,) = session.numbers(session.current)
+    assert known.words.startswith("SNR 5.0 (low: ")
+    assert unusual_words([known]) == "SNR low"
+    assert session.name(session.current) == "sub-04 → prisma_st"
+    assert session.progress_words == "0 of 9 rated"
+
+
+def test_what_comes_next_is_unrated_and_begins_again_at_the_end(root):
+    session = Session.open(str(root), "anna")
+    first, second, third = session.rows[:3]
+    session.go_to(second)
+    session.rate("pass")
+    assert session.next_unrated() is third
+    session.go_to(session.rows[-1])
+    assert session.step(1) is None
+    assert session.next_unrated() is first
+    assert session.ahead(2)[0] is first
+    assert first not in session.ahead(2)[1:]
+
+
+def test_what_is_filtered_away_leaves_its_place(root):
+    session = Session.open(str(root), "anna")
+    first, second, third = session.rows[:3]
+    session.show_only(Filter(state="unrated"))
+    session.go_to(second)
+    session.rate("fail")
+    session.show_only(session.filter)
+    assert session.row is None
+    assert session.step(1) is third
+    assert session.step(-1) is first
+    assert session.next_unrated() is third
+    session.show_only(Filter(text="SUB-09"))
+    assert subjects(session) == ["09"]
+
+
+def test_notes_and_tags_stay_with_the_rating_and_undo_takes_one_back(root):
+    session = Session.open(str(root), "anna")
+    entry = session.current
+    session.toggle_tag("motion")
+    session.note("blurred")
+    assert session.state(entry) == "unrated"
+    session.rate("doubtful")
+    again = Session.open(str(root), "anna")
+    known = again.ratings.of(again.review[entry.key])
+    assert (known.verdict, known.tags, known.note) == ("doubtful", ("motion",), "blurred")
+    session.toggle_tag("motion")
+    assert session.tags_of(entry) == ()
+    assert session.undo() is entry
+    assert session.tags_of(entry) == ("motion",)
+    assert again.current is not entry  # opened anew, the first one that is unrated is looked at
+    assert again.progress_words == "1 of 9 rated"
+
+
+def test_a_prediction_that_was_made_again_is_to_be_rated_again(root):
+    session = Session.open(str(root), "anna")
+    session.rate("pass")
+    session.note("good")
+    write(root, 4, 5.0, seed=1)
+    again = Session.open(str(root), "anna")
+    assert again.current.subject == "sub-04"
+    assert again.state(again.current) == "remade"
+    assert again.note_of(again.current) == ""
+    assert again.progress_words == "0 of 9 rated; 1 made again since"
+
+
+def test_blind_hides_names_numbers_and_order(root):
+    session = Session.open(str(root), "anna", blind=True, hide_roles=True)
+    told = [session.name(each) for each in session.rows]
+    assert not any("sub" in each or "prisma" in each for each in told)
+    assert not any(session.numbers(each) for each in session.rows)
+    assert subjects(session) != subjects(Session.open(str(root), "anna"))
+    assert {session.sides(each) for each in session.rows} == {
+        ("scan", "prediction"),
+        ("prediction", "scan"),
+    }
+    assert told == [
+        session.name(each)
+        for each in Session.open(str(root), "anna", blind=True, hide_roles=True).rows
+    ]
+
+
+def test_several_targets_are_told_apart(root):
+    write(root, 1, 20.0, target="connectom_sa")
+    session = Session.open(str(root), "anna")
+    assert session.targets == ["connectom_sa", "prisma_st"]
+    session.show_only(Filter(target="connectom_sa"))
+    assert [session.name(each) for each in session.rows] == ["sub-01 → connectom_sa"]
+
+
+def test_a_rater_without_a_label_is_refused(root):
+    with pytest.raises(UserError) as caught:
+        Session.open(str(root), "anna smith")
+    assert caught.value.field == "rater"
+
+
+def test_contrast_is_the_median_of_the_first_few_and_stays():
+    contrast = Contrast(enough=3)
+    for key, high in (("a", 1.0), ("b", 9.0), ("c", 2.0)):
+        assert contrast.take(key, {"FA": (0.0, high)})
+    assert contrast.limits("FA") == (0.0, 2.0)
+    assert not contrast.take("d", {"FA": (0.0, 100.0)})
+    assert contrast.limits("FA") == (0.0, 2.0)
+    assert contrast.limits("unknown") == (0.0, 1.0)
+
+
+def test_the_outline_hides_no_brain_and_lies_in_the_plane():
+    mask = np.zeros((5, 6, 7), dtype=bool)
+    mask[2, 2:4, 3] = True
+    ring = outline(mask, normal=0)
+    assert not (ring & mask).any()
+    assert set(np.flatnonzero(ring.any(axis=(1, 2)))) == {2}
+    assert ring.sum() == 6  # of two voxels beside each other
