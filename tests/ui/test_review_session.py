@@ -82,7 +82,7 @@ def test_what_is_filtered_away_leaves_its_place(root):
 
 def test_notes_and_tags_stay_with_the_rating_and_undo_takes_one_back(root):
     session = Session.open(str(root), "anna")
-    entry = session.current
+    entry = session.rows[0]
     session.toggle_tag("motion")
     session.note("blurred")
     assert session.state(entry) == "unrated"
@@ -104,9 +104,11 @@ def test_a_prediction_that_was_made_again_is_to_be_rated_again(root):
     session.note("good")
     write(root, 4, 5.0, seed=1)
     again = Session.open(str(root), "anna")
-    assert again.current.subject == "sub-04"
-    assert again.state(again.current) == "remade"
-    assert again.note_of(again.current) == ""
+    first = again.rows[0]
+    assert again.current is first
+    assert first.subject == "sub-04"
+    assert again.state(first) == "remade"
+    assert again.note_of(first) == ""
     assert again.progress_words == "0 of 9 rated; 1 made again since"
 
 
