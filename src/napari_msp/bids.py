@@ -494,6 +494,10 @@ class Provenance:
         What was done to the input beforehand, and what is doubtful about it, in words.
     training_subjects, versions
         Of the model.
+    checksums
+        SHA-256 of what it was made from: image, gradient table, mask.
+    options
+        How the model was run, as far as that changes numbers, see `Options.recorded`.
     """
 
     target: str
@@ -513,6 +517,8 @@ class Provenance:
     warnings: tuple[str, ...] = ()
     training_subjects: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Provenance {self.name}, from {self.input} by {self.model_file or 'a model'}>"
@@ -547,6 +553,8 @@ class Provenance:
             },
             "FirstVolume": "the input's b=0 image, interpolated; its TE is not harmonized",
             "Gradients": self.gradients,
+            "Options": dict(self.options),
+            "Checksums": dict(self.checksums),
             "Approximations": list(self.approximations),
             "Warnings": list(self.warnings),
             "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
@@ -581,6 +589,8 @@ class Provenance:
             warnings=_texts(sidecar.get("Warnings")),
             training_subjects=_texts(model.get("TrainingSubjects")),
             versions={str(k): str(v) for k, v in _mapping(model.get("Versions")).items()},
+            checksums={str(k): str(v) for k, v in _mapping(sidecar.get("Checksums")).items()},
+            options=dict(_mapping(sidecar.get("Options"))),
         )
 
 

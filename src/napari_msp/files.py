@@ -76,7 +76,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_folder(folder: str | Path) -> Iterator[Path]:
+def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` together when the block ends well.
 
     For jobs that write several files: a failure half-way leaves none of them.
@@ -85,6 +85,9 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
     ----------
     folder
         Where the files shall stand; made when missing, its other files stay.
+    last
+        Ending of files that move after all others, older ones of their names being taken away
+        first: where one stands, so do the others, even if the process is killed while they move.
 
     Raises
     ------
@@ -94,9 +97,12 @@ def staged_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     with _workshop(folder, folder) as stage:
         yield stage
-        files = sorted(stage.iterdir())
+        at_last = [path for path in sorted(stage.iterdir()) if last and path.name.endswith(last)]
+        files = [path for path in sorted(stage.iterdir()) if path not in at_last] + at_last
         for path in files:  # before the first one is moved
             _refuse_folder(folder / path.name)
+        for path in at_last:
+            (folder / path.name).unlink(missing_ok=True)
         for path in files:
             path.replace(folder / path.name)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from napari_msp.errors import Advice, Choose, UserError
 
@@ -81,6 +81,18 @@ class Options:
     b0_threshold: float | None = None
     b_value: float | Sequence[float] | None = None
 
+    def recorded(self) -> dict[str, Any]:
+        """Give what changes numbers as plain values, by the names that it has in sidecars."""
+        shells = None if self.b_value is None else [float(b) for b in _all(self.b_value)]
+        return {
+            "Resample": self.resample,
+            "Lattice": self.lattice if self.resample else None,
+            "RescaleBValue": self.rescale_b_value,
+            "Precision": self.precision,
+            "B0Threshold": self.b0_threshold,
+            "BValues": shells,
+        }
+
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
             raise UserError(
@@ -97,3 +109,7 @@ class Options:
             if value not in get_args(known):
                 remedy = Choose(name, get_args(known))
                 raise UserError(f"there is no {name} {value}", field=name, remedy=remedy)
+
+
+def _all(b_value: float | Sequence[float]) -> Sequence[float]:
+    return b_value if isinstance(b_value, Sequence) else [b_value]

@@ -36,6 +36,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--participant-label",
+        "--participant_label",  # as BIDS Apps spell it
         "--participants",
         dest="participants",
         nargs="+",
@@ -44,6 +45,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--session-label",
+        "--session_label",
         dest="sessions",
         nargs="+",
         metavar="SESSION",
@@ -58,7 +60,11 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes on this machine"
     )
-    command.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler")
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask scheduler, such as tcp://node:8786, in place of --workers",
+    )
     add_force(command)
 
 
@@ -101,6 +107,7 @@ def run(options: Namespace, console: Console) -> int:
         review_maps=options.review_maps,
         words=words,
         progress=tell,
+        tell=console.say,
     )
     failed = [result for result in results if result.status == "failed"]
     for result in failed:

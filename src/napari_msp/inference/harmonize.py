@@ -460,6 +460,7 @@ def _provenance(model: Model, prepared: PreparedInput, target: str) -> Provenanc
         warnings=prepared.warnings,
         training_subjects=tuple(model.training.get("subjects") or ()),
         versions=model.card.versions,
+        options=prepared.options.recorded(),
     )
 
 

@@ -1,5 +1,6 @@
 """Write predictions as files that keep the input's BIDS entities."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -280,7 +281,8 @@ def _free(out: Path, stem: str, force: bool) -> str:
 @contextmanager
 def _staged(out: Path, describe: bool, source: Acquisition) -> Iterator[Path]:
     """Give a folder whose files move into `out` together, with a description where it has none."""
-    with staged_folder(out) as stage:
+    # A DWI last: where it stands the whole prediction does, whenever a process was killed.
+    with staged_folder(out, last="_dwi.nii.gz") as stage:
         yield stage
         if describe:
             root = None if source.path is None else dataset_root(source.path)
@@ -337,7 +339,39 @@ def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
         model_sha256=sha256(model.path) if there and model.path is not None else None,
         person=source.person.to_json(),
         gradients=str(gradients),
+        checksums={} if source.acquisition is None else checksums(source.acquisition, gradients),
     )
+
+
+def checksums(acquisition: Acquisition, gradients: str | Path = "target") -> dict[str, str]:
+    """Give the SHA-256 of all that a prediction hangs on, but for model and options.
+
+    Image and mask by their files, the gradient table by its numbers, a file of directions by its
+    content. Reads no voxels. Empty where the image is in memory.
+    """
+    path = acquisition.path
+    if path is None:
+        return {}
+    beside = (Path(each.filename) for each in acquisition.image.file_map.values() if each.filename)
+    parts = {path, *(each for each in beside if each.parent == path.parent)}  # .hdr and .img
+    table = acquisition.given_gradients
+    numbers = hashlib.sha256(np.float64(table.b0_threshold).tobytes())
+    for values in (table.b_values, table.directions):
+        numbers.update(np.ascontiguousarray(values, dtype=float).tobytes())
+    found = {
+        "Image": "+".join(sha256(each) for each in sorted(parts)),
+        "Gradients": numbers.hexdigest(),
+    }
+    if acquisition.mask_path is not None:
+        found["Mask"] = sha256(acquisition.mask_path)
+    elif acquisition.given_mask is not None:
+        found["Mask"] = hashlib.sha256(np.packbits(acquisition.given_mask).tobytes()).hexdigest()
+    else:
+        found["Mask"] = "estimated"
+    if str(gradients) not in ("target", "input"):
+        bvec = Path(gradients)
+        found["Directions"] = "+".join(sha256(each) for each in (bvec, bvec.with_suffix(".bval")))
+    return found
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -64,6 +64,8 @@ class PreparedInput:
         Whether predictions are interpolated back to the scan's own voxels.
     mean_signal
         Of each shell, how far its mean lies from the training subjects', in their deviations.
+    options
+        How it was made ready.
     """
 
     scan: Scan
@@ -73,6 +75,7 @@ class PreparedInput:
     warnings: tuple[str, ...]
     goes_back: bool = False
     mean_signal: tuple[float, ...] = ()
+    options: Options = field(default_factory=Options)
 
     @property
     def acquisition(self) -> Acquisition:
@@ -142,7 +145,8 @@ def prepare_input(
     doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
-    return PreparedInput(scan, image, rescaled, said + resampling, doubts, goes_back, mean_signal)
+    done = said + resampling
+    return PreparedInput(scan, image, rescaled, done, doubts, goes_back, mean_signal, options)
 
 
 def fitting_shells(

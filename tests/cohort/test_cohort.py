@@ -11,23 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp import cohort
 from napari_msp.bids import Provenance
 from napari_msp.cli import main
 from napari_msp.cohort import run_cohort, summarise_cohort
+from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
-from napari_msp.inference.outputs import harmonize_to_folder
-from napari_msp.model_file import (
-    Gradients,
-    ModelCard,
-    ModelNetwork,
-    SHSettings,
-    Statistics,
-    load_model,
-    save_model,
-)
-from napari_msp.model_file import Model as TrainedModel
-from napari_msp.networks.registry import build_single
+from napari_msp.files import sha256
+from napari_msp.inference.outputs import checksums, harmonize_to_folder
+from napari_msp.model_file import Model, load_model, save_model
 from napari_msp.options import Options
 
 TARGET = "prisma_st"
@@ -51,36 +42,20 @@ def bids(tmp_path, scan):
 
 
 @pytest.fixture
-def model(tmp_path, spread_out):
-    """An untrained network of one target, as a file."""
-    network = build_single("shresnet", target=TARGET, scales={TARGET: 1}, width=0.1)
-    plain = Statistics(mean=[0.0] * 28, deviation=[1.0] * 28)
-    table = Gradients(
-        b_values=[1200.0] * 30,
-        directions=[(float(x), float(y), float(z)) for x, y, z in spread_out(30)],
-    )
-    card = ModelCard(
-        kind="shresnet",
-        label="",
-        alpha=1.0,
-        input="ge_st",
-        voxel_size=2.4,
-        scales={TARGET: 1},
-        architectures={TARGET: network.config()},
-        sh=SHSettings(regularisation_at_30=0.006, b_value=1200.0),
-        standardisation={"ge_st": plain, TARGET: plain},
-        gradients={TARGET: table},
-        training={},
-        versions={},
-    )
-    path = tmp_path / "model.safetensors"
-    save_model(path, TrainedModel(card, ModelNetwork({TARGET: network}, 1.0)))
-    return path
+def model(one_target_model):
+    return one_target_model
 
 
 def table_of(out):
     with (out / "cohort.tsv").open() as file:
         return {row["participant_id"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+def read_checksums(dwi):
+    try:
+        return checksums(load_acquisition(dwi))
+    except UserError:  # not every scan here could be harmonized
+        return {}
 
 
 class Recorder:
@@ -99,7 +74,15 @@ class Recorder:
         for target in targets:
             stem = f"{dwi.name.removesuffix('_dwi.nii.gz')}_desc-{target.replace('_', '')}Msp_dwi"
             (out / f"{stem}.nii.gz").write_bytes(b"image")
-            made = Provenance(target, "ge_st", model_file=model.name)
+            made = Provenance(
+                target,
+                "ge_st",
+                model_file=model.name,
+                model_sha256=sha256(model),
+                gradients=options["gradients"],
+                checksums=read_checksums(dwi),
+                options=options["options"].recorded(),
+            )
             (out / f"{stem}.json").write_text(json.dumps(made.to_sidecar()))
 
     @property
@@ -177,6 +160,58 @@ class TestWithAStub:
             job = Recorder()
             run_cohort(bids, out, given, target, participants=["sub-01"], job=job)
             assert job.subjects == ["sub-01"], target
+
+    def test_what_was_made_otherwise_is_neither_finished_nor_replaced(self, bids, model, tmp_path):
+        stem = f"{bids}/sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st"
+        out = tmp_path / "out"
+
+        def run(**options):
+            [result] = run_cohort(bids, out, model, TARGET, participants=["01"], **options)
+            return result
+
+        assert run().status == "done"
+        # Numbers hang neither on the device nor on tiles.
+        assert run(device="cpu", tile=40, workers=1).status == "skipped"
+        dwi, bvec, mask = (
+            Path(stem + each) for each in ("_dwi.nii.gz", "_dwi.bvec", "_mask.nii.gz")
+        )
+
+        def spoil(path):
+            image = nib.load(path)
+            voxels = np.asarray(image.dataobj).copy()
+            voxels[4, 4, 4] = 0
+            nib.save(nib.Nifti1Image(voxels, image.affine), path)
+
+        def train_anew(path):
+            trained = load_model(path)
+            card = trained.card.model_copy(update={"label": "x"})
+            save_model(path, Model(card, trained.network))
+
+        for path, change, how in (
+            (dwi, spoil, "from another image"),
+            (bvec, lambda path: np.savetxt(path, np.loadtxt(path)[[0, 2, 1]]), "gradient table"),
+            (mask, spoil, "from another mask"),
+            (model, train_anew, "by another model (model.safetensors)"),
+        ):
+            kept = path.read_bytes()
+            change(path)
+            stale = run()
+            assert stale.status == "failed"
+            assert "is there, made " in stale.message()
+            assert f"{how}; make it anew with force=True" in stale.message()
+            path.write_bytes(kept)
+            assert run().status == "skipped", how
+        assert "with other options (Resample, Lattice)" in run(resample=True).message()
+        assert run(resample=True, force=True).status == "done"
+        assert run(resample=True).status == "skipped"
+
+    def test_only_targets_that_are_left_are_asked_for(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
+        job = Recorder()
+        both = [TARGET, "connectom_sa"]
+        run_cohort(bids, out, model, both, participants=["01"], job=job)
+        assert [call[2] for call in job.calls] == [("connectom_sa",)]
 
     def test_an_image_that_is_gone_is_not_finished(self, bids, model, tmp_path):
         out = tmp_path / "out"
@@ -333,14 +368,6 @@ class TestOnDask:
             )
         assert [result.status for result in results] == ["done", "done", "failed"]
         assert threading.get_ident() not in threads
-
-    def test_a_scheduler_that_is_not_there(self, bids, model, tmp_path, monkeypatch):
-        pytest.importorskip("distributed")
-        monkeypatch.setattr(cohort, "SCHEDULER_PATIENCE", 1.0)
-        with pytest.raises(UserError, match=message("tcp://127.0.0.1:1", "answer")):
-            run_cohort(
-                bids, tmp_path / "out", model, TARGET, scheduler="tcp://127.0.0.1:1", job=Recorder()
-            )
 
 
 class TestChosenScans:

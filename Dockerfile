@@ -1,0 +1,33 @@
+# napari-msp as a BIDS App, without a window. Build from a checkout:
+#
+#   docker build -t napari-msp .
+#   docker build -t napari-msp --build-arg TORCH_INDEX=https://pypi.org/simple .    # with CUDA
+#
+# Run (Apptainer: `apptainer build napari-msp.sif docker-daemon://napari-msp:latest`):
+#
+#   docker run --rm -v HEADS:/bids:ro -v OUT:/out -v MODELS:/models:ro napari-msp \
+#       /bids /out participant --model /models/msp.safetensors --target all
+#
+# A worker of a Dask cluster, with the same folders under the same paths:
+#
+#   docker run --rm --network host -v ... --entrypoint dask napari-msp worker tcp://SCHEDULER:8786
+FROM python:3.12-slim-bookworm
+
+LABEL org.opencontainers.image.title="napari-msp" \
+    org.opencontainers.image.licenses="BSD-3-Clause"
+
+# As the README installs it. Running without a window needs no system packages.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /opt/napari-msp
+# torch first: it is large and seldom changes, so later builds find this layer made.
+RUN pip install torch==2.13.0 --index-url "$TORCH_INDEX"
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY src src
+RUN pip install -c constraints.txt ".[cohort]"
+
+# Whoever runs it may be nobody, and the image read-only.
+ENV MPLBACKEND=Agg MPLCONFIGDIR=/tmp/matplotlib
+WORKDIR /tmp
+ENTRYPOINT ["napari-msp", "cohort"]
+CMD ["--help"]

@@ -1,0 +1,226 @@
+"""One scan's job: done unless its results are there already, and whatever goes wrong is told."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_msp.bids import Provenance, prediction_stem
+from napari_msp.errors import (
+    PYTHON,
+    Cancelled,
+    Overwrite,
+    UserError,
+    Words,
+    explain,
+)
+from napari_msp.files import read_json, sha256
+from napari_msp.options import Options
+
+Poll = Callable[[], bool]
+
+Job = Callable[..., object]
+"""What is done to one scan: called as `harmonize_to_folder` is, with (dwi, model, targets, out) and
+options by name. Dask must be able to pickle it."""
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What became of one scan.
+
+    Attributes
+    ----------
+    subject
+        Such as "sub-01".
+    scan
+        The image relative to the input dataset; empty when the subject has none.
+    status
+        "done", "skipped" (finished by an earlier run) or "failed".
+    seconds
+        Wall time of its job.
+    reason
+        Why it failed or was skipped.
+    doubts
+        What the job warned of.
+    """
+
+    subject: str
+    scan: str
+    status: Status
+    seconds: float
+    reason: UserError | None = None
+    doubts: tuple[str, ...] = ()
+
+    def message(self, words: Words = PYTHON) -> str:
+        """Say reason and doubts on one line, in a front end's words."""
+        reasons = [] if self.reason is None else [self.reason.phrase(words)]
+        return " ".join("; ".join([*reasons, *self.doubts]).split())
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan's job, small enough to send to another machine.
+
+    Attributes
+    ----------
+    job
+        What is done.
+    subject, scan
+        As in `CohortResult`.
+    dwi, model, targets, out, options
+        What the job is called with.
+    kind
+        Of the model; empty where it is not known.
+    """
+
+    job: Job
+    subject: str
+    scan: str
+    dwi: Path
+    model: Path
+    targets: tuple[str, ...]
+    out: Path
+    options: dict[str, Any]
+    kind: str = ""
+
+
+def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
+    """Harmonize one scan, unless that was done; whatever goes wrong becomes its result."""
+    options = task.options if cancelled is None else task.options | {"cancelled": cancelled}
+    status: Status = "done"
+    reason: UserError | None = None
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        # What is doubtful about a scan belongs in its row: a worker's log is read by nobody.
+        warnings.simplefilter("always", UserWarning)
+        try:
+            targets = tuple(task.targets if options["force"] else unfinished(task))
+            if targets:
+                task.job(task.dwi, task.model, targets, task.out, **options)
+            else:
+                status = "skipped"
+                reason = UserError(
+                    "finished earlier by this model", remedy=Overwrite("do it again")
+                )
+        except Cancelled:
+            raise
+        except Exception as failure:  # whatever it is, it must not stop the other subjects
+            status, reason = "failed", explain(failure)
+    seconds = time.perf_counter() - start
+    said = (
+        str(each.message).removeprefix(f"{task.dwi}: ")
+        for each in caught
+        if issubclass(each.category, UserWarning)
+    )
+    doubts = tuple(dict.fromkeys(said)) if status != "skipped" else ()
+    return CohortResult(task.subject, task.scan, status, seconds, reason, doubts)
+
+
+# --- What is finished ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a prediction hangs on.
+
+    Attributes
+    ----------
+    model_file, model_sha256
+        Name and digest of the model.
+    options
+        As `Provenance.options`, with the choice of gradients.
+    checksums
+        As `Provenance.checksums`.
+    """
+
+    model_file: str | None
+    model_sha256: str | None
+    options: Mapping[str, Any]
+    checksums: Mapping[str, str]
+
+    def difference(self, other: "_Made") -> str:
+        """Say what another prediction was made of; empty where of the same."""
+        if (self.model_file, self.model_sha256) != (other.model_file, other.model_sha256):
+            return f"by another model ({other.model_file})"
+        if self.options != other.options:
+            changed = [
+                name for name in self.options if self.options[name] != other.options.get(name)
+            ]
+            return f"with other options ({', '.join(changed) or 'more of them'})"
+        names = {"Image": "image", "Gradients": "gradient table", "Mask": "mask"}
+        for name in {**self.checksums, **other.checksums}:
+            if self.checksums.get(name) != other.checksums.get(name):
+                return f"from another {names.get(name, 'table of directions')}"
+        return ""
+
+
+def unfinished(task: Task) -> Iterator[str]:
+    """Give the targets of a task that are yet to be predicted.
+
+    A prediction is finished when its image is there and was made by the same model, with the same
+    options, of an image, a gradient table and a mask with the same checksums.
+
+    Raises
+    ------
+    UserError
+        When one is there that was made otherwise: what it is worth only a person knows.
+    """
+    wanted: _Made | None = None
+    for target in task.targets:
+        there = dict(_predictions(task, target))
+        if not there:
+            yield target
+            continue
+        wanted = wanted or _to_be_made(task)
+        differences = {path: wanted.difference(made) for path, made in there.items()}
+        if not all(differences.values()):
+            continue
+        path, how = next(iter(differences.items()))
+        if task.kind:
+            image = path.with_suffix(".nii.gz")
+            raise UserError(f"is there, made {how}", image, remedy=Overwrite("make it anew"))
+        yield target  # perhaps by a network of another kind, whose files have other names
+
+
+def _predictions(task: Task, target: str) -> Iterator[tuple[Path, _Made]]:
+    """Give the sidecars of a target's predictions that are there, and how they were made."""
+    stem = prediction_stem(task.dwi, target, task.kind)
+    for path in sorted(task.out.glob(f"{stem}{'' if task.kind else '[A-Z]*'}_dwi.json")):
+        if not path.with_suffix(".nii.gz").exists():
+            continue
+        try:
+            made = Provenance.from_sidecar(read_json(path))
+        except UserError:
+            continue
+        if made is not None:
+            options = {**made.options, "Gradients": made.gradients}
+            yield path, _Made(made.model_file, made.model_sha256, options, made.checksums)
+
+
+def _to_be_made(task: Task) -> _Made:
+    from napari_msp.data.acquisition import load_acquisition
+    from napari_msp.inference.outputs import checksums
+
+    options: Options = task.options["options"]
+    gradients: str = task.options["gradients"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is doubtful is told when the scan is harmonized
+        acquisition = load_acquisition(task.dwi, b0_threshold=options.b0_threshold)
+    about = task.model.stat()
+    return _Made(
+        task.model.name,
+        _digest_of_model(task.model, about.st_mtime_ns, about.st_size),
+        {**options.recorded(), "Gradients": str(gradients)},
+        checksums(acquisition, gradients),
+    )
+
+
+@lru_cache(maxsize=4)
+def _digest_of_model(model: Path, when: int, size: int) -> str:
+    """Digest a model once, not for every scan; a model trained anew is another one."""
+    return sha256(model)

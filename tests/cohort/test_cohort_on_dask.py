@@ -1,0 +1,284 @@
+"""Cohorts on a scheduler and workers that are processes of their own, and what befalls these."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_msp.cli import main
+from napari_msp.cohort import cluster, run_cohort
+from napari_msp.errors import UserError
+from napari_msp.inference.outputs import harmonize_to_folder
+
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parents[1] / "src"
+
+TARGET = "prisma_st"
+
+
+def record(dwi, model, targets, out, **options):
+    """Leave a mark; what is said of the job itself is in the folder `about`."""
+    with running(out):
+        time.sleep(0.1)
+
+
+def bad_at_two(dwi, model, targets, out, **options):
+    if "sub-02" in dwi.name:
+        raise UserError("is odd", dwi)
+
+
+def killed_once(dwi, model, targets, out, **options):
+    """Harmonize; with sub-02's first worker that is killed before it can say so."""
+    first = out.parents[3] / "killed"
+    harmonize_to_folder(dwi, model, targets, out, **options)
+    if "sub-02" in dwi.name and not first.exists():
+        first.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deadly(dwi, model, targets, out, **options):
+    if "sub-02" in dwi.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless(dwi, model, targets, out, **options):
+    (out.parents[3] / "began").touch()
+    time.sleep(60)
+
+
+class running:  # noqa: N801 - reads as what it is
+    """How many jobs run at once in all processes, and in this one."""
+
+    def __init__(self, out):
+        self.folder = out.parents[3] / "running"
+        self.mark = self.folder / f"{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
+
+    def __enter__(self):
+        self.folder.mkdir(exist_ok=True)
+        self.mark.touch()
+        there = [path.name for path in self.folder.iterdir() if path.suffix != ".json"]
+        own = [name for name in there if name.startswith(f"{os.getpid()}-")]
+        self.mark.with_suffix(".json").write_text(json.dumps([len(there), len(own)]))
+
+    def __exit__(self, *_):
+        self.mark.unlink()
+
+
+class Processes:
+    """A scheduler and workers of this machine, which a test may kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / "scheduler.json"
+        self.all: list[subprocess.Popen[bytes]] = []
+
+    def start(self, what: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        first = [environment.pop("first")] if "first" in environment else []
+        path = os.pathsep.join([*first, str(SOURCE), str(TESTS)])
+        log = self.folder / f"{what}-{len(self.all)}.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{what}", *options,
+                 "--scheduler-file", str(self.file)],
+                env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
+                cwd=self.folder,
+                start_new_session=True,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )  # fmt: skip
+        self.all.append(process)
+        return process
+
+    def scheduler(self, **environment: str) -> str:
+        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", **environment)
+        until(self.file.exists)
+        return str(json.loads(self.file.read_text())["address"])
+
+    def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        return self.start("worker", "--nthreads", "4", *options, **environment)
+
+    def stop(self) -> None:
+        """Kill all, nannies with their workers."""
+        for process in self.all:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def until(true, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def processes(tmp_path):
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    made = Processes(folder)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def bids(tmp_path, scan):
+    root = tmp_path / "bids"
+    made = scan(np.diag([2.4, 2.4, 2.4, 1.0]), 30)
+    for number in range(1, 7):
+        folder = root / f"sub-0{number}/ses-ge/dwi"
+        folder.mkdir(parents=True)
+        made.write(folder, stem=f"sub-0{number}_ses-ge_acq-st")
+    return root
+
+
+@pytest.fixture
+def connected(processes):
+    """A scheduler with two workers; those that are killed do not come back."""
+    address = processes.scheduler()
+    processes.workers = [processes.worker("--no-nanny") for _ in range(2)]
+    wait_for_workers(address, 2)
+    return address
+
+
+def wait_for_workers(address, count):
+    import distributed
+
+    with distributed.Client(address, set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=60)
+
+
+@pytest.mark.slow
+class TestProcesses:
+    def test_a_cohort(self, connected, bids, one_target_model, tmp_path):
+        said, told = [], []
+        results = run_cohort(
+            bids, tmp_path / "out", one_target_model, TARGET, scheduler=connected,
+            job=record, tell=said.append, progress=lambda *each: told.append(each[1:]),
+        )  # fmt: skip
+        assert [result.status for result in results] == ["done"] * 6
+        assert told == [(number, 6) for number in range(1, 7)]
+        (line,) = said
+        assert line.startswith(f"Dask scheduler {connected}: 2 workers; dashboard http://127.0.0.1")
+        # Each worker has four threads, and yet holds one scan at a time.
+        marks = [json.loads(path.read_text()) for path in (tmp_path / "running").glob("*.json")]
+        assert max(own for _, own in marks) == 1
+        assert max(all_ for all_, _ in marks) <= 2
+
+    def test_one_bad_subject(self, connected, bids, one_target_model, tmp_path):
+        results = run_cohort(
+            bids, tmp_path / "out", one_target_model, TARGET, scheduler=connected, job=bad_at_two
+        )
+        assert [result.status for result in results] == ["done", "failed", *["done"] * 4]
+        assert "sub-02_ses-ge_acq-st_dwi.nii.gz: is odd" in results[1].message()
+
+    def test_a_killed_worker_loses_nothing(self, connected, bids, one_target_model, tmp_path):
+        out = tmp_path / "out"
+        results = run_cohort(
+            bids, out, one_target_model, TARGET, scheduler=connected, job=killed_once
+        )
+        assert (tmp_path / "killed").exists()
+        # What it had written whole is not done again.
+        assert [result.status for result in results] == ["done", "skipped", *["done"] * 4]
+        assert len(list(out.glob("sub-*/ses-ge/dwi/*_dwi.nii.gz"))) == 6
+        assert not list(out.rglob(".napari-msp*"))
+        again = run_cohort(bids, out, one_target_model, TARGET, scheduler=connected)
+        assert [result.status for result in again] == ["skipped"] * 6
+
+    def test_a_scan_that_kills_its_worker_fails_alone(
+        self, processes, bids, one_target_model, tmp_path
+    ):
+        address = processes.scheduler(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1")
+        processes.worker(), processes.worker()  # which nannies start again
+        wait_for_workers(address, 2)
+        results = run_cohort(
+            bids, tmp_path / "out", one_target_model, TARGET, scheduler=address, job=deadly
+        )
+        assert [result.status for result in results] == ["done", "failed", *["done"] * 4]
+        assert "2 workers died of it; give workers more memory" in results[1].message()
+
+    def test_a_scheduler_that_dies_is_told(
+        self, connected, processes, bids, one_target_model, tmp_path
+    ):
+        def kill():
+            until((tmp_path / "began").exists)
+            processes.all[0].kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(UserError, match="this Dask scheduler is gone; start it"):
+            run_cohort(
+                bids, tmp_path / "out", one_target_model, TARGET, scheduler=connected, job=endless
+            )
+        killer.join()
+
+    @pytest.mark.parametrize(
+        ("version", "said"),
+        [("9.9", "has napari-msp 9.9, not "), ("", "this worker has no napari-msp")],
+    )
+    def test_a_worker_that_cannot_is_refused(
+        self, version, said, processes, bids, one_target_model, tmp_path
+    ):
+        first = tmp_path / "first"
+        first.mkdir()
+        (first / "sitecustomize.py").write_text(
+            "import importlib.metadata as metadata\n"
+            "real = metadata.version\n"
+            "def version(name):\n"
+            "    if name != 'napari-msp':\n"
+            "        return real(name)\n"
+            f"    if not {version!r}:\n"
+            "        raise metadata.PackageNotFoundError(name)\n"
+            f"    return {version!r}\n"
+            "metadata.version = version\n"
+        )
+        address = processes.scheduler()
+        processes.worker("--no-nanny", first=str(first))
+        wait_for_workers(address, 1)
+        with pytest.raises(UserError, match=f"tcp://.*{said}.*; install napari-msp"):
+            run_cohort(bids, tmp_path / "out", one_target_model, TARGET, scheduler=address)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_worker_that_comes_late(self, processes, bids, one_target_model, tmp_path):
+        address = processes.scheduler()
+        said = []
+        late = threading.Timer(1.5, lambda: processes.worker("--no-nanny"))
+        late.start()
+        results = run_cohort(
+            bids, tmp_path / "out", one_target_model, TARGET, scheduler=address,
+            job=bad_at_two, tell=said.append,
+        )  # fmt: skip
+        late.join()
+        assert [result.status for result in results] == ["done", "failed", *["done"] * 4]
+        (line,) = said
+        assert line.startswith(f"Dask scheduler {address}: 0 workers; waiting for some; dashboard")
+
+
+@pytest.fixture
+def silent():
+    """Something that listens, and is no scheduler."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://here", "silent"])
+def test_a_scheduler_that_does_not_answer(
+    address, silent, bids, one_target_model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(cluster, "SCHEDULER_PATIENCE", 0.3)
+    address = silent if address == "silent" else address
+    command = ["cohort", bids, tmp_path / "out", "participant", "--model", one_target_model]
+    status = main([*map(str, command), "--target", TARGET, "--scheduler", address])
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert status == 2
+    assert line.startswith(f"napari-msp: {address}: no Dask scheduler answers within 0.3 s")
+    assert line.endswith("check address and firewall, or give a number with --workers")
+    assert not (tmp_path / "out").exists()
