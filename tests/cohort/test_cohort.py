@@ -95,7 +95,13 @@ class TestWithAStub:
         job = Recorder()
         out = tmp_path / "out"
         run_cohort(
-            bids, out, model, TARGET, participants=["01"], options=Options("cpu", 16, True), job=job
+            bids,
+            out,
+            model,
+            TARGET,
+            participants=["01"],
+            options=Options("cpu", 16, resample=True),
+            job=job,
         )
         [(dwi, given, targets, folder, options)] = job.calls
         assert dwi == bids / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"

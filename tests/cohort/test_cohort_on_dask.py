@@ -13,64 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dask_jobs import bad_at_two, deadly, endless, killed_once, record
 
 from napari_msp.cli import main
 from napari_msp.cohort import cluster, run_cohort
 from napari_msp.errors import UserError
-from napari_msp.inference.outputs import harmonize_to_folder
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parents[1] / "src"
 
 TARGET = "prisma_st"
-
-
-def record(dwi, model, targets, out, **options):
-    """Leave a mark; what is said of the job itself is in the folder `about`."""
-    with running(out):
-        time.sleep(0.1)
-
-
-def bad_at_two(dwi, model, targets, out, **options):
-    if "sub-02" in dwi.name:
-        raise UserError("is odd", dwi)
-
-
-def killed_once(dwi, model, targets, out, **options):
-    """Harmonize; with sub-02's first worker that is killed before it can say so."""
-    first = out.parents[3] / "killed"
-    harmonize_to_folder(dwi, model, targets, out, **options)
-    if "sub-02" in dwi.name and not first.exists():
-        first.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def deadly(dwi, model, targets, out, **options):
-    if "sub-02" in dwi.name:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def endless(dwi, model, targets, out, **options):
-    (out.parents[3] / "began").touch()
-    time.sleep(60)
-
-
-class running:  # noqa: N801 - reads as what it is
-    """How many jobs run at once in all processes, and in this one."""
-
-    def __init__(self, out):
-        self.folder = out.parents[3] / "running"
-        self.mark = self.folder / f"{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
-
-    def __enter__(self):
-        self.folder.mkdir(exist_ok=True)
-        self.mark.touch()
-        there = [path.name for path in self.folder.iterdir() if path.suffix != ".json"]
-        own = [name for name in there if name.startswith(f"{os.getpid()}-")]
-        self.mark.with_suffix(".json").write_text(json.dumps([len(there), len(own)]))
-
-    def __exit__(self, *_):
-        self.mark.unlink()
 
 
 class Processes:

@@ -71,7 +71,7 @@ def test_what_is_written_is_read_to_within_half_a_step(maps, tmp_path):
     assert tail.max() == pytest.approx(1.0, rel=1e-4)
     assert np.unravel_index(tail.argmax(), tail.shape) == (4, 4, 4)
     assert np.abs(tail - given).max() <= np.median(given[given > 0]) / 10
-    assert np.abs(back.b0 - maps.b0).max() <= np.median(maps.b0) / 100
+    assert np.abs(back.b0 - maps.b0).max() <= np.median(maps.b0) / 60
     assert back.uncertainty_name == "expected error"
     assert back.notes == ("a", "b")
 
@@ -211,9 +211,9 @@ class TestHarmonize:
         name = f"{OF_SA}_model-sh_param-disagreement_dwimap.nii.gz"
         spread = nib.load(harmonized.with_name(name)).get_fdata()
         assert maps.uncertainty_name == "disagreement"
-        assert np.abs(maps.uncertainty - spread).max() <= np.median(spread[spread > 0]) / 100
+        assert np.abs(maps.uncertainty - spread).max() <= np.median(spread[spread > 0]) / 60
         assert maps.b0 is not None
-        assert np.abs(maps.b0 - scan.acquisition.b0).max() <= np.median(maps.b0) / 100
+        assert np.abs(maps.b0 - scan.acquisition.b0).max() <= np.median(maps.b0) / 60
 
         # The sidecar says of what they are.
         sidecar = json.loads(sidecar_of(*place_of(harmonized)).read_text())

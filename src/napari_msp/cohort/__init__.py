@@ -1,11 +1,433 @@
-"""Harmonize many subjects, one after another or on Dask; a bad one does not stop the others.
+"""Harmonize one scan of every subject of a dataset, here or on Dask.
 
-`run` is where it begins, `scans` chooses one of each subject, `jobs` harmonizes it unless that was
-done, `cluster` has Dask do so, and `table` keeps what became of everybody.
+`jobs` does what is to be done to each, unless that was done, and `cluster` has others do so.
 """
 
-from napari_msp.cohort.jobs import CohortResult
-from napari_msp.cohort.run import run_cohort
-from napari_msp.cohort.table import CohortSummary, summarise_cohort
+import csv
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Unpack
+
+from napari_msp.bids import HARMONIZED, describe_derivative, entities, platform_name
+from napari_msp.cohort.cluster import Cluster, open_cluster
+from napari_msp.cohort.jobs import CohortResult, Job, Poll, Task, run_task
+from napari_msp.data import dataset
+from napari_msp.data.beside import PassedOver
+from napari_msp.data.dataset import SCAN_NAMES, scans_in
+from napari_msp.errors import (
+    PYTHON,
+    Advice,
+    Cancelled,
+    Change,
+    Choose,
+    RunJob,
+    UserError,
+    Words,
+)
+from napari_msp.files import write_text
+from napari_msp.formatting import counted
+from napari_msp.options import Options, OptionSettings
 
 __all__ = ["CohortResult", "CohortSummary", "run_cohort", "summarise_cohort"]
+
+
+def run_cohort(
+    bids_dir: str | Path,
+    out_dir: str | Path,
+    model: str | Path,
+    target: str | Sequence[str],
+    *,
+    participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
+    platform: str | None = None,
+    run: int | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    options: Options | None = None,
+    gradients: str = "target",
+    force: bool = False,
+    review_maps: bool = True,
+    progress: Callable[[CohortResult, int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    cancelled: Poll | None = None,
+    job: Job | None = None,
+    words: Words = PYTHON,
+    **settings: Unpack[OptionSettings],
+) -> list[CohortResult]:
+    """Harmonize one scan of each subject of a BIDS dataset.
+
+    Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`; `cohort.tsv` in `out_dir` says what
+    became of each subject and is updated as it runs. Scans that an earlier run finished are
+    skipped: those of which image, gradient table, mask, model and options are the same.
+
+    Parameters
+    ----------
+    bids_dir
+        Dataset with scans `sub-*[/ses-*]/dwi/*_dwi`, raw or a pipeline's derivatives. What is no
+        scan of its own (a `dir-PA` of b=0 alone) is passed over, see `data.dataset.choose_scan`.
+    out_dir
+        Derivative dataset; made when missing.
+    model
+        Model file; every worker must be able to read it, and both folders.
+    target
+        Platform(s) to predict; "all": all that the model knows.
+    participants
+        Subjects with or without "sub-"; None: all.
+    sessions
+        Sessions whose scans may be taken, with or without "ses-"; None: all.
+    platform
+        The `<ses>_<acq>` to harmonize. None: the only scan of a subject, or the one on the model's
+        input platform where there are several.
+    run
+        Which one, where a scan was repeated.
+    workers
+        Processes on this machine; 1 runs in this process, without Dask.
+    scheduler
+        Address of a running Dask scheduler, such as "tcp://host:8786", in place of `workers`. Its
+        workers must see both folders and the model by the same paths; each does one scan at a time.
+    options, **settings, gradients
+        As for `harmonize_to_folder`, on the CPU unless another device is named. Several workers on
+        one GPU share its memory.
+    force
+        Harmonize finished scans again.
+    review_maps
+        Write small maps for a review too, see `inference.review_maps`.
+    progress
+        Called with each result, the number of results and their total, in order of completion.
+    tell
+        Gets what a person should know of a scheduler, in words: who works, where to watch.
+    cancelled
+        Polled between scans; without Dask also inside the job.
+    job
+        In place of `harmonize_to_folder`.
+    words
+        In which the table says why a scan failed.
+
+    Returns
+    -------
+    list of CohortResult
+        Ordered by subject.
+
+    Raises
+    ------
+    UserError
+        When there is nothing to harmonize, a participant is unknown, the model cannot be used,
+        Dask is missing, its scheduler does not answer or a worker of it cannot do the work.
+        What is wrong with one scan stands in its result.
+    Cancelled
+        When `cancelled` said so; finished scans are kept.
+    """
+    options = replace(options or Options(device="cpu"), **settings)
+    # Absolute, as a worker may stand in another folder.
+    bids_dir, out_dir, model = (Path(path).resolve() for path in (bids_dir, out_dir, model))
+    if workers < 1:
+        raise UserError(f"{workers} is too few", field="workers", remedy=Advice("give at least 1"))
+    if not model.is_file():
+        raise UserError("there is no such file", model, "model", Advice("give a model"))
+    with ExitStack() as stack:
+        cluster: Cluster | None = None
+        if scheduler is not None:  # before all else: it may not be there
+            seen = (bids_dir, model)
+            cluster = stack.enter_context(
+                open_cluster(workers, scheduler, seen, tell or _say_nothing)
+            )
+        scans = {
+            subject: _by_platform(subject, paths, run)
+            for subject, paths in _find_scans(bids_dir, participants, sessions).items()
+        }
+        if platform is not None:
+            _check_platform(bids_dir, platform, scans)
+        asked = _ask_model(model, target, platform, scans, check=job is None)
+        if asked.platform is not None and platform is None:
+            _check_platform(bids_dir, asked.platform, scans)
+        if job is None:
+            from napari_msp.device import choose_device
+            from napari_msp.inference.outputs import check_gradients, harmonize_to_folder
+
+            check_gradients(gradients)
+            job = harmonize_to_folder
+            if scheduler is None:  # whose workers may have other devices
+                choose_device(options.device)
+        # The derivative is one dataset, described once at its root and not in each folder.
+        passed = {
+            "options": options,
+            "gradients": gradients,
+            "force": force,
+            "describe": False,
+            "review_maps": review_maps,
+        }
+        tasks: list[Task] = []
+        settled: list[CohortResult] = []
+        for subject, found in scans.items():
+            try:
+                dwi = _choose_scan(bids_dir, subject, found, asked.platform)
+            except UserError as error:
+                settled.append(CohortResult(subject, "", "failed", 0.0, error))
+                continue
+            inside = dwi.relative_to(bids_dir)
+            scan, folder = inside.as_posix(), out_dir / inside.parent
+            tasks.append(
+                Task(job, subject, scan, dwi, model, asked.targets, folder, passed, asked.kind)
+            )
+        if cluster is None and workers > 1 and tasks:
+            few = min(workers, len(tasks))
+            cluster = stack.enter_context(open_cluster(few, None, (), _say_nothing))
+        describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
+        table, results = _Table(out_dir, words), list[CohortResult]()
+        running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
+        try:
+            for result in chain(settled, running):
+                results.append(result)
+                table.add(result)
+                if progress is not None:
+                    progress(result, len(results), len(settled) + len(tasks))
+        finally:
+            if results:
+                table.write()
+    return sorted(results, key=lambda result: result.subject)
+
+
+def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:
+    for task in tasks:
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        yield run_task(task, cancelled)
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+# --- Which scans -----------------------------------------------------------------------------
+
+ALL_TARGETS = "all"
+
+
+def _find_scans(
+    bids_dir: Path, participants: Sequence[str] | None, sessions: Sequence[str] | None
+) -> dict[str, list[Path]]:
+    """Give the scans of each subject asked for, subjects in order."""
+    if not bids_dir.is_dir():
+        raise UserError("there is no such folder", bids_dir, remedy=Advice("give a BIDS dataset"))
+    scans: dict[str, list[Path]] = {
+        folder.name: [] for folder in sorted(bids_dir.glob("sub-*/")) if folder.is_dir()
+    }
+    if participants is not None:
+        wanted = {f"sub-{name.removeprefix('sub-')}" for name in participants}
+        unknown = ", ".join(sorted(wanted - set(scans)))
+        if unknown:
+            choice = Choose("participants", tuple(scans))
+            raise UserError(f"has no {unknown}", bids_dir, "participants", choice)
+        scans = {subject: paths for subject, paths in scans.items() if subject in wanted}
+    labels = None if sessions is None else [name.removeprefix("ses-") for name in sessions]
+    for subject, paths in scans.items():
+        for session in ["ses-*"] if labels is None else [f"ses-{label}" for label in labels]:
+            paths += scans_in(bids_dir, subject, session)
+    if not any(scans.values()):
+        what = f"of session {', '.join(labels)}" if labels else f"named {SCAN_NAMES}"
+        remedy = Change("sessions", "other") if labels else Advice("give a BIDS dataset")
+        raise UserError(f"has no scan {what}", bids_dir, "sessions" if labels else None, remedy)
+    return scans
+
+
+Found = dict[str, Path | UserError]
+"""Scans of a subject by platform, or why none can be chosen."""
+
+
+def _by_platform(subject: str, paths: Sequence[Path], run: int | None) -> Found:
+    """Choose a scan of each platform; a platform without one is left out."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_platform(path), []).append(path)
+    found: Found = {}
+    for platform, group in groups.items():
+        try:
+            what = f"{subject} on {platform}" if platform else subject
+            scan, others = dataset.choose_scan(group, what, run)
+        except UserError as error:
+            found[platform] = error
+        else:
+            for path, why in others.items():
+                warnings.warn(f"{path}: passed over, as it {why}", PassedOver, stacklevel=3)
+            if scan is not None:
+                found[platform] = scan
+    return found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of the model.
+
+    Attributes
+    ----------
+    targets
+        To predict.
+    platform
+        To predict from, where subjects have several scans to choose from.
+    kind
+        Of the model; empty where it was not opened.
+    """
+
+    targets: tuple[str, ...]
+    platform: str | None
+    kind: str = ""
+
+
+def _ask_model(
+    model: Path,
+    target: str | Sequence[str],
+    platform: str | None,
+    scans: dict[str, Found],
+    check: bool,
+) -> _Asked:
+    """Give the targets, and the platform where a subject has several scans to choose from."""
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    everything = targets == (ALL_TARGETS,)
+    several = platform is None and any(len(found) > 1 for found in scans.values())
+    if not (everything or several or check):
+        return _Asked(targets, platform)
+    from napari_msp.model_file import load_model
+
+    known = load_model(model)
+    targets = tuple(known.targets) if everything else targets
+    for each in targets:
+        known.single(each)  # a mistyped target is one error, not one a subject
+    return _Asked(targets, known.card.input if several else platform, known.kind if check else "")
+
+
+def _check_platform(bids_dir: Path, platform: str, scans: dict[str, Found]) -> None:
+    """Refuse at once a platform on which nobody was scanned."""
+    known = sorted({platform for found in scans.values() for platform in found})
+    if platform not in known:
+        raise UserError(
+            f"no scan is on {platform}", bids_dir, "platform", Choose("platform", tuple(known))
+        )
+
+
+def _choose_scan(bids_dir: Path, subject: str, found: Found, platform: str | None) -> Path:
+    """Give the scan of a subject that is meant, or say why none is."""
+    known = Choose("platform", tuple(sorted(found)))
+    if platform is not None:
+        found = {each: scan for each, scan in found.items() if each == platform}
+    if len(found) == 1:
+        [scan] = found.values()
+        if isinstance(scan, UserError):
+            raise scan
+        return scan
+    where = "" if platform is None else f" on {platform}"
+    problem = f"has several DWI{where} ({', '.join(found)})" if found else f"has no DWI{where}"
+    raise UserError(problem, bids_dir / subject, "platform", known)
+
+
+def _platform(scan: Path) -> str:
+    named = entities(scan)
+    return platform_name(named.get("ses", ""), named.get("acq", ""))
+
+
+# --- What became of everybody ----------------------------------------------------------------
+
+TABLE = "cohort.tsv"
+
+LARGEST_SHARE = 0.02
+"""Of the time that writing the table may take: it is written whole, and grows with the cohort."""
+
+
+class _Table:
+    """The table of a cohort that runs.
+
+    Parameters
+    ----------
+    out_dir
+        Where it lies.
+    words
+        In which it says why a scan failed.
+    """
+
+    def __init__(self, out_dir: Path, words: Words) -> None:
+        self.path, self._words = out_dir / TABLE, words
+        self._results: list[CohortResult] = []
+        self._due = 0.0
+
+    def add(self, result: CohortResult) -> None:
+        """Take a result; write it when that is due."""
+        self._results.append(result)
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Write all results, ordered by subject."""
+        start = time.monotonic()
+        lines = ["participant_id\tscan\tstatus\tseconds\tmessage"]
+        for each in sorted(self._results, key=lambda result: result.subject):
+            said = each.message(self._words)
+            row = (each.subject, each.scan, each.status, f"{each.seconds:.1f}", said)
+            lines.append("\t".join(value or "n/a" for value in row))
+        write_text(self.path, "\n".join(lines) + "\n")
+        self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """What became of the subjects of a cohort.
+
+    Attributes
+    ----------
+    done, skipped, failed
+        Subjects by the status of their scan; with what is said about each.
+    doubtful
+        Subjects that were harmonized with a warning, and what it says.
+    """
+
+    done: dict[str, str]
+    skipped: dict[str, str]
+    failed: dict[str, str]
+
+    @property
+    def doubtful(self) -> dict[str, str]:
+        """Subjects that were harmonized, but with a warning."""
+        return {subject: said for subject, said in self.done.items() if said}
+
+    def lines(self) -> Iterator[str]:
+        """Say it for people: the counts, then each subject that wants a look."""
+        yield (
+            f"{counted(len(self.done), 'subject')} harmonized ({len(self.doubtful)} with a "
+            f"warning), {len(self.skipped)} finished earlier, {len(self.failed)} failed"
+        )
+        for what, subjects in (("failed", self.failed), ("warning", self.doubtful)):
+            for subject, said in subjects.items():
+                yield f"{subject} {what}: {said}"
+
+
+def summarise_cohort(out_dir: str | Path) -> CohortSummary:
+    """Read what became of a cohort's subjects from the table in its folder.
+
+    Parameters
+    ----------
+    out_dir
+        Where `run_cohort` wrote.
+
+    Raises
+    ------
+    UserError
+        When there is no such table, or it is damaged.
+    """
+    table = Path(out_dir) / TABLE
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        statuses: dict[str, dict[str, str]] = {"done": {}, "skipped": {}, "failed": {}}
+        for row in rows:
+            said = "" if row["message"] == "n/a" else row["message"]
+            statuses[row["status"]][row["participant_id"]] = said
+    except FileNotFoundError as error:
+        remedy = RunJob("cohort", "harmonize the participants first")
+        raise UserError("has no table of a cohort", out_dir, "out_dir", remedy) from error
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        remedy = RunJob("cohort", "harmonize the participants again")
+        raise UserError("is no table of a cohort", table, "out_dir", remedy) from error
+    return CohortSummary(**statuses)

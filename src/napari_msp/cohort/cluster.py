@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -39,9 +39,6 @@ LOOK_EVERY = 1.0
 
 TELL_EVERY = 60.0
 """Seconds between remarks that nobody works."""
-
-JOBS_PER_WORKER = 2
-"""Handed out at a time: one that runs, and one that waits so that no worker is ever idle."""
 
 MOST_RETURNS = 3
 """Times that a job goes back because its worker lacks this package, before it has failed."""
@@ -186,12 +183,13 @@ class Cluster:
         """
         cloudpickle = import_module("cloudpickle")  # as Dask itself: it takes every function
         waiting, running = deque(tasks), dict[Any, Task]()
-        returned: dict[str, int] = {}
+        returned: Counter[str] = Counter()
         finished: SimpleQueue[Any] = SimpleQueue()
         try:
             while waiting or running:
                 self._look()
-                while waiting and len(running) < JOBS_PER_WORKER * max(1, len(self._threads)):
+                # One a worker: if a scan kills its worker, no other is suspected with it.
+                while waiting and len(running) < max(1, len(self._threads)):
                     task = waiting.popleft()
                     # A key of its own: a job writes files, so a result that Dask remembers of
                     # the same job says nothing.
@@ -200,25 +198,31 @@ class Cluster:
                     future = self._client.submit(pickle.loads, packed, key=key)
                     running[future] = task
                     future.add_done_callback(finished.put)
-                with suppress(Empty):
+                try:
                     future = finished.get(timeout=LOOK_EVERY)
+                except Empty:
+                    pass
+                else:
                     task = running.pop(future)
-                    lost = _why_lost(future)
-                    if lost is None:
+                    if future.status == "finished":
                         yield future.result()
-                    elif isinstance(lost, ModuleNotFoundError) and (
-                        returned.setdefault(task.scan, 0) < MOST_RETURNS
-                    ):
+                    elif self._goes_back(future, returned[task.scan]):
                         returned[task.scan] += 1
                         waiting.append(task)
                     else:
-                        reason = _explained(lost, task)
+                        reason = _explained(future, task)
                         yield CohortResult(task.subject, task.scan, "failed", 0.0, reason)
                 if cancelled is not None and cancelled():
                     raise Cancelled
         finally:
             if running and self._client.status == "running":
                 self._client.cancel(list(running))
+
+    def _goes_back(self, future: Any, times: int) -> bool:
+        """Return whether a job without a result is tried again, by another worker perhaps."""
+        self._looked = 0.0  # the scheduler may be gone
+        lacking = future.status == "error" and isinstance(future.exception(), ModuleNotFoundError)
+        return times < MOST_RETURNS and (lacking or future.status != "error")
 
     def _look(self) -> None:
         """See who works now; newcomers that cannot are told of."""
@@ -323,21 +327,16 @@ def _use_threads() -> None:
             torch.set_num_threads(threads)
 
 
-def _why_lost(future: Any) -> BaseException | None:
-    """Give why a job gave no result; None where it did."""
-    try:
-        error: BaseException | None = future.exception()
-    except Exception as failure:  # cancelled with its scheduler
-        return failure
-    return error
-
-
-def _explained(lost: BaseException, task: Task) -> UserError:
+def _explained(future: Any, task: Task) -> UserError:
     """Say why a job gave no result. What goes wrong inside of one is a result, so this is rare."""
+    if future.status != "error":
+        return UserError("was cancelled by somebody else on the cluster", task.scan)
+    lost = future.exception()
     if type(lost).__name__ == "KilledWorker":
         remedy = Advice("give workers more memory, or see in their logs why they died")
-        deaths = getattr(lost, "allowed_failures", 0) + 1
-        return UserError(f"{counted(deaths, 'worker')} died of it", task.scan, None, remedy)
+        return UserError(
+            f"{counted(lost.allowed_failures + 1, 'worker')} died of it", task.scan, None, remedy
+        )
     if isinstance(lost, ModuleNotFoundError):
         install = Advice(f"install {PACKAGE} wherever workers run")
         return UserError(f"its worker lacks {lost.name}", task.scan, None, install)

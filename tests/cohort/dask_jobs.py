@@ -1,0 +1,59 @@
+"""Jobs of a cohort for workers that are processes of their own: quick to import there."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+from napari_msp.errors import UserError
+
+
+def record(dwi, model, targets, out, **options):
+    """Leave a mark; what is said of the job itself is in the folder `about`."""
+    with running(out):
+        time.sleep(0.1)
+
+
+def bad_at_two(dwi, model, targets, out, **options):
+    if "sub-02" in dwi.name:
+        raise UserError("is odd", dwi)
+
+
+def killed_once(dwi, model, targets, out, **options):
+    """Harmonize; with sub-02's first worker that is killed before it can say so."""
+    from napari_msp.inference.outputs import harmonize_to_folder
+
+    first = out.parents[3] / "killed"
+    harmonize_to_folder(dwi, model, targets, out, **options)
+    if "sub-02" in dwi.name and not first.exists():
+        first.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deadly(dwi, model, targets, out, **options):
+    if "sub-02" in dwi.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless(dwi, model, targets, out, **options):
+    (out.parents[3] / "began").touch()
+    time.sleep(60)
+
+
+class running:  # noqa: N801 - reads as what it is
+    """How many jobs run at once in all processes, and in this one."""
+
+    def __init__(self, out):
+        self.folder = out.parents[3] / "running"
+        self.mark = self.folder / f"{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
+
+    def __enter__(self):
+        self.folder.mkdir(exist_ok=True)
+        self.mark.touch()
+        there = [path.name for path in self.folder.iterdir() if path.suffix != ".json"]
+        own = [name for name in there if name.startswith(f"{os.getpid()}-")]
+        self.mark.with_suffix(".json").write_text(json.dumps([len(there), len(own)]))
+
+    def __exit__(self, *_):
+        self.mark.unlink()
