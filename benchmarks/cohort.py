@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ def make_subjects(folder: Path, count: int) -> Path:
 @contextmanager
 def cluster(folder: Path, workers: int) -> Iterator[str]:
     """Start a scheduler and workers as processes; give its address."""
-    import distributed
-
+    distributed: Any = import_module("distributed")
     file = folder / "scheduler.json"
     start = [sys.executable, "-m"]
     common = ["--scheduler-file", str(file), "--no-dashboard"]
@@ -74,12 +74,14 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
 
 def measure(name: str, bids: Path, out: Path, count: int, **how: Any) -> float:
     """Time a cohort; print and give milliseconds a subject."""
-    began = time.perf_counter()
+    began, computed = time.perf_counter(), time.process_time()
     results = run_cohort(bids, out, packaged_model("MSP"), TARGET, **how)
     took = 1000 * (time.perf_counter() - began) / count
+    own = 1000 * (time.process_time() - computed) / count
     kinds = sorted({result.status for result in results})
     inside = 1000 * float(np.mean([result.seconds for result in results]))
-    print(f"{name:42} {took:8.1f} ms a subject, {inside:8.1f} ms in its job ({', '.join(kinds)})")
+    said = f"{took:8.1f} ms a subject, {inside:8.1f} in its job, {own:6.1f} of CPU here"
+    print(f"{name:40} {said} ({', '.join(kinds)})", flush=True)
     return took
 
 

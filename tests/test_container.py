@@ -22,6 +22,11 @@ STEPS = [
 ]
 
 
+def found(pattern, text):
+    (first,) = re.findall(pattern, text)[:1]
+    return first
+
+
 def steps(name):
     return [said for instruction, said in STEPS if instruction == name]
 
@@ -46,9 +51,9 @@ def test_shell_parts_are_shell(step):
 
 def test_versions_are_those_that_are_tested():
     constraints = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
-    assert re.search(r"torch==\S+", RECIPE)[0] in constraints.splitlines()
+    assert found(r"torch==\S+", RECIPE) in constraints.splitlines()
     about = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    python = re.search(r"python:(3\.\d+)", steps("FROM")[0])[1]
+    python = found(r"python:(3\.\d+)", steps("FROM")[0])
     assert f"Programming Language :: Python :: {python}" in about["project"]["classifiers"]
 
 
@@ -75,7 +80,7 @@ def test_what_is_copied_is_there_and_not_ignored():
         "/bids /out participant --model /models/m.safetensors --target all",
         "/bids /out participant --participant_label 01 02 --model m.safetensors --target a_b",
         "/bids /out group",
-        re.search(r"napari-msp \\\n#\s+(/bids .*)", RECIPE)[1],
+        found(r"napari-msp \\\n#\s+(/bids .*)", RECIPE),
     ],
 )
 def test_it_is_a_bids_app(arguments):
