@@ -1,8 +1,10 @@
 """Maps of a scan and of an SH image beside MRtrix3 and DIPY."""
 
+import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +14,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bench.comparing import Comparison, Setting, Sides, Subject
+from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.gradients import scanner_to_image_axes
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.maps import MAPS, TENSOR_DIRECTIONS, Maps
+from napari_msp.signal.maps import MAPS, TENSOR_DIRECTIONS, Maps, tensor_maps
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage, write_sh
 
@@ -155,12 +157,22 @@ def mrtrix_tensor(dwi: Path, mask: Path, table: list[object], out: Path, suffix:
     mrtrix("tensor2metric", tensor, "-mask", mask, *(each for pair in options for each in pair))
 
 
-def mrtrix_of_sh(sh: Path, mask: Path, known: Head, out: Path, suffix: str) -> None:
+def sampling(known: Head) -> tuple[Path, Path]:
+    """Write the directions on which an SH image is sampled, without and with S0 in front."""
+    spread = spread_directions(TENSOR_DIRECTIONS)
+    paths = known.path.with_name("spread.txt"), known.path.with_name("spread.b")
+    np.savetxt(paths[0], spread)
+    weighted = np.column_stack([spread, np.full(TENSOR_DIRECTIONS, B_VALUE)])
+    np.savetxt(paths[1], np.vstack([np.zeros((1, 4)), weighted]))
+    return paths
+
+
+def mrtrix_of_sh(sh: Path, mask: Path, spread: tuple[Path, Path], out: Path, suffix: str) -> None:
     """Sample an SH image as we do, with S0 = 1 in front, and fit a tensor."""
     sampled, dwi = out / f"sampled{suffix}", out / f"dwi{suffix}"
-    mrtrix("sh2amp", sh, known.path.with_name("spread.txt"), sampled)
+    mrtrix("sh2amp", sh, spread[0], sampled)
     mrtrix("mrcat", mask, sampled, dwi, "-axis", 3)
-    mrtrix_tensor(dwi, mask, ["-grad", known.path.with_name("spread.b")], out, suffix)
+    mrtrix_tensor(dwi, mask, ["-grad", spread[1]], out, suffix)
 
 
 def converted(known: Head, path: Path, name: str, table: bool = False) -> Path:
@@ -203,10 +215,6 @@ def of_sh_beside_mrtrix(setting: Setting) -> Iterator[Sides]:
     with made(setting) as known:
         image = fit_sh(known.acquisition)
         write_sh(known.memory / "fitted.nii", image)
-        spread = spread_directions(TENSOR_DIRECTIONS)
-        np.savetxt(known.path.with_name("spread.txt"), spread)
-        weighted = np.column_stack([spread, np.full(TENSOR_DIRECTIONS, B_VALUE)])
-        np.savetxt(known.path.with_name("spread.b"), np.vstack([np.zeros((1, 4)), weighted]))
         sh = converted(known, known.memory / "fitted.nii", "fitted")
         mask = converted(known, known.mask_path, "mask")
 
@@ -215,7 +223,7 @@ def of_sh_beside_mrtrix(setting: Setting) -> Iterator[Sides]:
 
         yield Sides(
             partial(ours_of_sh, image),
-            partial(mrtrix_of_sh, sh, mask, known, known.memory, ".mif"),
+            partial(mrtrix_of_sh, sh, mask, sampling(known), known.memory, ".mif"),
             figures=figures,
         )
 
@@ -288,6 +296,69 @@ def of_sh_beside_dipy(setting: Setting) -> Iterator[Sides]:
         yield Sides(partial(ours_of_sh, image), partial(dipy_maps_of_sh, image))
 
 
+# --- Where the time goes ----------------------------------------------------------------------
+
+
+def steps(setting: Setting) -> list[list[str]]:
+    """Time each step of ours, and MRtrix's command that does as much."""
+    with made(setting) as known:
+        dwi = converted(known, known.path, "dwi", table=True)
+        mask = converted(known, known.mask_path, "mask")
+        memory, image = known.memory, fit_sh(known.acquisition)
+        maps = {name: memory / f"{name}.mif" for name in ("fa", "adc", "vector")}
+        options = [each for name, path in maps.items() for each in (f"-{name}", path)]
+        tensors = tensor_maps(known.acquisition)
+
+        def read() -> None:
+            assert len(load_acquisition(known.path, mask=known.mask_path).gradients)
+
+        def write() -> None:
+            write_sh(setting.folder / "written.nii.gz", image)
+
+        to_files = partial(mrtrix, "mrconvert", memory / "sh.mif", setting.folder / "sh.nii.gz")
+        both: list[tuple[str, Callable[[], Any], str, Callable[[], Any]]] = [
+            (
+                "read the scan, .nii.gz; ours: and look whether volumes are what its table says",
+                read, "mrconvert", partial(converted, known, known.path, "dwi"),
+            ),
+            (
+                "SH fit",
+                lambda: fit_sh(known.fresh()), "amp2sh",
+                partial(mrtrix, "amp2sh", dwi, memory / "sh.mif", "-lmax", 6),
+            ),
+            (
+                "tensor fit; ours: and FA, mean diffusivity, first eigenvector",
+                lambda: tensor_maps(known.fresh()), "dwi2tensor",
+                partial(mrtrix, "dwi2tensor", dwi, memory / "tensor.mif", "-mask", mask),
+            ),
+            (
+                "colour FA; MRtrix: FA, mean diffusivity, first eigenvector · FA",
+                lambda: tensors.colour, "tensor2metric",
+                partial(mrtrix, "tensor2metric", memory / "tensor.mif", "-mask", mask, *options),
+            ),
+            (
+                "tensor fit of the SH image, with its maps; MRtrix: samples, fit, maps",
+                lambda: tensor_maps(image), "sh2amp, dwi2tensor, tensor2metric",
+                partial(mrtrix_of_sh, memory / "sh.mif", mask, sampling(known), memory, ".mif"),
+            ),
+            ("write the SH image, .nii.gz", write, "mrconvert", to_files),
+        ]  # fmt: skip
+        return [
+            [what, f"{seconds(mine):.3f}", name, f"{seconds(theirs):.3f}"]
+            for what, mine, name, theirs in both
+        ]
+
+
+def seconds(call: Callable[[], Any], repeats: int = 3) -> float:
+    """Time a call; the median of some."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
 # --- How far they differ ---------------------------------------------------------------------
 
 
@@ -321,6 +392,7 @@ SUBJECT = Subject(
             prepare=beside_mrtrix,
             goal=1.0,
             needs=MRTRIX,
+            repeats=7,
         ),
         Comparison(
             name="all maps of a scan, with files",
@@ -328,7 +400,7 @@ SUBJECT = Subject(
             prepare=beside_mrtrix_with_files,
             goal=1.0,
             needs=MRTRIX,
-            repeats=5,
+            repeats=3,
             quick_repeats=3,
         ),
         Comparison(
@@ -336,7 +408,7 @@ SUBJECT = Subject(
             peer="DIPY",
             prepare=beside_dipy,
             goal=5.0,
-            repeats=5,
+            repeats=3,
             quick_repeats=3,
         ),
         Comparison(
@@ -345,14 +417,23 @@ SUBJECT = Subject(
             prepare=of_sh_beside_mrtrix,
             goal=1.0,
             needs=MRTRIX,
+            repeats=7,
         ),
         Comparison(
             name="all maps of an SH image, in memory",
             peer="DIPY",
             prepare=of_sh_beside_dipy,
             goal=5.0,
-            repeats=5,
+            repeats=3,
             quick_repeats=3,
         ),
+    ],
+    [
+        Table(
+            name="where the time of maps goes, in seconds",
+            columns=["step", "ours", "MRtrix's command", "its seconds"],
+            rows=steps,
+            needs=MRTRIX,
+        )
     ],
 )
