@@ -114,7 +114,8 @@ for the same work: above 1 we are faster. `make bench` measures all of it again,
 ratios kept here, names each that fell beyond its spread, and fails then; `make bench QUICK=1`
 takes minutes, `make bench ONLY=maps` one subject, `make bench KEEP=1` writes this page anew.
 Packages that are compared with are the extra `bench`, and MRtrix3. A ratio under its goal is
-**bold**. The last column says on which machine it was measured.
+**bold**. The last column says on which machine it was measured. Seconds depend on what else the
+machine did meanwhile; ratios hardly do.
 
 """
 
