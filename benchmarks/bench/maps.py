@@ -319,7 +319,7 @@ def steps(setting: Setting) -> list[list[str]]:
         both: list[tuple[str, Callable[[], Any], str, Callable[[], Any]]] = [
             (
                 "read the scan, .nii.gz; ours: and look whether volumes are what its table says",
-                read, "mrconvert", partial(converted, known, known.path, "dwi"),
+                read, "mrconvert", partial(converted, known, known.path, "read"),
             ),
             (
                 "SH fit",
