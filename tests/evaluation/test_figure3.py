@@ -159,11 +159,11 @@ def test_images_share_truths_contrast(head):
         np.testing.assert_allclose(grey, expected[..., None] * np.ones(3), atol=0.008)  # 256 greys
 
 
-def test_outside_the_brain_is_black(pair):
+def test_outside_the_brain_is_black_and_the_page_white(pair):
     truth, predictions = pair
     figure = figure3(truth, predictions, truth)
     image = render(figure)
-    assert (image[:5] == 0).all()
+    assert (image[:5] == 1).all()
     for axes in figure.axes:
         if str(axes.get_label()).endswith(("image", "map")):
             corner = pixels_of(figure, axes.get_label())[:2, :2]

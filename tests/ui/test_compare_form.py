@@ -99,6 +99,7 @@ def test_all_of_it_is_reached_with_the_tab_key_and_named(offered, qtbot):
         offered.truths,
         offered.scans,
         offered.maps,
+        offered.errors,
         offered.planes,
         offered.show_button,
         offered.leave_button,

@@ -212,9 +212,10 @@ def test_everything_has_a_name_for_screen_readers_and_a_tooltip(filled):
 def test_results_are_hidden_until_there_are_some(qtbot):
     results = Results()
     qtbot.addWidget(results)
-    results.show_results((), ())
+    results.show_results("", (), ())
     assert results.isHidden()
-    results.show_results(["MSP → prisma_st: SH MSE 3e-4"], ["doubtful"])
+    results.show_results("sub-01 ge_st", ["MSP → prisma_st: SH MSE 3e-4"], ["doubtful"])
+    assert results.scan.text() == "Made from sub-01 ge_st:"
     assert not results.isHidden()
     assert results.notes.text == "doubtful"
     with qtbot.waitSignal(results.compare.clicked):

@@ -499,3 +499,30 @@ def test_the_packaged_base_is_offered_where_there_is_one(qtbot, tmp_path, monkey
     assert shown[:2] == ["default (base model, where it fits)", "base model (packaged)"]
     form.entries["preset"].write("paper")
     assert choices.itemText(0) == "default (nothing)"
+
+
+# --- What is not as the preset has it ---------------------------------------------------------
+
+
+def test_a_reopened_lesson_says_so_and_leaves_nothing_to_the_next_dataset(filled, tmp_path):
+    lesson = LECTURE.model_copy(update={"input": "ge_st", "targets": ("prisma_st",)})
+    filled.show_run(lesson, "cpu")
+    assert filled.entries["preset"].read() == "lecture"
+    assert filled.entries["width"].read() == "0.2"
+    assert filled.first.said("preset") == ""
+    changed = lesson.model_copy(update={"width": 0.3})
+    filled.show_run(changed, "cpu")  # no preset any more, so all of it is told
+    assert filled.entries["preset"].read() == "fast"
+    for words in ("Other than fast: ", "Width: 0.3", "For teaching only"):
+        assert words in filled.first.said("preset")
+    filled.dataset.write(tmp_path / "another")  # as a person does
+    assert filled.entries["width"].read() is None
+    assert not filled.entries["label"].read()
+    assert filled.first.said("preset") == ""
+
+
+def test_what_a_person_set_is_told_too_and_stays(filled, tmp_path):
+    filled.entries["seed"].write(7)
+    assert filled.first.said("preset") == "Other than fast: Seed: 7."
+    filled.dataset.write(tmp_path / "another")
+    assert filled.entries["seed"].read() == 7

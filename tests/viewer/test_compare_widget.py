@@ -396,17 +396,22 @@ def test_cancelling_leaves_a_usable_form(viewer, add, compare, settle, truth, pr
 
 
 def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
-    compared, truth, predictions, tmp_path, qtbot, monkeypatch
+    compared, truth, scan, predictions, tmp_path, qtbot, monkeypatch
 ):
     table = compared.table.table
-    assert [table.item(row, 0).text() for row in range(2)] == ["DIQT", "MSP"]
+    assert [table.item(row, 0).text() for row in range(3)] == ["before (ge_st)", "DIQT", "MSP"]
     mse = [
         np.square(each.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
         for each in predictions
     ]
     assert [each.sh_mse for each in compared.comparing.numbers.values()] == pytest.approx(mse)
-    change = 100 * (mse[1] / mse[0] - 1)
-    assert compared.comparing.errors("sh_average")[0].change(1) == pytest.approx(change, abs=0.01)
+    before = np.square(scan.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
+    sh, average = compared.comparing.errors("sh_average")
+    for number, error in enumerate(mse, start=1):
+        change = 100 * (error / before - 1)
+        assert sh.change(number) == pytest.approx(change, abs=0.01)
+    averages = np.square(sh_average(scan.sh) - sh_average(truth.sh))[truth.sh.mask].mean()
+    assert average.values[0] == pytest.approx(averages, rel=1e-5)
     # The dock may be narrow, and a laptop's screen low.
     assert compared.minimumSizeHint().width() <= 330
     assert compared.minimumSizeHint().height() <= 800
@@ -429,7 +434,12 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
     assert "ground truth" in (tmp_path / "figure.svg").read_text()
     lines = (tmp_path / "numbers.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["prediction", "DIQT", "MSP"]
+    assert [line.split(",")[0] for line in lines] == [
+        "prediction",
+        "before (ge_st)",
+        "DIQT",
+        "MSP",
+    ]
     assert lines[1].endswith(",sub-01 prisma_st")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from napari_msp.arrays import MaskArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.lattice import CanonicalGrid, Lattice, resample_in_mask, resample_mask
@@ -63,7 +65,25 @@ def placement(source: Lattice, target: Lattice) -> str:
         return "as stored"
     if source.canonical.matches(target.canonical):
         return "reordered"
-    return f"interpolated linearly from {_sizes(source)} to {_sizes(target)}"
+    sizes = _sizes(source), _sizes(target)
+    if sizes[0] == sizes[1]:
+        return f"interpolated linearly, as {_what_differs(source, target)} (both {sizes[0]})"
+    return f"interpolated linearly from {sizes[0]} to {sizes[1]}"
+
+
+def _what_differs(source: Lattice, target: Lattice) -> str:
+    """Say what tells apart two lattices whose voxels are of one size."""
+    one, two = source.canonical, target.canonical
+    turned = one.affine[:3, :3] / one.voxel_sizes @ (two.affine[:3, :3] / two.voxel_sizes).T
+    angle = float(np.degrees(np.arccos(np.clip((np.trace(turned) - 1) / 2, -1, 1))))
+    shift = float(np.linalg.norm(one.affine[:3, 3] - two.affine[:3, 3]))
+    if angle >= 0.1:
+        return f"its grid is turned by {angle:.1f}°"
+    apart = np.linalg.inv(one.affine)[:3, :3] @ (two.affine[:3, 3] - one.affine[:3, 3])
+    if one.shape != two.shape and np.abs(apart - np.round(apart)).max() < 0.05:
+        shapes = (" × ".join(map(str, each.shape)) for each in (one, two))
+        return f"its grid has {' and not '.join(shapes)} voxels"
+    return f"its voxels lie {shift:.2f} mm beside the others"
 
 
 def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -> MaskArray:

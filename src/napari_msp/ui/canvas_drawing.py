@@ -11,12 +11,15 @@ from napari._vispy.overlays.base import ViewerOverlayMixin, VispyCanvasOverlay
 from napari._vispy.utils.visual import overlay_to_visual
 from napari._vispy.visuals.text import Text
 from napari.components.overlays import CanvasOverlay
-from vispy.scene.visuals import Compound
+from vispy.scene.visuals import Compound, Line
 
+from napari_msp.ui.crosshair import lines_on, place_of
 from napari_msp.ui.orientation_letters import (
     SIZE,
     SMALL,
+    Cell,
     Written,
+    cells_of,
     letters_on,
     state_of,
     words_on,
@@ -24,20 +27,23 @@ from napari_msp.ui.orientation_letters import (
 
 Colour = tuple[float, ...]
 
+CROSSHAIR = (0.34, 0.71, 0.91, 0.9)
+"""Sky blue: seen on grey and on every colormap here, also without colour vision."""
+
 AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
 """Where a text is drawn in the colour of its rim, in pixels."""
 
 
-class OrientationLetters(CanvasOverlay):
-    """The letters of all cells, in napari's list of what lies on the canvas."""
+class Marks(CanvasOverlay):
+    """Letters and crosshair of all cells, in napari's list of what lies on the canvas."""
 
     position: Any = "free"  # none of the corners in which napari stacks overlays
     visible: bool = True
     box: bool = False
 
 
-class LettersDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
-    """Draws the letters, in the colour of napari's own words, with a rim for bright brains.
+class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
+    """Draws letters in the colour of napari's own words, with a rim for bright brains, and lines.
 
     One visual draws the letters of all cells: one for each letter would cost half a second.
     """
@@ -46,9 +52,13 @@ class LettersDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         self._letters = Text(font_info=font_info, anchor_x="center", anchor_y="center")
         self._words = Text(font_info=font_info, anchor_x="left", anchor_y="center")
         self._letters.font_size, self._words.font_size = SIZE, SMALL
-        node = Compound([self._letters, self._words])
+        self._lines = Line(connect="segments", method="gl", width=1, color=CROSSHAIR)
+        self._lines.visible = False
+        node = Compound([self._lines, self._letters, self._words])
         super().__init__(node=node, font_info=font_info, **options)
         self._state: tuple[Any, ...] = ()
+        self._place: tuple[Any, ...] = ()
+        self._cells: list[Cell] = []
         self._canvas = node.canvas
         self._canvas.events.draw.connect(self._renew, position="first")
         self.reset()
@@ -59,13 +69,19 @@ class LettersDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
         super().close()
 
     def _renew(self, event: Any = None) -> None:
-        """Write what is true now."""
+        """Draw what is true now."""
         ink = tuple(float(each) for each in self._get_fgcolor())
-        state = (ink, *state_of(self.viewer))
+        state, place = (ink, *state_of(self.viewer)), place_of(self.viewer)
         if state != self._state:
-            self._state = state
-            _write(self._letters, letters_on(self.viewer), ink)
+            self._state, self._place, self._cells = state, (), list(cells_of(self.viewer))
+            _write(self._letters, letters_on(self.viewer, self._cells), ink)
             _write(self._words, words_on(self.viewer), ink)
+        if place != self._place:
+            self._place = place
+            ends = lines_on(self.viewer, self._cells)
+            self._lines.visible = len(ends) > 0
+            if len(ends):
+                self._lines.set_data(pos=ends)
 
 
 def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
@@ -78,4 +94,4 @@ def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
         visual.color = [rim] * (len(AROUND) * len(texts)) + [ink] * len(texts)
 
 
-overlay_to_visual[OrientationLetters] = LettersDrawn
+overlay_to_visual[Marks] = MarksDrawn

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.orientation_letters import letter
 from napari_msp.ui.preferences import PLUGIN
 from napari_msp.ui.widgets.form import on_keys
@@ -33,6 +34,7 @@ class Docked(QWidget):
         super().__init__()
         self.viewer = viewer
         letter(viewer)
+        crosshair_of(viewer)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""

@@ -59,6 +59,7 @@ LOOKS: Mapping[str, Look] = {
     "disagreement": DOUBT,
     "disagreement of order 0": DOUBT,
     "expected SH MSE": DOUBT,
+    "expected error": DOUBT,
 }
 """By quantity; maps in colours have those of their own."""
 
@@ -363,6 +364,11 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     canonical = np.moveaxis(np.flip(data, axis=(1, 2)), (2, 1, 0), (0, 1, 2))
     stored: AnyArray = CanonicalGrid(lattice.shape, lattice.affine).to_stored(canonical)
     return stored
+
+
+def is_ours(layer: Layer) -> bool:
+    """Tell whether a layer was made here, with or without a scan behind it."""
+    return {"affine", "shape"} <= set(layer.metadata) and tuple(layer.axis_labels) == AXES
 
 
 def lattice_of(layer: Layer) -> Lattice | None:

@@ -7,7 +7,7 @@ have none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -50,11 +50,11 @@ def letter(viewer: Viewer) -> None:
     _LETTERED.add(viewer)
 
     def renew(event: Any = None) -> None:
-        from napari_msp.ui.canvas_drawing import OrientationLetters
+        from napari_msp.ui.canvas_drawing import Marks
 
         overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
         if ours and KEY not in overlays:
-            overlays[KEY] = OrientationLetters()
+            overlays[KEY] = Marks()
         elif not ours:
             overlays.pop(KEY, None)
 
@@ -150,15 +150,18 @@ def cells_of(viewer: Viewer) -> Iterator[Cell]:
             yield Cell(top, left, height, width, there)
 
 
-def letters_on(viewer: Viewer) -> list[Written]:
-    """Give the letters of all cells, and where they stand."""
+def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Written]:
+    """Give the letters of cells (None: of all), and where they stand."""
     found: list[Written] = []
-    for cell in cells_of(viewer):
+    cells = list(cells_of(viewer) if cells is None else cells)
+    # As high in each cell, whatever stands in one of them.
+    head = max(map(_taken_above, cells), default=0.0)
+    foot = _taken_below(viewer, "bottom")
+    for cell in cells:
         known = (sides_of(viewer, layer) for layer in reversed(cell.layers))
         sides = next((each for each in known if each is not None), None)
         if sides is None:
             continue
-        head, foot = _taken_above(cell), _taken_below(viewer, "bottom")  # as high in each row
         x, y = cell.left + cell.width / 2, cell.top + (head + cell.height - foot) / 2
         inset = EDGE + SIZE / 2 * (max(len(sides.left), len(sides.right)) - 1)
         found += [

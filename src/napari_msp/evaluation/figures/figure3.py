@@ -29,7 +29,7 @@ from napari_msp.signal.maps import MAPS, Maps
 SHOWN = ("sh_average", "colour_fa")
 """Maps of the paper's figure."""
 
-DISAGREEMENT = "disagreement of branches"
+DOUBTS = {"expected error": "expected error", "disagreement": "disagreement of branches"}
 
 BAR_LABELS = {"MSE": "squared error"}
 """What a voxel shows of that whose mean stands over a panel, where it has another name."""
@@ -52,6 +52,7 @@ def figure3(
     axis: str = "axial",
     slice_index: int | None = None,
     disagreement: Mapping[str, FloatArray] | None = None,
+    expected_error: Mapping[str, FloatArray] | None = None,
 ) -> Figure:
     """Draw Figure 3.
 
@@ -81,11 +82,15 @@ def figure3(
         When a b-value is unknown, or the slice has no brain.
     """
     view = choose_slice(comparison.mask, comparison.lattice, axis, slice_index)
-    grids = [cells(comparison, each, input_image, disagreement) for each in check_maps(maps)]
+    grids = [
+        cells(comparison, each, input_image, disagreement, expected_error)
+        for each in check_maps(maps)
+    ]
     titled = [(grid.map.title, _rows(grid, view)) for grid in grids]
-    # Disagreement is of all coefficients, so it belongs to no map and is shown once.
-    if any(cell.kind == "disagreement" for cell in grids[0].maps):
-        titled.append((DISAGREEMENT, [_disagreements(grids[0], view)]))
+    # These are of all coefficients, so they belong to no map and are shown once.
+    for kind, title in DOUBTS.items():
+        if any(cell.kind == kind for cell in grids[0].maps):
+            titled.append((title, [_doubts(grids[0], kind, view)]))
     blocks = [
         Block(f"({letter}) {title}", rows)
         for letter, (title, rows) in zip(ascii_lowercase, titled, strict=False)
@@ -131,9 +136,9 @@ def _errors(shown: Cells, view: Slice) -> Row:
     return Row("map", [_image(corner, shown, view), *panels], scale)
 
 
-def _disagreements(shown: Cells, view: Slice) -> Row:
+def _doubts(shown: Cells, kind: str, view: Slice) -> Row:
     power = _Power.of(shown)
-    scale = power.scale(shown, "disagreement")
+    scale = power.scale(shown, kind)
     panels: list[Panel | None] = [None]
     for cell in shown.maps[1:]:
         if cell.kind == "none":

@@ -33,7 +33,14 @@ choice)."""
 
 GROUND_TRUTH, INPUT_SCAN = "ground truth", "input scan"
 
-Kind = Literal["image", "error", "disagreement", "none"]
+Kind = Literal["image", "error", "disagreement", "expected error", "none"]
+
+
+EXPECTED: Kind = "expected error"
+DISAGREEMENT: Kind = "disagreement"
+
+DOUBT_UNITS: Mapping[str, str] = {EXPECTED: "SH units²", DISAGREEMENT: "SH units"}
+"""Of what is shown where there is no truth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +82,8 @@ class Cells:
     images
         First row: ground truth (else input scan), then the predictions.
     maps
-        Second row: input scan (where truth stands above it), then an error or a disagreement for
-        each prediction.
+        Second row: input scan (where truth stands above it), then for each prediction an error,
+        or without truth the error to expect or a disagreement.
     window
         Values that become black and white in all images. Colours: 0, and that of full brightness.
     limit
@@ -111,6 +118,7 @@ def cells(
     quantity: str,
     input_image: Maps | None = None,
     disagreement: Mapping[str, FloatArray] | None = None,
+    expected_error: Mapping[str, FloatArray] | None = None,
 ) -> Cells:
     """Give what the cells contain.
 
@@ -128,6 +136,8 @@ def cells(
     disagreement
         By name of a prediction, (X, Y, Z) in SH units on the comparison's lattice; of use where
         there is no truth.
+    expected_error
+        The same in SH units², of calibrated models; where there is any, it is shown instead.
     """
     chosen = MAPS[quantity]
     mask, truth = comparison.mask, comparison.truth
@@ -143,14 +153,15 @@ def cells(
         nearest = Nearest.between(input_image.image.lattice, comparison.lattice)
         seen = nearest.take(input_image.image.mask)
         source = _cell(INPUT_SCAN, "image", nearest.take(chosen.shown(input_image[quantity])), seen)
-    known = disagreement or {}
+    known, doubt = (expected_error, EXPECTED) if expected_error else (disagreement, DISAGREEMENT)
+    known = known or {}
     maps: list[Cell] = []
     for name, values in predicted.items():
         if true is not None:
             error = chosen.error(values, true, mask)
             maps.append(_measured(name, "error", error, mask))
         elif name in known:
-            maps.append(_measured(name, "disagreement", known[name], mask))
+            maps.append(_measured(name, doubt, known[name], mask))
         else:
             maps.append(Cell(name, "none", nothing.values, nothing.shown))
     images = [image(name, predicted[name], each) for name, each in comparison.predictions.items()]
@@ -166,7 +177,7 @@ def cells(
         window=_window(reference[comparison.reference.mask], chosen.coloured),
         limit=_limit(maps),
         unit=chosen.unit,
-        map_unit="SH units" if truth is None else chosen.error_unit,
+        map_unit=chosen.error_unit if truth is not None else DOUBT_UNITS[doubt],
     )
 
 

@@ -1,4 +1,4 @@
-"""Lay rows of pictures out on a black page, and write the page to a file. Knows nothing of SH.
+"""Lay rows of pictures out on a white page, and write the page to a file. Knows nothing of SH.
 
 For a screen (PNG) or for print (PDF, SVG), the same bytes every time.
 """
@@ -26,7 +26,12 @@ from napari_msp.files import atomic_path
 DPI = 200
 BAR = 0.10
 WHITE, GREY = "#ffffff", "#b8b8b8"
-PRIMARIES = (("R–L", "#ff5a5a"), ("A–P", "#57d957"), ("S–I", "#7d8dff"))
+"""Of what is written on pictures, which are black around the brain."""
+
+PAPER, INK, SOFT_INK = "white", "#1a1a1a", "#6b6b6b"
+"""Of the page: it is printed, and laid into other pages."""
+
+PRIMARIES = (("R–L", "#d62020"), ("A–P", "#178a17"), ("S–I", "#3040e0"))
 
 Point = tuple[float, float]
 """Inches from the left and from the top; or a width and a height."""
@@ -65,7 +70,7 @@ class Page:
     """
 
     def __init__(self, size: Point) -> None:
-        self.figure = Figure(figsize=size, dpi=DPI, facecolor="black")
+        self.figure = Figure(figsize=size, dpi=DPI, facecolor=PAPER)
         FigureCanvasAgg(self.figure)
         self.size = size
 
@@ -87,7 +92,7 @@ class Page:
         text: str,
         *,
         size: float,
-        colour: str = WHITE,
+        colour: str = INK,
         weight: str = "normal",
         across: Literal["left", "center"] = "left",
     ) -> None:
@@ -114,10 +119,10 @@ class Page:
         bar.locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
         bar.update_ticks()
-        bar.set_label(scale.label, color=WHITE, fontsize=8)
+        bar.set_label(scale.label, color=INK, fontsize=8)
         axes.set_axis_on()
-        bar.outline.set_edgecolor(GREY)
-        axes.tick_params(colors=WHITE, labelsize=7.5, length=2)
+        bar.outline.set_edgecolor(SOFT_INK)
+        axes.tick_params(colors=INK, labelsize=7.5, length=2)
 
     def directions(self, corner: Point, height: float) -> None:
         """Say which colour is which direction."""
@@ -208,7 +213,7 @@ class Panel:
     title
         Above it.
     pixels
-        (rows, columns) or (rows, columns, 3); None leaves it black under a grey title.
+        (rows, columns) or (rows, columns, 3); None leaves it empty under a grey title.
     scale
         Of a map's pixels; None for an image, whose pixels run from 0, black, to 1, white.
     """
@@ -308,7 +313,7 @@ def _draw_block(page: Page, block: Block, view: Slice, corner: Point, size: Poin
 
 def _draw_panel(page: Page, block: Block, panel: Panel, corner: Point, size: Point) -> Axes | None:
     middle = (corner[0] + size[0] / 2, corner[1] - TITLE / 2)
-    colour = GREY if panel.pixels is None else WHITE
+    colour = SOFT_INK if panel.pixels is None else INK
     page.write(middle, panel.title, size=9, colour=colour, across="center")
     if panel.pixels is None:
         return None

@@ -15,18 +15,27 @@ from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.comparison import Comparison, line_scans_up
+from napari_msp.evaluation.comparison import (
+    Comparison,
+    line_scans_up,
+    on_lattice,
+    same_b_value,
+)
 from napari_msp.evaluation.figures.grid import Cells, cells
 from napari_msp.evaluation.metrics import Metrics, measure_mapped
 from napari_msp.identity import Person, may_be_same
 from napari_msp.scan import Scan
-from napari_msp.signal.maps import Maps
+from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.layers import is_prediction, source_of, titled
 from napari_msp.ui.reading import sibling_of
 
 MOST_PREDICTIONS = 4
 """More columns than these and the truth's are too narrow to be read (our choice)."""
+
+
+BEFORE = "before"
+"""The input itself, among what is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +180,10 @@ class Compared:
         Their images on one lattice.
     disagreement
         By prediction, (X, Y, Z) on the comparison's lattice, where a model has it.
+    expected_error
+        By prediction, the same in SH units², where a model is calibrated.
+    before
+        The input on the comparison's lattice; None where that cannot be measured.
     variants
         By prediction, in words, what of it is shown instead of itself, such as "first stage".
     """
@@ -180,6 +193,8 @@ class Compared:
     scan: Scan | None
     comparison: Comparison
     disagreement: Mapping[str, FloatArray]
+    expected_error: Mapping[str, FloatArray] = field(default_factory=dict)
+    before: Maps | None = None
     variants: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -203,14 +218,25 @@ class Compared:
 
     def cells(self, name: str) -> Cells:
         """Give both rows of a map, by its name in `MAPS`."""
-        return cells(self.comparison, name, self.scan_maps, self.disagreement)
+        doubts = self.disagreement, self.expected_error
+        return cells(self.comparison, name, self.scan_maps, *doubts)
 
     def measured(self, name: str) -> Metrics | None:
-        """Measure a prediction; None where there is no truth."""
+        """Measure a prediction, or the input as `BEFORE`; None where that cannot be."""
         truth = self.comparison.truth
-        if truth is None:
+        maps = self.before if name == BEFORE else self.comparison.predictions[name]
+        if truth is None or maps is None:
             return None
-        return measure_mapped(self.comparison.predictions[name], truth, self.comparison.mask)
+        return measure_mapped(maps, truth, self.comparison.mask & maps.image.mask)
+
+    def error_before(self, name: str) -> float | None:
+        """Give the input's mean error of a map, by its name in `MAPS`."""
+        truth, chosen = self.comparison.truth, MAPS[name]
+        if truth is None or self.before is None:
+            return None
+        mask = self.comparison.mask & self.before.image.mask
+        error = chosen.error(self.before[name], truth[name], mask)
+        return float(error[mask].mean(dtype=float))
 
     @property
     def file_stem(self) -> str:
@@ -249,6 +275,7 @@ class Compared:
             axis=plane,
             slice_index=index,
             disagreement={self.title(name): each for name, each in self.disagreement.items()},
+            expected_error={self.title(name): each for name, each in self.expected_error.items()},
         )
         write_figure(path, figure)
 
@@ -291,7 +318,15 @@ def read_and_line_up(question: Question, say: Callable[[str], None]) -> Compared
     say("Lining images up")
     predictions = short_names(question.predictions)
     comparison = line_scans_up(truth, predictions, scan)
-    return Compared(truth, predictions, scan, comparison, _disagreement(predictions, comparison))
+    return Compared(
+        truth,
+        predictions,
+        scan,
+        comparison,
+        _doubts(predictions, comparison, "disagreement"),
+        _doubts(predictions, comparison, "expected_error"),
+        _before(truth, scan, comparison),
+    )
 
 
 def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
@@ -358,13 +393,25 @@ def short_names(scans: Sequence[Scan]) -> dict[str, Scan]:
     return {f"{name} ({number})": scan for name, scan, number in numbered}
 
 
-def _disagreement(predictions: Mapping[str, Scan], comparison: Comparison) -> dict[str, FloatArray]:
-    """Give the disagreement of predictions that were made here, on the comparison's lattice."""
+def _doubts(
+    predictions: Mapping[str, Scan], comparison: Comparison, kind: str
+) -> dict[str, FloatArray]:
+    """Give what predictions that were made here say of themselves, on the comparison's lattice."""
+    own = {name: getattr(scan, kind) for name, scan in predictions.items() if is_prediction(scan)}
     return {
-        name: resample(scan.disagreement, scan.lattice, comparison.lattice)
-        for name, scan in predictions.items()
-        if is_prediction(scan) and scan.disagreement is not None
+        name: resample(values, predictions[name].lattice, comparison.lattice)
+        for name, values in own.items()
+        if values is not None
     }
+
+
+def _before(truth: Scan | None, scan: Scan | None, comparison: Comparison) -> Maps | None:
+    """Bring the input to truth's lattice, where the two can be compared."""
+    if truth is None or scan is None or not same_b_value(truth, scan):
+        return None
+    if scan.image.order != truth.image.order:
+        return None
+    return Maps(on_lattice(scan.image, comparison.lattice))
 
 
 def _is_of(scan: Scan | OnDisk, platform: str, prediction: Scan) -> bool:

@@ -13,8 +13,8 @@ from napari_msp.evaluation.metrics import Metrics
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.compare.compared import Compared, Question, read_and_line_up
-from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells
+from napari_msp.ui.compare.compared import BEFORE, Compared, Question, read_and_line_up
+from napari_msp.ui.compare.grid_cells import GridCells, comparison_cells, signed_cells
 from napari_msp.ui.compare.numbers_table import ErrorColumn
 from napari_msp.ui.widgets.progress import Step
 
@@ -33,11 +33,17 @@ class Drawn:
     ----------
     compared
         What is compared.
+    signed
+        The same with differences instead of squared errors; None where these have no sign.
+    before
+        Mean error of the input itself; None where it cannot be measured.
     """
 
     compared: Compared
     cells: Cells
     layers: GridCells
+    signed: GridCells | None
+    before: float | None
 
 
 class Comparing(QObject):
@@ -84,8 +90,10 @@ class Comparing(QObject):
         self.compared: Compared | None = None
         self.cells: dict[str, Cells] = {}
         self.layers: dict[str, GridCells] = {}
+        self.signed: dict[str, GridCells] = {}
         self.metrics: dict[str, Metrics] = {}
         self._scales: dict[str, Scale] = {}
+        self._before: dict[str, float | None] = {}
 
     @property
     def running(self) -> bool:
@@ -95,17 +103,29 @@ class Comparing(QObject):
     @property
     def numbers(self) -> dict[str, Metrics]:
         """The numbers by title; none before all are measured, and none without truth."""
-        if self.compared is None or len(self.metrics) < len(self.compared.predictions):
+        compared = self.compared
+        if compared is None or not set(compared.predictions) <= set(self.metrics):
             return {}
-        return {self.compared.title(name): each for name, each in self.metrics.items()}
+        return {compared.title(name): self.metrics[name] for name in compared.predictions}
+
+    @property
+    def rows(self) -> dict[str, Metrics]:
+        """The same, after what was there before: the input itself, where it can be measured."""
+        numbers, known = self.numbers, self.metrics.get(BEFORE)
+        scan = None if self.compared is None else self.compared.scan
+        if not numbers or known is None or scan is None:
+            return numbers
+        return {f"{BEFORE} ({scan.name or scan.subject})": known, **numbers}
 
     def errors(self, shown: str) -> list[ErrorColumn]:
-        """Give the errors of all SH coefficients and of one map, in the order of `numbers`."""
-        sh = tuple(each.sh_mse for each in self.numbers.values())
+        """Give the errors of all SH coefficients and of one map, in the order of `rows`."""
+        sh = tuple(each.sh_mse for each in self.rows.values())
         errors = [ErrorColumn("SH", "MSE", "SH units²", sh, ("SH MSE",))]
         cells = self.cells.get(shown)
         if cells is not None:
-            means = tuple(each.mean for each in cells.maps if each.mean is not None)
+            first = self._before.get(shown) if BEFORE in self.metrics else None
+            all_means = (first, *(each.mean for each in cells.maps))
+            means = tuple(each for each in all_means if each is not None)
             terms = (cells.map.error_title, cells.map.title)
             errors.append(
                 ErrorColumn(cells.map.title, cells.map.error_title, cells.map_unit, means, terms)
@@ -153,7 +173,11 @@ class Comparing(QObject):
         if self.compared is None:
             return {}
         images, before = new.comparison.predictions, self.compared.comparison.predictions
-        return {name: each for name, each in self.metrics.items() if images[name] is before[name]}
+        return {
+            name: each
+            for name, each in self.metrics.items()
+            if name == BEFORE or images[name] is before[name]
+        }
 
     def _start(self, work: Callable[[Control], None]) -> None:
         self.started.emit("Comparing")
@@ -173,19 +197,23 @@ class Comparing(QObject):
         if asked is not None:
             self._take_away()
         if drawn.compared is not self.compared:
-            self.cells, self.layers = {}, {}
+            self.cells, self.layers, self.signed = {}, {}, {}
             self.metrics = self._still_true(drawn.compared)
             self.compared = self._newest = drawn.compared
         if asked is not None:
             self.renewed.emit()
         name, cells = drawn.cells.map.name, drawn.cells
         self.cells[name], self.layers[name] = cells, drawn.layers
+        self._before[name] = drawn.before
+        if drawn.signed is not None:
+            self.signed[name] = drawn.signed
         self._scales.setdefault(name, (cells.window, cells.limit))
         self.drawn.emit(name)
 
     def _take_away(self) -> None:
         self.compared = None
         self.cells, self.layers, self.metrics, self._scales = {}, {}, {}, {}
+        self._before, self.signed = {}, {}
 
     def _rest(self) -> None:
         self._asked, self._newest = None, self.compared
@@ -230,9 +258,11 @@ def draw(
         if each in scales:
             window, limit = scales[each]
             cells = replace(cells, window=window, limit=limit)
-        control.report(Drawn(compared, cells, comparison_cells(compared, cells)))
+        layers, before = comparison_cells(compared, cells), compared.error_before(each)
+        signed = signed_cells(compared, cells, layers)
+        control.report(Drawn(compared, cells, layers, signed, before))
     metrics: dict[str, Metrics] = {}
-    for name in compared.predictions:
+    for name in (BEFORE, *compared.predictions):
         control.say(f"Measuring {name}")
         found = known.get(name) or compared.measured(name)
         if found is not None:

@@ -19,6 +19,7 @@ LABELS = {
     "truth": "Ground &truth",
     "input_image": "&Input scan",
     "maps": "&Map",
+    "errors": "Error &as",
     "axis": "Pla&ne",
 }
 """Of the rows, by the library's name of the parameter."""
@@ -32,7 +33,8 @@ SHELL = (
 )
 TRUTH = (
     "<p>The scan of the same head on the target platform, which predictions are measured "
-    "against. Without one the second row shows where a model’s branches disagree.</p>"
+    "against. Without one the second row shows the error to expect, of models that are "
+    "calibrated, else where a model’s branches disagree.</p>"
 )
 PREDICTIONS = (
     "<p>Up to four images, left to right in this order. Errors are compared with the first one’s. "
@@ -40,6 +42,12 @@ PREDICTIONS = (
 )
 SCAN = "<p>The scan that was harmonized. It is shown in its own voxels.</p>"
 MAP = "<p>What is shown of each image, and what errors are of.</p>"
+SQUARED, SIGNED = "squared error", "signed difference"
+ERRORS = (
+    "<p>Squared error says how far a prediction is from the truth; the signed difference also to "
+    "which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
+)
+KEYS = "Hold G to see the ground truth in place, H for the input scan. Click sets the crosshair."
 PLANE = "<p>How the heads are cut. Right and left are as radiologists look at them.</p>"
 
 
@@ -50,19 +58,23 @@ class CompareForm(QWidget):
     ----------
     map_changed, plane_changed : str
         Another map (its name in `MAPS`) or plane is chosen.
+    errors_changed
+        Errors are to be shown with or without their sign.
     shell_changed
         A person chose another shell; not yet what is of it.
     """
 
     shell_changed = Signal()
     map_changed = Signal(str)
+    errors_changed = Signal()
     plane_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
         super().__init__(parent)
         self._most = most
         self.truths, self.scans, self.shells = QComboBox(), QComboBox(), QComboBox()
-        self.maps, self.planes = QComboBox(), QComboBox()
+        self.maps, self.planes, self.errors = QComboBox(), QComboBox(), QComboBox()
+        self.errors.addItems([SQUARED, SIGNED])
         self.predictions_list = CheckList()
         for combo in (self.truths, self.scans):
             combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
@@ -78,6 +90,7 @@ class CompareForm(QWidget):
             "L&eave comparison", "<p>Take the cells away and show your layers again.</p>"
         )
         self.rows = self._arranged()
+        self.show_active(False)
         self.offer((), (), ())
         self._connect()
 
@@ -107,6 +120,11 @@ class CompareForm(QWidget):
     def map_name(self) -> str:
         """Name of the chosen map in `MAPS`."""
         return str(self.maps.currentData())
+
+    @property
+    def signed(self) -> bool:
+        """Whether errors are wanted with their sign."""
+        return str(self.errors.currentText()) == SIGNED
 
     def offer(
         self,
@@ -147,6 +165,7 @@ class CompareForm(QWidget):
         """Offer what can be done while a comparison is shown, or not."""
         self.leave_button.setEnabled(active)
         self.planes.setEnabled(active)
+        self.rows.say("axis", note=KEYS if active else "")
 
     def _offer_shells(self, shells: Sequence[int]) -> None:
         chosen = self.shell
@@ -178,6 +197,7 @@ class CompareForm(QWidget):
         self.shells.activated.connect(lambda _: self.shell_changed.emit())
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
+        self.errors.currentIndexChanged.connect(lambda _: self.errors_changed.emit())
 
     def _arranged(self) -> FormRows:
         rows, buttons = FormRows(), in_row(self.show_button, self.leave_button)
@@ -187,10 +207,10 @@ class CompareForm(QWidget):
             ("truth", self.truths, TRUTH),
             ("input_image", self.scans, SCAN),
             ("maps", self.maps, MAP),
+            ("errors", self.errors, ERRORS),
             ("axis", self.planes, PLANE),
         ):
             rows.add(name, LABELS[name], entry, meaning)
         buttons.setStretchFactor(self.show_button, 1)
         stacked(self, rows, buttons)
-        self.show_active(False)
         return rows

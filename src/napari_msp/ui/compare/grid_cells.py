@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.figures.grid import INPUT_SCAN, Cell, Cells
+from napari_msp.evaluation.figures.grid import ERROR_PERCENTILE, INPUT_SCAN, Cell, Cells
 from napari_msp.scan import Scan
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
@@ -20,7 +20,7 @@ from napari_msp.ui.layers import LayerData, is_prediction, map_layer
 VIEW = "compare"
 """`Shown.view` of all layers that a comparison makes."""
 
-SCALED = ("error", "disagreement")
+SCALED = ("error", "disagreement", "expected error")
 """Kinds of cells on the scale of the colour bar."""
 
 SPACE = "   ·   "
@@ -51,6 +51,8 @@ class GridCells:
         Who is who, and what black, white and the ends of the bar mean.
     places
         Which cells hold a prediction's image and map.
+    truth, source
+        Which cells hold the ground truth and the input scan; None: none does.
     """
 
     layers: Sequence[LayerData]
@@ -59,6 +61,8 @@ class GridCells:
     reference: Head
     legend: str
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    truth: int | None = None
+    source: int | None = None
 
 
 def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
@@ -97,7 +101,50 @@ def comparison_cells(compared: Compared, shown: Cells) -> GridCells:
             name: (n - first, columns + n - first)
             for n, name in enumerate(compared.predictions, start=1)
         },
+        truth=None if truth is None else 0,
+        source=None if source is None else columns if truth is not None else 0,
     )
+
+
+def signed_cells(compared: Compared, shown: Cells, layout: GridCells) -> GridCells | None:
+    """Put prediction minus truth in the place of squared errors; None where that has no sign.
+
+    Blue is below truth, orange above, black is right. All differences share one scale.
+
+    Parameters
+    ----------
+    compared
+        Whose cells they are.
+    shown
+        Its cells for one map.
+    layout
+        The same as `comparison_cells` lays them out.
+    """
+    truth, mask, name = compared.comparison.truth, compared.comparison.mask, shown.map.name
+    if truth is None or shown.coloured:
+        return None
+    differences = {
+        each: np.where(mask, maps[name] - truth[name], 0)
+        for each, maps in compared.comparison.predictions.items()
+    }
+    sizes = [np.abs(values[mask]) for values in differences.values()]
+    limit = float(np.percentile(sizes, ERROR_PERCENTILE)) or 1.0
+    layers = list(layout.layers)
+    for each, values in differences.items():
+        scan = compared.predictions[each]
+        layers[layout.places[each][1]] = map_layer(
+            scan,
+            "difference",
+            values,
+            lattice=shown.lattice,
+            mask=mask,
+            limits=(-limit, limit),
+            name=cell_name(scan, compared.title(each), "minus truth"),
+            view=VIEW,
+            colormap=_diverging(),
+        )
+    scale = f"minus truth: ±{limit:.2g} {shown.unit}, blue below, orange above"
+    return replace(layout, layers=layers, legend=legend(compared, shown, scale))
 
 
 def branch_cells(scan: Scan, name: str, stages: Stages, alpha: float, shown: Cells) -> GridCells:
@@ -164,8 +211,16 @@ def cell_name(scan: Scan, name: str, quantity: str) -> str:
     return f"{owner} · {quantity}"
 
 
-def legend(compared: Compared, shown: Cells) -> str:
-    """Say which scans are seen, and what black, white and the ends of the maps' scale are."""
+def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
+    """Say which scans are seen, and what black, white and the ends of the maps' scale are.
+
+    Parameters
+    ----------
+    compared, shown
+        What is seen.
+    of_maps
+        What the second row shows, where it is not errors or doubts.
+    """
     roles = (("ground truth", compared.truth), ("input", compared.scan))
     scans = [f"{role}: {scan.owner}" for role, scan in roles if scan is not None]
     low, high = shown.window
@@ -173,8 +228,10 @@ def legend(compared: Compared, shown: Cells) -> str:
         scales = [f"colours: 0 to {high:.2g} {shown.unit}"]
     else:
         scales = [f"images: {low:.2g} to {high:.2g} {shown.unit}"]
-    if any(cell.kind in SCALED for cell in shown.maps):
-        kind = "disagreement" if compared.truth is None else "errors"
+    if of_maps:
+        scales.append(of_maps)
+    elif any(cell.kind in SCALED for cell in shown.maps):
+        kind = _doubt_of(compared) if compared.truth is None else "errors"
         scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
     return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
@@ -185,7 +242,7 @@ def _cell(compared: Compared, shown: Cells, cell: Cell, scan: Scan | None) -> La
     if cell.kind == "image":
         return image_layer(compared, shown, cell, scan)
     error = cell.kind == "error"
-    quantity = shown.map.error_title if error else "disagreement"
+    quantity = shown.map.error_title if error else cell.kind
     return map_layer(
         scan,
         quantity,
@@ -230,6 +287,11 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
     return layer
 
 
+def _doubt_of(compared: Compared) -> str:
+    """Name what the second row shows where there is no truth."""
+    return "expected error" if compared.expected_error else "disagreement"
+
+
 def words_cell(scan: Scan, lattice: Lattice, words: str) -> LayerData:
     """Fill a cell with nothing but words."""
     nothing = np.zeros(lattice.shape, dtype=np.float32)
@@ -242,9 +304,14 @@ def _why_empty(compared: Compared, prediction: str) -> LayerData:
     """Say why nothing is there."""
     if prediction:
         scan = compared.predictions[prediction]
-        alone = is_prediction(scan)
-        why = "one network has nothing to disagree with" if alone else "the image came without it"
-        name = f"{prediction} · no disagreement:\n{why}"
+        missing = _doubt_of(compared)
+        if not is_prediction(scan):
+            why = "the image came without it"
+        elif missing == "disagreement":
+            why = "one network has nothing to disagree with"
+        else:
+            why = "its model is not calibrated"
+        name = f"{prediction} · no {missing}:\n{why}"
     else:
         name = "no ground truth" if compared.truth is None else "no input scan"
         scan = next(iter(compared.predictions.values()))

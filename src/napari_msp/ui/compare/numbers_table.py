@@ -192,7 +192,7 @@ def _row(
 
 def _change(change: float | None, first: str, *, is_first: bool) -> Text:
     if is_first:
-        return "–", "The first prediction: the others are compared with it."
+        return "–", "The others are compared with it."
     if change is None:
         return "–", f"{first} has no error to compare with."
     if abs(change) < SAME:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -188,6 +190,7 @@ class StagesTab(QWidget):
         self.shown = ""
         self._own: dict[str, SHImage] = {}
         self._stages: Stages | None = None
+        self.signed: Callable[[], bool] = lambda: False
         self.branches_shown = False
         self._reading, self._images = Latest(self), Latest(self)
         self._slices = Latest(self, finish=True)
@@ -284,6 +287,8 @@ class StagesTab(QWidget):
             return  # another map has been chosen meanwhile
         title = f"{self.name} {outputs.name(SECOND, self.panel.alpha)}".strip()
         image, error = (self._grid.layers[place] for place in cells.places[self.name])
+        if self.shown in self._comparing.signed and self.signed():
+            new = replace(new, error=None)  # the signed difference follows when α rests
         new.put_into(image, error)
         image.name = cell_name(prediction, title, new.map.title)
         if new.error is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import choose_slice
-from napari_msp.ui.compare.grid_cells import GridCells
+from napari_msp.ui.compare.grid_cells import BLANK, SPACE, GridCells
+from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
@@ -17,11 +18,22 @@ from napari_msp.ui.grid_fit import (
     Extent,
     GridFit,
     Head,
+    fit_legend,
     remove_legend,
     show_legend,
     spatial,
 )
-from napari_msp.ui.layers import LayerData, corner, fits, refill, sizes_shown
+from napari_msp.ui.layers import (
+    KEY,
+    LayerData,
+    corner,
+    fits,
+    is_ours,
+    refill,
+    sizes_shown,
+    stored_index,
+    to_shown,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -63,6 +75,8 @@ class ViewerGrid:
         self._renamed: dict[Layer, str] = {}
         self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
+        self._legend = ""
+        self._linking = False
 
     @property
     def active(self) -> bool:
@@ -112,8 +126,9 @@ class ViewerGrid:
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
-        moved = self._fit.moved
+        moved, kept = self._fit.moved, self._looked_at(cells.reference)
         if not self.refill(cells):
+            self._linking = False
             # In one batch: else the window is drawn anew for each of many small changes.
             with viewer.layers.batched_update():
                 if first:
@@ -131,9 +146,13 @@ class ViewerGrid:
             self._dress()
         if elsewhere and not (carry and known):
             self._go_to_the_middle(cells.reference)
+            for axis, at in kept.items():
+                viewer.dims.set_point(axis + self._extra, at)
+        self._linking = True
         bar = None if cells.bar is None else self.layers[cells.bar]
         for layer in self.layers:
             layer.colorbar.visible = layer is bar
+        self._legend = cells.legend
         show_legend(viewer, cells.legend)
         self._fit.take(self.layers, bar, cells.reference)
         if carry and brain is not None:
@@ -161,9 +180,34 @@ class ViewerGrid:
         for number, (layer, cell) in enumerate(zip(there, cells.layers, strict=True)):
             if layer.name != cell[1]["name"]:
                 layer.name = f"cell {number}"  # or two would bear one name for a moment
+        self._linking = False
         for layer, cell, before in zip(there, cells.layers, known, strict=True):
             refill(layer, cell, before)
+        self._linking = True
         return True
+
+    def borrow(self, places: Sequence[int], source: int) -> None:
+        """Show one cell's contents in others, in place, until `give_back`."""
+        self._fill(dict.fromkeys(places, source))
+
+    def give_back(self) -> None:
+        """Show in every cell what belongs there."""
+        self._fill({place: place for place in range(len(self._cells))})
+
+    def _fill(self, sources: Mapping[int, int]) -> None:
+        if len(self.layers) != len(self._cells):
+            return
+        self._linking = False
+        names = {place: self._cells[source][1]["name"] for place, source in sources.items()}
+        for place, source in sources.items():
+            data, options, _ = self._cells[source]
+            layer = self.layers[place]
+            if layer in self.viewer.layers and layer.rgb == bool(options.get("rgb")):
+                layer.scale, layer.translate = options["scale"], options["translate"]
+                layer.metadata, layer.data = options["metadata"], data
+                # Unlike the lender's in blanks only: napari has no name twice.
+                layer.name = names[place] + " " * (place if source != place else 0)
+        self._linking = True
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -217,8 +261,30 @@ class ViewerGrid:
         for layer in self.layers:
             layer.name_overlay.visible = True
             layer.name_overlay.box = False
+            layer.events.contrast_limits.connect(self._link)
         if self.layers:
             layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+
+    def _link(self, event: Any) -> None:
+        """Give a contrast that a person chose to all cells on the same scale, and say it."""
+        if not self._linking or event.source not in self.layers:
+            return
+        self._linking = False
+        place = self.layers.index(event.source)
+        limits = event.source.contrast_limits
+        scale = _scale(self._cells[place])
+        same = [n for n, cell in enumerate(self._cells) if scale and _scale(cell) == scale]
+        for number in same:
+            layer = self.layers[number]
+            if layer is not event.source and layer in self.viewer.layers:
+                layer.contrast_limits_range = event.source.contrast_limits_range
+                layer.contrast_limits = limits
+        known = self._cells[place][1]["metadata"].get(KEY)
+        quantity = "contrast" if known is None else known.quantity
+        now = f"{quantity} now {limits[0]:.2g} to {limits[1]:.2g}"
+        show_legend(self.viewer, SPACE.join((self._legend, now)))
+        fit_legend(self.viewer)
+        self._linking = True
 
     def _give_names_back(self, taken: Collection[str]) -> None:
         """Let hidden layers have their names again, but for those that cells take now."""
@@ -255,9 +321,27 @@ class ViewerGrid:
     def _dress(self) -> None:
         viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
         viewer.canvas.background_color_override = BACKGROUND
-        self.turn_to("axial")
+        self.turn_to(self.plane)
         bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, False, 7
         bar.length, bar.visible = SCALE_BAR, True
+
+    def _looked_at(self, reference: Head) -> dict[int, float]:
+        """Give where each spatial axis is cut, if that is worth being looked at in a brain too.
+
+        All three where there is a crosshair inside it, else the slice that is shown.
+        """
+        dims = self.viewer.dims
+        if not any(each.visible and is_ours(each) for each in self.viewer.layers):
+            return {}
+        point, lattice = dims.point[-3:], reference.lattice
+        if crosshair_of(self.viewer).shown and stored_index(point, lattice) is not None:
+            return dict(enumerate(point))
+        axis = spatial(dims.order)[0]
+        inside = np.flatnonzero(
+            to_shown(reference.mask, lattice).any(axis=tuple({0, 1, 2} - {axis}))
+        )
+        index = round((point[axis] - corner(lattice)[axis]) / sizes_shown(lattice)[axis])
+        return {axis: point[axis]} if inside[0] <= index <= inside[-1] else {}
 
     def _carry_over(self, before: Extent) -> None:
         """Go to where another brain has what was looked at in the one before."""
@@ -299,7 +383,10 @@ class ViewerState:
         if self.active in viewer.layers:
             viewer.layers.selection.active = self.active
         _put(viewer.canvas.grid, self.grid)
+        point = viewer.dims.point[-3:]
         _put(viewer.dims, self._dims_now(viewer.dims))
+        if crosshair_of(viewer).shown:
+            crosshair_of(viewer).put(point)
         _put(viewer.scene.camera, self.camera)
         _put(viewer.canvas.overlays.scale_bar, self.scale_bar)
         viewer.canvas.background_color_override = self.background
@@ -313,6 +400,17 @@ class ViewerState:
             "order": (*range(more), *moved),
             "point": (*dims.point[: max(more, 0)], *point[max(-more, 0) :]),
         }
+
+
+def _scale(cell: LayerData) -> tuple[Any, ...] | None:
+    """Give what cells on one scale have in common; None for colours and for words."""
+    _, options, _ = cell
+    colormap = options.get("colormap")
+    name = getattr(colormap, "name", colormap)
+    known = options["metadata"].get(KEY)
+    if "contrast_limits" not in options or (known is not None and known.quantity == BLANK):
+        return None
+    return name, options["contrast_limits"]
 
 
 def _taken(model: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from napari_msp.signal.maps import Map
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.voxel_plots import CoefficientBars, PolarProfile
+from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.layers import stored_index
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
@@ -171,9 +172,12 @@ class VoxelTab(QWidget):
         self._position: tuple[float, ...] | None = None
         self.panel, self.hold = VoxelPanel(), QCheckBox("H&old this voxel")
         self.hold.setToolTip(
-            "<p>Stop following the mouse. Shift and a click on the canvas do the same.</p>"
+            "<p>Stop following the mouse. A click on the canvas does the same and sets the "
+            "crosshair there, in every plane; Shift+X hides it.</p>"
         )
         stacked(self, self.hold).addWidget(self.panel, 1)
+        self._crosshair = crosshair_of(viewer)
+        self._crosshair.moved.connect(self._follow_crosshair)
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)
@@ -209,6 +213,13 @@ class VoxelTab(QWidget):
         else:
             where = _words(index, reference)
             self.panel.show_voxel(where, traces, self._plane(), shown.title)
+
+    def _follow_crosshair(self) -> None:
+        """Look into the crosshair's voxel, and no longer into the mouse's."""
+        if self._compared is not None and self._crosshair.shown:
+            self.hold.setChecked(True)
+            self._position = self._crosshair.point
+            self._pace.throttle()
 
     def _moved(self, viewer: Viewer, event: Any) -> None:
         if not self.hold.isChecked():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.background import Control, Latest
-from napari_msp.ui.compare.compared import MOST_PREDICTIONS, Choices, Question
+from napari_msp.ui.compare.compared import BEFORE, MOST_PREDICTIONS, Choices, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
-from napari_msp.ui.compare.grid_cells import VIEW
-from napari_msp.ui.compare.numbers_table import NOTHING, NumbersTable
+from napari_msp.ui.compare.grid_cells import VIEW, GridCells
+from napari_msp.ui.compare.numbers_table import NOTHING, SAME, ErrorColumn, NumbersTable
 from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
@@ -46,6 +46,10 @@ MEASURING = "Errors are being measured …"
 FIGURES = "PNG, for a screen (*.png);;PDF, for print (*.pdf);;SVG, to be edited (*.svg)"
 
 NUMBERS = "CSV (*.csv)"
+
+FLICKER = {"G": "truth", "H": "source"}
+"""Keys that show another cell in place as long as they are held; napari has other uses for most
+letters, but not for these."""
 
 EDGE = 6
 
@@ -69,6 +73,7 @@ class Compare(Docked):
         super().__init__(napari_viewer)
         self.form = CompareForm(most=MOST_PREDICTIONS)
         self.progress, self.message, self.table = ProgressRow(), MessageLine(), NumbersTable()
+        self.verdict = MessageLine()
         self.save_figure = push_button(
             "Save fi&gure …", "<p>The shown slice as a figure: PNG, PDF or SVG.</p>"
         )
@@ -84,6 +89,7 @@ class Compare(Docked):
         self._choices = Choices.of(())
         self._given: tuple[Scan, ...] = ()
         self._truth_picked = False
+        self._bound = False
         self._listing = QTimer(self)
         self._listing.setSingleShot(True)
         self._lay_out()
@@ -111,6 +117,8 @@ class Compare(Docked):
         scan = choices.input_of(predictions) if own else choices.scans.get(form.scan or "")
         truth = choices.truths.get(form.truth)
         self.message.clear()
+        if not self.comparing.numbers:
+            self.table.clear(NOTHING if truth is None else MEASURING)
         self.comparing.ask(Question(truth, predictions, scan), form.map_name)
 
     def leave(self) -> None:
@@ -123,6 +131,7 @@ class Compare(Docked):
             self.grid.leave()
             self.message.clear()  # it may speak of leaving
         self.table.clear()
+        self.verdict.clear()
         self._enable()
 
     def _renew(self) -> None:
@@ -148,7 +157,7 @@ class Compare(Docked):
     def _show_cells(self) -> None:
         """Show the chosen map, unless it is not there yet or the branches have the grid."""
         shown, compared = self.form.map_name, self.comparing.compared
-        cells = self.comparing.layers.get(shown)
+        cells = self._cells()
         if cells is None or compared is None:
             return
         self.stages.shown = shown
@@ -158,6 +167,25 @@ class Compare(Docked):
             self.grid.show(cells)
             self.form.show_plane(self.grid.plane)
         self._enable()
+
+    def _cells(self) -> GridCells | None:
+        """Give the cells of the chosen map, with the sign of errors where that is wanted."""
+        shown, comparing = self.form.map_name, self.comparing
+        signed = comparing.signed.get(shown) if self.form.signed else None
+        return signed or comparing.layers.get(shown)
+
+    def _flicker(self, which: str) -> Callable[[Viewer], Iterator[None]]:
+        """Make what a held key does: show the truth or the input in the predictions' cells."""
+
+        def hold(viewer: Viewer) -> Iterator[None]:
+            cells = self._cells()
+            source = None if cells is None else getattr(cells, which)
+            if cells is not None and source is not None and not self.stages.branches_shown:
+                self.grid.borrow([image for image, _ in cells.places.values()], source)
+            yield
+            self.grid.give_back()
+
+        return hold
 
     def _change_map(self) -> None:
         self._warn_of_placement()
@@ -172,14 +200,19 @@ class Compare(Docked):
         self.comparing.change(name, image, variant, self.form.map_name)
 
     def _show_numbers(self) -> None:
-        measured = self.comparing.numbers
+        measured = self.comparing.rows
         if measured:
             errors = self.comparing.errors(self.form.map_name)
             voxels = next(iter(measured.values())).voxels
             self.table.show_errors(list(measured), errors, voxels)
+            self.verdict.show_message("warning", worse_than_before(list(measured), errors))
+        else:
+            self.verdict.clear()
         self._enable()
 
     def _fail(self, error: UserError) -> None:
+        if not self.comparing.numbers:
+            self.table.clear()
         self.message.show_message("error", sentence(said(error, WORDS)))
 
     def _warn(self, words: str) -> None:
@@ -211,7 +244,16 @@ class Compare(Docked):
             chosen = [self._choices.predictions[text] for text in self.form.predictions]
             self.form.choose_truth(self._choices.truth_for(chosen))
 
+    def _bind_keys(self) -> None:
+        """Let keys be held as long as there is something to see by them."""
+        if self.grid.active != self._bound:
+            self._bound = self.grid.active
+            for key, which in FLICKER.items():
+                function = self._flicker(which) if self._bound else None
+                self.viewer.bind_key(key, function, overwrite=True)
+
     def _enable(self) -> None:
+        self._bind_keys()
         self.form.show_active(self.grid.active)
         self.save_figure.setEnabled(self.comparing.compared is not None)
         self.save_numbers.setEnabled(bool(self.comparing.metrics))
@@ -225,7 +267,7 @@ class Compare(Docked):
             self._write(path, lambda: compared.save_figure(path, shown, plane, index))
 
     def _save_numbers(self) -> None:
-        compared, measured = self.comparing.compared, self.comparing.numbers
+        compared, measured = self.comparing.compared, self.comparing.rows
         if compared is not None:
             truth = "" if compared.truth is None else compared.truth.owner
             path = self._ask_path("Save numbers", f"{compared.file_stem}_errors.csv", NUMBERS)
@@ -253,6 +295,8 @@ class Compare(Docked):
         form.leave_button.clicked.connect(self.leave)
         form.shell_changed.connect(self._change_shell)
         form.map_changed.connect(lambda _: self._change_map())
+        form.errors_changed.connect(self._show_cells)
+        self.stages.signed = lambda: form.signed
         form.plane_changed.connect(self.grid.turn_to)
         form.predictions_list.changed.connect(self._suggest_truth)
         form.truths.activated.connect(lambda _: setattr(self, "_truth_picked", True))
@@ -288,7 +332,8 @@ class Compare(Docked):
     def _lay_out(self) -> None:
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
-        inside = stacked(numbers, self.table, in_row(self.save_figure, self.save_numbers))
+        buttons = in_row(self.save_figure, self.save_numbers)
+        inside = stacked(numbers, self.table, self.verdict, buttons)
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
         self.tabs.addTab(numbers, "Numbers")
@@ -306,6 +351,19 @@ def _scrolled(widget: QWidget) -> QScrollArea:
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.NoFrame)
     return area
+
+
+def worse_than_before(names: Sequence[str], errors: Sequence[ErrorColumn]) -> str:
+    """Say which predictions err more than the input itself, which stands first, and in what."""
+    if not names or not names[0].startswith(BEFORE):
+        return ""
+    found = []
+    for number, name in enumerate(names[1:], start=1):
+        changes = {each.title: each.change(number) for each in errors}
+        worse = [f"{of} +{by:.0f} %" for of, by in changes.items() if by is not None and by >= SAME]
+        if worse:
+            found.append(f"{name} is worse than before: {', '.join(worse)}.")
+    return "\n".join(found)
 
 
 def _is_cell(layer: Layer) -> bool:

@@ -37,19 +37,21 @@ class Results(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines = readable()
-        self.lines.setTextFormat(Qt.PlainText)
+        self.scan, self.lines = readable(), readable()
+        for label in (self.scan, self.lines):
+            label.setTextFormat(Qt.PlainText)
         self.lines.setToolTip(tooltip("SH MSE"))
         self.notes = MessageLine()
         self.compare = push_button(
             "&Compare", "Show the predictions beside the truth, as in Fig. 3."
         )
         self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
-        stacked(self, self.lines, self.notes, in_row(self.compare, self.save))
-        self.show_results((), ())
+        stacked(self, self.scan, self.lines, self.notes, in_row(self.compare, self.save))
+        self.show_results("", (), ())
 
-    def show_results(self, lines: Sequence[str], notes: Sequence[str]) -> None:
-        """Show a line for each prediction, and what a person must know of them."""
+    def show_results(self, scan: str, lines: Sequence[str], notes: Sequence[str]) -> None:
+        """Show of which scan they are, a line for each prediction, and what to know of them."""
+        self.scan.setText(f"Made from {scan}:")
         self.lines.setText("\n".join(lines))
         self.notes.show_message("warning", "\n".join(notes))
         self.setVisible(bool(lines))

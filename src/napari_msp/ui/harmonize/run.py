@@ -116,15 +116,33 @@ class Predicted:
 
     @property
     def summary(self) -> str:
-        """One line, such as "MSP → prisma_st: SH MSE 3.1e-4 (before: 8.3e-4)"."""
+        """One line, such as "MSP → prisma_st: SH MSE 3.1e-4 (before: 8.3e-4, ▼ −63 %)"."""
         prediction = self.prediction
         name = f"{prediction.label} → {prediction.target}"
         if self.errors is None:
             truth = prediction.target in prediction.siblings
             return f"{name}: {'not measured' if truth else 'no truth to measure against'}"
-        before = self.errors.sh_mse_before
-        beside = "" if before is None else f" (before: {short(before)})"
+        before, changed_by = self.errors.sh_mse_before, self.errors.change
+        beside = "" if before is None else f" (before: {short(before)}{_sign(changed_by)})"
         return f"{name}: SH MSE {short(self.errors.sh_mse)}{beside}"
+
+    @property
+    def worse(self) -> str:
+        """What to say where the scan itself was nearer to truth; "" where it was not."""
+        change = None if self.errors is None else self.errors.change
+        if change is None or change <= 0:
+            return ""
+        return (
+            f"{self.prediction.label} → {self.prediction.target} is worse than before: it errs "
+            f"{change:.0f} % more than the scan itself, left as it is."
+        )
+
+
+def _sign(change: float | None) -> str:
+    """Write by how many percent an error is above or below the one before."""
+    if change is None:
+        return ""
+    return f", {'▲ +' if change > 0 else '▼ −'}{abs(change):.0f} %"
 
 
 def notes_of(prediction: Prediction) -> tuple[str, ...]:
@@ -222,7 +240,8 @@ class _Run:
         maps = {} if errors is None else {"SH MSE": errors.sh, "MSE": errors.sh_average}
         where = None if errors is None else (errors.lattice, errors.mask)
         layers = prediction_layers(prediction, maps, where, self.request.maps, self.control.check)
-        return Predicted(prediction, tuple(layers), errors, (*notes_of(prediction), *notes))
+        made = Predicted(prediction, tuple(layers), errors, (*notes_of(prediction), *notes))
+        return replace(made, notes=(*([made.worse] if made.worse else []), *made.notes))
 
     def _errors(self, each: Pass, prediction: Prediction) -> tuple[Errors | None, tuple[str, ...]]:
         """Measure against the target's own scan, where there is one that can be used."""

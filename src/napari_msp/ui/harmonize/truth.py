@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.comparison import line_up, same_b_value
+from napari_msp.evaluation.metrics import change
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.ui.reading import sibling_of
@@ -58,6 +59,12 @@ class Errors:
     sh: FloatArray
     sh_mse: float
     sh_mse_before: float | None
+
+    @property
+    def change(self) -> float | None:
+        """By how many percent the SH MSE is above that of the input (or, negative, below)."""
+        before = self.sh_mse_before
+        return None if before is None else change(self.sh_mse, before)
 
 
 def read_truth(scan: Scan, target: str, b_value: float | None) -> Truth:

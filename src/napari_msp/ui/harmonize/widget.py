@@ -94,7 +94,7 @@ class Harmonize(Docked):
 
     def compare(self) -> None:
         """Open Compare with the predictions of one target: the selected layer's, or the first."""
-        made = [each.prediction for each in self.layers.results]
+        made = [each.prediction for each in self._of_scan()]
         shown = self._selected()
         chosen = next((each for each in made if shown and each is shown.scan), made[0])
         widget = open_widget(self.viewer, "Compare")
@@ -125,6 +125,7 @@ class Harmonize(Docked):
         self.results.compare.clicked.connect(self.compare)
         self.results.save.clicked.connect(self.saving.open)
         self.layers.changed.connect(self._show_results)
+        self.form.scan.currentIndexChanged.connect(lambda _: self._show_results())
         self.on_escape(self.progress.request_cancel)
         layers = self.viewer.layers
         layers.events.inserted.connect(self._list_scans)
@@ -207,12 +208,20 @@ class Harmonize(Docked):
         self._start(changed(self._request, offer, self._done))
 
     def _show_results(self) -> None:
-        results = self.layers.results
+        results = self._of_scan()
         notes = dict.fromkeys(note for each in results for note in each.notes)
-        self.results.show_results([each.summary for each in results], tuple(notes))
+        scan = source_of(results[0].prediction).owner if results else ""
+        self.results.show_results(scan, [each.summary for each in results], tuple(notes))
         self.saving.list_results()
-        if not results:
+        if not self.layers.results:
             self.saving.hide()
+
+    def _of_scan(self) -> list[Predicted]:
+        """Give the predictions of the chosen scan; of the newest one's where that has gone."""
+        made, chosen = self.layers.results, self.form.choices.scan
+        known = 0 <= chosen < len(self._scans)
+        scans = [self._scans[chosen]] if known else [source_of(e.prediction) for e in made[-1:]]
+        return [each for each in made if source_of(each.prediction) in scans]
 
     def _choose_model(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Add model", "", "Models (*.safetensors)")

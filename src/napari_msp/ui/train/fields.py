@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from operator import attrgetter
@@ -21,7 +21,7 @@ from napari_msp.errors import Remedy, UserError, either, every, validation_reaso
 from napari_msp.files import refuse_occupied
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import EPOCHS, PATIENCE, STRETCH, recipe_for
-from napari_msp.learning.settings import BASE, NOTHING, TrainingSettings, choices_of
+from napari_msp.learning.settings import BASE, NOTHING, PRESETS, TrainingSettings, choices_of
 from napari_msp.networks.registry import MULTI_STAGE, title
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.phrasing import FormWords
@@ -269,6 +269,45 @@ def entry_that_helps(remedy: Remedy | None) -> str:
 def _parameter(remedy: Remedy) -> str:
     """Name the parameter that a remedy is about; "" for none."""
     return getattr(remedy, "parameter", "")
+
+
+def preset_of(settings: TrainingSettings) -> str:
+    """Give the preset that a run was begun with: the one that has most to say and is obeyed."""
+    obeyed = [
+        name
+        for name, values in PRESETS.items()
+        if all(_alike(getattr(settings, each), value) for each, value in values.items())
+    ]
+    return max(obeyed, key=lambda name: len(PRESETS[name]), default=settings.preset)
+
+
+def deviations(values: Mapping[str, Any], preset: str, names: Iterable[str]) -> list[str]:
+    """Give which of some settings are not as a preset has them.
+
+    Parameters
+    ----------
+    values
+        What is set; what is missing is left to the preset.
+    preset
+        A key of `PRESETS`.
+    names
+        Of the settings that are looked at.
+    """
+    fields, chosen = TrainingSettings.model_fields, PRESETS[preset]
+    usual = {
+        name: chosen.get(name, fields[name].get_default(call_default_factory=True))
+        for name in names
+    }
+    return [name for name, value in usual.items() if not _alike(values.get(name), value)]
+
+
+def _alike(value: Any, other: Any) -> bool:
+    """Compare settings: a number is as good as its text, a list as a tuple, nothing as none."""
+    one, two = (
+        "" if each in (None, (), [], {}) else str(list(each) if isinstance(each, tuple) else each)
+        for each in (value, other)
+    )
+    return one == two
 
 
 def under_its_entry(error: UserError) -> str:

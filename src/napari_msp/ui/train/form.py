@@ -24,11 +24,13 @@ from napari_msp.ui.train.fields import (
     TrainingRequest,
     applies,
     check,
+    deviations,
     empty_means,
     form_fields,
     likely_input,
     model_to_start_from,
     platforms_to_begin_as,
+    preset_of,
     under_its_entry,
 )
 from napari_msp.ui.widgets.form import FormRows, Section, push_button, stacked
@@ -66,6 +68,7 @@ class TrainingForm(QWidget):
         self.heads: TravellingHeads | None = None
         self._dataset_problem = ""
         self._writing = False
+        self._from_run = False
         self.checked = Checked()
         self.fields = form_fields()
         self.dataset, self.folder = Folder("Dataset"), NewFolder(cache)
@@ -119,7 +122,7 @@ class TrainingForm(QWidget):
     def show_run(self, settings: TrainingSettings, device: str) -> None:
         """Fill the form as a run was; its dataset is shown already."""
         with self._at_once():
-            self.entries["preset"].write(settings.preset)
+            self.entries["preset"].write(preset_of(settings))
             self._take_preset()
             for name in ("kind", "input"):
                 self.entries[name].write(getattr(settings, name))
@@ -129,6 +132,7 @@ class TrainingForm(QWidget):
                 if name != "preset" and (name != "targets" or value):
                     self.entries[name].write(value)
             self.entries["device"].write(device)
+        self._from_run = True
 
     def lead_to(self, name: str) -> None:
         """Put the keyboard's focus into an entry, and show it."""
@@ -190,6 +194,9 @@ class TrainingForm(QWidget):
         if self._writing:
             return
         self.heads, self._dataset_problem = None, ""
+        if self._from_run:  # what was right for that run is not asked for here
+            self._from_run = False
+            self._take_preset()
         self._update()
 
     def _name_dataset(self) -> None:
@@ -241,6 +248,20 @@ class TrainingForm(QWidget):
         for before, after in pairwise(boxes):
             QWidget.setTabOrder(before, after)
 
+    def _said_of_preset(self, values: Mapping[str, Any]) -> str:
+        """Say what is not as the preset has it, wherever it is folded away."""
+        preset = self.entries["preset"].read()
+        names = [
+            name
+            for name in ("start_from", "minutes", *self.others.names)
+            if name not in DATASET_DECIDES and applies(name, values)
+        ]
+        shown = [
+            f"{self.fields[name].label.replace('&', '')}: {_told(values.get(name))}"
+            for name in deviations(values, preset, names)
+        ]
+        return f"Other than {preset}: {', '.join(shown)}." if shown else ""
+
     @contextmanager
     def _at_once(self) -> Iterator[None]:
         """Write several entries, then look at the form once."""
@@ -272,8 +293,16 @@ class TrainingForm(QWidget):
         device = str(self.entries["device"].read())
         self.checked = check(values, self.heads, device, self.folder.path)
         problems = {"dataset": self._dataset_problem, **self.checked.problems}
+        notes = {**self.checked.notes, "preset": self._said_of_preset(values)}
         for rows in (self.first, self.others):
             for name in rows.names:
                 problem = problems.get(name, "")
-                rows.say(name, problem, "" if problem else self.checked.notes.get(name, ""))
+                rows.say(name, problem, "" if problem else notes.get(name, ""))
         self.changed.emit()
+
+
+def _told(value: Any) -> str:
+    """Write a setting's value for people."""
+    if value is None or value in ((), "", {}):
+        return "left to the run"
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else f"{value}"

@@ -31,7 +31,8 @@ VIEW = "train"
 class PreviewLayers(QObject):
     """Shows the previews of one run.
 
-    In a viewer that is empty at first each target gets a row: truth, and what is predicted now.
+    Each target gets a row: truth, and what is predicted now. Layers of others, and of runs before,
+    are hidden meanwhile.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class PreviewLayers(QObject):
     ) -> None:
         super().__init__(parent)
         self._viewer, self._subject, self._truths = viewer, subject, truths
-        self._arranges = len(viewer.layers) == 0
+        self._own: list[Any] = []
         self._fit = GridFit(viewer)
         self._pictures: dict[str, Picture] = {}
         self._limits: dict[str, tuple[float, float]] = {}
@@ -98,8 +99,8 @@ class PreviewLayers(QObject):
         if picture.truth is not None and self._named(picture.truth) is None:
             self._changes.add(partial(self._add, picture.truth))
         self._changes.add(partial(self._refresh, target, first))
-        if first and self._arranges:
-            self._changes.add(partial(self._arrange, picture.image))
+        if first:
+            self._changes.add(partial(self._arrange, picture))
         self._changes.add(self._show_legend)
 
     def _refresh(self, target: str, first: bool) -> None:
@@ -128,12 +129,23 @@ class PreviewLayers(QObject):
         layer.name_overlay.visible = True
         self._viewer.add_layer(layer)
 
-    def _arrange(self, image: SHImage) -> None:
-        """Put truth and prediction side by side, a row for each target."""
-        self._viewer.canvas.background_color_override = BACKGROUND
-        grid = self._viewer.canvas.grid
+    def _arrange(self, picture: Picture) -> None:
+        """Put truth and prediction side by side, a row for each target, and nothing else."""
+        viewer, layers = self._viewer, self._viewer.layers
+        pair = (self._named(each) for each in (picture.truth, picture.layer) if each is not None)
+        self._own += [each for each in pair if each is not None and each not in self._own]
+        self._own = [each for each in self._own if each in layers]
+        for layer in layers:
+            layer.visible = layer in self._own
+        # Behind each other at the end: the grid goes by the order of layers.
+        for layer in self._own:
+            layers.move(layers.index(layer), len(layers))
+            layer.name_overlay.visible = True
+        viewer.canvas.background_color_override = BACKGROUND
+        grid = viewer.canvas.grid
         grid.stride, grid.spacing, grid.shape, grid.enabled = 1, GAP, (-1, 2), True
-        self._fit.take(list(self._viewer.layers), None, image)
+        viewer.dims.ndisplay = 2
+        self._fit.take(self._own, None, picture.image)
         self._fit.fit()
 
     def _show_legend(self) -> None:

@@ -13,13 +13,16 @@ from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.learning.events import Event, Previewed, Started
 from napari_msp.learning.runs import RunFolder
+from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.docks import Docked, Pane, open_widget, reveal
 from napari_msp.ui.harmonize.models import remember_model
+from napari_msp.ui.layers import LayerData, make_layer, scan_layers, shown_by, shown_in
 from napari_msp.ui.phrasing import said
 from napari_msp.ui.preferences import preferences
+from napari_msp.ui.reading import read_scan
 from napari_msp.ui.sample_data import lesson_heads
-from napari_msp.ui.train.fields import WORDS
+from napari_msp.ui.train.fields import WORDS, likely_input
 from napari_msp.ui.train.form import TrainingForm
 from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
@@ -62,7 +65,7 @@ class Train(Docked):
         # Folders are read in a thread: those on a server may take their time.
         self._datasets = Latest(self)
         self.run = RunControl(napari_viewer, self.view, self)
-        self._opening = Latest(self)
+        self._opening, self._inputs = Latest(self), Latest(self)
         self._lay_out()
         self._connect()
         self._show_state()
@@ -91,6 +94,21 @@ class Train(Docked):
         assert self.run.folder is not None
         self.run.remember()
         open_widget(self.viewer, "Harmonize").shelf.use(self.run.folder.model_path)
+        path = self.run.held_out_input
+        if path is not None:
+            self._inputs.ask(lambda control: read_input(path, control))
+
+    def _show_input(self, layers: list[LayerData]) -> None:
+        """Show the scan that the model is to be tried on, and choose it."""
+        scan = shown_in(layers[-1]).scan
+        for layer in self.viewer.layers:
+            shown = shown_by(layer)
+            if shown is not None and shown.scan.path == scan.path and not shown.view:
+                break
+        else:
+            for data in layers:
+                layer = self.viewer.add_layer(make_layer(data))
+        self.viewer.layers.selection.active = layer
 
     def _lay_out(self) -> None:
         buttons = QGridLayout()
@@ -123,11 +141,14 @@ class Train(Docked):
         self.view.entry_wanted.connect(self._show_entry)
         self._opening.done.connect(self._show_run)
         self._opening.failed.connect(self._show_error)
+        self._inputs.done.connect(self._show_input)
+        self._inputs.failed.connect(self._show_error)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
         self._datasets.stop()
         self._opening.stop()
+        self._inputs.stop()
         self.run.leave()
 
     def _open_dataset(self, folder: Path) -> None:
@@ -185,6 +206,18 @@ class Train(Docked):
 
     def _show_error(self, error: UserError) -> None:
         self.message.show_message("error", said(error, WORDS))
+
+
+def read_input(path: Path, control: Control) -> list[LayerData]:
+    """Read a scan and make its layers.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read.
+    """
+    scan = read_scan(load_scan(path), control.say)
+    return scan_layers(scan, check=control.check)
 
 
 # --- One run ---------------------------------------------------------------------------------
@@ -263,6 +296,18 @@ class RunControl(QObject):
     def running(self) -> bool:
         """Whether a run goes on."""
         return self.process.running
+
+    @property
+    def held_out_input(self) -> Path | None:
+        """The input scan of the first subject that was held out, else validated; None: unknown."""
+        if self.folder is None or self._heads is None:
+            return None
+        settings = self.folder.settings
+        for subject in (*settings.held_out, *settings.validation):
+            path = self._heads.scans.get((subject, settings.input or likely_input(self._heads)))
+            if path is not None:
+                return path
+        return None
 
     def show(self, run: OpenedRun) -> None:
         """Show a run that nobody executes."""

@@ -1,0 +1,145 @@
+"""A crosshair in every cell and every plane of a viewer: the point that its sliders are at.
+
+As it is the viewer's own point, it outlives whatever is shown: another plane cuts there, another
+map, subject or comparison is seen there. A click without dragging sets it, which napari leaves
+free as long as no layer is painted on or edited; Shift+X hides and shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_msp.arrays import FloatArray
+from napari_msp.ui.layers import is_ours
+from napari_msp.ui.orientation_letters import Cell
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+KEY = "Shift-X"
+
+GAP = 7
+"""Canvas pixels around the point that stay free, so that its voxel is seen."""
+
+STILL = 4
+"""Canvas pixels within which a press and a release are a click (our choice)."""
+
+
+class Crosshair(QObject):
+    """A viewer's crosshair; see `crosshair_of`.
+
+    Attributes
+    ----------
+    moved
+        It is somewhere else, or is shown or hidden.
+    """
+
+    moved = Signal()
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._shown = False
+        viewer.mouse_drag_callbacks.append(self._pressed)
+        viewer.dims.events.point.connect(lambda event: self._follow())
+        viewer.bind_key(KEY, lambda _: self.show(not self._shown), overwrite=True)
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is drawn."""
+        return self._shown
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where it is, in mm along the last three axes of the viewer."""
+        return tuple(float(each) for each in self._viewer.dims.point[-3:])
+
+    def show(self, shown: bool) -> None:
+        """Show or hide it."""
+        self._shown = shown
+        self._redraw()
+        self.moved.emit()
+
+    def put(self, point: Sequence[float]) -> None:
+        """Set it to a point, in mm along the last three axes, and show it."""
+        count = self._viewer.dims.ndim
+        if count < 3:  # nothing is there that it could point at
+            return
+        self._shown = True
+        self._viewer.dims.set_point(range(count - 3, count), [float(each) for each in point[-3:]])
+        self._redraw()
+        self.moved.emit()
+
+    def _follow(self) -> None:
+        if self._shown:
+            self.moved.emit()
+
+    def _redraw(self) -> None:
+        """Have the canvas drawn, where only the crosshair changed."""
+        self._viewer.canvas.events.background_color()
+
+    def _pressed(self, viewer: Viewer, event: Any) -> Iterator[None]:
+        """Take a click that is no drag and that no layer wants."""
+        if not self._is_ours(event):
+            return
+        began = np.asarray(event.pos)
+        yield
+        while event.type == "mouse_move":
+            yield
+        if np.abs(np.asarray(event.pos) - began).max() <= STILL:
+            self.put(event.position)
+
+    def _is_ours(self, event: Any) -> bool:
+        viewer = self._viewer
+        active = viewer.layers.selection.active
+        free = active is None or str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
+        ours = any(layer.visible and is_ours(layer) for layer in viewer.layers)
+        plain = event.button == 1 and not event.modifiers
+        return plain and free and ours and viewer.dims.ndisplay == 2 and viewer.dims.ndim >= 3
+
+
+_KNOWN: WeakKeyDictionary[Viewer, Crosshair] = WeakKeyDictionary()
+
+
+def crosshair_of(viewer: Viewer) -> Crosshair:
+    """Give a viewer's crosshair, which every part of the window shares."""
+    if viewer not in _KNOWN:
+        _KNOWN[viewer] = Crosshair(viewer)
+    return _KNOWN[viewer]
+
+
+def place_of(viewer: Viewer) -> tuple[Any, ...]:
+    """Give all that the lines follow from, beside the cells."""
+    camera = viewer.scene.camera
+    return crosshair_of(viewer).shown, viewer.dims.point, tuple(camera.center), camera.zoom
+
+
+def lines_on(viewer: Viewer, cells: Sequence[Cell]) -> FloatArray:
+    """(N, 2) ends of the crosshair's lines, two and two, as x and y in canvas pixels."""
+    dims, camera = viewer.dims, viewer.scene.camera
+    if not crosshair_of(viewer).shown or dims.ndisplay != 2 or dims.ndim < 3:
+        return np.zeros((0, 2))
+    vertical, horizontal = camera.orientation2d
+    row, column = (dims.point[axis] for axis in dims.displayed)
+    down = (row - camera.center[-2]) * camera.zoom * (1 if str(vertical) == "down" else -1)
+    right = (column - camera.center[-1]) * camera.zoom * (1 if str(horizontal) == "right" else -1)
+    ends: list[tuple[float, float]] = []
+    for cell in cells:
+        x, y = cell.left + cell.width / 2 + right, cell.top + cell.height / 2 + down
+        last = cell.left + cell.width, cell.top + cell.height
+        across = ((cell.left, x - GAP), (x + GAP, last[0]))
+        along = ((cell.top, y - GAP), (y + GAP, last[1]))
+        if cell.top <= y <= last[1]:
+            for first, second in across:
+                inside = np.clip((first, second), cell.left, last[0])
+                ends += [(float(each), y) for each in inside] if first < second else []
+        if cell.left <= x <= last[0]:
+            for first, second in along:
+                inside = np.clip((first, second), cell.top, last[1])
+                ends += [(x, float(each)) for each in inside] if first < second else []
+    return np.array(ends).reshape(-1, 2)
