@@ -1,18 +1,23 @@
 """Layer data are right without a viewer: order, place, scale, units, names."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from napari_msp.data.lattice import Lattice
-from napari_msp.scan import Scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import sh_average
 from napari_msp.ui.layers import (
     KEY,
+    Shown,
     corner,
     from_shown,
     map_layer,
     scan_layers,
+    scans_of,
     stored_index,
     to_shown,
 )
@@ -105,3 +110,13 @@ def test_equal_values_still_have_a_contrast(record):
     flat = np.ones(record.sh.mask.shape, dtype=np.float32)
     low, high = map_layer(record, "b0", flat)[1]["contrast_limits"]
     assert low < high
+
+
+def test_a_file_that_was_opened_twice_is_one_scan(scan, tmp_path):
+    path = scan(np.diag([2.0, 2.0, 2.0, 1.0]), 30, shape=(7, 6, 5)).write(tmp_path)
+    first, second, other = load_scan(path), load_scan(path), load_scan(path)
+    mask = other.acquisition.mask.copy()
+    mask[0] = ~mask[0]
+    other = replace(other, acquisition=replace(other.acquisition, given_mask=mask))
+    layers = [SimpleNamespace(metadata={KEY: Shown(each, "b0")}) for each in (first, second, other)]
+    assert scans_of(layers) == [first, other]

@@ -375,12 +375,17 @@ class _Waiting(QDialog):
         super().__init__(window)
         self.setWindowTitle("MSP Harmonization")
         self.setWindowModality(Qt.ApplicationModal)
-        self.setMinimumWidth(420)
+        self.setMinimumWidth(480)
         self.row = ProgressRow()
         self.row.start(words)
         QVBoxLayout(self).addWidget(self.row)
-        self.reported.connect(self.row.show_step)
+        self.reported.connect(self._show)
         self.ended.connect(self.accept)
+
+    def _show(self, step: Step) -> None:
+        """Be as high as the words need, which may be longer than those before."""
+        self.row.show_step(step)
+        self.adjustSize()
 
     def reject(self) -> None:
         """Let Escape and the close button cancel the work; the dialog waits for its end."""

@@ -7,7 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFrame,
+    QMainWindow,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.orientation_letters import letter
@@ -44,11 +51,36 @@ class Docked(QWidget):
         """Leave when the dock was closed, which takes this widget out of its window."""
         if event.type() == QEvent.ParentChange and self.parent() is None:
             self.leave()
+        elif event.type() == QEvent.ParentChange:
+            QTimer.singleShot(0, self._share_tabs)
         return bool(super().event(event))
+
+    def _share_tabs(self) -> None:
+        """Stand as a tab beside the plugin's other widgets: under them there is too little room."""
+        window, own = self.window(), _dock_of(self)
+        if not isinstance(window, QMainWindow) or own is None:
+            return
+        area = window.dockWidgetArea(own)
+        for other in window.findChildren(Docked):
+            dock = _dock_of(other)
+            if dock is None or dock is own or dock.isFloating() or own.isFloating():
+                continue
+            alike = window.dockWidgetArea(dock) == area
+            if alike and dock.isVisibleTo(window) and dock not in window.tabifiedDockWidgets(own):
+                window.tabifyDockWidget(dock, own)
+                own.raise_()
+                return
 
     def on_escape(self, act: Callable[[], object]) -> None:
         """Do something when Escape is pressed anywhere in this widget."""
         on_keys(self, act, Qt.Key_Escape)
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QDockWidget):
+        above = above.parentWidget()
+    return above
 
 
 class Pane(QScrollArea):

@@ -103,9 +103,32 @@ def shown_in(data: LayerData) -> Shown:
 
 
 def scans_of(layers: Iterable[Layer]) -> list[Scan]:
-    """Give the scan behind every layer, each once, in the order of the layers."""
-    found = {id(shown.scan): shown.scan for layer in layers if (shown := shown_by(layer))}
+    """Give the scan behind every layer, each once, in the order of the layers.
+
+    A file that was opened twice is one scan, unless it was opened with another mask or table.
+    """
+    found: dict[int, Scan] = {}
+    for shown in filter(None, map(shown_by, layers)):
+        scan = shown.scan
+        if id(scan) not in found and not any(_is_same(scan, each) for each in found.values()):
+            found[id(scan)] = scan
     return list(found.values())
+
+
+def _is_same(scan: Scan, other: Scan) -> bool:
+    """Tell whether two scans were read from one file, in the same way."""
+    one, two = scan.acquisition, other.acquisition
+    if one is None or two is None or one.path is None or one.path != two.path:
+        return False
+    return scan.b_value == other.b_value and all(
+        np.array_equal(first, second)
+        for first, second in (
+            (one.gradients.b_values, two.gradients.b_values),
+            (one.gradients.directions, two.gradients.directions),
+            (one.mask, two.mask),
+            (one.b0, two.b0),
+        )
+    )
 
 
 def source_of(scan: Scan) -> Scan:

@@ -26,6 +26,7 @@ from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.numbers_table import NOTHING, SAME, ErrorColumn, NumbersTable
 from napari_msp.ui.compare.stages_tab import StagesTab
+from napari_msp.ui.compare.triplanar_tab import TriplanarTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
 from napari_msp.ui.docks import Docked
@@ -83,6 +84,7 @@ class Compare(Docked):
         self.comparing = Comparing(self)
         self.grid = ViewerGrid(napari_viewer, self._warn)
         self.stages = StagesTab(self.grid, self.comparing)
+        self.planes = TriplanarTab(napari_viewer)
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
         self._writing = Latest(self)
         self.tabs = QTabWidget()
@@ -127,6 +129,7 @@ class Compare(Docked):
         self.progress.end()
         self.stages.forget()
         self.voxel.stop()
+        self.planes.stop()
         if self.grid.active:
             self.grid.leave()
             self.message.clear()  # it may speak of leaving
@@ -162,6 +165,7 @@ class Compare(Docked):
             return
         self.stages.shown = shown
         self.voxel.follow(compared, MAPS[shown])
+        self.planes.follow(compared, self.comparing.cells[shown])
         self._show_numbers()
         if not self.stages.branches_shown:
             self.grid.show(cells)
@@ -339,6 +343,7 @@ class Compare(Docked):
         self.tabs.addTab(numbers, "Numbers")
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
+        self.tabs.addTab(_scrolled(self.planes), "Planes")
         layout = stacked(self, self.form, self.progress, self.message)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         layout.addWidget(self.tabs, 1)

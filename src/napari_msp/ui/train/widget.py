@@ -331,7 +331,14 @@ class RunControl(QObject):
         self._execute(self.folder)
 
     def leave(self) -> None:
-        """Let go of the viewer; a run that goes on stops with a checkpoint."""
+        """Let go of the viewer; a run that goes on stops with a checkpoint, which is said."""
+        if self.running and self.folder is not None:
+            from napari.utils.notifications import show_info
+
+            show_info(
+                "Train was closed: training stops with a checkpoint. To go on, open Train, "
+                f"then Open run …, {self.folder.path}, and Resume."
+            )
         self.process.stop()
         self._drop_layers()
 

@@ -1,0 +1,161 @@
+"""The Planes tab: axial, coronal and sagittal through the crosshair, of one image or of a pair."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QWidget
+from superqt.utils import QSignalThrottler
+
+from napari_msp.arrays import AnyArray
+from napari_msp.data.orientation import picture_sides
+from napari_msp.evaluation.figures.grid import Cells
+from napari_msp.signal.maps import Maps
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.crosshair import crosshair_of
+from napari_msp.ui.grid_fit import ORDERS, is_upright
+from napari_msp.ui.layers import corner, shown_affine, sizes_shown, to_shown
+from napari_msp.ui.widgets.form import offer, stacked
+from napari_msp.ui.widgets.plane_view import PlaneView
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+ALONE = "nothing"
+
+PACE = 30
+"""Milliseconds between drawings while the crosshair moves."""
+
+
+class TriplanarTab(QWidget):
+    """Three planes of an image, and of another below it.
+
+    Parameters
+    ----------
+    viewer
+        Whose crosshair it is.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer, self._crosshair = viewer, crosshair_of(viewer)
+        self._images: dict[str, Maps] = {}
+        self._shown: Cells | None = None
+        self._volumes: dict[str, AnyArray] = {}
+        self.image, self.beside = QComboBox(), QComboBox()
+        for combo, name in ((self.image, "Image"), (self.beside, "And below")):
+            combo.setAccessibleName(name)
+            combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+            combo.currentTextChanged.connect(lambda _: self.look())
+        self.views = [{plane: PlaneView(plane) for plane in ORDERS} for _ in range(2)]
+        self._lay_out()
+        for views in self.views:
+            for plane, view in views.items():
+                view.clicked.connect(partial(self._put, plane))
+        self._pace = QSignalThrottler(parent=self)
+        self._pace.setTimeout(PACE)
+        self._pace.triggered.connect(self.look)
+        self._crosshair.moved.connect(self._pace.throttle)
+        viewer.dims.events.point.connect(lambda event: self._pace.throttle())
+
+    def follow(self, compared: Compared, shown: Cells) -> None:
+        """Look at the images of a comparison, in the map and the contrast of its cells."""
+        images = {compared.title(name): m for name, m in compared.comparison.predictions.items()}
+        if compared.truth is not None and compared.comparison.truth is not None:
+            images = {f"truth {compared.truth.name}": compared.comparison.truth, **images}
+        if compared.scan is not None and compared.scan_maps is not None:
+            images[f"input {compared.scan.name}"] = compared.scan_maps
+        self._images, self._shown, self._volumes = images, shown, {}
+        names = list(images)
+        for combo, there, usual in (
+            (self.image, names, names[0]),
+            (self.beside, [ALONE, *names], names[1] if len(names) > 1 else ALONE),
+        ):
+            chosen = combo.currentText()
+            offer(combo, there, chosen if chosen in there else usual)
+        self.look()
+
+    def stop(self) -> None:
+        """Let everything go."""
+        self._images, self._shown, self._volumes = {}, None, {}
+        for views in self.views:
+            for view in views.values():
+                view.clear()
+
+    def look(self) -> None:
+        """Draw what is at the crosshair now."""
+        if self._shown is None or not self.isVisible():
+            return
+        for views, combo in zip(self.views, (self.image, self.beside), strict=True):
+            maps = self._images.get(combo.currentText())
+            for plane, view in views.items():
+                view.setVisible(maps is not None)
+                if maps is not None:
+                    self._draw(view, plane, combo.currentText(), maps)
+
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Draw what was not drawn while nobody looked."""
+        super().showEvent(event)
+        self.look()
+
+    def _draw(self, view: PlaneView, plane: str, name: str, maps: Maps) -> None:
+        lattice, order = maps.image.lattice, ORDERS[plane]
+        axis, rows, columns = order
+        first, sizes = np.array(corner(lattice)), sizes_shown(lattice)
+        volume = self._volume(name, maps)
+        at = (np.array(self._crosshair.point) - first) / sizes
+        index = int(np.clip(round(at[axis]), 0, volume.shape[axis] - 1))
+        picture = np.take(volume, index, axis=axis)
+        tall, wide = picture.shape[:2]
+        cross = [(at[rows] + 0.5) / tall, (at[columns] + 0.5) / wide]
+        up = is_upright(order)
+        if up:
+            picture, cross[0] = picture[::-1], 1 - cross[0]
+        down = np.eye(3)[rows] * (-1 if up else 1)
+        sides = picture_sides(shown_affine(lattice), np.eye(3)[columns], down)
+        inside = all(0 <= each <= 1 for each in cross)
+        size = (tall * float(sizes[rows]), wide * float(sizes[columns]))
+        view.show_slice(picture, size, sides, (cross[0], cross[1]) if inside else None)
+
+    def _volume(self, name: str, maps: Maps) -> AnyArray:
+        """Give an image as layers are ordered, from 0 to 1."""
+        if name not in self._volumes:
+            shown = self._shown
+            assert shown is not None
+            values = shown.map.shown(maps[shown.map.name])
+            shades = shown.shades(values, maps.image.mask)
+            self._volumes[name] = to_shown(shades, maps.image.lattice)
+        return self._volumes[name]
+
+    def _put(self, plane: str, down: float, right: float) -> None:
+        """Set the crosshair to where a picture was pressed."""
+        maps = self._images.get(self.image.currentText())
+        if maps is None:
+            return
+        _, rows, columns = ORDERS[plane]
+        lattice = maps.image.lattice
+        first, sizes = np.array(corner(lattice)), sizes_shown(lattice)
+        counts = np.array(lattice.canonical.shape)[::-1]
+        point = list(self._crosshair.point)
+        share = 1 - down if is_upright(ORDERS[plane]) else down
+        for which, part in ((rows, share), (columns, right)):
+            point[which] = float(first[which] + (part * counts[which] - 0.5) * sizes[which])
+        self._crosshair.put(point)
+
+    def _lay_out(self) -> None:
+        choices, pictures = QGridLayout(), QGridLayout()
+        for number, (words, combo) in enumerate(
+            (("Image", self.image), ("And below", self.beside))
+        ):
+            choices.addWidget(QLabel(words), number, 0)
+            choices.addWidget(combo, number, 1)
+        choices.setColumnStretch(1, 1)
+        for row, views in enumerate(self.views):
+            for column, view in enumerate(views.values()):
+                pictures.addWidget(view, row, column)
+        pictures.setSpacing(2)
+        layout = stacked(self)
+        layout.addLayout(choices)
+        layout.addLayout(pictures, 1)

@@ -1,0 +1,78 @@
+"""Three planes through the crosshair: the right slices, letters, and clicks that move it."""
+
+import numpy as np
+import pytest
+from patterns import SHAPE, SIZE, measured, predicted
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_msp.signal.maps import sh_average
+from napari_msp.ui.crosshair import crosshair_of
+from napari_msp.ui.layers import make_layer, map_layer
+
+PATIENCE = 20_000
+
+
+@pytest.fixture
+def compare(viewer, open_widget, qtbot):
+    truth, scan = measured("prisma_st", "front right"), measured("ge_st", "back left")
+    made = predicted("MSP", "front left", scan)
+    for each in (truth, scan, made):
+        values = sh_average(each.sh)
+        viewer.add_layer(make_layer(map_layer(each, "SH average", values)))
+    widget = open_widget("Compare")
+    widget.compare_predictions([made])
+    qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
+    widget.tabs.setCurrentWidget(widget.tabs.widget(3))
+    qtbot.wait(50)
+    return widget
+
+
+def letters(view):
+    return view._sides.left + view._sides.right + view._sides.top + view._sides.bottom
+
+
+def grey(view):
+    image = view._image
+    pixels = np.array(
+        [
+            [image.pixelColor(x, y).red() for x in range(image.width())]
+            for y in range(image.height())
+        ]
+    )
+    return pixels / 255
+
+
+def test_planes_cut_where_the_crosshair_is(viewer, compare, qtbot):
+    planes = compare.planes
+    assert planes.image.currentText() == "truth prisma_st"
+    assert planes.beside.currentText() == "MSP"
+    # The middle of the square at the right and in front, in mm along S, P and L.
+    crosshair_of(viewer).put((0.0, -28.0, -20.0))
+    qtbot.wait(100)
+    truth, made = planes.views
+    assert [letters(view) for view in truth.values()] == ["RLAP", "RLSI", "APSI"]
+    whole = {"axial": SHAPE[1::-1], "coronal": SHAPE[2::-2], "sagittal": SHAPE[:0:-1]}
+    for plane, view in truth.items():
+        seen = grey(view)
+        assert seen.shape == tuple(whole[plane])
+        down, right = view._cross
+        i, j = int(down * seen.shape[0]), int(right * seen.shape[1])
+        assert seen[i, j] > 0.9  # the truth's square is there
+        assert grey(made[plane])[i, j] < 0.3  # the prediction's is on the other side
+    # In the coronal plane the square stands at the screen's left: the patient's right.
+    assert truth["coronal"]._cross[1] < 0.5
+
+
+def test_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot):
+    view = compare.planes.views[0]["axial"]
+    box = view._box()
+    spot = QPoint(round(box.left() + 0.75 * box.width()), round(box.top() + 0.25 * box.height()))
+    QTest.mouseClick(view, Qt.LeftButton, pos=spot)
+    qtbot.wait(50)
+    _, behind, left = crosshair_of(viewer).point
+    assert crosshair_of(viewer).shown
+    assert left == pytest.approx(0.25 * SHAPE[0] * SIZE, abs=SIZE)
+    assert behind == pytest.approx(-0.25 * SHAPE[1] * SIZE, abs=SIZE)
+    compare.leave()
+    assert view._sides is None
