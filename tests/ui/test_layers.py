@@ -115,6 +115,7 @@ def test_equal_values_still_have_a_contrast(record):
 def test_a_file_that_was_opened_twice_is_one_scan(scan, tmp_path):
     path = scan(np.diag([2.0, 2.0, 2.0, 1.0]), 30, shape=(7, 6, 5)).write(tmp_path)
     first, second, other = load_scan(path), load_scan(path), load_scan(path)
+    assert other.acquisition is not None
     mask = other.acquisition.mask.copy()
     mask[0] = ~mask[0]
     other = replace(other, acquisition=replace(other.acquisition, given_mask=mask))

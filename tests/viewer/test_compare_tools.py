@@ -108,7 +108,7 @@ def test_worse_than_before_is_said(compare, truth):
     scan = measured("ge_st", "front right", square="middle")  # nearly right
     widget = compare([predicted("DIQT", "back left", scan)], truth, scan)
     table = widget.table.table
-    assert table.item(0, 0).text() == "before (ge_st)"
+    assert table.item(0, 0).text() == "before"
     assert table.item(1, 2).text().startswith("▲ +")
     assert widget.verdict.text.startswith("DIQT is worse than before: SH MSE +")
     assert not widget.verdict.isHidden()

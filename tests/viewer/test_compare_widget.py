@@ -399,7 +399,7 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     compared, truth, scan, predictions, tmp_path, qtbot, monkeypatch
 ):
     table = compared.table.table
-    assert [table.item(row, 0).text() for row in range(3)] == ["before (ge_st)", "DIQT", "MSP"]
+    assert [table.item(row, 0).text() for row in range(3)] == ["before", "DIQT", "MSP"]
     mse = [
         np.square(each.sh.coefficients - truth.sh.coefficients)[truth.sh.mask].mean()
         for each in predictions
@@ -436,7 +436,7 @@ def test_numbers_are_those_of_the_cells_and_saved_with_the_figure(
     lines = (tmp_path / "numbers.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "prediction",
-        "before (ge_st)",
+        "before",
         "DIQT",
         "MSP",
     ]

@@ -97,6 +97,7 @@ def gone(pid):
 
 
 def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot, pixels):
+    viewer.add_image(np.ones((4, 30, 30)))
     folder = fill(epochs=3)
     train.run.process.reported.connect(pause_at_the_first_picture(train.run.process))
     train.train_button.click()
@@ -106,7 +107,8 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     # The picture of the untrained network, beside the truth.
     qtbot.waitUntil(lambda: LEGEND in viewer.canvas.overlays, timeout=PATIENCE)
     assert viewer.canvas.overlays[LEGEND].text == "prisma_st: untrained"
-    truth, layer = viewer.layers
+    other, truth, layer = viewer.layers
+    assert not other.visible  # or it would stand in a cell of its own
     assert truth.name == "sub-03 prisma_st · SH average"
     assert layer.name == "sub-03 prisma_st while learning · SH average"
     assert layer.data.shape == truth.data.shape
@@ -117,7 +119,7 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     os.kill(train.run.process._child.processId(), signal.SIGCONT)
     at_rest(qtbot, train)
     qtbot.waitUntil(lambda: "epoch 3" in viewer.canvas.overlays[LEGEND].text, timeout=PATIENCE)
-    assert list(viewer.layers) == [truth, layer]  # refreshed in place
+    assert list(viewer.layers) == [other, truth, layer]  # refreshed in place
     assert layer.contrast_limits == limits
     assert np.abs(layer.data - untrained).max() > 0.01
     changed = np.abs(pixels() - seen)
@@ -142,6 +144,9 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     harmonize = viewer.window.dock_widgets[names[0]]
     ticked = harmonize.form.models
     qtbot.waitUntil(lambda: [row.label for row in ticked.checked] == ["SHResNet"], timeout=PATIENCE)
+    # The held-out subject's input is there to be tried on, not its truth.
+    scan = harmonize.form.scan
+    qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
 
 
 def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, open_widget):

@@ -389,11 +389,6 @@ def from_shown(data: AnyArray, lattice: Lattice) -> AnyArray:
     return stored
 
 
-def is_ours(layer: Layer) -> bool:
-    """Tell whether a layer was made here, with or without a scan behind it."""
-    return {"affine", "shape"} <= set(layer.metadata) and tuple(layer.axis_labels) == AXES
-
-
 def lattice_of(layer: Layer) -> Lattice | None:
     """Give the lattice of a layer of ours; None for another's, and for one that was moved."""
     if not is_ours(layer):

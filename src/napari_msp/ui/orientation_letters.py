@@ -33,6 +33,9 @@ LINE = 1.78 * 1.25
 EDGE = 10
 """Canvas pixels between a letter's middle and its cell's edge."""
 
+BESIDE = 90
+"""Canvas pixels that a colour bar takes with its numbers."""
+
 BAR = "words\nbar"
 """As high as a scale bar is."""
 
@@ -163,10 +166,13 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
         if sides is None:
             continue
         x, y = cell.left + cell.width / 2, cell.top + (head + cell.height - foot) / 2
+        lowest = max(foot, _taken_by_bar(cell))
         inset = EDGE + SIZE / 2 * (max(len(sides.left), len(sides.right)) - 1)
         found += [
             Written(sides.top, x, cell.top + head + EDGE),
-            Written(sides.bottom, x, cell.top + cell.height - foot - EDGE),
+            Written(
+                sides.bottom, x, cell.top + cell.height - max(foot, _taken_by_bar(cell)) - EDGE
+            ),
             Written(sides.left, cell.left + inset, y),
             Written(sides.right, cell.left + cell.width - inset, y),
         ]
@@ -177,6 +183,9 @@ def words_on(viewer: Viewer) -> list[Written]:
     """Give how the picture is to be read, in lines at the lower left, and where these stand."""
     lines = reading(viewer)
     foot = viewer.canvas.size[0] - _taken_below(viewer, "bottom_left") - EDGE
+    widest = max((len(line) for line in lines), default=0) * SMALL
+    if widest > viewer.canvas.viewbox_size(viewer.layers)[1] / 2 - EDGE:
+        foot -= LINE * SIZE  # or it would run into the letter in the middle
     heights = (foot - number * LINE * SMALL for number in range(len(lines)))
     return [Written(line, EDGE / 2, y) for line, y in zip(reversed(lines), heights, strict=True)]
 
@@ -205,6 +214,7 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
             layer.name,
             layer.name_overlay.visible,
             layer.name_overlay.font_size,
+            bar_of(layer),
             layer.data.shape,
             layer.affine.affine_matrix.tobytes(),
             *(getattr(layer, each).tobytes() for each in MOVES),
@@ -223,6 +233,18 @@ def _taken_above(cell: Cell) -> float:
         if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
     ]
     return max(heights, default=0.0)
+
+
+def _taken_by_bar(cell: Cell) -> float:
+    """Canvas pixels that a colour bar takes at the foot of a cell too narrow to stand beside it."""
+    narrow = cell.width / 2 < BESIDE
+    return max((bar_of(layer) for layer in cell.layers if narrow), default=0.0)
+
+
+def bar_of(layer: Layer) -> float:
+    """Canvas pixels that a layer's colour bar is high, with its margin; 0: there is none."""
+    bar = getattr(layer, "colorbar", None)
+    return 0.0 if bar is None or not bar.visible else float(bar.size[1]) + EDGE
 
 
 def _taken_below(viewer: Viewer, where: str) -> float:

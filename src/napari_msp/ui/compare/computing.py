@@ -112,10 +112,7 @@ class Comparing(QObject):
     def rows(self) -> dict[str, Metrics]:
         """The same, after what was there before: the input itself, where it can be measured."""
         numbers, known = self.numbers, self.metrics.get(BEFORE)
-        scan = None if self.compared is None else self.compared.scan
-        if not numbers or known is None or scan is None:
-            return numbers
-        return {f"{BEFORE} ({scan.name or scan.subject})": known, **numbers}
+        return {BEFORE: known, **numbers} if numbers and known is not None else numbers
 
     def errors(self, shown: str) -> list[ErrorColumn]:
         """Give the errors of all SH coefficients and of one map, in the order of `rows`."""

@@ -9,7 +9,7 @@ import numpy as np
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QWidget
 from superqt.utils import QSignalThrottler
 
-from napari_msp.arrays import AnyArray
+from napari_msp.arrays import FloatArray
 from napari_msp.data.orientation import picture_sides
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.maps import Maps
@@ -43,7 +43,7 @@ class TriplanarTab(QWidget):
         self._viewer, self._crosshair = viewer, crosshair_of(viewer)
         self._images: dict[str, Maps] = {}
         self._shown: Cells | None = None
-        self._volumes: dict[str, AnyArray] = {}
+        self._volumes: dict[str, FloatArray] = {}
         self.image, self.beside = QComboBox(), QComboBox()
         for combo, name in ((self.image, "Image"), (self.beside, "And below")):
             combo.setAccessibleName(name)
@@ -86,7 +86,7 @@ class TriplanarTab(QWidget):
 
     def look(self) -> None:
         """Draw what is at the crosshair now."""
-        if self._shown is None or not self.isVisible():
+        if self._shown is None or not self.isVisible() or self._viewer.dims.ndim < 3:
             return
         for views, combo in zip(self.views, (self.image, self.beside), strict=True):
             maps = self._images.get(combo.currentText())
@@ -119,7 +119,7 @@ class TriplanarTab(QWidget):
         size = (tall * float(sizes[rows]), wide * float(sizes[columns]))
         view.show_slice(picture, size, sides, (cross[0], cross[1]) if inside else None)
 
-    def _volume(self, name: str, maps: Maps) -> AnyArray:
+    def _volume(self, name: str, maps: Maps) -> FloatArray:
         """Give an image as layers are ordered, from 0 to 1."""
         if name not in self._volumes:
             shown = self._shown

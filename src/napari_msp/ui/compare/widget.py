@@ -360,7 +360,7 @@ def _scrolled(widget: QWidget) -> QScrollArea:
 
 def worse_than_before(names: Sequence[str], errors: Sequence[ErrorColumn]) -> str:
     """Say which predictions err more than the input itself, which stands first, and in what."""
-    if not names or not names[0].startswith(BEFORE):
+    if not names or names[0] != BEFORE:
         return ""
     found = []
     for number, name in enumerate(names[1:], start=1):
