@@ -170,9 +170,7 @@ def letters_on(viewer: Viewer, cells: Iterable[Cell] | None = None) -> list[Writ
         inset = EDGE + SIZE / 2 * (max(len(sides.left), len(sides.right)) - 1)
         found += [
             Written(sides.top, x, cell.top + head + EDGE),
-            Written(
-                sides.bottom, x, cell.top + cell.height - max(foot, _taken_by_bar(cell)) - EDGE
-            ),
+            Written(sides.bottom, x, cell.top + cell.height - lowest - EDGE),
             Written(sides.left, cell.left + inset, y),
             Written(sides.right, cell.left + cell.width - inset, y),
         ]
