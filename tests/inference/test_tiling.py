@@ -8,6 +8,7 @@ import torch
 
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.inference.tiling import (
+    LIVE_LAYERS,
     best_edges,
     bytes_per_voxel,
     most_bytes_per_voxel,
@@ -128,7 +129,7 @@ def test_memory_bounds_the_tile(make_network):
 def test_memory_estimate_counts_the_largest_layer():
     layer = torch.nn.Conv3d(28, 50, 3, padding=1)
     found = bytes_per_voxel(lambda x: {"y": layer(x)}, layer, 28, CPU)
-    assert found == pytest.approx(4 * (3 * (28 + 50) + 50))
+    assert found == pytest.approx(4 * (LIVE_LAYERS * (28 + 50) + 50))
 
 
 @pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])

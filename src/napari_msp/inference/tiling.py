@@ -482,16 +482,22 @@ def bytes_per_voxel(
 
     One small crop is run with a look at every layer's input and output.
     """
-    largest = 0
+    largest = 0.0
 
     def look(_: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         nonlocal largest
         if isinstance(output, Tensor):
-            sizes = [each.numel() for each in inputs if isinstance(each, Tensor)]
-            largest = max(largest, sum(sizes) + output.numel())
+            read = sum(_per_voxel(each, edge) for each in inputs if isinstance(each, Tensor))
+            largest = max(largest, read + _per_voxel(output, edge))
 
     leaves = [module for module in network.modules() if not list(module.children())]
     with _watched(leaves, look):
         results = run(torch.zeros((1, channels, edge, edge, edge), device=device))
-    kept = sum(value.numel() for value in results.values())
-    return 4 * (LIVE_LAYERS * largest + kept) / edge**3
+    kept = sum(_per_voxel(value, edge) for value in results.values())
+    return 4 * (LIVE_LAYERS * largest + kept)
+
+
+def _per_voxel(image: Tensor, edge: int) -> float:
+    """Count an image's numbers for each voxel of a crop of edge³, were it large."""
+    scale = (image.shape[-1] - 1) / (edge - 1)
+    return image.shape[0] * image.shape[1] * scale**3

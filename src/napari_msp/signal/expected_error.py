@@ -73,7 +73,8 @@ def error_features(
         count = part.stop - part.start
         for channel in range(part.start, part.stop):  # one at a time: images are large
             _stop_if(cancelled)
-            steep, bent = _squared_slope_and_bend(coefficients[..., channel], mask)
+            values = np.ascontiguousarray(coefficients[..., channel])  # three passes are made of it
+            steep, bent = _squared_slope_and_bend(values, mask)
             slope[..., number] += steep / count
             bend[..., number] += bent / count
     kinds = [size, slope, bend]
@@ -193,8 +194,9 @@ def _squared_slope_and_bend(values: FloatArray, mask: MaskArray) -> tuple[FloatA
         steep, bent = np.moveaxis(slope, axis, 0), np.moveaxis(bend, axis, 0)
         along, inside = np.moveaxis(values, axis, 0), np.moveaxis(mask, axis, 0)
         step = np.diff(along, axis=0) * (inside[1:] & inside[:-1])
-        steep[1:] += np.square(step) / 2
-        steep[:-1] += np.square(step) / 2
+        half = np.square(step) / 2
+        steep[1:] += half
+        steep[:-1] += half
         bent[1:] -= step
         bent[:-1] += step
     return slope, np.square(bend)
