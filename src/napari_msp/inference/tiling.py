@@ -21,7 +21,7 @@ from torch.nn import functional
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.device import arithmetic, free_memory
 from napari_msp.errors import Cancelled
-from napari_msp.networks.base import CHANNELS
+from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.options import Precision
 
@@ -464,8 +464,11 @@ def memory_budget(device: torch.device) -> float:
 def most_bytes_per_voxel(network: nn.Module, channels: int, scale: int) -> float:
     """Bound a network's peak memory for each input voxel: all its layers kept, at `scale`.
 
-    Of several shells as if each went through all layers by itself.
+    Where it predicts finer platforms on the way, at theirs. Of several shells as if each went
+    through all layers by itself.
     """
+    singles = [module for module in network.modules() if isinstance(module, SingleNetwork)]
+    scale = max([scale, *(k for single in singles for k in single.scales.values())])
     layers = [module.in_channels + module.out_channels for module in _convolutions(network)]
     layers.append(2 * channels)  # the interpolated input
     return 4 * (channels // CHANNELS) * scale**3 * LIVE_LAYERS * sum(layers)
