@@ -132,7 +132,7 @@ def _curves(table: Table) -> str:
                 lines.append(
                     [
                         where,
-                        method,
+                        method + _people(same),
                         str(len(heads)),
                         f"{steps:,}",
                         f"{seconds:.0f}" if METHODS[method].trained else "–",
@@ -142,6 +142,13 @@ def _curves(table: Table) -> str:
                 )
     head = ["set", "method", "heads", "steps a target", "s, all targets", "weights", *targets]
     return _table(head, lines)
+
+
+def _people(rows: Sequence[Row]) -> str:
+    """Say of how many people statistics are, where nobody travelled."""
+    strangers = [row for row in rows if not row["heads"]]
+    found = {people for row in strangers for people in row.get("statistics", {}).values()}
+    return f" ({'/'.join(map(str, sorted(found)))} people a platform)" if found else ""
 
 
 def _cell(rows: Sequence[Row], target: str) -> str:
