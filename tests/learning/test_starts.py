@@ -19,7 +19,7 @@ from napari_msp.files import sha256
 from napari_msp.identity import Person
 from napari_msp.learning.card import finished_model
 from napari_msp.learning.heads import Study, prepare_study
-from napari_msp.learning.phases import TrainedNetworks
+from napari_msp.learning.phases import TrainedNetworks, advice_on
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.start_matching import matched, started_from, zero_step_error
@@ -725,6 +725,17 @@ def test_cards_with_made_up_ancestors_are_no_harm(make_base):
         make_base(run={"start": {"people": 3, "subjects": [1, "sub-05"], "start": []}})
     )
     assert [each.label for each in model.everyone] == ["sub-01", "sub-05"]
+
+
+def test_where_a_single_network_does_as_well_is_said() -> None:
+    settings, of_base = TrainingSettings(), Start(TrainingSettings(), name="base")
+    (two,) = advice_on(settings, {"a": 1, "b": 1}, of_base)
+    assert "SHResNets from the base came within 3 % of an MSP" in two
+    assert advice_on(settings, {"a": 1}, of_base) == [], "that is a single network"
+    assert advice_on(settings, {"a": 1, "fine": 2}, of_base) == []
+    assert advice_on(settings, {"a": 1, "b": 1}, Start(settings)) == []
+    single = TrainingSettings(kind="shresnet")
+    assert advice_on(single, {"a": 1, "b": 1}, of_base) == []
 
 
 def test_far_from_what_the_start_saw_is_said(heads, study, make_base):

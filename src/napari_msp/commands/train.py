@@ -128,6 +128,8 @@ def _reporter(console: Console) -> "EventHandler":
                     + f"{event.steps:,} steps"
                     + (f", going on at step {event.resumed_at:,}" if event.resumed_at else "")
                 )
+                for each in event.advice:
+                    console.report(each)
             case events.StartedFrom():
                 _tell_start(console, event)
             case events.Step():

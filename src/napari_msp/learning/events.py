@@ -69,6 +69,8 @@ class Started(Event):
         What the weights begin as: "nothing", "base", or a file's name.
     processes
         That train together, each on a device like this one.
+    advice
+        What may do as well in less time, a sentence each.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class Started(Event):
     start: str = "nothing"
     validation: list[str] = field(default_factory=list)
     processes: Count = 1
+    advice: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ from napari_msp.learning.phases import (
     Phase,
     Trained,
     TrainedNetworks,
+    advice_on,
     sh_unit_weights,
 )
 from napari_msp.learning.runs import checkpoint_path
@@ -429,6 +430,7 @@ class TrainingRun:
                 resumed_at=self.lengths.done,
                 start=self.start.name,
                 processes=self.processes.count,
+                advice=advice_on(self.settings, self.study.scales, self.start),
             )
         )
 

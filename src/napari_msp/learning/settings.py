@@ -66,7 +66,11 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind = Field(default=MULTI_STAGE, description="Network to train")
+    kind: Kind = Field(
+        default=MULTI_STAGE,
+        description="Network to train; where one target of the input's voxel size is enough, "
+        "shresnet from the base errs as little as an msp of two, in two fifths of its time",
+    )
     preset: Preset = Field(
         default="fast", description="paper: the paper's recipe; fast: dense crops"
     )

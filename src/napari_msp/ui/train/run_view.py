@@ -152,10 +152,11 @@ def what_is_trained(folder: RunFolder, started: Started | None) -> str:
         return words
     held_out = ", ".join(started.held_out) or "nobody"
     judges = f"validated on {', '.join(started.validation)}, " if started.validation else ""
-    return (
+    words = (
         f"{words}: {counted(len(started.subjects), 'subject')}, {judges}{held_out} held out, "
         f"{started.parameters:,} weights"
     )
+    return "\n".join([words, *(each[:1].upper() + each[1:] + "." for each in started.advice)])
 
 
 def how_it_began(begun: StartedFrom | None) -> list[str]:
