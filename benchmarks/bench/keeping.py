@@ -9,7 +9,7 @@ from typing import Any
 from bench.comparing import Comparison, Subject
 from bench.timing import Outcome, Spread
 
-SLACK = 0.05
+SLACK = 0.1
 """Part of a ratio by which runs on one machine differ beyond their quartiles (our choice)."""
 
 
