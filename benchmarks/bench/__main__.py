@@ -23,6 +23,7 @@ from bench.running import Bench
 SUBJECTS = (
     "maps",
     "inference",
+    "training",
 )
 """Modules of this package with a `SUBJECT`, in the order of the page."""
 

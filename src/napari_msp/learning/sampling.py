@@ -4,9 +4,9 @@ Sampling is a pure function of (seed, phase, step), so a resumed run draws what 
 would have drawn without storing any generator's state.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -134,6 +134,7 @@ class Examples:
         edge: int,
         symmetries: Sequence["Symmetry | None"],
         trimmed: bool,
+        platforms: Collection[str] | None = None,
     ) -> Batch:
         """Cut a batch.
 
@@ -147,6 +148,8 @@ class Examples:
             Grid symmetry by which each example is turned, before standardising.
         trimmed
             Leave out k-1 target voxels at each end: the paper's central 19 of 21.
+        platforms
+            Targets to cut; None: all.
         """
         trim = {target: (scale - 1) * trimmed for target, scale in self.scales.items()}
         where = [
@@ -160,6 +163,8 @@ class Examples:
         targets: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         for target, scale in self.scales.items():
+            if platforms is not None and target not in platforms:
+                continue
             size = scale * (edge - 1) + 1 - 2 * trim[target]
             scaler = self._scalers[target]
             targets[target] = torch.empty(len(where), scaler.channels, *[size] * 3)
@@ -283,7 +288,7 @@ class PatchSampler:
     ) -> None:
         self._examples, self._edge, self._batch, self._seed = examples, edge, batch, seed
         self._processes = processes
-        centres = []
+        self._centres: list[IntArray] = []
         for head, channels in enumerate(examples.inputs):
             inside = np.argwhere(channels.mask.numpy())
             if voxels_per_head is not None and len(inside) > voxels_per_head:
@@ -291,20 +296,30 @@ class PatchSampler:
                     len(inside), voxels_per_head, replace=False
                 )
                 inside = inside[np.sort(chosen)]
-            centres.append(np.column_stack([np.full(len(inside), head), inside]))
-        self._centres: IntArray = np.concatenate(centres)
-        self.steps_per_epoch = steps_per_epoch or -(-len(self._centres) // self._batch)
+            self._centres.append(np.column_stack([np.full(len(inside), head), inside]))
+        self.steps_per_epoch = steps_per_epoch or self._steps_over(range(len(self._centres)))
+        self._pass: tuple[Any, IntArray] = (None, self._centres[0])
+
+    def _steps_over(self, heads: Iterable[int]) -> int:
+        return -(-sum(len(self._centres[head]) for head in heads) // self._batch)
+
+    def _in_order(self, phase: int, pass_: int, heads: Sequence[int]) -> IntArray:
+        """Give all centres in the order of a pass; the last one is kept, as steps follow it."""
+        if self._pass[0] != (phase, pass_, heads):
+            centres = np.concatenate([self._centres[head] for head in heads])
+            order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(centres))
+            self._pass = ((phase, pass_, heads), centres[order])
+        return self._pass[1]
 
     def batch(self, phase: int, step: int, platforms: Collection[str] | None = None) -> Batch:
         """Give the batch of a step."""
-        taught = np.isin(self._centres[:, 0], self._examples.teaching(platforms))
-        centres = self._centres[taught]
-        pass_, position = divmod(step, -(-len(centres) // self._batch))
-        order = np.random.default_rng([self._seed, phase, pass_]).permutation(len(centres))
-        chosen = centres[order[position * self._batch : (position + 1) * self._batch]]
+        heads = self._examples.teaching(platforms)
+        pass_, position = divmod(step, self._steps_over(heads))
+        centres = self._in_order(phase, pass_, heads)
+        chosen = centres[position * self._batch : (position + 1) * self._batch]
         mine = chosen[self._processes.share(len(chosen))]
         places = [(int(row[0]), row[1:] - self._edge // 2) for row in mine]
-        return self._examples.cut(places, self._edge, [None] * len(places), trimmed=True)
+        return self._examples.cut(places, self._edge, [None] * len(places), True, platforms)
 
 
 class CropSampler:
@@ -359,7 +374,7 @@ class CropSampler:
             turn = random.integers(48)
             symmetries.append(self._symmetries[turn] if self._symmetries else None)
         mine = self._processes.share(self._batch)
-        return self._examples.cut(places[mine], self._edge, symmetries[mine], trimmed=False)
+        return self._examples.cut(places[mine], self._edge, symmetries[mine], False, platforms)
 
 
 def sampler_for(study: Study, recipe: Recipe, processes: OneProcess = ALONE) -> Sampler:
