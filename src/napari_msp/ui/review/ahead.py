@@ -35,7 +35,7 @@ AHEAD = 2
 """Predictions that are read before somebody wants them (our choice)."""
 
 MOST_BYTES = 800_000_000
-"""That are held; the one that is looked at, and the next one, always are (our choice)."""
+"""That are held at most besides what is looked at and the next ones (our choice)."""
 
 PAUSE = 250
 """Milliseconds before the next ones are read: what is looked at is drawn first (our choice)."""
@@ -97,6 +97,8 @@ class ReadAhead(QObject):
         self._pictures: dict[str, Pictures] = {}
         self._wrong: dict[str, UserError] = {}
         self._doing: dict[str, Entry] = {}
+        # Nothing is read twice while one entry is looked at in one way, whatever becomes of it.
+        self._tried: set[tuple[str, str]] = set()
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(PAUSE)
@@ -132,7 +134,7 @@ class ReadAhead(QObject):
         """Hold nothing, and stop what goes on."""
         self._current, self._wanted = None, []
         self._without, self._sample = [], []
-        for held in (self._subjects, self._pictures, self._wrong, self._mapped):
+        for held in (self._subjects, self._pictures, self._wrong, self._mapped, self._tried):
             held.clear()
         self._soon.stop()
         for job in self._jobs.values():
@@ -154,6 +156,9 @@ class ReadAhead(QObject):
         if look != self._look:
             self._look = look
             self._pictures.clear()
+            self._tried.clear()
+        if entry is not self._current:
+            self._tried.clear()
         self._current, self._wanted = entry, list(following)[:AHEAD]
         self._drop()
         known = self._pictures.get(entry.key)
@@ -178,6 +183,7 @@ class ReadAhead(QObject):
         if entry is None:
             return
         self._doing[name] = entry
+        self._tried.add((name, entry.key))
         known = self._subjects.get(entry.key)
         self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
 
@@ -189,7 +195,7 @@ class ReadAhead(QObject):
         else:
             wanted = [*self._wanted, *self._sampled(), *self._unmapped()]
         for entry in wanted:
-            if entry.key in others or entry.key in self._wrong:
+            if entry.key in others or entry.key in self._wrong or (name, entry.key) in self._tried:
                 continue
             needed = entry.key not in self._pictures or entry in self._sampled()
             if needed or entry in self._unmapped():
@@ -262,7 +268,7 @@ class ReadAhead(QObject):
         for key in reversed(wanted):
             if key in self._subjects:
                 self._subjects.move_to_end(key)
-        kept = set(wanted[:2])
+        kept = set(wanted)  # or the last of them would be read again and again
         for key in list(self._subjects):
             if self.bytes <= MOST_BYTES:
                 break

@@ -21,6 +21,7 @@ from napari_msp.review.ratings import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import Docked, Pane
 from napari_msp.ui.grid_fit import ORDERS, show_legend
 from napari_msp.ui.phrasing import FormWords, said, sentence
@@ -70,7 +71,7 @@ class Review(Docked):
         self.look = Look()
         self.shown: Entry | None = None
         self._pictures: Pictures | None = None
-        self._swapped = False
+        self._swapped, self._showing = False, False
         self._failed: UserError | None = None
         self._opening = Latest(self)
         self._lay_out()
@@ -166,7 +167,9 @@ class Review(Docked):
             self.ahead.contrast,
             sides=sides[::-1] if self._swapped else sides,
         )
+        self._showing = True  # layers that come and go turn the axes for a moment
         layers = self.grid.show(cells, carry=True)
+        self._showing = False
         if self.look.plane != self.grid.plane:
             self.grid.turn_to(self.look.plane)
         self.keys.take(layers)
@@ -385,7 +388,7 @@ class Review(Docked):
 
     def _follow_plane(self) -> None:
         """Draw the outline in the plane that napari's own buttons turned to."""
-        if self.grid.active and self.grid.plane != self.look.plane:
+        if self.grid.active and not self._showing and self.grid.plane != self.look.plane:
             self._look_at(plane=self.grid.plane)
 
     def _go_to_worst(self) -> None:
@@ -395,7 +398,7 @@ class Review(Docked):
         if worst is None:
             self._warn("Nothing says where it may be wrong: no expected error, no truth.")
             return
-        self.grid.go_to(worst.place)
+        crosshair_of(self.viewer).put(worst.place)
         self.message.show_message("ok", f"Largest {worst.name}: {worst.value:.3g}.")
 
     def show_keys(self) -> None:
