@@ -1,6 +1,7 @@
 """Small maps for a review: what they hold, how exactly, and when they are stale."""
 
 import json
+import os
 import shutil
 from dataclasses import fields, replace
 
@@ -10,12 +11,14 @@ import pytest
 
 from napari_msp.errors import UserError
 from napari_msp.inference.outputs import harmonize_to_folder
+from napari_msp.inference.review_making import make_review_maps, open_review_maps, place_of
 from napari_msp.inference.review_maps import (
+    FORMAT,
+    MadeFrom,
     ReviewImage,
     ReviewMaps,
+    Without,
     has_review_maps,
-    make_review_maps,
-    place_of,
     quick_digest,
     read_review_maps,
     shells_of_review_maps,
@@ -26,6 +29,7 @@ from napari_msp.scan import load_scan
 
 STEM = "sub-01_ses-ge_acq-st"
 OF_SA = f"{STEM}_desc-connectomsaMsp"
+NO_SIDECAR = f'{{"Format": {FORMAT}, "Shells": %s}}'
 
 
 @pytest.fixture
@@ -129,6 +133,63 @@ def test_a_prediction_made_anew_makes_its_maps_stale(maps, tmp_path):
     assert read_review_maps(tmp_path, OF_SA).truth is not None
 
 
+def test_a_prediction_of_the_same_name_has_maps_of_its_own(maps, tmp_path):
+    name = f"{OF_SA}_model-sh_param-coefficients_dwimap.nii.gz"
+    new, old = (tmp_path / each / name for each in ("sub-01/dwi", "old/sub-01/dwi"))
+    for path in (new, old):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(str(path).encode())
+    files = {path: MadeFrom(path.with_name(f"{OF_SA}_dwi.nii.gz")) for path in (new, old)}
+    write_review_maps(tmp_path, OF_SA, {None: maps}, sources={None: new})
+    assert has_review_maps(tmp_path, OF_SA, files[new])
+    assert not has_review_maps(tmp_path, OF_SA, files[old])
+    write_review_maps(tmp_path, OF_SA, {None: replace(maps, truth=None)}, sources={None: old})
+    assert read_review_maps(tmp_path, OF_SA, files=files[new]).truth is not None
+    assert read_review_maps(tmp_path, OF_SA, files=files[old]).truth is None
+    # Maps that lie where its own would, and are of the other.
+    sidecar = sidecar_of(tmp_path, OF_SA, old.parent)
+    sidecar.write_bytes(sidecar_of(tmp_path, OF_SA).read_bytes())
+    with pytest.raises(UserError, match="prediction has changed since"):
+        read_review_maps(tmp_path, OF_SA, files=files[old])
+    # The same name with other shells than the maps are of.
+    new.rename(new.with_name(name.replace(OF_SA, f"{OF_SA}B1200")))
+    assert not has_review_maps(tmp_path, OF_SA, files[new])
+
+
+@pytest.mark.parametrize("what", ["scan", "truth"])
+def test_another_scan_or_truth_makes_maps_stale(what, maps, tmp_path):
+    other = tmp_path / "heads" / f"{STEM}_dwi.nii.gz"
+    other.parent.mkdir()
+    of = MadeFrom(tmp_path / f"{OF_SA}_dwi.nii.gz", **{what: other})
+    write_review_maps(tmp_path, OF_SA, {None: maps}, beside={what: None})
+    assert has_review_maps(tmp_path, OF_SA, of)  # it is not there
+    other.write_bytes(b"scan")
+    with pytest.raises(UserError, match=f"the {what} has changed"):  # it has appeared
+        read_review_maps(tmp_path, OF_SA, files=of)
+    write_review_maps(tmp_path, OF_SA, {None: maps}, beside={what: other})
+    assert has_review_maps(tmp_path, OF_SA, of)
+    os.utime(other, (1, 1))  # copied: another time, and the same in it
+    assert has_review_maps(tmp_path, OF_SA, of)
+    other.with_name(f"{STEM}_dwi.bvec").write_text("1 0 0")
+    assert not has_review_maps(tmp_path, OF_SA, of)
+    write_review_maps(tmp_path, OF_SA, {None: maps}, beside={what: other})
+    other.write_bytes(b"another")
+    assert not has_review_maps(tmp_path, OF_SA, of)
+    nobodys = replace(of, **{what: Without("another person's")})
+    assert has_review_maps(tmp_path, OF_SA, nobodys)  # they were made when it was known whose
+
+
+@pytest.mark.parametrize("lowest", [0.0, -30.0, -3000.0])
+def test_bright_voxels_are_not_cut_beside_negative_ones(lowest, maps, tmp_path):
+    """Interpolation rings around bright voxels, and few bright ones make the steps large."""
+    b0 = np.full(maps.scan.mask.shape, 1.0, dtype=np.float32)
+    b0[0], b0[1] = 2000.0, lowest
+    write_review_maps(tmp_path, OF_SA, {None: replace(maps, b0=b0)})
+    back = read_review_maps(tmp_path, OF_SA).b0
+    assert back[0].max() == pytest.approx(2000, abs=0.06)
+    assert back[1].min() == pytest.approx(lowest, abs=0.06)
+
+
 def test_one_byte_anywhere_a_digest_looks_changes_it(tmp_path, random):
     path = tmp_path / "file"
     content = bytearray(random.bytes(3_000_000))
@@ -149,8 +210,12 @@ def test_one_byte_anywhere_a_digest_looks_changes_it(tmp_path, random):
         lambda folder: next(folder.glob("*_mask.nii.gz")).unlink(),
         lambda folder: next(folder.glob("*average*")).write_bytes(b"\x1f\x8b nothing"),
         lambda folder: next(folder.glob("*.json")).write_text("{}"),
-        lambda folder: next(folder.glob("*.json")).write_text('{"Format": 1, "Shells": [{}]}'),
-        lambda folder: next(folder.glob("*.json")).write_text('{"Format": 1, "Shells": 3}'),
+        lambda folder: next(folder.glob("*.json")).write_text(
+            f'{{"Format": {FORMAT}, "Shells": [{{}}]}}'
+        ),
+        lambda folder: next(folder.glob("*.json")).write_text(
+            f'{{"Format": {FORMAT}, "Shells": 3}}'
+        ),
         lambda folder: next(folder.glob("*.json")).write_text('{"Format": 0}'),
         lambda folder: shutil.rmtree(folder),
     ],
@@ -247,6 +312,35 @@ class TestHarmonize:
             "the scan that it was predicted from is not there (bids:source:sub-01/ses-ge/dwi/"
             f"{STEM}_dwi.nii.gz)",
         )
+
+    def test_a_scan_that_must_not_be_shown_is_not_opened(self, harmonized, monkeypatch):
+        opened = []
+
+        def load(path):
+            opened.append(str(path))
+            return load_scan(path)
+
+        monkeypatch.setattr("napari_msp.inference.review_making.load_scan", load)
+        shutil.rmtree(place_of(harmonized)[0] / "review")
+        nobodys = MadeFrom(harmonized, Without("it is of another dataset"), Without(""))
+        maps, made = open_review_maps(nobodys)
+        assert made
+        assert (maps.scan, maps.truth, maps.b0) == (None, None, None)
+        assert maps.notes == ("it is of another dataset",)
+        assert opened
+        assert all("desc-connectomsaMsp" in each for each in opened)
+        assert not open_review_maps(nobodys)[1]
+        # Once it is known where the scan is the maps are made with it.
+        assert open_review_maps(MadeFrom(harmonized, load_scan(opened[0]).path))[1]
+
+    def test_what_harmonize_wrote_is_not_made_anew(self, study, harmonized):
+        scan = study / f"sub-01/ses-ge/dwi/{STEM}_dwi.nii.gz"
+        truth = study / "sub-01/ses-connectom/dwi/sub-01_ses-connectom_acq-sa_dwi.nii.gz"
+        assert open_review_maps(MadeFrom(harmonized, scan, truth))[1] is False
+        truth.write_bytes(truth.read_bytes() + b"\0")
+        maps, made = open_review_maps(MadeFrom(harmonized, scan, truth))
+        assert made
+        assert maps.truth is not None
 
     def test_a_truth_that_cannot_be_read_costs_no_prediction(self, study, saved_model, tmp_path):
         (study / "sub-01/ses-connectom/dwi/sub-01_ses-connectom_acq-sa_dwi.bvec").unlink()

@@ -10,6 +10,7 @@ import pytest
 from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.errors import RunJob, UserError
 from napari_msp.identity import dataset_key
+from napari_msp.inference.review_maps import Without
 from napari_msp.review.measures import MEASURES, robust_scores
 from napari_msp.review.predictions import open_review
 
@@ -108,6 +109,18 @@ def test_predictions_of_two_datasets_in_one_folder_keep_their_own_scans(tmp_path
     known = {entry.subject: entry.scan for entry in open_review(out).entries}
     assert known["sub-01"] is None
     assert known["sub-02"] is not None
+    # What is shown beside it is no other person's either.
+    entry = next(each for each in open_review(out).entries if each.subject == "sub-01")
+    files = entry.made_from
+    assert files.scan == Without(entry.without)
+    assert "of another dataset" in entry.without
+    assert files.truth == Without("")
+
+
+def test_a_scan_that_is_not_found_is_said(cohort):
+    entry = open_review(cohort).entries[0]
+    assert entry.without.startswith("the scan that it was predicted from is not there (bids:")
+    assert entry.made_from.scan == Without(entry.without)
 
 
 # --- What is damaged or foreign -----------------------------------------------------------------
@@ -132,6 +145,19 @@ def test_damaged_files_are_named_and_hide_no_other(cohort):
         str(path) for path in (*(image[n] for n in (1, 3, 4, 6)), sidecar[2], sidecar[5])
     }
     assert all(each.remedy is not None for each in review.problems)
+
+
+def test_a_broken_link_is_one_problem_among_others(cohort):
+    image = next((cohort / "sub-01/ses-ge/dwi").glob("*_dwi.nii.gz"))
+    image.unlink()
+    image.symlink_to(cohort / "annex" / "of a disk that is away")
+    unreadable = next((cohort / "sub-02/ses-ge/dwi").glob("*_dwi.nii.gz"))
+    unreadable.unlink()
+    unreadable.mkdir()
+    review = open_review(cohort)
+    assert len(review.entries) == 10
+    problems = {str(each.subject): each.problem for each in review.problems}
+    assert problems[str(image)] == "is not there, or cannot be read"
 
 
 def test_an_image_that_is_not_compressed_is_seen_to_be_cut_short(tmp_path, predict):

@@ -29,14 +29,13 @@ from napari_msp.files import sha256, staged_folder, write_json
 from napari_msp.inference.harmonize import Prediction, predict_targets
 from napari_msp.inference.measured import MEASURES_FIELD, measures
 from napari_msp.inference.prepare import fitting_shells, prepare_input
-from napari_msp.inference.review_maps import (
+from napari_msp.inference.review_making import (
     about_prediction,
     maps_of_prediction,
     place_of,
-    sidecar_of,
     truth_of,
-    write_review_maps,
 )
+from napari_msp.inference.review_maps import sidecar_of, write_review_maps
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
@@ -303,7 +302,7 @@ def _review_stage(out: Path, stem: str, describe: bool, wanted: bool) -> Iterato
         yield None
         return
     root = out if describe else place_of(out / f"{stem}_dwi.nii.gz")[0]
-    with staged_folder(sidecar_of(root, stem).parent) as stage:
+    with staged_folder(sidecar_of(root, stem, out).parent) as stage:
 
         def write(
             folder: Path,
@@ -319,9 +318,20 @@ def _review_stage(out: Path, stem: str, describe: bool, wanted: bool) -> Iterato
                 / map_name(stem if shell is None else shell_stem(stem, shell), "sh", "coefficients")
                 for shell in maps
             }
-            about = about_prediction(made)
+            source = prediction.source
+            beside = {
+                "scan": None if source is None else source.path,
+                "truth": None if source is None else source.siblings.get(prediction.target),
+            }
             write_review_maps(
-                root, stem, maps, sources=sources, place=out, about=about, stage=stage
+                root,
+                stem,
+                maps,
+                sources=sources,
+                place=out,
+                beside=beside,
+                about=about_prediction(made),
+                stage=stage,
             )
 
         yield write

@@ -4,7 +4,7 @@ A predicted SH image of a whole head has some 300 MB, and its maps take seconds 
 are a few MB of 8 and 16 bits in `review/maps/` of the predictions' folder, NIfTI that any viewer
 opens: SH average, colour FA and mask of scan, prediction and truth, each on its own lattice, how
 sure the prediction is, and the scan's b=0 image as it was before anything was done. All tensors go
-the same route, through the SH series, so that the images compare.
+the same route, through the SH series, so that the images compare. `review_making` makes them.
 """
 
 from __future__ import annotations
@@ -15,43 +15,30 @@ import hashlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import (
-    DESCRIPTION,
-    Provenance,
-    entities,
-    map_beside,
-    map_name,
-    nifti_stem,
-    shell_stem,
-    source_path,
-)
-from napari_msp.data.nifti import DAMAGED, open_nifti, read_voxels
-from napari_msp.errors import Advice, Cancelled, Choose, UserError
+from napari_msp.bids import entities, gradient_files, map_name, shell_stem
+from napari_msp.data.nifti import DAMAGED
+from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import read_json, staged_folder, write_json
-from napari_msp.scan import Scan, load_scan
-from napari_msp.signal.maps import Maps
-
-if TYPE_CHECKING:
-    from napari_msp.inference.harmonize import Prediction
 
 MAPS_FOLDER = Path("review", "maps")
 """Where they lie in the predictions' folder; one folder a subject below it."""
 
-FORMAT = 1
-"""Of the files; others are made anew."""
+FORMAT = 2
+"""Of the files; others are made anew. 1 cut bright voxels of images with negative ones, and did not
+say of which scan and truth it was."""
 
 UncertaintyName = Literal["expected error", "disagreement"]
 
@@ -128,6 +115,38 @@ class ReviewMaps:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Without:
+    """A scan that must not be shown, though a sidecar may name one: it is another person's, say.
+
+    Attributes
+    ----------
+    why
+        In words.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """The files that the maps of a prediction are made from.
+
+    Attributes
+    ----------
+    prediction
+        Its DWI or its SH image.
+    scan
+        What it was predicted from; None: as its sidecar says.
+    truth
+        The target platform's scan of the same head; None: the one in the scan's dataset.
+    """
+
+    prediction: Path
+    scan: Path | Without | None = None
+    truth: Path | Without | None = None
+
+
 def _length(colour: FloatArray) -> FloatArray:
     """Give FA, the length of colour FA: e₁ has length 1."""
     return np.asarray(np.sqrt(np.einsum("...i,...i->...", colour, colour)))
@@ -146,6 +165,7 @@ def write_review_maps(
     *,
     sources: Mapping[int | None, Path] | None = None,
     place: Path | None = None,
+    beside: Mapping[str, Path | None] | None = None,
     about: Mapping[str, Any] | None = None,
     stage: Path | None = None,
 ) -> Path:
@@ -163,6 +183,8 @@ def write_review_maps(
         The SH image of each: when it changes the maps are stale.
     place
         Folder in which those are to lie in the end, where they are staged too.
+    beside
+        Files of "scan" and "truth": when one changes, or appears, the maps are stale.
     about
         Further notes for the sidecar, such as the model.
     stage
@@ -178,9 +200,12 @@ def write_review_maps(
         "Format": FORMAT,
         "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
         **(about or {}),
+        "Beside": {what: _state(path) for what, path in (beside or {}).items() if path},
         "Shells": [],
     }
-    sidecar = sidecar_of(folder, stem)
+    if place is None and sources:
+        place = next(iter(sources.values())).parent
+    sidecar = sidecar_of(folder, stem, place)
     with nullcontext(stage) if stage is not None else staged_folder(sidecar.parent) as made_in:
         for shell, each in maps.items():
             source = (sources or {}).get(shell)
@@ -218,7 +243,9 @@ def _write_shell(stage: Path, stem: str, shell: int | None, maps: ReviewMaps) ->
     }
 
 
-def read_review_maps(folder: str | Path, stem: str, shell: int | None = None) -> ReviewMaps:
+def read_review_maps(
+    folder: str | Path, stem: str, shell: int | None = None, files: MadeFrom | None = None
+) -> ReviewMaps:
     """Read the maps of a prediction.
 
     Parameters
@@ -227,17 +254,20 @@ def read_review_maps(folder: str | Path, stem: str, shell: int | None = None) ->
         As for `write_review_maps`.
     shell
         Which, by name, where there are several; None: the first.
+    files
+        What they must be of; None: of a prediction of that name in its own subject's folder.
 
     Raises
     ------
     UserError
-        When there are none, they are damaged, or the prediction has changed since. Where the
-        prediction itself is not there (it was left on the big disk) the maps do without.
+        When there are none, they are damaged or of another prediction, or that, its scan or its
+        truth has changed since. Where one of those is not there (it was left on the big disk) the
+        maps do without.
     """
     folder = Path(folder)
-    sidecar = sidecar_of(folder, stem)
+    sidecar = sidecar_of(folder, stem, _place(files))
     try:
-        shells = {each["Shell"]: each for each in _current(folder, sidecar)["Shells"]}
+        shells = {each["Shell"]: each for each in _current(folder, stem, files)["Shells"]}
         if not shells or (shell not in shells and shell is not None):
             raise UserError(
                 f"has no maps of b = {shell}", sidecar, "shell", Choose("shell", tuple(shells))
@@ -281,29 +311,62 @@ def read_review_maps(folder: str | Path, stem: str, shell: int | None = None) ->
 MAKE_ANEW = Advice("make the maps anew")
 
 
-def shells_of_review_maps(folder: str | Path, stem: str) -> tuple[int | None, ...]:
+def shells_of_review_maps(
+    folder: str | Path, stem: str, files: MadeFrom | None = None
+) -> tuple[int | None, ...]:
     """Give the shells that there are maps of; (None,) where there is one, empty without maps."""
-    sidecar = sidecar_of(folder, stem)
+    sidecar = sidecar_of(folder, stem, _place(files))
     try:
         return tuple(each["Shell"] for each in read_json(sidecar)["Shells"])
     except (UserError, KeyError, TypeError):
         return ()
 
 
-def has_review_maps(folder: str | Path, stem: str) -> bool:
-    """Return whether there are maps of a prediction as it is now; quick."""
+def has_review_maps(folder: str | Path, stem: str, files: MadeFrom | None = None) -> bool:
+    """Return whether there are maps of a prediction as it is now, see `read_review_maps`; quick."""
     try:
-        _current(Path(folder), sidecar_of(folder, stem))
+        _current(Path(folder), stem, files)
     except UserError:
         return False
     return True
 
 
-def sidecar_of(folder: str | Path, stem: str) -> Path:
-    """Give the JSON file of a prediction's maps, in the folder of its subject."""
-    subject = entities(f"{stem}.nii").get("sub")
-    parent = Path(folder, MAPS_FOLDER)
-    return (parent / f"sub-{subject}" if subject else parent) / f"{stem}_review.json"
+def sidecar_of(folder: str | Path, stem: str, place: Path | None = None) -> Path:
+    """Give the JSON file of a prediction's maps, in the folder of its subject.
+
+    A prediction that lies somewhere else in the dataset (an older one that was put aside) has its
+    maps there too, below the same folder of maps.
+
+    >>> sidecar_of("out", "sub-01_dwi", Path("out/sub-01/dwi")).as_posix()
+    'out/review/maps/sub-01/sub-01_dwi_review.json'
+    >>> sidecar_of("out", "sub-01_dwi", Path("out/old/sub-01/dwi")).as_posix()
+    'out/review/maps/old/sub-01/sub-01_dwi_review.json'
+    """
+    label = entities(f"{stem}.nii").get("sub")
+    subject = f"sub-{label}" if label else ""
+    aside = Path() if place is None else Path(os.path.relpath(place, folder))
+    parts = aside.parts[: aside.parts.index(subject)] if subject in aside.parts else aside.parts
+    if ".." in parts:  # it lies elsewhere
+        parts = ()
+    return Path(folder, MAPS_FOLDER, *parts, subject, f"{stem}_review.json")
+
+
+def _place(files: MadeFrom | None) -> Path | None:
+    return None if files is None else files.prediction.parent
+
+
+def sh_images(folder: Path, stem: str) -> dict[int | None, Path]:
+    """Find the SH images of a prediction's shells; None is the only one; empty without."""
+    alone = folder / map_name(stem, "sh", "coefficients")
+    if alone.exists():
+        return {None: alone}
+    ending = alone.name.removeprefix(stem)
+    found = {
+        int(match[1]): path
+        for path in folder.glob(f"{glob.escape(stem)}B*{ending}")
+        if (match := re.fullmatch(rf"{re.escape(stem)}B(\d+){re.escape(ending)}", path.name))
+    }
+    return dict(sorted(found.items()))
 
 
 def quick_digest(path: str | Path) -> str:
@@ -322,22 +385,66 @@ def quick_digest(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _current(folder: Path, sidecar: Path) -> dict[str, Any]:
-    """Read the sidecar of maps that are not stale."""
+def _current(folder: Path, stem: str, files: MadeFrom | None) -> dict[str, Any]:
+    """Read the sidecar of maps that are of these files as they are now."""
+    sidecar = sidecar_of(folder, stem, _place(files))
     if not sidecar.exists():
         raise UserError("there are no review maps", sidecar, remedy=MAKE_ANEW)
     notes = read_json(sidecar)
     try:
         if notes["Format"] != FORMAT:
             raise UserError("is of another version", sidecar, remedy=MAKE_ANEW)
-        for each in notes["Shells"]:
-            made = each["Made"]
-            path = None if made is None else folder / made["Of"]
-            if path is not None and path.exists() and quick_digest(path) != made["Digest"]:
-                raise UserError("the prediction has changed since", sidecar, remedy=MAKE_ANEW)
-    except (KeyError, TypeError, OSError) as error:
+        changed = _changed(folder, stem, notes, files)
+    except (AttributeError, KeyError, TypeError, OSError) as error:
         raise UserError("is no sidecar of review maps", sidecar, remedy=MAKE_ANEW) from error
+    if changed:
+        raise UserError(f"the {changed} has changed since", sidecar, remedy=MAKE_ANEW)
     return notes
+
+
+def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom | None) -> str:
+    """Say what has changed since the maps were made: "prediction", "scan", "truth"; else empty."""
+    made = [folder / each["Made"]["Of"] for each in notes["Shells"] if each["Made"] is not None]
+    digests = [each["Made"]["Digest"] for each in notes["Shells"] if each["Made"] is not None]
+    for path, digest in zip(made, digests, strict=True):
+        if path.exists() and quick_digest(path) != digest:
+            return "prediction"
+    if files is None:
+        return ""
+    place = Path(os.path.abspath(files.prediction.parent))  # noqa: PTH100 - links are kept
+    there = {place / path.name for path in sh_images(place, stem).values()}
+    known = {Path(os.path.abspath(path)) for path in made}  # noqa: PTH100
+    if known and (known != there if there else any(path.parent != place for path in known)):
+        return "prediction"
+    for what, path in (("scan", files.scan), ("truth", files.truth)):
+        if isinstance(path, Path) and not _is_still(notes["Beside"].get(what), path):
+            return what
+    return ""
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """Say how a scan is now: its image and the gradient table beside it."""
+    files = [each for each in (path, *gradient_files(path)) if each.is_file()]
+    try:
+        digests = [quick_digest(each) for each in files]
+    except OSError:  # nobody may read it; the maps say so
+        digests = []
+    return {"File": path.name, "Stamps": _stamps(files), "Digests": digests}
+
+
+def _stamps(files: Iterable[Path]) -> list[list[int]]:
+    return [[each.stat().st_size, each.stat().st_mtime_ns] for each in files]
+
+
+def _is_still(noted: Mapping[str, Any] | None, path: Path) -> bool:
+    """Return whether a scan is as it was; one that is not there is not compared."""
+    if not path.is_file():
+        return True
+    if noted is None:
+        return False  # there was none
+    files = [each for each in (path, *gradient_files(path)) if each.is_file()]
+    same: bool = noted["Stamps"] == _stamps(files) or noted["Digests"] == _state(path)["Digests"]
+    return same
 
 
 def _files(part: str) -> dict[str, str]:
@@ -361,13 +468,13 @@ def _write(
 ) -> None:
     """Write an image in whole steps of 8 or 16 bits; None: steps that go with its values."""
     values = np.nan_to_num(values.astype(np.float32), nan=0.0)
-    largest = float(values.max(initial=0))
+    smallest, largest = float(values.min(initial=0)), float(values.max(initial=0))
     if step is None:
         inside = values[values > 0]
-        finest = float(np.median(inside)) / STEPS_TO_MEDIAN if len(inside) else 1.0
-        step = max(finest, largest / np.iinfo(np.uint16).max)
-    kind = _kind(float(values.min(initial=0)) / step, largest / step)
+        step = float(np.median(inside)) / STEPS_TO_MEDIAN if len(inside) else 1.0
+    kind = _kind(smallest / step, largest / step)
     bounds = np.iinfo(kind)
+    step = max(step, largest / bounds.max, smallest / bounds.min if bounds.min else 0.0)
     stored = np.clip(np.rint(values / np.float32(step)), bounds.min, bounds.max).astype(kind)
     image = nib.Nifti1Image(stored, affine)
     image.set_qform(affine, 1)
@@ -402,213 +509,3 @@ def _zlib() -> Any:
         return import_module("isal.isal_zlib")
     except ImportError:  # it has no wheel for this machine
         return import_module("zlib")
-
-
-# --- Making them -----------------------------------------------------------------------------
-
-Poll = Callable[[], bool]
-
-
-def maps_of_prediction(
-    prediction: Prediction, truth: Scan | str | None = None, cancelled: Poll | None = None
-) -> dict[int | None, ReviewMaps]:
-    """Make the maps of a prediction in memory, by shell; None is the only one.
-
-    Parameters
-    ----------
-    prediction
-        What `harmonize` gave.
-    truth
-        The target platform's scan of the same head; or why there is none.
-    cancelled
-        Polled between images.
-    """
-    parts = prediction.by_shell()
-    made: dict[int | None, ReviewMaps] = {}
-    for shell, part in parts.items():
-        name: UncertaintyName = "disagreement"
-        uncertainty = part.disagreement
-        if part.expected_error is not None:
-            name, uncertainty = "expected error", part.expected_error
-        sure = None if uncertainty is None else (name, uncertainty)
-        own = shell if len(parts) > 1 else None
-        made[own] = _maps(part.maps(), prediction.source, truth, sure, cancelled)
-    return made
-
-
-def make_review_maps(
-    prediction: str | Path,
-    *,
-    scan: str | Path | None = None,
-    truth: str | Path | None = None,
-    cancelled: Poll | None = None,
-) -> Path:
-    """Make the maps of a prediction from its files, and write them.
-
-    Parameters
-    ----------
-    prediction
-        Its DWI or its SH image.
-    scan
-        What it was predicted from; None: as its sidecar says.
-    truth
-        The target platform's scan of the same head; None: the one in the scan's dataset.
-    cancelled
-        Polled between images.
-
-    Returns
-    -------
-    Their sidecar, see `write_review_maps`.
-
-    Raises
-    ------
-    UserError
-        When the SH image is not there or cannot be read. A scan or a truth that cannot be read is
-        left out, and the maps' `notes` say why.
-    Cancelled
-        When `cancelled` said so.
-    """
-    path = Path(prediction)
-    folder, stem = place_of(path)
-    sources = _sh_images(path.parent, stem)
-    first = load_scan(next(iter(sources.values())))
-    made_by = first.provenance
-    notes: list[str] = []
-    if scan is None:
-        uri = made_by.sources[0] if made_by and made_by.sources else "no name"
-        scan = source_path(uri, folder)
-        if scan is None:
-            notes.append(f"the scan that it was predicted from is not there ({uri or 'no name'})")
-    measured = _opened(scan, notes)
-    if truth is None and measured is not None and made_by is not None:
-        truth = measured.siblings.get(made_by.target)
-    known = _opened(truth, notes)
-    maps: dict[int | None, ReviewMaps] = {}
-    for shell, file in sources.items():
-        one = load_scan(file)
-        made = _maps(one.maps(), measured, known, _uncertainty(file), cancelled)
-        maps[shell] = replace(made, notes=(*notes, *made.notes))
-    return write_review_maps(folder, stem, maps, sources=sources, about=about_prediction(made_by))
-
-
-def truth_of(scan: Scan | None, target: str) -> Scan | str | None:
-    """Open the target platform's scan of the same head; None where there is none, or why not."""
-    path = None if scan is None else scan.siblings.get(target)
-    notes: list[str] = []
-    return _opened(path, notes) or (notes[0] if notes else None)
-
-
-def place_of(prediction: str | Path) -> tuple[Path, str]:
-    """Give the root of a prediction's dataset, and what the names of its files begin with.
-
-    The root is the nearest folder above that is described, where that is a derivative: maps never
-    go to measured data. Else it is the prediction's own folder.
-    """
-    path = Path(os.path.abspath(prediction))  # noqa: PTH100 - links are kept, see `bids`
-    root = path.parent
-    for folder in path.parents:
-        if (folder / DESCRIPTION).exists():
-            kind = read_json(folder / DESCRIPTION, foreign=True).get("DatasetType")
-            root = folder if kind == "derivative" else root
-            break
-    ending = r"(_dwi|(B\d+)?_model-[A-Za-z]+_param-[A-Za-z0-9]+_dwimap)$"
-    return root, re.sub(ending, "", nifti_stem(path))
-
-
-def _sh_images(folder: Path, stem: str) -> dict[int | None, Path]:
-    """Find the SH images of a prediction's shells; None is the only one."""
-    alone = folder / map_name(stem, "sh", "coefficients")
-    if alone.exists():
-        return {None: alone}
-    ending = alone.name.removeprefix(stem)
-    found = {
-        int(match[1]): path
-        for path in folder.glob(f"{glob.escape(stem)}B*{ending}")
-        if (match := re.fullmatch(rf"{re.escape(stem)}B(\d+){re.escape(ending)}", path.name))
-    }
-    if not found:
-        raise UserError("there is no such file", alone, remedy=Advice("give a prediction"))
-    return dict(sorted(found.items()))
-
-
-def _opened(path: str | Path | None, notes: list[str]) -> Scan | None:
-    if path is None:
-        return None
-    try:
-        return load_scan(path)
-    except UserError as error:
-        notes.append(f"{Path(path).name} is left out: {error.problem}")
-        return None
-
-
-def _uncertainty(coefficients: Path) -> tuple[UncertaintyName, FloatArray] | None:
-    names: tuple[UncertaintyName, ...] = ("expected error", "disagreement")
-    for name in names:
-        path = map_beside(coefficients, name.replace(" ", ""))
-        if path is not None and path.exists():
-            return name, read_voxels(open_nifti(path), path)
-    return None
-
-
-def about_prediction(made: Provenance | None) -> dict[str, Any]:
-    """Say by which model a prediction was made, and of which version the software was."""
-    if made is None:
-        return {}
-    model = {"File": made.model_file, "Sha256": made.model_sha256, "Title": made.title}
-    return {"Target": made.target, "Model": model, "Sources": list(made.sources)}
-
-
-def _maps(
-    maps: Maps,
-    scan: Scan | None,
-    truth: Scan | str | None,
-    uncertainty: tuple[UncertaintyName, FloatArray] | None,
-    cancelled: Poll | None,
-) -> ReviewMaps:
-    """Put together what is looked at of one shell."""
-    image = maps.image
-    notes: list[str] = []
-    if isinstance(truth, str):
-        notes.append(truth)
-        truth = None
-    scan_image = _image_at(scan, image.rescaled_from or image.b_value, notes, cancelled)
-    truth_image = _image_at(truth, image.b_value, notes, cancelled)
-    _poll(cancelled)
-    acquisition = None if scan is None else scan.acquisition
-    name, values = (None, None) if uncertainty is None else uncertainty
-    return ReviewMaps(
-        scan_image,
-        review_image(maps),
-        truth_image,
-        values,
-        name,
-        acquisition.b0 if acquisition is not None and scan_image is not None else None,
-        tuple(notes),
-    )
-
-
-def _image_at(
-    scan: Scan | None, b_value: float | None, notes: list[str], cancelled: Poll | None
-) -> ReviewImage | None:
-    """Give what is looked at of the shell of a scan; None, and why, where that cannot be had."""
-    _poll(cancelled)
-    if scan is None:
-        return None
-    try:
-        return review_image(scan.at_shell(b_value).maps())
-    except UserError as error:
-        name = scan.path.name if scan.path is not None else scan.owner
-        notes.append(f"{name} is left out: {error.problem}")
-        return None
-
-
-def review_image(maps: Maps) -> ReviewImage:
-    """Take what is looked at from the maps of an image."""
-    image = maps.image
-    affine = np.asarray(image.affine)
-    return ReviewImage(maps["sh_average"], maps["colour_fa"], maps["fa"], image.mask, affine)
-
-
-def _poll(cancelled: Poll | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled

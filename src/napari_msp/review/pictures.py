@@ -15,13 +15,8 @@ from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
 from napari_msp.errors import Cancelled, UserError
-from napari_msp.inference.review_maps import (
-    ReviewImage,
-    ReviewMaps,
-    has_review_maps,
-    make_review_maps,
-    read_review_maps,
-)
+from napari_msp.inference.review_making import open_review_maps
+from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.review.predictions import Entry, Review
 
 PIXEL = 2.0
@@ -162,9 +157,7 @@ def draw_all(
 def cut_entry(entry: Entry, cancelled: Callable[[], bool] | None = None) -> Cut:
     """Cut one prediction's maps, which are made where they are missing or stale."""
     try:
-        if not has_review_maps(entry.root, entry.stem):
-            make_review_maps(entry.prediction, scan=entry.scan, truth=entry.truth)
-        maps = read_review_maps(entry.root, entry.stem)
+        maps, _ = open_review_maps(entry.made_from, cancelled=cancelled)
     except UserError as error:
         return Cut((), notes=(error.phrase(),))
     return cut(maps)

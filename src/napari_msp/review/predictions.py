@@ -33,7 +33,8 @@ from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, sha256
 from napari_msp.identity import Person, dataset_key
-from napari_msp.inference.review_maps import place_of
+from napari_msp.inference.review_making import not_there, place_of
+from napari_msp.inference.review_maps import MadeFrom, Without
 from napari_msp.review.measures import numbers_in, outlying, read_measures, risk_of, unusual_in
 
 FOLDER = "review"
@@ -81,6 +82,8 @@ class Entry:
         What its sidecar keeps as doubtful.
     provenance
         All that its sidecar says of its making.
+    without
+        Why there is no scan, in words; empty where there is one.
     """
 
     key: str
@@ -102,6 +105,7 @@ class Entry:
     unusual: Mapping[str, float] = field(default_factory=dict)
     risk: float = 0.0
     warnings: tuple[str, ...] = ()
+    without: str = ""
 
     def __repr__(self) -> str:
         return f"<Entry {self.name}, risk {self.risk:.1f}>"
@@ -115,6 +119,13 @@ class Entry:
     def stem(self) -> str:
         """What the names of its files begin with: its small maps, too."""
         return self.key.rpartition("/")[2]
+
+    @property
+    def made_from(self) -> MadeFrom:
+        """What its small maps are made from: no scan that this entry does not have."""
+        if self.scan is None:
+            return MadeFrom(self.prediction, Without(self.without), Without(""))
+        return MadeFrom(self.prediction, self.scan, self.truth)
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
@@ -255,6 +266,9 @@ def open_review(folder: str | Path) -> Review:
     return Review(folder, ranked(entries), tuple(problems), tuple(sorted(foreign)))
 
 
+ANOTHER_DATASET = "the scan that it was predicted from is of another dataset than this folder links"
+
+
 def _without_strangers(entries: Iterable[Entry]) -> list[Entry]:
     """Take scans from entries that were made from another dataset than the linked one.
 
@@ -267,7 +281,7 @@ def _without_strangers(entries: Iterable[Entry]) -> list[Entry]:
     return [
         entry
         if len(datasets[entry.root]) == 1 or entry.scan is None or _is_of(entry.scan, entry)
-        else replace(entry, scan=None, truth=None)
+        else replace(entry, scan=None, truth=None, without=ANOTHER_DATASET)
         for entry in entries
     ]
 
@@ -344,8 +358,9 @@ def _entry(
         return None
     key = stem.relative_to(folder).as_posix()
     before = known.get(key, {})
-    status = image.stat()
-    stamp = [status.st_size, status.st_mtime_ns]
+    stamp = stamp_of(image)
+    if stamp is None:
+        raise UserError("is not there, or cannot be read", image, remedy=MAKE_AGAIN)
     same = isinstance(before, Mapping) and before.get("file") == stamp
     measured = numbers_in(before.get("numbers")) if same else {}
     fingerprint = before.get("hash") if same else None
@@ -371,7 +386,17 @@ def _entry(
         provenance=made,
         numbers={**measured, **read_measures(content)},
         warnings=made.warnings,
+        without="" if scan is not None else not_there(made.sources[0] if made.sources else ""),
     )
+
+
+def stamp_of(path: Path) -> list[int] | None:
+    """Tell a file from a later one of the same name: its size and time; None without one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _provenance(sidecar: Mapping[str, Any]) -> Provenance | None:
@@ -391,6 +416,14 @@ def content_hash(image: Path) -> str:
     UserError
         When it cannot be read, or is not whole.
     """
+    try:
+        return _content_hash(image)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise UserError(problem, image, remedy=MAKE_AGAIN) from error
+
+
+def _content_hash(image: Path) -> str:
     wanted = _length(image)
     if image.name.endswith(".gz"):
         with image.open("rb") as stream:

@@ -13,11 +13,8 @@ from functools import partial
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msp.errors import UserError
-from napari_msp.inference.review_maps import (
-    has_review_maps,
-    make_review_maps,
-    read_review_maps,
-)
+from napari_msp.inference.review_making import open_review_maps
+from napari_msp.inference.review_maps import has_review_maps
 from napari_msp.review.predictions import Entry
 from napari_msp.ui.background import Control, Job
 from napari_msp.ui.review.pictures import (
@@ -171,7 +168,7 @@ class ReadAhead(QObject):
 
     def has_maps(self, entry: Entry) -> bool:
         """Tell whether an entry is only to be read."""
-        return entry.key in self._mapped or has_review_maps(entry.root, entry.stem)
+        return entry.key in self._mapped or has_review_maps(entry.root, entry.stem, entry.made_from)
 
     def make_no_more(self) -> None:
         """Make maps of what is looked at only."""
@@ -214,7 +211,7 @@ class ReadAhead(QObject):
             entry = self._without[0]
             if entry.key in self._mapped or entry.key in self._wrong:
                 self._without.pop(0)
-            elif has_review_maps(entry.root, entry.stem):
+            elif has_review_maps(entry.root, entry.stem, entry.made_from):
                 self._mapped.add(entry.key)
             else:
                 return [entry]
@@ -281,12 +278,7 @@ def _read(entry: Entry, known: Subject | None, look: Look, truths: bool, control
     """Read the maps of a prediction, made first where there are none, and draw its cells."""
     made = False
     if known is None:
-        if not has_review_maps(entry.root, entry.stem):
-            make_review_maps(
-                entry.prediction, scan=entry.scan, truth=entry.truth, cancelled=control.cancelled
-            )
-            made = True
-        control.check()
-        known = Subject.of(read_review_maps(entry.root, entry.stem))
+        maps, made = open_review_maps(entry.made_from, cancelled=control.cancelled)
+        known = Subject.of(maps)
     control.check()
     return Read(entry, known, draw(known, look, truths=truths), own_limits(known), made)

@@ -1,0 +1,277 @@
+"""Small maps of a prediction for a review made: from memory as it is written, from files later.
+
+`review_maps` keeps them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.bids import (
+    DESCRIPTION,
+    Provenance,
+    map_beside,
+    map_name,
+    nifti_stem,
+    source_path,
+)
+from napari_msp.data.nifti import open_nifti, read_voxels
+from napari_msp.errors import Advice, Cancelled, UserError
+from napari_msp.files import read_json
+from napari_msp.inference.review_maps import (
+    MadeFrom,
+    ReviewImage,
+    ReviewMaps,
+    UncertaintyName,
+    Without,
+    has_review_maps,
+    read_review_maps,
+    sh_images,
+    write_review_maps,
+)
+from napari_msp.scan import Scan, load_scan
+from napari_msp.signal.maps import Maps
+
+if TYPE_CHECKING:
+    from napari_msp.inference.harmonize import Prediction
+
+Poll = Callable[[], bool]
+
+
+def maps_of_prediction(
+    prediction: Prediction, truth: Scan | str | None = None, cancelled: Poll | None = None
+) -> dict[int | None, ReviewMaps]:
+    """Make the maps of a prediction in memory, by shell; None is the only one.
+
+    Parameters
+    ----------
+    prediction
+        What `harmonize` gave.
+    truth
+        The target platform's scan of the same head; or why there is none.
+    cancelled
+        Polled between images.
+    """
+    parts = prediction.by_shell()
+    made: dict[int | None, ReviewMaps] = {}
+    for shell, part in parts.items():
+        name: UncertaintyName = "disagreement"
+        uncertainty = part.disagreement
+        if part.expected_error is not None:
+            name, uncertainty = "expected error", part.expected_error
+        sure = None if uncertainty is None else (name, uncertainty)
+        own = shell if len(parts) > 1 else None
+        made[own] = _maps(part.maps(), prediction.source, truth, sure, cancelled)
+    return made
+
+
+def make_review_maps(
+    prediction: str | Path,
+    *,
+    scan: str | Path | Without | None = None,
+    truth: str | Path | Without | None = None,
+    cancelled: Poll | None = None,
+) -> Path:
+    """Make the maps of a prediction from its files, and write them.
+
+    Parameters
+    ----------
+    prediction
+        Its DWI or its SH image.
+    scan
+        What it was predicted from; None: as its sidecar says; `Without`: no scan is opened.
+    truth
+        The target platform's scan of the same head; None: the one in the scan's dataset.
+    cancelled
+        Polled between images.
+
+    Returns
+    -------
+    Their sidecar, see `write_review_maps`.
+
+    Raises
+    ------
+    UserError
+        When the SH image is not there or cannot be read. A scan or a truth that cannot be read is
+        left out, and the maps' `notes` say why.
+    Cancelled
+        When `cancelled` said so.
+    """
+    path = Path(prediction)
+    folder, stem = place_of(path)
+    sources = sh_images(path.parent, stem)
+    if not sources:
+        alone = path.with_name(map_name(stem, "sh", "coefficients"))
+        raise UserError("there is no such file", alone, remedy=Advice("give a prediction"))
+    first = load_scan(next(iter(sources.values())))
+    made_by = first.provenance
+    if scan is None:
+        uri = made_by.sources[0] if made_by and made_by.sources else ""
+        scan = source_path(uri, folder) or Without(not_there(uri))
+    notes: list[str] = []
+    measured = _opened(scan, notes)
+    if truth is None and measured is not None and made_by is not None:
+        truth = measured.siblings.get(made_by.target)
+    known = _opened(truth, notes)
+    maps: dict[int | None, ReviewMaps] = {}
+    for shell, file in sources.items():
+        one = load_scan(file)
+        made = _maps(one.maps(), measured, known, _uncertainty(file), cancelled)
+        maps[shell] = replace(made, notes=(*notes, *made.notes))
+    beside = {"scan": _file(scan), "truth": _file(truth)}
+    about = about_prediction(made_by)
+    return write_review_maps(folder, stem, maps, sources=sources, beside=beside, about=about)
+
+
+def open_review_maps(
+    files: MadeFrom, shell: int | None = None, cancelled: Poll | None = None
+) -> tuple[ReviewMaps, bool]:
+    """Read the maps of a prediction, made first where there are none or they are stale.
+
+    Parameters
+    ----------
+    files
+        What they are of.
+    shell
+        Which, where there are several; None: the first.
+    cancelled
+        As for `make_review_maps`.
+
+    Returns
+    -------
+    maps : ReviewMaps
+    made : bool
+        Whether they were made for this.
+    """
+    folder, stem = place_of(files.prediction)
+    made = not has_review_maps(folder, stem, files)
+    if made:
+        make_review_maps(files.prediction, scan=files.scan, truth=files.truth, cancelled=cancelled)
+    return read_review_maps(folder, stem, shell, files), made
+
+
+def not_there(uri: str) -> str:
+    """Say that the scan that a prediction's sidecar names is not found."""
+    return f"the scan that it was predicted from is not there ({uri or 'no name'})"
+
+
+def _file(scan: str | Path | Without | None) -> Path | None:
+    return None if scan is None or isinstance(scan, Without) else Path(scan)
+
+
+def truth_of(scan: Scan | None, target: str) -> Scan | str | None:
+    """Open the target platform's scan of the same head; None where there is none, or why not."""
+    path = None if scan is None else scan.siblings.get(target)
+    notes: list[str] = []
+    return _opened(path, notes) or (notes[0] if notes else None)
+
+
+def place_of(prediction: str | Path) -> tuple[Path, str]:
+    """Give the root of a prediction's dataset, and what the names of its files begin with.
+
+    The root is the nearest folder above that is described, where that is a derivative: maps never
+    go to measured data. Else it is the prediction's own folder.
+    """
+    path = Path(os.path.abspath(prediction))  # noqa: PTH100 - links are kept, see `bids`
+    root = path.parent
+    for folder in path.parents:
+        if (folder / DESCRIPTION).exists():
+            kind = read_json(folder / DESCRIPTION, foreign=True).get("DatasetType")
+            root = folder if kind == "derivative" else root
+            break
+    ending = r"(_dwi|(B\d+)?_model-[A-Za-z]+_param-[A-Za-z0-9]+_dwimap)$"
+    return root, re.sub(ending, "", nifti_stem(path))
+
+
+def _opened(path: str | Path | Without | None, notes: list[str]) -> Scan | None:
+    if isinstance(path, Without):
+        notes.extend([path.why] if path.why else [])
+        return None
+    if path is None:
+        return None
+    try:
+        return load_scan(path)
+    except UserError as error:
+        notes.append(f"{Path(path).name} is left out: {error.problem}")
+        return None
+
+
+def _uncertainty(coefficients: Path) -> tuple[UncertaintyName, FloatArray] | None:
+    names: tuple[UncertaintyName, ...] = ("expected error", "disagreement")
+    for name in names:
+        path = map_beside(coefficients, name.replace(" ", ""))
+        if path is not None and path.exists():
+            return name, read_voxels(open_nifti(path), path)
+    return None
+
+
+def about_prediction(made: Provenance | None) -> dict[str, Any]:
+    """Say by which model a prediction was made, and of which version the software was."""
+    if made is None:
+        return {}
+    model = {"File": made.model_file, "Sha256": made.model_sha256, "Title": made.title}
+    return {"Target": made.target, "Model": model, "Sources": list(made.sources)}
+
+
+def _maps(
+    maps: Maps,
+    scan: Scan | None,
+    truth: Scan | str | None,
+    uncertainty: tuple[UncertaintyName, FloatArray] | None,
+    cancelled: Poll | None,
+) -> ReviewMaps:
+    """Put together what is looked at of one shell."""
+    image = maps.image
+    notes: list[str] = []
+    if isinstance(truth, str):
+        notes.append(truth)
+        truth = None
+    scan_image = _image_at(scan, image.rescaled_from or image.b_value, notes, cancelled)
+    truth_image = _image_at(truth, image.b_value, notes, cancelled)
+    _poll(cancelled)
+    acquisition = None if scan is None else scan.acquisition
+    name, values = (None, None) if uncertainty is None else uncertainty
+    return ReviewMaps(
+        scan_image,
+        review_image(maps),
+        truth_image,
+        values,
+        name,
+        acquisition.b0 if acquisition is not None and scan_image is not None else None,
+        tuple(notes),
+    )
+
+
+def _image_at(
+    scan: Scan | None, b_value: float | None, notes: list[str], cancelled: Poll | None
+) -> ReviewImage | None:
+    """Give what is looked at of the shell of a scan; None, and why, where that cannot be had."""
+    _poll(cancelled)
+    if scan is None:
+        return None
+    try:
+        return review_image(scan.at_shell(b_value).maps())
+    except UserError as error:
+        name = scan.path.name if scan.path is not None else scan.owner
+        notes.append(f"{name} is left out: {error.problem}")
+        return None
+
+
+def review_image(maps: Maps) -> ReviewImage:
+    """Take what is looked at from the maps of an image."""
+    image = maps.image
+    affine = np.asarray(image.affine)
+    return ReviewImage(maps["sh_average"], maps["colour_fa"], maps["fa"], image.mask, affine)
+
+
+def _poll(cancelled: Poll | None) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled
