@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from reviewed import AFFINE, WORST, folder
 
 from napari_msp.review.ratings import read_ratings
 from napari_msp.ui.review.keys import BEYOND_NAPARI, REBOUND, all_keys
+from reviewed import AFFINE, WORST, folder
 
 PATIENCE = 20_000
 

@@ -129,7 +129,7 @@ class ReadAhead(QObject):
 
     def close(self) -> None:
         """Hold nothing, and stop what goes on."""
-        self._current, self._wanted = None, []
+        self._current, self._wanted, self._entries = None, [], ()
         self._without, self._sample = [], []
         for held in (self._subjects, self._pictures, self._wrong, self._mapped, self._tried):
             held.clear()
@@ -237,6 +237,8 @@ class ReadAhead(QObject):
 
     def _fail(self, name: str, error: UserError) -> None:
         entry = self._doing[name]
+        if entry not in self._entries:
+            return  # of a folder that was open before
         self._wrong[entry.key] = error
         if entry is self._current:
             self.failed.emit(entry, error)

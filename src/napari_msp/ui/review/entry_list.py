@@ -72,7 +72,7 @@ class EntryList(Themed):
 
     def __init__(self) -> None:
         super().__init__()
-        self.states, self.targets, self.text = QComboBox(), QComboBox(), QLineEdit()
+        self.states, self.targets, self.text = QComboBox(), QComboBox(), _Search()
         self.states.setAccessibleName("State")
         self.targets.setAccessibleName("Target")
         self.text.setPlaceholderText("name or note ( / )")
@@ -146,6 +146,16 @@ class EntryList(Themed):
     def _narrow(self) -> None:
         target = self.targets.currentText() if self.targets.currentIndex() > 0 else ""
         self.narrowed.emit(self.states.currentData() or "", target, self.text.text().strip())
+
+
+class _Search(QLineEdit):
+    """Takes Enter itself; else it would go on to whoever has the list, and begin a note."""
+
+    def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Pass on what does nothing in a line, but for Enter."""
+        super().keyPressEvent(event)
+        if event.key() in (Qt.Key_Return, Qt.Key_Enter):
+            event.accept()
 
 
 class _Model(QAbstractTableModel):

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from napari_msp.errors import PYTHON, UserError, Words
+from napari_msp.formatting import counted
 from napari_msp.review.artefacts import read_tags
 from napari_msp.review.blind import Blind, Side, open_blind
 from napari_msp.review.measures import MEASURES, UNUSUAL, badness
 from napari_msp.review.predictions import Entry, Review, open_review
 from napari_msp.review.ratings import Ratings, State, Verdict
+from napari_msp.ui.phrasing import said
 
 STATES: Mapping[State, str] = {
     "unrated": "unrated",
@@ -190,6 +194,53 @@ class Session:
         remade = sum(self.state(each) == "remade" for each in self._order)
         more = f"; {remade} made again since" if remade else ""
         return f"{rated} of {total} rated{more}"
+
+    # --- What is hidden -----------------------------------------------------------------------
+
+    def tells(self, text: str) -> bool:
+        """Say whether words tell a name that is hidden."""
+        if self.blind is None:
+            return False
+        hidden = {
+            name
+            for entry in self.review.entries
+            for name in (entry.subject, entry.session, entry.platform, entry.target, entry.title)
+        }
+        return any(name in text for name in hidden if name)
+
+    def disguised(self, error: UserError, entry: Entry | None = None) -> UserError:
+        """Give an error without names that are hidden: rather too few words than too many.
+
+        Parameters
+        ----------
+        error
+            As it is where names are shown.
+        entry
+            What was done with when it came, which stands for files with names.
+        """
+        if self.blind is None:
+            return error
+        subject, problem, remedy = error.subject, error.problem, error.remedy
+        if subject is not None and subject in self.review:
+            subject = self.blind.name(self.review[subject])
+        elif subject is not None and self.tells(Path(subject).name):
+            subject = None if entry is None else self.blind.name(entry)
+        if self.tells(problem):
+            problem = "went wrong; the reason has names in it, which are hidden"
+        if remedy is not None and self.tells(remedy.phrase()):
+            remedy = None
+        return UserError(problem, subject, error.field, remedy)
+
+    def problems_words(self, words: Words = PYTHON) -> str:
+        """Say what of the folder cannot be read; empty where nothing is wrong."""
+        problems = self.review.problems
+        if not problems:
+            return ""
+        told = f"{counted(len(problems), 'prediction')} cannot be read"
+        if self.blind is not None:
+            return f"{told}; the reasons have names in them, which are hidden."
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return f"{told}: {said(problems[0], words)}{others}"
 
     # --- Where we are -------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ class Review(Docked):
 
     def open(self) -> None:
         """List what the form says."""
+        self.judging.finish_note()
         folder = self.form.folder.path
         assert folder is not None
         rater, blind = self.form.rater.text().strip(), self.form.blind.isChecked()
@@ -94,6 +95,7 @@ class Review(Docked):
 
     def leave(self) -> None:
         """Let go of the viewer; every rating is on the disk already."""
+        self.judging.finish_note()
         self._opening.stop()
         self.reporting.job.cancel()
         self.ahead.close()
@@ -105,6 +107,7 @@ class Review(Docked):
         self._enable()
 
     def _begin(self, session: Session) -> None:
+        self.judging.finish_note()  # it is of the folder that was open while this one was read
         self.ahead.close()
         self.session, self.shown, self._failed = session, None, None
         self.form.check()
@@ -116,11 +119,8 @@ class Review(Docked):
         self._fill()
         self._enable()
         self.list.table.setFocus()
-        problems = session.review.problems
-        if problems:
-            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            words = said(problems[0], WORDS)
-            self._warn(f"{counted(len(problems), 'prediction')} cannot be read: {words}{others}")
+        if words := session.problems_words(WORDS):
+            self._warn(words)
         if session.current is not None:
             self.go_to(session.current)
 
@@ -186,7 +186,7 @@ class Review(Docked):
             return
         self._failed = error
         self._tell(f"{self._session.name(entry)} cannot be shown")
-        self._say(error)
+        self._say(error, entry)
         self._enable()
 
     def _renew_contrast(self) -> None:
@@ -263,8 +263,7 @@ class Review(Docked):
         entry = session.current
         if entry is None:
             return
-        if entry is not self.shown and self._failed is None:
-            self._warn(f"Not rated: {session.name(entry)} is not seen yet.")
+        if not self._seen("rated"):
             return
         following = session.next_unrated()
         if not self._said(lambda: session.rate(verdict)):
@@ -282,7 +281,7 @@ class Review(Docked):
         try:
             say()
         except UserError as error:
-            self._say(error)
+            self._say(error, self._session.current)
             return False
         finally:
             self._fill()
@@ -300,12 +299,26 @@ class Review(Docked):
                 self.message.show_message("ok", f"Taken back: {session.name(entry)}.")
 
     def _note(self, text: str) -> None:
-        if self.session is not None and self.session.current is not None:
+        if self.session is not None and self._seen("noted"):
             self._said(lambda: self._session.note(text))
 
     def _tag(self, tag: str) -> None:
-        if self.session is not None and self.session.current is not None:
+        if self.session is not None and self._seen("tagged"):
             self._said(lambda: self._session.toggle_tag(tag))
+
+    def _seen(self, done: str) -> bool:
+        """Tell whether what is looked at is seen; else say that nothing is done.
+
+        That it cannot be shown is something to judge by, too.
+        """
+        entry = self._session.current
+        if entry is None:
+            return False
+        if entry is self.shown or self._failed is not None:
+            return True
+        self._warn(f"Not {done}: {self._session.name(entry)} is not seen yet.")
+        self._show_judging()
+        return False
 
     def _show_judging(self) -> None:
         session = self._session
@@ -460,8 +473,9 @@ class Review(Docked):
         super().keyReleaseEvent(event)
 
     def _key(self, event: Any) -> str:
-        """Name an event's key; empty where it is none of ours."""
-        if self.session is None:
+        """Name an event's key; empty where it is none of ours, as in the form."""
+        focused = self.focusWidget()
+        if self.session is None or (focused is not None and self.what.isAncestorOf(focused)):
             return ""
         key = key_name(event)
         return key if key in all_keys() else ""
@@ -511,7 +525,9 @@ class Review(Docked):
         assert self.session is not None
         return self.session
 
-    def _say(self, error: UserError) -> None:
+    def _say(self, error: UserError, entry: Entry | None = None) -> None:
+        if self.session is not None:
+            error = self.session.disguised(error, entry)
         self.message.show_message("error", sentence(said(error, WORDS)))
 
     def _warn(self, words: str) -> None:

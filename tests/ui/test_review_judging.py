@@ -1,0 +1,217 @@
+"""Nothing is said of what is not seen, and nothing of one prediction is kept with another.
+
+Without a window: the widget stands on a viewer's model, and reads no images.
+"""
+
+import shutil
+import warnings
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.review.ratings import read_ratings
+from napari_msp.ui.review.ahead import ReadAhead
+from napari_msp.ui.review.pictures import Look
+from napari_msp.ui.review.session import Session
+from reviewed import folder
+
+
+@pytest.fixture(scope="module")
+def predictions(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("judged") / "predictions", count=3, with_maps=False)
+
+
+@pytest.fixture
+def copy(predictions, tmp_path):
+    def copied(name="one"):
+        return shutil.copytree(predictions, tmp_path / name)
+
+    return copied
+
+
+@pytest.fixture
+def review(qtbot, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # napari's own
+        from napari.components import ViewerModel
+
+        from napari_msp.ui.review.widget import Review
+
+        made = Review(ViewerModel())
+    qtbot.addWidget(made)
+    monkeypatch.setattr(made.ahead, "want", lambda *_: None)  # nothing is read
+    made.show()
+    return made
+
+
+@pytest.fixture
+def begin(review, copy):
+    """Open a copy of the folder; what is looked at counts as seen."""
+
+    def begun(name="one", rater="anna", blind=False):
+        path = copy(name)
+        review._begin(Session.open(str(path), rater, blind=blind))
+        review.shown = review.session.current
+        review._enable()
+        return path
+
+    return begun
+
+
+def said(path, rater="anna"):
+    """Give what was said of a folder's predictions, by subject."""
+    known = read_ratings(path / "review" / f"rater-{rater}_ratings.tsv")
+    return {key.partition("/")[0]: each for key, each in known.items()}
+
+
+def test_a_note_stays_in_the_folder_that_it_was_written_in(review, begin):
+    first = begin("one")
+    subject = review.session.current.subject
+    review.judging.note.setText("mask cut off")
+    second = begin("two")  # it was read while the note was written
+    assert {key: each.note for key, each in said(first).items()} == {subject: "mask cut off"}
+    assert review.judging.note.text() == ""
+    review.go_to(review.session.rows[1])
+    assert not (second / "review" / "rater-anna_ratings.tsv").exists()
+
+
+def test_a_note_is_kept_when_the_widget_is_closed(review, begin):
+    path = begin()
+    review.judging.note.setText("good")
+    review.leave()
+    assert [each.note for each in said(path).values()] == ["good"]
+
+
+def test_a_note_is_kept_before_another_folder_is_asked_for(review, begin, monkeypatch):
+    path = begin()
+    review.form.folder.choose(path)
+    monkeypatch.setattr(review._opening, "ask", lambda work: None)
+    review.judging.note.setText("good")
+    review.open()
+    assert [each.note for each in said(path).values()] == ["good"]
+
+
+def test_enter_in_the_search_begins_no_note(review, begin, monkeypatch):
+    begin()
+    done = []
+    monkeypatch.setattr(review, "act", done.append)
+    for key in (Qt.Key_Return, Qt.Key_Enter):
+        review.list.text.setFocus()
+        QTest.keyClick(review.list.text, key)
+        assert done == []
+        assert review.window().focusWidget() is review.list.table
+    QTest.keyClick(review.list.table, Qt.Key_Return)
+    assert done == ["note"]
+
+
+def test_keys_in_the_form_are_the_forms(review, begin, monkeypatch):
+    begin()
+    done = []
+    monkeypatch.setattr(review, "act", done.append)
+    review.what.unfold(True)
+    for field, key in ((review.form.rater, Qt.Key_Return), (review.form.button, Qt.Key_P)):
+        field.setFocus()
+        QTest.keyClick(field, key)
+    assert done == []
+
+
+def test_what_is_not_seen_is_neither_tagged_nor_noted_nor_rated(review, begin):
+    path = begin()
+    review.shown = None
+    for say, done in (
+        (lambda: review.act("pass"), "rated"),
+        (lambda: review._act_on_key("5", True), "tagged"),
+        (lambda: review.judging.tagged.emit("motion"), "tagged"),
+        (lambda: review.judging.noted.emit("blurred"), "noted"),
+    ):
+        review.message.clear()
+        say()
+        assert f"Not {done}" in review.message.text
+        assert "is not seen yet" in review.message.text
+    assert not (path / "review" / "rater-anna_ratings.tsv").exists()
+
+
+def test_what_cannot_be_shown_may_be_judged(review, begin):
+    path = begin()
+    review.shown = None
+    review._cannot_show(review.session.current, UserError("is damaged", "a.nii.gz"))
+    review._act_on_key("5", True)
+    assert [each.tags for each in said(path).values()] == [("mask",)]
+
+
+def test_a_note_of_the_one_that_is_left_is_kept(review, begin):
+    path = begin()
+    left = review.session.current.subject
+    review.judging.note.setText("noisy")
+    review.go_to(review.session.rows[1])
+    assert {key: each.note for key, each in said(path).items()} == {left: "noisy"}
+
+
+def check_nothing_is_told(text, session):
+    for entry in session.review.entries:
+        for name in (entry.subject, entry.session, entry.platform, entry.target, entry.title):
+            assert name not in text
+
+
+def test_what_cannot_be_shown_tells_no_name_while_names_are_hidden(review, begin):
+    begin(blind=True)
+    session = review.session
+    entry = session.current
+    maps = entry.root / f"{entry.stem}_model-sh_param-average_dwimap.nii.gz"
+    for error in (
+        UserError("cannot be read", maps, remedy=Advice("make it again")),
+        UserError(f"is of {entry.prediction}", remedy=Advice(f"remove {maps}")),
+        UserError("was rated in another window since", entry.key),
+    ):
+        review._cannot_show(entry, error)
+        check_nothing_is_told(review.message.text, session)
+    assert session.name(entry) in review.message.text
+    assert "was rated in another window since" in review.message.text
+
+
+def test_what_cannot_be_listed_tells_no_name_while_names_are_hidden(review, copy):
+    path = copy()
+    (sidecar,) = path.glob("sub-02/**/*_dwi.json")
+    sidecar.write_text("{")
+    session = Session.open(str(path), "anna", blind=True)
+    review._begin(session)
+    assert "1 prediction cannot be read" in review.message.text
+    assert "sub-" not in review.message.text
+    check_nothing_is_told(review.message.text, session)
+    review._begin(Session.open(str(path), "anna"))
+    assert "sub-02" in review.message.text
+
+
+def test_names_are_told_where_they_are_shown(review, begin):
+    begin()
+    entry = review.session.current
+    review._cannot_show(entry, UserError("is damaged", entry.prediction))
+    assert entry.prediction.name in review.message.text
+
+
+def test_a_failure_in_the_folder_before_is_not_of_the_new_one(qtbot, copy):
+    ahead = ReadAhead(None)
+    old = Session.open(str(copy("one")), "anna").rows
+    new = Session.open(str(copy("two")), "anna").rows
+    told = []
+    ahead.failed.connect(lambda entry, error: told.append(entry))
+    ahead.open(old)
+    ahead._doing["urgent"] = old[0]
+    ahead.open(new)
+    ahead._fail("urgent", UserError("is damaged", "a.nii.gz"))
+    ahead._jobs["urgent"].run = lambda work: None  # type: ignore[method-assign]
+    ahead.want(new[0], [], Look())
+    assert new[0].key == old[0].key
+    assert told == []
+
+
+def test_a_closed_reader_takes_no_failure(copy):
+    ahead = ReadAhead(None)
+    entries = Session.open(str(copy()), "anna").rows
+    ahead.open(entries)
+    ahead._doing["ahead"] = entries[0]
+    ahead.close()
+    ahead._fail("ahead", UserError("is damaged", "a.nii.gz"))
+    assert ahead._wrong == {}
