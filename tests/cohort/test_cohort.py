@@ -457,6 +457,17 @@ class TestGroup:
         run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
         assert list(summarise_cohort(out).done) == ["sub-01"]
 
+    def test_what_earlier_runs_say_of_others_stays(self, bids, model, tmp_path):
+        out = tmp_path / "out"
+        for participant in ("03", "02", "01"):
+            run_cohort(bids, out, model, TARGET, participants=[participant], job=Recorder())
+        assert list(table_of(out)) == ["sub-01", "sub-02", "sub-03"]
+        assert list(summarise_cohort(out).done) == ["sub-01", "sub-02", "sub-03"]
+        (out / "cohort.tsv").write_text("no table")
+        with pytest.warns(UserWarning, match="is no table of a cohort, and is replaced"):
+            run_cohort(bids, out, model, TARGET, participants=["01"], job=Recorder())
+        assert list(table_of(out)) == ["sub-01"]
+
     @pytest.mark.parametrize("text", ["", "a\tb\n1\t2\n", "x\ny\n", TABLE.replace("done", "odd")])
     def test_a_table_that_is_none(self, text, tmp_path):
         (tmp_path / "cohort.tsv").write_text(text)

@@ -1,6 +1,7 @@
 """What is measured where no sidecar says it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -55,8 +56,6 @@ def test_numbers_are_measured_once_and_kept(harmonized, heads, monkeypatch):
 
 
 def test_what_cannot_be_measured_is_told_once(harmonized, heads, tmp_path):
-    import shutil
-
     copy = shutil.copytree(heads / "sub-01", tmp_path / "heads/sub-01")
     content = json.loads((harmonized / "dataset_description.json").read_text())
     content["DatasetLinks"]["source"] = "../heads"
@@ -66,6 +65,32 @@ def test_what_cannot_be_measured_is_told_once(harmonized, heads, tmp_path):
     assert {"snr", "displacement"} & set(review.entries[0].numbers) == set()
     assert len(review.problems) == 1
     assert unmeasured(open_review(harmonized)) == 0  # until the prediction is made again
+
+
+@pytest.mark.parametrize(
+    ("which", "again"), [("ge", {"snr", "displacement"}), ("prisma", {"displacement", "error"})]
+)
+def test_numbers_of_another_scan_or_truth_are_measured_anew(
+    which, again, harmonized, heads, tmp_path
+):
+    shutil.copytree(heads / "sub-01", tmp_path / "heads/sub-01")
+    content = json.loads((harmonized / "dataset_description.json").read_text())
+    content["DatasetLinks"]["source"] = "../heads"
+    (harmonized / "dataset_description.json").write_text(json.dumps(content))
+    image = next((tmp_path / "heads/sub-01").glob(f"ses-{which}/dwi/*_dwi.nii.gz"))
+    aside = image.rename(tmp_path / image.name)
+    measure(open_review(harmonized))  # what it can without
+    aside.rename(image)
+    known = measure(open_review(harmonized)).entries[0].numbers
+    assert again < set(known)
+    image.write_bytes(image.read_bytes() + b"\0")
+    review = open_review(harmonized)
+    assert set(known) - set(review.entries[0].numbers) == again
+    assert unmeasured(review) == 1
+    # Numbers of what is away just now are still known.
+    measure(review)
+    image.rename(aside)
+    assert set(measure(open_review(harmonized)).entries[0].numbers) >= again & {"error"}
 
 
 def test_numbers_of_an_earlier_prediction_are_not_kept(harmonized, predict):

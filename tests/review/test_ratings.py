@@ -302,3 +302,15 @@ def test_a_killed_rater_loses_at_most_the_last_key(cohort):
     # Whoever comes next is not kept out by a lock of the dead.
     entry = open_review(cohort).entries[0]
     Ratings.open(cohort, "anna").rate(entry, "pass", "went on")
+
+
+def test_undo_goes_on_where_somebody_added_a_column(cohort, entries):
+    ratings = Ratings.open(cohort, "anna")
+    ratings.rate(entries[0], "pass")
+    ratings.rate(entries[1], "fail")
+    header, *rows = ratings.path.read_text().splitlines()
+    rows = [f"{row}\t{'n/a' if number else ''}" for number, row in enumerate(rows)]
+    ratings.path.write_text("\n".join([f"{header}\tcomment", *rows]) + "\n")
+    assert ratings.undo() == entries[1].key
+    assert ratings.undo() == entries[0].key
+    assert ratings.by_key == {}

@@ -81,3 +81,31 @@ def test_a_cohort_has_the_page_too(run, with_maps):
     (with_maps / "review" / "report.html").unlink()
     status, out, _ = run("cohort", with_maps.parent, with_maps, "group", "--no-review-maps")
     assert "report.html" not in out
+
+
+def test_the_page_has_the_ratings_that_are_asked_for(run, with_maps):
+    entry = open_review(with_maps).entries[0]
+    for rater in ("anna", "bea"):
+        Ratings.open(with_maps, rater).rate(entry, "pass", f"said by {rater}")
+    run("review", with_maps, "--rater", "anna", "--report")
+    page = (with_maps / "review" / "report.html").read_text("utf-8")
+    assert "said by anna" in page
+    assert "said by bea" not in page
+
+
+def test_a_cohort_that_nobody_can_review_says_so(run, tmp_path, predict):
+    table = "participant_id\tscan\tstatus\tseconds\tmessage\nsub-01\tn/a\t{}\t1.0\tn/a\n"
+    (tmp_path / "cohort.tsv").write_text(table.format("failed"))
+    status, _, err = run("cohort", tmp_path.parent, tmp_path, "group")
+    assert (status, err) == (1, "")  # nobody was harmonized, as it says
+    (tmp_path / "cohort.tsv").write_text(table.format("done"))
+    status, _, err = run("cohort", tmp_path.parent, tmp_path, "group")
+    assert status == 1
+    assert "has no prediction" in err
+    image = predict(tmp_path, "01")
+    image.write_bytes(image.read_bytes()[:-9])
+    for before in ("done", "failed"):
+        (tmp_path / "cohort.tsv").write_text(table.format(before))
+        status, _, err = run("cohort", tmp_path.parent, tmp_path, "group")
+        assert status == 1
+        assert "has no prediction that can be read" in err

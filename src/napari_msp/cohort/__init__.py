@@ -62,7 +62,8 @@ def run_cohort(
     """Harmonize one scan of each subject of a BIDS dataset.
 
     Results go to `<out_dir>/sub-<label>/[ses-<label>/]dwi/`; `cohort.tsv` in `out_dir` says what
-    became of each subject and is updated as it runs. Scans that an earlier run finished are
+    became of each subject and is updated as it runs; what it says of others than are asked for
+    stays. Scans that an earlier run finished are
     skipped: those of which image, gradient table, mask, model and options are the same.
 
     Parameters
@@ -333,6 +334,8 @@ def _platform(scan: Path) -> str:
 
 TABLE = "cohort.tsv"
 
+COLUMNS = ("participant_id", "scan", "status", "seconds", "message")
+
 LARGEST_SHARE = 0.02
 """Of the time that writing the table may take: it is written whole, and grows with the cohort."""
 
@@ -350,25 +353,37 @@ class _Table:
 
     def __init__(self, out_dir: Path, words: Words) -> None:
         self.path, self._words = out_dir / TABLE, words
-        self._results: list[CohortResult] = []
+        self._rows = _earlier_rows(self.path)
         self._due = 0.0
 
     def add(self, result: CohortResult) -> None:
         """Take a result; write it when that is due."""
-        self._results.append(result)
+        said = result.message(self._words)
+        row = (result.subject, result.scan, result.status, f"{result.seconds:.1f}", said)
+        self._rows[result.subject] = "\t".join(value or "n/a" for value in row)
         if time.monotonic() >= self._due:
             self.write()
 
     def write(self) -> None:
-        """Write all results, ordered by subject."""
+        """Write all results, ordered by subject, and what earlier runs say of others."""
         start = time.monotonic()
-        lines = ["participant_id\tscan\tstatus\tseconds\tmessage"]
-        for each in sorted(self._results, key=lambda result: result.subject):
-            said = each.message(self._words)
-            row = (each.subject, each.scan, each.status, f"{each.seconds:.1f}", said)
-            lines.append("\t".join(value or "n/a" for value in row))
+        lines = ["\t".join(COLUMNS), *(row for _, row in sorted(self._rows.items()))]
         write_text(self.path, "\n".join(lines) + "\n")
         self._due = time.monotonic() + (time.monotonic() - start) / LARGEST_SHARE
+
+
+def _earlier_rows(table: Path) -> dict[str, str]:
+    """Read the rows of an earlier run, by subject; none of a file that is no such table."""
+    try:
+        header, *rows = table.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        header, rows = "", []
+    if header.split("\t") != list(COLUMNS) or any(len(row.split("\t")) != 5 for row in rows):
+        warnings.warn(f"{table}: is no table of a cohort, and is replaced", stacklevel=3)
+        return {}
+    return {row.partition("\t")[0]: row for row in rows}
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,9 @@ def run(options: Namespace, console: Console) -> int:
         summary = summarise_cohort(options.out_dir)
         for line in summary.lines():
             console.result(line)
-        if options.review_maps:
-            _write_report(options.out_dir, console)
-        return SOME_FAILED if summary.failed else 0
+        someone = bool(summary.done or summary.skipped)
+        written = not options.review_maps or _write_report(options.out_dir, someone, console)
+        return SOME_FAILED if summary.failed or not written else 0
     for parameter in ("model", "target"):
         if getattr(options, parameter) is None:
             raise UserError("nothing is named", parameter, parameter, Give(parameter))
@@ -117,16 +117,20 @@ def run(options: Namespace, console: Console) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _write_report(folder: Path, console: Console) -> None:
-    """Write the page of a review, where there is anything to review."""
+def _write_report(folder: Path, someone: bool, console: Console) -> bool:
+    """Write the page of a review, where `someone` was harmonized; tell whether that could be."""
     from napari_msp.errors import UserError
-    from napari_msp.review.predictions import open_review
+    from napari_msp.review.predictions import NoPrediction, open_review
     from napari_msp.review.report import review_report
 
     try:
         review = open_review(folder)
-    except UserError:  # nobody was harmonized, as was just said
-        return
+    except UserError as error:
+        if isinstance(error, NoPrediction) and not someone:  # as was just said
+            return True
+        console.warn(error.phrase())
+        return False
     for problem in review.problems:
         console.warn(problem.phrase())
     console.result(review_report(review, progress=console.progress))
+    return True

@@ -78,5 +78,5 @@ def run(options: Namespace, console: Console) -> int:
         write_table(options.table, review, ratings)
         console.result(options.table)
     if options.report:
-        console.result(review_report(review, progress=console.progress))
+        console.result(review_report(review, ratings=ratings, progress=console.progress))
     return FOUND_DAMAGED if review.problems or ratings.problems else 0

@@ -19,7 +19,15 @@ from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.evaluation.comparison import line_up
 from napari_msp.files import locked, write_json
-from napari_msp.review.predictions import FOLDER, MEASURED, Entry, Review, read_measured
+from napari_msp.review.predictions import (
+    FOLDER,
+    MEASURED,
+    Entry,
+    Review,
+    read_measured,
+    stamps_of,
+    still_known,
+)
 from napari_msp.scan import load_scan
 from napari_msp.signal.maps import squared_error
 from napari_msp.signal.noise import signal_to_noise
@@ -89,33 +97,28 @@ class _Result:
 
 def _wanted(entry: Entry, kept: Mapping[str, Any]) -> list[str]:
     """Give the numbers that are not known and may be measured."""
-    before = kept.get(entry.key)
-    given_up: Any = before.get("failed", ()) if isinstance(before, Mapping) else ()
-    same = isinstance(before, Mapping) and before.get("file") == stamp_of(entry.prediction)
+    given_up = still_known(kept, entry.key, _stamps(entry)).get("failed", ())
     wanted = [key for key, of in _MEASURED.items() if key not in entry.numbers and of[0](entry)]
-    return [key for key in wanted if not (same and key in given_up)]
+    return [key for key in wanted if key not in given_up]
 
 
-def stamp_of(path: Path) -> list[int]:
-    """Tell a file from a later one of the same name: its size and time."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _stamps(entry: Entry) -> dict[str, Any]:
+    return stamps_of(entry.prediction, entry.scan, entry.truth)
 
 
 def _keep(folder: Path, entry: Entry, result: _Result) -> None:
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
     with locked(place, wait=True):
-        content = read_measured(folder)
-        before = content.get(entry.key, {})
-        stamp = stamp_of(entry.prediction)
-        same = isinstance(before, Mapping) and before.get("file") == stamp
-        earlier, given_up = (before.get(each) if same else None for each in ("numbers", "failed"))
+        content, stamps = read_measured(folder), _stamps(entry)
+        before = still_known(content, entry.key, stamps)
         content[entry.key] = {
-            "file": stamp,
+            "file": stamps["file"],
+            # Of a scan that is away just now earlier numbers are still known.
+            **{what: stamps[what] or before.get(what) for what in ("scan", "truth")},
             "hash": entry.prediction_hash,
-            "numbers": {**(earlier or {}), **result.numbers},
-            "failed": sorted({*(given_up or ()), *result.failed}),
+            "numbers": {**before.get("numbers", {}), **result.numbers},
+            "failed": sorted({*before.get("failed", ()), *result.failed}),
         }
         write_json(place / MEASURED, content)
 

@@ -43,7 +43,18 @@ FOLDER = "review"
 MEASURED = "measures.json"
 """In `FOLDER`: what was measured of predictions whose sidecars do not say it."""
 
+MEASURED_OF: Mapping[str, tuple[str, ...]] = {
+    "snr": ("scan",),
+    "displacement": ("scan", "truth"),
+    "error": ("truth",),
+}
+"""Measures that are of more files than the prediction."""
+
 MAKE_AGAIN = Advice("make the prediction again")
+
+
+class NoPrediction(UserError):
+    """A folder in which there is no prediction, damaged or whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +272,7 @@ def open_review(folder: str | Path) -> Review:
             problem = f"has no prediction that can be read: {problems[0].phrase()}{others}"
             raise UserError(problem, folder, "folder", MAKE_AGAIN)
         first = RunJob("cohort", "harmonize scans first")
-        raise UserError("has no prediction", folder, "folder", first)
+        raise NoPrediction("has no prediction", folder, "folder", first)
     entries = _without_strangers(entries)
     return Review(folder, ranked(entries), tuple(problems), tuple(sorted(foreign)))
 
@@ -357,16 +368,15 @@ def _entry(
     if made is None:
         return None
     key = stem.relative_to(folder).as_posix()
-    before = known.get(key, {})
     stamp = stamp_of(image)
     if stamp is None:
         raise UserError("is not there, or cannot be read", image, remedy=MAKE_AGAIN)
-    same = isinstance(before, Mapping) and before.get("file") == stamp
-    measured = numbers_in(before.get("numbers")) if same else {}
-    fingerprint = before.get("hash") if same else None
     named = entities(image)
     root = sources.root(image)
     scan = sources.scan(root, made)
+    truth = None if scan is None else sources.truth(scan, made.target)
+    before = still_known(known, key, stamps_of(image, scan, truth))
+    measured, fingerprint = numbers_in(before.get("numbers")), before.get("hash")
     session = f"ses-{named['ses']}" if "ses" in named else ""
     return Entry(
         key=key,
@@ -382,7 +392,7 @@ def _entry(
         prediction_hash=fingerprint if isinstance(fingerprint, str) else content_hash(image),
         root=root,
         scan=scan,
-        truth=None if scan is None else sources.truth(scan, made.target),
+        truth=truth,
         provenance=made,
         numbers={**measured, **read_measures(content)},
         warnings=made.warnings,
@@ -536,3 +546,43 @@ def read_measured(folder: Path) -> dict[str, Any]:
         return read_json(path, foreign=True) if path.is_file() else {}
     except UserError:
         return {}
+
+
+def stamps_of(prediction: Path, scan: Path | None, truth: Path | None) -> dict[str, Any]:
+    """Say which files a prediction's numbers are measured of, see `stamp_of`."""
+    return {
+        "file": stamp_of(prediction),
+        "scan": None if scan is None else stamp_of(scan),
+        "truth": None if truth is None else stamp_of(truth),
+    }
+
+
+def still_known(
+    kept: Mapping[str, Any], key: str, stamps: Mapping[str, list[int] | None]
+) -> dict[str, Any]:
+    """Leave what was measured of files as they are now; one that is not there is not compared.
+
+    Parameters
+    ----------
+    kept
+        See `read_measured`.
+    key
+        Of the entry.
+    stamps
+        See `stamps_of`.
+    """
+    before = kept.get(key)
+    if not isinstance(before, Mapping) or before.get("file") != stamps["file"]:
+        return {}
+    changed = {
+        what for what in ("scan", "truth") if stamps[what] and before.get(what) != stamps[what]
+    }
+    gone = {measure for measure, of in MEASURED_OF.items() if changed & set(of)}
+    numbers, failed = before.get("numbers"), before.get("failed")
+    return {
+        **before,
+        "numbers": {name: each for name, each in numbers.items() if name not in gone}
+        if isinstance(numbers, Mapping)
+        else {},
+        "failed": [each for each in failed if each not in gone] if isinstance(failed, list) else [],
+    }

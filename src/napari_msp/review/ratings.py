@@ -489,7 +489,12 @@ def _rating(row: Mapping[str, str], rater: str, number: int) -> Rating:
         model_hash=text("model_sha256"),
         prediction_hash=text("prediction_hash"),
         blind=text("blind").lower() == "true",
-        more=tuple((name, _plain(cell)) for name, cell in row.items() if name not in COLUMNS),
+        # An empty cell says nothing: a rating stays the same where somebody adds a column.
+        more=tuple(
+            (name, said)
+            for name, cell in row.items()
+            if name not in COLUMNS and (said := _plain(cell))
+        ),
     )
 
 

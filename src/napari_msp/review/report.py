@@ -52,6 +52,7 @@ def review_report(
     review: Review,
     path: str | Path | None = None,
     *,
+    ratings: AllRatings | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
@@ -63,6 +64,8 @@ def review_report(
         See `open_review`.
     path
         None: `review/report.html` in its folder.
+    ratings
+        That it shows; None: everybody's.
     progress, cancelled
         As for `draw_all`.
 
@@ -79,7 +82,8 @@ def review_report(
     """
     path = review.folder / FOLDER / REPORT if path is None else Path(path)
     refuse_unwritable(path)
-    ratings = read_all_ratings(review.folder)
+    if ratings is None:
+        ratings = read_all_ratings(review.folder)
     write_text(path, report_html(review, ratings, draw_all(review, progress, cancelled)))
     return path
 

@@ -16,7 +16,7 @@ LABELS = {"folder": "&Folder", "rater": "&Rater", "blind": "Names"}
 """Of the rows, by the library's name of the parameter."""
 
 TIPS = {
-    "folder": "<p>Where <i>cohort</i>, <i>harmonize</i> or <i>evaluate</i> wrote, or any folder "
+    "folder": "<p>Where <i>cohort</i> or <i>harmonize</i> wrote, or any folder "
     "above. Ratings are kept in it, in <tt>review/</tt>.</p>",
     "rater": "<p>Letters and digits. Each rater has a table of ratings, so that nobody overwrites "
     "another’s.</p>",
