@@ -234,6 +234,9 @@ def test_several_shells(maps, tmp_path):
     assert shells_of_review_maps(tmp_path, OF_SA) == (1200, 3000)
     assert read_review_maps(tmp_path, OF_SA).truth is not None
     assert read_review_maps(tmp_path, OF_SA, 3000).truth is None
+    # Which it is is said: the others are not judged by it.
+    assert read_review_maps(tmp_path, OF_SA).notes == ("b = 1200 of 1200, 3000 s/mm²", "a", "b")
+    assert read_review_maps(tmp_path, OF_SA, 3000).notes[0] == "b = 3000 of 1200, 3000 s/mm²"
     with pytest.raises(UserError, match="no maps of b = 2000; choose from 1200, 3000"):
         read_review_maps(tmp_path, OF_SA, 2000)
 

@@ -103,7 +103,7 @@ class ReviewMaps:
     b0
         (X, Y, Z) mean b=0 image of the scan on its lattice, not masked: the step before.
     notes
-        Why something is missing, in words.
+        Which of several shells it is, and why something is missing, in words.
     """
 
     scan: ReviewImage | None
@@ -275,6 +275,9 @@ def read_review_maps(
         notes = shells[next(iter(shells)) if shell is None else shell]
         names, named = [str(each) for each in notes["Images"]], notes["Uncertainty"]
         said = tuple(str(each) for each in notes["Notes"])
+        if len(shells) > 1:  # the others must not be judged by this one unseen
+            every = ", ".join(str(each) for each in shells)
+            said = (f"b = {notes['Shell']} of {every} s/mm²", *said)
         part = stem if notes["Shell"] is None else shell_stem(stem, int(notes["Shell"]))
         wanted = {
             (name, what): file
