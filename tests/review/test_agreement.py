@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from napari_msp.review.agreement import agreement, cohens_kappa, fleiss_kappa
-from napari_msp.review.ratings import AllRatings, Rating
+from napari_msp.review.rating_table import Rating
+from napari_msp.review.ratings import AllRatings
 
 
 @pytest.mark.reference("Fleiss, Cohen and Everitt 1969")

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.review.predictions import open_review
-from napari_msp.review.ratings import (
-    COLUMNS,
-    Rating,
-    Ratings,
-    merge_ratings,
-    read_all_ratings,
-    read_ratings,
-    table_of,
-)
+from napari_msp.review.rating_table import COLUMNS, Rating, read_ratings, table_of
+from napari_msp.review.ratings import Ratings, merge_ratings, read_all_ratings
 
 
 @pytest.fixture

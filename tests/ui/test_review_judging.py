@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_msp.errors import Advice, UserError
-from napari_msp.review.ratings import read_ratings
+from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.review.ahead import ReadAhead
 from napari_msp.ui.review.pictures import Look
 from napari_msp.ui.review.session import Session

@@ -5,7 +5,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_msp.review.ratings import read_ratings
+from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.review.keys import BEYOND_NAPARI, REBOUND, all_keys
 from reviewed import AFFINE, WORST, folder
 

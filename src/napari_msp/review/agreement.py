@@ -13,7 +13,8 @@ from itertools import combinations
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.review.ratings import AllRatings, Rating, Verdict
+from napari_msp.review.rating_table import Rating, Verdict
+from napari_msp.review.ratings import AllRatings
 
 ORDER: tuple[Verdict, ...] = ("pass", "doubtful", "fail")
 """From good to bad: "doubtful" is nearer to both than they are to each other."""

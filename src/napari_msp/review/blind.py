@@ -14,7 +14,7 @@ from typing import Literal
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, write_json
 from napari_msp.review.predictions import FOLDER, Entry
-from napari_msp.review.ratings import check_rater
+from napari_msp.review.rating_table import check_rater
 
 Side = Literal["scan", "prediction"]
 

@@ -35,7 +35,8 @@ from napari_msp.review.measures import (
 )
 from napari_msp.review.pictures import Picture, Pictures, draw_all
 from napari_msp.review.predictions import FOLDER, Entry, Review
-from napari_msp.review.ratings import AllRatings, Rating, read_all_ratings
+from napari_msp.review.rating_table import Rating
+from napari_msp.review.ratings import AllRatings, read_all_ratings
 from napari_msp.review.table import risk_text
 
 REPORT = "report.html"

@@ -15,7 +15,8 @@ from napari_msp.review.artefacts import read_tags
 from napari_msp.review.blind import Blind, Side, open_blind
 from napari_msp.review.measures import MEASURES, UNUSUAL, badness
 from napari_msp.review.predictions import Entry, Review, open_review
-from napari_msp.review.ratings import Ratings, State, Verdict
+from napari_msp.review.rating_table import State, Verdict
+from napari_msp.review.ratings import Ratings
 from napari_msp.ui.phrasing import said
 
 STATES: Mapping[State, str] = {

@@ -17,7 +17,7 @@ from napari_msp.formatting import counted
 from napari_msp.review.measures import MEASURES
 from napari_msp.review.predictions import Entry
 from napari_msp.review.predictions import Review as Predictions
-from napari_msp.review.ratings import VERDICTS, Verdict
+from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.compare.viewer_grid import ViewerGrid

@@ -1,0 +1,343 @@
+r"""The table of a rater: what a rating says, its columns, and how text stands in them.
+
+`review/rater-<label>_ratings.tsv` has a row a prediction and a JSON data dictionary beside it. A
+row is a line: tabs, line ends, backslashes and other control characters of a note are written as
+\t, \n, \\ and \u0007. Fields with quotes are quoted as in CSV, so that spreadsheets, pandas and R
+read them.
+"""
+
+import csv
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from napari_msp.bids import plain_label
+from napari_msp.errors import Advice, Choose, Give, UserError
+from napari_msp.files import atomic_path, read_json, read_whole, write_json
+from napari_msp.review.predictions import FOLDER, Entry
+
+Verdict = Literal["pass", "fail", "doubtful"]
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+State = Literal["unrated", "pass", "fail", "doubtful", "remade"]
+"""Of an entry to a rater; "remade": the rating is of a prediction that was made again since."""
+
+LARGEST = 50_000_000
+"""Bytes beyond which no table of ratings is read."""
+
+MISSING = "n/a"
+
+REPAIR = Advice("repair it, or move it away")
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What one rater says of one prediction.
+
+    Attributes
+    ----------
+    key
+        Of the entry.
+    subject, session, platform, target
+        Whose prediction it is, for whoever reads the table.
+    verdict
+        None: there is a note or a tag only.
+    tags
+        Of the list of artefacts.
+    note
+        Any text.
+    rater
+        Label.
+    time
+        UTC, such as "2026-11-29T14:05:09Z".
+    software
+        That it was rated with.
+    model, model_hash, prediction_hash
+        Of what was rated.
+    blind
+        Whether names were hidden.
+    more
+        Columns that somebody added to the table, and what they say.
+    """
+
+    key: str
+    subject: str = ""
+    session: str = ""
+    platform: str = ""
+    target: str = ""
+    verdict: Verdict | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    rater: str = ""
+    time: str = ""
+    software: str = ""
+    model: str = ""
+    model_hash: str = ""
+    prediction_hash: str = ""
+    blind: bool = False
+    more: tuple[tuple[str, str], ...] = ()
+
+    def is_of(self, entry: Entry) -> bool:
+        """Return whether it is of what the entry's file has in it now."""
+        return self.prediction_hash == entry.prediction_hash
+
+    def state(self, entry: Entry) -> State:
+        """Say what an entry is to this rater."""
+        if self.verdict is None:
+            return "unrated"
+        return self.verdict if self.is_of(entry) else "remade"
+
+
+COLUMNS: Mapping[str, str] = {
+    "prediction": "File without its ending, relative to the folder that was reviewed",
+    "participant_id": "Subject",
+    "session_id": "Session of the scan",
+    "input": "Platform that was predicted from",
+    "target": "Platform that was predicted",
+    "verdict": "What the rater says",
+    "tags": "Artefacts that the rater saw, separated by semicolons",
+    "note": r"What the rater wrote; \t, \n, \\ and \uXXXX stand for tab, line end, backslash and "
+    "the character of that number",
+    "rater": "Label of the rater",
+    "rated_at": "When, in UTC",
+    "software": "What it was rated with",
+    "model": "File of the model that predicted",
+    "model_sha256": "SHA-256 of that file",
+    "prediction_hash": "CRC-32 and length of the image as its gzip file ends with them, or SHA-256 "
+    "of the file: a prediction that was made again has another",
+    "blind": "Whether names were hidden from the rater",
+}
+"""Of the table, and what each is."""
+
+NEEDED = ("prediction", "verdict")
+"""Columns without which a table is no ratings'."""
+
+LEVELS: Mapping[str, Mapping[str, str]] = {
+    "verdict": {
+        "pass": "Can be used",
+        "doubtful": "Cannot be decided, or not alone",
+        "fail": "Cannot be used",
+    },
+    "blind": {"true": "Names were hidden", "false": "Names were shown"},
+}
+
+
+def ratings_path(folder: str | Path, rater: str) -> Path:
+    """Give a rater's table."""
+    return Path(folder) / FOLDER / f"rater-{rater}_ratings.tsv"
+
+
+def rater_of(path: Path) -> str:
+    """Give whose table a file is; empty where its name is none's.
+
+    >>> rater_of(Path("review/rater-anna_ratings.tsv"))
+    'anna'
+    """
+    found = re.fullmatch(r"rater-([A-Za-z0-9]+)_ratings\.tsv", path.name)
+    return found[1] if found else ""
+
+
+def check_rater(folder: str | Path, rater: str) -> None:
+    """Refuse what cannot be a rater's label here.
+
+    Raises
+    ------
+    UserError
+        When it has other characters than letters and digits, or differs from another rater's only
+        in capitals, which not every disk tells apart.
+    """
+    plain = plain_label(rater)
+    if not rater or plain != rater:
+        proposal = f", such as {plain}" if plain else ""
+        remedy = Give("rater", f"a label of letters and digits{proposal}")
+        raise UserError(f"{rater!r} is no label of a rater", field="rater", remedy=remedy)
+    for path in rating_files(folder):
+        other = rater_of(path)
+        if other != rater and other.casefold() == rater.casefold():
+            known = Choose("rater", (other,))
+            raise UserError(f"{rater} may be {other}, who has rated here", path, "rater", known)
+
+
+def rating_files(folder: str | Path) -> list[Path]:
+    """List all raters' tables of a folder."""
+    found = (Path(folder) / FOLDER).glob("rater-*_ratings.tsv")
+    return sorted(path for path in found if rater_of(path))
+
+
+def write_ratings(path: Path, ratings: Iterable[Rating]) -> None:
+    """Write a table whole: a reader, and whoever comes after a crash, finds the old or the new one.
+
+    The data dictionary is written where it is not there or says something else.
+
+    Raises
+    ------
+    UserError
+        When it cannot be written.
+    """
+    text = table_of(ratings)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    dictionary = path.with_suffix(".json")
+    content = data_dictionary()
+    try:
+        told = dictionary.is_file() and read_json(dictionary) == content
+    except UserError:
+        told = False
+    if not told:
+        write_json(dictionary, content)
+
+
+def table_of(ratings: Iterable[Rating]) -> str:
+    """Give the table's text, sorted by prediction; columns that others added stay."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    ratings = sorted(ratings, key=lambda rating: rating.key)
+    added = list(dict.fromkeys(name for each in ratings for name, _ in each.more))
+    writer.writerow([*COLUMNS, *added])
+    for each in ratings:
+        more = dict(each.more)
+        cells = (
+            each.key,
+            each.subject,
+            each.session,
+            each.platform,
+            each.target,
+            each.verdict or "",
+            ";".join(_escaped(tag).replace(";", r"\u003b") for tag in each.tags),
+            each.note,
+            each.rater,
+            each.time,
+            each.software,
+            each.model,
+            each.model_hash,
+            each.prediction_hash,
+            "true" if each.blind else "false",
+            *(more.get(name, "") for name in added),
+        )
+        escaped = (cell if number == TAGS else _escaped(cell) for number, cell in enumerate(cells))
+        writer.writerow(cell or MISSING for cell in escaped)
+    return stream.getvalue()
+
+
+TAGS = list(COLUMNS).index("tags")
+
+
+def read_ratings(path: Path) -> dict[str, Rating]:
+    """Read a table, by keys; of two rows of one prediction the later one counts.
+
+    Columns may stand in another order, and others beside them, as spreadsheets leave them.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, or is no table of ratings.
+    """
+    content = read_whole(path, LARGEST)
+    known: dict[str, Rating] = {}
+    try:
+        text = content.decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
+        header = rows[0] if rows else []
+        if missing := [name for name in NEEDED if name not in header]:
+            raise ValueError(f"it has no column {missing[0]!r}")
+        for number, cells in enumerate(rows[1:], start=2):
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise ValueError(f"row {number} has {len(cells)} fields, not {len(header)}")
+            rating = _rating(dict(zip(header, cells, strict=True)), rater_of(path), number)
+            before = known.get(rating.key)
+            if before is None or before.time <= rating.time:
+                known[rating.key] = rating
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"is no table of ratings ({error})", path, remedy=REPAIR) from error
+    return known
+
+
+def _rating(row: Mapping[str, str], rater: str, number: int) -> Rating:
+    def text(name: str) -> str:
+        return _plain(row.get(name, ""))
+
+    verdict = text("verdict")
+    if verdict and verdict not in VERDICTS:
+        raise ValueError(f"row {number} has the verdict {verdict!r}")
+    tags = row.get("tags", "")
+    return Rating(
+        key=text("prediction"),
+        subject=text("participant_id"),
+        session=text("session_id"),
+        platform=text("input"),
+        target=text("target"),
+        verdict=next((each for each in VERDICTS if each == verdict), None),
+        tags=() if tags in ("", MISSING) else tuple(_plain(each) for each in tags.split(";")),
+        note=text("note"),
+        rater=rater,
+        time=text("rated_at"),
+        software=text("software"),
+        model=text("model"),
+        model_hash=text("model_sha256"),
+        prediction_hash=text("prediction_hash"),
+        blind=text("blind").lower() == "true",
+        # An empty cell says nothing: a rating stays the same where somebody adds a column.
+        more=tuple(
+            (name, said)
+            for name, cell in row.items()
+            if name not in COLUMNS and (said := _plain(cell))
+        ),
+    )
+
+
+SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"}
+
+LONG = {written[1]: character for character, written in SHORT.items()}
+
+
+def _escaped(text: str) -> str:
+    r"""Write any text on one line.
+
+    >>> print(_escaped("a\tb\\c"), _escaped("n/a"))
+    a\tb\\c \u006e/a
+    """
+    if text == MISSING:
+        return rf"\u{ord(text[0]):04x}{text[1:]}"
+    return "".join(_written(each) for each in text)
+
+
+def _written(character: str) -> str:
+    if character in SHORT:
+        return SHORT[character]
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return rf"\u{ord(character):04x}"
+    return character
+
+
+def _plain(text: str) -> str:
+    r"""Undo `_escaped`; a backslash that begins nothing stands for itself.
+
+    >>> _plain(r"a\tb\\c"), _plain("n/a")
+    ('a\tb\\c', '')
+    """
+    if text == MISSING:
+        return ""
+
+    def one(found: re.Match[str]) -> str:
+        code, short = found.groups()
+        return chr(int(code, 16)) if code else LONG[short]
+
+    return re.sub(r"\\(?:u([0-9a-f]{4})|([tnr\\]))", one, text)
+
+
+def data_dictionary() -> dict[str, Any]:
+    """Say what the columns are, as BIDS has it."""
+    return {
+        name: {"Description": said, **({"Levels": dict(LEVELS[name])} if name in LEVELS else {})}
+        for name, said in COLUMNS.items()
+    }
