@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.files import write_json
-from napari_msp.ui.review.pictures import Contrast, outline
+from napari_msp.ui.review.pictures import (
+    Contrast,
+    Image,
+    Look,
+    Role,
+    Subject,
+    draw,
+    outline,
+    own_limits,
+)
 from napari_msp.ui.review.session import Filter, Session, unusual_words
 
 
@@ -159,3 +169,40 @@ def test_the_outline_hides_no_brain_and_lies_in_the_plane():
     assert not (ring & mask).any()
     assert set(np.flatnonzero(ring.any(axis=(1, 2)))) == {2}
     assert ring.sum() == 6  # of two voxels beside each other
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own, whose colours are taken
+def test_there_is_no_error_where_nothing_was_predicted():
+    lattice = Lattice((4, 4, 4), np.diag([2.0, 2.0, 2.0, 1.0]))
+    mask, whole = np.zeros((4, 4, 4), dtype=bool), np.ones((4, 4, 4), dtype=bool)
+    mask[:2] = True
+    colour = np.zeros((4, 4, 4, 3), dtype=np.uint8)
+    predicted = np.where(mask, 0.9, 0).astype(np.float32)
+    predicted[1, 1, 1] = 0.7
+    truth = Image(np.ones((4, 4, 4), dtype=np.float32), colour, whole, lattice)
+    images: dict[Role, Image] = {
+        "prediction": Image(predicted, colour, mask, lattice),
+        "truth": truth,
+    }
+    subject = Subject(images, None, "", None, ())
+    worst = subject.worst()
+    assert worst is not None
+    assert worst.value == pytest.approx(0.09)  # not 1, as outside of the prediction
+    assert own_limits(subject)["SH average error"][1] <= 0.09 + 1e-6
+    (cell,) = [each for each in draw(subject, Look(), truths=True).cells if each.role == "error"]
+    assert np.count_nonzero(np.isfinite(cell.data[0])) == mask.sum()
+    assert np.nanmax(cell.data[0]) == pytest.approx(0.09)
+
+
+def test_no_error_says_nothing_where_masks_do_not_meet():
+    lattice = Lattice((4, 4, 4), np.eye(4))
+    ones, colour = np.ones((4, 4, 4), dtype=np.float32), np.zeros((4, 4, 4, 3), dtype=np.uint8)
+    left, right = np.zeros((4, 4, 4), dtype=bool), np.zeros((4, 4, 4), dtype=bool)
+    left[:1], right[3:] = True, True
+    images: dict[Role, Image] = {
+        "prediction": Image(ones, colour, left, lattice),
+        "truth": Image(ones, colour, right, lattice),
+    }
+    subject = Subject(images, None, "", None, ())
+    assert subject.worst() is None
+    assert "SH average error" not in own_limits(subject)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice, resample
+from napari_msp.data.lattice import Lattice, resample, resample_mask
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.ui.compare.grid_cells import SPACE, GridCells
 from napari_msp.ui.grid_fit import ORDERS
@@ -146,16 +146,23 @@ class Subject:
             each.nbytes for each in others if each is not None
         )
 
-    def error(self, shown: str) -> tuple[FloatArray, Image] | None:
-        """Give the squared error of a map on truth's lattice; None where there is no truth."""
+    def error(self, shown: str) -> tuple[FloatArray, MaskArray, Image] | None:
+        """Give the squared error of a map on truth's lattice, where it counts, and truth.
+
+        It counts inside both masks: where nothing was predicted there is no error. None where there
+        is no truth.
+        """
         truth, prediction = self.images.get("truth"), self.images["prediction"]
         if truth is None:
             return None
         values = prediction.values(shown)
+        inside = prediction.mask
         if not prediction.lattice.matches(truth.lattice):
             values = resample(values, prediction.lattice, truth.lattice)
+            inside = resample_mask(inside, prediction.lattice, truth.lattice)
         squares = np.square(values - truth.values(shown))
-        return (squares.mean(axis=-1) if squares.ndim == 4 else squares), truth
+        error = squares.mean(axis=-1) if squares.ndim == 4 else squares
+        return error, inside & truth.mask, truth
 
     def worst(self) -> Worst | None:
         """Find the voxel inside the mask of which the model is least sure, else the most wrong."""
@@ -169,8 +176,8 @@ class Subject:
             known = self.error("average")
             if known is None:
                 return None
-            (values, truth), name = known, "squared error of the SH average"
-            lattice, mask = truth.lattice, truth.mask & (truth.average != 0)
+            (values, inside, truth), name = known, "squared error of the SH average"
+            lattice, mask = truth.lattice, inside & (truth.average != 0)
         if not mask.any():
             return None
         shown = to_shown(np.where(mask, values, -np.inf), lattice)
@@ -259,9 +266,9 @@ def own_limits(subject: Subject) -> dict[str, Limits]:
         doubt = subject.uncertainty[subject.mask][::EVERY]
         found[subject.uncertainty_name] = (0.0, float(np.percentile(doubt, 99)))
     for shown, title in MAPS.items():
-        if (known := subject.error(shown)) is not None:
-            error, truth = known
-            found[f"{title} error"] = (0.0, float(np.percentile(error[truth.mask][::EVERY], 99)))
+        if (known := subject.error(shown)) is not None and known[1].any():
+            error, mask, _ = known
+            found[f"{title} error"] = (0.0, float(np.percentile(error[mask][::EVERY], 99)))
     return found
 
 
@@ -398,10 +405,10 @@ def _doubt(subject: Subject) -> Picture:
 def _error(subject: Subject, look: Look) -> Picture:
     quantity = f"{MAPS[look.shown]} error"
     known = subject.error(look.shown)
-    image = subject.images["prediction"] if known is None else known[1]
-    values = np.zeros(image.mask.shape, dtype=np.float32)
+    image = subject.images["prediction"] if known is None else known[2]
+    values = np.full(image.mask.shape, np.nan, dtype=np.float32)
     if known is not None:
-        np.copyto(values, known[0], where=image.mask)
+        np.copyto(values, known[0], where=known[1])
     data = lattice_layer(
         "", quantity, values, image.lattice, image.mask, limits=(0, 1), colormap=ERROR[0]
     )
