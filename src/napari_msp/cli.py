@@ -70,9 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"napari-msp: {explain(error).phrase()}", file=sys.stderr)
         _leave_output_that_is_full()
         return USER_ERROR
+    log = options.log if speaks(options.command) else None
     try:
         with (
-            Console(options.quiet, options.verbose, options.log if speaks() else None) as console,
+            Console(options.quiet, options.verbose, log) as console,
             warnings_on(console),
             _terminable(),
         ):
@@ -116,6 +117,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
         description="Harmonize diffusion MRI between scanners with Multi-Stage Prediction.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="say the version and leave")
+    parser.silent = not speaks(chosen or "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         added = commands.add_parser(
@@ -126,6 +128,7 @@ def build_parser(chosen: str | None = None) -> ArgumentParser:
             formatter_class=RawDescriptionHelpFormatter,
         )
         added.set_defaults(parser=added)
+        added.silent = parser.silent
         if chosen in (None, name):
             command.add_options(added)
             add_console_options(added)
@@ -148,10 +151,18 @@ def _leave_output_that_is_full() -> None:
 
 
 class _Parser(ArgumentParser):
-    """Says what is wrong with an option in one line, as is said of everything else."""
+    """Says what is wrong with an option in one line, as is said of everything else.
+
+    Attributes
+    ----------
+    silent
+        Leave it to the first of several processes.
+    """
+
+    silent = False
 
     def error(self, message: str) -> NoReturn:
-        if not speaks():
+        if self.silent:
             self.exit(_let_first_speak())
         self.exit(USER_ERROR, f"napari-msp: {shortened(message)}; see {self.prog} --help\n")
 

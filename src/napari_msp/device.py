@@ -151,7 +151,7 @@ UNLIMITED = 1 << 60
 """Limits from here on are none: control groups write the largest number that they know."""
 
 
-def free_memory(root: Path = Path("/")) -> int:
+def free_memory(root: Path = Path("/"), shared_by: int = 1) -> int:
     """Bytes that this process may still take without making the machine swap or be killed.
 
     What the system calls available, and what is left under the limit of every control group that
@@ -162,10 +162,12 @@ def free_memory(root: Path = Path("/")) -> int:
     ----------
     root
         Of the file system, for tests.
+    shared_by
+        Processes that all want some of what the machine has; limits are taken to be this one's own.
     """
     available = _field(root / "proc/meminfo", "MemAvailable:")
-    found = [_free_pages() if available is None else 1024 * available, *_left_in_groups(root)]
-    return max(0, min(found))
+    of_machine = _free_pages() if available is None else 1024 * available
+    return max(0, min([of_machine // shared_by, *_left_in_groups(root)]))
 
 
 def _free_pages() -> int:

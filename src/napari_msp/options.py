@@ -42,8 +42,9 @@ class Options:
         Edge of a tile in input voxels; None: as large as memory allows.
     memory
         GiB that may be taken beside the input and what is predicted; None: half of what is free
-        when it begins, by the system and by the limits of a container or a batch job. Where the
-        whole volume needs more it is computed in tiles.
+        when it begins, by the system and by the limits of a container or a batch job; workers of a
+        cohort share what their machine has. Where the whole volume needs more it is computed in
+        tiles.
     precision
         Of the network's convolutions. "float16" is quicker on GPUs, and rounds.
     resample

@@ -15,6 +15,17 @@ def record(dwi, model, targets, out, **options):
         time.sleep(0.1)
 
 
+def means(dwi, model, targets, out, **options):
+    """Leave what the job may take: GiB, and threads of torch and of BLAS."""
+    import torch
+    from threadpoolctl import threadpool_info
+
+    blas = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    out.mkdir(parents=True)
+    found = [options["options"].memory, torch.get_num_threads(), max(blas)]
+    (out / "means.json").write_text(json.dumps(found))
+
+
 def bad_at_two(dwi, model, targets, out, **options):
     if "sub-02" in dwi.name:
         raise UserError("is odd", dwi)

@@ -10,11 +10,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from dask_jobs import means
 
 from napari_msp.bids import Provenance
 from napari_msp.cli import main
 from napari_msp.cohort import run_cohort, summarise_cohort
 from napari_msp.data.acquisition import load_acquisition
+from napari_msp.device import free_memory
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
 from napari_msp.files import sha256
 from napari_msp.inference.outputs import checksums, harmonize_to_folder
@@ -356,6 +358,14 @@ class TestOnDask:
         assert "is missing" in results[1].message()
         assert len(list(out.glob("sub-*/ses-ge/dwi/*Shresnet_dwi.nii.gz"))) == 2
         assert [row["status"] for row in table_of(out).values()] == ["done", "failed", "done"]
+
+    def test_its_processes_share_the_memory(self, bids, model, tmp_path):
+        pytest.importorskip("distributed")
+        out, free = tmp_path / "out", free_memory() / 2**30
+        run_cohort(bids, out, model, TARGET, workers=2, job=means)
+        found = [json.loads(path.read_text()) for path in out.rglob("means.json")]
+        assert len(found) == 3
+        assert all(0 < memory < 0.3 * free for memory, *_ in found)  # a quarter, were none taken
 
     def test_a_running_scheduler(self, bids, model, tmp_path):
         distributed = pytest.importorskip("distributed")

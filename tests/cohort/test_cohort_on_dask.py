@@ -9,15 +9,19 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from dask_jobs import bad_at_two, deadly, endless, killed_once, record
+from dask_jobs import bad_at_two, deadly, endless, killed_once, means, record
 
 from napari_msp.cli import main
 from napari_msp.cohort import cluster, run_cohort
+from napari_msp.cohort.jobs import Task
 from napari_msp.errors import UserError
+from napari_msp.options import Options
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parents[1] / "src"
@@ -125,6 +129,29 @@ class TestProcesses:
         assert max(own for _, own in marks) == 1
         assert max(all_ for all_, _ in marks) <= 2
 
+    def test_workers_have_their_part_of_the_memory_and_all_of_their_threads(
+        self, processes, bids, one_target_model, tmp_path
+    ):
+        address = processes.scheduler()
+        for _ in range(2):
+            processes.worker("--memory-limit", "2GiB")
+        wait_for_workers(address, 2)
+        out = tmp_path / "out"
+        run_cohort(bids, out, one_target_model, TARGET, scheduler=address, job=means)
+        found = [json.loads(path.read_text()) for path in out.rglob("means.json")]
+        assert len(found) == 6
+        for memory, *threads in found:
+            assert 0.25 < memory < 1.0  # half of what 2 GiB leave beside torch
+            assert threads == [4, 4]
+
+    def test_a_silent_worker_is_refused(
+        self, connected, processes, bids, one_target_model, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(cluster, "SCHEDULER_PATIENCE", 2.0)
+        processes.workers[0].send_signal(signal.SIGSTOP)
+        with pytest.raises(UserError, match="this worker does not answer within 2 s; start it"):
+            run_cohort(bids, tmp_path / "out", one_target_model, TARGET, scheduler=connected)
+
     def test_one_bad_subject(self, connected, bids, one_target_model, tmp_path):
         results = run_cohort(
             bids, tmp_path / "out", one_target_model, TARGET, scheduler=connected, job=bad_at_two
@@ -212,6 +239,29 @@ class TestProcesses:
         assert [result.status for result in results] == ["done", "failed", *["done"] * 4]
         (line,) = said
         assert line.startswith(f"Dask scheduler {address}: 0 workers; waiting for some; dashboard")
+
+
+@pytest.mark.parametrize(
+    ("limit", "gib"),
+    [(None, 64 / 4 / 2), (16 * 2**30, 10 / 2), (5 * 2**30, 2**20 / 2**30)],
+)
+def test_a_worker_plans_with_its_part_of_the_machine(limit, gib, tmp_path, monkeypatch):
+    """Of 64 GiB that are free and four workers; this one has taken 6."""
+    monkeypatch.setattr(
+        "napari_msp.device.free_memory", lambda shared_by=1: 64 * 2**30 // shared_by
+    )
+    worker = SimpleNamespace(
+        address="tcp://10.0.0.1:5",
+        memory_manager=SimpleNamespace(memory_limit=limit),
+        monitor=SimpleNamespace(get_process_memory=lambda: 6 * 2**30),
+    )
+    workers = [*(f"tcp://10.0.0.1:{port}" for port in range(4)), "tcp://10.0.0.2:1"]
+    passed = {"options": Options(device="cpu"), "force": False}
+    task = Task(record, "sub-01", "", tmp_path, tmp_path, (TARGET,), tmp_path, passed)
+    given = cluster._within_memory(task, worker, cluster._per_host(workers))
+    assert given.options == {"options": Options(device="cpu", memory=gib), "force": False}
+    told = replace(task, options={"options": Options(memory=3.0)})
+    assert cluster._within_memory(told, worker, {}) is told
 
 
 @pytest.fixture

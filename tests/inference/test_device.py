@@ -205,5 +205,16 @@ def test_free_memory_heeds_every_limit(files, expected, tmp_path):
     assert free_memory(written(tmp_path, files)) == expected
 
 
+def test_what_the_machine_has_is_shared_and_limits_are_not(tmp_path):
+    root = written(tmp_path, {"proc/meminfo": MEMORY_OF_64_GB})
+    assert free_memory(root, shared_by=4) == 16_000_000 * 1024
+    limits = {
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/memory.max": "8000",
+        "sys/fs/cgroup/memory.current": "3000",
+    }
+    assert free_memory(written(tmp_path, limits), shared_by=4) == 5000
+
+
 def test_free_memory_of_this_machine_is_some():
     assert 2**20 < free_memory() < 2**50

@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from napari_msp.errors import Cancelled, UserError
+from napari_msp.inference.memory import LIVE_LAYERS, bytes_per_voxel, most_bytes_per_voxel
 from napari_msp.inference.tiling import (
-    LIVE_LAYERS,
     best_edges,
-    bytes_per_voxel,
-    most_bytes_per_voxel,
     plan_tiles,
     polled,
     run_whole_image,

@@ -23,11 +23,14 @@ from torch._C._distributed_c10d import HashStore
 from torch.distributed.run import get_args_parser
 
 from napari_msp.cli import build_parser
+from napari_msp.commands.console import speaks
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Give, ToldElsewhere, UserError
+from napari_msp.learning import distributed
 from napari_msp.learning.distributed import ALONE, JointBatchNorm, SeveralProcesses, launched
 from napari_msp.learning.events import Event, Finished, Started, Step, Stopped, parse_event
 from napari_msp.learning.heads import prepare_study
+from napari_msp.learning.launching import LAUNCHED
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.train import train
@@ -155,6 +158,52 @@ def test_joint_batch_norm_is_batch_norm(group, tracking):
     for norm in (plain, joint):
         norm.eval()
     torch.testing.assert_close(joint(input), plain(input))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_joint_batch_norm_of_half_precision_is_batch_norm(group, kind):
+    joint = nn.Sequential(nn.BatchNorm3d(4))
+    plain = nn.BatchNorm3d(4)
+    group.join(joint)
+    torch.manual_seed(0)
+    input = (40 + torch.randn(2, 4, 3, 4, 5)).to(kind)
+    found, expected = joint(input), plain(input)
+    assert found.dtype == kind
+    torch.testing.assert_close(found, expected.to(kind))
+    torch.testing.assert_close(joint[0].running_var, plain.running_var)
+
+
+def test_the_others_hear_that_the_first_one_works(group, monkeypatch):
+    monkeypatch.setattr(distributed, "BEAT", 0.01)
+    sent: list[Any] = []
+    monkeypatch.setattr(distributed, "_from_first", lambda value: sent.append(value) or value)
+    assert group.by_first(lambda: time.sleep(0.2) or "done") == "done"
+    assert len(sent) > 2
+    assert (set(sent[:-1]), sent[-1]) == ({distributed.WORKING}, ("done", None))
+    # Another one waits until there is a result.
+    heard = iter(sent)
+    monkeypatch.setattr(group, "number", 1)
+    monkeypatch.setattr(distributed, "_from_first", lambda _: next(heard))
+    assert group.by_first(lambda: "not mine") == "done"
+
+
+@pytest.mark.parametrize(
+    ("given", "silent"),
+    [
+        ({}, False),
+        ({"MASTER_ADDR": "here", "RANK": "1"}, False),
+        ({"MASTER_ADDR": "here", "MASTER_PORT": "1", "RANK": "1", "WORLD_SIZE": "1"}, False),
+        ({"MASTER_ADDR": "here", "MASTER_PORT": "1", "RANK": "0", "WORLD_SIZE": "2"}, False),
+        ({"MASTER_ADDR": "here", "MASTER_PORT": "1", "RANK": "1", "WORLD_SIZE": "2"}, True),
+    ],
+)
+def test_only_trainings_are_silent(given, silent, monkeypatch):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert speaks("train") is not silent
+    assert speaks("harmonize")
 
 
 def test_what_the_first_one_does_is_everybodys(group, monkeypatch):

@@ -4,15 +4,14 @@ import asyncio
 import importlib.metadata
 import os
 import pickle
-import sys
 import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,6 +29,7 @@ from napari_msp.errors import (
     shortened,
 )
 from napari_msp.formatting import counted
+from napari_msp.options import Options
 
 SCHEDULER_PATIENCE = 10.0
 """Seconds within which a scheduler must answer."""
@@ -42,6 +42,9 @@ TELL_EVERY = 60.0
 
 MOST_RETURNS = 3
 """Times that a job goes back because its worker lacks this package, before it has failed."""
+
+LEAST_MEMORY = 2.0**20
+"""Bytes that a network has where nothing is left: its tiles are then the smallest."""
 
 Tell = Callable[[str], None]
 
@@ -193,7 +196,7 @@ class Cluster:
                     task = waiting.popleft()
                     # A key of its own: a job writes files, so a result that Dask remembers of
                     # the same job says nothing.
-                    packed = cloudpickle.dumps(_Packed(task))
+                    packed = cloudpickle.dumps(_Packed(task, _per_host(self._threads)))
                     key = f"harmonize-{uuid.uuid4().hex}"
                     future = self._client.submit(pickle.loads, packed, key=key)
                     running[future] = task
@@ -248,13 +251,53 @@ class Cluster:
         UserError
             When the scheduler does not answer: most calls of Dask would wait for it for ever.
         """
-        client, reason = self._client, None
-        if client.status == "running":
+        try:
+            return dict(self._answer(self._client.scheduler.ncores, SCHEDULER_PATIENCE))
+        except TimeoutError:  # it is busy; when it is gone the connection ends
+            return self._threads
+
+    def _ask(
+        self, workers: Sequence[str], function: Callable[..., object], *arguments: object
+    ) -> dict[str, object]:
+        """Give what a function returns on each worker, or the error; a silent one's is a timeout.
+
+        Raises
+        ------
+        UserError
+            When the scheduler, which passes questions on, does not answer.
+        """
+        # Of Dask's ways to ask only this one can be waited for by the worker.
+        ask: Callable[..., Awaitable[dict[str, object]]] = self._client._run
+
+        async def one(worker: str) -> dict[str, object]:
+            question = ask(function, *arguments, workers=[worker], on_error="return")
             try:
-                known = client.sync(client.scheduler.ncores, callback_timeout=SCHEDULER_PATIENCE)
-                return dict(known)
-            except TimeoutError:  # it is busy; when it is gone the connection ends
-                return self._threads
+                return await asyncio.wait_for(question, SCHEDULER_PATIENCE)
+            except TimeoutError as error:
+                return {worker: error}
+
+        async def each() -> list[dict[str, object]]:
+            return list(await asyncio.gather(*map(one, workers)))
+
+        answers = self._answer(each)
+        return {worker: said for answer in answers for worker, said in answer.items()}
+
+    def _answer(self, question: Callable[[], Awaitable[Any]], patience: float | None = None) -> Any:
+        """Wait for the scheduler's answer, so long where it is said.
+
+        Raises
+        ------
+        UserError
+            When the scheduler is gone.
+        TimeoutError
+            When it is silent.
+        """
+        reason = None
+        if self._client.status == "running":
+            try:
+                return self._client.sync(question, callback_timeout=patience)
+            except TimeoutError:
+                raise
             except Exception as error:
                 reason = error
         remedy = Advice("start it and run the same again: finished scans are not done twice")
@@ -266,9 +309,7 @@ class Cluster:
         if not workers:
             return []
         # Of the standard library, which every worker has: it can be asked whatever it lacks.
-        versions = self._client.run(
-            importlib.metadata.version, PACKAGE, workers=list(workers), on_error="return"
-        )
+        versions = self._ask(workers, importlib.metadata.version, PACKAGE)
         own = importlib.metadata.version(PACKAGE)
         install = Advice(f"install {PACKAGE} {own} where it runs, or stop it")
         troubles = []
@@ -278,11 +319,16 @@ class Cluster:
             elif isinstance(version, str) and version != own:
                 problem = f"this worker has {PACKAGE} {version}, not {own}"
                 troubles.append(UserError(problem, worker, None, install))
+            elif isinstance(version, TimeoutError):
+                problem = f"this worker does not answer within {SCHEDULER_PATIENCE:g} s"
+                troubles.append(
+                    UserError(problem, worker, None, Advice("start it again, or stop it"))
+                )
         wanting = {each.subject for each in troubles}
         share = Advice("let all machines see the folders by the same paths")
         for path in self._needed:
             asked = [worker for worker in versions if worker not in wanting]
-            seen = self._client.run(os.path.exists, path, workers=asked, on_error="return")
+            seen = self._ask(asked, os.path.exists, path)
             for worker, sees in seen.items():
                 if sees is False:
                     wanting.add(worker)
@@ -301,30 +347,78 @@ class _Packed:
     """
 
     task: Task
+    per_host: Mapping[str, int]
 
-    def __reduce__(self) -> tuple[Callable[[Task], CohortResult], tuple[Task]]:
-        return _run_alone, (self.task,)
+    def __reduce__(self) -> tuple[Callable[..., CohortResult], tuple[Task, Mapping[str, int]]]:
+        return _run_alone, (self.task, self.per_host)
 
 
 _BUSY = threading.Lock()
 
 
-def _run_alone(task: Task) -> CohortResult:
-    """Do a job on a worker, one at a time: a job is as large as a brain, and has its threads."""
-    with _BUSY:
-        _use_threads()
-        return run_task(task)
+def _run_alone(task: Task, per_host: Mapping[str, int]) -> CohortResult:
+    """Do a job on a worker, one at a time: a job is as large as a brain, and has its threads.
 
-
-def _use_threads() -> None:
-    """Let torch have the threads of its worker: Dask gives each process one."""
+    Parameters
+    ----------
+    task
+        What to do.
+    per_host
+        How many workers each machine has.
+    """
     from distributed import get_worker
 
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        threads = get_worker().state.nthreads
-        if threads > torch.get_num_threads():
-            torch.set_num_threads(threads)
+    worker = get_worker()
+    with _BUSY, _threads_of(worker):
+        return run_task(_within_memory(task, worker, per_host))
+
+
+@contextmanager
+def _threads_of(worker: Any) -> Iterator[None]:
+    """Let torch, and NumPy's BLAS, have the threads of their worker: Dask gives each process one.
+
+    `signal.blocks` works with as many threads as BLAS may.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = worker.state.nthreads
+    if threads > torch.get_num_threads():
+        torch.set_num_threads(threads)
+    with threadpool_limits(threads, user_api="blas"):
+        yield
+
+
+def _per_host(workers: Iterable[str]) -> dict[str, int]:
+    """Count the workers of each machine."""
+    host: Callable[[str], str] = import_module("distributed.comm").get_address_host
+    return dict(Counter(map(host, workers)))
+
+
+def _within_memory(task: Task, worker: Any, per_host: Mapping[str, int]) -> Task:
+    """Let a job's network take no more than this worker's part of its machine, unless it is told.
+
+    A GPU's memory is not Dask's to share: there the network looks by itself how much is free.
+    """
+    from napari_msp.device import choose_device, free_memory
+    from napari_msp.inference.memory import SHARE_OF_FREE
+
+    options: Options = task.options["options"]
+    if options.memory is not None:
+        return task
+    with suppress(UserError):  # there is no such device, which the job itself will say
+        if choose_device(options.device).type == "cuda":
+            return task
+    [host] = _per_host([worker.address])
+    beside = max(1, per_host.get(host, 1))
+    limit = worker.memory_manager.memory_limit
+    if limit:  # the worker is ended when it takes more
+        left = limit - worker.monitor.get_process_memory()
+        free = min(free_memory(shared_by=beside), left)
+    else:
+        free = free_memory() // beside
+    memory = max(free * SHARE_OF_FREE, LEAST_MEMORY) / 2**30
+    return replace(task, options=task.options | {"options": replace(options, memory=memory)})
 
 
 def _explained(future: Any, task: Task) -> UserError:

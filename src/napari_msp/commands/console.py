@@ -1,6 +1,5 @@
 """What a command says while it runs: a bar on a terminal, lines elsewhere, and a log on request."""
 
-import os
 import shutil
 import sys
 import time
@@ -12,13 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from napari_msp.learning.launching import is_first
+
 PLAIN_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal, in a batch system's log."""
 
 
-def speaks() -> bool:
-    """Tell whether this process speaks: the first of those that a launcher started together."""
-    return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
+def speaks(command: str) -> bool:
+    """Tell whether this process speaks; of several that train together the first one does."""
+    return command != "train" or is_first()
 
 
 class Console:

@@ -7,7 +7,7 @@ convolutions.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -19,9 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.device import arithmetic, free_memory
+from napari_msp.device import arithmetic
 from napari_msp.errors import Cancelled
-from napari_msp.networks.base import CHANNELS, SingleNetwork
+from napari_msp.inference.memory import (
+    bytes_per_voxel,
+    convolutions_of,
+    memory_budget,
+    most_bytes_per_voxel,
+    watched,
+)
+from napari_msp.networks.base import CHANNELS
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.options import Precision
 
@@ -54,7 +61,7 @@ def polled(network: nn.Module, cancelled: Callable[[], bool] | None) -> Iterator
     if cancelled is None:
         yield
         return
-    convolutions = _convolutions(network)
+    convolutions = convolutions_of(network)
     for module in convolutions:
         # An attribute of the instance hides the method of the class until it is deleted.
         object.__setattr__(module, "forward", _in_parts(module, cancelled))
@@ -83,21 +90,10 @@ def expected_polls(network: Network | SharedMSP, shape: tuple[int, int, int]) ->
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             work.append((module, _multiply_adds(module, inputs[0])))
 
-    with torch.inference_mode(), _watched(_convolutions(network), look):
+    with torch.inference_mode(), watched(convolutions_of(network), look):
         network(torch.zeros((1, CHANNELS * network.shells, *(PROBED_EDGE,) * 3)))
     growth = math.prod(shape) / PROBED_EDGE**3
     return sum(_parts(module, each * growth) for module, each in work)
-
-
-@contextmanager
-def _watched(modules: Sequence[nn.Module], look: Callable[..., None]) -> Iterator[None]:
-    """Call `look` with each module, its inputs and its output when it was run."""
-    handles = [module.register_forward_hook(look) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _in_parts(
@@ -114,12 +110,6 @@ def _in_parts(
         return results[0] if parts == 1 else torch.cat(results, dim=1)
 
     return forward
-
-
-def _convolutions(network: nn.Module) -> list[nn.Conv3d | nn.ConvTranspose3d]:
-    return [
-        module for module in network.modules() if isinstance(module, nn.Conv3d | nn.ConvTranspose3d)
-    ]
 
 
 def _parts(module: nn.Conv3d | nn.ConvTranspose3d, work: float) -> int:
@@ -161,14 +151,8 @@ def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slic
     )
 
 
-SHARE_OF_FREE = 0.5
-"""Of the memory that is free, how much one pass may take beside input and result (our choice)."""
-
 SMALLEST_TILE = 8
 """Edge below which a tile's core is not cut, however large the halo (our choice)."""
-
-LIVE_LAYERS = 3
-"""Layers' worth of activations alive at once: input, output, and a skip or a workspace."""
 
 Progress = Callable[[int, int], None]
 
@@ -389,6 +373,24 @@ def run_whole_image(
     return {name: value.numpy() for name, value in outputs.items()}
 
 
+def _fitting_edges(
+    run: Callable[[Tensor], dict[str, Tensor]],
+    network: nn.Module,
+    whole: Tensor,
+    mask: MaskArray,
+    scale: int,
+    halo: int,
+    device: torch.device,
+    memory: float | None,
+) -> Edges | None:
+    """Give the edges of tiles whose crops stay within the memory budget; None: all at once."""
+    budget = memory_budget(device) if memory is None else memory
+    if mask.size * most_bytes_per_voxel(network, whole.shape[0], scale) <= budget:
+        return None  # a small image: nothing needs to be measured
+    voxels = budget / bytes_per_voxel(run, network, whole.shape[0], device)
+    return None if mask.size <= voxels else best_edges(mask, halo, voxels)
+
+
 # --- To a GPU and back ------------------------------------------------------------------------
 
 
@@ -433,74 +435,3 @@ def _copies(device: torch.device) -> Iterator[Callable[[Tensor, Tensor], None]]:
         yield copy
     finally:
         stream.synchronize()
-
-
-def _fitting_edges(
-    run: Callable[[Tensor], dict[str, Tensor]],
-    network: nn.Module,
-    whole: Tensor,
-    mask: MaskArray,
-    scale: int,
-    halo: int,
-    device: torch.device,
-    memory: float | None,
-) -> Edges | None:
-    """Give the edges of tiles whose crops stay within the memory budget; None: all at once."""
-    budget = memory_budget(device) if memory is None else memory
-    if mask.size * most_bytes_per_voxel(network, whole.shape[0], scale) <= budget:
-        return None  # a small image: nothing needs to be measured
-    voxels = budget / bytes_per_voxel(run, network, whole.shape[0], device)
-    return None if mask.size <= voxels else best_edges(mask, halo, voxels)
-
-
-def memory_budget(device: torch.device) -> float:
-    """Bytes that one pass may take beside input and result: a share of what is free."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free * SHARE_OF_FREE
-    return free_memory() * SHARE_OF_FREE
-
-
-def most_bytes_per_voxel(network: nn.Module, channels: int, scale: int) -> float:
-    """Bound a network's peak memory for each input voxel: all its layers kept, at `scale`.
-
-    Where it predicts finer platforms on the way, at theirs. Of several shells as if each went
-    through all layers by itself.
-    """
-    singles = [module for module in network.modules() if isinstance(module, SingleNetwork)]
-    scale = max([scale, *(k for single in singles for k in single.scales.values())])
-    layers = [module.in_channels + module.out_channels for module in _convolutions(network)]
-    layers.append(2 * channels)  # the interpolated input
-    return 4 * (channels // CHANNELS) * scale**3 * LIVE_LAYERS * sum(layers)
-
-
-def bytes_per_voxel(
-    run: Callable[[Tensor], dict[str, Tensor]],
-    network: nn.Module,
-    channels: int,
-    device: torch.device,
-    edge: int = 8,
-) -> float:
-    """Estimate a network's peak memory for each input voxel, from its largest layer.
-
-    One small crop is run with a look at every layer's input and output.
-    """
-    largest = 0.0
-
-    def look(_: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        nonlocal largest
-        if isinstance(output, Tensor):
-            read = sum(_per_voxel(each, edge) for each in inputs if isinstance(each, Tensor))
-            largest = max(largest, read + _per_voxel(output, edge))
-
-    leaves = [module for module in network.modules() if not list(module.children())]
-    with _watched(leaves, look):
-        results = run(torch.zeros((1, channels, edge, edge, edge), device=device))
-    kept = sum(_per_voxel(value, edge) for value in results.values())
-    return 4 * (LIVE_LAYERS * largest + kept)
-
-
-def _per_voxel(image: Tensor, edge: int) -> float:
-    """Count an image's numbers for each voxel of a crop of edge³, were it large."""
-    scale = (image.shape[-1] - 1) / (edge - 1)
-    return image.shape[0] * image.shape[1] * scale**3

@@ -7,10 +7,11 @@ What is decided by time, by files or by predicting whole heads is the first one'
 """
 
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from math import isclose
 from typing import Any, TypeVar
@@ -30,15 +31,17 @@ from napari_msp.errors import (
     explain,
     first_reason,
 )
+from napari_msp.learning.launching import is_launched
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
-"""How long one waits for the others: the first one may predict large heads in that time."""
+"""How long one waits for another that says nothing, such as one that still reads its heads."""
 
+BEAT = 60.0
+"""Seconds between two signs that the first one still works while the others wait for it."""
 
-LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-"""What a launcher tells a process through its environment."""
+WORKING = "working"
 
 
 class OneProcess:
@@ -155,22 +158,43 @@ class SeveralProcesses(OneProcess):
         result: T | None = None
         error: Exception | None = None
         if self.first:
-            try:
-                result = job()
-            except Exception as caught:
-                error = caught
+            with self._beating():
+                try:
+                    result = job()
+                except Exception as caught:
+                    error = caught
         told = error if error is None or isinstance(error, Cancelled) else explain(error)
-        sent = [(result, told)]
+        sent: Any = (result, told)
         with _in_touch():
-            dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
+            sent = _from_first(sent)
+            while not self.first and sent == WORKING:
+                sent = _from_first(sent)
         if error is not None:
             raise error
-        result, told = sent[0]
+        result, told = sent
         if isinstance(told, UserError):
             raise ToldElsewhere.of(told)
         if told is not None:
             raise told
         return result  # type: ignore[return-value]  # what the job gave
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Let the others know now and then that the first one works: it may do so for hours."""
+        done = threading.Event()
+
+        def beat() -> None:
+            with suppress(RuntimeError):  # one of them has ended, as is told after the work
+                while not done.wait(BEAT):
+                    _from_first(WORKING)
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
@@ -240,7 +264,7 @@ def launched() -> Iterator[OneProcess]:
     """
     ours = not dist.is_initialized()
     if ours:
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not os.environ.keys() >= LAUNCHED:
+        if not is_launched():
             yield ALONE
             return
         gpus = torch.cuda.is_available() and dist.is_nccl_available()
@@ -282,6 +306,8 @@ class JointBatchNorm(nn.BatchNorm3d):
         """Normalise (B, C, X, Y, Z); B may be 0 in some processes."""
         if not self.training:
             return super().forward(input)
+        half = input.dtype in (torch.float16, torch.bfloat16)
+        given, input = input.dtype, input.float() if half else input  # as BatchNorm itself does
         axes = (0, 2, 3, 4)
         sums = input.sum(axes, dtype=torch.float64), input.square().sum(axes, dtype=torch.float64)
         count = sums[0].new_full((1,), input.numel() // input.shape[1])
@@ -293,7 +319,7 @@ class JointBatchNorm(nn.BatchNorm3d):
             self._track(mean.detach(), variance.detach(), count)
         factor = self.weight / (variance + self.eps).sqrt()
         shift = (self.bias - mean * factor).to(input.dtype).view(-1, 1, 1, 1)
-        return input * factor.to(input.dtype).view(-1, 1, 1, 1) + shift
+        return (input * factor.to(input.dtype).view(-1, 1, 1, 1) + shift).to(given)
 
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Take a batch into the statistics that evaluation goes by."""
@@ -322,6 +348,13 @@ class _Total(torch.autograd.Function):
 def _add(value: Tensor) -> None:
     with _in_touch():
         dist.all_reduce(value)
+
+
+def _from_first(value: Any) -> Any:
+    """Give everybody what the first one has."""
+    sent = [value]
+    dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
+    return sent[0]
 
 
 @contextmanager

@@ -300,9 +300,8 @@ class TrainingRun:
             timed = self._optimisation(number, copy.deepcopy(self.networks.of(phase)))
             step = seconds_of(partial(timed.step, alpha=1.0), LONGEST * seconds, now)
             began = now()
-            if self.processes.first:
-                self._predicted(phase, self.study.judged)
-                self._predicted(phase, self.study.choosing)
+            for heads in (self.study.judged, self.study.choosing):
+                self.processes.by_first(partial(self._predict, phase, heads))
             paces.append(Pace(phase.unison, step, now() - began, first))
         passed = now() - self.began
         count = partial(fitted, self.lengths.course, paces, seconds, passed)
@@ -340,6 +339,10 @@ class TrainingRun:
                 path = write_preview(self.previews, self.study, target, result.first)
                 self.report(Previewed(*where, target, str(path)))
         return validated
+
+    def _predict(self, phase: Phase, heads: Callable[[str], list[Head]]) -> None:
+        """Predict heads for the time that it takes."""
+        self._predicted(phase, heads)
 
     def _predicted(
         self,

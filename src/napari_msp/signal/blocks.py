@@ -92,7 +92,8 @@ def _single_threaded_blas() -> Iterator[int]:
     """Limit NumPy's BLAS to one thread while the block runs; give how many it could use.
 
     The limit is the whole process's: whoever comes last, of several threads that are here at once,
-    lifts it.
+    lifts it. A caller's own `threadpool_limits` has to begin before it and end after it: two that
+    overlap restore what each one found, and the first one's limit may stay.
     """
     global _users, _threads, _limiter
     with _lock:
