@@ -199,7 +199,8 @@ def advice_on(settings: TrainingSettings, scales: Mapping[str, int], start: Star
         return []
     return [
         f"for targets of the input's voxel size {title('shresnet')}s from the base came within 4 % "
-        f"of an {title(MULTI_STAGE)} (one simulated head), two of them in four fifths of its time, one in two fifths"
+        f"of an {title(MULTI_STAGE)} (one simulated head), two of them in four fifths of its time, "
+        "one in two fifths"
     ]
 
 
