@@ -176,7 +176,7 @@ class SeveralProcesses(OneProcess):
             raise ToldElsewhere.of(told)
         if told is not None:
             raise told
-        return result  # type: ignore[return-value]  # what the job gave
+        return result
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
