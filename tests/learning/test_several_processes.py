@@ -176,8 +176,17 @@ def test_joint_batch_norm_of_half_precision_is_batch_norm(group, kind):
 def test_the_others_hear_that_the_first_one_works(group, monkeypatch):
     monkeypatch.setattr(distributed, "BEAT", 0.01)
     sent: list[Any] = []
-    monkeypatch.setattr(distributed, "_from_first", lambda value: sent.append(value) or value)
-    assert group.by_first(lambda: time.sleep(0.2) or "done") == "done"
+
+    def send(value: Any) -> Any:
+        sent.append(value)
+        return value
+
+    def work() -> str:
+        time.sleep(0.2)
+        return "done"
+
+    monkeypatch.setattr(distributed, "_from_first", send)
+    assert group.by_first(work) == "done"
     assert len(sent) > 2
     assert (set(sent[:-1]), sent[-1]) == ({distributed.WORKING}, ("done", None))
     # Another one waits until there is a result.
