@@ -72,6 +72,11 @@ class TestTiming:
         assert (gave.ours.median, gave.peer.median) == (2, 6)
         assert gave.figures == {"off": "0.1"}
 
+    def test_one_pair_is_said_to_be_one(self, setting, clock):
+        each = comparison(clock, always(1.0), always(2.0), repeats=1)
+        row = keeping.Row(measure(each, setting, clock), "a", "a")
+        assert keeping.in_words(each, row) == "2 (one pair) × Peer (1 s to 2 s)"
+
     def test_sides_that_do_more_are_compared_by_what_they_do(self, setting, clock):
 
         @contextmanager
@@ -105,7 +110,7 @@ class TestRegressions:
     @staticmethod
     def row(low, median, high, hardware="this"):
         spread = Spread(median, low, high)
-        return keeping.Row(Outcome(spread, spread, spread), hardware, hardware)
+        return keeping.Row(Outcome(spread, spread, spread, pairs=3), hardware, hardware)
 
     @pytest.mark.parametrize(
         ("now", "fell"),

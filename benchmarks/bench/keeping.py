@@ -27,7 +27,8 @@ class Row:
         gave = known["outcome"]
         ours, peer, ratio = (Spread(**gave[name]) for name in ("ours", "peer", "ratio"))
         first, second = gave["work"]
-        outcome = Outcome(ours, peer, ratio, (first, second), gave["figures"])
+        work, pairs = (first, second), gave.get("pairs", 0)
+        outcome = Outcome(ours, peer, ratio, work, gave["figures"], pairs=pairs)
         return cls(outcome, known["hardware"], known["machine"])
 
 
@@ -89,10 +90,9 @@ def save(path: Path, kept: Mapping[str, Kept]) -> None:
 
 def regression(new: Row, kept: Row) -> str:
     """Say that a ratio fell beyond both spreads; empty where it did not."""
-    was, now = kept.outcome.ratio, new.outcome.ratio
-    if now.high >= was.low * (1 - SLACK):
+    if new.outcome.ratio.high >= kept.outcome.ratio.low * (1 - SLACK):
         return ""
-    return f"fell from {_spread(was)} to {_spread(now)}"
+    return f"fell from {_ratio(kept.outcome)} to {_ratio(new.outcome)}"
 
 
 def same_machine(new: Row, kept: Row) -> bool:
@@ -168,7 +168,7 @@ def in_words(comparison: Comparison, row: Row) -> str:
     """Give one line for the screen."""
     goal = "" if comparison.goal is None else f", goal {comparison.goal:g}"
     sides = [_side(comparison, row.outcome, side) for side in (0, 1)]
-    return f"{_spread(row.outcome.ratio)} × {comparison.peer} ({sides[0]} to {sides[1]}{goal})"
+    return f"{_ratio(row.outcome)} × {comparison.peer} ({sides[0]} to {sides[1]}{goal})"
 
 
 def _line(comparison: Comparison, row: Row, machine: str) -> str:
@@ -179,7 +179,7 @@ def _line(comparison: Comparison, row: Row, machine: str) -> str:
         comparison.peer,
         _side(comparison, outcome, 0),
         _side(comparison, outcome, 1),
-        f"{missed}{_spread(outcome.ratio)}{missed}",
+        f"{missed}{_ratio(outcome)}{missed}",
         "" if goal is None else f"{goal:g}",
         machine,
     ]
@@ -193,7 +193,10 @@ def _side(comparison: Comparison, outcome: Outcome, side: int) -> str:
     return f"{_number(outcome.work[side] / seconds)} {comparison.unit}/s"
 
 
-def _spread(ratio: Spread) -> str:
+def _ratio(outcome: Outcome) -> str:
+    ratio = outcome.ratio
+    if outcome.pairs == 1:
+        return f"{_number(ratio.median)} (one pair)"
     return f"{_number(ratio.median)} ({_number(ratio.low)} to {_number(ratio.high)})"
 
 

@@ -42,6 +42,8 @@ class Outcome:
         As `Sides` has it.
     figures
         What else is told, by name.
+    pairs
+        How often both were called: one pair has no quartiles. 0: that was not kept.
     """
 
     ours: Spread
@@ -49,6 +51,7 @@ class Outcome:
     ratio: Spread
     work: tuple[float, float] = (1.0, 1.0)
     figures: Mapping[str, str] = field(default_factory=dict)
+    pairs: int = 0
 
 
 def measure(
@@ -74,5 +77,10 @@ def measure(
     share = sides.work[0] / sides.work[1]
     ratios = [share * peer / ours for ours, peer in zip(times["ours"], times["peer"], strict=True)]
     return Outcome(
-        Spread.of(times["ours"]), Spread.of(times["peer"]), Spread.of(ratios), sides.work, figures
+        Spread.of(times["ours"]),
+        Spread.of(times["peer"]),
+        Spread.of(ratios),
+        sides.work,
+        figures,
+        pairs=len(ratios),
     )

@@ -107,6 +107,22 @@ def test_without_truth_the_input_leads_and_disagreement_is_below(head, predictio
     assert bare.limit == 1
 
 
+def test_no_disagreement_is_hidden_for_the_sake_of_one_calibrated_model(head, predictions):
+    comparison = line_up(None, predictions)
+    spread = dict.fromkeys(predictions, np.full(comparison.mask.shape, 0.02))
+    error = dict.fromkeys(predictions, np.full(comparison.mask.shape, 3e-4))
+    one = {"MSP": error["MSP"]}
+    mixed = cells(comparison, "sh_average", Maps(head()), spread, one)
+    assert [c.kind for c in mixed.maps[1:]] == ["disagreement"] * 2
+    assert (mixed.limit, mixed.map_unit) == (pytest.approx(0.02), "SH units")
+    # Both are calibrated, or nothing else is known of the other.
+    both = cells(comparison, "sh_average", Maps(head()), spread, error)
+    assert [c.kind for c in both.maps[1:]] == ["expected error"] * 2
+    lone = cells(comparison, "sh_average", Maps(head()), {"MSP": spread["MSP"]}, one)
+    assert [c.kind for c in lone.maps[1:]] == ["none", "expected error"]
+    assert (lone.limit, lone.map_unit) == (pytest.approx(3e-4), "SH units²")
+
+
 def test_a_perfect_prediction_has_a_scale_too(truth):
     shown = cells(line_up(truth, {"a": truth}), "sh_average")
     assert shown.maps[1].mean == 0

@@ -130,6 +130,17 @@ def test_without_truth_the_expected_error_comes_first(viewer, compare, scan):
     assert "no numbers" in widget.table.words.text().lower()
 
 
+def test_a_calibrated_model_beside_another_hides_no_disagreement(viewer, compare, scan):
+    branches = {"a": "back right", "b": "front right"}
+    first, second = (predicted(n, "front left", scan, branches=branches) for n in ("MSP", "older"))
+    calibrated = replace(first, expected_error=np.full(SHAPE, 2e-4, dtype=np.float32))
+    widget = compare([calibrated, second], scan)
+    names = [layer.name for layer in widget.grid.layers[-2:]]
+    assert names == ["sub-01 MSP · disagreement", "sub-01 older · disagreement"]
+    words = viewer.canvas.overlays["napari_msp_legend"].text
+    assert "disagreement (not all models are calibrated): 0 to " in words
+
+
 def test_there_are_words_while_numbers_are_made(viewer, compare, truth, scan, monkeypatch, qtbot):
     widget = compare([predicted("MSP", "front left", scan)], truth, scan)
     widget.leave()

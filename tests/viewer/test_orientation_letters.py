@@ -199,6 +199,24 @@ def test_a_layer_that_was_turned_by_hand_has_no_letters(viewer):
     assert state_of(viewer) != before
 
 
+def test_whatever_moves_letters_is_noticed(viewer):
+    letter(viewer)
+    ours = viewer.add_layer(shown(measured("ge_st", "front left"), np.zeros((16, 20, 5), "f4")))
+    other = viewer.add_image(np.zeros((5, 20, 20)), name="other")
+    viewer.canvas.grid.enabled, viewer.canvas.grid.stride = True, 1
+
+    def rename():
+        other.name_overlay.visible, other.name = True, "in\ntwo\nlines"
+
+    changes = (lambda: viewer.layers.move(0, 2), rename)
+    for change in changes:
+        texts, state = letters_on(viewer), state_of(viewer)
+        change()
+        assert letters_on(viewer) != texts
+        assert state_of(viewer) != state
+    assert ours.visible
+
+
 def test_an_oblique_head_says_so(viewer):
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xy", [9, -5], degrees=True).as_matrix()

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from patterns import SHAPE, SIZE, measured, predicted
+from patterns import SHAPE, SIZE, head, measured, named, predicted
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_msp.signal.maps import sh_average
+from napari_msp.signal.sh_image import SHImage
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.layers import make_layer, map_layer
 
@@ -20,7 +21,11 @@ def compare(viewer, open_widget, qtbot):
     for each in (truth, scan, made):
         values = sh_average(each.sh)
         viewer.add_layer(make_layer(map_layer(each, "SH average", values)))
-    widget = open_widget("Compare")
+    return beside_each_other(open_widget("Compare"), made, qtbot)
+
+
+def beside_each_other(widget, made, qtbot):
+    """Compare a prediction, and turn to its planes."""
     widget.compare_predictions([made])
     qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
     widget.tabs.setCurrentWidget(widget.tabs.widget(3))
@@ -76,3 +81,23 @@ def test_a_click_moves_the_crosshair_of_all(viewer, compare, qtbot):
     assert behind == pytest.approx(-0.25 * SHAPE[1] * SIZE, abs=SIZE)
     compare.leave()
     assert view._sides is None
+
+
+def test_a_click_in_the_lower_row_is_meant_in_its_own_image(viewer, open_widget, qtbot):
+    whole, part = head("front right"), np.s_[6:, 3:]
+    affine = whole.affine.copy()
+    affine[:3, 3] += [6 * SIZE, 3 * SIZE, 0]  # nothing of what is to the left and behind
+    cropped = SHImage(whole.coefficients[part], affine, whole.mask[part], whole.b_value)
+    scan = measured("ge_st", "back left")
+    made, truth = predicted("MSP", "front left", scan), named(cropped, "prisma_st")
+    for each in (truth, scan, made):
+        viewer.add_layer(make_layer(map_layer(each, "SH average", sh_average(each.sh))))
+    planes = beside_each_other(open_widget("Compare"), made, qtbot).planes
+    planes.image.setCurrentText("input ge_st")
+    planes.beside.setCurrentText("truth prisma_st")
+    assert planes.views[0]["axial"]._size != planes.views[1]["axial"]._size
+    for views in planes.views:
+        for view in views.values():
+            view.clicked.emit(0.3, 0.3)
+            qtbot.wait(50)
+            assert view._cross == pytest.approx((0.3, 0.3), abs=0.01)

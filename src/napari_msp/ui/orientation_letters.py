@@ -198,7 +198,8 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
         camera.angles if dims.ndisplay == 3 else None,
         canvas.size,
         (grid.enabled, grid.shape, grid.stride, grid.spacing),
-        [layer.visible for layer in viewer.layers],
+        # Of others, too: a cell is a layer's place among all, and letters make room for any name.
+        [(id(layer), *_words_and_bar(layer)) for layer in viewer.layers],
     )
     overlays = [
         (getattr(each, "text", ""), each.font_size, str(each.position))
@@ -209,10 +210,6 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
         (
             id(layer),
             id(layer.metadata),
-            layer.name,
-            layer.name_overlay.visible,
-            layer.name_overlay.font_size,
-            bar_of(layer),
             layer.data.shape,
             layer.affine.affine_matrix.tobytes(),
             *(getattr(layer, each).tobytes() for each in MOVES),
@@ -221,6 +218,14 @@ def state_of(viewer: Viewer) -> tuple[Any, ...]:
         if layer.visible and is_ours(layer)
     ]
     return seen, overlays, layers
+
+
+def _words_and_bar(layer: Layer) -> tuple[Any, ...]:
+    """Give what of a layer letters must not run into; False where it is not seen."""
+    if not layer.visible:
+        return (False,)
+    name = layer.name_overlay
+    return layer.name, name.visible, name.font_size, str(name.position), bar_of(layer)
 
 
 def _taken_above(cell: Cell) -> float:

@@ -5,11 +5,12 @@ Two rows for one map of `MAPS`, such as the SH average::
     | ground truth | prediction A | prediction B |
     | input scan   | error of A   | error of B   |
 
-Without truth the input scan stands in its place, and the second row has the disagreement of a
-model's branches where it is known. The figure on paper and the viewer both take theirs from here.
+Without truth the input scan stands in its place, and the second row has the error to expect, or
+the disagreement of a model's branches, where it is known. The figure on paper and the viewer both
+take theirs from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,7 +138,7 @@ def cells(
         By name of a prediction, (X, Y, Z) in SH units on the comparison's lattice; of use where
         there is no truth.
     expected_error
-        The same in SH units², of calibrated models; where there is any, it is shown instead.
+        The same in SH units², of calibrated models; see `doubt_shown`.
     """
     chosen = MAPS[quantity]
     mask, truth = comparison.mask, comparison.truth
@@ -153,8 +154,8 @@ def cells(
         nearest = Nearest.between(input_image.image.lattice, comparison.lattice)
         seen = nearest.take(input_image.image.mask)
         source = _cell(INPUT_SCAN, "image", nearest.take(chosen.shown(input_image[quantity])), seen)
-    known, doubt = (expected_error, EXPECTED) if expected_error else (disagreement, DISAGREEMENT)
-    known = known or {}
+    doubt = doubt_shown(predicted, disagreement or {}, expected_error or {})
+    known = (expected_error if doubt == EXPECTED else disagreement) or {}
     maps: list[Cell] = []
     for name, values in predicted.items():
         if true is not None:
@@ -179,6 +180,28 @@ def cells(
         unit=chosen.unit,
         map_unit=chosen.error_unit if truth is not None else DOUBT_UNITS[doubt],
     )
+
+
+def doubt_shown(
+    predictions: Collection[str],
+    disagreement: Collection[str],
+    expected_error: Collection[str],
+) -> Kind:
+    """Tell what stands below predictions where there is no truth: one kind, as it has one scale.
+
+    The expected error, unless disagreement is known of more of them: no cell is emptied for it.
+
+    Parameters
+    ----------
+    predictions
+        Names of those that are shown.
+    disagreement, expected_error
+        Names of those of which it is known.
+    """
+    spread, calibrated = (
+        sum(name in known for name in predictions) for known in (disagreement, expected_error)
+    )
+    return EXPECTED if calibrated and calibrated >= spread else DISAGREEMENT
 
 
 def _cell(name: str, kind: Kind, values: FloatArray, shown: MaskArray) -> Cell:

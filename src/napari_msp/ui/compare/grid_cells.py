@@ -10,7 +10,14 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.lattice import Lattice
-from napari_msp.evaluation.figures.grid import ERROR_PERCENTILE, INPUT_SCAN, Cell, Cells
+from napari_msp.evaluation.figures.grid import (
+    DISAGREEMENT,
+    ERROR_PERCENTILE,
+    INPUT_SCAN,
+    Cell,
+    Cells,
+    doubt_shown,
+)
 from napari_msp.scan import Scan
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
@@ -232,6 +239,8 @@ def legend(compared: Compared, shown: Cells, of_maps: str = "") -> str:
         scales.append(of_maps)
     elif any(cell.kind in SCALED for cell in shown.maps):
         kind = _doubt_of(compared) if compared.truth is None else "errors"
+        if kind == DISAGREEMENT and compared.expected_error:
+            kind += " (not all models are calibrated)"
         scales.append(f"{kind}: 0 to {shown.limit:.2g} {shown.map_unit}")
     return "\n".join(SPACE.join(line) for line in (scans, scales) if line)
 
@@ -289,7 +298,7 @@ def image_layer(compared: Compared, shown: Cells, cell: Cell, scan: Scan) -> Lay
 
 def _doubt_of(compared: Compared) -> str:
     """Name what the second row shows where there is no truth."""
-    return "expected error" if compared.expected_error else "disagreement"
+    return doubt_shown(compared.predictions, compared.disagreement, compared.expected_error)
 
 
 def words_cell(scan: Scan, lattice: Lattice, words: str) -> LayerData:
@@ -307,7 +316,7 @@ def _why_empty(compared: Compared, prediction: str) -> LayerData:
         missing = _doubt_of(compared)
         if not is_prediction(scan):
             why = "the image came without it"
-        elif missing == "disagreement":
+        elif missing == DISAGREEMENT:
             why = "one network has nothing to disagree with"
         else:
             why = "its model is not calibrated"

@@ -51,9 +51,9 @@ class TriplanarTab(QWidget):
             combo.currentTextChanged.connect(lambda _: self.look())
         self.views = [{plane: PlaneView(plane) for plane in ORDERS} for _ in range(2)]
         self._lay_out()
-        for views in self.views:
+        for views, combo in zip(self.views, (self.image, self.beside), strict=True):
             for plane, view in views.items():
-                view.clicked.connect(partial(self._put, plane))
+                view.clicked.connect(partial(self._put, combo, plane))
         self._pace = QSignalThrottler(parent=self)
         self._pace.setTimeout(PACE)
         self._pace.triggered.connect(self.look)
@@ -129,9 +129,9 @@ class TriplanarTab(QWidget):
             self._volumes[name] = to_shown(shades, maps.image.lattice)
         return self._volumes[name]
 
-    def _put(self, plane: str, down: float, right: float) -> None:
-        """Set the crosshair to where a picture was pressed."""
-        maps = self._images.get(self.image.currentText())
+    def _put(self, row: QComboBox, plane: str, down: float, right: float) -> None:
+        """Set the crosshair to where a picture was pressed, on the lattice of its row's image."""
+        maps = self._images.get(row.currentText())
         if maps is None:
             return
         _, rows, columns = ORDERS[plane]

@@ -62,11 +62,18 @@ class ViewerGrid:
         Whose grid it is.
     warn
         Called with words for people about a layer that stays hidden.
+    owner
+        What people are to leave, in these words, to see such a layer.
     """
 
-    def __init__(self, viewer: Viewer, warn: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        warn: Callable[[str], object] | None = None,
+        owner: str = "the comparison",
+    ) -> None:
         self.viewer = viewer
-        self._warn = warn
+        self._warn, self._owner = warn, owner
         self.layers: list[Layer] = []
         self._fit = GridFit(viewer)
         self._before: ViewerState | None = None
@@ -316,7 +323,7 @@ class ViewerGrid:
             self._keep_out(layer)
             name = " ".join(self._renamed.get(layer, layer.name).split())
             if self._warn is not None:
-                self._warn(f"Leave the comparison to see “{name}”.")
+                self._warn(f"Leave {self._owner} to see “{name}”.")
 
     def _dress(self) -> None:
         viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar

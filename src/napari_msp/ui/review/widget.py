@@ -63,7 +63,7 @@ class Review(Docked):
         self.what = Section("What to review", self.form, unfolded=True)
         self.progress, self.making = QLabel(), ProgressRow()
         self.list, self.judging = EntryList(), Judging(MAPS, list(ORDERS))
-        self.grid = ViewerGrid(napari_viewer, self._warn)
+        self.grid = ViewerGrid(napari_viewer, self._warn, "the review")
         self.ahead = ReadAhead(self)
         self.reporting = JobRow()
         self.keys = TakenKeys(napari_viewer, self._act_on_key)
