@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from napari_msp.data.gradients import GradientTable, shell_name
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path, no_room
+from napari_msp.formatting import counted
 from napari_msp.identity import Person
 from napari_msp.networks.base import CHANNELS, SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
@@ -321,7 +322,7 @@ class Model:
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", {str(self.path)!r}"
-        learned = f"{len(self.training.get('subjects', []))} subjects"
+        learned = counted(len(self.training.get("subjects", [])), "subject")
         targets = ", ".join(self.targets)
         shared = ", shared first stages" if self.card.first_stages == "shared" else ""
         return f"Model({self.kind}, {self.card.input} → {targets}{shared}, {learned}{where})"

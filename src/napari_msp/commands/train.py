@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import add_device, add_force, pairs
 from napari_msp.errors import INTERRUPTED
+from napari_msp.formatting import counted
 
 if TYPE_CHECKING:
     from napari_msp.learning.events import EventHandler, Finished, StartedFrom, Validated
@@ -121,7 +122,7 @@ def _reporter(console: Console) -> "EventHandler":
                 console.report(
                     f"{event.kind}, preset {event.preset}, from {event.start}, on {event.device}"
                     + (f" in {event.processes} processes: " if event.processes > 1 else ": ")
-                    + f"{len(event.subjects)} subjects, "
+                    + f"{counted(len(event.subjects), 'subject')}, "
                     + (f"validated on {', '.join(event.validation)}, " if event.validation else "")
                     + f"{len(event.held_out)} held out, {event.parameters:,} weights, "
                     + ("at most " if event.validation else "")

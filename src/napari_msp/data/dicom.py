@@ -299,7 +299,7 @@ def _flaw(image: Path, shape: Sequence[int], sidecar: dict[str, Any], table: Any
     if len(table) == 0:
         return "no b-values: no diffusion, or b=0 alone as for the correction of distortions"
     if len(table) != shape[3]:
-        return f"{len(table)} b-values for {shape[3]} volumes"
+        return f"{counted(len(table), 'b-value')} for {counted(shape[3], 'volume')}"
     if table.max() <= B0_MAXIMUM:
         return "b=0 alone, as for the correction of distortions"
     if table.min() > LARGEST_B0:  # below it the threshold decides

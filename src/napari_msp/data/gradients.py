@@ -22,6 +22,7 @@ from napari_msp.data.lattice import Lattice, direction_cosines
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.files import write_text
+from napari_msp.formatting import counted
 
 B0_MAXIMUM = 50.0
 """Largest b-value in s/mm² that counts as b=0 unless another is asked for (our choice; covers
@@ -84,7 +85,7 @@ class Shell:
     highest: float | None = None
 
     def __repr__(self) -> str:
-        return f"<Shell of {len(self.volumes)} volumes at b = {self.b_value:.0f} s/mm²>"
+        return f"<Shell of {counted(len(self.volumes), 'volume')} at b = {self.b_value:.0f} s/mm²>"
 
     @property
     def name(self) -> int:
@@ -329,7 +330,7 @@ def likely_b0(b_values: FloatArray) -> MaskArray:
 
 def _wrong_count(name: str, count: int, volumes: int) -> UserError:
     """Say that a table and its image do not belong together, and what that usually is."""
-    problem = f"has {count} b-values but the image has {volumes} volumes"
+    problem = f"has {counted(count, 'b-value')} but the image has {counted(volumes, 'volume')}"
     remedy = "give the table that belongs to this image"
     if volumes == count + 1:
         remedy += ", or take out the volume too many: scanners append a trace or ADC image"

@@ -32,6 +32,7 @@ from napari_msp.bids import (
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, RunJob, UserError
 from napari_msp.files import read_json, sha256
+from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
 from napari_msp.inference.review_maps import MadeFrom, Without
@@ -171,7 +172,7 @@ class Review:
     foreign: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Review of {len(self.entries)} predictions in {self.folder}>"
+        return f"<Review of {counted(len(self.entries), 'prediction')} in {self.folder}>"
 
     def __getitem__(self, key: str) -> Entry:
         """Give the entry of a key."""
@@ -268,7 +269,7 @@ def open_review(folder: str | Path) -> Review:
                 foreign.append(files.dwi)
     if not entries:
         if problems:
-            others = f" (and {len(problems) - 1} others)" if len(problems) > 1 else ""
+            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             problem = f"has no prediction that can be read: {problems[0].phrase()}{others}"
             raise UserError(problem, folder, "folder", MAKE_AGAIN)
         first = RunJob("cohort", "harmonize scans first")

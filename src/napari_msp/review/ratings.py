@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import locked
+from napari_msp.formatting import counted
 from napari_msp.review.predictions import Entry
 from napari_msp.review.rating_table import (
     VERDICTS,
@@ -75,7 +76,7 @@ class Ratings:
         return ratings
 
     def __repr__(self) -> str:
-        return f"<Ratings of {len(self._known)} predictions by {self.rater}>"
+        return f"<Ratings of {counted(len(self._known), 'prediction')} by {self.rater}>"
 
     @property
     def path(self) -> Path:

@@ -89,8 +89,8 @@ def check_scheme(directions: FloatArray, order: int, what: str) -> None:
     if count < needed:
         possible = max(low for low in range(0, order, 2) if coefficient_count(low) <= count)
         raise UserError(
-            f"{count} directions cannot determine the {needed} coefficients of SH order {order}, "
-            f"the highest order possible is {possible}",
+            f"{counted(count, 'direction')} cannot determine the {needed} coefficients of SH order "
+            f"{order}, the highest order possible is {possible}",
             what,
             "b_value",
             Advice(f"give a shell of {needed} directions or more"),

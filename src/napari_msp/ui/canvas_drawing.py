@@ -11,6 +11,7 @@ from napari._vispy.overlays.base import ViewerOverlayMixin, VispyCanvasOverlay
 from napari._vispy.utils.visual import overlay_to_visual
 from napari._vispy.visuals.text import Text
 from napari.components.overlays import CanvasOverlay
+from vispy.color import Color
 from vispy.scene.visuals import Compound, Line
 
 from napari_msp.ui.crosshair import lines_on, place_of
@@ -24,11 +25,11 @@ from napari_msp.ui.orientation_letters import (
     state_of,
     words_on,
 )
+from napari_msp.ui.widgets.colours import SKY_BLUE
 
 Colour = tuple[float, ...]
 
-CROSSHAIR = (0.34, 0.71, 0.91, 0.9)
-"""Sky blue: seen on grey and on every colormap here, also without colour vision."""
+CROSSHAIR: Colour = (*map(float, Color(SKY_BLUE).rgb), 0.9)
 
 AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
 """Where a text is drawn in the colour of its rim, in pixels."""

@@ -9,6 +9,9 @@ from qtpy.QtCore import QEvent
 from qtpy.QtGui import QColor, QFont, QFontInfo, QPalette
 from qtpy.QtWidgets import QWidget
 
+SKY_BLUE = "#56b4e9"
+"""Of crosshairs: seen on grey and on every colormap here, also without colour vision."""
+
 
 @dataclass(frozen=True)
 class Colours:
@@ -54,14 +57,14 @@ def colours_of(widget: QWidget) -> Colours:
         box=mixed(ground, text, 0.16),
         line=mixed(ground, text, 0.45),
         faint=mixed(ground, text, 0.65),
-        lit=QColor("#56b4e9" if dark else "#0072b2"),
+        lit=QColor(SKY_BLUE if dark else "#0072b2"),
         warning=QColor("#e69f00" if dark else "#8f6000"),
         ok=QColor("#3fc79a" if dark else "#00744f"),
         series=tuple(QColor(name) for name in series),
     )
 
 
-_ON_DARK = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
+_ON_DARK = ("#e69f00", SKY_BLUE, "#009e73", "#cc79a7", "#f0e442", "#d55e00")
 _ON_LIGHT = ("#d55e00", "#0072b2", "#007a59", "#b0558b", "#7a6a00", "#222222")
 
 

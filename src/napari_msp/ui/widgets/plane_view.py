@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.orientation import Sides
-from napari_msp.ui.widgets.colours import resized
+from napari_msp.ui.widgets.colours import SKY_BLUE, resized
 
 SMALLEST, USUAL = 90, 200
 """Edges in pixels."""
@@ -22,8 +22,7 @@ MARGIN = 13
 GAP = 4
 """Pixels around the crosshair's point that stay free."""
 
-LINE = QColor("#56b4e9")
-"""Sky blue: seen on grey and among colours, also without colour vision."""
+LINE = QColor(SKY_BLUE)
 
 
 class PlaneView(QWidget):
