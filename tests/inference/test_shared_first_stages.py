@@ -66,7 +66,7 @@ def test_what_is_loaded_shares_them_and_predicts_the_same(make_model, tmp_path):
     for target in model.targets:
         assert torch.equal(before[target], after[target])
         assert torch.equal(after[target], alone[target])
-    assert "prisma_st, connectom_sa, shared first stages, 1 subject)" in repr(back)
+    assert "prisma_st, connectom_sa, shared first stages, 1 subject, " in repr(back)
     assert "shared" not in repr(make_model())
 
 
