@@ -23,10 +23,12 @@ SHOWN = {
 def page(bench: Bench, commands: Sequence[str], times: Mapping[str, Any]) -> str:
     """Write all that there is as Markdown."""
     rows = at_chosen_rates(bench.rows())
+    # Kept as copies of the cells whose models were looked at, with their part.
+    measured = [{**row, "part": "biology"} for row in bench.biology()]
     parts = [
         HEAD.format(bases=", ".join(f"{n}: {_named(p)}" for n, p in bench.bases.items()) or "none"),
         "\n".join(f"    {command}" for command in commands),
-        "## What was run and what was not\n\n" + _done(rows),
+        "## What was run and what was not\n\n" + _done([*rows, *measured]),
         "## A step's time\n\n" + _times(times),
         "## Learning rates\n\n" + _rates(rows),
         "## Curves\n\n" + _curves(Table(rows, "curves")),
