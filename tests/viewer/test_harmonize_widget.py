@@ -225,7 +225,8 @@ def test_predictions_are_offered_again_when_the_dock_was_closed(
 def test_scans_of_one_name_keep_their_predictions_apart(
     viewer, scan, harmonize, qtbot, finish, tmp_path
 ):
-    add(viewer, replace(scan))
+    elsewhere = replace(scan.acquisition, path=tmp_path / scan.path.name)
+    add(viewer, replace(scan, acquisition=elsewhere))
     combo = harmonize.form.scan
     titles = [combo.itemText(number) for number in range(combo.count())]
     assert titles == ["sub-01 ge_st", "sub-01 ge_st (2)"]

@@ -91,7 +91,7 @@ def test_a_bright_corner_is_seen_where_the_patient_has_it(viewer, pixels, scan, 
     viewer.reset_view()
     for step, seen in ((0, False), (4, False), (5, True), (7, True)):
         viewer.dims.set_current_step(0, step)
-        canvas = pixels().mean(-1)
+        canvas = pixels().mean(-1)[60:-60, 60:-60]  # inside the letters
         rows, columns = np.nonzero(canvas > 0.7)
         assert bool(len(rows)) is seen
     assert rows.max() < canvas.shape[0] / 2
