@@ -84,7 +84,7 @@ class Options:
 
     def recorded(self) -> dict[str, Any]:
         """Give what changes numbers as plain values, by the names that it has in sidecars."""
-        shells = None if self.b_value is None else [float(b) for b in _all(self.b_value)]
+        shells = None if self.b_value is None else sorted(float(b) for b in _all(self.b_value))
         return {
             "Resample": self.resample,
             "Lattice": self.lattice if self.resample else None,

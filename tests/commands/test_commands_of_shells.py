@@ -67,7 +67,16 @@ def test_harmonize_writes_all_shells(heads, joint, tmp_path):
         refused(tmp_path, *again, "--out", tmp_path / "no", "--shell", *asked)
     chosen = call(*again, "--out", tmp_path / "both", "--shell", 3000, 1200)
     assert chosen.status == 0
-    assert contents(tmp_path / "both") == files
+    written = contents(tmp_path / "both")
+    assert written.keys() == files.keys()
+    for name, content in written.items():
+        if name.endswith(".json"):  # says what was asked for
+            one, other = json.loads(content), json.loads(files[name])
+            for notes, asked in ((one, [1200, 3000]), (other, None)):
+                assert notes.get("Options", {}).pop("BValues", asked) == asked
+            assert one == other
+        else:
+            assert content == files[name]
 
 
 def test_a_model_of_one_shell_takes_its_own_and_says_what_it_leaves(heads, tmp_path):

@@ -205,7 +205,7 @@ def test_nothing_half_written_is_left(opened, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(nib, "save", fail)
+    monkeypatch.setattr(nib.Nifti1Image, "to_stream", fail)
     with pytest.raises(OSError, match="no space"):
         opened.layers[0].save(str(folder / "x.nii.gz"), plugin="napari-msp")
     assert list(folder.iterdir()) == []

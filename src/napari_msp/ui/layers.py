@@ -335,7 +335,8 @@ def lattice_layer(
         "visible": visible,
     }
     if values.ndim == 4:
-        chosen |= {"rgb": True}
+        # napari would stretch colours to the image's own maximum, another one in every cell.
+        chosen |= {"rgb": True, "contrast_limits": (0.0, 1.0)}
     else:
         colormap, window = LOOKS.get(quantity, LOOKS["SH average"])
         limits = limits or window_of(values[mask], window)

@@ -132,6 +132,7 @@ class PreviewLayers(QObject):
     def _arrange(self, picture: Picture) -> None:
         """Put truth and prediction side by side, a row for each target, and nothing else."""
         viewer, layers = self._viewer, self._viewer.layers
+        first = not self._own
         pair = (self._named(each) for each in (picture.truth, picture.layer) if each is not None)
         self._own += [each for each in pair if each is not None and each not in self._own]
         self._own = [each for each in self._own if each in layers]
@@ -145,6 +146,10 @@ class PreviewLayers(QObject):
         grid = viewer.canvas.grid
         grid.stride, grid.spacing, grid.shape, grid.enabled = 1, GAP, (-1, 2), True
         viewer.dims.ndisplay = 2
+        if first and self._own:  # other layers may have left the slider where no brain is
+            low, high = self._own[-1].extent.world
+            axes = range(viewer.dims.ndim - len(low), viewer.dims.ndim)
+            viewer.dims.set_point(axes, [float(each) for each in (low + high) / 2])
         self._fit.take(self._own, None, picture.image)
         self._fit.fit()
 
