@@ -5,6 +5,7 @@ Without a window: the widget stands on a viewer's model, and reads no images.
 
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from qtpy.QtCore import Qt
@@ -215,3 +216,19 @@ def test_a_closed_reader_takes_no_failure(copy):
     ahead.close()
     ahead._fail("ahead", UserError("is damaged", "a.nii.gz"))
     assert ahead._wrong == {}
+
+
+def test_why_something_is_missing_is_said_but_not_while_names_are_hidden(review, begin):
+    for name, blind in (("one", False), ("two", True)):
+        begin(name, blind=blind)
+        subject = SimpleNamespace(notes=("sub-01_dwi.nii.gz is left out: it has one shell",))
+        review._pictures = SimpleNamespace(subject=subject)
+        review._show_judging()
+        assert ("it has one shell" in review.judging.known.text()) is not blind
+
+
+def test_no_risk_is_shown_where_nothing_is_known(review, begin):
+    begin()
+    risks = {entry.risk for entry in review.session.rows}
+    assert risks == {0.0}  # three are too few to say what is usual
+    assert [row[3].text for row in review.list.model.rows] == ["–"] * 3

@@ -19,6 +19,7 @@ from napari_msp.review.predictions import Entry
 from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
+from napari_msp.review.table import risk_text
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.crosshair import crosshair_of
@@ -173,7 +174,10 @@ class Review(Docked):
         if self.look.plane != self.grid.plane:
             self.grid.turn_to(self.look.plane)
         self.keys.take(layers)
+        first = entry is not self.shown
         self.shown, self._pictures = entry, pictures
+        if first:
+            self._show_judging()  # why something is missing is known now
         self.progress_words()
         self.judging.show_look(self.look.shown, self.look.plane, self.look.outline)
 
@@ -328,6 +332,8 @@ class Review(Docked):
         rating, state = session.ratings.of(entry), session.state(entry)
         verdict = "" if rating is None or state in ("unrated", "remade") else rating.verdict or ""
         warnings = [] if session.blind is not None else list(entry.warnings)
+        if session.blind is None and self._pictures is not None and entry is self.shown:
+            warnings += self._pictures.subject.notes
         self.judging.show_entry(
             session.name(entry), STATES[state], session.numbers(entry), warnings
         )
@@ -506,7 +512,7 @@ class Review(Docked):
         risky = "warning" if told else ""
         cells += [
             Cell(session.target(entry)),
-            Cell(f"{entry.risk:.1f}", told, risky, right=True),
+            Cell(risk_text(entry), told, risky, right=True),
             Cell(told, "\n".join((told, *entry.warnings)), risky),
         ]
         for key in MEASURES:
