@@ -2,10 +2,10 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import median
 
 
 def number(value: float, decimals: int, signed: bool = False) -> str:
@@ -106,9 +106,9 @@ class NumberFormat:
             None: 0, or for values below 0.1 the one that makes them 1 to 10.
         """
         sizes = [abs(value) for value in values if value != 0]
-        middle = float(np.median(sizes)) if sizes else 1.0
+        middle = median(sizes) if sizes else 1.0
         if exponent is None:
-            exponent = 0 if middle >= 0.1 else int(np.floor(np.log10(middle)))
+            exponent = 0 if middle >= 0.1 else math.floor(math.log10(middle))
         scaled = middle / 10.0**exponent
         return cls(exponent, 1 if scaled >= 10 else 2 if scaled >= 1 else 3)
 

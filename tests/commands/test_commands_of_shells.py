@@ -72,8 +72,8 @@ def test_harmonize_writes_all_shells(heads, joint, tmp_path):
     for name, content in written.items():
         if name.endswith(".json"):  # says what was asked for
             one, other = json.loads(content), json.loads(files[name])
-            for notes, asked in ((one, [1200, 3000]), (other, None)):
-                assert notes.get("Options", {}).pop("BValues", asked) == asked
+            for notes, shells in ((one, [1200, 3000]), (other, None)):
+                assert notes.get("Options", {}).pop("BValues", shells) == shells
             assert one == other
         else:
             assert content == files[name]
