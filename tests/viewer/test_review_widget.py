@@ -179,6 +179,7 @@ def test_closing_gives_keys_and_layers_back(viewer, review, begin, predictions):
     assert viewer.layers["mine"].visible
 
 
+@pytest.mark.slow
 def test_what_is_seen(viewer, opened, press):
     """One window for all: opening one takes longer than to look."""
     check_values_are_those_of_the_subject(opened, press)

@@ -15,6 +15,9 @@ from napari_msp.ui.layers import scans_of
 PLUGIN, KEY = "napari-msp", "travelling_heads"
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.fixture
 def cache(viewer, tmp_path) -> Iterator[Path]:
     """A cache folder of this test's own, set as in the preferences."""
@@ -92,7 +95,10 @@ def test_it_is_made_once(viewer, cache, made):
     np.testing.assert_array_equal(first[-1].data, second[-1].data)
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "undescribed"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", *(pytest.param(each, marks=SLOW) for each in ("changed", "missing", "undescribed"))],
+)
 def test_a_damaged_head_is_made_again(viewer, cache, made, damage):
     folder = cache / made.name
     shutil.copytree(made, folder)

@@ -149,6 +149,7 @@ def test_from_the_form_to_a_model_in_harmonize(viewer, train, fill, told, qtbot,
     qtbot.waitUntil(lambda: scan.currentText() == "sub-03 ge_st", timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_stop_and_resume_in_another_window(viewer, train, fill, told, qtbot, open_widget):
     folder = fill(epochs=40)
     train.train_button.click()
@@ -227,6 +228,7 @@ def test_what_is_wrong_is_said_and_the_form_stays_usable(train, fill, told, qtbo
     assert train.form.isEnabled()
 
 
+@pytest.mark.slow
 def test_a_layer_that_was_taken_away_stays_away(viewer, train, fill, told, qtbot):
     folder = fill(epochs=400)
     train.train_button.click()
