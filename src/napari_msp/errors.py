@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -471,6 +471,18 @@ FAMILY: dict[str, type[UserError]] = {
 
 class Cancelled(Exception):
     """The caller asked a running job to stop."""
+
+
+def stop_if(cancelled: Callable[[], bool] | None) -> None:
+    """Poll whether the caller wants a job to stop; None never does.
+
+    Raises
+    ------
+    Cancelled
+        When it does.
+    """
+    if cancelled is not None and cancelled():
+        raise Cancelled
 
 
 INTERRUPTED = 130

@@ -82,6 +82,11 @@ class Options:
     b0_threshold: float | None = None
     b_value: float | Sequence[float] | None = None
 
+    @property
+    def bytes(self) -> float | None:
+        """`memory` in bytes."""
+        return None if self.memory is None else self.memory * 2**30
+
     def recorded(self) -> dict[str, Any]:
         """Give what changes numbers as plain values, by the names that it has in sidecars."""
         shells = None if self.b_value is None else sorted(float(b) for b in _all(self.b_value))

@@ -9,21 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
+from reviewed import MADE
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
-
-MADE = Provenance(
-    target="prisma_st",
-    input="ge_st",
-    title="MSP",
-    kind="msp",
-    model_file="msp.safetensors",
-    model_sha256="ab" * 32,
-)
 
 
 def write_prediction(

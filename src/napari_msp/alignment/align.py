@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ from napari_msp.data.gradients import SCHEMES, Shell, find_deviation
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.data.nifti import lattice_of, open_nifti
-from napari_msp.errors import Advice, Cancelled, Choose, Overwrite, Resample, UserError
+from napari_msp.errors import Advice, Choose, Overwrite, Resample, UserError, stop_if
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted, listed
 from napari_msp.signal.fitting import fit_sh, supported_order
@@ -182,10 +183,6 @@ def align(
     check_out(out, heads.root, force)
     heads.tell()
 
-    def poll() -> None:
-        if cancelled is not None and cancelled():
-            raise Cancelled
-
     platforms = [source, *(each for each in heads.platforms if each != source)]
     names = [
         (subject, each) for subject in chosen for each in platforms if heads.has(subject, each)
@@ -194,7 +191,7 @@ def align(
     findings: list[Finding] = []
     with new_folder(out, replace=force) as stage:
         how = resample or voxel_size is not None
-        job = _Job(heads, source, affine, how, voxel_size, stage, poll)
+        job = _Job(heads, source, affine, how, voxel_size, stage, partial(stop_if, cancelled))
         for subject in chosen:
             for scan, found in _align_subject(job, subject, platforms):
                 scans.append(scan)

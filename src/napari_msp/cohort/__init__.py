@@ -22,12 +22,12 @@ from napari_msp.data.dataset import SCAN_NAMES, scans_in
 from napari_msp.errors import (
     PYTHON,
     Advice,
-    Cancelled,
     Change,
     Choose,
     RunJob,
     UserError,
     Words,
+    stop_if,
 )
 from napari_msp.files import write_text
 from napari_msp.formatting import counted
@@ -195,8 +195,7 @@ def run_cohort(
 
 def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortResult]:
     for task in tasks:
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        stop_if(cancelled)
         yield run_task(task, cancelled)
 
 

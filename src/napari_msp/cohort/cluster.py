@@ -20,13 +20,13 @@ from typing import Any
 from napari_msp.cohort.jobs import CohortResult, Poll, Task, run_task
 from napari_msp.errors import (
     Advice,
-    Cancelled,
     Give,
     Install,
     UserError,
     either,
     explain,
     shortened,
+    stop_if,
 )
 from napari_msp.formatting import counted
 from napari_msp.options import Options
@@ -215,8 +215,7 @@ class Cluster:
                     else:
                         reason = _explained(future, task)
                         yield CohortResult(task.subject, task.scan, "failed", 0.0, reason)
-                if cancelled is not None and cancelled():
-                    raise Cancelled
+                stop_if(cancelled)
         finally:
             if running and self._client.status == "running":
                 self._client.cancel(list(running))

@@ -18,9 +18,7 @@ from napari_msp.data.lattice import (
     resample_mask,
 )
 from napari_msp.device import choose_device, copied_to
-from napari_msp.errors import (
-    Cancelled,
-)
+from napari_msp.errors import stop_if
 from napari_msp.identity import Person
 from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.inference.stages import (
@@ -332,8 +330,7 @@ def _stored(
     b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
 
     def stored(image: GridImage, shell: int) -> SHImage:
-        if cancelled is not None and cancelled():  # a large image takes its time
-            raise Cancelled
+        stop_if(cancelled)  # a large image takes its time
         return SHImage(
             out_of_grid(image.by_shell()[shell].coefficients, lattice, affine)[0],
             stored_affine,
@@ -416,8 +413,7 @@ def _on_scan_lattice(
     b0 = resample_in_mask(acquisition.b0[..., None], acquisition.mask, own, lattice)[..., 0]
 
     def moved(values: FloatArray, order: Literal[1, 3] = 3) -> FloatArray:
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        stop_if(cancelled)
         return interpolate_in_mask(values, prediction.mask, cubes, lattice, mask, order)
 
     def moved_image(image: SHImage) -> SHImage:

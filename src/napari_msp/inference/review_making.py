@@ -24,7 +24,7 @@ from napari_msp.bids import (
     source_path,
 )
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, Cancelled, UserError
+from napari_msp.errors import Advice, UserError, stop_if
 from napari_msp.files import read_json
 from napari_msp.inference.review_maps import (
     MadeFrom,
@@ -236,7 +236,7 @@ def _maps(
         truth = None
     scan_image = _image_at(scan, image.rescaled_from or image.b_value, notes, cancelled)
     truth_image = _image_at(truth, image.b_value, notes, cancelled)
-    _poll(cancelled)
+    stop_if(cancelled)
     acquisition = None if scan is None else scan.acquisition
     name, values = (None, None) if uncertainty is None else uncertainty
     return ReviewMaps(
@@ -254,7 +254,7 @@ def _image_at(
     scan: Scan | None, b_value: float | None, notes: list[str], cancelled: Poll | None
 ) -> ReviewImage | None:
     """Give what is looked at of the shell of a scan; None, and why, where that cannot be had."""
-    _poll(cancelled)
+    stop_if(cancelled)
     if scan is None:
         return None
     try:
@@ -270,8 +270,3 @@ def review_image(maps: Maps) -> ReviewImage:
     image = maps.image
     affine = np.asarray(image.affine)
     return ReviewImage(maps["sh_average"], maps["colour_fa"], maps["fa"], image.mask, affine)
-
-
-def _poll(cancelled: Poll | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled

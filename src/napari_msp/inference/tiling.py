@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.device import arithmetic
-from napari_msp.errors import Cancelled
+from napari_msp.errors import stop_if
 from napari_msp.inference.memory import (
     bytes_per_voxel,
     convolutions_of,
@@ -104,8 +104,7 @@ def _in_parts(
         parts = _parts(module, _multiply_adds(module, x))
         results = []
         for chosen in torch.arange(outputs).tensor_split(parts):
-            if cancelled():
-                raise Cancelled
+            stop_if(cancelled)
             results.append(_some_channels(module, x, slice(int(chosen[0]), int(chosen[-1]) + 1)))
         return results[0] if parts == 1 else torch.cat(results, dim=1)
 
@@ -349,8 +348,7 @@ def run_whole_image(
         tiles = plan_tiles(mask, halo, edge)
         with _copies(device) as copy:
             for done, piece in enumerate(tiles):
-                if cancelled is not None and cancelled():
-                    raise Cancelled
+                stop_if(cancelled)
                 if progress is not None:
                     progress(done, len(tiles))
                 crop = whole[(slice(None), *piece.crop)].unsqueeze(0)

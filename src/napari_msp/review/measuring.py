@@ -6,6 +6,7 @@ which `harmonize` does not ask for.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from napari_msp.arrays import MaskArray
 from napari_msp.bids import map_name, shell_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.comparison import line_up
 from napari_msp.files import locked, write_json
 from napari_msp.review.predictions import (
@@ -76,8 +77,7 @@ def measure(
     problems = list(review.problems)
     scans = _Scans()
     for done, entry in enumerate(todo):
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        stop_if(cancelled)
         progress(f"measuring {entry.name}", done, len(todo))
         result = _measured(entry, _wanted(entry, kept), scans, cancelled)
         found[entry.key] = result.numbers
@@ -129,10 +129,7 @@ def _measured(
     numbers: dict[str, float] = {}
     problems: list[UserError] = []
 
-    def poll() -> None:
-        if cancelled is not None and cancelled():
-            raise Cancelled
-
+    poll = partial(stop_if, cancelled)
     for key in wanted:
         try:
             value = _MEASURED[key][1](entry, scans, poll)

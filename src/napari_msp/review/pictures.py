@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
-from napari_msp.errors import Cancelled, UserError
+from napari_msp.errors import UserError, stop_if
 from napari_msp.inference.review_making import open_review_maps
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
 from napari_msp.review.predictions import Entry, Review
@@ -141,8 +141,7 @@ def draw_all(
     """
     cuts: dict[str, Cut] = {}
     for number, entry in enumerate(review.entries):
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        stop_if(cancelled)
         progress(f"picture of {entry.name}", number, len(review.entries))
         cuts[entry.key] = cut_entry(entry, cancelled)
     white = _median([cut.bright for cut in cuts.values()])

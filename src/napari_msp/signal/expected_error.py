@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.errors import Cancelled
+from napari_msp.errors import stop_if
 from napari_msp.signal.channels import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices, rish
@@ -72,7 +72,7 @@ def error_features(
     for number, part in enumerate(order_slices().values()):
         count = part.stop - part.start
         for channel in range(part.start, part.stop):  # one at a time: images are large
-            _stop_if(cancelled)
+            stop_if(cancelled)
             values = np.ascontiguousarray(coefficients[..., channel])  # three passes are made of it
             steep, bent = _squared_slope_and_bend(values, mask)
             slope[..., number] += steep / count
@@ -99,7 +99,7 @@ def smoothed(
     weight = np.maximum(gaussian_filter(mask.astype(np.float32), voxel), 1e-3)
     result = np.zeros_like(values)
     for number in range(values.shape[-1]):
-        _stop_if(cancelled)
+        stop_if(cancelled)
         result[..., number] = gaussian_filter(values[..., number] * mask, voxel) / weight
     return result
 
@@ -127,7 +127,7 @@ class ErrorModel:
         square[np.triu_indices(count)] = self.weights[1 + count :]
         expected = np.zeros(len(features), dtype=np.float32)
         for part in _portions(len(features)):
-            _stop_if(cancelled)
+            stop_if(cancelled)
             limited = _limited((features[part] - self.mean) / self.deviation)
             linear = limited @ self.weights[1 : 1 + count]
             form = linear + np.sum(limited @ square * limited, axis=1)
@@ -171,11 +171,6 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
 def number_of_weights(features: int) -> int:
     """Count the terms of a quadratic form with its linear and constant part."""
     return 1 + features + features * (features + 1) // 2
-
-
-def _stop_if(cancelled: Poll) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled
 
 
 def _portions(length: int) -> Iterator[slice]:
