@@ -1,0 +1,401 @@
+"""Regions of a head: labels with names, brought to an image's voxels, and numbers by region.
+
+Labels come from an image (an atlas, a segmentation); where there is none, kinds of tissue stand in.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.bids import applicable, nifti_stem
+from napari_msp.data.lattice import Lattice, voxel_coordinates
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.measures.pair import Tissue
+from napari_msp.files import read_whole
+from napari_msp.formatting import csv_text
+
+TISSUES = {1: "white matter", 2: "grey matter", 3: "fluid"}
+"""Labels and names of kinds of tissue."""
+
+LARGEST_LABEL = 2**24
+"""Voxels are read as float32, which tells whole numbers apart below this."""
+
+LARGEST_TABLE = 10_000_000
+"""Bytes of a table of names; FreeSurfer's has 100 kB."""
+
+BINS = 32
+"""Of a histogram (our choice)."""
+
+CUT = 0.95
+"""A region of which less than this share lies in the image is said to be cut off (our choice)."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Regions:
+    """Labels of voxels; 0 is none.
+
+    Attributes
+    ----------
+    labels
+        (X, Y, Z) whole numbers from 0.
+    names
+        By label; all that are to be told of, also where no voxel has them.
+    affine
+        (4, 4) voxel-to-scanner affine in mm.
+    kept
+        Share of each label's volume that lies in the image, after `on`; empty before.
+    """
+
+    labels: IntArray
+    names: Mapping[int, str]
+    affine: FloatArray
+    kept: Mapping[int, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        few = ", ".join(list(self.names.values())[:4])
+        return f"<Regions {few}{', …' if len(self.names) > 4 else ''} on {self.lattice!r}>"
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return iter(self.names.items())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """Where the voxels lie."""
+        x, y, z = self.labels.shape
+        return Lattice((x, y, z), self.affine)
+
+    def where(self, label: int) -> MaskArray:
+        """(X, Y, Z) voxels of a label."""
+        return np.asarray(self.labels == label)
+
+    @property
+    def notes(self) -> list[str]:
+        """Which regions are not, or not wholly, in the image, in words."""
+        said = []
+        for label, name in self:
+            share = self.kept.get(label, 1.0)
+            if share == 0:
+                said.append(f"{name} has no voxel in the image")
+            elif share < CUT:
+                said.append(f"{name} is cut off: {100 * share:.0f} % of it lie in the image")
+        return said
+
+    def on(self, lattice: Lattice) -> "Regions":
+        """Give the label of the voxel that is nearest to each voxel of a lattice.
+
+        Positions follow from the affines alone: the label image must lie in the image's space.
+
+        Raises
+        ------
+        UserError
+            When no label lies there.
+        """
+        labels = self.labels
+        if not self.lattice.matches(lattice):
+            points = np.rint(voxel_coordinates(self.lattice, lattice)).astype(int)
+            last = np.array(self.labels.shape).reshape(3, 1, 1, 1)
+            inside = ((points >= 0) & (points < last)).all(axis=0)
+            labels = np.zeros(lattice.shape, dtype=self.labels.dtype)
+            labels[inside] = self.labels[tuple(points[:, inside])]
+        if not labels.any():
+            raise UserError(
+                "no labelled voxel lies in the image",
+                field="regions",
+                remedy=Advice("give labels in the space of the scans, registered to them"),
+            )
+        if labels is self.labels:
+            return Regions(labels, self.names, lattice.affine, dict.fromkeys(self.names, 1.0))
+        before, after = (
+            dict(zip(*np.unique(each, return_counts=True), strict=True))
+            for each in (self.labels, labels)
+        )
+        # A region of few voxels is never kept to the voxel, and is not cut off for that.
+        scale = abs(np.linalg.det(lattice.affine[:3, :3]) / np.linalg.det(self.affine[:3, :3]))
+        kept = {
+            label: min(1.0, float(after.get(label, 0) * scale / before[label]))
+            for label in self.names
+            if label in before
+        }
+        return Regions(labels, self.names, lattice.affine, kept)
+
+
+def tissue_regions(tissue: Tissue, affine: FloatArray) -> Regions:
+    """Take white matter, grey matter and fluid as regions, see `measures.pair.tissue_of`."""
+    labels = np.zeros(tissue.white.shape, dtype=np.uint8)
+    for label, where in zip(TISSUES, (tissue.white, tissue.grey, tissue.fluid), strict=True):
+        labels[where] = label
+    return Regions(labels, TISSUES, affine)
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+
+def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
+    """Read a label image, and the names of its labels.
+
+    Parameters
+    ----------
+    path
+        Three-dimensional, of whole numbers.
+    names
+        Table of names: a BIDS `_dseg.tsv` (columns index and name), or text as ITK-SNAP, FreeSurfer
+        and MRtrix3 write it. None: such a table beside the image, `<stem>.tsv`, `.txt`, `.label` or
+        `.lut`, or the one that BIDS lets it inherit; labels without a name are called by number.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, its values are no labels, or none is there.
+    """
+    path = Path(path)
+    image = open_nifti(path)
+    shape = image.shape
+    if len(shape) < 3 or any(length != 1 for length in shape[3:]):
+        remedy = Advice("give one label a voxel")
+        raise UserError(f"has {len(shape)} axes, labels have three", path, "regions", remedy)
+    values = read_voxels(image, path).reshape(shape[:3])
+    broken = ~np.isfinite(values) | (values != np.rint(values))
+    if broken.any():
+        share = 100 * float(broken.mean())
+        problem = f"is no label image: {share:.2g} % of its values are not whole numbers"
+        remedy = Advice("give labels, resampled by nearest neighbour")
+        raise UserError(problem, path, "regions", remedy)
+    if values.min() < 0 or values.max() >= LARGEST_LABEL:
+        problem = f"has values from {values.min():.0f} to {values.max():.0f}, labels are positive"
+        remedy = Advice(f"give whole numbers from 0 to {LARGEST_LABEL - 1}")
+        raise UserError(problem, path, "regions", remedy)
+    labels = values.astype(np.int32)
+    there = [int(each) for each in np.unique(labels) if each]
+    if not there:
+        raise UserError("has no label: every voxel is 0", path, "regions", Advice("give another"))
+    table = _names_beside(path) if names is None else Path(names)
+    known = {} if table is None else read_names(table)
+    return Regions(
+        labels, {each: known.get(each, f"label {each}") for each in there}, lattice_of(image).affine
+    )
+
+
+def _names_beside(image: Path) -> Path | None:
+    """Find the table of names of a label image."""
+    stem = nifti_stem(image)
+    for ending in (".tsv", ".txt", ".label", ".lut"):
+        beside = image.with_name(stem + ending)
+        if beside.is_file():
+            return beside
+    for level in applicable(image, ".tsv"):
+        return level[-1]
+    return None
+
+
+def read_names(path: str | Path) -> dict[int, str]:
+    """Read names of labels, see `read_regions`.
+
+    Raises
+    ------
+    UserError
+        When the file names no label.
+    """
+    path = Path(path)
+    text = read_whole(path, LARGEST_TABLE).decode(errors="replace")
+    header = text.partition("\n")[0].lower().split("\t")
+    found = _tsv_names(text) if {"index", "name"} <= {*map(str.strip, header)} else _lut_names(text)
+    if not found:
+        remedy = Advice("give a table with columns index and name")
+        raise UserError("names no label", path, "regions", remedy)
+    return found
+
+
+def _tsv_names(text: str) -> dict[int, str]:
+    found = {}
+    for row in csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"):
+        named = {str(key).strip().lower(): (value or "") for key, value in row.items() if key}
+        index, name = named.get("index", "").strip(), named.get("name", "").strip()
+        if index.isdigit() and name:
+            found[int(index)] = name
+    return found
+
+
+def _lut_names(text: str) -> dict[int, str]:
+    """Read `1 255 0 0 1 1 1 "name"` (ITK-SNAP) or `1 name 255 0 0 0` (FreeSurfer, MRtrix3)."""
+    found = {}
+    for line in text.splitlines():
+        first, *rest = line.split() or [""]
+        if not first.isdigit():
+            continue
+        _, quote, quoted = line.partition('"')
+        if quote:
+            words = quoted.partition('"')[0].split()
+        else:
+            words = [each for each in rest if not each.replace(".", "", 1).isdigit()]
+        if words:
+            found[int(first)] = " ".join(words)
+    return found
+
+
+# --- Numbers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """What a map is in one region. Numbers are in the map's unit; None where there is no voxel.
+
+    Attributes
+    ----------
+    label, name
+        Of the region.
+    voxels
+        That were measured: in the mask, with a finite value.
+    volume
+        Of these, in mm³.
+    mean, sd
+        Over voxels; the deviation with N - 1, None for one voxel.
+    histogram
+        Voxels in each bin of the table.
+    error, rms_error, bias
+        Against truth, where there is one: mean absolute, root-mean-square and mean signed error.
+    """
+
+    label: int
+    name: str
+    voxels: int
+    volume: float
+    mean: float | None
+    sd: float | None
+    histogram: tuple[int, ...]
+    error: float | None = None
+    rms_error: float | None = None
+    bias: float | None = None
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """A map by region.
+
+    Attributes
+    ----------
+    rows
+        One a region, in the order of the labels.
+    edges
+        Of the histograms' bins, one more than bins.
+    """
+
+    rows: tuple[RegionRow, ...]
+    edges: tuple[float, ...]
+
+    def csv(self) -> str:
+        """Write it with full precision, without the histograms."""
+        columns = (
+            "label", "name", "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
+        )  # fmt: skip
+        return csv_text(
+            columns,
+            (
+                (r.label, r.name, r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias)
+                for r in self.rows
+            ),
+        )
+
+
+def region_table(
+    values: FloatArray,
+    regions: Regions,
+    mask: MaskArray | None = None,
+    truth: FloatArray | None = None,
+    *,
+    bins: int = BINS,
+) -> RegionTable:
+    """Say what a map is in every region.
+
+    Sums are in float64, whatever type the map has.
+
+    Parameters
+    ----------
+    values
+        (X, Y, Z), or (X, Y, Z, C): channels are averaged, their errors too.
+    regions
+        On the map's lattice, see `Regions.on`.
+    mask
+        (X, Y, Z) where voxels count; None: everywhere.
+    truth
+        What the map should be, of its shape.
+    bins
+        Of the histograms, which span all regions together.
+
+    Raises
+    ------
+    ValueError
+        When shapes differ.
+    """
+    shape = regions.labels.shape
+    if values.shape[:3] != shape or (mask is not None and mask.shape != shape):
+        raise ValueError(f"regions of shape {shape} do not go with a map of {values.shape[:3]}")
+    if truth is not None and truth.shape != values.shape:
+        raise ValueError(f"truth of shape {truth.shape} does not go with {values.shape}")
+    counted = (regions.labels > 0) & _finite(values)
+    if mask is not None:
+        counted &= mask
+    if truth is not None:
+        counted &= _finite(truth)
+    labels = regions.labels[counted]
+    here = _channels(values[counted])
+    errors = None if truth is None else here - _channels(truth[counted])
+    mean = here.mean(axis=1)
+    low, high = (float(mean.min()), float(mean.max())) if len(mean) else (0.0, 1.0)
+    edges = np.histogram_bin_edges(mean, bins, (low, high))
+    voxel = abs(float(np.linalg.det(regions.affine[:3, :3])))
+    rows = []
+    for label, name in regions:
+        inside = labels == label
+        found = mean[inside]
+        of_error = {} if errors is None or not len(found) else _errors(errors[inside])
+        rows.append(
+            RegionRow(
+                label,
+                name,
+                len(found),
+                round(len(found) * voxel, 6),  # a determinant's last bit is nobody's volume
+                float(found.mean()) if len(found) else None,
+                float(found.std(ddof=1)) if len(found) > 1 else None,
+                tuple(int(count) for count in np.histogram(found, edges)[0]),
+                **of_error,
+            )
+        )
+    return RegionTable(tuple(rows), tuple(float(edge) for edge in edges))
+
+
+def _finite(values: FloatArray) -> MaskArray:
+    finite = np.isfinite(values)
+    return np.asarray(finite if finite.ndim == 3 else finite.all(axis=-1))
+
+
+def _channels(values: FloatArray) -> FloatArray:
+    """(N, C) float64."""
+    return np.asarray(values, dtype=float).reshape(len(values), -1)
+
+
+def _errors(errors: FloatArray) -> dict[str, float]:
+    return {
+        "error": float(np.abs(errors).mean()),
+        "rms_error": float(np.sqrt(np.square(errors).mean())),
+        "bias": float(errors.mean()),
+    }
+
+
+def regions_csv(tables: Iterable[tuple[str, RegionTable]]) -> str:
+    """Write the tables of several maps as one, the map's name in the first column."""
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    for name, table in tables:
+        columns, *own = csv.reader(io.StringIO(table.csv(), newline=""))
+        rows += [[name, *row] for row in own]
+    return csv_text(["map", *columns], rows)
