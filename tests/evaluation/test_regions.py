@@ -66,8 +66,10 @@ def test_the_nearest_label_is_taken():
     regions = labelled(1, 2, 0, 0, 0, 0, 0, 0)  # 2 mm, centres at z = 0 and 2
     fine = Lattice((1, 1, 5), np.diag([1.0, 1, 0.8, 1]))
     found = regions.on(fine)
-    assert found.labels.ravel().tolist() == [1, 1, 2, 2, 0]  # z = 0, .8, 1.6, 2.4, 3.2 (outside)
-    flipped = Lattice((2, 2, 2), np.array([[-2.0, 0, 0, 2], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]))
+    assert found.labels.ravel().tolist() == [1, 1, 2, 2, 0]  # z = 0, .8, 1.6, 2.4, 3.2
+    mirrored = np.diag([-2.0, 2, 2, 1])
+    mirrored[0, 3] = 2
+    flipped = Lattice((2, 2, 2), mirrored)
     assert regions.on(flipped).labels.ravel().tolist() == [0, 0, 0, 0, 1, 2, 0, 0]
 
 
@@ -92,7 +94,7 @@ def test_tissue_stands_in():
 TABLES = {
     ".tsv": "index\tname\tcolor\n4\tleft tract\t#ff0000\n7\tright tract\t#00ff00\n",
     ".txt": '# ITK-SNAP\n  4  255 0 0   1 1 1  "left tract"\n  7 0 255 0 0.5 1 1 "right tract"\n',
-    ".lut": "#No. Label R G B A\n0 Unknown 0 0 0 0\n4  left tract  255 0 0 0\n7 right tract 1 2 3 0\n",
+    ".lut": "#No. Label R G B A\n0 Unknown 0 0 0\n4  left tract  255 0 0 0\n7 right tract 1 2 3 0\n",
 }
 
 
