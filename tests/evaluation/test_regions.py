@@ -94,7 +94,7 @@ def test_tissue_stands_in():
 TABLES = {
     ".tsv": "index\tname\tcolor\n4\tleft tract\t#ff0000\n7\tright tract\t#00ff00\n",
     ".txt": '# ITK-SNAP\n  4  255 0 0   1 1 1  "left tract"\n  7 0 255 0 0.5 1 1 "right tract"\n',
-    ".lut": "#No. Label R G B A\n0 Unknown 0 0 0\n4  left tract  255 0 0 0\n7 right tract 1 2 3 0\n",
+    ".lut": "#No. Label R G B A\n0 Unknown 0 0 0\n4  left tract  255 0 0 0\n7 right tract 1 2 3\n",
 }
 
 
