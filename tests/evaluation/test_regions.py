@@ -32,9 +32,7 @@ def write(path, labels, affine=None):
 
 
 def test_numbers_of_a_region_by_hand():
-    regions = replace(
-        labelled(1, 1, 1, 2, 2, 0, 0, 0), names={1: "one", 2: "two", 3: "not there"}
-    )
+    regions = replace(labelled(1, 1, 1, 2, 2, 0, 0, 0), names={1: "one", 2: "two", 3: "not there"})
     values = np.array([1.0, 2, 6, 10, 20, 99, 99, 99]).reshape(2, 2, 2)
     truth = np.array([0.0, 4, 6, 10, 16, 0, 0, 0]).reshape(2, 2, 2)
     one, two, none = region_table(values, regions, truth=truth, bins=2).rows
