@@ -110,7 +110,6 @@ class Regions:
         if not labels.any():
             raise UserError(
                 "no labelled voxel lies in the image",
-                field="regions",
                 remedy=Advice("give labels in the space of the scans, registered to them"),
             )
         if labels is self.labels:
@@ -162,22 +161,22 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     shape = image.shape
     if len(shape) < 3 or any(length != 1 for length in shape[3:]):
         remedy = Advice("give one label a voxel")
-        raise UserError(f"has {len(shape)} axes, labels have three", path, "regions", remedy)
+        raise UserError(f"has {len(shape)} axes, labels have three", path, remedy=remedy)
     values = read_voxels(image, path).reshape(shape[:3])
     broken = ~np.isfinite(values) | (values != np.rint(values))
     if broken.any():
         share = 100 * float(broken.mean())
         problem = f"is no label image: {share:.2g} % of its values are not whole numbers"
         remedy = Advice("give labels, resampled by nearest neighbour")
-        raise UserError(problem, path, "regions", remedy)
+        raise UserError(problem, path, remedy=remedy)
     if values.min() < 0 or values.max() >= LARGEST_LABEL:
         problem = f"has values from {values.min():.0f} to {values.max():.0f}, labels are positive"
         remedy = Advice(f"give whole numbers from 0 to {LARGEST_LABEL - 1}")
-        raise UserError(problem, path, "regions", remedy)
+        raise UserError(problem, path, remedy=remedy)
     labels = values.astype(np.int32)
     there = [int(each) for each in np.unique(labels) if each]
     if not there:
-        raise UserError("has no label: every voxel is 0", path, "regions", Advice("give another"))
+        raise UserError("has no label: every voxel is 0", path, remedy=Advice("give another"))
     table = _names_beside(path) if names is None else Path(names)
     known = {} if table is None else read_names(table)
     return Regions(
@@ -211,7 +210,7 @@ def read_names(path: str | Path) -> dict[int, str]:
     found = _tsv_names(text) if {"index", "name"} <= {*map(str.strip, header)} else _lut_names(text)
     if not found:
         remedy = Advice("give a table with columns index and name")
-        raise UserError("names no label", path, "regions", remedy)
+        raise UserError("names no label", path, remedy=remedy)
     return found
 
 
