@@ -51,8 +51,16 @@ def maps(number: int, *, truth: bool = False, shape=SHAPE, affine=AFFINE) -> Rev
     )
 
 
-def write(root: Path, number: int, *, with_maps: bool = True, target="prisma_st", **options) -> str:
-    """Write one prediction; give its key."""
+def write(
+    root: Path,
+    number: int,
+    *,
+    with_maps: bool = True,
+    target="prisma_st",
+    shells: tuple[int | None, ...] = (None,),
+    **options,
+) -> str:
+    """Write one prediction; give its key. Of several shells each has values of its own."""
     subject = f"sub-{number:02d}"
     scan = f"{subject}/ses-ge/dwi/{subject}_ses-ge_acq-st_dwi.nii.gz"
     made = replace(MADE, target=target, sources=(f"bids:source:{scan}",))
@@ -64,7 +72,8 @@ def write(root: Path, number: int, *, with_maps: bool = True, target="prisma_st"
     numbers = {"SNR": 6.0 if number == 3 else 20.0 + number / 10, "MaskVolume": 1400.0 + number}
     write_json(folder / f"{stem}_dwi.json", {**made.to_sidecar(), "Measures": numbers})
     if with_maps:
-        write_review_maps(root, stem, {None: maps(number, **options)})
+        each = {shell: maps(number + (shell or 0) // 100, **options) for shell in shells}
+        write_review_maps(root, stem, each)
     return f"{subject}/ses-ge/dwi/{stem}"
 
 

@@ -5,15 +5,18 @@ Without a window: the widget stands on a viewer's model, and reads no images.
 
 import shutil
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Unexpected, UserError
 from napari_msp.review.rating_table import read_ratings
-from napari_msp.ui.review.ahead import ReadAhead
+from napari_msp.ui.background import Control
+from napari_msp.ui.review.ahead import Read, ReadAhead, _read
+from napari_msp.ui.review.canvas import cells_of
 from napari_msp.ui.review.pictures import Look
 from napari_msp.ui.review.session import Session
 from reviewed import folder
@@ -42,7 +45,7 @@ def review(qtbot, monkeypatch):
 
         made = Review(ViewerModel())
     qtbot.addWidget(made)
-    monkeypatch.setattr(made.ahead, "want", lambda *_: None)  # nothing is read
+    monkeypatch.setattr(made.canvas.ahead, "want", lambda *_: None)  # nothing is read
     made.show()
     return made
 
@@ -54,7 +57,7 @@ def begin(review, copy):
     def begun(name="one", rater="anna", blind=False):
         path = copy(name)
         review._begin(Session.open(str(path), rater, blind=blind))
-        review.shown = review.session.current
+        review.canvas.shown = review.session.current
         review._enable()
         return path
 
@@ -120,7 +123,7 @@ def test_keys_in_the_form_are_the_forms(review, begin, monkeypatch):
 
 def test_what_is_not_seen_is_neither_tagged_nor_noted_nor_rated(review, begin):
     path = begin()
-    review.shown = None
+    review.canvas.shown = None
     for say, done in (
         (lambda: review.act("pass"), "rated"),
         (lambda: review._act_on_key("5", True), "tagged"),
@@ -136,8 +139,8 @@ def test_what_is_not_seen_is_neither_tagged_nor_noted_nor_rated(review, begin):
 
 def test_what_cannot_be_shown_may_be_judged(review, begin):
     path = begin()
-    review.shown = None
-    review._cannot_show(review.session.current, UserError("is damaged", "a.nii.gz"))
+    review.canvas.shown = None
+    review.canvas.cannot_show(review.session.current, UserError("is damaged", "a.nii.gz"))
     review._act_on_key("5", True)
     assert [each.tags for each in said(path).values()] == [("mask",)]
 
@@ -166,7 +169,7 @@ def test_what_cannot_be_shown_tells_no_name_while_names_are_hidden(review, begin
         UserError(f"is of {entry.prediction}", remedy=Advice(f"remove {maps}")),
         UserError("was rated in another window since", entry.key),
     ):
-        review._cannot_show(entry, error)
+        review.canvas.cannot_show(entry, error)
         check_nothing_is_told(review.message.text, session)
     assert session.name(entry) in review.message.text
     assert "was rated in another window since" in review.message.text
@@ -188,7 +191,7 @@ def test_what_cannot_be_listed_tells_no_name_while_names_are_hidden(review, copy
 def test_names_are_told_where_they_are_shown(review, begin):
     begin()
     entry = review.session.current
-    review._cannot_show(entry, UserError("is damaged", entry.prediction))
+    review.canvas.cannot_show(entry, UserError("is damaged", entry.prediction))
     assert entry.prediction.name in review.message.text
 
 
@@ -222,7 +225,7 @@ def test_why_something_is_missing_is_said_but_not_while_names_are_hidden(review,
     for name, blind in (("one", False), ("two", True)):
         begin(name, blind=blind)
         subject = SimpleNamespace(notes=("sub-01_dwi.nii.gz is left out: it has one shell",))
-        review._pictures = SimpleNamespace(subject=subject)
+        review.canvas.pictures = SimpleNamespace(subject=subject)
         review._show_judging()
         assert ("it has one shell" in review.judging.known.text()) is not blind
 
@@ -232,3 +235,88 @@ def test_no_risk_is_shown_where_nothing_is_known(review, begin):
     risks = {entry.risk for entry in review.session.rows}
     assert risks == {0.0}  # three are too few to say what is usual
     assert [row[3].text for row in review.list.model.rows] == ["–"] * 3
+
+
+def read(entry, shell=None) -> Read:
+    return _read(entry, None, Look(shell=shell), True, Control(lambda: False, lambda _: None))
+
+
+def cell_names(session, found: Read) -> list[str]:
+    contrast = ReadAhead(None).contrast_of(found.pictures)
+    cells = cells_of(found.pictures, session, found.entry, contrast)
+    return [options["name"] for _, options, _ in cells.layers]
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own, whose colours are taken
+def test_each_shell_is_looked_at_by_its_b_value(tmp_path):
+    root = folder(tmp_path / "predictions", count=1, shells=(1000, 3000))
+    session = Session.open(str(root), "anna")
+    (entry,) = session.rows
+    for wanted, shown, brightest in ((None, 1000, 0.61), (3000, 3000, 0.81), (2000, 1000, 0.61)):
+        found = read(entry, wanted)
+        assert found.subject.shells == (1000, 3000)
+        assert found.subject.shell == shown
+        prediction = found.subject.images["prediction"].average
+        assert prediction.max() == pytest.approx(brightest, abs=0.002)
+        names = cell_names(session, found)
+        assert names[1] == f"sub-01 MSP prisma_st · SH average · b = {shown}"
+        assert names[3].startswith("sub-01 ge_st · b=0")
+        assert "b = " not in names[3]
+    one = folder(tmp_path / "one", count=1)
+    session = Session.open(str(one), "anna")
+    names = cell_names(session, read(session.rows[0], 3000))
+    assert names[1] == "sub-01 MSP prisma_st · SH average"
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own, whose colours are taken
+def test_the_key_goes_from_shell_to_shell_and_begins_again(review, begin):
+    begin()
+    canvas = review.canvas
+    review.act("shell")
+    assert "one b-value" in review.message.text
+    subject = SimpleNamespace(shells=(1000, 2000, 3000), shell=1000, notes=())
+    canvas.pictures = SimpleNamespace(subject=subject)
+    gone = []
+    for _ in range(3):
+        review.act("shell")
+        gone.append(canvas.look.shell)
+        subject.shell = canvas.look.shell or 1000
+    assert gone == [2000, 3000, None]
+    review.judging.show_shells(subject.shells, 2000)
+    assert review.judging.shells.currentText() == "b = 2000"
+    review.judging.shells.activated.emit(2)
+    assert canvas.look.shell == 3000
+    assert canvas.shells == (1000, 2000, 3000)
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own, whose colours are taken
+def test_hidden_sides_are_not_told_by_what_is_missing(tmp_path):
+    root = folder(tmp_path / "predictions", count=1)
+    session = Session.open(str(root), "anna", blind=True, hide_roles=True)
+    found = read(session.rows[0])
+    del found.subject.images["scan"]  # type: ignore[attr-defined]
+    drawn = found.pictures
+    missing = [
+        replace(each, missing="no input") if each.role == "scan" else each for each in drawn.cells
+    ]
+    names = " ".join(cell_names(session, replace(found, pictures=replace(drawn, cells=missing))))
+    assert "no image" in names
+    assert "input" not in names
+
+
+def test_a_folder_that_cannot_be_opened_tells_no_name_while_names_are_hidden(review, copy):
+    path = copy()
+    for each in path.glob("sub-*/**/*_dwi.json"):
+        each.write_text("{")
+    with pytest.raises(UserError) as caught:
+        Session.open(str(path), "anna")
+    assert "sub-0" in str(caught.value)
+    for error in (caught.value, Unexpected("KeyError: 'sub-01'")):
+        review.form.blind.setChecked(True)
+        review._refuse(error)
+        told = review.form.rows.said("folder")
+        assert "names in it" in told
+        assert "sub-0" not in told
+        review.form.blind.setChecked(False)
+        review._refuse(error)
+        assert "sub-0" in review.form.rows.said("folder")

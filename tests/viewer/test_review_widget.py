@@ -33,8 +33,8 @@ def review(open_widget):
 def settle(review, qtbot):
     def wait():
         session = review.session
-        qtbot.wait_until(lambda: review.shown is session.current, timeout=PATIENCE)
-        qtbot.wait_until(lambda: not review.ahead.busy, timeout=PATIENCE)
+        qtbot.wait_until(lambda: review.canvas.shown is session.current, timeout=PATIENCE)
+        qtbot.wait_until(lambda: not review.canvas.ahead.busy, timeout=PATIENCE)
         qtbot.wait(20)
 
     return wait
@@ -91,7 +91,7 @@ def table(predictions, rater="anna"):
 
 
 def names(review):
-    return [" ".join(layer.name.split()) for layer in review.grid.layers]
+    return [" ".join(layer.name.split()) for layer in review.canvas.grid.layers]
 
 
 def test_the_riskiest_is_shown_first_as_in_figure_3(opened):
@@ -143,7 +143,7 @@ def test_the_canvas_takes_the_same_keys(viewer, opened, press_on_canvas, predict
     assert opened.session.state(before) == "unrated"
     press_on_canvas("2")  # would let the image be turned, but for us
     assert opened.session.tags_of(before) == ("motion",)
-    assert all(layer.mode == "pan_zoom" for layer in opened.grid.layers)
+    assert all(layer.mode == "pan_zoom" for layer in opened.canvas.grid.layers)
     viewer.layers.selection.clear()
     press_on_canvas("F")
     assert opened.session.state(before) == "fail"
@@ -194,8 +194,10 @@ def test_what_is_seen(viewer, opened, press):
 
 def check_values_are_those_of_the_subject(opened, press):
     def check():
-        number = int(opened.shown.subject[-2:])
-        scan, prediction, b0, doubt = (np.asarray(layer.data) for layer in opened.grid.layers)
+        number = int(opened.canvas.shown.subject[-2:])
+        scan, prediction, b0, doubt = (
+            np.asarray(layer.data) for layer in opened.canvas.grid.layers
+        )
         assert np.nanmax(scan) == pytest.approx(0.5, abs=0.002)
         assert np.nanmax(prediction) == pytest.approx(0.5 + number / 100, abs=0.002)
         assert np.isnan(scan).sum() == np.isnan(b0).sum() > 100  # the outline
@@ -203,26 +205,26 @@ def check_values_are_those_of_the_subject(opened, press):
 
     check()
     press("N", "N", "N")
-    assert opened.shown.subject != "sub-03"
+    assert opened.canvas.shown.subject != "sub-03"
     check()
     press("B")
     check()
 
 
 def check_contrast_is_one_for_all(opened, press):
-    limits = [layer.contrast_limits for layer in opened.grid.layers]
+    limits = [layer.contrast_limits for layer in opened.canvas.grid.layers]
     press("N", "N")
-    assert [layer.contrast_limits for layer in opened.grid.layers] == limits
+    assert [layer.contrast_limits for layer in opened.canvas.grid.layers] == limits
     assert limits[0] == limits[1]
 
 
 def check_place_and_plane_stay_from_head_to_head(viewer, opened, press):
     press("C", Qt.Key_Right, Qt.Key_Right)
-    assert opened.grid.plane == "coronal"
+    assert opened.canvas.grid.plane == "coronal"
     point, zoom = viewer.dims.point, viewer.scene.camera.zoom
     viewer.scene.camera.zoom = 2 * zoom
     press("N")
-    assert opened.grid.plane == "coronal"
+    assert opened.canvas.grid.plane == "coronal"
     assert viewer.dims.point == point
     assert viewer.scene.camera.zoom == 2 * zoom
 
@@ -239,7 +241,7 @@ def check_flicker_changes_places_while_the_key_is_held(viewer, opened):
     before = names(opened)
     QTest.keyPress(canvas, "H")
     assert names(opened) == [before[1], before[0], *before[2:]]
-    assert np.nanmax(opened.grid.layers[0].data) == pytest.approx(0.53, abs=0.002)
+    assert np.nanmax(opened.canvas.grid.layers[0].data) == pytest.approx(0.53, abs=0.002)
     QTest.keyRelease(canvas, "H")
     assert names(opened) == before
 
@@ -247,10 +249,10 @@ def check_flicker_changes_places_while_the_key_is_held(viewer, opened):
 def check_maps_in_turn(opened, press):
     press("M")
     assert names(opened)[0] == "sub-03 ge_st · colour FA"
-    assert opened.grid.layers[0].rgb
+    assert opened.canvas.grid.layers[0].rgb
     press("M")
     assert names(opened)[0] == "sub-03 ge_st · FA"
-    assert np.nanmax(opened.grid.layers[0].data) == pytest.approx(0.5, abs=0.005)
+    assert np.nanmax(opened.canvas.grid.layers[0].data) == pytest.approx(0.5, abs=0.005)
     press("M")
     assert names(opened)[0] == "sub-03 ge_st · SH average"
 
@@ -281,7 +283,7 @@ def test_blind_tells_neither_names_nor_sides(begin, predictions, press):
 def test_what_is_not_seen_yet_is_not_rated(opened, predictions):
     from napari_msp.ui.review.keys import key_of
 
-    opened.shown = None
+    opened.canvas.shown = None
     opened.act("pass")
     assert key_of("pass") == "P"
     assert "is not seen yet" in opened.message.text

@@ -104,6 +104,8 @@ class ReviewMaps:
         (X, Y, Z) mean b=0 image of the scan on its lattice, not masked: the step before.
     notes
         Which of several shells it is, and why something is missing, in words.
+    shell, shells
+        The same by their names, as read; None and (None,) where there is one.
     """
 
     scan: ReviewImage | None
@@ -113,6 +115,8 @@ class ReviewMaps:
     uncertainty_name: UncertaintyName | None = None
     b0: FloatArray | None = None
     notes: tuple[str, ...] = ()
+    shell: int | None = None
+    shells: tuple[int | None, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -308,6 +312,8 @@ def read_review_maps(
         named,
         None if b0 is None else b0[0],
         said,
+        notes["Shell"],
+        tuple(shells),
     )
 
 

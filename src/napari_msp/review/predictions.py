@@ -58,6 +58,10 @@ class NoPrediction(UserError):
     """A folder in which there is no prediction, damaged or whole."""
 
 
+class NoneReadable(UserError):
+    """A folder all of whose predictions are damaged; the reason names one."""
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """One prediction: a subject's scan as a target would have given it.
@@ -271,7 +275,7 @@ def open_review(folder: str | Path) -> Review:
         if problems:
             others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             problem = f"has no prediction that can be read: {problems[0].phrase()}{others}"
-            raise UserError(problem, folder, "folder", MAKE_AGAIN)
+            raise NoneReadable(problem, folder, "folder", MAKE_AGAIN)
         first = RunJob("cohort", "harmonize scans first")
         raise NoPrediction("has no prediction", folder, "folder", first)
     entries = _without_strangers(entries)

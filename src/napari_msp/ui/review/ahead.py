@@ -14,7 +14,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msp.errors import UserError
 from napari_msp.inference.review_making import open_review_maps
-from napari_msp.inference.review_maps import has_review_maps
+from napari_msp.inference.review_maps import (
+    ReviewMaps,
+    has_review_maps,
+    shells_of_review_maps,
+)
 from napari_msp.review.predictions import Entry
 from napari_msp.ui.background import Control, Job
 from napari_msp.ui.review.pictures import (
@@ -81,7 +85,7 @@ class ReadAhead(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self.contrast = Contrast()
+        self._contrasts: dict[int | None, Contrast] = {}
         self._entries: Sequence[Entry] = ()
         self._truths = False
         self._look = Look()
@@ -90,7 +94,8 @@ class ReadAhead(QObject):
         self._mapped: set[str] = set()
         self._without: list[Entry] = []
         self._sample: list[Entry] = []
-        self._subjects: OrderedDict[str, Subject] = OrderedDict()
+        # By entry, and by the shell that was wanted: None is the first.
+        self._subjects: OrderedDict[tuple[str, int | None], Subject] = OrderedDict()
         self._pictures: dict[str, Pictures] = {}
         self._wrong: dict[str, UserError] = {}
         self._doing: dict[str, Entry] = {}
@@ -122,7 +127,6 @@ class ReadAhead(QObject):
         self.close()
         self._entries = entries
         self._truths = any(entry.truth is not None for entry in entries)
-        self.contrast = Contrast(min(ENOUGH, len(entries)))
         self._without = list(entries)
         step = max(1, len(entries) // ENOUGH)
         self._sample = list(entries)[::step][:ENOUGH]
@@ -133,9 +137,24 @@ class ReadAhead(QObject):
         self._without, self._sample = [], []
         for held in (self._subjects, self._pictures, self._wrong, self._mapped, self._tried):
             held.clear()
+        self._contrasts.clear()
         self._soon.stop()
         for job in self._jobs.values():
             job.cancel()
+
+    @property
+    def contrast(self) -> Contrast:
+        """Of all predictions, of the shell that is looked at."""
+        return self._contrast_at(self._look.shell)
+
+    def contrast_of(self, pictures: Pictures) -> Contrast:
+        """Give what pictures are to be shown with."""
+        return self._contrast_at(pictures.look.shell)
+
+    def _contrast_at(self, shell: int | None) -> Contrast:
+        if shell not in self._contrasts:
+            self._contrasts[shell] = Contrast(min(ENOUGH, len(self._entries)))
+        return self._contrasts[shell]
 
     def want(self, entry: Entry, following: Sequence[Entry], look: Look) -> Pictures | None:
         """Give an entry's pictures; None where they have to be waited for, `ready` then tells.
@@ -149,7 +168,8 @@ class ReadAhead(QObject):
         look
             How.
         """
-        look = replace(look, gain=self.contrast.gain if look.shown == "colour" else 1.0)
+        gain = self._contrast_at(look.shell).gain
+        look = replace(look, gain=gain if look.shown == "colour" else 1.0)
         if look != self._look:
             self._look = look
             self._pictures.clear()
@@ -181,7 +201,7 @@ class ReadAhead(QObject):
             return
         self._doing[name] = entry
         self._tried.add((name, entry.key))
-        known = self._subjects.get(entry.key)
+        known = self._subjects.get((entry.key, self._look.shell))
         self._jobs[name].run(partial(_read, entry, known, self._look, self._truths))
 
     def _next(self, name: str) -> Entry | None:
@@ -224,15 +244,18 @@ class ReadAhead(QObject):
         self._mapped.add(key)
         if read.made:
             self.maps_made.emit(len(self._mapped), len(self._entries))
-        self._subjects[key] = read.subject
-        self._subjects.move_to_end(key)
+        shell = read.pictures.look.shell
+        self._subjects[key, shell] = read.subject
+        self._subjects.move_to_end((key, shell))
         if read.pictures.look == self._look:
             self._pictures[key] = read.pictures
-        changed = self.contrast.take(key, read.limits)
+        changed = shell in (None, read.subject.shell) and self._contrast_at(shell).take(
+            key, read.limits
+        )
         self._drop()
         if self._current is not None and key == self._current.key and key in self._pictures:
             self.ready.emit(read.entry)
-        elif changed:
+        elif changed and shell == self._look.shell:
             self.contrast_changed.emit()
 
     def _fail(self, name: str, error: UserError) -> None:
@@ -263,24 +286,36 @@ class ReadAhead(QObject):
 
     def _drop(self) -> None:
         """Hold no more than may be held: what is wanted, then what was looked at last."""
-        wanted = [each.key for each in (self._current, *self._wanted) if each is not None]
-        for key in reversed(wanted):
-            if key in self._subjects:
-                self._subjects.move_to_end(key)
+        shell = self._look.shell
+        wanted = [(each.key, shell) for each in (self._current, *self._wanted) if each is not None]
+        for held in reversed(wanted):
+            if held in self._subjects:
+                self._subjects.move_to_end(held)
         kept = set(wanted)  # or the last of them would be read again and again
-        for key in list(self._subjects):
+        for held in list(self._subjects):
             if self.bytes <= MOST_BYTES:
                 break
-            if key not in kept:
-                del self._subjects[key]
-                self._pictures.pop(key, None)
+            if held not in kept:
+                del self._subjects[held]
+                if held[1] == shell:
+                    self._pictures.pop(held[0], None)
 
 
 def _read(entry: Entry, known: Subject | None, look: Look, truths: bool, control: Control) -> Read:
     """Read the maps of a prediction, made first where there are none, and draw its cells."""
     made = False
     if known is None:
-        maps, made = open_review_maps(entry.made_from, cancelled=control.cancelled)
+        maps, made = _open(entry, look.shell, control)
         known = Subject.of(maps)
     control.check()
     return Read(entry, known, draw(known, look, truths=truths), own_limits(known), made)
+
+
+def _open(entry: Entry, shell: int | None, control: Control) -> tuple[ReviewMaps, bool]:
+    """Read the maps of a shell, of the first one where a prediction has not that one."""
+    made = not has_review_maps(entry.root, entry.stem, entry.made_from)
+    if made:
+        _, made = open_review_maps(entry.made_from, cancelled=control.cancelled)
+    there = shells_of_review_maps(entry.root, entry.stem, entry.made_from)
+    maps, _ = open_review_maps(entry.made_from, shell if shell in there else None)
+    return maps, made

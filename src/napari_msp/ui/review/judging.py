@@ -49,6 +49,8 @@ class Judging(Themed):
         The note no longer takes keys.
     map_chosen, plane_chosen : str
         Something else is to be seen.
+    shell_chosen : int
+        Another of several shells is, by its place among them.
     """
 
     command = Signal(str)
@@ -57,6 +59,7 @@ class Judging(Themed):
     note_left = Signal()
     map_chosen = Signal(str)
     plane_chosen = Signal(str)
+    shell_chosen = Signal(int)
 
     def __init__(self, maps: Mapping[str, str], planes: Sequence[str]) -> None:
         super().__init__()
@@ -78,7 +81,8 @@ class Judging(Themed):
         self.note = _Note()
         self.note.setPlaceholderText("note (Enter writes, Enter keeps, Escape does not)")
         self.note.setAccessibleName("Note")
-        self.maps, self.planes = QComboBox(), QComboBox()
+        self.maps, self.planes, self.shells = QComboBox(), QComboBox(), QComboBox()
+        self.shells.setVisible(False)
         for name, words in maps.items():
             self.maps.addItem(words, name)
         self.planes.addItems(list(planes))
@@ -92,7 +96,7 @@ class Judging(Themed):
         self.report = push_button(
             "Re&port", "<p>Write a page of all predictions and ratings, and open it (Shift+R).</p>"
         )
-        fit_into_form(self.maps, self.planes)
+        fit_into_form(self.maps, self.shells, self.planes)
         self._lay_out()
         self._connect()
 
@@ -143,6 +147,14 @@ class Judging(Themed):
         with signals_blocked(self.outline):
             self.outline.setChecked(outline)
 
+    def show_shells(self, shells: Sequence[int | None], shown: int | None) -> None:
+        """Offer the b-values of a prediction that has several; nothing is emitted."""
+        with signals_blocked(self.shells):
+            self.shells.clear()
+            self.shells.addItems([f"b = {each}" for each in shells])
+            self.shells.setCurrentIndex(shells.index(shown) if shown in shells else 0)
+        self.shells.setVisible(len(shells) > 1)
+
     def write_note(self) -> None:
         """Let the note take keys."""
         self.note.setFocus()
@@ -186,9 +198,10 @@ class Judging(Themed):
 
     def _lay_out(self) -> None:
         verdicts = in_row(*self.verdicts.values())
-        view = in_row(self.maps, self.planes, self.outline)
+        view = in_row(self.maps, self.shells, self.planes, self.outline)
         view.setStretch(0, 1)
         view.setStretch(1, 1)
+        view.setStretch(2, 1)
         buttons = in_row(self.undo, self.keys, self.report)
         column = stacked(
             self, self.title, self.known, verdicts, self._tags, self.note, self.go_on, view, buttons
@@ -203,6 +216,7 @@ class Judging(Themed):
         self.report.clicked.connect(lambda _: self.command.emit("report"))
         self.outline.toggled.connect(lambda _: self.command.emit("outline"))
         self.maps.activated.connect(lambda _: self.map_chosen.emit(self.maps.currentData()))
+        self.shells.activated.connect(self.shell_chosen)
         self.planes.activated.connect(lambda _: self.plane_chosen.emit(self.planes.currentText()))
         self.note.done.connect(self.noted)
         self.note.left.connect(self.note_left)

@@ -54,6 +54,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("flicker", ("H",), "while held: input and prediction change places", LOOK, True),
     Command("swap", ("Shift+H",), "the same until it is pressed again", LOOK),
     Command("map", ("M",), "next map: SH average, colour FA, FA", LOOK),
+    Command("shell", ("Shift+B",), "next b-value, where predictions have several", LOOK),
     Command("axial", ("A",), "axial plane", LOOK),
     Command("coronal", ("C",), "coronal plane", LOOK),
     Command("sagittal", ("S",), "sagittal plane", LOOK),

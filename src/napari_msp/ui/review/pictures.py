@@ -9,7 +9,7 @@ drawn on the voxels just outside of the mask, so that it hides no brain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample, resample_mask
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
-from napari_msp.ui.compare.grid_cells import SPACE, GridCells
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.layers import (
     ERROR,
@@ -46,8 +45,6 @@ ENOUGH = 6
 
 EVERY = 5
 """Voxels of which one is looked at for the contrast: quick, and no percentile moves visibly."""
-
-B0 = "b=0 with the mask"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +105,8 @@ class Subject:
         On the scan's lattice; None where there is none.
     notes
         Why something is missing.
+    shell, shells
+        Which shell it is of, and all that the prediction has; None and (None,) where there is one.
     """
 
     images: Mapping[Role, Image]
@@ -115,6 +114,8 @@ class Subject:
     uncertainty_name: str
     b0: FloatArray | None
     notes: tuple[str, ...]
+    shell: int | None = None
+    shells: tuple[int | None, ...] = (None,)
 
     @classmethod
     def of(cls, maps: ReviewMaps) -> Subject:
@@ -126,7 +127,7 @@ class Subject:
         }
         images = {role: Image.of(image) for role, image in given.items() if image is not None}
         named = maps.uncertainty_name or ""
-        return cls(images, maps.uncertainty, named, maps.b0, maps.notes)
+        return cls(images, maps.uncertainty, named, maps.b0, maps.notes, maps.shell, maps.shells)
 
     @property
     def mask(self) -> MaskArray:
@@ -137,6 +138,11 @@ class Subject:
     def lattice(self) -> Lattice:
         """The prediction's."""
         return self.images["prediction"].lattice
+
+    @property
+    def shell_words(self) -> str:
+        """Such as "b = 3000"; empty where there is one shell."""
+        return f"b = {self.shell}" if len(self.shells) > 1 else ""
 
     @property
     def bytes(self) -> int:
@@ -286,12 +292,15 @@ class Look:
         Whether there is one.
     gain
         Of colours.
+    shell
+        Of predictions that have several; None: the first.
     """
 
     shown: str = "average"
     plane: str = "axial"
     outline: bool = True
     gain: float = 1.0
+    shell: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -494,68 +503,3 @@ def _normal(lattice: Lattice, plane: str) -> int:
     from nibabel.orientations import io_orientation
 
     return int(np.flatnonzero(io_orientation(lattice.affine)[:, 0] == canonical)[0])
-
-
-def cells_of(
-    pictures: Pictures,
-    titles: Mapping[str, str],
-    contrast: Contrast,
-    *,
-    sides: tuple[str, str] = ("scan", "prediction"),
-    legend: Callable[[str], str] = str,
-) -> GridCells:
-    """Name the cells and give them the contrast of all subjects.
-
-    Parameters
-    ----------
-    pictures
-        What is in them.
-    titles
-        Of their rows, by role: whose image, such as "sub-01 ge_st".
-    contrast
-        Of all subjects.
-    sides
-        Which image is shown first and second; another order for who must not know, and to flicker.
-    legend
-        Adds who is who to what the scales are.
-    """
-    by_role = {each.role: each for each in pictures.cells}
-    order = [*sides, *(each.role for each in pictures.cells[2:])]
-    layers: list[LayerData] = []
-    for role in order:
-        picture = by_role[role]
-        values, options, kind = picture.data
-        title = titles.get(role, role)
-        name = f"{title} · {NAMES.get(picture.quantity, picture.quantity)}"
-        if picture.missing:
-            name = f"{title}: {picture.missing}"
-        options = options | {"name": name}
-        if "contrast_limits" in options and picture.quantity != "b0":
-            options["contrast_limits"] = contrast.limits(picture.quantity)
-        layers.append((values, options, kind))
-    doubt = next(n for n, role in enumerate(order) if role == "doubt")
-    bar = None if by_role["doubt"].missing else doubt
-    return GridCells(
-        layers, pictures.columns, bar, pictures.subject, legend(scales(pictures, contrast))
-    )
-
-
-NAMES: Mapping[str, str] = {
-    "b0": B0,
-    **{f"{title} error": "MSE" for title in MAPS.values()},
-}
-"""Quantities as cells call them, where they have no name of their own."""
-
-
-def scales(pictures: Pictures, contrast: Contrast) -> str:
-    """Say what black and white are, and of whom."""
-    title = MAPS[pictures.look.shown]
-    low, high = contrast.limits(title)
-    told = [f"{title}: {low:.2g} to {high:.2g}"]
-    for each in pictures.cells:
-        if each.role in ("doubt", "error") and not each.missing:
-            name = each.quantity if each.role == "doubt" else "MSE"
-            told.append(f"{name}: 0 to {contrast.limits(each.quantity)[1]:.2g}")
-    many = len(contrast.found)
-    whose = f"contrast of {many} subjects" if many > 1 else "contrast of this subject"
-    return f"{SPACE.join(told)}\n{whose}"

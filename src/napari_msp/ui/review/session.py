@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from napari_msp.errors import PYTHON, UserError, Words
+from napari_msp.errors import PYTHON, Unexpected, UserError, Words
 from napari_msp.formatting import counted
 from napari_msp.review.artefacts import read_tags
 from napari_msp.review.blind import Blind, Side, open_blind
 from napari_msp.review.measures import MEASURES, UNUSUAL, badness
-from napari_msp.review.predictions import Entry, Review, open_review
+from napari_msp.review.predictions import Entry, NoneReadable, Review, open_review
 from napari_msp.review.rating_table import State, Verdict
 from napari_msp.review.ratings import Ratings
 from napari_msp.ui.phrasing import said
@@ -28,7 +29,7 @@ STATES: Mapping[State, str] = {
 }
 """States in words, in the order in which they are offered."""
 
-EVERYTHING = "all"
+HIDDEN = "the reason has names in it, which are hidden"
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,13 @@ class Session:
         """Platforms that were predicted."""
         return sorted({entry.target for entry in self.review.entries})
 
-    @property
+    @cached_property
     def several_sessions(self) -> bool:
         """Whether a subject's name alone does not tell its scans apart."""
-        pairs = {(entry.subject, entry.session, entry.platform) for entry in self.review.entries}
-        return len({subject for subject, *_ in pairs}) < len(pairs)
+        scans = {(entry.subject, entry.session, entry.platform) for entry in self.review.entries}
+        return len({subject for subject, *_ in scans}) < len(scans)
 
-    @property
+    @cached_property
     def several_models(self) -> bool:
         """Whether a target alone does not tell predictions apart."""
         return len({(entry.title, entry.model_hash) for entry in self.review.entries}) > 1
@@ -227,7 +228,7 @@ class Session:
         elif subject is not None and self.tells(Path(subject).name):
             subject = None if entry is None else self.blind.name(entry)
         if self.tells(problem):
-            problem = "went wrong; the reason has names in it, which are hidden"
+            problem = f"went wrong; {HIDDEN}"
         if remedy is not None and self.tells(remedy.phrase()):
             remedy = None
         return UserError(problem, subject, error.field, remedy)
@@ -348,3 +349,14 @@ def number_of(entry: Entry, key: str) -> Known | None:
 def unusual_words(numbers: Sequence[Known]) -> str:
     """Say what is unusual, such as "SNR low, mask high"."""
     return ", ".join(f"{each.title} {each.word}" for each in numbers if each.word)
+
+
+def without_names(error: UserError) -> UserError:
+    """Give an error on opening a folder, which may name what is to be hidden, without names."""
+    if isinstance(error, NoneReadable):
+        return UserError(
+            f"has no prediction that can be read; {HIDDEN}", error.subject, error.field
+        )
+    if isinstance(error, Unexpected):
+        return UserError(f"went wrong; {HIDDEN}")
+    return error

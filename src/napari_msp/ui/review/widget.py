@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QUrl
+from qtpy.QtCore import QEvent, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel
 
 from napari_msp.errors import UserError
-from napari_msp.formatting import counted
-from napari_msp.review.measures import MEASURES
 from napari_msp.review.predictions import Entry
 from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
-from napari_msp.review.table import risk_text
 from napari_msp.ui.background import Control, JobRow, Latest
-from napari_msp.ui.compare.viewer_grid import ViewerGrid
-from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import Docked, Pane
-from napari_msp.ui.grid_fit import ORDERS, show_legend
+from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
-from napari_msp.ui.review.ahead import AHEAD, ReadAhead
-from napari_msp.ui.review.entry_list import MARK, Cell, EntryList
+from napari_msp.ui.review.canvas import Canvas
+from napari_msp.ui.review.entry_list import EntryList
 from napari_msp.ui.review.form import LABELS, ReviewForm
-from napari_msp.ui.review.judging import TONES, Judging
+from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.review.key_sheet import KeySheet
-from napari_msp.ui.review.keys import TakenKeys, all_keys, tag_keys
-from napari_msp.ui.review.pictures import MAPS, ROLES, Look, Pictures, cells_of
-from napari_msp.ui.review.session import STATES, Filter, Session, unusual_words
-from napari_msp.ui.widgets.form import Section, stacked
+from napari_msp.ui.review.keys import all_keys, tag_keys
+from napari_msp.ui.review.pictures import MAPS
+from napari_msp.ui.review.rows import headers_of, row_of, sorted_by
+from napari_msp.ui.review.session import STATES, Filter, Session, without_names
+from napari_msp.ui.widgets.form import Section, key_name, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 
@@ -64,16 +59,9 @@ class Review(Docked):
         self.what = Section("What to review", self.form, unfolded=True)
         self.progress, self.making = QLabel(), ProgressRow()
         self.list, self.judging = EntryList(), Judging(MAPS, list(ORDERS))
-        self.grid = ViewerGrid(napari_viewer, self._warn, "the review")
-        self.ahead = ReadAhead(self)
+        self.canvas = Canvas(napari_viewer, self._warn, self._act_on_key, self)
         self.reporting = JobRow()
-        self.keys = TakenKeys(napari_viewer, self._act_on_key)
         self.session: Session | None = None
-        self.look = Look()
-        self.shown: Entry | None = None
-        self._pictures: Pictures | None = None
-        self._swapped, self._showing = False, False
-        self._failed: UserError | None = None
         self._opening = Latest(self)
         self._lay_out()
         self._connect()
@@ -99,24 +87,20 @@ class Review(Docked):
         self.judging.finish_note()
         self._opening.stop()
         self.reporting.job.cancel()
-        self.ahead.close()
-        self.keys.release()
+        self.canvas.close()
         self.making.end()
-        if self.grid.active:
-            self.grid.leave()
-        self.session, self.shown, self._pictures = None, None, None
+        self.session = None
         self._enable()
 
     def _begin(self, session: Session) -> None:
         self.judging.finish_note()  # it is of the folder that was open while this one was read
-        self.ahead.close()
-        self.session, self.shown, self._failed = session, None, None
+        self.session = session
+        self.canvas.open(session)
         self.form.check()
         self.what.unfold(False)
         hidden = session.blind is not None
         self.list.offer(dict(STATES), [] if hidden else session.targets)
         self.judging.offer_tags(session.tags)
-        self.ahead.open(session.rows)
         self._fill()
         self._enable()
         self.list.table.setFocus()
@@ -126,6 +110,8 @@ class Review(Docked):
             self.go_to(session.current)
 
     def _refuse(self, error: UserError) -> None:
+        if self.form.blind.isChecked():
+            error = without_names(error)
         self.form.say(error.field or "folder", sentence(said(error, WORDS)))
         self.what.unfold(True)
 
@@ -136,92 +122,34 @@ class Review(Docked):
         session = self._session
         self.judging.finish_note()
         session.go_to(entry)
-        self._swapped = False
         self.list.select(session.row)
         self._show_judging()
-        self._draw()
-
-    def _draw(self) -> None:
-        """Show what is looked at as soon as it is there."""
-        session = self._session
-        entry = session.current
-        assert entry is not None
-        self._failed = None
-        pictures = self.ahead.want(entry, session.ahead(AHEAD), self.look)
-        if pictures is not None:
-            self._show(pictures)
-        elif entry is not self.shown and self._failed is None:
-            self.shown = None
-            doing = "Reading" if self.ahead.has_maps(entry) else "Maps are being made of"
-            self._tell(f"{doing} {session.name(entry)} …")
+        self.canvas.go_to_current()
         self._enable()
 
-    def _show(self, pictures: Pictures) -> None:
-        session = self._session
-        entry = session.current
-        assert entry is not None
-        titles = self._titles(entry)
-        sides = session.sides(entry)
-        cells = cells_of(
-            pictures,
-            titles,
-            self.ahead.contrast,
-            sides=sides[::-1] if self._swapped else sides,
-        )
-        self._showing = True  # layers that come and go turn the axes for a moment
-        layers = self.grid.show(cells, carry=True)
-        self._showing = False
-        if self.look.plane != self.grid.plane:
-            self.grid.turn_to(self.look.plane)
-        self.keys.take(layers)
-        first = entry is not self.shown
-        self.shown, self._pictures = entry, pictures
-        if first:
+    def _see(self, another: bool) -> None:
+        """Say what is to be known of what is seen now."""
+        if another:
             self._show_judging()  # why something is missing is known now
         self.progress_words()
-        self.judging.show_look(self.look.shown, self.look.plane, self.look.outline)
-
-    def _ready(self, entry: Entry) -> None:
-        if self.session is not None and entry is self.session.current:
-            self._draw()
+        self._show_look()
+        self._enable()
 
     def _cannot_show(self, entry: Entry, error: UserError) -> None:
-        if self.session is None or entry is not self.session.current:
-            return
-        self._failed = error
-        self._tell(f"{self._session.name(entry)} cannot be shown")
         self._say(error, entry)
         self._enable()
 
-    def _renew_contrast(self) -> None:
-        if self.shown is not None and self.session is not None:
-            self._draw()
+    def _show_look(self) -> None:
+        look = self.canvas.look
+        self.judging.show_look(look.shown, look.plane, look.outline)
+        self.judging.show_shells(self.canvas.shells, self.canvas.shell)
 
-    def _titles(self, entry: Entry) -> dict[str, str]:
-        """Name whose image each cell shows."""
-        session = self._session
-        who = session.subject(entry)
-        if session.blind is None:
-            prediction = f"{entry.subject} {entry.provenance.name}"
-            names = {
-                "scan": f"{entry.subject} {entry.platform}",
-                "prediction": prediction,
-                "truth": f"{entry.subject} {entry.target}",
-            }
-        elif session.blind.hide_roles:
-            first, second = session.sides(entry)
-            names = {first: f"{who} A", second: f"{who} B", "truth": f"{who} ground truth"}
-        else:
-            names = {role: f"{who} {words}" for role, words in ROLES.items()}
-        about = who if session.blind is not None else names["prediction"]
-        scan = who if session.blind is not None else names["scan"]
-        return names | {"doubt": about, "error": about, "b0": scan}
+    def _look_at_shell(self, place: int) -> None:
+        self.canvas.look_at(shell=self.canvas.shells[place] if place else None)
 
-    def _tell(self, words: str) -> None:
-        """Say on the canvas what is not seen there."""
-        if self.grid.active:
-            show_legend(self.viewer, words)
-        self.progress_words(words)
+    def _look_otherwise(self) -> None:
+        self._show_look()
+        self._enable()
 
     def progress_words(self, more: str = "") -> None:
         """Say how far the review is."""
@@ -243,6 +171,7 @@ class Review(Docked):
             self._commands()[name]()
 
     def _commands(self) -> dict[str, Callable[[], object]]:
+        canvas = self.canvas
         return {
             "next": partial(self._step, 1),
             "previous": partial(self._step, -1),
@@ -250,14 +179,15 @@ class Review(Docked):
             "find": self.list.text.setFocus,
             "note": self.judging.write_note,
             "undo": self._undo,
-            "flicker": partial(self._swap, None),
-            "swap": partial(self._swap, None),
-            "map": self._next_map,
-            **{plane: partial(self._turn, plane) for plane in ORDERS},
-            "slice up": partial(self.grid.step, 1),
-            "slice down": partial(self.grid.step, -1),
+            "flicker": canvas.swap,
+            "swap": canvas.swap,
+            "map": canvas.next_map,
+            "shell": self._next_shell,
+            **{plane: partial(canvas.turn, plane) for plane in ORDERS},
+            "slice up": partial(canvas.grid.step, 1),
+            "slice down": partial(canvas.grid.step, -1),
             "worst": self._go_to_worst,
-            "outline": lambda: self._look_at(outline=not self.look.outline),
+            "outline": lambda: canvas.look_at(outline=not canvas.look.outline),
             "keys": self.show_keys,
             "report": self.write_report,
         }
@@ -318,7 +248,7 @@ class Review(Docked):
         entry = self._session.current
         if entry is None:
             return False
-        if entry is self.shown or self._failed is not None:
+        if self.canvas.judged:
             return True
         self._warn(f"Not {done}: {self._session.name(entry)} is not seen yet.")
         self._show_judging()
@@ -332,8 +262,8 @@ class Review(Docked):
         rating, state = session.ratings.of(entry), session.state(entry)
         verdict = "" if rating is None or state in ("unrated", "remade") else rating.verdict or ""
         warnings = [] if session.blind is not None else list(entry.warnings)
-        if session.blind is None and self._pictures is not None and entry is self.shown:
-            warnings += self._pictures.subject.notes
+        if session.blind is None and self.canvas.pictures is not None and self.canvas.is_seen:
+            warnings += self.canvas.pictures.subject.notes
         self.judging.show_entry(
             session.name(entry), STATES[state], session.numbers(entry), warnings
         )
@@ -366,59 +296,21 @@ class Review(Docked):
 
     def _sort(self, column: int, descending: bool) -> None:
         if self.session is not None:
-            self.session.sort(self._sorted_by(column), descending)
+            self.session.sort(sorted_by(self.session, column), descending)
             self._fill()
 
-    def _sorted_by(self, column: int) -> Callable[[Entry], Any] | None:
-        """Say what a column is sorted by; None: as at first."""
-        session = self._session
-        fixed: list[Callable[[Entry], Any]] = [
-            lambda entry: list(STATES).index(session.state(entry)),
-            session.subject,
-            session.target,
-            lambda entry: entry.risk,
-            lambda entry: len(entry.outlying),
-        ]
-        if column < 0:
-            return None
-        if column < len(fixed):
-            return fixed[column]
-        key = list(MEASURES)[column - len(fixed)]
-        return lambda entry: entry.numbers.get(key, float("-inf"))
-
-    def _swap(self, swapped: bool | None) -> None:
-        if self._pictures is not None and self.shown is self._session.current:
-            self._swapped = not self._swapped if swapped is None else swapped
-            self._show(self._pictures)
-
-    def _next_map(self) -> None:
-        names = list(MAPS)
-        self._look_at(shown=names[(names.index(self.look.shown) + 1) % len(names)])
-
-    def _turn(self, plane: str) -> None:
-        self.grid.turn_to(plane)
-        self._look_at(plane=plane)
-
-    def _look_at(self, **changes: Any) -> None:
-        self.look = replace(self.look, **changes)
-        self.judging.show_look(self.look.shown, self.look.plane, self.look.outline)
-        if self.session is not None and self.session.current is not None:
-            self._draw()
-
-    def _follow_plane(self) -> None:
-        """Draw the outline in the plane that napari's own buttons turned to."""
-        if self.grid.active and not self._showing and self.grid.plane != self.look.plane:
-            self._look_at(plane=self.grid.plane)
+    def _next_shell(self) -> None:
+        if not self.canvas.next_shell():
+            self._warn("There is one b-value.")
 
     def _go_to_worst(self) -> None:
-        if self._pictures is None or self.shown is not self._session.current:
+        if not self.canvas.is_seen:
             return
-        worst = self._pictures.subject.worst()
+        worst = self.canvas.go_to_worst()
         if worst is None:
             self._warn("Nothing says where it may be wrong: no expected error, no truth.")
-            return
-        crosshair_of(self.viewer).put(worst.place)
-        self.message.show_message("ok", f"Largest {worst.name}: {worst.value:.3g}.")
+        else:
+            self.message.show_message("ok", f"Largest {worst.name}: {worst.value:.3g}.")
 
     def show_keys(self) -> None:
         """Show all keys."""
@@ -452,7 +344,7 @@ class Review(Docked):
                 self.judging.finish_note()
                 self._tag(tag)
         elif name == "flicker":
-            self._swap(pressed)
+            self.canvas.swap(pressed)
         elif pressed:
             self.act(name)
 
@@ -491,38 +383,9 @@ class Review(Docked):
     def _fill(self) -> None:
         session = self._session
         session.show_only(session.filter)
-        self.list.fill(_headers(session), [self._row(entry) for entry in session.rows])
+        self.list.fill(headers_of(session), [row_of(session, each) for each in session.rows])
         self.list.select(session.row)
         self.progress_words()
-
-    def _row(self, entry: Entry) -> list[Cell]:
-        session = self._session
-        words = STATES[session.state(entry)]
-        tone = TONES.get(words, "faint")
-        cells = [
-            Cell(f"{MARK[words]} {words}", session.note_of(entry), tone),
-            Cell(session.subject(entry)),
-        ]
-        if session.blind is not None:
-            return cells
-        numbers = {each.key: each for each in session.numbers(entry)}
-        unusual = unusual_words(list(numbers.values()))
-        warned = f"{counted(len(entry.warnings), 'warning')}" if entry.warnings else ""
-        told = ", ".join(filter(None, (unusual, warned)))
-        risky = "warning" if told else ""
-        cells += [
-            Cell(session.target(entry)),
-            Cell(risk_text(entry), told, risky, right=True),
-            Cell(told, "\n".join((told, *entry.warnings)), risky),
-        ]
-        for key in MEASURES:
-            known = numbers.get(key)
-            if known is None:
-                cells.append(Cell("–", "not known", "faint", right=True))
-            else:
-                marked = f"{known.value} {known.word}".strip()
-                cells.append(Cell(marked, known.words, "warning" if known.word else "", right=True))
-        return cells
 
     # --- Putting together ---------------------------------------------------------------------
 
@@ -553,17 +416,18 @@ class Review(Docked):
         self.judging.setVisible(there)
         self.list.setVisible(there)
         self.progress.setVisible(there)
-        self.judging.allow(there and (self.shown is not None or self._failed is not None))
+        self.judging.allow(self.canvas.judged)
 
     def _connect(self) -> None:
         self.form.open_wanted.connect(self.open)
         self._opening.done.connect(self._begin)
         self._opening.failed.connect(self._refuse)
-        self.ahead.ready.connect(self._ready)
-        self.ahead.failed.connect(self._cannot_show)
-        self.ahead.contrast_changed.connect(self._renew_contrast)
-        self.ahead.maps_made.connect(self._maps_made)
-        self.making.cancel_wanted.connect(self.ahead.make_no_more)
+        self.canvas.seen.connect(self._see)
+        self.canvas.waited.connect(self.progress_words)
+        self.canvas.failed.connect(self._cannot_show)
+        self.canvas.look_changed.connect(self._look_otherwise)
+        self.canvas.ahead.maps_made.connect(self._maps_made)
+        self.making.cancel_wanted.connect(self.canvas.ahead.make_no_more)
         self.reporting.job.done.connect(self._open_report)
         self.reporting.job.failed.connect(self._say)
         self.reporting.job.ended.connect(lambda: self.reporting.end())
@@ -575,19 +439,20 @@ class Review(Docked):
         self.judging.tagged.connect(self._tag)
         self.judging.noted.connect(self._note)
         self.judging.note_left.connect(self.list.table.setFocus)
-        self.judging.map_chosen.connect(lambda name: self._look_at(shown=name))
-        self.judging.plane_chosen.connect(self._turn)
-        self.viewer.dims.events.order.connect(self._follow_plane)
+        self.judging.map_chosen.connect(lambda name: self.canvas.look_at(shown=name))
+        self.judging.shell_chosen.connect(self._look_at_shell)
+        self.judging.plane_chosen.connect(self.canvas.turn)
 
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
         column = stacked(
             self,
-            *(self.what, self.message, self.making, self.reporting, self.progress),
-            *(self.list, Pane(self.judging)),
+            *(self.what, self.progress, self.list),
+            # What comes and goes takes its room from the list: nothing moves under the mouse.
+            *(self.message, self.making, self.reporting, Pane(self.judging)),
         )
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        column.setStretch(5, 1)
+        column.setStretch(2, 1)
         column.addStretch()
 
 
@@ -596,52 +461,3 @@ def _write_report(review: Predictions, control: Control) -> Path:
         control.report(Step(words, done, total))
 
     return review_report(review, progress=progress, cancelled=control.cancelled)
-
-
-def _headers(session: Session) -> list[Cell]:
-    headers = [Cell("state"), Cell("subject")]
-    if session.blind is not None:
-        return headers
-    headers += [
-        Cell("target"),
-        Cell("risk", "<p>How unusual it is altogether; it sorts, and is no probability.</p>"),
-        Cell("unusual", "<p>What lies far from the others’ median, on the bad side.</p>"),
-    ]
-    return headers + [
-        Cell(each.title, f"<p>{each.described}{f' {each.unit}' if each.unit else ''}</p>")
-        for each in MEASURES.values()
-    ]
-
-
-def key_name(event: Any) -> str:
-    """Name a key event's key as `keys` does, such as "Shift+H"."""
-    key, modifiers = int(event.key()), event.modifiers()
-    if key in _NAMED:
-        name = _NAMED[key]
-    elif 0x21 <= key < 0x7F:
-        name = chr(key)
-    else:
-        return ""
-    shift = bool(modifiers & Qt.ShiftModifier) and (name.isalpha() or key in _NAMED)
-    parts = [
-        *(["Ctrl"] if modifiers & Qt.ControlModifier else []),
-        *(["Alt"] if modifiers & Qt.AltModifier else []),
-        *(["Meta"] if modifiers & Qt.MetaModifier else []),
-        *(["Shift"] if shift else []),
-    ]
-    return "+".join([*parts, name])
-
-
-_NAMED = {
-    int(key): name
-    for key, name in (
-        (Qt.Key_Up, "Up"),
-        (Qt.Key_Down, "Down"),
-        (Qt.Key_Left, "Left"),
-        (Qt.Key_Right, "Right"),
-        (Qt.Key_Return, "Enter"),
-        (Qt.Key_Enter, "Enter"),
-        (Qt.Key_Backspace, "Backspace"),
-        (Qt.Key_F1, "F1"),
-    )
-}

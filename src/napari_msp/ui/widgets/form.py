@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
@@ -301,3 +302,37 @@ class _Passing(QObject):
             event.ignore()
             return True
         return False
+
+
+def key_name(event: Any) -> str:
+    """Name a key event's key as napari does, such as "Shift+H"; empty for other keys."""
+    key, modifiers = int(event.key()), event.modifiers()
+    if key in _NAMED:
+        name = _NAMED[key]
+    elif 0x21 <= key < 0x7F:
+        name = chr(key)
+    else:
+        return ""
+    shift = bool(modifiers & Qt.ShiftModifier) and (name.isalpha() or key in _NAMED)
+    parts = [
+        *(["Ctrl"] if modifiers & Qt.ControlModifier else []),
+        *(["Alt"] if modifiers & Qt.AltModifier else []),
+        *(["Meta"] if modifiers & Qt.MetaModifier else []),
+        *(["Shift"] if shift else []),
+    ]
+    return "+".join([*parts, name])
+
+
+_NAMED = {
+    int(key): name
+    for key, name in (
+        (Qt.Key_Up, "Up"),
+        (Qt.Key_Down, "Down"),
+        (Qt.Key_Left, "Left"),
+        (Qt.Key_Right, "Right"),
+        (Qt.Key_Return, "Enter"),
+        (Qt.Key_Enter, "Enter"),
+        (Qt.Key_Backspace, "Backspace"),
+        (Qt.Key_F1, "F1"),
+    )
+}

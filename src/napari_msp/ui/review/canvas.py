@@ -1,0 +1,322 @@
+"""What the viewer shows of one prediction after the other: cells, their names and contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_msp.errors import UserError
+from napari_msp.review.predictions import Entry
+from napari_msp.ui.compare.grid_cells import SPACE, GridCells
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.crosshair import crosshair_of
+from napari_msp.ui.grid_fit import show_legend
+from napari_msp.ui.layers import LayerData
+from napari_msp.ui.review.ahead import AHEAD, ReadAhead
+from napari_msp.ui.review.keys import TakenKeys
+from napari_msp.ui.review.pictures import MAPS, ROLES, Contrast, Look, Pictures, Worst
+from napari_msp.ui.review.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+
+B0 = "b=0 with the mask"
+
+NAMES: Mapping[str, str] = {
+    "b0": B0,
+    **{f"{title} error": "MSE" for title in MAPS.values()},
+}
+"""Quantities as cells call them, where they have no name of their own."""
+
+
+class Canvas(QObject):
+    """Shows what a session looks at, as soon as it is read.
+
+    Parameters
+    ----------
+    viewer
+        Who gets the cells.
+    warn
+        Called with words for people.
+    act
+        Called with a key of the canvas, and whether it was pressed or let go.
+
+    Attributes
+    ----------
+    seen : bool
+        What is looked at is seen now; whether it is another prediction than before.
+    waited : str
+        Words about what is not there yet.
+    failed : Entry, UserError
+        What is looked at cannot be shown.
+    look_changed
+        It is looked at otherwise.
+    shown
+        The prediction that is seen; None while none is.
+    pictures
+        What is seen of it.
+    failure
+        Why what is looked at cannot be shown; None otherwise.
+    """
+
+    seen = Signal(bool)
+    waited = Signal(str)
+    failed = Signal(object, object)
+    look_changed = Signal()
+
+    def __init__(
+        self,
+        viewer: napari.Viewer,
+        warn: Callable[[str], object],
+        act: Callable[[str, bool], object],
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.grid = ViewerGrid(viewer, warn, "the review")
+        self.ahead = ReadAhead(self)
+        self.keys = TakenKeys(viewer, act)
+        self.look = Look()
+        self.session: Session | None = None
+        self.shown: Entry | None = None
+        self.pictures: Pictures | None = None
+        self.failure: UserError | None = None
+        self._swapped, self._showing = False, False
+        self.ahead.ready.connect(self._ready)
+        self.ahead.failed.connect(self.cannot_show)
+        self.ahead.contrast_changed.connect(self._renew_contrast)
+        viewer.dims.events.order.connect(self._follow_plane)
+
+    def open(self, session: Session) -> None:
+        """Begin with another folder."""
+        self.ahead.close()
+        self.session, self.shown, self.pictures, self.failure = session, None, None, None
+        self.look = replace(self.look, shell=None)
+        self.ahead.open(session.rows)
+
+    def close(self) -> None:
+        """Let go of the viewer."""
+        self.ahead.close()
+        self.keys.release()
+        if self.grid.active:
+            self.grid.leave()
+        self.session, self.shown, self.pictures, self.failure = None, None, None, None
+
+    @property
+    def current(self) -> Entry | None:
+        """What the session looks at."""
+        return None if self.session is None else self.session.current
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether what is looked at is seen."""
+        return self.current is not None and self.shown is self.current
+
+    @property
+    def judged(self) -> bool:
+        """Whether what is looked at may be judged: that it cannot be shown is a reason, too."""
+        return self.is_seen or (self.current is not None and self.failure is not None)
+
+    # --- Showing ------------------------------------------------------------------------------
+
+    def go_to_current(self) -> None:
+        """Show what the session looks at now, if it is another one."""
+        self._swapped = False
+        self.draw()
+
+    def draw(self) -> None:
+        """Show what is looked at as soon as it is there."""
+        session, entry = self.session, self.current
+        assert session is not None
+        assert entry is not None
+        self.failure = None
+        pictures = self.ahead.want(entry, session.ahead(AHEAD), self.look)
+        if pictures is not None:
+            self._show(pictures)
+        elif entry is not self.shown and self.failure is None:
+            self.shown = None
+            doing = "Reading" if self.ahead.has_maps(entry) else "Maps are being made of"
+            self.tell(f"{doing} {session.name(entry)} …")
+
+    def tell(self, words: str) -> None:
+        """Say on the canvas, too, what is not seen there."""
+        if self.grid.active:
+            show_legend(self.viewer, words)
+        self.waited.emit(words)
+
+    def cannot_show(self, entry: Entry, error: UserError) -> None:
+        """Say that a prediction cannot be shown, if it is the one that is looked at."""
+        if self.session is None or entry is not self.current:
+            return
+        self.failure = error
+        self.tell(f"{self.session.name(entry)} cannot be shown")
+        self.failed.emit(entry, error)
+
+    def _show(self, pictures: Pictures) -> None:
+        session, entry = self.session, self.current
+        assert session is not None
+        assert entry is not None
+        cells = cells_of(
+            pictures, session, entry, self.ahead.contrast_of(pictures), swapped=self._swapped
+        )
+        self._showing = True  # layers that come and go turn the axes for a moment
+        layers = self.grid.show(cells, carry=True)
+        self._showing = False
+        if self.look.plane != self.grid.plane:
+            self.grid.turn_to(self.look.plane)
+        self.keys.take(layers)
+        first = entry is not self.shown or pictures.subject is not self._subject
+        self.shown, self.pictures = entry, pictures
+        self.seen.emit(first)
+
+    @property
+    def _subject(self) -> object:
+        return None if self.pictures is None else self.pictures.subject
+
+    def _ready(self, entry: Entry) -> None:
+        if entry is self.current:
+            self.draw()
+
+    def _renew_contrast(self) -> None:
+        if self.shown is not None and self.session is not None:
+            self.draw()
+
+    # --- Looking ------------------------------------------------------------------------------
+
+    def look_at(self, **changes: Any) -> None:
+        """Look otherwise: changes of `Look`."""
+        self.look = replace(self.look, **changes)
+        self.look_changed.emit()
+        if self.current is not None:
+            self.draw()
+
+    def next_map(self) -> None:
+        """Look at the next map."""
+        names = list(MAPS)
+        self.look_at(shown=names[(names.index(self.look.shown) + 1) % len(names)])
+
+    @property
+    def shells(self) -> tuple[int | None, ...]:
+        """Shells of what is seen; (None,) where there is one."""
+        return (None,) if self.pictures is None else self.pictures.subject.shells
+
+    @property
+    def shell(self) -> int | None:
+        """The shell that is seen; None where there is one."""
+        return None if self.pictures is None else self.pictures.subject.shell
+
+    def next_shell(self) -> bool:
+        """Look at the next shell; tell whether there is another one."""
+        shells = self.shells
+        if not self.is_seen or len(shells) < 2:
+            return False
+        following = (shells.index(self.shell) + 1) % len(shells)
+        self.look_at(shell=shells[following] if following else None)
+        return True
+
+    def swap(self, swapped: bool | None = None) -> None:
+        """Let input and prediction change places; None: as they do not stand now."""
+        if self.pictures is not None and self.is_seen:
+            self._swapped = not self._swapped if swapped is None else swapped
+            self._show(self.pictures)
+
+    def turn(self, plane: str) -> None:
+        """Look at another plane."""
+        self.grid.turn_to(plane)
+        self.look_at(plane=plane)
+
+    def go_to_worst(self) -> Worst | None:
+        """Put the crosshair where the largest doubt is; None where nothing tells."""
+        worst = None
+        if self.pictures is not None and self.is_seen:
+            worst = self.pictures.subject.worst()
+        if worst is not None:
+            crosshair_of(self.viewer).put(worst.place)
+        return worst
+
+    def _follow_plane(self) -> None:
+        """Draw the outline in the plane that napari's own buttons turned to."""
+        if self.grid.active and not self._showing and self.grid.plane != self.look.plane:
+            self.look_at(plane=self.grid.plane)
+
+
+def titles_of(session: Session, entry: Entry) -> dict[str, str]:
+    """Name whose image each cell shows, by role; nothing that is hidden."""
+    if session.blind is None:
+        scanned = entry.session if session.several_sessions else ""
+        who = " ".join(filter(None, (entry.subject, scanned)))
+        scan, prediction = f"{who} {entry.platform}", f"{who} {entry.provenance.name}"
+        return {
+            "scan": scan,
+            "prediction": prediction,
+            "truth": f"{who} {entry.target}",
+            "doubt": prediction,
+            "error": prediction,
+            "b0": scan,
+        }
+    who = session.subject(entry)
+    if session.blind.hide_roles:
+        first, second = session.sides(entry)
+        names = {first: f"{who} A", second: f"{who} B", "truth": f"{who} ground truth"}
+    else:
+        names = {role: f"{who} {words}" for role, words in ROLES.items()}
+    return names | {"doubt": who, "error": who, "b0": who}
+
+
+def cells_of(
+    pictures: Pictures, session: Session, entry: Entry, contrast: Contrast, *, swapped: bool = False
+) -> GridCells:
+    """Name the cells of a prediction and give them the contrast of all.
+
+    Parameters
+    ----------
+    pictures
+        What is in them.
+    session, entry
+        Whose they are, and what may be told of that.
+    contrast
+        Of all predictions.
+    swapped
+        Whether the first two images change places.
+    """
+    titles, sides = titles_of(session, entry), session.sides(entry)
+    by_role = {each.role: each for each in pictures.cells}
+    order = [*(sides[::-1] if swapped else sides), *(each.role for each in pictures.cells[2:])]
+    no_roles = session.blind is not None and session.blind.hide_roles
+    shell = pictures.subject.shell_words
+    layers: list[LayerData] = []
+    for role in order:
+        picture = by_role[role]
+        values, options, kind = picture.data
+        parts = [titles[role], NAMES.get(picture.quantity, picture.quantity)]
+        name = " · ".join([*parts, *([shell] if shell and role != "b0" else [])])
+        if picture.missing:
+            why = "no image" if no_roles and role in sides else picture.missing
+            name = f"{titles[role]}: {why}"
+        options = options | {"name": name}
+        if "contrast_limits" in options and picture.quantity != "b0":
+            options["contrast_limits"] = contrast.limits(picture.quantity)
+        layers.append((values, options, kind))
+    bar = None if by_role["doubt"].missing else order.index("doubt")
+    told = scales(pictures, contrast)
+    return GridCells(layers, pictures.columns, bar, pictures.subject, told)
+
+
+def scales(pictures: Pictures, contrast: Contrast) -> str:
+    """Say what black and white are, and of whom."""
+    title = MAPS[pictures.look.shown]
+    low, high = contrast.limits(title)
+    told = [f"{title}: {low:.2g} to {high:.2g}"]
+    for each in pictures.cells:
+        if each.role in ("doubt", "error") and not each.missing:
+            name = each.quantity if each.role == "doubt" else "MSE"
+            told.append(f"{name}: 0 to {contrast.limits(each.quantity)[1]:.2g}")
+    many = len(contrast.found)
+    whose = f"contrast of {many} predictions" if many > 1 else "contrast of this one alone"
+    of = [pictures.subject.shell_words, whose]
+    return f"{SPACE.join(told)}\n{SPACE.join(filter(None, of))}"
