@@ -11,11 +11,13 @@ from napari_msp.data.phantom import (
     Lesion,
     WeakerBundle,
     bundle_share,
+    fibre_populations,
     lattice_for,
     lesion_mask,
     phantom_digest,
     simulate_scan,
 )
+from napari_msp.data.phantom.bundles import BUNDLES
 from napari_msp.data.phantom.changes import coherence_after, head_after
 from napari_msp.data.phantom.head import Grid, Head
 from napari_msp.data.phantom.scan import SignalModel, stick_and_zeppelin
@@ -71,6 +73,23 @@ def test_weaker_bundle_loses_what_was_asked_for_and_the_others_nothing(scan):
     assert weaker.sigma == scan.sigma
     untouched = (weaker.noise_free == scan.noise_free).all(axis=-1)
     np.testing.assert_array_equal(weaker.dwi[untouched], scan.dwi[untouched])
+
+
+def test_known_fibres_are_those_that_the_signal_shows(scan):
+    """In voxels of little but one bundle, its direction is the tensor's."""
+    fit = tensor(scan)
+    share = bundle_share(TRACT, scan.subject, scan.lattice, "tiny")
+    voxels = np.argwhere(scan.mask & (share > 0.65))
+    assert len(voxels) > 20
+    at = tuple(voxels.T)
+    fractions, directions = fibre_populations(scan.subject, aligned(), "tiny", scan.lattice, voxels)
+    number = [bundle.name for bundle in BUNDLES].index(TRACT)
+    assert (fractions.argmax(axis=1) == number).all()
+    assert fractions.sum(axis=1).max() <= 1 + 1e-5
+    # One takes the voxel's middle, the other the mean over it.
+    np.testing.assert_allclose(fractions[:, number], share[at], atol=0.1)
+    cosine = np.abs(np.einsum("vi,vi->v", directions[:, number], fit.evecs[at][..., 0]))
+    assert np.degrees(np.arccos(np.median(cosine))) < 5
 
 
 def test_share_lies_in_scanner_space_whatever_the_lattice(scan):

@@ -73,6 +73,11 @@ def add_options(command: ArgumentParser) -> None:
     add_shells(command, "to measure (default: the models', else all that platforms share)")
     add_b0_threshold(command)
     add_run(command)
+    command.add_argument(
+        "--fibres",
+        action="store_true",
+        help="measure fibre peaks too, by constrained spherical deconvolution",
+    )
     command.add_argument("--quick", action="store_true", help="only see that it runs")
     command.add_argument("--width", type=float, help="fraction of the networks' full width")
     command.add_argument(

@@ -6,7 +6,13 @@ model, subjects that differ in shape and tissue, and platforms that differ as sc
 The works that the modules cite stand in docs/references.bib.
 """
 
-from napari_msp.data.phantom.changes import Lesion, WeakerBundle, bundle_share, lesion_mask
+from napari_msp.data.phantom.changes import (
+    Lesion,
+    WeakerBundle,
+    bundle_share,
+    fibre_populations,
+    lesion_mask,
+)
 from napari_msp.data.phantom.platforms import (
     INPUT_PLATFORM,
     PLATFORMS,
@@ -18,7 +24,9 @@ from napari_msp.data.phantom.scan import SimulatedScan, simulate_scan, simulate_
 from napari_msp.data.phantom.simulate import (
     DEMO_SEED,
     DEMO_SUBJECT,
+    Recipe,
     phantom_digest,
+    recipe_of,
     simulate,
     write_scan,
 )
@@ -30,13 +38,16 @@ __all__ = [
     "PLATFORMS",
     "Lesion",
     "Platform",
+    "Recipe",
     "SimulatedScan",
     "WeakerBundle",
     "bundle_share",
+    "fibre_populations",
     "lattice_for",
     "lesion_mask",
     "phantom_digest",
     "platform_named",
+    "recipe_of",
     "simulate",
     "simulate_scan",
     "simulate_subject",

@@ -1,12 +1,14 @@
-"""What can be made different in a head, a bundle of lower FA or a lesion, and where that lies."""
+"""What can be made different in a head, a bundle of lower FA or a lesion, and what lies where."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement, product
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 from scipy.special import expit
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.phantom.bundles import BUNDLES, Bundle
 from napari_msp.data.phantom.head import Diseased, Head, grid_of, make_head
@@ -192,6 +194,75 @@ def bundle_share(name: str, subject: Subject, lattice: Lattice, size: str = "sma
     for fibres in head.fibres[:-1]:  # the last one is of no bundle
         share[fibres.index] += fibres.weight * fibres.coherence
     return resample(head.volume(share * head.white), fine, lattice)
+
+
+def fibre_populations(
+    subject: Subject, pose: Pose, size: str, lattice: Lattice, voxels: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Give the fibres of a head in some voxels: means over the voxel's box.
+
+    What a scanner's point spread mixes in from beyond is left out.
+
+    Parameters
+    ----------
+    subject, pose
+        Whose head, and where it lies.
+    size
+        Of the simulated block; beyond it is what lies at its edge.
+    lattice
+        Of a scan or prediction.
+    voxels
+        (V, 3) indices there.
+
+    Returns
+    -------
+    fractions
+        (V, B) of the voxel: each of `BUNDLES`, and the short fibres that run to the cortex; their
+        sum is the fraction of white matter.
+    directions
+        (V, B, 3) principal directions in scanner axes.
+    """
+    fine = lattice_for(size, platform_named("connectom_sa"))
+    # A population's coherence stands for its bundle's number here.
+    marked = tuple(replace(each, coherence=float(n)) for n, each in enumerate(BUNDLES))
+    head = make_head(subject, pose, grid_of(fine), marked)
+    *bundles, radial = head.fibres
+    numbers = np.concatenate([each.coherence.round().astype(int) for each in bundles])
+    index = np.concatenate([each.index for each in bundles])
+    weight = np.concatenate([each.weight for each in bundles])
+    along = np.concatenate([each.direction for each in bundles], axis=1)
+    parts = [
+        (index[mine], weight[mine], along[:, mine])
+        for mine in (numbers == number for number in range(len(BUNDLES)))
+    ]
+    parts.append((radial.index, radial.weight, radial.direction))
+
+    def mean(values: FloatArray, index: IntArray) -> FloatArray:
+        every = np.zeros(len(head.inside), np.float32)
+        every[index] = values
+        return _mean_in_voxels(head.volume(every), fine, lattice, voxels)
+
+    fractions = np.zeros((len(voxels), len(parts)))
+    tensors = np.zeros((*fractions.shape, 3, 3))
+    for number, (index, weight, along) in enumerate(parts):
+        share = weight * head.white[index]
+        fractions[:, number] = mean(share, index)
+        for i, j in combinations_with_replacement(range(3), 2):
+            value = mean(share * along[i] * along[j], index)
+            tensors[:, number, i, j] = tensors[:, number, j, i] = value
+    return fractions, np.linalg.eigh(tensors)[1][..., -1]
+
+
+def _mean_in_voxels(
+    volume: FloatArray, fine: Lattice, lattice: Lattice, voxels: IntArray
+) -> FloatArray:
+    """(V,) mean over eight points of each voxel, half-way between its centre and its corners."""
+    into = np.linalg.inv(fine.affine) @ lattice.affine
+    total = np.zeros(len(voxels))
+    for corner in product((-0.25, 0.25), repeat=3):
+        points = into[:3, :3] @ (voxels + np.array(corner)).T + into[:3, 3:]
+        total += map_coordinates(volume, points, order=1, mode="nearest")
+    return total / 8
 
 
 def lesion_mask(lesion: Lesion, subject: Subject, lattice: Lattice) -> MaskArray:

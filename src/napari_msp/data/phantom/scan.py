@@ -31,7 +31,7 @@ from napari_msp.data.phantom.platforms import (
     lattice_for,
     platform_named,
 )
-from napari_msp.data.phantom.subjects import Subject, Tissue, aligned, draw_pose, draw_subject
+from napari_msp.data.phantom.subjects import Pose, Subject, Tissue, aligned, draw_pose, draw_subject
 
 MARGIN = 4
 """Fine voxels simulated beyond the field of view, so that the point spread sees across its edge."""
@@ -370,11 +370,8 @@ def simulate_subject(
     bundles = bundles_after(changes, person.tissue)
     head = None
     for platform in platforms:
-        pose = aligned()
+        pose = pose_of(seed, subject, platform, misalignment)
         if misalignment and platform.number:
-            pose = draw_pose(
-                misalignment, np.random.default_rng([seed, subject, 1, platform.number])
-            )
             head = None
         # Threads of the BLAS would fight with those of `acquire` for the cores, and what they add
         # up in another order would differ in the last bit from machine to machine.
@@ -384,6 +381,13 @@ def simulate_subject(
             noise = seed if noise_seed is None else noise_seed
             scan = _scan(head, person, platform, size, b_value, noise, pose.shift)
         yield scan
+
+
+def pose_of(seed: int, subject: int, platform: Platform, misalignment: float) -> Pose:
+    """Give where a subject's head lies in the scan of a platform; on the first one, in place."""
+    if not misalignment or not platform.number:
+        return aligned()
+    return draw_pose(misalignment, np.random.default_rng([seed, subject, 1, platform.number]))
 
 
 def _scan(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,17 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import BIDSIGNORE_TABLES, DESCRIPTION, dataset_description, mask_sidecar
 from napari_msp.data.gradients import SHELL_GAP, write_gradients
 from napari_msp.data.nifti import write_nifti
-from napari_msp.data.phantom.platforms import B_VALUE, INPUT_PLATFORM, PLATFORMS, SIZES
-from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
+from napari_msp.data.phantom.platforms import (
+    B_VALUE,
+    INPUT_PLATFORM,
+    PLATFORMS,
+    SIZES,
+    platform_named,
+)
+from napari_msp.data.phantom.scan import SimulatedScan, pose_of, simulate_subject
+from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
 from napari_msp.errors import Choose, Give, UserError
-from napari_msp.files import new_folder, write_json, write_text
+from napari_msp.files import new_folder, read_json, write_json, write_text
 from napari_msp.formatting import counted
 
 DEMO_SEED = 2026
@@ -97,7 +105,8 @@ def simulate(
     with new_folder(out) as folder:
         made_by = f"simulate {counted(subjects, 'subject')}, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
-        _describe(folder, made_by, subjects, b_values, misalignment, twins=noise and noise_free)
+        recipe = Recipe(size, seed, misalignment)
+        _describe(folder, made_by, subjects, b_values, recipe, twins=noise and noise_free)
         done = 0
         for index in range(subjects):
             for scan in simulate_subject(
@@ -107,6 +116,38 @@ def simulate(
                 done += 1
                 if progress is not None:
                     progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From what a dataset's heads can be made again.
+
+    Attributes
+    ----------
+    size, seed, misalignment
+        As for `simulate`.
+    """
+
+    size: str
+    seed: int
+    misalignment: float
+
+    def lies(self, subject: int, platform: str) -> tuple[Subject, Pose]:
+        """Draw a subject, counted from 0, and where the head lay in the scan of a platform."""
+        pose = pose_of(self.seed, subject, platform_named(platform), self.misalignment)
+        return draw_subject(self.seed, subject), pose
+
+
+def recipe_of(dataset: Path) -> Recipe | None:
+    """Read how a dataset was simulated; None where it was not, or does not say."""
+    path = dataset / DESCRIPTION
+    told = read_json(path).get("Simulation") if path.exists() else None
+    if not isinstance(told, dict):
+        return None
+    size, seed, moved = (told.get(name) for name in ("Size", "Seed", "Misalignment"))
+    if size in SIZES and isinstance(seed, int) and isinstance(moved, int | float):
+        return Recipe(str(size), seed, float(moved))
+    return None
 
 
 def write_scan(
@@ -190,7 +231,7 @@ def _describe(
     made_by: str,
     subjects: int,
     b_values: Sequence[float],
-    misalignment: float,
+    recipe: Recipe,
     *,
     twins: bool,
 ) -> None:
@@ -204,6 +245,11 @@ def _describe(
             input_platform=INPUT_PLATFORM,
             License="CC0-1.0, with the notice of the ICBM 152 template in the README",
             Simulated=True,
+            Simulation={
+                "Size": recipe.size,
+                "Seed": recipe.seed,
+                "Misalignment": recipe.misalignment,
+            },
         ),
     )
     names = {"brainmask": "Brain masks"}
@@ -222,7 +268,7 @@ def _describe(
             made_by=made_by,
             subjects=counted(subjects, "subject"),
             b_values=" and ".join(f"{each:g}" for each in b_values),
-            misalignment=f"{misalignment:g}",
+            misalignment=f"{recipe.misalignment:g}",
         ),
     )
 

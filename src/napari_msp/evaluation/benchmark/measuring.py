@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.phantom import fibre_populations, recipe_of
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
@@ -20,8 +22,15 @@ from napari_msp.evaluation.benchmark.results import (
     read_results,
     write_results,
 )
-from napari_msp.evaluation.measures.catalogue import IN_TABLE, SH_ERRORS, measure_head
-from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.measures.catalogue import FIBRES, IN_TABLE, SH_ERRORS, measure_head
+from napari_msp.evaluation.measures.fibres import (
+    MOST_VOXELS,
+    Fibres,
+    peaks_of_populations,
+    response_of,
+    some_of,
+)
+from napari_msp.evaluation.measures.pair import TISSUE_MD, Truth
 from napari_msp.inference.harmonize import Prediction, harmonize
 from napari_msp.inference.prepare import NotPredicted
 from napari_msp.model_file import load_model
@@ -29,6 +38,12 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
+
+SIMULATED = "simulated fibres"
+"""Truth by which fibre peaks alone are measured."""
+
+KNOWN_WHITE = 0.7
+"""Share of white matter from which a voxel's simulated fibres are looked for (our choice)."""
 
 _model = lru_cache(maxsize=64)(load_model)
 
@@ -98,6 +113,7 @@ class Measurement:
         dataset = open_dataset(self.round.dataset, run=plan.run, b0_threshold=plan.b0_threshold)
         shells = plan.shells.items()
         fitted = {b: {} if self.repeated else self._fitted(dataset, b) for _, b in shells}
+        responses = {b: self._response(dataset, b) for _, b in shells if self._with_fibres}
         rows: list[Result] = []
         patches: list[PatchResult] = []
         for subject in self.round.subjects.test:
@@ -105,7 +121,7 @@ class Measurement:
                 continue
             networks = self._networks(dataset, subject)
             for shell, b in shells:
-                truths = self._truths(dataset, subject, b)
+                truths = self._truths(dataset, subject, b, responses.get(b))
                 predicted = self._predictions(
                     dataset, subject, fitted[b], networks, truths["scan"], b
                 )
@@ -131,15 +147,54 @@ class Measurement:
         targets = [_fit(dataset.acquisition(s, self.target), b) for s in learned]
         return {name: baseline_class(name)().fit(inputs, targets) for name in self._baselines}
 
-    def _truths(self, dataset: TravellingHeads, subject: str, b: float) -> dict[str, Truth]:
+    @property
+    def _with_fibres(self) -> bool:
+        return self.plan.fibres and not self.repeated
+
+    def _response(self, dataset: TravellingHeads, b: float) -> FloatArray | None:
+        """Measure a single fibre's signal on the target: of training subjects, else of the test's.
+
+        One for all rows, so that none gains by its own.
+        """
+        subjects = self.round.subjects
+        learned = [s for s in subjects.training if dataset.has(s, self.target)]
+        measured = [s for s in subjects.test if dataset.has(s, self.target)]
+        scans = [_fit(dataset.acquisition(s, self.target), b) for s in learned or measured]
+        return response_of(scans) if scans else None
+
+    def _truths(
+        self, dataset: TravellingHeads, subject: str, b: float, response: FloatArray | None
+    ) -> dict[str, Truth]:
         scan = _fit(dataset.acquisition(subject, self.target), b)
         twin = dataset.noise_free(subject, self.target)
         if twin is None:
-            return {"scan": Truth(scan)}
-        clear = Truth(_fit(twin, b))
+            return {"scan": Truth(scan, response=response)}
+        clear = Truth(_fit(twin, b), response=response)
         # Tissue is found best where there is no noise; a repeated round needs none.
         tissue = None if self.repeated else clear.tissue
-        return {"scan": Truth(scan, tissue), "noise-free": clear}
+        truths = {"scan": Truth(scan, tissue, response=response), "noise-free": clear}
+        if response is not None:
+            known = self._known_fibres(dataset, subject, clear, response)
+            if known is not None:
+                truths[SIMULATED] = replace(truths["scan"], given_fibres=known)
+        return truths
+
+    def _known_fibres(
+        self, dataset: TravellingHeads, subject: str, truth: Truth, response: FloatArray
+    ) -> Fibres | None:
+        """Give the fibres that a head was simulated with; None where they are not known."""
+        recipe = recipe_of(dataset.root)
+        number = subject.removeprefix("sub-")
+        if recipe is None or not number.isdecimal():
+            return None
+        image = truth.image
+        solid = image.mask & (truth.mapped.tensor.md < TISSUE_MD)
+        voxels = some_of(solid, 3 * MOST_VOXELS)
+        head = recipe.lies(int(number) - 1, self.target)
+        fractions, directions = fibre_populations(*head, recipe.size, image.lattice, voxels)
+        white = fractions.sum(axis=1) > KNOWN_WHITE
+        peaks = peaks_of_populations(fractions[white], directions[white])
+        return Fibres(voxels[white], peaks, response, known=True)
 
     def _networks(self, dataset: TravellingHeads, subject: str) -> Callable[[Path], Prediction]:
         """Give what predicts a subject, all shells at once, by a model's file."""
@@ -177,10 +232,14 @@ class Measurement:
     def _measured(
         self, predicted: Mapping[str, Maps], truths: Mapping[str, Truth]
     ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
-        keys = SH_ERRORS if self.repeated else IN_TABLE
+        keys = SH_ERRORS if self.repeated else IN_TABLE + FIBRES * self._with_fibres
         for reference, truth in truths.items():
             for method, prediction in predicted.items():
                 if method == FLOOR and reference == "noise-free":
+                    continue
+                if reference == SIMULATED:
+                    found = measure_head(prediction, truth, FIBRES, patch_size=self.patch_size)
+                    yield method, reference, found.values, []
                     continue
                 found = measure_head(prediction, truth, keys, patch_size=self.patch_size)
                 patches = [

@@ -122,6 +122,8 @@ class Plan:
         Where each subject is test once: the split of each, everything trained anew.
     base
         Model that rows "from base" start from; None where there is no such row.
+    fibres
+        Whether fibre peaks are measured.
     doubts
         Whom a model may have learned from who is measured, in words.
     """
@@ -139,6 +141,7 @@ class Plan:
     run: int | None = None
     folds: tuple[Subjects, ...] = ()
     base: Path | None = None
+    fibres: bool = False
     doubts: tuple[str, ...] = ()
 
     @property
@@ -202,7 +205,7 @@ class Plan:
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
-        unused = [name for name in ("folds", "base", "doubts") if not content[name]]
+        unused = [name for name in ("folds", "base", "fibres", "doubts") if not content[name]]
         return {name: each for name, each in content.items() if name not in unused}
 
 
@@ -347,6 +350,7 @@ def make_plan(
         run=asked.run,
         folds=folds,
         base=base,
+        fibres=asked.fibres,
         doubts=tell_doubts(teachers, opened, subjects.test),
     )
 

@@ -127,6 +127,8 @@ class EvaluationSettings:
         Largest b-value that counts as b=0, in s/mm²; None: the usual one.
     run
         Which scan, where one was repeated.
+    fibres
+        Whether fibre peaks are measured too, by constrained spherical deconvolution.
     quick
         Only see that everything runs.
     width, steps, batch, crop, augment
@@ -145,6 +147,7 @@ class EvaluationSettings:
     b_value: float | Sequence[float] | None = None
     b0_threshold: float | None = None
     run: int | None = None
+    fibres: bool = False
     quick: bool = False
     width: float | None = None
     steps: int | None = None

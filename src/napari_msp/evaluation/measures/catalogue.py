@@ -73,6 +73,7 @@ ERRORS = "Other squared errors"
 MAPS = "Diffusion maps, by tissue"
 BIAS = "Bias by tissue"
 MASK = "Sensitivity to the mask"
+CROSSING = "Crossing fibres"
 
 
 def _patch_mse(pair: Pair) -> float:
@@ -114,6 +115,77 @@ def _direction_error(pair: Pair) -> float:
     true = pair.truth.mapped.tensor
     where = pair.mask & pair.truth.tissue.white & (true.fa > DIRECTED_FA)
     return mean_angle(pair.prediction.tensor.direction, true.direction, where)
+
+
+def _amplitude_error(rank: int) -> Callable[[Pair], float]:
+    def compute(pair: Pair) -> float:
+        if pair.truth.fibres.known:  # a volume fraction is no amplitude
+            return float("nan")
+        return pair.fibre_errors.size_error(rank)
+
+    return compute
+
+
+def _crossing() -> Iterator[Measure]:
+    """Measure fibre peaks by constrained spherical deconvolution (CSD)."""
+
+    def of(
+        key: str, label: str, unit: str, explanation: str, compute: Callable[[Pair], float]
+    ) -> Measure:
+        return Measure(key, label, unit, explanation, compute, CROSSING)
+
+    peaks, seconds = "% of truth's peaks", "% of truth's second peaks"
+    yield of(
+        "peaks_missed",
+        "peaks missed",
+        peaks,
+        "Fibre peaks of truth, by CSD in white matter, within 30° of which there is none.",
+        lambda pair: pair.fibre_errors.missed,
+    )
+    yield of(
+        "peaks_false",
+        "peaks false",
+        peaks,
+        "Fibre peaks within 30° of which truth has none.",
+        lambda pair: pair.fibre_errors.false,
+    )
+    for rank, name in enumerate(("first", "second")):
+        yield of(
+            f"{name}_peak_angle",
+            f"{name} peak's angle",
+            "degrees",
+            f"Mean angle between truth's {name} fibre peak and the one that answers for it.",
+            lambda pair, rank=rank: pair.fibre_errors.mean_angle(rank),  # type: ignore[misc]
+        )
+        yield of(
+            f"{name}_peak_amplitude",
+            f"{name} peak's amplitude",
+            PERCENT,
+            f"Mean absolute error of the amplitude at truth's {name} fibre peak, where matched.",
+            _amplitude_error(rank),
+        )
+    yield of(
+        "second_peak_share",
+        "second peak's share",
+        "share",
+        "Mean absolute error of the second fibre peak's share of the first two, where matched.",
+        lambda pair: pair.fibre_errors.share_error,
+    )
+    for name, where, explanation in (
+        ("wide", lambda e: e.wide, "cross at 60° or more"),
+        ("narrow", lambda e: ~e.wide, "cross at less than 60°"),
+        ("strong", lambda e: ~e.weak, "share no less than 30 to 70"),
+        ("weak", lambda e: e.weak, "share less than 30 to 70"),
+    ):
+        yield of(
+            f"seconds_missed_{name}",
+            f"second peaks missed, {name}",
+            seconds,
+            f"Second fibre peaks that are missed where truth's first two {explanation}.",
+            lambda pair, where=where: pair.fibre_errors.missed_seconds(  # type: ignore[misc]
+                where(pair.fibre_errors)
+            ),
+        )
 
 
 def _by_tissue(
@@ -231,6 +303,7 @@ _ALL = (
         MASK,
         better="nearest 0",
     ),
+    *_crossing(),
     Measure(
         "sh_rmse",
         "SH RMSE",
@@ -272,8 +345,11 @@ _ALL = (
 MEASURES: Mapping[str, Measure] = MappingProxyType({each.key: each for each in _ALL})
 """By key, in the order of a table's columns."""
 
-IN_TABLE = tuple(each.key for each in _ALL if each.group is not None)
-"""Keys of what Table 1 shows."""
+IN_TABLE = tuple(each.key for each in _ALL if each.group not in (None, CROSSING))
+"""Keys of what Table 1 always shows."""
+
+FIBRES = tuple(each.key for each in _ALL if each.group == CROSSING)
+"""Keys of what it shows where fibres are asked for."""
 
 SH_ERRORS = ("patch_mse", "sh_mse")
 

@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.evaluation.comparison import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
+from napari_msp.evaluation.measures.fibres import Fibres, PeakErrors, response_of
 from napari_msp.signal.maps import Maps, TensorMaps, squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import rish
@@ -166,11 +167,18 @@ class Truth:
         On the image's lattice, such as that of its noise-free twin; None: found from the image.
     given_maps
         Of the image, where some were computed already.
+    response
+        Of a single fibre population, the same for all truths of a target, see `response_of`; None:
+        the image's own.
+    given_fibres
+        Known fibres; None: found in the image's white matter.
     """
 
     image: SHImage
     given_tissue: Tissue | None = None
     given_maps: Maps | None = None
+    response: FloatArray | None = None
+    given_fibres: Fibres | None = None
 
     def __post_init__(self) -> None:
         given = self.given_tissue
@@ -194,6 +202,14 @@ class Truth:
     def rish(self) -> FloatArray:
         """(X, Y, Z, 4) energy of each SH order."""
         return rish(self.image.coefficients)
+
+    @cached_property
+    def fibres(self) -> Fibres:
+        """True fibres by constrained spherical deconvolution, or those that are known."""
+        if self.given_fibres is not None:
+            return self.given_fibres
+        response = response_of([self.image]) if self.response is None else self.response
+        return Fibres.of(self.image, response, self.tissue.white)
 
     @cached_property
     def smoothed(self) -> FloatArray:
@@ -257,6 +273,11 @@ class Pair:
             self.mask,
             self.patch_size,
         )
+
+    @cached_property
+    def fibre_errors(self) -> PeakErrors:
+        """Fibre peaks of the prediction matched with truth's."""
+        return self.truth.fibres.errors_of(self.prediction.image, self.mask)
 
     @cached_property
     def eroded(self) -> MaskArray:
