@@ -86,7 +86,6 @@ def response_of(images: Sequence[SHImage]) -> FloatArray:
     if not found:
         raise UserError(
             "no voxel shows what a single fibre's signal is",
-            field="response",
             remedy=Advice("give scans with white matter"),
         )
     return np.asarray(np.mean(found, axis=0))
