@@ -85,7 +85,28 @@ class PatchResult(Sample):
     value: float
 
 
-Row = TypeVar("Row", Result, PatchResult)
+@dataclass(frozen=True)
+class RegionValue(Sample):
+    """What one image is in one region of one head.
+
+    The reference is "scan" of who is measured, and "training" of who is learned from.
+
+    Attributes
+    ----------
+    region
+        Its name.
+    quantity
+        A key of what pages of proof measure, see `napari_msp.evaluation.proof.chapters`.
+    value
+        In the quantity's unit.
+    """
+
+    region: str
+    quantity: str
+    value: float
+
+
+Row = TypeVar("Row", Result, PatchResult, RegionValue)
 
 
 def column_name(target: str, shell: int | None) -> str:

@@ -1,0 +1,252 @@
+"""How far two scanners agree about the same people: one number a person, a region and a quantity.
+
+Everything is paired by subject: `values` are of a scan or prediction, `truth` of the target's own
+scan of the same subjects. Where a number cannot be had it is None, never 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import f as f_distribution
+from scipy.stats import t as t_distribution
+
+from napari_msp.arrays import FloatArray
+from napari_msp.evaluation.statistics import CONFIDENCE, Interval
+
+LIMITS = 1.96
+"""Standard deviations from the bias to the limits of agreement (Bland 1986)."""
+
+ROUNDING = 1e-12
+"""Spread relative to the size of values below which they are constant: rounding, no variance."""
+
+
+# --- One quantity in one region ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the values of some subjects agree with those of the target's scans.
+
+    Attributes
+    ----------
+    subjects
+        Number of pairs.
+    truth_mean, mean
+        Over subjects, of the target's scans and of what is compared with them.
+    bias
+        Mean difference, positive where the target's scans are exceeded.
+    bias_interval
+        Its 95 % confidence interval, by Student's t.
+    difference_sd
+        Standard deviation of the differences, N - 1.
+    limits
+        Of agreement: bias ± 1.96 standard deviations (Bland 1986).
+    mean_difference
+        Mean absolute difference.
+    variation
+        Coefficient of variation between scanners in percent: root mean square over subjects of the
+        standard deviation of a subject's two values over their mean.
+    icc
+        Intraclass correlation ICC(A,1): absolute agreement of single scans (McGraw 1996).
+    icc_interval
+        Its 95 % confidence interval.
+    effect
+        Bias over the standard deviation between subjects on the target (Glass's Δ): how large the
+        scanner's effect is next to what people differ by.
+    variance_kept
+        Variance between subjects in percent of that of the target's scans.
+    """
+
+    subjects: int
+    truth_mean: float
+    mean: float
+    bias: float
+    bias_interval: Interval | None
+    difference_sd: float | None
+    limits: Interval | None
+    mean_difference: float
+    variation: float | None
+    icc: float | None
+    icc_interval: Interval | None
+    effect: float | None
+    variance_kept: float | None
+
+    @property
+    def bias_percent(self) -> float | None:
+        """Bias in percent of the target's mean; None where that is no positive number."""
+        return 100 * self.bias / self.truth_mean if self.truth_mean > 0 else None
+
+    @property
+    def interval_percent(self) -> Interval | None:
+        """Its 95 % confidence interval in percent of the target's mean."""
+        if self.bias_interval is None or self.truth_mean <= 0:
+            return None
+        low, high = (100 * end / self.truth_mean for end in self.bias_interval)
+        return low, high
+
+
+def agreement(values: Sequence[float], truth: Sequence[float]) -> Agreement:
+    """Compare paired values.
+
+    Parameters
+    ----------
+    values, truth
+        (N,) of the same subjects in the same order; at least one.
+
+    Raises
+    ------
+    ValueError
+        When lengths differ, there is none, or one is not finite.
+    """
+    a, b = np.asarray(values, dtype=float), np.asarray(truth, dtype=float)
+    if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
+        raise ValueError(f"paired values must be two lists of one length, not {a.shape}, {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("values must be finite")
+    n, difference = len(a), a - b
+    bias = float(difference.mean())
+    spread = float(difference.std(ddof=1)) if n > 1 else None
+    around = None
+    if spread is not None:
+        reach = t_distribution.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n)
+        around = (bias - float(reach), bias + float(reach))
+    of_people = _spread(b)
+    icc, icc_interval = intraclass_correlation(np.column_stack([a, b]))
+    return Agreement(
+        subjects=n,
+        truth_mean=float(b.mean()),
+        mean=float(a.mean()),
+        bias=bias,
+        bias_interval=around,
+        difference_sd=spread,
+        limits=None if spread is None else (bias - LIMITS * spread, bias + LIMITS * spread),
+        mean_difference=float(np.abs(difference).mean()),
+        variation=_variation(a, b),
+        icc=icc,
+        icc_interval=icc_interval,
+        effect=None if of_people is None else bias / of_people,
+        variance_kept=None if of_people is None else 100 * float(a.var(ddof=1)) / of_people**2,
+    )
+
+
+def _spread(values: FloatArray) -> float | None:
+    """Give the standard deviation between subjects; None for one, and of constant values."""
+    if len(values) < 2:
+        return None
+    spread = float(values.std(ddof=1))
+    return spread if spread > ROUNDING * float(np.abs(values).max()) else None
+
+
+def _variation(first: FloatArray, second: FloatArray) -> float | None:
+    means = (first + second) / 2
+    if not (means > 0).all():
+        return None
+    # The standard deviation of two values is their distance over the root of two.
+    squares = np.square((first - second) / means) / 2
+    return 100 * float(np.sqrt(squares.mean()))
+
+
+def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval | None]:
+    """Give ICC(A,1), of single scans by absolute agreement, with its interval (McGraw 1996).
+
+    Two-way, both subjects and scanners random; Shrout 1979 calls it ICC(2,1).
+
+    Parameters
+    ----------
+    ratings
+        (N, K): N subjects on K scanners.
+
+    Returns
+    -------
+    The coefficient and its 95 % confidence interval; None for fewer than two subjects or where
+    nothing varies, no interval where the scanners agree to the last bit.
+    """
+    n, k = ratings.shape
+    if n < 2 or k < 2:
+        return None, None
+    grand = ratings.mean()
+    rows, columns = ratings.mean(axis=1), ratings.mean(axis=0)
+    of_rows = k * np.square(rows - grand).sum() / (n - 1)
+    of_columns = n * np.square(columns - grand).sum() / (k - 1)
+    residuals = ratings - rows[:, None] - columns + grand
+    error = np.square(residuals).sum() / ((n - 1) * (k - 1))
+    tiny = np.square(ROUNDING * np.abs(ratings).max())
+    whole = of_rows + (k - 1) * error + k * (of_columns - error) / n
+    if whole <= tiny:
+        return None, None
+    icc = float((of_rows - error) / whole)
+    if error <= tiny:
+        return icc, None
+    ratio = of_columns / error
+    known = n * (1 + (k - 1) * icc) - k * icc
+    freedom = (k - 1) * (n - 1) * np.square(k * icc * ratio + known)
+    freedom /= (n - 1) * k**2 * icc**2 * ratio**2 + np.square(known)
+    tail = (1 + CONFIDENCE) / 2
+    upper = f_distribution.ppf(tail, n - 1, freedom)
+    lower = f_distribution.ppf(tail, freedom, n - 1)
+    others = k * of_columns + (k * n - k - n) * error
+    low = n * (of_rows - upper * error) / (upper * others + n * of_rows)
+    high = n * (lower * of_rows - error) / (others + n * lower * of_rows)
+    return icc, (float(low), float(high))
+
+
+# --- Who is who -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Identified:
+    """How well subjects are told apart by what was predicted of them.
+
+    Attributes
+    ----------
+    subjects
+        Number of them.
+    quantities
+        By which they were compared.
+    right
+        Of how many the own target scan is nearest; a tie counts its share.
+    """
+
+    subjects: int
+    quantities: int
+    right: float
+
+    @property
+    def rate(self) -> float:
+        """Share of subjects that were told right."""
+        return self.right / self.subjects
+
+    @property
+    def chance(self) -> float:
+        """What guessing gives."""
+        return 1 / self.subjects
+
+
+def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
+    """Find for each subject the target scan that is nearest in all quantities together.
+
+    Distances are Euclidean, each quantity in standard deviations between subjects on the target.
+    As in identification by connectome (Finn 2015), everyone is compared with everyone.
+
+    Parameters
+    ----------
+    values, truth
+        (N, K) of the same subjects; a quantity that somebody lacks, or in which the target's scans
+        do not differ, is left out.
+
+    Returns
+    -------
+    None for one subject, or where no quantity is left.
+    """
+    there = np.isfinite(values).all(axis=0) & np.isfinite(truth).all(axis=0)
+    varies = [_spread(column) is not None for column in np.where(np.isfinite(truth), truth, 0).T]
+    usable = there & np.array(varies)
+    if len(values) < 2 or not usable.any():
+        return None
+    scale = truth[:, usable].std(axis=0, ddof=1)
+    a, b = values[:, usable] / scale, truth[:, usable] / scale
+    distances = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    nearest = distances <= distances.min(axis=1, keepdims=True) * (1 + 1e-9)
+    right = np.where(np.diag(nearest), 1 / nearest.sum(axis=1), 0.0)
+    return Identified(len(values), int(usable.sum()), float(right.sum()))

@@ -1,0 +1,229 @@
+"""What a page of proof is made from, and of; `chapters` says which pages there are.
+
+A page answers one question that a reviewer asks. It sees each head once, with all images open, and
+is written when all numbers are there: tables and figures for the report, tidy tables with a data
+dictionary, and its part of the methods section.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from napari_msp.arrays import MaskArray
+from napari_msp.evaluation.baselines.base import Interpolation
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.regions import Regions
+from napari_msp.evaluation.report.tables import Table
+from napari_msp.formatting import csv_text
+from napari_msp.signal.maps import Maps
+
+BEFORE = Interpolation.name
+"""Row of the input scan: what is to be got rid of."""
+
+TARGET = "target's scan"
+"""Row of the target's own scan, which all others are compared with."""
+
+REPEAT = "repeated scan (floor)"
+"""Row of a second scan on the target: no harmonization can be expected to be nearer."""
+
+SMOOTHED = "smoothed input (trivial)"
+"""Row of the input, blurred: what a low error of a smooth image is worth."""
+
+MEAN_OF_OTHERS = "mean of the others (trivial)"
+"""Row of the mean of the other subjects' scans on the target: no site effect, and no person."""
+
+RESERVED = (BEFORE, TARGET, REPEAT, SMOOTHED, MEAN_OF_OTHERS)
+"""Rows that nobody else's prediction may be called."""
+
+TRIVIAL = (SMOOTHED, MEAN_OF_OTHERS)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """One subject on one target and shell, with all images open.
+
+    Attributes
+    ----------
+    truth
+        The target's scan.
+    images
+        By row, on its lattice: the input, predictions, a repeated scan, trivial predictors.
+    mask
+        (X, Y, Z) voxels in every image's mask: all are judged on the same ones.
+    regions
+        On its lattice.
+    clear
+        Its twin without noise, where it was simulated.
+    """
+
+    truth: Truth
+    images: Mapping[str, Maps]
+    mask: MaskArray
+    regions: Regions
+    clear: Truth | None = None
+
+
+Measured = tuple[str, str, str, float]
+"""Row, region, quantity and value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """All that was measured, for a page to be made of.
+
+    Attributes
+    ----------
+    values
+        By row (`method`), target, shell, dataset, subject, region and quantity.
+    source
+        Platform that was predicted from.
+    regions
+        Where the regions come from, in words that go on after "Regions were".
+    overlapping
+        Rows of which subjects were predicted by what the others taught: nothing is tested.
+    notes
+        What went wrong with single heads, in words.
+    """
+
+    values: Results[RegionValue]
+    source: str
+    regions: str
+    overlapping: frozenset[str] = frozenset()
+    notes: Sequence[str] = ()
+
+    @property
+    def measured(self) -> Results[RegionValue]:
+        """Values of those who were measured, not of those who were learned from."""
+        return self.values.select(reference="scan")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a tidy table.
+
+    Attributes
+    ----------
+    name
+        Heading.
+    description
+        What stands in it, in a sentence.
+    unit
+        Of its numbers; empty where there is none.
+    levels
+        What words in it mean, by word.
+    """
+
+    name: str
+    description: str
+    unit: str = ""
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TidyTable:
+    """One fact a row, for any program of statistics.
+
+    Attributes
+    ----------
+    columns
+        What stands in each.
+    rows
+        As many values each; None where there is none.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[object]]
+
+    def csv(self) -> str:
+        """Write it with full precision."""
+        return csv_text((column.name for column in self.columns), self.rows)
+
+    def dictionary(self) -> dict[str, Any]:
+        """Give its data dictionary, in the form that BIDS has for tables."""
+        return {
+            column.name: {
+                "Description": column.description,
+                **({"Units": column.unit} if column.unit else {}),
+                **({"Levels": dict(column.levels)} if column.levels else {}),
+            }
+            for column in self.columns
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure of a page.
+
+    Attributes
+    ----------
+    name
+        Of its file, without ending.
+    caption
+        Says what is seen.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A page of the report.
+
+    Attributes
+    ----------
+    title
+        Heading.
+    lead
+        Sentences on top: what was found.
+    tables, drawings
+        In order.
+    more
+        Tables for the end of the report.
+    limits
+        What a reader must know before believing it, in sentences.
+    files
+        Tidy tables by file name without ending; a .csv and a .json each.
+    methods
+        Sentences for the methods section, each with what it cites.
+    references
+        Works cited, as a list of references has them.
+    """
+
+    title: str
+    lead: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    drawings: Sequence[Drawing] = ()
+    more: Sequence[Table] = ()
+    limits: Sequence[str] = ()
+    files: Mapping[str, TidyTable] = field(default_factory=dict)
+    methods: str = ""
+    references: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """How a page is made.
+
+    Attributes
+    ----------
+    title
+        Of the page, also where it cannot be made.
+    page
+        Makes it when everything was measured. A `UserError` stands in its place.
+    measure
+        Gives the values that the page needs of one head; None: others measure them. A `UserError`
+        is told of, and the other chapters go on.
+    """
+
+    title: str
+    page: Callable[[Study], Page]
+    measure: Callable[[Head], Iterable[Measured]] | None = None
+
+
+Derive = Callable[[Results[RegionValue]], Iterator[RegionValue]]
+"""Gives a row that is made of others' values, not of images, such as ComBat of regions."""

@@ -1,0 +1,453 @@
+"""The page "Site effect": how large it was before and is after, beside two scans on one scanner."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.analysis import OVERLAP
+from napari_msp.evaluation.proof.effects import (
+    DEPENDENT,
+    Place,
+    Resampled,
+    Scanners,
+    SiteEffect,
+    effects_table,
+    people_table,
+    rank,
+    resampled,
+    role_of,
+    scanners,
+)
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    MEAN_OF_OTHERS,
+    REPEAT,
+    TARGET,
+    Drawing,
+    Page,
+    Study,
+)
+from napari_msp.evaluation.proof.plots import Bias, bias_figure, bland_altman_figure, people_figure
+from napari_msp.evaluation.proof.values import ERRORS, MEANS, QUANTITIES, SMOOTHING, VOXELS
+from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
+from napari_msp.evaluation.statistics import FEWEST, LEVEL, RESAMPLES
+from napari_msp.files import versions_of
+from napari_msp.formatting import NumberFormat, counted, listed, number, p_text
+
+SHOWN = ("fa", "md", "rish0", "rish2")
+"""Quantities of the figure of biases."""
+
+DRAWN = ("fa", "md")
+"""Quantities of Bland-Altman plots."""
+
+MOST_REGIONS = 4
+"""Of a Bland-Altman figure: the largest ones."""
+
+# --- Page -------------------------------------------------------------------------------------
+
+
+def site_effect_page(study: Study) -> Page:
+    """Write the page.
+
+    Raises
+    ------
+    UserError
+        When no row was measured beside a target's scan.
+    """
+    found = [each for each in scanners(study) if each.effects]
+    if not found:
+        raise UserError(
+            "no image could be compared with a target's scan in any region",
+            remedy=Advice("see what is said of each head"),
+        )
+    several = len({each.dataset for each in found}) > 1
+    over = resampled(found)
+    tables: list[Table] = []
+    more: list[Table] = []
+    for each in found:
+        tables.append(_essence(each, several))
+        tables += [_by_region(each, key, several) for key in DRAWN]
+        if len(each.subjects) < FEWEST:
+            tables += [_individual(each, key, several) for key in DRAWN]
+        more += [_by_region(each, key, several) for key in MEANS if key not in DRAWN]
+        more += _voxelwise(each, several)
+    if over:
+        tables.append(_over_datasets(over))
+    return Page(
+        "Site effect",
+        lead=[_sentence(each, several) for each in found],
+        tables=[table for table in tables if table.rows],
+        drawings=list(_drawings(found, several)),
+        more=[table for table in more if table.rows],
+        limits=_limits(study, found),
+        files={
+            "site_effect": effects_table(found, over),
+            "identifiability": people_table(found),
+        },
+        methods=_methods(study, found, over),
+        references=REFERENCES,
+    )
+
+
+def _named(each: Scanners, several: bool) -> str:
+    return f"{each.dataset}, {each.column}" if several else each.column
+
+
+def _percent(value: float | None, decimals: int = 1) -> str:
+    return "–" if value is None else f"{number(value, decimals)} %"
+
+
+def _sentence(each: Scanners, several: bool) -> str:
+    """Say what was found on one target."""
+
+    def bias(row: str) -> str:
+        return _percent(each.middle(row, "bias_percent"))
+
+    def people(row: str) -> str:
+        known = each.identified.get(row)
+        return "nobody can say whom" if known is None else f"{known.right:.3g} of {known.subjects}"
+
+    said = f"{_named(each, several)} ({counted(len(each.subjects), 'subject')}): "
+    after = [row for row in each.rows if role_of(row) == "after"]
+    parts = [f"{bias(row)} with {row} ({people(row)} subjects told right)" for row in after]
+    start = f"the median bias over regions and quantities was {bias(BEFORE)} before"
+    said += start + (f" ({people(BEFORE)} told right)" if BEFORE in each.values else "")
+    said += f", {'; '.join(parts)}" if parts else ""
+    floors = [row for row in each.rows if role_of(row) == "floor"]
+    if floors:
+        said += f". {floors[0][:1].upper()}{floors[0][1:]}: {bias(floors[0])}"
+    else:
+        said += ". Nobody was scanned on the target twice, so there is no floor"
+    if MEAN_OF_OTHERS in each.values:
+        said += (
+            f"; for comparison, whoever predicts the mean of the others has a bias of "
+            f"{bias(MEAN_OF_OTHERS)} and tells {people(MEAN_OF_OTHERS)} right"
+        )
+    return said + "."
+
+
+def _essence(each: Scanners, several: bool) -> Table:
+    columns = (
+        "row", "|bias|", "CV between scanners", "ICC(A,1)", "|effect|, Glass's Δ",
+        "variance kept", "told right", "p < 0.05, corrected",
+    )  # fmt: skip
+
+    def of(row: str) -> list[Cell]:
+        known = each.identified.get(row)
+        tests = [effect.test for effect in each.of(row) if effect.test is not None]
+        clear = sum(test.corrected_p_value < LEVEL for test in tests)
+        icc, effect = each.middle(row, "icc", signed=True), each.middle(row, "effect")
+        return [
+            Cell(row, role_of(row) if role_of(row) not in row else ""),
+            Cell(_percent(each.middle(row, "bias_percent"), 2)),
+            Cell(_percent(each.middle(row, "variation"), 2)),
+            Cell("–" if icc is None else number(icc, 2)),
+            Cell("–" if effect is None else number(effect, 2)),
+            Cell(_percent(each.middle(row, "variance_kept"), 0)),
+            EMPTY if known is None else Cell(f"{known.right:.3g} of {known.subjects}"),
+            Cell(f"{clear} of {len(tests)}") if tests else Cell("not tested"),
+        ]
+
+    regions = len({effect.region for effect in each.effects})
+    quantities = len({effect.quantity for effect in each.effects})
+    return Table(
+        f"{_named(each, several)}: each row against the target's scans of the same "
+        f"{counted(len(each.subjects), 'subject')}; medians over {counted(regions, 'region')} × "
+        f"{quantities} quantities. A small bias alone proves nothing: whoever predicts the same "
+        "for everybody has one. Variance kept is that between subjects; told right are subjects "
+        f"whose own scan on the target is nearest (by chance 1 of {len(each.subjects)}).",
+        columns,
+        [of(row) for row in each.rows],
+    )
+
+
+def _by_region(each: Scanners, key: str, several: bool) -> Table:
+    quantity = QUANTITIES[key]
+    by_place = {
+        (effect.region, effect.row): effect for effect in each.effects if effect.quantity == key
+    }
+    regions = list(dict.fromkeys(region for region, _ in by_place))
+    means = {region: np.mean(list(each.values[TARGET][region, key].values())) for region in regions}
+    display = NumberFormat.of(float(mean) for mean in means.values())
+    unit = display.unit(quantity.unit)
+    return Table(
+        f"{quantity.label} on {_named(each, several)}: bias in percent of the target's mean [95 % "
+        "interval]; beneath, coefficient of variation between scanners, ICC(A,1) and p of the "
+        "permutation test, corrected over regions and quantities of a row. Bold: p < 0.05.",
+        ["region", f"target's mean{f', {unit}' if unit else ''}", *each.rows],
+        [
+            [
+                Cell(region, _volume(each, region)),
+                Cell(display.text(float(means[region]))),
+                *(_cell(by_place.get((region, row))) for row in each.rows),
+            ]
+            for region in regions
+        ],
+    )
+
+
+def _volume(each: Scanners, region: str) -> str:
+    voxels = each.values[TARGET].get((region, VOXELS), {})
+    return f"{round(float(np.mean(list(voxels.values()))))} voxels" if voxels else ""
+
+
+def _cell(effect: SiteEffect | None) -> Cell:
+    if effect is None:
+        return EMPTY
+    found = effect.found
+    bias = found.bias_percent
+    if bias is None:
+        return Cell("–", "its mean is not above 0")
+    interval = ""
+    if found.interval_percent is not None and effect.note not in (OVERLAP, DEPENDENT):
+        low, high = (number(end, 1) for end in found.interval_percent)
+        interval = f" [{low}, {high}]"
+    parts = [f"CV {_percent(found.variation)}"]
+    if found.icc is not None:
+        parts.append(f"ICC {number(found.icc, 2)}")
+    if effect.test is not None:
+        parts.append(p_text(effect.test.corrected_p_value))
+    clear = effect.test is not None and effect.test.corrected_p_value < LEVEL
+    return Cell(f"{number(bias, 1, signed=True)} %{interval}", ", ".join(parts), clear)
+
+
+def _individual(each: Scanners, key: str, several: bool) -> Table:
+    quantity = QUANTITIES[key]
+    regions = [region for region, of in each.values[TARGET] if of == key]
+    rows = [TARGET, *each.rows]
+    display = NumberFormat.of(
+        value
+        for row in rows
+        for region in regions
+        for value in each.values[row].get((region, key), {}).values()
+    )
+    unit = display.unit(quantity.unit)
+    return Table(
+        f"{quantity.label}{f' in {unit}' if unit else ''} on {_named(each, several)}, subject by "
+        f"subject: with fewer than {FEWEST} nothing is tested (the smallest p that "
+        f"{len(each.subjects)} can give is {min(1.0, 2.0 ** (1 - len(each.subjects))):.2g}).",
+        ["subject, region", *rows],
+        [
+            [
+                Cell(f"{who}, {region}"),
+                *(
+                    Cell(display.text(value)) if value is not None else EMPTY
+                    for value in (each.values[row].get((region, key), {}).get(who) for row in rows)
+                ),
+            ]
+            for region in regions
+            for who in each.subjects
+        ],
+    )
+
+
+def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
+    """One table a region: quantities in rows."""
+    rows = [row for row in each.rows if row != MEAN_OF_OTHERS]
+    places = {place for row in rows for place in each.values[row] if place[1] in ERRORS}
+    for region in dict.fromkeys(region for region, _ in each.values[TARGET]):
+        lines = []
+        for key in (key for key in ERRORS if (region, key) in places):
+            means = {
+                row: float(np.mean(list(found.values())))
+                for row in rows
+                if (found := each.values[row].get((region, key)))
+            }
+            display = NumberFormat.of(means.values())
+            unit = display.unit(QUANTITIES[key].unit)
+            label = f"{QUANTITIES[key].label}{f', {unit}' if unit else ''}"
+            cells = [Cell(display.text(means[row])) if row in means else EMPTY for row in rows]
+            lines.append([Cell(label), *cells])
+        yield Table(
+            f"Voxel by voxel, {region} on {_named(each, several)}: root mean square difference "
+            "from the target's scan, mean over subjects. Misalignment counts here; the means of "
+            "regions above are robust to it.",
+            ["quantity", *rows],
+            lines,
+        )
+
+
+def _over_datasets(over: Sequence[Resampled]) -> Table:
+    shown = [each for each in over if each.quantity in DRAWN]
+    rows = sorted({each.row for each in shown}, key=lambda row: (rank(row), row))
+    by_place = {(e.column, e.quantity, e.region, e.row): e for e in shown}
+    places = list(dict.fromkeys(place[:3] for place in by_place))
+
+    def cell(each: Resampled | None) -> Cell:
+        if each is None:
+            return EMPTY
+        ends = (
+            ""
+            if each.interval is None
+            else (f"[{number(each.interval[0], 1)}, {number(each.interval[1], 1)}]")
+        )
+        return Cell(f"{number(each.bias, 1, signed=True)} %", ends)
+
+    return Table(
+        "All datasets: mean of the datasets' mean biases [95 % bootstrap interval: datasets are "
+        "drawn, then heads in each].",
+        ["target, quantity, region", *rows],
+        [
+            [
+                Cell(f"{column}, {QUANTITIES[key].label}, {region}"),
+                *(cell(by_place.get((column, key, region, row))) for row in rows),
+            ]
+            for column, key, region in places
+        ],
+    )
+
+
+def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
+    for each in found:
+        end = f"{each.dataset}_{each.column}" if several else each.column
+        end = end.replace(" ", "_")
+        named = _named(each, several)
+        points = {
+            row: (bias, known.rate)
+            for row in each.rows
+            if (bias := each.middle(row, "bias_percent")) is not None
+            and (known := each.identified.get(row)) is not None
+        }
+        if points:
+            yield Drawing(
+                f"people_{end}",
+                f"{named}: site effect (median bias) and how many subjects are told right. Good is "
+                "top left; the trivial predictors show that left alone is easy.",
+                people_figure(points, 1 / len(each.subjects), _roles(each)),
+            )
+        drawn = {QUANTITIES[key].label: _biases(each, key) for key in SHOWN}
+        drawn = {label: panel for label, panel in drawn.items() if panel}
+        if drawn:
+            yield Drawing(
+                f"bias_{end}",
+                f"{named}: bias by region in percent of the target's mean, with 95 % intervals.",
+                bias_figure(drawn, _roles(each)),
+            )
+        for key in DRAWN:
+            regions = _largest(each, key)
+            pairs = {
+                (region, row): _pairs(each, row, (region, key))
+                for region in regions
+                for row in each.rows
+                if row != MEAN_OF_OTHERS
+            }
+            if any(len(pair) > 1 for pair in pairs.values()):
+                yield Drawing(
+                    f"bland_altman_{key}_{end}",
+                    f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
+                    "lines are the bias and the 95 % limits of agreement.",
+                    bland_altman_figure(pairs, QUANTITIES[key].label, QUANTITIES[key].unit),
+                )
+
+
+def _roles(each: Scanners) -> dict[str, str]:
+    return {row: role_of(row) for row in each.rows}
+
+
+def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
+    """Give the biases of a quantity by region and row, in percent."""
+    found: dict[str, dict[str, Bias]] = {}
+    for effect in each.effects:
+        bias = effect.found.bias_percent
+        if effect.quantity != key or bias is None:
+            continue
+        hidden = effect.note in (OVERLAP, DEPENDENT)
+        interval = None if hidden else effect.found.interval_percent
+        found.setdefault(effect.region, {})[effect.row] = (bias, interval)
+    return found
+
+
+def _largest(each: Scanners, key: str) -> list[str]:
+    regions = [region for region, of in each.values[TARGET] if of == key]
+
+    def voxels(region: str) -> float:
+        of = each.values[TARGET].get((region, VOXELS), {})
+        return -sum(of.values())
+
+    kept = sorted(regions, key=voxels)[:MOST_REGIONS]
+    return [region for region in regions if region in kept]
+
+
+def _pairs(each: Scanners, row: str, place: Place) -> list[tuple[float, float]]:
+    own, scans = each.values[row].get(place, {}), each.values[TARGET].get(place, {})
+    return [(own[who], scans[who]) for who in sorted(own.keys() & scans.keys())]
+
+
+# --- Words ------------------------------------------------------------------------------------
+
+
+def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
+    said = [
+        "A bias near 0 is no proof of harmonization by itself: look at the variance kept, at who "
+        "is told right, and at the trivial predictors.",
+        "Quantities of one region hang together, as do regions: their number is not the number of "
+        "independent findings.",
+    ]
+    if not any(role_of(row) == "floor" for each in found for row in each.rows):
+        said.append(
+            "Nobody was scanned on the target twice: what two scans on one scanner differ by is "
+            "not known, and no difference here may be expected to become 0."
+        )
+    return [*said, *study.notes]
+
+
+def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled]) -> str:
+    counts = sorted({len(each.subjects) for each in found})
+    heads = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    rows = list(dict.fromkeys(row for each in found for row in each.rows))
+    after = [row for row in rows if role_of(row) == "after"]
+    tests = [each.test for one in found for each in one.effects if each.test is not None]
+    sentences = [
+        f"The site effect was measured on {heads} subjects with scans on {study.source} and on the "
+        f"target. Regions were {study.regions}.",
+        "In each, the means of "
+        f"{listed([QUANTITIES[key].label for key in MEANS])} of the input scan"
+        + (f", of the predictions of {listed(after)}" if after else "")
+        + (", of a repeated scan on the target" if REPEAT in rows else "")
+        + " were compared with those of the target's scan of the same subject, over the voxels in "
+        "the masks of all images; tensors were fitted to the signal of the spherical-harmonic "
+        "series of all images alike.",
+        "We report bias and 95 % limits of agreement (Bland 1986), the coefficient of variation "
+        "between scanners, the intraclass correlation ICC(A,1) with its 95 % interval (McGraw "
+        "1996), the bias over the standard deviation between subjects (Glass's Δ), the variance "
+        "between subjects that is kept, and how many subjects' own target scan was the nearest of "
+        "all (after Finn 2015).",
+        f"Trivial predictors were the input smoothed by {SMOOTHING:g} mm (full width at half "
+        "maximum) and the mean of the other subjects' scans on the target.",
+    ]
+    if tests:
+        exact = all(test.exact for test in tests)
+        sentences.append(
+            "Whether a bias is 0 was tested by flipping the signs of whole subjects' differences "
+            f"({'all flips' if exact else 'drawn flips where subjects are many'}; smallest "
+            f"attainable p {min(test.smallest for test in tests):.2g}), corrected over the regions "
+            "and quantities of a row by the largest |t| (Westfall 1993, Nichols 2002)."
+        )
+    elif study.overlapping:
+        sentences.append(f"Nothing was tested where {OVERLAP}.")
+    else:
+        sentences.append(f"Nothing was tested, as there were fewer than {FEWEST} subjects.")
+    if over:
+        sentences.append(
+            f"Datasets were analysed one by one and resampled together ({RESAMPLES} draws of "
+            "datasets, then of heads)."
+        )
+    versions = versions_of("numpy", "scipy")
+    sentences.append(
+        "Computed with " + listed([f"{name} {version}" for name, version in versions.items()]) + "."
+    )
+    return " ".join(sentences)
+
+
+REFERENCES = (
+    "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of "
+    "clinical measurement. Lancet, 1986; 327:307-310.",
+    "Finn ES, and others. Functional connectome fingerprinting: identifying individuals using "
+    "patterns of brain connectivity. Nature Neuroscience, 2015; 18:1664-1671.",
+    "McGraw KO, Wong SP. Forming inferences about some intraclass correlation coefficients. "
+    "Psychological Methods, 1996; 1:30-46.",
+    "Nichols TE, Holmes AP. Nonparametric permutation tests for functional neuroimaging: a primer "
+    "with examples. Human Brain Mapping, 2002; 15:1-25.",
+    "Westfall PH, Young SS. Resampling-Based Multiple Testing. Wiley, 1993.",
+)

@@ -1,0 +1,181 @@
+"""What is measured of every image in every region, and the rows that stand for doing nothing."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from napari_msp.arrays import FloatArray
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, TARGET, Head, Measured
+from napari_msp.evaluation.regions import region_table
+from napari_msp.signal.maps import Maps
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import ORDER, even_orders, order_slices, rish
+
+SMOOTHING = 6.0
+"""Full width at half maximum of the trivial smoother, in mm (our choice)."""
+
+FWHM = 2 * np.sqrt(2 * np.log(2))
+"""Of a Gaussian, in standard deviations."""
+
+SH_UNITS = "SH units"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that is measured of an image in a region.
+
+    Attributes
+    ----------
+    key
+        Its name in files.
+    label
+        For people.
+    unit
+        Of its values.
+    explanation
+        One sentence.
+    compute
+        From the maps of an image, (X, Y, Z) or (X, Y, Z, C).
+    kind
+        "mean": the region's mean, a number of the image alone, which scanners agree on or do not.
+        "error": root mean square over the region's voxels (and channels) of the difference from the
+        target's scan.
+    """
+
+    key: str
+    label: str
+    unit: str
+    explanation: str
+    compute: Callable[[Maps], FloatArray]
+    kind: Literal["mean", "error"] = "mean"
+
+
+def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
+    def energy(maps: Maps) -> FloatArray:
+        found: FloatArray = rish(maps.image.coefficients)[..., order // 2]
+        return found
+
+    return energy
+
+
+def _colour(channel: int) -> Callable[[Maps], FloatArray]:
+    return lambda maps: maps["colour_fa"][..., channel]
+
+
+def _coefficients(order: int) -> Callable[[Maps], FloatArray]:
+    return lambda maps: maps.image.coefficients[..., order_slices(maps.image.order)[order]]
+
+
+QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
+    {
+        each.key: each
+        for each in (
+            Quantity("fa", "FA", "", "Fractional anisotropy.", lambda maps: maps["fa"]),
+            Quantity("md", "MD", "mm²/s", "Mean diffusivity.", lambda maps: maps["md"]),
+            *(
+                Quantity(
+                    f"colour_fa_{axis}",
+                    f"colour FA {colour}",
+                    "",
+                    f"FA times the principal direction's share {along}, without its sign.",
+                    _colour(channel),
+                )
+                for channel, (axis, colour, along) in enumerate(
+                    (("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up"))
+                )
+            ),
+            *(
+                Quantity(
+                    f"rish{order}",
+                    f"RISH {order}",
+                    f"{SH_UNITS}²",
+                    f"Energy of the SH coefficients of order {order}.",
+                    _rish_of(order),
+                )
+                for order in even_orders(ORDER)
+            ),
+            *(
+                Quantity(
+                    f"sh{order}_error",
+                    f"SH order {order}",
+                    SH_UNITS,
+                    f"Error of the SH coefficients of order {order}, voxel by voxel.",
+                    _coefficients(order),
+                    "error",
+                )
+                for order in even_orders(ORDER)
+            ),
+            Quantity("fa_error", "FA", "", "Error of FA.", lambda maps: maps["fa"], "error"),
+            Quantity("md_error", "MD", "mm²/s", "Error of MD.", lambda maps: maps["md"], "error"),
+            Quantity(
+                "colour_fa_error",
+                "colour FA",
+                "",
+                "Error of the three colours of FA.",
+                lambda maps: maps["colour_fa"],
+                "error",
+            ),
+        )
+    }
+)
+"""Every quantity by its key, in the order of tables."""
+
+MEANS = tuple(key for key, each in QUANTITIES.items() if each.kind == "mean")
+ERRORS = tuple(key for key, each in QUANTITIES.items() if each.kind == "error")
+
+VOXELS = "voxels"
+"""Key of how many voxels of a region were measured."""
+
+
+def region_values(head: Head) -> Iterator[Measured]:
+    """Give every quantity of every image in every region that has a voxel."""
+    true = head.truth.mapped
+    for row, maps in {TARGET: true, **head.images}.items():
+        for each in QUANTITIES.values():
+            wrong = each.kind == "error"
+            if wrong and row == TARGET:
+                continue
+            truth = each.compute(true) if wrong else None
+            table = region_table(each.compute(maps), head.regions, head.mask, truth)
+            for region in table.rows:
+                value = region.rms_error if wrong else region.mean
+                if value is not None:
+                    yield row, region.name, each.key, value
+    for region in region_table(true["fa"], head.regions, head.mask).rows:
+        yield TARGET, region.name, VOXELS, float(region.voxels)
+
+
+# --- Trivial predictors -----------------------------------------------------------------------
+
+
+def smoothed(image: SHImage, width: float = SMOOTHING) -> SHImage:
+    """Blur an image inside its mask by a Gaussian of `width` mm at half maximum."""
+    sigma = [*(width / FWHM / image.lattice.voxel_sizes), 0]
+    mask = image.mask[..., None].astype(np.float32)
+    weights = gaussian_filter(mask, sigma)
+    blurred = gaussian_filter(image.coefficients * mask, sigma) / np.maximum(weights, 1e-6)
+    return replace(image, coefficients=np.where(mask > 0, blurred, 0).astype(np.float32))
+
+
+def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
+    """Predict of everyone what the others' scans on the target have on average.
+
+    Who was learned from is averaged where there is somebody, else all who are measured but the one
+    who is predicted.
+    """
+    scans = values.select(method=TARGET)
+    places = ("target", "shell", "dataset", "seed", "region", "quantity")
+    taught = scans.select(reference="training").groups(*places)
+    for place, part in scans.select(reference="scan").groups(*places).items():
+        if part.rows[0].quantity not in MEANS:
+            continue
+        teachers = taught.get(place)
+        for row in part:
+            others = [o.value for o in teachers or part if o.subject != row.subject]
+            if others:
+                yield replace(row, method=MEAN_OF_OTHERS, value=float(np.mean(others)))
