@@ -62,11 +62,12 @@ def test_bland_altman_by_hand_on_ten_numbers():
 def test_one_subject_and_constant_maps_have_no_invented_numbers():
     one = agreement([2.0], [1.0])
     assert (one.bias, one.mean_difference) == (1.0, 1.0)
-    assert one.limits is one.icc is one.effect is one.bias_interval is one.variance_kept is None
+    nothing = (one.limits, one.icc, one.effect, one.bias_interval, one.variance_kept)
+    assert nothing == (None,) * 5
     constant = agreement([0.5, 0.5, 0.5], [0.1, 0.1, 0.1])
-    assert constant.effect is constant.variance_kept is None
+    assert (constant.effect, constant.variance_kept) == (None, None)
     below_0 = agreement([-1.0, 1.0], [-1.0, 1.0])
-    assert below_0.variation is below_0.bias_percent is None
+    assert (below_0.variation, below_0.bias_percent) == (None, None)
     with pytest.raises(ValueError, match="finite"):
         agreement([np.nan], [1.0])
 
