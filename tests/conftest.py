@@ -1,5 +1,6 @@
 """What all tests share: counting comparisons with references, MRtrix3, small acquisitions."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -87,6 +88,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         without = [item for item in items if "slab_path" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=without)
         items[:] = [item for item in items if item not in without]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported, which is most of all there is."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -152,12 +152,6 @@ def test_las_images_show_the_same_head(dataset):
     assert np.corrcoef(ge[::-1].ravel(), prisma.ravel())[0, 1] < 0.6
 
 
-def test_without_twins(tmp_path):
-    simulate(tmp_path / "bids", subjects=1, size="tiny", noise_free=False)
-    assert (tmp_path / "bids" / "derivatives" / "brainmask").is_dir()
-    assert not (tmp_path / "bids" / "derivatives" / "noisefree").exists()
-
-
 def test_folder_in_use_is_refused_and_left_alone(tmp_path):
     out = tmp_path / "mine"
     out.mkdir()

@@ -1,5 +1,7 @@
 """One scan in memory: noise, orientation of bundles, misalignment."""
 
+from functools import cache
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -15,13 +17,21 @@ def scans():
     return {s.platform.name: s for s in simulate_subject(0, PLATFORMS, "tiny", seed=0)}
 
 
-def tensor(scan):
-    table = gradient_table(scan.table.b_values, bvecs=scan.table.directions)
-    return TensorModel(table).fit(scan.noise_free, mask=scan.mask)
+@pytest.fixture(scope="module")
+def tensors(scans):
+    """The tensors of each scan, fitted once, when they are asked for first."""
+
+    @cache
+    def of(name):
+        scan = scans[name]
+        table = gradient_table(scan.table.b_values, bvecs=scan.table.directions)
+        return TensorModel(table).fit(scan.noise_free, mask=scan.mask)
+
+    return of
 
 
 @pytest.mark.parametrize("name", [p.name for p in PLATFORMS])
-def test_noise_is_rician_and_as_strong_as_stated(scans, name):
+def test_noise_is_rician_and_as_strong_as_stated(scans, tensors, name):
     scan = scans[name]
     # The second moment of a Rician magnitude is A² + 2σ², however small the signal A is.
     weak = scan.noise_free < 2 * scan.sigma
@@ -35,7 +45,7 @@ def test_noise_is_rician_and_as_strong_as_stated(scans, name):
     assert air.sum() > 500
     assert scan.dwi[air].mean() == pytest.approx(scan.sigma * np.sqrt(np.pi / 2), rel=0.03)
 
-    white = scan.mask & (tensor(scan).fa > 0.5)
+    white = scan.mask & (tensors(name).fa > 0.5)
     first = scan.noise_free[..., 0]
     assert first[white].mean() / scan.sigma == pytest.approx(scan.platform.snr, rel=0.1)
 
@@ -69,20 +79,20 @@ def test_threads_of_the_blas_change_no_bit():
     [((0, -10, 26), 0), ((24.5, -15, 13), 2), ((9, -9, 35), 1)],
     ids=["callosum", "corticospinal", "cingulum"],
 )
-def test_bundles_run_as_in_a_head(scans, name, place, axis):
+def test_bundles_run_as_in_a_head(scans, tensors, name, place, axis):
     scan = scans[name]
     here = scan.subject.from_template(np.array([place], dtype=float).T)
     voxel = nib.affines.apply_affine(np.linalg.inv(scan.lattice.affine), here.T)[0]
     x, y, z = np.rint(voxel).astype(int)
-    fit = tensor(scan)
+    fit = tensors(name)
     assert scan.mask[x, y, z]
     assert fit.fa[x, y, z] > 0.35
     assert abs(fit.directions[x, y, z, 0, axis]) > 0.85
 
 
-def test_values_are_those_of_a_brain(scans):
+def test_values_are_those_of_a_brain(scans, tensors):
     scan = scans["prisma_st"]
-    fit = tensor(scan)
+    fit = tensors("prisma_st")
     b0 = scan.noise_free[..., 0]
     weighted = scan.noise_free[..., scan.table.b_values > 50].mean(axis=-1)
     ratio = weighted / np.maximum(b0, 1e-3)
@@ -94,10 +104,10 @@ def test_values_are_those_of_a_brain(scans):
     assert 2 < np.median(b0[fluid]) / np.median(b0[white]) < 4.5
 
 
-def test_shorter_echo_brightens_white_matter_relative_to_fluid(scans):
+def test_shorter_echo_brightens_white_matter_relative_to_fluid(scans, tensors):
     def contrast(name):
         scan = scans[name]
-        fit = tensor(scan)
+        fit = tensors(name)
         b0 = scan.noise_free[..., 0]
         white = scan.mask & (fit.fa > 0.55)
         return np.percentile(b0[scan.mask], 99.5) / np.median(b0[white])
@@ -105,11 +115,11 @@ def test_shorter_echo_brightens_white_matter_relative_to_fluid(scans):
     assert contrast("connectom_sa") < 0.9 * contrast("connectom_st")
 
 
-def test_gradient_field_and_b_scale_reach_the_image(scans):
+def test_gradient_field_and_b_scale_reach_the_image(scans, tensors):
     """In pure fluid the apparent diffusivity is 3.0e-3 times the true over the stated b-value."""
     for name, scale in (("ge_st", 0.92), ("connectom_st", 1.03)):
         scan = scans[name]
-        fit = tensor(scan)
+        fit = tensors(name)
         b0 = scan.noise_free[..., 0]
         pure = scan.mask & (b0 > np.percentile(b0[scan.mask], 99.8))
         assert np.median(fit.md[pure]) == pytest.approx(scale * 3.0e-3, rel=0.04)

@@ -83,7 +83,7 @@ def test_noise_has_its_floor_where_signal_is_low(both):
     assert lift[1] > 1.5 * lift[0]
 
 
-def test_what_is_written_reads_as_two_shells(tmp_path):
+def test_what_is_written_reads_as_two_shells_and_has_no_twins_unless_asked(tmp_path):
     simulate(tmp_path / "heads", 1, "tiny", b_value=(3000, 1200), noise_free=False)
     path = tmp_path / "heads/sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
     acquisition = load_acquisition(path)
@@ -91,6 +91,8 @@ def test_what_is_written_reads_as_two_shells(tmp_path):
     assert fit_sh(acquisition).keys() == {1200, 3000}
     assert "all at b = 1200 and 3000 s/mm2" in (tmp_path / "heads/README").read_text()
     assert json.loads(path.with_name("sub-01_ses-ge_acq-st_dwi.json").read_text())["Simulated"]
+    assert (tmp_path / "heads/derivatives/brainmask").is_dir()
+    assert not (tmp_path / "heads/derivatives/noisefree").exists()
 
 
 @pytest.mark.parametrize(

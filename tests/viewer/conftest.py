@@ -1,5 +1,6 @@
 """A real napari window on a (virtual) screen, and its pixels."""
 
+import gc
 import os
 
 # No settings of whoever runs the tests are read or written.
@@ -24,13 +25,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"), append=False)
 
 
-@pytest.fixture
-def viewer(qtbot: QtBot) -> Iterator:
-    """A blank viewer in a window of fixed size, closed afterwards."""
+@pytest.fixture(scope="session")
+def napari_there() -> None:
+    """Import napari, of which nothing is garbage: it collects garbage whenever layers are moved."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import napari
+        import napari.qt
+    gc.collect()
+    gc.freeze()
 
+
+@pytest.fixture
+def viewer(qtbot: QtBot, napari_there: None) -> Iterator:
+    """A blank viewer in a window of fixed size, closed afterwards."""
+    import napari
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         made = napari.Viewer(show=False)
     made.window._qt_window.resize(1400, 900)
     made.window._qt_window.show()
