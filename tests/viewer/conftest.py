@@ -30,7 +30,6 @@ def napari_there() -> None:
     """Import napari, of which nothing is garbage: it collects garbage whenever layers are moved."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import napari.qt
     gc.collect()
     gc.freeze()
 
