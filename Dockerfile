@@ -16,7 +16,7 @@ FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="napari-msp" \
     org.opencontainers.image.licenses="BSD-3-Clause"
 
-# As the README installs it. Running without a window needs no system packages.
+# As docs/how-to/install.md installs it. Running without a window needs no system packages.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /opt/napari-msp

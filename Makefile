@@ -4,9 +4,10 @@
 #   make test-slow  the others: whole trainings, full-size heads, processes that are killed
 #   make bench      what this package does beside its peers, compared with benchmarks/RESULTS.md
 #                   (QUICK=1: minutes; ONLY=maps: one subject; KEEP=1: writes that page anew)
+#   make docs       the handbook, in build/handbook
 # All first make .venv; run again they find it ready and lose no time.
 
-.PHONY: demo test test-slow bench clean
+.PHONY: demo test test-slow bench docs clean
 
 demo:
 	@sh scripts/demo.sh
@@ -19,6 +20,9 @@ test-slow:
 
 bench:
 	@sh scripts/bench.sh $(if $(QUICK),--quick) $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
+
+docs:
+	@sh scripts/docs.sh
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh run    what running needs, napari only where there is a display
 #   scripts/setup.sh test   that, napari with a virtual screen, MRtrix3 and the test peers
+#   scripts/setup.sh docs   what running needs, and Sphinx for the handbook
 #   scripts/setup.sh bench  what running needs, MRtrix3 and the packages that are compared with
 #
 # PYTHON names another interpreter than python3.
@@ -48,7 +49,7 @@ install_package() { # install_package REQUIREMENT
 
 purpose=$1
 extras=base
-if [ "$purpose" = test ] || [ "$purpose" = bench ]; then extras="base $purpose"; fi
+case $purpose in test | bench | docs) extras="base $purpose" ;; esac
 if [ "$purpose" = run ] && has_display; then extras="base all"; fi
 
 # An environment that was moved, or whose Python has gone, is made anew; one of your own is used.

@@ -1,30 +1,86 @@
-"""What the README tells people to type is what the commands and the library take."""
+"""What README and handbook tell people to type is what commands, library and shell take.
+
+Code is in blocks of three backticks, or, in the README, of four spaces. What cannot be run says so
+in a comment before it; all else is run, by slow tests, on small simulated heads.
+"""
 
 import re
 import shlex
+import subprocess
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import napari_msp as msp
-from napari_msp.cli import COMMANDS, build_parser
+from napari_msp.cli import COMMANDS, build_parser, main
 from napari_msp.commands.shared import add_console_options
 from napari_msp.evaluation.benchmark.methods import all_methods
 from napari_msp.networks.registry import kinds
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-TYPED = [
-    line.split("  #")[0].strip()
-    for line in README.replace("\\\n", " ").splitlines()
-    if line.startswith("    napari-msp ")
+README = REPOSITORY / "README.md"
+PAGES = [
+    README,
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *sorted((REPOSITORY / "src/napari_msp/help").glob("*.md")),
 ]
-"""Command lines in blocks of their own."""
+TEXTS = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8") for path in PAGES
+}
+"""Every page by its path."""
 
-MENTIONED = re.findall(r"`napari-msp (\w+)[^`]*`|\(napari-msp (\w+) ", README)
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+EVERYTHING = "\n".join(TEXTS.values())
+
+FENCED = re.compile(
+    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    re.M | re.S,
+)
+INDENTED = re.compile(r"(?:^    .*\n)+", re.M)
+CODE = ("bash", "python")
+OTHERS = ("toml", "console")
+"""Languages of what nobody types."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Code of a page; `why` says why it is not run, if it is not."""
+
+    page: str
+    number: int
+    language: str
+    code: str
+    why: str
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """Each command in a line, without comments."""
+        for line in self.code.replace("\\\n", " ").splitlines():
+            yield line.split("  #")[0].strip()
+
+
+def blocks() -> Iterator[Block]:
+    for page, text in TEXTS.items():
+        for number, each in enumerate(FENCED.finditer(text), 1):
+            yield Block(page, number, each["language"], each["code"], each["why"] or "")
+    text = FENCED.sub("", TEXTS["README.md"])
+    for number, each in enumerate(INDENTED.finditer(text), 101):
+        code = re.sub("^    ", "", each[0], flags=re.M)
+        why = "" if "napari-msp " in code else "installs"
+        yield Block("README.md", number, "bash", code, why)
+
+
+BLOCKS = list(blocks())
+SHELL = [each for each in BLOCKS if each.language == "bash"]
+PYTHON = [each for each in BLOCKS if each.language == "python"]
+TYPED = sorted(
+    {(b.page, line) for b in SHELL for line in b.lines if line.startswith("napari-msp ")}
+)
+RUN = sorted({each.page for each in BLOCKS if each.language in CODE and not each.why})
 SHORT: dict[str, Any] = {
     "epochs": 1,
     "unison_epochs": 1,
@@ -35,16 +91,45 @@ SHORT: dict[str, Any] = {
 """Settings that make a training take seconds."""
 
 
-def test_every_command_is_in_the_readme():
-    found = {shlex.split(line)[1] for line in TYPED} | {a or b for a, b in MENTIONED}
-    assert {name for name in COMMANDS if name != "demo"} <= found
-    assert "make demo" in README
+def named(each: Block) -> str:
+    return f"{each.page}-{each.number}"
 
 
-@pytest.mark.parametrize("line", TYPED)
-def test_commands_parse(line):
-    options = build_parser().parse_args(shlex.split(line)[1:])
+# --- What is typed can be typed --------------------------------------------------------------
+
+
+def test_every_command_is_in_the_handbook():
+    typed = {shlex.split(line)[1] for _, line in TYPED}
+    mentioned = set(re.findall(r"napari-msp (\w+)", EVERYTHING))
+    assert set(COMMANDS) <= typed | mentioned
+    assert "make demo" in TEXTS["README.md"]
+    assert "make test" in TEXTS["README.md"]
+
+
+def test_every_block_has_a_language_that_is_known():
+    assert {each.language for each in BLOCKS} <= {*CODE, *OTHERS}
+    for page, text in TEXTS.items():
+        marked = [each for each in BLOCKS if each.page == page and each.why and each.number < 100]
+        assert len(re.findall("^<!-- not run: ", text, re.M)) == len(marked), page
+
+
+@pytest.mark.parametrize(("page", "line"), TYPED)
+def test_commands_parse(page, line):
+    if line in ("napari-msp --version",):
+        return
+    line = line.replace("$subject", "sub-01")
+    options = build_parser(shlex.split(line)[1]).parse_args(shlex.split(line)[1:])
     assert options.command == shlex.split(line)[1]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=named)
+def test_shell_is_shell(block):
+    subprocess.run(["bash", "-n", "-c", block.code], check=True)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=named)
+def test_python_is_python(block):
+    compile(block.code, block.page, "exec")
 
 
 def test_options_exist():
@@ -53,45 +138,129 @@ def test_options_exist():
         command.add_options(parser)
     add_console_options(parser)
     known = set(parser._option_string_actions)
-    named = set(re.findall(r"`(-{1,2}[a-z][\w-]*)", README))
+    found = set(re.findall(r"`(-{1,2}[a-z][\w-]*)", EVERYTHING))
     others = {"--version", "--help", "--index-url"}
-    assert named
-    assert named - known - others == set()
+    assert found
+    assert found - known - others == set()
 
 
 def test_methods_and_networks_are_those_that_there_are():
-    rows = re.findall(r"^\| (`[^|]*`) \|", README, re.M)
-    named = {name.strip('"') for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    assert {*kinds(), *all_methods()} <= named
+    pages = TEXTS["docs/how-to/train.md"] + TEXTS["docs/how-to/evaluate.md"]
+    rows = re.findall(r"^\| (`[^|]*`) \|", pages, re.M)
+    found = {name.strip('"') for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert {*kinds(), *all_methods()} <= found
 
 
-def test_there_is_python():
-    assert PYTHON
-
-
-@pytest.mark.parametrize("block", PYTHON)
-def test_python_runs(block, make_heads, tmp_path, monkeypatch):
-    """On small heads in place of the demo's, with a training that is cut short."""
-    train: Any = msp.train
-    make_heads(tmp_path / "heads", subjects=4)
-    (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "heads").symlink_to(tmp_path / "heads")
-    (tmp_path / "src").symlink_to(REPOSITORY / "src")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(msp, "train", lambda *given, **named: train(*given, **named, **SHORT))
-    exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "m.safetensors").exists()
-    assert len(list((tmp_path / "predicted").iterdir())) > 5
+# --- What is named is there ------------------------------------------------------------------
 
 
 def test_paths_of_the_repository_exist():
-    named = re.findall(r"(?:src|scripts|benchmarks|docs|tests)/[\w./-]+\.\w+", README)
-    assert named
-    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+    found = set(re.findall(r"(?:src|scripts|benchmarks|docs|tests)/[\w./-]+\.\w+", EVERYTHING))
+    assert found
+    assert [name for name in found if not (REPOSITORY / name).exists()] == []
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page):
+    """Links within the handbook are the handbook's builder's to check."""
+    links = re.findall(r"\]\(([^)#]+)\)", TEXTS[page])
     here = [link for link in links if "://" not in link]
-    assert here
     assert [link for link in here if not (REPOSITORY / link).exists()] == []
+
+
+def test_every_public_name_is_in_the_reference():
+    listed = re.findall(r"^\.\. auto\w+:: (\w+)$", TEXTS["docs/reference/api.md"], re.M)
+    assert sorted([*listed, "__version__"]) == sorted(msp.__all__)
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].splitlines()) <= 110
+
+
+# --- It runs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What commands of the pages find: heads, the demo's, a model, a folder of predictions."""
+    folder = tmp_path_factory.mktemp("workshop")
+    msp.simulate(folder / "heads", subjects=4, size="tiny")
+    quick: dict[str, Any] = {**SHORT, "width": 0.05, "held_out": ["sub-04"]}
+    msp.train(folder / "heads", folder / "msp.safetensors", start_from="nothing", **quick)
+    return folder
+
+
+@pytest.fixture
+def here(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be where somebody stands who reads a page."""
+    for name in ("heads", "msp.safetensors"):
+        (tmp_path / name).symlink_to(workshop / name)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/heads").symlink_to(workshop / "heads")
+    (tmp_path / "src").symlink_to(REPOSITORY / "src")
+    monkeypatch.chdir(tmp_path)
+    train: Any = msp.train
+    monkeypatch.setattr(msp, "train", lambda *given, **words: train(*given, **words, **SHORT))
+    return tmp_path
+
+
+def shortened(line: str) -> list[str]:
+    """Cut trainings short, and let what is there be replaced."""
+    words = shlex.split(line)[1:]
+    if words[0] == "simulate" and words[1] == "heads":
+        words[1] = "own-heads"  # `heads` are there
+    if words[0] == "train":
+        if "--minutes" in words:
+            at = words.index("--minutes")
+            words[at : at + 2] = []
+        if "--steps" not in words:
+            words += ["--steps", "2"]
+        if "msp" in words or "--model" not in words:
+            words += ["--unison-steps", "2"]
+        words += ["--crop", "5", "--batch", "1", "--force"]
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
+def test_a_page_runs(page, here):
+    """Its commands and snippets, in their order; what one writes the next may read."""
+    for block in BLOCKS:
+        if block.page != page or block.why:
+            continue
+        if block.language == "python":
+            exec(compile(block.code, page, "exec"), {})
+        elif block.language == "bash":
+            for line in block.lines:
+                if line.startswith("napari-msp ") and line != "napari-msp --version":
+                    assert main(shortened(line)) in (0, 1), line
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Its figures come from the cells that stand there; nothing of the machine is kept in them."""
+    nbformat = pytest.importorskip("nbformat", reason="of the extra `docs`")
+    from nbclient import NotebookClient
+
+    path = REPOSITORY / "docs/tutorial/arrays.ipynb"
+    notebook = nbformat.read(path, 4)
+    kept = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in kept) >= 2
+    assert path.stat().st_size < 300_000
+    assert str(REPOSITORY) not in path.read_text(encoding="utf-8")
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    now = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in now) >= 2
+
+
+@pytest.mark.slow
+def test_the_handbook_is_built(tmp_path):
+    """With every warning as an error: of links, pictures, and docstrings."""
+    pytest.importorskip("myst_nb", reason="of the extra `docs`")
+    from sphinx.cmd.build import build_main
+
+    source, out = str(REPOSITORY / "docs"), str(tmp_path / "handbook")
+    assert build_main(["-W", "--keep-going", "-q", source, out]) == 0
+    for page in ("index", "reference/commands", "reference/api", "window/harmonize"):
+        assert (tmp_path / "handbook" / f"{page}.html").exists()

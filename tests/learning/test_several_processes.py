@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,11 +100,10 @@ def training(*arguments: object) -> tuple[object, ...]:
 
 
 def test_launch_lines_of_the_page_are_what_shell_torchrun_and_command_take():
-    page = (Path(__file__).parents[2] / "docs/training-on-several-machines.md").read_text("utf-8")
-    script = re.findall(r"```bash\n(.*?)```", page, re.S)
-    blocks = re.findall(r"(?:^    .*\n)+", page.replace(script[0], ""), re.M)
-    assert (len(script), len(blocks)) == (1, 3)
-    for block in (*script, *map(textwrap.dedent, blocks)):
+    page = (Path(__file__).parents[2] / "docs/how-to/several-machines.md").read_text("utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.S)
+    assert len(blocks) == 4
+    for block in blocks:
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
         (line,) = (each for each in block.replace("\\\n", " ").splitlines() if "torchrun" in each)
         _, _, typed = line.replace('"$SLURM_NNODES"', "2").partition("torchrun ")

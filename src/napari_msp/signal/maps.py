@@ -100,7 +100,7 @@ def fractional_anisotropy(
 
 
 def colour_fa(source: Acquisition | SHImage, b_value: float | None = None) -> FloatArray:
-    """Give |e₁| · FA: red left-right, green front-back, blue up-down, in scanner axes.
+    """Give ``|e₁| · FA``: red left-right, green front-back, blue up-down, in scanner axes.
 
     Returns
     -------
