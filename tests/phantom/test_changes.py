@@ -8,6 +8,8 @@ from dipy.reconst.dti import TensorModel
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import (
     PLATFORMS,
+    Ageing,
+    Atrophy,
     Lesion,
     WeakerBundle,
     bundle_share,
@@ -18,7 +20,12 @@ from napari_msp.data.phantom import (
     simulate_scan,
 )
 from napari_msp.data.phantom.bundles import BUNDLES
-from napari_msp.data.phantom.changes import coherence_after, head_after
+from napari_msp.data.phantom.changes import (
+    bundles_after,
+    coherence_after,
+    head_after,
+    subject_after,
+)
 from napari_msp.data.phantom.head import Grid, Head
 from napari_msp.data.phantom.scan import SignalModel, stick_and_zeppelin
 from napari_msp.data.phantom.subjects import Tissue, aligned, draw_subject
@@ -108,6 +115,19 @@ def test_share_lies_in_scanner_space_whatever_the_lattice(scan):
     np.testing.assert_allclose(back[::-1], here, atol=1e-5)
     np.testing.assert_allclose(fine[::2, ::2, ::2], here, atol=1e-5)
     assert 0.6 < here.max() <= 1
+
+
+def test_years_weaken_every_bundle_and_widen_what_holds_fluid():
+    tissue, subject = Tissue(), draw_subject(0, 0)
+    for before, after in zip(BUNDLES, bundles_after([Ageing(25)], tissue), strict=True):
+        assert after.coherence == coherence_after(before.coherence, 0.95, tissue)
+    older = subject_after([Ageing(25)], subject)
+    assert older.ventricle_growth == pytest.approx(subject.ventricle_growth + 0.1)
+    assert older.csf_gain == pytest.approx(subject.csf_gain * np.exp(0.15))
+    wider = subject_after([Atrophy(0.3, 1.5)], subject)
+    assert wider.ventricle_growth == pytest.approx(subject.ventricle_growth + 0.3)
+    assert wider.csf_gain == pytest.approx(subject.csf_gain * 1.5)
+    assert subject_after([WeakerBundle(TRACT, 0.9), LESION], subject) is subject
 
 
 def test_lesion_is_isotropic_bright_and_where_it_was_put(scan, tensor_before):

@@ -9,7 +9,7 @@ import pytest
 
 from napari_msp.data.gradients import read_gradients
 from napari_msp.data.lattice import CanonicalGrid, Lattice
-from napari_msp.data.phantom import PLATFORMS, simulate
+from napari_msp.data.phantom import PLATFORMS, Recipe, recipe_of, simulate
 from napari_msp.errors import UserError
 
 NAMES = [("ge", "st"), ("prisma", "st"), ("connectom", "st"), ("connectom", "sa")]
@@ -57,6 +57,7 @@ def test_descriptions_say_what_it_is(dataset):
     raw = json.loads((out / "dataset_description.json").read_text())
     assert raw["DatasetType"] == "raw"
     assert raw["NapariMSP"] == {"InputPlatform": "ge_st"}
+    assert recipe_of(out) == Recipe("tiny", 0, 0.0)
     for derivative in ("brainmask", "noisefree"):
         path = out / "derivatives" / derivative / "dataset_description.json"
         described = json.loads(path.read_text())

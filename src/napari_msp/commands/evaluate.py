@@ -24,7 +24,9 @@ SUMMARY = "Table 1: methods and models on held-out heads"
 EXAMPLE = (
     "napari-msp evaluate heads --models msp.safetensors --out table\n"
     "napari-msp evaluate heads --methods all --quick --out quick\n"
-    "napari-msp evaluate heads --methods DIQT MSP --leave-one-out --out each"
+    "napari-msp evaluate heads --methods DIQT MSP --leave-one-out --out each\n"
+    "napari-msp evaluate heads --models msp.safetensors --methods 'linear RISH' --fibres --effects "
+    "--out proof"
 )
 
 
@@ -77,6 +79,12 @@ def add_options(command: ArgumentParser) -> None:
         "--fibres",
         action="store_true",
         help="measure fibre peaks too, by constrained spherical deconvolution",
+    )
+    command.add_argument(
+        "--effects",
+        action="store_true",
+        help="put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "
+        "what part of each is predicted",
     )
     command.add_argument("--quick", action="store_true", help="only see that it runs")
     command.add_argument("--width", type=float, help="fraction of the networks' full width")

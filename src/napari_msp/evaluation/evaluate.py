@@ -107,6 +107,7 @@ def evaluate(
                 figures,
                 out,
                 MEASURES,
+                outcome.effects,
             ),
             *figures.values(),
         ]

@@ -7,6 +7,9 @@ The works that the modules cite stand in docs/references.bib.
 """
 
 from napari_msp.data.phantom.changes import (
+    Ageing,
+    Atrophy,
+    Change,
     Lesion,
     WeakerBundle,
     bundle_share,
@@ -36,6 +39,9 @@ __all__ = [
     "DEMO_SUBJECT",
     "INPUT_PLATFORM",
     "PLATFORMS",
+    "Ageing",
+    "Atrophy",
+    "Change",
     "Lesion",
     "Platform",
     "Recipe",

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.phantom.changes import Change, bundles_after, head_after
+from napari_msp.data.phantom.changes import Change, bundles_after, head_after, subject_after
 from napari_msp.data.phantom.head import Head, along_axes, grid_of, make_head, point_spread
 from napari_msp.data.phantom.platforms import (
     B_VALUE,
@@ -330,7 +330,7 @@ def simulate_scan(
     misalignment
         Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
     changes
-        What is made different in this head: weaker bundles, lesions.
+        What is made different in this head: weaker bundles, lesions, atrophy, age.
     noise_seed
         Of the noise alone, for a second scan of the same head; None: `seed`.
 
@@ -365,7 +365,7 @@ def simulate_subject(
     noise_seed: int | None = None,
 ) -> Iterator[SimulatedScan]:
     """Scan one subject on several platforms; as `simulate_scan`, but the head is made once."""
-    person = draw_subject(seed, subject)
+    person = subject_after(changes, draw_subject(seed, subject))
     fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
     bundles = bundles_after(changes, person.tissue)
     head = None

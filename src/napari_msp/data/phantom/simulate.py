@@ -105,8 +105,8 @@ def simulate(
     with new_folder(out) as folder:
         made_by = f"simulate {counted(subjects, 'subject')}, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
-        recipe = Recipe(size, seed, misalignment)
-        _describe(folder, made_by, subjects, b_values, recipe, twins=noise and noise_free)
+        recipe = Recipe(size, seed, misalignment, b_values, noise)
+        _describe(folder, made_by, subjects, recipe, twins=noise and noise_free)
         done = 0
         for index in range(subjects):
             for scan in simulate_subject(
@@ -124,13 +124,15 @@ class Recipe:
 
     Attributes
     ----------
-    size, seed, misalignment
+    size, seed, misalignment, b_values, noise
         As for `simulate`.
     """
 
     size: str
     seed: int
     misalignment: float
+    b_values: tuple[float, ...] = (B_VALUE,)
+    noise: bool = True
 
     def lies(self, subject: int, platform: str) -> tuple[Subject, Pose]:
         """Draw a subject, counted from 0, and where the head lay in the scan of a platform."""
@@ -144,9 +146,18 @@ def recipe_of(dataset: Path) -> Recipe | None:
     told = read_json(path).get("Simulation") if path.exists() else None
     if not isinstance(told, dict):
         return None
-    size, seed, moved = (told.get(name) for name in ("Size", "Seed", "Misalignment"))
-    if size in SIZES and isinstance(seed, int) and isinstance(moved, int | float):
-        return Recipe(str(size), seed, float(moved))
+    size, seed, moved, b_values = (
+        told.get(name) for name in ("Size", "Seed", "Misalignment", "BValues")
+    )
+    noise = told.get("Noise") is not False
+    if (
+        size in SIZES
+        and isinstance(seed, int)
+        and isinstance(moved, int | float)
+        and isinstance(b_values, list)
+        and all(isinstance(each, int | float) for each in b_values)
+    ):
+        return Recipe(str(size), seed, float(moved), tuple(map(float, b_values)), noise)
     return None
 
 
@@ -230,7 +241,6 @@ def _describe(
     folder: Path,
     made_by: str,
     subjects: int,
-    b_values: Sequence[float],
     recipe: Recipe,
     *,
     twins: bool,
@@ -249,6 +259,8 @@ def _describe(
                 "Size": recipe.size,
                 "Seed": recipe.seed,
                 "Misalignment": recipe.misalignment,
+                "BValues": list(recipe.b_values),
+                "Noise": recipe.noise,
             },
         ),
     )
@@ -267,7 +279,7 @@ def _describe(
         README.format(
             made_by=made_by,
             subjects=counted(subjects, "subject"),
-            b_values=" and ".join(f"{each:g}" for each in b_values),
+            b_values=" and ".join(f"{each:g}" for each in recipe.b_values),
             misalignment=f"{recipe.misalignment:g}",
         ),
     )

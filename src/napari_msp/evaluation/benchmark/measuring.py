@@ -16,12 +16,16 @@ from napari_msp.evaluation.baselines.base import Baseline, baseline_class, basel
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
+    TARGET_SCAN,
+    EffectResult,
     PatchResult,
     Result,
     Results,
     read_results,
     write_results,
 )
+from napari_msp.evaluation.comparison import line_up
+from napari_msp.evaluation.effects import EFFECTS, changed_head, effect_in, region_of
 from napari_msp.evaluation.measures.catalogue import FIBRES, IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.fibres import (
     MOST_VOXELS,
@@ -87,6 +91,7 @@ class Measurement:
     def weight(self) -> float:
         """In steps of a SHResNet; one prediction with its measures takes about 20 (measured)."""
         cost = 4.0 if self.repeated else 20.0
+        cost *= 1 + len(EFFECTS) * (self.plan.effects and not self.repeated)
         learned = 0 if self.repeated else len(self._baselines)
         images = len(self.answers) + learned + 1  # truth has its costs too
         return cost * images * len(self.round.subjects.test) * len(self.plan.b_values)
@@ -100,11 +105,13 @@ class Measurement:
         """Whether the results are there."""
         return (self.folder / "patches.csv").exists()
 
-    def results(self) -> tuple[Results[Result], Results[PatchResult]]:
+    def results(self) -> tuple[Results[Result], Results[PatchResult], Results[EffectResult]]:
         """Read what was measured."""
+        effects = self.folder / "effects.csv"
         return (
             read_results(self.folder / "measures.csv", Result),
             read_results(self.folder / "patches.csv", PatchResult),
+            read_results(effects, EffectResult) if effects.exists() else Results(()),
         )
 
     def run(self) -> None:
@@ -116,6 +123,7 @@ class Measurement:
         responses = {b: self._response(dataset, b) for _, b in shells if self._with_fibres}
         rows: list[Result] = []
         patches: list[PatchResult] = []
+        effects: list[EffectResult] = []
         for subject in self.round.subjects.test:
             if not dataset.has(subject, self.target):
                 continue
@@ -125,6 +133,8 @@ class Measurement:
                 predicted = self._predictions(
                     dataset, subject, fitted[b], networks, truths["scan"], b
                 )
+                if self.plan.effects and not self.repeated:
+                    effects += self._effects(dataset, subject, fitted[b], predicted, truths, shell)
                 if not self.repeated and "noise-free" in truths:
                     predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
                 for method, reference, row, patch in self._measured(predicted, truths):
@@ -138,6 +148,8 @@ class Measurement:
                         PatchResult(*where, reference, *each, shell=shell) for each in patch
                     ]
         write_results(self.folder / "measures.csv", Results(rows), Result)
+        if effects:
+            write_results(self.folder / "effects.csv", Results(effects), EffectResult)
         write_results(self.folder / "patches.csv", Results(patches), PatchResult)
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:
@@ -183,18 +195,63 @@ class Measurement:
         self, dataset: TravellingHeads, subject: str, truth: Truth, response: FloatArray
     ) -> Fibres | None:
         """Give the fibres that a head was simulated with; None where they are not known."""
-        recipe = recipe_of(dataset.root)
-        number = subject.removeprefix("sub-")
-        if recipe is None or not number.isdecimal():
+        recipe, number = recipe_of(dataset.root), _number(subject)
+        if recipe is None or number is None:
             return None
         image = truth.image
         solid = image.mask & (truth.mapped.tensor.md < TISSUE_MD)
         voxels = some_of(solid, 3 * MOST_VOXELS)
-        head = recipe.lies(int(number) - 1, self.target)
+        head = recipe.lies(number, self.target)
         fractions, directions = fibre_populations(*head, recipe.size, image.lattice, voxels)
         white = fractions.sum(axis=1) > KNOWN_WHITE
         peaks = peaks_of_populations(fractions[white], directions[white])
         return Fibres(voxels[white], peaks, response, known=True)
+
+    def _effects(
+        self,
+        dataset: TravellingHeads,
+        subject: str,
+        fitted: Mapping[str, Baseline],
+        predicted: Mapping[str, Maps],
+        truths: Mapping[str, Truth],
+        shell: int | None,
+    ) -> Iterator[EffectResult]:
+        """Put every effect into a head, predict it again, and compare."""
+        b = self.plan.shells[shell]
+        recipe, number = recipe_of(dataset.root), _number(subject)
+        if recipe is None or number is None:
+            return
+        kind = "noise-free" if "noise-free" in truths else "scan"
+        truth = truths[kind].mapped
+        scan = {TARGET_SCAN: truths["scan"].mapped} if kind == "noise-free" else {}
+        before = line_up(truth, {**predicted, **scan})
+        for effect in EFFECTS.values():
+            platforms = (self.plan.source, self.target)
+            with changed_head(recipe, number, effect.change(number), platforms) as changed:
+                networks = self._networks(changed, subject)
+                changes = self._truths(changed, subject, b, None)
+                images = self._predictions(changed, subject, fitted, networks, changes["scan"], b)
+                if scan:
+                    images = {**images, TARGET_SCAN: changes["scan"].mapped}
+                after = line_up(changes[kind].mapped, images)
+            region = region_of(effect, recipe, number, self.target, truth.image.lattice)
+            where = region & after.mask & before.mask
+            true = effect_in(effect, truth, changes[kind].mapped, where, number)
+            for method, maps in after.predictions.items():
+                found = effect_in(effect, before.predictions[method], maps, where, number)
+                if np.isfinite(found) and np.isfinite(true):
+                    yield EffectResult(
+                        method,
+                        self.target,
+                        dataset.root.name,
+                        self.round.seed,
+                        subject,
+                        kind,
+                        effect.name,
+                        true,
+                        found,
+                        shell=shell,
+                    )
 
     def _networks(self, dataset: TravellingHeads, subject: str) -> Callable[[Path], Prediction]:
         """Give what predicts a subject, all shells at once, by a model's file."""
@@ -247,6 +304,12 @@ class Measurement:
                     for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
                 ]
                 yield method, reference, found.values, patches
+
+
+def _number(subject: str) -> int | None:
+    """Give a simulated subject's number, from 0; None for a name that no simulation gives."""
+    label = subject.removeprefix("sub-")
+    return int(label) - 1 if label.isdecimal() and int(label) > 0 else None
 
 
 def _fit(acquisition: Acquisition, b_value: float) -> SHImage:

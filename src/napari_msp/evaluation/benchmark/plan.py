@@ -19,6 +19,7 @@ from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
+from napari_msp.data.phantom import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
@@ -124,6 +125,8 @@ class Plan:
         Model that rows "from base" start from; None where there is no such row.
     fibres
         Whether fibre peaks are measured.
+    effects
+        Whether effects of biology are put into test heads.
     doubts
         Whom a model may have learned from who is measured, in words.
     """
@@ -142,6 +145,7 @@ class Plan:
     folds: tuple[Subjects, ...] = ()
     base: Path | None = None
     fibres: bool = False
+    effects: bool = False
     doubts: tuple[str, ...] = ()
 
     @property
@@ -205,8 +209,8 @@ class Plan:
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
-        unused = [name for name in ("folds", "base", "fibres", "doubts") if not content[name]]
-        return {name: each for name, each in content.items() if name not in unused}
+        optional = ("folds", "base", "fibres", "effects", "doubts")
+        return {name: each for name, each in content.items() if each or name not in optional}
 
 
 class _PlanFile(BaseModel):
@@ -300,6 +304,11 @@ def make_plan(
         if [other.name for other in paths].count(path.name) > 1:
             problem = "has the name of another dataset, by which the report distinguishes them"
             raise UserError(problem, path, "datasets", Advice("rename one"))
+    for path in paths:
+        if asked.effects and recipe_of(path) is None:
+            problem = "is not known to be simulated, so no effect can be put into its heads"
+            remedy = either(Advice("simulate heads anew"), Advice("leave effects out"))
+            raise UserError(problem, path, "effects", remedy)
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
     for seed in asked.seeds:
         if not 0 <= seed < SEEDS:
@@ -351,6 +360,7 @@ def make_plan(
         folds=folds,
         base=base,
         fibres=asked.fibres,
+        effects=asked.effects,
         doubts=tell_doubts(teachers, opened, subjects.test),
     )
 

@@ -17,6 +17,10 @@ FLOOR = "noise-free twin (floor)"
 """Name of the row of the scans' own noise: no method, so it is neither best nor tested."""
 
 
+TARGET_SCAN = "target's own scan"
+"""Name of the row of an effect in the target's noisy scans: as much as any method can keep."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """Where something was measured.
@@ -106,7 +110,26 @@ class RegionValue(Sample):
     value: float
 
 
-Row = TypeVar("Row", Result, PatchResult, RegionValue)
+@dataclass(frozen=True)
+class EffectResult(Sample):
+    """An effect that was put into one head, as it was predicted.
+
+    Attributes
+    ----------
+    effect
+        A key of `napari_msp.evaluation.effects.EFFECTS`.
+    true
+        The effect in truth, in its unit.
+    value
+        In the prediction.
+    """
+
+    effect: str
+    true: float
+    value: float
+
+
+Row = TypeVar("Row", Result, PatchResult, RegionValue, EffectResult)
 
 
 def column_name(target: str, shell: int | None) -> str:
@@ -252,6 +275,7 @@ def read_results(path: Path, kind: type[Row]) -> Results[Row]:
                     **row,
                     "seed": int(row["seed"]),
                     "value": float(row["value"]),
+                    **({"true": float(row["true"])} if "true" in row else {}),
                     **({"shell": int(row["shell"])} if "shell" in row else {}),
                 }
             )

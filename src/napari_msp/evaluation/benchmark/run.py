@@ -17,7 +17,7 @@ from napari_msp.evaluation.benchmark.methods import (
     single_networks,
 )
 from napari_msp.evaluation.benchmark.plan import Plan, Round, lattice_scales
-from napari_msp.evaluation.benchmark.results import PatchResult, Result, Results
+from napari_msp.evaluation.benchmark.results import EffectResult, PatchResult, Result, Results
 from napari_msp.evaluation.benchmark.trainings import (
     Best,
     Rates,
@@ -59,7 +59,7 @@ class Outcome:
 
     Attributes
     ----------
-    results, patches
+    results, patches, effects
         What was measured on test subjects.
     trials
         Of learning rates.
@@ -69,6 +69,7 @@ class Outcome:
 
     results: Results[Result]
     patches: Results[PatchResult]
+    effects: Results[EffectResult]
     trials: tuple[Trial, ...]
     trainings: Mapping[Round, Mapping[str, Trainings]]
 
@@ -130,8 +131,9 @@ class Benchmark:
         self._do(measurements)
         found = [each.results() for each in measurements]
         return Outcome(
-            results=Results(row for rows, _ in found for row in rows),
-            patches=Results(row for _, rows in found for row in rows),
+            results=Results(row for rows, _, _ in found for row in rows),
+            patches=Results(row for _, rows, _ in found for row in rows),
+            effects=Results(row for _, _, rows in found for row in rows),
             trials=tuple(trials),
             trainings=trainings,
         )

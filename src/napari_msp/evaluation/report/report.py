@@ -14,13 +14,21 @@ from napari_msp.evaluation.benchmark.analysis import (
     compare_methods,
     summarise,
 )
-from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, results_csv
+from napari_msp.evaluation.benchmark.results import (
+    FLOOR,
+    EffectResult,
+    PatchResult,
+    Result,
+    Results,
+    results_csv,
+)
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.report.description import EvaluationRun, findings, methods_paragraph
 from napari_msp.evaluation.report.tables import (
     Cell,
     Measures,
     Table,
+    effect_tables,
     headline_tables,
     other_tables,
     pvalue_tables,
@@ -45,6 +53,10 @@ OVERLAPPING = (
 )
 """Of an evaluation whose folds overlap, in place of the first limit."""
 
+EFFECTS_TITLE = "Biology put in"
+
+NO_EFFECTS: Results[EffectResult] = Results(())
+
 SUMMARY_COLUMNS = (
     "method", "target", "reference", "measure", "unit", "subjects", "datasets", "seeds", "mean",
     "sd", "low", "high", "sd_datasets", "sd_seeds", "best",
@@ -66,6 +78,7 @@ def write_report(
     figures: Mapping[str, Path],
     out: Path,
     measures: Measures,
+    effects: Results[EffectResult] = NO_EFFECTS,
 ) -> list[Path]:
     """Write report.html, table1.csv, table1.md, pvalues.csv and the rows that they rest on.
 
@@ -83,6 +96,8 @@ def write_report(
         Folder for the files.
     measures
         What a reader must know of each measure, by key.
+    effects
+        Put into heads, as they were predicted; where there are any, effects.csv is written too.
 
     Returns
     -------
@@ -107,10 +122,14 @@ def write_report(
         "measures.csv": results_csv(results, Result),
         "patches.csv": results_csv(patches, PatchResult),
         "table1.csv": summaries_csv(summaries, measures, overlapping=overlapping),
-        "table1.md": tables_markdown(results, summaries, tests, measures, overlapping=overlapping),
+        "table1.md": tables_markdown(
+            results, summaries, tests, measures, overlapping=overlapping, effects=effects
+        ),
         "pvalues.csv": pvalues_csv(tests),
-        "report.html": report_html(results, summaries, tests, run, pictures, measures),
+        "report.html": report_html(results, summaries, tests, run, pictures, measures, effects),
     }
+    if len(effects):
+        contents["effects.csv"] = results_csv(effects, EffectResult)
     with staged_folder(Path(out)) as stage:
         for name, text in contents.items():
             (stage / name).write_text(text, encoding="utf-8")
@@ -166,6 +185,7 @@ def tables_markdown(
     measures: Measures,
     *,
     overlapping: bool = False,
+    effects: Results[EffectResult] = NO_EFFECTS,
 ) -> str:
     """Write table1.md: headline, each subject where folds overlap, other measures, tests."""
     parts = ["# Table 1"]
@@ -174,6 +194,8 @@ def tables_markdown(
     if overlapping:
         each = subject_tables(results, measures)
         parts += ["## Each subject", *(table.markdown() for table in each)]
+    if len(effects):
+        parts += [f"## {EFFECTS_TITLE}", *(table.markdown() for table in effect_tables(effects))]
     for title, tables in other_tables(results, summaries, measures).items():
         parts += [f"## {title}", *(table.markdown() for table in tables)]
     if tests:
@@ -191,6 +213,7 @@ def report_html(
     run: EvaluationRun,
     pictures: Mapping[str, bytes],
     measures: Measures,
+    effects: Results[EffectResult] = NO_EFFECTS,
 ) -> str:
     """Fill in the page, report.html beside this file.
 
@@ -214,6 +237,8 @@ def report_html(
         training=_training(run),
         limits=(OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS,
         pinned=_pinned(run, results),
+        effects=effect_tables(effects),
+        effects_title=EFFECTS_TITLE,
         others=other_tables(results, summaries, measures),
     )
 

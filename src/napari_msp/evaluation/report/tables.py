@@ -12,7 +12,8 @@ from napari_msp.evaluation.benchmark.analysis import (
     Summaries,
     Summary,
 )
-from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
+from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result, Results
+from napari_msp.evaluation.effects import EFFECTS, FEWEST, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.formatting import NumberFormat, counted, number, p_text
 
@@ -160,6 +161,51 @@ def other_tables(
             group = tables.setdefault(measure.group or OTHERS, [])
             group.append(_other(results, summaries, measures, key))
     return tables
+
+
+def effect_tables(effects: Results[EffectResult]) -> list[Table]:
+    """One table a target and shell: methods in rows, what part of each effect is predicted."""
+    return [_effects_on(column, part) for (column,), part in effects.groups("column").items()]
+
+
+def _effects_on(column: str, part: Results[EffectResult]) -> Table:
+    names = part.names("effect")
+    put = {}
+    for name in names:
+        shown = part.select(effect=name)
+        by_head = {(row.dataset, row.subject): row.true for row in shown}
+        put[name] = sum(by_head.values()) / len(by_head)
+    rows = [
+        [
+            Cell("put in, mean"),
+            *(Cell(f"{put[name]:.3g}", EFFECTS[name].unit) for name in names),
+        ]
+    ]
+    for method in part.methods:
+        cells = [Cell(method)]
+        for name in names:
+            mine = part.select(method=method, effect=name).rows
+            cells.append(_kept(mine) if mine else EMPTY)
+        rows.append(cells)
+    counts = sorted({len(part.select(method=m, effect=e)) for m in part.methods for e in names})
+    heads = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
+    truth = against(part.references[0])
+    return Table(
+        f"What part of an effect put into heads is predicted on {column}: mean recovered over mean "
+        f"true effect in {truth} [95 % bootstrap interval over heads, from {FEWEST} on]; 1 keeps "
+        f"it whole, 0.9 is the goal for lesions. n = {heads}. "
+        + " ".join(f"{name[0].upper()}{name[1:]}: {EFFECTS[name].explanation}" for name in names),
+        ["method", *names],
+        rows,
+    )
+
+
+def _kept(rows: Sequence[EffectResult]) -> Cell:
+    found = recovery([row.true for row in rows], [row.value for row in rows])
+    if found.interval is None:
+        return Cell(number(found.ratio, 2))
+    low, high = (number(end, 2) for end in found.interval)
+    return Cell(number(found.ratio, 2), f"[{low}, {high}]")
 
 
 def against(reference: str) -> str:

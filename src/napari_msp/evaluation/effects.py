@@ -1,0 +1,253 @@
+"""Effects of biology put into simulated heads, and what part of each survives a harmonization.
+
+A head is scanned again with one thing made different and the same noise. The true effect is the
+change of a map between the target's noise-free twins, the recovered one that between predictions
+from the input's scans, both means over the same voxels. Nobody but the changed head knows of it:
+what methods learned from is as it was.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import Lattice
+from napari_msp.data.phantom import (
+    Ageing,
+    Atrophy,
+    Change,
+    Lesion,
+    Recipe,
+    WeakerBundle,
+    bundle_share,
+    lesion_mask,
+    platform_named,
+    simulate_subject,
+    write_scan,
+)
+from napari_msp.data.phantom.subjects import Pose, Subject
+from napari_msp.evaluation.statistics import CONFIDENCE
+from napari_msp.signal.maps import Maps
+
+RESAMPLES = 10_000
+"""Bootstrap samples: their quantiles are stable to 1 % of the interval (our choice)."""
+
+FEWEST = 3
+"""Heads from which there is an interval; fewer cannot say how much heads differ (our choice)."""
+
+BUNDLE = "corticospinal tract"
+"""It runs through every size of simulated head."""
+
+CORE = 0.4
+"""Share of the tissue from which a voxel belongs to a bundle's core (our choice)."""
+
+LESION = Lesion((26.0, -14.0, 26.0), radius=7.0)
+"""In the right corona radiata."""
+
+TISSUE_MD, FREE_MD = 0.9e-3, 3.0e-3
+"""Mean diffusivities between which a voxel goes from tissue to fluid, in mm²/s (our choice)."""
+
+
+def _fluid(maps: Maps) -> FloatArray:
+    """(X, Y, Z) share of fluid that the mean diffusivity speaks of."""
+    return np.asarray(np.clip((maps["md"] - TISSUE_MD) / (FREE_MD - TISSUE_MD), 0, 1))
+
+
+def _core(subject: Subject, lattice: Lattice, size: str) -> MaskArray:
+    return np.asarray(bundle_share(BUNDLE, subject, lattice, size) > CORE)
+
+
+def _everywhere(subject: Subject, lattice: Lattice, size: str) -> MaskArray:
+    return np.ones(lattice.shape, dtype=bool)
+
+
+def _years(number: int) -> int:
+    """Give the years by which a head ages: 10 to 40, as its number, from 0, has it."""
+    return 10 + 10 * (number % 4)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something that is made different.
+
+    Attributes
+    ----------
+    name
+        For people.
+    unit
+        Of the effect.
+    explanation
+        What is changed, what is measured, where.
+    change
+        Gives what differs in a head, by its number from 0.
+    compute
+        The map in which it is looked for.
+    region
+        Gives the voxels, by subject, lattice in the subject's own space, and size of the block.
+    per
+        What the change of a head is divided by, by its number.
+    """
+
+    name: str
+    unit: str
+    explanation: str
+    change: Callable[[int], Change]
+    compute: Callable[[Maps], FloatArray]
+    region: Callable[[Subject, Lattice, str], MaskArray]
+    per: Callable[[int], float] = lambda number: 1.0
+
+
+_ALL = (
+    Effect(
+        "weaker bundle",
+        "FA",
+        f"The FA of the {BUNDLE} lowered by 5 %: mean FA in its core.",
+        lambda number: WeakerBundle(BUNDLE, 0.95),
+        lambda maps: maps["fa"],
+        _core,
+    ),
+    Effect(
+        "lesion",
+        "mm²/s",
+        "A ball of oedema of 7 mm radius in white matter: mean diffusivity inside.",
+        lambda number: LESION,
+        lambda maps: maps["md"],
+        lambda subject, lattice, size: lesion_mask(LESION, subject, lattice),
+    ),
+    Effect(
+        "atrophy",
+        "share of brain",
+        "Ventricles and sulci wider: share of fluid in the brain, by the mean diffusivity.",
+        lambda number: Atrophy(),
+        _fluid,
+        _everywhere,
+    ),
+    Effect(
+        "age trend",
+        "FA a year",
+        f"Heads 10 to 40 years older, all bundles weaker and fluid more: slope of FA in the core "
+        f"of the {BUNDLE}.",
+        lambda number: Ageing(_years(number)),
+        lambda maps: maps["fa"],
+        _core,
+        per=_years,
+    ),
+)
+
+EFFECTS: Mapping[str, Effect] = {each.name: each for each in _ALL}
+"""By name, in the order of the table."""
+
+
+@contextmanager
+def changed_head(
+    recipe: Recipe, number: int, change: Change, platforms: Sequence[str]
+) -> Iterator[TravellingHeads]:
+    """Scan a changed head, with the noise of the unchanged one; gone after use.
+
+    Parameters
+    ----------
+    recipe
+        Of the dataset that the head belongs to.
+    number
+        Of the head, from 0.
+    change
+        What is different.
+    platforms
+        Names of those to scan it on.
+    """
+    with TemporaryDirectory() as folder:
+        for scan in simulate_subject(
+            number,
+            tuple(platform_named(name) for name in platforms),
+            recipe.size,
+            recipe.seed,
+            b_value=recipe.b_values,
+            misalignment=recipe.misalignment,
+            changes=[change],
+        ):
+            write_scan(Path(folder), scan, noise=recipe.noise)
+        yield open_dataset(folder)
+
+
+def region_of(
+    effect: Effect, recipe: Recipe, number: int, platform: str, lattice: Lattice
+) -> MaskArray:
+    """(X, Y, Z) where an effect is measured in the scan of a head on a platform."""
+    subject, pose = recipe.lies(number, platform)
+    in_head = Lattice(lattice.shape, _to_head(pose) @ lattice.affine)
+    return effect.region(subject, in_head, recipe.size)
+
+
+def _to_head(pose: Pose) -> FloatArray:
+    """(4, 4) from the scanner to the head."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = pose.rotation.T
+    matrix[:3, 3] = -pose.rotation.T @ pose.shift
+    return matrix
+
+
+def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, number: int) -> float:
+    """Give the change of the effect's map between two images of a head; nan without a voxel."""
+    if not where.any():
+        return float("nan")
+    change = effect.compute(after)[where].astype(float) - effect.compute(before)[where]
+    return float(change.mean()) / effect.per(number)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How much of a true effect was found again.
+
+    Attributes
+    ----------
+    heads
+        How many there are.
+    ratio
+        Mean recovered effect over mean true effect: 1 keeps the effect whole.
+    interval
+        Percentile bootstrap of `ratio` over heads; None for fewer than `FEWEST`.
+    """
+
+    heads: int
+    ratio: float
+    interval: tuple[float, float] | None
+
+
+def recovery(
+    true: Sequence[float] | FloatArray, recovered: Sequence[float] | FloatArray, seed: int = 0
+) -> Recovery:
+    """Compare recovered with true effects, head by head.
+
+    Parameters
+    ----------
+    true
+        (N,) effects in the target's noise-free twins; they do not average to 0.
+    recovered
+        (N,) effects in the predictions of the same heads.
+    seed
+        Of the bootstrap, which draws heads, keeping each one's pair together.
+
+    Raises
+    ------
+    ValueError
+        With lists of different lengths, or no true effect.
+    """
+    pairs = np.array([true, recovered], dtype=float)
+    if pairs.ndim != 2 or not pairs.shape[1]:
+        raise ValueError("give the true and the recovered effect of a head or more")
+    if not np.isfinite(pairs).all() or pairs[0].mean() == 0:
+        raise ValueError("effects must be finite, and there must be a true one")
+    heads = pairs.shape[1]
+    ratio = float(pairs[1].mean() / pairs[0].mean())
+    if heads < FEWEST:
+        return Recovery(heads, ratio, None)
+    drawn = np.random.default_rng(seed).integers(heads, size=(RESAMPLES, heads))
+    means = pairs[:, drawn].mean(axis=2)
+    tails = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means[1] / means[0], [tails, 1 - tails])
+    return Recovery(heads, ratio, (float(low), float(high)))
