@@ -3,7 +3,7 @@
     python benchmarks/biology.py FOLDER [MODEL ...] [--test 6]
 
 Heads of a seed that no model learned from are simulated; two of them teach the statistical
-methods. Everything is `simulate` and `evaluate --fibres --effects`; what it found is copied into
+methods. Everything is `simulate` and `evaluate --fibres --biology`; what it found is copied into
 benchmarks/biology.md. Twenty minutes on two cores.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
         validation=(names[TEACHERS],),
         test=tuple(names[TEACHERS + 1 :]),
         fibres=True,
-        effects=True,
+        biology=True,
     )
     out = options.folder / "out"
     evaluate(heads, out, settings, on_progress=print)

@@ -25,7 +25,7 @@ EXAMPLE = (
     "napari-msp evaluate heads --models msp.safetensors --out table\n"
     "napari-msp evaluate heads --methods all --quick --out quick\n"
     "napari-msp evaluate heads --methods DIQT MSP --leave-one-out --out each\n"
-    "napari-msp evaluate heads --models msp.safetensors --methods 'linear RISH' --fibres --effects "
+    "napari-msp evaluate heads --models msp.safetensors --methods 'linear RISH' --fibres --biology "
     "--out proof"
 )
 
@@ -81,7 +81,7 @@ def add_options(command: ArgumentParser) -> None:
         help="measure fibre peaks too, by constrained spherical deconvolution",
     )
     command.add_argument(
-        "--effects",
+        "--biology",
         action="store_true",
         help="put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "
         "what part of each is predicted",

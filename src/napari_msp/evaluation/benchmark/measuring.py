@@ -24,8 +24,8 @@ from napari_msp.evaluation.benchmark.results import (
     read_results,
     write_results,
 )
+from napari_msp.evaluation.biology import EFFECTS, changed_head, effect_in, region_of
 from napari_msp.evaluation.comparison import line_up
-from napari_msp.evaluation.effects import EFFECTS, changed_head, effect_in, region_of
 from napari_msp.evaluation.measures.catalogue import FIBRES, IN_TABLE, SH_ERRORS, measure_head
 from napari_msp.evaluation.measures.fibres import (
     MOST_VOXELS,
@@ -91,7 +91,7 @@ class Measurement:
     def weight(self) -> float:
         """In steps of a SHResNet; one prediction with its measures takes about 20 (measured)."""
         cost = 4.0 if self.repeated else 20.0
-        cost *= 1 + len(EFFECTS) * (self.plan.effects and not self.repeated)
+        cost *= 1 + len(EFFECTS) * (self.plan.biology and not self.repeated)
         learned = 0 if self.repeated else len(self._baselines)
         images = len(self.answers) + learned + 1  # truth has its costs too
         return cost * images * len(self.round.subjects.test) * len(self.plan.b_values)
@@ -107,11 +107,11 @@ class Measurement:
 
     def results(self) -> tuple[Results[Result], Results[PatchResult], Results[EffectResult]]:
         """Read what was measured."""
-        effects = self.folder / "effects.csv"
+        kept = self.folder / "biology.csv"
         return (
             read_results(self.folder / "measures.csv", Result),
             read_results(self.folder / "patches.csv", PatchResult),
-            read_results(effects, EffectResult) if effects.exists() else Results(()),
+            read_results(kept, EffectResult) if kept.exists() else Results(()),
         )
 
     def run(self) -> None:
@@ -133,7 +133,7 @@ class Measurement:
                 predicted = self._predictions(
                     dataset, subject, fitted[b], networks, truths["scan"], b
                 )
-                if self.plan.effects and not self.repeated:
+                if self.plan.biology and not self.repeated:
                     effects += self._effects(dataset, subject, fitted[b], predicted, truths, shell)
                 if not self.repeated and "noise-free" in truths:
                     predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
@@ -149,7 +149,7 @@ class Measurement:
                     ]
         write_results(self.folder / "measures.csv", Results(rows), Result)
         if effects:
-            write_results(self.folder / "effects.csv", Results(effects), EffectResult)
+            write_results(self.folder / "biology.csv", Results(effects), EffectResult)
         write_results(self.folder / "patches.csv", Results(patches), PatchResult)
 
     def _fitted(self, dataset: TravellingHeads, b: float) -> dict[str, Baseline]:

@@ -125,7 +125,7 @@ class Plan:
         Model that rows "from base" start from; None where there is no such row.
     fibres
         Whether fibre peaks are measured.
-    effects
+    biology
         Whether effects of biology are put into test heads.
     doubts
         Whom a model may have learned from who is measured, in words.
@@ -145,7 +145,7 @@ class Plan:
     folds: tuple[Subjects, ...] = ()
     base: Path | None = None
     fibres: bool = False
-    effects: bool = False
+    biology: bool = False
     doubts: tuple[str, ...] = ()
 
     @property
@@ -209,7 +209,7 @@ class Plan:
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
-        optional = ("folds", "base", "fibres", "effects", "doubts")
+        optional = ("folds", "base", "fibres", "biology", "doubts")
         return {name: each for name, each in content.items() if each or name not in optional}
 
 
@@ -305,10 +305,10 @@ def make_plan(
             problem = "has the name of another dataset, by which the report distinguishes them"
             raise UserError(problem, path, "datasets", Advice("rename one"))
     for path in paths:
-        if asked.effects and recipe_of(path) is None:
+        if asked.biology and recipe_of(path) is None:
             problem = "is not known to be simulated, so no effect can be put into its heads"
-            remedy = either(Advice("simulate heads anew"), Advice("leave effects out"))
-            raise UserError(problem, path, "effects", remedy)
+            remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
+            raise UserError(problem, path, "biology", remedy)
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
     for seed in asked.seeds:
         if not 0 <= seed < SEEDS:
@@ -360,7 +360,7 @@ def make_plan(
         folds=folds,
         base=base,
         fibres=asked.fibres,
-        effects=asked.effects,
+        biology=asked.biology,
         doubts=tell_doubts(teachers, opened, subjects.test),
     )
 

@@ -117,7 +117,7 @@ class EffectResult(Sample):
     Attributes
     ----------
     effect
-        A key of `napari_msp.evaluation.effects.EFFECTS`.
+        A key of `napari_msp.evaluation.biology.EFFECTS`.
     true
         The effect in truth, in its unit.
     value

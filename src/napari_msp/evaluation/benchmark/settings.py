@@ -129,7 +129,7 @@ class EvaluationSettings:
         Which scan, where one was repeated.
     fibres
         Whether fibre peaks are measured too, by constrained spherical deconvolution.
-    effects
+    biology
         Whether effects of biology are put into the test heads, which must be simulated ones, to see
         what part of each is predicted.
     quick
@@ -151,7 +151,7 @@ class EvaluationSettings:
     b0_threshold: float | None = None
     run: int | None = None
     fibres: bool = False
-    effects: bool = False
+    biology: bool = False
     quick: bool = False
     width: float | None = None
     steps: int | None = None

@@ -53,7 +53,7 @@ OVERLAPPING = (
 )
 """Of an evaluation whose folds overlap, in place of the first limit."""
 
-EFFECTS_TITLE = "Biology put in"
+BIOLOGY = "Biology put in"
 
 NO_EFFECTS: Results[EffectResult] = Results(())
 
@@ -97,7 +97,7 @@ def write_report(
     measures
         What a reader must know of each measure, by key.
     effects
-        Put into heads, as they were predicted; where there are any, effects.csv is written too.
+        Put into heads, as they were predicted; where there are any, biology.csv is written too.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def write_report(
         "report.html": report_html(results, summaries, tests, run, pictures, measures, effects),
     }
     if len(effects):
-        contents["effects.csv"] = results_csv(effects, EffectResult)
+        contents["biology.csv"] = results_csv(effects, EffectResult)
     with staged_folder(Path(out)) as stage:
         for name, text in contents.items():
             (stage / name).write_text(text, encoding="utf-8")
@@ -195,7 +195,7 @@ def tables_markdown(
         each = subject_tables(results, measures)
         parts += ["## Each subject", *(table.markdown() for table in each)]
     if len(effects):
-        parts += [f"## {EFFECTS_TITLE}", *(table.markdown() for table in effect_tables(effects))]
+        parts += [f"## {BIOLOGY}", *(table.markdown() for table in effect_tables(effects))]
     for title, tables in other_tables(results, summaries, measures).items():
         parts += [f"## {title}", *(table.markdown() for table in tables)]
     if tests:
@@ -238,7 +238,7 @@ def report_html(
         limits=(OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS,
         pinned=_pinned(run, results),
         effects=effect_tables(effects),
-        effects_title=EFFECTS_TITLE,
+        biology_title=BIOLOGY,
         others=other_tables(results, summaries, measures),
     )
 

@@ -13,7 +13,7 @@ from napari_msp.evaluation.benchmark.analysis import (
     Summary,
 )
 from napari_msp.evaluation.benchmark.results import FLOOR, EffectResult, Result, Results
-from napari_msp.evaluation.effects import EFFECTS, FEWEST, recovery
+from napari_msp.evaluation.biology import EFFECTS, FOR_INTERVAL, recovery
 from napari_msp.evaluation.measures.catalogue import Measure
 from napari_msp.formatting import NumberFormat, counted, number, p_text
 
@@ -192,8 +192,8 @@ def _effects_on(column: str, part: Results[EffectResult]) -> Table:
     truth = against(part.references[0])
     return Table(
         f"What part of an effect put into heads is predicted on {column}: mean recovered over mean "
-        f"true effect in {truth} [95 % bootstrap interval over heads, from {FEWEST} on]; 1 keeps "
-        f"it whole, 0.9 is the goal for lesions. n = {heads}. "
+        f"true effect in {truth} [95 % bootstrap interval over heads, from {FOR_INTERVAL} on]; 1 "
+        f"keeps it whole, 0.9 is the goal for lesions. n = {heads}. "
         + " ".join(f"{name[0].upper()}{name[1:]}: {EFFECTS[name].explanation}" for name in names),
         ["method", *names],
         rows,

@@ -37,7 +37,7 @@ from napari_msp.signal.maps import Maps
 RESAMPLES = 10_000
 """Bootstrap samples: their quantiles are stable to 1 % of the interval (our choice)."""
 
-FEWEST = 3
+FOR_INTERVAL = 3
 """Heads from which there is an interval; fewer cannot say how much heads differ (our choice)."""
 
 BUNDLE = "corticospinal tract"
@@ -210,7 +210,7 @@ class Recovery:
     ratio
         Mean recovered effect over mean true effect: 1 keeps the effect whole.
     interval
-        Percentile bootstrap of `ratio` over heads; None for fewer than `FEWEST`.
+        Percentile bootstrap of `ratio` over heads; None for fewer than `FOR_INTERVAL`.
     """
 
     heads: int
@@ -244,7 +244,7 @@ def recovery(
         raise ValueError("effects must be finite, and there must be a true one")
     heads = pairs.shape[1]
     ratio = float(pairs[1].mean() / pairs[0].mean())
-    if heads < FEWEST:
+    if heads < FOR_INTERVAL:
         return Recovery(heads, ratio, None)
     drawn = np.random.default_rng(seed).integers(heads, size=(RESAMPLES, heads))
     means = pairs[:, drawn].mean(axis=2)

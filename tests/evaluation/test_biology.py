@@ -11,7 +11,7 @@ from napari_msp.data.phantom import Recipe, lattice_for, platform_named, simulat
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, Results
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
-from napari_msp.evaluation.effects import EFFECTS, LESION, effect_in, recovery, region_of
+from napari_msp.evaluation.biology import EFFECTS, LESION, effect_in, recovery, region_of
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.report.tables import effect_tables
 from napari_msp.signal.maps import Maps
@@ -105,8 +105,8 @@ def test_the_table_says_what_was_put_in_and_what_is_left():
 
 def test_effects_are_put_into_simulated_heads_only(heads, tmp_path):
     with pytest.raises(UserError, match="not known to be simulated") as raised:
-        evaluate(heads, tmp_path / "out", methods=["no harmonization"], effects=True, workers=1)
-    assert raised.value.field == "effects"
+        evaluate(heads, tmp_path / "out", methods=["no harmonization"], biology=True, workers=1)
+    assert raised.value.field == "biology"
     assert not (tmp_path / "out").exists()
 
 
@@ -114,10 +114,10 @@ def test_effects_are_put_into_simulated_heads_only(heads, tmp_path):
 def test_effects_are_found_in_the_targets_scan_and_weakened_in_the_inputs(tmp_path):
     simulate(tmp_path / "heads", subjects=1, size="tiny", seed=3)
     asked = EvaluationSettings(
-        methods=("no harmonization",), targets=("prisma_st",), effects=True, fibres=True
+        methods=("no harmonization",), targets=("prisma_st",), biology=True, fibres=True
     )
     evaluate(tmp_path / "heads", tmp_path / "out", asked, workers=1)
-    with (tmp_path / "out" / "effects.csv").open() as file:
+    with (tmp_path / "out" / "biology.csv").open() as file:
         found = {(row["method"], row["effect"]): row for row in csv.DictReader(file)}
     assert {effect for _, effect in found} == set(EFFECTS)
     for (method, effect), row in found.items():
