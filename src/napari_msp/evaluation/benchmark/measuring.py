@@ -105,14 +105,17 @@ class Measurement:
         """Whether the results are there."""
         return (self.folder / "patches.csv").exists()
 
-    def results(self) -> tuple[Results[Result], Results[PatchResult], Results[EffectResult]]:
+    def results(self) -> tuple[Results[Result], Results[PatchResult]]:
         """Read what was measured."""
-        kept = self.folder / "biology.csv"
         return (
             read_results(self.folder / "measures.csv", Result),
             read_results(self.folder / "patches.csv", PatchResult),
-            read_results(kept, EffectResult) if kept.exists() else Results(()),
         )
+
+    def effects(self) -> Results[EffectResult]:
+        """Read what was found of effects that were put in."""
+        path = self.folder / "biology.csv"
+        return read_results(path, EffectResult) if path.exists() else Results(())
 
     def run(self) -> None:
         """Predict, measure and write."""

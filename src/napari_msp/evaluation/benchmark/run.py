@@ -131,9 +131,9 @@ class Benchmark:
         self._do(measurements)
         found = [each.results() for each in measurements]
         return Outcome(
-            results=Results(row for rows, _, _ in found for row in rows),
-            patches=Results(row for _, rows, _ in found for row in rows),
-            effects=Results(row for _, _, rows in found for row in rows),
+            results=Results(row for rows, _ in found for row in rows),
+            patches=Results(row for _, rows in found for row in rows),
+            effects=Results(row for each in measurements for row in each.effects()),
             trials=tuple(trials),
             trainings=trainings,
         )
