@@ -1,4 +1,4 @@
-"""What is drawn on napari's canvas besides layers; loads napari's own drawing, so late.
+"""What is drawn on napari's canvas besides layers, and on layers; loads napari's own, so late.
 
 napari finds the drawing part of an overlay in a table, to which ours is added here.
 """
@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari._vispy.overlays.base import ViewerOverlayMixin, VispyCanvasOverlay
+import numpy as np
+from napari._vispy.overlays.base import (
+    LayerOverlayMixin,
+    ViewerOverlayMixin,
+    VispyCanvasOverlay,
+    VispySceneOverlay,
+)
 from napari._vispy.utils.visual import overlay_to_visual
 from napari._vispy.visuals.text import Text
-from napari.components.overlays import CanvasOverlay
+from napari.components.overlays import CanvasOverlay, SceneOverlay
 from vispy.color import Color
-from vispy.scene.visuals import Compound, Line
+from vispy.scene.visuals import Compound, Image, Line
+from vispy.visuals.transforms import STTransform
 
 from napari_msp.ui.crosshair import lines_on, place_of
 from napari_msp.ui.orientation_letters import (
@@ -95,4 +102,40 @@ def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
         visual.color = [rim] * (len(AROUND) * len(texts)) + [ink] * len(texts)
 
 
+class Glyphs(SceneOverlay):
+    """A picture of glyphs over a part of a layer's slice; `drawing` is None where there is none."""
+
+    drawing: Any = None
+    visible: bool = True
+
+
+class GlyphsDrawn(LayerOverlayMixin, VispySceneOverlay):
+    """Draws them where their voxels are, in whatever plane they were made for."""
+
+    def __init__(self, **options: Any) -> None:
+        node = Compound([])  # napari sets its transform, we that of the picture in it
+        self._image = Image(np.zeros((1, 1, 4), np.uint8), interpolation="linear", parent=node)
+        self._image.set_gl_state("translucent", depth_test=False)
+        super().__init__(node=node, **options)
+        # A layer's node begins at its first voxel's corner; napari moves what is in it later.
+        middle = np.eye(4)
+        middle[3, :2] = 0.5
+        self.node.transform.matrix = middle
+        self.overlay.events.drawing.connect(self._on_drawing_change)
+        self.reset()
+        self._on_drawing_change()
+
+    def _on_drawing_change(self) -> None:
+        drawing = self.overlay.drawing
+        if drawing is not None:
+            (top, left), (height, width) = drawing.first, drawing.size
+            self._image.set_data(drawing.picture)
+            self._image.transform = STTransform(
+                scale=(1 / width, 1 / height), translate=(left - 0.5, top - 0.5)
+            )
+        self._image.visible = drawing is not None
+        self.node.update()
+
+
 overlay_to_visual[Marks] = MarksDrawn
+overlay_to_visual[Glyphs] = GlyphsDrawn

@@ -79,6 +79,7 @@ class GridFit:
         self._bar: Layer | None = None
         self._brain: Extent | None = None
         self._put: tuple[Any, ...] = ()
+        self._close: tuple[Any, ...] = ()
 
     @property
     def moved(self) -> bool:
@@ -96,6 +97,20 @@ class GridFit:
         down, across = (mm[axis] for axis in spatial(self._viewer.dims.order)[1:])
         _, row, column = camera.center
         camera.center = (0.0, row + down, column + across)
+
+    def come_closer(self, centre: tuple[float, float], mm: float) -> None:
+        """Fill cells with so many mm around a row and a column, unless they show less."""
+        camera, cell = self._viewer.scene.camera, self._cell()
+        zoom = max(min(cell[0] - NAME - FOOT, cell[1] - 2 * EDGE), 20.0) / mm
+        if camera.zoom < zoom:
+            camera.center, camera.zoom = (0.0, *centre), zoom
+            self._close = self._camera()
+
+    def go_back(self) -> None:
+        """Show whole brains again, unless the camera was moved since `come_closer`."""
+        if self._close and self._close == self._camera():
+            self.fit()
+        self._close = ()
 
     def take(self, layers: Sequence[Layer], bar: Layer | None, reference: Head) -> None:
         """Fit other layers from now on.

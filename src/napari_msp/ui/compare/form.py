@@ -8,6 +8,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 from superqt.utils import signals_blocked
 
+from napari_msp.signal.glyphs import TITLES as GLYPH_TITLES
+from napari_msp.signal.glyphs import Kind
 from napari_msp.signal.maps import MAPS
 from napari_msp.ui.glossary import TERMS, tooltip
 from napari_msp.ui.grid_fit import ORDERS
@@ -20,6 +22,7 @@ LABELS = {
     "input_image": "&Input scan",
     "maps": "&Map",
     "errors": "Error &as",
+    "glyphs": "Gl&yphs",
     "axis": "Pla&ne",
 }
 """Of the rows, by the library's name of the parameter."""
@@ -47,7 +50,18 @@ ERRORS = (
     "<p>Squared error says how far a prediction is from the truth; the signed difference also to "
     "which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
 )
-KEYS = "Hold G to see the ground truth in place, H for the input scan. Click sets the crosshair."
+KEYS = (
+    "Hold G to see the ground truth in place, H for the input scan. Q changes glyphs. A click "
+    "sets the crosshair."
+)
+NO_GLYPHS = "none"
+GLYPHS = (
+    "<p>The voxels around the crosshair as surfaces, coloured by direction: red left-right, green "
+    "front-back, blue up-down.</p><p><b>ODF</b>: how much diffuses along each direction, by "
+    "analytical q-ball imaging, from each voxel’s least to its most: shapes compare, sizes do "
+    "not, and where nothing has a direction noise is drawn large. <b>Signal</b>: S/S₀ of each "
+    "gradient direction, on one scale for all cells; it is weakest along fibres.</p>"
+)
 PLANE = "<p>How the heads are cut. Right and left are as radiologists look at them.</p>"
 
 
@@ -60,6 +74,8 @@ class CompareForm(QWidget):
         Another map (its name in `MAPS`) or plane is chosen.
     errors_changed
         Errors are to be shown with or without their sign.
+    glyphs_changed
+        Other glyphs are chosen, or none.
     shell_changed
         A person chose another shell; not yet what is of it.
     """
@@ -67,6 +83,7 @@ class CompareForm(QWidget):
     shell_changed = Signal()
     map_changed = Signal(str)
     errors_changed = Signal()
+    glyphs_changed = Signal()
     plane_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
@@ -75,6 +92,10 @@ class CompareForm(QWidget):
         self.truths, self.scans, self.shells = QComboBox(), QComboBox(), QComboBox()
         self.maps, self.planes, self.errors = QComboBox(), QComboBox(), QComboBox()
         self.errors.addItems([SQUARED, SIGNED])
+        self.glyphs = QComboBox()
+        self.glyphs.addItem(NO_GLYPHS, None)
+        for kind, title in GLYPH_TITLES.items():
+            self.glyphs.addItem(title, kind)
         self.predictions_list = CheckList()
         for combo in (self.truths, self.scans):
             combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
@@ -126,6 +147,16 @@ class CompareForm(QWidget):
         """Whether errors are wanted with their sign."""
         return str(self.errors.currentText()) == SIGNED
 
+    @property
+    def glyph_kind(self) -> Kind | None:
+        """What voxels around the crosshair are drawn as; None: not at all."""
+        chosen: Kind | None = self.glyphs.currentData()
+        return chosen
+
+    def next_glyphs(self) -> None:
+        """Choose the next kind of glyphs, after the last none."""
+        self.glyphs.setCurrentIndex((self.glyphs.currentIndex() + 1) % self.glyphs.count())
+
     def offer(
         self,
         truths: Sequence[str],
@@ -165,6 +196,7 @@ class CompareForm(QWidget):
         """Offer what can be done while a comparison is shown, or not."""
         self.leave_button.setEnabled(active)
         self.planes.setEnabled(active)
+        self.glyphs.setEnabled(active)
         self.rows.say("axis", note=KEYS if active else "")
 
     def _offer_shells(self, shells: Sequence[int]) -> None:
@@ -198,6 +230,7 @@ class CompareForm(QWidget):
         self.planes.currentTextChanged.connect(self.plane_changed)
         self.maps.currentIndexChanged.connect(lambda _: self.map_changed.emit(self.map_name))
         self.errors.currentIndexChanged.connect(lambda _: self.errors_changed.emit())
+        self.glyphs.currentIndexChanged.connect(lambda _: self.glyphs_changed.emit())
 
     def _arranged(self) -> FormRows:
         rows, buttons = FormRows(), in_row(self.show_button, self.leave_button)
@@ -208,6 +241,7 @@ class CompareForm(QWidget):
             ("input_image", self.scans, SCAN),
             ("maps", self.maps, MAP),
             ("errors", self.errors, ERRORS),
+            ("glyphs", self.glyphs, GLYPHS),
             ("axis", self.planes, PLANE),
         ):
             rows.add(name, LABELS[name], entry, meaning)

@@ -82,7 +82,7 @@ class ViewerGrid:
         self._renamed: dict[Layer, str] = {}
         self._reference: Head | None = None
         self._cells: Sequence[LayerData] = ()
-        self._legend = ""
+        self._legend = self._remark = ""
         self._linking = False
 
     @property
@@ -160,7 +160,7 @@ class ViewerGrid:
         for layer in self.layers:
             layer.colorbar.visible = layer is bar
         self._legend = cells.legend
-        show_legend(viewer, cells.legend)
+        show_legend(viewer, self._words())
         self._fit.take(self.layers, bar, cells.reference)
         if carry and brain is not None:
             self._carry_over(brain)
@@ -215,6 +215,24 @@ class ViewerGrid:
                 # Unlike the lender's in blanks only: napari has no name twice.
                 layer.name = names[place] + " " * (place if source != place else 0)
         self._linking = True
+
+    def remark(self, words: str) -> None:
+        """Say something more in the legend, in place of what was said before."""
+        if words != self._remark:
+            self._remark = words
+            if self.active:
+                show_legend(self.viewer, self._words())
+                fit_legend(self.viewer)
+
+    def come_closer(self, mm: float) -> None:
+        """Fill cells with so many mm around the crosshair's point, unless they show less."""
+        rows, columns = spatial(self.viewer.dims.order)[1:]
+        point = crosshair_of(self.viewer).point
+        self._fit.come_closer((point[rows], point[columns]), mm)
+
+    def go_back(self) -> None:
+        """Undo `come_closer`, unless the camera was moved since."""
+        self._fit.go_back()
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -289,9 +307,12 @@ class ViewerGrid:
         known = self._cells[place][1]["metadata"].get(KEY)
         quantity = "contrast" if known is None else known.quantity
         now = f"{quantity} now {limits[0]:.2g} to {limits[1]:.2g}"
-        show_legend(self.viewer, SPACE.join((self._legend, now)))
+        show_legend(self.viewer, SPACE.join((self._words(), now)))
         fit_legend(self.viewer)
         self._linking = True
+
+    def _words(self) -> str:
+        return SPACE.join(filter(None, (self._legend, self._remark)))
 
     def _give_names_back(self, taken: Collection[str]) -> None:
         """Let hidden layers have their names again, but for those that cells take now."""

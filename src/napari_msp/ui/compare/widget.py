@@ -23,6 +23,7 @@ from napari_msp.ui.background import Control, Latest
 from napari_msp.ui.compare.compared import BEFORE, MOST_PREDICTIONS, Choices, Question
 from napari_msp.ui.compare.computing import Comparing
 from napari_msp.ui.compare.form import LABELS, CompareForm
+from napari_msp.ui.compare.glyphs import GlyphView, images_of
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.numbers_table import NOTHING, SAME, ErrorColumn, NumbersTable
 from napari_msp.ui.compare.stages_tab import StagesTab
@@ -51,6 +52,9 @@ NUMBERS = "CSV (*.csv)"
 FLICKER = {"G": "truth", "H": "source"}
 """Keys that show another cell in place as long as they are held; napari has other uses for most
 letters, but not for these."""
+
+NEXT_GLYPHS = "Q"
+"""Key of the next kind of glyphs; free in napari, too."""
 
 EDGE = 6
 
@@ -85,6 +89,7 @@ class Compare(Docked):
         self.grid = ViewerGrid(napari_viewer, self._warn)
         self.stages = StagesTab(self.grid, self.comparing)
         self.planes = TriplanarTab(napari_viewer)
+        self.glyphs = GlyphView(napari_viewer, self)
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
         self._writing = Latest(self)
         self.tabs = QTabWidget()
@@ -129,6 +134,7 @@ class Compare(Docked):
         self.progress.end()
         self.stages.forget()
         self.voxel.stop()
+        self.glyphs.stop()
         self.planes.stop()
         if self.grid.active:
             self.grid.leave()
@@ -170,7 +176,29 @@ class Compare(Docked):
         if not self.stages.branches_shown:
             self.grid.show(cells)
             self.form.show_plane(self.grid.plane)
+            self._show_glyphs()
         self._enable()
+
+    def _show_glyphs(self) -> None:
+        """Show the chosen glyphs in the cells that have them."""
+        cells, compared, kind = self._cells(), self.comparing.compared, self.form.glyph_kind
+        if cells is None or compared is None:
+            return
+        shown = {} if self.stages.branches_shown else images_of(compared, cells)
+        self.glyphs.take(self.grid.layers, shown, compared.comparison.reference)
+        if kind == self.glyphs.kind:
+            return
+        if self.glyphs.kind is None:
+            self.grid.come_closer(self.glyphs.span)
+        self.glyphs.show(kind)
+        if kind is None:
+            self.grid.go_back()
+
+    def _change_alpha(self) -> None:
+        """Take away the glyphs of the α before; those of this one are drawn when it rests."""
+        cells = self._cells()
+        if cells is not None and self.stages.name in cells.places:
+            self.glyphs.leave_out(cells.places[self.stages.name][0])
 
     def _cells(self) -> GridCells | None:
         """Give the cells of the chosen map, with the sign of errors where that is wanted."""
@@ -185,9 +213,12 @@ class Compare(Docked):
             cells = self._cells()
             source = None if cells is None else getattr(cells, which)
             if cells is not None and source is not None and not self.stages.branches_shown:
-                self.grid.borrow([image for image, _ in cells.places.values()], source)
+                places = [image for image, _ in cells.places.values()]
+                self.grid.borrow(places, source)
+                self.glyphs.lend(places, source)
             yield
             self.grid.give_back()
+            self._show_glyphs()
 
         return hold
 
@@ -255,6 +286,8 @@ class Compare(Docked):
             for key, which in FLICKER.items():
                 function = self._flicker(which) if self._bound else None
                 self.viewer.bind_key(key, function, overwrite=True)
+            change = (lambda _: self.form.next_glyphs()) if self._bound else None
+            self.viewer.bind_key(NEXT_GLYPHS, change, overwrite=True)
 
     def _enable(self) -> None:
         self._bind_keys()
@@ -300,6 +333,10 @@ class Compare(Docked):
         form.shell_changed.connect(self._change_shell)
         form.map_changed.connect(lambda _: self._change_map())
         form.errors_changed.connect(self._show_cells)
+        form.glyphs_changed.connect(self._show_glyphs)
+        self.glyphs.told.connect(self.grid.remark)
+        self.stages.panel.alpha_changed.connect(lambda _: self._change_alpha())
+        self.stages.panel.branches.toggled.connect(lambda _: self._show_glyphs())
         self.stages.signed = lambda: form.signed
         form.plane_changed.connect(self.grid.turn_to)
         form.predictions_list.changed.connect(self._suggest_truth)
@@ -317,7 +354,7 @@ class Compare(Docked):
         self.save_figure.clicked.connect(self._save_figure)
         self.save_numbers.clicked.connect(self._save_numbers)
         self._writing.done.connect(lambda path: self.message.show_message("ok", f"Saved {path}"))
-        for source in (comparing, self.stages, self._writing):
+        for source in (comparing, self.stages, self.glyphs, self._writing):
             source.failed.connect(self._fail)
         self._listing.timeout.connect(self._list)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):

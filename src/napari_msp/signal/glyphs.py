@@ -1,0 +1,268 @@
+"""Draw SH series as glyphs: surfaces as far out as the series is large, lit, coloured by direction.
+
+A picture of each is made from one side, by looking along its rays into a cube of voxels. What that
+needs of the basis is the same for all glyphs, so hundreds of them cost one product of matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import eval_legendre
+
+from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.signal.rotation import rotate, spread_directions
+from napari_msp.signal.spherical_harmonics import (
+    coefficient_orders,
+    design_matrix,
+    order_of,
+)
+
+Kind = Literal["odf", "signal"]
+
+TITLES: Mapping[Kind, str] = {"odf": "ODF", "signal": "signal"}
+
+Picture = NDArray[np.uint8]
+"""(rows, columns, 4): red, green, blue and opacity."""
+
+LIGHT = np.array([-0.35, -0.45, 0.82])
+"""Where light comes from: right, down, and towards whoever looks (our choice: the upper left)."""
+
+AMBIENT = 0.3
+"""Share of the light that comes from everywhere (our choice)."""
+
+MANY = 362
+"""Directions of a half-sphere on which the ends of a series are sought (our choice)."""
+
+AT_ONCE = 64
+"""Glyphs that are drawn together: their cubes stay in a processor's cache."""
+
+LARGEST_PERCENTILE = 98.0
+"""Of the strongest signals of an image: that is half a voxel long (our choice)."""
+
+
+def odf(coefficients: FloatArray) -> FloatArray:
+    """Give the orientation distribution function by analytical q-ball imaging.
+
+    The Funk-Radon transform of the signal: order l is multiplied by 2π P_l(0) (Descoteaux 2007).
+
+    Parameters
+    ----------
+    coefficients
+        (..., C) of the signal S/S0.
+
+    Returns
+    -------
+    (..., C) of the ODF, which is not normalised.
+    """
+    orders = coefficient_orders(order_of(coefficients.shape[-1]))
+    weights = 2 * np.pi * eval_legendre(orders, 0.0)
+    return np.asarray(coefficients * weights.astype(coefficients.dtype))
+
+
+def radii(coefficients: FloatArray, kind: Kind, largest: float = 1.0) -> tuple[FloatArray, ...]:
+    """Give what a glyph's radius follows from: SH coefficients, and what is taken from their sum.
+
+    Parameters
+    ----------
+    coefficients
+        (N, C) of the signal S/S0.
+    kind
+        "signal": S/S0 over `largest`, on one scale for all. "odf": the ODF from its least to its
+        most, of each voxel by itself, from 0 to 1 (min-max normalisation, Tuch 2004): shapes
+        compare, sizes say nothing, and where nothing has a direction noise is drawn large.
+    largest
+        S/S0 that is 1.
+
+    Returns
+    -------
+    coefficients, offsets
+        (N, C) and (N,), float32: the radius along u is the series at u minus the offset.
+    """
+    if kind == "signal":
+        series = np.asarray(coefficients, dtype=np.float32) / np.float32(largest)
+        return series, np.zeros(len(series), dtype=np.float32)
+    series = odf(np.asarray(coefficients, dtype=np.float32))
+    seen = series @ _spread_basis(order_of(series.shape[-1])).T
+    least, most = seen.min(axis=1), seen.max(axis=1)
+    span = np.where(most > least, most - least, 1).astype(np.float32)
+    return series / span[:, None], least / span
+
+
+def largest_signal(coefficients: FloatArray) -> float:
+    """Give the S/S0 that half a voxel stands for, so that nearly all glyphs of an image fit.
+
+    Parameters
+    ----------
+    coefficients
+        (N, C) of voxels with brain.
+    """
+    if not len(coefficients):
+        return 1.0
+    series = np.asarray(coefficients, dtype=np.float32)
+    strongest = (series @ _spread_basis(order_of(series.shape[-1])).T).max(axis=1)
+    found = float(np.percentile(strongest, LARGEST_PERCENTILE))
+    return found if found > 0 else 1.0
+
+
+def glyph_picture(
+    coefficients: FloatArray,
+    inside: MaskArray,
+    kind: Kind,
+    view: FloatArray,
+    size: tuple[int, int],
+    largest: float = 1.0,
+) -> Picture:
+    """Draw the glyphs of a slice, each as large as its voxel's shorter side.
+
+    Parameters
+    ----------
+    coefficients
+        (R, C, 28) of the signal S/S0 in scanner axes; rows and columns as they are seen.
+    inside
+        (R, C) where a glyph is drawn.
+    kind, largest
+        See `radii`.
+    view
+        (3, 3), whose rows are the directions to the right, downwards and towards whoever looks, in
+        scanner axes.
+    size
+        Height and width of a voxel in pixels.
+
+    Returns
+    -------
+    (R · height, C · width, 4).
+    """
+    rows, columns = inside.shape
+    high, wide = size
+    edge = min(size)
+    picture = np.zeros((rows, high, columns, wide, 4), dtype=np.uint8)
+    top, left = (high - edge) // 2, (wide - edge) // 2
+    down, right = np.nonzero(inside)
+    tiles = draw_glyphs(coefficients[down, right], kind, view, edge, largest)
+    picture[down, top : top + edge, right, left : left + edge] = tiles
+    return picture.reshape(rows * high, columns * wide, 4)
+
+
+def draw_glyphs(
+    coefficients: FloatArray, kind: Kind, view: FloatArray, edge: int, largest: float = 1.0
+) -> Picture:
+    """Draw glyphs, each on a square of `edge` pixels whose half is a radius of 1.
+
+    Parameters
+    ----------
+    coefficients
+        (N, C) of the signal S/S0 in scanner axes.
+    kind, largest, view
+        See `glyph_picture`.
+
+    Returns
+    -------
+    (N, edge, edge, 4).
+    """
+    cube = _cube(order_of(coefficients.shape[-1]), edge)
+    series, offsets = radii(coefficients, kind, largest)
+    turned = rotate(series, view)
+    to_scanner = np.asarray(view, dtype=np.float32)
+    tiles = np.empty((len(series), edge, edge, 4), dtype=np.uint8)
+    for start in range(0, len(series), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        tiles[part] = cube.look(turned[part], offsets[part], to_scanner)
+    return tiles
+
+
+class _Cube:
+    """A cube of points around a glyph's middle, its first axis towards whoever looks."""
+
+    def __init__(self, order: int, edge: int) -> None:
+        self.edge, self.depth = edge, edge // 2
+        self.at = ((np.arange(edge) + 0.5) * (2 / edge) - 1).astype(np.float32)
+        # Half of the cube: a series of even orders is the same at the point opposite.
+        nearer, down, right = np.meshgrid(
+            self.at[::-1][: self.depth], self.at, self.at, indexing="ij"
+        )
+        points = np.stack([right, down, nearer], axis=-1).reshape(-1, 3)
+        self.length = np.linalg.norm(points, axis=1)
+        self.basis = _quick_basis(_unit(points), order).T
+        self.light = (LIGHT / np.linalg.norm(LIGHT)).astype(np.float32)
+
+    def look(self, series: FloatArray, offsets: FloatArray, to_scanner: FloatArray) -> Picture:
+        """Draw glyphs whose series are in the axes of the cube: right, down, towards us."""
+        edge, count = self.edge, len(series)
+        half = series @ self.basis
+        half -= offsets[:, None]
+        half -= self.length
+        half = half.reshape(count, self.depth, edge, edge)
+        # How far a point lies inside the surface, front to back.
+        inside = np.empty((count, edge, edge, edge), dtype=np.float32)
+        inside[:, : self.depth] = half
+        inside[:, self.depth :] = half[:, ::-1, ::-1, ::-1]
+        most = inside[:, 0].copy()
+        first = np.zeros(most.shape, dtype=np.int16)
+        for plane in range(edge - 1, 0, -1):
+            np.maximum(most, inside[:, plane], out=most)
+            np.copyto(first, plane, where=inside[:, plane] > 0)
+        np.copyto(first, 0, where=inside[:, 0] > 0)
+        opacity = np.clip(most * (edge / 2) + 0.5, 0, 1).reshape(count, -1)
+        which, pixel = np.nonzero(opacity)
+        row, column = np.divmod(pixel, edge)
+        layer = first[which, row, column].astype(np.intp)
+        rim = np.flatnonzero(most[which, row, column] <= 0)  # grazed: the nearest is seen
+        layer[rim] = inside[which[rim], :, row[rim], column[rim]].argmax(axis=1)
+
+        def value(plane: IntArray, down: IntArray, right: IntArray) -> FloatArray:
+            there = (each.clip(0, edge - 1) for each in (plane, down, right))
+            return np.asarray(inside[(which, *there)])
+
+        here, before = value(layer, row, column), value(layer - 1, row, column)
+        # The surface lies between the two, nearer to the one that is less far from it.
+        share = np.where((before < 0) & (here > 0), here / np.maximum(here - before, 1e-9), 0)
+        depth = self.at[::-1][layer] + share * (2 / edge)
+        place = np.stack([self.at[column], self.at[row], depth], axis=1)
+        outwards = np.stack(
+            [
+                value(layer, row, column - 1) - value(layer, row, column + 1),
+                value(layer, row - 1, column) - value(layer, row + 1, column),
+                value(layer + 1, row, column) - value(layer - 1, row, column),
+            ],
+            axis=1,
+        )
+        lit = _unit(outwards) @ self.light
+        shade = AMBIENT + (1 - AMBIENT) * np.clip(lit, 0, 1)
+        colours = np.abs(_unit(place) @ to_scanner)
+        tiles = np.zeros((count, edge * edge, 4), dtype=np.uint8)
+        tiles[which, pixel, :3] = np.clip(colours * shade[:, None] * 255 + 0.5, 0, 255)
+        tiles[which, pixel, 3] = opacity[which, pixel] * 255 + 0.5
+        return tiles.reshape(count, edge, edge, 4)
+
+
+@lru_cache(maxsize=8)
+def _cube(order: int, edge: int) -> _Cube:
+    return _Cube(order, edge)
+
+
+def _quick_basis(directions: FloatArray, order: int) -> FloatArray:
+    """Evaluate the basis for very many directions: each function is a polynomial of that order."""
+    powers = [(i, j, order - i - j) for i in range(order + 1) for j in range(order + 1 - i)]
+
+    def terms(at: FloatArray) -> FloatArray:
+        x, y, z = at.T
+        return np.stack([x**i * y**j * z**k for i, j, k in powers], axis=1)
+
+    known = spread_directions(4 * len(powers))
+    weights = np.linalg.lstsq(terms(known), design_matrix(known, order), rcond=None)[0]
+    return (terms(directions) @ weights).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _spread_basis(order: int) -> FloatArray:
+    return design_matrix(spread_directions(MANY), order).astype(np.float32)
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1))
