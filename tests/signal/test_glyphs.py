@@ -1,4 +1,4 @@
-"""Glyphs: the ODF beside DIPY's, and fibres seen along the direction and in the colour they have."""
+"""Glyphs: the ODF beside DIPY's, and fibres seen along their direction and in its colour."""
 
 import numpy as np
 import pytest
