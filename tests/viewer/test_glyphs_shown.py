@@ -12,8 +12,6 @@ from napari_msp.ui.layers import make_layer, map_layer
 PATIENCE = 20_000
 
 
-
-
 def test_glyphs_lie_on_their_voxels(viewer, open_widget, qtbot, pixels):
     scan = measured("ge_st", "back left")
     made = [predicted("MSP", "front left", scan, square="z")]
