@@ -100,6 +100,7 @@ def test_all_of_it_is_reached_with_the_tab_key_and_named(offered, qtbot):
         offered.scans,
         offered.maps,
         offered.errors,
+        offered.glyphs,
         offered.planes,
         offered.show_button,
         offered.leave_button,
