@@ -11,16 +11,18 @@ from napari_msp.data.phantom.subjects import aligned, draw_subject
 from napari_msp.evaluation.benchmark.measuring import SIMULATED
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.evaluate import evaluate
-from napari_msp.evaluation.measures.catalogue import FIBRES, MEASURES, measure_head
+from napari_msp.evaluation.measures.catalogue import BUNDLE, FIBRES, MEASURES, measure_head
 from napari_msp.evaluation.measures.fibres import (
     Fibres,
     PeakErrors,
     Peaks,
+    dice,
     fibre_distributions,
     peaks_of,
     peaks_of_populations,
     response_of,
     some_of,
+    visited_by,
 )
 from napari_msp.evaluation.measures.pair import Tissue, Truth
 from napari_msp.signal.fitting import evaluate_sh
@@ -205,6 +207,44 @@ def test_measures_of_fibres_are_in_the_catalogue(crossing, response):
     assert values["first_peak_angle"] < 1
     assert values["second_peak_share"] < 0.05
     assert np.isnan(values["first_peak_amplitude"])  # a fraction is no amplitude
+
+
+def test_a_bundle_is_tracked_along_its_fibres():
+    """Left-right fibres in the lower half of a block, which another image has bent upwards."""
+    shape = (16, 5, 12)
+    z = np.indices(shape)[2]
+
+    def image(slope):
+        rise = np.where(z < 6, slope, 0.0)
+        low = unit(np.stack([np.ones(shape), np.zeros(shape), rise], axis=-1))
+        directions = np.where((z < 6)[..., None], low, [0.0, 1.0, 0.0])
+        return of_signal(tensor_signal(directions))
+
+    truth, bent = image(0.0), image(0.4)
+    white = truth.mask & (np.indices(shape)[0] != 15)  # and beyond it nothing is white
+    nowhere = np.zeros(shape, bool)
+    reference = Truth(truth, Tissue(white, nowhere, nowhere))
+    bundle, visited = reference.bundle
+    assert len(bundle.seeds) == 200
+    np.testing.assert_array_equal(visited, white & (z < 6))
+    same, other = (measure_head(each, reference, [BUNDLE]).values[BUNDLE] for each in (truth, bent))
+    assert same == 0
+    assert 5 < other < 60
+
+    # Stored from right to left and from back to front it is the same bundle.
+    turned = np.diag([-1.0, -1, 1, 1])
+    turned[:2, 3] = 15, 4
+    again = replace(
+        bent,
+        coefficients=bent.coefficients[::-1, ::-1],
+        mask=bent.mask[::-1, ::-1],
+        affine=turned,
+    )
+    seeds = bundle.seeds * np.array([-1, -1, 1]) + np.array([15, 4, 0])
+    mirrored = replace(bundle, seeds=seeds, white=white[::-1, ::-1])
+    np.testing.assert_array_equal(visited_by(mirrored, again)[::-1, ::-1], visited_by(bundle, bent))
+    assert dice(visited, nowhere) == 0
+    assert np.isnan(dice(nowhere, nowhere))
 
 
 NOT_HERE = ("seconds_missed_narrow", "seconds_missed_weak")

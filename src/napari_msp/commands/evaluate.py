@@ -81,6 +81,11 @@ def add_options(command: ArgumentParser) -> None:
         help="measure fibre peaks too, by constrained spherical deconvolution",
     )
     command.add_argument(
+        "--bundle",
+        action="store_true",
+        help="track the left-right fibres too, and compare the voxels that they visit",
+    )
+    command.add_argument(
         "--biology",
         action="store_true",
         help="put a weaker bundle, a lesion, atrophy and years into simulated test heads, and see "

@@ -26,7 +26,13 @@ from napari_msp.evaluation.benchmark.results import (
 )
 from napari_msp.evaluation.biology import EFFECTS, changed_head, effect_in, region_of
 from napari_msp.evaluation.comparison import line_up
-from napari_msp.evaluation.measures.catalogue import FIBRES, IN_TABLE, SH_ERRORS, measure_head
+from napari_msp.evaluation.measures.catalogue import (
+    BUNDLE,
+    FIBRES,
+    IN_TABLE,
+    SH_ERRORS,
+    measure_head,
+)
 from napari_msp.evaluation.measures.fibres import (
     MOST_VOXELS,
     Fibres,
@@ -164,7 +170,7 @@ class Measurement:
 
     @property
     def _with_fibres(self) -> bool:
-        return self.plan.fibres and not self.repeated
+        return (self.plan.fibres or self.plan.bundle) and not self.repeated
 
     def _response(self, dataset: TravellingHeads, b: float) -> FloatArray | None:
         """Measure a single fibre's signal on the target: of training subjects, else of the test's.
@@ -188,7 +194,7 @@ class Measurement:
         # Tissue is found best where there is no noise; a repeated round needs none.
         tissue = None if self.repeated else clear.tissue
         truths = {"scan": Truth(scan, tissue, response=response), "noise-free": clear}
-        if response is not None:
+        if response is not None and self.plan.fibres:
             known = self._known_fibres(dataset, subject, clear, response)
             if known is not None:
                 truths[SIMULATED] = replace(truths["scan"], given_fibres=known)
@@ -292,7 +298,9 @@ class Measurement:
     def _measured(
         self, predicted: Mapping[str, Maps], truths: Mapping[str, Truth]
     ) -> Iterator[tuple[str, str, dict[str, float], list[tuple[str, float]]]]:
-        keys = SH_ERRORS if self.repeated else IN_TABLE + FIBRES * self._with_fibres
+        keys: tuple[str, ...] = SH_ERRORS
+        if not self.repeated:
+            keys = IN_TABLE + FIBRES * self.plan.fibres + (BUNDLE,) * self.plan.bundle
         for reference, truth in truths.items():
             for method, prediction in predicted.items():
                 if method == FLOOR and reference == "noise-free":

@@ -125,6 +125,8 @@ class Plan:
         Model that rows "from base" start from; None where there is no such row.
     fibres
         Whether fibre peaks are measured.
+    bundle
+        Whether a bundle is tracked.
     biology
         Whether effects of biology are put into test heads.
     doubts
@@ -145,6 +147,7 @@ class Plan:
     folds: tuple[Subjects, ...] = ()
     base: Path | None = None
     fibres: bool = False
+    bundle: bool = False
     biology: bool = False
     doubts: tuple[str, ...] = ()
 
@@ -209,7 +212,7 @@ class Plan:
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
-        optional = ("folds", "base", "fibres", "biology", "doubts")
+        optional = ("folds", "base", "fibres", "bundle", "biology", "doubts")
         return {name: each for name, each in content.items() if each or name not in optional}
 
 
@@ -360,6 +363,7 @@ def make_plan(
         folds=folds,
         base=base,
         fibres=asked.fibres,
+        bundle=asked.bundle,
         biology=asked.biology,
         doubts=tell_doubts(teachers, opened, subjects.test),
     )

@@ -129,6 +129,8 @@ class EvaluationSettings:
         Which scan, where one was repeated.
     fibres
         Whether fibre peaks are measured too, by constrained spherical deconvolution.
+    bundle
+        Whether the left-right fibres are tracked too, which takes long on large heads.
     biology
         Whether effects of biology are put into the test heads, which must be simulated ones, to see
         what part of each is predicted.
@@ -151,6 +153,7 @@ class EvaluationSettings:
     b0_threshold: float | None = None
     run: int | None = None
     fibres: bool = False
+    bundle: bool = False
     biology: bool = False
     quick: bool = False
     width: float | None = None

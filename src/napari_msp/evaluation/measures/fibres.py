@@ -18,11 +18,14 @@ from dipy.core.sphere import HemiSphere
 from dipy.data import default_sphere
 from dipy.direction.peaks import peak_directions
 from dipy.reconst.csdeconv import AxSymShResponse, ConstrainedSphericalDeconvModel
+from dipy.tracking.stopping_criterion import BinaryStoppingCriterion
+from dipy.tracking.tracker import deterministic_tracking
 from scipy.ndimage import binary_erosion
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, UserError
-from napari_msp.signal.maps import Maps
+from napari_msp.signal.maps import Maps, TensorMaps
 from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
@@ -428,3 +431,103 @@ def _second_share(peaks: Peaks) -> FloatArray:
 
 def _percent(part: float, whole: float) -> float:
     return 100 * float(part) / float(whole) if whole else float("nan")
+
+
+# --- A bundle ---------------------------------------------------------------------------------
+
+SEEDS = 200
+"""From which a bundle is tracked (our choice)."""
+
+SEED_FA = 0.4
+"""FA of truth from which a voxel may hold a seed (our choice)."""
+
+LEFT_RIGHT = 30.0
+"""Degrees from the left-right axis within which fibres are taken for commissural (our choice)."""
+
+SHARPEST_TURN = 45.0
+"""Degrees that a streamline may turn in a step of half a voxel (our choice)."""
+
+
+def commissural_seeds(image: SHImage, tensor: TensorMaps) -> IntArray:
+    """(S, 3) voxels from which left-right fibres are tracked, `SEEDS` at most."""
+    along = np.abs(tensor.direction[..., 0]) >= np.cos(np.radians(LEFT_RIGHT))
+    return some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """From where a bundle is tracked: the same for all images, so that fibres make the difference.
+
+    Attributes
+    ----------
+    seeds, ahead
+        (S, 3) voxels and (S, 3) directions there in scanner axes.
+    white
+        (X, Y, Z) where streamlines may run.
+    response
+        See `response_of`.
+    """
+
+    seeds: IntArray
+    ahead: FloatArray
+    white: MaskArray
+    response: FloatArray
+
+    @classmethod
+    def of(
+        cls, image: SHImage, tensor: TensorMaps, white: MaskArray, response: FloatArray
+    ) -> "Bundle":
+        """Seed the left-right fibres of an image: the callosum and what runs beside it."""
+        seeds = commissural_seeds(image, tensor)
+        return cls(seeds, tensor.direction[tuple(seeds.T)].astype(float), white, response)
+
+
+def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
+    """Track a bundle through an image, deterministically, both ways from each seed.
+
+    Parameters
+    ----------
+    image
+        On the bundle's lattice; its fibre distributions are followed.
+
+    Returns
+    -------
+    (X, Y, Z) voxels that a streamline visits.
+    """
+    white = np.ascontiguousarray(bundle.white & image.mask)
+    visited = np.zeros(white.shape, dtype=bool)
+    voxels = np.argwhere(white)
+    if not len(bundle.seeds) or not len(voxels):
+        return visited
+    cosines = direction_cosines(image.affine)  # a mirrored order mirrors directions, too
+    sphere = default_sphere
+    found = fibre_distributions(image, bundle.response, voxels)
+    basis = design_matrix(sphere.vertices @ cosines.T, order_of(found.shape[1]))
+    values = np.zeros((*white.shape, len(basis)))
+    values[tuple(voxels.T)] = np.maximum(found @ basis.T, 0)
+    sizes = image.lattice.voxel_sizes
+    lines = deterministic_tracking(
+        np.ascontiguousarray(bundle.seeds, dtype=float),
+        BinaryStoppingCriterion(white),
+        np.eye(4),
+        seed_directions=np.ascontiguousarray(bundle.ahead @ cosines),
+        sf=values,
+        sphere=sphere,
+        step_size=float(sizes.min()) / 2,
+        voxel_size=sizes,
+        max_angle=SHARPEST_TURN,
+        min_len=0,
+        nbr_threads=1,
+        random_seed=1,
+    )
+    for line in lines:
+        at = np.round(line).astype(int)
+        inside = ((at >= 0) & (at < white.shape)).all(axis=1)
+        visited[tuple(at[inside].T)] = True
+    return visited & white
+
+
+def dice(one: MaskArray, other: MaskArray) -> float:
+    """Give the overlap of two masks: 1 for the same; nan for two that are empty."""
+    both = int(one.sum()) + int(other.sum())
+    return 2 * float((one & other).sum()) / both if both else float("nan")

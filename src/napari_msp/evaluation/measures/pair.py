@@ -10,7 +10,13 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.evaluation.comparison import Comparable, line_up
 from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
-from napari_msp.evaluation.measures.fibres import Fibres, PeakErrors, response_of
+from napari_msp.evaluation.measures.fibres import (
+    Bundle,
+    Fibres,
+    PeakErrors,
+    response_of,
+    visited_by,
+)
 from napari_msp.signal.maps import Maps, TensorMaps, squared_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import rish
@@ -208,8 +214,17 @@ class Truth:
         """True fibres by constrained spherical deconvolution, or those that are known."""
         if self.given_fibres is not None:
             return self.given_fibres
-        response = response_of([self.image]) if self.response is None else self.response
-        return Fibres.of(self.image, response, self.tissue.white)
+        return Fibres.of(self.image, self._response, self.tissue.white)
+
+    @cached_property
+    def _response(self) -> FloatArray:
+        return response_of([self.image]) if self.response is None else self.response
+
+    @cached_property
+    def bundle(self) -> tuple[Bundle, MaskArray]:
+        """A bundle to track, and the voxels that it visits in truth."""
+        bundle = Bundle.of(self.image, self.mapped.tensor, self.tissue.white, self._response)
+        return bundle, visited_by(bundle, self.image)
 
     @cached_property
     def smoothed(self) -> FloatArray:
