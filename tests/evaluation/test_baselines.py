@@ -44,6 +44,7 @@ def test_the_order_of_a_table():
         "alignment",
         "alignment by region",
         "alignment by voxel",
+        "ComBat",
         "linear RISH",
         "IQT",
     ]

@@ -3,7 +3,7 @@
 Another package adds one by an entry point whose name is the baseline's::
 
     [project.entry-points."napari_msp.baselines"]
-    ComBat = "my_package:ComBat"
+    CovBat = "my_package:CovBat"
 
 Its class is a `Baseline` of that name.
 """
@@ -16,9 +16,9 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_msp.arrays import FloatArray
-from napari_msp.data.lattice import Lattice, resample
-from napari_msp.errors import Choose, UserError
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice, resample, resample_mask
+from napari_msp.errors import Change, Choose, Give, UserError, either
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.plugins import UPDATE, listed, loaded
 from napari_msp.signal.sh_image import SHImage
@@ -38,6 +38,13 @@ PRIOR = 0.1
 choice): they take over where hardly anyone has brain."""
 
 
+TRAVELLING = "travelling heads"
+"""What a row needs: the same people, scanned on both platforms."""
+
+COHORTS = "cohorts: any people on each platform"
+"""What a row needs: people of one kind on each platform, who need not be the same."""
+
+
 class Baseline(ABC):
     """Learns from training subjects, then predicts a target platform on any lattice.
 
@@ -47,10 +54,28 @@ class Baseline(ABC):
         Of its row in a table.
     summary
         What it does, in one sentence for reports.
+    needs
+        What it learns from, in a few words for reports.
+    gives
+        What it gives back, in a few words for reports.
+    least_heads
+        Training subjects that it cannot do without.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    needs: ClassVar[str] = TRAVELLING
+    gives: ClassVar[str] = "image"
+    least_heads: ClassVar[int] = 1
+
+    @classmethod
+    def hindrance(cls, heads: int) -> UserError | None:
+        """Give what keeps it from learning from so many heads; None: nothing does."""
+        if heads >= cls.least_heads:
+            return None
+        problem = f"learns from {cls.least_heads} heads or more, not {heads}"
+        remedy = either(Change("methods", "other"), Give("train", "more subjects"))
+        return UserError(problem, cls.name, "methods", remedy)
 
     @abstractmethod
     def fit(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> Self:
@@ -88,6 +113,8 @@ class Interpolation(Baseline):
 
     name = "no harmonization"
     summary = "The input itself, interpolated to the target's lattice."
+    needs = "nothing"
+    least_heads = 0
 
     def fit(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> Self:
         """Learn nothing."""
@@ -151,6 +178,7 @@ OWN = {
     "alignment": f"{_HERE}.alignment:StatisticalAlignment",
     "alignment by region": f"{_HERE}.alignment:RegionalAlignment",
     "alignment by voxel": f"{_HERE}.alignment:VoxelAlignment",
+    "ComBat": f"{_HERE}.combat:ComBat",
     "linear RISH": f"{_HERE}.linear_rish:LinearRISH",
     "IQT": f"{_HERE}.patch_regression:PatchRegression",
 }
@@ -194,18 +222,18 @@ class CommonSpace:
     Attributes
     ----------
     lattice
-        Of `SPACING`, in mm from the centre.
+        In mm from the centre.
     """
 
     lattice: Lattice
 
     @classmethod
-    def of(cls, images: Sequence[SHImage]) -> "CommonSpace":
-        """Span all brains and a margin."""
+    def of(cls, images: Sequence[SHImage], spacing: float = SPACING) -> "CommonSpace":
+        """Span all brains and a margin; `spacing` is the lattice's, in mm."""
         points = np.concatenate([_brain_points(i) - _centre(i) for i in images])
         low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
-        x, y, z = (int(n) + 1 for n in np.ceil((high - low) / SPACING))
-        affine = np.diag([SPACING] * 3 + [1.0])
+        x, y, z = (int(n) + 1 for n in np.ceil((high - low) / spacing))
+        affine = np.diag([spacing] * 3 + [1.0])
         affine[:3, 3] = low
         return cls(Lattice((x, y, z), affine))
 
@@ -239,10 +267,19 @@ class CommonSpace:
             weighted = np.concatenate([weight, channels(image) * weight], axis=-1)
             lattice = _moved(image.lattice, -_centre(own_input))
             total += resample(weighted, lattice, self.lattice)
-        widths = [WIDTH / SPACING] * 3 + [0.0]
+        widths = [*(WIDTH / self.lattice.voxel_sizes), 0.0]
         total = gaussian_filter(total, widths, mode="constant", truncate=3.0)
         mean = (total[..., 1:] + PRIOR * prior) / (total[..., :1] + PRIOR)
         return np.asarray(mean, dtype=np.float32)
+
+    def covered(self, inputs: Sequence[SHImage]) -> MaskArray:
+        """Give the (X, Y, Z) places where anybody has brain."""
+        inside = np.zeros(self.lattice.shape, dtype=bool)
+        for image in inputs:
+            inside |= resample_mask(
+                image.mask, _moved(image.lattice, -_centre(image)), self.lattice
+            )
+        return inside
 
     def at(self, image: SHImage, field: FloatArray) -> FloatArray:
         """Give (X, Y, Z, K) values of a field at an image's voxels; 0 beyond the field."""

@@ -21,6 +21,7 @@ from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
 from napari_msp.data.phantom import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
+from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
     SHARED_MSP,
@@ -353,7 +354,7 @@ def make_plan(
         source=source,
         targets=targets,
         subjects=subjects,
-        methods=_fitting(rows, asked, scales),
+        methods=_possible(_fitting(rows, asked, scales), asked, folds or (subjects,)),
         models=asked.models,
         seeds=tuple(dict.fromkeys(asked.seeds)),
         budget=asked.budget,
@@ -408,6 +409,35 @@ def _fitting(
         if name.casefold() in map(str.casefold, asked.methods):
             raise UserError(problem, name, "methods", Change("methods", "other"))
         warnings.warn(f"{name} is left out: {problem}", RowLeftOut, stacklevel=3)
+    return tuple(name for name in rows if name not in unfit)
+
+
+def _possible(
+    rows: Sequence[str], asked: EvaluationSettings, splits: Sequence[Subjects]
+) -> tuple[str, ...]:
+    """Leave out baselines that cannot learn here, where all there are were asked for.
+
+    Raises
+    ------
+    UserError
+        When such a row was asked for by its name.
+
+    Warns
+    -----
+    RowLeftOut
+        Of what is left out.
+    """
+    heads = min(len(split.training) for split in splits)
+    unfit = []
+    for name in [name for name in rows if name in baseline_names()]:
+        hindrance = baseline_class(name).hindrance(heads)
+        if hindrance is None:
+            continue
+        if name.casefold() in map(str.casefold, asked.methods):
+            raise hindrance
+        said = f"{name} is left out: it {hindrance.problem}"
+        warnings.warn(said, RowLeftOut, stacklevel=3)
+        unfit.append(name)
     return tuple(name for name in rows if name not in unfit)
 
 
