@@ -76,6 +76,18 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("napari-msp ")
 
 
+def test_evaluate_lists_its_methods_and_what_they_need(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", "--list-methods"])
+    assert left.value.code == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[told.index("alignment") + 2].split() == [
+        *("needs", "cohorts:", "any", "people", "on", "each", "platform;"),
+        *("gives", "back", "image"),
+    ]
+    assert "    needs travelling heads, 2 or more;" in told[told.index("ComBat") + 2]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_knows_every_command(shell, capsys):
     assert main(["completion", shell]) == 0

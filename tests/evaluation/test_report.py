@@ -33,6 +33,10 @@ RUN = EvaluationRun(
     seeds=(0, 1, 2),
     tested="MSP",
     methods={"SHResNet": "one residual path an order", "MSP": "Multi-Stage Prediction"},
+    terms={
+        "ComBat": ("travelling heads, 2 or more", "image"),
+        "MSP": ("travelling heads", "image"),
+    },
     training=[{"method": "MSP", "parameters": 123456, "seconds": 61.25, "rate": 12345.6}],
     b_value=1200,
     versions={"torch": "2.13.0"},
@@ -164,6 +168,7 @@ def test_the_page_says_what_a_reader_must_know(written, tests):
     assert "lowest mean SH MSE on 2 of 2 targets" in page
     assert "<td>123 456</td><td>61.2</td><td>12 346</td>" in page
     assert "torch 2.13.0" in page
+    assert "<td>travelling heads, 2 or more</td><td>image</td>" in page
     assert "<li>A low squared error favours smooth images; look at the figures too.</li>" in page
     assert methods_paragraph(RUN, tests) in unescape(page)
 

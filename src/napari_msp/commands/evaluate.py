@@ -2,10 +2,10 @@
 
 import shlex
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import Action, ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_msp.commands.console import Console
 from napari_msp.commands.shared import (
@@ -42,6 +42,12 @@ def add_options(command: ArgumentParser) -> None:
         default=(),
         metavar="NAME",
         help="trained here, on training subjects only: 'all', or names as in the table",
+    )
+    command.add_argument(
+        "--list-methods",
+        action=_ListMethods,
+        nargs=0,
+        help="say of each method what it is, what it needs and gives back, and end",
     )
     add_input(command)
     command.add_argument(
@@ -111,6 +117,19 @@ def add_options(command: ArgumentParser) -> None:
     )
     add_device(command)
     add_out(command, "DIR", "folder")
+
+
+class _ListMethods(Action):
+    """Prints every method and ends, as --version does."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> None:
+        """Print them; what a package adds is among them."""
+        from napari_msp.evaluation.benchmark.methods import all_methods
+
+        for method in all_methods().values():
+            print(f"{method.name}\n    {method.explanation.rstrip('.')}.")
+            print(f"    needs {method.needs}; gives back {method.gives}")
+        parser.exit()
 
 
 def run(options: Namespace, console: Console) -> int:

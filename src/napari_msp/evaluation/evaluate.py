@@ -216,6 +216,11 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
             for name in outcome.results.methods
             if name != FLOOR
         },
+        terms={
+            name: (methods[name].needs, methods[name].gives) if name in methods else GIVEN
+            for name in outcome.results.methods
+            if name != FLOOR
+        },
         training=training,
         settings=_settings(plan) if training else {},
         b_value=plan.b_value,
@@ -225,6 +230,10 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         ended=_ended(plan, outcome),
         doubts=plan.doubts,
     )
+
+
+GIVEN = ("nothing: it is trained", "image")
+"""What a model that was given needs and gives."""
 
 
 def _given(plan: Plan, name: str) -> str:

@@ -12,7 +12,7 @@ from scipy.cluster.vq import kmeans2, vq
 
 from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.data.lattice import resample_mask
-from napari_msp.evaluation.baselines.base import CommonSpace, LearnedBaseline
+from napari_msp.evaluation.baselines.base import COHORTS, CommonSpace, LearnedBaseline
 from napari_msp.signal.channels import Standardisation, measure_standardisation
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish
@@ -39,6 +39,7 @@ class StatisticalAlignment(LearnedBaseline):
 
     name = "alignment"
     summary = "Mean and deviation of each coefficient matched over the image."
+    needs = COHORTS
 
     _source: Standardisation
     _target: Standardisation

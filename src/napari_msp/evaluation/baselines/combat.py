@@ -129,7 +129,7 @@ class ComBat(LearnedBaseline):
 
     name = "ComBat"
     summary = "Each coefficient's mean shift at each place, by empirical Bayes over places."
-    gives = "image; of maps by region, a table"
+    gives = "image; of values by region, a table"
     least_heads = 2
 
     _space: CommonSpace

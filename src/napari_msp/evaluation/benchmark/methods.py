@@ -7,7 +7,14 @@ from typing import Literal
 
 from napari_msp import packaged
 from napari_msp.errors import Change, Choose, Give, UserError, either
-from napari_msp.evaluation.baselines.base import Interpolation, baseline_class, baseline_names
+from napari_msp.evaluation.baselines.base import (
+    COHORTS,
+    TRAVELLING,
+    Baseline,
+    Interpolation,
+    baseline_class,
+    baseline_names,
+)
 from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
@@ -28,11 +35,15 @@ class Method:
         MSP's advantage comes from.
     explanation
         One sentence for the report.
+    needs, gives
+        What it learns from and what it gives back, in a few words for the report.
     """
 
     name: str
     role: Role
     explanation: str
+    needs: str = TRAVELLING
+    gives: str = "image"
 
 
 UNHARMONIZED = Interpolation.name
@@ -145,7 +156,7 @@ def all_methods() -> dict[str, Method]:
     """Give all methods that can be had, by name, in the table's order."""
     networks = [kind for kind in kinds() if kind != MULTI_STAGE]
     methods = (
-        *(Method(n, "baseline", baseline_class(n).summary) for n in baseline_names()),
+        *(_of_baseline(baseline_class(name)) for name in baseline_names()),
         *(Method(title(kind), "network", network_class(kind).summary) for kind in networks),
         *_CONTROLS,
         Method(MSP, "network", network_class(MULTI_STAGE).summary),
@@ -155,21 +166,29 @@ def all_methods() -> dict[str, Method]:
             f"The {MSP}s of all targets on one set of single networks, trained together from the "
             "first step: what this package trains by default.",
         ),
-        *(Method(name, "network", _of_base(name, kind)) for name, kind in rows_from_base().items()),
+        *(_of_base(name, kind) for name, kind in rows_from_base().items()),
     )
     return {method.name: method for method in methods}
 
 
-def _of_base(name: str, kind: str) -> str:
+def _of_baseline(baseline: type[Baseline]) -> Method:
+    least = baseline.least_heads
+    needs = f"{baseline.needs}, {least} or more" if least > 1 else baseline.needs
+    return Method(baseline.name, "baseline", baseline.summary, needs, baseline.gives)
+
+
+def _of_base(name: str, kind: str) -> Method:
     if name == STATISTICS_ONLY:
-        return (
+        explanation = (
             "The packaged base without a step of training; each platform's mean and spread are the "
             "training subjects', who need not have travelled for that."
         )
-    return (
+        return Method(name, "network", explanation, COHORTS)
+    explanation = (
         f"{title(kind)} as wide as the packaged base, whose weights it begins with; its statistics "
         "are the training subjects'"
     )
+    return Method(name, "network", explanation)
 
 
 def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:

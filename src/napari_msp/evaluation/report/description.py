@@ -33,6 +33,8 @@ class EvaluationRun:
         The method that is tested against the others, chosen beforehand; None: no tests.
     methods
         What each method is, half a sentence by name.
+    terms
+        What each method needs and what it gives back, in a few words by name.
     training
         Rows of the training table, such as method, parameters, steps, learning rate, trials and
         seconds; the heading is the key. All rows have the first one's keys.
@@ -60,6 +62,7 @@ class EvaluationRun:
     seeds: Sequence[int]
     tested: str | None
     methods: Mapping[str, str] = field(default_factory=dict)
+    terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     training: Sequence[Mapping[str, object]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     b_value: float | Sequence[float] | None = None

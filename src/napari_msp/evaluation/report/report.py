@@ -55,6 +55,8 @@ OVERLAPPING = (
 
 BIOLOGY = "Biology put in"
 
+TERMS = ("method", "needs", "gives back")
+
 NO_EFFECTS: Results[EffectResult] = Results(())
 
 SUMMARY_COLUMNS = (
@@ -234,6 +236,7 @@ def report_html(
             caption: base64.b64encode(data).decode("ascii") for caption, data in pictures.items()
         },
         paragraph=methods_paragraph(run, tests),
+        terms=_terms(run),
         training=_training(run),
         limits=(OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS,
         pinned=_pinned(run, results),
@@ -255,6 +258,14 @@ def _lead(results: Results[Result], run: EvaluationRun) -> str:
         (len(results.names("seed")), "training seed"),
     )
     return ", ".join(counted(count, what) for count, what in counts) + "."
+
+
+def _terms(run: EvaluationRun) -> Table | None:
+    """Tabulate what each method needs and gives."""
+    if not run.terms:
+        return None
+    rows = [[Cell(name), *map(Cell, terms)] for name, terms in run.terms.items()]
+    return Table("What each method learns from, and what it gives back.", TERMS, rows)
 
 
 def _training(run: EvaluationRun) -> Table | None:
