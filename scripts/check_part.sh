@@ -1,7 +1,7 @@
 #!/bin/sh
 # One part of what scripts/check.sh runs, which sets up what it needs; shown when it has ended.
 #
-#   scripts/check_part.sh static|window|learning|work|others
+#   scripts/check_part.sh static|windows-1|windows-2|learning|work|others
 set -u
 cd "$(dirname "$0")/.."
 . scripts/phases.sh
@@ -13,29 +13,35 @@ check() { # check NAME COMMAND [ARGUMENT ...]
     phase "$@" || echo "$check_name" >>".venv/checks/$part.failed"
 }
 
-quick_tests() {
-    check "pytest-$part" .venv/bin/python -m pytest -m "not slow" -o "cache_dir=.venv/cache-$part" "$@"
+tests() { # tests PATH_OR_OPTION ...
+    check "pytest, $part" $screen .venv/bin/python -m pytest -m "not slow" \
+        -o "cache_dir=.venv/cache-$part" "$@"
 }
 
 run_part() {
-    export QT_QPA_PLATFORM=offscreen
     case $part in
         static)
-            check ruff-check .venv/bin/ruff check .
-            check ruff-format .venv/bin/ruff format --check .
+            check "ruff check" .venv/bin/ruff check .
+            check "ruff format" .venv/bin/ruff format --check .
             check numpydoc .venv/bin/python -W ignore -m numpydoc lint $(find src -name '*.py')
             check mypy .venv/bin/mypy ;;
-        window)
-            unset QT_QPA_PLATFORM
-            check pytest-window sh scripts/with_screen.sh .venv/bin/python -m pytest \
-                -m "not slow" -o cache_dir=.venv/cache-window tests/viewer ;;
-        learning) quick_tests tests/learning ;;
-        work) quick_tests $work ;;
-        others) quick_tests $(printf -- '--ignore %s ' tests/viewer tests/learning $work) ;;
+        windows-1) tests $first_windows ;;
+        windows-2) tests tests/viewer $(printf -- '--ignore %s ' $first_windows) ;;
+        learning) tests tests/learning ;;
+        work) tests $work ;;
+        others) tests $(printf -- '--ignore %s ' tests/viewer tests/learning $work) ;;
     esac
 }
 
+first_windows=$(echo tests/viewer/test_[a-h]*.py)
 work="tests/evaluation tests/commands tests/phantom tests/cohort"
+screen=""
+case $part in
+    windows-*)
+        unset QT_QPA_PLATFORM
+        screen="sh scripts/with_screen.sh" ;;
+    *) export QT_QPA_PLATFORM=offscreen ;;
+esac
 run_part >".venv/checks/$part.log" 2>&1
 cat ".venv/checks/$part.log"
 [ ! -e ".venv/checks/$part.failed" ]

@@ -25,21 +25,23 @@ from napari_msp.model_file import load_model
 
 def test_simulate_check_and_import(tmp_path):
     data, copy = tmp_path / "simulated", tmp_path / "imported"
-    answer = call("simulate", data, "--subjects", 2, "--size", "tiny", "--no-twins")
+    answer = call("simulate", data, "--subjects", 1, "--size", "tiny", "--no-twins")
     assert (answer.status, answer.stdout.strip()) == (0, str(data))
     for platform in ("ge_acq-st", "prisma_acq-st", "connectom_acq-st", "connectom_acq-sa"):
         session = platform.split("_")[0]
-        stem = f"sub-02/ses-{session}/dwi/sub-02_ses-{platform}"
+        stem = f"sub-01/ses-{session}/dwi/sub-01_ses-{platform}"
         for suffix in ("nii.gz", "bval", "bvec", "json"):
             assert (data / f"{stem}_dwi.{suffix}").exists()
         assert (data / f"derivatives/brainmask/{stem}_desc-brain_mask.nii.gz").exists()
+
+    assert not (data / "sub-02").exists()
 
     assert call("check", data).status == 0
 
     pattern = "{subject}/ses-{scanner}/dwi/{subject}_ses-{scanner}_acq-{protocol}_dwi.nii.gz"
     answer = call("import", data, copy, "--pattern", pattern)
     assert answer.status == 0
-    assert len(answer.stdout.splitlines()) == 8
+    assert len(answer.stdout.splitlines()) == 4
     name = "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
     assert (copy / name).read_bytes() == (data / name).read_bytes()
 

@@ -98,7 +98,7 @@ def test_tiles_without_mask_are_left_out():
 
 def test_memory_bounds_the_tile(make_network):
     network = make_network("shresnet", "connectom_sa", width=0.1)
-    channels = np.random.default_rng(3).normal(size=(30, 29, 28, 28)).astype(np.float32)
+    channels = np.random.default_rng(3).normal(size=(25, 24, 23, 28)).astype(np.float32)
     mask = np.ones(channels.shape[:3], dtype=bool)
     budget = 12_000_000
     largest, calls = 0, []

@@ -210,7 +210,7 @@ def test_steps_go_up_and_name_what_is_done(both):
 
 
 def test_tiles_are_counted(request_for):
-    told, _ = told_by(request_for(("MSP", "prisma_st"), tile=6))
+    told, _ = told_by(request_for(("DIQT", "prisma_st"), tile=8))
     words = [each.words.split(" · ")[0] for each in told if isinstance(each, Step)]
     tiles = list(dict.fromkeys(each for each in words if each.startswith("tile")))
     assert len(tiles) > 3

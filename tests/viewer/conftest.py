@@ -8,6 +8,8 @@ os.environ["NAPARI_CONFIG"] = ""
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +32,13 @@ def napari_there() -> None:
     """Import napari, of which nothing is garbage: it collects garbage whenever layers are moved."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import_module("napari.qt")
     gc.collect()
     gc.freeze()
 
 
-@pytest.fixture
-def viewer(qtbot: QtBot, napari_there: None) -> Iterator:
+@contextmanager
+def window(qapp: QApplication) -> Iterator:
     """A blank viewer in a window of fixed size, closed afterwards."""
     import napari
 
@@ -44,11 +47,26 @@ def viewer(qtbot: QtBot, napari_there: None) -> Iterator:
         made = napari.Viewer(show=False)
     made.window._qt_window.resize(1400, 900)
     made.window._qt_window.show()
-    qtbot.wait_until(lambda: made.window._qt_window.isVisible())
+    while not made.window._qt_window.isVisible():
+        qapp.processEvents()
     yield made
     if hasattr(made.window, "_qt_window"):
         made.close()
-    QApplication.processEvents()
+    qapp.processEvents()
+
+
+@pytest.fixture
+def viewer(qapp: QApplication, qtbot: QtBot, napari_there: None) -> Iterator:
+    """A blank viewer in a window of fixed size, closed afterwards."""
+    with window(qapp) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def viewer_of_all(qapp: QApplication, napari_there: None) -> Iterator:
+    """One viewer for all tests of a file, which look at the same layers."""
+    with window(qapp) as made:
+        yield made
 
 
 @pytest.fixture

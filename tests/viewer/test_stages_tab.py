@@ -21,6 +21,22 @@ def model():
     return load_model(packaged_model("MSP"))
 
 
+@pytest.fixture(scope="module")
+def scan():
+    return measured("ge_st", "front right", square="x")
+
+
+@pytest.fixture(scope="module")
+def viewer(viewer_of_all):
+    return viewer_of_all
+
+
+@pytest.fixture(scope="module")
+def widget(viewer):
+    _, widget = viewer.window.add_plugin_dock_widget("napari-msp", "Compare")
+    return widget
+
+
 @pytest.fixture
 def square():
     """Tissue in the corners of the truth and of the first stage."""
@@ -33,24 +49,22 @@ def truth(square):
 
 
 @pytest.fixture
-def scan():
-    return measured("ge_st", "front right", square="x")
-
-
-@pytest.fixture
-def compare(viewer, open_widget, qtbot, truth, scan, model, square):
+def compare(viewer, widget, qtbot, truth, scan, model, square):
     """One prediction with stages against the truth, its stages ready to be mixed."""
     made = predicted("MSP", FIRST, scan, model, BRANCHES, square=square)
     for record in (truth, made):
         data, options, _ = map_layer(record, "SH average", sh_average(record.sh))
         viewer.add_image(data, **options)
-    widget = open_widget("Compare")
+    qtbot.wait(10)
     widget.compare_predictions([made])
     qtbot.wait_until(lambda: widget.stages._stages is not None, timeout=PATIENCE)
     qtbot.wait_until(lambda: not widget.comparing.running, timeout=PATIENCE)
     widget.tabs.setCurrentIndex(1)
     qtbot.wait(20)
-    return widget
+    yield widget
+    widget.form.maps.setCurrentText("SH average")
+    widget.leave()
+    viewer.layers.clear()
 
 
 @pytest.fixture
