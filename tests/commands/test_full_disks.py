@@ -35,7 +35,7 @@ def arguments(command: str, study: Path, model: Path, harmonized: Path, out: Pat
     return {
         "simulate": ["simulate", out, "--subjects", 1, "--size", "tiny"],
         "import": ["import", study, out, "--pattern", PATTERN],
-        "check": ["check", study, "--table", out / "check.csv"],
+        "check": ["check", study / SCAN, "--table", out / "check.csv"],
         "align": ["align", study, out, "--input", "ge_st"],
         "train": ["train", study, out / "m.safetensors", "--model", "shresnet", *SHORT],
         "harmonize": ["harmonize", study / SCAN, *predict, "--out", out],
