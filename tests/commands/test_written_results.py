@@ -76,7 +76,7 @@ def test_names_of_what_harmonize_writes(harmonized, model, study, tmp_path):
     line = refused(harmonized, *again, "--out", harmonized)
     assert "--force" in line
     before = nib.load(harmonized / f"{STEM}_dwi.nii.gz").get_fdata()
-    for extra in (("--tile", 1), ("--tile", 10**12)):
+    for extra in (("--tile", 4), ("--tile", 10**12)):
         out = tmp_path / str(extra[1])
         assert call(*again, "--out", out, *extra).status == 0
         tiled = nib.load(out / f"{STEM}_dwi.nii.gz").get_fdata()
