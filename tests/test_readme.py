@@ -168,6 +168,18 @@ def test_links_lead_somewhere(page):
     assert [link for link in here if not (REPOSITORY / link).exists()] == []
 
 
+def test_errors_are_quoted_in_their_own_words():
+    """Troubleshooting quotes what stands in the source, up to what is put in for "…"."""
+    sources = (REPOSITORY / "src/napari_msp").rglob("*.py")
+    said = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    said = re.sub(r'"\n\s*f?"', "", said)  # strings that go on in the next line
+    page = TEXTS["docs/reference/troubleshooting.md"]
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.M)
+    assert len(quoted) > 30
+    parts = {part.strip() for each in quoted for part in each.split("…") if part.strip()}
+    assert {part for part in parts if part not in said} == set()
+
+
 def test_every_public_name_is_in_the_reference():
     listed = re.findall(r"^\.\. auto\w+:: (\w+)$", TEXTS["docs/reference/api.md"], re.M)
     assert sorted([*listed, "__version__"]) == sorted(msp.__all__)

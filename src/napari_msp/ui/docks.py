@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
@@ -18,8 +18,9 @@ from qtpy.QtWidgets import (
 
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.orientation_letters import letter
-from napari_msp.ui.preferences import PLUGIN
+from napari_msp.ui.preferences import PLUGIN, hint_no_more, preferences
 from napari_msp.ui.widgets.form import on_keys
+from napari_msp.ui.widgets.help import Heading
 
 if TYPE_CHECKING:
     import napari
@@ -35,17 +36,45 @@ class Docked(QWidget):
     ----------
     viewer
         Where it is docked; images of heads there have letters from now on.
+
+    Attributes
+    ----------
+    page
+        Of its help.
+    offers_sample
+        Whether its form leads to the sample anyway.
+    heading
+        What subclasses put at their head: help, and a hint while nothing is open.
     """
+
+    page: ClassVar[str]
+    offers_sample: ClassVar[bool] = False
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = viewer
+        self.heading = Heading(self.page)
+        if not self.offers_sample and not viewer.layers and preferences().hint:
+            self.heading.hint.show()
+        self.heading.sample_wanted.connect(self._show_sample)
+        self.heading.declined.connect(self._hint_no_more)
         letter(viewer)
         crosshair_of(viewer)
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""
         raise NotImplementedError
+
+    def _hint_no_more(self) -> None:
+        hint_no_more()
+        for each in self.window().findChildren(Heading):
+            each.hint.hide()
+
+    def _show_sample(self) -> None:
+        """Lead a newcomer to the sample, and to what is done with it; once and for all."""
+        self._hint_no_more()
+        open_sample(self.viewer)
+        open_widget(self.viewer, "Harmonize")
 
     def event(self, event: QEvent) -> bool:
         """Leave when the dock was closed, which takes this widget out of its window."""

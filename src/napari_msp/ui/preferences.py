@@ -18,11 +18,14 @@ class Preferences:
         Edge of a tile in input voxels; None: as large as memory allows.
     cache
         Folder for simulated heads and other things that can be made again.
+    hint
+        Whether newcomers are shown the way to the sample.
     """
 
     device: str
     tile: int | None
     cache: Path
+    hint: bool
 
 
 def preferences() -> Preferences:
@@ -36,4 +39,12 @@ def preferences() -> Preferences:
         device=str(machine.device),
         tile=int(machine.tile) or None,
         cache=Path(folder).expanduser() if folder else user_cache_path(PLUGIN),
+        hint=bool(machine.hint),
     )
+
+
+def hint_no_more() -> None:
+    """Leave the hint for newcomers out from now on; the preferences can bring it back."""
+    from napari.settings import get_plugin_settings
+
+    get_plugin_settings(PLUGIN).machine.hint = False

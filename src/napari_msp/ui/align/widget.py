@@ -46,6 +46,8 @@ class Align(Docked):
         Who gets the heads that are looked at.
     """
 
+    page = "align"
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form = AlignForm()
@@ -60,7 +62,8 @@ class Align(Docked):
         self._warned: list[str] = []
         self._look = Latest(self)
         self._read = Latest(self)
-        stacked(self, Pane(self.what, self.progress, self.message, self.moves, self.reading))
+        below = (self.progress, self.message, self.moves, self.reading)
+        stacked(self, Pane(self.heading, self.what, *below))
         self._connect()
         self.form.show_findings(examine(Choice()))
 

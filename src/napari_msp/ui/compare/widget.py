@@ -74,6 +74,8 @@ class Compare(Docked):
         Whose scans are offered, and who gets the cells.
     """
 
+    page = "compare"
+
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.form = CompareForm(most=MOST_PREDICTIONS)
@@ -381,7 +383,7 @@ class Compare(Docked):
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         self.tabs.addTab(_scrolled(self.planes), "Planes")
-        layout = stacked(self, self.form, self.progress, self.message)
+        layout = stacked(self, self.heading, self.form, self.progress, self.message)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
         layout.addWidget(self.tabs, 1)
 

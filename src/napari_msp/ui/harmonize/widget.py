@@ -56,6 +56,9 @@ class Harmonize(Docked):
         Whose scans are offered, and who gets the predictions.
     """
 
+    page = "harmonize"
+    offers_sample = True
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form = HarmonizeForm()
@@ -72,7 +75,8 @@ class Harmonize(Docked):
         self._offers: tuple[Offer, ...] = ()
         self._trace = ""
         self.details: Details | None = None
-        stacked(self, Pane(self.form, self.progress, self.message, self.results, self.saving))
+        below = (self.progress, self.message, self.results, self.saving)
+        stacked(self, Pane(self.heading, self.form, *below))
         self._connect()
         self._list_scans()
         self._show_results()

@@ -91,6 +91,9 @@ class LoadAcquisition(Docked):
         Who gets the layers.
     """
 
+    page = "load"
+    offers_sample = True
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form = AcquisitionForm()
@@ -100,7 +103,7 @@ class LoadAcquisition(Docked):
         self._inspection: Inspection | None = None
         self._look = Latest(self)
         self._changes = OneByOne(self, pause=0)
-        stacked(self, Pane(self.form, self.progress, self.message))
+        stacked(self, Pane(self.heading, self.form, self.progress, self.message))
         self._connect()
 
     @property

@@ -53,6 +53,8 @@ class Review(Docked):
         Who gets the cells, and whose keys are used while there are any.
     """
 
+    page = "review"
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.form, self.message = ReviewForm(), MessageLine()
@@ -447,12 +449,12 @@ class Review(Docked):
         self.progress.setAccessibleName("Progress")
         column = stacked(
             self,
-            *(self.what, self.progress, self.list),
+            *(self.heading, self.what, self.progress, self.list),
             # What comes and goes takes its room from the list: nothing moves under the mouse.
             *(self.message, self.making, self.reporting, Pane(self.judging)),
         )
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        column.setStretch(2, 1)
+        column.setStretch(3, 1)
         column.addStretch()
 
 

@@ -44,6 +44,8 @@ class Train(Docked):
         Who gets the predictions while the network learns.
     """
 
+    page = "train"
+
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         machine = preferences()
@@ -120,7 +122,7 @@ class Train(Docked):
         foot.setContentsMargins(9, 0, 9, 9)
         foot.addWidget(self.message)
         foot.addLayout(buttons)
-        pane = Pane(self.what, self.waiting, self.view)
+        pane = Pane(self.heading, self.what, self.waiting, self.view)
         stacked(self, pane, foot).setStretchFactor(pane, 1)
 
     def _connect(self) -> None:

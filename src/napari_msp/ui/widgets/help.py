@@ -1,0 +1,110 @@
+"""Packaged pages of the handbook, the button that opens one, and the hint for newcomers."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QHBoxLayout,
+    QTextBrowser,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msp.ui.widgets.form import push_button, wrapped
+
+HINT = "First time here? See what it does on a simulated head, made once in some 20 seconds."
+
+
+def page_text(name: str) -> str:
+    """Give the Markdown of a page of `napari_msp/help`, which the handbook includes, too."""
+    return files("napari_msp").joinpath("help", f"{name}.md").read_text(encoding="utf-8")
+
+
+class HelpPage(QDialog):
+    """A page, beside which the window can be used.
+
+    Parameters
+    ----------
+    parent
+        Over which it stands.
+    name
+        Of the page, such as "harmonize".
+    """
+
+    def __init__(self, parent: QWidget, name: str) -> None:
+        super().__init__(parent)
+        text = page_text(name)
+        self.setAttribute(Qt.WA_DeleteOnClose)
+        self.setWindowTitle(f"Help: {text.splitlines()[0].removeprefix('# ')}")
+        self.browser = QTextBrowser()
+        self.browser.setOpenExternalLinks(True)
+        self.browser.setMarkdown(text)
+        buttons = QDialogButtonBox(QDialogButtonBox.Close)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.browser)
+        layout.addWidget(buttons)
+        self.resize(600, 640)
+
+
+class HelpButton(QToolButton):
+    """Opens a page.
+
+    Parameters
+    ----------
+    name
+        Of the page.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.setText("Help")
+        self.setToolTip("<p>What this widget does, step by step.</p>")
+        self.setAutoRaise(True)
+        self.clicked.connect(lambda: HelpPage(self.window(), self._name).show())
+
+
+class Heading(QWidget):
+    """What stands at the head of a widget: its help, and a hint for newcomers.
+
+    Parameters
+    ----------
+    name
+        Of the page.
+
+    Attributes
+    ----------
+    sample_wanted
+        A newcomer wants to see the sample.
+    declined
+        Nobody needs the hint any more.
+    """
+
+    sample_wanted = Signal()
+    declined = Signal()
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.help = HelpButton(name)
+        self.show_me = push_button("Show me", "<p>Open the simulated head, and Harmonize.</p>")
+        self.decline = push_button("Not again", "<p>Never show this hint again.</p>")
+        self.hint = QWidget()
+        words, answers = QVBoxLayout(self.hint), QHBoxLayout()
+        words.setContentsMargins(0, 0, 0, 0)
+        words.addWidget(wrapped(HINT))
+        answers.addWidget(self.show_me)
+        answers.addWidget(self.decline)
+        words.addLayout(answers)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.hint, 1)
+        row.addWidget(self.help, 0, Qt.AlignTop | Qt.AlignRight)
+        self.hint.hide()  # until somebody may need it
+        self.show_me.clicked.connect(self.sample_wanted)
+        self.decline.clicked.connect(self.declined)
