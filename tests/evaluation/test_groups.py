@@ -1,0 +1,158 @@
+"""Drawn studies find what Student's t test is known to find."""
+
+import numpy as np
+import pytest
+from scipy.stats import nct, ttest_ind
+from scipy.stats import t as t_distribution
+
+from napari_msp.errors import UserError
+from napari_msp.evaluation.proof.groups import (
+    COVARIATE,
+    UNCHANGED,
+    _test,
+    group_difference,
+    group_rows,
+    group_tables,
+)
+from napari_msp.evaluation.proof.pages import TARGET
+
+REGIONS = ("front", "back")
+SPREAD = 0.05
+
+
+def people(count=400, seed=1):
+    """Values of people: 1 on average, and of the spread that is wanted."""
+    values = np.random.default_rng(seed).standard_normal((count, 2))
+    return 1 + SPREAD * (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
+
+
+def power_of(shift, size=10):
+    """How often a t test of two groups finds a shift in standard deviations, in its direction."""
+    freedom = 2 * size - 2
+    critical = t_distribution.ppf(0.975, freedom)
+    return nct.sf(critical, freedom, shift * np.sqrt(size / 2))
+
+
+def of(found, design, row):
+    return [each for each in found.studies if (each.design, each.row) == (design, row)]
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    """The input adds 1.5 deviations.
+
+    One method takes them away, another takes nothing, a third takes half of an effect with them.
+    """
+    target = people()
+    source = target + 1.5 * SPREAD
+    predicted = {"perfect": target, "idle": source, "half": target}
+    return group_difference(source, target, predicted, REGIONS, kept={"half": 0.5})
+
+
+def test_where_there_is_no_effect_the_rate_is_nominal():
+    target = people()
+    found = group_difference(target, target, {}, REGIONS, effect=0.0)
+    assert len(found.studies) == 2 * 4
+    for each in found.studies:
+        assert each.false_positives.value == pytest.approx(0.05, abs=0.02)
+        assert each.power.value == pytest.approx(0.025, abs=0.015)
+        low, high = each.false_positives.interval
+        assert low <= 0.05 <= high + 0.01
+
+
+def test_power_on_one_scanner_is_that_of_the_t_test(shifted):
+    for each in of(shifted, "one scanner", TARGET):
+        assert each.power.value == pytest.approx(power_of(1.0), abs=0.05)
+        assert each.power.interval[0] < power_of(1.0) < each.power.interval[1]
+        assert each.reversed_.value < 0.01
+
+
+def test_scanners_that_are_confounded_with_groups_give_false_alarms(shifted):
+    for row in (UNCHANGED, "idle"):
+        for each in of(shifted, "confounded", row):
+            assert each.false_positives.value == pytest.approx(power_of(1.5), abs=0.04)
+            assert each.power.value < 0.01  # the scanner hides the effect …
+            assert each.reversed_.value > 0.1  # … or turns it round
+    for each in of(shifted, "confounded", "perfect"):
+        assert each.false_positives.value == pytest.approx(0.05, abs=0.02)
+
+
+def test_balanced_scanners_cost_power_unless_they_are_a_covariate(shifted):
+    rates = [
+        np.mean([each.power.value for each in of(shifted, "balanced", row)])
+        for row in (UNCHANGED, COVARIATE, "perfect")
+    ]
+    assert rates[0] < rates[1] - 0.1
+    assert rates[1] == pytest.approx(rates[2], abs=0.04)
+    for row in (UNCHANGED, COVARIATE):
+        for each in of(shifted, "balanced", row):
+            assert each.false_positives.value < 0.07
+
+
+def test_what_a_method_keeps_of_an_effect_decides_its_power(shifted):
+    for row, part in (("half", 0.5), ("perfect", 1.0)):
+        for each in of(shifted, "confounded", row):
+            assert each.power.value == pytest.approx(power_of(part), abs=0.06)
+
+
+def test_the_tests_are_scipys_and_least_squares():
+    rng = np.random.default_rng(4)
+    scans = rng.standard_normal((300, 8, 2)) + np.r_[np.zeros(4), np.ones(4)][:, None]
+    expected = ttest_ind(scans[:, :4], scans[:, 4:], axis=1)
+    wanted = np.where(expected.pvalue < 0.05, np.sign(expected.statistic), 0)
+    np.testing.assert_array_equal(_test(scans, None), wanted)
+    assert 0.1 < (wanted != 0).mean() < 0.9
+
+    scanner = np.arange(8) % 2 == 0
+    design = np.column_stack([np.ones(8), np.arange(8) < 4, scanner]).astype(float)
+    inverse = np.linalg.inv(design.T @ design)
+    for study, found in zip(scans, _test(scans, scanner), strict=True):
+        fitted = inverse @ design.T @ study
+        error = np.square(study - design @ fitted).sum(axis=0) / 5
+        t = fitted[1] / np.sqrt(error * inverse[1, 1])
+        critical = t_distribution.ppf(0.975, 5)
+        np.testing.assert_array_equal(found, np.sign(t) * (np.abs(t) > critical))
+
+
+def test_few_people_make_wide_intervals_and_a_note():
+    target = people(24, 3)
+    source = target + SPREAD * np.random.default_rng(5).normal(1, 1, target.shape)
+    few = group_difference(source, target, {}, REGIONS, draws=200)
+    many = group_difference(people() + SPREAD, people(), {}, REGIONS, draws=200)
+    widths = [
+        np.mean(
+            [np.ptp(each.false_positives.interval) for each in of(found, "confounded", UNCHANGED)]
+        )
+        for found in (few, many)
+    ]
+    assert widths[0] > 1.2 * widths[1]
+    assert few.notes == ("24 people, fewer than 40: drawn studies share most of their people",)
+    assert many.notes == ()
+
+
+def test_what_cannot_be_compared_is_said():
+    target = people(30)
+    with pytest.raises(UserError, match="10 against 10 need 20 people, and 12 were measured"):
+        group_difference(target[:12], target[:12], {}, REGIONS)
+    holed = target.copy()
+    holed[3, 1] = np.nan
+    with pytest.raises(UserError, match="back has no value of holed in somebody"):
+        group_difference(target, target, {"holed": holed}, REGIONS)
+    with pytest.raises(ValueError, match="2 regions"):
+        group_difference(target, target, {"less": target[:, :1]}, REGIONS)
+    flat = np.column_stack([target[:, 0], np.ones(30)])
+    found = group_difference(flat, flat, {}, REGIONS, draws=50)
+    assert "back is the same in everybody: nothing is tested" in found.notes
+    assert {each.region for each in found.studies} == {"front"} == set(found.spread)
+
+
+def test_tables_tell_false_alarms_first_and_the_spread_beside_the_literature(shifted):
+    tables = group_tables(shifted, "FA", 10)
+    assert "groups that do not differ" in tables[0].caption
+    assert "5 % lower" in tables[1].caption
+    assert "below 10 % in tracts of 8 adults (Heiervang 2006)" in tables[-1].caption
+    assert tables[-1].rows[0][1].main == f"{100 * SPREAD:.1f}"
+    assert all(len(row) == len(table.columns) for table in tables for row in table.rows)
+    tidy = group_rows(shifted, "fa")
+    assert len(tidy.rows) == 3 * len(shifted.studies)
+    assert {column.name for column in tidy.columns} >= {"design", "row", "region", "value", "low"}
