@@ -15,6 +15,7 @@ from napari_msp.commands.shared import (
     add_out,
     add_run,
     add_shells,
+    pairs,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ EXAMPLE = (
     "napari-msp evaluate heads --methods all --quick --out quick\n"
     "napari-msp evaluate heads --methods DIQT MSP --leave-one-out --out each\n"
     "napari-msp evaluate heads --models msp.safetensors --methods 'linear RISH' --fibres --biology "
+    "--out effects\n"
+    "napari-msp evaluate heads --predictions MSP=harmonized RISH=other --regions atlas.nii.gz "
     "--out proof"
 )
 
@@ -48,6 +51,19 @@ def add_options(command: ArgumentParser) -> None:
         action=_ListMethods,
         nargs=0,
         help="say of each method what it is, what it needs and gives back, and end",
+    )
+    command.add_argument(
+        "--predictions",
+        nargs="+",
+        default=(),
+        metavar="NAME=FOLDER",
+        help="finished ones of any method, rows of this name: sub-<label>/…_dwi.nii.gz",
+    )
+    command.add_argument(
+        "--regions",
+        metavar="LABELS|tissue",
+        help="pages of proof by region: a label image, a folder with one of each subject, or "
+        "tissue (default with --predictions)",
     )
     add_input(command)
     command.add_argument(
@@ -137,9 +153,9 @@ def run(options: Namespace, console: Console) -> int:
     from napari_msp.evaluation.benchmark.settings import EvaluationSettings
     from napari_msp.evaluation.evaluate import evaluate
 
-    settings = EvaluationSettings(
-        **{field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
-    )
+    asked = {field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
+    asked["predictions"] = pairs(options.predictions, "predictions", "NAME=FOLDER")
+    settings = EvaluationSettings(**asked)
 
     def show(finished: "Finished") -> None:
         if console.has_bar:

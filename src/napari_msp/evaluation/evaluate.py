@@ -24,6 +24,9 @@ from napari_msp.evaluation.figures.figure2 import figure2
 from napari_msp.evaluation.figures.figure3 import figure3
 from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
+from napari_msp.evaluation.proof.chapters import make_pages
+from napari_msp.evaluation.proof.pages import BEFORE, Study
+from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.description import EvaluationRun
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.evaluation.report.tables import at_shell
@@ -108,9 +111,27 @@ def evaluate(
                 out,
                 MEASURES,
                 outcome.effects,
+                make_pages(_study(plan, outcome)) if plan.regions else (),
             ),
             *figures.values(),
         ]
+
+
+def _study(plan: Plan, outcome: Outcome) -> Study:
+    """Give what pages of proof are made of."""
+    overlapping = set(plan.methods) - {BEFORE} if plan.folds else set()
+    for dataset in plan.datasets:
+        for each in plan.finished(dataset):
+            if each.overlapping(plan.subjects.test):
+                overlapping.add(each.name)
+    if plan.regions == TISSUE:
+        where = (
+            "white matter, grey matter and fluid, by FA and mean diffusivity of the target's scan"
+            + ("'s twin without noise" if "noise-free" in outcome.results.references else "")
+        )
+    else:
+        where = f"given by labels ({Path(plan.regions).name})"
+    return Study(outcome.values, plan.source, where, frozenset(overlapping), outcome.notes)
 
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
@@ -212,7 +233,9 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         seeds=plan.seeds,
         tested=plan.tested,
         methods={
-            name: methods[name].explanation.rstrip(".") if name in methods else _given(plan, name)
+            name: methods[name].explanation.rstrip(".")
+            if name in methods and name not in dict(plan.predictions)
+            else _given(plan, name)
             for name in outcome.results.methods
             if name != FLOOR
         },
@@ -237,7 +260,16 @@ GIVEN = ("nothing: it is trained", "image")
 
 
 def _given(plan: Plan, name: str) -> str:
-    """Say what a model is that was given."""
+    """Say what was given."""
+    if name in dict(plan.predictions):
+        made = {
+            each.title or each.kind
+            for dataset in plan.datasets
+            for finished in plan.finished(dataset)
+            if finished.name == name
+            for each in finished.provenance.values()
+        }
+        return "finished predictions" + (f" of {', '.join(sorted(made))}" if made else "")
     shared = any(_shares(load_model(path)) for path in plan.models if path.stem == name)
     return "a trained model" + ", first stages shared by all targets" * shared
 

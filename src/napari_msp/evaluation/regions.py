@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import applicable, nifti_stem
+from napari_msp.bids import applicable, entities, image_suffix, nifti_stem, platform_name
 from napari_msp.data.lattice import Lattice, voxel_coordinates
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.measures.pair import Tissue
 from napari_msp.files import read_whole
 from napari_msp.formatting import csv_text
+
+TISSUE = "tissue"
+"""What stands for kinds of tissue where a label image is asked for."""
 
 TISSUES = {1: "white matter", 2: "grey matter", 3: "fluid"}
 """Labels and names of kinds of tissue."""
@@ -110,6 +113,7 @@ class Regions:
         if not labels.any():
             raise UserError(
                 "no labelled voxel lies in the image",
+                field="regions",
                 remedy=Advice("give labels in the space of the scans, registered to them"),
             )
         if labels is self.labels:
@@ -161,27 +165,68 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     shape = image.shape
     if len(shape) < 3 or any(length != 1 for length in shape[3:]):
         remedy = Advice("give one label a voxel")
-        raise UserError(f"has {len(shape)} axes, labels have three", path, remedy=remedy)
+        raise UserError(f"has {len(shape)} axes, labels have three", path, "regions", remedy)
     values = read_voxels(image, path).reshape(shape[:3])
     broken = ~np.isfinite(values) | (values != np.rint(values))
     if broken.any():
         share = 100 * float(broken.mean())
         problem = f"is no label image: {share:.2g} % of its values are not whole numbers"
         remedy = Advice("give labels, resampled by nearest neighbour")
-        raise UserError(problem, path, remedy=remedy)
+        raise UserError(problem, path, "regions", remedy)
     if values.min() < 0 or values.max() >= LARGEST_LABEL:
         problem = f"has values from {values.min():.0f} to {values.max():.0f}, labels are positive"
         remedy = Advice(f"give whole numbers from 0 to {LARGEST_LABEL - 1}")
-        raise UserError(problem, path, remedy=remedy)
+        raise UserError(problem, path, "regions", remedy)
     labels = values.astype(np.int32)
     there = [int(each) for each in np.unique(labels) if each]
     if not there:
-        raise UserError("has no label: every voxel is 0", path, remedy=Advice("give another"))
+        raise UserError("has no label: every voxel is 0", path, "regions", Advice("give another"))
     table = _names_beside(path) if names is None else Path(names)
     known = {} if table is None else read_names(table)
     return Regions(
         labels, {each: known.get(each, f"label {each}") for each in there}, lattice_of(image).affine
     )
+
+
+def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
+    """Read the regions of a subject: a label image for all, or the subject's own of a folder.
+
+    Parameters
+    ----------
+    source
+        A label image, or a folder with `sub-<label>[/…]/sub-<label>…_dseg.nii.gz`.
+    subject, platform
+        Whose, and on what; of several the one is taken that was made of that platform's scan.
+
+    Raises
+    ------
+    UserError
+        When there is none of the subject, or several.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return read_regions(source)
+    found = [
+        path
+        for path in sorted(source.rglob(f"{subject}_*"))
+        if image_suffix(path) and nifti_stem(path).endswith("_dseg")
+    ]
+    own = [path for path in found if _platform(path) == platform]
+    shared = [path for path in found if not _platform(path)]
+    chosen = own or shared or found
+    if len(chosen) != 1:
+        names = f": {', '.join(path.name for path in chosen)}" if chosen else ""
+        problem = (
+            f"has {'several label images' if chosen else 'no label image'} of {subject}{names}"
+        )
+        remedy = Advice(f"give one named {subject}[_ses-…][_acq-…]_dseg.nii.gz")
+        raise UserError(problem, source, "regions", remedy)
+    return read_regions(chosen[0])
+
+
+def _platform(path: Path) -> str:
+    named = entities(path)
+    return platform_name(named.get("ses", ""), named.get("acq", ""))
 
 
 def _names_beside(image: Path) -> Path | None:
@@ -210,7 +255,7 @@ def read_names(path: str | Path) -> dict[int, str]:
     found = _tsv_names(text) if {"index", "name"} <= {*map(str.strip, header)} else _lut_names(text)
     if not found:
         remedy = Advice("give a table with columns index and name")
-        raise UserError("names no label", path, remedy=remedy)
+        raise UserError("names no label", path, "regions", remedy)
     return found
 
 

@@ -12,6 +12,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom import fibre_populations, recipe_of
+from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
@@ -19,6 +20,7 @@ from napari_msp.evaluation.benchmark.results import (
     TARGET_SCAN,
     EffectResult,
     PatchResult,
+    RegionValue,
     Result,
     Results,
     read_results,
@@ -41,9 +43,13 @@ from napari_msp.evaluation.measures.fibres import (
     some_of,
 )
 from napari_msp.evaluation.measures.pair import TISSUE_MD, Truth
+from napari_msp.evaluation.proof.chapters import InRegions
+from napari_msp.files import read_json, write_json
+from napari_msp.identity import Person, may_be_same
 from napari_msp.inference.harmonize import Prediction, harmonize
 from napari_msp.inference.prepare import NotPredicted
 from napari_msp.model_file import load_model
+from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
@@ -123,6 +129,16 @@ class Measurement:
         path = self.folder / "biology.csv"
         return read_results(path, EffectResult) if path.exists() else Results(())
 
+    def in_regions(self) -> Results[RegionValue]:
+        """Read what was measured by region; nothing where that was not asked for."""
+        path = self.folder / "regions.csv"
+        return read_results(path, RegionValue) if path.exists() else Results(())
+
+    def notes(self) -> list[str]:
+        """Say what went wrong with single heads."""
+        path = self.folder / "notes.json"
+        return [str(each) for each in read_json(path)["Notes"]] if path.exists() else []
+
     def run(self) -> None:
         """Predict, measure and write."""
         plan = self.plan
@@ -133,6 +149,10 @@ class Measurement:
         rows: list[Result] = []
         patches: list[PatchResult] = []
         effects: list[EffectResult] = []
+        regional = None
+        if plan.regions and not self.repeated:
+            regional = InRegions(plan, self.target, self.round.seed, dataset)
+        notes: list[str] = []
         for subject in self.round.subjects.test:
             if not dataset.has(subject, self.target):
                 continue
@@ -144,8 +164,13 @@ class Measurement:
                 )
                 if self.plan.biology and not self.repeated:
                     effects += self._effects(dataset, subject, fitted[b], predicted, truths, shell)
+                if not self.repeated:
+                    truth = truths["scan"]
+                    predicted |= self._made_elsewhere(dataset, subject, truth, b, notes)
                 if not self.repeated and "noise-free" in truths:
                     predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
+                if regional is not None:
+                    regional.add(subject, shell, b, truths, predicted)
                 for method, reference, row, patch in self._measured(predicted, truths):
                     where = (method, self.target, dataset.root.name, self.round.seed, subject)
                     rows += [
@@ -156,6 +181,12 @@ class Measurement:
                     patches += [
                         PatchResult(*where, reference, *each, shell=shell) for each in patch
                     ]
+        if regional is not None:
+            for subject in () if plan.folds else self.round.subjects.training:
+                regional.add_taught(subject)
+            notes += regional.notes
+            write_results(self.folder / "regions.csv", Results(regional.values), RegionValue)
+        write_json(self.folder / "notes.json", {"Notes": list(dict.fromkeys(notes))})
         write_results(self.folder / "measures.csv", Results(rows), Result)
         if effects:
             write_results(self.folder / "biology.csv", Results(effects), EffectResult)
@@ -289,6 +320,28 @@ class Measurement:
         for method, paths in self.answers.items():
             images[method] = _mean([networks(path).at_shell(b).image for path in paths])
         return {name: Maps(images[name]) for name in self._order(images)}
+
+    def _made_elsewhere(
+        self, dataset: TravellingHeads, subject: str, truth: Truth, b: float, notes: list[str]
+    ) -> dict[str, Maps]:
+        """Open the finished predictions of a subject; what cannot be used is noted."""
+        found: dict[str, Maps] = {}
+        person = dataset.person(subject) if self.plan.predictions else Person()
+        for each in self.plan.finished(self.round.dataset):
+            where = f"{each.name}, {subject} on {self.target}"
+            paths = each.images.get((subject, self.target))
+            if paths is None:
+                notes.append(f"{where}: there is no prediction")
+                continue
+            try:
+                scan = load_scan(paths).at_shell(b)
+                line_up(truth.mapped, {each.name: scan})
+                if scan.provenance is not None and not may_be_same(person, scan.person):
+                    raise UserError("was made of another person's scan")
+                found[each.name] = scan.maps()
+            except UserError as error:
+                notes.append(f"{where}: {error.phrase(subject=paths[0].name)}")
+        return found
 
     def _order(self, images: Mapping[str, SHImage]) -> list[str]:
         """Put rows in the table's order, given models last."""

@@ -26,12 +26,15 @@ from napari_msp.evaluation.benchmark.methods import (
     MSP,
     SHARED_MSP,
     UNHARMONIZED,
+    FinishedPredictions,
     all_methods,
     begun_from_base,
     chosen_methods,
+    find_predictions,
     from_base,
     rows_from_base,
 )
+from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.settings import Budget, EvaluationSettings, Subjects
 from napari_msp.evaluation.benchmark.subjects import (
     check_people,
@@ -45,6 +48,8 @@ from napari_msp.evaluation.benchmark.subjects import (
     with_all,
 )
 from napari_msp.evaluation.held_out import learned_from, tell_doubts
+from napari_msp.evaluation.proof.pages import RESERVED
+from napari_msp.evaluation.regions import TISSUE, read_regions
 from napari_msp.files import read_json, sha256, write_json
 from napari_msp.learning.heads import common_b_value, common_shells
 from napari_msp.learning.schedule import FAST
@@ -132,6 +137,11 @@ class Plan:
         Whether effects of biology are put into test heads.
     doubts
         Whom a model may have learned from who is measured, in words.
+    predictions
+        Folders of finished predictions by the names of their rows.
+    regions
+        Where the regions of pages of proof come from: "tissue", a label image or a folder of them;
+        empty for no such pages.
     """
 
     datasets: tuple[Path, ...]
@@ -151,6 +161,16 @@ class Plan:
     bundle: bool = False
     biology: bool = False
     doubts: tuple[str, ...] = ()
+    predictions: tuple[tuple[str, Path], ...] = ()
+    regions: str = ""
+
+    def finished(self, dataset: Path) -> list[FinishedPredictions]:
+        """Find the finished predictions of a dataset's test subjects."""
+        alone = len(self.datasets) == 1
+        return [
+            find_predictions(name, each, dataset, self.targets, self.subjects.test, alone=alone)
+            for name, each in self.predictions
+        ]
 
     @property
     def b_value(self) -> float | tuple[float, ...]:
@@ -203,17 +223,28 @@ class Plan:
         for name in (MSP, SHARED_MSP, from_base(MSP)):
             if name in self.methods:
                 return name
-        return self.models[0].stem if self.models else None
+        if self.models:
+            return self.models[0].stem
+        return self.predictions[0][0] if self.predictions else None
 
     def to_json(self) -> dict[str, Any]:
         """Give plain types, in which two plans can be compared; models by their content too."""
-        content = asdict(replace(self, datasets=(), models=(), base=None, doubts=()))
+        kept = replace(self, datasets=(), models=(), base=None, doubts=(), predictions=())
+        content = asdict(kept)
         content["b_values"] = self.b_value  # a list only where there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
         content["datasets"] = [str(path.resolve()) for path in self.datasets]
         content["models"] = [[str(path.resolve()), sha256(path)] for path in self.models]
         content["base"] = None if self.base is None else sha256(self.base)
-        optional = ("folds", "base", "fibres", "bundle", "biology", "doubts")
+        content["predictions"] = [
+            [each.name, str(each.folder.resolve()), each.state]
+            for dataset in self.datasets * bool(self.predictions)
+            for each in self.finished(dataset)
+        ]
+        if Path(self.regions).is_file():
+            content["regions"] = [self.regions, sha256(self.regions)]
+        optional = {"folds", "base", "fibres", "bundle", "biology", "doubts"}
+        optional |= {"predictions", "regions"}
         return {name: each for name, each in content.items() if each or name not in optional}
 
 
@@ -298,11 +329,15 @@ def make_plan(
     asked = replace(settings or EvaluationSettings(), **changes)
     # The report names datasets by their folders' names, which "." and ".." do not say.
     paths = tuple(Path(each).resolve() for each in datasets)
-    if not asked.methods and not asked.models:
+    if not asked.methods and not asked.models and not asked.predictions:
         raise UserError(
             "nothing is to be evaluated",
             field="methods",
-            remedy=either(Give("methods", "names, or 'all',"), Give("models", "trained files")),
+            remedy=either(
+                Give("methods", "names, or 'all',"),
+                Give("models", "trained files"),
+                Give("predictions", "folders of finished predictions"),
+            ),
         )
     for path in paths:
         if [other.name for other in paths].count(path.name) > 1:
@@ -320,7 +355,7 @@ def make_plan(
             raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
     starting = [name for name in rows if name in rows_from_base()]
     base = packaged.base_model() if starting else None
-    _check_names(asked.models)
+    _check_names(asked, rows)
     loaded = [load_model(path) for path in asked.models]
     opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
     for dataset in opened:
@@ -333,12 +368,19 @@ def make_plan(
     learned = learned_from(teachers, opened, names)
     check_subjects(asked, names, learned)
     targets = _targets(asked.targets, loaded, opened[0], source)
+    finished = _finished(asked, opened, targets, names)
+    if finished and not loaded and not asked.methods:
+        predicted = {target for each in finished for target in each.targets}
+        targets = tuple(target for target in targets if target in predicted)
     if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
         what = f"the networks of two targets or more, and {targets[0]} is the only one"
         raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
     folds: tuple[Subjects, ...] = ()
     if not any(name != UNHARMONIZED for name in rows):
         subjects = measured_alone(opened[0], names, learned, asked)
+        if finished and not loaded and not asked.test:  # who taught elsewhere is not predicted
+            whom = {subject for each in finished for subject in each.subjects}
+            subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
     elif asked.leave_one_out:
         seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
         folds = leave_one_out(opened[0], seen, with_all(names, opened, targets), learned, asked)
@@ -366,8 +408,43 @@ def make_plan(
         fibres=asked.fibres,
         bundle=asked.bundle,
         biology=asked.biology,
-        doubts=tell_doubts(teachers, opened, subjects.test),
+        doubts=(
+            *tell_doubts(teachers, opened, subjects.test),
+            *(said for each in finished if (said := each.doubt(subjects.test))),
+        ),
+        predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
+        regions=_regions(asked),
     )
+
+
+def _finished(
+    asked: EvaluationSettings,
+    opened: Sequence[TravellingHeads],
+    targets: Sequence[str],
+    names: Sequence[str],
+) -> list[FinishedPredictions]:
+    """Find all finished predictions, before any work."""
+    return [
+        find_predictions(name, folder, each.root, targets, names, alone=len(opened) == 1)
+        for each in opened
+        for name, folder in asked.predictions.items()
+    ]
+
+
+def _regions(asked: EvaluationSettings) -> str:
+    """Say where regions come from; a file or folder must be there."""
+    if asked.regions is None:
+        return TISSUE if asked.predictions else ""
+    if str(asked.regions) == TISSUE:
+        return TISSUE
+    path = Path(asked.regions).resolve()
+    if not path.exists():
+        problem = "there is no such label image"
+        remedy = either(Advice("check the path"), Choose("regions", (TISSUE,)))
+        raise UserError(problem, asked.regions, "regions", remedy)
+    if path.is_file():
+        read_regions(path)
+    return str(path)
 
 
 def lattice_scales(
@@ -441,14 +518,20 @@ def _possible(
     return tuple(name for name in rows if name not in unfit)
 
 
-def _check_names(models: Sequence[Path]) -> None:
-    """Refuse models that the table could not distinguish from each other or from a method."""
+def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:
+    """Refuse rows that the table could not distinguish from each other or from a method."""
     seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
-    for path in models:
+    for path in asked.models:
         if path.stem in seen:
             problem = f"has the name of {seen[path.stem]}, which names its row"
             raise UserError(problem, path, "models", Advice("rename one"))
         seen[path.stem] = path
+    # A method that is no row here may name the predictions that it made elsewhere.
+    taken = {*rows, *(path.stem for path in asked.models), *RESERVED, FLOOR}
+    for name in asked.predictions:
+        if name in taken:
+            problem = "is the name of another row"
+            raise UserError(problem, name, "predictions", Advice("choose another name"))
 
 
 def _check_inputs(models: Sequence[Model], source: str) -> None:

@@ -1,7 +1,7 @@
 """A benchmark from its plan to its results: tune, train, choose, measure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from napari_msp.evaluation.benchmark.methods import (
     single_networks,
 )
 from napari_msp.evaluation.benchmark.plan import Plan, Round, lattice_scales
-from napari_msp.evaluation.benchmark.results import EffectResult, PatchResult, Result, Results
+from napari_msp.evaluation.benchmark.results import (
+    EffectResult,
+    PatchResult,
+    RegionValue,
+    Result,
+    Results,
+)
 from napari_msp.evaluation.benchmark.trainings import (
     Best,
     Rates,
@@ -65,6 +71,10 @@ class Outcome:
         Of learning rates.
     trainings
         Those behind the methods, by round and method.
+    values
+        What was measured by region, see `napari_msp.evaluation.proof`.
+    notes
+        What went wrong with single heads, in words.
     """
 
     results: Results[Result]
@@ -72,6 +82,8 @@ class Outcome:
     effects: Results[EffectResult]
     trials: tuple[Trial, ...]
     trainings: Mapping[Round, Mapping[str, Trainings]]
+    values: Results[RegionValue] = field(default_factory=lambda: Results(()))
+    notes: tuple[str, ...] = ()
 
 
 class Benchmark:
@@ -136,6 +148,8 @@ class Benchmark:
             effects=Results(row for each in measurements for row in each.effects()),
             trials=tuple(trials),
             trainings=trainings,
+            values=Results(row for each in measurements for row in each.in_regions()),
+            notes=tuple(note for each in measurements for note in each.notes()),
         )
 
     def _list(self, round_: Round) -> TrainingList:

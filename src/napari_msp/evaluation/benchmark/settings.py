@@ -1,7 +1,7 @@
 """What may be asked of an evaluation, and how long its networks train."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,14 @@ class EvaluationSettings:
         but the input as it is, beside `models`.
     models
         Trained files that are rows too, named by their file names.
+    predictions
+        Folders of finished predictions that are rows too, by the rows' names; see
+        `napari_msp.evaluation.benchmark.methods.find_predictions`. With several datasets each
+        folder has one of their name for each.
+    regions
+        Pages of proof by region: a label image in the scans' space, a folder with one of each
+        subject (`sub-<label>…_dseg.nii.gz`), or "tissue". None: "tissue" where predictions are
+        given, else no such pages.
     input, targets
         Platforms to predict from and to predict. Empty: the models' own; without models the input
         that the dataset marks, and all other platforms.
@@ -142,6 +150,8 @@ class EvaluationSettings:
 
     methods: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
+    predictions: Mapping[str, str | Path] = field(default_factory=dict)
+    regions: str | Path | None = None
     input: str = ""
     targets: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
@@ -163,11 +173,11 @@ class EvaluationSettings:
     augment: bool | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if isinstance(field.default, tuple):  # a list is as good, and so is a single name
-                given = getattr(self, field.name)
+        for each in fields(self):
+            if isinstance(each.default, tuple):  # a list is as good, and so is a single name
+                given = getattr(self, each.name)
                 several = (given,) if isinstance(given, str | Path) else tuple(given)
-                object.__setattr__(self, field.name, several)
+                object.__setattr__(self, each.name, several)
         object.__setattr__(self, "models", tuple(Path(each) for each in self.models))
 
     @property

@@ -4,18 +4,35 @@ A page is added by a `Chapter` in `CHAPTERS`; a row that is made of tables alone
 `DERIVED`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
+from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
-from napari_msp.evaluation.benchmark.results import Results
-from napari_msp.evaluation.comparison import line_up
+from napari_msp.evaluation.benchmark.plan import Plan
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.comparison import line_up, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.pages import Chapter, Derive, Head, Measured, Page, Study
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    REPEAT,
+    SMOOTHED,
+    Chapter,
+    Derive,
+    Head,
+    Measured,
+    Page,
+    Study,
+)
 from napari_msp.evaluation.proof.site_effect import site_effect_page
-from napari_msp.evaluation.proof.values import mean_of_others, region_values
-from napari_msp.evaluation.regions import Regions
+from napari_msp.evaluation.proof.values import mean_of_others, region_values, smoothed
+from napari_msp.evaluation.regions import TISSUE, Regions, regions_of, tissue_regions
+from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
+from napari_msp.signal.spherical_harmonics import ORDER
 
 CHAPTERS: tuple[Chapter, ...] = (Chapter("Site effect", site_effect_page, region_values),)
 """Every page, in the report's order."""
@@ -82,11 +99,100 @@ def _pages(study: Study) -> Iterator[Page]:
             yield Page(chapter.title, lead=(f"Not made: {error.phrase()}.",))
 
 
-def contents_of(pages: Sequence[Page]) -> dict[str, str | dict[str, object]]:
-    """Give the tidy tables of pages and their data dictionaries, by file name."""
-    return {
-        f"{name}.{ending}": table.csv() if ending == "csv" else table.dictionary()
-        for page in pages
-        for name, table in page.files.items()
-        for ending in ("csv", "json")
-    }
+class InRegions:
+    """Measures heads by region for the pages of proof.
+
+    What goes wrong with one head is noted, and the others go on.
+
+    Parameters
+    ----------
+    plan, target, seed
+        What is measured.
+    dataset
+        Whose heads.
+    """
+
+    def __init__(self, plan: Plan, target: str, seed: int, dataset: TravellingHeads) -> None:
+        self.values: list[RegionValue] = []
+        self.notes: list[str] = []
+        self._plan, self._target, self._seed, self._dataset = plan, target, seed, dataset
+        everything = open_dataset(dataset.root, first_run=True, undecided=[])
+        self._runs = {who: list(runs.values()) for who, runs in everything.runs.items()}
+
+    def add(
+        self,
+        subject: str,
+        shell: int | None,
+        b: float,
+        truths: Mapping[str, Truth],
+        predicted: Mapping[str, Maps],
+    ) -> None:
+        """Measure who is predicted, with the rows that stand for nothing and for the best."""
+        truth = truths["scan"]
+        lattice = truth.image.lattice
+        source = fit_sh(
+            self._dataset.acquisition(subject, self._plan.source), b_value=b, order=ORDER
+        )
+        before = predicted.get(BEFORE) or Maps(on_lattice(source, lattice))
+        images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
+        repeat = self._repeat(subject, b)
+        if repeat is not None:
+            images[REPEAT] = repeat
+        self._measure(subject, shell, "scan", truth, images, truths.get("noise-free"))
+
+    def add_taught(self, subject: str) -> None:
+        """Measure both scans of somebody who is learned from: rows of tables need them."""
+        plan, dataset = self._plan, self._dataset
+        for shell, b in plan.shells.items():
+            truth = Truth(
+                fit_sh(dataset.acquisition(subject, self._target), b_value=b, order=ORDER)
+            )
+            source = Maps(fit_sh(dataset.acquisition(subject, plan.source), b_value=b, order=ORDER))
+            self._measure(subject, shell, "training", truth, {BEFORE: source}, None)
+
+    def _measure(
+        self,
+        subject: str,
+        shell: int | None,
+        reference: str,
+        truth: Truth,
+        images: Mapping[str, Maps],
+        clear: Truth | None,
+    ) -> None:
+        target = self._target
+        try:
+            regions = self._regions(subject, truth)
+            found, notes = measure_head(truth, images, regions, clear)
+        except UserError as error:
+            self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
+            return
+        self.notes += [f"{subject} on {target}: {note}" for note in notes]
+        name, seed = self._dataset.root.name, self._seed
+        self.values += [
+            RegionValue(
+                row, target, name, seed, subject, reference, where, what, value, shell=shell
+            )
+            for row, where, what, value in found
+            if np.isfinite(value)
+        ]
+
+    def _regions(self, subject: str, truth: Truth) -> Regions:
+        if self._plan.regions == TISSUE:
+            return tissue_regions(truth.tissue, truth.image.affine)
+        return regions_of(self._plan.regions, subject, self._target)
+
+    def _repeat(self, subject: str, b: float) -> Maps | None:
+        """Open another run of the target's scan."""
+        where = (subject, self._target)
+        taken = self._dataset.scans[where]
+        others = [path for path in self._runs.get(where, ()) if path != taken]
+        if not others:
+            return None
+        threshold = self._plan.b0_threshold
+        try:
+            return Maps(
+                fit_sh(load_acquisition(others[0], b0_threshold=threshold), b_value=b, order=ORDER)
+            )
+        except UserError as error:
+            self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
+            return None

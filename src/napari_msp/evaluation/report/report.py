@@ -1,8 +1,10 @@
 """The report of an evaluation: one page that needs no other file, and the tables beside it."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader
 
@@ -23,6 +25,8 @@ from napari_msp.evaluation.benchmark.results import (
     results_csv,
 )
 from napari_msp.evaluation.benchmark.settings import Subjects
+from napari_msp.evaluation.figures.layout import write_figure
+from napari_msp.evaluation.proof.pages import Page
 from napari_msp.evaluation.report.description import EvaluationRun, findings, methods_paragraph
 from napari_msp.evaluation.report.tables import (
     Cell,
@@ -81,6 +85,7 @@ def write_report(
     out: Path,
     measures: Measures,
     effects: Results[EffectResult] = NO_EFFECTS,
+    pages: Sequence[Page] = (),
 ) -> list[Path]:
     """Write report.html, table1.csv, table1.md, pvalues.csv and the rows that they rest on.
 
@@ -100,6 +105,9 @@ def write_report(
         What a reader must know of each measure, by key.
     effects
         Put into heads, as they were predicted; where there are any, biology.csv is written too.
+    pages
+        Of proof, see `napari_msp.evaluation.proof`: their tidy tables, each with a data dictionary,
+        their figures, and methods.txt, the paragraph with its references.
 
     Returns
     -------
@@ -128,14 +136,33 @@ def write_report(
             results, summaries, tests, measures, overlapping=overlapping, effects=effects
         ),
         "pvalues.csv": pvalues_csv(tests),
-        "report.html": report_html(results, summaries, tests, run, pictures, measures, effects),
     }
     if len(effects):
         contents["biology.csv"] = results_csv(effects, EffectResult)
+    for page in pages:
+        for name, tidy in page.files.items():
+            contents[f"{name}.csv"] = tidy.csv()
+            contents[f"{name}.json"] = json.dumps(tidy.dictionary(), indent=2, ensure_ascii=False)
+    if pages:
+        contents["methods.txt"] = methods_text(run, tests, pages)
+    drawn = [drawing for page in pages for drawing in page.drawings]
     with staged_folder(Path(out)) as stage:
+        for drawing in drawn:
+            write_figure(stage / f"{drawing.name}.png", drawing.figure)
+        drawings = {each.name: (stage / f"{each.name}.png").read_bytes() for each in drawn}
+        contents["report.html"] = report_html(
+            results, summaries, tests, run, pictures, measures, effects, pages, drawings
+        )
         for name, text in contents.items():
             (stage / name).write_text(text, encoding="utf-8")
-    return [Path(out) / name for name in contents]
+    return [Path(out) / name for name in (*contents, *(f"{each.name}.png" for each in drawn))]
+
+
+def methods_text(run: EvaluationRun, tests: Sequence[MethodTest], pages: Sequence[Page]) -> str:
+    """Write the methods section with its references, as plain text to paste."""
+    paragraphs = [methods_paragraph(run, tests), *(page.methods for page in pages if page.methods)]
+    works = sorted({each for page in pages for each in page.references})
+    return "\n\n".join([*paragraphs, "\n".join(["References", *works])]) + "\n"
 
 
 def summaries_csv(summaries: Summaries, measures: Measures, *, overlapping: bool = False) -> str:
@@ -216,6 +243,8 @@ def report_html(
     pictures: Mapping[str, bytes],
     measures: Measures,
     effects: Results[EffectResult] = NO_EFFECTS,
+    pages: Sequence[Page] = (),
+    drawings: Mapping[str, bytes] = MappingProxyType({}),
 ) -> str:
     """Fill in the page, report.html beside this file.
 
@@ -223,6 +252,8 @@ def report_html(
     ----------
     pictures
         PNG bytes by caption.
+    drawings
+        PNG bytes of the pages' drawings, by name.
     """
     page = Environment(loader=PackageLoader(__package__, "."), autoescape=True)
     return page.get_template("report.html").render(
@@ -232,9 +263,10 @@ def report_html(
         headline=headline_tables(results, summaries, measures, overlapping=bool(run.folds)),
         each=subject_tables(results, measures) if run.folds else [],
         tests=pvalue_tables(tests),
-        pictures={
-            caption: base64.b64encode(data).decode("ascii") for caption, data in pictures.items()
-        },
+        pictures=_encoded(pictures),
+        pages=pages,
+        drawings=_encoded(drawings),
+        works=sorted({each for one in pages for each in one.references}),
         paragraph=methods_paragraph(run, tests),
         terms=_terms(run),
         training=_training(run),
@@ -244,6 +276,10 @@ def report_html(
         biology_title=BIOLOGY,
         others=other_tables(results, summaries, measures),
     )
+
+
+def _encoded(pictures: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(data).decode("ascii") for name, data in pictures.items()}
 
 
 def _lead(results: Results[Result], run: EvaluationRun) -> str:
