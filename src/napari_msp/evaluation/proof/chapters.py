@@ -86,9 +86,13 @@ def measure_head(
 
 def make_pages(study: Study) -> list[Page]:
     """Make every page; one that cannot be made says why in its place."""
+    return list(_pages(with_derived(study)))
+
+
+def with_derived(study: Study) -> Study:
+    """Add the rows that are made of others' values."""
     derived = [row for derive in DERIVED for row in derive(study.values)]
-    whole = replace(study, values=Results([*study.values, *derived]))
-    return list(_pages(whole))
+    return replace(study, values=Results([*study.values, *derived]))
 
 
 def _pages(study: Study) -> Iterator[Page]:

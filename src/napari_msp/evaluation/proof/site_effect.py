@@ -55,7 +55,8 @@ def site_effect_page(study: Study) -> Page:
     UserError
         When no row was measured beside a target's scan.
     """
-    found = [each for each in scanners(study) if each.effects]
+    compared = [each for each in scanners(study) if {*each.rows} - {MEAN_OF_OTHERS}]
+    found = [each for each in compared if each.effects]
     if not found:
         raise UserError(
             "no image could be compared with a target's scan in any region",

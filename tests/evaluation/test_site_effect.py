@@ -1,0 +1,270 @@
+"""The page of the site effect: on made-up values by hand, and from images in files."""
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.measuring import Measurement
+from napari_msp.evaluation.benchmark.plan import make_plan
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.evaluate import evaluate
+from napari_msp.evaluation.proof.chapters import make_pages, with_derived
+from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    MEAN_OF_OTHERS,
+    REPEAT,
+    SMOOTHED,
+    TARGET,
+    Study,
+)
+
+REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
+
+
+def made_up(subjects=8, datasets=1, seed=0):
+    """Values with a site effect of a fifth before and none after, and a floor."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for dataset in range(datasets):
+        for subject in range(subjects):
+            for region in REGIONS:
+                for key in KEYS:
+                    own = 1 + 0.1 * rng.normal()
+                    noise = 0.01 * rng.normal(size=4)
+                    values = {
+                        TARGET: own,
+                        BEFORE: 1.2 * own + noise[0],
+                        "MSP": own + noise[1],
+                        REPEAT: own + 0.5 * noise[2],
+                    }
+                    rows += [
+                        RegionValue(
+                            row, "prisma", f"set-{dataset}", 0, f"sub-{subject:02d}", "scan",
+                            region, key, value,
+                        )
+                        for row, value in values.items()
+                    ]  # fmt: skip
+    return Results(rows)
+
+
+def study(values, **changes):
+    return Study(values, "ge", "given", **changes)
+
+
+def lines(table):
+    return list(csv.DictReader(io.StringIO(table.csv())))
+
+
+def effects(values, **changes):
+    """The tidy table, without drawing a page."""
+    found = scanners(with_derived(study(values, **changes)))
+    return lines(effects_table(found, resampled(found)))
+
+
+@pytest.fixture(scope="module")
+def page():
+    (page,) = make_pages(study(made_up()))
+    return page
+
+
+def test_a_site_effect_is_found_before_and_not_after(page):
+    rows = lines(page.files["site_effect"])
+    by_row = {name: [row for row in rows if row["row"] == name] for name in (BEFORE, "MSP", REPEAT)}
+    for row in by_row[BEFORE]:
+        assert float(row["bias_percent"]) == pytest.approx(20, abs=2)
+        assert float(row["p_corrected"]) == 2 / 256
+        assert row["role"] == "before"
+        # √2 · 0.2 / 2.2: a fifth between two values about their mean.
+        assert float(row["cv_percent"]) == pytest.approx(100 * 0.2 / 1.1 / np.sqrt(2), abs=1.5)
+    for row in by_row["MSP"]:
+        assert abs(float(row["bias_percent"])) < 2
+        assert float(row["icc"]) > 0.9
+        assert float(row["p_corrected"]) > 0.05
+        assert float(row["change_percent"]) < -80
+    assert {row["role"] for row in by_row[REPEAT]} == {"floor"}
+    assert "20." in page.lead[0] or "19." in page.lead[0]
+
+
+def test_whoever_predicts_the_mean_has_no_site_effect_and_knows_nobody(page):
+    rows = [row for row in lines(page.files["site_effect"]) if row["row"] == MEAN_OF_OTHERS]
+    for row in rows:
+        assert abs(float(row["bias_percent"])) < 1e-9
+        assert float(row["variance_kept_percent"]) == pytest.approx(100 / 49)  # 1 / (8 - 1)²
+        assert row["p_value"] == ""
+        assert "depend on each other" in row["note"]
+    people = {row["row"]: float(row["rate"]) for row in lines(page.files["identifiability"])}
+    assert people["MSP"] == people[REPEAT] == 1.0
+    assert people[MEAN_OF_OTHERS] <= 0.125
+
+
+def test_whom_one_learned_from_is_the_mean_where_there_is_somebody():
+    values = made_up()
+    taught = [
+        replace(row, subject=f"{row.subject}-taught", reference="training", value=row.value + 1)
+        for row in values.select(method=TARGET)
+    ]
+    (found,) = scanners(with_derived(study(Results([*values, *taught]))))
+    own = [row.value for row in values.select(method=TARGET, region="left", quantity="fa")]
+    predicted = found.values[MEAN_OF_OTHERS]["left", "fa"].values()
+    assert list(predicted) == pytest.approx([np.mean(own) + 1] * 8)
+
+
+def test_few_subjects_have_their_values_shown_and_no_test():
+    (page,) = make_pages(study(made_up(subjects=4)))
+    assert all(row["p_value"] == "" for row in lines(page.files["site_effect"]))
+    each = [table for table in page.tables if table.columns[0] == "subject, region"]
+    assert len(each) == 2  # FA and MD
+    assert len(each[0].rows) == 4 * len(REGIONS)
+    assert "the smallest p that 4 can give is 0.12" in each[0].caption
+    assert "fewer than 6 subjects" in page.methods
+
+
+def test_one_subject_is_no_error():
+    row = effects(made_up(subjects=1))[0]
+    assert (row["subjects"], row["icc"], row["limit_low"]) == ("1", "", "")
+
+
+def test_overlapping_folds_have_neither_test_nor_interval():
+    for row in effects(made_up(), overlapping=frozenset({"MSP"})):
+        if row["row"] == "MSP":
+            assert row["p_value"] == row["bias_low"] == row["icc_low"] == row["change_low"] == ""
+            assert "folds overlap" in row["note"]
+        elif row["row"] == BEFORE:
+            assert row["p_value"] != ""  # which nobody taught
+
+
+def test_several_datasets_are_shown_one_by_one_and_resampled():
+    rows = effects(made_up(datasets=3))
+    assert {row["dataset"] for row in rows} == {"set-0", "set-1", "set-2", "all datasets"}
+    for row in rows:
+        if row["dataset"] == "all datasets" and row["row"] == BEFORE:
+            low, high = float(row["bias_percent_low"]), float(row["bias_percent_high"])
+            assert low < float(row["bias_percent"]) < high
+            assert row["subjects"] == "24"
+            assert row["p_value"] == ""
+
+
+def test_a_constant_map_and_an_empty_region_leave_the_rest():
+    values = [
+        replace(row, value=0.5) if row.quantity == "md" else row
+        for row in made_up()
+        if not (row.region == "right" and row.subject == "sub-00")
+    ]
+    rows = effects(Results(values))
+    constant = [row for row in rows if row["quantity"] == "md"]
+    assert all(row["icc"] == row["glass_delta"] == row["p_value"] == "" for row in constant)
+    right = [row for row in rows if row["region"] == "right" and row["row"] == BEFORE]
+    assert {row["subjects"] for row in right} == {"7"}
+
+
+def test_nothing_to_compare_is_said_in_the_pages_place():
+    (page,) = make_pages(study(made_up().select(method=TARGET)))
+    assert "Not made: no image could be compared" in page.lead[0]
+
+
+def test_every_column_is_in_the_data_dictionary(page):
+    for table in page.files.values():
+        assert list(table.dictionary()) == table.csv().splitlines()[0].split(",")
+        assert all(each["Description"] for each in table.dictionary().values())
+
+
+# --- From files --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def predicted(make_heads, tmp_path_factory):
+    """Three heads; of two of them "the prediction" is the target's own scan; a label image."""
+    folder = tmp_path_factory.mktemp("predicted")
+    heads = make_heads(folder / "heads")
+    for subject in ("sub-01", "sub-02"):
+        scans = heads / subject / "ses-prisma"
+        shutil.copytree(scans, folder / "copies" / subject / "ses-prisma")
+    image = nib.load(heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz")
+    labels = np.ones(image.shape[:3], dtype=np.int16)
+    labels[6:] = 2
+    nib.save(nib.Nifti1Image(labels, image.affine), folder / "labels.nii.gz")
+    away = image.affine.copy()
+    away[:3, 3] += 1000
+    nib.save(nib.Nifti1Image(labels, away), folder / "elsewhere.nii.gz")
+    (folder / "labels.tsv").write_text("index\tname\n1\tright half\n2\tleft half\n")
+    return folder
+
+
+def measured(predicted, folder, **asked):
+    asked = {"predictions": {"copy": predicted / "copies"}, **asked}
+    plan = make_plan([predicted / "heads"], **asked)
+    job = Measurement(plan, plan.rounds[0], "prisma_st", {}, False, 5, folder, "cpu")
+    job.run()
+    return plan, job
+
+
+def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
+    plan, job = measured(predicted, tmp_path, regions=predicted / "labels.nii.gz")
+    assert plan.targets == ("prisma_st",)  # nothing else was predicted
+    assert plan.subjects.test == ("sub-01", "sub-02")
+    assert plan.tested == "copy"
+    rows = effects(job.in_regions())
+    assert {row["region"] for row in rows} == {"right half", "left half"}
+    copy = [row for row in rows if row["row"] == "copy"]
+    assert {row["subjects"] for row in copy} == {"2"}
+    assert {float(row["bias"]) for row in copy} == {0.0}
+    assert {row["row"] for row in rows} == {BEFORE, "copy", SMOOTHED, MEAN_OF_OTHERS}
+    assert any(float(row["bias_percent"]) > 1 for row in rows if row["row"] == BEFORE)
+    errors = job.results()[0].select(method="copy", measure="sh_mse")
+    assert [row.value for row in errors] == [0.0, 0.0]
+    assert job.notes() == []
+
+
+def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_path):
+    elsewhere = predicted / "elsewhere.nii.gz"
+    _, job = measured(predicted, tmp_path, regions=elsewhere, test=("sub-02", "sub-03"))
+    missing, *labels = job.notes()
+    assert missing == "copy, sub-03 on prisma_st: there is no prediction"
+    assert len(labels) == 2
+    assert all("no labelled voxel lies in the image" in each for each in labels)
+    assert len(job.in_regions()) == 0
+    assert len(job.results()[0].select(method="copy"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"predictions": {"no harmonization": "copies"}}, "name of another row"),
+        ({"predictions": {"copy": "nowhere"}}, "no such folder"),
+        ({"predictions": {"copy": "heads/sub-01"}}, "no prediction of"),
+        ({"regions": "nothing.nii.gz"}, "no such label image"),
+        ({}, "nothing is to be evaluated"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(predicted, asked, said):
+    asked = {
+        key: {name: predicted / folder for name, folder in value.items()}
+        if isinstance(value, dict)
+        else value
+        for key, value in asked.items()
+    }
+    if "regions" in asked:
+        asked["predictions"] = {"copy": predicted / "copies"}
+    with pytest.raises(UserError, match=said):
+        make_plan([predicted / "heads"], **asked)
+
+
+@pytest.mark.slow
+def test_the_report_has_the_page(predicted):
+    out = predicted / "out"
+    copies = {"copy": predicted / "copies"}
+    files = evaluate(predicted / "heads", out, predictions=copies, regions="tissue")
+    assert {"report.html", "site_effect.csv", "methods.txt"} <= {path.name for path in files}
+    assert json.loads((out / "site_effect.json").read_text())["icc"]["Description"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert 'id="site-effect"' in page
+    assert "McGraw" in page
+    assert "\ncopy,prisma_st" in (out / "table1.csv").read_text()
