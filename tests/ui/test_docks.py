@@ -1,9 +1,11 @@
-"""Columns of panels are as wide as what they show."""
+"""Columns of panels are as wide and as high as what they show; a widget is opened once."""
 
-from qtpy.QtWidgets import QWidget
+from types import SimpleNamespace
 
-from napari_msp.ui.docks import Pane
-from napari_msp.ui.widgets.form import Section, stacked
+from qtpy.QtWidgets import QDockWidget, QWidget
+
+from napari_msp.ui.docks import Pane, open_widget
+from napari_msp.ui.widgets.form import Section, stacked, wrapped
 
 
 def test_a_pane_asks_for_the_width_of_what_is_unfolded(qtbot):
@@ -17,3 +19,53 @@ def test_a_pane_asks_for_the_width_of_what_is_unfolded(qtbot):
     assert window.minimumSizeHint().width() < 300
     section.unfold(True)
     qtbot.wait_until(lambda: window.minimumSizeHint().width() > 500)
+
+
+def test_a_pane_is_as_high_as_its_words_need_at_its_width(qtbot):
+    words = wrapped("word " * 60)
+    pane, window = Pane(words), QWidget()
+    stacked(window, pane, QWidget()).setStretch(1, 1)
+    qtbot.addWidget(window)
+    window.show()
+    heights = []
+    for width in (300, 600):
+        window.resize(width, 800)
+        qtbot.wait_until(lambda width=width: pane.width() == width)
+        qtbot.wait(20)
+        heights.append(pane.height())
+        assert pane.verticalScrollBar().maximum() == 0
+        assert pane.height() - words.height() < 30
+    assert heights[0] > 1.5 * heights[1]
+
+
+def test_a_menu_and_a_button_open_one_widget_under_one_title(qtbot, monkeypatch):
+    docked: dict[str, QWidget] = {}
+    titles: list[str] = []
+    docks: list[QDockWidget] = []
+
+    def add_dock_widget(widget, *, name, tabify):
+        dock = QDockWidget(name)
+        dock.setWidget(widget)
+        docked[name] = widget
+        titles.append(name)
+        docks.append(dock)
+
+    window = SimpleNamespace(dock_widgets=docked, add_dock_widget=add_dock_widget)
+
+    class Widget(QWidget):
+        def __init__(self, viewer):
+            super().__init__()
+
+    contribution = SimpleNamespace(
+        plugin_name="napari-msp", display_name="Compare", get_callable=lambda: Widget
+    )
+    manager = SimpleNamespace(
+        iter_widgets=lambda: [contribution],
+        get_manifest=lambda name: SimpleNamespace(display_name="MSP Harmonization"),
+    )
+    monkeypatch.setattr("npe2.PluginManager.instance", lambda: manager)
+    viewer = SimpleNamespace(window=window)
+    first = open_widget(viewer, "Compare")
+    assert titles == ["Compare (MSP Harmonization)"]  # as napari's menu has it
+    assert open_widget(viewer, "Compare") is first
+    assert len(titles) == 1

@@ -320,3 +320,17 @@ def test_a_folder_that_cannot_be_opened_tells_no_name_while_names_are_hidden(rev
         review.form.blind.setChecked(False)
         review._refuse(error)
         assert "sub-0" in review.form.rows.said("folder")
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own, whose colours are taken
+def test_colours_are_shown_as_they_are(tmp_path):
+    root = folder(tmp_path / "predictions", count=1)
+    session = Session.open(str(root), "anna")
+    found = _read(
+        session.rows[0], None, Look(shown="colour"), True, Control(lambda: False, lambda _: None)
+    )
+    contrast = ReadAhead(None).contrast_of(found.pictures)
+    cells = cells_of(found.pictures, session, found.entry, contrast)
+    for data, options, _ in cells.layers[:2]:
+        assert data.dtype == "uint8"
+        assert options["contrast_limits"] == (0, 255)

@@ -14,14 +14,16 @@ from napari._vispy.overlays.base import (
     VispyCanvasOverlay,
     VispySceneOverlay,
 )
+from napari._vispy.overlays.text import VispyLayerNameOverlay
 from napari._vispy.utils.visual import overlay_to_visual
 from napari._vispy.visuals.text import Text
-from napari.components.overlays import CanvasOverlay, SceneOverlay
+from napari.components.overlays import CanvasOverlay, LayerNameOverlay, SceneOverlay
 from vispy.color import Color
 from vispy.scene.visuals import Compound, Image, Line
 from vispy.visuals.transforms import STTransform
 
 from napari_msp.ui.crosshair import lines_on, place_of
+from napari_msp.ui.grid_fit import shown_name
 from napari_msp.ui.orientation_letters import (
     SIZE,
     SMALL,
@@ -92,6 +94,14 @@ class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
                 self._lines.set_data(pos=ends)
 
 
+class NameDrawn(VispyLayerNameOverlay):
+    """Draws a layer's name in the lines that fit its cell."""
+
+    def _on_text_change(self) -> None:
+        self.node.text = shown_name(self.layer)
+        self._on_position_change()
+
+
 def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
     """Write texts with a rim."""
     shifts = [*AROUND, (0, 0)]
@@ -139,3 +149,4 @@ class GlyphsDrawn(LayerOverlayMixin, VispySceneOverlay):
 
 overlay_to_visual[Marks] = MarksDrawn
 overlay_to_visual[Glyphs] = GlyphsDrawn
+overlay_to_visual[LayerNameOverlay] = NameDrawn

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QDockWidget,
     QFrame,
@@ -151,7 +152,15 @@ class Pane(QScrollArea):
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Show everything where there is room."""
         width = max(USUAL_WIDTH, self.minimumSizeHint().width())
-        return QSize(width, self.widget().sizeHint().height())
+        inside = self.widget()
+        high = inside.heightForWidth(inside.width()) if inside.hasHeightForWidth() else -1
+        return QSize(width, high if high >= 0 else inside.sizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Ask for another height: words take fewer lines where there is more room."""
+        super().resizeEvent(event)
+        if event.oldSize().width() != event.size().width():
+            self.updateGeometry()
 
 
 def reveal(widget: QWidget) -> None:
@@ -166,7 +175,8 @@ def reveal(widget: QWidget) -> None:
 def open_widget(viewer: napari.Viewer, name: str) -> Any:
     """Open a widget as a tab beside those that are docked, in front; give it.
 
-    Stacked docks would leave each too little room for what it has to say.
+    Stacked docks would leave each too little room for what it has to say. It is the one that the
+    menu opens, under the same title.
 
     Parameters
     ----------
@@ -175,7 +185,19 @@ def open_widget(viewer: napari.Viewer, name: str) -> Any:
     name
         As the menu has it, such as "Compare".
     """
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+    from npe2 import PluginManager
+
+    manager = PluginManager.instance()
+    widgets = [each for each in manager.iter_widgets() if each.plugin_name == PLUGIN]
+    kind: Any = next(each for each in widgets if each.display_name == name).get_callable()
+    window = viewer.window
+    widget = next((each for each in window.dock_widgets.values() if isinstance(each, kind)), None)
+    if widget is None:
+        widget = kind(viewer)
+        title = f"{name} ({manager.get_manifest(PLUGIN).display_name})"
+        window.add_dock_widget(widget, name=title, tabify=True)
+    dock = _dock_of(widget)
+    assert dock is not None
     dock.show()
     dock.raise_()
     return widget

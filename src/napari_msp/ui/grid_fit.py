@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from qtpy.QtGui import QFont, QFontMetricsF, QGuiApplication
@@ -33,6 +34,15 @@ below it: letters stand on all four sides."""
 BAR, BAR_WIDTH, TALLEST_BAR = 84, 14, 150
 """Canvas pixels that the colour bar needs with its numbers, and of the bar itself."""
 
+BELOW = 104
+"""Canvas pixels that it needs below a brain."""
+
+BAR_NUMBERS, LARGEST_NUMBERS = 7, 7.0
+"""Numbers beside a bar at most, and their size where there is room."""
+
+LEADING = 1.25
+"""Height of a line of text for that of its letters."""
+
 SMALLEST, LARGEST = 4.6, 8.5
 """Sizes of names, in what napari's canvas calls points."""
 
@@ -45,7 +55,13 @@ MARGIN = 12
 LEGEND = "napari_msp_legend"
 """Key of the legend among the canvas's overlays."""
 
-LEGEND_SIZE, LEGEND_MARGIN = 7.0, 100
+SPACE = "   ·   "
+"""Between parts of a line."""
+
+BREAKS = {SPACE: " \n", " ": "\N{NO-BREAK SPACE}\n"}
+"""In a legend: what takes their place where a line is broken to fit, and tells what it was."""
+
+LEGEND_SIZE, LEGEND_MARGIN = 7.0, 112
 """Points, and canvas pixels at each side that belong to the scale bar and the colour bar."""
 
 Extent = tuple[float, float, float, float, float, float]
@@ -74,6 +90,8 @@ class GridFit:
     """
 
     def __init__(self, viewer: Viewer) -> None:
+        import napari_msp.ui.canvas_drawing  # noqa: F401 - names are drawn by it
+
         self._viewer = viewer
         self._layers: Sequence[Layer] = ()
         self._bar: Layer | None = None
@@ -129,7 +147,7 @@ class GridFit:
     def follow(self) -> None:
         """Fit to another canvas; a camera that was moved stays where it is."""
         if self.moved:
-            self._letter()
+            self.letter()
         else:
             self.fit()
 
@@ -144,28 +162,41 @@ class GridFit:
         viewer = self._viewer
         if self._brain is None or viewer.dims.ndisplay != 2:
             return
+        self.letter()
         look = frame(
             self._cell(),
             self._brain,
             viewer.dims.order,
             bar=self._bar is not None,
-            lines=max(len(layer.name.splitlines()) for layer in self._layers),
+            lines=max(len(shown_name(layer).splitlines()) for layer in self._layers),
+            foot=max(FOOT, EDGE + legend_height(viewer)),
         )
         viewer.scene.camera.center = (0.0, *look.centre)
         viewer.scene.camera.zoom = look.zoom
         self._put = self._camera()
         if self._bar is not None:
             overlay = self._bar.colorbar
-            overlay.position, overlay.font_size, overlay.box = "bottom_right", 7, False
+            numbers = look.bar / BAR_NUMBERS / PIXELS_PER_POINT
+            overlay.font_size = min(LARGEST_NUMBERS, max(SMALLEST, numbers))
+            overlay.position, overlay.box = "bottom_right", False
             overlay.size = (BAR_WIDTH, look.bar)
-        self._letter()
 
-    def _letter(self) -> None:
-        """Give all names the largest size at which each fits its cell, and fit the legend."""
+    def letter(self) -> None:
+        """Give all names the largest size at which each fits its cell, and fit the legend.
+
+        In cells too narrow for them names are broken into lines.
+        """
+        width = self._cell()[1] - 2 * MARGIN
         lines = [line for layer in self._layers for line in layer.name.splitlines()]
-        size = max(SMALLEST, fitting(lines, self._cell()[1] - 2 * MARGIN, LARGEST))
+        size = fitting(lines, width, LARGEST)
         for layer in self._layers:
-            layer.name_overlay.font_size = size
+            name = layer.name
+            if size < SMALLEST:  # whose it is stays whole, where it can
+                name = broken(broken(name, width, SMALLEST, " · "), width, SMALLEST)
+            if name != shown_name(layer):
+                _BROKEN[layer] = layer.name, name
+                layer.events.name()
+            layer.name_overlay.font_size = max(size, SMALLEST)
         fit_legend(self._viewer)
 
     def _camera(self) -> tuple[Any, ...]:
@@ -175,6 +206,19 @@ class GridFit:
     def _cell(self) -> tuple[float, float]:
         rows, columns = self._viewer.canvas.viewbox_size(self._viewer.layers)
         return float(rows), float(columns)
+
+
+_BROKEN: WeakKeyDictionary[Layer, tuple[str, str]] = WeakKeyDictionary()
+"""Names of layers, whole and in lines."""
+
+
+def shown_name(layer: Layer) -> str:
+    """Give a layer's name as its cell shows it: in lines, where it was broken to fit.
+
+    The name itself stays whole: in lists of layers a line is shown alone.
+    """
+    whole, lines = _BROKEN.get(layer, ("", ""))
+    return lines if whole == layer.name else str(layer.name)
 
 
 @dataclass(frozen=True)
@@ -232,6 +276,7 @@ def frame(
     *,
     bar: bool,
     lines: int = 1,
+    foot: float = FOOT,
 ) -> Frame:
     """Fit the brain into a cell, under the name, with room for the colour bar.
 
@@ -249,6 +294,8 @@ def frame(
         Whether there is a colour bar.
     lines
         Of the longest name.
+    foot
+        Pixels that words below the brain need.
     """
     name = NAME + NAME_LINE * lines
     rows, columns = (brain[2 * axis : 2 * axis + 2] for axis in spatial(order)[1:])
@@ -258,9 +305,11 @@ def frame(
         room = (max(cell[0] - name - bottom, 20.0), max(cell[1] - EDGE - right, 20.0))
         return min(room[0] / tall, room[1] / wide), right, bottom
 
-    zoom, right, bottom = fitted(EDGE, FOOT)
+    zoom, right, bottom = fitted(EDGE, foot)
     if bar:
-        zoom, right, bottom = max(fitted(EDGE, BAR), fitted(BAR, FOOT))
+        zoom, right, bottom = max(fitted(EDGE, max(foot, BELOW)), fitted(BAR, foot))
+    if bar and right == EDGE:  # what is free is the bar's
+        bottom = max(bottom, min(cell[0] - name - tall * zoom, TALLEST_BAR + 3 * EDGE))
     below = (cell[0] - name - bottom - tall * zoom) / 2 + bottom
     # A row is a mm further down on the screen, but where it is a mm further up in the head.
     down = -1 if is_upright(order) else 1
@@ -268,17 +317,46 @@ def frame(
         sum(rows) / 2 + down * (bottom - name) / 2 / zoom,
         sum(columns) / 2 + (right - EDGE) / 2 / zoom,
     )
-    free = cell[0] - name - 3 * EDGE if right == BAR else below - 5 * EDGE
+    free = cell[0] - name - 3 * EDGE if right == BAR else below - 3 * EDGE
     return Frame(centre, zoom, float(np.clip(free, 40, TALLEST_BAR)))
 
 
 def fitting(lines: Sequence[str], width: float, largest: float) -> float:
     """Give the size, at most `largest`, at which all lines fit a width in canvas pixels."""
+    longest = max(map(_width, lines), default=0.0)
+    return min(largest, width / max(longest, 1.0))
+
+
+def broken(text: str, width: float, size: float, between: str = " ", mark: str = "\n") -> str:
+    """Break lines so that each fits a width in canvas pixels, where its parts do.
+
+    Parameters
+    ----------
+    text
+        Of one or more lines.
+    width, size
+        That there is, and of the letters.
+    between, mark
+        Where a line may be broken, and what takes the place of that.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        done, (kept, *parts) = "", line.split(between)
+        for part in parts:
+            longer = f"{kept}{between}{part}"
+            if size * _width(longer) <= width:
+                kept = longer
+            else:
+                done, kept = f"{done}{kept}{mark}", part
+        lines.append(done + kept)
+    return "\n".join(lines)
+
+
+def _width(line: str) -> float:
+    """Give the canvas pixels that a line takes for each point of its size."""
     font = QFont(QGuiApplication.font().family())
     font.setPixelSize(100)
-    metrics = QFontMetricsF(font)
-    longest = max((metrics.horizontalAdvance(line) for line in lines), default=0.0) / 100
-    return min(largest, width / max(longest * PIXELS_PER_POINT, 1.0))
+    return float(QFontMetricsF(font).horizontalAdvance(line)) / 100 * PIXELS_PER_POINT
 
 
 def show_legend(viewer: Viewer, text: str) -> None:
@@ -295,14 +373,31 @@ def show_legend(viewer: Viewer, text: str) -> None:
 
 
 def fit_legend(viewer: Viewer) -> None:
-    """Keep the legend clear of what stands beside it; hide it where it would not be readable."""
+    """Keep the legend clear of what stands beside it, in more lines where there is little room.
+
+    It is hidden where it would not be readable.
+    """
     overlays = viewer.canvas.overlays
-    if LEGEND in overlays:
-        room = viewer.canvas.size[1] - 2 * LEGEND_MARGIN
-        legend = overlays[LEGEND]
-        size = fitting(legend.text.splitlines(), room, LEGEND_SIZE)
-        legend.visible = size >= SMALLEST
-        legend.font_size = max(SMALLEST, size)
+    if LEGEND not in overlays:
+        return
+    legend, room = overlays[LEGEND], viewer.canvas.size[1] - 2 * LEGEND_MARGIN
+    text = legend.text
+    for between, mark in BREAKS.items():
+        text = text.replace(mark, between)
+    if fitting(text.splitlines(), room, LEGEND_SIZE) < SMALLEST:
+        for between, mark in BREAKS.items():
+            text = broken(text, room, SMALLEST, between, mark)
+    size = fitting(text.splitlines(), room, LEGEND_SIZE)
+    legend.text, legend.visible = text, size >= SMALLEST
+    legend.font_size = max(SMALLEST, size)
+
+
+def legend_height(viewer: Viewer) -> float:
+    """Give the canvas pixels that the legend takes."""
+    legend = viewer.canvas.overlays.get(LEGEND)
+    if legend is None or not legend.visible:
+        return 0.0
+    return float(len(legend.text.splitlines()) * legend.font_size * PIXELS_PER_POINT * LEADING)
 
 
 def remove_legend(viewer: Viewer) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.orientation import Sides, obliquity, picture_sides
+from napari_msp.ui.grid_fit import shown_name
 from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 
 if TYPE_CHECKING:
@@ -183,7 +184,9 @@ def words_on(viewer: Viewer) -> list[Written]:
     foot = viewer.canvas.size[0] - _taken_below(viewer, "bottom_left") - EDGE
     widest = max((len(line) for line in lines), default=0) * SMALL
     if widest > viewer.canvas.viewbox_size(viewer.layers)[1] / 2 - EDGE:
-        foot -= LINE * SIZE  # or it would run into the letter in the middle
+        # Or it would run into the letter in the middle.
+        letter_at = viewer.canvas.size[0] - _taken_below(viewer, "bottom") - EDGE
+        foot = min(foot, letter_at) - LINE * SIZE
     heights = (foot - number * LINE * SMALL for number in range(len(lines)))
     return [Written(line, EDGE / 2, y) for line, y in zip(reversed(lines), heights, strict=True)]
 
@@ -225,13 +228,13 @@ def _words_and_bar(layer: Layer) -> tuple[Any, ...]:
     if not layer.visible:
         return (False,)
     name = layer.name_overlay
-    return layer.name, name.visible, name.font_size, str(name.position), bar_of(layer)
+    return shown_name(layer), name.visible, name.font_size, str(name.position), bar_of(layer)
 
 
 def _taken_above(cell: Cell) -> float:
     """Canvas pixels of a cell that names of layers take at its top."""
     heights = [
-        EDGE + LINE * layer.name_overlay.font_size * len(layer.name.splitlines())
+        EDGE + LINE * layer.name_overlay.font_size * len(shown_name(layer).splitlines())
         for layer in cell.layers
         if layer.name_overlay.visible and str(layer.name_overlay.position).startswith("top")
     ]

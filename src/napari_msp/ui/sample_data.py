@@ -12,10 +12,11 @@ from napari_msp.errors import Advice, Cancelled, UserError
 from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, wait_for
+from napari_msp.ui.docks import open_widget
 from napari_msp.ui.layers import LayerData, make_layer, scan_layers
 from napari_msp.ui.orientation_letters import letter_current_window
 from napari_msp.ui.phrasing import reason_first
-from napari_msp.ui.preferences import PLUGIN, preferences
+from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
 from napari_msp.ui.widgets.progress import Step
 
@@ -113,8 +114,7 @@ def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
     for each in (scan, *predictions):
         for data in scan_layers(each):
             viewer.add_layer(make_layer(data))
-    _, compare = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")
-    compare.compare_predictions(predictions)
+    open_widget(viewer, "Compare").compare_predictions(predictions)
 
 
 def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:

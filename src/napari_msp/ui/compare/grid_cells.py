@@ -21,7 +21,7 @@ from napari_msp.evaluation.figures.grid import (
 from napari_msp.scan import Scan
 from napari_msp.ui.compare.compared import Compared
 from napari_msp.ui.compare.stages import Stages
-from napari_msp.ui.grid_fit import Head
+from napari_msp.ui.grid_fit import SPACE, Head
 from napari_msp.ui.layers import LayerData, is_prediction, map_layer
 
 VIEW = "compare"
@@ -29,8 +29,6 @@ VIEW = "compare"
 
 SCALED = ("error", "disagreement", "expected error")
 """Kinds of cells on the scale of the colour bar."""
-
-SPACE = "   ·   "
 
 BLANK = "blank"
 """Quantity of a cell that holds words only."""

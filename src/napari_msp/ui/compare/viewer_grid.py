@@ -9,12 +9,13 @@ import numpy as np
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.evaluation.figures.slices import choose_slice
-from napari_msp.ui.compare.grid_cells import BLANK, SPACE, GridCells
+from napari_msp.ui.compare.grid_cells import BLANK, GridCells
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.grid_fit import (
     BACKGROUND,
     GAP,
     ORDERS,
+    SPACE,
     Extent,
     GridFit,
     Head,
@@ -214,6 +215,7 @@ class ViewerGrid:
                 layer.metadata, layer.data = options["metadata"], data
                 # Unlike the lender's in blanks only: napari has no name twice.
                 layer.name = names[place] + " " * (place if source != place else 0)
+        self._fit.letter()
         self._linking = True
 
     def remark(self, words: str) -> None:

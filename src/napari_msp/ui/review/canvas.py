@@ -10,10 +10,10 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_msp.errors import UserError
 from napari_msp.review.predictions import Entry
-from napari_msp.ui.compare.grid_cells import SPACE, GridCells
+from napari_msp.ui.compare.grid_cells import GridCells
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.crosshair import crosshair_of
-from napari_msp.ui.grid_fit import show_legend
+from napari_msp.ui.grid_fit import SPACE, fit_legend, show_legend
 from napari_msp.ui.layers import LayerData
 from napari_msp.ui.review.ahead import AHEAD, ReadAhead
 from napari_msp.ui.review.keys import TakenKeys
@@ -93,8 +93,10 @@ class Canvas(QObject):
         viewer.dims.events.order.connect(self._follow_plane)
 
     def open(self, session: Session) -> None:
-        """Begin with another folder."""
+        """Begin with another folder; nothing of the one before is seen beside its names."""
         self.ahead.close()
+        if self.grid.active:
+            self.grid.leave()
         self.session, self.shown, self.pictures, self.failure = session, None, None, None
         self.look = replace(self.look, shell=None)
         self.ahead.open(session.rows)
@@ -147,6 +149,7 @@ class Canvas(QObject):
         """Say on the canvas, too, what is not seen there."""
         if self.grid.active:
             show_legend(self.viewer, words)
+            fit_legend(self.viewer)
         self.waited.emit(words)
 
     def cannot_show(self, entry: Entry, error: UserError) -> None:
@@ -299,10 +302,11 @@ def cells_of(
             why = "no image" if no_roles and role in sides else picture.missing
             name = f"{titles[role]}: {why}"
         options = options | {"name": name}
-        if "contrast_limits" in options and picture.quantity != "b0":
+        if not options.get("rgb") and picture.quantity != "b0":
             options["contrast_limits"] = contrast.limits(picture.quantity)
         layers.append((values, options, kind))
-    bar = None if by_role["doubt"].missing else order.index("doubt")
+    # In the last column, where it leaves room for the words, which say the other's ends.
+    bar = None if by_role[order[-1]].missing else len(order) - 1
     told = scales(pictures, contrast)
     return GridCells(layers, pictures.columns, bar, pictures.subject, told)
 

@@ -10,11 +10,11 @@ from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QGridLayout,
     QLineEdit,
     QPushButton,
     QWidget,
 )
+from superqt import QFlowLayout
 from superqt.utils import signals_blocked
 
 from napari_msp.ui.review.keys import key_of, tag_keys
@@ -30,8 +30,6 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 """By name: what the button says, and what it means."""
 
 TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warning"}
-
-TAG_COLUMNS = 2
 
 
 class Judging(Themed):
@@ -75,9 +73,10 @@ class Judging(Themed):
         }
         self.tags: dict[str, QPushButton] = {}
         self._tags = QWidget()
-        self._tag_grid = QGridLayout(self._tags)
-        self._tag_grid.setContentsMargins(0, 0, 0, 0)
-        self._tag_grid.setSpacing(2)
+        self._tag_rows = QFlowLayout(self._tags)
+        self._tag_rows.setContentsMargins(0, 0, 0, 0)
+        self._tag_rows.setHorizontalSpacing(2)
+        self._tag_rows.setVerticalSpacing(2)
         self.note = _Note()
         self.note.setPlaceholderText("note (Enter writes, Enter keeps, Escape does not)")
         self.note.setAccessibleName("Note")
@@ -88,7 +87,7 @@ class Judging(Themed):
         self.planes.addItems(list(planes))
         self.outline = QCheckBox("outline (L)")
         self.outline.setChecked(True)
-        self.go_on = QCheckBox("go on after a rating")
+        self.go_on = QCheckBox("rate and go on")
         self.go_on.setChecked(True)
         self.go_on.setToolTip("<p>Show the next unrated prediction once one is rated.</p>")
         self.undo = push_button("&Undo", "<p>Take the last rating back (Backspace).</p>")
@@ -107,14 +106,13 @@ class Judging(Themed):
             button.deleteLater()
         keys = {tag: key for key, tag in tag_keys(list(tags)).items()}
         self.tags = {}
-        for number, (tag, meaning) in enumerate(tags.items()):
+        for tag, meaning in tags.items():
             button = QPushButton(f"{keys[tag]}  {tag}" if tag in keys else tag)
             button.setCheckable(True)
             button.setToolTip(f"<p>{escape(meaning or tag)}</p>")
             button.setFocusPolicy(Qt.TabFocus)
-            button.setMinimumWidth(1)
             button.clicked.connect(lambda _, tag=tag: self.tagged.emit(tag))
-            self._tag_grid.addWidget(button, *divmod(number, TAG_COLUMNS))
+            self._tag_rows.addWidget(button)
             self.tags[tag] = button
 
     def show_entry(
@@ -197,16 +195,15 @@ class Judging(Themed):
         self.known.setVisible(bool(lines))
 
     def _lay_out(self) -> None:
-        verdicts = in_row(*self.verdicts.values())
-        view = in_row(self.maps, self.shells, self.planes, self.outline)
+        verdicts = in_row(*self.verdicts.values(), self.undo)
+        view = in_row(self.maps, self.shells, self.planes)
         view.setStretch(0, 1)
         view.setStretch(1, 1)
         view.setStretch(2, 1)
-        buttons = in_row(self.undo, self.keys, self.report)
-        column = stacked(
-            self, self.title, self.known, verdicts, self._tags, self.note, self.go_on, view, buttons
-        )
-        column.setSpacing(6)
+        others = in_row(self.go_on, self.outline, self.keys, self.report)
+        others.setStretch(0, 1)
+        parts = (self.title, self.known, verdicts, self._tags, self.note, view, others)
+        stacked(self, *parts).setSpacing(6)
 
     def _connect(self) -> None:
         for name, button in self.verdicts.items():

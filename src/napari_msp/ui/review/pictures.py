@@ -437,7 +437,9 @@ def _nothing(
 
 
 def _coloured(colours: NDArray[np.uint8], image: Image, quantity: str) -> LayerData:
-    return lattice_layer("", quantity, colours, image.lattice, image.mask)
+    return lattice_layer(
+        "", quantity, colours, image.lattice, image.mask, contrast_limits=(0.0, 255.0)
+    )
 
 
 def _grey(values: FloatArray, image: Image, quantity: str, ring: MaskArray | None) -> LayerData:

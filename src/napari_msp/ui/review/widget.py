@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QLabel
+from superqt import QElidingLabel
 
 from napari_msp.errors import UserError
 from napari_msp.review.predictions import Entry
@@ -29,7 +29,7 @@ from napari_msp.ui.review.keys import all_keys, tag_keys
 from napari_msp.ui.review.pictures import MAPS
 from napari_msp.ui.review.rows import headers_of, row_of, sorted_by
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
-from napari_msp.ui.widgets.form import Section, key_name, stacked
+from napari_msp.ui.widgets.form import Section, in_row, key_name, stacked
 from napari_msp.ui.widgets.message import MessageLine
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 
@@ -59,7 +59,7 @@ class Review(Docked):
         super().__init__(napari_viewer)
         self.form, self.message = ReviewForm(), MessageLine()
         self.what = Section("What to review", self.form, unfolded=True)
-        self.progress, self.making = QLabel(), ProgressRow()
+        self.progress, self.making = QElidingLabel(), ProgressRow()
         self.list, self.judging = EntryList(), Judging(MAPS, list(ORDERS))
         self.canvas = Canvas(napari_viewer, self._warn, self._act_on_key, self)
         self.reporting = JobRow()
@@ -100,6 +100,7 @@ class Review(Docked):
         self.canvas.open(session)
         self.form.check()
         self.what.unfold(False)
+        self.heading.hint.hide()
         hidden = session.blind is not None
         self.list.offer(dict(STATES), [] if hidden else session.targets)
         self.judging.offer_tags(session.tags)
@@ -447,14 +448,15 @@ class Review(Docked):
 
     def _lay_out(self) -> None:
         self.progress.setAccessibleName("Progress")
+        self.message.reserve()
         column = stacked(
             self,
-            *(self.heading, self.what, self.progress, self.list),
+            *(in_row(self.progress, self.heading), self.what, self.list),
             # What comes and goes takes its room from the list: nothing moves under the mouse.
             *(self.message, self.making, self.reporting, Pane(self.judging)),
         )
         column.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        column.setStretch(3, 1)
+        column.setStretch(2, 1)
         column.addStretch()
 
 

@@ -16,7 +16,15 @@ from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import sh_average
 from napari_msp.signal.sh_image import SHImage, load_sh
 from napari_msp.ui.background import Control, Latest, OneByOne
-from napari_msp.ui.grid_fit import BACKGROUND, GAP, GridFit, remove_legend, show_legend
+from napari_msp.ui.grid_fit import (
+    BACKGROUND,
+    GAP,
+    SPACE,
+    GridFit,
+    fit_legend,
+    remove_legend,
+    show_legend,
+)
 from napari_msp.ui.layers import LayerData, fits, make_layer, map_layer, refill, shown_by, shown_in
 
 if TYPE_CHECKING:
@@ -156,7 +164,8 @@ class PreviewLayers(QObject):
     def _show_legend(self) -> None:
         """Say on the canvas how far each network has come."""
         words = (how_far(each.event) for each in self._pictures.values())
-        show_legend(self._viewer, " · ".join(words))
+        show_legend(self._viewer, SPACE.join(words))
+        fit_legend(self._viewer)
 
     def _tidy(self) -> None:
         """Take the words away with the last layer that they are about."""

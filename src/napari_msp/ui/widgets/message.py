@@ -92,6 +92,12 @@ class MessageLine(QWidget):
         self.words.setText("")
         self.hide()
 
+    def reserve(self) -> None:
+        """Keep the room of a line while hidden: nothing moves when something short is said."""
+        policy = self.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.setSizePolicy(policy)
+
     @property
     def text(self) -> str:
         """What is said; "" while hidden."""

@@ -1,0 +1,59 @@
+"""Names and legends are broken into lines where cells are narrow, and whole where they are not."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from napari_msp.ui.grid_fit import (
+    LEGEND,
+    SPACE,
+    broken,
+    fit_legend,
+    fitting,
+    frame,
+    legend_height,
+    show_legend,
+)
+
+pytestmark = pytest.mark.usefixtures("qapp")
+
+
+def viewer(width):
+    canvas = SimpleNamespace(overlays={}, size=(500, width))
+    return SimpleNamespace(canvas=canvas)
+
+
+def test_lines_are_broken_where_they_may_be():
+    text = "sub-01 MSP prisma_st · expected error"
+    width = 5 / fitting(["sub-01 MSP prisma_st"], 1, 1e9) + 1
+    lines = broken(text, width, 5, " · ")
+    assert lines == "sub-01 MSP prisma_st\nexpected error"
+    assert fitting(lines.splitlines(), width, 5) == 5
+    assert broken(text, 10_000, 5, " · ") == text
+    assert broken("a\nb c", 0, 5).split("\n") == ["a", "b", "c"]
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own
+def test_a_legend_is_seen_in_a_narrow_window_and_whole_again_in_a_wide_one():
+    narrow = viewer(360)
+    text = f"SH average: 0 to 1{SPACE}expected error: 0 to 0.0002\ncontrast of 6 predictions"
+    show_legend(narrow, text)
+    fit_legend(narrow)
+    legend = narrow.canvas.overlays[LEGEND]
+    assert legend.visible
+    assert len(legend.text.splitlines()) > 2
+    assert " ".join(legend.text.split()) == " ".join(text.replace("·", "").split())
+    high = legend_height(narrow)
+    narrow.canvas.size = (500, 1600)
+    fit_legend(narrow)
+    assert legend.text == text
+    assert legend_height(narrow) > 0
+    assert high > 4 * 8
+
+
+def test_a_bar_below_a_brain_has_the_room_that_is_free():
+    brain = (0.0, 100.0, 0.0, 100.0, 0.0, 100.0)
+    order = (0, 1, 2)
+    low, high = (frame((each, 120.0), brain, order, bar=True) for each in (260.0, 330.0))
+    assert low.zoom == high.zoom  # the width decides
+    assert high.bar > low.bar >= 60
