@@ -35,6 +35,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
 add_module_names = False
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 . scripts/phases.sh
 
 phase "set-up in all" sh scripts/setup.sh test
+phase "set-up of the handbook" sh scripts/setup.sh docs
 phase "system packages (browser)" sh scripts/system_packages.sh browser ||
     echo "going on without Chromium: reports are not opened" >&2
 export OMP_NUM_THREADS=1

@@ -8,6 +8,9 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
+CONSOLE = "what is said while it runs"
+"""Options that all commands have: the page has them once."""
+
 
 class Commands(Directive):
     """`{commands}`: a section for each command, in the order of `napari-msp --help`."""
@@ -16,7 +19,8 @@ class Commands(Directive):
         """Give the sections."""
         from napari_msp.cli import COMMANDS, build_parser
 
-        return [_section(name, _parser_of(build_parser(name), name)) for name in COMMANDS]
+        parser = build_parser()
+        return [_section(name, _parser_of(parser, name)) for name in COMMANDS]
 
 
 class Terms(Directive):
@@ -46,6 +50,8 @@ def _section(name: str, parser: ArgumentParser) -> nodes.section:
     lines = "\n".join(line.strip() for line in example.strip().splitlines())
     section += nodes.literal_block(lines, lines, language="console")
     for group in parser._action_groups:
+        if group.title == CONSOLE:
+            continue
         actions = [each for each in group._group_actions if each.help != SUPPRESS]
         actions = [each for each in actions if each.dest != "help"]
         if actions:
@@ -84,7 +90,6 @@ def _meaning(action: Action, parser: ArgumentParser) -> str:
     text = HelpFormatter(parser.prog)._expand_help(action) if action.help else ""
     if action.required and action.option_strings:
         text = f"{text} (required)" if text else "required"
-    text = text or "see the example"
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -19,7 +19,7 @@ EXAMPLE = "napari-msp calibrate msp.safetensors heads --out msp-calibrated.safet
 
 def add_options(command: ArgumentParser) -> None:
     """Add the model and the subjects."""
-    command.add_argument("model", type=Path, metavar="M.safetensors")
+    command.add_argument("model", type=Path, metavar="M.safetensors", help="trained file")
     command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
     command.add_argument(
         "--subjects",

@@ -26,8 +26,8 @@ SOME_FAILED = 1
 
 def add_options(command: ArgumentParser) -> None:
     """Add whose scans, the model, and who does the work."""
-    command.add_argument("bids_dir", type=Path, metavar="BIDS_DIR")
-    command.add_argument("out_dir", type=Path, metavar="OUT_DIR")
+    command.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="only read")
+    command.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder")
     command.add_argument(
         "level",
         choices=("participant", "group"),

@@ -39,7 +39,12 @@ def add_options(command: ArgumentParser) -> None:
         metavar="IMAGE",
         help="the scan harmonized",
     )
-    command.add_argument("--axis", choices=("axial", "coronal", "sagittal"), default="axial")
+    command.add_argument(
+        "--axis",
+        choices=("axial", "coronal", "sagittal"),
+        default="axial",
+        help="plane of the figure (default: axial)",
+    )
     command.add_argument(
         "--slice",
         dest="slice_index",
@@ -56,7 +61,12 @@ def add_options(command: ArgumentParser) -> None:
     )
     add_shells(command, "to compare (default: all that truth and every prediction have)")
     add_b0_threshold(command)
-    command.add_argument("--figure-format", choices=("png", "pdf", "svg"), default="png")
+    command.add_argument(
+        "--figure-format",
+        choices=("png", "pdf", "svg"),
+        default="png",
+        help="of the figure (default: png)",
+    )
     add_out(command, "DIR", "folder")
 
 

@@ -10,7 +10,9 @@ EXAMPLE = "napari-msp completion bash"
 
 def add_options(command: ArgumentParser) -> None:
     """Add the shell."""
-    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="bash|zsh|tcsh")
+    command.add_argument(
+        "shell", choices=("bash", "zsh", "tcsh"), metavar="bash|zsh|tcsh", help="of the terminal"
+    )
 
 
 def run(options: Namespace, console: Console) -> int:

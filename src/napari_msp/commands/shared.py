@@ -197,8 +197,12 @@ def add_review_maps(command: ArgumentParser) -> None:
 
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
-    command.add_argument("--model", type=Path, required=required, metavar="M.safetensors")
-    command.add_argument("--target", required=required, metavar="PLATFORM", help="or: all")
+    command.add_argument(
+        "--model", type=Path, required=required, metavar="M.safetensors", help="trained file"
+    )
+    command.add_argument(
+        "--target", required=required, metavar="PLATFORM", help="to predict, or: all"
+    )
 
 
 def add_inference_options(command: ArgumentParser) -> None:

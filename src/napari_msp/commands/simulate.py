@@ -16,8 +16,15 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--subjects", type=int, default=6, metavar="N", help="how many (default 6)"
     )
-    command.add_argument("--size", choices=("tiny", "small", "full"), default="small")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--size",
+        choices=("tiny", "small", "full"),
+        default="small",
+        help="of the heads: blocks to train on in minutes, or whole (default: small)",
+    )
+    command.add_argument(
+        "--seed", type=int, default=0, help="other seeds are other heads (default: 0)"
+    )
     add_shells(command, "of the shells (default 1200)", default=(1200.0,))
     command.add_argument(
         "--misalignment", type=float, default=0.0, metavar="MM", help="left between scans"

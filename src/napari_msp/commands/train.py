@@ -45,7 +45,7 @@ METAVARS = {
 def add_options(command: ArgumentParser) -> None:
     """Add data, model and an option for every setting of a training."""
     command.add_argument("dataset", type=Path, metavar="DATASET", help="BIDS folder")
-    command.add_argument("out", type=Path, metavar="OUT.safetensors")
+    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="model to write")
     _add_settings(command)
     add_device(command)
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
