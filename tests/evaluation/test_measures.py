@@ -121,10 +121,12 @@ def test_truth_has_no_error_and_an_absent_tissue_no_number(head):
     tissue = replace(thirds(head()), fluid=none)
     values = measure_head(head(), Truth(head(), tissue)).values
     assert np.isnan(values.pop("md_error_fluid"))
+    assert np.isnan(values.pop("md_error_fluid_aligned"))
     assert np.isnan(values.pop("bias_fluid"))
     assert np.isnan(values.pop("mask_eroded"))  # no error, so no per cent of it
     assert np.isnan(values.pop("mask_dilated"))
     assert values.pop("direction_error") < 0.1
+    assert values.pop("direction_error_aligned") < 0.1
     assert set(values.values()) == {0}
 
 

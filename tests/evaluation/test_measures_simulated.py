@@ -16,7 +16,7 @@ from napari_msp.data.phantom.platforms import lattice_for
 from napari_msp.data.phantom.subjects import aligned
 from napari_msp.evaluation.baselines.base import Interpolation
 from napari_msp.evaluation.measures.aligned_error import aligned_error, smoothed_as_compared
-from napari_msp.evaluation.measures.catalogue import measure_head
+from napari_msp.evaluation.measures.catalogue import IN_TABLE, measure_head
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
@@ -87,6 +87,9 @@ def test_tissue_is_what_the_head_is_made_of(scans, truth):
     assert not (tissue.white & tissue.fluid).any()
 
 
+ALIGNED = [key for key in IN_TABLE if key.endswith("_aligned")]
+
+
 def test_half_a_voxel_hardly_moves_the_aligned_error(predictions, truth, moved_truth):
     still, moved = (
         {name: measure_head(each, Truth(image)).values for name, each in predictions.items()}
@@ -96,6 +99,12 @@ def test_half_a_voxel_hardly_moves_the_aligned_error(predictions, truth, moved_t
     for name in predictions:
         change = moved[name]["robust_mse"] / still[name]["robust_mse"]
         assert change == pytest.approx(1, abs=0.1)
+    for key in ALIGNED:
+        bound = 0.15 if "fluid" in key else 0.1  # a handful of voxels
+        for name in predictions:
+            assert moved[name][key] / still[name][key] == pytest.approx(1, abs=bound), (name, key)
+        plain = key.removesuffix("_aligned")
+        assert moved["msp"][plain] > 1.4 * still["msp"][plain]
     for key, values in (("sh_mse", still), ("robust_mse", still), ("robust_mse", moved)):
         errors = [values[name][key] for name in ("msp", "diqt", "input")]
         assert errors == sorted(errors)

@@ -26,6 +26,11 @@ The order of the three stays in every position, where the SH MSE of a moved MSP 
 an interpolation in place. Against scans with noise the changes are alike, and on 1.2 mm voxels
 within 2 %. Where the SH MSE is next to nothing, and half a voxel makes it 50 times as large, this
 error still rises, by up to two thirds.
+
+Errors of maps of the laid prediction, beside those of the smoothed truth, need no third step. The
+same motions by half a voxel change them by 6 % at most (of MD in fluid, a handful of voxels, by
+14 %): FA, MD, RISH, colour FA and direction of the three predictions, whose plain errors grow by 6
+to 190 %.
 """
 
 from dataclasses import dataclass
@@ -72,15 +77,53 @@ def aligned_error(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> fl
     In SH units squared, never more than the smoothed error of the prediction where it lies; nan
     where the mask is thinner than three voxels.
     """
+    return laid_on(prediction, truth, mask).error
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """A prediction laid on truth by undoing a residual rigid motion; see the module.
+
+    Attributes
+    ----------
+    inside
+        (X, Y, Z) voxels that are compared.
+    still, moved, truth
+        (C, V) smoothed coefficients there: of the prediction where it lies, and laid on truth, and
+        of truth.
+    """
+
+    inside: MaskArray
+    still: FloatArray
+    moved: FloatArray
+    truth: FloatArray
+
+    @cached_property
+    def error(self) -> float:
+        """See `aligned_error`."""
+        if not self.inside.any():
+            return float("nan")
+        lost = _noise_lost(self.still, self.moved, self.truth, self.inside)
+        return min(_mse(self.still, self.truth), _mse(self.moved, self.truth) + lost)
+
+    @property
+    def coefficients(self) -> FloatArray:
+        """(X, Y, Z, C) of the prediction as it lies nearest to truth; 0 elsewhere."""
+        stays = _mse(self.still, self.truth) <= _mse(self.moved, self.truth)
+        return _volume(self.still if stays else self.moved, self.inside)
+
+
+def laid_on(prediction: SHImage, truth: FloatArray, mask: MaskArray) -> Laid:
+    """Lay a prediction on a truth; parameters as of `aligned_error`."""
     inside = binary_erosion(mask)
-    if not inside.any():
-        return float("nan")
     smooth = smoothed_as_compared(prediction)
+    still, true = smooth[:, inside], truth[:, inside]
+    if not inside.any():
+        return Laid(inside, still, still, true)
     splines = splines_of(smooth)
     landmarks = Landmarks(truth, inside)
     moved = sample(splines, landmarks.moved(landmarks.motion_of(splines)))
-    still, true = smooth[:, inside], truth[:, inside]
-    return min(_mse(still, true), _mse(moved, true) + _noise_lost(still, moved, true, inside))
+    return Laid(inside, still, moved, true)
 
 
 def smoothed_as_compared(image: SHImage) -> FloatArray:

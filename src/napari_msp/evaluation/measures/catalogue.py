@@ -14,7 +14,6 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.comparison import Comparable
-from napari_msp.evaluation.measures.aligned_error import aligned_error
 from napari_msp.evaluation.measures.fibres import dice, visited_by
 from napari_msp.evaluation.measures.pair import (
     PATCH_SIZE,
@@ -25,6 +24,7 @@ from napari_msp.evaluation.measures.pair import (
     percent_error,
 )
 from napari_msp.signal.maps import direction_average
+from napari_msp.signal.spherical_harmonics import rish
 
 DIRECTED_FA = 0.2
 """FA of truth above which a voxel has a principal direction to speak of (our choice)."""
@@ -77,6 +77,12 @@ MASK = "Sensitivity to the mask"
 CROSSING = "Crossing fibres"
 
 
+ALIGNED = (
+    "after a residual rigid motion of up to a voxel is undone on the prediction, both images "
+    "smoothed by half a voxel"
+)
+
+
 def _patch_mse(pair: Pair) -> float:
     mse = pair.patches.mse
     return float(mse.mean()) if len(mse) else float("nan")
@@ -116,6 +122,28 @@ def _direction_error(pair: Pair) -> float:
     true = pair.truth.mapped.tensor
     where = pair.mask & pair.truth.tissue.white & (true.fa > DIRECTED_FA)
     return mean_angle(pair.prediction.tensor.direction, true.direction, where)
+
+
+def _aligned_direction_error(pair: Pair) -> float:
+    where = pair.laid.inside & pair.truth.tissue.white & (pair.truth.mapped.tensor.fa > DIRECTED_FA)
+    true = pair.truth.smoothed_maps.tensor.direction
+    return mean_angle(pair.laid_maps.tensor.direction, true, where)
+
+
+def _aligned(name: str) -> BothMaps:
+    return lambda pair: (pair.laid_maps[name], pair.truth.smoothed_maps[name])
+
+
+def _aligned_rish(order: int) -> BothMaps:
+    return lambda pair: (
+        rish(pair.laid.coefficients)[..., order // 2],
+        rish(pair.truth.smoothed_maps.image.coefficients)[..., order // 2],
+    )
+
+
+def _aligned_colour(pair: Pair) -> float:
+    ours, true = (maps[pair.laid.inside] for maps in _aligned("colour_fa")(pair))
+    return float(np.square(ours.astype(float) - true).mean()) if len(true) else float("nan")
 
 
 def _amplitude_error(rank: int) -> Callable[[Pair], float]:
@@ -207,12 +235,20 @@ def _crossing() -> Iterator[Measure]:
 
 
 def _by_tissue(
-    key: str, label: str, quantity: str, maps: BothMaps, group: str = MAPS, **tissues: str
+    key: str,
+    label: str,
+    quantity: str,
+    maps: BothMaps,
+    group: str = MAPS,
+    aligned: BothMaps | None = None,
+    **tissues: str,
 ) -> Iterator[Measure]:
     """Measure a map's error in kinds of tissue, in percent of truth's mean.
 
     Parameters
     ----------
+    aligned
+        Gives the maps after a residual motion is undone; each measure then has a twin by them.
     **tissues
         How the explanation ends, by kind of tissue.
     """
@@ -221,6 +257,11 @@ def _by_tissue(
     def compute(pair: Pair, tissue: str) -> float:
         where = pair.mask & getattr(pair.truth.tissue, tissue)
         return percent_error(*maps(pair), where, signed)
+
+    def compute_aligned(pair: Pair, tissue: str) -> float:
+        assert aligned is not None
+        where = pair.laid.inside & getattr(pair.truth.tissue, tissue)
+        return percent_error(*aligned(pair), where, signed)
 
     for tissue, end in tissues.items():
         where = tissue if tissue == "fluid" else f"{tissue} matter"
@@ -233,6 +274,15 @@ def _by_tissue(
             group,
             "nearest 0" if signed else "lowest",
         )
+        if aligned is not None:
+            yield Measure(
+                f"{key}_{tissue}_aligned",
+                f"{label}, {tissue}, aligned",
+                PERCENT,
+                f"Mean absolute error of {quantity} in {where} {ALIGNED}.",
+                partial(compute_aligned, tissue=tissue),
+                group,
+            )
 
 
 _ALL = (
@@ -259,7 +309,7 @@ _ALL = (
         SQUARED,
         "SH MSE after a residual rigid motion of up to a voxel is undone on the prediction, with "
         "both images smoothed by half a voxel.",
-        lambda pair: aligned_error(pair.prediction.image, pair.truth.smoothed, pair.mask),
+        lambda pair: pair.laid.error,
         ERRORS,
     ),
     Measure(
@@ -270,18 +320,48 @@ _ALL = (
         _mse_of("colour_fa"),
         ERRORS,
     ),
-    *_by_tissue("fa_error", "FA error", "fractional anisotropy", _maps_of("fa"), white="", grey=""),
-    *_by_tissue(
-        "md_error", "MD error", "mean diffusivity", _maps_of("md"), white="", grey="", fluid=""
+    Measure(
+        "colour_fa_mse_aligned",
+        "colour FA MSE, aligned",
+        "FA²",
+        f"Colour FA MSE {ALIGNED}.",
+        _aligned_colour,
+        ERRORS,
     ),
     *_by_tissue(
-        "rish0_error", "RISH 0 error", "the energy of SH order 0", _rish_of(0), white="", grey=""
+        "fa_error",
+        "FA error",
+        "fractional anisotropy",
+        _maps_of("fa"),
+        aligned=_aligned("fa"),
+        white="",
+        grey="",
+    ),
+    *_by_tissue(
+        "md_error",
+        "MD error",
+        "mean diffusivity",
+        _maps_of("md"),
+        aligned=_aligned("md"),
+        white="",
+        grey="",
+        fluid="",
+    ),
+    *_by_tissue(
+        "rish0_error",
+        "RISH 0 error",
+        "the energy of SH order 0",
+        _rish_of(0),
+        aligned=_aligned_rish(0),
+        white="",
+        grey="",
     ),
     *_by_tissue(
         "rish2_error",
         "RISH 2 error",
         "the energy of SH order 2",
         _rish_of(2),
+        aligned=_aligned_rish(2),
         white=" (grey has next to none)",
     ),
     Measure(
@@ -290,6 +370,14 @@ _ALL = (
         "degrees",
         "Mean angle between principal directions in white matter where truth's FA is above 0.2.",
         _direction_error,
+        MAPS,
+    ),
+    Measure(
+        "direction_error_aligned",
+        "direction error, aligned",
+        "degrees",
+        f"Direction error {ALIGNED}.",
+        _aligned_direction_error,
         MAPS,
     ),
     *_by_tissue(

@@ -1,6 +1,6 @@
 """A prediction on its truth: what measures share, computed once, and errors patch by patch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.evaluation.comparison import Comparable, line_up
-from napari_msp.evaluation.measures.aligned_error import smoothed_as_compared
+from napari_msp.evaluation.measures.aligned_error import Laid, laid_on, smoothed_as_compared
 from napari_msp.evaluation.measures.fibres import (
     Bundle,
     Fibres,
@@ -231,6 +231,12 @@ class Truth:
         """(C, X, Y, Z) coefficients, see `aligned_error`."""
         return smoothed_as_compared(self.image)
 
+    @cached_property
+    def smoothed_maps(self) -> Maps:
+        """The image smoothed as it is compared with what was laid on it."""
+        coefficients = np.moveaxis(self.smoothed, 0, -1) * self.image.mask[..., None]
+        return Maps(replace(self.image, coefficients=np.ascontiguousarray(coefficients)))
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -288,6 +294,17 @@ class Pair:
             self.mask,
             self.patch_size,
         )
+
+    @cached_property
+    def laid(self) -> Laid:
+        """The prediction laid on truth by undoing a residual motion."""
+        return laid_on(self.prediction.image, self.truth.smoothed, self.mask)
+
+    @cached_property
+    def laid_maps(self) -> Maps:
+        """The same with its maps."""
+        image = self.prediction.image
+        return Maps(replace(image, coefficients=self.laid.coefficients, mask=self.laid.inside))
 
     @cached_property
     def fibre_errors(self) -> PeakErrors:
