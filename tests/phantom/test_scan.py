@@ -9,7 +9,9 @@ from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel
 from threadpoolctl import threadpool_limits
 
-from napari_msp.data.phantom import PLATFORMS, simulate_scan, simulate_subject
+from napari_msp.data.dataset import open_dataset, scans_in
+from napari_msp.data.phantom import PLATFORMS, simulate, simulate_scan, simulate_subject
+from napari_msp.data.phantom.scan import pose_of
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,26 @@ def test_misalignment_moves_the_head_by_as_much_as_stated(scans):
     estimate = np.linalg.lstsq(design, (after - before)[still.mask], rcond=None)[0]
     np.testing.assert_allclose(estimate[:3], scan.shift, atol=0.25)
     assert np.linalg.norm(estimate[3:]) == pytest.approx(1 / 60, rel=0.3)
+
+
+def test_a_later_run_lies_elsewhere_and_the_first_where_it_lay():
+    prisma = PLATFORMS[1]
+    first, second = (pose_of(0, 0, prisma, 0.5, run) for run in (1, 2))
+    np.testing.assert_array_equal(first.shift, pose_of(0, 0, prisma, 0.5).shift)
+    assert np.linalg.norm(first.shift) == pytest.approx(np.linalg.norm(second.shift))
+    assert np.linalg.norm(first.shift - second.shift) > 0.01
+    assert not pose_of(0, 0, prisma, 0.0, run=2).shift.any()
+
+
+@pytest.mark.slow
+def test_repeats_are_runs_of_the_targets_alone(tmp_path):
+    simulate(tmp_path / "heads", subjects=1, size="tiny", repeats=2)
+    names = [path.name for path in scans_in(tmp_path / "heads")]
+    assert len(names) == 7
+    assert [name for name in names if "run-" not in name] == ["sub-01_ses-ge_acq-st_dwi.nii.gz"]
+    dataset = open_dataset(tmp_path / "heads", run=2)
+    scan = dataset.acquisition("sub-01", "prisma_st")
+    first = open_dataset(tmp_path / "heads", run=1).acquisition("sub-01", "prisma_st")
+    assert not np.array_equal(scan.voxels, first.voxels)
+    assert scan.mask_path is not None
+    assert dataset.noise_free("sub-01", "prisma_st") is not None

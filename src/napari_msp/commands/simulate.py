@@ -30,6 +30,13 @@ def add_options(command: ArgumentParser) -> None:
         "--misalignment", type=float, default=0.0, metavar="MM", help="left between scans"
     )
     command.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="scans of each head on each target, run-1 to run-N (default 1)",
+    )
+    command.add_argument(
         "--no-noise", dest="noise", action="store_false", help="scans without noise"
     )
     command.add_argument(
@@ -50,6 +57,7 @@ def run(options: Namespace, console: Console) -> int:
         misalignment=options.misalignment,
         noise=options.noise,
         noise_free=options.noise_free,
+        repeats=options.repeats,
         progress=console.progress,
     )
     console.result(options.out)

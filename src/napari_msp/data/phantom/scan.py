@@ -363,14 +363,18 @@ def simulate_subject(
     misalignment: float = 0.0,
     changes: Sequence[Change] = (),
     noise_seed: int | None = None,
+    run: int = 1,
 ) -> Iterator[SimulatedScan]:
-    """Scan one subject on several platforms; as `simulate_scan`, but the head is made once."""
+    """Scan one subject on several platforms; as `simulate_scan`, but the head is made once.
+
+    A later `run` is the same head repositioned, with noise of its own.
+    """
     person = subject_after(changes, draw_subject(seed, subject))
     fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
     bundles = bundles_after(changes, person.tissue)
     head = None
     for platform in platforms:
-        pose = pose_of(seed, subject, platform, misalignment)
+        pose = pose_of(seed, subject, platform, misalignment, run)
         if misalignment and platform.number:
             head = None
         # Threads of the BLAS would fight with those of `acquire` for the cores, and what they add
@@ -379,15 +383,21 @@ def simulate_subject(
             if head is None:
                 head = head_after(changes, make_head(person, pose, fine, bundles), person, pose)
             noise = seed if noise_seed is None else noise_seed
-            scan = _scan(head, person, platform, size, b_value, noise, pose.shift)
+            scan = _scan(head, person, platform, size, b_value, noise, pose.shift, run)
         yield scan
 
 
-def pose_of(seed: int, subject: int, platform: Platform, misalignment: float) -> Pose:
+def pose_of(seed: int, subject: int, platform: Platform, misalignment: float, run: int = 1) -> Pose:
     """Give where a subject's head lies in the scan of a platform; on the first one, in place."""
     if not misalignment or not platform.number:
         return aligned()
-    return draw_pose(misalignment, np.random.default_rng([seed, subject, 1, platform.number]))
+    stream = [seed, subject, _stream(1, run), platform.number]
+    return draw_pose(misalignment, np.random.default_rng(stream))
+
+
+def _stream(number: int, run: int) -> int:
+    """Give the number of a stream of random numbers; later runs have their own."""
+    return number if run == 1 else 10 * number + run
 
 
 def _scan(
@@ -398,6 +408,7 @@ def _scan(
     b_values: Sequence[float],
     noise_seed: int,
     shift: FloatArray,
+    run: int,
 ) -> SimulatedScan:
     lattice = lattice_for(size, platform)
     model = SignalModel(head, subject.tissue, platform.echo_time, platform.repetition_time)
@@ -408,7 +419,9 @@ def _scan(
     brain = along_axes(head.volume(head.brain), spreads)
     b0 = noise_free[..., int(table.b0_volumes[0])]
     sigma = float(b0[white > PURE_WHITE].mean() / platform.snr)
-    dwi = add_noise(noise_free, sigma, [noise_seed, subject.index, 2, platform.number])
+    dwi = add_noise(
+        noise_free, sigma, [noise_seed, subject.index, _stream(2, run), platform.number]
+    )
     np.rint(dwi, out=dwi)
 
     stored = axcodes2ornt(tuple(platform.orientation))

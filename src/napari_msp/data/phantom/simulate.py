@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ DEMO_SEED = 2026
 """Of the head of the demo and of the viewer's sample; the packaged models learned from others."""
 
 DEMO_SUBJECT = "sub-01"
+
+MOST_REPEATS = 20
+"""More tell nothing more of how scans differ (our choice)."""
 
 MOST_SUBJECTS = 10_000
 """A terabyte of them, of size "small"."""
@@ -64,6 +67,7 @@ def simulate(
     misalignment: float = 0.0,
     noise: bool = True,
     noise_free: bool = True,
+    repeats: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Write a travelling-heads dataset as BIDS.
@@ -90,6 +94,9 @@ def simulate(
         False leaves the noise out of the scans themselves, and writes no twins.
     noise_free
         Whether to write the noise-free twins too.
+    repeats
+        How often each subject is scanned on every platform but the one to predict from: `run-1`,
+        `run-2` …, repositioned as `misalignment` says, each with noise of its own.
     progress
         Called with a scan's name, the number of scans written and their total.
 
@@ -100,19 +107,26 @@ def simulate(
     """
     out = Path(out)
     _check(subjects, size, seed, misalignment)
+    if not 1 <= repeats <= MOST_REPEATS:
+        remedy = Give("repeats", f"1 to {MOST_REPEATS}")
+        raise UserError(f"{repeats} scans of a head are none", field="repeats", remedy=remedy)
     b_values = _shells(b_value)
-    total = subjects * len(PLATFORMS)
+    again = tuple(each for each in PLATFORMS if each.name != INPUT_PLATFORM)
+    total = subjects * (len(PLATFORMS) + (repeats - 1) * len(again))
     with new_folder(out) as folder:
         made_by = f"simulate {counted(subjects, 'subject')}, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
+        made_by += f", {repeats} scans on each target" if repeats > 1 else ""
         recipe = Recipe(size, seed, misalignment, b_values, noise)
         _describe(folder, made_by, subjects, recipe, twins=noise and noise_free)
         done = 0
-        for index in range(subjects):
+        for index, run in product(range(subjects), range(1, repeats + 1)):
+            platforms = PLATFORMS if run == 1 else again
             for scan in simulate_subject(
-                index, PLATFORMS, size, seed, b_value=b_values, misalignment=misalignment
+                index, platforms, size, seed, b_value=b_values, misalignment=misalignment, run=run
             ):
-                write_scan(folder, scan, noise=noise, noise_free=noise_free)
+                named = run if repeats > 1 and scan.platform in again else None
+                write_scan(folder, scan, noise=noise, noise_free=noise_free, run=named)
                 done += 1
                 if progress is not None:
                     progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
@@ -162,13 +176,25 @@ def recipe_of(dataset: Path) -> Recipe | None:
 
 
 def write_scan(
-    dataset: Path, scan: SimulatedScan, *, noise: bool = True, noise_free: bool = True
+    dataset: Path,
+    scan: SimulatedScan,
+    *,
+    noise: bool = True,
+    noise_free: bool = True,
+    run: int | None = None,
 ) -> None:
-    """Write one scan, its mask and, beside a noisy scan, its noise-free twin into a dataset."""
+    """Write one scan, its mask and, beside a noisy scan, its noise-free twin into a dataset.
+
+    Parameters
+    ----------
+    run
+        Of several; None where there is one, and names say none.
+    """
     dataset = Path(dataset)
     session, acquisition = scan.platform.session, scan.platform.acquisition
     inside = Path(f"sub-{scan.subject.label}", f"ses-{session}", "dwi")
     entities = f"sub-{scan.subject.label}_ses-{session}_acq-{acquisition}"
+    entities += "" if run is None else f"_run-{run}"
     affine = scan.lattice.affine
 
     raw = dataset / inside / f"{entities}_dwi"

@@ -205,17 +205,27 @@ class Identified:
     quantities
         By which they were compared.
     right
-        Of how many the own target scan is nearest; a tie counts its share.
+        Of how many the own target scan is nearest; a tie counts its share. A site effect larger
+        than what people differ by lets nobody be told.
+    right_unbiased
+        The same after the mean over subjects is taken from both: what is left of the people
+        whatever the site effect.
     """
 
     subjects: int
     quantities: int
     right: float
+    right_unbiased: float
 
     @property
     def rate(self) -> float:
         """Share of subjects that were told right."""
         return self.right / self.subjects
+
+    @property
+    def rate_unbiased(self) -> float:
+        """Share of subjects that were told right when biases are taken away."""
+        return self.right_unbiased / self.subjects
 
     @property
     def chance(self) -> float:
@@ -246,7 +256,11 @@ def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
         return None
     scale = truth[:, usable].std(axis=0, ddof=1)
     a, b = values[:, usable] / scale, truth[:, usable] / scale
-    distances = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    unbiased = _told_right(a - a.mean(axis=0), b - b.mean(axis=0))
+    return Identified(len(values), int(usable.sum()), _told_right(a, b), unbiased)
+
+
+def _told_right(values: FloatArray, truth: FloatArray) -> float:
+    distances = np.linalg.norm(values[:, None] - truth[None], axis=-1)
     nearest = distances <= distances.min(axis=1, keepdims=True) * (1 + 1e-9)
-    right = np.where(np.diag(nearest), 1 / nearest.sum(axis=1), 0.0)
-    return Identified(len(values), int(usable.sum()), float(right.sum()))
+    return float(np.where(np.diag(nearest), 1 / nearest.sum(axis=1), 0.0).sum())

@@ -39,18 +39,18 @@ DEPENDENT = "made of the others' scans, so that subjects depend on each other: n
 ROLES = {
     BEFORE: "before",
     REPEAT: "floor",
-    FLOOR: "floor",
+    FLOOR: "noise-free",
     SMOOTHED: "trivial",
     MEAN_OF_OTHERS: "trivial",
 }
 """What a row stands for; all others are "after"."""
 
-PLACES = {"before": 0, "after": 1, "trivial": 2, "floor": 3}
+PLACES = {"before": 0, "after": 1, "trivial": 2, "floor": 3, "noise-free": 4}
 """In tables and figures."""
 
 
 def role_of(row: str) -> str:
-    """Say what a row stands for: "before", "after", "trivial" or "floor"."""
+    """Say what a row stands for: a key of `PLACES`."""
     return ROLES.get(row, "after")
 
 
@@ -320,7 +320,8 @@ WHERE = (
         levels={
             "before": "the input scan",
             "after": "a prediction",
-            "floor": "another image of the same head on the target: no row can be expected nearer",
+            "floor": "another scan of the same head on the target: no row can be expected nearer",
+            "noise-free": "the target's scan without its noise: what noise makes of a quantity",
             "trivial": "a predictor that does nothing for harmonization",
         },
     ),
@@ -369,6 +370,8 @@ PEOPLE = (
     Column("quantities", "By how many regions' quantities subjects were compared"),
     Column("right", "Of how many the own target scan is nearest; ties count their share"),
     Column("rate", "right over subjects"),
+    Column("right_unbiased", "As right, after the mean over subjects is taken from both"),
+    Column("rate_unbiased", "right_unbiased over subjects"),
     Column("chance", "What guessing gives"),
 )
 
@@ -413,7 +416,7 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
         [
             [
                 each.dataset, each.column, row, role_of(row), known.subjects, known.quantities,
-                known.right, known.rate, known.chance,
+                known.right, known.rate, known.right_unbiased, known.rate_unbiased, known.chance,
             ]
             for each in found
             for row, known in each.identified.items()

@@ -18,7 +18,7 @@ Bias = tuple[float, Interval | None]
 
 GRID = "#e3e7ec"
 
-OF_ROLES = {"before": INK, "floor": "#9aa4ae"}
+OF_ROLES = {"before": INK, "floor": "#9aa4ae", "noise-free": "#c9cfd5"}
 """Colours of what is no method; a trivial predictor has a hollow marker."""
 
 WIDEST = 34
@@ -63,6 +63,8 @@ def bias_figure(
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     step = 0.8 / max(1, len(roles))
     for one, (title, panel) in zip(axes, panels.items(), strict=True):
+        reach = _reach(panel, roles)
+        one.set_xlim(-reach, reach)
         one.axvline(0, color=SOFT_INK, linewidth=0.8)
         for place, region in enumerate(regions):
             if place % 2:
@@ -72,6 +74,11 @@ def bias_figure(
                     continue
                 bias, interval = panel[region][row]
                 at = place - 0.4 + step * (position + 0.5)
+                if abs(bias) > reach:  # a trivial predictor would squeeze all others
+                    mark = ">" if bias > 0 else "<"
+                    (end,) = one.plot(np.sign(bias) * reach, at, mark, color=colours[row])
+                    end.set(markerfacecolor=PAPER, markersize=5, clip_on=False)
+                    continue
                 if interval is not None:
                     one.plot(interval, [at, at], color=colours[row], linewidth=1.3)
                 hollow = role == "trivial"
@@ -95,6 +102,18 @@ def bias_figure(
     return figure
 
 
+def _reach(panel: Mapping[str, Mapping[str, Bias]], roles: Mapping[str, str]) -> float:
+    """Give how far a panel reaches: to every row but the trivial ones."""
+    ends = [
+        abs(end)
+        for by_row in panel.values()
+        for row, (bias, interval) in by_row.items()
+        if roles.get(row) != "trivial"
+        for end in (bias, *(interval or ()))
+    ]
+    return 1.1 * max(ends, default=1.0) or 1.0
+
+
 def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]) -> None:
     marks = [
         figure.axes[0].plot(
@@ -108,8 +127,9 @@ def _legend(figure: Figure, colours: Mapping[str, str], roles: Mapping[str, str]
         )[0]
         for row, role in roles.items()
     ]
+    columns = max(1, int(figure.get_figwidth() / 2.2))
     legend = figure.legend(
-        handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+        handles=marks, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -178,7 +198,7 @@ def people_figure(
         Of each row.
     """
     colours = _colours(roles)
-    figure = _figure(6.4, 2.9 + 0.22 * ((len(roles) + 3) // 4))
+    figure = _figure(9.0, 3.0 + 0.22 * ((len(roles) + 3) // 4))
     axes = figure.subplots()
     axes.axhline(chance, color=SOFT_INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.text(

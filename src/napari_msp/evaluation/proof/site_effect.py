@@ -107,13 +107,15 @@ def _sentence(each: Scanners, several: bool) -> str:
 
     def people(row: str) -> str:
         known = each.identified.get(row)
-        return "nobody can say whom" if known is None else f"{known.right:.3g} of {known.subjects}"
+        if known is None:
+            return "nobody can say whom"
+        return f"{known.right_unbiased:.3g} of {known.subjects}"
 
     said = f"{_named(each, several)} ({counted(len(each.subjects), 'subject')}): "
     after = [row for row in each.rows if role_of(row) == "after"]
-    parts = [f"{bias(row)} with {row} ({people(row)} subjects told right)" for row in after]
+    parts = [f"{bias(row)} with {row} ({people(row)})" for row in after]
     start = f"the median bias over regions and quantities was {bias(BEFORE)} before"
-    said += start + (f" ({people(BEFORE)} told right)" if BEFORE in each.values else "")
+    said += start + (f" ({people(BEFORE)} subjects told right)" if BEFORE in each.values else "")
     said += f", {'; '.join(parts)}" if parts else ""
     floors = [row for row in each.rows if role_of(row) == "floor"]
     if floors:
@@ -131,7 +133,7 @@ def _sentence(each: Scanners, several: bool) -> str:
 def _essence(each: Scanners, several: bool) -> Table:
     columns = (
         "row", "|bias|", "CV between scanners", "ICC(A,1)", "|effect|, Glass's Δ",
-        "variance kept", "told right", "p < 0.05, corrected",
+        "variance kept", "told right", "told right, bias taken away", "p < 0.05, corrected",
     )  # fmt: skip
 
     def of(row: str) -> list[Cell]:
@@ -147,6 +149,7 @@ def _essence(each: Scanners, several: bool) -> Table:
             Cell("–" if effect is None else number(effect, 2)),
             Cell(_percent(each.middle(row, "variance_kept"), 0)),
             EMPTY if known is None else Cell(f"{known.right:.3g} of {known.subjects}"),
+            EMPTY if known is None else Cell(f"{known.right_unbiased:.3g} of {known.subjects}"),
             Cell(f"{clear} of {len(tests)}") if tests else Cell("not tested"),
         ]
 
@@ -305,7 +308,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
         end = end.replace(" ", "_")
         named = _named(each, several)
         points = {
-            row: (bias, known.rate)
+            row: (bias, known.rate_unbiased)
             for row in each.rows
             if (bias := each.middle(row, "bias_percent")) is not None
             and (known := each.identified.get(row)) is not None
@@ -313,8 +316,9 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
         if points:
             yield Drawing(
                 f"people_{end}",
-                f"{named}: site effect (median bias) and how many subjects are told right. Good is "
-                "top left; the trivial predictors show that left alone is easy.",
+                f"{named}: site effect (median bias) and how many subjects are told right when "
+                "biases are taken away. Good is top left; the trivial predictors show that left "
+                "alone is easy.",
                 people_figure(points, 1 / len(each.subjects), _roles(each)),
             )
         drawn = {QUANTITIES[key].label: _biases(each, key) for key in SHOWN}
@@ -413,7 +417,7 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
         "between scanners, the intraclass correlation ICC(A,1) with its 95 % interval (McGraw "
         "1996), the bias over the standard deviation between subjects (Glass's Δ), the variance "
         "between subjects that is kept, and how many subjects' own target scan was the nearest of "
-        "all (after Finn 2015).",
+        "all (after Finn 2015), as it is and after the mean over subjects was taken from both.",
         f"Trivial predictors were the input smoothed by {SMOOTHING:g} mm (full width at half "
         "maximum) and the mean of the other subjects' scans on the target.",
     ]
