@@ -408,7 +408,7 @@ def _scan(
     b_values: Sequence[float],
     noise_seed: int,
     shift: FloatArray,
-    run: int,
+    run: int = 1,
 ) -> SimulatedScan:
     lattice = lattice_for(size, platform)
     model = SignalModel(head, subject.tissue, platform.echo_time, platform.repetition_time)
