@@ -1,10 +1,13 @@
 """Columns of panels are as wide and as high as what they show; a widget is opened once."""
 
+import warnings
 from types import SimpleNamespace
 
-from qtpy.QtWidgets import QDockWidget, QWidget
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QDockWidget, QLabel, QLineEdit, QMainWindow, QWidget
 
-from napari_msp.ui.docks import Pane, open_widget
+from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.widgets.form import Section, stacked, wrapped
 
 
@@ -38,6 +41,7 @@ def test_a_pane_is_as_high_as_its_words_need_at_its_width(qtbot):
     assert heights[0] > 1.5 * heights[1]
 
 
+@pytest.mark.filterwarnings("ignore")  # npe2's own
 def test_a_menu_and_a_button_open_one_widget_under_one_title(qtbot, monkeypatch):
     docked: dict[str, QWidget] = {}
     titles: list[str] = []
@@ -69,3 +73,61 @@ def test_a_menu_and_a_button_open_one_widget_under_one_title(qtbot, monkeypatch)
     assert titles == ["Compare (MSP Harmonization)"]  # as napari's menu has it
     assert open_widget(viewer, "Compare") is first
     assert len(titles) == 1
+
+
+def test_words_that_come_above_move_nothing_that_is_in_use(qtbot):
+    words, entry = QLabel("wrong\n" * 5), QLineEdit()
+    inside, window = QWidget(), QWidget()
+    stacked(inside, QLabel("\n" * 20), words, entry, QLabel("\n" * 60))
+    stacked(window, Pane(inside))
+    qtbot.addWidget(window)
+    window.resize(300, 300)
+    words.hide()
+    window.show()
+    qtbot.waitExposed(window)
+    entry.setFocus()
+    qtbot.wait(20)
+    before = entry.mapTo(window, QPoint(0, 0)).y()
+    words.show()
+    qtbot.wait(50)
+    assert entry.mapTo(window, QPoint(0, 0)).y() == before
+    words.hide()
+    qtbot.wait(50)
+    assert entry.mapTo(window, QPoint(0, 0)).y() == before
+
+
+class Busy(Docked):
+    page = "review"
+    answer = False
+    asked = 0
+
+    def leave(self):
+        self.left = True
+
+    def may_leave(self):
+        self.asked += 1
+        return self.answer
+
+
+class Dock(QDockWidget):
+    closed = False
+
+    def destroyOnClose(self):  # noqa: N802 - napari's name
+        self.closed = True
+
+
+def test_a_dock_asks_before_something_is_stopped(qtbot):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # napari's own
+        from napari.components import ViewerModel
+
+        widget = Busy(ViewerModel())
+    window, dock = QMainWindow(), Dock()
+    qtbot.addWidget(window)
+    dock.setWidget(widget)
+    window.addDockWidget(Qt.RightDockWidgetArea, dock)
+    qtbot.wait(20)
+    for widget.answer in (False, True):
+        dock.destroyOnClose()
+        assert dock.closed is widget.answer
+    assert widget.asked == 2

@@ -521,6 +521,16 @@ def test_a_reopened_lesson_says_so_and_leaves_nothing_to_the_next_dataset(filled
     assert filled.first.said("preset") == ""
 
 
+def test_a_reopened_lesson_leaves_nothing_to_heads_that_a_button_brings(filled, tmp_path):
+    filled.show_run(LECTURE.model_copy(update={"width": 0.3, "input": "ge_st"}), "cpu")
+    assert filled.entries["label"].read()
+    (tmp_path / "lesson").mkdir()
+    filled.show_dataset(study(tmp_path / "lesson"))  # of Simulated heads: no folder was typed
+    assert filled.entries["width"].read() is None
+    assert not filled.entries["label"].read()
+    assert filled.first.said("preset") == ""
+
+
 def test_what_a_person_set_is_told_too_and_stays(filled, tmp_path):
     filled.entries["seed"].write(7)
     assert filled.first.said("preset") == "Other than fast: Seed: 7."

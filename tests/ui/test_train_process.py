@@ -231,3 +231,24 @@ def test_a_child_ends_well_with_its_application(how, folder, qtbot):
         qtbot.waitUntil(lambda: is_free(folder), timeout=60_000)
     assert folder.state == "stopped"
     assert [event.name for event in folder.events()[-2:]] == ["checkpointed", "stopped"]
+
+
+ENDS = """
+import sys
+from qtpy.QtCore import QCoreApplication
+from napari_msp.ui.train.process import _Child
+application = QCoreApplication([])
+child = _Child()
+code = "import sys; sys.stdin.read(); open(sys.argv[1], 'w')"
+child.start(sys.executable, ["-c", code, sys.argv[1]])
+child.waitForStarted()
+"""
+
+
+def test_a_window_that_ends_without_its_loop_lets_training_end_well(tmp_path):
+    done = tmp_path / "done"
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS, str(done)], capture_output=True, text=True, timeout=60
+    )
+    assert ended.stderr == ""  # no "QProcess: Destroyed while process is still running"
+    assert done.exists()

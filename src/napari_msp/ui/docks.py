@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QDockWidget,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 USUAL_WIDTH = 370
 """Of a column in pixels, for lines that are read easily."""
+
+
+GUARDED = "napari_msp_guarded"
+"""Property of docks whose close button asks first."""
 
 
 class Docked(QWidget):
@@ -66,6 +71,10 @@ class Docked(QWidget):
         """Stop what goes on, and let go of the viewer."""
         raise NotImplementedError
 
+    def may_leave(self) -> bool:
+        """Ask whether to leave, where something would be stopped; tell the answer."""
+        return True
+
     def _hint_no_more(self) -> None:
         hint_no_more()
         for each in self.window().findChildren(Heading):
@@ -82,8 +91,25 @@ class Docked(QWidget):
         if event.type() == QEvent.ParentChange and self.parent() is None:
             self.leave()
         elif event.type() == QEvent.ParentChange:
-            QTimer.singleShot(0, self._share_tabs)
+            QTimer.singleShot(0, self._settle)
         return bool(super().event(event))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Keep the window open where a person is asked and would rather stay."""
+        if event.type() == QEvent.Close and event.spontaneous() and not self.may_leave():
+            event.ignore()
+            return True
+        return bool(super().eventFilter(watched, event))
+
+    def _settle(self) -> None:
+        self._share_tabs()
+        dock = _dock_of(self)
+        close = getattr(dock, "destroyOnClose", None)
+        if dock is None or close is None or dock.property(GUARDED):
+            return
+        dock.setProperty(GUARDED, True)
+        dock.destroyOnClose = lambda: close() if self.may_leave() else None  # napari's button calls
+        self.window().installEventFilter(self)
 
     def _share_tabs(self) -> None:
         """Stand as a tab beside the plugin's other widgets: under them there is too little room."""
@@ -134,13 +160,27 @@ class Pane(QScrollArea):
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
+        self._places: WeakKeyDictionary[QWidget, int] = WeakKeyDictionary()
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._hold)
         self.setWidget(inside)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Ask for another width when the parts need one: unfolded forms are wider than folded."""
         if event.type() == QEvent.LayoutRequest:
             self.updateGeometry()
+            self._soon.start()
         return bool(super().eventFilter(watched, event))
+
+    def _hold(self) -> None:
+        """Keep what is in use where it is when words come, or go, above it."""
+        inside, held = self.widget(), self.widget().focusWidget()
+        if held is not None and held.isVisible() and held in self._places:
+            bar = self.verticalScrollBar()
+            bar.setValue(bar.value() + _height_of(held, inside) - self._places[held])
+        shown = (each for each in inside.findChildren(QWidget) if each.isVisible())
+        self._places = WeakKeyDictionary({each: _height_of(each, inside) for each in shown})
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave room for the bar that scrolls."""
@@ -161,6 +201,10 @@ class Pane(QScrollArea):
         super().resizeEvent(event)
         if event.oldSize().width() != event.size().width():
             self.updateGeometry()
+
+
+def _height_of(widget: QWidget, inside: QWidget) -> int:
+    return int(widget.mapTo(inside, QPoint(0, 0)).y())
 
 
 def reveal(widget: QWidget) -> None:

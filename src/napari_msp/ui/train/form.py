@@ -100,6 +100,7 @@ class TrainingForm(QWidget):
 
     def show_dataset(self, heads: TravellingHeads) -> None:
         """Choose among the platforms and subjects of a dataset."""
+        self._forget_run()
         with self._at_once():
             self.heads, self._dataset_problem = heads, ""
             self.dataset.field.show_path(heads.root)
@@ -194,10 +195,14 @@ class TrainingForm(QWidget):
         if self._writing:
             return
         self.heads, self._dataset_problem = None, ""
-        if self._from_run:  # what was right for that run is not asked for here
+        self._forget_run()
+        self._update()
+
+    def _forget_run(self) -> None:
+        """Go back to the preset: what was right for a run that was shown is not asked for here."""
+        if self._from_run:
             self._from_run = False
             self._take_preset()
-        self._update()
 
     def _name_dataset(self) -> None:
         if self.dataset.path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class TrainingProcess(QObject):
     def _fail_to_start(self, error: QProcess.ProcessError) -> None:
         if self._child is not None and error == QProcess.ProcessError.FailedToStart:
             reason = self._child.errorString()
-            self._child.deleteLater()
+            self._child.forget()
             self._child = None
             remedy = Advice("install napari-msp anew")
             self.ended.emit(
@@ -182,7 +183,9 @@ class _Child(QProcess):
         application = QCoreApplication.instance()
         super().__init__(application)
         application.aboutToQuit.connect(self._end_with_application)
-        self.finished.connect(self.deleteLater)
+        # A window that was opened from Python ends without that; Qt would kill the process then.
+        atexit.register(self._end_with_application)
+        self.finished.connect(self.forget)
 
     def execute(self, folder: Path, resume: bool) -> None:
         environment = QProcessEnvironment.systemEnvironment()
@@ -200,3 +203,8 @@ class _Child(QProcess):
     def _end_with_application(self) -> None:
         self.end_soon()
         self.waitForFinished(PATIENCE)
+
+    def forget(self, *_: object) -> None:
+        """Leave nothing behind of a process that has ended."""
+        atexit.unregister(self._end_with_application)
+        self.deleteLater()

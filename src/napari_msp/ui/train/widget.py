@@ -28,7 +28,7 @@ from napari_msp.ui.train.preview_layers import PreviewLayers
 from napari_msp.ui.train.process import Ending, TrainingProcess
 from napari_msp.ui.train.run_view import RunView
 from napari_msp.ui.widgets.form import Section, push_button, stacked
-from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.message import MessageLine, confirmed
 from napari_msp.ui.widgets.progress import ProgressRow
 
 if TYPE_CHECKING:
@@ -145,6 +145,16 @@ class Train(Docked):
         self._opening.failed.connect(self._show_error)
         self._inputs.done.connect(self._show_input)
         self._inputs.failed.connect(self._show_error)
+
+    def may_leave(self) -> bool:
+        """Ask whether a training that goes on is to stop."""
+        return not self.run.running or confirmed(
+            self,
+            "Close Train?",
+            "The network is still learning. It stops with a checkpoint, from which it goes on "
+            "another time: Open run …, then Resume.",
+            "Stop and close",
+        )
 
     def leave(self) -> None:
         """Stop what goes on, and let go of the viewer."""

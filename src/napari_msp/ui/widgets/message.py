@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QDialogButtonBox,
     QHBoxLayout,
     QLabel,
+    QMessageBox,
     QPlainTextEdit,
     QPushButton,
     QStyle,
@@ -125,6 +126,25 @@ def readable(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextSelectableByMouse | Qt.TextSelectableByKeyboard)
     return label
+
+
+def confirmed(parent: QWidget, title: str, words: str, act: str) -> bool:
+    """Ask before something is stopped; tell whether it is to be. Enter and Escape say no.
+
+    Parameters
+    ----------
+    parent
+        Over which it is asked.
+    title, words
+        What would be done.
+    act
+        On the button that does it.
+    """
+    box = QMessageBox(QMessageBox.Question, title, words, QMessageBox.Cancel, parent)
+    button = box.addButton(act, QMessageBox.DestructiveRole)
+    box.setDefaultButton(QMessageBox.Cancel)
+    box.exec()
+    return box.clickedButton() is button
 
 
 class Details(QDialog):
