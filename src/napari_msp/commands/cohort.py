@@ -10,6 +10,7 @@ from napari_msp.commands.shared import (
     add_force,
     add_inference_options,
     add_model,
+    add_regions,
     add_review_maps,
     add_run,
     inference_options,
@@ -19,6 +20,9 @@ SUMMARY = "harmonize every subject of a BIDS dataset"
 EXAMPLE = (
     "napari-msp cohort heads harmonized participant --model msp.safetensors --target prisma_st"
 )
+
+PROOF = "proof"
+"""Folder in OUT_DIR of how harmonized scans agree with the targets' own."""
 
 SOME_FAILED = 1
 """Exit status when a subject failed; the table says why."""
@@ -32,7 +36,7 @@ def add_options(command: ArgumentParser) -> None:
         "level",
         choices=("participant", "group"),
         help="participant: harmonize; group: say what became of everybody in OUT_DIR, and write "
-        "review/report.html there",
+        "review/report.html there (with --regions proof/report.html too)",
     )
     command.add_argument(
         "--participant-label",
@@ -57,6 +61,7 @@ def add_options(command: ArgumentParser) -> None:
     add_b0_threshold(command)
     add_inference_options(command)
     add_review_maps(command)
+    add_regions(command, "at the level of the group, where BIDS_DIR has the target's scans")
     command.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes on this machine"
     )
@@ -71,7 +76,7 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Harmonize the cohort, or say what became of it."""
     from napari_msp.cohort import CohortResult, run_cohort, summarise_cohort
-    from napari_msp.errors import Give, UserError
+    from napari_msp.errors import Advice, Give, UserError
 
     if options.level == "group":
         summary = summarise_cohort(options.out_dir)
@@ -79,7 +84,12 @@ def run(options: Namespace, console: Console) -> int:
             console.result(line)
         someone = bool(summary.done or summary.skipped)
         written = not options.review_maps or _write_report(options.out_dir, someone, console)
+        if options.regions is not None:
+            _write_proof(options, console)
         return SOME_FAILED if summary.failed or not written else 0
+    if options.regions is not None:
+        remedy = Advice("give it at the level of the group")
+        raise UserError("predictions are not compared while they are made", None, "regions", remedy)
     for parameter in ("model", "target"):
         if getattr(options, parameter) is None:
             raise UserError("nothing is named", parameter, parameter, Give(parameter))
@@ -115,6 +125,23 @@ def run(options: Namespace, console: Console) -> int:
         console.warn(f"{scan}: {result.message(words)}")
     console.result(options.out_dir / "cohort.tsv")
     return SOME_FAILED if failed else 0
+
+
+def _write_proof(options: Namespace, console: Console) -> None:
+    """Compare what was harmonized with the targets' own scans, as `evaluate` does."""
+    from napari_msp.evaluation.evaluate import evaluate
+
+    for path in evaluate(
+        options.bids_dir,
+        options.out_dir / PROOF,
+        predictions={"harmonized": options.out_dir},
+        regions=options.regions,
+        targets=() if options.target in (None, "all") else (options.target,),
+        run=options.run,
+        b0_threshold=options.b0_threshold,
+        device=options.device,
+    ):
+        console.result(path)
 
 
 def _write_report(folder: Path, someone: bool, console: Console) -> bool:

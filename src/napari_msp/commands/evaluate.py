@@ -13,6 +13,7 @@ from napari_msp.commands.shared import (
     add_device,
     add_input,
     add_out,
+    add_regions,
     add_run,
     add_shells,
     pairs,
@@ -59,12 +60,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="NAME=FOLDER",
         help="finished ones of any method, rows of this name: sub-<label>/…_dwi.nii.gz",
     )
-    command.add_argument(
-        "--regions",
-        metavar="LABELS|tissue",
-        help="pages of proof by region: a label image, a folder with one of each subject, or "
-        "tissue (default with --predictions)",
-    )
+    add_regions(command, "default with --predictions")
     add_input(command)
     command.add_argument(
         "--targets",

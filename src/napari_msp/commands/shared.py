@@ -195,6 +195,16 @@ def add_review_maps(command: ArgumentParser) -> None:
     )
 
 
+def add_regions(command: ArgumentParser, when: str) -> None:
+    """Add where pages of proof take their regions from."""
+    command.add_argument(
+        "--regions",
+        metavar="LABELS|tissue",
+        help="pages of proof by region: a label image in the scans' space, a folder with one of "
+        f"each subject, or tissue ({when})",
+    )
+
+
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
     command.add_argument(
