@@ -16,11 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import fullsize
 from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.arrays import FloatArray
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.inference import harmonize as harmonizing
 from napari_msp.inference.harmonize import Prediction, predict_targets
 from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.model_file import Model
 from napari_msp.networks.base import CHANNELS
+from napari_msp.scan import Scan
 
 EDGE, QUICK_EDGE = 61, 25
 
@@ -79,8 +81,13 @@ def made(
     kind: str, targets: tuple[str, ...], quick: bool, shared: bool = True, edge: int = 0
 ) -> Made:
     model = fullsize.model(kind, targets, shared=shared)
-    scan = fullsize.head(edge or (QUICK_EDGE if quick else EDGE))
+    scan = named(fullsize.head(edge or (QUICK_EDGE if quick else EDGE)))
     return Made(model, prepare_input(model, scan), targets)
+
+
+def named(head: Acquisition) -> Scan:
+    """Give a head that lies in memory a name, which its predictions' files have too."""
+    return Scan(acquisition=head, given_subject="sub-benchmark")
 
 
 def bare(network: Callable[[Tensor], Any], x: Tensor) -> Any:
@@ -202,7 +209,7 @@ def where_time_goes(setting: Setting) -> Sequence[Sequence[str]]:
     from napari_msp.inference import stages
 
     known = made("msp", fullsize.TWO, setting.quick)
-    scan = fullsize.head(QUICK_EDGE if setting.quick else EDGE)
+    scan = named(fullsize.head(QUICK_EDGE if setting.quick else EDGE))
     network, x = known.network, known.channels
     bare(network, x)
     began = time.perf_counter()

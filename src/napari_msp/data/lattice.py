@@ -15,6 +15,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from napari_msp.arrays import AnyArray, FloatArray, MaskArray
+from napari_msp.data.blocks import for_each_block
 from napari_msp.errors import Advice, UserError
 
 SIZE_TOLERANCE = 0.02
@@ -219,13 +220,18 @@ def resample(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
     -------
     float32 array with the target's shape and the same channels.
     """
+    if source.shape == target.shape and np.array_equal(source.affine, target.affine):
+        return array.astype(np.float32)
     points = voxel_coordinates(source, target)
     channels = array.reshape(*source.shape, -1)
     result = np.empty((*target.shape, channels.shape[-1]), dtype=np.float32)
-    for channel in range(channels.shape[-1]):
-        result[..., channel] = map_coordinates(
-            channels[..., channel], points, order=1, mode="grid-constant", cval=0.0
+
+    def fill(one: slice) -> None:
+        result[..., one.start] = map_coordinates(
+            channels[..., one.start], points, order=1, mode="grid-constant", cval=0.0
         )
+
+    for_each_block(fill, channels.shape[-1], at_once=1)
     return result.reshape(*target.shape, *array.shape[3:])
 
 
@@ -261,8 +267,11 @@ def resample_mask(mask: MaskArray, source: Lattice, target: Lattice) -> MaskArra
     A target voxel midway between two source voxels is inside when either is, so a mask and its
     mirror image are resampled alike.
     """
-    inside = resample(mask.astype(np.float32), source, target)
-    return inside >= 0.5 - 1e-3
+    return _nearly_inside(resample(mask.astype(np.float32), source, target))
+
+
+def _nearly_inside(share: FloatArray) -> MaskArray:
+    return share >= 0.5 - 1e-3
 
 
 def resample_in_mask(
@@ -277,10 +286,17 @@ def resample_in_mask(
     mask
         (X, Y, Z) on `source`.
     """
+    return resample_with_mask(array, mask, source, target)[0]
+
+
+def resample_with_mask(
+    array: FloatArray, mask: MaskArray, source: Lattice, target: Lattice
+) -> tuple[FloatArray, MaskArray]:
+    """Do what `resample_in_mask` does, and give the mask of `resample_mask` with it."""
     weights = mask.astype(np.float32)
     total = resample(weights, source, target)
     values = resample(array * weights[..., None], source, target)
-    return values / np.maximum(total, 1e-6)[..., None]
+    return values / np.maximum(total, 1e-6)[..., None], _nearly_inside(total)
 
 
 def interpolate_in_mask(

@@ -75,10 +75,16 @@ def _of_target(target: str, outputs: StageOutputs, deviation: Tensor) -> Stages:
 
 
 def _disagreement(terms: list[Tensor], deviation: Tensor) -> Tensor:
-    stacked = torch.stack(terms)
-    # Tensor.var takes ten times as long along the first axis.
-    variance = (stacked - stacked.mean(dim=0)).square().mean(dim=0)
-    spread = variance * deviation.square()[:, None, None, None]
+    mean = terms[0] + terms[1]
+    for term in terms[2:]:
+        mean += term
+    mean /= len(terms)
+    spread = torch.zeros_like(mean)
+    for term in terms:  # one at a time: a stack of all would be as large as what the network keeps
+        spread += (term - mean).square_()
+    spread /= len(terms)
+    spread *= deviation.square()[:, None, None, None]
+    spread = spread.contiguous()  # sums are of the same order whatever the terms' layout
     by_order = [spread[:, part].mean(dim=1) for part in order_channels(spread.shape[1])]
     return torch.stack(by_order, dim=1).sqrt()
 

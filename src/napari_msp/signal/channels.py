@@ -17,7 +17,7 @@ from napari_msp.data.lattice import (
     Lattice,
     direction_cosines,
     reorder,
-    resample_in_mask,
+    resample_with_mask,
     resample_mask,
 )
 from napari_msp.signal.rotation import rotate
@@ -58,8 +58,7 @@ class GridImage:
 
     def resampled(self, lattice: Lattice) -> "GridImage":
         """Interpolate linearly, inside the mask only, to a lattice with parallel axes."""
-        mask = self.resampled_mask(lattice)
-        values = resample_in_mask(self.coefficients, self.mask, self.lattice, lattice)
+        values, mask = resample_with_mask(self.coefficients, self.mask, self.lattice, lattice)
         values = np.where(mask[..., None], values, 0).astype(np.float32)
         return GridImage(values, mask, lattice, self.shells)
 

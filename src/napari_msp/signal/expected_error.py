@@ -5,7 +5,7 @@ how much signal the scan had, how near the mask's edge is. How much each counts 
 choice throughout; measured in benchmarks/table1.md).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.errors import stop_if
+from napari_msp.data.blocks import for_each_block
 from napari_msp.signal.channels import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices, rish
@@ -32,6 +33,18 @@ RIDGE = 1e-5
 
 PORTION = 16384
 """Voxels whose products of features are in memory at a time."""
+
+ORDERS = 4
+"""The SH orders 0, 2, 4 and 6."""
+
+NEIGHBOURS = tuple(
+    ((slice(None),) * axis + (slice(None, -1),), (slice(None),) * axis + (slice(1, None),))
+    for axis in range(3)
+)
+"""Along each axis, all voxels that have a next one, and these."""
+
+PLANES = 8
+"""Of an image that are described at a time: few enough for a core's cache."""
 
 Poll = Callable[[], bool] | None
 
@@ -67,19 +80,32 @@ def error_features(
     the prediction, of its slope, of its bend (Laplacian), the first two smoothed over an input
     voxel, and the input's energy; then b0 over its mean, and the distance to the mask's edge.
     """
-    size = energies(coefficients)
-    slope, bend = np.zeros_like(size), np.zeros_like(size)
-    for number, part in enumerate(order_slices().values()):
-        count = part.stop - part.start
-        for channel in range(part.start, part.stop):  # one at a time: images are large
-            stop_if(cancelled)
-            values = np.ascontiguousarray(coefficients[..., channel])  # three passes are made of it
-            steep, bent = _squared_slope_and_bend(values, mask)
-            slope[..., number] += steep / count
-            bend[..., number] += bent / count
+    size, slope, bend = (np.empty((*mask.shape, ORDERS), np.float32) for _ in range(3))
+
+    def describe(planes: slice) -> None:
+        stop_if(cancelled)
+        near = slice(max(planes.start - 1, 0), planes.stop + 1)  # steps lead to the next plane
+        own = slice(planes.start - near.start, planes.stop - near.start)
+        # A coefficient's voxels side by side: three passes are made of them.
+        values = np.ascontiguousarray(np.moveaxis(coefficients[near], -1, 0))
+        joined = [mask[near][low] & mask[near][high] for low, high in NEIGHBOURS]
+        size[planes] = energies(coefficients[planes])
+        for number, part in enumerate(order_slices().values()):
+            steep, bent = (np.zeros(values.shape[1:], np.float32) for _ in range(2))
+            for channel in range(part.start, part.stop):
+                a_slope, a_bend = _squared_slope_and_bend(values[channel], joined)
+                steep += a_slope / (part.stop - part.start)
+                bent += a_bend / (part.stop - part.start)
+            slope[planes, ..., number], bend[planes, ..., number] = steep[own], bent[own]
+
+    for_each_block(describe, len(mask), PLANES)
     kinds = [size, slope, bend]
     kinds += [smoothed(each, mask, voxel, cancelled) for each in (size, slope)]
-    inside = [np.log(each[mask] + FLOOR) for each in (*kinds, input_energy)]
+    where = np.flatnonzero(mask)
+    inside = [
+        np.log(each.reshape(-1, ORDERS).take(where, axis=0) + FLOOR)
+        for each in (*kinds, np.ascontiguousarray(input_energy))
+    ]
     bright = np.log(np.maximum(b0[mask] / max(float(b0[mask].mean()), 1e-12), 1e-3))
     edge = np.log(distance_transform_edt(mask)[mask] / voxel)
     features = np.concatenate([*inside, bright[:, None], edge[:, None]], axis=1)
@@ -98,9 +124,12 @@ def smoothed(
     """Average (X, Y, Z, K) values over neighbours in the mask, by a Gaussian of `voxel` voxels."""
     weight = np.maximum(gaussian_filter(mask.astype(np.float32), voxel), 1e-3)
     result = np.zeros_like(values)
-    for number in range(values.shape[-1]):
+
+    def smooth(one: slice) -> None:
         stop_if(cancelled)
-        result[..., number] = gaussian_filter(values[..., number] * mask, voxel) / weight
+        result[..., one.start] = gaussian_filter(values[..., one.start] * mask, voxel) / weight
+
+    for_each_block(smooth, values.shape[-1], 1)
     return result
 
 
@@ -126,12 +155,15 @@ class ErrorModel:
         square = np.zeros((count, count))  # as a matrix: no product of two features is ever stored
         square[np.triu_indices(count)] = self.weights[1 + count :]
         expected = np.zeros(len(features), dtype=np.float32)
-        for part in _portions(len(features)):
+
+        def expect(part: slice) -> None:
             stop_if(cancelled)
             limited = _limited((features[part] - self.mean) / self.deviation)
             linear = limited @ self.weights[1 : 1 + count]
             form = linear + np.sum(limited @ square * limited, axis=1)
             expected[part] = np.exp(self.weights[0] + form)
+
+        for_each_block(expect, len(features), PORTION)
         return expected
 
     def to_json(self) -> dict[str, Any]:
@@ -178,22 +210,22 @@ def _portions(length: int) -> Iterator[slice]:
         yield slice(start, start + PORTION)
 
 
-def _squared_slope_and_bend(values: FloatArray, mask: MaskArray) -> tuple[FloatArray, FloatArray]:
+def _squared_slope_and_bend(
+    values: FloatArray, joined: Sequence[MaskArray]
+) -> tuple[FloatArray, FloatArray]:
     """Give the mean squared step to both neighbours, added up over axes, and the squared Laplacian.
 
-    The mask's edge is no slope of the prediction's, so a step across it counts as none.
+    The mask's edge is no slope of the prediction's, so a step across it counts as none: `joined`
+    says for each axis between which neighbours there is one.
     """
     slope, bend = np.zeros_like(values), np.zeros_like(values)
-    for axis in range(values.ndim):
-        # Views: what is added to them is added to the whole.
-        steep, bent = np.moveaxis(slope, axis, 0), np.moveaxis(bend, axis, 0)
-        along, inside = np.moveaxis(values, axis, 0), np.moveaxis(mask, axis, 0)
-        step = np.diff(along, axis=0) * (inside[1:] & inside[:-1])
+    for (low, high), counts in zip(NEIGHBOURS, joined, strict=True):
+        step = (values[high] - values[low]) * counts
         half = np.square(step) / 2
-        steep[1:] += half
-        steep[:-1] += half
-        bent[1:] -= step
-        bent[:-1] += step
+        slope[high] += half
+        slope[low] += half
+        bend[high] -= step
+        bend[low] += step
     return slope, np.square(bend)
 
 

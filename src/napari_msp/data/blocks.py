@@ -64,13 +64,24 @@ class InMask:
         return np.ascontiguousarray(self._values[index].T)
 
 
-def for_each_block(work: Callable[[slice], None], count: int) -> None:
+def for_each_block(
+    work: Callable[[slice], None], count: int, at_once: int = VOXELS_AT_ONCE
+) -> None:
     """Call `work` with each block of `count` voxels, on as many threads as BLAS may use.
 
     That is: all cores, or what OMP_NUM_THREADS or a caller's `threadpool_limits` says.
+
+    Parameters
+    ----------
+    work
+        What is done with a block; threads call it at the same time.
+    count
+        Of voxels, or of what else is worked through in blocks.
+    at_once
+        How many a block has.
     """
-    starts = range(0, count, VOXELS_AT_ONCE)
-    blocks = [slice(start, min(start + VOXELS_AT_ONCE, count)) for start in starts]
+    starts = range(0, count, at_once)
+    blocks = [slice(start, min(start + at_once, count)) for start in starts]
     with _single_threaded_blas() as threads:
         if min(threads, len(blocks)) < 2:
             for block in blocks:
