@@ -17,8 +17,8 @@ from napari_msp.data.lattice import (
     Lattice,
     direction_cosines,
     reorder,
-    resample_with_mask,
     resample_mask,
+    resample_with_mask,
 )
 from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage

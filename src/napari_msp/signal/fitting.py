@@ -13,10 +13,10 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition, normalise
+from napari_msp.data.blocks import InMask, for_each_block
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted
-from napari_msp.data.blocks import InMask, for_each_block
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
     ORDER,
