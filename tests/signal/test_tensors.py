@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from napari_msp.data import blocks
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.blocks import InMask, for_each_block
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError
-from napari_msp.signal import blocks, maps
+from napari_msp.signal import maps
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, fractional_anisotropy, tensor_maps
 from napari_msp.signal.rotation import spread_directions
