@@ -13,6 +13,7 @@ from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.measures.catalogue import BUNDLE, FIBRES, MEASURES, measure_head
 from napari_msp.evaluation.measures.fibres import (
+    Bundle,
     Fibres,
     PeakErrors,
     Peaks,
@@ -244,6 +245,9 @@ def test_a_bundle_is_tracked_along_its_fibres():
     mirrored = replace(bundle, seeds=seeds, white=white[::-1, ::-1])
     np.testing.assert_array_equal(visited_by(mirrored, again)[::-1, ::-1], visited_by(bundle, bent))
     assert dice(visited, nowhere) == 0
+    # A few voxels are no bundle.
+    few = replace(truth, mask=truth.mask & (z == 0) & (np.indices(shape)[0] < 3))
+    assert len(Bundle.of(few, Truth(few).mapped.tensor, white, bundle.response).seeds) == 0
     assert np.isnan(dice(nowhere, nowhere))
 
 

@@ -438,7 +438,10 @@ def _percent(part: float, whole: float) -> float:
 SEEDS = 200
 """From which a bundle is tracked (our choice)."""
 
-SEED_FA = 0.4
+FEWEST_SEEDS = 20
+"""Fewer are no bundle, but some voxels (our choice)."""
+
+SEED_FA = 0.3
 """FA of truth from which a voxel may hold a seed (our choice)."""
 
 LEFT_RIGHT = 30.0
@@ -449,9 +452,10 @@ SHARPEST_TURN = 45.0
 
 
 def commissural_seeds(image: SHImage, tensor: TensorMaps) -> IntArray:
-    """(S, 3) voxels from which left-right fibres are tracked, `SEEDS` at most."""
+    """(S, 3) voxels from which left-right fibres are tracked; none where they are too few."""
     along = np.abs(tensor.direction[..., 0]) >= np.cos(np.radians(LEFT_RIGHT))
-    return some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
+    seeds = some_of(image.mask & along & (tensor.fa >= SEED_FA), SEEDS)
+    return seeds if len(seeds) >= FEWEST_SEEDS else seeds[:0]
 
 
 @dataclass(frozen=True, eq=False)
