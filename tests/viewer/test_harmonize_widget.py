@@ -192,6 +192,19 @@ def test_both_models_layers_appear_and_show_something_else(
     assert not harmonize.results.isVisible()
 
 
+def test_memory_and_precision_are_the_machines(harmonize, qtbot, monkeypatch):
+    from napari.settings import get_plugin_settings
+
+    machine = get_plugin_settings("napari-msp").machine
+    monkeypatch.setattr(machine, "memory", 1.5)
+    monkeypatch.setattr(machine, "precision", "float16")
+    asked = []
+    monkeypatch.setattr(harmonize, "_start", asked.append)
+    press(qtbot, harmonize.form.button)
+    (request,) = asked
+    assert (request.options.memory, request.options.precision) == (1.5, "float16")
+
+
 def test_running_again_fills_the_same_layers(viewer, harmonize, qtbot, finish):
     only(harmonize)
     press(qtbot, harmonize.form.button)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox
 
 from napari_msp.ui.preferences import PLUGIN, preferences
 
@@ -30,14 +30,20 @@ def page(viewer, qtbot):
 def test_defaults_leave_the_choice_to_the_machine(viewer):
     assert preferences().device == "auto"
     assert preferences().tile is None
+    assert preferences().memory is None
+    assert preferences().precision == "float32"
     assert preferences().cache.name == PLUGIN
 
 
 def test_what_is_set_on_the_page_is_used(page, tmp_path):
-    page.findChild(QComboBox).setCurrentText("cpu")
+    device, precision = page.findChildren(QComboBox)
+    device.setCurrentText("cpu")
+    precision.setCurrentText("float16")
+    page.findChild(QDoubleSpinBox).setValue(1.5)
     page.findChild(QSpinBox).setValue(48)
     field = page.findChildren(QLineEdit)[-1]
     field.setText(str(tmp_path))
     field.editingFinished.emit()
     now = preferences()
     assert (now.device, now.tile, now.cache) == ("cpu", 48, Path(tmp_path))
+    assert (now.memory, now.precision) == (1.5, "float16")

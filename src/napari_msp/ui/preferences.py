@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+
+from napari_msp.options import Precision
 
 PLUGIN = "napari-msp"
 
@@ -16,6 +19,10 @@ class Preferences:
         "auto", "cpu", "cuda" or "mps".
     tile
         Edge of a tile in input voxels; None: as large as memory allows.
+    memory
+        GiB that a prediction may take; None: half of what is free.
+    precision
+        Of convolutions.
     cache
         Folder for simulated heads and other things that can be made again.
     hint
@@ -24,6 +31,8 @@ class Preferences:
 
     device: str
     tile: int | None
+    memory: float | None
+    precision: Precision
     cache: Path
     hint: bool
 
@@ -38,6 +47,8 @@ def preferences() -> Preferences:
     return Preferences(
         device=str(machine.device),
         tile=int(machine.tile) or None,
+        memory=float(machine.memory) or None,
+        precision=cast(Precision, str(machine.precision)),
         cache=Path(folder).expanduser() if folder else user_cache_path(PLUGIN),
         hint=bool(machine.hint),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QFileDialog
@@ -94,7 +95,9 @@ class Harmonize(Docked):
         models = {each.label: each.model for each in self.shelf.models}
         passes = tuple(Pass(label, models[label], target) for label, target in choices.passes)
         scan = self._scans[choices.scan]
-        self._start(Request(scan, passes, choices.options, choices.maps))
+        machine = preferences()
+        options = replace(choices.options, memory=machine.memory, precision=machine.precision)
+        self._start(Request(scan, passes, options, choices.maps))
 
     def compare(self) -> None:
         """Open Compare with the predictions of one target: the selected layer's, or the first."""
