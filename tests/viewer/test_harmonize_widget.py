@@ -118,7 +118,7 @@ def test_without_a_scan_there_are_two_ways_to_one(viewer, open_widget, qtbot):
     assert widget.form.empty.isVisible()
     press(qtbot, widget.form.load)
     docks = viewer.window.dock_widgets
-    assert "Load acquisition (napari-msp)" in docks
+    assert "Load acquisition (MSP Harmonization)" in docks
 
 
 def test_the_selected_layers_scan_is_chosen(viewer, harmonize, heads):
