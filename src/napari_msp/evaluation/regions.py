@@ -5,21 +5,24 @@ Labels come from an image (an atlas, a segmentation); where there is none, kinds
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import applicable, entities, image_suffix, nifti_stem, platform_name
-from napari_msp.data.lattice import Lattice, voxel_coordinates
+from napari_msp.data.lattice import Lattice, resample, resample_mask, voxel_coordinates
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
-from napari_msp.errors import Advice, UserError
+from napari_msp.errors import Advice, Choose, UserError
+from napari_msp.evaluation.comparison import line_scans_up
 from napari_msp.evaluation.measures.pair import Tissue
-from napari_msp.files import read_whole
+from napari_msp.files import read_whole, write_text
 from napari_msp.formatting import csv_text
+from napari_msp.scan import Scan, ScanLike, as_scan
+from napari_msp.signal.maps import MAPS
 
 TISSUE = "tissue"
 """What stands for kinds of tissue where a label image is asked for."""
@@ -35,6 +38,12 @@ LARGEST_TABLE = 10_000_000
 
 BINS = 32
 """Of a histogram (our choice)."""
+
+REGION_MAPS = ("sh_average", "fa", "md")
+"""That are measured unless others are chosen."""
+
+TRUTH = "truth"
+"""What it is called among the images."""
 
 CUT = 0.95
 """A region of which less than this share lies in the image is said to be cut off (our choice)."""
@@ -357,6 +366,7 @@ def region_table(
     truth: FloatArray | None = None,
     *,
     bins: int = BINS,
+    span: tuple[float, float] | None = None,
 ) -> RegionTable:
     """Say what a map is in every region.
 
@@ -373,7 +383,9 @@ def region_table(
     truth
         What the map should be, of its shape.
     bins
-        Of the histograms, which span all regions together.
+        Of the histograms.
+    span
+        Ends of the histograms; None: of all regions together.
 
     Raises
     ------
@@ -394,8 +406,9 @@ def region_table(
     here = _channels(values[counted])
     errors = None if truth is None else here - _channels(truth[counted])
     mean = here.mean(axis=1)
-    low, high = (float(mean.min()), float(mean.max())) if len(mean) else (0.0, 1.0)
-    edges = np.histogram_bin_edges(mean, bins, (low, high))
+    if span is None:
+        span = (float(mean.min()), float(mean.max())) if len(mean) else (0.0, 1.0)
+    edges = np.histogram_bin_edges(mean, bins, span)
     voxel = abs(float(np.linalg.det(regions.affine[:3, :3])))
     rows = []
     for label, name in regions:
@@ -443,3 +456,220 @@ def regions_csv(tables: Iterable[tuple[str, RegionTable]]) -> str:
         columns, *own = csv.reader(io.StringIO(table.csv(), newline=""))
         rows += [[name, *row] for row in own]
     return csv_text(["map", *columns], rows)
+
+
+# --- Several images ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Measurable:
+    """A map of an image that is measured in regions.
+
+    Attributes
+    ----------
+    image, map, unit
+        Whose it is, its title, and what it is in.
+    values
+        (X, Y, Z).
+    mask
+        (X, Y, Z) where voxels count.
+    regions
+        On the same lattice.
+    truth
+        (X, Y, Z) what it should be; None where that is not known.
+    """
+
+    image: str
+    map: str
+    unit: str
+    values: FloatArray
+    mask: MaskArray
+    regions: Regions
+    truth: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RegionNumbers:
+    """What images are in regions.
+
+    Attributes
+    ----------
+    tables
+        By image and map; histograms of one map share their bins.
+    units
+        By map.
+    notes
+        What a reader must know to trust the numbers.
+    """
+
+    tables: Mapping[tuple[str, str], RegionTable]
+    units: Mapping[str, str]
+    notes: list[str]
+
+    def __repr__(self) -> str:
+        images = ", ".join(dict.fromkeys(image for image, _ in self.tables))
+        return f"<{', '.join(self.units)} of {images} in regions>"
+
+    def csv(self) -> str:
+        """Write a row for each image, map and region, with full precision."""
+        columns: list[str] = []
+        rows: list[list[str]] = []
+        for (image, name), table in self.tables.items():
+            columns, *own = csv.reader(io.StringIO(table.csv(), newline=""))
+            rows += [[image, name, self.units[name], *row] for row in own]
+        return csv_text(["image", "map", "unit", *columns], rows)
+
+    def histograms_csv(self) -> str:
+        """Write a row for each bin."""
+        return csv_text(
+            ("image", "map", "unit", "label", "name", "from", "to", "voxels"),
+            (
+                (image, name, self.units[name], row.label, row.name, low, high, count)
+                for (image, name), table in self.tables.items()
+                for row in table.rows
+                for low, high, count in zip(
+                    table.edges[:-1], table.edges[1:], row.histogram, strict=True
+                )
+            ),
+        )
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the numbers, and beside them the histograms, `<stem>_histograms.csv`."""
+        path = Path(path)
+        beside = path.with_name(f"{path.stem}_histograms{path.suffix or '.csv'}")
+        write_text(path, self.csv())
+        write_text(beside, self.histograms_csv())
+        return [path, beside]
+
+
+def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
+    """Measure maps of several images in regions."""
+    measured = list(measured)
+    spans: dict[str, tuple[float, float]] = {}
+    for each in measured:
+        inside = each.values[each.mask & (each.regions.labels > 0) & np.isfinite(each.values)]
+        if len(inside):
+            low, high = spans.get(each.map, (np.inf, -np.inf))
+            spans[each.map] = min(low, float(inside.min())), max(high, float(inside.max()))
+    notes = dict.fromkeys(note for each in measured for note in each.regions.notes)
+    return RegionNumbers(
+        {
+            (each.image, each.map): region_table(
+                each.values, each.regions, each.mask, each.truth, span=spans.get(each.map)
+            )
+            for each in measured
+        },
+        {each.map: each.unit for each in measured},
+        list(notes),
+    )
+
+
+def measure_regions(
+    images: Mapping[str, ScanLike] | Iterable[str | Path],
+    labels: str | Path | Regions,
+    truth: ScanLike | None = None,
+    maps: Iterable[str] = REGION_MAPS,
+    *,
+    names: str | Path | None = None,
+    b_value: float | None = None,
+    b0_threshold: float | None = None,
+) -> RegionNumbers:
+    """Say what maps of images are in regions, and where truth is given how far they are off.
+
+    Parameters
+    ----------
+    images
+        DWIs, SH images or maps of one number a voxel, by name or named by their files.
+    labels, names
+        See `read_regions`; in the space of the images, whatever their voxels.
+    truth
+        Of the same kind. Images are then brought to its voxels and measured where all have brain,
+        else each in its own.
+    maps
+        Keys of `MAPS` with one number a voxel, of DWIs and SH images.
+    b_value
+        Shell of scans that have several, in s/mm²; None: the lowest.
+    b0_threshold
+        As for `load_acquisition`.
+
+    Raises
+    ------
+    UserError
+        When something cannot be read, does not belong together, or lies outside all labels.
+    """
+    given = images if isinstance(images, Mapping) else _by_stem(images)
+    wanted = tuple(maps)
+    for each in wanted:
+        if each not in MAPS or MAPS[each].coloured:
+            known = [name for name, one in MAPS.items() if not one.coloured]
+            raise UserError(f"{each} is no map of one number a voxel", field="maps",
+                            remedy=Choose("maps", tuple(known)))  # fmt: skip
+    regions = labels if isinstance(labels, Regions) else read_regions(labels, names)
+    read = partial(_scan_or_map, b_value=b_value, b0_threshold=b0_threshold)
+    every = {name: read(image) for name, image in given.items()}
+    if truth is not None:
+        every = {TRUTH: read(truth), **every}
+    scans = {name: each for name, each in every.items() if isinstance(each, Scan)}
+    plain = {name: each for name, each in every.items() if not isinstance(each, Scan)}
+    if truth is not None and scans and plain:
+        remedy = Advice("give maps and a map as truth, or scans and a scan")
+        raise UserError("is of another kind than the images", field="truth", remedy=remedy)
+    return region_numbers([*_of_scans(scans, regions, wanted), *_of_maps(plain, regions)])
+
+
+def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
+    """Name files for what they are called, and those of one name for where they lie, too."""
+    paths = list(paths)
+    stems = [nifti_stem(Path(each)) for each in paths]
+    return {
+        stem if stems.count(stem) == 1 else str(path): path
+        for stem, path in zip(stems, paths, strict=True)
+    }
+
+
+def _scan_or_map(
+    image: ScanLike, b_value: float | None, b0_threshold: float | None
+) -> Scan | tuple[FloatArray, Lattice]:
+    if isinstance(image, str | Path):
+        opened = open_nifti(Path(image))
+        if len(opened.shape) == 3:
+            return read_voxels(opened, Path(image)), lattice_of(opened)
+    scan = as_scan(image, b_value, b0_threshold)
+    return scan if b_value is not None else next(iter(scan.by_shell().values()), scan)
+
+
+def _of_scans(
+    scans: Mapping[str, Scan], regions: Regions, wanted: Sequence[str]
+) -> Iterator[Measurable]:
+    """Give chosen maps of scans, which lie on truth's voxels where that is among them."""
+    truth = scans.get(TRUTH)
+    images = {name: scan.at_shell().maps() for name, scan in scans.items()}
+    mask = None
+    if truth is not None:
+        others = {name: each for name, each in scans.items() if each is not truth}
+        lined_up = line_scans_up(truth, others)
+        assert lined_up.truth is not None
+        images, mask = {TRUTH: lined_up.truth, **lined_up.predictions}, lined_up.mask
+    for name, maps in images.items():
+        image = maps.image
+        there = regions.on(image.lattice)
+        for each in wanted:
+            true = None if truth is None or name == TRUTH else images[TRUTH][each]
+            within = image.mask if mask is None else mask
+            chosen = MAPS[each]
+            yield Measurable(name, chosen.title, chosen.unit, maps[each], within, there, true)
+
+
+def _of_maps(
+    maps: Mapping[str, tuple[FloatArray, Lattice]], regions: Regions
+) -> Iterator[Measurable]:
+    """Give maps as they are, on truth's voxels where that is among them."""
+    truth = maps.get(TRUTH)
+    for name, (values, lattice) in maps.items():
+        there, mask = values, np.ones(values.shape, dtype=bool)
+        wanted = lattice if truth is None else truth[1]
+        if not lattice.matches(wanted):
+            there = resample(values, lattice, wanted)
+            mask = resample_mask(mask, lattice, wanted)
+        true = None if truth is None or name == TRUTH else truth[0]
+        yield Measurable(name, "value", "", there, mask, regions.on(wanted), true)

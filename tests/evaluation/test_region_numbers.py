@@ -1,0 +1,113 @@
+"""Several images in regions: one scale for histograms, truth's voxels, and the command."""
+
+import csv
+import io
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_msp.cli import main
+from napari_msp.errors import UserError
+from napari_msp.evaluation.regions import Measurable, Regions, measure_regions, region_numbers
+from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import fitting_matrix
+
+SHAPE = (4, 4, 4)
+LABELS = np.zeros(SHAPE, np.int32)
+LABELS[:2], LABELS[2, :2] = 1, 2
+
+
+def head(level, affine=None):
+    """An SH image of water that moves alike everywhere, with a known mean diffusivity."""
+    directions = spread_directions(30)
+    signal = np.exp(-1000 * level * 1e-3 * np.ones(30))
+    series = fitting_matrix(directions, 6, 0.0) @ signal
+    affine = np.diag([2.0, 2, 2, 1]) if affine is None else affine
+    values = np.tile(series, (*SHAPE, 1)).astype(np.float32)
+    return SHImage(values, affine, np.ones(SHAPE, bool), 1000.0)
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def labels(tmp_path):
+    path = tmp_path / "atlas.nii.gz"
+    nib.save(nib.Nifti1Image(LABELS, np.diag([2.0, 2, 2, 1])), path)
+    path.with_name("atlas.tsv").write_text("index\tname\n1\tcallosum\n2\tcingulum\n")
+    return path
+
+
+def test_diffusivity_and_its_error_by_region(labels):
+    numbers = measure_regions({"made": head(0.8)}, labels, head(1.0), ("md",))
+    truth, made = (numbers.tables[name, "mean diffusivity"].rows for name in ("truth", "made"))
+    assert [each.name for each in made] == ["callosum", "cingulum"]
+    assert [each.volume for each in made] == [32 * 8.0, 8 * 8.0]
+    for each in made:
+        assert each.mean == pytest.approx(0.8e-3, rel=1e-3)
+        assert each.error == pytest.approx(0.2e-3, rel=1e-2)
+        assert each.bias == pytest.approx(-0.2e-3, rel=1e-2)
+    assert truth[0].mean == pytest.approx(1e-3, rel=1e-3)
+    assert truth[0].error is None
+    # Histograms of both have the same bins: one is at their first, one at their last.
+    assert made[0].histogram[0] == truth[0].histogram[-1] == 32
+    written = rows(numbers.csv())
+    assert written[0]["unit"] == "mm²/s"
+    assert {each["image"] for each in written} == {"truth", "made"}
+    bins = [each for each in rows(numbers.histograms_csv()) if each["image"] == "made"]
+    assert sum(int(each["voxels"]) for each in bins) == 40
+
+
+def test_stored_order_of_an_image_does_not_matter(labels):
+    flipped = np.diag([-2.0, 2, 2, 1])
+    flipped[0, 3] = 6.0
+    values = np.random.default_rng(0).random(SHAPE).astype(np.float32)
+    one, other = (replace(head(1.0), coefficients=head(1.0).coefficients * values[..., None],
+                          affine=np.diag([2.0, 2, 2, 1])), None)  # fmt: skip
+    other = replace(one, coefficients=one.coefficients[::-1], affine=flipped)
+    numbers = measure_regions({"one": one, "other": other}, labels, maps=("sh_average",))
+    first, second = (numbers.tables[name, "SH average"].rows for name in ("one", "other"))
+    assert first == second
+
+
+def test_what_lies_outside_is_told_and_no_value_is_left_out_in_silence():
+    regions = Regions(LABELS, {1: "a", 2: "b", 3: "c"}, np.eye(4), {1: 0.5, 2: 1.0, 3: 0.0})
+    values = LABELS.astype(np.float32)
+    numbers = region_numbers(
+        [Measurable("x", "m", "", values, np.ones(SHAPE, bool), regions)]
+    )
+    assert numbers.notes == [
+        "a is cut off: 50 % of it lie in the image",
+        "c has no voxel in the image",
+    ]
+    assert numbers.tables["x", "m"].rows[2].mean is None
+
+
+@pytest.mark.parametrize("map_", ["colour_fa", "nothing"])
+def test_maps_of_several_numbers_are_refused(labels, map_):
+    with pytest.raises(UserError, match="is no map of one number a voxel"):
+        measure_regions({"x": head(1.0)}, labels, maps=(map_,))
+
+
+def test_the_command_measures_plain_maps(tmp_path, labels, capsys):
+    affine = np.diag([2.0, 2, 2, 1])
+    for name, level in (("fa", 1.0), ("true", 3.0)):
+        values = (LABELS + level).astype(np.float32)
+        nib.save(nib.Nifti1Image(values, affine), tmp_path / f"{name}.nii.gz")
+    fa, out = tmp_path / "fa.nii.gz", tmp_path / "r.csv"
+    given = ["regions", str(fa), "--labels", str(labels), "--truth", str(tmp_path / "true.nii.gz")]
+    assert main([*given, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.split() == [str(out), str(tmp_path / "r_histograms.csv")]
+    _, _, one, two = rows(out.read_text(encoding="utf-8"))
+    assert (one["image"], one["name"], float(one["mean"]), float(one["bias"])) == (
+        "fa", "callosum", 2.0, -2.0,
+    )  # fmt: skip
+    assert float(two["mean"]) == 3.0
+    assert main(given) == 0
+    assert rows(capsys.readouterr().out)[3] == two
+    assert main([*given, "--out", "r.txt"]) == 2
+    assert capsys.readouterr().err.startswith("napari-msp: r.txt: ")
