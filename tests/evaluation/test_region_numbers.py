@@ -77,9 +77,7 @@ def test_stored_order_of_an_image_does_not_matter(labels):
 def test_what_lies_outside_is_told_and_no_value_is_left_out_in_silence():
     regions = Regions(LABELS, {1: "a", 2: "b", 3: "c"}, np.eye(4), {1: 0.5, 2: 1.0, 3: 0.0})
     values = LABELS.astype(np.float32)
-    numbers = region_numbers(
-        [Measurable("x", "m", "", values, np.ones(SHAPE, bool), regions)]
-    )
+    numbers = region_numbers([Measurable("x", "m", "", values, np.ones(SHAPE, bool), regions)])
     assert numbers.notes == [
         "a is cut off: 50 % of it lie in the image",
         "c has no voxel in the image",
