@@ -116,19 +116,23 @@ class GridFit:
         _, row, column = camera.center
         camera.center = (0.0, row + down, column + across)
 
-    def come_closer(self, centre: tuple[float, float], mm: float) -> None:
+    def come_closer(self, centre: tuple[float, float], mm: float) -> bool:
         """Fill cells with so many mm around a row and a column, unless they show less."""
         camera, cell = self._viewer.scene.camera, self._cell()
         zoom = max(min(cell[0] - NAME - FOOT, cell[1] - 2 * EDGE), 20.0) / mm
         if camera.zoom < zoom:
             camera.center, camera.zoom = (0.0, *centre), zoom
             self._close = self._camera()
+            return True
+        return False
 
-    def go_back(self) -> None:
+    def go_back(self) -> bool:
         """Show whole brains again, unless the camera was moved since `come_closer`."""
-        if self._close and self._close == self._camera():
+        back = bool(self._close) and self._close == self._camera()
+        if back:
             self.fit()
         self._close = ()
+        return back
 
     def take(self, layers: Sequence[Layer], bar: Layer | None, reference: Head) -> None:
         """Fit other layers from now on.
@@ -368,7 +372,7 @@ def show_legend(viewer: Viewer, text: str) -> None:
         overlays[LEGEND].text = text
     else:
         overlays[LEGEND] = TextOverlay(
-            text=text, position="bottom_center", font_size=LEGEND_SIZE, box=False, visible=True
+            text=text, position="bottom_center", font_size=LEGEND_SIZE, box=True, visible=True
         )
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-AROUND = 10
-"""Voxels of the reference on each side of the crosshair that have a glyph: 441 at most."""
+AROUND = 7
+"""Voxels of the reference on each side of the crosshair that have a glyph: 225 at most."""
 
 EDGES = (12, 16, 24, 32, 48)
 """Pixels of a glyph that there are to choose from: the next above what the screen shows."""

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-SCALE_BAR = 50
-"""Length in mm."""
+SCALE_BAR, SHORT_SCALE_BAR = 50, 10
+"""Lengths in mm, where whole brains are seen and close by."""
 
 SCALE_BAR_SET = ("visible", "position", "gridded", "box", "font_size", "length")
 """What is set of it."""
@@ -230,11 +230,13 @@ class ViewerGrid:
         """Fill cells with so many mm around the crosshair's point, unless they show less."""
         rows, columns = spatial(self.viewer.dims.order)[1:]
         point = crosshair_of(self.viewer).point
-        self._fit.come_closer((point[rows], point[columns]), mm)
+        if self._fit.come_closer((point[rows], point[columns]), mm):
+            self.viewer.canvas.overlays.scale_bar.length = SHORT_SCALE_BAR
 
     def go_back(self) -> None:
         """Undo `come_closer`, unless the camera was moved since."""
-        self._fit.go_back()
+        if self._fit.go_back():
+            self.viewer.canvas.overlays.scale_bar.length = SCALE_BAR
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -287,7 +289,6 @@ class ViewerGrid:
         layers.extend(self.layers)
         for layer in self.layers:
             layer.name_overlay.visible = True
-            layer.name_overlay.box = False
             layer.events.contrast_limits.connect(self._link)
         if self.layers:
             layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
@@ -352,7 +353,7 @@ class ViewerGrid:
         viewer, bar = self.viewer, self.viewer.canvas.overlays.scale_bar
         viewer.canvas.background_color_override = BACKGROUND
         self.turn_to(self.plane)
-        bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, False, 7
+        bar.position, bar.gridded, bar.box, bar.font_size = "bottom_left", False, True, 7
         bar.length, bar.visible = SCALE_BAR, True
 
     def _looked_at(self, reference: Head) -> dict[int, float]:

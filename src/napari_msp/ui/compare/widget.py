@@ -368,6 +368,8 @@ class Compare(Docked):
         if self.grid.active:
             self.form.show_plane(self.grid.plane)
             self.voxel.look()
+            if self.glyphs.kind is not None:
+                self.grid.come_closer(self.glyphs.span)
 
     def _list_soon(self) -> None:
         self._listing.start(0)
