@@ -112,19 +112,21 @@ def _write(visual: Any, texts: list[Written], ink: Colour) -> None:
         visual.color = [rim] * (len(AROUND) * len(texts)) + [ink] * len(texts)
 
 
-class Glyphs(SceneOverlay):
-    """A picture of glyphs over a part of a layer's slice; `drawing` is None where there is none."""
+class SlicePicture(SceneOverlay):
+    """A picture over a part of a layer's slice; `drawing` is None where there is none."""
 
     drawing: Any = None
+    smooth: bool = True
     visible: bool = True
 
 
-class GlyphsDrawn(LayerOverlayMixin, VispySceneOverlay):
-    """Draws them where their voxels are, in whatever plane they were made for."""
+class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
+    """Draws it where its voxels are, in whatever plane it was made for."""
 
     def __init__(self, **options: Any) -> None:
         node = Compound([])  # napari sets its transform, we that of the picture in it
-        self._image = Image(np.zeros((1, 1, 4), np.uint8), interpolation="linear", parent=node)
+        way = "linear" if options["overlay"].smooth else "nearest"
+        self._image = Image(np.zeros((1, 1, 4), np.uint8), interpolation=way, parent=node)
         self._image.set_gl_state("translucent", depth_test=False)
         super().__init__(node=node, **options)
         # A layer's node begins at its first voxel's corner; napari moves what is in it later.
@@ -148,5 +150,5 @@ class GlyphsDrawn(LayerOverlayMixin, VispySceneOverlay):
 
 
 overlay_to_visual[Marks] = MarksDrawn
-overlay_to_visual[Glyphs] = GlyphsDrawn
 overlay_to_visual[LayerNameOverlay] = NameDrawn
+overlay_to_visual[SlicePicture] = SlicePictureDrawn

@@ -182,7 +182,7 @@ class GridFit:
             overlay = self._bar.colorbar
             numbers = look.bar / BAR_NUMBERS / PIXELS_PER_POINT
             overlay.font_size = min(LARGEST_NUMBERS, max(SMALLEST, numbers))
-            overlay.position, overlay.box = "bottom_right", False
+            overlay.position, overlay.box = "bottom_right", True
             overlay.size = (BAR_WIDTH, look.bar)
 
     def letter(self) -> None:

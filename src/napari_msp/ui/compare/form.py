@@ -197,7 +197,6 @@ class CompareForm(QWidget):
         self.leave_button.setEnabled(active)
         self.planes.setEnabled(active)
         self.glyphs.setEnabled(active)
-        self.rows.say("axis", note=KEYS if active else "")
 
     def _offer_shells(self, shells: Sequence[int]) -> None:
         chosen = self.shell
@@ -245,6 +244,7 @@ class CompareForm(QWidget):
             ("axis", self.planes, PLANE),
         ):
             rows.add(name, LABELS[name], entry, meaning)
+        rows.say("axis", note=KEYS)  # always: buttons would jump when a comparison begins
         buttons.setStretchFactor(self.show_button, 1)
         stacked(self, rows, buttons)
         return rows

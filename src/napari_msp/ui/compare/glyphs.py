@@ -165,6 +165,15 @@ def images_of(compared: Compared, cells: GridCells) -> dict[int, SHImage]:
     return found
 
 
+def picture_on(layer: Layer, key: str, *, smooth: bool = True) -> Any:
+    """Give a layer's overlay that shows a `Drawing`; it is made when it is first asked for."""
+    from napari_msp.ui.canvas_drawing import SlicePicture
+
+    if key not in layer._overlays:
+        layer._overlays[key] = SlicePicture(smooth=smooth)
+    return layer._overlays[key]
+
+
 class GlyphView(QObject):
     """Keeps glyphs in the layers of a viewer's grid, drawn in a thread.
 
@@ -351,13 +360,7 @@ class GlyphView(QObject):
                 self._overlay(place).drawing = None
 
     def _overlay(self, place: int) -> Any:
-        """Give a layer's overlay, which is made when it is first needed."""
-        from napari_msp.ui.canvas_drawing import Glyphs
-
-        overlays = self._layers[place]._overlays
-        if OVERLAY not in overlays:
-            overlays[OVERLAY] = Glyphs()
-        return overlays[OVERLAY]
+        return picture_on(self._layers[place], OVERLAY)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class ViewerGrid:
         self._cells: Sequence[LayerData] = ()
         self._legend = self._remark = ""
         self._linking = False
+        self._beside: Layer | None = None
 
     @property
     def active(self) -> bool:
@@ -134,6 +135,7 @@ class ViewerGrid:
             viewer.layers.events.inserted.connect(self._take_in)
             viewer.canvas.events.size.connect(self._fit.follow)
             viewer.dims.events.order.connect(self._fit.turn)
+        self.come_back()
         moved, kept = self._fit.moved, self._looked_at(cells.reference)
         if not self.refill(cells):
             self._linking = False
@@ -230,13 +232,17 @@ class ViewerGrid:
         """Fill cells with so many mm around the crosshair's point, unless they show less."""
         rows, columns = spatial(self.viewer.dims.order)[1:]
         point = crosshair_of(self.viewer).point
-        if self._fit.come_closer((point[rows], point[columns]), mm):
-            self.viewer.canvas.overlays.scale_bar.length = SHORT_SCALE_BAR
+        bar = self.viewer.canvas.overlays.scale_bar
+        before, bar.length = bar.length, SHORT_SCALE_BAR  # it is drawn when the camera moves
+        if not self._fit.come_closer((point[rows], point[columns]), mm):
+            bar.length = before
 
     def go_back(self) -> None:
         """Undo `come_closer`, unless the camera was moved since."""
-        if self._fit.go_back():
-            self.viewer.canvas.overlays.scale_bar.length = SCALE_BAR
+        bar = self.viewer.canvas.overlays.scale_bar
+        before, bar.length = bar.length, SCALE_BAR
+        if not self._fit.go_back():
+            bar.length = before
 
     def turn_to(self, plane: str) -> None:
         """Show another plane: "axial", "coronal" or "sagittal"."""
@@ -256,11 +262,48 @@ class ViewerGrid:
         axes = [axis + self._extra for axis in range(3)]
         self.viewer.dims.set_point(axes, [float(each) for each in place])
 
+    def step_aside(self, layer: Layer) -> None:
+        """Show the first cell alone, under a layer of somebody else's that is to be painted on."""
+        self.come_back()
+        if not self.active or layer not in self.viewer.layers:
+            return
+        self._beside, moved = layer, self._fit.moved
+        with self.viewer.layers.batched_update():
+            self.viewer.canvas.grid.enabled = False
+            for other in self.layers[1:]:
+                other.visible = False
+            layer.visible = True
+        self.viewer.layers.selection.active = layer
+        if not moved:
+            self._fit.fit()
+
+    def come_back(self) -> None:
+        """Show all cells again after `step_aside`."""
+        layer, self._beside = self._beside, None
+        if layer is None:
+            return
+        moved = self._fit.moved
+        with self.viewer.layers.batched_update():
+            if layer in self.viewer.layers:
+                self._keep_out(layer)
+            for other in self.layers:
+                other.visible = True
+            self.viewer.canvas.grid.enabled = True
+        if not moved:
+            self._fit.fit()
+        if self.layers and self.layers[0] in self.viewer.layers:
+            self.viewer.layers.selection.active = self.layers[min(1, len(self.layers) - 1)]
+
+    def name_of(self, layer: Layer) -> str:
+        """Give a layer's own name, also while a cell bears it."""
+        return str(self._renamed.get(layer, layer.name))
+
     def leave(self) -> None:
         """Take the cells away and bring everything back as it was."""
         before, viewer = self._before, self.viewer
         if before is None:
             return
+        self.come_back()
         self._before = None
         viewer.layers.events.inserted.disconnect(self._take_in)
         viewer.canvas.events.size.disconnect(self._fit.follow)
@@ -343,7 +386,7 @@ class ViewerGrid:
     def _hide_again(self, event: Any) -> None:
         """Keep a layer out whose eye was opened, and say so."""
         layer = event.source
-        if layer.visible:
+        if layer.visible and layer is not self._beside:
             self._keep_out(layer)
             name = " ".join(self._renamed.get(layer, layer.name).split())
             if self._warn is not None:

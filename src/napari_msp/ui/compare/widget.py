@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QScrollArea,
@@ -26,11 +26,12 @@ from napari_msp.ui.compare.form import LABELS, CompareForm
 from napari_msp.ui.compare.glyphs import GlyphView, images_of
 from napari_msp.ui.compare.grid_cells import VIEW, GridCells
 from napari_msp.ui.compare.numbers_table import NOTHING, SAME, ErrorColumn, NumbersTable
+from napari_msp.ui.compare.regions_tab import RegionsTab
 from napari_msp.ui.compare.stages_tab import StagesTab
 from napari_msp.ui.compare.triplanar_tab import TriplanarTab
 from napari_msp.ui.compare.viewer_grid import ViewerGrid
 from napari_msp.ui.compare.voxel_tab import VoxelTab
-from napari_msp.ui.docks import Docked
+from napari_msp.ui.docks import USUAL_WIDTH, Docked
 from napari_msp.ui.layers import scans_of, shown_by
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.widgets.form import in_row, push_button, stacked
@@ -91,6 +92,7 @@ class Compare(Docked):
         self.grid = ViewerGrid(napari_viewer, self._warn)
         self.stages = StagesTab(self.grid, self.comparing)
         self.planes = TriplanarTab(napari_viewer)
+        self.regions = RegionsTab(napari_viewer, self.grid)
         self.glyphs = GlyphView(napari_viewer, self)
         self.voxel = VoxelTab(napari_viewer, lambda: self.grid.plane)
         self._writing = Latest(self)
@@ -105,6 +107,10 @@ class Compare(Docked):
         self._connect()
         self._list()
         self._enable()
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Leave the window to the images: wide tabs are scrolled, or the dock is widened."""
+        return QSize(USUAL_WIDTH, super().sizeHint().height())
 
     def compare_predictions(self, predictions: Sequence[Scan]) -> None:
         """Compare up to four predictions, with the scan that they aim at where there is one."""
@@ -138,6 +144,7 @@ class Compare(Docked):
         self.voxel.stop()
         self.glyphs.stop()
         self.planes.stop()
+        self.regions.stop()
         if self.grid.active:
             self.grid.leave()
             self.message.clear()  # it may speak of leaving
@@ -179,6 +186,7 @@ class Compare(Docked):
             self.grid.show(cells)
             self.form.show_plane(self.grid.plane)
             self._show_glyphs()
+        self.regions.follow(compared, MAPS[shown])
         self._enable()
 
     def _show_glyphs(self) -> None:
@@ -218,9 +226,11 @@ class Compare(Docked):
                 places = [image for image, _ in cells.places.values()]
                 self.grid.borrow(places, source)
                 self.glyphs.lend(places, source)
+                self.regions.paint()
             yield
             self.grid.give_back()
             self._show_glyphs()
+            self.regions.paint()
 
         return hold
 
@@ -312,6 +322,12 @@ class Compare(Docked):
             path = self._ask_path("Save numbers", f"{compared.file_stem}_errors.csv", NUMBERS)
             self._write(path, lambda: write_text(path, numbers_csv(measured, truth)))
 
+    def _save_regions(self) -> None:
+        compared, numbers = self.comparing.compared, self.regions.numbers
+        if compared is not None and numbers is not None:
+            path = self._ask_path("Save regions", f"{compared.file_stem}_regions.csv", NUMBERS)
+            self._write(path, lambda: numbers.save(path))
+
     def _ask_path(self, title: str, name: str, kinds: str) -> Path:
         """Ask where to save something; an empty path where nobody says."""
         chosen, kind = QFileDialog.getSaveFileName(self, title, name, kinds)
@@ -320,7 +336,7 @@ class Compare(Docked):
             path = path.with_suffix(kind[kind.find("*") + 1 :].rstrip(")"))
         return path
 
-    def _write(self, path: Path, write: Callable[[], None]) -> None:
+    def _write(self, path: Path, write: Callable[[], object]) -> None:
         def work(control: Control) -> Path:
             write()
             return path
@@ -356,7 +372,8 @@ class Compare(Docked):
         self.save_figure.clicked.connect(self._save_figure)
         self.save_numbers.clicked.connect(self._save_numbers)
         self._writing.done.connect(lambda path: self.message.show_message("ok", f"Saved {path}"))
-        for source in (comparing, self.stages, self.glyphs, self._writing):
+        self.regions.save.clicked.connect(self._save_regions)
+        for source in (comparing, self.stages, self.glyphs, self.regions, self._writing):
             source.failed.connect(self._fail)
         self._listing.timeout.connect(self._list)
         for change in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
@@ -378,16 +395,18 @@ class Compare(Docked):
         numbers = QWidget()
         self.table.setMinimumWidth(NARROWEST)  # it can be scrolled
         buttons = in_row(self.save_figure, self.save_numbers)
-        inside = stacked(numbers, self.table, self.verdict, buttons)
+        inside = stacked(numbers, self.table, buttons, self.verdict)
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
         self.tabs.addTab(numbers, "Numbers")
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         self.tabs.addTab(_scrolled(self.planes), "Planes")
-        layout = stacked(self, self.heading, self.form, self.progress, self.message)
+        self.tabs.addTab(_scrolled(self.regions), "Regions")
+        # What comes and goes stands below all that can be pressed, which would jump else.
+        layout = stacked(self, self.heading, self.form, self.tabs, self.progress, self.message)
         layout.setContentsMargins(EDGE, EDGE, EDGE, EDGE)
-        layout.addWidget(self.tabs, 1)
+        layout.setStretchFactor(self.tabs, 1)
 
 
 def _scrolled(widget: QWidget) -> QScrollArea:

@@ -1,0 +1,480 @@
+"""The Regions tab: what all images of a comparison hold in each region of a napari Labels layer."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QSizePolicy
+from superqt.utils import QSignalThrottler, signals_blocked
+
+from napari_msp.arrays import IntArray
+from napari_msp.data.lattice import Lattice
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.regions import (
+    Measurable,
+    RegionNumbers,
+    Regions,
+    read_regions,
+    region_numbers,
+)
+from napari_msp.formatting import NumberFormat
+from napari_msp.signal.glyphs import Picture
+from napari_msp.signal.maps import MAPS, Map, Maps
+from napari_msp.ui.background import Control, Latest
+from napari_msp.ui.compare.compared import Compared
+from napari_msp.ui.compare.glyphs import Drawing, picture_on
+from napari_msp.ui.compare.viewer_grid import ViewerGrid
+from napari_msp.ui.grid_fit import spatial
+from napari_msp.ui.layers import (
+    corner,
+    from_shown,
+    lattice_layer,
+    lattice_of,
+    shown_affine,
+    sizes_shown,
+    to_shown,
+)
+from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+NONE = "none"
+
+NOTHING = "Choose labels, open an atlas or a bundle’s mask, or draw regions of your own."
+
+PACE = 150
+"""Milliseconds between measurements while somebody paints."""
+
+NAMES = "napari_msp region names"
+"""Key in a Labels layer's metadata: names by label."""
+
+SHORTEST_NAME, LONGEST_NAME = "region", "superior longitudinal fasciculus"
+
+OVERLAY = "napari_msp_regions"
+"""Key among a layer's overlays."""
+
+EDGE, INSIDE = 230, 70
+"""Opacity of regions in the cells, of 255 (our choice)."""
+
+_Found = tuple[RegionNumbers, Regions, list[tuple[Lattice, IntArray]]]
+
+LABEL_IMAGES = "Label images (*.nii *.nii.gz);;All files (*)"
+
+
+def regions_of(layer: Labels, reference: Lattice) -> Regions:
+    """Take a Labels layer as regions.
+
+    Parameters
+    ----------
+    layer
+        Ours, or one that lies in the viewer as the reference does.
+    reference
+        Whose axes the viewer's are.
+
+    Raises
+    ------
+    UserError
+        When it has not three axes, or nothing is labelled.
+    """
+    labels = np.asarray(layer.data)
+    if labels.ndim != 3:
+        remedy = Advice("draw on labels with three axes")
+        raise UserError(f"has {labels.ndim} axes", layer.name, remedy=remedy)
+    own = lattice_of(layer)
+    if own is not None:
+        labels, affine = from_shown(labels, own), own.affine
+    else:
+        to_viewer = np.eye(4)
+        to_viewer[:3, 3] = layer.data_to_world((0, 0, 0))
+        for axis, unit in enumerate(np.eye(3)):
+            to_viewer[:3, axis] = np.subtract(layer.data_to_world(tuple(unit)), to_viewer[:3, 3])
+        to_voxels = np.diag([*(1 / sizes_shown(reference)), 1.0])
+        to_voxels[:3, 3] = -np.array(corner(reference)) / sizes_shown(reference)
+        affine = shown_affine(reference) @ to_voxels @ to_viewer
+    there = [int(each) for each in np.unique(labels) if each > 0]
+    if not there:
+        remedy = Advice("paint on it, or choose another")
+        raise UserError("has no label yet: every voxel is 0", layer.name, remedy=remedy)
+    names = layer.metadata.get(NAMES, {})
+    return Regions(labels, {each: names.get(each, f"label {each}") for each in there}, affine)
+
+
+def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Measurable]:
+    """Give what is measured of a comparison: FA in place of maps in colours."""
+    chosen = MAPS["fa"] if shown.coloured else shown
+    comparison, truth, scan = compared.comparison, compared.truth, compared.scan
+    images: dict[str, Maps] = {
+        compared.title(name): maps for name, maps in comparison.predictions.items()
+    }
+    if scan is not None:
+        before = compared.before or compared.scan_maps
+        if before is not None:
+            images = {f"input {scan.name}": before, **images}
+    true = None if comparison.truth is None else comparison.truth[chosen.name]
+    if truth is not None and comparison.truth is not None:
+        images = {f"truth {truth.name}": comparison.truth, **images}
+    here = regions.on(comparison.lattice)
+    for name, maps in images.items():
+        alike = maps.image.lattice.matches(comparison.lattice)
+        mask = comparison.mask & maps.image.mask if alike else maps.image.mask
+        against = true if alike and maps is not comparison.truth else None
+        there = here if alike else regions.on(maps.image.lattice)
+        unit = chosen.unit
+        yield Measurable(name, chosen.title, unit, maps[chosen.name], mask, there, against)
+
+
+def volume_of(regions: Regions, lattice: Lattice) -> IntArray:
+    """Give regions as layers on a lattice are ordered; 0 where none of them lies."""
+    try:
+        labels: Any = regions.on(lattice).labels
+    except UserError:  # the image is not where they are, as its cell shows
+        labels = np.zeros(lattice.shape, dtype=np.int32)
+    shown: IntArray = to_shown(labels, lattice)
+    return shown
+
+
+def picture_of(labels: IntArray, colours: Callable[[IntArray], Any]) -> Picture:
+    """Paint a slice of labels: thinly inside, strongly at the edges of regions."""
+    beside = np.pad(labels, 1)
+    edge = np.zeros(labels.shape, dtype=bool)
+    for part in (np.s_[2:, 1:-1], np.s_[:-2, 1:-1], np.s_[1:-1, 2:], np.s_[1:-1, :-2]):
+        edge |= beside[part] != labels
+    picture = (np.asarray(colours(labels), dtype=float) * 255).astype(np.uint8)
+    picture[..., 3] = np.where(labels > 0, np.where(edge, EDGE, INSIDE), 0)
+    return picture
+
+
+class RegionsTab(Themed):
+    """Measures regions whenever they, the images or the map change, in a thread.
+
+    Parameters
+    ----------
+    viewer
+        Whose Labels layers are offered.
+    grid
+        Steps aside while somebody draws.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, viewer: Viewer, grid: ViewerGrid) -> None:
+        super().__init__()
+        self._viewer, self._grid = viewer, grid
+        self._compared: Compared | None = None
+        self._map: Map | None = None
+        self._layer: Labels | None = None
+        self._offered: list[Labels] = []
+        self.numbers: RegionNumbers | None = None
+        self._regions: Regions | None = None
+        self._volumes: list[tuple[Lattice, IntArray]] = []
+        self.labels = QComboBox()
+        self.labels.setAccessibleName("Labels")
+        self.labels.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        self.open = push_button("&Open …", "<p>A label image in the space of the scans.</p>")
+        self.new = push_button("Ne&w", "<p>Empty labels in the voxels of the comparison.</p>")
+        self.draw = push_button(
+            "&Draw", "<p>Show one image with its labels, to paint on; again: the comparison.</p>"
+        )
+        self.draw.setCheckable(True)
+        self.save = push_button("Save re&gions …", "<p>Numbers and histograms as CSV.</p>")
+        self.words, self.message = wrapped(NOTHING), MessageLine()
+        self.table = ReadingTable(
+            "Images in regions", self.copy, (SHORTEST_NAME, LONGEST_NAME), most_rows=8
+        )
+        self.histogram = pg.PlotWidget()
+        self._work = Latest(self)
+        self._reading = Latest(self)
+        self._pace = QSignalThrottler(parent=self)
+        self._pace.setTimeout(PACE)
+        self._lay_out()
+        self._connect()
+        self._list()
+        self._show()
+
+    def follow(self, compared: Compared, shown: Map) -> None:
+        """Measure the images of a comparison, in the map that is shown."""
+        if compared is not self._compared or shown is not self._map:
+            self._compared, self._map = compared, shown
+            self.measure()
+        self.paint()
+        self._enable()
+
+    def stop(self) -> None:
+        """Let everything go but the labels, which are the viewer's."""
+        self._work.stop()
+        self.draw.setChecked(False)
+        self._compared, self._map, self.numbers, self._regions = None, None, None, None
+        self._show()
+
+    def paint(self) -> None:
+        """Show the regions of the slice in every cell, unless they are being drawn."""
+        regions, layer, dims = self._regions, self._layer, self._viewer.dims
+        axis, rows, columns = spatial(dims.order)
+        for cell in self._grid.layers:
+            lattice = None if regions is None or layer is None else lattice_of(cell)
+            there = OVERLAY in cell._overlays
+            if lattice is None or layer is None or self.draw.isChecked() or dims.ndisplay != 2:
+                if there:
+                    picture_on(cell, OVERLAY).drawing = None
+                continue
+            volume = self._volume(lattice)
+            at = (dims.point[-3:][axis] - corner(lattice)[axis]) / sizes_shown(lattice)[axis]
+            overlay = picture_on(cell, OVERLAY, smooth=False)
+            if not 0 <= round(at) < volume.shape[axis]:
+                overlay.drawing = None
+                continue
+            seen = np.take(volume, round(at), axis=axis)
+            seen = seen if rows < columns else seen.T
+            overlay.drawing = Drawing(picture_of(seen, layer.colormap.map), (0, 0), (1, 1), 0)
+
+    def _volume(self, lattice: Lattice) -> IntArray:
+        """Give the regions as layers on a lattice are ordered."""
+        for known, volume in self._volumes:
+            if known.matches(lattice):
+                return volume
+        assert self._regions is not None
+        volume = volume_of(self._regions, lattice)
+        self._volumes.append((lattice, volume))
+        return volume
+
+    def measure(self) -> None:
+        """Measure what is there now."""
+        compared, shown, layer = self._compared, self._map, self._layer
+        if compared is None or shown is None or layer is None:
+            self.numbers = self._regions = None
+            self._show()
+            return
+
+        lattices = [lattice_of(cell) for cell in self._grid.layers]
+
+        def work(control: Control) -> _Found:
+            regions = regions_of(layer, compared.comparison.lattice)
+            volumes: list[tuple[Lattice, IntArray]] = []
+            for each in lattices:
+                if each is not None and not any(each.matches(known) for known, _ in volumes):
+                    volumes.append((each, volume_of(regions, each)))
+            return region_numbers(measurables(compared, shown, regions)), regions, volumes
+
+        self._work.ask(work)
+
+    def copy(self) -> None:
+        """Put the chosen rows, or all of them, on the clipboard, with full precision."""
+        if self.numbers is not None:
+            chosen = {index.row() for index in self.table.selectedIndexes()}
+            header, *rows = csv.reader(io.StringIO(self.numbers.csv(), newline=""))
+            by_region = sorted(rows, key=lambda row: int(row[3]))  # as in the table
+            kept = [row for n, row in enumerate(by_region) if not chosen or n in chosen]
+            text = "".join("\t".join(row) + "\n" for row in (header, *kept))
+            QApplication.clipboard().setText(text)
+
+    def restyle(self) -> None:
+        """Draw in the theme's colours."""
+        colours = colours_of(self)
+        self.histogram.setBackground(colours.ground)
+        for side in ("left", "bottom"):
+            axis = self.histogram.getAxis(side)
+            axis.setPen(colours.line)
+            axis.setTextPen(colours.text)
+            axis.enableAutoSIPrefix(False)
+        self._draw_histogram()
+
+    def _show(self) -> None:
+        numbers = self.numbers
+        there = numbers is not None and bool(numbers.tables)
+        self.table.setVisible(there)
+        self.histogram.setVisible(there)
+        if self._compared is None:
+            self.words.setText("Regions are measured while a comparison is shown.")
+        elif self._layer is None:
+            self.words.setText(NOTHING)
+        self.words.setVisible(not there)
+        if numbers is not None and there:
+            self.table.fill(*_texts(numbers))
+            self.message.show_message("warning", "; ".join(numbers.notes))
+            self.table.setFixedHeight(self.table.whole().height())
+        self.paint()
+        self._enable()
+        self._draw_histogram()
+
+    def _draw_histogram(self) -> None:
+        """Draw the voxels of the chosen region: a curve an image."""
+        self.histogram.clear()
+        numbers = self.numbers
+        if numbers is None or not numbers.tables:
+            return
+        tables = list(numbers.tables.items())
+        row = max(self.table.currentRow(), 0)
+        region = min(row // len(tables), len(tables[0][1].rows) - 1)
+        series = colours_of(self).series
+        for n, ((image, _), table) in enumerate(tables):
+            counts = table.rows[region].histogram
+            pen = pg.mkPen(series[n % len(series)], width=1.6)
+            self.histogram.plot(table.edges, counts, stepMode="center", pen=pen, name=image)
+        name, unit = next(iter(numbers.units.items()))
+        self.histogram.setLabel("bottom", f"{name} in {unit}: {tables[0][1].rows[region].name}")
+
+    def _take(self, found: _Found) -> None:
+        self.message.clear()
+        self.numbers, self._regions, self._volumes = found
+        self._show()
+
+    def _fail(self, error: UserError) -> None:
+        self.numbers = self._regions = None
+        self.message.clear()
+        self._show()
+        self.failed.emit(error)
+
+    def _list(self) -> None:
+        """Offer the viewer's labels."""
+        from napari.layers import Labels
+
+        self._offered = [each for each in self._viewer.layers if isinstance(each, Labels)]
+        if self._layer is not None and self._layer not in self._offered:
+            self._choose(None)
+        with signals_blocked(self.labels):
+            self.labels.clear()
+            self.labels.addItems([NONE, *map(self._grid.name_of, self._offered)])
+            known = self._layer in self._offered
+            self.labels.setCurrentIndex(1 + self._offered.index(self._layer) if known else 0)
+
+    def _choose(self, layer: Labels | None) -> None:
+        """Follow other labels, or none."""
+        if self._layer is not None:
+            for event in self._changes(self._layer):
+                event.disconnect(self._follow_labels)
+        self._layer = layer
+        if layer is not None:
+            for event in self._changes(layer):
+                event.connect(self._follow_labels)
+        else:
+            self.draw.setChecked(False)
+        self.measure()
+        self._enable()
+
+    def _changes(self, layer: Labels) -> list[Any]:
+        return [layer.events.paint, layer.events.labels_update, layer.events.set_data]
+
+    def _follow_labels(self, event: Any = None) -> None:
+        self._pace.throttle()
+
+    def _enable(self) -> None:
+        compared = self._compared is not None
+        self.new.setEnabled(compared)
+        self.open.setEnabled(compared)
+        self.draw.setEnabled(compared and self._layer is not None)
+        self.save.setEnabled(self.numbers is not None)
+
+    def _add(self, name: str, regions: Regions) -> None:
+        """Add labels to the viewer, where they lie, and measure them."""
+        lattice, mask = regions.lattice, np.ones(regions.labels.shape, dtype=bool)
+        data, options, _ = lattice_layer(
+            name, "labels", regions.labels, lattice, mask, limits=(0.0, 1.0), visible=False
+        )
+        for each in ("contrast_limits", "colormap"):
+            del options[each]
+        options["metadata"][NAMES] = dict(regions.names)
+        layer = self._viewer.add_labels(np.ascontiguousarray(data), **options, opacity=0.5)
+        self._list()
+        self.labels.setCurrentIndex(1 + self._offered.index(layer))
+
+    def _make_new(self) -> None:
+        if self._compared is not None:
+            lattice = self._compared.comparison.lattice
+            self._add("regions", Regions(np.zeros(lattice.shape, np.int32), {}, lattice.affine))
+            self.draw.setChecked(True)
+
+    def _open(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Open labels", "", LABEL_IMAGES)
+        if chosen and self._compared is not None:
+            lattice = self._compared.comparison.lattice
+            self._reading.ask(lambda control: (Path(chosen), read_regions(chosen).on(lattice)))
+
+    def _set_drawing(self, wanted: bool) -> None:
+        """Let one image be seen with its labels, or the comparison again."""
+        if wanted and self._layer is not None:
+            self._grid.step_aside(self._layer)
+        else:
+            self._grid.come_back()
+        self.paint()
+
+    def _connect(self) -> None:
+        self.labels.currentIndexChanged.connect(
+            lambda index: self._choose(self._offered[index - 1] if index > 0 else None)
+        )
+        self.open.clicked.connect(self._open)
+        self.new.clicked.connect(self._make_new)
+        self.draw.toggled.connect(self._set_drawing)
+        self.table.currentCellChanged.connect(lambda *_: self._draw_histogram())
+        self._pace.triggered.connect(self.measure)
+        self._work.done.connect(self._take)
+        self._work.failed.connect(self._fail)
+        self._reading.done.connect(lambda read: self._add(read[0].name.split(".")[0], read[1]))
+        self._reading.failed.connect(self.failed)
+        dims = self._viewer.dims.events
+        for event in (dims.point, dims.order, dims.ndisplay):
+            event.connect(lambda _: self.paint())
+        layers = self._viewer.layers.events
+        for event in (layers.inserted, layers.removed):
+            event.connect(lambda _: self._list())
+
+    def _lay_out(self) -> None:
+        self.histogram.setMinimumHeight(120)
+        self.histogram.setMouseEnabled(False, False)
+        self.histogram.setMenuEnabled(False)
+        self.histogram.hideButtons()
+        self.histogram.addLegend(offset=(-4, 4))
+        self.histogram.setLabel("left", "voxels")
+        self.histogram.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
+        top = in_row(self.labels, self.open, self.new, self.draw)
+        top.setStretchFactor(self.labels, 1)
+        inside = stacked(self, top, self.message, self.words, self.table, self.histogram, self.save)
+        inside.addStretch()
+        self.restyle()
+
+
+def _texts(numbers: RegionNumbers) -> tuple[list[Text], list[list[Text]]]:
+    """Write a row for each region and image; the region's name at the first."""
+    tables = list(numbers.tables.items())
+    everything = [row for _, table in tables for row in table.rows]
+    style = NumberFormat.of(row.mean for row in everything if row.mean is not None)
+    errors = [row.error for row in everything if row.error is not None]
+    name, unit = next(iter(numbers.units.items()))
+    inside = style.unit(unit)
+    headers = [
+        ("region", ""),
+        ("image", ""),
+        ("mm³", "<p>Volume of the voxels that were measured.</p>"),
+        (f"mean\n{inside}", f"<p>{name} over the region.</p>"),
+        ("sd", "<p>Standard deviation over voxels, in the same unit.</p>"),
+    ]
+    if errors:
+        meaning = "<p>Mean absolute error against the truth, in the same unit.</p>"
+        headers.append(("error", meaning))
+    rows: list[list[Text]] = []
+    for number, region in enumerate(tables[0][1].rows):
+        for n, ((image, _), table) in enumerate(tables):
+            row = table.rows[number]
+            cells = [
+                (region.name if n == 0 else "", region.name),
+                (image, image),
+                (f"{row.volume:.0f}", f"{row.voxels} voxels"),
+                (style.text(row.mean), "" if row.mean is None else f"{row.mean:.6g} {unit}"),
+                (style.text(row.sd), "" if row.sd is None else f"{row.sd:.6g} {unit}"),
+            ]
+            if errors:
+                told = "" if row.bias is None else f"bias {row.bias:+.4g} {unit}"
+                cells.append((style.text(row.error), told))
+            rows.append(cells)
+    return headers, rows
