@@ -10,6 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.bids import map_name
+from napari_msp.data.dataset import open_dataset
+from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import make_plan
@@ -25,6 +28,8 @@ from napari_msp.evaluation.proof.pages import (
     TARGET,
     Study,
 )
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import Maps
 
 REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
 
@@ -232,6 +237,32 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     assert all("no labelled voxel lies in the image" in each for each in labels)
     assert len(job.in_regions()) == 0
     assert len(job.results()[0].select(method="copy"))
+
+
+def test_maps_alone_are_a_row_too(predicted, tmp_path):
+    heads = open_dataset(predicted / "heads")
+    for subject in ("sub-01", "sub-02"):
+        folder = tmp_path / "maps" / subject
+        folder.mkdir(parents=True)
+        image = fit_sh(heads.acquisition(subject, "prisma_st"))
+        stem = f"{subject}_ses-prisma_acq-st"
+        for key, factor in (("fa", 1.1), ("md", 1.0)):
+            path = folder / map_name(stem, "tensor", key)
+            write_nifti(path, factor * Maps(image)[key], image.affine)
+    md = tmp_path / "maps/sub-02" / map_name("sub-02_ses-prisma_acq-st", "tensor", "md")
+    write_nifti(md, 1e6 * nib.load(md).get_fdata(), image.affine)
+    both = {"ComBat maps": tmp_path / "maps", "copy": predicted / "copies"}
+    plan, job = measured(predicted, tmp_path / "out", predictions=both)
+    assert job.notes() == [
+        f"ComBat maps, sub-02 on prisma_st: {md}: has diffusivities that are no "
+        "mm²/s; give it in mm²/s"
+    ]
+    rows = [row for row in effects(job.in_regions()) if row["row"] == "ComBat maps"]
+    assert {row["quantity"]: row["subjects"] for row in rows} == {"fa": "2", "md": "1"}
+    for row in rows:
+        wanted = 10.0 if row["quantity"] == "fa" else 0.0
+        assert float(row["bias_percent"]) == pytest.approx(wanted, abs=1e-4)
+    assert plan.subjects.test == ("sub-01", "sub-02")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.data.phantom import fibre_populations, recipe_of
-from napari_msp.errors import UserError
+from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
@@ -51,7 +53,7 @@ from napari_msp.inference.prepare import NotPredicted
 from napari_msp.model_file import load_model
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.maps import Maps
+from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
 
@@ -167,10 +169,11 @@ class Measurement:
                 if not self.repeated:
                     truth = truths["scan"]
                     predicted |= self._made_elsewhere(dataset, subject, truth, b, notes)
+                    maps_alone = self._maps_alone(subject, truth, notes)
                 if not self.repeated and "noise-free" in truths:
                     predicted = {**predicted, FLOOR: truths["noise-free"].mapped}
                 if regional is not None:
-                    regional.add(subject, shell, b, truths, predicted)
+                    regional.add(subject, shell, b, truths, predicted, maps_alone)
                 for method, reference, row, patch in self._measured(predicted, truths):
                     where = (method, self.target, dataset.root.name, self.round.seed, subject)
                     rows += [
@@ -330,6 +333,8 @@ class Measurement:
         for each in self.plan.finished(self.round.dataset):
             where = f"{each.name}, {subject} on {self.target}"
             paths = each.images.get((subject, self.target))
+            if (subject, self.target) in each.maps:
+                continue
             if paths is None:
                 notes.append(f"{where}: there is no prediction")
                 continue
@@ -341,6 +346,21 @@ class Measurement:
                 found[each.name] = scan.maps()
             except UserError as error:
                 notes.append(f"{where}: {error.phrase(subject=paths[0].name)}")
+        return found
+
+    def _maps_alone(
+        self, subject: str, truth: Truth, notes: list[str]
+    ) -> dict[str, dict[str, FloatArray]]:
+        """Open the finished maps of a subject, on truth's lattice; what cannot be used is noted."""
+        found: dict[str, dict[str, FloatArray]] = {}
+        for each in self.plan.finished(self.round.dataset):
+            for key, path in each.maps.get((subject, self.target), {}).items():
+                try:
+                    values = map_on(path, truth.image.lattice, key)
+                except UserError as error:
+                    notes.append(f"{each.name}, {subject} on {self.target}: {error.phrase()}")
+                else:
+                    found.setdefault(each.name, {})[key] = values
         return found
 
     def _order(self, images: Mapping[str, SHImage]) -> list[str]:
@@ -368,6 +388,42 @@ class Measurement:
                     for centre, error in zip(found.patches.centres, found.patches.mse, strict=True)
                 ]
                 yield method, reference, found.values, patches
+
+
+LARGEST_MD = 0.1
+"""In mm²/s; free water has 0.003. More is in other units (our choice)."""
+
+
+def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
+    """Read a map and bring it to a lattice, interpolated linearly inside its own mask.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, has not the axes of its kind, or lies elsewhere.
+    """
+    image = open_nifti(path)
+    wanted = 4 if MAPS[key].coloured else 3
+    shape = (*image.shape[:3], *(length for length in image.shape[3:] if length > 1))
+    values = read_voxels(image, path).reshape(shape)
+    if len(shape) != wanted or (wanted == 4 and shape[-1] != 3):
+        problem = f"has shape {image.shape}, which no map of {MAPS[key].title} has"
+        raise UserError(problem, path, "predictions", Advice("give another"))
+    values = np.abs(np.nan_to_num(values)) if wanted == 4 else np.nan_to_num(values)
+    if key == "md" and np.any(values > LARGEST_MD):
+        problem = "has diffusivities that are no mm²/s"
+        raise UserError(problem, path, "predictions", Advice("give it in mm²/s"))
+    own = lattice_of(image)
+    if own.matches(lattice):
+        return values
+    several = values if wanted == 4 else values[..., None]
+    mask = (several != 0).any(axis=-1)
+    there = resample_mask(mask, own, lattice)
+    if not there.any():
+        problem = "lies outside the target's scan"
+        raise UserError(problem, path, "predictions", Advice("give it in the scan's space"))
+    found = np.where(there[..., None], resample_in_mask(several, mask, own, lattice), 0)
+    return found if wanted == 4 else found[..., 0]
 
 
 def _number(subject: str) -> int | None:

@@ -36,6 +36,7 @@ from napari_msp.formatting import listed
 from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
+from napari_msp.signal.maps import MAPS
 
 Role = Literal["baseline", "network", "control"]
 
@@ -254,6 +255,8 @@ class FinishedPredictions:
         With a folder for each subject, `sub-<label>/…`.
     images
         By subject and target: SH images, one a shell, else a DWI.
+    maps
+        By subject and target, of whom there is no image: files by the keys of `MAPS`.
     provenance
         How they came to be, where their sidecars say so.
     """
@@ -261,23 +264,25 @@ class FinishedPredictions:
     name: str
     folder: Path
     images: Mapping[tuple[str, str], tuple[Path, ...]]
+    maps: Mapping[tuple[str, str], Mapping[str, Path]]
     provenance: Mapping[tuple[str, str], Provenance]
 
     @property
     def targets(self) -> list[str]:
         """Platforms that are predicted."""
-        return sorted({target for _, target in self.images})
+        return sorted({target for _, target in (*self.images, *self.maps)})
 
     @property
     def subjects(self) -> list[str]:
         """Who is predicted."""
-        return sorted({subject for subject, _ in self.images})
+        return sorted({subject for subject, _ in (*self.images, *self.maps)})
 
     @property
     def state(self) -> str:
         """Digest of which files they are, and when these were written."""
         state = hashlib.sha256()
-        for path in (path for paths in self.images.values() for path in paths):
+        alone = (path for paths in self.maps.values() for path in paths.values())
+        for path in (*(path for paths in self.images.values() for path in paths), *alone):
             about = path.stat()
             state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
         return state.hexdigest()[:16]
@@ -331,7 +336,8 @@ def find_predictions(
     name
         Of the row.
     folder
-        With `sub-<label>/…/sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`.
+        With `sub-<label>/…/sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
+        methods that give no image, maps such as `…_model-tensor_param-fa_dwimap`.
     dataset
         Whose subjects are predicted; where `folder` has one of its name, they lie in that.
     targets
@@ -362,7 +368,16 @@ def find_predictions(
             found.setdefault((subject, target), {}).setdefault(stem, []).append(path)
             if made is not None:
                 provenance[subject, target] = made
-    if not found:
+    maps: dict[tuple[str, str], dict[str, Path]] = {}
+    for subject, (key, path) in ((s, each) for s in sorted(subjects) for each in _maps(folder, s)):
+        target = _predicted(path, Provenance.from_sidecar(read_sidecar(path)), targets)
+        if target is None or (subject, target) in found:
+            continue
+        if key in maps.setdefault((subject, target), {}):
+            problem = f"has several {key} maps of {target} for {subject}"
+            raise UserError(problem, folder, "predictions", Advice("give one folder a method"))
+        maps[subject, target][key] = path
+    if not found and not maps:
         raise UserError(
             f"has no prediction of {', '.join(targets)} for any subject",
             folder,
@@ -377,7 +392,7 @@ def find_predictions(
         (paths,) = by_stem.values()
         of_sh = [path for path in paths if not is_dwi(path)]  # as predicted, not fitted anew
         images[subject, target] = tuple(of_sh or paths)
-    return FinishedPredictions(name, folder, images, provenance)
+    return FinishedPredictions(name, folder, images, maps, provenance)
 
 
 COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
@@ -389,6 +404,19 @@ def _images_of(folder: Path, subject: str) -> Iterator[Path]:
     for path in sorted((folder / subject).rglob(f"{subject}_*")):
         if image_suffix(path) and (is_dwi(path) or nifti_stem(path).endswith(COEFFICIENTS)):
             yield path
+
+
+MAPS_ALONE = ("fa", "md", "colour_fa")
+"""Maps that pages of proof measure where a method gives no image."""
+
+
+def _maps(folder: Path, subject: str) -> Iterator[tuple[str, Path]]:
+    """List a subject's maps that are measured without an image, by the keys of `MAPS`."""
+    ends = {f"_param-{MAPS[key].parameter}_dwimap": key for key in MAPS_ALONE}
+    for path in sorted((folder / subject).rglob(f"{subject}_*_dwimap*")):
+        for end, key in ends.items():
+            if image_suffix(path) and nifti_stem(path).endswith(end):
+                yield key, path
 
 
 def _predicted(path: Path, made: Provenance | None, targets: Sequence[str]) -> str | None:

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_msp import packaged
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE
-from napari_msp.data.dataset import TravellingHeads, input_platform, open_dataset
+from napari_msp.data.dataset import (
+    TravellingHeads,
+    further_platforms,
+    input_platform,
+    open_dataset,
+)
 from napari_msp.data.gradients import shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
 from napari_msp.data.phantom import recipe_of
@@ -549,6 +554,9 @@ def _targets(
     asked: Sequence[str], models: Sequence[Model], dataset: TravellingHeads, source: str
 ) -> tuple[str, ...]:
     others = tuple(platform for platform in dataset.platforms if platform != source)
+    if not others:
+        remedy = further_platforms(dataset, Advice("give scans of another platform too"))
+        raise UserError(f"has scans of {source} alone, and no target", dataset.root, None, remedy)
     for target in asked:
         if target not in others:
             raise UserError(

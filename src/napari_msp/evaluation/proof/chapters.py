@@ -6,9 +6,11 @@ A page is added by a `Chapter` in `CHAPTERS`; a row that is made of tables alone
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
+from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
@@ -46,6 +48,7 @@ def measure_head(
     images: Mapping[str, Maps],
     regions: Regions,
     clear: Truth | None = None,
+    maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
 ) -> tuple[list[Measured], list[str]]:
     """Measure one head for every chapter.
 
@@ -59,6 +62,8 @@ def measure_head(
         In the scan's space.
     clear
         The scan's twin without noise, where there is one.
+    maps_alone
+        Of methods that give no image, by row, on the scan's lattice; 0 or nan outside their masks.
 
     Returns
     -------
@@ -71,7 +76,11 @@ def measure_head(
     """
     both = line_up(truth.mapped, images)
     here = regions.on(truth.image.lattice)
-    head = Head(truth, both.predictions, both.mask, here, clear)
+    mask = both.mask
+    for each in (each for maps in maps_alone.values() for each in maps.values()):
+        known = np.isfinite(each) & (each != 0)
+        mask = mask & (known if known.ndim == 3 else known.any(axis=-1))
+    head = Head(truth, both.predictions, mask, here, clear, maps_alone)
     found: list[Measured] = []
     notes = list(here.notes)
     for chapter in CHAPTERS:
@@ -130,6 +139,7 @@ class InRegions:
         b: float,
         truths: Mapping[str, Truth],
         predicted: Mapping[str, Maps],
+        maps_alone: Mapping[str, Mapping[str, FloatArray]],
     ) -> None:
         """Measure who is predicted, with the rows that stand for nothing and for the best."""
         truth = truths["scan"]
@@ -142,7 +152,8 @@ class InRegions:
         repeat = self._repeat(subject, b)
         if repeat is not None:
             images[REPEAT] = repeat
-        self._measure(subject, shell, "scan", truth, images, truths.get("noise-free"))
+        clear = truths.get("noise-free")
+        self._measure(subject, shell, "scan", truth, images, clear, maps_alone)
 
     def add_taught(self, subject: str) -> None:
         """Measure both scans of somebody who is learned from: rows of tables need them."""
@@ -162,11 +173,12 @@ class InRegions:
         truth: Truth,
         images: Mapping[str, Maps],
         clear: Truth | None,
+        maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
     ) -> None:
         target = self._target
         try:
             regions = self._regions(subject, truth)
-            found, notes = measure_head(truth, images, regions, clear)
+            found, notes = measure_head(truth, images, regions, clear, maps_alone)
         except UserError as error:
             self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from napari_msp.arrays import MaskArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.baselines.base import Interpolation
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.measures.pair import Truth
@@ -57,6 +57,9 @@ class Head:
         On its lattice.
     clear
         Its twin without noise, where it was simulated.
+    maps_alone
+        By row, of methods that give maps and no image: FA, mean diffusivity or colour FA by the
+        keys of `MAPS`, on the target's lattice.
     """
 
     truth: Truth
@@ -64,6 +67,7 @@ class Head:
     mask: MaskArray
     regions: Regions
     clear: Truth | None = None
+    maps_alone: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
 
 
 Measured = tuple[str, str, str, float]

@@ -105,17 +105,17 @@ def _sentence(each: Scanners, several: bool) -> str:
     def bias(row: str) -> str:
         return _percent(each.middle(row, "bias_percent"))
 
-    def people(row: str) -> str:
+    def people(row: str, form: str) -> str:
         known = each.identified.get(row)
         if known is None:
-            return "nobody can say whom"
-        return f"{known.right_unbiased:.3g} of {known.subjects}"
+            return ""
+        return form.format(f"{known.right_unbiased:.3g} of {known.subjects}")
 
     said = f"{_named(each, several)} ({counted(len(each.subjects), 'subject')}): "
     after = [row for row in each.rows if role_of(row) == "after"]
-    parts = [f"{bias(row)} with {row} ({people(row)})" for row in after]
-    start = f"the median bias over regions and quantities was {bias(BEFORE)} before"
-    said += start + (f" ({people(BEFORE)} subjects told right)" if BEFORE in each.values else "")
+    parts = [f"{bias(row)} with {row}{people(row, ' ({})')}" for row in after]
+    said += f"the median size of the bias over regions and quantities was {bias(BEFORE)} before"
+    said += people(BEFORE, " ({} subjects told right, bias taken away)")
     said += f", {'; '.join(parts)}" if parts else ""
     floors = [row for row in each.rows if role_of(row) == "floor"]
     if floors:
@@ -125,7 +125,7 @@ def _sentence(each: Scanners, several: bool) -> str:
     if MEAN_OF_OTHERS in each.values:
         said += (
             f"; for comparison, whoever predicts the mean of the others has a bias of "
-            f"{bias(MEAN_OF_OTHERS)} and tells {people(MEAN_OF_OTHERS)} right"
+            f"{bias(MEAN_OF_OTHERS)}{people(MEAN_OF_OTHERS, ' and tells {} right')}"
         )
     return said + "."
 

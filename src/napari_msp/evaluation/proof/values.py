@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -39,8 +39,11 @@ class Quantity:
         Of its values.
     explanation
         One sentence.
+    of
+        The map of `MAPS` that it is taken from; empty where it needs the SH image.
     compute
-        From the maps of an image, (X, Y, Z) or (X, Y, Z, C).
+        From the maps of an image, (X, Y, Z) or (X, Y, Z, C); where `of` says one, from any mapping
+        that has it.
     kind
         "mean": the region's mean, a number of the image alone, which scanners agree on or do not.
         "error": root mean square over the region's voxels (and channels) of the difference from the
@@ -51,7 +54,8 @@ class Quantity:
     label: str
     unit: str
     explanation: str
-    compute: Callable[[Maps], FloatArray]
+    of: str
+    compute: Callable[[Any], FloatArray]
     kind: Literal["mean", "error"] = "mean"
 
 
@@ -63,7 +67,7 @@ def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
     return energy
 
 
-def _colour(channel: int) -> Callable[[Maps], FloatArray]:
+def _colour(channel: int) -> Callable[[Any], FloatArray]:
     return lambda maps: maps["colour_fa"][..., channel]
 
 
@@ -75,14 +79,15 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
         each.key: each
         for each in (
-            Quantity("fa", "FA", "", "Fractional anisotropy.", lambda maps: maps["fa"]),
-            Quantity("md", "MD", "mm²/s", "Mean diffusivity.", lambda maps: maps["md"]),
+            Quantity("fa", "FA", "", "Fractional anisotropy.", "fa", lambda maps: maps["fa"]),
+            Quantity("md", "MD", "mm²/s", "Mean diffusivity.", "md", lambda maps: maps["md"]),
             *(
                 Quantity(
                     f"colour_fa_{axis}",
                     f"colour FA {colour}",
                     "",
                     f"FA times the principal direction's share {along}, without its sign.",
+                    "colour_fa",
                     _colour(channel),
                 )
                 for channel, (axis, colour, along) in enumerate(
@@ -95,6 +100,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
                     f"RISH {order}",
                     f"{SH_UNITS}²",
                     f"Energy of the SH coefficients of order {order}.",
+                    "",
                     _rish_of(order),
                 )
                 for order in even_orders(ORDER)
@@ -105,18 +111,22 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
                     f"SH order {order}",
                     SH_UNITS,
                     f"Error of the SH coefficients of order {order}, voxel by voxel.",
+                    "",
                     _coefficients(order),
                     "error",
                 )
                 for order in even_orders(ORDER)
             ),
-            Quantity("fa_error", "FA", "", "Error of FA.", lambda maps: maps["fa"], "error"),
-            Quantity("md_error", "MD", "mm²/s", "Error of MD.", lambda maps: maps["md"], "error"),
+            Quantity("fa_error", "FA", "", "Error of FA.", "fa", lambda maps: maps["fa"], "error"),
+            Quantity(
+                "md_error", "MD", "mm²/s", "Error of MD.", "md", lambda maps: maps["md"], "error"
+            ),
             Quantity(
                 "colour_fa_error",
                 "colour FA",
                 "",
                 "Error of the three colours of FA.",
+                "colour_fa",
                 lambda maps: maps["colour_fa"],
                 "error",
             ),
@@ -135,8 +145,11 @@ VOXELS = "voxels"
 def region_values(head: Head) -> Iterator[Measured]:
     """Give every quantity of every image in every region that has a voxel."""
     true = head.truth.mapped
-    for row, maps in {TARGET: true, **head.images}.items():
+    rows: dict[str, Mapping[str, FloatArray]] = {TARGET: true, **head.images, **head.maps_alone}
+    for row, maps in rows.items():
         for each in QUANTITIES.values():
+            if row in head.maps_alone and each.of not in maps:
+                continue
             wrong = each.kind == "error"
             if wrong and row == TARGET:
                 continue
