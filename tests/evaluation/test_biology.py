@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from napari_msp.data.phantom import Recipe, lattice_for, platform_named, simulate
+from napari_msp.data.phantom import Atrophy, Recipe, lattice_for, platform_named, simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, Results
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
-from napari_msp.evaluation.biology import EFFECTS, LESION, effect_in, recovery, region_of
+from napari_msp.evaluation.biology import (
+    EFFECTS,
+    LESION,
+    check_same_head,
+    effect_in,
+    recovery,
+    region_of,
+)
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.evaluation.report.tables import effect_tables
 from napari_msp.signal.maps import Maps
@@ -70,6 +77,20 @@ def test_an_effect_is_the_mean_change_in_its_region(head):
     for number, years in ((0, 10), (3, 40), (4, 10)):
         whole = effect_in(replace(age, per=lambda number: 1.0), *images, where, number)
         assert effect_in(age, *images, where, number) == pytest.approx(whole / years)
+
+
+def test_a_head_that_is_another_one_is_refused(head):
+    before = head()
+    ill = replace(before, coefficients=before.coefficients.copy())
+    ill.coefficients[:8] *= np.float32(1.2)
+    check_same_head(before, ill, LESION, "sub-01")
+    other = replace(before, coefficients=before.coefficients + np.float32(0.01))
+    with pytest.raises(UserError, match="sub-01: is not the head"):
+        check_same_head(before, other, LESION, "sub-01")
+    check_same_head(before, other, Atrophy(), "sub-01")  # which changes every voxel
+    moved = replace(before, affine=before.affine + 1)
+    with pytest.raises(UserError, match="simulate heads anew"):
+        check_same_head(before, moved, Atrophy(), "sub-01")
 
 
 def test_regions_move_with_the_head():

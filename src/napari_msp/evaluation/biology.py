@@ -31,8 +31,10 @@ from napari_msp.data.phantom import (
     write_scan,
 )
 from napari_msp.data.phantom.subjects import Pose, Subject
+from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.statistics import CONFIDENCE
 from napari_msp.signal.maps import Maps
+from napari_msp.signal.sh_image import SHImage
 
 RESAMPLES = 10_000
 """Bootstrap samples: their quantiles are stable to 1 % of the interval (our choice)."""
@@ -51,6 +53,10 @@ LESION = Lesion((26.0, -14.0, 26.0), radius=7.0)
 
 TISSUE_MD, FREE_MD = 0.9e-3, 3.0e-3
 """Mean diffusivities between which a voxel goes from tissue to fluid, in mm²/s (our choice)."""
+
+
+SAME = 1e-3
+"""SH units by which a voxel may change without a change: rounding is far below, noise above."""
 
 
 def _fluid(maps: Maps) -> FloatArray:
@@ -189,6 +195,33 @@ def _to_head(pose: Pose) -> FloatArray:
     matrix[:3, :3] = pose.rotation.T
     matrix[:3, 3] = -pose.rotation.T @ pose.shift
     return matrix
+
+
+def check_same_head(before: SHImage, after: SHImage, change: Change, subject: str) -> None:
+    """See that a head that was simulated again is the dataset's own, but for a lesion.
+
+    Parameters
+    ----------
+    before, after
+        The dataset's truth, and that of the head with a change.
+    change
+        Only a lesion leaves most of a head as it was; nothing else is checked.
+    subject
+        Whose head.
+
+    Raises
+    ------
+    UserError
+        When it is another head, or lies elsewhere: the description is not that of these scans.
+    """
+    same = before.lattice.matches(after.lattice)
+    if same and isinstance(change, Lesion):
+        both = before.mask & after.mask
+        apart = np.abs(after.coefficients[both] - before.coefficients[both]).max(axis=-1)
+        same = bool(np.median(apart) < SAME)
+    if not same:
+        problem = "is not the head that the dataset's description says it was simulated as"
+        raise UserError(problem, subject, "biology", Advice("simulate heads anew"))
 
 
 def effect_in(effect: Effect, before: Maps, after: Maps, where: MaskArray, number: int) -> float:

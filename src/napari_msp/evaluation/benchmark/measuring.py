@@ -28,7 +28,13 @@ from napari_msp.evaluation.benchmark.results import (
     read_results,
     write_results,
 )
-from napari_msp.evaluation.biology import EFFECTS, changed_head, effect_in, region_of
+from napari_msp.evaluation.biology import (
+    EFFECTS,
+    changed_head,
+    check_same_head,
+    effect_in,
+    region_of,
+)
 from napari_msp.evaluation.comparison import line_up
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
@@ -263,7 +269,8 @@ class Measurement:
         b = self.plan.shells[shell]
         recipe, number = recipe_of(dataset.root), _number(subject)
         if recipe is None or number is None:
-            return
+            problem = "is not known to be simulated, so no effect can be put in"
+            raise UserError(problem, subject, "biology", Advice("leave biology out"))
         kind = "noise-free" if "noise-free" in truths else "scan"
         truth = truths[kind].mapped
         scan = {TARGET_SCAN: truths["scan"].mapped} if kind == "noise-free" else {}
@@ -277,6 +284,9 @@ class Measurement:
                 if scan:
                     images = {**images, TARGET_SCAN: changes["scan"].mapped}
                 after = line_up(changes[kind].mapped, images)
+            if kind == "noise-free":
+                heads = truth.image, changes[kind].image
+                check_same_head(*heads, effect.change(number), subject)
             region = region_of(effect, recipe, number, self.target, truth.image.lattice)
             where = region & after.mask & before.mask
             true = effect_in(effect, truth, changes[kind].mapped, where, number)
