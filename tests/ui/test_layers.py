@@ -18,6 +18,7 @@ from napari_msp.ui.layers import (
     map_layer,
     scan_layers,
     scans_of,
+    showing,
     stored_index,
     to_shown,
 )
@@ -121,3 +122,7 @@ def test_a_file_that_was_opened_twice_is_one_scan(scan, tmp_path):
     other = replace(other, acquisition=replace(other.acquisition, given_mask=mask))
     layers = [SimpleNamespace(metadata={KEY: Shown(each, "b0")}) for each in (first, second, other)]
     assert scans_of(layers) == [first, other]
+    again = ((), {"metadata": {KEY: Shown(second, "b0")}}, "image")
+    assert showing(layers, again) is layers[0]
+    assert showing(layers[2:], again) is None  # with another mask
+    assert showing(layers, ((), {"metadata": {KEY: Shown(second, "FA")}}, "image")) is None

@@ -122,9 +122,10 @@ class Docked(QWidget):
             if dock is None or dock is own or dock.isFloating() or own.isFloating():
                 continue
             alike = window.dockWidgetArea(dock) == area
-            if alike and dock.isVisibleTo(window) and dock not in window.tabifiedDockWidgets(own):
-                window.tabifyDockWidget(dock, own)
-                own.raise_()
+            if alike and dock.isVisibleTo(window):
+                if dock not in window.tabifiedDockWidgets(own):
+                    window.tabifyDockWidget(dock, own)
+                QTimer.singleShot(0, own.raise_)  # once it is a tab
                 return
 
     def on_escape(self, act: Callable[[], object]) -> None:

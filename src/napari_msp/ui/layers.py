@@ -115,6 +115,18 @@ def scans_of(layers: Iterable[Layer]) -> list[Scan]:
     return list(found.values())
 
 
+def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
+    """Find the layer that shows the same of the same scan already, see `scans_of`; or None."""
+    wanted = shown_in(data)
+    for layer in layers:
+        shown = shown_by(layer)
+        if shown is None or (shown.view, shown.quantity) != (wanted.view, wanted.quantity):
+            continue
+        if shown.scan is wanted.scan or _is_same(shown.scan, wanted.scan):
+            return layer
+    return None
+
+
 def _is_same(scan: Scan, other: Scan) -> bool:
     """Tell whether two scans were read from one file, in the same way."""
     one, two = scan.acquisition, other.acquisition

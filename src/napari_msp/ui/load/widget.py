@@ -22,6 +22,7 @@ from napari_msp.ui.layers import (
     make_layer,
     mask_layer,
     scan_layers,
+    showing,
     shown_in,
 )
 from napari_msp.ui.load.examine import Choice, Findings, examine
@@ -172,7 +173,12 @@ class LoadAcquisition(Docked):
 
     def _add(self, data: LayerData) -> None:
         selected = self.viewer.layers.selection.active
-        self.viewer.add_layer(make_layer(data))
+        known = showing(self.viewer.layers, data)
+        if known is not None:  # a file that is loaded again is one scan
+            known.visible = data[1]["visible"]
+            self.viewer.layers.selection.active = known
+        else:
+            self.viewer.add_layer(make_layer(data))
         if shown_in(data).quantity == "mask":
             self.viewer.layers.selection.active = selected  # it is looked at, not worked on
 

@@ -36,6 +36,13 @@ SHORTEST = 4
 """Letters that a box to choose from has room for at least."""
 
 
+UNTICKED = (
+    "QListWidget::indicator:unchecked { width: 11px; height: 11px; "
+    "border: 1px solid #8c929e; background: transparent; }"
+)
+"""An empty box in a list, which napari's dark theme would hide; seen in a light one, too."""
+
+
 @dataclass(frozen=True)
 class _Row:
     label: QLabel
@@ -128,6 +135,7 @@ class CheckList(QListWidget):
         super().__init__()
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setTabKeyNavigation(False)
+        self.setStyleSheet(UNTICKED)
         self.itemChanged.connect(self.changed)
         self.set_names(())
 
