@@ -1,9 +1,9 @@
-"""Make the README's pictures from the real plugin.
+"""Make the pictures of README and handbook from the real plugin.
 
-    sh scripts/with_screen.sh .venv/bin/python scripts/make_pictures.py
+    sh scripts/with_screen.sh .venv/bin/python scripts/make_pictures.py [PART ...]
 
 A fresh napari is driven as a person drives it; nothing is drawn by other means. Written to
-docs/pictures/ in some five minutes, of which two are a lesson in training.
+docs/pictures/ in some eight minutes, of which two are a lesson in training.
 """
 
 from __future__ import annotations
@@ -28,19 +28,23 @@ from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_msp.data.phantom import simulate
+from napari_msp import harmonize, load_model
+from napari_msp.data.phantom import platform_named, simulate, simulate_subject, write_scan
+from napari_msp.packaged import packaged_model
+from napari_msp.scan import load_scan
 from napari_msp.ui.compare.widget import Compare
+from napari_msp.ui.docks import open_widget
+from napari_msp.ui.layers import make_layer, scan_layers
+from napari_msp.ui.preferences import PLUGIN, hint_no_more
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WINDOW = (1500, 940)
 GIF_WIDTH = 900
 COLOURS = 192
-"""Of the GIF's palette."""
+"""Of the GIF's palette, and of each picture's."""
 
 MISALIGNMENT = 4.0
 """Of the heads that are aligned, in mm."""
-
-PLUGIN = "napari-msp"
 
 
 class Tour:
@@ -78,7 +82,9 @@ class Tour:
     def picture(self, name: str) -> None:
         """Write the window as a PNG."""
         path = PICTURES / f"{name}.png"
-        self.grab().save(path, optimize=True)
+        whole = self.grab()
+        few = whole.quantize(palette=palette_of([whole]), dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
         print(f"{path.name}: {path.stat().st_size / 1024:.0f} kB")
 
     def frame(self, milliseconds: int) -> None:
@@ -107,8 +113,7 @@ class Tour:
 
     def open(self, name: str) -> Any:
         """Open one of the plugin's widgets."""
-        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
-        return widget
+        return open_widget(self.viewer, name)
 
     def close(self, widget: Any) -> None:
         """Close a widget's dock."""
@@ -148,7 +153,9 @@ def harmonize_and_compare(tour: Tour) -> None:
     compare.form.maps.setCurrentText("colour FA")
     tour.wait(lambda: not compare.comparing.running)
     tour.frame(2500)
+    glyphs(tour, compare)
     compare.form.maps.setCurrentText("SH average")
+    tour.wait(lambda: not compare.comparing.running)
 
     compare.tabs.setCurrentIndex(1)
     tour.wait(lambda: not compare.comparing.running)
@@ -172,6 +179,65 @@ def harmonize_and_compare(tour: Tour) -> None:
         tour.frame(700)
     tour.frame(1500)
     tour.picture("voxel")
+    tour.close(compare)
+
+
+def glyphs(tour: Tour, compare: Any) -> None:
+    """Draw ODFs around the crosshair, and look at them closely."""
+    box = compare.form.glyphs
+    box.setCurrentIndex(box.count() - 1)
+    tour.live(4)
+    tour.frame(2500)
+    tour.picture("glyphs")
+    box.setCurrentIndex(0)
+    tour.live(1)
+
+
+def review(tour: Tour, folder: Path) -> None:
+    """Rate predictions of four heads by keys, of which one is whole, and look at its planes."""
+    heads, out = folder / "heads", folder / "predictions"
+    simulate(heads, 1, noise_free=False)
+    platforms = (platform_named("ge_st"), platform_named("prisma_st"))
+    for number, size in ((1, "small"), (2, "small"), (3, "full")):
+        for scan in simulate_subject(number, platforms, size):
+            write_scan(heads, scan, noise_free=False)
+    model = load_model(packaged_model("MSP"))
+    for path in sorted(heads.glob("sub-*/ses-ge/dwi/*_acq-st_dwi.nii.gz")):
+        harmonize(model, load_scan(path), target="prisma_st").save(out)
+
+    tour.viewer.layers.clear()
+    widget = tour.open("Review")
+    widget.form.folder.choose(out)
+    widget.form.rater.setText("anna")
+    widget.form.button.click()
+    tour.wait(lambda: widget.canvas.is_seen and not widget.canvas.ahead.busy)
+    whole = next(each for each in widget.session.rows if each.subject == "sub-04")
+    for key in ("pass", "pass", "doubtful"):
+        if widget.session.current is whole:
+            widget.act("next")
+            tour.wait(lambda: widget.canvas.is_seen)
+        widget.act(key)
+        tour.wait(lambda: widget.canvas.is_seen)
+    widget.go_to(whole)
+    tour.wait(lambda: widget.canvas.is_seen and not widget.canvas.ahead.busy)
+    widget.judging.tagged.emit("blurred")
+    widget.act("worst")
+    widget.act("coronal")
+    tour.wait(lambda: not widget.canvas.ahead.busy)
+    tour.picture("review")
+    tour.close(widget)
+
+    compare = tour.open("Compare")
+    (made,) = out.rglob("sub-04*Msp_model-sh_param-coefficients_dwimap.nii.gz")
+    prediction = load_scan(made)
+    for each in (load_scan(next(heads.glob("sub-04/ses-ge/dwi/*_dwi.nii.gz"))), prediction):
+        for data in scan_layers(each):
+            tour.viewer.add_layer(make_layer(data))
+    compare.compare_predictions([prediction])
+    tour.wait(lambda: not compare.comparing.running)
+    compare.tabs.setCurrentIndex(3)
+    tour.live(1)
+    tour.picture("planes")
     tour.close(compare)
 
 
@@ -205,18 +271,29 @@ def train(tour: Tour) -> None:
     tour.close(widget)
 
 
+PARTS = ("tour", "review", "align", "train")
+
+
 def main() -> None:
-    """Make all pictures."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    """Make all pictures, or those of some parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART")
+    parts = parser.parse_args().parts or PARTS
     warnings.simplefilter("ignore")
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
         tour = Tour()
         get_plugin_settings(PLUGIN).machine.cache_folder = cache
-        harmonize_and_compare(tour)
-        tour.write_animation("tour")
-        align(tour, Path(cache) / "moved")
-        train(tour)
+        hint_no_more()
+        if "tour" in parts:
+            harmonize_and_compare(tour)
+            tour.write_animation("tour")
+        if "review" in parts:
+            review(tour, Path(cache))
+        if "align" in parts:
+            align(tour, Path(cache) / "moved")
+        if "train" in parts:
+            train(tour)
         tour.viewer.close()
 
 
