@@ -41,7 +41,8 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
 bibtex_bibfiles = ["references.bib"]
-bibtex_default_style = "alpha"
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "napari-msp"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import napari_msp as msp
+from napari_msp import packaged
 from napari_msp.cli import COMMANDS, build_parser, main
 from napari_msp.commands.shared import add_console_options
 from napari_msp.evaluation.benchmark.methods import all_methods
@@ -213,6 +214,7 @@ def here(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     train: Any = msp.train
     monkeypatch.setattr(msp, "train", lambda *given, **words: train(*given, **words, **SHORT))
+    monkeypatch.setattr(packaged, "BASE", "base.safetensors")  # other tests do without
     return tmp_path
 
 
