@@ -61,7 +61,7 @@ class Block:
     def lines(self) -> Iterator[str]:
         """Each command in a line, without comments."""
         for line in self.code.replace("\\\n", " ").splitlines():
-            yield line.split("  #")[0].strip()
+            yield line.split("  #")[0].strip().removeprefix("exec ")
 
 
 def blocks() -> Iterator[Block]:
@@ -118,7 +118,7 @@ def test_every_block_has_a_language_that_is_known():
 def test_commands_parse(page, line):
     if line in ("napari-msp --version",):
         return
-    line = line.replace("$subject", "sub-01")
+    line = line.replace("$subject", "sub-01").replace("$resume", "--resume")
     options = build_parser(shlex.split(line)[1]).parse_args(shlex.split(line)[1:])
     assert options.command == shlex.split(line)[1]
 

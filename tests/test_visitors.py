@@ -46,8 +46,8 @@ def test_the_citation_is_of_this_version_and_complete():
 def test_every_kind_of_thing_is_told_how_to_add():
     told = re.findall(r"^### (.+)$", CONTRIBUTING, re.M)
     assert told == [
-        *("a network", "a baseline", "a map", "a measure", "a command", "a widget"),
-        *("a page", "a public name"),
+        *("a network", "a baseline", "a map", "a measure"),
+        *("a page or a row of the site effect", "a command", "a widget", "a page", "a public name"),
     ]
 
 
@@ -59,6 +59,7 @@ def test_lists_of_the_code_are_where_it_is_told_that_they_are():
         "src/napari_msp/signal/maps.py": "MAPS",
         "src/napari_msp/ui/glossary.py": "TERMS",
         "src/napari_msp/evaluation/measures/catalogue.py": "_by_tissue(",
+        "src/napari_msp/evaluation/proof/chapters.py": "DERIVED",
         "src/napari_msp/cli.py": "COMMANDS",
         "src/napari_msp/commands/shared.py": "class Command",
         "src/napari_msp/napari.yaml": "widgets:",
