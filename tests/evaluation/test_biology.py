@@ -122,6 +122,14 @@ def test_the_table_says_what_was_put_in_and_what_is_left():
     assert cells == [["put in, mean", "0.0004"], ["MSP", "0.95"], ["smoother", "0.50"]]
     assert table.rows[1][1].more == "[0.95, 0.95]"
     assert "n = 3" in table.caption
+    # Where folds overlap, nothing speaks of how sure it is.
+    (alone,) = effect_tables(Results(rows("MSP", 0.95)), overlapping=True)
+    assert alone.rows[1][1].more == ""
+    assert "folds overlap" in alone.caption
+    # Datasets are shown one by one.
+    others = [replace(row, dataset="heads-2") for row in rows("MSP", 0.7)]
+    two = effect_tables(Results([*rows("MSP", 0.95), *others]))
+    assert [each.rows[1][1].main for each in two] == ["0.95", "0.70"]
 
 
 def test_effects_are_put_into_simulated_heads_only(heads, tmp_path):

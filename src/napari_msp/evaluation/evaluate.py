@@ -18,12 +18,14 @@ from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
+from napari_msp.evaluation.biology import EFFECTS
 from napari_msp.evaluation.comparison import line_up
 from napari_msp.evaluation.figures.curves import curves_figure
 from napari_msp.evaluation.figures.figure2 import figure2
 from napari_msp.evaluation.figures.figure3 import figure3
 from napari_msp.evaluation.figures.layout import write_figure
 from napari_msp.evaluation.measures.catalogue import MEASURES
+from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, Study
 from napari_msp.evaluation.regions import TISSUE
@@ -35,6 +37,7 @@ from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
 from napari_msp.scan import load_scan
+from napari_msp.signal.spherical_harmonics import ORDER
 
 SHOWN = 2
 """Predictions beside each other in Figure 3, as in the paper."""
@@ -252,11 +255,41 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         folds=plan.folds,
         ended=_ended(plan, outcome),
         doubts=plan.doubts,
+        also_measured=_also_measured(plan),
     )
 
 
 GIVEN = ("nothing: it is trained", "image")
 """What a model that was given needs and gives."""
+
+
+def _also_measured(plan: Plan) -> list[str]:
+    """Say in a methods section's words what was measured beside errors."""
+    sentences = []
+    if plan.fibres or plan.bundle:
+        whose = "training" if plan.subjects.training else "test"
+        sentences.append(
+            "Fibre distributions are of constrained spherical deconvolution (Tournier 2007, "
+            f"DIPY) of the SH series, of order {ORDER}, with one response a target, measured in "
+            f"the voxels of highest FA in the {whose} subjects' scans on it."
+        )
+    if plan.fibres:
+        sentences.append(
+            f"Peaks from {COUNTED:.0%} of a voxel's largest were matched within "
+            f"{FARTHEST_MATCH:.0f}°, in at most {MOST_VOXELS} voxels of white matter a head."
+        )
+    if plan.bundle:
+        sentences.append(
+            f"Left-right fibres were tracked deterministically from up to {SEEDS} seeds of truth, "
+            "and the voxels visited compared by Dice's overlap."
+        )
+    if plan.biology:
+        sentences.append(
+            f"Effects ({', '.join(EFFECTS)}) were put into the simulated test heads, which were "
+            "scanned again with the same noise and predicted again; the part of each that is left "
+            "is the mean recovered over the mean true effect."
+        )
+    return sentences
 
 
 def _given(plan: Plan, name: str) -> str:

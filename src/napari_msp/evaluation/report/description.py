@@ -52,6 +52,8 @@ class EvaluationRun:
         How each training ended, in words.
     doubts
         Who was measured though a model may have learned from them, in words.
+    also_measured
+        What was measured beside errors, a sentence each.
     """
 
     command: str
@@ -71,6 +73,7 @@ class EvaluationRun:
     folds: Sequence[Subjects] = ()
     ended: Mapping[str, str] = field(default_factory=dict)
     doubts: Sequence[str] = ()
+    also_measured: Sequence[str] = ()
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
@@ -92,6 +95,7 @@ def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> s
         doubts,
         _networks(run),
         _measures(run),
+        *run.also_measured,
         _statistics(run, tests),
     )
     return " ".join(part for part in parts if part)

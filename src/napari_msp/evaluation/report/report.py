@@ -224,7 +224,10 @@ def tables_markdown(
         each = subject_tables(results, measures)
         parts += ["## Each subject", *(table.markdown() for table in each)]
     if len(effects):
-        parts += [f"## {BIOLOGY}", *(table.markdown() for table in effect_tables(effects))]
+        parts += [
+            f"## {BIOLOGY}",
+            *(table.markdown() for table in effect_tables(effects, overlapping=overlapping)),
+        ]
     for title, tables in other_tables(results, summaries, measures).items():
         parts += [f"## {title}", *(table.markdown() for table in tables)]
     if tests:
@@ -272,7 +275,7 @@ def report_html(
         training=_training(run),
         limits=(OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS,
         pinned=_pinned(run, results),
-        effects=effect_tables(effects),
+        effects=effect_tables(effects, overlapping=bool(run.folds)),
         biology_title=BIOLOGY,
         others=other_tables(results, summaries, measures),
     )

@@ -163,12 +163,16 @@ def other_tables(
     return tables
 
 
-def effect_tables(effects: Results[EffectResult]) -> list[Table]:
-    """One table a target and shell: methods in rows, what part of each effect is predicted."""
-    return [_effects_on(column, part) for (column,), part in effects.groups("column").items()]
+def effect_tables(effects: Results[EffectResult], *, overlapping: bool = False) -> list[Table]:
+    """One table a target, shell and dataset: methods in rows, what is left of each effect."""
+    several = len(effects.names("dataset")) > 1
+    return [
+        _effects_on(column + f" of {dataset}" * several, part, overlapping)
+        for (column, dataset), part in effects.groups("column", "dataset").items()
+    ]
 
 
-def _effects_on(column: str, part: Results[EffectResult]) -> Table:
+def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> Table:
     names = part.names("effect")
     put = {}
     for name in names:
@@ -185,24 +189,26 @@ def _effects_on(column: str, part: Results[EffectResult]) -> Table:
         cells = [Cell(method)]
         for name in names:
             mine = part.select(method=method, effect=name).rows
-            cells.append(_kept(mine) if mine else EMPTY)
+            cells.append(_kept(mine, overlapping) if mine else EMPTY)
         rows.append(cells)
     counts = sorted({len(part.select(method=m, effect=e)) for m in part.methods for e in names})
     heads = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
     truth = against(part.references[0])
+    interval = f" [95 % bootstrap interval over heads, from {FOR_INTERVAL} on]"
+    interval = f" ({OVERLAP})" if overlapping else interval
     return Table(
-        f"What part of an effect put into heads is predicted on {column}: mean recovered over mean "
-        f"true effect in {truth} [95 % bootstrap interval over heads, from {FOR_INTERVAL} on]; 1 "
-        f"keeps it whole, 0.9 is the goal for lesions. n = {heads}. "
+        f"What part of an effect put into heads is predicted on {where}: mean recovered over mean "
+        f"true effect in {truth}{interval}; 1 keeps it whole, 0.9 is the goal for lesions. "
+        f"n = {heads}. "
         + " ".join(f"{name[0].upper()}{name[1:]}: {EFFECTS[name].explanation}" for name in names),
         ["method", *names],
         rows,
     )
 
 
-def _kept(rows: Sequence[EffectResult]) -> Cell:
+def _kept(rows: Sequence[EffectResult], overlapping: bool) -> Cell:
     found = recovery([row.true for row in rows], [row.value for row in rows])
-    if found.interval is None:
+    if found.interval is None or overlapping:
         return Cell(number(found.ratio, 2))
     low, high = (number(end, 2) for end in found.interval)
     return Cell(number(found.ratio, 2), f"[{low}, {high}]")
