@@ -10,8 +10,13 @@ from napari_msp.evaluation.baselines.alignment import (
     StatisticalAlignment,
     VoxelAlignment,
 )
-from napari_msp.evaluation.baselines.base import Interpolation, baseline_class, baseline_names
-from napari_msp.evaluation.baselines.linear_rish import LinearRISH
+from napari_msp.evaluation.baselines.base import (
+    WIDTH,
+    Interpolation,
+    baseline_class,
+    baseline_names,
+)
+from napari_msp.evaluation.baselines.linear_rish import WIDTHS, LinearRISH
 from napari_msp.evaluation.comparison import on_lattice
 
 LEARNED = [baseline_class(name) for name in baseline_names() if name != Interpolation.name]
@@ -202,6 +207,20 @@ def test_linear_rish_recovers_a_scale_per_order(head, training):
     predicted = LinearRISH().fit(training, targets).predict(head(), head().lattice)
     np.testing.assert_allclose(predicted.coefficients, head().coefficients * scale, atol=1e-5)
     assert predicted.b_value == 1190.0
+
+
+def test_linear_rish_smooths_little_where_heads_agree_and_much_where_they_do_not(head, positions):
+    def scaled(image, seed):
+        """Give the target's scan: scales that change within 5 mm, alike in everybody or not."""
+        field = np.sin(positions(image.lattice) @ np.array([1.2, 0.9, 0.7]) + seed)[..., None]
+        return with_coefficients(image, image.coefficients * (1 + 0.3 * field))
+
+    inputs = [noisy(head(), seed) for seed in range(3)]
+    alike = LinearRISH().fit(inputs, [scaled(image, 0.0) for image in inputs])
+    unlike = LinearRISH().fit(inputs, [scaled(i, 2.1 * n) for n, i in enumerate(inputs)])
+    assert alike.width == min(WIDTHS)
+    assert unlike.width == WIDTH
+    assert LinearRISH().fit(inputs[:1], inputs[:1]).width == WIDTH
 
 
 def test_linear_rish_cannot_turn_or_shift(head, training):

@@ -263,11 +263,20 @@ class CommonSpace:
         """
         total = np.zeros((*self.lattice.shape, len(prior) + 1), dtype=np.float32)
         for image, own_input in zip(images, inputs, strict=True):
-            weight = image.mask[..., None].astype(np.float32)
-            weighted = np.concatenate([weight, channels(image) * weight], axis=-1)
-            lattice = _moved(image.lattice, -_centre(own_input))
-            total += resample(weighted, lattice, self.lattice)
-        widths = [*(WIDTH / self.lattice.voxel_sizes), 0.0]
+            total += self.brought(image, own_input, channels)
+        return self.mean_around(total, prior)
+
+    def brought(
+        self, image: SHImage, own_input: SHImage, channels: Callable[[SHImage], FloatArray]
+    ) -> FloatArray:
+        """Give (X, Y, Z, 1 + K) how much brain lies at each place, and its channels as much."""
+        weight = image.mask[..., None].astype(np.float32)
+        weighted = np.concatenate([weight, channels(image) * weight], axis=-1)
+        return resample(weighted, _moved(image.lattice, -_centre(own_input)), self.lattice)
+
+    def mean_around(self, total: FloatArray, prior: FloatArray, width: float = WIDTH) -> FloatArray:
+        """Give the (X, Y, Z, K) mean of a sum of `brought`, over places `width` mm around each."""
+        widths = [*(width / self.lattice.voxel_sizes), 0.0]
         total = gaussian_filter(total, widths, mode="constant", truncate=3.0)
         mean = (total[..., 1:] + PRIOR * prior) / (total[..., :1] + PRIOR)
         return np.asarray(mean, dtype=np.float32)

@@ -1,11 +1,12 @@
 """Linear RISH: one scale for every SH order and place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.evaluation.baselines.base import CommonSpace, LearnedBaseline
+from napari_msp.evaluation.baselines.base import WIDTH, CommonSpace, LearnedBaseline
+from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 from napari_msp.signal.spherical_harmonics import rish, scale_orders
 
@@ -15,18 +16,30 @@ SMALLEST_RISH = 1e-12
 LARGEST_CHANGE = 2.0
 """Factor by which a place's scale may differ from the whole brain's (our choice)."""
 
+WIDTHS = (3.0 / 2.355, 2.5, WIDTH)
+"""Standard deviations in mm of the smoothing that are tried (our choice): from the 3 mm at half
+maximum that is usual among heads warped to a template, to what heads that are not warped need."""
+
+MOST_TRIED = 4
+"""Training heads by which the smoothing is chosen, at most: more take longer and say no more."""
+
 
 class LinearRISH(LearnedBaseline):
     """Scale each SH order, at every place, by the root of target RISH over source RISH.
 
     Linear RISH harmonisation (Mirzaalian 2016). The original averages RISH over subjects that
     were warped to a template; here they are averaged over subjects and neighbouring places in
-    `CommonSpace`, and fall back to the whole brain's average where nobody has brain. The signal
+    `CommonSpace`, and fall back to the whole brain's average where nobody has brain. How far
+    around a place depends on how alike heads lie: each of the training heads is predicted by the
+    others with each of `WIDTHS`, and the best is taken; `WIDTH` with a single head. The signal
     is not clipped to [0, 1] afterwards.
     """
 
     name = "linear RISH"
     summary = "Each SH order scaled at each place by the root of the ratio of mean RISH."
+
+    width: float
+    """Standard deviation of the smoothing that was chosen, in mm."""
 
     _space: CommonSpace
     _scales: FloatArray
@@ -35,25 +48,64 @@ class LinearRISH(LearnedBaseline):
     def _learn(self, inputs: Sequence[SHImage], targets: Sequence[SHImage]) -> None:
         """Measure the mean RISH of each order on both platforms, overall and by place."""
         self._space = CommonSpace.of(inputs)
-        source, target = _mean_rish(inputs), _mean_rish(targets)
-        self._scales = np.sqrt(target / source)
-        local_source = self._space.local_mean(inputs, inputs, _rish, source)
-        local_target = self._space.local_mean(targets, inputs, _rish, target)
-        ratio = np.maximum(local_target, SMALLEST_RISH) / np.maximum(local_source, SMALLEST_RISH)
-        largest = np.log(LARGEST_CHANGE)
-        self._log_changes = np.clip(np.log(np.sqrt(ratio) / self._scales), -largest, largest)
+        heads = [_Head(self._space, *pair) for pair in zip(inputs, targets, strict=True)]
+        self.width = self._best_width(heads)
+        self._set(heads, self.width)
 
     def _map(self, image: SHImage) -> SHImage:
         """Scale the orders."""
         scales = self._scales * np.exp(self._space.at(image, self._log_changes))
         return with_coefficients(image, scale_orders(image.coefficients, scales))
 
+    def _best_width(self, heads: "Sequence[_Head]") -> float:
+        """Choose the smoothing by which others predict each of the first heads best."""
+        if len(heads) < 2:
+            return WIDTH
+        errors = dict.fromkeys(WIDTHS, 0.0)
+        for left_out in heads[:MOST_TRIED]:
+            others = [head for head in heads if head is not left_out]
+            for width in WIDTHS:
+                self._set(others, width)
+                errors[width] += left_out.error(self._map(left_out.input))
+        return min(errors, key=errors.__getitem__)
+
+    def _set(self, heads: "Sequence[_Head]", width: float) -> None:
+        """Take the scales of some heads, smoothed."""
+        source = _mean_rish(head.input for head in heads)
+        target = _mean_rish(head.target for head in heads)
+        self._scales = np.sqrt(target / source)
+        local = [
+            self._space.mean_around(np.sum(brought, axis=0), overall, width)
+            for brought, overall in (
+                ([head.source_rish for head in heads], source),
+                ([head.target_rish for head in heads], target),
+            )
+        ]
+        ratio = np.maximum(local[1], SMALLEST_RISH) / np.maximum(local[0], SMALLEST_RISH)
+        largest = np.log(LARGEST_CHANGE)
+        self._log_changes = np.clip(np.log(np.sqrt(ratio) / self._scales), -largest, largest)
+
+
+class _Head:
+    """A training head, its RISH brought to the common space once."""
+
+    def __init__(self, space: CommonSpace, source: SHImage, target: SHImage) -> None:
+        self.input, self.target = source, target
+        self.source_rish = space.brought(source, source, _rish)
+        self.target_rish = space.brought(target, source, _rish)
+
+    def error(self, predicted: SHImage) -> float:
+        """Mean squared error of the coefficients where both have brain."""
+        there = on_lattice(predicted, self.target.lattice)
+        both = there.mask & self.target.mask
+        return float(np.square((there.coefficients - self.target.coefficients)[both]).mean())
+
 
 def _rish(image: SHImage) -> FloatArray:
     return rish(image.coefficients)
 
 
-def _mean_rish(images: Sequence[SHImage]) -> FloatArray:
+def _mean_rish(images: Iterable[SHImage]) -> FloatArray:
     """Average RISH over each subject's mask, then over subjects, who so count alike."""
     means = [rish(image.coefficients[image.mask].astype(float)).mean(axis=0) for image in images]
     return np.asarray(np.maximum(np.mean(means, axis=0), SMALLEST_RISH))
