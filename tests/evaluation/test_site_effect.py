@@ -14,6 +14,7 @@ from napari_msp.bids import map_name
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
+from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import make_plan
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
@@ -120,6 +121,31 @@ def test_whom_one_learned_from_is_the_mean_where_there_is_somebody():
     own = [row.value for row in values.select(method=TARGET, region="left", quantity="fa")]
     predicted = found.values[MEAN_OF_OTHERS]["left", "fa"].values()
     assert list(predicted) == pytest.approx([np.mean(own) + 1] * 8)
+
+
+def test_combat_of_regional_means_is_the_librarys(page):
+    pytest.importorskip("neuroCombat")
+    taught = [
+        replace(row, subject=f"{row.subject}-taught", reference="training")
+        for row in made_up(seed=3)
+        if row.method in (TARGET, BEFORE)
+    ]
+    asked = [replace(row, method="ComBat") for row in made_up().select(method="MSP")]
+    rows = effects(Results([*made_up(), *taught, *asked]))
+    found = [row for row in rows if row["row"] == "ComBat of regional means"]
+    assert len(found) == len(REGIONS) * len(KEYS)
+
+    def means(values, row):  # (people, regions) of FA
+        of = values.select(quantity="fa", method=row)
+        return np.array([[v.value for v in of.select(region=region)] for region in REGIONS]).T
+
+    learned = [means(Results(taught), row) for row in (BEFORE, TARGET)]
+    effect = learn_scanner_effect(*learned, paired=True)
+    wanted = effect.remove(means(made_up(), BEFORE)).mean(axis=0)
+    for row in found:
+        if row["quantity"] == "fa":
+            assert float(row["mean"]) == pytest.approx(wanted[REGIONS.index(row["region"])])
+    assert all(row["row"] != "ComBat of regional means" for row in lines(page.files["site_effect"]))
 
 
 def test_few_subjects_have_their_values_shown_and_no_test():

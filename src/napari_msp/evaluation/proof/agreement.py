@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import f as f_distribution
+from scipy.stats import rankdata
 from scipy.stats import t as t_distribution
 
 from napari_msp.arrays import FloatArray
@@ -236,8 +237,10 @@ class Identified:
 def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
     """Find for each subject the target scan that is nearest in all quantities together.
 
-    Distances are Euclidean, each quantity in standard deviations between subjects on the target.
-    As in identification by connectome (Finn 2015), everyone is compared with everyone.
+    As in identification by connectome (Finn 2015), everyone is compared with everyone. In each
+    quantity the target scans are ranked by how near they are; the one with the lowest mean rank is
+    nearest. So no quantity that varies wildly, such as of a few voxels of fluid, decides for all
+    (our choice).
 
     Parameters
     ----------
@@ -254,13 +257,13 @@ def identify(values: FloatArray, truth: FloatArray) -> Identified | None:
     usable = there & np.array(varies)
     if len(values) < 2 or not usable.any():
         return None
-    scale = truth[:, usable].std(axis=0, ddof=1)
-    a, b = values[:, usable] / scale, truth[:, usable] / scale
+    a, b = values[:, usable], truth[:, usable]
     unbiased = _told_right(a - a.mean(axis=0), b - b.mean(axis=0))
     return Identified(len(values), int(usable.sum()), _told_right(a, b), unbiased)
 
 
 def _told_right(values: FloatArray, truth: FloatArray) -> float:
-    distances = np.linalg.norm(values[:, None] - truth[None], axis=-1)
-    nearest = distances <= distances.min(axis=1, keepdims=True) * (1 + 1e-9)
+    """Count whose own scan has the lowest mean rank; a tie counts its share."""
+    ranks = rankdata(np.abs(values[:, None] - truth[None]), axis=1).mean(axis=-1)
+    nearest = ranks <= ranks.min(axis=1, keepdims=True) + 1e-9
     return float(np.where(np.diag(nearest), 1 / nearest.sum(axis=1), 0.0).sum())

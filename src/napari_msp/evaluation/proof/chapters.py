@@ -30,7 +30,12 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
-from napari_msp.evaluation.proof.values import mean_of_others, region_values, smoothed
+from napari_msp.evaluation.proof.values import (
+    combat_of_regions,
+    mean_of_others,
+    region_values,
+    smoothed,
+)
 from napari_msp.evaluation.regions import TISSUE, Regions, regions_of, tissue_regions
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
@@ -39,7 +44,7 @@ from napari_msp.signal.spherical_harmonics import ORDER
 CHAPTERS: tuple[Chapter, ...] = (Chapter("Site effect", site_effect_page, region_values),)
 """Every page, in the report's order."""
 
-DERIVED: tuple[Derive, ...] = (mean_of_others,)
+DERIVED: tuple[Derive, ...] = (combat_of_regions, mean_of_others)
 """Rows that are made of other rows' values."""
 
 
@@ -99,9 +104,15 @@ def make_pages(study: Study) -> list[Page]:
 
 
 def with_derived(study: Study) -> Study:
-    """Add the rows that are made of others' values."""
-    derived = [row for derive in DERIVED for row in derive(study.values)]
-    return replace(study, values=Results([*study.values, *derived]))
+    """Add the rows that are made of others' values; one that cannot be made says why."""
+    derived: list[RegionValue] = []
+    notes = list(study.notes)
+    for derive in DERIVED:
+        try:
+            derived += derive(study.values)
+        except UserError as error:
+            notes.append(error.phrase())
+    return replace(study, values=Results([*study.values, *derived]), notes=tuple(notes))
 
 
 def _pages(study: Study) -> Iterator[Page]:

@@ -35,7 +35,10 @@ SMOOTHED = "smoothed input (trivial)"
 MEAN_OF_OTHERS = "mean of the others (trivial)"
 """Row of the mean of the other subjects' scans on the target: no site effect, and no person."""
 
-RESERVED = (BEFORE, TARGET, REPEAT, SMOOTHED, MEAN_OF_OTHERS)
+COMBAT_OF_REGIONS = "ComBat of regional means"
+"""Row of what most studies do: no image, a table of each region's mean without the scanner."""
+
+RESERVED = (BEFORE, TARGET, REPEAT, SMOOTHED, MEAN_OF_OTHERS, COMBAT_OF_REGIONS)
 """Rows that nobody else's prediction may be called."""
 
 TRIVIAL = (SMOOTHED, MEAN_OF_OTHERS)

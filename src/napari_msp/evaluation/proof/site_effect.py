@@ -408,7 +408,7 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
         f"target. Regions were {study.regions}.",
         "In each, the means of "
         f"{listed([QUANTITIES[key].label for key in MEANS])} of the input scan"
-        + (f", of the predictions of {listed(after)}" if after else "")
+        + (f", of {listed(after)}" if after else "")
         + (", of a repeated scan on the target" if REPEAT in rows else "")
         + " were compared with those of the target's scan of the same subject, over the voxels in "
         "the masks of all images; tensors were fitted to the signal of the spherical-harmonic "
@@ -417,7 +417,8 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
         "between scanners, the intraclass correlation ICC(A,1) with its 95 % interval (McGraw "
         "1996), the bias over the standard deviation between subjects (Glass's Δ), the variance "
         "between subjects that is kept, and how many subjects' own target scan was the nearest of "
-        "all (after Finn 2015), as it is and after the mean over subjects was taken from both.",
+        "all (after Finn 2015; by the mean rank over regions and quantities), as it is and after "
+        "the mean over subjects was taken from both.",
         f"Trivial predictors were the input smoothed by {SMOOTHING:g} mm (full width at half "
         "maximum) and the mean of the other subjects' scans on the target.",
     ]

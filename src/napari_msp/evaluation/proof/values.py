@@ -1,6 +1,6 @@
 """What is measured of every image in every region, and the rows that stand for doing nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -9,8 +9,16 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray
+from napari_msp.evaluation.baselines.combat import ComBat, learn_scanner_effect
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
-from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, TARGET, Head, Measured
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    COMBAT_OF_REGIONS,
+    MEAN_OF_OTHERS,
+    TARGET,
+    Head,
+    Measured,
+)
 from napari_msp.evaluation.regions import region_table
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
@@ -192,3 +200,48 @@ def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
             others = [o.value for o in teachers or part if o.subject != row.subject]
             if others:
                 yield replace(row, method=MEAN_OF_OTHERS, value=float(np.mean(others)))
+
+
+# --- Tables alone -----------------------------------------------------------------------------
+
+
+def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue]:
+    """Harmonize the input's regional means as most do: ComBat, each quantity over its regions.
+
+    Learned from the pairs of who was learned from; where ComBat is a row, and regions are two or
+    more.
+
+    Raises
+    ------
+    UserError
+        When ComBat cannot learn from these.
+    """
+    if not len(values.select(method=ComBat.name)):
+        return
+    for place, part in values.groups("target", "shell", "dataset", "seed", "quantity").items():
+        if place[-1] not in MEANS:
+            continue
+        regions = part.names("region")
+        taught = part.select(reference="training")
+        pairs = [_by_subject(taught.select(method=row), regions) for row in (BEFORE, TARGET)]
+        people = sorted(pairs[0].keys() & pairs[1].keys())
+        if not people or len(regions) < 2:
+            continue
+        source, target = (np.array([each[who] for who in people]) for each in pairs)
+        effect = learn_scanner_effect(source, target, paired=True)
+        for row in part.select(reference="scan", method=BEFORE):
+            index = regions.index(row.region)
+            value = effect.gain[index] * row.value + effect.offset[index]
+            yield replace(row, method=COMBAT_OF_REGIONS, value=float(value))
+
+
+def _by_subject(part: Results[RegionValue], regions: Sequence[str]) -> dict[str, list[float]]:
+    """Give the values of those who have all regions, in their order."""
+    found: dict[str, dict[str, float]] = {}
+    for row in part:
+        found.setdefault(row.subject, {})[row.region] = row.value
+    return {
+        who: [each[region] for region in regions]
+        for who, each in found.items()
+        if {*regions} <= each.keys()
+    }
