@@ -6,15 +6,24 @@ from scipy.stats import nct, ttest_ind
 from scipy.stats import t as t_distribution
 
 from napari_msp.errors import UserError
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.proof.chapters import with_derived
 from napari_msp.evaluation.proof.groups import (
     COVARIATE,
     UNCHANGED,
     _test,
     group_difference,
+    group_page,
     group_rows,
     group_tables,
 )
-from napari_msp.evaluation.proof.pages import TARGET
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    COMBAT_OF_REGIONS,
+    MEAN_OF_OTHERS,
+    TARGET,
+    Study,
+)
 
 REGIONS = ("front", "back")
 SPREAD = 0.05
@@ -156,3 +165,36 @@ def test_tables_tell_false_alarms_first_and_the_spread_beside_the_literature(shi
     tidy = group_rows(shifted, "fa")
     assert len(tidy.rows) == 3 * len(shifted.studies)
     assert {column.name for column in tidy.columns} >= {"design", "row", "region", "value", "low"}
+
+
+# --- The page --------------------------------------------------------------------------------
+
+
+def measured(people, taught=0):
+    """FA of a study whose input adds 1.5 deviations, and of people who teach."""
+    rng = np.random.default_rng(8)
+    rows = []
+    for number in range(people + taught):
+        reference = "training" if number >= people else "scan"
+        for region, own in zip(REGIONS, 0.5 + 0.02 * rng.standard_normal(2), strict=True):
+            of = {TARGET: own, BEFORE: own + 0.03 + 0.001 * rng.standard_normal()}
+            if reference == "scan":
+                of["MSP"] = of["ComBat"] = own
+            where = ("prisma_st", "heads", 0, f"sub-{number}", reference, region, "fa")
+            rows += [RegionValue(row, *where, value) for row, value in of.items()]
+    return with_derived(Study(Results(rows), "ge_st", "made up"))
+
+
+def test_a_page_is_made_of_enough_people_and_says_false_alarms_first():
+    page = group_page(measured(24, taught=3))
+    assert "FA on prisma_st, groups confounded with scanners and no difference" in page.lead[0]
+    rows = page.files["group_difference"].rows
+    rates = {
+        (r[2], r[4]): float(str(r[5])) for r in rows if r[1] == "confounded" and r[3] == "front"
+    }
+    assert rates[UNCHANGED, "false_positive"] > 0.5
+    assert rates["MSP", "false_positive"] < 0.1
+    assert rates[COMBAT_OF_REGIONS, "false_positive"] < 0.1
+    assert rates[MEAN_OF_OTHERS, "power"] < 0.1 < rates["MSP", "power"]
+    assert any("fewer than 40" in each for each in page.limits)
+    assert group_page(measured(19)) is None

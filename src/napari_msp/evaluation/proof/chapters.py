@@ -18,6 +18,7 @@ from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.comparison import line_up, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.proof.groups import group_page
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     REPEAT,
@@ -41,7 +42,10 @@ from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.spherical_harmonics import ORDER
 
-CHAPTERS: tuple[Chapter, ...] = (Chapter("Site effect", site_effect_page, region_values),)
+CHAPTERS: tuple[Chapter, ...] = (
+    Chapter("Site effect", site_effect_page, region_values),
+    Chapter("Two groups", group_page),
+)
 """Every page, in the report's order."""
 
 DERIVED: tuple[Derive, ...] = (combat_of_regions, mean_of_others)
@@ -118,7 +122,9 @@ def with_derived(study: Study) -> Study:
 def _pages(study: Study) -> Iterator[Page]:
     for chapter in CHAPTERS:
         try:
-            yield chapter.page(study)
+            page = chapter.page(study)
+            if page is not None:
+                yield page
         except UserError as error:
             yield Page(chapter.title, lead=(f"Not made: {error.phrase()}.",))
 

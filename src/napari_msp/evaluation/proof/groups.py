@@ -14,11 +14,23 @@ from scipy.stats import t as t_distribution
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.errors import Advice, Change, UserError
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.agreement import ROUNDING
-from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    MEAN_OF_OTHERS,
+    TARGET,
+    Column,
+    Page,
+    Study,
+    TidyTable,
+)
 from napari_msp.evaluation.report.tables import Cell, Table
 from napari_msp.evaluation.statistics import LEVEL, Interval
 from napari_msp.formatting import number
+
+EFFECT = 0.05
+"""By how much patients' values are lower, as a part of their own (our choice)."""
 
 SIZE = 10
 """People in each group."""
@@ -113,7 +125,7 @@ def group_difference(
     predicted: Mapping[str, FloatArray],
     regions: Sequence[str],
     *,
-    effect: float = 0.05,
+    effect: float = EFFECT,
     kept: Mapping[str, float] | None = None,
     size: int = SIZE,
     draws: int = DRAWS,
@@ -389,3 +401,99 @@ def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
         )
     ]
     return TidyTable(columns, rows)
+
+
+# --- The page ---------------------------------------------------------------------------------
+
+QUANTITIES = {"fa": "FA", "md": "MD"}
+"""What groups are compared in (our choice): what such studies report."""
+
+LIMITS = (
+    "Patients differ from controls in nothing but the effect, which is put into their values; each "
+    "prediction is taken to keep it whole (what it keeps is measured as biology).",
+)
+
+
+def group_page(study: Study) -> Page | None:
+    """Draw studies of two groups from everyone who was measured; None of fewer than 20 people."""
+    tables: list[Table] = []
+    rows: list[Sequence[object]] = []
+    columns: Sequence[Column] = ()
+    leads, limits = [], list(LIMITS)
+    for values in study.measured.groups("target", "shell").values():
+        for key, label in QUANTITIES.items():
+            drawn = _drawn_of(values.select(quantity=key))
+            if drawn is None:
+                continue
+            name = f"{label} on {values.rows[0].column}"
+            tables += group_tables(drawn, name, LITERATURE[key])
+            tidy = group_rows(drawn, name)
+            rows, columns = [*rows, *tidy.rows], tidy.columns
+            leads.append(_lead(drawn, name))
+            limits += drawn.notes
+    if not tables:
+        return None
+    return Page(
+        "Two groups",
+        lead=leads,
+        tables=tables,
+        limits=list(dict.fromkeys(limits)),
+        files={"group_difference": TidyTable(columns, rows)},
+        methods=(
+            f"Studies of {SIZE} against {SIZE} people were drawn {DRAWS} times from everyone, each "
+            "with one scan of each person: all on the target, half of each group on each scanner, "
+            "or groups and scanners confounded. Groups were compared by Student's t test, "
+            "two-sided, at 0.05; intervals are those of a delete-half jackknife over people. The "
+            f"effect was {100 * EFFECT:g} % lower values in patients."
+        ),
+        references=REFERENCES,
+    )
+
+
+def _drawn_of(values: Results[RegionValue]) -> GroupDifference | None:
+    """Draw studies from the values of one quantity on one target."""
+    by = {
+        (row.method, f"{row.dataset} {row.subject}", row.region): row.value
+        for row in values
+        if row.seed == values.rows[0].seed or row.method in (TARGET, BEFORE)
+    }
+    methods = dict.fromkeys(row for row, _, _ in by)
+    people = dict.fromkeys(person for row, person, _ in by if row == TARGET)
+    if len(people) < 2 * SIZE or BEFORE not in methods:
+        return None
+    regions = [
+        region
+        for region in dict.fromkeys(region for _, _, region in by)
+        if all((row, person, region) in by for row in (TARGET, BEFORE) for person in people)
+    ]
+    rows = {
+        row: np.array([[by[row, person, region] for region in regions] for person in people])
+        for row in methods
+        if all((row, person, region) in by for person in people for region in regions)
+    }
+    predicted = {row: table for row, table in rows.items() if row not in (TARGET, BEFORE)}
+    # The mean of others knows nothing of a person, an effect included.
+    kept = {MEAN_OF_OTHERS: 0.0}
+    return group_difference(rows[BEFORE], rows[TARGET], predicted, regions, kept=kept)
+
+
+def _lead(found: GroupDifference, name: str) -> str:
+    """Say how often false alarms are raised, on average over regions."""
+    rates: dict[tuple[Design, str], list[float]] = {}
+    for each in found.studies:
+        rates.setdefault((each.design, each.row), []).append(each.false_positives.value)
+    confounded = {
+        row: 100 * float(np.mean(values))
+        for (design, row), values in rates.items()
+        if design == "confounded"
+    }
+    told = "; ".join(f"{row} {number(rate, 0)} %" for row, rate in confounded.items())
+    return f"{name}, groups confounded with scanners and no difference: false alarms in {told}."
+
+
+REFERENCES = (
+    "Heiervang E, Behrens TEJ, Mackay CE, Robson MD, Johansen-Berg H. Between session "
+    "reproducibility and between subject variability of diffusion MR and tractography measures. "
+    "NeuroImage, 2006; 33:867-877.",
+)
+"""Works cited."""

@@ -221,14 +221,15 @@ class Chapter:
     title
         Of the page, also where it cannot be made.
     page
-        Makes it when everything was measured. A `UserError` stands in its place.
+        Makes it when everything was measured; None where too few were for its question. A
+        `UserError` stands in its place.
     measure
         Gives the values that the page needs of one head; None: others measure them. A `UserError`
         is told of, and the other chapters go on.
     """
 
     title: str
-    page: Callable[[Study], Page]
+    page: Callable[[Study], Page | None]
     measure: Callable[[Head], Iterable[Measured]] | None = None
 
 
