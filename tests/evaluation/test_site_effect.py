@@ -201,6 +201,17 @@ def test_nothing_to_compare_is_said_in_the_pages_place():
     assert "Not made: no image could be compared" in page.lead[0]
 
 
+def test_every_value_is_in_a_tidy_table(page):
+    rows = lines(page.files["regions"])
+    given = {(r.subject, r.method, r.region, r.quantity): r.value for r in made_up()}
+    found = {
+        (r["subject"], r["row"], r["region"], r["quantity"]): float(r["value"])
+        for r in rows
+        if r["row"] != MEAN_OF_OTHERS
+    }
+    assert found == given
+
+
 def test_every_column_is_in_the_data_dictionary(page):
     for table in page.files.values():
         assert list(table.dictionary()) == table.csv().splitlines()[0].split(",")

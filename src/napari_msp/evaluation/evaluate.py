@@ -127,14 +127,17 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
         for each in plan.finished(dataset):
             if each.overlapping(plan.subjects.test):
                 overlapping.add(each.name)
+    clear = "noise-free" in outcome.results.references
     if plan.regions == TISSUE:
-        where = (
-            "white matter, grey matter and fluid, by FA and mean diffusivity of the target's scan"
-            + ("'s twin without noise" if "noise-free" in outcome.results.references else "")
+        where = "white matter, grey matter and fluid, by FA and mean diffusivity of " + (
+            "the noise-free twin of the target's scan" if clear else "the target's scan"
         )
     else:
         where = f"given by labels ({Path(plan.regions).name})"
-    return Study(outcome.values, plan.source, where, frozenset(overlapping), outcome.notes)
+    selected = plan.regions == TISSUE and not clear
+    return Study(
+        outcome.values, plan.source, where, frozenset(overlapping), outcome.notes, selected
+    )
 
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from napari_msp.evaluation.proof.pages import (
     Study,
     TidyTable,
 )
-from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
+from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import (
     FEWEST,
     Interval,
@@ -374,6 +374,55 @@ PEOPLE = (
     Column("rate_unbiased", "right_unbiased over subjects"),
     Column("chance", "What guessing gives"),
 )
+
+
+VALUES = (
+    Column("dataset", "Name of the dataset"),
+    Column("target", "Platform that was predicted, with its shell where there are several"),
+    Column("subject", "Who was measured"),
+    Column(
+        "reference",
+        "Why",
+        levels={"scan": "is predicted", "training": "was learned from"},
+    ),
+    Column(
+        "row", "Which image of the subject", levels={TARGET: "what all others are compared with"}
+    ),
+    Column("region", "Name of the region"),
+    Column(
+        "quantity",
+        "What was measured there",
+        levels={
+            **{
+                key: f"{each.explanation} "
+                + (
+                    "Mean."
+                    if each.kind == "mean"
+                    else "Root mean square against the target's scan."
+                )
+                for key, each in QUANTITIES.items()
+            },
+            VOXELS: "Number of voxels that were measured.",
+        },
+    ),
+    Column("unit", "Of the quantity"),
+    Column("value", "The number", "see unit"),
+)
+
+
+def values_table(values: Results[RegionValue]) -> TidyTable:
+    """Give everything that was measured as a tidy table, one value a line."""
+    units = {key: each.unit for key, each in QUANTITIES.items()}
+    return TidyTable(
+        VALUES,
+        [
+            (
+                each.dataset, each.column, each.subject, each.reference, each.method, each.region,
+                each.quantity, units.get(each.quantity, ""), each.value,
+            )
+            for each in values
+        ],
+    )  # fmt: skip
 
 
 def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyTable:

@@ -93,6 +93,8 @@ class Study:
         Rows of which subjects were predicted by what the others taught: nothing is tested.
     notes
         What went wrong with single heads, in words.
+    selected
+        Whether regions were found in the target's own noisy scans.
     """
 
     values: Results[RegionValue]
@@ -100,6 +102,7 @@ class Study:
     regions: str
     overlapping: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
+    selected: bool = False
 
     @property
     def measured(self) -> Results[RegionValue]:

@@ -18,6 +18,7 @@ from napari_msp.evaluation.proof.effects import (
     resampled,
     role_of,
     scanners,
+    values_table,
 )
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -42,7 +43,10 @@ DRAWN = ("fa", "md")
 """Quantities of Bland-Altman plots."""
 
 MOST_REGIONS = 4
-"""Of a Bland-Altman figure: the largest ones."""
+"""Of a Bland-Altman figure, and of tables voxel by voxel: the largest ones."""
+
+MOST_BIASES = 12
+"""Regions of a figure of biases: the largest ones."""
 
 # --- Page -------------------------------------------------------------------------------------
 
@@ -85,6 +89,7 @@ def site_effect_page(study: Study) -> Page:
         files={
             "site_effect": effects_table(found, over),
             "identifiability": people_table(found),
+            "regions": values_table(study.values),
         },
         methods=_methods(study, found, over),
         references=REFERENCES,
@@ -250,7 +255,7 @@ def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
     """One table a region: quantities in rows."""
     rows = [row for row in each.rows if row != MEAN_OF_OTHERS]
     places = {place for row in rows for place in each.values[row] if place[1] in ERRORS}
-    for region in dict.fromkeys(region for region, _ in each.values[TARGET]):
+    for region in _largest(each, MEANS[0]):
         lines = []
         for key in (key for key in ERRORS if (region, key) in places):
             means = {
@@ -353,9 +358,10 @@ def _roles(each: Scanners) -> dict[str, str]:
 def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
     """Give the biases of a quantity by region and row, in percent."""
     found: dict[str, dict[str, Bias]] = {}
+    shown = _largest(each, key, MOST_BIASES)
     for effect in each.effects:
         bias = effect.found.bias_percent
-        if effect.quantity != key or bias is None:
+        if effect.quantity != key or effect.region not in shown or bias is None:
             continue
         hidden = effect.note in (OVERLAP, DEPENDENT)
         interval = None if hidden else effect.found.interval_percent
@@ -363,14 +369,15 @@ def _biases(each: Scanners, key: str) -> dict[str, dict[str, Bias]]:
     return found
 
 
-def _largest(each: Scanners, key: str) -> list[str]:
+def _largest(each: Scanners, key: str, most: int = MOST_REGIONS) -> list[str]:
+    """Give the regions with most voxels, in their order."""
     regions = [region for region, of in each.values[TARGET] if of == key]
 
     def voxels(region: str) -> float:
         of = each.values[TARGET].get((region, VOXELS), {})
         return -sum(of.values())
 
-    kept = sorted(regions, key=voxels)[:MOST_REGIONS]
+    kept = sorted(regions, key=voxels)[:most]
     return [region for region in regions if region in kept]
 
 
@@ -389,6 +396,17 @@ def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
         "Quantities of one region hang together, as do regions: their number is not the number of "
         "independent findings.",
     ]
+    if study.selected:
+        said.append(
+            "Regions were found in the target's own scans, whose noise so decides which voxels "
+            "count: that favours these scans, and a second scan on the target would show by how "
+            "much. Labels that were drawn independently do not."
+        )
+    if any(len({e.region for e in each.effects}) > MOST_REGIONS for each in found):
+        said.append(
+            "Figures and tables voxel by voxel show the largest regions; site_effect.csv and "
+            "regions.csv have all."
+        )
     if not any(role_of(row) == "floor" for each in found for row in each.rows):
         said.append(
             "Nobody was scanned on the target twice: what two scans on one scanner differ by is "
