@@ -420,6 +420,10 @@ def group_page(study: Study) -> Page | None:
     rows: list[Sequence[object]] = []
     columns: Sequence[Column] = ()
     leads, limits = [], list(LIMITS)
+    if len(datasets := study.measured.names("dataset")) > 1:
+        limits.append(f"People of {len(datasets)} datasets are drawn together, as if of one.")
+    if study.overlapping:
+        limits.append("Folds overlap: what predicts somebody learned from nearly all the others.")
     for values in study.measured.groups("target", "shell").values():
         for key, label in QUANTITIES.items():
             drawn = _drawn_of(values.select(quantity=key))
