@@ -411,8 +411,11 @@ def region_table(
     edges = np.histogram_bin_edges(mean, bins, span)
     voxel = abs(float(np.linalg.det(regions.affine[:3, :3])))
     rows = []
+    order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
+    sorted_labels = labels[order]
     for label, name in regions:
-        inside = labels == label
+        first, last = np.searchsorted(sorted_labels, (label, label + 1))
+        inside = order[first:last]
         found = mean[inside]
         of_error = {} if errors is None or not len(found) else _errors(errors[inside])
         rows.append(

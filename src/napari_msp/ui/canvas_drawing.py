@@ -14,10 +14,10 @@ from napari._vispy.overlays.base import (
     VispyCanvasOverlay,
     VispySceneOverlay,
 )
-from napari._vispy.overlays.text import VispyLayerNameOverlay
+from napari._vispy.overlays.text import VispyLayerNameOverlay, VispyTextOverlay
 from napari._vispy.utils.visual import overlay_to_visual
 from napari._vispy.visuals.text import Text
-from napari.components.overlays import CanvasOverlay, LayerNameOverlay, SceneOverlay
+from napari.components.overlays import CanvasOverlay, LayerNameOverlay, SceneOverlay, TextOverlay
 from vispy.color import Color
 from vispy.scene.visuals import Compound, Image, Line
 from vispy.visuals.transforms import STTransform
@@ -39,6 +39,12 @@ from napari_msp.ui.widgets.colours import SKY_BLUE
 Colour = tuple[float, ...]
 
 CROSSHAIR: Colour = (*map(float, Color(SKY_BLUE).rgb), 0.9)
+
+DRAWN_LARGER = 96 / 72
+"""Size of napari's texts on the canvas over what it thinks they have, as measured."""
+
+PADDING = 4
+"""Canvas pixels of a box beside its text, both sides together."""
 
 AROUND = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
 """Where a text is drawn in the colour of its rim, in pixels."""
@@ -94,7 +100,33 @@ class MarksDrawn(ViewerOverlayMixin, VispyCanvasOverlay):
                 self._lines.set_data(pos=ends)
 
 
-class NameDrawn(VispyLayerNameOverlay):
+class Boxed:
+    """Draws a text's box as large as the text: napari measures it as smaller than it draws it."""
+
+    x_size: float
+    y_size: float
+    node: Any
+    box: Any
+
+    def _on_box_change(self) -> None:
+        super()._on_box_change()  # type: ignore[misc]
+        across, along = self.node.anchors
+        wide, high = self.x_size * DRAWN_LARGER, self.y_size * DRAWN_LARGER
+        left = {"left": 0.0, "center": (self.x_size - wide) / 2}.get(across, self.x_size - wide)
+        top = 0.0 if along == "bottom" else self.y_size - high
+        self.box.width, self.box.height = wide + PADDING, high + PADDING
+        self.box.center = left + wide / 2, top + high / 2
+
+
+class Legend(TextOverlay):
+    """Lines at the foot of the canvas."""
+
+
+class LegendDrawn(Boxed, VispyTextOverlay):
+    """Draws them."""
+
+
+class NameDrawn(Boxed, VispyLayerNameOverlay):
     """Draws a layer's name in the lines that fit its cell."""
 
     def _on_text_change(self) -> None:
@@ -151,4 +183,5 @@ class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
 
 overlay_to_visual[Marks] = MarksDrawn
 overlay_to_visual[LayerNameOverlay] = NameDrawn
+overlay_to_visual[Legend] = LegendDrawn
 overlay_to_visual[SlicePicture] = SlicePictureDrawn

@@ -365,13 +365,13 @@ def _width(line: str) -> float:
 
 def show_legend(viewer: Viewer, text: str) -> None:
     """Write lines at the foot of the canvas, in place of those that are there."""
-    from napari.components.overlays import TextOverlay
+    from napari_msp.ui.canvas_drawing import Legend
 
     overlays = viewer.canvas.overlays
     if LEGEND in overlays:
         overlays[LEGEND].text = text
     else:
-        overlays[LEGEND] = TextOverlay(
+        overlays[LEGEND] = Legend(
             text=text, position="bottom_center", font_size=LEGEND_SIZE, box=True, visible=True
         )
 

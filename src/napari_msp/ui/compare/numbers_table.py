@@ -94,6 +94,7 @@ class NumbersTable(Themed):
         self.table = ReadingTable(
             "Global errors of the predictions", self.copy, (SHORTEST_NAME, LONGEST_NAME)
         )
+        self.table.setTextElideMode(Qt.ElideMiddle)  # names differ at either end
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.words)
