@@ -26,7 +26,7 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.maps import Maps, TensorMaps
-from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.rotation import rotate, spread_directions
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
     coefficient_count,
@@ -503,20 +503,21 @@ def visited_by(bundle: Bundle, image: SHImage) -> MaskArray:
     voxels = np.argwhere(white)
     if not len(bundle.seeds) or not len(voxels):
         return visited
-    cosines = direction_cosines(image.affine)  # a mirrored order mirrors directions, too
-    sphere = default_sphere
+    # Streamlines run in voxel axes; a mirrored order mirrors directions, too.
+    axes = direction_cosines(image.affine)
     found = fibre_distributions(image, bundle.response, voxels)
-    basis = design_matrix(sphere.vertices @ cosines.T, order_of(found.shape[1]))
-    values = np.zeros((*white.shape, len(basis)))
-    values[tuple(voxels.T)] = np.maximum(found @ basis.T, 0)
+    followed = np.zeros((*white.shape, found.shape[1]))
+    followed[tuple(voxels.T)] = rotate(found, axes.T)
     sizes = image.lattice.voxel_sizes
     lines = deterministic_tracking(
         np.ascontiguousarray(bundle.seeds, dtype=float),
         BinaryStoppingCriterion(white),
         np.eye(4),
-        seed_directions=np.ascontiguousarray(bundle.ahead @ cosines),
-        sf=values,
-        sphere=sphere,
+        seed_directions=np.ascontiguousarray(bundle.ahead @ axes),
+        sh=followed,
+        basis_type="tournier07",
+        legacy=False,  # MRtrix3's basis
+        sphere=default_sphere,
         step_size=float(sizes.min()) / 2,
         voxel_size=sizes,
         max_angle=SHARPEST_TURN,
