@@ -13,6 +13,7 @@ import torch
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.memory import bytes_per_voxel
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import NotPredicted, prepare_input
 from napari_msp.inference.tiling import expected_polls, run_whole_image
@@ -112,26 +113,33 @@ def test_reoriented_input_gives_the_reoriented_shells(
 def test_tiles_of_two_shells_equal_one_untiled_pass(kind, trunk, tile, make_network):
     network = make_network(kind, "connectom_sa", width=0.1, shells=2, trunk=trunk)
 
-    def run(x: torch.Tensor) -> torch.Tensor:
-        y = network(x)
-        return y.second if kind == "msp" else y
+    def run(x: torch.Tensor, far: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        if kind == "msp":
+            second: torch.Tensor = network(x, far=far).second
+            return second
+        y: torch.Tensor = network.forward_features(x, far)[0]
+        return y
 
     shape = (9, 12, 7)
     channels = np.random.default_rng(1).normal(size=(*shape, 56)).astype(np.float32)
     with torch.no_grad():
         expected = run(torch.from_numpy(np.moveaxis(channels, -1, 0).copy())[None])[0]
-    found = run_whole_image(
-        lambda x: {"y": run(x)},
-        network,
-        channels,
-        np.ones(shape, dtype=bool),
-        scale=network.scale,
-        halo=network.halo,
-        device=torch.device("cpu"),
-        tile=tile,
-    )["y"]
     wanted = np.moveaxis(expected.numpy(), 0, -1)
-    assert np.abs(found - wanted).max() <= 1e-5 * np.ptp(wanted)
+    cpu = torch.device("cpu")
+    with torch.no_grad():
+        most = channels[..., 0].size * bytes_per_voxel(lambda x: {"y": run(x)}, network, 56, cpu)
+    for how in ({"tile": tile}, {"memory": 0.6 * most}):
+        found = run_whole_image(
+            lambda x, far: {"y": run(x, far)},
+            network,
+            channels,
+            np.ones(shape, dtype=bool),
+            scale=network.scale,
+            halo=network.halo,
+            device=cpu,
+            **how,
+        )["y"]
+        assert np.abs(found - wanted).max() <= 1e-5 * np.ptp(wanted), how
     assert expected_polls(network, shape) > 0
 
 

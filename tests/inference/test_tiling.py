@@ -19,13 +19,15 @@ from napari_msp.options import Options
 CPU = torch.device("cpu")
 
 
-def prediction(network, x):
-    return network(x).second if hasattr(network, "singles") else network(x)
+def prediction(network, x, far=None):
+    if hasattr(network, "singles"):
+        return network(x, far=far).second
+    return network.forward_features(x, far)[0]
 
 
 def whole(network, channels, mask, **options):
     return run_whole_image(
-        lambda x: {"y": prediction(network, x)},
+        lambda x, far: {"y": prediction(network, x, far)},
         network,
         channels,
         mask,
@@ -122,6 +124,43 @@ def test_memory_bounds_the_tile(make_network):
     assert largest <= budget
     at_once = whole(network, channels, mask, memory=1e12)
     assert np.abs(found - at_once).max() <= 1e-5 * np.ptp(at_once)
+
+
+BUDGETS = {
+    ("msp", "prisma_st"): 15e6,
+    ("msp", "connectom_sa"): 20e6,
+    ("diqt", "prisma_st"): 6e6,
+    ("diqt", "connectom_sa"): 20e6,
+    ("shresnet", "prisma_st"): 6.5e6,
+    ("shresnet", "connectom_sa"): 20e6,
+}
+"""Bytes in which the far layers of 26 × 22 × 21 voxels fit, and not the whole network."""
+
+
+@pytest.mark.parametrize("target", ["prisma_st", "connectom_sa"])
+@pytest.mark.parametrize("kind", ["msp", "diqt", "shresnet"])
+def test_beyond_memory_what_reaches_far_is_computed_once(kind, target, make_network):
+    """Tiles of DIQT alone, whose halo is large, would each compute nearly all of it."""
+    network = make_network(kind, target, width=0.1)
+    shape = (26, 22, 21)
+    channels = np.random.default_rng(5).normal(size=(*shape, 28)).astype(np.float32)
+    seen = []
+    own = network.singles[target] if kind == "msp" else network
+    first = next(each for each in own.modules() if isinstance(each, torch.nn.Conv3d))
+    first.register_forward_hook(lambda _, inputs, output: seen.append(output.shape[2:]))
+    calls = []
+    found = whole(
+        network,
+        channels,
+        np.ones(shape, dtype=bool),
+        memory=BUDGETS[kind, target],
+        progress=lambda done, of: calls.append((done, of)),
+    )
+    assert calls[-1][1] > 1
+    assert sum(each == shape for each in seen) == 1
+    assert all(max(each) == 8 for each in seen if each != shape), "but for probes"
+    expected = untiled(network, channels)
+    assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
 
 
 def test_memory_estimate_counts_the_largest_layer():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from napari_msp.device import free_memory
 from napari_msp.networks.base import CHANNELS, SingleNetwork
+from napari_msp.networks.msp import ConnectionNetwork
 
 SHARE_OF_FREE = 0.5
 """Of the memory that is free, how much one pass may take beside input and result (our choice)."""
@@ -46,9 +47,10 @@ def bytes_per_voxel(
 ) -> float:
     """Estimate a network's peak memory for each input voxel, from its largest layer.
 
-    One small crop is run with a look at every layer's input and output.
+    One small crop is run with a look at every layer's input and output. Branches of an MSP are
+    there until all of them are mixed.
     """
-    largest = 0.0
+    largest = branches = 0.0
 
     def look(_: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         nonlocal largest
@@ -56,11 +58,16 @@ def bytes_per_voxel(
             read = sum(_per_voxel(each, edge) for each in inputs if isinstance(each, Tensor))
             largest = max(largest, read + _per_voxel(output, edge))
 
+    def look_at_branch(_: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal branches
+        branches += _per_voxel(output, edge)
+
     leaves = [module for module in network.modules() if not list(module.children())]
-    with watched(leaves, look):
+    ends = [module for module in network.modules() if isinstance(module, ConnectionNetwork)]
+    with watched(leaves, look), watched(ends, look_at_branch):
         results = run(torch.zeros((1, channels, edge, edge, edge), device=device))
     kept = sum(_per_voxel(value, edge) for value in results.values())
-    return 4 * (LIVE_LAYERS * largest + kept)
+    return 4 * (LIVE_LAYERS * largest + kept + branches)
 
 
 def _per_voxel(image: Tensor, edge: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -47,7 +47,13 @@ class Stages:
     branches: dict[str, Tensor] = field(default_factory=dict)
 
 
-def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> Stages:
+def run_stages(
+    network: Network,
+    x: Tensor,
+    alpha: float,
+    deviation: Tensor,
+    far: Mapping[str, Tensor] | None = None,
+) -> Stages:
     """Run a network once.
 
     Parameters
@@ -60,10 +66,12 @@ def run_stages(network: Network, x: Tensor, alpha: float, deviation: Tensor) -> 
         α of eq. (1); single networks have none.
     deviation
         (28·S,) deviations of the target's standardisation.
+    far
+        What `network.far(x)` gave, where it was run before.
     """
     if not isinstance(network, MSP):
-        return Stages(cast(Tensor, network(x)))
-    return _of_target(network.target, network(x, alpha), deviation)
+        return Stages(network.forward_features(x, far)[0])
+    return _of_target(network.target, network(x, alpha, None, far), deviation)
 
 
 def _of_target(target: str, outputs: StageOutputs, deviation: Tensor) -> Stages:
@@ -223,7 +231,7 @@ def predict_on_grid(
     masks = _masks(image, [network.scale])
 
     outputs = run_whole_image(
-        lambda x: _named(run_stages(network, x, alpha, units.deviation), units, options),
+        lambda x, far: _named(run_stages(network, x, alpha, units.deviation, far), units, options),
         network,
         source.apply(image),
         image.mask,
@@ -266,10 +274,10 @@ def predict_together_on_grid(
     scales = {target: each.scale for target, each in network.networks.items()}
     masks = _masks(image, scales.values())
 
-    def run(x: Tensor) -> dict[str, Tensor]:
+    def run(x: Tensor, far: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         return {
             f"{target}/{name}": value
-            for target, outputs in network(x, alpha).items()
+            for target, outputs in network(x, alpha, far).items()
             for name, value in _named(
                 _of_target(target, outputs, units[target].deviation), units[target], options
             ).items()

@@ -153,7 +153,13 @@ def _some_channels(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, part: slic
 SMALLEST_TILE = 8
 """Edge below which a tile's core is not cut, however large the halo (our choice)."""
 
+LEAST_BEHIND = 5**3
+"""Cubes of its halo that a crop of near layers must hold, else nothing is gained (our choice)."""
+
 Progress = Callable[[int, int], None]
+
+Run = Callable[[Tensor, dict[str, Tensor] | None], dict[str, Tensor]]
+"""Turns a crop, and what its far layers gave if they were run before, into named outputs."""
 
 
 Region = tuple[slice, slice, slice]
@@ -283,8 +289,8 @@ def _region(bounds: "Iterator[tuple[int, int]] | zip[tuple[int, int]]") -> Regio
 
 
 def run_whole_image(
-    run: Callable[[Tensor], dict[str, Tensor]],
-    network: nn.Module,
+    run: Run,
+    network: Network | SharedMSP,
     channels: FloatArray,
     mask: MaskArray,
     *,
@@ -342,18 +348,17 @@ def run_whole_image(
     finest = scale if isinstance(scale, int) else max(scale.values())
     outputs: dict[str, Tensor] = {}
     with torch.inference_mode(), arithmetic(device, precision), polled(network, cancelled):
-        edge: int | Edges | None = tile
+        plan = _Plan(halo, tile)
         if tile is None:
-            edge = _fitting_edges(run, network, whole, mask, finest, halo, device, memory)
-        tiles = plan_tiles(mask, halo, edge)
+            budget = memory_budget(device) if memory is None else memory
+            plan = _plan_within(budget, run, network, whole, mask, finest, halo, device)
+        tiles = plan_tiles(mask, plan.halo, plan.edges)
         with _copies(device) as copy:
             for done, piece in enumerate(tiles):
                 stop_if(cancelled)
                 if progress is not None:
                     progress(done, len(tiles))
-                crop = whole[(slice(None), *piece.crop)].unsqueeze(0)
-                crop = crop.contiguous(memory_format=torch.channels_last_3d)
-                results = run(_sent(crop, device))
+                results = run(_crop(whole, piece, device), plan.far_of(piece))
                 for name in list(results):
                     value = results.pop(name)  # let go as soon as it is copied
                     k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
@@ -371,22 +376,64 @@ def run_whole_image(
     return {name: value.numpy() for name, value in outputs.items()}
 
 
-def _fitting_edges(
-    run: Callable[[Tensor], dict[str, Tensor]],
-    network: nn.Module,
+@dataclass(frozen=True)
+class _Plan:
+    """How an image is computed: tiles of some edges, and what was computed of all of it before."""
+
+    halo: int
+    edges: int | Edges | None = None
+    far: dict[str, Tensor] | None = None
+
+    def far_of(self, piece: Tile) -> dict[str, Tensor] | None:
+        """Give a tile's part of what the far layers gave."""
+        if self.far is None:
+            return None
+        region = (slice(None), slice(None), *piece.crop)
+        return {
+            name: whole[region].contiguous(memory_format=torch.channels_last_3d)
+            for name, whole in self.far.items()
+        }
+
+
+def _crop(whole: Tensor, piece: Tile, device: torch.device) -> Tensor:
+    crop = whole[(slice(None), *piece.crop)].unsqueeze(0)
+    return _sent(crop.contiguous(memory_format=torch.channels_last_3d), device)
+
+
+def _plan_within(
+    budget: float,
+    run: Run,
+    network: Network | SharedMSP,
     whole: Tensor,
     mask: MaskArray,
     scale: int,
     halo: int,
     device: torch.device,
-    memory: float | None,
-) -> Edges | None:
-    """Give the edges of tiles whose crops stay within the memory budget; None: all at once."""
-    budget = memory_budget(device) if memory is None else memory
-    if mask.size * most_bytes_per_voxel(network, whole.shape[0], scale) <= budget:
-        return None  # a small image: nothing needs to be measured
-    voxels = budget / bytes_per_voxel(run, network, whole.shape[0], device)
-    return None if mask.size <= voxels else best_edges(mask, halo, voxels)
+) -> _Plan:
+    """Plan crops that stay within the memory budget.
+
+    A small image is computed at once. Of a larger one the far layers are, whose halo is large,
+    where they fit: tiles of what is behind them, mostly on the target's finer lattice, have hardly
+    any halo, so time does not grow faster than the image.
+    """
+    count = whole.shape[0]
+    if mask.size * most_bytes_per_voxel(network, count, scale) <= budget:
+        return _Plan(halo)  # nothing needs to be measured
+    voxels = budget / bytes_per_voxel(lambda x: run(x, None), network, count, device)
+    if mask.size <= voxels:
+        return _Plan(halo)
+    if network.near_halo is not None and mask.any():
+        taken = mask.size * bytes_per_voxel(network.far, network, count, device)
+        probed = network.far(torch.zeros((1, count, *(PROBED_EDGE,) * 3), device=device))
+        kept = mask.size * 4 * sum(each.numel() for each in probed.values()) / PROBED_EDGE**3
+        behind = bytes_per_voxel(lambda x: run(x, network.far(x)), network, count, device)
+        voxels_behind = (budget - kept) / behind
+        if taken <= budget and voxels_behind >= LEAST_BEHIND * network.near_halo**3:
+            [everything] = plan_tiles(np.ones_like(mask), 0)
+            far = network.far(_crop(whole, everything, device))
+            edges = best_edges(mask, network.near_halo, voxels_behind)
+            return _Plan(network.near_halo, edges, far)
+    return _Plan(halo, best_edges(mask, halo, voxels))
 
 
 # --- To a GPU and back ------------------------------------------------------------------------

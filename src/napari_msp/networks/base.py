@@ -213,6 +213,11 @@ class SingleNetwork(nn.Module, ABC):
         return self._output_reach.halo
 
     @property
+    def near_halo(self) -> int | None:
+        """Halo of the near layers in input voxels; None where far ones are not apart."""
+        return None if self.near_reaches is None else max(1, self.near_reaches[0].halo)
+
+    @property
     def feature_reach(self) -> Reach:
         """Reach of z."""
         return self._feature_map.reach
@@ -261,6 +266,25 @@ class SingleNetwork(nn.Module, ABC):
     def body(self, x: Tensor) -> SingleOutputs:
         """Run the layers once; outputs are without the input skip."""
 
+    near_reaches: tuple[Reach, Reach] | None = None
+    """How far prediction and z reach from what far layers give; None where these are not apart."""
+
+    def far_layers(self, x: Tensor) -> Tensor:
+        """Run the layers that reach far, on the input's lattice.
+
+        Whoever computes tiles computes these once for all, as their halo is large. `body` is the
+        near layers of what they give.
+        """
+        raise NotImplementedError
+
+    def near_layers(self, far: Tensor) -> SingleOutputs:
+        """Run the layers behind; outputs are without the input skip."""
+        raise NotImplementedError
+
+    def far(self, x: Tensor) -> dict[str, Tensor]:
+        """Run the far layers, by target; where shells are taken apart each is an example."""
+        return {self.target: self.far_layers(shells_apart(x, self.channels))}
+
     def run(self, x: Tensor) -> SingleOutputs:
         """Run the network once and return its prediction, its features and its supervised outputs.
 
@@ -269,9 +293,16 @@ class SingleNetwork(nn.Module, ABC):
         x : Tensor
             (B, 28·S, X, Y, Z), standardised SH coefficients of the input platform.
         """
+        return self._finished(x, None)
+
+    def from_far(self, x: Tensor, far: Mapping[str, Tensor]) -> SingleOutputs:
+        """Do what `run` does, with what `far` gave for the same `x`."""
+        return self._finished(x, far[self.target])
+
+    def _finished(self, x: Tensor, far: Tensor | None) -> SingleOutputs:
         shells = max(1, x.shape[1] // self.channels)
         x = shells_apart(x, self.channels)
-        outputs = self.body(x)
+        outputs = self.body(x) if far is None else self.near_layers(far)
         if self.input_skips:
             supervised = tuple(
                 (platform, value + self.input_skips[platform](x))
@@ -291,9 +322,11 @@ class SingleNetwork(nn.Module, ABC):
         """Predict ŷ_T."""
         return self.run(x).prediction
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict ŷ_T and return it with the feature map z_T."""
-        outputs = self.run(x)
+    def forward_features(
+        self, x: Tensor, far: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict ŷ_T and return it with the feature map z_T; `far` may be there already."""
+        outputs = self.run(x) if far is None else self.from_far(x, far)
         return outputs.prediction, outputs.features
 
     def supervised(self, x: Tensor) -> list[tuple[str, Tensor]]:

@@ -86,6 +86,8 @@ class DIQT(SingleNetwork):
                 "stack3": FeatureMap(second, stack3),
             },
         )
+        if self.feature_layer == "stack3":
+            self.near_reaches = Reach().move(self.scale), Reach()
 
     def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
@@ -96,6 +98,17 @@ class DIQT(SingleNetwork):
                 features = x
         prediction = self.final(x)
         return SingleOutputs(prediction, features, ((self.target, prediction),))
+
+    def far_layers(self, x: Tensor) -> Tensor:
+        """Run all stacks."""
+        for stage in self.stages.values():
+            x = stage(x)
+        return x
+
+    def near_layers(self, far: Tensor) -> SingleOutputs:
+        """Run the final layer."""
+        prediction = self.final(far)
+        return SingleOutputs(prediction, far, ((self.target, prediction),))
 
     def options(self) -> Config:
         """Return the number of blocks a stack."""

@@ -186,11 +186,33 @@ class MSP(nn.Module):
         self.resampling = LinearResampling(1, self.scale)
         self.halo = halo
 
+    @property
+    def near_halo(self) -> int | None:
+        """Halo of what is behind all far layers; None where a single network does not part them."""
+        halo = 1  # of what starts from the interpolated input
+        for platform, module in self.singles.items():
+            reaches = cast(SingleNetwork, module).near_reaches
+            if reaches is None:
+                return None
+            halo = max(halo, reaches[0].halo)
+            if platform != self.target:
+                connection = cast(ConnectionNetwork, self.connections[platform])
+                halo = max(halo, connection.reach(reaches[1]).halo)
+        return halo
+
+    def far(self, x: Tensor) -> dict[str, Tensor]:
+        """Run the far layers of all single networks, by platform; see `SingleNetwork.far`."""
+        found: dict[str, Tensor] = {}
+        for module in self.singles.values():
+            found.update(cast(SingleNetwork, module).far(x))
+        return found
+
     def forward(
         self,
         x: Tensor,
         alpha: float = 1.0,
         known: dict[str, tuple[Tensor, Tensor]] | None = None,
+        far: Mapping[str, Tensor] | None = None,
     ) -> StageOutputs:
         """Run both stages.
 
@@ -203,6 +225,8 @@ class MSP(nn.Module):
         known : dict of str to (Tensor, Tensor), optional
             ŷ¹_i and z_i by platform of first stages that were run on `x` already; those that were
             not are run and added.
+        far : mapping of str to Tensor, optional
+            What `far` gave for the same `x`.
 
         Raises
         ------
@@ -216,7 +240,7 @@ class MSP(nn.Module):
         branches: dict[str, Tensor] = {}
         for platform, module in self.singles.items():
             if platform not in known:
-                known[platform] = cast(SingleNetwork, module).forward_features(x)
+                known[platform] = cast(SingleNetwork, module).forward_features(x, far)
             first[platform], z = known[platform]
             if platform != self.target:
                 branches[platform] = self.connections[platform](z)
@@ -287,6 +311,16 @@ class SharedMSP(nn.Module):
         self.shells = next(iter(networks.values())).shells
         self.halo = max(network.halo for network in networks.values())
 
+    @property
+    def near_halo(self) -> int | None:
+        """Halo of what is behind all far layers, see `MSP.near_halo`."""
+        halos = [network.near_halo for network in self.networks.values()]
+        return None if None in halos else max(each for each in halos if each is not None)
+
+    def far(self, x: Tensor) -> dict[str, Tensor]:
+        """Run the far layers of all single networks, by platform."""
+        return next(iter(self.networks.values())).far(x)
+
     @classmethod
     def on(
         cls,
@@ -303,10 +337,12 @@ class SharedMSP(nn.Module):
             }
         )
 
-    def forward(self, x: Tensor, alpha: float = 1.0) -> dict[str, StageOutputs]:
+    def forward(
+        self, x: Tensor, alpha: float = 1.0, far: Mapping[str, Tensor] | None = None
+    ) -> dict[str, StageOutputs]:
         """Run both stages of every target; see `MSP.forward`."""
         known: dict[str, tuple[Tensor, Tensor]] = {}
-        return {target: network(x, alpha, known) for target, network in self.networks.items()}
+        return {target: network(x, alpha, known, far) for target, network in self.networks.items()}
 
 
 def shares_first_stages(networks: Iterable[nn.Module]) -> bool:

@@ -107,6 +107,10 @@ class SHResNet(SingleNetwork):
                 "last": FeatureMap(features, last),
             },
         )
+        if self.feature_layer in ("skip", "last"):
+            up = Reach().up(self.scale)
+            z = up if self.feature_layer == "last" else Reach()
+            self.near_reaches = up.convolve(1), z
 
     def body(self, x: Tensor) -> SingleOutputs:
         """Run the network; see `SingleNetwork.run`."""
@@ -116,6 +120,19 @@ class SHResNet(SingleNetwork):
         last = self.up(skip)
         prediction = self.final(last)
         features = {"stem": stem, "blocks": blocks, "skip": skip, "last": last}[self.feature_layer]
+        return SingleOutputs(prediction, features, ((self.target, prediction),))
+
+    def far_layers(self, x: Tensor) -> Tensor:
+        """Run all up to the global skip."""
+        stem = self.stem(x)
+        far: Tensor = self.convolution(self.blocks(stem)) + stem
+        return far
+
+    def near_layers(self, far: Tensor) -> SingleOutputs:
+        """Go to the target's lattice, and run the output convolution."""
+        last = self.up(far)
+        prediction = self.final(last)
+        features = last if self.feature_layer == "last" else far
         return SingleOutputs(prediction, features, ((self.target, prediction),))
 
     def options(self) -> Config:
