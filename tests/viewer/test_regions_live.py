@@ -1,0 +1,60 @@
+"""Regions that are painted over a comparison: numbers follow, and every cell shows them."""
+
+import numpy as np
+from patterns import SIZE, Canvas, measured, predicted
+from qtpy.QtWidgets import QApplication
+
+from napari_msp.signal.maps import sh_average
+from napari_msp.ui.layers import make_layer, map_layer
+
+PATIENCE = 20_000
+
+
+def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
+    truth, scan = measured("prisma_st", "front left"), measured("ge_st", "back left")
+    made = [predicted("MSP", "front right", scan)]
+    for each in (truth, scan, *made):
+        viewer.add_layer(make_layer(map_layer(each, "SH average", sh_average(each.sh))))
+    compare = open_widget("Compare")
+    compare.compare_predictions(made)
+    qtbot.wait_until(lambda: not compare.comparing.running, timeout=PATIENCE)
+    regions, layers = compare.regions, list(compare.grid.layers)
+    compare.tabs.setCurrentIndex(4)
+    regions.new.click()
+    drawn = viewer.layers.selection.active
+    assert drawn.visible
+    assert not viewer.canvas.grid.enabled
+    assert [each for each in layers if each.visible] == layers[:1]  # truth, to paint on
+    drawn.mode, drawn.brush_size = "paint", 1
+    # Rows run to the back, columns to the left: truth's square is at the left and in front.
+    for row in range(1, 5):
+        for column in range(11, 15):
+            drawn.paint((2, row, column), 3)
+
+    def rows():
+        found = regions.numbers
+        return {} if found is None else {i: t.rows[0] for (i, _), t in found.tables.items()}
+
+    qtbot.wait_until(
+        lambda: "MSP" in rows() and rows()["MSP"].voxels == 16, timeout=PATIENCE
+    )
+    values = {name: each.mean for name, each in rows().items()}
+    bright, dark = (sh_average(truth.sh)[at] for at in ((1, 18, 2), (8, 8, 2)))
+    np.testing.assert_allclose(values["truth prisma_st"], bright, rtol=1e-5)
+    np.testing.assert_allclose([values["MSP"], values["input ge_st"]], dark, rtol=1e-5)
+    np.testing.assert_allclose(rows()["MSP"].error, bright - dark, rtol=1e-4)
+    assert rows()["MSP"].volume == 16 * SIZE**3
+    regions.copy()
+    assert QApplication.clipboard().text().count("\n") == 1 + 3
+    # Back in the comparison all cells show where it is, and no others.
+    regions.draw.setChecked(False)
+    assert viewer.canvas.grid.enabled
+    assert not drawn.visible
+    assert all(each.visible for each in compare.grid.layers)
+    canvas = Canvas(viewer, pixels())
+    for column in (0, 1):
+        coloured = np.ptp(canvas.seen(0, column, truth.sh), axis=-1) > 0.1
+        assert coloured[:4, -4:].any()
+        assert not coloured[5:].any()
+    compare.leave()
+    assert drawn in viewer.layers
