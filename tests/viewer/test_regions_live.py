@@ -35,9 +35,7 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
         found = regions.numbers
         return {} if found is None else {i: t.rows[0] for (i, _), t in found.tables.items()}
 
-    qtbot.wait_until(
-        lambda: "MSP" in rows() and rows()["MSP"].voxels == 16, timeout=PATIENCE
-    )
+    qtbot.wait_until(lambda: "MSP" in rows() and rows()["MSP"].voxels == 16, timeout=PATIENCE)
     values = {name: each.mean for name, each in rows().items()}
     bright, dark = (sh_average(truth.sh)[at] for at in ((1, 18, 2), (8, 8, 2)))
     np.testing.assert_allclose(values["truth prisma_st"], bright, rtol=1e-5)
