@@ -15,7 +15,7 @@ export OMP_NUM_THREADS=1
 rm -rf .venv/checks
 mkdir .venv/checks
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-# Long ones first; both that have a screen do not start at once, as they would ask for the same one.
+# Long ones first.
 if printf '%s\n' windows-1 work others windows-2 learning static |
     phase "all checks" xargs -n 1 -P "$((cores + 1))" sh scripts/check_part.sh; then
     echo "all checks passed"

@@ -39,6 +39,7 @@ screen=""
 case $part in
     windows-*)
         unset QT_QPA_PLATFORM
+        export SCREEN_NUMBER="${part#windows-}50"
         screen="sh scripts/with_screen.sh" ;;
     *) export QT_QPA_PLATFORM=offscreen ;;
 esac
