@@ -159,6 +159,9 @@ def test_tables_tell_false_alarms_first_and_the_spread_beside_the_literature(shi
     tables = group_tables(shifted, "FA", 10)
     assert "groups that do not differ" in tables[0].caption
     assert "5 % lower" in tables[1].caption
+    told = {(row[0].main, row[1].main): row[2].main for row in tables[1].rows}
+    assert told["confounded", UNCHANGED] == "–"  # with so many false alarms it is no power
+    assert float(told["confounded", "perfect"]) > 40
     assert "below 10 % in tracts of 8 adults (Heiervang 2006)" in tables[-1].caption
     assert tables[-1].rows[0][1].main == f"{100 * SPREAD:.1f}"
     assert all(len(row) == len(table.columns) for table in tables for row in table.rows)

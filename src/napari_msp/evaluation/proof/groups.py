@@ -25,7 +25,7 @@ from napari_msp.evaluation.proof.pages import (
     Study,
     TidyTable,
 )
-from napari_msp.evaluation.report.tables import Cell, Table
+from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import LEVEL, Interval
 from napari_msp.formatting import number
 
@@ -43,6 +43,9 @@ ENOUGH = 40
 
 PARTS = 50
 """Halves of the people by which intervals are measured (our choice)."""
+
+FALSE = 2 * LEVEL
+"""Rate of false alarms from which what is found is not called power (our choice)."""
 
 LITERATURE = {"fa": 10.0, "md": 8.0}
 """Percent below which the spread between people lay in tracts of 8 adults (Heiervang 2006)."""
@@ -327,7 +330,10 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
         "people, by Student's t test at 0.05; in brackets the 95 % interval"
     )
 
-    def table(caption: str, pick: Callable[[Studies], Rate]) -> Table:
+    def power(each: Studies) -> Rate | None:
+        return None if each.false_positives.value > FALSE else each.power
+
+    def table(caption: str, pick: Callable[[Studies], Rate | None]) -> Table:
         return Table(
             caption,
             ("scanners", "compared", *regions),
@@ -349,10 +355,10 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
             f"{drawn}.",
             lambda each: each.false_positives,
         ),
-        table(f"{what}, {lower}: percent of studies that find it.", lambda each: each.power),
         table(
-            f"{what}, {lower}: percent of studies that find patients to be higher.",
-            lambda each: each.reversed_,
+            f"{what}, {lower}: percent of studies that find it; – where false alarms are raised in "
+            f"more than {100 * FALSE:.0f} %, so that a finding says nothing.",
+            power,
         ),
         Table(
             f"{what}: standard deviation between people on the target, percent of the mean{known}.",
@@ -362,7 +368,9 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
     ]
 
 
-def _rate_cell(rate: Rate) -> Cell:
+def _rate_cell(rate: Rate | None) -> Cell:
+    if rate is None:
+        return EMPTY
     low, high = (number(100 * end, 1) for end in rate.interval)
     return Cell(number(100 * rate.value, 1), f"[{low}, {high}]")
 
