@@ -4,7 +4,7 @@
 
 Heads of a seed that no model learned from are simulated; two of them teach the statistical
 methods, and those whose names the packaged MSP knows are not measured. Everything is `simulate` and
-`evaluate --fibres --bundle --biology`; what it found is copied into benchmarks/biology.md. Four
+`evaluate --fibres --biology`; what it found is copied into benchmarks/biology.md. Four
 minutes a target on a core.
 """
 
@@ -46,7 +46,6 @@ def main() -> None:
         validation=(names[KNOWN],),
         test=tuple(names[KNOWN + 1 :]),
         fibres=True,
-        bundle=True,
         biology=True,
     )
     out = options.folder / "out"
