@@ -328,7 +328,7 @@ def run_whole_image(
     precision
         Of the convolutions, see `arithmetic`.
     progress
-        Called with tiles done and tiles in all.
+        Called with tiles done and tiles in all; the far layers, where they come first, are one.
     cancelled
         Polled before every convolution.
 
@@ -353,12 +353,18 @@ def run_whole_image(
             budget = memory_budget(device) if memory is None else memory
             plan = _plan_within(budget, run, network, whole, mask, finest, halo, device)
         tiles = plan_tiles(mask, plan.halo, plan.edges)
+        total, far = len(tiles) + plan.far_first, None
+        if plan.far_first:
+            if progress is not None:
+                progress(0, total)
+            [everything] = plan_tiles(np.ones_like(mask), 0)
+            far = network.far(_crop(whole, everything, device))
         with _copies(device) as copy:
-            for done, piece in enumerate(tiles):
+            for done, piece in enumerate(tiles, start=int(plan.far_first)):
                 stop_if(cancelled)
                 if progress is not None:
-                    progress(done, len(tiles))
-                results = run(_crop(whole, piece, device), plan.far_of(piece))
+                    progress(done, total)
+                results = run(_crop(whole, piece, device), _part_of(far, piece))
                 for name in list(results):
                     value = results.pop(name)  # let go as soon as it is copied
                     k = scale if isinstance(scale, int) else scale[name.partition("/")[0]]
@@ -372,27 +378,28 @@ def run_whole_image(
                         part.masked_fill_(outside, 0)
                     copy(part, outputs[name][target])
         if progress is not None:
-            progress(len(tiles), len(tiles))
+            progress(total, total)
     return {name: value.numpy() for name, value in outputs.items()}
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How an image is computed: tiles of some edges, and what was computed of all of it before."""
+    """How an image is computed: tiles of some edges, far layers in them or on all of it before."""
 
     halo: int
     edges: int | Edges | None = None
-    far: dict[str, Tensor] | None = None
+    far_first: bool = False
 
-    def far_of(self, piece: Tile) -> dict[str, Tensor] | None:
-        """Give a tile's part of what the far layers gave."""
-        if self.far is None:
-            return None
-        region = (slice(None), slice(None), *piece.crop)
-        return {
-            name: whole[region].contiguous(memory_format=torch.channels_last_3d)
-            for name, whole in self.far.items()
-        }
+
+def _part_of(far: dict[str, Tensor] | None, piece: Tile) -> dict[str, Tensor] | None:
+    """Give a tile's part of what the far layers gave."""
+    if far is None:
+        return None
+    region = (slice(None), slice(None), *piece.crop)
+    return {
+        name: whole[region].contiguous(memory_format=torch.channels_last_3d)
+        for name, whole in far.items()
+    }
 
 
 def _crop(whole: Tensor, piece: Tile, device: torch.device) -> Tensor:
@@ -429,10 +436,8 @@ def _plan_within(
         behind = bytes_per_voxel(lambda x: run(x, network.far(x)), network, count, device)
         voxels_behind = (budget - kept) / behind
         if taken <= budget and voxels_behind >= LEAST_BEHIND * network.near_halo**3:
-            [everything] = plan_tiles(np.ones_like(mask), 0)
-            far = network.far(_crop(whole, everything, device))
             edges = best_edges(mask, network.near_halo, voxels_behind)
-            return _Plan(network.near_halo, edges, far)
+            return _Plan(network.near_halo, edges, far_first=True)
     return _Plan(halo, best_edges(mask, halo, voxels))
 
 
