@@ -33,6 +33,7 @@ from napari_msp.data.phantom import platform_named, simulate, simulate_subject, 
 from napari_msp.packaged import packaged_model
 from napari_msp.scan import load_scan
 from napari_msp.ui.compare.widget import Compare
+from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import open_widget
 from napari_msp.ui.layers import make_layer, scan_layers
 from napari_msp.ui.preferences import PLUGIN, hint_no_more
@@ -42,6 +43,9 @@ WINDOW = (1500, 940)
 GIF_WIDTH = 900
 COLOURS = 192
 """Of the GIF's palette, and of each picture's."""
+
+CROSSING = (18.0, 6.0, -24.0)
+"""Where fibres cross in the sample, in mm along S, P and L."""
 
 MISALIGNMENT = 4.0
 """Of the heads that are aligned, in mm."""
@@ -153,9 +157,7 @@ def harmonize_and_compare(tour: Tour) -> None:
     compare.form.maps.setCurrentText("colour FA")
     tour.wait(lambda: not compare.comparing.running)
     tour.frame(2500)
-    glyphs(tour, compare)
     compare.form.maps.setCurrentText("SH average")
-    tour.wait(lambda: not compare.comparing.running)
 
     compare.tabs.setCurrentIndex(1)
     tour.wait(lambda: not compare.comparing.running)
@@ -179,18 +181,14 @@ def harmonize_and_compare(tour: Tour) -> None:
         tour.frame(700)
     tour.frame(1500)
     tour.picture("voxel")
-    tour.close(compare)
 
-
-def glyphs(tour: Tour, compare: Any) -> None:
-    """Draw ODFs around the crosshair, and look at them closely."""
-    box = compare.form.glyphs
-    box.setCurrentIndex(box.count() - 1)
-    tour.live(4)
-    tour.frame(2500)
+    compare.tabs.setCurrentIndex(0)
+    crosshair_of(tour.viewer).put(CROSSING)
+    compare.form.glyphs.setCurrentText("ODF")
+    tour.live(5)
+    tour.frame(3500)
     tour.picture("glyphs")
-    box.setCurrentIndex(0)
-    tour.live(1)
+    tour.close(compare)
 
 
 def review(tour: Tour, folder: Path) -> None:

@@ -17,6 +17,7 @@ from napari_msp.review.rating_table import read_ratings
 from napari_msp.ui.background import Control
 from napari_msp.ui.review.ahead import Read, ReadAhead, _read
 from napari_msp.ui.review.canvas import cells_of
+from napari_msp.ui.review.entry_list import MARK
 from napari_msp.ui.review.pictures import Look
 from napari_msp.ui.review.session import Session
 from reviewed import folder
@@ -228,6 +229,14 @@ def test_why_something_is_missing_is_said_but_not_while_names_are_hidden(review,
         review.canvas.pictures = SimpleNamespace(subject=subject)
         review._show_judging()
         assert ("it has one shell" in review.judging.known.text()) is not blind
+
+
+def test_every_state_fits_its_column(review, begin):
+    begin()
+    words = [f"{mark} {state}" for state, mark in MARK.items()]
+    metrics = review.list.table.fontMetrics()
+    width = review.list.table.columnWidth(0)
+    assert all(metrics.horizontalAdvance(each) < width - 8 for each in words)
 
 
 def test_no_risk_is_shown_where_nothing_is_known(review, begin):

@@ -227,8 +227,10 @@ class _Table(QTableView):
         header.setDefaultAlignment(Qt.AlignLeft | Qt.AlignVCenter)
 
     def fit_columns(self) -> None:
-        """Make every column as wide as its first rows need."""
+        """Make every column as wide as its first rows need, the first as any state does."""
         self.resizeColumnsToContents()
+        widest = max(self.fontMetrics().horizontalAdvance(f"{MARK[each]} {each}") for each in MARK)
+        self.setColumnWidth(0, max(self.columnWidth(0), widest + 3 * PADDING))
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Leave keys to others, unless they scroll."""
