@@ -11,7 +11,7 @@ import pytest
 
 import napari_msp
 from napari_msp.cli import COMMANDS, build_parser, main
-from napari_msp.commands.shared import OptionWords
+from napari_msp.commands.shared import OptionWords, model_file
 from napari_msp.errors import (
     Change,
     Choose,
@@ -23,6 +23,7 @@ from napari_msp.errors import (
     UserError,
     either,
 )
+from napari_msp.packaged import packaged_model
 
 HEAVY = {
     "torch", "numpy", "scipy", "pydantic", "nibabel", "dipy", "matplotlib", "tqdm", "rich", "qtpy",
@@ -252,3 +253,15 @@ def test_pairs_of_a_first_stage(asked, capsys):
     assert asked[0]["first_stage"] == {"ge_st": "diqt", "a": "cpm"}
     assert main([*train, "a=diqt", "a=cpm"]) == 2
     assert "--first-stage: a was given twice" in capsys.readouterr().err
+
+
+def test_packaged_models_go_by_their_names_unless_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = ("msp-teaching", "diqt-teaching")
+    assert [model_file(name) for name in named] == [
+        packaged_model(title) for title in ("MSP", "DIQT")
+    ]
+    assert model_file("msp-teaching.safetensors") == Path("msp-teaching.safetensors")
+    assert model_file("mine") == Path("mine")
+    Path("msp-teaching").touch()
+    assert model_file("msp-teaching") == Path("msp-teaching")

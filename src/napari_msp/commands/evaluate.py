@@ -16,6 +16,7 @@ from napari_msp.commands.shared import (
     add_regions,
     add_run,
     add_shells,
+    model_file,
     pairs,
 )
 
@@ -38,7 +39,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add who competes, on whom, and for how long."""
     command.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="BIDS folders")
     command.add_argument(
-        "--models", type=Path, nargs="+", default=(), metavar="M", help="trained files"
+        "--models", type=model_file, nargs="+", default=(), metavar="M", help="trained files"
     )
     command.add_argument(
         "--methods",

@@ -208,11 +208,24 @@ def add_regions(command: ArgumentParser, when: str) -> None:
 def add_model(command: ArgumentParser, *, required: bool = True) -> None:
     """Add the model and the platforms that it is to predict."""
     command.add_argument(
-        "--model", type=Path, required=required, metavar="M.safetensors", help="trained file"
+        "--model",
+        type=model_file,
+        required=required,
+        metavar="M.safetensors",
+        help="trained file; or a packaged one for teaching: msp-teaching, diqt-teaching",
     )
     command.add_argument(
         "--target", required=required, metavar="PLATFORM", help="to predict, or: all"
     )
+
+
+def model_file(text: str) -> Path:
+    """Give a model's file: what is named, or a packaged one by its name without suffix."""
+    if Path(text).suffix or Path(text).exists():
+        return Path(text)
+    from napari_msp.packaged import packaged_models
+
+    return {path.stem: path for path in packaged_models().values()}.get(text, Path(text))
 
 
 def add_inference_options(command: ArgumentParser) -> None:
