@@ -37,7 +37,7 @@ def test_icc_where_nothing_varies_or_everything_agrees():
     assert intraclass_correlation(same) == (1.0, None)
     assert intraclass_correlation(np.ones((4, 2))) == (None, None)
     assert intraclass_correlation(np.full((4, 2), 0.1) * [1, 1 + 1e-16]) == (None, None)
-    assert intraclass_correlation(same[:1]) == (None, None)
+    assert intraclass_correlation(same[:1]) == intraclass_correlation(same[:2]) == (None, None)
 
 
 def test_bland_altman_by_hand_on_ten_numbers():

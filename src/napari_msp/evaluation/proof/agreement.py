@@ -160,11 +160,12 @@ def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval 
 
     Returns
     -------
-    The coefficient and its 95 % confidence interval; None for fewer than two subjects or where
-    nothing varies, no interval where the scanners agree to the last bit.
+    The coefficient and its 95 % confidence interval; None for fewer than three subjects (of two it
+    may be any number) or where nothing varies, no interval where the scanners agree to the last
+    bit.
     """
     n, k = ratings.shape
-    if n < 2 or k < 2:
+    if n < 3 or k < 2:
         return None, None
     grand = ratings.mean()
     rows, columns = ratings.mean(axis=1), ratings.mean(axis=0)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from napari_msp.evaluation.figures.curves import COLOURS
 from napari_msp.evaluation.figures.layout import DPI, INK, PAPER, SOFT_INK
@@ -170,6 +171,8 @@ def bland_altman_figure(
 def _bland_altman(axes: Axes, pairs: np.ndarray) -> None:
     axes.axhline(0, color=SOFT_INK, linewidth=0.6)
     _tidy(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     if len(pairs) == 0:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontsize=8)
         return
@@ -213,9 +216,9 @@ def people_figure(
             "o",
             color=colours[row],
             markerfacecolor=PAPER if hollow else colours[row],
-            markersize=8,
+            markersize=8 if roles[row] not in ("floor", "noise-free") else 12,
             clip_on=False,
-            zorder=3,
+            zorder=3 if roles[row] not in ("floor", "noise-free") else 2,
         )
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)

@@ -340,7 +340,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
                 (region, row): _pairs(each, row, (region, key))
                 for region in regions
                 for row in each.rows
-                if row != MEAN_OF_OTHERS
+                if role_of(row) != "trivial"  # whose distances would squeeze all others
             }
             if any(len(pair) > 1 for pair in pairs.values()):
                 yield Drawing(
