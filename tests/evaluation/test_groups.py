@@ -159,6 +159,7 @@ def test_tables_tell_false_alarms_first_and_the_spread_beside_the_literature(shi
     tables = group_tables(shifted, "FA", 10)
     assert "groups that do not differ" in tables[0].caption
     assert "5 % lower" in tables[1].caption
+    assert "confounded: patients on the input platform" in tables[0].caption
     told = {(row[0].main, row[1].main): row[2].main for row in tables[1].rows}
     assert told["confounded", UNCHANGED] == "–"  # with so many false alarms it is no power
     assert float(told["confounded", "perfect"]) > 40
@@ -190,7 +191,7 @@ def measured(people, taught=0):
 
 def test_a_page_is_made_of_enough_people_and_says_false_alarms_first():
     page = group_page(measured(24, taught=3))
-    assert "FA on prisma_st, groups confounded with scanners and no difference" in page.lead[0]
+    assert "FA on prisma_st, groups confounded with scanners: false alarms" in page.lead[0]
     rows = page.files["group_difference"].rows
     rates = {
         (r[2], r[4]): float(str(r[5])) for r in rows if r[1] == "confounded" and r[3] == "front"

@@ -347,17 +347,16 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
             ],
         )
 
-    lower = f"patients' {what} {100 * found.effect:g} % lower"
     known = f"; below {literature:g} % in tracts of 8 adults (Heiervang 2006)" if literature else ""
     return [
         table(
             f"{what}, groups that do not differ: percent of studies that find a difference. "
-            f"{drawn}.",
+            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in DESIGNS.items())}.",
             lambda each: each.false_positives,
         ),
         table(
-            f"{what}, {lower}: percent of studies that find it; – where false alarms are raised in "
-            f"more than {100 * FALSE:.0f} %, so that a finding says nothing.",
+            f"{what}, {100 * found.effect:g} % lower in patients: percent of studies that find it; "
+            f"– where more than {100 * FALSE:.0f} % raise a false alarm: no power.",
             power,
         ),
         Table(
@@ -500,7 +499,7 @@ def _lead(found: GroupDifference, name: str) -> str:
         if design == "confounded"
     }
     told = "; ".join(f"{row} {number(rate, 0)} %" for row, rate in confounded.items())
-    return f"{name}, groups confounded with scanners and no difference: false alarms in {told}."
+    return f"{name}, groups confounded with scanners: false alarms, mean over regions, in {told}."
 
 
 REFERENCES = (
