@@ -74,9 +74,9 @@ def test_a_multi_task_network_has_a_part_for_each_platform_the_target_last(kind)
 
 def test_first_stages_that_targets_share_are_told_apart(diagram):
     model = load_model(PACKAGED / "msp-teaching.safetensors")
-    assert not outline_of(model, "prisma_st").shared
-    card = model.card.model_copy(update={"first_stages": "shared"})
-    assert outline_of(replace(model, card=card), "prisma_st").shared
+    assert outline_of(model, "prisma_st").shared
+    card = model.card.model_copy(update={"first_stages": "own"})
+    assert not outline_of(replace(model, card=card), "prisma_st").shared
     without = diagram.minimumSizeHint().height()
     diagram.set_model(MODELS["shared"])
     assert diagram.accessibleName() == (

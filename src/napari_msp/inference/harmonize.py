@@ -150,7 +150,7 @@ class Prediction(Scan):
 
     @property
     def order_0_disagreement(self) -> FloatArray | Any | None:
-        """(X, Y, Z) disagreement of order 0: large where tissue is unlike what was trained on."""
+        """(X, Y, Z) disagreement of order 0, in SH units: that of the mean signal."""
         if self.parts:
             return _of_each(self.parts, "order_0_disagreement")
         by_order = self.disagreement_by_order
