@@ -85,6 +85,16 @@ def test_what_lies_outside_is_told_and_no_value_is_left_out_in_silence():
     assert numbers.tables["x", "m"].rows[2].mean is None
 
 
+def test_regions_outside_the_brain_have_no_numbers():
+    regions = Regions(LABELS, {1: "a", 2: "b"}, np.eye(4))
+    values = np.ones(SHAPE, np.float32)
+    nowhere = np.zeros(SHAPE, bool)
+    numbers = region_numbers([Measurable("x", "m", "", values, nowhere, regions, values)])
+    for row in numbers.tables["x", "m"].rows:
+        assert (row.voxels, row.volume, row.mean, row.error) == (0, 0.0, None, None)
+        assert sum(row.histogram) == 0
+
+
 @pytest.mark.parametrize("map_", ["colour_fa", "nothing"])
 def test_maps_of_several_numbers_are_refused(labels, map_):
     with pytest.raises(UserError, match="is no map of one number a voxel"):

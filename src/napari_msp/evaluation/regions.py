@@ -440,7 +440,8 @@ def _finite(values: FloatArray) -> MaskArray:
 
 def _channels(values: FloatArray) -> FloatArray:
     """(N, C) float64."""
-    return np.asarray(values, dtype=float).reshape(len(values), -1)
+    channels = values.shape[1] if values.ndim > 1 else 1
+    return np.asarray(values, dtype=float).reshape(len(values), channels)
 
 
 def _errors(errors: FloatArray) -> dict[str, float]:

@@ -50,10 +50,7 @@ ERRORS = (
     "<p>Squared error says how far a prediction is from the truth; the signed difference also to "
     "which side: blue is too low, orange too high. Maps in colours have no sign.</p>"
 )
-KEYS = (
-    "Hold G to see the ground truth in place, H for the input scan. Q changes glyphs. A click "
-    "sets the crosshair."
-)
+KEYS = "Hold G: truth in place, H: input. Q: glyphs. Click: crosshair."
 NO_GLYPHS = "none"
 GLYPHS = (
     "<p>The voxels around the crosshair as surfaces, coloured by direction: red left-right, green "

@@ -342,6 +342,9 @@ class GlyphView(QObject):
         for place, (image, drawing) in found.drawings.items():
             if self._images.get(place) is image:
                 self._put(place, image, drawing)
+        if not self.count:
+            self.told.emit("glyphs: no brain around the crosshair")
+            return
         half = "each voxel's own most" if self._kind == "odf" else f"S/S0 = {found.largest:.2g}"
         self.told.emit(f"glyphs: {TITLES[self._kind]}, half a voxel is {half}")
 

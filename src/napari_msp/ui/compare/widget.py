@@ -401,7 +401,7 @@ class Compare(Docked):
         inside = stacked(numbers, self.table, buttons, self.verdict)
         inside.setContentsMargins(0, EDGE, 0, 0)
         inside.addStretch()
-        self.tabs.addTab(numbers, "Numbers")
+        self.tabs.addTab(_scrolled(numbers), "Numbers")
         self.tabs.addTab(_scrolled(self.stages), "Stages")
         self.tabs.addTab(_scrolled(self.voxel), "Voxel")
         self.tabs.addTab(_scrolled(self.planes), "Planes")
