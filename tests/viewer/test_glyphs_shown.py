@@ -25,7 +25,8 @@ def test_glyphs_lie_on_their_voxels(viewer, open_widget, qtbot, pixels):
     crosshair_of(viewer).show(False)
 
     def drawn():
-        qtbot.wait_until(lambda: compare.glyphs.count > 0, timeout=PATIENCE)
+        glyphs = compare.glyphs
+        qtbot.wait_until(lambda: glyphs.count > 0 and not glyphs.drawing, timeout=PATIENCE)
         qtbot.wait(50)
         canvas = Canvas(viewer, pixels())
         cells = (canvas.seen(0, column, truth.sh) for column in (0, 1))

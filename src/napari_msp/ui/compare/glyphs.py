@@ -242,6 +242,11 @@ class GlyphView(QObject):
         drawings = (self._overlay(place).drawing for place in self._drawn)
         return sum(each.count for each in drawings if each is not None)
 
+    @property
+    def drawing(self) -> bool:
+        """Whether more are being drawn."""
+        return self._work.running
+
     def show(self, kind: Kind | None) -> None:
         """Draw glyphs of another kind, or none."""
         self._kind, self._asked = kind, ()

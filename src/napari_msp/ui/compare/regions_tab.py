@@ -209,6 +209,8 @@ class RegionsTab(Themed):
         if compared is not self._compared or shown is not self._map:
             self._compared, self._map = compared, shown
             self.measure()
+        with signals_blocked(self.draw):  # another map or image brings all cells back
+            self.draw.setChecked(self._grid.aside)
         self.paint()
         self._enable()
 

@@ -277,6 +277,11 @@ class ViewerGrid:
         if not moved:
             self._fit.fit()
 
+    @property
+    def aside(self) -> bool:
+        """Whether one image stands alone, to be painted on."""
+        return self._beside is not None
+
     def come_back(self) -> None:
         """Show all cells again after `step_aside`."""
         layer, self._beside = self._beside, None
