@@ -353,9 +353,9 @@ def make_plan(
             problem = "is not known to be simulated, so no effect can be put into its heads"
             remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
             raise UserError(problem, path, "biology", remedy)
-    for name in asked.predictions if asked.biology else ():
+    for made in asked.predictions if asked.biology else ():
         said = "was made elsewhere and not of changed heads, so it has no row of biology"
-        warnings.warn(f"{name} {said}", RowLeftOut, stacklevel=2)
+        warnings.warn(f"{made} {said}", RowLeftOut, stacklevel=2)
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
     for seed in asked.seeds:
         if not 0 <= seed < SEEDS:
