@@ -354,8 +354,8 @@ def make_plan(
             remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
             raise UserError(problem, path, "biology", remedy)
     for made in asked.predictions if asked.biology else ():
-        said = "was made elsewhere and not of changed heads, so it has no row of biology"
-        warnings.warn(f"{made} {said}", RowLeftOut, stacklevel=2)
+        why = "was made elsewhere and not of changed heads, so it has no row of biology"
+        warnings.warn(f"{made} {why}", RowLeftOut, stacklevel=2)
     rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
     for seed in asked.seeds:
         if not 0 <= seed < SEEDS:
