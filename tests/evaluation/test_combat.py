@@ -81,6 +81,13 @@ def test_groups_may_differ_in_size_and_spread_is_adjusted():
     assert (learn_scanner_effect(inputs, targets, paired=True).gain == 1).all()
 
 
+def test_a_shift_that_is_everybodys_is_taken_as_it_is(tables):
+    shift = np.linspace(-0.1, 0.1, VALUES)
+    effect = learn_scanner_effect(tables[0], tables[0] + shift, paired=True)
+    np.testing.assert_allclose(effect.offset, shift, atol=1e-12)
+    assert (effect.gain == 1).all()
+
+
 def test_what_says_nothing_is_refused(tables):
     inputs, targets = tables
     with pytest.raises(UserError, match="two people or more"):

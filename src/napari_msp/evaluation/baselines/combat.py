@@ -17,6 +17,9 @@ from napari_msp.errors import Advice, Install, UserError
 from napari_msp.evaluation.baselines.base import WIDTH, CommonSpace, LearnedBaseline
 from napari_msp.signal.sh_image import SHImage, with_coefficients
 
+ROUNDING = 1e-6
+"""Difference, as a part of the largest value, that is none: images are float32."""
+
 SOURCE, TARGET = 0, 1
 """Batches."""
 
@@ -76,6 +79,10 @@ def learn_scanner_effect(inputs: FloatArray, targets: FloatArray, *, paired: boo
     values = np.concatenate([inputs, targets]).T.astype(float)
     if not np.isfinite(values).all():
         raise UserError("values are missing or infinite", remedy=Advice("leave those out"))
+    differences = values[:, people[0] :] - values[:, : people[0]] if paired else np.empty((0, 0))
+    if paired and np.ptp(differences, axis=1).max() <= ROUNDING * np.abs(values).max():
+        # Everybody's shift is the same: there is nothing to shrink, and no variance to divide by.
+        return ScannerEffect(np.ones(len(values)), differences.mean(axis=1))
     covariates = _contrasts(len(inputs)) if paired else np.empty((sum(people), 0))
     batches = np.repeat([SOURCE, TARGET], people)
     table = np.column_stack([batches, covariates]).astype(object)
