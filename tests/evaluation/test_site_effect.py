@@ -18,7 +18,7 @@ from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import make_plan
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
-from napari_msp.evaluation.evaluate import evaluate
+from napari_msp.evaluation.evaluate import evaluate, tested_row
 from napari_msp.evaluation.proof.chapters import make_pages, with_derived
 from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
@@ -300,6 +300,8 @@ def test_maps_alone_are_a_row_too(predicted, tmp_path):
         wanted = 10.0 if row["quantity"] == "fa" else 0.0
         assert float(row["bias_percent"]) == pytest.approx(wanted, abs=1e-4)
     assert plan.subjects.test == ("sub-01", "sub-02")
+    # Maps have no SH error: Table 1 tests nothing, and is written.
+    assert (plan.tested, tested_row(plan, job.results()[0])) == ("ComBat maps", None)
 
 
 @pytest.mark.parametrize(
@@ -335,4 +337,5 @@ def test_the_report_has_the_page(predicted):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert 'id="site-effect"' in page
     assert "McGraw" in page
+    assert "Figure 3. sub-01 on prisma_st" in page
     assert "\ncopy,prisma_st" in (out / "table1.csv").read_text()

@@ -14,7 +14,7 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.jobs import OnProgress
 from napari_msp.evaluation.benchmark.methods import BEST_SINGLE, FIRST_STAGE, MSP, all_methods
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan, make_plan
-from napari_msp.evaluation.benchmark.results import FLOOR
+from napari_msp.evaluation.benchmark.results import FLOOR, Result, Results
 from napari_msp.evaluation.benchmark.run import Benchmark, Outcome
 from napari_msp.evaluation.benchmark.settings import EvaluationSettings
 from napari_msp.evaluation.benchmark.trainings import Training, Trainings, trainings_of
@@ -36,7 +36,7 @@ from napari_msp.files import locked, refuse_unwritable, versions_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
-from napari_msp.scan import load_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.spherical_harmonics import ORDER
 
 SHOWN = 2
@@ -123,10 +123,7 @@ def evaluate(
 def _study(plan: Plan, outcome: Outcome) -> Study:
     """Give what pages of proof are made of."""
     overlapping = set(plan.methods) - {BEFORE} if plan.folds else set()
-    for dataset in plan.datasets:
-        for each in plan.finished(dataset):
-            if each.overlapping(plan.subjects.test):
-                overlapping.add(each.name)
+    overlapping |= _made_in_folds(plan)
     clear = "noise-free" in outcome.results.references
     if plan.regions == TISSUE:
         where = "white matter, grey matter and fluid, by FA and mean diffusivity of " + (
@@ -138,6 +135,26 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
     return Study(
         outcome.values, plan.source, where, frozenset(overlapping), outcome.notes, selected
     )
+
+
+def _made_in_folds(plan: Plan) -> set[str]:
+    """Name the finished predictions of which subjects are predicted by what the others taught."""
+    return {
+        each.name
+        for dataset in plan.datasets
+        for each in plan.finished(dataset)
+        if each.overlapping(plan.subjects.test)
+    }
+
+
+def tested_row(plan: Plan, results: Results[Result]) -> str | None:
+    """Name the row that is tested against the others; none that could not be measured.
+
+    Finished predictions may be maps alone, or fit nobody; those that were made in folds are not
+    tested.
+    """
+    row = plan.tested
+    return row if row in results.methods and row not in _made_in_folds(plan) else None
 
 
 def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, Path]:
@@ -166,13 +183,19 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         )
     for target in plan.targets:
         shown = _shown(plan, outcome, target)
-        if target not in scans or not shown:
+        if target not in scans:
             continue
         source = scans[plan.source]
-        predicted = {
+        predicted: dict[str, Scan] = {
             name: harmonize(load_model(path), source, target, device=device)
             for name, path in shown.items()
         }
+        measured = outcome.results.select(subject=subject, target=target).methods
+        for each in plan.finished(plan.datasets[0]):
+            if len(predicted) < SHOWN and each.name in measured:  # so it can be opened
+                predicted[each.name] = load_scan(each.images[subject, target])
+        if not predicted:
+            continue
         for shell, b in shells:
             predictions = {name: each.at_shell(b) for name, each in predicted.items()}
             lined_up = line_up(scans[target].at_shell(b), predictions)
@@ -237,7 +260,7 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         targets=plan.targets,
         simulated="noise-free" in outcome.results.references,
         seeds=plan.seeds,
-        tested=plan.tested,
+        tested=tested_row(plan, outcome.results),
         methods={
             name: methods[name].explanation.rstrip(".")
             if name in methods and name not in dict(plan.predictions)
