@@ -18,7 +18,7 @@ from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.plan import make_plan
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
-from napari_msp.evaluation.evaluate import evaluate, tested_row
+from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.proof.chapters import make_pages, with_derived
 from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
@@ -301,7 +301,7 @@ def test_maps_alone_are_a_row_too(predicted, tmp_path):
         assert float(row["bias_percent"]) == pytest.approx(wanted, abs=1e-4)
     assert plan.subjects.test == ("sub-01", "sub-02")
     # Maps have no SH error: Table 1 tests nothing, and is written.
-    assert (plan.tested, tested_row(plan, job.results()[0])) == ("ComBat maps", None)
+    assert (plan.tested, row_to_test(plan, job.results()[0])) == ("ComBat maps", None)
 
 
 @pytest.mark.parametrize(

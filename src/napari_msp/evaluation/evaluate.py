@@ -147,7 +147,7 @@ def _made_in_folds(plan: Plan) -> set[str]:
     }
 
 
-def tested_row(plan: Plan, results: Results[Result]) -> str | None:
+def row_to_test(plan: Plan, results: Results[Result]) -> str | None:
     """Name the row that is tested against the others; none that could not be measured.
 
     Finished predictions may be maps alone, or fit nobody; those that were made in folds are not
@@ -260,7 +260,7 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         targets=plan.targets,
         simulated="noise-free" in outcome.results.references,
         seeds=plan.seeds,
-        tested=tested_row(plan, outcome.results),
+        tested=row_to_test(plan, outcome.results),
         methods={
             name: methods[name].explanation.rstrip(".")
             if name in methods and name not in dict(plan.predictions)
