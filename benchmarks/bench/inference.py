@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import fullsize
+from bench import beyond, fullsize
 from bench.comparing import Comparison, Setting, Sides, Subject, Table
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
@@ -360,6 +360,18 @@ SUBJECT = Subject(
     ],
     [
         Table(name="Where the time goes", columns=("", "s", "of it"), rows=where_time_goes),
+        Table(
+            name="Beyond the memory budget: a head, and eight times its voxels",
+            columns=(
+                "",
+                "processor s",
+                "tiles",
+                "MB taken",
+                "MB of input and result",
+                "beyond all",
+            ),
+            rows=beyond.table,
+        ),
         Table(
             name="How far windows of 32³ are off, in parts of the largest value",
             columns=("overlap", "MONAI", "TorchIO"),
