@@ -361,14 +361,14 @@ SUBJECT = Subject(
     [
         Table(name="Where the time goes", columns=("", "s", "of it"), rows=where_time_goes),
         Table(
-            name="Beyond the memory budget: a head, and eight times its voxels",
+            name="Eight times the voxels in a budget of 2 GiB, networks of the packaged width",
             columns=(
                 "",
                 "processor s",
                 "tiles",
                 "MB taken",
                 "MB of input and result",
-                "beyond all",
+                "beyond these and the budget",
             ),
             rows=beyond.table,
         ),
