@@ -350,8 +350,9 @@ class GlyphView(QObject):
         if not self.count:
             self.told.emit("glyphs: no brain around the crosshair")
             return
-        half = "each voxel's own most" if self._kind == "odf" else f"S/S0 = {found.largest:.2g}"
-        self.told.emit(f"glyphs: {TITLES[self._kind]}, half a voxel is {half}")
+        half = f"half a voxel is S/S0 = {found.largest:.2g}"
+        scale = "each on its own scale" if self._kind == "odf" else half
+        self.told.emit(f"glyphs: {TITLES[self._kind]}, {scale}")
 
     def _put(self, place: int, image: SHImage, drawing: Drawing | None) -> None:
         if place < len(self._layers):

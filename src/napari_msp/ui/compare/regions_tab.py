@@ -41,6 +41,7 @@ from napari_msp.ui.layers import (
     sizes_shown,
     to_shown,
 )
+from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import MessageLine
@@ -67,6 +68,9 @@ OVERLAY = "napari_msp_regions"
 
 EDGE, INSIDE = 230, 70
 """Opacity of regions in the cells, of 255 (our choice)."""
+
+WORDS = FormWords({})
+"""No parameter is filled in here."""
 
 _Found = tuple[RegionNumbers, Regions, list[tuple[Lattice, IntArray]]]
 
@@ -325,8 +329,9 @@ class RegionsTab(Themed):
                         item = self.table.item(number, column)
                         item.setText(now[0])
                         item.setToolTip(now[1])
-        self.table.resizeColumnsToContents()
-        self.table.viewport().update()
+        model = self.table.model()
+        last = model.index(model.rowCount() - 1, model.columnCount() - 1)
+        model.dataChanged.emit(model.index(0, 0), last)
 
     def _draw_histogram(self) -> None:
         """Draw the voxels of the chosen region: a curve an image."""
@@ -351,10 +356,10 @@ class RegionsTab(Themed):
         self._show()
 
     def _fail(self, error: UserError) -> None:
+        """Say here why there are no numbers: it goes when something is painted."""
         self.numbers = self._regions = None
-        self.message.clear()
         self._show()
-        self.failed.emit(error)
+        self.message.show_message("warning", sentence(said(error, WORDS)))
 
     def _list(self) -> None:
         """Offer the viewer's labels."""

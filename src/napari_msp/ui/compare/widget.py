@@ -59,9 +59,6 @@ NEXT_GLYPHS = "Q"
 
 EDGE = 6
 
-TABLE = 30
-"""Pixels that the table of numbers needs beyond a usual column."""
-
 NARROWEST = 240
 """Pixels that the table asks for."""
 
@@ -113,7 +110,7 @@ class Compare(Docked):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave the window to the images: wide tabs are scrolled, or the dock is widened."""
-        return QSize(USUAL_WIDTH + TABLE, super().sizeHint().height())
+        return QSize(USUAL_WIDTH, super().sizeHint().height())
 
     def compare_predictions(self, predictions: Sequence[Scan]) -> None:
         """Compare up to four predictions, with the scan that they aim at where there is one."""
