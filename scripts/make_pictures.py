@@ -126,11 +126,18 @@ class Tour:
 
 
 def palette_of(frames: list[Image.Image]) -> Image.Image:
-    """Choose colours for all frames; rare ones count nearly as much as the many greys."""
+    """Choose colours for all frames; rare ones count nearly as much as the many greys.
+
+    Greys of their own are added: white brains beside pale errors would turn yellow.
+    """
     pixels = np.concatenate([np.asarray(frame)[::2, ::2].reshape(-1, 3) for frame in frames])
     colours, counts = np.unique(pixels >> 2, axis=0, return_counts=True)
     often = np.repeat(colours << 2, np.ceil(counts**0.35).astype(int), axis=0)
-    return Image.fromarray(often[None]).quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    chosen = Image.fromarray(often[None]).quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    greys = np.repeat(np.linspace(0, 255, 256 - COLOURS).round().astype(int), 3).tolist()
+    palette = (chosen.getpalette() or [])[: 3 * COLOURS] + greys
+    chosen.putpalette(palette)
+    return chosen
 
 
 def harmonize_and_compare(tour: Tour) -> None:
