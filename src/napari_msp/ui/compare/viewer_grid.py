@@ -86,6 +86,7 @@ class ViewerGrid:
         self._legend = self._remark = ""
         self._linking = False
         self._beside: Layer | None = None
+        self._length: float | None = SCALE_BAR
 
     @property
     def active(self) -> bool:
@@ -268,6 +269,8 @@ class ViewerGrid:
         if not self.active or layer not in self.viewer.layers:
             return
         self._beside, moved = layer, self._fit.moved
+        bar = self.viewer.canvas.overlays.scale_bar  # a larger picture's would reach the legend
+        self._length, bar.length = bar.length, SHORT_SCALE_BAR
         with self.viewer.layers.batched_update():
             self.viewer.canvas.grid.enabled = False
             for other in self.layers[1:]:
@@ -288,6 +291,7 @@ class ViewerGrid:
         if layer is None:
             return
         moved = self._fit.moved
+        self.viewer.canvas.overlays.scale_bar.length = self._length
         with self.viewer.layers.batched_update():
             if layer in self.viewer.layers:
                 self._keep_out(layer)
