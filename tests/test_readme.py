@@ -7,6 +7,7 @@ in a comment before it; all else is run, by slow tests, on small simulated heads
 import re
 import shlex
 import subprocess
+import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -253,7 +254,8 @@ def test_a_page_runs(page, here):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("default")  # of Jupyter's own
+def test_the_notebook_runs(tmp_path):
     """Its figures come from the cells that stand there; nothing of the machine is kept in them."""
     nbformat = pytest.importorskip("nbformat", reason="of the extra `docs`")
     from nbclient import NotebookClient
@@ -274,9 +276,9 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 def test_the_handbook_is_built(tmp_path):
     """With every warning as an error: of links, pictures, and docstrings."""
     pytest.importorskip("myst_nb", reason="of the extra `docs`")
-    from sphinx.cmd.build import build_main
-
-    source, out = str(REPOSITORY / "docs"), str(tmp_path / "handbook")
-    assert build_main(["-W", "--keep-going", "-q", source, out]) == 0
+    options = ("-W", "--keep-going", "-q", "-d", tmp_path / "doctrees")
+    command = [sys.executable, "-m", "sphinx", *options, REPOSITORY / "docs", tmp_path / "handbook"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     for page in ("index", "reference/commands", "reference/api", "window/harmonize"):
         assert (tmp_path / "handbook" / f"{page}.html").exists()
