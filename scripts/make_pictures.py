@@ -270,7 +270,7 @@ def train(tour: Tour) -> None:
     widget.form.simulate.click()
     tour.wait(lambda: widget.form.request is not None)
     widget.train_button.click()
-    tour.wait(lambda: not widget.run.running)
+    tour.wait(lambda: not widget.run.running, 1200)
     tour.live(2)
     tour.picture("trained")
     tour.close(widget)

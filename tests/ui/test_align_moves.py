@@ -28,7 +28,7 @@ from napari_msp.ui.align.aligning import (
 )
 from napari_msp.ui.align.moves import Moves
 from napari_msp.ui.background import Control
-from napari_msp.ui.layers import KEY, from_shown
+from napari_msp.ui.layers import KEY, from_shown, lattice_shown
 
 STEP = 2.4
 """A voxel of the small heads, in mm: by so much one of them was moved to the right."""
@@ -183,12 +183,13 @@ def test_layers_are_named_and_placed_by_the_rule_and_are_nobodys_scan(choice, al
         "sub-01 prisma_st · b0 after",
         "sub-01 prisma_st · checkerboard after",
     ]
-    for _, options, kind in layers.values():
+    for data, options, kind in layers.values():
         assert kind == "image"
         assert options["scale"] == pytest.approx((2.4, 2.4, 2.4))
         assert options["translate"] == layers["b0"][1]["translate"]
         assert options["units"] == ("mm",) * 3
-        assert KEY not in options["metadata"]
+        assert options["metadata"][KEY] is None  # nobody's, but with letters
+        assert lattice_shown(data, options) is not None
 
 
 def test_squares_are_of_both_heads_in_turn(choice, alignment):

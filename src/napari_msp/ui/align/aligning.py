@@ -375,10 +375,13 @@ def _scaled(values: FloatArray, limits: tuple[float, float]) -> FloatArray:
 def _picture(
     scan: Scan, quantity: str, values: FloatArray, lattice: Lattice, limits: tuple[float, float]
 ) -> LayerData:
-    """Make a hidden layer that is nobody's: a scan on another's lattice must not be saved as it."""
+    """Make a hidden layer that is nobody's: a scan on another's lattice must not be saved as it.
+
+    It has letters nevertheless, as all images of heads.
+    """
     everywhere = np.ones(lattice.shape, dtype=bool)
     data, options, kind = map_layer(
         scan, quantity, values, lattice=lattice, mask=everywhere, limits=limits, visible=False
     )
-    del options["metadata"][KEY]
+    options["metadata"][KEY] = None
     return data, options, kind
