@@ -119,3 +119,55 @@ def test_the_command_measures_plain_maps(tmp_path, labels, capsys):
     assert rows(capsys.readouterr().out)[3] == two
     assert main([*given, "--out", "r.txt"]) == 2
     assert capsys.readouterr().err.startswith("napari-msp: r.txt: ")
+
+
+def plain(path, values, affine=None):
+    affine = np.diag([2.0, 2, 2, 1]) if affine is None else affine
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(np.asarray(values, np.float32), affine), path)
+    return path
+
+
+def test_no_image_takes_the_place_of_truth_or_of_another(tmp_path, labels, capsys):
+    image = plain(tmp_path / "made" / "truth.nii.gz", LABELS + 1)
+    true = plain(tmp_path / "gold.nii.gz", LABELS + 3)
+    given = ["--labels", str(labels), "--truth", str(true)]
+    assert main(["regions", str(image), *given]) == 2
+    assert f"{image}: is called truth" in capsys.readouterr().err
+    with pytest.raises(UserError, match="is the name of two images") as error:
+        measure_regions([true, image, str(true)], labels)
+    assert error.value.field == "images"
+    # Where nothing is compared, that is a name as any other.
+    numbers = measure_regions([image, true], labels)
+    assert [each.error for each in numbers.tables["gold", "value"].rows] == [None, None]
+
+
+def test_maps_are_measured_where_all_have_a_number(tmp_path, labels):
+    values = np.arange(64.0).reshape(SHAPE)
+    true = plain(tmp_path / "true.nii.gz", values)
+    holed = np.where(values == 3, np.nan, values + 1)
+    one = plain(tmp_path / "holed.nii.gz", np.where(values == 4, np.inf, holed))
+    # The second half of region 1, and what lies behind.
+    behind = np.diag([2.0, 2, 2, 1])
+    behind[0, 3] = 2.0
+    two = plain(tmp_path / "half.nii.gz", values[1:] + 2, behind)
+
+    numbers = measure_regions([one, two], labels, true)
+    found = {name: numbers.tables[name, "value"].rows for name in ("truth", "holed", "half")}
+    assert [row[0].voxels for row in found.values()] == [16, 16, 16]
+    assert [row[0].mean or 0.0 for row in found.values()] == pytest.approx([23.5, 24.5, 25.5])
+    assert found["half"][0].bias == pytest.approx(2)
+
+    alone = measure_regions([one], labels, true)
+    for name, bias in (("truth", 0), ("holed", 1)):
+        row = alone.tables[name, "value"].rows[0]
+        assert row.voxels == 30
+        assert row.mean == pytest.approx((sum(range(32)) - 7) / 30 + bias)
+
+
+def test_maps_that_share_no_voxel_are_refused(tmp_path, labels):
+    far = np.diag([2.0, 2, 2, 1])
+    far[:3, 3] = 100
+    true, image = plain(tmp_path / "a.nii.gz", LABELS), plain(tmp_path / "b.nii.gz", LABELS, far)
+    with pytest.raises(UserError, match="no voxel in common"):
+        measure_regions([image], labels, true)

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import applicable, entities, image_suffix, nifti_stem, platform_name
-from napari_msp.data.lattice import Lattice, resample, resample_mask, voxel_coordinates
+from napari_msp.data.lattice import Lattice, resample_with_mask, voxel_coordinates
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.comparison import line_scans_up
@@ -588,7 +588,7 @@ def measure_regions(
         See `read_regions`; in the space of the images, whatever their voxels.
     truth
         Of the same kind. Images are then brought to its voxels and measured where all have brain,
-        else each in its own.
+        maps where all have a finite number; else each in its own.
     maps
         Keys of `MAPS` with one number a voxel, of DWIs and SH images.
     b_value
@@ -602,6 +602,11 @@ def measure_regions(
         When something cannot be read, does not belong together, or lies outside all labels.
     """
     given = images if isinstance(images, Mapping) else _by_stem(images)
+    if truth is not None and TRUTH in given:
+        image = given[TRUTH]
+        subject = image if isinstance(image, str | Path) else None
+        problem = f"is called {TRUTH}, as is what images are compared with"
+        raise UserError(problem, subject, "images", Advice("rename it"))
     wanted = tuple(maps)
     for each in wanted:
         if each not in MAPS or MAPS[each].coloured:
@@ -618,17 +623,23 @@ def measure_regions(
     if truth is not None and scans and plain:
         remedy = Advice("give maps and a map as truth, or scans and a scan")
         raise UserError("is of another kind than the images", field="truth", remedy=remedy)
-    return region_numbers([*_of_scans(scans, regions, wanted), *_of_maps(plain, regions)])
+    compared = truth is not None  # an image may be called truth where no truth is given
+    of_scans = _of_scans(scans, regions, wanted, compared=compared)
+    return region_numbers([*of_scans, *_of_maps(plain, regions, compared=compared)])
 
 
 def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
     """Name files for what they are called, and those of one name for where they lie, too."""
     paths = list(paths)
     stems = [nifti_stem(Path(each)) for each in paths]
-    return {
-        stem if stems.count(stem) == 1 else str(path): path
-        for stem, path in zip(stems, paths, strict=True)
-    }
+    named: dict[str, str | Path] = {}
+    for stem, path in zip(stems, paths, strict=True):
+        name = stem if stems.count(stem) == 1 else str(path)
+        if name in named:
+            remedy = Advice("give it once, or rename one")
+            raise UserError("is the name of two images", path, "images", remedy)
+        named[name] = path
+    return named
 
 
 def _scan_or_map(
@@ -643,10 +654,10 @@ def _scan_or_map(
 
 
 def _of_scans(
-    scans: Mapping[str, Scan], regions: Regions, wanted: Sequence[str]
+    scans: Mapping[str, Scan], regions: Regions, wanted: Sequence[str], *, compared: bool
 ) -> Iterator[Measurable]:
-    """Give chosen maps of scans, which lie on truth's voxels where that is among them."""
-    truth = scans.get(TRUTH)
+    """Give chosen maps of scans, which lie on truth's voxels where they are compared with it."""
+    truth = scans.get(TRUTH) if compared else None
     images = {name: scan.at_shell().maps() for name, scan in scans.items()}
     mask = None
     if truth is not None:
@@ -665,15 +676,27 @@ def _of_scans(
 
 
 def _of_maps(
-    maps: Mapping[str, tuple[FloatArray, Lattice]], regions: Regions
+    maps: Mapping[str, tuple[FloatArray, Lattice]], regions: Regions, *, compared: bool
 ) -> Iterator[Measurable]:
-    """Give maps as they are, on truth's voxels where that is among them."""
-    truth = maps.get(TRUTH)
+    """Give maps as they are, or on truth's voxels, where all of them have a finite number."""
+    finite = {name: np.isfinite(values) for name, (values, _) in maps.items()}
+    if not compared or not maps:
+        for name, (values, lattice) in maps.items():
+            yield Measurable(name, "value", "", values, finite[name], regions.on(lattice))
+        return
+    truth, wanted = maps[TRUTH]
+    mask, lined_up = finite[TRUTH], {}
     for name, (values, lattice) in maps.items():
-        there, mask = values, np.ones(values.shape, dtype=bool)
-        wanted = lattice if truth is None else truth[1]
+        there, inside = values, finite[name]
         if not lattice.matches(wanted):
-            there = resample(values, lattice, wanted)
-            mask = resample_mask(mask, lattice, wanted)
-        true = None if truth is None or name == TRUTH else truth[0]
-        yield Measurable(name, "value", "", there, mask, regions.on(wanted), true)
+            known = np.where(inside, values, 0)[..., None]
+            several, inside = resample_with_mask(known, inside, lattice, wanted)
+            there = several[..., 0]
+        lined_up[name], mask = there, mask & inside
+    if not mask.any():
+        remedy = Advice("give maps of one space")
+        raise UserError("have no voxel in common with the truth", None, "images", remedy)
+    labels = regions.on(wanted)
+    for name, there in lined_up.items():
+        true = None if name == TRUTH else truth
+        yield Measurable(name, "value", "", there, mask, labels, true)
