@@ -1,5 +1,7 @@
 """Drawn studies find what Student's t test is known to find."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import nct, ttest_ind
@@ -202,3 +204,36 @@ def test_a_page_is_made_of_enough_people_and_says_false_alarms_first():
     assert rates[MEAN_OF_OTHERS, "power"] < 0.1 < rates["MSP", "power"]
     assert any("fewer than 40" in each for each in page.limits)
     assert group_page(measured(19)) is None
+
+
+def test_what_one_person_lacks_leaves_out_as_little_as_can_be_and_is_said():
+    whole = measured(24)
+
+    def without(*lacking):
+        gone = {(row, f"sub-{who}", region) for row, who, region in lacking}
+        kept = [v for v in whole.values if (v.method, v.subject, v.region) not in gone]
+        page = group_page(replace(whole, values=Results(kept)))
+        found = {(r[2], r[3]) for r in page.files["group_difference"].rows}
+        return found, " ".join(page.limits), page
+
+    found, said, page = without(("MSP", 3, "back"))
+    assert ("MSP", "front") in found and ("MSP", "back") not in found
+    assert ("ComBat", "back") in found and (UNCHANGED, "back") in found
+    assert "back of MSP is left out (no value in heads sub-3)" in said
+    # The studies are those of everybody: other rows' numbers stay as they were.
+    before = {r[1:5]: r[5] for r in group_page(whole).files["group_difference"].rows}
+    rows = page.files["group_difference"].rows
+    assert all(before[r[1:5]] == r[5] for r in rows)
+
+    found, said, _ = without((TARGET, 3, "back"))
+    assert {region for _, region in found} == {"front"}
+    assert f"back is left out (no value of {TARGET} in heads sub-3)" in said
+
+    found, said, page = without(("MSP", 3, "front"), ("MSP", 3, "back"))
+    assert ("MSP", "back") in found
+    assert "left out of all rows: heads sub-3 (no value of MSP)" in said
+    assert "drawn from 23 people" in page.tables[0].caption
+
+    found, said, _ = without(*(("MSP", who, where) for who in range(9) for where in REGIONS))
+    assert "MSP" not in {row for row, _ in found} and ("ComBat", "back") in found
+    assert "MSP is left out (no value of it in heads sub-0, heads sub-1, heads sub-2 and 6" in said

@@ -6,7 +6,7 @@ positive; so is one that stems from the harmonization.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from napari_msp.evaluation.proof.pages import (
 )
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import LEVEL, Interval
-from napari_msp.formatting import number
+from napari_msp.formatting import listed, number
 
 EFFECT = 0.05
 """By how much patients' values are lower, as a part of their own (our choice)."""
@@ -341,7 +341,10 @@ def group_tables(found: GroupDifference, what: str, literature: float | None = N
                 [
                     Cell(design),
                     Cell(row),
-                    *(_rate_cell(pick(of[design, row, region])) for region in regions),
+                    *(
+                        _rate_cell(pick(each)) if (each := of.get((design, row, region))) else EMPTY
+                        for region in regions
+                    ),
                 ]
                 for design, row in rows
             ],
@@ -412,6 +415,11 @@ def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
 
 # --- The page ---------------------------------------------------------------------------------
 
+TITLE = "Two groups"
+
+ABSENT = 0.1
+"""Part of the people; a row that lacks more is left out, else who is lacking is (our choice)."""
+
 QUANTITIES = {"fa": "FA", "md": "MD"}
 """What groups are compared in (our choice): what such studies report."""
 
@@ -427,25 +435,30 @@ def group_page(study: Study) -> Page | None:
     rows: list[Sequence[object]] = []
     columns: Sequence[Column] = ()
     leads, limits = [], list(LIMITS)
+    left: list[str] = []
     if len(datasets := study.measured.names("dataset")) > 1:
         limits.append(f"People of {len(datasets)} datasets are drawn together, as if of one.")
     if study.overlapping:
         limits.append("Folds overlap: what predicts somebody learned from nearly all the others.")
     for values in study.measured.groups("target", "shell").values():
         for key, label in QUANTITIES.items():
-            drawn = _drawn_of(values.select(quantity=key))
-            if drawn is None:
-                continue
             name = f"{label} on {values.rows[0].column}"
+            drawn, said = _drawn_of(values.select(quantity=key), name)
+            limits += said
+            left += said
+            if drawn is None:
+                few = f"{name}: not compared, as fewer than {2 * SIZE} people have values."
+                limits += [] if said else [few]
+                continue
             tables += group_tables(drawn, name, LITERATURE[key])
             tidy = group_rows(drawn, name)
             rows, columns = [*rows, *tidy.rows], tidy.columns
             leads.append(_lead(drawn, name))
             limits += drawn.notes
     if not tables:
-        return None
+        return Page(TITLE, lead=("Nothing is compared.",), limits=left) if left else None
     return Page(
-        "Two groups",
+        TITLE,
         lead=leads,
         tables=tables,
         limits=list(dict.fromkeys(limits)),
@@ -461,31 +474,72 @@ def group_page(study: Study) -> Page | None:
     )
 
 
-def _drawn_of(values: Results[RegionValue]) -> GroupDifference | None:
-    """Draw studies from the values of one quantity on one target."""
-    by = {
-        (row.method, f"{row.dataset} {row.subject}", row.region): row.value
-        for row in values
-        if row.seed == values.rows[0].seed or row.method in (TARGET, BEFORE)
-    }
-    methods = dict.fromkeys(row for row, _, _ in by)
-    people = dict.fromkeys(person for row, person, _ in by if row == TARGET)
-    if len(people) < 2 * SIZE or BEFORE not in methods:
-        return None
-    regions = [
-        region
-        for region in dict.fromkeys(region for _, _, region in by)
-        if all((row, person, region) in by for row in (TARGET, BEFORE) for person in people)
-    ]
-    rows = {
-        row: np.array([[by[row, person, region] for region in regions] for person in people])
-        for row in methods
-        if all((row, person, region) in by for person in people for region in regions)
-    }
-    predicted = {row: table for row, table in rows.items() if row not in (TARGET, BEFORE)}
-    # The mean of others knows nothing of a person, an effect included.
-    kept = {MEAN_OF_OTHERS: 0.0}
-    return group_difference(rows[BEFORE], rows[TARGET], predicted, regions, kept=kept)
+def _drawn_of(values: Results[RegionValue], name: str) -> tuple[GroupDifference | None, list[str]]:
+    """Draw studies from the values of one quantity on one target, and say what is left out."""
+    by: dict[str, dict[str, dict[str, float]]] = {}
+    for each in values:
+        if each.seed == values.rows[0].seed or each.method in (TARGET, BEFORE):
+            of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
+            of[each.region] = each.value
+    everyone = list(by.get(TARGET, {}))
+    if len(everyone) < 2 * SIZE or BEFORE not in by:
+        return None, []
+    people, rows, said = everyone, list[str](), list[str]()
+    for row in (BEFORE, *(each for each in by if each not in (TARGET, BEFORE))):
+        rest = [who for who in people if who in by[row]]
+        lacking = _some([who for who in people if who not in by[row]])
+        if row != BEFORE and len(rest) < max(2 * SIZE, (1 - ABSENT) * len(everyone)):
+            said.append(f"{name}: {row} is left out (no value of it in {lacking}).")
+            continue
+        if lacking:
+            said.append(f"{name}: left out of all rows: {lacking} (no value of {row}).")
+        people, rows = rest, [*rows, row]
+    if len(people) < 2 * SIZE:
+        return None, said
+    regions = list(dict.fromkeys(each.region for each in values))
+    for row in (TARGET, BEFORE):
+        regions, gone = _had(by[row], people, regions)
+        said += [f"{name}: {each} is left out (no value of {row} in {of})." for each, of in gone]
+    if not regions:
+        return None, said
+    parts: dict[tuple[str, ...], dict[str, FloatArray]] = {tuple(regions): {}}
+    for row in rows[1:]:
+        own, gone = _had(by[row], people, regions)
+        said += [f"{name}: {each} of {row} is left out (no value in {of})." for each, of in gone]
+        if own:
+            parts.setdefault(tuple(own), {})[row] = _table(by[row], people, own)
+    found = []
+    for part, predicted in parts.items():  # people and random numbers are the same in each
+        source, target = (_table(by[row], people, part) for row in (BEFORE, TARGET))
+        # The mean of others knows nothing of a person, an effect included.
+        kept = {MEAN_OF_OTHERS: 0.0}
+        found.append((group_difference(source, target, predicted, part, kept=kept), predicted))
+    more = [each for other, of in found[1:] for each in other.studies if each.row in of]
+    return replace(found[0][0], studies=[*found[0][0].studies, *more]), said
+
+
+Values = Mapping[str, Mapping[str, float]]
+"""By person, then by region."""
+
+
+def _had(
+    of: Values, people: Sequence[str], regions: Sequence[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Give the regions that all people have; of each other one, who lacks it."""
+    lacking = {each: [who for who in people if each not in of[who]] for each in regions}
+    gone = [(each, _some(names)) for each, names in lacking.items() if names]
+    return [each for each, names in lacking.items() if not names], gone
+
+
+def _table(of: Values, people: Sequence[str], regions: Sequence[str]) -> FloatArray:
+    """(S, R) values."""
+    return np.array([[of[who][each] for each in regions] for who in people])
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """Name people, the first of many; empty for nobody."""
+    more = len(names) - most
+    return listed([*names[:most], f"{more} more"] if more > 0 else names) if names else ""
 
 
 def _lead(found: GroupDifference, name: str) -> str:
