@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from napari_msp.bids import map_name
+from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
+from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
-from napari_msp.evaluation.benchmark.measuring import Measurement
-from napari_msp.evaluation.benchmark.plan import make_plan
+from napari_msp.evaluation.benchmark.measuring import Measurement, map_on
+from napari_msp.evaluation.benchmark.plan import keep_plan, make_plan
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.proof.chapters import make_pages, with_derived
@@ -305,6 +307,36 @@ def test_maps_alone_are_a_row_too(predicted, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("fa", 45.0, "no FA; give it from 0 to 1"),
+        ("fa", 1.2, ""),  # of noise
+        ("colour_fa", 255.0, "no FA"),
+        ("md", 0.05, "no mm²/s"),
+        ("md", 0.003, ""),
+    ],
+)
+def test_finished_maps_are_in_their_units_and_infinite_voxels_are_missing(
+    tmp_path, key, value, said
+):
+    shape = (2, 2, 2, 3) if key == "colour_fa" else (2, 2, 2)
+    values = np.full(shape, value, np.float32)
+    values[0, 0, 0], values[0, 0, 1], values[0, 1, 0] = np.inf, -np.inf, np.nan
+    path = tmp_path / "map.nii.gz"
+    write_nifti(path, values, np.eye(4))
+    if said:
+        with pytest.raises(UserError, match=said):
+            map_on(path, Lattice((2, 2, 2), np.eye(4)), key)
+        return
+    wanted = np.full(shape, value, np.float32)
+    wanted[0, 0], wanted[0, 1, 0] = 0, 0
+    assert np.array_equal(map_on(path, Lattice((2, 2, 2), np.eye(4)), key), wanted)
+    # On half the voxels' lattice, nothing of them leaks into their neighbours.
+    moved = Lattice((1, 2, 2), np.array([[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    assert map_on(path, moved, key) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"predictions": {"no harmonization": "copies"}}, "name of another row"),
@@ -325,6 +357,36 @@ def test_what_cannot_be_done_is_said_before_any_work(predicted, asked, said):
         asked["predictions"] = {"copy": predicted / "copies"}
     with pytest.raises(UserError, match=said):
         make_plan([predicted / "heads"], **asked)
+
+
+def test_a_cohort_is_compared_anew_after_a_prediction_changed(
+    predicted, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "harmonized"
+    shutil.copytree(predicted / "copies", out)
+    line = "sub-01\tn/a\tdone\t1.0\tn/a\n"
+    (out / "cohort.tsv").write_text(f"participant_id\tscan\tstatus\tseconds\tmessage\n{line}")
+
+    def planned(datasets, folder, **asked):  # without the work
+        del asked["device"]
+        keep_plan(make_plan([datasets], **asked), folder / "plan.json")
+        (folder / "report.html").touch()
+        return [folder / "report.html"]
+
+    monkeypatch.setattr("napari_msp.evaluation.evaluate.evaluate", planned)
+    given = ["cohort", str(predicted / "heads"), str(out), "group", "--no-review-maps"]
+    given += ["--regions", str(predicted / "labels.nii.gz")]
+    plans = []
+    for change in (lambda: None, lambda: shutil.rmtree(out / "sub-02")):
+        change()
+        assert main(given) == 0
+        assert capsys.readouterr().out.split()[-1] == str(out / "proof" / "report.html")
+        plans.append((out / "proof" / "plan.json").read_text())
+    assert plans[0] != plans[1]
+    # What is no evaluation is not taken away.
+    (out / "proof" / "plan.json").unlink()
+    assert main(given) == 2
+    assert "proof: exists and is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -128,20 +128,29 @@ def run(options: Namespace, console: Console) -> int:
 
 
 def _write_proof(options: Namespace, console: Console) -> None:
-    """Compare what was harmonized with the targets' own scans, as `evaluate` does."""
-    from napari_msp.evaluation.evaluate import evaluate
+    """Compare what was harmonized with the targets' own scans, as `evaluate` does.
 
-    for path in evaluate(
-        options.bids_dir,
-        options.out_dir / PROOF,
-        predictions={"harmonized": options.out_dir},
-        regions=options.regions,
-        targets=() if options.target in (None, "all") else (options.target,),
-        run=options.run,
-        b0_threshold=options.b0_threshold,
-        device=options.device,
-    ):
-        console.result(path)
+    What was compared before is replaced: it is of what was harmonized then.
+    """
+    from napari_msp.evaluation.evaluate import evaluate
+    from napari_msp.files import new_folder
+
+    out = options.out_dir / PROOF
+    # A folder of that name that no evaluation wrote is somebody's own, and refused.
+    with new_folder(out, replace=(out / "plan.json").is_file()) as made:
+        written = evaluate(
+            options.bids_dir,
+            made,
+            predictions={"harmonized": options.out_dir},
+            regions=options.regions,
+            targets=() if options.target in (None, "all") else (options.target,),
+            run=options.run,
+            b0_threshold=options.b0_threshold,
+            device=options.device,
+        )
+        names = [path.relative_to(made) for path in written]
+    for name in names:
+        console.result(out / name)
 
 
 def _write_report(folder: Path, someone: bool, console: Console) -> bool:

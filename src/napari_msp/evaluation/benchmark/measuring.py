@@ -400,12 +400,17 @@ class Measurement:
                 yield method, reference, found.values, patches
 
 
-LARGEST_MD = 0.1
+LARGEST_MD = 0.02
 """In mm²/s; free water has 0.003. More is in other units (our choice)."""
+
+LARGEST_FA = 1.5
+"""Negative eigenvalues give up to √(3/2). More is in percent or the like (our choice)."""
 
 
 def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
     """Read a map and bring it to a lattice, interpolated linearly inside its own mask.
+
+    Voxels without a finite number are none of the mask, as those of 0.
 
     Raises
     ------
@@ -419,10 +424,15 @@ def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
     if len(shape) != wanted or (wanted == 4 and shape[-1] != 3):
         problem = f"has shape {image.shape}, which no map of {MAPS[key].title} has"
         raise UserError(problem, path, "predictions", Advice("give another"))
-    values = np.abs(np.nan_to_num(values)) if wanted == 4 else np.nan_to_num(values)
+    values = np.nan_to_num(values, posinf=0, neginf=0)
+    if wanted == 4:
+        values = np.abs(values)
     if key == "md" and np.any(values > LARGEST_MD):
         problem = "has diffusivities that are no mm²/s"
         raise UserError(problem, path, "predictions", Advice("give it in mm²/s"))
+    if key in ("fa", "colour_fa") and np.any(values > LARGEST_FA):
+        problem = "has values that are no FA"
+        raise UserError(problem, path, "predictions", Advice("give it from 0 to 1"))
     own = lattice_of(image)
     if own.matches(lattice):
         return values
