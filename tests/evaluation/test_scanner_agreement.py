@@ -40,6 +40,13 @@ def test_icc_where_nothing_varies_or_everything_agrees():
     assert intraclass_correlation(same[:1]) == intraclass_correlation(same[:2]) == (None, None)
 
 
+@pytest.mark.filterwarnings("error")
+def test_three_subjects_who_hardly_agree_have_no_interval_that_is_not_finite():
+    icc, interval = intraclass_correlation(np.array([[0.0, 4], [3, 2], [0, 4]]))
+    assert icc == pytest.approx(-4 / 7)
+    assert interval is None
+
+
 def test_bland_altman_by_hand_on_ten_numbers():
     found = agreement([12, 11, 14, 10, 13], [10, 10, 12, 11, 12])
     # Differences 2, 1, 2, -1, 1: mean 1, squares about it 1, 0, 1, 4, 0 sum to 6, variance 6/4.

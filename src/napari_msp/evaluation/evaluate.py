@@ -328,7 +328,8 @@ def _given(plan: Plan, name: str) -> str:
             if finished.name == name
             for each in finished.provenance.values()
         }
-        return "finished predictions" + (f" of {', '.join(sorted(made))}" if made else "")
+        told = made and made != {name}
+        return "finished predictions" + (f" of {', '.join(sorted(made))}" if told else "")
     shared = any(_shares(load_model(path)) for path in plan.models if path.stem == name)
     return "a trained model" + ", first stages shared by all targets" * shared
 

@@ -63,12 +63,15 @@ class Regions:
         (4, 4) voxel-to-scanner affine in mm.
     kept
         Share of each label's volume that lies in the image, after `on`; empty before.
+    path
+        File that they were read from, for messages.
     """
 
     labels: IntArray
     names: Mapping[int, str]
     affine: FloatArray
     kept: Mapping[int, float] = field(default_factory=dict)
+    path: Path | None = None
 
     def __repr__(self) -> str:
         few = ", ".join(list(self.names.values())[:4])
@@ -122,7 +125,8 @@ class Regions:
         if not labels.any():
             raise UserError(
                 "no labelled voxel lies in the image",
-                field="regions",
+                self.path,
+                "regions",
                 remedy=Advice("give labels in the space of the scans, registered to them"),
             )
         if labels is self.labels:
@@ -179,7 +183,7 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     broken = ~np.isfinite(values) | (values != np.rint(values))
     if broken.any():
         share = 100 * float(broken.mean())
-        problem = f"is no label image: {share:.2g} % of its values are not whole numbers"
+        problem = f"is no label image: {share:.3g} % of its values are not whole numbers"
         remedy = Advice("give labels, resampled by nearest neighbour")
         raise UserError(problem, path, "regions", remedy)
     if values.min() < 0 or values.max() >= LARGEST_LABEL:
@@ -192,9 +196,8 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
         raise UserError("has no label: every voxel is 0", path, "regions", Advice("give another"))
     table = _names_beside(path) if names is None else Path(names)
     known = {} if table is None else read_names(table)
-    return Regions(
-        labels, {each: known.get(each, f"label {each}") for each in there}, lattice_of(image).affine
-    )
+    called = {each: known.get(each, f"label {each}") for each in there}
+    return Regions(labels, called, lattice_of(image).affine, path=path)
 
 
 def regions_of(source: str | Path, subject: str, platform: str) -> Regions:

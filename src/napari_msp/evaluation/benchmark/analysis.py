@@ -8,6 +8,7 @@ import numpy as np
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results, Row
 from napari_msp.evaluation.statistics import (
+    FEWEST,
     LEVEL,
     PairedTest,
     bonferroni,
@@ -34,6 +35,12 @@ OVERLAP = (
 )
 """What stands in their place: nothing estimates the variance of such means without bias (Bengio
 2004)."""
+
+
+FEW_HEADS = (
+    f"fewer than {FEWEST} subjects, whose patches are not independent, so there is no p-value"
+)
+"""What stands in the place of p-values over patches."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,7 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
     }
     pairs: list[tuple[str, str]] = []
     values: list[tuple[list[float], list[float]]] = []
+    tests: list[PairedTest] = []
     for target in rows.targets:
         for other in rows.methods:
             first, second = cells.get((tested, target), {}), cells.get((other, target), {})
@@ -257,7 +265,10 @@ def _family(rows: Results[Row], level: Level, reference: str, tested: str) -> li
             if other not in (tested, FLOOR) and shared:
                 pairs.append((target, other))
                 values.append(([first[n] for n in shared], [second[n] for n in shared]))
-    tests = bonferroni([wilcoxon(*pair) for pair in values])
+                test = wilcoxon(*values[-1])
+                few = level == "patch" and len({name[:2] for name in shared}) < FEWEST
+                tests.append(replace(test, p_value=None, note=FEW_HEADS) if few else test)
+    tests = bonferroni(tests)
     return [
         MethodTest(
             level,

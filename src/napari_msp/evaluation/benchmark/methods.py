@@ -4,6 +4,7 @@ Predictions that were made elsewhere are rows too, see `FinishedPredictions`.
 """
 
 import hashlib
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ from napari_msp.evaluation.baselines.base import (
     baseline_class,
     baseline_names,
 )
+from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.formatting import listed
 from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, load_model
@@ -297,15 +299,23 @@ class FinishedPredictions:
         return len(models) > 1 and any(names - {who} for who, names in taught.items())
 
     def doubt(self, subjects: Collection[str]) -> str | None:
-        """Say whose predictions come of a model that learned from somebody of their name."""
+        """Say whose predictions come of a model that learned from somebody of their name.
+
+        Warns
+        -----
+        MayHaveLearned
+            With what is returned.
+        """
         taught = self.taught_by(subjects)
         own = [subject for subject, names in taught.items() if subject in names]
         if not own:
             return None
-        return (
+        words = (
             f"{self.name}: the model learned from people named {listed(own)}, as are some that are "
-            "predicted; see that they are others"
+            "measured; if they are the same people, its errors are too low"
         )
+        warnings.warn(words, MayHaveLearned, stacklevel=4)
+        return words
 
     def taught_by(self, subjects: Collection[str]) -> dict[str, set[str]]:
         """Give those of some subjects whose names a prediction's model learned from, by subject."""

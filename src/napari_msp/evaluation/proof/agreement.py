@@ -162,7 +162,7 @@ def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval 
     -------
     The coefficient and its 95 % confidence interval; None for fewer than three subjects (of two it
     may be any number) or where nothing varies, no interval where the scanners agree to the last
-    bit.
+    bit, or where an end of it is not finite, as of three subjects who hardly agree.
     """
     n, k = ratings.shape
     if n < 3 or k < 2:
@@ -182,15 +182,18 @@ def intraclass_correlation(ratings: FloatArray) -> tuple[float | None, Interval 
         return icc, None
     ratio = of_columns / error
     known = n * (1 + (k - 1) * icc) - k * icc
-    freedom = (k - 1) * (n - 1) * np.square(k * icc * ratio + known)
-    freedom /= (n - 1) * k**2 * icc**2 * ratio**2 + np.square(known)
+    scale = (n - 1) * k**2 * icc**2 * ratio**2 + np.square(known)
+    if scale == 0:
+        return icc, None
+    freedom = (k - 1) * (n - 1) * np.square(k * icc * ratio + known) / scale
     tail = (1 + CONFIDENCE) / 2
     upper = f_distribution.ppf(tail, n - 1, freedom)
     lower = f_distribution.ppf(tail, freedom, n - 1)
     others = k * of_columns + (k * n - k - n) * error
-    low = n * (of_rows - upper * error) / (upper * others + n * of_rows)
-    high = n * (lower * of_rows - error) / (others + n * lower * of_rows)
-    return icc, (float(low), float(high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        low = float(n * (of_rows - upper * error) / (upper * others + n * of_rows))
+        high = float(n * (lower * of_rows - error) / (others + n * lower * of_rows))
+    return icc, (low, high) if np.isfinite([low, high]).all() else None
 
 
 # --- Who is who -------------------------------------------------------------------------------

@@ -15,12 +15,13 @@ from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.plan import Plan
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.comparison import line_up, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.groups import group_page
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
+    NOISE_FREE,
     REPEAT,
     SMOOTHED,
     Chapter,
@@ -108,15 +109,21 @@ def make_pages(study: Study) -> list[Page]:
 
 
 def with_derived(study: Study) -> Study:
-    """Add the rows that are made of others' values; one that cannot be made says why."""
+    """Add the rows that are made of others' values; one that cannot be made says why.
+
+    Table 1's floor is none for means of regions, and is not called so.
+    """
+    values = Results(
+        [replace(v, method=NOISE_FREE) if v.method == FLOOR else v for v in study.values]
+    )
     derived: list[RegionValue] = []
     notes = list(study.notes)
     for derive in DERIVED:
         try:
-            derived += derive(study.values)
+            derived += derive(values)
         except UserError as error:
             notes.append(error.phrase())
-    return replace(study, values=Results([*study.values, *derived]), notes=tuple(notes))
+    return replace(study, values=Results([*values, *derived]), notes=tuple(notes))
 
 
 def _pages(study: Study) -> Iterator[Page]:

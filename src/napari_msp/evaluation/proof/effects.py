@@ -7,11 +7,12 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
-from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results, column_name
+from napari_msp.evaluation.benchmark.results import RegionValue, Results, column_name
 from napari_msp.evaluation.proof.agreement import Agreement, Identified, agreement, identify
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
+    NOISE_FREE,
     REPEAT,
     SMOOTHED,
     TARGET,
@@ -39,7 +40,7 @@ DEPENDENT = "made of the others' scans, so that subjects depend on each other: n
 ROLES = {
     BEFORE: "before",
     REPEAT: "floor",
-    FLOOR: "noise-free",
+    NOISE_FREE: "noise-free",
     SMOOTHED: "trivial",
     MEAN_OF_OTHERS: "trivial",
 }

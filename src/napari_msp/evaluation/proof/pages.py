@@ -29,6 +29,9 @@ TARGET = "target's scan"
 REPEAT = "repeated scan (floor)"
 """Row of a second scan on the target: no harmonization can be expected to be nearer."""
 
+NOISE_FREE = "noise-free twin"
+"""Row of the target's scan without its noise: no floor of regions' means, which noise shifts."""
+
 SMOOTHED = "smoothed input (trivial)"
 """Row of the input, blurred: what a low error of a smooth image is worth."""
 
@@ -38,7 +41,7 @@ MEAN_OF_OTHERS = "mean of the others (trivial)"
 COMBAT_OF_REGIONS = "ComBat of regional means"
 """Row of what most studies do: no image, a table of each region's mean without the scanner."""
 
-RESERVED = (BEFORE, TARGET, REPEAT, SMOOTHED, MEAN_OF_OTHERS, COMBAT_OF_REGIONS)
+RESERVED = (BEFORE, TARGET, REPEAT, NOISE_FREE, SMOOTHED, MEAN_OF_OTHERS, COMBAT_OF_REGIONS)
 """Rows that nobody else's prediction may be called."""
 
 TRIVIAL = (SMOOTHED, MEAN_OF_OTHERS)

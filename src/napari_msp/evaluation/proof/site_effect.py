@@ -68,6 +68,7 @@ def site_effect_page(study: Study) -> Page:
         )
     several = len({each.dataset for each in found}) > 1
     over = resampled(found)
+    tested = any(effect.test is not None for each in found for effect in each.effects)
     tables: list[Table] = []
     more: list[Table] = []
     for each in found:
@@ -92,7 +93,7 @@ def site_effect_page(study: Study) -> Page:
             "regions": values_table(study.values),
         },
         methods=_methods(study, found, over),
-        references=REFERENCES,
+        references=(*REFERENCES, *OF_TESTS) if tested else REFERENCES,
     )
 
 
@@ -145,7 +146,9 @@ def _essence(each: Scanners, several: bool) -> Table:
         known = each.identified.get(row)
         tests = [effect.test for effect in each.of(row) if effect.test is not None]
         clear = sum(test.corrected_p_value < LEVEL for test in tests)
-        icc, effect = each.middle(row, "icc", signed=True), each.middle(row, "effect")
+        # Of the mean of the others, an ICC follows from the number of subjects alone.
+        icc = None if row == MEAN_OF_OTHERS else each.middle(row, "icc", signed=True)
+        effect = each.middle(row, "effect")
         return [
             Cell(row, role_of(row) if role_of(row) not in row else ""),
             Cell(_percent(each.middle(row, "bias_percent"), 2)),
@@ -213,7 +216,7 @@ def _cell(effect: SiteEffect | None) -> Cell:
         low, high = (number(end, 1) for end in found.interval_percent)
         interval = f" [{low}, {high}]"
     parts = [f"CV {_percent(found.variation)}"]
-    if found.icc is not None:
+    if found.icc is not None and effect.row != MEAN_OF_OTHERS:
         parts.append(f"ICC {number(found.icc, 2)}")
     if effect.test is not None:
         parts.append(p_text(effect.test.corrected_p_value))
@@ -449,9 +452,11 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
             "and quantities of a row by the largest |t| (Westfall 1993, Nichols 2002)."
         )
     elif study.overlapping:
-        sentences.append(f"Nothing was tested where {OVERLAP}.")
+        sentences.append(f"The site effect was not tested where {OVERLAP}.")
     else:
-        sentences.append(f"Nothing was tested, as there were fewer than {FEWEST} subjects.")
+        sentences.append(
+            f"The site effect was not tested, as there were fewer than {FEWEST} subjects."
+        )
     if over:
         sentences.append(
             f"Datasets were analysed one by one and resampled together ({RESAMPLES} draws of "
@@ -471,6 +476,9 @@ REFERENCES = (
     "patterns of brain connectivity. Nature Neuroscience, 2015; 18:1664-1671.",
     "McGraw KO, Wong SP. Forming inferences about some intraclass correlation coefficients. "
     "Psychological Methods, 1996; 1:30-46.",
+)
+
+OF_TESTS = (
     "Nichols TE, Holmes AP. Nonparametric permutation tests for functional neuroimaging: a primer "
     "with examples. Human Brain Mapping, 2002; 15:1-25.",
     "Westfall PH, Young SS. Resampling-Based Multiple Testing. Wiley, 1993.",

@@ -7,7 +7,7 @@ from napari_msp.evaluation.benchmark.analysis import MethodTest
 from napari_msp.evaluation.benchmark.settings import Subjects
 from napari_msp.evaluation.report.tables import against, at_shell
 from napari_msp.evaluation.statistics import RESAMPLES
-from napari_msp.formatting import listed, number
+from napari_msp.formatting import counted, listed, number
 from napari_msp.signal.spherical_harmonics import ORDER
 
 
@@ -130,6 +130,10 @@ def _split(run: EvaluationRun) -> str:
         )
         return f"Subjects were split into training, validation and test ({counts})."
     training, validation, test = sizes.pop()
+    if training == validation == 0:
+        where = " of each dataset" if len(run.splits) > 1 else ""
+        verb = "was" if test == 1 else "were"
+        return f"{counted(test, 'subject')}{where} {verb} measured; nobody was learned from here."
     choices = "every choice was made on validation subjects, and " if validation else ""
     return (
         f"{'In each dataset, subjects' if len(run.splits) > 1 else 'Subjects'} were split into "
@@ -197,7 +201,7 @@ def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
         "Values are means over test subjects, each first averaged over training seeds, with 95 % "
         f"percentile bootstrap intervals over subjects ({RESAMPLES} resamples)."
     ]
-    families = {(test.level, test.reference, test.shell): test for test in tests}
+    families = {(t.level, t.reference, t.shell): t for t in tests if t.comparisons}
     each_shell = any(test.shell is not None for test in tests)
     if families:
         first = next(iter(families.values()))

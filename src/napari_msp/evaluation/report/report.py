@@ -273,12 +273,19 @@ def report_html(
         paragraph=methods_paragraph(run, tests),
         terms=_terms(run),
         training=_training(run),
-        limits=(OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS,
+        limits=_limits(run),
         pinned=_pinned(run, results),
         effects=effect_tables(effects, overlapping=bool(run.folds)),
         biology_title=BIOLOGY,
         others=other_tables(results, summaries, measures),
     )
+
+
+def _limits(run: EvaluationRun) -> list[str]:
+    doubts = [
+        f"{each}. Measure only people whom the model has not learned from." for each in run.doubts
+    ]
+    return [*doubts, *((OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS)]
 
 
 def _encoded(pictures: Mapping[str, bytes]) -> dict[str, str]:

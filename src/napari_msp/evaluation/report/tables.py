@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from napari_msp.evaluation.benchmark.analysis import (
+    FEW_HEADS,
     LEVELS,
     OVERLAP,
     TESTED_MEASURE,
@@ -330,6 +331,9 @@ def _tests_of(
     if notes == [OVERLAP]:
         caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every subject"
         return Table(f"{caption}. Nothing is tested: {OVERLAP}.", ["against", *targets], rows)
+    if notes == [FEW_HEADS]:
+        caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every patch"
+        return Table(f"{caption}. No p-values: {FEW_HEADS}.", ["against", *targets], rows)
     caption = (
         compared
         + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
@@ -356,6 +360,6 @@ def _test_cell(test: MethodTest | None) -> Cell:
         change += f" [{low}, {high}]"
     effect = test.test.rank_biserial
     r = "–" if effect is None else number(effect, 2)
-    if test.test.note == OVERLAP:
+    if test.test.note in (OVERLAP, FEW_HEADS):
         return Cell(change, f"r = {r}")
     return Cell(change, f"r = {r}, {p_text(test.test.corrected_p_value)}", test.significant)
