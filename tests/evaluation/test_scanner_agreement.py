@@ -1,7 +1,10 @@
 """Agreement of scanners: published tables, sums by hand, and false positives at their rate."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from napari_msp.evaluation.proof.agreement import (
     agreement,
@@ -119,6 +122,26 @@ def test_drawn_flips_never_give_a_p_of_0():
     assert 0 < found.p_value <= 0.001
     assert not found.exact
     assert found.p_value >= found.smallest
+
+
+def test_nearly_constant_differences_give_the_smallest_p_and_not_0():
+    rng = np.random.default_rng(3)
+    for people in (6, 8, 12, 20):
+        for scatter in (0.0, 1e-16, 1e-12, 1e-9, 1e-7, 1e-5):
+            d = 0.1 + scatter * rng.normal(size=(people, 5))
+            d[0, 4] = np.nan if people > 6 else d[0, 4]
+            found = permutation_tests(d)
+            assert all(each.p_value == each.smallest for each in found)
+            # Flips of who lacks the last value are as good as none: others share its largest |t|.
+            assert {each.corrected_p_value / found[0].smallest for each in found} <= {1, 2}
+    # |t| of all flips, by scipy.
+    d = rng.normal(0.5, 1, (7, 3))
+    signs = np.array(list(product((1, -1), repeat=7)))
+    flips = np.abs(ttest_1samp(signs[:, :, None] * d, 0, axis=1).statistic)
+    for column, each in enumerate(permutation_tests(d)):
+        t = flips[0, column] * (1 - 1e-9)
+        assert each.p_value == (flips[:, column] >= t).mean()
+        assert each.corrected_p_value == (flips.max(axis=1) >= t).mean()
 
 
 def test_subjects_are_told_apart_by_their_own_scans():

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +16,15 @@ from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement, map_on
 from napari_msp.evaluation.benchmark.plan import keep_plan, make_plan
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
-from napari_msp.evaluation.proof.chapters import make_pages, with_derived
+from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.proof.chapters import InRegions, make_pages, with_derived
 from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -31,8 +34,10 @@ from napari_msp.evaluation.proof.pages import (
     TARGET,
     Study,
 )
+from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
+from napari_msp.signal.spherical_harmonics import ORDER
 
 REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
 
@@ -185,6 +190,51 @@ def test_several_datasets_are_shown_one_by_one_and_resampled():
             assert row["p_value"] == ""
 
 
+def test_what_is_not_tested_has_no_interval_over_datasets_either():
+    values = made_up(datasets=3)
+    rows = effects(values, overlapping=frozenset({"MSP"}))
+    of = {row["row"]: row for row in rows if row["dataset"] == "all datasets"}
+    for row, why in (("MSP", "folds overlap"), (MEAN_OF_OTHERS, "depend on each other")):
+        assert of[row]["bias_percent"] != "" and of[row]["bias_percent_low"] == ""
+        assert of[row]["note"].startswith("3 datasets; ") and why in of[row]["note"]
+    assert of[BEFORE]["bias_percent_low"] != "" and of[BEFORE]["note"] == "3 datasets"
+    page = site_effect_page(study(values, overlapping=frozenset({"MSP"})))
+    (table,) = [each for each in page.tables if each.caption.startswith("All datasets")]
+    assert "MSP has no interval (" in table.caption
+
+
+def test_combat_of_regional_means_loses_a_rare_region_alone():
+    pytest.importorskip("neuroCombat")
+    both = made_up(datasets=2)
+    taught = [
+        replace(row, subject=f"{row.subject}-taught", reference="training")
+        for row in made_up(datasets=2, seed=3)
+        if row.method in (TARGET, BEFORE)
+    ]
+    asked = [replace(row, method="ComBat") for row in both.select(method="MSP")]
+    rare = [replace(row, region="rare") for row in both if row.region == "left"]
+    everything = [*both, *taught, *asked]
+
+    def found(values):
+        made = with_derived(study(Results(values)))
+        rows = made.values.select(method="ComBat of regional means")
+        return {(r.dataset, r.region, r.quantity, r.subject): r.value for r in rows}, made.notes
+
+    whole, notes = found(everything)
+    assert len(whole) == 2 * len(REGIONS) * len(KEYS) * 8 and not notes
+    some, notes = found([*everything, *rare, replace(taught[0], region="rare")])
+    assert some == whole
+    assert len(notes) == 2 and "set-1 on prisma, FA, MD and RISH 2: rare left out" in notes[1]
+    # Where one dataset has too few who teach, the other one keeps its row.
+    few = [
+        r for r in everything if r.dataset == "set-1" or r.subject in ("sub-00", "sub-00-taught")
+    ]
+    some, notes = found(few)
+    assert some == {place: value for place, value in whole.items() if place[0] == "set-1"}
+    (note,) = notes
+    assert note.startswith("ComBat of regional means, set-0 on prisma, FA, MD and RISH 2: ")
+
+
 def test_a_constant_map_and_an_empty_region_leave_the_rest():
     values = [
         replace(row, value=0.5) if row.quantity == "md" else row
@@ -265,6 +315,48 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     errors = job.results()[0].select(method="copy", measure="sh_mse")
     assert [row.value for row in errors] == [0.0, 0.0]
     assert job.notes() == []
+
+
+def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
+    simulate(tmp_path / "heads", subjects=1, size="tiny")
+    dataset = open_dataset(tmp_path / "heads")
+    target = next(each for each in dataset.platforms if each.startswith("prisma"))
+    plan = SimpleNamespace(
+        source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None
+    )
+    regional = InRegions(plan, target, 0, dataset)  # type: ignore[arg-type]
+    regional.add_taught("sub-01")
+    counts = {row.region: row.value for row in regional.values if row.quantity == "voxels"}
+    twin, scan = dataset.noise_free("sub-01", target), dataset.acquisition("sub-01", target)
+    assert twin is not None
+    white, noisy = (
+        Truth(fit_sh(each, b_value=1200.0, order=ORDER)).tissue.white.sum() for each in (twin, scan)
+    )
+    assert counts["white matter"] == white != noisy
+
+
+def test_labels_or_names_that_changed_are_another_plan(predicted, tmp_path):
+    folder = tmp_path / "labels"
+    for subject in ("sub-01", "sub-02"):
+        (folder / subject).mkdir(parents=True)
+        shutil.copy(predicted / "labels.nii.gz", folder / subject / f"{subject}_dseg.nii.gz")
+    file = folder / "all.nii.gz"
+    shutil.copy(predicted / "labels.nii.gz", file)
+    one = folder / "sub-02/sub-02_dseg"
+    for regions, table in ((folder, one.with_suffix(".tsv")), (file, folder / "all.tsv")):
+        asked = {"predictions": {"copy": predicted / "copies"}, "regions": regions}
+        plan = make_plan([predicted / "heads"], **asked)
+        kept = plan.to_json()
+        assert plan.to_json() == kept
+        table.write_text("index\tname\n1\tone\n")
+        named = plan.to_json()
+        table.write_text("index\tname\n1\tother\n")
+        assert kept != named != plan.to_json()
+    before = make_plan([predicted / "heads"], predictions=asked["predictions"], regions=folder)
+    kept = before.to_json()
+    image = nib.load(file)
+    nib.save(nib.Nifti1Image(3 - image.get_fdata(), image.affine), f"{one}.nii.gz")
+    assert before.to_json() != kept
 
 
 def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_path):

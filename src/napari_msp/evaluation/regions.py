@@ -4,6 +4,7 @@ Labels come from an image (an atlas, a segmentation); where there is none, kinds
 """
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.comparison import line_scans_up
 from napari_msp.evaluation.measures.pair import Tissue
-from napari_msp.files import read_whole, write_text
+from napari_msp.files import read_whole, sha256, write_text
 from napari_msp.formatting import csv_text
 from napari_msp.scan import Scan, ScanLike, as_scan
 from napari_msp.signal.maps import MAPS
@@ -218,11 +219,7 @@ def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
     source = Path(source)
     if not source.is_dir():
         return read_regions(source)
-    found = [
-        path
-        for path in sorted(source.rglob(f"{subject}_*"))
-        if image_suffix(path) and nifti_stem(path).endswith("_dseg")
-    ]
+    found = _label_images(source, f"{subject}_")
     own = [path for path in found if _platform(path) == platform]
     shared = [path for path in found if not _platform(path)]
     chosen = own or shared or found
@@ -234,6 +231,30 @@ def regions_of(source: str | Path, subject: str, platform: str) -> Regions:
         remedy = Advice(f"give one named {subject}[_ses-…][_acq-…]_dseg.nii.gz")
         raise UserError(problem, source, "regions", remedy)
     return read_regions(chosen[0])
+
+
+def regions_state(source: str | Path) -> list[str]:
+    """Give digests by which one sees whether label images or their tables of names changed.
+
+    Of a file they are of contents; of a folder, of its files' names, sizes and times of writing.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [sha256(path) for path in (source, _names_beside(source)) if path]
+    state = hashlib.sha256()
+    for image in _label_images(source, "sub-"):
+        for path in (each for each in (image, _names_beside(image)) if each):
+            about = path.stat()
+            state.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return [state.hexdigest()[:16]]
+
+
+def _label_images(folder: Path, start: str) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.rglob(f"{start}*"))
+        if image_suffix(path) and nifti_stem(path).endswith("_dseg")
+    ]
 
 
 def _platform(path: Path) -> str:

@@ -33,6 +33,9 @@ EXACT_SUBJECTS = 12
 
 FLIPS = 10_000
 
+ROUNDING = 1e-12
+"""Part of a sum below which two are taken as equal."""
+
 Interval = tuple[float, float]
 
 
@@ -318,39 +321,38 @@ def permutation_tests(differences: FloatArray) -> list[PermutationTest | None]:
     d, counts = d[:, tested], counts[tested]
     taking_part = d[there[:, tested].any(axis=1)]
     signs, exact = _sign_flips(len(taking_part))
-    observed = np.abs(_t(np.ones((1, len(taking_part))), taking_part, counts))[0]
-    flipped = np.abs(_t(signs, taking_part, counts))
-    # Equal up to rounding counts as reached: the same flips, added in another order.
-    reached = flipped >= observed * (1 - 1e-9)
+    sums = np.abs(signs @ taking_part)
+    # Of one quantity |t| grows with the sum. Equal up to rounding counts as reached.
+    reached = sums >= sums[0] - ROUNDING * np.abs(taking_part).sum(axis=0)
+    flipped = _t(sums, taking_part, counts)
     largest = flipped.max(axis=1)
     for column, where in enumerate(np.flatnonzero(tested)):
-        above = int((largest >= observed[column] * (1 - 1e-9)).sum())
         smallest = max(2.0 ** (1 - int(counts[column])), 0.0 if exact else 1 / len(signs))
+        p_value = max(float(reached[:, column].mean()), smallest)
+        above = float((largest >= flipped[0, column] * (1 - 1e-9)).mean())
+        # All testing together gives no smaller one, whatever rounding does to a huge |t|.
         found[where] = PermutationTest(
-            int(counts[column]),
-            float(reached[:, column].mean()),
-            above / len(signs),
-            smallest,
-            exact,
+            int(counts[column]), p_value, max(above, p_value), smallest, exact
         )
     return found
 
 
 def _sign_flips(subjects: int) -> tuple[FloatArray, bool]:
-    """Give (F, N) signs: all there are, or drawn ones of which the first changes nothing."""
+    """Give (F, N) signs, of which the first change nothing: all there are, or drawn ones.
+
+    Of two that are each other's opposites, and so have one |t|, one stands for both.
+    """
     if subjects <= EXACT_SUBJECTS:
-        numbers = np.arange(2**subjects)[:, None]
+        numbers = np.arange(2 ** (subjects - 1))[:, None]
         return np.where(numbers >> np.arange(subjects) & 1, -1.0, 1.0), True
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(FLIPS, subjects))
     signs[0] = 1.0
     return signs, False
 
 
-def _t(signs: FloatArray, d: FloatArray, counts: FloatArray) -> FloatArray:
-    """(F, K) t of the flipped differences; nan counts as 0 in `d`, and not in `counts`."""
-    means = signs @ d / counts
+def _t(sums: FloatArray, d: FloatArray, counts: FloatArray) -> FloatArray:
+    """(F, K) |t| of flipped differences that have these sums; nan is 0 in `d`."""
     squares = np.square(d).sum(axis=0)  # flips change no square
-    variance = (squares - counts * np.square(means)) / (counts - 1)
+    left = 1 - np.square(sums) / (counts * squares)
     # All differences equal and of one sign: as clear as flips can say, and no division by 0.
-    variance = np.maximum(variance, 1e-18 * squares / counts)
-    return np.asarray(means / np.sqrt(variance / counts))
+    return np.asarray(np.sqrt((counts - 1) * (1 / np.maximum(left, ROUNDING) - 1)))

@@ -54,7 +54,7 @@ from napari_msp.evaluation.benchmark.subjects import (
 )
 from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.evaluation.proof.pages import RESERVED
-from napari_msp.evaluation.regions import TISSUE, read_regions
+from napari_msp.evaluation.regions import TISSUE, read_regions, regions_state
 from napari_msp.files import read_json, sha256, write_json
 from napari_msp.learning.heads import common_b_value, common_shells
 from napari_msp.learning.schedule import FAST
@@ -246,8 +246,8 @@ class Plan:
             for dataset in self.datasets * bool(self.predictions)
             for each in self.finished(dataset)
         ]
-        if Path(self.regions).is_file():
-            content["regions"] = [self.regions, sha256(self.regions)]
+        if self.regions not in ("", TISSUE):
+            content["regions"] = [self.regions, *regions_state(self.regions)]
         optional = {"folds", "base", "fibres", "bundle", "biology", "doubts"}
         optional |= {"predictions", "regions"}
         return {name: each for name, each in content.items() if each or name not in optional}

@@ -119,10 +119,11 @@ def with_derived(study: Study) -> Study:
     derived: list[RegionValue] = []
     notes = list(study.notes)
     for derive in DERIVED:
-        try:
-            derived += derive(values)
-        except UserError as error:
-            notes.append(error.phrase())
+        for each in derive(values):
+            if isinstance(each, str):
+                notes.append(each)
+            else:
+                derived.append(each)
     return replace(study, values=Results([*values, *derived]), notes=tuple(notes))
 
 
@@ -182,9 +183,12 @@ class InRegions:
     def add_taught(self, subject: str) -> None:
         """Measure both scans of somebody who is learned from: rows of tables need them."""
         plan, dataset = self._plan, self._dataset
+        # As of who is predicted: tissue is found best where there is no noise.
+        twin = dataset.noise_free(subject, self._target) if plan.regions == TISSUE else None
         for shell, b in plan.shells.items():
+            tissue = None if twin is None else Truth(fit_sh(twin, b_value=b, order=ORDER)).tissue
             truth = Truth(
-                fit_sh(dataset.acquisition(subject, self._target), b_value=b, order=ORDER)
+                fit_sh(dataset.acquisition(subject, self._target), b_value=b, order=ORDER), tissue
             )
             source = Maps(fit_sh(dataset.acquisition(subject, plan.source), b_value=b, order=ORDER))
             self._measure(subject, shell, "training", truth, {BEFORE: source}, None)

@@ -262,6 +262,8 @@ class Resampled:
         Mean of the datasets' means.
     interval
         95 % bootstrap interval: datasets are drawn, then heads in each.
+    note
+        Why there is none; empty where there is one.
     """
 
     column: str
@@ -272,11 +274,13 @@ class Resampled:
     subjects: int
     bias: float
     interval: Interval | None
+    note: str
 
 
 def resampled(found: Sequence[Scanners]) -> list[Resampled]:
     """Put datasets together; empty for one."""
     gathered: dict[tuple[str, str, str, str], list[list[float]]] = {}
+    untested: dict[tuple[str, str, str, str], str] = {}
     for each in found:
         scans = each.values[TARGET]
         for effect in each.effects:
@@ -284,7 +288,10 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
             if effect.found.truth_mean <= 0:
                 continue
             own = each.values[effect.row][place]
-            gathered.setdefault((each.column, effect.row, *place), []).append(
+            key = (each.column, effect.row, *place)
+            if effect.note in (OVERLAP, DEPENDENT):
+                untested[key] = effect.note
+            gathered.setdefault(key, []).append(
                 [
                     100 * (own[who] - scans[place][who]) / effect.found.truth_mean
                     for who in own
@@ -297,7 +304,8 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
             len(parts),
             sum(map(len, parts)),
             float(np.mean([np.mean(part) for part in parts])),
-            nested_interval(parts),
+            None if key in untested else nested_interval(parts),
+            untested.get(key, ""),
         )
         for key, parts in gathered.items()
         if len(parts) > 1
@@ -453,7 +461,7 @@ def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyT
             "bias_percent": one.bias,
             "bias_percent_low": None if one.interval is None else one.interval[0],
             "bias_percent_high": None if one.interval is None else one.interval[1],
-            "note": f"{one.datasets} datasets",
+            "note": f"{one.datasets} datasets" + (one.note and f"; {one.note}"),
         }  # fmt: skip
         rows.append([known.get(name) for name in names])
     return TidyTable(EFFECTS, rows)

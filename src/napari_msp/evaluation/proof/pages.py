@@ -239,5 +239,8 @@ class Chapter:
     measure: Callable[[Head], Iterable[Measured]] | None = None
 
 
-Derive = Callable[[Results[RegionValue]], Iterator[RegionValue]]
-"""Gives a row that is made of others' values, not of images, such as ComBat of regions."""
+Derive = Callable[[Results[RegionValue]], Iterator[RegionValue | str]]
+"""Gives a row that is made of others' values, not of images, such as ComBat of regions.
+
+What of it cannot be had is told in words between the values.
+"""

@@ -296,9 +296,11 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
         )
         return Cell(f"{number(each.bias, 1, signed=True)} %", ends)
 
+    without = {each.row: each.note for each in shown if each.note}
     return Table(
         "All datasets: mean of the datasets' mean biases [95 % bootstrap interval: datasets are "
-        "drawn, then heads in each].",
+        "drawn, then heads in each]."
+        + "".join(f" {row} has no interval ({why})." for row, why in without.items()),
         ["target, quantity, region", *rows],
         [
             [

@@ -1,6 +1,6 @@
 """What is measured of every image in every region, and the rows that stand for doing nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray
+from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import ComBat, learn_scanner_effect
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.pages import (
@@ -20,6 +21,7 @@ from napari_msp.evaluation.proof.pages import (
     Measured,
 )
 from napari_msp.evaluation.regions import region_table
+from napari_msp.formatting import listed
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER, even_orders, order_slices, rish
@@ -205,43 +207,59 @@ def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
 # --- Tables alone -----------------------------------------------------------------------------
 
 
-def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue]:
+def combat_of_regions(values: Results[RegionValue]) -> Iterator[RegionValue | str]:
     """Harmonize the input's regional means as most do: ComBat, each quantity over its regions.
 
-    Learned from the pairs of who was learned from; where ComBat is a row, and regions are two or
-    more.
+    Learned from the pairs of who was learned from, in the regions that all of them have; where
+    ComBat is a row.
 
-    Raises
+    Yields
     ------
-    UserError
-        When ComBat cannot learn from these.
+    Values, and in words what cannot be had of which dataset and quantity.
     """
     if not len(values.select(method=ComBat.name)):
         return
+    problems: dict[tuple[str, str], list[str]] = {}
     for place, part in values.groups("target", "shell", "dataset", "seed", "quantity").items():
         if place[-1] not in MEANS:
             continue
-        regions = part.names("region")
+
+        def tell(problem: str, of: RegionValue = part.rows[0]) -> None:
+            where = f"{COMBAT_OF_REGIONS}, {of.dataset} on {of.column}"
+            problems.setdefault((where, problem), []).append(QUANTITIES[of.quantity].label)
+
         taught = part.select(reference="training")
-        pairs = [_by_subject(taught.select(method=row), regions) for row in (BEFORE, TARGET)]
+        pairs = [_by_subject(taught.select(method=row)) for row in (BEFORE, TARGET)]
         people = sorted(pairs[0].keys() & pairs[1].keys())
+        known = [each[who].keys() for each in pairs for who in people]
+        regions = [name for name in part.names("region") if all(name in each for each in known)]
         if not people or len(regions) < 2:
+            few = "fewer than two regions have values in everybody who was learned from"
+            tell(few if people else "nobody who was learned from has both scans measured")
             continue
-        source, target = (np.array([each[who] for who in people]) for each in pairs)
-        effect = learn_scanner_effect(source, target, paired=True)
+        gone = [name for name in part.names("region") if name not in regions]
+        if gone:
+            tell(f"{listed(gone)} left out, as somebody who was learned from has no value there")
+        source, target = (
+            np.array([[each[who][name] for name in regions] for who in people]) for each in pairs
+        )
+        try:
+            effect = learn_scanner_effect(source, target, paired=True)
+        except UserError as error:
+            tell(error.phrase())
+            continue
         for row in part.select(reference="scan", method=BEFORE):
-            index = regions.index(row.region)
-            value = effect.gain[index] * row.value + effect.offset[index]
-            yield replace(row, method=COMBAT_OF_REGIONS, value=float(value))
+            if row.region in regions:
+                index = regions.index(row.region)
+                value = effect.gain[index] * row.value + effect.offset[index]
+                yield replace(row, method=COMBAT_OF_REGIONS, value=float(value))
+    for (where, problem), quantities in problems.items():
+        yield f"{where}, {listed(quantities)}: {problem}"
 
 
-def _by_subject(part: Results[RegionValue], regions: Sequence[str]) -> dict[str, list[float]]:
-    """Give the values of those who have all regions, in their order."""
+def _by_subject(part: Results[RegionValue]) -> dict[str, dict[str, float]]:
+    """Give everybody's values by region."""
     found: dict[str, dict[str, float]] = {}
     for row in part:
         found.setdefault(row.subject, {})[row.region] = row.value
-    return {
-        who: [each[region] for region in regions]
-        for who, each in found.items()
-        if {*regions} <= each.keys()
-    }
+    return found
