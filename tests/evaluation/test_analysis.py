@@ -5,9 +5,15 @@ import pytest
 import scipy.stats
 
 from napari_msp.errors import UserError
-from napari_msp.evaluation.benchmark.analysis import MethodTest, compare_methods, summarise
+from napari_msp.evaluation.benchmark.analysis import (
+    FEW_HEADS,
+    MethodTest,
+    compare_methods,
+    summarise,
+)
 from napari_msp.evaluation.benchmark.results import FLOOR, PatchResult, Result, Results
 from napari_msp.evaluation.report.description import findings
+from napari_msp.evaluation.report.tables import pvalue_tables
 from napari_msp.evaluation.statistics import mean_interval
 
 NO_PATCHES = Results[PatchResult]([])
@@ -134,6 +140,17 @@ def test_patches_pair_within_subjects_and_have_no_interval(tests):
     patch = [each for each in tests if each.level == "patch"]
     assert {each.test.pairs for each in patch} == {18 * 3}
     assert {each.interval for each in patch} == {None}
+
+
+def test_patches_of_few_heads_have_no_p_value(evaluation):
+    one = Results([r for r in evaluation[1] if r.subject == evaluation[1].rows[0].subject])
+    tests = [e for e in compare_methods(evaluation[0], one, "MSP") if e.level == "patch"]
+    assert {(e.test.p_value, e.test.note, e.significant) for e in tests} == {
+        (None, FEW_HEADS, False)
+    }
+    (table,) = pvalue_tables(tests)
+    assert FEW_HEADS in table.caption
+    assert not any(cell.bold or "p " in cell.more for row in table.rows for cell in row)
 
 
 def test_a_subject_that_one_method_lacks_is_left_out():

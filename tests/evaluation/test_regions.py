@@ -1,6 +1,7 @@
 """Regions: label images and their names, nearest voxels, and numbers by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -78,8 +79,10 @@ def test_a_region_that_is_cut_off_is_told_of():
     assert found.notes == ["label 2 is cut off: 50 % of it lie in the image"]
     elsewhere = np.diag([2.0, 2, 2, 1])
     elsewhere[:3, 3] = 500
-    with pytest.raises(UserError, match="no labelled voxel lies in the image"):
+    regions = replace(regions, path=Path("atlas.nii"))
+    with pytest.raises(UserError, match="no labelled voxel lies in the image") as caught:
         regions.on(Lattice((8, 1, 1), elsewhere))
+    assert caught.value.subject == "atlas.nii"
 
 
 def test_tissue_stands_in():

@@ -257,3 +257,14 @@ def test_folds_that_overlap_give_values_and_no_tests(tmp_path, evaluation, descr
     assert "neither intervals nor p-values" in page
     assert "Fold of sub-00" in page
     assert "bootstrap" not in page
+
+
+def test_a_doubt_stands_on_top_and_in_the_limits(evaluation, described, tmp_path):
+    results, patches = (part.select(dataset="heads-2") for part in evaluation)
+    nobody = {"heads-2": Subjects((), (), NAMES)}
+    doubtful = replace(RUN, doubts=["MSP: it knows sub-01"], splits=nobody)
+    write_report(results, patches, doubtful, {}, tmp_path, described)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index("<b>MSP: it knows sub-01.</b>") < page.index("<h2")
+    assert "it knows sub-01. Measure only people whom" in page
+    assert "6 subjects were measured; nobody was learned from here." in methods_paragraph(doubtful)

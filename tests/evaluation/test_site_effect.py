@@ -5,30 +5,30 @@ import io
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.bids import map_name
+from napari_msp.bids import Provenance, map_name
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
-from napari_msp.data.phantom.simulate import simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement, map_on
+from napari_msp.evaluation.benchmark.methods import find_predictions
 from napari_msp.evaluation.benchmark.plan import keep_plan, make_plan
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
-from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.chapters import InRegions, make_pages, with_derived
+from napari_msp.evaluation.held_out import MayHaveLearned
+from napari_msp.evaluation.proof.chapters import make_pages, with_derived
 from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
+    NOISE_FREE,
     REPEAT,
     SMOOTHED,
     TARGET,
@@ -37,7 +37,6 @@ from napari_msp.evaluation.proof.pages import (
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
-from napari_msp.signal.spherical_harmonics import ORDER
 
 REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
 
@@ -104,6 +103,16 @@ def test_a_site_effect_is_found_before_and_not_after(page):
         assert float(row["change_percent"]) < -80
     assert {row["role"] for row in by_row[REPEAT]} == {"floor"}
     assert "20." in page.lead[0] or "19." in page.lead[0]
+
+
+def test_a_twin_without_noise_is_called_no_floor_and_few_cite_no_test():
+    twin = [replace(row, method=FLOOR) for row in made_up(3).select(method=REPEAT)]
+    (page,) = make_pages(study(Results([*made_up(3), *twin])))
+    roles = {row["row"]: row["role"] for row in lines(page.files["site_effect"])}
+    assert roles[NOISE_FREE] == "noise-free"
+    assert FLOOR not in roles
+    assert "The site effect was not tested" in page.methods
+    assert not any("Westfall" in work or "Nichols" in work for work in page.references)
 
 
 def test_whoever_predicts_the_mean_has_no_site_effect_and_knows_nobody(page):
@@ -317,46 +326,15 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     assert job.notes() == []
 
 
-def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
-    simulate(tmp_path / "heads", subjects=1, size="tiny")
-    dataset = open_dataset(tmp_path / "heads")
-    target = next(each for each in dataset.platforms if each.startswith("prisma"))
-    plan = SimpleNamespace(
-        source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None
+def test_predictions_of_whom_a_model_learned_from_are_told_of(predicted):
+    made = Provenance("prisma_st", "ge_st", model_sha256="0", training_subjects=("sub-01",))
+    found = find_predictions(
+        "MSP", predicted / "copies", predicted / "heads", ["prisma_st"], ["sub-01", "sub-02"]
     )
-    regional = InRegions(plan, target, 0, dataset)  # type: ignore[arg-type]
-    regional.add_taught("sub-01")
-    counts = {row.region: row.value for row in regional.values if row.quantity == "voxels"}
-    twin, scan = dataset.noise_free("sub-01", target), dataset.acquisition("sub-01", target)
-    assert twin is not None
-    white, noisy = (
-        Truth(fit_sh(each, b_value=1200.0, order=ORDER)).tissue.white.sum() for each in (twin, scan)
-    )
-    assert counts["white matter"] == white != noisy
-
-
-def test_labels_or_names_that_changed_are_another_plan(predicted, tmp_path):
-    folder = tmp_path / "labels"
-    for subject in ("sub-01", "sub-02"):
-        (folder / subject).mkdir(parents=True)
-        shutil.copy(predicted / "labels.nii.gz", folder / subject / f"{subject}_dseg.nii.gz")
-    file = folder / "all.nii.gz"
-    shutil.copy(predicted / "labels.nii.gz", file)
-    one = folder / "sub-02/sub-02_dseg"
-    for regions, table in ((folder, one.with_suffix(".tsv")), (file, folder / "all.tsv")):
-        asked = {"predictions": {"copy": predicted / "copies"}, "regions": regions}
-        plan = make_plan([predicted / "heads"], **asked)
-        kept = plan.to_json()
-        assert plan.to_json() == kept
-        table.write_text("index\tname\n1\tone\n")
-        named = plan.to_json()
-        table.write_text("index\tname\n1\tother\n")
-        assert kept != named != plan.to_json()
-    before = make_plan([predicted / "heads"], predictions=asked["predictions"], regions=folder)
-    kept = before.to_json()
-    image = nib.load(file)
-    nib.save(nib.Nifti1Image(3 - image.get_fdata(), image.affine), f"{one}.nii.gz")
-    assert before.to_json() != kept
+    taught = replace(found, provenance={(who, "prisma_st"): made for who in ("sub-01", "sub-02")})
+    with pytest.warns(MayHaveLearned, match="MSP: the model learned from people named sub-01"):
+        assert taught.doubt(["sub-01", "sub-02"])
+    assert taught.doubt(["sub-02"]) is None
 
 
 def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_path):
