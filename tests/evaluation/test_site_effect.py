@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
+from napari_msp.data.phantom.simulate import simulate
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement, map_on
@@ -23,7 +25,8 @@ from napari_msp.evaluation.benchmark.plan import keep_plan, make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.held_out import MayHaveLearned
-from napari_msp.evaluation.proof.chapters import make_pages, with_derived
+from napari_msp.evaluation.measures.pair import Truth
+from napari_msp.evaluation.proof.chapters import InRegions, make_pages, with_derived
 from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -37,6 +40,7 @@ from napari_msp.evaluation.proof.pages import (
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
+from napari_msp.signal.spherical_harmonics import ORDER
 
 REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
 
@@ -324,6 +328,48 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     errors = job.results()[0].select(method="copy", measure="sh_mse")
     assert [row.value for row in errors] == [0.0, 0.0]
     assert job.notes() == []
+
+
+def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
+    simulate(tmp_path / "heads", subjects=1, size="tiny")
+    dataset = open_dataset(tmp_path / "heads")
+    target = next(each for each in dataset.platforms if each.startswith("prisma"))
+    plan = SimpleNamespace(
+        source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None
+    )
+    regional = InRegions(plan, target, 0, dataset)  # type: ignore[arg-type]
+    regional.add_taught("sub-01")
+    counts = {row.region: row.value for row in regional.values if row.quantity == "voxels"}
+    twin, scan = dataset.noise_free("sub-01", target), dataset.acquisition("sub-01", target)
+    assert twin is not None
+    white, noisy = (
+        Truth(fit_sh(each, b_value=1200.0, order=ORDER)).tissue.white.sum() for each in (twin, scan)
+    )
+    assert counts["white matter"] == white != noisy
+
+
+def test_labels_or_names_that_changed_are_another_plan(predicted, tmp_path):
+    folder = tmp_path / "labels"
+    for subject in ("sub-01", "sub-02"):
+        (folder / subject).mkdir(parents=True)
+        shutil.copy(predicted / "labels.nii.gz", folder / subject / f"{subject}_dseg.nii.gz")
+    file = folder / "all.nii.gz"
+    shutil.copy(predicted / "labels.nii.gz", file)
+    one = folder / "sub-02/sub-02_dseg"
+    for regions, table in ((folder, one.with_suffix(".tsv")), (file, folder / "all.tsv")):
+        asked = {"predictions": {"copy": predicted / "copies"}, "regions": regions}
+        plan = make_plan([predicted / "heads"], **asked)
+        kept = plan.to_json()
+        assert plan.to_json() == kept
+        table.write_text("index\tname\n1\tone\n")
+        named = plan.to_json()
+        table.write_text("index\tname\n1\tother\n")
+        assert kept != named != plan.to_json()
+    before = make_plan([predicted / "heads"], predictions=asked["predictions"], regions=folder)
+    kept = before.to_json()
+    image = nib.load(file)
+    nib.save(nib.Nifti1Image(3 - image.get_fdata(), image.affine), f"{one}.nii.gz")
+    assert before.to_json() != kept
 
 
 def test_predictions_of_whom_a_model_learned_from_are_told_of(predicted):
