@@ -430,9 +430,8 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
         f"The site effect was measured on {heads} subjects with scans on {study.source} and on the "
         f"target. Regions were {study.regions}.",
         "In each, the means of "
-        f"{listed([QUANTITIES[key].label for key in MEANS])} of the input scan"
-        + (f", of {listed(after)}" if after else "")
-        + (", of a repeated scan on the target" if REPEAT in rows else "")
+        f"{listed([QUANTITIES[key].label for key in MEANS])} of "
+        + listed(["the input scan", *after, *["a repeated scan on the target"] * (REPEAT in rows)])
         + " were compared with those of the target's scan of the same subject, over the voxels in "
         "the masks of all images; tensors were fitted to the signal of the spherical-harmonic "
         "series of all images alike.",

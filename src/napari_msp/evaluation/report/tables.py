@@ -333,7 +333,7 @@ def _tests_of(
         return Table(f"{caption}. Nothing is tested: {OVERLAP}.", ["against", *targets], rows)
     if notes == [FEW_HEADS]:
         caption = f"{compared}; rank-biserial correlation r, −1 where it errs less on every patch"
-        return Table(f"{caption}. No p-values: {FEW_HEADS}.", ["against", *targets], rows)
+        return Table(f"{caption}. Nothing is tested: {FEW_HEADS}.", ["against", *targets], rows)
     caption = (
         compared
         + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
