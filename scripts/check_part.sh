@@ -14,7 +14,7 @@ check() { # check NAME COMMAND [ARGUMENT ...]
 }
 
 tests() { # tests PATH_OR_OPTION ...
-    check "pytest, $part" $screen .venv/bin/python -m pytest -m "not slow" \
+    check "pytest, $part" $screen .venv/bin/python -m pytest -m "not slow" --durations 10 \
         -o "cache_dir=.venv/cache-$part" "$@"
 }
 
