@@ -19,6 +19,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "commands",
+    "pictures",
 ]
 exclude_patterns = ["_ext"]
 

@@ -3,7 +3,8 @@
     sh scripts/with_screen.sh .venv/bin/python scripts/make_pictures.py [PART ...]
 
 A fresh napari is driven as a person drives it; nothing is drawn by other means. Written to
-docs/pictures/ in some eight minutes, of which two are a lesson in training.
+docs/pictures/, each in the dark and in the light theme, in some eight minutes, of which two are a
+lesson in training.
 """
 
 from __future__ import annotations
@@ -84,7 +85,15 @@ class Tour:
         )
 
     def picture(self, name: str) -> None:
-        """Write the window as a PNG."""
+        """Write the window as PNGs: as it is, and in the light theme."""
+        self._write(name)
+        dark, self.viewer.theme = self.viewer.theme, "light"
+        self.live(0.5)
+        self._write(f"{name}-light")
+        self.viewer.theme = dark
+        self.live(0.5)
+
+    def _write(self, name: str) -> None:
         path = PICTURES / f"{name}.png"
         whole = self.grab()
         few = whole.quantize(palette=palette_of([whole]), dither=Image.Dither.NONE)

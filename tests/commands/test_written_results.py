@@ -223,6 +223,7 @@ def _second_shell(study: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_shell_is_chosen_everywhere(study, model, tmp_path):
     two = _second_shell(study, tmp_path / "two")
     out = tmp_path / "m.safetensors"

@@ -93,6 +93,7 @@ def is_free(folder):
         return False
 
 
+@pytest.mark.slow
 def test_stopped_then_resumed(folder, process, wait_for, end_of):
     process.start(folder.path)
     assert process.running
