@@ -1,4 +1,4 @@
-"""Pictures of the window in the reader's theme: NAME.png, and NAME-light.png where it lies beside it."""
+"""Pictures of the window in the reader's theme: NAME.png, or NAME-light.png beside it."""
 
 from __future__ import annotations
 
