@@ -11,11 +11,11 @@ from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.measures.pair import Tissue
 from napari_msp.evaluation.regions import (
+    RegionNumbers,
     Regions,
     read_names,
     read_regions,
     region_table,
-    regions_csv,
     tissue_regions,
 )
 
@@ -135,8 +135,10 @@ def test_what_is_no_label_image_is_refused(tmp_path, labels, said):
 def test_tables_of_several_maps_are_one():
     regions = labelled(1, 0, 0, 0, 0, 0, 0, 0)
     table = region_table(np.full((2, 2, 2), 0.5), regions)
-    assert regions_csv([("fa", table), ("md", table)]).splitlines() == [
-        "map,label,name,voxels,volume_mm3,mean,sd,error,rms_error,bias",
-        "fa,1,label 1,1,8.0,0.5,,,,",
-        "md,1,label 1,1,8.0,0.5,,,,",
+    tables = {("scan", "FA"): table, ("scan", "MD"): table}
+    numbers = RegionNumbers(tables, {"FA": "", "MD": "mm²/s"}, [])
+    assert numbers.csv().splitlines() == [
+        "image,map,unit,label,name,voxels,volume_mm3,mean,sd,error,rms_error,bias",
+        "scan,FA,,1,label 1,1,8.0,0.5,,,,",
+        "scan,MD,mm²/s,1,label 1,1,8.0,0.5,,,,",
     ]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -369,19 +370,6 @@ class RegionTable:
     rows: tuple[RegionRow, ...]
     edges: tuple[float, ...]
 
-    def csv(self) -> str:
-        """Write it with full precision, without the histograms."""
-        columns = (
-            "label", "name", "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
-        )  # fmt: skip
-        return csv_text(
-            columns,
-            (
-                (r.label, r.name, r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias)
-                for r in self.rows
-            ),
-        )
-
 
 def region_table(
     values: FloatArray,
@@ -476,16 +464,6 @@ def _errors(errors: FloatArray) -> dict[str, float]:
     }
 
 
-def regions_csv(tables: Iterable[tuple[str, RegionTable]]) -> str:
-    """Write the tables of several maps as one, the map's name in the first column."""
-    columns: list[str] = []
-    rows: list[list[str]] = []
-    for name, table in tables:
-        columns, *own = csv.reader(io.StringIO(table.csv(), newline=""))
-        rows += [[name, *row] for row in own]
-    return csv_text(["map", *columns], rows)
-
-
 # --- Several images ---------------------------------------------------------------------------
 
 
@@ -516,6 +494,13 @@ class Measurable:
     truth: FloatArray | None = None
 
 
+COLUMNS = (
+    "image", "map", "unit", "label", "name",
+    "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
+)  # fmt: skip
+"""Of the table of several images, without the histograms."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionNumbers:
     """What images are in regions.
@@ -538,14 +523,20 @@ class RegionNumbers:
         images = ", ".join(dict.fromkeys(image for image, _ in self.tables))
         return f"<{', '.join(self.units)} of {images} in regions>"
 
+    def records(self) -> list[tuple[Any, ...]]:
+        """Give a row for each image, map and region, in the order of `COLUMNS`."""
+        return [
+            (
+                image, name, self.units[name], r.label, r.name,
+                r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias,
+            )
+            for (image, name), table in self.tables.items()
+            for r in table.rows
+        ]  # fmt: skip
+
     def csv(self) -> str:
-        """Write a row for each image, map and region, with full precision."""
-        columns: list[str] = []
-        rows: list[list[str]] = []
-        for (image, name), table in self.tables.items():
-            columns, *own = csv.reader(io.StringIO(table.csv(), newline=""))
-            rows += [[image, name, self.units[name], *row] for row in own]
-        return csv_text(["image", "map", "unit", *columns], rows)
+        """Write the records with full precision, without the histograms."""
+        return csv_text(COLUMNS, self.records())
 
     def histograms_csv(self) -> str:
         """Write a row for each bin."""

@@ -16,7 +16,7 @@ from napari_msp.ui.align.aligning import View
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 MOST_ROWS = 8
 """Rows that are seen at once; more are scrolled to."""
@@ -134,7 +134,7 @@ class Moves(Themed):
         rows = sorted({index.row() for index in self.table.selectedIndexes()})
         text = table_csv([self._scans[row] for row in rows] or self._scans)
         lines = csv.reader(io.StringIO(text))
-        QApplication.clipboard().setText("".join("\t".join(line) + "\n" for line in lines))
+        QApplication.clipboard().setText(tabbed(lines))
 
     def restyle(self) -> None:
         """Colour what is doubtful."""

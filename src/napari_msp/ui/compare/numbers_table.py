@@ -16,7 +16,7 @@ from napari_msp.formatting import power_of_ten
 from napari_msp.ui.glossary import tooltip
 from napari_msp.ui.widgets.colours import Colours, Themed, colours_of
 from napari_msp.ui.widgets.form import wrapped
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 NOTHING = "No numbers: errors can be measured only against a ground truth."
 
@@ -163,7 +163,7 @@ def as_tsv(names: Sequence[str], errors: Sequence[ErrorColumn], chosen: Iterable
     for number in chosen:
         values = [value for e in errors for value in (e.values[number], e.change(number))]
         lines.append([names[number], *("" if each is None else repr(each) for each in values)])
-    return "".join("\t".join(line) + "\n" for line in lines)
+    return tabbed(lines)
 
 
 def _headers(names: Sequence[str], errors: Sequence[ErrorColumn]) -> list[Text]:

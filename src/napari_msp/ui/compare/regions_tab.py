@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from napari_msp.arrays import IntArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.regions import (
+    COLUMNS,
     Measurable,
     RegionNumbers,
     Regions,
@@ -45,7 +44,7 @@ from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, push_button, stacked, wrapped
 from napari_msp.ui.widgets.message import MessageLine
-from napari_msp.ui.widgets.reading_table import ReadingTable, Text
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -280,10 +279,10 @@ class RegionsTab(Themed):
         """Put the chosen rows, or all of them, on the clipboard, with full precision."""
         if self.numbers is not None:
             chosen = {index.row() for index in self.table.selectedIndexes()}
-            header, *rows = csv.reader(io.StringIO(self.numbers.csv(), newline=""))
-            by_region = sorted(rows, key=lambda row: int(row[3]))  # as in the table
+            label = COLUMNS.index("label")
+            by_region = sorted(self.numbers.records(), key=lambda row: row[label])  # as shown
             kept = [row for n, row in enumerate(by_region) if not chosen or n in chosen]
-            text = "".join("\t".join(row) + "\n" for row in (header, *kept))
+            text = tabbed([COLUMNS, *kept])
             QApplication.clipboard().setText(text)
 
     def restyle(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QSize, Qt
@@ -14,6 +14,13 @@ MARGIN = 12
 
 Text = tuple[str, str]
 """What stands in a cell, and its tooltip."""
+
+
+def tabbed(lines: Iterable[Iterable[object]]) -> str:
+    """Write lines as spreadsheets paste them; a cell is empty where there is no value."""
+    return "".join(
+        "\t".join("" if each is None else str(each) for each in line) + "\n" for line in lines
+    )
 
 
 class ReadingTable(QTableWidget):
