@@ -11,7 +11,7 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.lattice import Lattice, resample_in_mask, resample_mask
+from napari_msp.data.lattice import Lattice, resample_with_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.data.phantom import fibre_populations, recipe_of
 from napari_msp.errors import Advice, UserError
@@ -438,11 +438,11 @@ def map_on(path: Path, lattice: Lattice, key: str) -> FloatArray:
         return values
     several = values if wanted == 4 else values[..., None]
     mask = (several != 0).any(axis=-1)
-    there = resample_mask(mask, own, lattice)
+    found, there = resample_with_mask(several, mask, own, lattice)
     if not there.any():
         problem = "lies outside the target's scan"
         raise UserError(problem, path, "predictions", Advice("give it in the scan's space"))
-    found = np.where(there[..., None], resample_in_mask(several, mask, own, lattice), 0)
+    found = np.where(there[..., None], found, 0)
     return found if wanted == 4 else found[..., 0]
 
 

@@ -489,12 +489,12 @@ def _fitting(
         warnings.warn(said, RowLeftOut, stacklevel=3)
     held = rows_from_base() if scales else {}
     unfit = [name for name in rows if name in held and not begun_from_base(held[name], scales)]
-    for name in unfit:
-        problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
-        if name.casefold() in map(str.casefold, asked.methods):
-            raise UserError(problem, name, "methods", Change("methods", "other"))
-        warnings.warn(f"{name} is left out: {problem}", RowLeftOut, stacklevel=3)
-    return tuple(name for name in rows if name not in unfit)
+    problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
+    why = {
+        name: (problem, UserError(problem, name, "methods", Change("methods", "other")))
+        for name in unfit
+    }
+    return _without(why, rows, asked)
 
 
 def _possible(
@@ -513,17 +513,26 @@ def _possible(
         Of what is left out.
     """
     heads = min(len(split.training) for split in splits)
-    unfit = []
-    for name in [name for name in rows if name in baseline_names()]:
-        hindrance = baseline_class(name).hindrance(heads)
-        if hindrance is None:
-            continue
-        if name.casefold() in map(str.casefold, asked.methods):
-            raise hindrance
-        said = f"{name} is left out: it {hindrance.problem}"
-        warnings.warn(said, RowLeftOut, stacklevel=3)
-        unfit.append(name)
-    return tuple(name for name in rows if name not in unfit)
+    baselines = [name for name in rows if name in baseline_names()]
+    hindrances = {name: baseline_class(name).hindrance(heads) for name in baselines}
+    why = {
+        name: (f"it {hindrance.problem}", hindrance)
+        for name, hindrance in hindrances.items()
+        if hindrance is not None
+    }
+    return _without(why, rows, asked)
+
+
+def _without(
+    why: Mapping[str, tuple[str, UserError]], rows: Sequence[str], asked: EvaluationSettings
+) -> tuple[str, ...]:
+    """Leave out rows and say why; raise the error of one that was asked for by its name."""
+    named = set(map(str.casefold, asked.methods))
+    for name, (said, error) in why.items():
+        if name.casefold() in named:
+            raise error
+        warnings.warn(f"{name} is left out: {said}", RowLeftOut, stacklevel=4)
+    return tuple(name for name in rows if name not in why)
 
 
 def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:

@@ -168,11 +168,11 @@ class InRegions:
     ) -> None:
         """Measure who is predicted, with the rows that stand for nothing and for the best."""
         truth = truths["scan"]
-        lattice = truth.image.lattice
-        source = fit_sh(
-            self._dataset.acquisition(subject, self._plan.source), b_value=b, order=ORDER
-        )
-        before = predicted.get(BEFORE) or Maps(on_lattice(source, lattice))
+        before = predicted.get(BEFORE)
+        if before is None:
+            scan = self._dataset.acquisition(subject, self._plan.source)
+            source = fit_sh(scan, b_value=b, order=ORDER)
+            before = Maps(on_lattice(source, truth.image.lattice))
         images = {BEFORE: before, **predicted, SMOOTHED: Maps(smoothed(before.image))}
         repeat = self._repeat(subject, b)
         if repeat is not None:

@@ -161,8 +161,12 @@ def write_report(
 def methods_text(run: EvaluationRun, tests: Sequence[MethodTest], pages: Sequence[Page]) -> str:
     """Write the methods section with its references, as plain text to paste."""
     paragraphs = [methods_paragraph(run, tests), *(page.methods for page in pages if page.methods)]
-    works = sorted({each for page in pages for each in page.references})
-    return "\n\n".join([*paragraphs, "\n".join(["References", *works])]) + "\n"
+    return "\n\n".join([*paragraphs, "\n".join(["References", *_works(pages)])]) + "\n"
+
+
+def _works(pages: Sequence[Page]) -> list[str]:
+    """List what all pages cite, each once."""
+    return sorted({each for page in pages for each in page.references})
 
 
 def summaries_csv(summaries: Summaries, measures: Measures, *, overlapping: bool = False) -> str:
@@ -269,7 +273,7 @@ def report_html(
         pictures=_encoded(pictures),
         pages=pages,
         drawings=_encoded(drawings),
-        works=sorted({each for one in pages for each in one.references}),
+        works=_works(pages),
         paragraph=methods_paragraph(run, tests),
         terms=_terms(run),
         training=_training(run),

@@ -195,11 +195,11 @@ def _effects_on(where: str, part: Results[EffectResult], overlapping: bool) -> T
     counts = sorted({len(part.select(method=m, effect=e)) for m in part.methods for e in names})
     heads = " to ".join(str(each) for each in dict.fromkeys((counts[0], counts[-1])))
     truth = against(part.references[0])
-    interval = f" [95 % bootstrap interval over heads, from {FOR_INTERVAL} on]"
-    interval = f" ({OVERLAP})" if overlapping else interval
+    by_heads = f"[95 % bootstrap interval over heads, from {FOR_INTERVAL} on]"
+    interval = f"({OVERLAP})" if overlapping else by_heads
     return Table(
         f"What part of an effect put into heads is predicted on {where}: mean recovered over mean "
-        f"true effect in {truth}{interval}; 1 keeps it whole, 0.9 is the goal for lesions. "
+        f"true effect in {truth} {interval}; 1 keeps it whole, 0.9 is the goal for lesions. "
         f"n = {heads}. "
         + " ".join(f"{name[0].upper()}{name[1:]}: {EFFECTS[name].explanation}" for name in names),
         ["method", *names],
