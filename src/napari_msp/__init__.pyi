@@ -12,7 +12,7 @@ from .evaluation.calibration import calibrate
 from .evaluation.compare import compare
 from .evaluation.evaluate import evaluate
 from .evaluation.figures.figure3 import figure3
-from .evaluation.regions import measure_regions
+from .evaluation.region_numbers import measure_regions
 from .inference.harmonize import Prediction, harmonize
 from .learning.train import train
 from .model_file import Model, load_model

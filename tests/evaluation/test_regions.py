@@ -10,14 +10,8 @@ import pytest
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.measures.pair import Tissue
-from napari_msp.evaluation.regions import (
-    RegionNumbers,
-    Regions,
-    read_names,
-    read_regions,
-    region_table,
-    tissue_regions,
-)
+from napari_msp.evaluation.region_numbers import RegionNumbers, region_table
+from napari_msp.evaluation.regions import Regions, read_names, read_regions, tissue_regions
 
 
 def labelled(*values, shape=(2, 2, 2), spacing=2.0):

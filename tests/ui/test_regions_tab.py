@@ -8,7 +8,8 @@ import pytest
 from napari_msp.bids import Provenance
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
-from napari_msp.evaluation.regions import Regions, region_numbers
+from napari_msp.evaluation.region_numbers import region_numbers
+from napari_msp.evaluation.regions import Regions
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage

@@ -64,7 +64,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Measure."""
-    from napari_msp.evaluation.regions import measure_regions
+    from napari_msp.evaluation.region_numbers import measure_regions
 
     out = options.out
     if out is not None and out.suffix.lower() != ".csv":

@@ -20,7 +20,7 @@ from napari_msp.evaluation.proof.pages import (
     Head,
     Measured,
 )
-from napari_msp.evaluation.regions import region_table
+from napari_msp.evaluation.region_numbers import region_table
 from napari_msp.formatting import listed
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage

@@ -15,14 +15,8 @@ from superqt.utils import QSignalThrottler, signals_blocked
 from napari_msp.arrays import IntArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import Advice, UserError
-from napari_msp.evaluation.regions import (
-    COLUMNS,
-    Measurable,
-    RegionNumbers,
-    Regions,
-    read_regions,
-    region_numbers,
-)
+from napari_msp.evaluation.region_numbers import COLUMNS, Measurable, RegionNumbers, region_numbers
+from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.formatting import NumberFormat
 from napari_msp.signal.glyphs import Picture
 from napari_msp.signal.maps import MAPS, Map, Maps

@@ -1,0 +1,424 @@
+"""Numbers by region: what maps are in regions of a head, and how far they are off there."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.bids import nifti_stem
+from napari_msp.data.lattice import Lattice, resample_with_mask
+from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
+from napari_msp.errors import Advice, Choose, UserError
+from napari_msp.evaluation.comparison import line_scans_up
+from napari_msp.evaluation.regions import Regions, read_regions
+from napari_msp.files import write_text
+from napari_msp.formatting import csv_text
+from napari_msp.scan import Scan, ScanLike, as_scan
+from napari_msp.signal.maps import MAPS
+
+BINS = 32
+"""Of a histogram (our choice)."""
+
+REGION_MAPS = ("sh_average", "fa", "md")
+"""That are measured unless others are chosen."""
+
+TRUTH = "truth"
+"""What it is called among the images."""
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """What a map is in one region. Numbers are in the map's unit; None where there is no voxel.
+
+    Attributes
+    ----------
+    label, name
+        Of the region.
+    voxels
+        That were measured: in the mask, with a finite value.
+    volume
+        Of these, in mm³.
+    mean, sd
+        Over voxels; the deviation with N - 1, None for one voxel.
+    histogram
+        Voxels in each bin of the table.
+    error, rms_error, bias
+        Against truth, where there is one: mean absolute, root-mean-square and mean signed error.
+    """
+
+    label: int
+    name: str
+    voxels: int
+    volume: float
+    mean: float | None
+    sd: float | None
+    histogram: tuple[int, ...]
+    error: float | None = None
+    rms_error: float | None = None
+    bias: float | None = None
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """A map by region.
+
+    Attributes
+    ----------
+    rows
+        One a region, in the order of the labels.
+    edges
+        Of the histograms' bins, one more than bins.
+    """
+
+    rows: tuple[RegionRow, ...]
+    edges: tuple[float, ...]
+
+
+def region_table(
+    values: FloatArray,
+    regions: Regions,
+    mask: MaskArray | None = None,
+    truth: FloatArray | None = None,
+    *,
+    bins: int = BINS,
+    span: tuple[float, float] | None = None,
+) -> RegionTable:
+    """Say what a map is in every region.
+
+    Sums are in float64, whatever type the map has.
+
+    Parameters
+    ----------
+    values
+        (X, Y, Z), or (X, Y, Z, C): channels are averaged, their errors too.
+    regions
+        On the map's lattice, see `Regions.on`.
+    mask
+        (X, Y, Z) where voxels count; None: everywhere.
+    truth
+        What the map should be, of its shape.
+    bins
+        Of the histograms.
+    span
+        Ends of the histograms; None: of all regions together.
+
+    Raises
+    ------
+    ValueError
+        When shapes differ.
+    """
+    shape = regions.labels.shape
+    if values.shape[:3] != shape or (mask is not None and mask.shape != shape):
+        raise ValueError(f"regions of shape {shape} do not go with a map of {values.shape[:3]}")
+    if truth is not None and truth.shape != values.shape:
+        raise ValueError(f"truth of shape {truth.shape} does not go with {values.shape}")
+    counted = (regions.labels > 0) & _finite(values)
+    if mask is not None:
+        counted &= mask
+    if truth is not None:
+        counted &= _finite(truth)
+    labels = regions.labels[counted]
+    here = _channels(values[counted])
+    errors = None if truth is None else here - _channels(truth[counted])
+    mean = here.mean(axis=1)
+    if span is None:
+        span = (float(mean.min()), float(mean.max())) if len(mean) else (0.0, 1.0)
+    edges = np.histogram_bin_edges(mean, bins, span)
+    voxel = abs(float(np.linalg.det(regions.affine[:3, :3])))
+    rows = []
+    order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
+    sorted_labels = labels[order]
+    for label, name in regions:
+        first, last = np.searchsorted(sorted_labels, (label, label + 1))
+        inside = order[first:last]
+        found = mean[inside]
+        of_error = {} if errors is None or not len(found) else _errors(errors[inside])
+        rows.append(
+            RegionRow(
+                label,
+                name,
+                len(found),
+                round(len(found) * voxel, 6),  # a determinant's last bit is nobody's volume
+                float(found.mean()) if len(found) else None,
+                float(found.std(ddof=1)) if len(found) > 1 else None,
+                tuple(int(count) for count in np.histogram(found, edges)[0]),
+                **of_error,
+            )
+        )
+    return RegionTable(tuple(rows), tuple(float(edge) for edge in edges))
+
+
+def _finite(values: FloatArray) -> MaskArray:
+    finite = np.isfinite(values)
+    return np.asarray(finite if finite.ndim == 3 else finite.all(axis=-1))
+
+
+def _channels(values: FloatArray) -> FloatArray:
+    """(N, C) float64."""
+    channels = values.shape[1] if values.ndim > 1 else 1
+    return np.asarray(values, dtype=float).reshape(len(values), channels)
+
+
+def _errors(errors: FloatArray) -> dict[str, float]:
+    return {
+        "error": float(np.abs(errors).mean()),
+        "rms_error": float(np.sqrt(np.square(errors).mean())),
+        "bias": float(errors.mean()),
+    }
+
+
+# --- Several images ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Measurable:
+    """A map of an image that is measured in regions.
+
+    Attributes
+    ----------
+    image, map, unit
+        Whose it is, its title, and what it is in.
+    values
+        (X, Y, Z).
+    mask
+        (X, Y, Z) where voxels count.
+    regions
+        On the same lattice.
+    truth
+        (X, Y, Z) what it should be; None where that is not known.
+    """
+
+    image: str
+    map: str
+    unit: str
+    values: FloatArray
+    mask: MaskArray
+    regions: Regions
+    truth: FloatArray | None = None
+
+
+COLUMNS = (
+    "image", "map", "unit", "label", "name",
+    "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
+)  # fmt: skip
+"""Of the table of several images, without the histograms."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RegionNumbers:
+    """What images are in regions.
+
+    Attributes
+    ----------
+    tables
+        By image and map; histograms of one map share their bins.
+    units
+        By map.
+    notes
+        What a reader must know to trust the numbers.
+    """
+
+    tables: Mapping[tuple[str, str], RegionTable]
+    units: Mapping[str, str]
+    notes: list[str]
+
+    def __repr__(self) -> str:
+        images = ", ".join(dict.fromkeys(image for image, _ in self.tables))
+        return f"<{', '.join(self.units)} of {images} in regions>"
+
+    def records(self) -> list[tuple[Any, ...]]:
+        """Give a row for each image, map and region, in the order of `COLUMNS`."""
+        return [
+            (
+                image, name, self.units[name], r.label, r.name,
+                r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias,
+            )
+            for (image, name), table in self.tables.items()
+            for r in table.rows
+        ]  # fmt: skip
+
+    def csv(self) -> str:
+        """Write the records with full precision, without the histograms."""
+        return csv_text(COLUMNS, self.records())
+
+    def histograms_csv(self) -> str:
+        """Write a row for each bin."""
+        return csv_text(
+            ("image", "map", "unit", "label", "name", "from", "to", "voxels"),
+            (
+                (image, name, self.units[name], row.label, row.name, low, high, count)
+                for (image, name), table in self.tables.items()
+                for row in table.rows
+                for low, high, count in zip(
+                    table.edges[:-1], table.edges[1:], row.histogram, strict=True
+                )
+            ),
+        )
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the numbers, and beside them the histograms, `<stem>_histograms.csv`."""
+        path = Path(path)
+        beside = path.with_name(f"{path.stem}_histograms{path.suffix or '.csv'}")
+        write_text(path, self.csv())
+        write_text(beside, self.histograms_csv())
+        return [path, beside]
+
+
+def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
+    """Measure maps of several images in regions."""
+    measured = list(measured)
+    spans: dict[str, tuple[float, float]] = {}
+    for each in measured:
+        inside = each.values[each.mask & (each.regions.labels > 0) & np.isfinite(each.values)]
+        if len(inside):
+            low, high = spans.get(each.map, (np.inf, -np.inf))
+            spans[each.map] = min(low, float(inside.min())), max(high, float(inside.max()))
+    notes = dict.fromkeys(note for each in measured for note in each.regions.notes)
+    return RegionNumbers(
+        {
+            (each.image, each.map): region_table(
+                each.values, each.regions, each.mask, each.truth, span=spans.get(each.map)
+            )
+            for each in measured
+        },
+        {each.map: each.unit for each in measured},
+        list(notes),
+    )
+
+
+def measure_regions(
+    images: Mapping[str, ScanLike] | Iterable[str | Path],
+    labels: str | Path | Regions,
+    truth: ScanLike | None = None,
+    maps: Iterable[str] = REGION_MAPS,
+    *,
+    names: str | Path | None = None,
+    b_value: float | None = None,
+    b0_threshold: float | None = None,
+) -> RegionNumbers:
+    """Say what maps of images are in regions, and where truth is given how far they are off.
+
+    Parameters
+    ----------
+    images
+        DWIs, SH images or maps of one number a voxel, by name or named by their files.
+    labels, names
+        See `read_regions`; in the space of the images, whatever their voxels.
+    truth
+        Of the same kind. Images are then brought to its voxels and measured where all have brain,
+        maps where all have a finite number; else each in its own.
+    maps
+        Keys of `MAPS` with one number a voxel, of DWIs and SH images.
+    b_value
+        Shell of scans that have several, in s/mm²; None: the lowest.
+    b0_threshold
+        As for `load_acquisition`.
+
+    Raises
+    ------
+    UserError
+        When something cannot be read, does not belong together, or lies outside all labels.
+    """
+    given = images if isinstance(images, Mapping) else _by_stem(images)
+    if truth is not None and TRUTH in given:
+        image = given[TRUTH]
+        subject = image if isinstance(image, str | Path) else None
+        problem = f"is called {TRUTH}, as is what images are compared with"
+        raise UserError(problem, subject, "images", Advice("rename it"))
+    wanted = tuple(maps)
+    for each in wanted:
+        if each not in MAPS or MAPS[each].coloured:
+            known = [name for name, one in MAPS.items() if not one.coloured]
+            raise UserError(f"{each} is no map of one number a voxel", field="maps",
+                            remedy=Choose("maps", tuple(known)))  # fmt: skip
+    regions = labels if isinstance(labels, Regions) else read_regions(labels, names)
+    read = partial(_scan_or_map, b_value=b_value, b0_threshold=b0_threshold)
+    every = {name: read(image) for name, image in given.items()}
+    if truth is not None:
+        every = {TRUTH: read(truth), **every}
+    scans = {name: each for name, each in every.items() if isinstance(each, Scan)}
+    plain = {name: each for name, each in every.items() if not isinstance(each, Scan)}
+    if truth is not None and scans and plain:
+        remedy = Advice("give maps and a map as truth, or scans and a scan")
+        raise UserError("is of another kind than the images", field="truth", remedy=remedy)
+    compared = truth is not None  # an image may be called truth where no truth is given
+    of_scans = _of_scans(scans, regions, wanted, compared=compared)
+    return region_numbers([*of_scans, *_of_maps(plain, regions, compared=compared)])
+
+
+def _by_stem(paths: Iterable[str | Path]) -> dict[str, str | Path]:
+    """Name files for what they are called, and those of one name for where they lie, too."""
+    paths = list(paths)
+    stems = [nifti_stem(Path(each)) for each in paths]
+    named: dict[str, str | Path] = {}
+    for stem, path in zip(stems, paths, strict=True):
+        name = stem if stems.count(stem) == 1 else str(path)
+        if name in named:
+            remedy = Advice("give it once, or rename one")
+            raise UserError("is the name of two images", path, "images", remedy)
+        named[name] = path
+    return named
+
+
+def _scan_or_map(
+    image: ScanLike, b_value: float | None, b0_threshold: float | None
+) -> Scan | tuple[FloatArray, Lattice]:
+    if isinstance(image, str | Path):
+        opened = open_nifti(Path(image))
+        if len(opened.shape) == 3:
+            return read_voxels(opened, Path(image)), lattice_of(opened)
+    scan = as_scan(image, b_value, b0_threshold)
+    return scan if b_value is not None else next(iter(scan.by_shell().values()), scan)
+
+
+def _of_scans(
+    scans: Mapping[str, Scan], regions: Regions, wanted: Sequence[str], *, compared: bool
+) -> Iterator[Measurable]:
+    """Give chosen maps of scans, which lie on truth's voxels where they are compared with it."""
+    truth = scans.get(TRUTH) if compared else None
+    images = {name: scan.at_shell().maps() for name, scan in scans.items()}
+    mask = None
+    if truth is not None:
+        others = {name: each for name, each in scans.items() if each is not truth}
+        lined_up = line_scans_up(truth, others)
+        assert lined_up.truth is not None
+        images, mask = {TRUTH: lined_up.truth, **lined_up.predictions}, lined_up.mask
+    for name, maps in images.items():
+        image = maps.image
+        there = regions.on(image.lattice)
+        for each in wanted:
+            true = None if truth is None or name == TRUTH else images[TRUTH][each]
+            within = image.mask if mask is None else mask
+            chosen = MAPS[each]
+            yield Measurable(name, chosen.title, chosen.unit, maps[each], within, there, true)
+
+
+def _of_maps(
+    maps: Mapping[str, tuple[FloatArray, Lattice]], regions: Regions, *, compared: bool
+) -> Iterator[Measurable]:
+    """Give maps as they are, or on truth's voxels, where all of them have a finite number."""
+    finite = {name: np.isfinite(values) for name, (values, _) in maps.items()}
+    if not compared or not maps:
+        for name, (values, lattice) in maps.items():
+            yield Measurable(name, "value", "", values, finite[name], regions.on(lattice))
+        return
+    truth, wanted = maps[TRUTH]
+    mask, lined_up = finite[TRUTH], {}
+    for name, (values, lattice) in maps.items():
+        there, inside = values, finite[name]
+        if not lattice.matches(wanted):
+            known = np.where(inside, values, 0)[..., None]
+            several, inside = resample_with_mask(known, inside, lattice, wanted)
+            there = several[..., 0]
+        lined_up[name], mask = there, mask & inside
+    if not mask.any():
+        remedy = Advice("give maps of one space")
+        raise UserError("have no voxel in common with the truth", None, "images", remedy)
+    labels = regions.on(wanted)
+    for name, there in lined_up.items():
+        true = None if name == TRUTH else truth
+        yield Measurable(name, "value", "", there, mask, labels, true)
