@@ -100,6 +100,12 @@ def test_names_beside_a_label_image(tmp_path, ending):
     assert dict(read_regions(path)) == {4: "left tract", 7: "right tract", 9: "label 9"}
 
 
+def test_labels_of_one_name_are_told_apart(tmp_path):
+    path = write(tmp_path / "labels.nii", np.array([[[1, 2, 3]]], dtype=np.int16))
+    (tmp_path / "labels.tsv").write_text("index\tname\n1\ttract\n2\tcord\n3\ttract\n")
+    assert read_regions(path).names == {1: "tract (1)", 2: "cord", 3: "tract (3)"}
+
+
 def test_names_that_bids_inherits(tmp_path):
     (tmp_path / "sub-01/dwi").mkdir(parents=True)
     (tmp_path / "desc-tracts_dseg.tsv").write_text(TABLES[".tsv"])

@@ -330,6 +330,29 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     assert job.notes() == []
 
 
+def test_fibres_are_looked_for_in_the_regions_alone(predicted, tmp_path):
+    image = nib.load(predicted / "labels.nii.gz")
+    slab = np.zeros(image.shape, dtype=np.int16)
+    slab[4:6] = 1
+    nib.save(nib.Nifti1Image(slab, image.affine), tmp_path / "slab.nii.gz")
+    dataset = open_dataset(predicted / "heads")
+    truth = Truth(fit_sh(dataset.acquisition("sub-01", "prisma_st"), order=ORDER))
+    asked = {"predictions": {"copy": predicted / "copies"}}
+
+    def in_regions(name):
+        plan = make_plan([predicted / "heads"], **asked, regions=name)
+        return InRegions(plan, "prisma_st", 0, dataset).labelled("sub-01", truth.image.lattice)
+
+    assert in_regions("tissue") is None
+    labelled = in_regions(tmp_path / "slab.nii.gz")
+    assert labelled.sum() == slab.sum()
+    white = truth.tissue.white & (slab == 1)
+    found = replace(truth, fibres_in=labelled, response=np.array([1.0, -0.3, 0.1, 0.0])).fibres
+    assert 0 < len(found.voxels) == white.sum()
+    assert set(found.voxels[:, 0]) <= {4, 5}
+    assert not in_regions(predicted / "elsewhere.nii.gz").any()  # said where they are measured
+
+
 def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
     simulate(tmp_path / "heads", subjects=1, size="tiny")
     dataset = open_dataset(tmp_path / "heads")

@@ -51,7 +51,7 @@ CORE = 0.4
 LESION = Lesion((26.0, -14.0, 26.0), radius=7.0)
 """In the right corona radiata."""
 
-TISSUE_MD, FREE_MD = 0.9e-3, 3.0e-3
+WHOLLY_TISSUE_MD, FREE_WATER_MD = 0.9e-3, 3.0e-3
 """Mean diffusivities between which a voxel goes from tissue to fluid, in mm²/s (our choice)."""
 
 
@@ -61,7 +61,8 @@ SAME = 1e-3
 
 def _fluid(maps: Maps) -> FloatArray:
     """(X, Y, Z) share of fluid that the mean diffusivity speaks of."""
-    return np.asarray(np.clip((maps["md"] - TISSUE_MD) / (FREE_MD - TISSUE_MD), 0, 1))
+    share = (maps["md"] - WHOLLY_TISSUE_MD) / (FREE_WATER_MD - WHOLLY_TISSUE_MD)
+    return np.asarray(np.clip(share, 0, 1))
 
 
 def _core(subject: Subject, lattice: Lattice, size: str) -> MaskArray:

@@ -302,7 +302,8 @@ def _also_measured(plan: Plan) -> list[str]:
     if plan.fibres:
         sentences.append(
             f"Peaks from {COUNTED:.0%} of a voxel's largest were matched within "
-            f"{FARTHEST_MATCH:.0f}°, in at most {MOST_VOXELS} voxels of white matter a head."
+            f"{FARTHEST_MATCH:.0f}°, in at most {MOST_VOXELS} voxels of white matter a head"
+            + (", all in the regions." if plan.regions not in ("", TISSUE) else ".")
         )
     if plan.bundle:
         sentences.append(

@@ -78,6 +78,42 @@ class RegionTable:
     edges: tuple[float, ...]
 
 
+class RegionVoxels:
+    """The voxels of every region, sorted by label once for all maps on a lattice.
+
+    Parameters
+    ----------
+    regions
+        On the maps' lattice, see `Regions.on`.
+    mask
+        (X, Y, Z) where voxels count; None: everywhere.
+    """
+
+    def __init__(self, regions: Regions, mask: MaskArray | None = None) -> None:
+        counted = regions.labels > 0
+        at = np.nonzero(counted if mask is None else counted & mask)
+        labels = regions.labels[at]
+        order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
+        self._regions, self._labels = regions, labels[order]
+        self._at = tuple(axis[order] for axis in at)
+
+    def of(self, *maps: FloatArray) -> Iterator[tuple[int, str, list[FloatArray]]]:
+        """Give the values of maps, (X, Y, Z) or (X, Y, Z, C), where all of them are finite.
+
+        Yields
+        ------
+        Label and name of each region, and (N, C) float64 of each map.
+        """
+        found = [_channels(each[self._at]) for each in maps]
+        finite = np.all([np.isfinite(each).all(axis=1) for each in found], axis=0)
+        labels = self._labels[finite]
+        if len(labels) < len(finite):
+            found = [each[finite] for each in found]
+        for label, name in self._regions:
+            first, last = np.searchsorted(labels, (label, label + 1))
+            yield label, name, [each[first:last] for each in found]
+
+
 def region_table(
     values: FloatArray,
     regions: Regions,
@@ -116,45 +152,30 @@ def region_table(
         raise ValueError(f"regions of shape {shape} do not go with a map of {values.shape[:3]}")
     if truth is not None and truth.shape != values.shape:
         raise ValueError(f"truth of shape {truth.shape} does not go with {values.shape}")
-    counted = (regions.labels > 0) & _finite(values)
-    if mask is not None:
-        counted &= mask
-    if truth is not None:
-        counted &= _finite(truth)
-    labels = regions.labels[counted]
-    here = _channels(values[counted])
-    errors = None if truth is None else here - _channels(truth[counted])
-    mean = here.mean(axis=1)
+    maps = (values,) if truth is None else (values, truth)
+    parts = [(label, name, found) for label, name, found in RegionVoxels(regions, mask).of(*maps)]
+    means = [found[0].mean(axis=1) for *_, found in parts]
     if span is None:
-        span = (float(mean.min()), float(mean.max())) if len(mean) else (0.0, 1.0)
-    edges = np.histogram_bin_edges(mean, bins, span)
+        everything = np.concatenate([np.zeros(0), *means])
+        span = (everything.min(), everything.max()) if len(everything) else (0.0, 1.0)
+    edges = np.histogram_bin_edges(np.zeros(0), bins, span)
     voxel = abs(float(np.linalg.det(regions.affine[:3, :3])))
     rows = []
-    order = np.argsort(labels, kind="stable")  # each region's voxels, in the order they have
-    sorted_labels = labels[order]
-    for label, name in regions:
-        first, last = np.searchsorted(sorted_labels, (label, label + 1))
-        inside = order[first:last]
-        found = mean[inside]
-        of_error = {} if errors is None or not len(found) else _errors(errors[inside])
+    for (label, name, found), mean in zip(parts, means, strict=True):
+        of_error = _errors(found[0] - found[1]) if truth is not None and len(mean) else {}
         rows.append(
             RegionRow(
                 label,
                 name,
-                len(found),
-                round(len(found) * voxel, 6),  # a determinant's last bit is nobody's volume
-                float(found.mean()) if len(found) else None,
-                float(found.std(ddof=1)) if len(found) > 1 else None,
-                tuple(int(count) for count in np.histogram(found, edges)[0]),
+                len(mean),
+                round(len(mean) * voxel, 6),  # a determinant's last bit is nobody's volume
+                float(mean.mean()) if len(mean) else None,
+                float(mean.std(ddof=1)) if len(mean) > 1 else None,
+                tuple(int(count) for count in np.histogram(mean, edges)[0]),
                 **of_error,
             )
         )
     return RegionTable(tuple(rows), tuple(float(edge) for edge in edges))
-
-
-def _finite(values: FloatArray) -> MaskArray:
-    finite = np.isfinite(values)
-    return np.asarray(finite if finite.ndim == 3 else finite.all(axis=-1))
 
 
 def _channels(values: FloatArray) -> FloatArray:

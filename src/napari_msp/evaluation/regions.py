@@ -6,6 +6,7 @@ Labels come from an image (an atlas, a segmentation); where there is none, kinds
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -154,7 +155,8 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     names
         Table of names: a BIDS `_dseg.tsv` (columns index and name), or text as ITK-SNAP, FreeSurfer
         and MRtrix3 write it. None: such a table beside the image, `<stem>.tsv`, `.txt`, `.label` or
-        `.lut`, or the one that BIDS lets it inherit; labels without a name are called by number.
+        `.lut`, or the one that BIDS lets it inherit; labels without a name are called by number, and
+        those that share one by both.
 
     Raises
     ------
@@ -185,6 +187,8 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     table = _names_beside(path) if names is None else Path(names)
     known = {} if table is None else read_names(table)
     called = {each: known.get(each, f"label {each}") for each in there}
+    often = Counter(called.values())  # numbers are kept by name
+    called = {each: f"{n} ({each})" if often[n] > 1 else n for each, n in called.items()}
     return Regions(labels, called, lattice_of(image).affine, path=path)
 
 

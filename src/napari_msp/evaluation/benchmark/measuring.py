@@ -50,7 +50,7 @@ from napari_msp.evaluation.measures.fibres import (
     response_of,
     some_of,
 )
-from napari_msp.evaluation.measures.pair import TISSUE_MD, Truth
+from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
 from napari_msp.evaluation.proof.chapters import InRegions
 from napari_msp.files import read_json, write_json
 from napari_msp.identity import Person, may_be_same
@@ -166,7 +166,7 @@ class Measurement:
                 continue
             networks = self._networks(dataset, subject)
             for shell, b in shells:
-                truths = self._truths(dataset, subject, b, responses.get(b))
+                truths = self._truths(dataset, subject, b, responses.get(b), regional)
                 predicted = self._predictions(
                     dataset, subject, fitted[b], networks, truths["scan"], b
                 )
@@ -224,16 +224,24 @@ class Measurement:
         return response_of(scans) if scans else None
 
     def _truths(
-        self, dataset: TravellingHeads, subject: str, b: float, response: FloatArray | None
+        self,
+        dataset: TravellingHeads,
+        subject: str,
+        b: float,
+        response: FloatArray | None = None,
+        regional: InRegions | None = None,
     ) -> dict[str, Truth]:
         scan = _fit(dataset.acquisition(subject, self.target), b)
+        # Deconvolution takes long: only where regions are asked for.
+        where = regional.labelled(subject, scan.lattice) if regional and self._with_fibres else None
         twin = dataset.noise_free(subject, self.target)
         if twin is None:
-            return {"scan": Truth(scan, response=response)}
-        clear = Truth(_fit(twin, b), response=response)
+            return {"scan": Truth(scan, response=response, fibres_in=where)}
+        clear = Truth(_fit(twin, b), response=response, fibres_in=where)
         # Tissue is found best where there is no noise; a repeated round needs none.
         tissue = None if self.repeated else clear.tissue
-        truths = {"scan": Truth(scan, tissue, response=response), "noise-free": clear}
+        of_scan = Truth(scan, tissue, response=response, fibres_in=where)
+        truths = {"scan": of_scan, "noise-free": clear}
         if response is not None and self.plan.fibres:
             known = self._known_fibres(dataset, subject, clear, response)
             if known is not None:
@@ -248,7 +256,9 @@ class Measurement:
         if recipe is None or number is None:
             return None
         image = truth.image
-        solid = image.mask & (truth.mapped.tensor.md < TISSUE_MD)
+        solid = image.mask & (truth.mapped.tensor.md < LARGEST_TISSUE_MD)
+        if truth.fibres_in is not None:
+            solid &= truth.fibres_in
         voxels = some_of(solid, 3 * MOST_VOXELS)
         head = recipe.lies(number, self.target)
         fractions, directions = fibre_populations(*head, recipe.size, image.lattice, voxels)
@@ -279,7 +289,7 @@ class Measurement:
             platforms = (self.plan.source, self.target)
             with changed_head(recipe, number, effect.change(number), platforms) as changed:
                 networks = self._networks(changed, subject)
-                changes = self._truths(changed, subject, b, None)
+                changes = self._truths(changed, subject, b)
                 images = self._predictions(changed, subject, fitted, networks, changes["scan"], b)
                 if scan:
                     images = {**images, TARGET_SCAN: changes["scan"].mapped}

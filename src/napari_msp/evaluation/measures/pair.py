@@ -27,7 +27,7 @@ WHITE_FA = 0.25
 GREY_FA = 0.15
 """Grey matter is less anisotropic than this (our choice)."""
 
-TISSUE_MD = 1.1e-3
+LARGEST_TISSUE_MD = 1.1e-3
 """Tissue has a lower mean diffusivity, in mm²/s; between lies what is part fluid (our choice)."""
 
 FLUID_MD = 2.0e-3
@@ -59,7 +59,7 @@ def tissue_of(maps: TensorMaps, mask: MaskArray) -> Tissue:
     99 % of grey and of fluid. Of the voxels with more than 80 % of a kind, 95 to 98 % of white
     are found, 89 to 99 % of grey and all of fluid; from noisy scans of 1.2 mm, 77 to 80 % of grey.
     """
-    solid = mask & (maps.md < TISSUE_MD)
+    solid = mask & (maps.md < LARGEST_TISSUE_MD)
     return Tissue(
         white=solid & (maps.fa > WHITE_FA),
         grey=solid & (maps.fa < GREY_FA),
@@ -178,6 +178,8 @@ class Truth:
         the image's own.
     given_fibres
         Known fibres; None: found in the image's white matter.
+    fibres_in
+        (X, Y, Z) voxels in which they are looked for; None: all.
     """
 
     image: SHImage
@@ -185,6 +187,7 @@ class Truth:
     given_maps: Maps | None = None
     response: FloatArray | None = None
     given_fibres: Fibres | None = None
+    fibres_in: MaskArray | None = None
 
     def __post_init__(self) -> None:
         given = self.given_tissue
@@ -214,7 +217,9 @@ class Truth:
         """True fibres by constrained spherical deconvolution, or those that are known."""
         if self.given_fibres is not None:
             return self.given_fibres
-        return Fibres.of(self.image, self._response, self.tissue.white)
+        white = self.tissue.white
+        where = white if self.fibres_in is None else white & self.fibres_in
+        return Fibres.of(self.image, self._response, where)
 
     @cached_property
     def _response(self) -> FloatArray:

@@ -10,9 +10,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
+from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
@@ -192,6 +193,15 @@ class InRegions:
             )
             source = Maps(fit_sh(dataset.acquisition(subject, plan.source), b_value=b, order=ORDER))
             self._measure(subject, shell, "training", truth, {BEFORE: source}, None)
+
+    def labelled(self, subject: str, lattice: Lattice) -> MaskArray | None:
+        """(X, Y, Z) voxels in some region; None where kinds of tissue stand in for regions."""
+        if self._plan.regions == TISSUE:
+            return None
+        try:
+            return regions_of(self._plan.regions, subject, self._target).on(lattice).labels > 0
+        except UserError:  # which is noted when the regions are measured
+            return np.zeros(lattice.shape, dtype=bool)
 
     def _measure(
         self,

@@ -20,11 +20,11 @@ from napari_msp.evaluation.proof.pages import (
     Head,
     Measured,
 )
-from napari_msp.evaluation.region_numbers import region_table
+from napari_msp.evaluation.region_numbers import RegionVoxels
 from napari_msp.formatting import listed
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import ORDER, even_orders, order_slices, rish
+from napari_msp.signal.spherical_harmonics import ORDER, even_orders, order_slices
 
 SMOOTHING = 6.0
 """Full width at half maximum of the trivial smoother, in mm (our choice)."""
@@ -71,8 +71,8 @@ class Quantity:
 
 def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
     def energy(maps: Maps) -> FloatArray:
-        found: FloatArray = rish(maps.image.coefficients)[..., order // 2]
-        return found
+        of_order = _coefficients(order)(maps)
+        return np.asarray(np.square(of_order).sum(axis=-1))  # `rish`, of this order alone
 
     return energy
 
@@ -154,6 +154,7 @@ VOXELS = "voxels"
 
 def region_values(head: Head) -> Iterator[Measured]:
     """Give every quantity of every image in every region that has a voxel."""
+    voxels = RegionVoxels(head.regions, head.mask)
     true = head.truth.mapped
     rows: dict[str, Mapping[str, FloatArray]] = {TARGET: true, **head.images, **head.maps_alone}
     for row, maps in rows.items():
@@ -163,14 +164,17 @@ def region_values(head: Head) -> Iterator[Measured]:
             wrong = each.kind == "error"
             if wrong and row == TARGET:
                 continue
-            truth = each.compute(true) if wrong else None
-            table = region_table(each.compute(maps), head.regions, head.mask, truth)
-            for region in table.rows:
-                value = region.rms_error if wrong else region.mean
-                if value is not None:
-                    yield row, region.name, each.key, value
-    for region in region_table(true["fa"], head.regions, head.mask).rows:
-        yield TARGET, region.name, VOXELS, float(region.voxels)
+            truth = (each.compute(true),) if wrong else ()
+            for _, region, (found, *scan) in voxels.of(each.compute(maps), *truth):
+                if not len(found):
+                    continue
+                if wrong:
+                    value = np.sqrt(np.square(found - scan[0]).mean())
+                else:
+                    value = found.mean(axis=1).mean()
+                yield row, region, each.key, float(value)
+    for _, region, (found,) in voxels.of(true["fa"]):
+        yield TARGET, region, VOXELS, float(len(found))
 
 
 # --- Trivial predictors -----------------------------------------------------------------------

@@ -205,11 +205,14 @@ def _statistics(run: EvaluationRun, tests: Sequence[MethodTest]) -> str:
     each_shell = any(test.shell is not None for test in tests)
     if families:
         first = next(iter(families.values()))
-        counts = listed(list(dict.fromkeys(str(test.comparisons) for test in families.values())))
+        counts = dict.fromkeys(test.comparisons for test in families.values())
+        corrected = (
+            f", with Bonferroni's correction over the {listed([*map(str, counts)])} comparisons of "
+            f"a truth{' and a shell' if each_shell else ''}"
+        ) * (max(counts) > 1)
         sentences.append(
             f"{first.first} was compared with each other method on each target by Wilcoxon's "
-            "signed-rank test, two-sided, on subjects, with Bonferroni's correction over the "
-            f"{counts} comparisons of a truth{' and a shell' if each_shell else ''}; effect sizes "
+            f"signed-rank test, two-sided, on subjects{corrected}; effect sizes "
             "are the rank-biserial correlation and "
             "the relative change of the mean error with its bootstrap interval over subjects."
         )

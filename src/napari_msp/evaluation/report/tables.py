@@ -338,12 +338,17 @@ def _tests_of(
         compared
         + (" [95 % bootstrap interval over subjects]" if level == "subject" else "")
         + "; rank-biserial correlation r, −1 where it errs less on every sample; p of Wilcoxon's "
-        f"signed-rank test, two-sided, times the {first.comparisons} comparisons of this table "
-        "(methods × targets; Bonferroni). Bold: p < 0.05."
+        f"signed-rank test, two-sided, {_correction(first.comparisons)}. Bold: p < 0.05."
     )
     if notes:
         caption += f" Note: {'; '.join(notes)}."
     return Table(caption, ["against", *targets], rows)
+
+
+def _correction(comparisons: int) -> str:
+    if comparisons == 1:
+        return "uncorrected, as this is the only comparison"
+    return f"times the {comparisons} comparisons of this table (methods × targets; Bonferroni)"
 
 
 def at_shell(shell: int | None) -> str:
