@@ -155,8 +155,8 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     names
         Table of names: a BIDS `_dseg.tsv` (columns index and name), or text as ITK-SNAP, FreeSurfer
         and MRtrix3 write it. None: such a table beside the image, `<stem>.tsv`, `.txt`, `.label` or
-        `.lut`, or the one that BIDS lets it inherit; labels without a name are called by number, and
-        those that share one by both.
+        `.lut`, or the one that BIDS lets it inherit; labels without a name are called by number,
+        and those that share one by both.
 
     Raises
     ------
