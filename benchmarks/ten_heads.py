@@ -21,7 +21,7 @@ from tempfile import mkdtemp
 import nibabel as nib
 import numpy as np
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.bids import dataset_description
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.phantom import platform_named, simulate_subject, write_scan
@@ -65,8 +65,7 @@ def main() -> None:
 def make(folder: Path, heads: int) -> None:
     """Write heads, predictions and labels."""
     rng = np.random.default_rng(SEED)
-    known = [simulate_subject(number, PLATFORMS, "full", SEED) for number in (0, 1)]
-    known = [tuple(scans) for scans in known]
+    known = [tuple(simulate_subject(number, PLATFORMS, "full", SEED)) for number in (0, 1)]
     labels = [regions(target) for _, target in known]
     for number in range(heads):
         source, target = known[number % 2]
@@ -103,14 +102,14 @@ def person(
     return replace(scan, subject=replace(scan.subject, index=number), dwi=voxels)
 
 
-def regions(scan: SimulatedScan) -> FloatArray:
+def regions(scan: SimulatedScan) -> IntArray:
     """(X, Y, Z) labels of white matter left and right, and grey matter."""
     image = nib.Nifti1Image(scan.noise_free, scan.lattice.affine)
     clear = fit_sh(Acquisition(image, scan.table, given_mask=scan.mask))
     tissue = tissue_of(tensor_maps(clear), clear.mask)
     axis = scan.lattice.affine[0, :3] @ np.indices(scan.mask.shape).reshape(3, -1)
     left = (axis + scan.lattice.affine[0, 3] < 0).reshape(scan.mask.shape)
-    labels = np.zeros(scan.mask.shape, dtype=np.int16)
+    labels: IntArray = np.zeros(scan.mask.shape, dtype=np.int16)
     labels[tissue.white & left], labels[tissue.white & ~left], labels[tissue.grey] = 1, 2, 3
     return labels
 

@@ -337,10 +337,10 @@ def test_fibres_are_looked_for_in_the_regions_alone(predicted, tmp_path):
     nib.save(nib.Nifti1Image(slab, image.affine), tmp_path / "slab.nii.gz")
     dataset = open_dataset(predicted / "heads")
     truth = Truth(fit_sh(dataset.acquisition("sub-01", "prisma_st"), order=ORDER))
-    asked = {"predictions": {"copy": predicted / "copies"}}
+    copies = {"copy": predicted / "copies"}
 
     def in_regions(name):
-        plan = make_plan([predicted / "heads"], **asked, regions=name)
+        plan = make_plan([predicted / "heads"], predictions=copies, regions=name)
         return InRegions(plan, "prisma_st", 0, dataset).labelled("sub-01", truth.image.lattice)
 
     assert in_regions("tissue") is None
