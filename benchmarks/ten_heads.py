@@ -21,7 +21,7 @@ from tempfile import mkdtemp
 import nibabel as nib
 import numpy as np
 
-from napari_msp.arrays import FloatArray, IntArray
+from napari_msp.arrays import IntArray
 from napari_msp.bids import dataset_description
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.phantom import platform_named, simulate_subject, write_scan
