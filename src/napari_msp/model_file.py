@@ -369,12 +369,6 @@ class Model:
         """Whom its weights were learned from: its own people, and those of all its ancestors."""
         return self.people + tuple(each for known in self.ancestors for each in _people(known))
 
-    def calibrated_on(self, target: str) -> tuple[Person, ...]:
-        """Say whom a target's expected error was fitted on; nobody where it is not calibrated."""
-        names = [self.card.fit_name(target, shell_name(each)) for each in self.card.sh.b_values]
-        fit = next(filter(None, map(self.card.expected_error.get, names)), None)
-        return () if fit is None else _people(fit.model_dump())
-
     @property
     def name(self) -> str:
         """The file's name for messages."""

@@ -1,6 +1,10 @@
-"""How a model is run: one object that travels from the front ends to the network."""
+"""How a model is run: one object that travels from the front ends to the network.
+
+And whether this process runs it alone, or as one of several.
+"""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
@@ -119,3 +123,17 @@ class Options:
 
 def _all(b_value: float | Sequence[float]) -> Sequence[float]:
     return b_value if isinstance(b_value, Sequence) else [b_value]
+
+
+LAUNCHED = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""Variables of the environment: which process, of how many, and where they meet."""
+
+
+def is_launched() -> bool:
+    """Tell whether a launcher started this process as one of several."""
+    return os.environ.keys() >= LAUNCHED and os.environ["WORLD_SIZE"] != "1"
+
+
+def is_first() -> bool:
+    """Tell whether it is the first of them, or was started by itself."""
+    return not is_launched() or os.environ["RANK"] == "0"

@@ -88,8 +88,9 @@ def test_everyone_held_out_is_fitted_on(model, heads):
 def test_people_are_told_apart_not_names(model, heads, make_heads, tmp_path):
     other = open_dataset(make_heads(tmp_path / "other", shape=(9, 8, 7), directions=32))
     calibrated = calibrate(model, other)
-    assert calibrated.card.expected_error["prisma_st"].subjects == ["sub-01", "sub-02", "sub-03"]
-    assert calibrated.calibrated_on("prisma_st") == tuple(map(other.person, other.subjects))
+    fit = calibrated.card.expected_error["prisma_st"]
+    assert fit.subjects == ["sub-01", "sub-02", "sub-03"]
+    assert fit.people == [other.person(subject).to_json() for subject in other.subjects]
     # A file that knows names alone cannot tell: nobody is fitted on who may have been learned from.
     training = {key: value for key, value in model.training.items() if key != "people"}
     older = replace(model, card=model.card.model_copy(update={"training": training}))

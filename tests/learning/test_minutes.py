@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from napari_msp.errors import UserError
-from napari_msp.learning.schedule import Course
-from napari_msp.learning.settings import TrainingSettings, put_over
-from napari_msp.learning.timing import (
+from napari_msp.learning.lengths import (
     LEAST,
     Pace,
     TookLonger,
@@ -16,6 +14,8 @@ from napari_msp.learning.timing import (
     seconds_of,
     tell_if_longer,
 )
+from napari_msp.learning.schedule import Course
+from napari_msp.learning.settings import TrainingSettings, put_over
 from napari_msp.model_file import load_model
 
 COURSE = Course(epoch=100, pass_=7, steps=3000, unison_steps=2000)

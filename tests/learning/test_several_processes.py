@@ -29,11 +29,11 @@ from napari_msp.learning import distributed
 from napari_msp.learning.distributed import ALONE, JointBatchNorm, SeveralProcesses, launched
 from napari_msp.learning.events import Event, Finished, Started, Step, Stopped, parse_event
 from napari_msp.learning.heads import prepare_study
-from napari_msp.learning.launching import LAUNCHED
 from napari_msp.learning.sampling import sampler_for
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model
+from napari_msp.options import LAUNCHED
 from steps_of_several import RUNS, losses
 
 STEPS = Path(__file__).parents[1] / "steps_of_several.py"

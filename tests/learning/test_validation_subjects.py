@@ -14,9 +14,9 @@ from napari_msp.errors import UserError
 from napari_msp.evaluation.held_out import learned_from
 from napari_msp.evaluation.metrics import measure
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.learning.averaging import AveragedWeights
 from napari_msp.learning.events import Shortened, Validated
 from napari_msp.learning.heads import IncompleteHeads
+from napari_msp.learning.optimisation import AveragedWeights
 from napari_msp.learning.runs import checkpoint_path
 from napari_msp.learning.schedule import FAST, course_for, learning_rate, recipe_for
 from napari_msp.learning.settings import TrainingSettings

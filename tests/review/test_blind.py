@@ -5,9 +5,9 @@ import json
 import pytest
 
 from napari_msp.errors import UserError
-from napari_msp.review.artefacts import DEFAULT_TAGS, read_tags, tags_path, write_tags
 from napari_msp.review.blind import Blind, open_blind
 from napari_msp.review.predictions import open_review
+from napari_msp.review.ratings import DEFAULT_TAGS, read_tags, tags_path
 
 
 def test_order_and_names_are_kept_and_say_nothing(cohort):
@@ -56,7 +56,8 @@ def test_a_damaged_seed_is_told(cohort):
 
 def test_tags_are_those_of_the_folder(tmp_path):
     assert read_tags(tmp_path) == DEFAULT_TAGS
-    write_tags(tmp_path, {"spike": "one bright line", "other": ""})
+    tags_path(tmp_path).parent.mkdir()
+    tags_path(tmp_path).write_text(json.dumps({"spike": "one bright line", "other": ""}))
     assert list(read_tags(tmp_path)) == ["spike", "other"]
     tags_path(tmp_path).write_text(json.dumps({" two\nlines ": 3}))
     assert read_tags(tmp_path) == {"two lines": ""}

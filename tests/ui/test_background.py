@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from napari_msp.errors import Cancelled, OutOfMemory, Unexpected, UserError
-from napari_msp.ui.background import Job, JobRow, Latest, abandonable
+from napari_msp.ui.background import Job, JobRow, Latest, _Line, _run, abandonable
 from napari_msp.ui.widgets.progress import Step
 
 
@@ -121,6 +121,21 @@ def test_a_destroyed_job_stops_its_work(qtbot):
     job.deleteLater()
     del job
     qtbot.wait_until(stopped.is_set)
+
+
+def test_work_that_outlives_the_window_ends_in_silence(qtbot):
+    line = _Line()
+    line.deleteLater()
+    qtbot.wait_until(lambda: _deleted(line))
+    _run(lambda control: control.report("still here"), line, lambda: False)
+
+
+def _deleted(line):
+    try:
+        line.objectName()
+    except RuntimeError:
+        return True
+    return False
 
 
 @pytest.fixture

@@ -175,9 +175,8 @@ class OrderVerdict:
     ----------
     better
         The right order, when the given one is surely wrong.
-    z, runner_up
-        Standard errors by which the best other order is better than the given one, and than the
-        next.
+    z
+        Standard errors by which the best other order is better than the given one.
     left
         Residual of the best other order over that of the given one, geometric mean over voxels.
     outstanding
@@ -187,7 +186,6 @@ class OrderVerdict:
 
     better: TableOrder | None
     z: float
-    runner_up: float
     left: float
     outstanding: float
 
@@ -234,9 +232,9 @@ def judge_order(
         order = orders[best]
         outstanding = _outstanding(signal, b_values[order.b_rows], vectors[order.vector_rows])
         if outstanding > OUTSTANDING:
-            return OrderVerdict(order, z, runner_up, left, outstanding)
+            return OrderVerdict(order, z, left, outstanding)
     outstanding = _outstanding(signal, b_values, vectors)
-    return OrderVerdict(None, z, runner_up, left, outstanding)
+    return OrderVerdict(None, z, left, outstanding)
 
 
 def _changing_voxels(voxels: FloatArray, mask: MaskArray, weighted: MaskArray) -> FloatArray:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from napari_msp.learning.launching import is_first
+from napari_msp.options import is_first
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal, in a batch system's log."""

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ from napari_msp.formatting import counted
 
 DEPTH = 9
 """Folders below the given one that are searched, the most that dcm2niix allows."""
+
+FIRST_FILES = 50
+"""Of a folder, that are looked into to tell whether it is of DICOM."""
 
 SAID = "dcm2niix.json"
 """Keeps what dcm2niix warned of, beside the images of a conversion that is kept."""
@@ -231,10 +235,10 @@ def kept_conversion(folder: str | Path, cache: str | Path) -> Converted:
     return Converted(folder, _series_in(kept), tuple(said))
 
 
-def looks_like_dicom(folder: str | Path, most: int = 50) -> bool:
+def looks_like_dicom(folder: str | Path) -> bool:
     """Return whether any of a folder's first files is DICOM, by the mark that each begins with."""
     files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
-    return any(_is_dicom(path) for path, _ in zip(files, range(most), strict=False))
+    return any(_is_dicom(path) for path in islice(files, FIRST_FILES))
 
 
 def _is_dicom(path: Path) -> bool:

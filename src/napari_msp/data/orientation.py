@@ -39,20 +39,6 @@ def side_of(direction: FloatArray) -> str:
     return "".join(LETTERS[axis][int(parts[axis] > 0)] for axis in named)
 
 
-def axis_ends(affine: FloatArray) -> tuple[tuple[str, str], ...]:
-    """Give the sides at the first and at the last voxel of each axis of an array.
-
-    >>> axis_ends(np.diag([-2.0, 2.0, 2.0, 1.0]))
-    (('R', 'L'), ('P', 'A'), ('I', 'S'))
-
-    Parameters
-    ----------
-    affine
-        (4, 4) voxel-to-scanner affine.
-    """
-    return tuple((side_of(-axis), side_of(axis)) for axis in direction_cosines(affine).T)
-
-
 def obliquity(affine: FloatArray) -> float:
     """Give the largest angle between an axis of an array and the scanner's nearest, in degrees."""
     nearest = np.abs(direction_cosines(affine)).max(axis=0).min()

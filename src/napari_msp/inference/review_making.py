@@ -1,6 +1,6 @@
-"""Small maps of a prediction for a review made: from memory as it is written, from files later.
+"""What a review needs of a prediction: small maps, and numbers that cost little.
 
-`review_maps` keeps them.
+Maps are made from memory as it is written, or from files later; `review_maps` keeps them.
 """
 
 from __future__ import annotations
@@ -39,11 +39,15 @@ from napari_msp.inference.review_maps import (
 )
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import Maps
+from napari_msp.signal.noise import signal_to_noise
 
 if TYPE_CHECKING:
     from napari_msp.inference.harmonize import Prediction
 
 Poll = Callable[[], bool]
+
+MEASURES_FIELD = "Measures"
+"""Section of a prediction's sidecar."""
 
 
 def maps_of_prediction(
@@ -270,3 +274,38 @@ def review_image(maps: Maps) -> ReviewImage:
     image = maps.image
     affine = np.asarray(image.affine)
     return ReviewImage(maps["sh_average"], maps["colour_fa"], maps["fa"], image.mask, affine)
+
+
+def measures(prediction: Prediction) -> dict[str, float]:
+    """Give what a prediction's sidecar keeps of it; what is unknown is left out.
+
+    SNR of one b=0 volume of the scan; volume of the prediction's mask in ml; the deviation of the
+    scan's mean signal from the training subjects', in theirs; mean over the mask of the
+    disagreement of order 0, in SH units, and of the expected error, in SH units². Of several shells
+    the largest is taken, of the mean signal the one furthest away.
+    """
+    found: dict[str, float | None] = {}
+    acquisition = None if prediction.source is None else prediction.source.acquisition
+    if acquisition is not None:
+        found["SNR"] = signal_to_noise(acquisition)
+    parts = list(prediction.by_shell().values())
+    image = parts[0].image
+    voxel = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
+    found["MaskVolume"] = float(image.mask.sum()) * voxel
+    shifts = [part.mean_signal for part in parts if part.mean_signal is not None]
+    found["MeanSignalDeviation"] = max(shifts, key=abs, default=None)
+    for name, values in (
+        ("DisagreementOfOrder0", [part.order_0_disagreement for part in parts]),
+        ("ExpectedError", [part.expected_error for part in parts]),
+    ):
+        means = [
+            float(each[part.image.mask].mean(dtype=float))
+            for each, part in zip(values, parts, strict=True)
+            if each is not None and part.image.mask.any()
+        ]
+        found[name] = max(means, default=None)
+    return {
+        name: float(f"{value:.6g}")
+        for name, value in found.items()
+        if value is not None and np.isfinite(value)
+    }

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from napari_msp.errors import Advice, Overwrite, UserError, either, first_reason
-from napari_msp.learning.averaging import AveragedWeights
+from napari_msp.learning.optimisation import AveragedWeights
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.trail import Trail
 from napari_msp.model_file import (

@@ -31,7 +31,7 @@ from napari_msp.errors import (
     explain,
     first_reason,
 )
-from napari_msp.learning.launching import is_launched
+from napari_msp.options import is_launched
 
 T = TypeVar("T")
 

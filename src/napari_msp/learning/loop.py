@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from napari_msp.errors import Cancelled, Change, UserError
-from napari_msp.learning.averaging import AveragedWeights
 from napari_msp.learning.card import finished_model
 from napari_msp.learning.checkpoint import (
     Checkpoint,
@@ -38,8 +37,15 @@ from napari_msp.learning.events import (
     Validated,
 )
 from napari_msp.learning.heads import Head, Study
-from napari_msp.learning.lengths import Lengths
-from napari_msp.learning.optimisation import Optimisation
+from napari_msp.learning.lengths import (
+    LONGEST,
+    Lengths,
+    Pace,
+    fitted,
+    seconds_of,
+    tell_if_longer,
+)
+from napari_msp.learning.optimisation import AveragedWeights, Optimisation
 from napari_msp.learning.phases import (
     Phase,
     Trained,
@@ -59,7 +65,6 @@ from napari_msp.learning.schedule import (
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.start_matching import started_from
 from napari_msp.learning.starts import Start
-from napari_msp.learning.timing import LONGEST, Pace, fitted, seconds_of, tell_if_longer
 from napari_msp.learning.trail import Trail, how_they_ended, mean_error
 from napari_msp.learning.validation import (
     Validation,

@@ -333,10 +333,6 @@ class SingleNetwork(nn.Module, ABC):
         """Return every output that has a loss, with its platform; the last one is ŷ_T."""
         return list(self.run(x).supervised)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the network's best prediction of every platform it is supervised on."""
-        return dict(self.run(x).supervised)
-
     def options(self) -> Config:
         """Return the constructor's further arguments, those that only this kind of network has."""
         return {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray
 from napari_msp.formatting import number
-from napari_msp.inference.measured import MEASURES_FIELD
+from napari_msp.inference.review_making import MEASURES_FIELD
 
 FEWEST = 8
 """Entries with a number below which nothing is called unusual (our choice): a median deviation of

@@ -1,4 +1,4 @@
-"""What raters say of predictions: rated, taken back, read of everybody, and merged.
+"""What raters say of predictions: rated, taken back, read of everybody, and merged; and the tags.
 
 Every rating reads the table again (`rating_table`) before it is written under a lock: two windows
 of one rater lose nothing to each other, and the later rating of a prediction counts.
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.errors import Advice, Choose, UserError
-from napari_msp.files import locked
+from napari_msp.files import locked, read_json
 from napari_msp.formatting import counted
-from napari_msp.review.predictions import Entry
+from napari_msp.review.predictions import FOLDER, Entry
 from napari_msp.review.rating_table import (
     VERDICTS,
     Rating,
@@ -341,3 +341,49 @@ def merge_ratings(folder: str | Path, tables: Sequence[str | Path]) -> list[Merg
             write_ratings(ratings.path, (replace(each, rater=rater) for each in whole.values()))
         merged.append(Merged(rater, len(new), len(later), older - len(later)))
     return merged
+
+
+# --- What a rater may say ---------------------------------------------------------------------
+
+TAGS_FILE = "tags.json"
+
+DEFAULT_TAGS: Mapping[str, str] = {
+    "ringing": "Lines along sharp edges (Gibbs)",
+    "motion": "The head moved: blurred or doubled edges, volumes that do not fit",
+    "signal dropout": "Dark slices or regions where there is tissue",
+    "ghost": "A shifted, weaker copy of the head",
+    "mask": "Brain is cut off, or the mask takes in what is no brain",
+    "misalignment": "Input, prediction or truth do not lie on each other",
+    "hallucinated structure": "The prediction shows anatomy that the input has not",
+    "blurred": "Fine structure of the input is lost",
+    "intensity": "Too bright, too dark, or a jump in brightness",
+    "other": "See the note",
+}
+"""Artefacts of diffusion MRI, and of what is made of it by networks (our choice)."""
+
+
+def tags_path(folder: str | Path) -> Path:
+    """Give where a folder of predictions keeps its own list."""
+    return Path(folder) / FOLDER / TAGS_FILE
+
+
+def read_tags(folder: str | Path) -> dict[str, str]:
+    """Give the tags to choose from, and what each means: the folder's own, else `DEFAULT_TAGS`.
+
+    Raises
+    ------
+    UserError
+        When its list is none.
+    """
+    path = tags_path(folder)
+    if not path.is_file():
+        return dict(DEFAULT_TAGS)
+    tags = {
+        " ".join(name.split()): " ".join(said.split()) if isinstance(said, str) else ""
+        for name, said in read_json(path, foreign=True).items()
+    }
+    tags.pop("", None)
+    if not tags:
+        remedy = Advice('write an object such as {"ringing": "lines along edges"}, or remove it')
+        raise UserError("names no tag", path, remedy=remedy)
+    return tags

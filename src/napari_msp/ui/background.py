@@ -9,6 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
@@ -138,17 +139,18 @@ class Job(QObject):
 
 def _run(work: Work, line: _Line, cancelled: Callable[[], bool]) -> None:
     """Do the work and report how it ended. Nothing is raised: a worker may swallow it."""
+    result: object = None
     try:
         result = work(Control(cancelled, line.reported.emit))
+        ending = "cancelled" if cancelled() else "done"
     except Cancelled:
-        line.ended.emit("cancelled", None)
+        ending = "cancelled"
     except Exception as error:
-        explained = explain(error)
-        if isinstance(explained, Unexpected):
-            explained.add_note(traceback.format_exc())
-        line.ended.emit("failed", explained)
-    else:
-        line.ended.emit("cancelled" if cancelled() else "done", None if cancelled() else result)
+        ending, result = "failed", explain(error)
+        if isinstance(result, Unexpected):
+            result.add_note(traceback.format_exc())
+    with suppress(RuntimeError):  # the process ends, and Qt's half of the line is gone
+        line.ended.emit(ending, None if ending == "cancelled" else result)
 
 
 class Latest(QObject):

@@ -21,13 +21,12 @@ from napari_msp.ui.docks import Docked, Pane
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.review.canvas import Canvas
-from napari_msp.ui.review.entry_list import EntryList
+from napari_msp.ui.review.entry_list import EntryList, headers_of, row_of, sorted_by
 from napari_msp.ui.review.form import LABELS, ReviewForm
 from napari_msp.ui.review.judging import Judging
 from napari_msp.ui.review.key_sheet import KeySheet
 from napari_msp.ui.review.keys import all_keys, tag_keys
 from napari_msp.ui.review.pictures import MAPS
-from napari_msp.ui.review.rows import headers_of, row_of, sorted_by
 from napari_msp.ui.review.session import STATES, Filter, Session, without_names
 from napari_msp.ui.widgets.form import Section, in_row, key_name, stacked
 from napari_msp.ui.widgets.message import MessageLine
