@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("signal",),
     ("scan",),
     ("networks",),
-    ("model_file", "packaged"),
+    ("model_card", "model_file", "packaged"),
     ("inference",),
     ("alignment", "checking", "learning"),
     ("evaluation",),

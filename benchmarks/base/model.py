@@ -13,15 +13,8 @@ from napari_msp.data.phantom.platforms import B_VALUE, SPACING, spread_direction
 from napari_msp.files import versions_of
 from napari_msp.identity import Person
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.model_file import (
-    Gradients,
-    Model,
-    ModelCard,
-    ModelNetwork,
-    SHSettings,
-    Statistics,
-    save_model,
-)
+from napari_msp.model_card import Gradients, ModelCard, SHSettings, Statistics
+from napari_msp.model_file import Model, ModelNetwork, save_model
 from napari_msp.networks.msp import Network
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 

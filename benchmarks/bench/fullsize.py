@@ -7,15 +7,8 @@ import numpy as np
 import torch
 
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.model_file import (
-    ErrorFit,
-    Gradients,
-    Model,
-    ModelCard,
-    ModelNetwork,
-    SHSettings,
-    Statistics,
-)
+from napari_msp.model_card import ErrorFit, Gradients, ModelCard, SHSettings, Statistics
+from napari_msp.model_file import Model, ModelNetwork
 from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.layers import Width
 from napari_msp.networks.msp import MSP, Network, SharedMSP

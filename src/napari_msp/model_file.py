@@ -1,276 +1,41 @@
 """A model is one safetensors file: weights, and a card with everything needed to use them.
 
 Nothing in the file is ever executed or unpickled: weights are plain arrays, the card is JSON and is
-checked against a schema before any network is built.
+checked (`model_card`) before any network is built.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_msp.data.gradients import GradientTable, shell_name
+from napari_msp.data.gradients import shell_name
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
 from napari_msp.files import atomic_path, no_room
 from napari_msp.formatting import counted
 from napari_msp.identity import Person
-from napari_msp.networks.base import CHANNELS, SingleNetwork
+from napari_msp.model_card import ModelCard
+from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.msp import MSP, Network, SharedMSP, shares_first_stages
-from napari_msp.networks.registry import MULTI_STAGE, build
+from napari_msp.networks.registry import build
 from napari_msp.signal.channels import Standardisation
-from napari_msp.signal.expected_error import FEATURES, ErrorModel, number_of_weights
-from napari_msp.signal.sh_image import BASIS
-from napari_msp.signal.spherical_harmonics import ORDER, default_regularisation
+from napari_msp.signal.expected_error import ErrorModel
+from napari_msp.signal.spherical_harmonics import ORDER
 from napari_msp.strict_json import parse_json
-
-FORMAT: Final = "napari-msp model 1"
-
-LARGEST_SCALE, LARGEST_OPTION = 16, 4096
-"""Of a lattice, and of any number of an architecture."""
-
-DIRECTION_TOLERANCE = 1e-3
-"""Largest difference of a stored direction's length from 1 that counts as rounding."""
-
 
 BRANCHES = "connections."
 """What the names of an MSP's weights begin with, but those of its first stages."""
 
-FirstStages = Literal["own", "shared"]
-"""Whether each target's MSP has single networks of its own, as in the paper, or all the same."""
-
 SHARED = "first-stages"
 """Stands before the names of weights that all targets share; no platform can be called so."""
-
-
-class _Stated(BaseModel):
-    """Something in a model's file: nothing may be added to it or changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SHSettings(_Stated):
-    """How the SH images that the model reads and writes were fitted."""
-
-    order: Literal[6] = ORDER
-    basis: Literal["mrtrix3"] = BASIS
-    regularisation_at_30: float = Field(
-        ge=0, allow_inf_nan=False, description="λ for 30 directions; λ grows with N"
-    )
-    b_value: float = Field(gt=0, allow_inf_nan=False, description="s/mm²")
-    shells: tuple[float, ...] = Field(
-        default=(),
-        description="b-value of each shell where there are several, b_value the first of them",
-    )
-
-    @model_validator(mode="after")
-    def _ascending(self) -> "SHSettings":
-        if self.shells:
-            if len(self.shells) < 2 or self.shells[0] != self.b_value:
-                raise ValueError("shells are for models of several, from b_value on")
-            if not all(0 < low < high < np.inf for low, high in pairwise(self.shells)):
-                raise ValueError("shells must be positive, finite and ascending")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that there is one shell: such files are as they were before there were more."""
-        written: dict[str, Any] = as_usual(self)
-        return written if self.shells else {k: v for k, v in written.items() if k != "shells"}
-
-    @property
-    def b_values(self) -> tuple[float, ...]:
-        """Of all shells, lowest first."""
-        return self.shells or (self.b_value,)
-
-    def regularisation(self, directions: int) -> float:
-        """Give λ for a number of directions."""
-        return default_regularisation(directions, self.regularisation_at_30)
-
-
-class Statistics(_Stated):
-    """A platform's standardisation, one shell after the other."""
-
-    mean: list[float] = Field(min_length=CHANNELS)
-    deviation: list[float] = Field(min_length=CHANNELS)
-
-    @model_validator(mode="after")
-    def _finite(self) -> "Statistics":
-        if not np.isfinite(self.mean + self.deviation).all() or min(self.deviation) <= 0:
-            raise ValueError("statistics must be finite and deviations positive")
-        return self
-
-
-class Gradients(_Stated):
-    """A target's gradient table, directions in scanner axes."""
-
-    b_values: list[float]
-    directions: list[tuple[float, float, float]]
-    b0_weighting: float = Field(
-        default=0.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Mean b of its b=0 images, where these are weighted",
-    )
-
-    @model_validator(mode="after")
-    def _usable(self) -> "Gradients":
-        if len(self.b_values) != len(self.directions):
-            raise ValueError("b_values and directions differ in length")
-        if not self.b_values or not 0 < min(self.b_values) <= max(self.b_values) < np.inf:
-            raise ValueError("b_values must be finite, positive, and at least one")
-        lengths = np.linalg.norm(self.directions, axis=1)
-        if not (np.abs(lengths - 1) <= DIRECTION_TOLERANCE).all():  # also refuses nan
-            raise ValueError("directions must have unit length")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that b=0 images are at 0: such files are as they always were."""
-        written: dict[str, Any] = as_usual(self)
-        if not self.b0_weighting:
-            del written["b0_weighting"]
-        return written
-
-    def table(self) -> GradientTable:
-        """Give the table."""
-        return GradientTable(np.array(self.b_values), np.array(self.directions).reshape(-1, 3))
-
-
-class ErrorFit(_Stated):
-    """What error to expect of a prediction, fitted on subjects that were not trained on."""
-
-    mean: list[float] = Field(description="Of each feature, see `error_features`")
-    deviation: list[float]
-    weights: list[float]
-    subjects: list[str] = Field(description="Who it was fitted on")
-    people: list[dict[str, Any]] = Field(
-        default_factory=list, description="The same as `Person`; empty in older files"
-    )
-
-    @model_validator(mode="after")
-    def _usable(self) -> "ErrorFit":
-        count = len(self.mean)
-        if count != FEATURES or len(self.deviation) != count:
-            raise ValueError(f"expected_error needs mean and deviation of {FEATURES} features")
-        if len(self.weights) != number_of_weights(count):
-            raise ValueError(f"expected_error needs {number_of_weights(count)} weights")
-        if not np.isfinite(self.mean + self.weights).all() or not min(self.deviation) > 0:
-            raise ValueError("expected_error must be finite and deviations positive")
-        return self
-
-
-class ModelCard(_Stated):
-    """Everything about a model but its weights."""
-
-    format: Literal["napari-msp model 1"] = FORMAT
-    sha256: str = Field(
-        default="", description="In a file: of all else in it; older files have none"
-    )
-    kind: str = Field(description="msp, or the single network's kind")
-    label: str = Field("", description="What the model is for")
-    input: str = Field(description="Platform that the model predicts from")
-    voxel_size: float = Field(
-        gt=0, allow_inf_nan=False, description="Of the input, isotropic, in mm"
-    )
-    scales: dict[str, int] = Field(min_length=1, description="Lattice scale k of each target")
-    architectures: dict[str, dict[str, Any]] = Field(description="Network of each target")
-    first_stages: FirstStages = Field(
-        default="own",
-        description="MSP: one set of single networks for all targets, or a set for each",
-    )
-    alpha: float = Field(1.0, ge=0, le=1, description="α of eq. (1) at inference")
-    sh: SHSettings
-    standardisation: dict[str, Statistics] = Field(description="Of the input and each target")
-    gradients: dict[str, Gradients] = Field(description="Of each target")
-    training: dict[str, Any] = Field(description="Subjects, settings, metrics")
-    expected_error: dict[str, ErrorFit] = Field(
-        default_factory=dict,
-        description="Of targets whose predictions were calibrated, by `fit_name`",
-    )
-    versions: dict[str, str] = Field(description="Software that wrote the file")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "ModelCard":
-        for name, keys in (("architectures", self.architectures), ("gradients", self.gradients)):
-            if set(keys) != set(self.scales):
-                raise ValueError(f"{name} must be given for {', '.join(self.scales)}")
-        if set(self.standardisation) != {self.input, *self.scales}:
-            raise ValueError("standardisation must be given for the input and every target")
-        channels = CHANNELS * len(self.sh.b_values)
-        for known in self.standardisation.values():
-            if {len(known.mean), len(known.deviation)} != {channels}:
-                raise ValueError(f"standardisation must have {channels} values")
-        for table in self.gradients.values():
-            if len(self.sh.shells) > 1 and len(table.table().shells) != len(self.sh.shells):
-                raise ValueError("gradients have other shells than the model")
-        if not set(self.expected_error) <= set(self.fit_names()):
-            raise ValueError("expected_error is given for what is no target")
-        if not 1 <= min(self.scales.values()) <= max(self.scales.values()) <= LARGEST_SCALE:
-            raise ValueError(f"scales must be from 1 to {LARGEST_SCALE}")
-        for name in self.scales:
-            if not name.replace("_", "").isalnum():
-                raise ValueError(f"{name!r} is no platform")
-        _check_sizes(self.architectures)
-        if any(each.get("kind") != self.kind for each in self.architectures.values()):
-            raise ValueError(f"architectures cannot be used: not all are of kind {self.kind}")
-        if self.first_stages == "shared":
-            singles = [each.get("singles") for each in self.architectures.values()]
-            if self.kind != MULTI_STAGE or any(each != singles[0] for each in singles):
-                raise ValueError("architectures cannot be used: shared ones differ between targets")
-        subjects = self.training.get("subjects", [])
-        if not isinstance(subjects, list) or not all(isinstance(each, str) for each in subjects):
-            raise ValueError("training.subjects must be a list of names")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that targets have first stages of their own: such files are as they were."""
-        written: dict[str, Any] = as_usual(self)
-        if self.first_stages == "own":
-            written.pop("first_stages", None)
-        return written
-
-    def fit_name(self, target: str, shell: int) -> str:
-        """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
-        return f"{target} b{shell}" if self.sh.shells else target
-
-    def fit_names(self) -> list[str]:
-        """List the names of all fits that there can be."""
-        names = [shell_name(b_value) for b_value in self.sh.b_values]
-        return [self.fit_name(target, shell) for target in self.scales for shell in names]
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Show what fits a line."""
-        return ((name, getattr(self, name)) for name in ("kind", "label", "input", "scales"))
-
-
-def _check_sizes(architecture: Any, largest: int = LARGEST_OPTION) -> None:
-    """Refuse numbers that would make a network fill the memory before its weights are looked at."""
-    if isinstance(architecture, dict):
-        for name, value in architecture.items():
-            _check_sizes(value, LARGEST_SCALE if name == "scales" else largest)
-    elif isinstance(architecture, list):
-        for value in architecture:
-            _check_sizes(value, largest)
-    elif isinstance(architecture, int | float) and not abs(architecture) <= largest:
-        raise ValueError(f"architectures have a number beyond {largest}")
 
 
 class ModelNetwork(nn.Module):

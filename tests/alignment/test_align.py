@@ -12,8 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import napari_msp as msp
-from napari_msp.alignment.align import carry_deviation
-from napari_msp.alignment.moving import interpolated, moved
+from napari_msp.alignment.moving import carry_deviation, interpolated, moved
 from napari_msp.alignment.preprocessing import missing_steps
 from napari_msp.alignment.report import distance_text, report_html
 from napari_msp.bids import DESCRIPTION, dataset_description, nifti_stem

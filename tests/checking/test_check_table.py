@@ -17,9 +17,9 @@ from napari_msp.checking.alignment import check_input_position, dice
 from napari_msp.checking.dataset import check
 from napari_msp.checking.outliers import check_outliers
 from napari_msp.checking.quality import measure_quality
-from napari_msp.checking.report import table_text, write_table
 from napari_msp.checking.scan import measure_brain
 from napari_msp.checking.summary import BrainMeasures, Comparison, HeadImages, ScanSummary
+from napari_msp.checking.table import table_text, write_table
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.gradients import GradientTable

@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from napari_msp.model_file import (
-    Gradients,
-    Model,
-    ModelCard,
-    ModelNetwork,
-    SHSettings,
-    Statistics,
-    save_model,
-)
+from napari_msp.model_card import Gradients, ModelCard, SHSettings, Statistics
+from napari_msp.model_file import Model, ModelNetwork, save_model
 from napari_msp.networks.registry import build_single
 
 TARGET = "prisma_st"

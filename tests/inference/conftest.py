@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_msp.model_file import Gradients, Model, ModelCard, ModelNetwork, SHSettings, Statistics
+from napari_msp.model_card import Gradients, ModelCard, SHSettings, Statistics
+from napari_msp.model_file import Model, ModelNetwork
 from napari_msp.networks.msp import MSP, SharedMSP
 from napari_msp.networks.registry import build_single
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30

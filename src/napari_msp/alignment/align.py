@@ -1,18 +1,21 @@
 """Lay all scans of a dataset's subjects on the input platform's heads, as a new dataset."""
 
 import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from napari_msp.alignment.moving import Placed, interpolated, moved, write_itk, write_mrtrix
+from napari_msp.alignment.moving import (
+    Job,
+    Placed,
+    interpolated,
+    moved,
+    write_scan,
+)
 from napari_msp.alignment.preprocessing import Step, advice, missing_steps
 from napari_msp.alignment.registration import (
     BrainImage,
@@ -30,20 +33,10 @@ from napari_msp.alignment.report import (
     write_report,
 )
 from napari_msp.bids import (
-    ALIGNMENT,
     BIDSIGNORE_DEVIATIONS,
     BIDSIGNORE_TABLES,
     DESCRIPTION,
     dataset_description,
-    deviation_note,
-    deviation_path,
-    mask_sidecar,
-    nifti_stem,
-    plain_label,
-    read_metadata,
-    read_sidecar,
-    sidecar_path,
-    undescribed_stem,
 )
 from napari_msp.checking.alignment import LEAST_CORRELATION, MISALIGNMENT_LIMIT, dice
 from napari_msp.checking.report import Finding, place_of
@@ -57,10 +50,8 @@ from napari_msp.data.dataset import (
     open_dataset,
     why_alone,
 )
-from napari_msp.data.gradients import SCHEMES, Shell, find_deviation
+from napari_msp.data.gradients import Shell
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.masks import ESTIMATED_MARK
-from napari_msp.data.nifti import lattice_of, open_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, Resample, UserError, stop_if
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted, listed
@@ -88,19 +79,6 @@ BIDSIGNORE = """\
 """
 
 IMAGES = "Images were interpolated once, by cubic splines; negative values were set to 0."
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """How one dataset is aligned."""
-
-    dataset: TravellingHeads
-    source: str
-    affine: bool
-    resample: bool
-    voxel_size: float | Auto | None
-    stage: Path
-    poll: Callable[[], None]
 
 
 def align(
@@ -191,7 +169,7 @@ def align(
     findings: list[Finding] = []
     with new_folder(out, replace=force) as stage:
         how = resample or voxel_size is not None
-        job = _Job(heads, source, affine, how, voxel_size, stage, partial(stop_if, cancelled))
+        job = Job(heads, source, affine, how, voxel_size, stage, partial(stop_if, cancelled))
         for subject in chosen:
             for scan, found in _align_subject(job, subject, platforms):
                 scans.append(scan)
@@ -243,7 +221,7 @@ def _is_alignment(folder: Path) -> bool:
 
 
 def _align_subject(
-    job: _Job, subject: str, platforms: Iterable[str]
+    job: Job, subject: str, platforms: Iterable[str]
 ) -> Iterator[tuple[AlignedScan, list[Finding]]]:
     """Align one subject's scans, the input first."""
     heads = job.dataset
@@ -300,7 +278,7 @@ class _Reference:
     lattice: Lattice
 
     @classmethod
-    def of(cls, job: _Job, subject: str) -> "_Reference":
+    def of(cls, job: Job, subject: str) -> "_Reference":
         scan = job.dataset.acquisition(subject, job.source)
         lattice = scan.lattice
         if job.voxel_size is not None:
@@ -319,19 +297,19 @@ def _lowest_shell(scan: Acquisition, near: float = 0.0) -> Shell:
     return scan.shell() if shell is None else shell  # raises, with the reason
 
 
-def _write_input(job: _Job, subject: str, reference: _Reference) -> AlignedScan:
+def _write_input(job: Job, subject: str, reference: _Reference) -> AlignedScan:
     """Write the input where it lies, interpolated only to another voxel size."""
     stay, scan = np.eye(4), reference.scan
     if job.voxel_size is None:
         placed = moved(scan, None)
     else:
         placed = interpolated(scan, stay, stay[:3, :3], reference.lattice, job.poll)
-    image = _write(job, subject, job.source, scan, placed, None)
+    image = write_scan(job, subject, job.source, scan, placed, None)
     energy = _kept_energy(scan, placed)
     return AlignedScan(subject, job.source, image, clipped=placed.clipped, kept_energy=energy)
 
 
-def _align_scan(job: _Job, subject: str, platform: str, reference: _Reference) -> AlignedScan:
+def _align_scan(job: Job, subject: str, platform: str, reference: _Reference) -> AlignedScan:
     scan = job.dataset.acquisition(subject, platform)
     brain = brain_image(scan, _lowest_shell(scan, reference.shell.b_value))
     freedom: Freedom = "affine" if job.affine else "rigid"
@@ -341,7 +319,7 @@ def _align_scan(job: _Job, subject: str, platform: str, reference: _Reference) -
         placed = interpolated(scan, found.matrix, found.rotation, lattice, job.poll)
     else:
         placed = moved(scan, found.matrix)
-    image = _write(job, subject, platform, scan, placed, found)
+    image = write_scan(job, subject, platform, scan, placed, found)
     # Measured anew on what is written, not concluded from what was found.
     if job.resample:
         written = placed.acquisition
@@ -396,141 +374,7 @@ def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
     return {2 * index: float(b / a) for index, (a, b) in enumerate(zip(*energies, strict=True))}
 
 
-# --- Files ------------------------------------------------------------------------------------
-
-
-def _write(
-    job: _Job,
-    subject: str,
-    platform: str,
-    scan: Acquisition,
-    placed: Placed,
-    found: Displacement | None,
-) -> Path:
-    """Write a scan with mask, sidecars, motion and, of a simulated one, the noise-free twin."""
-    heads = job.dataset
-    path = heads.scans[subject, platform]
-    stem = nifti_stem(path)
-    folder = path.parent.relative_to(heads.root)
-    image = folder / f"{stem}.nii.gz"
-    mask = (
-        Path("derivatives", "brainmask")
-        / folder
-        / f"{undescribed_stem(path)}_desc-brain_mask.nii.gz"
-    )
-    for each in (image, mask):
-        (job.stage / each).parent.mkdir(parents=True, exist_ok=True)
-    placed.write(job.stage / image, job.stage / mask)
-    reference = heads.scans[subject, job.source].relative_to(heads.root)
-    source = f"bids:source:{place_of(path, heads.root)}"
-    about = {
-        "Description": f"Laid on the head of {subject} on {job.source}",
-        "SkullStripped": not scan.b0[~scan.mask].any(),
-        **_still_true(read_metadata(path), placed, found),
-        "Sources": [source],
-        "SpatialReference": f"bids:source:{reference.as_posix()}",
-        ALIGNMENT: _about(job, placed, found),
-        **carry_deviation(job.stage / image, scan, placed),
-    }
-    if placed.clipped is not None and scan.doubts:
-        about["Warnings"] = list(scan.doubts)
-    write_json(sidecar_path(job.stage / image), about)
-    brain = scan.brain
-    more = {ESTIMATED_MARK: True, "Warnings": list(scan.mask_doubts)} if brain.estimated else {}
-    write_json(
-        sidecar_path(job.stage / mask),
-        mask_sidecar(f"{brain.origin}, moved with its scan", [f"bids::{image.as_posix()}"], **more),
-    )
-    if found is not None:
-        between = f"from-{plain_label(platform)}_to-{plain_label(job.source)}_mode-image"
-        stem = f"{undescribed_stem(path)}_{between}"
-        write_itk(job.stage / folder / f"{stem}_xfm.txt", found.matrix)
-        write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
-    _write_twin(job, (subject, platform), scan, placed, found, about)
-    return image
-
-
-def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str, Any]:
-    """Bring HCP's `grad_dev` along, and give the note for the scan's sidecar.
-
-    Its matrices are in the image's axes, so they stay as they are. Where the image was interpolated
-    it is left behind: they would have to be turned. What lies elsewhere than the scan stays there.
-    """
-    source = None if scan.path is None else find_deviation(scan.path)
-    if source is None:
-        return {}
-    if placed.clipped is not None:
-        said = (scan.unused_deviation, "left behind, as the scan was interpolated")
-        return deviation_note(None, "; ".join(filter(None, said)))
-    known = open_nifti(source)
-    fits = len(known.shape) == 4 and scan.lattice.matches(lattice_of(known))
-    affine = placed.image.affine if fits else known.affine
-    nib.Nifti1Image(known.dataobj, affine, known.header).to_filename(deviation_path(image))
-    return deviation_note(deviation_path(image), scan.unused_deviation)
-
-
-OF_ITS_AXES = ("PhaseEncodingAxis", "PhaseEncodingDirection", "SliceEncodingDirection")
-"""Sidecar fields that name an axis of the voxels."""
-
-
-def _still_true(
-    metadata: dict[str, Any], placed: Placed, found: Displacement | None
-) -> dict[str, Any]:
-    """Leave out of a scan's metadata what a move or an interpolation makes false."""
-    stale: set[str] = set()
-    if found is not None or placed.clipped is not None:
-        stale |= {*SCHEMES}  # directions in scanner axes
-    if placed.clipped is not None:
-        stale |= {"SliceTiming", *OF_ITS_AXES}
-    return {key: value for key, value in metadata.items() if key not in stale}
-
-
-class LeftBehind(UserWarning):
-    """A noise-free twin that is not its scan's is not carried along."""
-
-
-def _write_twin(
-    job: _Job,
-    identity: tuple[str, str],
-    scan: Acquisition,
-    placed: Placed,
-    found: Displacement | None,
-    about: Mapping[str, Any],
-) -> None:
-    """Move the noise-free twin of a simulated scan as the scan itself."""
-    twin = job.dataset.noise_free(*identity, scan)
-    if twin is None or twin.path is None:
-        return
-    if not twin.lattice.matches(scan.lattice):
-        said = f"{twin.path.name}: does not lie where its scan does, and stays behind"
-        warnings.warn(said, LeftBehind, stacklevel=2)
-        return
-    if placed.clipped is None:
-        again = moved(twin, None if found is None else found.matrix)
-    else:
-        motion = np.eye(4) if found is None else found.matrix
-        turn = np.eye(3) if found is None else found.rotation
-        x, y, z = placed.mask.shape
-        again = interpolated(twin, motion, turn, Lattice((x, y, z), placed.image.affine), job.poll)
-    path = job.stage / twin.path.relative_to(job.dataset.root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    again.write(path)
-    write_json(sidecar_path(path), {**about, **read_sidecar(twin.path)})
-
-
-def _about(job: _Job, placed: Placed, found: Displacement | None) -> dict[str, Any]:
-    content: dict[str, Any] = {"Reference": job.source, "Interpolated": placed.clipped is not None}
-    if found is not None:
-        content |= {
-            "Motion": "affine" if job.affine else "rigid",
-            "ReferenceToScan": found.matrix.round(9).tolist(),
-            "Shift": found.shift.round(4).tolist(),
-            "Turn": round(found.angle, 4),
-            "Correlation": round(found.correlation, 4),
-        }
-    if placed.clipped is not None:
-        content |= {"Interpolation": "cubic spline", "ClippedShare": placed.clipped}
-    return content
+# --- The dataset as a whole -------------------------------------------------------------------
 
 
 def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Iterator[Finding]:
@@ -550,7 +394,7 @@ def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Itera
         yield Finding("warning", where, problem, remedy, "raw")
 
 
-def _describe(job: _Job, result: Alignment) -> None:
+def _describe(job: Job, result: Alignment) -> None:
     """Write what describes the dataset as a whole, and the report."""
     stage, root = job.stage, job.dataset.root
     how = "affine" if job.affine else "rigid"

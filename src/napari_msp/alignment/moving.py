@@ -1,23 +1,45 @@
-"""Write a scan where it belongs: by its affine alone, or interpolated once onto another lattice."""
+"""A scan laid where it belongs, by its affine alone or interpolated once, and written there.
+
+With it go its mask, sidecars and motion, HCP's `grad_dev`, and the noise-free twin of a simulated
+one.
+"""
 
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from napari_msp.alignment.registration import Displacement
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import gradient_files
+from napari_msp.bids import (
+    ALIGNMENT,
+    deviation_note,
+    deviation_path,
+    gradient_files,
+    mask_sidecar,
+    nifti_stem,
+    plain_label,
+    read_metadata,
+    read_sidecar,
+    sidecar_path,
+    undescribed_stem,
+)
+from napari_msp.checking.report import place_of
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
-from napari_msp.data.cubes import interpolated_voxels
-from napari_msp.data.gradients import GradientTable, write_gradients
+from napari_msp.data.cubes import Auto, interpolated_voxels
+from napari_msp.data.dataset import TravellingHeads
+from napari_msp.data.gradients import SCHEMES, GradientTable, find_deviation, write_gradients
 from napari_msp.data.lattice import Lattice, resample_mask
-from napari_msp.data.nifti import write_nifti
-from napari_msp.files import atomic_path, write_text
+from napari_msp.data.masks import ESTIMATED_MARK
+from napari_msp.data.nifti import lattice_of, open_nifti, write_nifti
+from napari_msp.files import atomic_path, write_json, write_text
 
 ALIGNED = 2
 """NIfTI's code for coordinates that were aligned to another image's."""
@@ -168,3 +190,153 @@ def write_itk(path: Path, motion: FloatArray) -> None:
 def write_mrtrix(path: Path, motion: FloatArray) -> None:
     """Write the same motion as `mrtransform -linear` reads it."""
     write_text(path, "".join(" ".join(f"{x:.12g}" for x in row) + "\n" for row in motion))
+
+
+# --- With all that belongs to it --------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """How one dataset is aligned, and the folder (`stage`) that its files are written to."""
+
+    dataset: TravellingHeads
+    source: str
+    affine: bool
+    resample: bool
+    voxel_size: float | Auto | None
+    stage: Path
+    poll: Callable[[], None]
+
+
+def write_scan(
+    job: Job,
+    subject: str,
+    platform: str,
+    scan: Acquisition,
+    placed: Placed,
+    found: Displacement | None,
+) -> Path:
+    """Write a scan with mask, sidecars, motion and, of a simulated one, the noise-free twin."""
+    heads = job.dataset
+    path = heads.scans[subject, platform]
+    stem = nifti_stem(path)
+    folder = path.parent.relative_to(heads.root)
+    image = folder / f"{stem}.nii.gz"
+    mask = (
+        Path("derivatives", "brainmask")
+        / folder
+        / f"{undescribed_stem(path)}_desc-brain_mask.nii.gz"
+    )
+    for each in (image, mask):
+        (job.stage / each).parent.mkdir(parents=True, exist_ok=True)
+    placed.write(job.stage / image, job.stage / mask)
+    reference = heads.scans[subject, job.source].relative_to(heads.root)
+    source = f"bids:source:{place_of(path, heads.root)}"
+    about = {
+        "Description": f"Laid on the head of {subject} on {job.source}",
+        "SkullStripped": not scan.b0[~scan.mask].any(),
+        **_still_true(read_metadata(path), placed, found),
+        "Sources": [source],
+        "SpatialReference": f"bids:source:{reference.as_posix()}",
+        ALIGNMENT: _about(job, placed, found),
+        **carry_deviation(job.stage / image, scan, placed),
+    }
+    if placed.clipped is not None and scan.doubts:
+        about["Warnings"] = list(scan.doubts)
+    write_json(sidecar_path(job.stage / image), about)
+    brain = scan.brain
+    more = {ESTIMATED_MARK: True, "Warnings": list(scan.mask_doubts)} if brain.estimated else {}
+    write_json(
+        sidecar_path(job.stage / mask),
+        mask_sidecar(f"{brain.origin}, moved with its scan", [f"bids::{image.as_posix()}"], **more),
+    )
+    if found is not None:
+        between = f"from-{plain_label(platform)}_to-{plain_label(job.source)}_mode-image"
+        stem = f"{undescribed_stem(path)}_{between}"
+        write_itk(job.stage / folder / f"{stem}_xfm.txt", found.matrix)
+        write_mrtrix(job.stage / folder / f"{stem}_desc-mrtrix_xfm.txt", found.matrix)
+    _write_twin(job, (subject, platform), scan, placed, found, about)
+    return image
+
+
+def carry_deviation(image: Path, scan: Acquisition, placed: Placed) -> dict[str, Any]:
+    """Bring HCP's `grad_dev` along, and give the note for the scan's sidecar.
+
+    Its matrices are in the image's axes, so they stay as they are. Where the image was interpolated
+    it is left behind: they would have to be turned. What lies elsewhere than the scan stays there.
+    """
+    source = None if scan.path is None else find_deviation(scan.path)
+    if source is None:
+        return {}
+    if placed.clipped is not None:
+        said = (scan.unused_deviation, "left behind, as the scan was interpolated")
+        return deviation_note(None, "; ".join(filter(None, said)))
+    known = open_nifti(source)
+    fits = len(known.shape) == 4 and scan.lattice.matches(lattice_of(known))
+    affine = placed.image.affine if fits else known.affine
+    nib.Nifti1Image(known.dataobj, affine, known.header).to_filename(deviation_path(image))
+    return deviation_note(deviation_path(image), scan.unused_deviation)
+
+
+OF_ITS_AXES = ("PhaseEncodingAxis", "PhaseEncodingDirection", "SliceEncodingDirection")
+"""Sidecar fields that name an axis of the voxels."""
+
+
+def _still_true(
+    metadata: dict[str, Any], placed: Placed, found: Displacement | None
+) -> dict[str, Any]:
+    """Leave out of a scan's metadata what a move or an interpolation makes false."""
+    stale: set[str] = set()
+    if found is not None or placed.clipped is not None:
+        stale |= {*SCHEMES}  # directions in scanner axes
+    if placed.clipped is not None:
+        stale |= {"SliceTiming", *OF_ITS_AXES}
+    return {key: value for key, value in metadata.items() if key not in stale}
+
+
+class LeftBehind(UserWarning):
+    """A noise-free twin that is not its scan's is not carried along."""
+
+
+def _write_twin(
+    job: Job,
+    identity: tuple[str, str],
+    scan: Acquisition,
+    placed: Placed,
+    found: Displacement | None,
+    about: Mapping[str, Any],
+) -> None:
+    """Move the noise-free twin of a simulated scan as the scan itself."""
+    twin = job.dataset.noise_free(*identity, scan)
+    if twin is None or twin.path is None:
+        return
+    if not twin.lattice.matches(scan.lattice):
+        said = f"{twin.path.name}: does not lie where its scan does, and stays behind"
+        warnings.warn(said, LeftBehind, stacklevel=2)
+        return
+    if placed.clipped is None:
+        again = moved(twin, None if found is None else found.matrix)
+    else:
+        motion = np.eye(4) if found is None else found.matrix
+        turn = np.eye(3) if found is None else found.rotation
+        x, y, z = placed.mask.shape
+        again = interpolated(twin, motion, turn, Lattice((x, y, z), placed.image.affine), job.poll)
+    path = job.stage / twin.path.relative_to(job.dataset.root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    again.write(path)
+    write_json(sidecar_path(path), {**about, **read_sidecar(twin.path)})
+
+
+def _about(job: Job, placed: Placed, found: Displacement | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"Reference": job.source, "Interpolated": placed.clipped is not None}
+    if found is not None:
+        content |= {
+            "Motion": "affine" if job.affine else "rigid",
+            "ReferenceToScan": found.matrix.round(9).tolist(),
+            "Shift": found.shift.round(4).tolist(),
+            "Turn": round(found.angle, 4),
+            "Correlation": round(found.correlation, 4),
+        }
+    if placed.clipped is not None:
+        content |= {"Interpolation": "cubic spline", "ClippedShare": placed.clipped}
+    return content

@@ -2,5 +2,5 @@
 
 `dataset` goes through the scans and `scan` through one of them; `gradients` looks at tables,
 `alignment` at two scans of one subject, `outliers` at all subjects. `summary` is what is kept of a
-scan for that. `report` lists what was found, and sets side by side what was measured.
+scan for that. `report` lists what was found, `table` sets side by side what was measured.
 """

@@ -15,16 +15,10 @@ from napari_msp.checking.gradients import (
     write_corrected,
 )
 from napari_msp.checking.outliers import check_outliers, check_platforms
-from napari_msp.checking.report import (
-    Finding,
-    ScanRow,
-    finding_from,
-    place_of,
-    scan_row,
-    unusable_row,
-)
+from napari_msp.checking.report import Finding, finding_from, place_of
 from napari_msp.checking.scan import check_scan
 from napari_msp.checking.summary import ScanSummary
+from napari_msp.checking.table import ScanRow, scan_row, unusable_row
 from napari_msp.data.dataset import (
     NAME_PLATFORMS,
     NO_PLATFORM,

@@ -47,14 +47,8 @@ def add_corrected(command: ArgumentParser) -> None:
 def run(options: Namespace, console: Console) -> int:
     """Check."""
     from napari_msp.checking.dataset import check
-    from napari_msp.checking.report import (
-        WIDTH,
-        check_table_name,
-        has_errors,
-        report_text,
-        table_text,
-        write_table,
-    )
+    from napari_msp.checking.report import has_errors, report_text
+    from napari_msp.checking.table import WIDTH, check_table_name, table_text, write_table
 
     if options.table is not None:
         check_table_name(options.table)

@@ -1,6 +1,8 @@
 """Read and write NIfTI images without losing what their headers say; read MRtrix3's through it."""
 
+import gzip
 import logging
+import os
 import shutil
 import subprocess
 import weakref
@@ -9,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from gzip import GzipFile
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -17,12 +19,13 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import MRTRIX_SUFFIXES, NIFTI_SUFFIXES, image_suffix, nifti_stem
 from napari_msp.data.lattice import Lattice, direction_cosines, voxel_sizes
-from napari_msp.errors import Advice, UserError
-from napari_msp.files import atomic_path, scratch_folder
+from napari_msp.errors import Advice, Remedy, UserError
+from napari_msp.files import atomic_path, scratch_folder, sha256
 
 GZIP_LEVEL = 1
 """Of isal and zlib: more saves a tenth of a DWI's bytes at 5 times the seconds, none of SH's."""
@@ -413,3 +416,77 @@ def shear(affine: FloatArray) -> float:
 
 def _sizes(sizes: FloatArray) -> str:
     return " × ".join(f"{size:g}" for size in np.round(sizes.astype(float), 3))
+
+
+# --- What is in a file, without its voxels -----------------------------------------------------
+
+
+def content_hash(image: Path, remedy: Remedy) -> str:
+    """Say what is in an image, and that all of it is there, without reading its voxels.
+
+    A gzip file ends with the checksum and the length of what is in it: "crc32:<8 digits>:<bytes>".
+    Where these are not of the whole image (it is not compressed, or in several parts) it is read:
+    "sha256:<digest>".
+
+    Parameters
+    ----------
+    remedy
+        What helps against an error.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, or is not whole.
+    """
+    try:
+        return _content_hash(image, remedy)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise UserError(problem, image, remedy=remedy) from error
+
+
+def _content_hash(image: Path, remedy: Remedy) -> str:
+    wanted = _length(image, remedy)
+    if image.name.endswith(".gz"):
+        with image.open("rb") as stream:
+            stream.seek(-8, os.SEEK_END)
+            tail = stream.read()
+        checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:]))
+        if length == wanted % 2**32:
+            return f"crc32:{checksum:08x}:{wanted}"
+    found = _read_length(image)
+    if found < wanted:
+        problem = f"has {found:,} of its {wanted:,} bytes"
+        raise UserError(problem, image, remedy=remedy)
+    return f"sha256:{sha256(image)}"
+
+
+def _length(image: Path, remedy: Remedy) -> int:
+    """Give how many bytes an image has by its header."""
+    try:
+        with _unpacked(image) as stream:
+            size = int.from_bytes(stream.read(4), "little")
+            stream.seek(0)
+            kind = nib.Nifti2Header if size in (540, 0x1C020000) else nib.Nifti1Header
+            header = kind.from_fileobj(stream)
+            shape, offset = header.get_data_shape(), header.get_data_offset()
+            bytes_of_each = header.get_data_dtype().itemsize
+    except (*DAMAGED, HeaderDataError, WrapStructError) as error:
+        raise UserError(f"is not a readable NIfTI image ({error})", image, remedy=remedy) from error
+    return int(offset) + int(np.prod(shape, dtype=object)) * int(bytes_of_each)
+
+
+def _read_length(image: Path) -> int:
+    """Count the bytes that can be read."""
+    length = 0
+    try:
+        with _unpacked(image) as stream:
+            while part := stream.read(1 << 20):
+                length += len(part)
+    except (OSError, EOFError, zlib.error):
+        pass  # what was read until then
+    return length
+
+
+def _unpacked(image: Path) -> Any:
+    return gzip.open(image) if image.name.endswith(".gz") else image.open("rb")

@@ -14,7 +14,8 @@ from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import learned_from, none_left, tell_doubts
 from napari_msp.inference.harmonize import Prediction, predict_targets
 from napari_msp.inference.prepare import PreparedInput, prepare_input
-from napari_msp.model_file import ErrorFit, Model, load_model
+from napari_msp.model_card import ErrorFit
+from napari_msp.model_file import Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import squared_error

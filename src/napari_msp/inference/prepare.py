@@ -12,9 +12,7 @@ from napari_msp.arrays import FloatArray
 from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import Shell, shell_name
-from napari_msp.data.lattice import (
-    SIZE_TOLERANCE,
-)
+from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import (
     Advice,
     Change,

@@ -5,7 +5,8 @@ from typing import Any
 
 from napari_msp.files import versions_of
 from napari_msp.learning.heads import Study
-from napari_msp.model_file import Model, ModelCard, ModelNetwork, SHSettings, Statistics
+from napari_msp.model_card import ModelCard, SHSettings, Statistics
+from napari_msp.model_file import Model, ModelNetwork
 from napari_msp.networks.msp import Network, shares_first_stages
 from napari_msp.signal.spherical_harmonics import REGULARISATION_AT_30
 

@@ -22,7 +22,7 @@ from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError, e
 from napari_msp.identity import Person, known_among
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
-from napari_msp.model_file import Gradients
+from napari_msp.model_card import Gradients
 from napari_msp.signal.channels import (
     GridImage,
     Standardisation,

@@ -3,18 +3,11 @@
 Listing reads names, sidecars and the ends of images, no voxels: hundreds take a second.
 """
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import nibabel as nib
-import numpy as np
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from napari_msp.bids import (
     Provenance,
@@ -29,9 +22,9 @@ from napari_msp.bids import (
     study_root,
     without_shell,
 )
-from napari_msp.data.nifti import DAMAGED
+from napari_msp.data.nifti import content_hash
 from napari_msp.errors import Advice, RunJob, UserError
-from napari_msp.files import read_json, sha256
+from napari_msp.files import read_json
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
@@ -373,15 +366,14 @@ def _entry(
     if made is None:
         return None
     key = stem.relative_to(folder).as_posix()
-    stamp = stamp_of(image)
-    if stamp is None:
+    if stamp_of(image) is None:
         raise UserError("is not there, or cannot be read", image, remedy=MAKE_AGAIN)
     named = entities(image)
     root = sources.root(image)
     scan = sources.scan(root, made)
     truth = None if scan is None else sources.truth(scan, made.target)
     before = still_known(known, key, stamps_of(image, scan, truth))
-    measured, fingerprint = numbers_in(before.get("numbers")), before.get("hash")
+    measured, kept = numbers_in(before.get("numbers")), before.get("hash")
     session = f"ses-{named['ses']}" if "ses" in named else ""
     return Entry(
         key=key,
@@ -394,7 +386,7 @@ def _entry(
         model_hash=made.model_sha256 or "",
         software=str(content.get("GeneratedBy") or ""),
         prediction=image,
-        prediction_hash=fingerprint if isinstance(fingerprint, str) else content_hash(image),
+        prediction_hash=kept if isinstance(kept, str) else content_hash(image, MAKE_AGAIN),
         root=root,
         scan=scan,
         truth=truth,
@@ -417,74 +409,6 @@ def stamp_of(path: Path) -> list[int] | None:
 def _provenance(sidecar: Mapping[str, Any]) -> Provenance | None:
     made = Provenance.from_sidecar(sidecar)
     return None if made is None or made.stage == "first" else made
-
-
-def content_hash(image: Path) -> str:
-    """Say what is in an image, and that all of it is there, without reading its voxels.
-
-    A gzip file ends with the checksum and the length of what is in it: "crc32:<8 digits>:<bytes>".
-    Where these are not of the whole image (it is not compressed, or in several parts) it is read:
-    "sha256:<digest>".
-
-    Raises
-    ------
-    UserError
-        When it cannot be read, or is not whole.
-    """
-    try:
-        return _content_hash(image)
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise UserError(problem, image, remedy=MAKE_AGAIN) from error
-
-
-def _content_hash(image: Path) -> str:
-    wanted = _length(image)
-    if image.name.endswith(".gz"):
-        with image.open("rb") as stream:
-            stream.seek(-8, os.SEEK_END)
-            tail = stream.read()
-        checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:]))
-        if length == wanted % 2**32:
-            return f"crc32:{checksum:08x}:{wanted}"
-    found = _read_length(image)
-    if found < wanted:
-        problem = f"has {found:,} of its {wanted:,} bytes"
-        raise UserError(problem, image, remedy=MAKE_AGAIN)
-    return f"sha256:{sha256(image)}"
-
-
-def _length(image: Path) -> int:
-    """Give how many bytes an image has by its header."""
-    try:
-        with _opened(image) as stream:
-            size = int.from_bytes(stream.read(4), "little")
-            stream.seek(0)
-            kind = nib.Nifti2Header if size in (540, 0x1C020000) else nib.Nifti1Header
-            header = kind.from_fileobj(stream)
-            shape, offset = header.get_data_shape(), header.get_data_offset()
-            bytes_of_each = header.get_data_dtype().itemsize
-    except (*DAMAGED, HeaderDataError, WrapStructError) as error:
-        raise UserError(
-            f"is not a readable NIfTI image ({error})", image, remedy=MAKE_AGAIN
-        ) from error
-    return int(offset) + int(np.prod(shape, dtype=object)) * int(bytes_of_each)
-
-
-def _read_length(image: Path) -> int:
-    """Count the bytes that can be read."""
-    length = 0
-    try:
-        with _opened(image) as stream:
-            while part := stream.read(1 << 20):
-                length += len(part)
-    except (OSError, EOFError, zlib.error):
-        pass  # what was read until then
-    return length
-
-
-def _opened(image: Path) -> Any:
-    return gzip.open(image) if image.name.endswith(".gz") else image.open("rb")
 
 
 class _Sources:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from napari_msp.checking.report import NARROWEST, WIDTH, check_table_name
+from napari_msp.checking.table import NARROWEST, WIDTH, check_table_name
 from napari_msp.files import write_json, write_text
 from napari_msp.formatting import counted, csv_text, number
 from napari_msp.review.agreement import agreement

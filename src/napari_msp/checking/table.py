@@ -1,0 +1,479 @@
+"""What a check measured of each scan, as a table: on a terminal, as CSV, as JSON."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.checking.quality import ScanQuality
+from napari_msp.checking.report import Finding
+from napari_msp.checking.summary import Comparison, ScanSummary
+from napari_msp.errors import PYTHON, Advice, UserError, Words
+from napari_msp.files import refuse_unwritable, write_json, write_text
+from napari_msp.formatting import counted, csv_text
+from napari_msp.signal.fitting import condition_number, supported_order
+from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
+
+Triple = tuple[float, float, float]
+
+FORMATS = (".csv", ".json")
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """One scan. What was not measured, or does not apply to the input platform, is None.
+
+    Attributes
+    ----------
+    subject, platform
+        Whose scan it is, and from where.
+    voxel_xyz_mm, shape_xyz
+        Spacing and number of voxels, in closest-canonical order.
+    b0_volumes
+        How many.
+    b_value, directions
+        Of the shell nearest to the input's b-value, in s/mm², and how many.
+    sh_order
+        Highest SH order that the scheme supports.
+    condition
+        Condition number of the SH design matrix at order 6; None with too few directions.
+    shell_directions, shell_sh_order, shell_condition
+        The same of every shell, by its b-value.
+    mask_voxels, mask_ml
+        Size of the mask.
+    snr
+        Mean b=0 signal inside the mask over the noise of one volume.
+    noise, noise_from
+        That noise in scanner units, and what it was taken from: repeated "b=0" volumes, or the
+        "residuals" of a shell's fit.
+    cnr
+        By b-value, see `ScanQuality`.
+    ndc, ndc_whole
+        Neighbouring-DWI correlation in the mask, and over the whole image.
+    dropped_slices, worst_volume, worst_slice, worst_depth
+        How many slices dropped out, and which most: counted from 0, as stored; the depth is the
+        share of signal that is missing.
+    moved_volumes, moved_volume, moved_mm, moved_degrees
+        How many volumes moved against the others of their shell, and which most.
+    framewise_mean_mm, framewise_max_mm
+        Framewise displacement (Power 2012).
+    ghost, wrap
+        What lies in the background, as shares of the signal, see `background`.
+    dice
+        Overlap of its mask with the input's, on the input's lattice.
+    shift_mm, shift_voxels, shift_xyz_voxels
+        How far the brain's centre lies from the input's: in mm, in voxels of the input, and to the
+        right, front and top in voxels of the input.
+    rotation_degrees
+        By how much the head is turned against the input's.
+    displacement_voxels
+        Mean over the brain of how far shift and rotation move it, in voxels of the input.
+    correlation
+        Of both scans when aligned.
+    flags
+        What is wrong, in a word or two each; the findings say more.
+    """
+
+    subject: str
+    platform: str
+    voxel_xyz_mm: Triple | None = None
+    shape_xyz: tuple[int, int, int] | None = None
+    b0_volumes: int | None = None
+    b_value: float | None = None
+    directions: int | None = None
+    sh_order: int | None = None
+    condition: float | None = None
+    shell_directions: Mapping[str, int] | None = None
+    shell_sh_order: Mapping[str, int] | None = None
+    shell_condition: Mapping[str, float | None] | None = None
+    mask_voxels: int | None = None
+    mask_ml: float | None = None
+    snr: float | None = None
+    noise: float | None = None
+    noise_from: str | None = None
+    cnr: Mapping[str, float] | None = None
+    ndc: float | None = None
+    ndc_whole: float | None = None
+    dropped_slices: int | None = None
+    worst_volume: int | None = None
+    worst_slice: int | None = None
+    worst_depth: float | None = None
+    moved_volumes: int | None = None
+    moved_volume: int | None = None
+    moved_mm: float | None = None
+    moved_degrees: float | None = None
+    framewise_mean_mm: float | None = None
+    framewise_max_mm: float | None = None
+    ghost: float | None = None
+    wrap: float | None = None
+    dice: float | None = None
+    shift_mm: float | None = None
+    shift_voxels: float | None = None
+    shift_xyz_voxels: Triple | None = None
+    rotation_degrees: float | None = None
+    displacement_voxels: float | None = None
+    correlation: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+def unusable_row(subject: str, platform: str) -> ScanRow:
+    """Give the row of a scan that could not be opened."""
+    return ScanRow(subject, platform, flags=("unusable",))
+
+
+def scan_row(scan: ScanSummary, b_value: float | None, findings: Sequence[Finding]) -> ScanRow:
+    """Give the row of a scan.
+
+    Parameters
+    ----------
+    b_value
+        The input platform's, in s/mm²; None takes the lowest shell.
+    findings
+        All of the dataset's; the flags of those on the scan or its platform are taken.
+    """
+    lattice, places = scan.lattice.canonical, (scan.name, scan.where, scan.platform)
+    flags = [finding.flag for finding in findings if finding.flag and finding.where in places]
+    row = ScanRow(
+        subject=scan.subject,
+        platform=scan.platform,
+        voxel_xyz_mm=_triple(lattice.voxel_sizes),
+        shape_xyz=lattice.shape,
+        b0_volumes=len(scan.gradients.b0_volumes),
+        flags=tuple(dict.fromkeys(flags)),
+    )
+    row = _with_scheme(row, scan, b_value)
+    if scan.brain is not None:
+        row = replace(row, mask_voxels=scan.brain.voxels, mask_ml=scan.brain.volume)
+    if scan.quality is not None:
+        row = _with_quality(row, scan.quality)
+    return row if scan.comparison is None else _with_comparison(row, scan.comparison)
+
+
+def _with_scheme(row: ScanRow, scan: ScanSummary, b_value: float | None) -> ScanRow:
+    nearest = scan.gradients.nearest_shell(0.0 if b_value is None else b_value)
+    if nearest is None:
+        return row
+    counts, orders, conditions = {}, {}, {}
+    for shell in scan.gradients.shells:
+        name = f"{shell.b_value:.0f}"
+        directions = scan.gradients.directions[shell.volumes]
+        enough = len(directions) >= coefficient_count(ORDER)
+        counts[name] = len(directions)
+        orders[name] = supported_order(directions)
+        conditions[name] = condition_number(directions, ORDER) if enough else None
+    name = f"{nearest.b_value:.0f}"
+    return replace(
+        row,
+        b_value=nearest.b_value,
+        directions=counts[name],
+        sh_order=orders[name],
+        condition=conditions[name],
+        shell_directions=counts,
+        shell_sh_order=orders,
+        shell_condition=conditions,
+    )
+
+
+def _with_quality(row: ScanRow, quality: ScanQuality) -> ScanRow:
+    row = replace(
+        row,
+        snr=quality.snr,
+        noise=quality.noise,
+        noise_from=quality.noise_from,
+        cnr={f"{b_value:.0f}": value for b_value, value in quality.cnr.items()},
+        ndc=quality.ndc,
+        ndc_whole=quality.ndc_whole,
+        dropped_slices=len(quality.dropped),
+        moved_volumes=len(quality.moved),
+        framewise_mean_mm=quality.framewise,
+        framewise_max_mm=quality.framewise_most,
+        ghost=quality.ghost,
+        wrap=quality.wrap,
+    )
+    if quality.dropped:
+        worst = quality.dropped[0]
+        row = replace(
+            row, worst_volume=worst.volume, worst_slice=worst.slice, worst_depth=worst.depth
+        )
+    if quality.moved:
+        far = quality.moved[0]
+        row = replace(row, moved_volume=far.volume, moved_mm=far.shift, moved_degrees=far.turn)
+    return row
+
+
+def _with_comparison(row: ScanRow, comparison: Comparison) -> ScanRow:
+    row = replace(row, dice=comparison.dice)
+    found, shift = comparison.displacement, comparison.shift
+    if found is None or shift is None:
+        return row
+    return replace(
+        row,
+        shift_mm=float(np.linalg.norm(found.shift)),
+        shift_voxels=float(np.linalg.norm(shift)),
+        shift_xyz_voxels=_triple(shift),
+        rotation_degrees=found.angle,
+        displacement_voxels=comparison.distance,
+        correlation=found.correlation,
+    )
+
+
+def _triple(values: FloatArray) -> Triple:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+# --- On a terminal ---------------------------------------------------------------------------
+
+WIDTH = 100
+"""Characters of a line, unless the terminal has a width of its own."""
+
+NARROWEST = 60
+"""Characters below which nothing is squeezed: the terminal breaks its lines."""
+
+LEAST_FLAGS = 16
+"""Characters that flags need beside the numbers; with less they go on beneath."""
+
+BENEATH = "      "
+
+Columns = Mapping[str, Callable[["ScanRow"], str]]
+"""Heading and content of a table's columns on the terminal."""
+
+PLACE: Columns = {
+    "subject": lambda row: row.subject,
+    "cond": lambda row: _of_shells(row.shell_condition, _condition),
+    "ml": lambda row: _number(row.mask_ml, 0),
+    "Dice": lambda row: _number(row.dice, 2),
+    "shift": lambda row: _number(row.shift_voxels, 2),
+    "right": lambda row: _component(row, 0),
+    "front": lambda row: _component(row, 1),
+    "up": lambda row: _component(row, 2),
+    "turn": lambda row: _number(row.rotation_degrees, 1),
+    "away": lambda row: _number(row.displacement_voxels, 2),
+    "r": lambda row: _number(row.correlation, 2),
+}
+
+PLACE_LEGEND = """\
+cond: condition number at SH order 6, of each shell. ml: size of the mask.
+Against {input}: Dice of the masks; shift of the brain's centre and its parts, in voxels of
+{input}; turn in degrees; away: how far both move the brain on average, in voxels of {input};
+r: correlation when aligned.
+"""
+
+QUALITY: Columns = {
+    "subject": lambda row: row.subject,
+    "NDC": lambda row: _number(row.ndc, 2),
+    "SNR": lambda row: _number(row.snr, 1) + ("*" if row.noise_from == "residuals" else ""),
+    "CNR": lambda row: _of_shells(row.cnr, lambda cnr: _number(cnr, 2)),
+    "slices": lambda row: _number(row.dropped_slices, 0),
+    "moved": lambda row: _number(row.moved_volumes, 0),
+    "FD": lambda row: _number(row.framewise_mean_mm, 2),
+    "ghost": lambda row: _percent(row.ghost),
+    "wrap": lambda row: _percent(row.wrap),
+    "flags": lambda row: ", ".join(row.flags),
+}
+
+QUALITY_LEGEND = """\
+NDC: correlation of neighbouring directions in the mask. SNR: of one b=0 volume, noise from repeated
+b=0 volumes (*: there are none, from the residuals of a shell's fit). CNR: of each shell, predicted
+signal's deviation over the residuals'. slices: that dropped out. moved: volumes in which
+the head lies 0.5 mm and a quarter of a voxel or more from its median place in their shell (as a
+rigid move: eddy currents' distortion counts, too). FD: mean framewise displacement in mm. ghost,
+wrap: in the background of b=0, in % of the signal; –: too little background is in the image.
+"""
+
+
+def table_text(rows: Sequence[ScanRow], input_platform: str, width: int = WIDTH) -> str:
+    """Write the rows for a terminal, together by platform and protocol: how good each scan is.
+
+    Above that, where there are several, how they lie on the input. A scan whose protocol differs
+    from those of its platform stands under a heading of its own.
+
+    Parameters
+    ----------
+    width
+        Of a line, in characters.
+    """
+    text, width = [], max(width, NARROWEST)
+    if len(rows) > 1:
+        place = PLACE_LEGEND.format(input=input_platform)
+        text += [*_table(rows, PLACE, _protocol, width), "", *_paragraphs(place, width), ""]
+        text += ["Is the scan any good?", ""]
+        text += _table(rows, QUALITY, lambda row: row.platform, width)
+    else:
+        text += _table(rows, QUALITY, _protocol, width)
+    return "\n".join([*text, "", *_paragraphs(QUALITY_LEGEND, width), ""])
+
+
+def _paragraphs(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+def _table(
+    rows: Sequence[ScanRow], columns: Columns, heading: Callable[[ScanRow], str], width: int
+) -> list[str]:
+    """Lay one table out, each group of rows under its heading."""
+    groups: dict[str, list[list[str]]] = {}
+    for row in sorted(rows, key=lambda row: row.platform):
+        groups.setdefault(heading(row), []).append([give(row) for give in columns.values()])
+    lines = [list(columns), *(cells for group in groups.values() for cells in group)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    flagged = "flags" in columns
+    text = _line(list(columns), widths, width, flagged)
+    for name, group in groups.items():
+        text += [
+            *_paragraphs(name, width),
+            *(line for cells in group for line in _line(cells, widths, width, flagged)),
+        ]
+    return text
+
+
+def _protocol(row: ScanRow) -> str:
+    """Write the platform, and what its scans should have in common."""
+    shape = "–" if row.shape_xyz is None else " × ".join(map(str, row.shape_xyz))
+    orders = row.shell_sh_order or {}
+    shells = [
+        f"{counted(count, 'direction')} at b = {b_value}, good for SH order {orders[b_value]}"
+        for b_value, count in (row.shell_directions or {}).items()
+    ]
+    return (
+        f"{row.platform or 'scan'}: {_sizes(row.voxel_xyz_mm)} mm, {shape} voxels, "
+        f"{_number(row.b0_volumes, 0)} b=0, {'; '.join(shells) or 'no directions'}"
+    )
+
+
+def _of_shells(
+    values: Mapping[str, float | None] | None, write: Callable[[float | None], str]
+) -> str:
+    """Write what each shell has, lowest b-value first."""
+    return "/".join(write(each) for each in (values or {}).values()) or "–"
+
+
+def _condition(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if value < 1e4 else ">1e4"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], width: int, flagged: bool) -> list[str]:
+    """Write a name to the left and numbers to the right; long flags, the last, go on beneath.
+
+    Numbers are never broken, however narrow the terminal.
+    """
+    padded = [
+        cell.rjust(size) if index else cell.ljust(size)
+        for index, (cell, size) in enumerate(zip(cells, widths, strict=True))
+    ]
+    if not flagged:
+        return ["  " + "  ".join(padded)]
+    lead, flags = "  " + "  ".join(padded[:-1]), cells[-1]
+    beside = " " * (len(lead) + 2)
+    fits = width - len(beside) >= min(len(flags), LEAST_FLAGS)
+    indent = beside if fits else BENEATH
+    said = textwrap.wrap(flags, width - len(indent), break_on_hyphens=False) if flags else []
+    if fits and said:
+        lead += "  " + said.pop(0)
+    return [lead, *(indent + each for each in said)]
+
+
+# --- In files --------------------------------------------------------------------------------
+
+
+def check_table_name(path: str | Path) -> None:
+    """Refuse a file that the table cannot be written to: before the work, not after.
+
+    Raises
+    ------
+    UserError
+        When it is neither CSV nor JSON by its name, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise UserError(
+            f"must end in {' or '.join(FORMATS)}", path, "path", Advice("choose one of them")
+        )
+    refuse_unwritable(path)
+
+
+def write_table(
+    path: str | Path,
+    rows: Sequence[ScanRow],
+    findings: Sequence[Finding],
+    input_platform: str,
+    words: Words = PYTHON,
+) -> None:
+    """Write the rows with full precision as CSV, or as JSON with the findings, atomically.
+
+    Raises
+    ------
+    UserError
+        See `check_table_name`.
+    """
+    check_table_name(path)
+    if Path(path).suffix == ".csv":
+        write_text(path, table_csv(rows))
+    else:
+        content = {
+            "input": input_platform,
+            "scans": [asdict(row) for row in rows],
+            "findings": [
+                {
+                    "severity": finding.severity,
+                    "where": finding.where,
+                    "message": finding.message(words),
+                    "flag": finding.flag,
+                }
+                for finding in findings
+            ],
+        }
+        write_json(path, content)
+
+
+def table_csv(rows: Sequence[ScanRow]) -> str:
+    """Write the rows with full precision; a field is empty where there is no number.
+
+    Headers are the fields of `ScanRow`, with one column for each of x, y and z.
+    """
+    names = [field.name for field in fields(ScanRow)]
+    header = [each.replace("xyz", axis) for each in names for axis in _axes(each)]
+    lines = ([cell for name in names for cell in _cells(name, getattr(row, name))] for row in rows)
+    return csv_text(header, lines)
+
+
+def _axes(name: str) -> Sequence[str]:
+    return "xyz" if "xyz" in name else ("",)
+
+
+def _cells(name: str, value: Any) -> Iterator[Any]:
+    if "xyz" in name:
+        yield from value or (None, None, None)
+    elif name == "flags":
+        yield "; ".join(value)
+    elif isinstance(value, Mapping):
+        known = {key: "" if each is None else f"{each:.6g}" for key, each in value.items()}
+        yield "; ".join(f"{key}: {text}" for key, text in known.items())
+    else:
+        yield value
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _component(row: ScanRow, axis: int) -> str:
+    return "–" if row.shift_xyz_voxels is None else f"{row.shift_xyz_voxels[axis]:+.2f}"
+
+
+def _sizes(sizes: tuple[float, float, float] | None) -> str:
+    """Write one size for isotropic voxels, three for others."""
+    if sizes is None:
+        return "–"
+    written = [f"{size:.2f}" for size in sizes]
+    return written[0] if len(set(written)) == 1 else " × ".join(written)
