@@ -24,10 +24,10 @@ from napari_msp.bids import (
     subject_and_platform,
     without_shell,
 )
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
+from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.dataset import open_dataset
-from napari_msp.data.gradients import Shell, shell_name, wanted_b_values
+from napari_msp.data.gradients import Shell, same_shell, shell_name, wanted_b_values
 from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Choose, Give, Overwrite, UserError
 from napari_msp.files import staged_folder
@@ -159,8 +159,7 @@ class Scan:
             # By the shell's own mean: its name is that one rounded.
             means = {name: one.b_value or name for name, one in self._by_shell.items()}
             nearest = min(means, key=lambda name: abs(means[name] - b_value))
-            near = abs(means[nearest] - b_value) <= B_VALUE_TOLERANCE * means[nearest]
-            if near or b_value == nearest:
+            if same_shell(b_value, means[nearest]) or b_value == nearest:
                 return self._by_shell[nearest]
             problem = f"has no shell near b = {b_value:.0f} (it has {known})"
         name = self.path or self.owner or "scan"

@@ -35,10 +35,11 @@ from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.beside import find_gradients
 from napari_msp.data.cubes import Auto, interpolated_voxels
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.gradients import SCHEMES, GradientTable, find_deviation, write_gradients
+from napari_msp.data.gradients import GradientTable, write_gradients
 from napari_msp.data.lattice import Lattice, resample_mask
 from napari_msp.data.masks import ESTIMATED_MARK
 from napari_msp.data.nifti import lattice_of, open_nifti, write_nifti
+from napari_msp.data.table_doubts import SCHEMES, find_deviation
 from napari_msp.files import atomic_path, write_json, write_text
 
 ALIGNED = 2

@@ -10,8 +10,8 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import DESCRIPTION, dataset_description, gradient_files
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import ScanSummary
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, no_b0
-from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, write_table
+from napari_msp.data.acquisition import no_b0
+from napari_msp.data.gradients import B0_MAXIMUM, GradientTable, same_shell, write_table
 from napari_msp.errors import Advice, Give
 from napari_msp.files import new_folder, write_json, write_text
 from napari_msp.formatting import counted
@@ -100,10 +100,7 @@ def check_b_values(scans: Sequence[ScanSummary], input_platform: str) -> Iterato
 
 
 def _has(scan: ScanSummary, b_value: float) -> bool:
-    return any(
-        abs(shell.b_value - b_value) <= B_VALUE_TOLERANCE * b_value
-        for shell in scan.gradients.shells
-    )
+    return any(same_shell(shell.b_value, b_value) for shell in scan.gradients.shells)
 
 
 def common_b_value(scans: Sequence[ScanSummary], input_platform: str) -> float | None:

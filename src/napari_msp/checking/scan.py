@@ -23,15 +23,11 @@ from napari_msp.checking.summary import BrainMeasures, HeadImages, ScanSummary, 
 from napari_msp.data.acquisition import Acquisition, DoubtfulScan, EstimatedMask
 from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.cubes import MAKE_CUBES
-from napari_msp.data.gradients import (
-    GradientTable,
-    file_doubts,
-    read_gradients,
-    table_doubts,
-)
+from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.masks import mask_doubts
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
+from napari_msp.data.table_doubts import file_doubts, table_doubts
 from napari_msp.errors import Advice, UserError
 
 SMALLEST_HOLE = 10

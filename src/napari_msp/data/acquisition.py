@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +14,15 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.bids import mask_sidecar, sidecar_path, source_uri
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.gradients import (
-    SHELL_GAP,
     GradientTable,
     Shell,
     Table,
-    file_doubts,
-    find_deviation,
+    chosen_shell,
+    chosen_shells,
     likely_b0,
-    measure_deviation,
-    read_deviation,
     read_gradients,
     scanner_to_image_axes,
     stated_b0,
-    table_doubts,
-    wanted_b_values,
 )
 from napari_msp.data.lattice import CanonicalGrid, Lattice
 from napari_msp.data.masks import (
@@ -47,8 +41,15 @@ from napari_msp.data.nifti import (
     read_voxels,
     write_nifti,
 )
+from napari_msp.data.table_doubts import (
+    file_doubts,
+    find_deviation,
+    measure_deviation,
+    read_deviation,
+    table_doubts,
+)
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words, judge_volumes
-from napari_msp.errors import Advice, Choose, CountAsB0, Give, UserError, either
+from napari_msp.errors import Advice, CountAsB0, Give, UserError, either
 from napari_msp.files import write_json
 
 if TYPE_CHECKING:
@@ -63,10 +64,6 @@ FEWEST_DIRECTIONS = 28
 
 class DoubtfulScan(UserWarning):
     """Something about a scan contradicts itself, or was left out."""
-
-
-B_VALUE_TOLERANCE = 0.05
-"""Relative difference of b-values that still counts as the same shell (our choice)."""
 
 
 class EstimatedMask(UserWarning):
@@ -347,7 +344,7 @@ class Acquisition:
             When there is none, when none is near `b_value`, when the choice is open, or when
             b-values run on from one to the next.
         """
-        return _one_shell(self.gradients, b_value, self.name)
+        return chosen_shell(self.gradients, b_value, self.name)
 
     def shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
         """Choose shells, lowest b-value first.
@@ -362,15 +359,15 @@ class Acquisition:
         UserError
             As `shell`, or when two of them are of one shell.
         """
-        return _several_shells(self.gradients, b_values, self.name)
+        return chosen_shells(self.gradients, b_values, self.name)
 
     def given_shell(self, b_value: float | None = None) -> Shell:
         """Choose a shell of the table as given: no voxel is read, its volumes are the image's."""
-        return _one_shell(self.given_gradients, b_value, self.name)
+        return chosen_shell(self.given_gradients, b_value, self.name)
 
     def given_shells(self, b_values: float | Sequence[float] | None = None) -> list[Shell]:
         """Choose shells of the table as given, as `given_shell`."""
-        return _several_shells(self.given_gradients, b_values, self.name)
+        return chosen_shells(self.given_gradients, b_values, self.name)
 
     def normalised(self, shell: Shell) -> FloatArray:
         """Give the signal of a shell over the b=0 signal.
@@ -468,55 +465,6 @@ def no_b0(table: GradientTable, name: str) -> UserError:
     lowest = f"{low.min():g}" + (f" to {low.max():g}" if np.ptp(low) else "")
     problem = f"no volume has b ≤ {table.b0_threshold:g}, the lowest have b = {lowest} s/mm²"
     return UserError(problem, name, "b0_threshold", CountAsB0(float(low.max())))
-
-
-def _one_shell(table: GradientTable, b_value: float | None, name: str) -> Shell:
-    shells = table.shells
-    if not shells:
-        raise UserError("has no diffusion-weighted volume", name, remedy=Advice("give a DWI"))
-    known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
-    choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
-    if b_value is None:
-        if len(shells) > 1:
-            raise UserError(f"has several shells (b = {known})", name, "b_value", choose)
-        return _a_shell(shells[0], name)
-    nearest = table.nearest_shell(b_value)
-    assert nearest is not None
-    # A shell's name, which is its mean rounded, will do. Also refuses nan and infinity.
-    near = abs(nearest.b_value - b_value) <= B_VALUE_TOLERANCE * nearest.b_value
-    if not near and b_value != nearest.name:
-        problem = f"has no shell near b = {b_value:.0f} (it has {known})"
-        raise UserError(problem, name, "b_value", choose)
-    return _a_shell(nearest, name)
-
-
-def _several_shells(
-    table: GradientTable, b_values: float | Sequence[float] | None, name: str
-) -> list[Shell]:
-    if b_values is None:
-        if not table.shells:
-            _one_shell(table, None, name)  # raises, with the reason
-        return [_a_shell(shell, name) for shell in table.shells]
-    wanted = wanted_b_values(b_values)
-    chosen = [_one_shell(table, each, name) for each in wanted]
-    chosen.sort(key=lambda shell: shell.b_value)
-    for one, other in pairwise(chosen):
-        if one.name == other.name:
-            remedy = Choose("b_value", tuple(each.name for each in table.shells))
-            raise UserError(f"b = {one.name} was given twice", name, "b_value", remedy)
-    return chosen
-
-
-def _a_shell(shell: Shell, name: str) -> Shell:
-    """Refuse a group of b-values that is no shell."""
-    if shell.chained:
-        problem = (
-            f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² without a gap "
-            "and are no shell"
-        )
-        remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
-        raise UserError(problem, name, "bval", remedy)
-    return shell
 
 
 def load_acquisition(

@@ -1,26 +1,19 @@
-"""Gradient tables: reading, writing, frames and shells."""
+"""Gradient tables: reading, writing, frames and shells; `table_doubts` contradicts them."""
 
 import codecs
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import (
-    NIFTI_SUFFIXES,
-    bare_stem,
-    gradient_files,
-    nifti_stem,
-    read_sidecar,
-)
-from napari_msp.data.lattice import Lattice, direction_cosines
-from napari_msp.data.nifti import open_nifti, read_voxels
-from napari_msp.errors import Advice, Give, UserError
+from napari_msp.bids import read_sidecar
+from napari_msp.data.lattice import direction_cosines
+from napari_msp.errors import Advice, Choose, Give, UserError
 from napari_msp.files import write_text
 from napari_msp.formatting import counted
 
@@ -45,21 +38,6 @@ LOW_B_VALUES = 0.2
 
 MOST_WITHOUT_DIRECTION = 0.25
 """Share of the weighted volumes that may lack a direction; more is a faulty table (our choice)."""
-
-B_VALUES_DIFFER = 30.0
-"""Difference in s/mm² of b-values that two files give for one volume (our choice)."""
-
-DIRECTIONS_DIFFER = 2.0
-"""Angle in degrees between directions that two files give for one volume (our choice)."""
-
-SCHEMES = ("dw_scheme", "DiffusionScheme")
-"""Fields of a sidecar that may hold a gradient table: rows of direction, in scanner axes, and b."""
-
-B_VALUES = ("DiffusionBValues", "BValues", "bvals", "bval", "b_values")
-"""Fields of a sidecar that may hold the b-values."""
-
-MOST_VOXELS = 20_000
-"""Voxels of the mask, evenly taken, over which the error is measured."""
 
 Table = str | Path | FloatArray
 """b-values or b-vectors: a text file, or an array of what it would contain."""
@@ -451,178 +429,62 @@ def _remedy_for(lengths: FloatArray, weighted: MaskArray) -> Advice:
     return Advice(f"the b-vectors are shifted by {count} {way} against the b-values: move them")
 
 
-# --- What contradicts a table -----------------------------------------------------------------
+# --- Choosing shells -------------------------------------------------------------------------
+
+B_VALUE_TOLERANCE = 0.05
+"""Relative difference of b-values that still counts as the same shell (our choice)."""
 
 
-def table_doubts(table: GradientTable) -> Iterator[str]:
-    """Say which b-values count as b=0 though the signal has decayed by them."""
-    high = table.b_values[table.b0_volumes]
-    high = high[high > B0_MAXIMUM]
-    if len(high):
-        yield (
-            f"b = {high.mean():.0f} counts as b=0 (threshold {table.b0_threshold:g}): the ratio to "
-            f"it is that of b − {high.mean():.0f}"
+def same_shell(b_value: float, other: float) -> bool:
+    """Return whether a b-value is that of a shell at another one: within 5 % of that."""
+    return abs(b_value - other) <= B_VALUE_TOLERANCE * other
+
+
+def chosen_shell(table: GradientTable, b_value: float | None, name: str) -> Shell:
+    """Choose a shell of a table, called `name` in errors; see `Acquisition.shell`."""
+    shells = table.shells
+    if not shells:
+        raise UserError("has no diffusion-weighted volume", name, remedy=Advice("give a DWI"))
+    known = ", ".join(f"{shell.b_value:.0f}" for shell in shells)
+    choose = Choose("b_value", tuple(round(shell.b_value) for shell in shells))
+    if b_value is None:
+        if len(shells) > 1:
+            raise UserError(f"has several shells (b = {known})", name, "b_value", choose)
+        return _a_shell(shells[0], name)
+    nearest = table.nearest_shell(b_value)
+    assert nearest is not None
+    # A shell's name, which is its mean rounded, will do. Also refuses nan and infinity.
+    if not same_shell(b_value, nearest.b_value) and b_value != nearest.name:
+        problem = f"has no shell near b = {b_value:.0f} (it has {known})"
+        raise UserError(problem, name, "b_value", choose)
+    return _a_shell(nearest, name)
+
+
+def chosen_shells(
+    table: GradientTable, b_values: float | Sequence[float] | None, name: str
+) -> list[Shell]:
+    """Choose shells, lowest b-value first; see `Acquisition.shells`."""
+    if b_values is None:
+        if not table.shells:
+            chosen_shell(table, None, name)  # raises, with the reason
+        return [_a_shell(shell, name) for shell in table.shells]
+    wanted = wanted_b_values(b_values)
+    chosen = [chosen_shell(table, each, name) for each in wanted]
+    chosen.sort(key=lambda shell: shell.b_value)
+    for one, other in pairwise(chosen):
+        if one.name == other.name:
+            remedy = Choose("b_value", tuple(each.name for each in table.shells))
+            raise UserError(f"b = {one.name} was given twice", name, "b_value", remedy)
+    return chosen
+
+
+def _a_shell(shell: Shell, name: str) -> Shell:
+    """Refuse a group of b-values that is no shell."""
+    if shell.chained:
+        problem = (
+            f"its b-values run from {shell.lowest:.0f} to {shell.highest:.0f} s/mm² without a gap "
+            "and are no shell"
         )
-
-
-def file_doubts(path: Path, table: GradientTable, affine: FloatArray, given: bool) -> Iterator[str]:
-    """Say where other files of a scan contradict its gradient table.
-
-    Parameters
-    ----------
-    path
-        The image.
-    table
-        The table that is used.
-    affine
-        (4, 4) of the image.
-    given
-        Whether the table was named; else other tables beside the image are looked at, too.
-    """
-    if not given:
-        yield from _other_tables(path, table, affine)
-    try:
-        sidecar = read_sidecar(path)
-    except UserError:  # what says nothing contradicts nothing
-        return
-    yield from _sidecar_table(sidecar, table)
-
-
-def _other_tables(path: Path, table: GradientTable, affine: FloatArray) -> Iterator[str]:
-    used = gradient_files(path)
-    if not used[0].is_file():  # a table was found elsewhere, which is said
-        return
-    stem, bare = nifti_stem(path), bare_stem(path)
-    names = [(f"{bare}.bval", f"{bare}.bvec"), (f"{stem}.bvals", f"{stem}.bvecs")]
-    names += [("bvals", "bvecs")]
-    for bval, bvec in ((path.with_name(a), path.with_name(b)) for a, b in names):
-        if bval == used[0] or not (bval.is_file() and bvec.is_file()):
-            continue
-        try:
-            other = read_gradients(bval, bvec, affine)
-        except UserError:
-            continue
-        for difference in _differences(table, other.b_values, other.directions):
-            both = f"{bval.name} and {bvec.name}"
-            yield f"{both} say otherwise ({difference}); {used[0].name} is used"
-
-
-def _sidecar_table(sidecar: Mapping[str, Any], table: GradientTable) -> Iterator[str]:
-    for field in SCHEMES:
-        rows = _array(sidecar.get(field))
-        if rows is not None and rows.ndim == 2 and rows.shape[1] == 4:
-            lengths = np.linalg.norm(rows[:, :3], axis=1, keepdims=True)
-            units = np.divide(rows[:, :3], lengths, out=np.zeros((len(rows), 3)), where=lengths > 0)
-            for difference in _differences(table, rows[:, 3], units):
-                yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
-    for field in B_VALUES:
-        values = _array(sidecar.get(field))
-        if values is not None and values.ndim == 1 and len(values) > 1:
-            for difference in _differences(table, values, None):
-                yield f"{field} of its sidecar says otherwise ({difference}); the .bval is used"
-
-
-def _differences(
-    table: GradientTable, b_values: FloatArray, directions: FloatArray | None
-) -> Iterator[str]:
-    """Say the first way in which another table differs."""
-    if len(b_values) != len(table):
-        yield f"{len(b_values)} rows for {len(table)}"
-        return
-    apart = np.abs(b_values - table.b_values)
-    first = int(np.argmax(apart))
-    if apart[first] > max(B_VALUES_DIFFER, 0.05 * table.b_values[first]):
-        yield f"volume {first} b = {b_values[first]:g} for {table.b_values[first]:g}"
-        return
-    if directions is None:
-        return
-    both = table.directions.any(axis=1) & directions.any(axis=1)
-    cosines = np.abs((table.directions * directions).sum(axis=1))
-    angles = np.where(both, np.degrees(np.arccos(np.clip(cosines, 0, 1))), 0)
-    if angles.max() > DIRECTIONS_DIFFER:
-        yield f"directions by up to {angles.max():.0f}°"
-
-
-def _array(value: Any) -> FloatArray | None:
-    """Give numbers as an array; None for anything else."""
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError):
-        return None
-    return array if array.ndim and np.isfinite(array).all() else None
-
-
-# --- Gradients that differ from voxel to voxel ------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """The error of taking the table's gradients for those that voxels feel.
-
-    Attributes
-    ----------
-    b_mean, b_95
-        Of b, in percent: mean and 95th percentile over voxels, of the mean size over volumes.
-    angle_mean, angle_95
-        Of the direction, in degrees.
-    """
-
-    b_mean: float
-    b_95: float
-    angle_mean: float
-    angle_95: float
-
-    def __str__(self) -> str:
-        return (
-            f"b is off by {self.b_mean:.1f} % and directions by {self.angle_mean:.1f}° on average, "
-            f"in 5 % of voxels by over {self.b_95:.1f} % or {self.angle_95:.1f}°"
-        )
-
-
-def find_deviation(dwi: Path) -> Path | None:
-    """Look for `grad_dev` beside an image."""
-    names = ("grad_dev", f"{nifti_stem(dwi)}_grad_dev", f"{bare_stem(dwi)}_grad_dev")
-    paths = (dwi.parent / (name + suffix) for name in names for suffix in NIFTI_SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def read_deviation(path: Path, lattice: Lattice, mask: MaskArray) -> FloatArray:
-    """Read (V, 3, 3) matrices of in-mask voxels: a voxel feels (1 + matrix) · gradient.
-
-    HCP's file has nine volumes, one row of the matrix after the other.
-
-    Raises
-    ------
-    UserError
-        When it is another kind of image, or lies elsewhere.
-    """
-    image = open_nifti(path)
-    if len(image.shape) != 4 or image.shape[3] != 9:
-        shape = " × ".join(map(str, image.shape))
-        raise UserError(f"has {shape} values, not nine volumes", path, remedy=Advice("give HCP's"))
-    x, y, z = image.shape[:3]
-    if not lattice.matches(Lattice((x, y, z), image.affine)):
-        raise UserError("its voxels are not the image's", path, remedy=Advice("resample it"))
-    inside = np.argwhere(mask)
-    chosen = inside[np.linspace(0, len(inside) - 1, min(len(inside), MOST_VOXELS)).astype(int)]
-    values: FloatArray = read_voxels(image, path)[tuple(chosen.T)].astype(float)
-    return values[np.isfinite(values).all(axis=1)].reshape(-1, 3, 3)
-
-
-def measure_deviation(matrices: FloatArray, vectors: FloatArray) -> Deviation:
-    """Measure the error over voxels and gradients: b' = |(1 + L) g|² b (HCP).
-
-    Parameters
-    ----------
-    matrices
-        (V, 3, 3), see `read_deviation`.
-    vectors
-        (N, 3) unit b-vectors along the image's axes, as in FSL's files.
-    """
-    felt = vectors.T + matrices @ vectors.T  # (V, 3, N)
-    lengths = np.linalg.norm(felt, axis=1)
-    cosines = np.einsum("vin,ni->vn", felt, vectors) / np.maximum(lengths, 1e-12)
-    of_b = 100 * np.abs(lengths**2 - 1).mean(axis=1)
-    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean(axis=1)
-    b_95, angle_95 = (float(np.percentile(each, 95)) for each in (of_b, angles))
-    return Deviation(float(of_b.mean()), b_95, float(angles.mean()), angle_95)
+        remedy = Advice(f"give a scan whose shells lie more than {SHELL_GAP:.0f} s/mm² apart")
+        raise UserError(problem, name, "bval", remedy)
+    return shell

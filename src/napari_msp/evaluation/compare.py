@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import map_beside
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
-from napari_msp.data.gradients import wanted_b_values
+from napari_msp.data.gradients import same_shell, wanted_b_values
 from napari_msp.data.lattice import Lattice, resample
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
@@ -303,7 +302,7 @@ def _chosen(parts: Mapping[int, AtShell], b_value: float | Sequence[float]) -> d
     for wanted in wanted_b_values(b_value):
         for shell, at in parts.items():
             known = (at.truth or next(iter(at.predictions.values()))).b_value or shell
-            if abs(known - wanted) <= B_VALUE_TOLERANCE * known or wanted == shell:
+            if same_shell(wanted, known) or wanted == shell:
                 chosen[shell] = at
                 break
         else:

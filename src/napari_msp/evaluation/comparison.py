@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from napari_msp.arrays import MaskArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
+from napari_msp.data.gradients import same_shell
 from napari_msp.data.lattice import CanonicalGrid, Lattice, resample_in_mask, resample_mask
 from napari_msp.errors import Advice, Give, RunJob, UserError, either
 from napari_msp.identity import may_be_same
@@ -276,7 +276,7 @@ def at_b_value(scan: Scan, b_value: float | None) -> Scan | None:
         return None
     for part in scan.by_shell().values():
         known = part.b_value
-        if known is not None and abs(known - b_value) <= B_VALUE_TOLERANCE * b_value:
+        if known is not None and same_shell(known, b_value):
             return part
     return None
 
@@ -337,7 +337,7 @@ def check_one_head(reference: Scan, other: Scan) -> None:
 def same_b_value(first: Scan, second: Scan) -> bool:
     """Return whether two images have one known b-value, to within `B_VALUE_TOLERANCE`."""
     one, other = first.b_value, second.b_value
-    return one is not None and other is not None and abs(one - other) <= B_VALUE_TOLERANCE * one
+    return one is not None and other is not None and same_shell(other, one)
 
 
 def check_same_b_value(reference: Scan, other: Scan) -> None:

@@ -21,8 +21,13 @@ from napari_msp.bids import (
     prediction_stem,
     shell_stem,
 )
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
-from napari_msp.data.gradients import GradientTable, read_gradients, write_gradients
+from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.gradients import (
+    GradientTable,
+    read_gradients,
+    same_shell,
+    write_gradients,
+)
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Advice, Choose, Overwrite, UserError
 from napari_msp.files import sha256, staged_folder, write_json
@@ -258,7 +263,7 @@ def _directions_at(given: GradientTable, b_value: float, bvec: Path) -> FloatArr
     shell = given.nearest_shell(b_value)
     assert shell is not None
     several = len(given.shells) > 1
-    if several and abs(shell.b_value - b_value) > B_VALUE_TOLERANCE * b_value:
+    if several and not same_shell(shell.b_value, b_value):
         listed = ", ".join(str(each.name) for each in given.shells)
         problem = f"has no directions for b = {b_value:.0f} (it has {listed})"
         remedy = Advice("give a table of the shells that are predicted, or of one shell for all")

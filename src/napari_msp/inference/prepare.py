@@ -9,9 +9,9 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition, load_acquisition
+from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
-from napari_msp.data.gradients import Shell, shell_name
+from napari_msp.data.gradients import Shell, same_shell, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE
 from napari_msp.errors import (
     Advice,
@@ -226,7 +226,7 @@ def _left_out(acquisition: Acquisition, chosen: Mapping[float, Shell]) -> tuple[
 
 def _rescaling(shell: Shell, wanted: float) -> tuple[str, ...]:
     """Say how a shell's signal is brought to another b-value; nothing where it need not be."""
-    if abs(shell.b_value - wanted) <= B_VALUE_TOLERANCE * wanted:
+    if same_shell(shell.b_value, wanted):
         return ()
     return (
         f"signal of b = {shell.b_value:.0f} rescaled to {wanted:.0f} s/mm² by "

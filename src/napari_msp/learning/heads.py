@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
+from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import (
     TravellingHeads,
@@ -16,7 +16,7 @@ from napari_msp.data.dataset import (
     input_platform,
     why_alone,
 )
-from napari_msp.data.gradients import Shell
+from napari_msp.data.gradients import Shell, same_shell
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, Give, RunJob, UserError, either
 from napari_msp.identity import Person, known_among
@@ -341,7 +341,7 @@ def common_shells(
         shell.name: shell
         for scan in scans
         for shell in scan.given_gradients.shells
-        if not any(_alike(shell, other) for other in shared)
+        if not any(same_shell(shell.b_value, other.b_value) for other in shared)
     }
     if left_out:
         lacking = [
@@ -396,13 +396,9 @@ def _has(scan: Acquisition, shell: Shell) -> bool:
     nearest = scan.given_gradients.nearest_shell(shell.b_value)
     return (
         nearest is not None
-        and _alike(nearest, shell)
+        and same_shell(nearest.b_value, shell.b_value)
         and len(nearest.volumes) >= coefficient_count(ORDER)
     )
-
-
-def _alike(one: Shell, other: Shell) -> bool:
-    return abs(one.b_value - other.b_value) <= B_VALUE_TOLERANCE * other.b_value
 
 
 def common_b_value(
@@ -428,7 +424,7 @@ def common_b_value(
     # A mean would be drawn to the odd one out, and blame the others.
     usual = float(np.median(values))
     for subject, value in zip(subjects, values, strict=True):
-        if abs(value - usual) > B_VALUE_TOLERANCE * usual:
+        if not same_shell(value, usual):
             problem = f"has b = {value:.0f}, the other subjects {usual:.0f}"
             remedy = Advice(f"take {subject} out of the dataset")
             raise UserError(problem, dataset.scans[subject, source], field="b_value", remedy=remedy)

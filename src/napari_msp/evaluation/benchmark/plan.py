@@ -15,14 +15,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_msp import packaged
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE
 from napari_msp.data.dataset import (
     TravellingHeads,
     further_platforms,
     input_platform,
     open_dataset,
 )
-from napari_msp.data.gradients import shell_name
+from napari_msp.data.gradients import B_VALUE_TOLERANCE, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
 from napari_msp.data.phantom import recipe_of
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason

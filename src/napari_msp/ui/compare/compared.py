@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.acquisition import B_VALUE_TOLERANCE, Acquisition
-from napari_msp.data.gradients import shell_name
+from napari_msp.data.acquisition import Acquisition
+from napari_msp.data.gradients import same_shell, shell_name
 from napari_msp.data.lattice import resample
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.comparison import (
@@ -335,7 +335,7 @@ def at_shell_of(scan: Scan, b_value: float | None) -> Scan:
     if own is None or b_value is None or _is_at(scan, b_value):
         return scan
     shell = own.gradients.nearest_shell(b_value)
-    if shell is None or abs(shell.b_value - b_value) > B_VALUE_TOLERANCE * b_value:
+    if shell is None or not same_shell(shell.b_value, b_value):
         return scan
     return scan.at_other_shell(shell)
 
@@ -364,14 +364,14 @@ def _of_one_shell(scan: Scan) -> Iterable[Scan]:
 
 
 def _is_at(scan: Scan, b_value: float) -> bool:
-    return scan.b_value is None or abs(scan.b_value - b_value) <= B_VALUE_TOLERANCE * b_value
+    return scan.b_value is None or same_shell(scan.b_value, b_value)
 
 
 def _shells(scans: Sequence[Scan]) -> dict[int, float]:
     """Give the b-values that there are, those that count as one once, by shells' names."""
     found: dict[int, float] = {}
     for b_value in sorted(scan.b_value for scan in scans if scan.b_value is not None):
-        if not any(abs(b_value - known) <= B_VALUE_TOLERANCE * known for known in found.values()):
+        if not any(same_shell(b_value, known) for known in found.values()):
             found[shell_name(b_value)] = b_value
     return found
 
