@@ -29,7 +29,7 @@ from napari_msp.evaluation.measures.fibres import (
 from napari_msp.evaluation.measures.pair import tissue_of
 from napari_msp.signal.fitting import evaluate_sh, fit_sh
 from napari_msp.signal.maps import tensor_maps
-from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.spherical_harmonics import spread_directions
 
 VOXELS = 3000
 UNITS = 1000.0

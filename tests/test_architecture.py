@@ -88,7 +88,7 @@ WITHOUT_TORCH = (
     "review", "signal",
 )  # fmt: skip
 
-MOST_FILES = 270
+MOST_FILES = 271
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------

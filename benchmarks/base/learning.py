@@ -25,7 +25,7 @@ from napari_msp.networks.base import SingleNetwork
 from napari_msp.networks.equation import second_stage
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
-from napari_msp.signal.rotation import grid_symmetries
+from napari_msp.signal.spherical_harmonics import grid_symmetries
 
 SEED = 20180601
 """Of the blocks that the packaged base learned from."""

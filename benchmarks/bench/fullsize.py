@@ -14,7 +14,7 @@ from napari_msp.networks.layers import Width
 from napari_msp.networks.msp import MSP, Network, SharedMSP
 from napari_msp.networks.registry import build_single
 from napari_msp.signal.expected_error import FEATURES, number_of_weights
-from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.spherical_harmonics import spread_directions
 
 SCALES = {"prisma_st": 1, "connectom_st": 1, "connectom_sa": 2}
 

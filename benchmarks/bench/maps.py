@@ -21,8 +21,8 @@ from napari_msp.data.gradients import scanner_to_image_axes
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, TENSOR_DIRECTIONS, Maps, tensor_maps
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage, write_sh
+from napari_msp.signal.spherical_harmonics import spread_directions
 
 SHAPE, QUICK_SHAPE = (96, 96, 60), (48, 48, 40)
 B_VALUE, DIRECTIONS, SNR, S0 = 1200.0, 32, 25.0, 800.0

@@ -1,5 +1,16 @@
-"""Names for the kinds of array that the package passes round."""
+"""Arrays: names for their kinds, and voxels of a mask in blocks that threads work through.
 
+Whatever the number of threads, the same bits: a block's size is fixed, and BLAS computes inside it
+with a single thread, so that neither their number nor who took which block changes a sum. Memory is
+a few blocks' a thread.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,3 +22,120 @@ MaskArray = NDArray[np.bool_]
 
 AnyArray = TypeVar("AnyArray", FloatArray, MaskArray)
 """An array function keeps the kind that it is given."""
+
+VOXELS_AT_ONCE = 8192
+"""Voxels a block: large enough for NumPy, small enough for a core's cache."""
+
+
+class InMask:
+    """The voxels of an image that lie in a mask, in the order in which memory has them.
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z, N).
+    mask
+        (X, Y, Z).
+
+    Attributes
+    ----------
+    shape
+        Of the mask.
+    places
+        (V,) their flat indices in C order: where results go.
+    """
+
+    places: IntArray
+
+    def __init__(self, image: FloatArray, mask: MaskArray) -> None:
+        # An image read from a file has one volume after the other, one in memory may have a
+        # voxel's values side by side.
+        self.shape = mask.shape
+        self._by_volume = image.flags.f_contiguous
+        order = "F" if self._by_volume else "C"
+        self._values = image.reshape((-1, image.shape[-1]), order=order)  # type: ignore[call-overload]
+        self._index = np.flatnonzero(mask.ravel(order))  # type: ignore[arg-type]
+        self.places = self._index
+        if self._by_volume:
+            numbers = np.arange(mask.size).reshape(mask.shape)
+            self.places = numbers.ravel(order="F")[self._index]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def take(self, block: slice) -> FloatArray:
+        """Give a copy of a block's values, (N, B)."""
+        index = self._index[block]
+        if self._by_volume:
+            return np.asarray(self._values.T.take(index, axis=1))
+        return np.ascontiguousarray(self._values[index].T)
+
+
+def for_each_block(
+    work: Callable[[slice], None], count: int, at_once: int = VOXELS_AT_ONCE
+) -> None:
+    """Call `work` with each block of `count` voxels, on as many threads as BLAS may use.
+
+    That is: all cores, or what OMP_NUM_THREADS or a caller's `threadpool_limits` says.
+
+    Parameters
+    ----------
+    work
+        What is done with a block; threads call it at the same time.
+    count
+        Of voxels, or of what else is worked through in blocks.
+    at_once
+        How many a block has.
+    """
+    starts = range(0, count, at_once)
+    blocks = [slice(start, min(start + at_once, count)) for start in starts]
+    with _single_threaded_blas() as threads:
+        if min(threads, len(blocks)) < 2:
+            for block in blocks:
+                work(block)
+            return
+        with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
+            for _ in pool.map(work, blocks):
+                pass
+
+
+_lock = threading.Lock()
+
+_users = 0
+
+_threads = 1
+
+_limiter: Any = None
+
+
+@contextmanager
+def _single_threaded_blas() -> Iterator[int]:
+    """Limit NumPy's BLAS to one thread while the block runs; give how many it could use.
+
+    The limit is the whole process's: whoever comes last, of several threads that are here at once,
+    lifts it. A caller's own `threadpool_limits` has to begin before it and end after it: two that
+    overlap restore what each one found, and the first one's limit may stay.
+    """
+    global _users, _threads, _limiter
+    with _lock:
+        if _users == 0:
+            blas = _blas()
+            known = [each.num_threads for each in blas.lib_controllers]
+            _threads = max(known, default=os.cpu_count() or 1)
+            _limiter = blas.limit(limits=1)
+        _users += 1
+    try:
+        yield _threads
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limiter.restore_original_limits()
+
+
+@cache
+def _blas() -> Any:
+    """NumPy's BLAS, looked for once: that takes some milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

@@ -27,9 +27,8 @@ from napari_msp.evaluation.measures.fibres import (
 )
 from napari_msp.evaluation.measures.pair import Tissue, Truth
 from napari_msp.signal.fitting import evaluate_sh
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import design_matrix, fitting_matrix
+from napari_msp.signal.spherical_harmonics import design_matrix, fitting_matrix, spread_directions
 
 B = 1500.0
 SHAPE = (7, 6, 6)

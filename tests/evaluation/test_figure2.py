@@ -8,7 +8,7 @@ from napari_msp.errors import UserError
 from napari_msp.evaluation.figures.figure2 import TITLE, figure2
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import direction_average
-from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.spherical_harmonics import spread_directions
 
 
 def pixels(figure, name):

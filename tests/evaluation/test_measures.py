@@ -14,7 +14,7 @@ from napari_msp.evaluation.measures.pair import Tissue, Truth
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.maps import fractional_anisotropy, tensor_maps
-from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.spherical_harmonics import spread_directions
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from napari_msp.evaluation.baselines.patch_regression import (
     PatchRegression,
     ridge_regression,
 )
-from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import rotate
 
 CHANNELS = 6  # of order 2: small enough for least squares by hand
 SHAPE = (13, 12, 11)

@@ -12,9 +12,8 @@ from napari_msp.cli import main
 from napari_msp.errors import UserError
 from napari_msp.evaluation.region_numbers import Measurable, measure_regions, region_numbers
 from napari_msp.evaluation.regions import Regions
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import fitting_matrix
+from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions
 
 SHAPE = (4, 4, 4)
 LABELS = np.zeros(SHAPE, np.int32)

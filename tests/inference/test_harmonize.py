@@ -16,8 +16,7 @@ from napari_msp.inference.stages import run_stages
 from napari_msp.options import Options
 from napari_msp.signal.channels import into_grid
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.rotation import rotate
-from napari_msp.signal.spherical_harmonics import order_slices
+from napari_msp.signal.spherical_harmonics import order_slices, rotate
 
 ORIENTATIONS = [
     np.array(list(zip(axes, signs, strict=True)))

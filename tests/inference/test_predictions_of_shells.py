@@ -20,7 +20,7 @@ from napari_msp.inference.tiling import expected_polls, run_whole_image
 from napari_msp.model_file import load_model, save_model
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import evaluate_sh
-from napari_msp.signal.rotation import grid_symmetries
+from napari_msp.signal.spherical_harmonics import grid_symmetries
 
 BOTH = (1200.0, 3000.0)
 TRUNKS = ["each", "all"]

@@ -12,8 +12,7 @@ from napari_msp.learning.sampling import CropSampler, Examples, PatchSampler, Sy
 from napari_msp.networks.msp import MSP
 from napari_msp.networks.registry import build_single
 from napari_msp.signal.channels import GridImage, Standardisation, measure_standardisation
-from napari_msp.signal.rotation import grid_symmetries
-from napari_msp.signal.spherical_harmonics import design_matrix
+from napari_msp.signal.spherical_harmonics import design_matrix, grid_symmetries
 
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
 
@@ -185,8 +184,8 @@ def test_axes_of_a_tilted_target_are_the_inputs(loaded):
 
     from napari_msp.learning.sampling import Channels
     from napari_msp.signal.channels import into_grid
-    from napari_msp.signal.rotation import rotate
     from napari_msp.signal.sh_image import SHImage
+    from napari_msp.signal.spherical_harmonics import rotate
 
     straight = loaded[0].input
     turn = Rotation.from_euler("xyz", [20, -10, 30], degrees=True).as_matrix()

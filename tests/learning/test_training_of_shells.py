@@ -20,7 +20,7 @@ from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.validation import alignment_error
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.rotation import grid_symmetries
+from napari_msp.signal.spherical_harmonics import grid_symmetries
 
 BOTH = (1200.0, 3000.0)
 TARGETS = ("prisma_st", "connectom_sa")

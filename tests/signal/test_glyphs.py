@@ -7,8 +7,12 @@ from dipy.core.sphere import Sphere
 from dipy.reconst.shm import QballModel
 
 from napari_msp.signal.glyphs import draw_glyphs, glyph_picture, largest_signal, odf, radii
-from napari_msp.signal.rotation import rotation_matrix, spread_directions
-from napari_msp.signal.spherical_harmonics import design_matrix, fitting_matrix
+from napari_msp.signal.spherical_harmonics import (
+    design_matrix,
+    fitting_matrix,
+    rotation_matrix,
+    spread_directions,
+)
 
 DIRECTIONS = spread_directions(60)
 

@@ -5,12 +5,12 @@ import pytest
 
 from napari_msp.evaluation.figures.slices import PLANES
 from napari_msp.signal.fitting import evaluate_sh, fit_sh
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.spherical_harmonics import (
     PLANE_SIDES,
     fitting_matrix,
     plane_directions,
     signal_profile,
+    spread_directions,
 )
 
 

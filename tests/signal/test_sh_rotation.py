@@ -6,13 +6,15 @@ from dipy.core.sphere import Sphere
 from dipy.reconst.shm import sh_to_sf
 from sh_bases import BASES, convert_basis
 
-from napari_msp.signal.rotation import grid_symmetries, rotate, rotation_matrix
 from napari_msp.signal.spherical_harmonics import (
     coefficient_count,
     design_matrix,
+    grid_symmetries,
     order_of,
     order_slices,
     rish,
+    rotate,
+    rotation_matrix,
     scale_orders,
 )
 

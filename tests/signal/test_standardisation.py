@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from napari_msp.signal.channels import Standardisation, measure_standardisation
-from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage
+from napari_msp.signal.spherical_harmonics import rotate
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from napari_msp.data import blocks
+from napari_msp import arrays
+from napari_msp.arrays import InMask, for_each_block
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.blocks import InMask, for_each_block
 from napari_msp.data.gradients import GradientTable
 from napari_msp.errors import UserError
 from napari_msp.signal import maps
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, fractional_anisotropy, tensor_maps
-from napari_msp.signal.rotation import spread_directions
+from napari_msp.signal.spherical_harmonics import spread_directions
 from napari_msp.signal.tensors import (
     anisotropy,
     first_eigenvectors,
@@ -221,7 +221,7 @@ class TestSolver:
 class TestBlocks:
     @pytest.fixture
     def few_voxels(self, monkeypatch):
-        monkeypatch.setattr(blocks, "VOXELS_AT_ONCE", 16)
+        monkeypatch.setattr(arrays, "VOXELS_AT_ONCE", 16)
 
     def test_any_number_of_threads_gives_the_same_bits(self, few_voxels):
         gave = []

@@ -5,9 +5,8 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import fitting_matrix
+from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions
 from napari_msp.ui.compare.glyphs import Look, draw_slice
 
 DIRECTIONS = spread_directions(60)

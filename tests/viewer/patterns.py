@@ -10,9 +10,8 @@ from napari_msp.bids import Provenance
 from napari_msp.data.gradients import GradientTable
 from napari_msp.inference.harmonize import Prediction
 from napari_msp.scan import Scan
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import fitting_matrix
+from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions
 
 ORIENTATIONS = [
     np.column_stack([order, flips])

@@ -376,7 +376,7 @@ def _run_alone(task: Task, per_host: Mapping[str, int]) -> CohortResult:
 def _threads_of(worker: Any) -> Iterator[None]:
     """Let torch, and NumPy's BLAS, have the threads of their worker: Dask gives each process one.
 
-    `data.blocks` works with as many threads as BLAS may.
+    `for_each_block` works with as many threads as BLAS may.
     """
     import torch
     from threadpoolctl import threadpool_limits

@@ -14,8 +14,7 @@ from nibabel.affines import voxel_sizes as nib_voxel_sizes
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from napari_msp.arrays import AnyArray, FloatArray, MaskArray
-from napari_msp.data.blocks import for_each_block
+from napari_msp.arrays import AnyArray, FloatArray, MaskArray, for_each_block
 from napari_msp.errors import Advice, UserError
 
 SIZE_TOLERANCE = 0.02

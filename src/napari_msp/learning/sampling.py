@@ -19,7 +19,7 @@ from napari_msp.learning.distributed import ALONE, OneProcess
 from napari_msp.learning.heads import Head, Study
 from napari_msp.learning.schedule import Recipe
 from napari_msp.signal.channels import GridImage, Standardisation
-from napari_msp.signal.rotation import grid_symmetries, rotation_matrix
+from napari_msp.signal.spherical_harmonics import grid_symmetries, rotation_matrix
 
 
 @dataclass(frozen=True, eq=False, repr=False)

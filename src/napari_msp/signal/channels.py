@@ -20,9 +20,8 @@ from napari_msp.data.lattice import (
     resample_mask,
     resample_with_mask,
 )
-from napari_msp.signal.rotation import rotate
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import order_of, order_slices
+from napari_msp.signal.spherical_harmonics import order_of, order_slices, rotate
 
 ALIGNED = 1e-4
 """Grid axes this near to the scanner's (sine of the angle) count as aligned: header rounding."""

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.blocks import for_each_block
+from napari_msp.arrays import FloatArray, MaskArray, for_each_block
 from napari_msp.errors import stop_if
 from napari_msp.signal.channels import GridImage, to_stored_order
 from napari_msp.signal.sh_image import SHImage

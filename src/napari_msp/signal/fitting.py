@@ -11,9 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, InMask, for_each_block
 from napari_msp.data.acquisition import Acquisition, normalise
-from napari_msp.data.blocks import InMask, for_each_block
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.errors import Advice, Give, UserError
 from napari_msp.formatting import counted

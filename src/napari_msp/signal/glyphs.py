@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.special import eval_legendre
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.signal.rotation import rotate, spread_directions
 from napari_msp.signal.spherical_harmonics import (
     coefficient_orders,
     design_matrix,
     order_of,
+    rotate,
+    spread_directions,
 )
 
 Kind = Literal["odf", "signal"]

@@ -16,14 +16,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.arrays import FloatArray, InMask, MaskArray, for_each_block
 from napari_msp.data.acquisition import Acquisition
-from napari_msp.data.blocks import InMask, for_each_block
 from napari_msp.data.gradients import Shell
 from napari_msp.errors import Advice, Give, UserError
-from napari_msp.signal.rotation import spread_directions
 from napari_msp.signal.sh_image import SHImage
-from napari_msp.signal.spherical_harmonics import design_matrix
+from napari_msp.signal.spherical_harmonics import design_matrix, spread_directions
 from napari_msp.signal.tensors import (
     anisotropy,
     determines_tensor,

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_msp.arrays import FloatArray
-from napari_msp.data.blocks import for_each_block
+from napari_msp.arrays import FloatArray, for_each_block
 
 SMALLEST_SIGNAL = 1e-6
 """Floor of a voxel's signals over its largest one, before the logarithm (as MRtrix3)."""

@@ -26,13 +26,14 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.lattice import direction_cosines
 from napari_msp.errors import Advice, UserError
 from napari_msp.signal.maps import Maps, TensorMaps
-from napari_msp.signal.rotation import rotate, spread_directions
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import (
     coefficient_count,
     design_matrix,
     order_of,
     order_slices,
+    rotate,
+    spread_directions,
 )
 
 DIRECTIONS = 60
