@@ -30,13 +30,10 @@ from napari_msp.bids import (
 )
 from napari_msp.data.cubes import Auto
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
-from napari_msp.data.importers import (
-    ImportedScan,
-    import_tree,
-    pattern_expression,
-)
+from napari_msp.data.importers import import_tree
 from napari_msp.data.lattice import voxel_sizes
 from napari_msp.data.nifti import open_nifti
+from napari_msp.data.source_tree import ImportedScan, pattern_expression
 from napari_msp.errors import Advice, Choose, Give, Install, UserError, either
 from napari_msp.files import new_folder, read_json, refuse_occupied, scratch_folder, write_json
 from napari_msp.formatting import counted

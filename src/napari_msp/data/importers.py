@@ -1,11 +1,9 @@
 """Copy someone's folder tree into BIDS. Every scan is opened and checked before one is copied."""
 
-import re
 import shutil
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,24 +13,17 @@ import numpy as np
 from napari_msp.bids import (
     BIDSIGNORE_DEVIATIONS,
     DESCRIPTION,
-    MRTRIX_SUFFIXES,
     NIFTI_SUFFIXES,
     applicable,
-    bare_stem,
     dataset_description,
     deviation_note,
-    deviation_path,
     gradient_files,
     image_suffix,
     mask_sidecar,
-    nifti_stem,
-    plain_label,
-    platform_name,
     read_metadata,
     sidecar_path,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
-from napari_msp.data.beside import PassedOver, b0_only, find_gradients, look_for_mask
 from napari_msp.data.cubes import (
     EFFECT,
     Auto,
@@ -47,20 +38,11 @@ from napari_msp.data.cubes import (
 from napari_msp.data.gradients import write_gradients
 from napari_msp.data.lattice import Lattice, interpolate
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels, write_nifti
+from napari_msp.data.source_tree import ImportedScan, find_scans
 from napari_msp.data.table_doubts import find_deviation
-from napari_msp.errors import Advice, Change, Choose, Give, Remedy, UserError, either
+from napari_msp.errors import Advice, Choose, Give, UserError
 from napari_msp.files import new_folder, refuse_occupied, write_json, write_text
 from napari_msp.formatting import counted
-
-ALIKE = (NIFTI_SUFFIXES, (".img", ".img.gz"), MRTRIX_SUFFIXES)
-"""Endings of which each stands for all of its group in a pattern."""
-
-SHOWN_FILES = 3
-"""How many files of the tree an error shows, so that the pattern can be corrected by them."""
-
-_FIELD = re.compile(r"\{(\w*)\}|(\*)")
-
-_FIELDS = ("subject", "session", "scanner", "protocol", "run")
 
 README = """\
 Imported travelling heads
@@ -76,60 +58,6 @@ Image, gradient table and mask of every scan were opened and checked; nothing wa
 `napari-msp check` says what may still be wrong. A scan's JSON says what was known of it: scanner
 settings that the source did not state (such as EchoTime) were not made up.
 """
-
-
-@dataclass(frozen=True)
-class ImportedScan:
-    """One scan, where it came from and where it lies in the dataset.
-
-    Attributes
-    ----------
-    source
-        The image in the old tree.
-    subject, platform
-        Such as "sub-01" and "ge_st".
-    image
-        The image's path relative to the dataset.
-    bval, bvec
-        Gradient files in the old tree; one file, where that is MRtrix3's table.
-    mask
-        Mask in the old tree; None where there is none.
-    sidecar
-        JSON in the old tree; None where there is none.
-    interpolated
-        The lattices before and after, where voxels become cubes; None: they stay as they are.
-    b0_threshold
-        Largest b-value that counts as b=0 where the scan is checked; None: the usual one.
-    deviation
-        HCP's `grad_dev` in the old tree, which is brought along; None where there is none.
-    deviation_doubt
-        That it is not used, and what error that makes, in words.
-    """
-
-    source: Path
-    subject: str
-    platform: str
-    image: Path
-    bval: Path
-    bvec: Path
-    mask: Path | None
-    sidecar: Path | None
-    interpolated: tuple[Lattice, Lattice] | None = None
-    b0_threshold: float | None = None
-    deviation: Path | None = None
-    deviation_doubt: str = ""
-
-    @property
-    def mask_image(self) -> Path:
-        """Where the mask lies, relative to the dataset."""
-        suffix = ".nii" if (self.mask or self.image).name.lower().endswith(".nii") else ".nii.gz"
-        folder = Path("derivatives", "brainmask") / self.image.parent
-        return folder / f"{bare_stem(self.image)}_desc-brain_mask{suffix}"
-
-    @property
-    def deviation_image(self) -> Path:
-        """Where `grad_dev` lies, relative to the dataset: beside the image, where it is found."""
-        return deviation_path(self.image)
 
 
 def import_tree(
@@ -212,15 +140,11 @@ def import_tree(
     refuse_occupied(out)  # before the long look at every scan
     if voxel_size is not None:
         check_voxel_size(voxel_size)
-    for given, field in ((pattern, "pattern"), (mask, "mask")):
-        _refuse_absolute(given, field, source)
     constants = {"subject": subject, "session": session, "protocol": protocol}
-    scans = sorted(
-        _find_scans(source, pattern, mask, constants),
-        key=lambda scan: (scan.subject, scan.platform),
-    )
-    scans = [replace(scan, b0_threshold=b0_threshold) for scan in _with_directions(scans)]
-    _refuse_collisions(scans)
+    scans = [
+        replace(scan, b0_threshold=b0_threshold)
+        for scan in find_scans(source, pattern, mask, constants)
+    ]
     platforms = tuple(sorted({scan.platform for scan in scans}))
     if input_platform is not None and input_platform not in platforms:
         remedy = Choose("input_platform", platforms)
@@ -235,212 +159,6 @@ def import_tree(
     if not dry_run:
         _write_dataset(source, out, scans, pattern, input_platform, progress)
     return scans
-
-
-def pattern_expression(pattern: str, constants: Mapping[str, str | None]) -> re.Pattern[str]:
-    """Turn a pattern into a regular expression; refuse one that cannot name a scan."""
-    names = {name for name, _ in _FIELD.findall(pattern) if name} | {
-        name for name, value in constants.items() if value is not None
-    }
-    unknown = sorted(names - set(_FIELDS))
-    if unknown or "{}" in pattern:
-        problem = f"{{{', '.join(unknown)}}} is not known"
-        raise UserError(
-            problem,
-            pattern,
-            "pattern",
-            Advice("use {subject}, {scanner} or {session}, {protocol}, {run}"),
-        )
-    for needed in (("subject",), ("scanner", "session", "protocol")):
-        if not names.intersection(needed):
-            remedy: Remedy = Advice("add it")
-            if any(each in constants for each in needed):
-                remedy = either(remedy, *(Give(each) for each in needed if each in constants))
-            listed = " or ".join(f"{{{each}}}" for each in needed if each != "session")
-            raise UserError(f"lacks {listed}", pattern, "pattern", remedy)
-    suffix = image_suffix(pattern)
-    alike = next((group for group in ALIKE if suffix.lower() in group), ())
-    if not alike:
-        raise UserError(
-            "must end in .nii or .nii.gz", pattern, "pattern", Advice("give the images")
-        )
-    pattern = pattern.removesuffix(suffix)
-    expression, position, seen = "", 0, set()
-    for match in _FIELD.finditer(pattern):
-        expression += re.escape(pattern[position : match.start()])
-        name = match[1]
-        if not name:
-            expression += "[^/]*"
-        elif name in seen:
-            expression += f"(?P={name})"
-        else:
-            seen.add(name)
-            expression += f"(?P<{name}>[^/]+?)"
-        position = match.end()
-    endings = "|".join(re.escape(each) for each in alike)
-    return re.compile(f"{expression}{re.escape(pattern[position:])}(?i:{endings})")
-
-
-def _refuse_absolute(pattern: str | None, field: str, source: Path) -> None:
-    """Refuse a pattern that does not start in the tree."""
-    if pattern is None:
-        return
-    if not pattern.strip():
-        raise UserError("is empty", field=field, remedy=Give(field, "a pattern"))
-    path = Path(pattern)
-    if path.is_absolute() or path.anchor:
-        inside = path.is_relative_to(source.absolute())
-        rest = path.relative_to(source.absolute()).as_posix() if inside else ""
-        remedy = Give(field, f"{rest or 'a path'} relative to {source}")
-        raise UserError("is an absolute path, a pattern starts in the tree", pattern, field, remedy)
-
-
-def _find_scans(
-    source: Path, pattern: str, mask: str | None, constants: Mapping[str, str | None]
-) -> Iterator[ImportedScan]:
-    expression = pattern_expression(pattern, constants)
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    fitting = {
-        path: match
-        for path in files
-        if (match := expression.fullmatch(path.relative_to(source).as_posix()))
-    }
-    single = [path for path in fitting if _is_single_volume(path)]
-    for path, match in fitting.items():
-        if path in single and len(single) < len(fitting):
-            if "mask" not in path.name.lower():
-                said = f"{path}: is passed over, it is one volume without a gradient table"
-                warnings.warn(said, PassedOver, stacklevel=3)
-            continue
-        values = {**constants, **match.groupdict()}
-        yield _describe_scan(source, path, values, mask)
-    if not fitting:
-        images = [path for path in files if image_suffix(path)] or files
-        shown = ", ".join(path.relative_to(source).as_posix() for path in images[:SHOWN_FILES])
-        listed = f"the first files here are: {shown}" if shown else "the folder contains no file"
-        remedy = Advice(f"correct the pattern, {listed}")
-        raise UserError(f"no file fits the pattern {pattern}", source, "pattern", remedy)
-
-
-def _is_single_volume(image: Path) -> bool:
-    """Tell whether an image is a map or a localiser beside the scans, as dcm2niix writes them."""
-    if not find_gradients(image).missing or image_suffix(image).lower() in MRTRIX_SUFFIXES:
-        return False
-    try:
-        shape = open_nifti(image).shape
-    except UserError:
-        return False
-    return len(shape) < 4 or shape[3] == 1
-
-
-def _describe_scan(
-    source: Path, path: Path, values: Mapping[str, str | None], mask: str | None
-) -> ImportedScan:
-    subject = plain_label((values["subject"] or "").removeprefix("sub-"))
-    scanner = values.get("scanner") or values["session"] or ""
-    session = plain_label(scanner.removeprefix("ses-")).lower()
-    protocol = plain_label((values["protocol"] or "").removeprefix("acq-")).lower()
-    run = plain_label((values.get("run") or "").removeprefix("run-"))
-    given = ("subject", "scanner", "session", "protocol", "run")
-    named = {each for each in given if values.get(each) is not None}
-    made = dict(zip(given, (subject, session, session, protocol, run), strict=True))
-    if not all(made[each] for each in named) or not (run or "0").isdigit():
-        problem = "subject, scanner or protocol has no letter or digit, or the run is no number"
-        raise UserError(problem, path, "pattern", Advice("rename it, or correct the pattern"))
-    suffix = image_suffix(path).lower()
-    labels = {"ses": session, "acq": protocol, "run": run}
-    entities = "".join(f"_{key}-{label}" for key, label in labels.items() if label)
-    folder = Path(f"sub-{subject}", *([f"ses-{session}"] if session else []), "dwi")
-    bval, bvec = _gradient_files(path)
-    sidecar = sidecar_path(path)
-    return ImportedScan(
-        source=path,
-        subject=f"sub-{subject}",
-        platform=platform_name(session, protocol),
-        image=folder
-        / f"sub-{subject}{entities}_dwi{suffix if suffix in NIFTI_SUFFIXES else '.nii.gz'}",
-        bval=bval,
-        bvec=bvec,
-        mask=_mask_beside(path) if mask is None else _mask_by_pattern(source, path, values, mask),
-        sidecar=sidecar if sidecar.exists() else None,
-    )
-
-
-def _gradient_files(image: Path) -> tuple[Path, Path]:
-    files = find_gradients(image)
-    if files.missing and image_suffix(image).lower() in MRTRIX_SUFFIXES:
-        return image, image  # in its header
-    if files.missing:
-        remedy = Advice(
-            f"put the gradient files beside {image.name}, or make the pattern narrower if that is "
-            "no DWI"
-        )
-        raise UserError("is missing", files.missing[0], "pattern", remedy)
-    return files.bval, files.bvec
-
-
-def _mask_beside(image: Path) -> Path | None:
-    found = look_for_mask(image)
-    if found.path is None and found.passed_over:
-        remedy = either(Advice("resample it to the image"), Give("mask", "the right one's pattern"))
-        raise UserError("; ".join(found.passed_over), image, "mask", remedy)
-    return found.path
-
-
-def _mask_by_pattern(
-    source: Path, image: Path, values: Mapping[str, str | None], pattern: str
-) -> Path:
-    def value(match: re.Match[str]) -> str:
-        if not match[1]:
-            return "*"
-        if values.get(match[1]) is None:
-            problem = f"{{{match[1]}}} is not in the images' pattern"
-            raise UserError(problem, pattern, "mask", Advice("add it there"))
-        # Brackets in a folder's name are no wildcards.
-        return re.sub(r"([\[?*])", r"[\1]", str(values[match[1]]))
-
-    wanted = _FIELD.sub(value, pattern)
-    suffix = image_suffix(wanted)
-    alike = next((group for group in ALIKE if suffix.lower() in group), (suffix,))
-    stem = wanted.removesuffix(suffix)
-    try:
-        found = sorted({path for ending in alike for path in source.glob(stem + ending)})
-    except (ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"is no pattern ({error})", pattern, "mask", Advice("correct it")
-        ) from error
-    if len(found) != 1:
-        problem = f"{len(found) or 'no'} masks fit {wanted}, one is needed"
-        raise UserError(problem, image, "mask", Change("mask", "another"))
-    return found[0]
-
-
-def _key(scan: ImportedScan) -> str:
-    """Give a scan's name without its ending, as a file system that ignores case sees it."""
-    return str(scan.image.parent / nifti_stem(scan.image)).casefold()
-
-
-def _with_directions(scans: list[ImportedScan]) -> list[ImportedScan]:
-    """Leave out images of b=0 alone where another one of their name has directions."""
-    counts = Counter(map(_key, scans))
-    kept = []
-    for scan in scans:
-        if counts[_key(scan)] > 1 and b0_only(scan.source):
-            warnings.warn(f"{scan.source}: is passed over, it has b=0 volumes alone", PassedOver, 3)
-        else:
-            kept.append(scan)
-    return kept or scans
-
-
-def _refuse_collisions(scans: list[ImportedScan]) -> None:
-    seen: dict[str, ImportedScan] = {}
-    for scan in scans:
-        key = _key(scan)
-        if key in seen:
-            problem = f"would become {scan.image}, as {seen[key].source} does"
-            remedy = Advice("rename one or make the pattern narrower")
-            raise UserError(problem, scan.source, "pattern", remedy)
-        seen[key] = scan
 
 
 def _open(scan: ImportedScan) -> Acquisition:

@@ -17,6 +17,7 @@ from napari_msp.data.dataset import TravellingHeads, input_platform
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Cancelled, Change, Choose, Give, UserError
 from napari_msp.learning.card import finished_model
+from napari_msp.learning.common_shells import common_shells
 from napari_msp.learning.events import (
     EventHandler,
     Finished,
@@ -30,7 +31,6 @@ from napari_msp.learning.heads import (
     check_apart,
     check_isotropic,
     check_names,
-    common_shells,
     gradients_of,
     load_head,
 )

@@ -55,7 +55,7 @@ from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions, regions_state
 from napari_msp.files import read_json, sha256, write_json
-from napari_msp.learning.heads import common_b_value, common_shells
+from napari_msp.learning.common_shells import common_b_value, common_shells
 from napari_msp.learning.schedule import FAST
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
