@@ -1,10 +1,13 @@
 """Results of a long benchmark, kept as they come: run again, it goes on where it stopped."""
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from napari_msp import simulate
 
 Job = tuple[str, Callable[[], Any]]
 """A result's name, and what gives it, in plain JSON types."""
@@ -51,3 +54,28 @@ class Kept:
             self._path.write_text(json.dumps(self.results, indent=1))
             print(name, say(self.results[name]), flush=True)
         return True
+
+
+def tiny_heads(
+    description: str | None, subjects: int, seed: int, **values: Any
+) -> tuple[Path, Kept, float]:
+    """Read a folder and minutes from the command line; simulate heads where there are none yet.
+
+    Parameters
+    ----------
+    description
+        Of the script.
+    subjects, seed, **values
+        As for `simulate`.
+
+    Returns
+    -------
+    The folder, which has them in "heads"; what is kept in it; and the minutes for `Kept.run`.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    options = parser.parse_args()
+    if not (options.folder / "heads").exists():
+        simulate(options.folder / "heads", subjects, "tiny", seed, **values)
+    return options.folder, Kept(options.folder / "results.json"), options.minutes

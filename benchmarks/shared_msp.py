@@ -10,7 +10,6 @@ time, so that other work on the machine counts little). Every result is kept in 
 it goes on where it stopped. About twenty minutes on one core.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +20,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from kept import Kept
+from kept import tiny_heads
 from simulated import truth_of
 
-from napari_msp import harmonize, load_model, simulate, train
+from napari_msp import harmonize, load_model, train
 from napari_msp.data.dataset import TravellingHeads, open_dataset
 from napari_msp.data.phantom import phantom_digest
 from napari_msp.evaluation.comparison import on_lattice
@@ -66,24 +65,17 @@ RESULTS = Path(__file__).with_suffix(".md")
 
 def main() -> None:
     """Do what is not done yet, and write the table of what there is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
-    options = parser.parse_args()
-    heads = options.folder / "heads"
-    if not heads.exists():
-        simulate(heads, SUBJECTS, "tiny", SEED)
-    kept = Kept(options.folder / "results.json")
+    folder, kept, minutes = tiny_heads(__doc__, SUBJECTS, SEED)
 
     def cell(form: str, width: float, seed: int) -> dict[str, Any]:
         times = f"{form}|{width}"
         if times not in kept.results:
-            kept.results[times] = trained(options.folder, form, width, 0, 5, 5)[1]
-        return measured(options.folder, form, width, seed, kept.results[times])
+            kept.results[times] = trained(folder, form, width, 0, 5, 5)[1]
+        return measured(folder, form, width, seed, kept.results[times])
 
     jobs = [("|".join(map(str, each)), partial(cell, *each)) for each in CELLS]
-    kept.run(jobs, options.minutes)
-    RESULTS.write_text(report(heads, kept.results))
+    kept.run(jobs, minutes)
+    RESULTS.write_text(report(folder / "heads", kept.results))
 
 
 def trained(

@@ -8,16 +8,15 @@ makes seven tiny simulated heads at b = 1200 and 3000 in FOLDER, trains, and wri
 where it stopped. About twenty minutes on one core.
 """
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import Kept
+from kept import tiny_heads
 
-from napari_msp import harmonize, load_model, load_scan, simulate, train
+from napari_msp import harmonize, load_model, load_scan, train
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.phantom import phantom_digest
 from napari_msp.evaluation.comparison import on_lattice
@@ -45,21 +44,14 @@ RESULTS = Path(__file__).with_suffix(".md")
 
 def main() -> None:
     """Do what is not done yet, and write the table of what there is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
-    options = parser.parse_args()
-    heads = options.folder / "heads"
-    if not heads.exists():
-        simulate(heads, SUBJECTS, "tiny", SEED, b_value=SHELLS)
-    kept = Kept(options.folder / "results.json")
+    folder, kept, minutes = tiny_heads(__doc__, SUBJECTS, SEED, b_value=SHELLS)
     jobs = [
-        (f"{kind}|{method}|{rate:g}|{shell or 'both'}", partial(measured, options.folder, *cell))
+        (f"{kind}|{method}|{rate:g}|{shell or 'both'}", partial(measured, folder, *cell))
         for cell in cells()
         for kind, method, rate, shell in [cell]
     ]
-    if kept.run(jobs, options.minutes):
-        RESULTS.write_text(report(heads, kept.results))
+    if kept.run(jobs, minutes):
+        RESULTS.write_text(report(folder / "heads", kept.results))
 
 
 def cells() -> list[tuple[str, str, float, float | None]]:

@@ -16,7 +16,7 @@ import torch
 from bench import fullsize
 from bench.comparing import Setting
 from napari_msp.inference.prepare import prepare_input
-from napari_msp.inference.stages import GridPrediction, predict_on_grid, predict_together_on_grid
+from napari_msp.inference.stages import GridPrediction, predict_on_grid
 from napari_msp.options import Options
 
 WIDTH = 0.28
@@ -66,23 +66,15 @@ def measure(kind: str, edge: int, gib: float) -> tuple[float, int, float, float]
     together = model.together(targets)
     with highest(most):
         began = time.process_time()
-        if together is not None:
-            found = predict_together_on_grid(
-                together, image, source, known, device=cpu, options=options, progress=progress
-            )
-        else:
-            found = {
-                target: predict_on_grid(
-                    model.single(target),
-                    image,
-                    source,
-                    known[target],
-                    device=cpu,
-                    options=options,
-                    progress=progress,
-                )
-                for target in targets
-            }
+        found = predict_on_grid(
+            model.single(targets[0]) if together is None else together,
+            image,
+            source,
+            known,
+            device=cpu,
+            options=options,
+            progress=progress,
+        )
         took = time.process_time() - began
     size = image.coefficients.nbytes + sum(_bytes(each) for each in found.values())
     return took, tiles[0], most[0] / 1e6, size / 1e6

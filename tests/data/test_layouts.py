@@ -21,7 +21,7 @@ from napari_msp.data.beside import PassedOver, find_gradients, is_scan, look_for
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, Give, UserError, every
 from napari_msp.files import read_json, write_json
-from napari_msp.learning.heads import check_names, gradients_of, prepare_study
+from napari_msp.learning.heads import gradients_of, prepare_study, with_platforms
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan import load_scan
 from napari_msp.ui.load.examine import Choice, examine
@@ -769,7 +769,7 @@ class TestChoices:
         [note] = dataset.notes
         assert "one platform, unnamed, as each says neither session (ses-)" in note
         with pytest.raises(UserError, match="as each says neither session") as refusal:
-            check_names(dataset, TrainingSettings(input="unnamed"))
+            with_platforms(dataset, TrainingSettings(input="unnamed"))
         assert "name the platform" in str(refusal.value)
         checked = check(root)
         assert len(checked.scans) == 2

@@ -24,10 +24,10 @@ from napari_msp.inference.prepare import PreparedInput, prepare_input
 from napari_msp.inference.stages import (
     GridPrediction,
     predict_on_grid,
-    predict_together_on_grid,
 )
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
+from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.networks.registry import title
 from napari_msp.options import Options, OptionSettings
 from napari_msp.scan import Scan
@@ -248,20 +248,10 @@ def predict_target(
         The input.
     """
     options = replace(options or Options(), **settings)
-    where = choose_device(options.device)
-    with copied_to(model.single(target), where) as network:
-        result = predict_on_grid(
-            network,
-            prepared.image,
-            model.standardisation(model.card.input),
-            model.standardisation(target),
-            alpha=model.card.alpha,
-            device=where,
-            options=options,
-            progress=progress,
-            cancelled=cancelled,
-        )
-    return _stored(model, prepared, target, result, cancelled)
+    results = _predicted(
+        model, model.single(target), prepared, [target], options, progress, cancelled
+    )
+    return _stored(model, prepared, target, results[target], cancelled)
 
 
 def predict_targets(
@@ -295,10 +285,25 @@ def predict_targets(
                 model, prepared, target, options, progress=progress, cancelled=cancelled
             )
         return
+    results = _predicted(model, shared, prepared, targets, options, progress, cancelled)
+    for target in targets:  # each is let go once it is stored: they are large
+        yield _stored(model, prepared, target, results.pop(target), cancelled)
+
+
+def _predicted(
+    model: Model,
+    network: Network | SharedMSP,
+    prepared: PreparedInput,
+    targets: Sequence[str],
+    options: Options,
+    progress: Progress | None,
+    cancelled: Callable[[], bool] | None,
+) -> dict[str, GridPrediction]:
+    """Run a model's network of some targets on a copy where the options say."""
     where = choose_device(options.device)
-    with copied_to(shared, where) as network:
-        results = predict_together_on_grid(
-            network,
+    with copied_to(network, where) as copy:
+        return predict_on_grid(
+            copy,
             prepared.image,
             model.standardisation(model.card.input),
             {target: model.standardisation(target) for target in targets},
@@ -308,8 +313,6 @@ def predict_targets(
             progress=progress,
             cancelled=cancelled,
         )
-    for target in targets:  # each is let go once it is stored: they are large
-        yield _stored(model, prepared, target, results.pop(target), cancelled)
 
 
 def _stored(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -198,58 +198,7 @@ class GridPrediction:
 
 
 def predict_on_grid(
-    network: Network,
-    image: GridImage,
-    source: Standardisation,
-    target: Standardisation,
-    *,
-    alpha: float = 1.0,
-    device: torch.device,
-    options: Options | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> GridPrediction:
-    """Predict a target platform's SH image on the refined lattice of `image`.
-
-    Parameters
-    ----------
-    network
-        In eval mode, on `device`.
-    image
-        Input SH image.
-    source, target
-        Standardisation of the input and of the target platform.
-    alpha
-        α of eq. (1).
-    device, progress, cancelled
-        As for `run_whole_image`.
-    options
-        Tile size or memory, and whether the branches are kept, each as large as the prediction.
-    """
-    options = options or Options()
-    units = _Units(target, device)
-    masks = _masks(image, [network.scale])
-
-    outputs = run_whole_image(
-        lambda x, far: _named(run_stages(network, x, alpha, units.deviation, far), units, options),
-        network,
-        source.apply(image),
-        image.mask,
-        scale=network.scale,
-        masks=masks,
-        halo=network.halo,
-        device=device,
-        tile=options.tile,
-        memory=options.bytes,
-        precision=options.precision,
-        progress=progress,
-        cancelled=cancelled,
-    )
-    return _on_lattice(outputs, image, network.scale, masks)
-
-
-def predict_together_on_grid(
-    network: SharedMSP,
+    network: Network | SharedMSP,
     image: GridImage,
     source: Standardisation,
     targets: Mapping[str, Standardisation],
@@ -260,27 +209,41 @@ def predict_together_on_grid(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, GridPrediction]:
-    """Predict all targets of MSPs that share their first stages, which are run once.
+    """Predict target platforms' SH images on refined lattices of `image`.
 
     Parameters
     ----------
-    network, image, source, alpha, device, options, progress, cancelled
-        As for `predict_on_grid`.
+    network
+        In eval mode, on `device`. Of one target, or MSPs that share their first stages, which are
+        run once.
+    image
+        Input SH image.
+    source
+        Standardisation of the input.
     targets
-        Standardisation of each target.
+        Standardisation of what is predicted: of one target, or of each that `network` has.
+    alpha
+        α of eq. (1).
+    device, progress, cancelled
+        As for `run_whole_image`.
+    options
+        Tile size or memory, and whether the branches are kept, each as large as the prediction.
     """
     options = options or Options()
     units = {target: _Units(each, device) for target, each in targets.items()}
-    scales = {target: each.scale for target, each in network.networks.items()}
-    masks = _masks(image, scales.values())
+    if isinstance(network, SharedMSP):
+        scales = {target: each.scale for target, each in network.networks.items()}
+    else:
+        scales = dict.fromkeys(targets, network.scale)
+    masks = {
+        scale: image.resampled_mask(image.lattice.refined(scale)) for scale in {*scales.values()}
+    }
 
     def run(x: Tensor, far: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         return {
             f"{target}/{name}": value
-            for target, outputs in network(x, alpha, far).items()
-            for name, value in _named(
-                _of_target(target, outputs, units[target].deviation), units[target], options
-            ).items()
+            for target, stages in _stages(network, x, alpha, units, far).items()
+            for name, value in _named(stages, units[target], options).items()
         }
 
     outputs = run_whole_image(
@@ -299,11 +262,29 @@ def predict_together_on_grid(
         cancelled=cancelled,
     )
     found = {}
-    for target in targets:
+    for target, scale in scales.items():
         own = [name for name in outputs if name.startswith(f"{target}/")]
         parts = {name.removeprefix(f"{target}/"): outputs.pop(name) for name in own}
-        found[target] = _on_lattice(parts, image, scales[target], masks)
+        found[target] = _on_lattice(parts, image, scale, masks[scale])
     return found
+
+
+def _stages(
+    network: Network | SharedMSP,
+    x: Tensor,
+    alpha: float,
+    units: Mapping[str, _Units],
+    far: Mapping[str, Tensor] | None,
+) -> dict[str, Stages]:
+    """Run a network, or all that share their first stages, once."""
+    if isinstance(network, SharedMSP):
+        return {
+            target: _of_target(target, outputs, units[target].deviation)
+            for target, outputs in network(x, alpha, far).items()
+        }
+    return {
+        target: run_stages(network, x, alpha, each.deviation, far) for target, each in units.items()
+    }
 
 
 class _Units:
@@ -340,19 +321,14 @@ def _named(stages: Stages, units: _Units, options: Options) -> dict[str, Tensor]
     return named
 
 
-def _masks(image: GridImage, scales: Iterable[int]) -> dict[int, MaskArray]:
-    """Give the input's mask on the lattice of each scale."""
-    return {scale: image.resampled_mask(image.lattice.refined(scale)) for scale in set(scales)}
-
-
 def _on_lattice(
     outputs: Mapping[str, FloatArray],
     image: GridImage,
     scale: int,
-    masks: Mapping[int, MaskArray],
+    mask: MaskArray,
 ) -> GridPrediction:
     """Put what `_named` named on its lattice."""
-    lattice, mask = image.lattice.refined(scale), masks[scale]
+    lattice = image.lattice.refined(scale)
 
     def placed(name: str) -> GridImage:
         return GridImage(outputs[name], mask, lattice, image.shells)

@@ -153,10 +153,8 @@ def prepare_study(
         Of subjects that lack a platform. What they have teaches: a subject without a target is
         learned from for the others; one without the input, or with nothing but it, is left out.
     """
-    source = input_platform(dataset, settings.input, settings.targets)
-    targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
-    settings = settings.model_copy(update={"input": source, "targets": targets})
-    check_names(dataset, settings)
+    settings = with_platforms(dataset, settings)
+    targets = settings.targets
     subjects = _usable(dataset, settings)
     kept_out = {*settings.held_out, *settings.validation}
     training = [subject for subject in subjects if subject not in kept_out]
@@ -316,7 +314,16 @@ def check_isotropic(lattice: Lattice, scan: Path) -> None:
         raise UserError(problem, scan, field="input", remedy=MAKE_CUBES)
 
 
-def check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
+def with_platforms(dataset: TravellingHeads, settings: TrainingSettings) -> TrainingSettings:
+    """Fill in the input and the targets that were left open; refuse what the dataset has not."""
+    source = input_platform(dataset, settings.input, settings.targets)
+    targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
+    settings = settings.model_copy(update={"input": source, "targets": targets})
+    _check_names(dataset, settings)
+    return settings
+
+
+def _check_names(dataset: TravellingHeads, settings: TrainingSettings) -> None:
     """Refuse what the dataset does not have."""
     others = [each for each in dataset.platforms if each != settings.input]
     _check_known(dataset, "platform", "targets", settings.targets, others)

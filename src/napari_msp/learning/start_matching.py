@@ -300,8 +300,8 @@ def zero_step_error(study: Study, network: Network, target: str, device: torch.d
 
     def predicted(image: GridImage) -> GridImage:
         source = study.standardisation[study.settings.input]
-        wanted = study.standardisation[target]
-        return predict_on_grid(network, image, source, wanted, device=device).prediction
+        wanted = {target: study.standardisation[target]}
+        return predict_on_grid(network, image, source, wanted, device=device)[target].prediction
 
     return _error(study, target, predicted)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from napari_msp.data.dataset import TravellingHeads, input_platform
+from napari_msp.data.dataset import TravellingHeads
 from napari_msp.data.lattice import scale_between
 from napari_msp.errors import Cancelled, Change, Choose, Give, UserError
 from napari_msp.learning.card import finished_model
@@ -30,9 +30,9 @@ from napari_msp.learning.heads import (
     Study,
     check_apart,
     check_isotropic,
-    check_names,
     gradients_of,
     load_head,
+    with_platforms,
 )
 from napari_msp.learning.phases import TrainedNetworks
 from napari_msp.learning.runs import checkpoint_path
@@ -152,10 +152,8 @@ def _measured(
     Cancelled
         When `stop_requested()` was true.
     """
-    source = input_platform(dataset, settings.input, settings.targets)
-    targets = settings.targets or tuple(p for p in dataset.platforms if p != source)
-    settings = settings.model_copy(update={"input": source, "targets": targets})
-    check_names(dataset, settings)
+    settings = with_platforms(dataset, settings)
+    source, targets = settings.input, settings.targets
     subjects = settings.subjects or tuple(dataset.subjects)
     kept_out = {*settings.held_out}
     scanned = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_msp.inference.stages import predict_on_grid, predict_together_on_grid
+from napari_msp.inference.stages import predict_on_grid
 from napari_msp.learning.heads import Head, Study
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.signal.channels import (
@@ -74,10 +74,10 @@ def validate(
             network,
             head.input,
             study.standardisation[study.settings.input],
-            study.standardisation[target],
+            {target: study.standardisation[target]},
             device=device,
             cancelled=cancelled,
-        ).prediction
+        )[target].prediction
         errors.add(result, head.truths[target])
         first = first or result
     assert first is not None
@@ -108,7 +108,7 @@ def validate_together(
     errors = {target: SquaredError() for target, those in wanted.items() if those}
     everybody = {id(head): head for those in wanted.values() for head in those}
     for head in everybody.values():
-        results = predict_together_on_grid(
+        results = predict_on_grid(
             network,
             head.input,
             study.standardisation[study.settings.input],
