@@ -37,9 +37,9 @@ from napari_msp.errors import (
     Words,
     either,
     every,
-    explain,
     together,
 )
+from napari_msp.foreign_errors import explain
 
 EIGHT_PIB = 1 << 50
 
@@ -315,7 +315,7 @@ def test_anything_else_keeps_its_type(error, message):
 def test_explaining_loads_no_torch():
     """A window that tells of a bad file must not wait for it."""
     code = (
-        "import sys; from napari_msp.errors import explain; "
+        "import sys; from napari_msp.foreign_errors import explain; "
         "explain(RuntimeError('CUDA error')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

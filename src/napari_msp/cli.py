@@ -33,7 +33,8 @@ from napari_msp.commands import (
 )
 from napari_msp.commands.console import Console, speaks, warnings_on
 from napari_msp.commands.shared import Command, OptionWords, add_console_options
-from napari_msp.errors import INTERRUPTED, Cancelled, ToldElsewhere, Unexpected, explain, shortened
+from napari_msp.errors import INTERRUPTED, Cancelled, ToldElsewhere, Unexpected
+from napari_msp.foreign_errors import explain, shortened
 
 COMMANDS: dict[str, Command] = {
     "demo": demo,

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_msp.data.gradients import shell_name
-from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, first_reason
+from napari_msp.errors import Advice, Change, Choose, RunJob, UserError
 from napari_msp.files import atomic_path, no_room
+from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import counted
 from napari_msp.identity import Person
 from napari_msp.model_card import ModelCard

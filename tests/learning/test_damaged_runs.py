@@ -34,7 +34,8 @@ from napari_msp.learning.events import (
     parse_event,
     read_events,
 )
-from napari_msp.learning.runs import RunFolder, checkpoint_path, run_in_folder
+from napari_msp.learning.runs import RunFolder, checkpoint_path
+from napari_msp.learning.train import run_in_folder
 from napari_msp.model_file import digest_of, read_tensors, write_tensors
 
 DEEP = "[" * 100_000

@@ -23,7 +23,8 @@ from napari_msp.learning.events import (
     parse_event,
     read_events,
 )
-from napari_msp.learning.runs import RunFolder, checkpoint_path, run_in_folder
+from napari_msp.learning.runs import RunFolder, checkpoint_path
+from napari_msp.learning.train import run_in_folder
 
 
 @pytest.fixture

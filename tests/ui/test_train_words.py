@@ -4,16 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from napari_msp.errors import (
-    Advice,
-    Change,
-    ComputeOnCPU,
-    Give,
-    Install,
-    UserError,
-    either,
-    explain,
-)
+from napari_msp.errors import Advice, Change, ComputeOnCPU, Give, Install, UserError, either
+from napari_msp.foreign_errors import explain
 from napari_msp.learning.events import (
     Aligned,
     Failed,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_erosion, map_coordinates
 
-from napari_msp.arrays import FloatArray, IntArray, MaskArray
+from napari_msp.arrays import FloatArray, IntArray
 from napari_msp.checking.gradients import Correction, judge_order
 from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import HeadImages, ScanSummary, TableInFile
@@ -179,7 +179,7 @@ def _coherence(
     if len(shell.volumes) < 6:
         return None
     b0 = voxels[..., b_values <= B0_MAXIMUM].mean(axis=-1)
-    inner = np.argwhere(_with_all_neighbours(mask & (b0 > 0)))
+    inner = np.argwhere(binary_erosion(mask & (b0 > 0)))  # all six neighbours are inside, too
     if len(inner) > 3 * FIBRE_VOXELS:
         chosen = np.random.default_rng(0).choice(len(inner), 3 * FIBRE_VOXELS, replace=False)
         inner = inner[np.sort(chosen)]
@@ -216,12 +216,6 @@ def _coherence(
     change = -(weight / counts.sum())[:, None, None] * change
     points = inner * voxel_sizes(acquisition.affine)
     return TurnEvidence.of(change, along, counts, points)
-
-
-def _with_all_neighbours(mask: MaskArray) -> MaskArray:
-    """Keep the voxels whose six neighbours are inside, too."""
-    kept: MaskArray = binary_erosion(mask)
-    return kept
 
 
 def principal(tensors: FloatArray) -> tuple[FloatArray, FloatArray]:

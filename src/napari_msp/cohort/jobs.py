@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_msp.bids import Provenance, prediction_stem
-from napari_msp.errors import (
-    PYTHON,
-    Cancelled,
-    Overwrite,
-    UserError,
-    Words,
-    explain,
-)
+from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
 from napari_msp.files import read_json, sha256
+from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
 
 Poll = Callable[[], bool]

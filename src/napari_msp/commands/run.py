@@ -39,7 +39,8 @@ def run(options: Namespace, console: Console) -> int:
     """Execute the run."""
     from napari_msp.device import leave_a_core
     from napari_msp.learning.events import Failed
-    from napari_msp.learning.runs import RunFolder, run_in_folder
+    from napari_msp.learning.runs import RunFolder
+    from napari_msp.learning.train import run_in_folder
 
     watcher = _Watcher()
     beside_others = leave_a_core() if options.leave_a_core else nullcontext()

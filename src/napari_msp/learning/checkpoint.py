@@ -14,7 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from napari_msp.errors import Advice, Overwrite, UserError, either, first_reason
+from napari_msp.errors import Advice, Overwrite, UserError, either
+from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.optimisation import AveragedWeights
 from napari_msp.learning.settings import MOST
 from napari_msp.learning.trail import Trail

@@ -21,16 +21,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from napari_msp.device import choose_device
-from napari_msp.errors import (
-    Advice,
-    Cancelled,
-    Choose,
-    Resume,
-    ToldElsewhere,
-    UserError,
-    explain,
-    first_reason,
-)
+from napari_msp.errors import Advice, Cancelled, Choose, Resume, ToldElsewhere, UserError
+from napari_msp.foreign_errors import explain, first_reason
 from napari_msp.options import is_launched
 
 T = TypeVar("T")

@@ -8,28 +8,20 @@ model.checkpoint.safetensors    where a stopped run goes on
 previews/                       predictions of the network at work
 ==============================  ==============================================
 
-Only executing a run loads torch.
+Executing it is for `train.run_in_folder`, which loads torch.
 """
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_msp.errors import Advice, Resume, UserError, either, first_reason
-from napari_msp.files import locked, read_json, refuse_occupied, write_json
-from napari_msp.learning.events import (
-    Event,
-    EventHandler,
-    EventLog,
-    Failed,
-    last_event,
-    read_events,
-)
+from napari_msp.errors import Advice, UserError
+from napari_msp.files import read_json, refuse_occupied, write_json
+from napari_msp.foreign_errors import first_reason
+from napari_msp.learning.events import Event, Failed, last_event, read_events
 from napari_msp.learning.settings import TrainingSettings
 
 FORMAT: Final = "napari-msp run 1"
@@ -165,68 +157,3 @@ class RunFolder:
     def events(self) -> list[Event]:
         """Give what happened, as if never interrupted; see `read_events`."""
         return read_events(self.events_path)
-
-
-def run_in_folder(
-    folder: RunFolder,
-    *,
-    resume: bool = False,
-    on_event: EventHandler | None = None,
-    stop_requested: Callable[[], bool] | None = None,
-) -> Path | None:
-    """Train as the folder says, and keep every event in it.
-
-    Parameters
-    ----------
-    folder
-        Of the run.
-    resume
-        Go on from the checkpoint. Without one the run starts anew either way.
-    on_event, stop_requested
-        As for `train`.
-
-    Returns
-    -------
-    The model's path, or None when the run was stopped.
-
-    Raises
-    ------
-    UserError
-        As from `train`, and when the run is finished, is executed by another process, or was
-        stopped and `resume` is not given.
-    """
-    from napari_msp.learning.train import train  # loads torch
-
-    with locked(folder.path):
-        if folder.model_path.exists():
-            raise UserError(
-                "is finished", folder.path, "folder", Advice("start another run in a new folder")
-            )
-        going_on = folder.resumable
-        if going_on and not resume:
-            raise UserError(
-                "the run was stopped",
-                folder.checkpoint_path,
-                "resume",
-                either(Resume(), Advice("delete this file to start anew")),
-            )
-        if not going_on:
-            folder.events_path.unlink(missing_ok=True)
-            shutil.rmtree(folder.previews, ignore_errors=True)
-        with EventLog(folder.events_path) as log:
-
-            def report(event: Event) -> None:
-                log.write(event)
-                if on_event is not None:
-                    on_event(event)
-
-            return train(
-                folder.dataset,
-                folder.model_path,
-                folder.settings,
-                device=folder.device,
-                resume=going_on,
-                on_event=report,
-                stop_requested=stop_requested,
-                previews=folder.previews,
-            )

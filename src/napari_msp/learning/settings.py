@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from napari_msp.errors import from_validation
+from napari_msp.foreign_errors import from_validation
 from napari_msp.networks.registry import MULTI_STAGE, kinds, single_kinds
 
 if TYPE_CHECKING:

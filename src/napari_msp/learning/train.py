@@ -1,5 +1,6 @@
-"""Train a model from travelling heads."""
+"""Train a model from travelling heads: beside its file, or as a run with a folder of its own."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,14 +11,14 @@ from typing import Any
 import torch
 
 from napari_msp.data.dataset import TravellingHeads, as_dataset
-from napari_msp.errors import Give, Overwrite, Resume, UserError, either
-from napari_msp.files import refuse_unwritable
+from napari_msp.errors import Advice, Give, Overwrite, Resume, UserError, either
+from napari_msp.files import locked, refuse_unwritable
 from napari_msp.learning.checkpoint import START_ANEW
 from napari_msp.learning.distributed import launched
-from napari_msp.learning.events import Event, EventHandler, Failed
+from napari_msp.learning.events import Event, EventHandler, EventLog, Failed
 from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.loop import TrainingRun
-from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.runs import RunFolder, checkpoint_path
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings, put_over, training_settings
 from napari_msp.learning.start_matching import matched
@@ -121,6 +122,69 @@ def train(
     except Exception as error:
         report(Failed.of(error))
         raise
+
+
+def run_in_folder(
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    on_event: EventHandler | None = None,
+    stop_requested: Callable[[], bool] | None = None,
+) -> Path | None:
+    """Train as the folder says, and keep every event in it.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    resume
+        Go on from the checkpoint. Without one the run starts anew either way.
+    on_event, stop_requested
+        As for `train`.
+
+    Returns
+    -------
+    The model's path, or None when the run was stopped.
+
+    Raises
+    ------
+    UserError
+        As from `train`, and when the run is finished, is executed by another process, or was
+        stopped and `resume` is not given.
+    """
+    with locked(folder.path):
+        if folder.model_path.exists():
+            raise UserError(
+                "is finished", folder.path, "folder", Advice("start another run in a new folder")
+            )
+        going_on = folder.resumable
+        if going_on and not resume:
+            raise UserError(
+                "the run was stopped",
+                folder.checkpoint_path,
+                "resume",
+                either(Resume(), Advice("delete this file to start anew")),
+            )
+        if not going_on:
+            folder.events_path.unlink(missing_ok=True)
+            shutil.rmtree(folder.previews, ignore_errors=True)
+        with EventLog(folder.events_path) as log:
+
+            def report(event: Event) -> None:
+                log.write(event)
+                if on_event is not None:
+                    on_event(event)
+
+            return train(
+                folder.dataset,
+                folder.model_path,
+                folder.settings,
+                device=folder.device,
+                resume=going_on,
+                on_event=report,
+                stop_requested=stop_requested,
+                previews=folder.previews,
+            )
 
 
 def _say_nothing(event: Event) -> None:

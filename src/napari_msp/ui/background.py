@@ -19,7 +19,8 @@ from qtpy.QtCore import QObject, Qt, QThread, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDialog, QVBoxLayout, QWidget
 from superqt.utils import FunctionWorker
 
-from napari_msp.errors import Cancelled, Unexpected, explain
+from napari_msp.errors import Cancelled, Unexpected
+from napari_msp.foreign_errors import explain
 from napari_msp.ui.widgets.progress import ProgressRow, Step
 
 POLL = 0.1

@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.orientation import Sides, obliquity, picture_sides
+from napari_msp.data.lattice import Sides, obliquity, picture_sides
 from napari_msp.ui.grid_fit import shown_name
 from napari_msp.ui.layers import is_ours, lattice_of, shown_affine
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-from napari_msp.errors import Advice, Change, UserError, either, explain
+from napari_msp.errors import Advice, Change, UserError, either
+from napari_msp.foreign_errors import explain
 
 TRIES = 2
 """How often a job is begun whose process is ended from outside."""

@@ -24,7 +24,7 @@ from napari_msp.data.dataset import (
 from napari_msp.data.gradients import B_VALUE_TOLERANCE, shell_name
 from napari_msp.data.lattice import SIZE_TOLERANCE, scale_between
 from napari_msp.data.phantom import recipe_of
-from napari_msp.errors import Advice, Change, Choose, Give, UserError, either, first_reason
+from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
 from napari_msp.evaluation.benchmark.methods import (
     MSP,
@@ -55,6 +55,7 @@ from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions, regions_state
 from napari_msp.files import read_json, sha256, write_json
+from napari_msp.foreign_errors import first_reason
 from napari_msp.learning.common_shells import common_b_value, common_shells
 from napari_msp.learning.schedule import FAST
 from napari_msp.model_file import Model, load_model

@@ -9,8 +9,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from napari_msp.errors import Advice, UserError, first_reason
+from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_whole, write_text
+from napari_msp.foreign_errors import first_reason
 from napari_msp.formatting import csv_text
 
 FLOOR = "noise-free twin (floor)"

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QWidget
 from superqt.utils import QSignalThrottler
 
 from napari_msp.arrays import FloatArray
-from napari_msp.data.orientation import picture_sides
+from napari_msp.data.lattice import picture_sides
 from napari_msp.evaluation.figures.grid import Cells
 from napari_msp.signal.maps import Maps
 from napari_msp.ui.compare.compared import Compared

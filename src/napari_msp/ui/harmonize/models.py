@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer
 
-from napari_msp.errors import UserError, explain
+from napari_msp.errors import UserError
 from napari_msp.files import read_json, write_json
+from napari_msp.foreign_errors import explain
 from napari_msp.formatting import counted
 from napari_msp.networks.registry import title
 from napari_msp.packaged import packaged_models

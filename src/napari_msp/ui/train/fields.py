@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 
 from napari_msp import packaged
 from napari_msp.data.dataset import TravellingHeads, input_platform
-from napari_msp.errors import Remedy, UserError, either, every, validation_reason
+from napari_msp.errors import Remedy, UserError, either, every
 from napari_msp.files import refuse_occupied
+from napari_msp.foreign_errors import validation_reason
 from napari_msp.formatting import counted
 from napari_msp.learning.schedule import EPOCHS, PATIENCE, STRETCH, recipe_for
 from napari_msp.learning.settings import BASE, NOTHING, PRESETS, TrainingSettings, choices_of
