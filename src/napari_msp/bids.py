@@ -202,7 +202,7 @@ def map_beside(coefficients: Path, parameter: str) -> Path | None:
 
 def dataset_root(path: str | Path) -> Path | None:
     """Give the folder of the BIDS dataset that contains `path`: the parent of its `sub-` folder."""
-    for folder in _absolute(path).parents:
+    for folder in absolute(path).parents:
         if folder.name.startswith("sub-"):
             return folder.parent
     return None
@@ -235,7 +235,7 @@ def applicable(image: str | Path, extension: str) -> Iterator[list[Path]]:
         return
     suffix = nifti_stem(image).rpartition("_")[2]
     own = entities(image).items()
-    for folder in _absolute(image).parents:
+    for folder in absolute(image).parents:
         found = []
         for path in sorted(folder.glob(f"*{suffix}{extension}")):
             *parts, last = path.name.removesuffix(extension).split("_")
@@ -268,11 +268,11 @@ def derivative_folders(scan: str | Path) -> list[Path]:
     root = dataset_root(scan)
     if root is None:
         return []
-    inside = glob.escape(str(_absolute(scan).parent.relative_to(root)))
+    inside = glob.escape(str(absolute(scan).parent.relative_to(root)))
     return sorted((root / "derivatives").glob(f"*/{inside}/"))
 
 
-def _absolute(path: str | Path) -> Path:
+def absolute(path: str | Path) -> Path:
     """Make a path absolute, links not followed: DataLad keeps images elsewhere and links to them.
 
     The names that say what an image is are those of the link.
@@ -429,7 +429,7 @@ def source_uri(path: Path | None) -> str:
     if path is None:
         return "in memory"
     root = dataset_root(path)
-    return path.name if root is None else f"bids:source:{_absolute(path).relative_to(root)}"
+    return path.name if root is None else f"bids:source:{absolute(path).relative_to(root)}"
 
 
 def source_path(uri: str, root: Path) -> Path | None:

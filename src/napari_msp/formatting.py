@@ -81,6 +81,24 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Fill cells up to the widths of their columns: the first at the left, numbers at the right.
+
+    >>> padded(["sub-01", "1.5"], [8, 5])
+    ['sub-01  ', '  1.5']
+    """
+    return [
+        cell.rjust(width) if column else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of cells as lines, see `padded`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(padded(row, widths)).rstrip() for row in rows]
+
+
 @dataclass(frozen=True)
 class NumberFormat:
     """One power of ten and as many decimals in a whole table.

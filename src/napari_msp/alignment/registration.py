@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import Shell
-from napari_msp.data.lattice import Lattice
+from napari_msp.data.lattice import Lattice, scanner_points
 from napari_msp.data.masks import smooth_in_mask
 from napari_msp.errors import Advice, UserError
 
@@ -108,7 +108,7 @@ class BrainImage:
     @property
     def points(self) -> FloatArray:
         """(N, 3) scanner coordinates of the mask's voxels, in mm."""
-        return _scanner_points(self.lattice, self.mask)
+        return scanner_points(self.mask, self.lattice.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +253,7 @@ class _Pair:
         brains = (source_inside, moving.lattice), (inside, fixed.lattice)
         volumes = [mask.sum() * lattice.voxel_sizes.prod() for mask, lattice in brains]
         self.smaller = min(1.0, float(volumes[0] / max(volumes[1], 1.0)))
-        points = _scanner_points(fixed.lattice, inside)
+        points = scanner_points(inside, fixed.lattice.affine)
         every = 1 + len(points) // MOST_VOXELS
         self.every = every
         self.points, self.wanted = points[::every], target[inside][::every]
@@ -385,10 +385,3 @@ def _stretch(motion: FloatArray) -> FloatArray:
     xx, yy, zz, xy, xz, yz = motion[6:]
     stretch: FloatArray = expm(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
     return stretch
-
-
-def _scanner_points(lattice: Lattice, mask: MaskArray) -> FloatArray:
-    """(N, 3) scanner coordinates of a mask's voxels."""
-    indices = np.argwhere(mask)
-    points: FloatArray = indices @ lattice.affine[:3, :3].T + lattice.affine[:3, 3]
-    return points

@@ -15,7 +15,7 @@ from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison
 from napari_msp.data.lattice import CanonicalGrid, resample
 from napari_msp.files import write_text
-from napari_msp.formatting import counted, csv_text
+from napari_msp.formatting import aligned, counted, csv_text
 
 REPORT, TABLE = "align.html", "align.csv"
 
@@ -130,16 +130,8 @@ def table_text(alignment: Alignment) -> str:
     heading = ["scan", "shift", "turn", "away", "r", "Dice"]
     heading += ["→ shift", "turn", "away", "r", "Dice"]
     lines = [heading, *([scan.name, *_written(scan)] for scan in alignment.scans)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
     legend = LEGEND.format(input=alignment.input_platform)
-    return "\n".join([*text, "", *(_kept_text(alignment.scans)), legend])
+    return "\n".join([*aligned(lines), "", *(_kept_text(alignment.scans)), legend])
 
 
 LEGEND = """\

@@ -25,7 +25,7 @@ from napari_msp.data.beside import GradientFiles, find_gradients, look_for_mask
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.gradients import GradientTable, read_gradients
 from napari_msp.data.lattice import Lattice
-from napari_msp.data.masks import mask_doubts
+from napari_msp.data.masks import mask_doubts, volume_of
 from napari_msp.data.nifti import check_four_axes, header_doubts, open_nifti
 from napari_msp.data.table_doubts import file_doubts, table_doubts
 from napari_msp.errors import Advice, UserError
@@ -344,9 +344,8 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
 
 def measure_brain(acquisition: Acquisition) -> BrainMeasures:
     """Measure the mask."""
-    voxels = int(acquisition.mask.sum())
-    volume = voxels * abs(float(np.linalg.det(acquisition.affine[:3, :3]))) / 1000
-    return BrainMeasures(voxels, volume)
+    mask = acquisition.mask
+    return BrainMeasures(int(mask.sum()), volume_of(mask, acquisition.affine))
 
 
 # --- Quality ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from napari_msp.checking.report import Finding
 from napari_msp.checking.summary import Comparison, ScanSummary
 from napari_msp.errors import PYTHON, Advice, UserError, Words
 from napari_msp.files import refuse_unwritable, write_json, write_text
-from napari_msp.formatting import counted, csv_text
+from napari_msp.formatting import counted, csv_text, padded
 from napari_msp.signal.fitting import condition_number, supported_order
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
@@ -363,13 +363,10 @@ def _line(cells: Sequence[str], widths: Sequence[int], width: int, flagged: bool
 
     Numbers are never broken, however narrow the terminal.
     """
-    padded = [
-        cell.rjust(size) if index else cell.ljust(size)
-        for index, (cell, size) in enumerate(zip(cells, widths, strict=True))
-    ]
+    filled = padded(cells, widths)
     if not flagged:
-        return ["  " + "  ".join(padded)]
-    lead, flags = "  " + "  ".join(padded[:-1]), cells[-1]
+        return ["  " + "  ".join(filled)]
+    lead, flags = "  " + "  ".join(filled[:-1]), cells[-1]
     beside = " " * (len(lead) + 2)
     fits = width - len(beside) >= min(len(flags), LEAST_FLAGS)
     indent = beside if fits else BENEATH

@@ -351,6 +351,12 @@ def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
     return np.where(np.abs(points - nearest) < 1e-4, nearest, points)
 
 
+def scanner_points(mask: MaskArray, affine: FloatArray) -> FloatArray:
+    """(N, 3) scanner coordinates of a mask's voxels in mm."""
+    points: FloatArray = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    return points
+
+
 # --- Which side of a head is where ------------------------------------------------------------
 
 # Letters are those of radiology: R and L the patient's right and left, A anterior, P posterior, S

@@ -65,7 +65,7 @@ def placement(source: Lattice, target: Lattice) -> str:
         return "as stored"
     if source.canonical.matches(target.canonical):
         return "reordered"
-    sizes = _sizes(source), _sizes(target)
+    sizes = source.edges, target.edges
     if sizes[0] == sizes[1]:
         return f"interpolated linearly, as {_what_differs(source, target)} (both {sizes[0]})"
     return f"interpolated linearly from {sizes[0]} to {sizes[1]}"
@@ -107,10 +107,6 @@ def common_mask(prediction: SHImage, truth: SHImage, what: str = "prediction") -
         remedy = Advice("give images of one head, registered to each other")
         raise UserError(f"its brain overlaps the reference's by {share} %", what, remedy=remedy)
     return both
-
-
-def _sizes(lattice: Lattice) -> str:
-    return " × ".join(f"{size:.2f}" for size in lattice.voxel_sizes) + " mm"
 
 
 Comparable = ScanLike | Maps

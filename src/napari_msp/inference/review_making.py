@@ -5,7 +5,6 @@ Maps are made from memory as it is written, or from files later; `review_maps` k
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +17,13 @@ from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
     DESCRIPTION,
     Provenance,
+    absolute,
     map_beside,
     map_name,
     nifti_stem,
     source_path,
 )
+from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError, stop_if
 from napari_msp.files import read_json
@@ -184,7 +185,7 @@ def place_of(prediction: str | Path) -> tuple[Path, str]:
     The root is the nearest folder above that is described, where that is a derivative: maps never
     go to measured data. Else it is the prediction's own folder.
     """
-    path = Path(os.path.abspath(prediction))  # noqa: PTH100 - links are kept, see `bids`
+    path = absolute(prediction)
     root = path.parent
     for folder in path.parents:
         if (folder / DESCRIPTION).exists():
@@ -290,8 +291,7 @@ def measures(prediction: Prediction) -> dict[str, float]:
         found["SNR"] = signal_to_noise(acquisition)
     parts = list(prediction.by_shell().values())
     image = parts[0].image
-    voxel = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
-    found["MaskVolume"] = float(image.mask.sum()) * voxel
+    found["MaskVolume"] = volume_of(image.mask, image.affine)
     shifts = [part.mean_signal for part in parts if part.mean_signal is not None]
     found["MeanSignalDeviation"] = max(shifts, key=abs, default=None)
     for name, values in (

@@ -28,7 +28,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.bids import entities, gradient_files, map_name, shell_stem
+from napari_msp.bids import absolute, entities, gradient_files, map_name, shell_stem
 from napari_msp.data.nifti import DAMAGED
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import read_json, staged_folder, write_json
@@ -420,9 +420,9 @@ def _changed(folder: Path, stem: str, notes: Mapping[str, Any], files: MadeFrom 
             return "prediction"
     if files is None:
         return ""
-    place = Path(os.path.abspath(files.prediction.parent))  # noqa: PTH100 - links are kept
+    place = absolute(files.prediction.parent)
     there = {place / path.name for path in sh_images(place, stem).values()}
-    known = {Path(os.path.abspath(path)) for path in made}  # noqa: PTH100
+    known = {absolute(path) for path in made}
     if known and (known != there if there else any(path.parent != place for path in known)):
         return "prediction"
     for what, path in (("scan", files.scan), ("truth", files.truth)):

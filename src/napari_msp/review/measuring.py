@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from napari_msp.alignment.registration import brain_image, estimate_displacement
-from napari_msp.arrays import MaskArray
+from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import map_name, shell_stem
 from napari_msp.data.acquisition import Acquisition, load_acquisition
+from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.comparison import line_up
@@ -157,21 +158,20 @@ class _Scans:
         return self._known[1]
 
 
-def _snr(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float | None:
+def _snr(entry: Entry, scans: _Scans, _: object) -> float | None:
     assert entry.scan is not None
     return signal_to_noise(scans.open(entry.scan))
 
 
-def _mask(entry: Entry) -> tuple[MaskArray, float]:
-    """Give the prediction's mask and the volume of a voxel in ml."""
-    path = entry.prediction.with_name(f"{entry.stem}_mask.nii.gz")
+def _mask_file(entry: Entry) -> Path:
+    return entry.prediction.with_name(f"{entry.stem}_mask.nii.gz")
+
+
+def _mask(entry: Entry) -> tuple[MaskArray, FloatArray]:
+    """Give the prediction's mask, and its affine."""
+    path = _mask_file(entry)
     image = open_nifti(path)
-    return read_voxels(image, path) > 0, abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
-
-
-def _mask_volume(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
-    mask, voxel = _mask(entry)
-    return float(mask.sum()) * voxel
+    return read_voxels(image, path) > 0, image.affine
 
 
 def _maps(entry: Entry, parameter: str) -> list[Path]:
@@ -189,14 +189,6 @@ def _largest_mean(entry: Entry, parameter: str) -> float:
         float(read_voxels(open_nifti(path), path)[mask].mean(dtype=float))
         for path in _maps(entry, parameter)
     )
-
-
-def _disagreement(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
-    return _largest_mean(entry, "disagreement0")
-
-
-def _expected_error(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
-    return _largest_mean(entry, "expectederror")
 
 
 def _error(entry: Entry, scans: _Scans, poll: Callable[[], None]) -> float:
@@ -228,9 +220,18 @@ Measuring = Callable[[Entry, _Scans, Callable[[], None]], float | None]
 
 _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
     "snr": (lambda entry: entry.scan is not None, _snr),
-    "mask_ml": (lambda entry: _has_mask(entry), _mask_volume),
-    "disagreement": (lambda entry: bool(_maps(entry, "disagreement0")), _disagreement),
-    "expected_error": (lambda entry: bool(_maps(entry, "expectederror")), _expected_error),
+    "mask_ml": (
+        lambda entry: _mask_file(entry).is_file(),
+        lambda entry, *_: volume_of(*_mask(entry)),
+    ),
+    "disagreement": (
+        lambda entry: bool(_maps(entry, "disagreement0")),
+        lambda entry, *_: _largest_mean(entry, "disagreement0"),
+    ),
+    "expected_error": (
+        lambda entry: bool(_maps(entry, "expectederror")),
+        lambda entry, *_: _largest_mean(entry, "expectederror"),
+    ),
     "displacement": (
         lambda entry: entry.scan is not None and entry.truth is not None,
         _displacement,
@@ -241,7 +242,3 @@ _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
     ),
 }
 """By measure: whether an entry has what it takes, and how it is measured."""
-
-
-def _has_mask(entry: Entry) -> bool:
-    return entry.prediction.with_name(f"{entry.stem}_mask.nii.gz").is_file()

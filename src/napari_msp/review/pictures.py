@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from napari_msp.arrays import FloatArray
+from napari_msp.data.lattice import scanner_points
 from napari_msp.errors import UserError, stop_if
 from napari_msp.inference.review_making import open_review_maps
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps
@@ -194,10 +195,8 @@ Grid = tuple[FloatArray, tuple[int, int]]
 
 def _grids(image: ReviewImage) -> list[Grid]:
     """Lay three planes through the middle of a brain, as a radiologist looks at them."""
-    voxels = np.argwhere(image.mask)
-    if not len(voxels):
-        voxels = np.argwhere(np.ones(image.mask.shape, dtype=bool))
-    points = voxels @ image.affine[:3, :3].T + image.affine[:3, 3]
+    mask = image.mask if image.mask.any() else np.ones(image.mask.shape, dtype=bool)
+    points = scanner_points(mask, image.affine)
     low, high = points.min(axis=0), points.max(axis=0)
     middle = (low + high) / 2
     scale = _scale(float(((high - low + 2 * MARGIN) / FIELD).max()))

@@ -11,6 +11,7 @@ from typing import Any
 
 from napari_msp.bids import (
     Provenance,
+    absolute,
     bare_stem,
     dataset_root,
     entities,
@@ -431,8 +432,7 @@ class _Sources:
         """Give the scan that a prediction was made from; None where it is not found."""
         try:
             found = (source_path(uri, root) for uri in made.sources)
-            # Without `resolve`: DataLad keeps images elsewhere and links to them.
-            return next((Path(os.path.abspath(path)) for path in found if path), None)  # noqa: PTH100
+            return next((absolute(path) for path in found if path), None)
         except UserError:  # the description is damaged
             return None
 

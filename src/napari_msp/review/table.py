@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_msp.checking.table import NARROWEST, WIDTH, check_table_name
 from napari_msp.files import write_json, write_text
-from napari_msp.formatting import counted, csv_text, number
+from napari_msp.formatting import aligned, counted, csv_text, number
 from napari_msp.review.agreement import agreement
 from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text
 from napari_msp.review.predictions import Entry, Review
@@ -40,10 +40,10 @@ def table_text(review: Review, ratings: AllRatings, width: int = WIDTH) -> str:
         cells.append(risk_text(entry))
         cells += [each.text(entry.numbers.get(each.key)) for each in known]
         lines.append(cells + [_state(entry, rater, ratings) for rater in ratings.raters])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [_line(heading, widths)]
-    for entry, cells in zip(review.entries, lines[1:], strict=True):
-        text.append(_line(cells, widths))
+    first, *rows = aligned(lines)
+    text = [first]
+    for entry, row in zip(review.entries, rows, strict=True):
+        text.append(row)
         for said in (outlying_text(entry.numbers, entry.unusual), *entry.warnings):
             text += textwrap.wrap(said, width, initial_indent="      ", subsequent_indent="      ")
     return "\n".join([*text, "", *textwrap.wrap(_legend(review), width), *summary(review, ratings)])
@@ -61,14 +61,6 @@ def _has(review: Review, key: str) -> bool:
 def _state(entry: Entry, rater: str, ratings: AllRatings) -> str:
     rating = ratings.by_rater[rater].get(entry.key)
     return SIGNS["unrated" if rating is None else rating.state(entry)]
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    padded = (
-        cell.rjust(size) if number else cell.ljust(size)
-        for number, (cell, size) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(padded).rstrip()
 
 
 def _legend(review: Review) -> str:

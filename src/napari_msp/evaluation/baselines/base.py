@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.lattice import Lattice, resample, resample_mask
+from napari_msp.data.lattice import Lattice, resample, resample_mask, scanner_points
 from napari_msp.errors import Change, Choose, Give, UserError, either
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.plugins import UPDATE, listed, loaded
@@ -230,7 +230,7 @@ class CommonSpace:
     @classmethod
     def of(cls, images: Sequence[SHImage], spacing: float = SPACING) -> "CommonSpace":
         """Span all brains and a margin; `spacing` is the lattice's, in mm."""
-        points = np.concatenate([_brain_points(i) - _centre(i) for i in images])
+        points = np.concatenate([scanner_points(i.mask, i.affine) - _centre(i) for i in images])
         low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
         x, y, z = (int(n) + 1 for n in np.ceil((high - low) / spacing))
         affine = np.diag([spacing] * 3 + [1.0])
@@ -297,7 +297,7 @@ class CommonSpace:
 
 def _centre(image: SHImage) -> FloatArray:
     """(3,) centre of gravity of the brain in scanner mm."""
-    return np.asarray(_brain_points(image).mean(axis=0))
+    return np.asarray(scanner_points(image.mask, image.affine).mean(axis=0))
 
 
 def _moved(lattice: Lattice, shift: FloatArray) -> Lattice:
@@ -305,7 +305,3 @@ def _moved(lattice: Lattice, shift: FloatArray) -> Lattice:
     affine = np.array(lattice.affine, dtype=float)
     affine[:3, 3] += shift
     return Lattice(lattice.shape, affine)
-
-
-def _brain_points(image: SHImage) -> FloatArray:
-    return np.asarray(np.argwhere(image.mask) @ image.affine[:3, :3].T + image.affine[:3, 3])
