@@ -328,9 +328,17 @@ class TestWithAStub:
 
 
 class TestForReal:
-    def test_the_files_are_those_of_harmonize(self, bids, model, tmp_path):
+    def test_the_files_are_those_of_harmonize(self, bids, model, tmp_path, monkeypatch):
+        read = []
+
+        def counted(path):
+            read.append(path)
+            return load_model(path)
+
+        monkeypatch.setattr("napari_msp.model_file.load_model", counted)
         out = tmp_path / "out"
         results = run_cohort(bids, out, model, TARGET)
+        assert read == [model]  # not for every scan
         assert [result.status for result in results] == ["done", "failed", "done"]
         assert "deviations from the training subjects" in results[0].message()  # a warning
         assert re.search(message("sub-02_ses-ge_acq-st_dwi.bvec", "missing"), results[1].message())
@@ -346,6 +354,14 @@ class TestForReal:
 
         again = run_cohort(bids, out, model, TARGET)
         assert [result.status for result in again] == ["skipped", "failed", "skipped"]
+
+        trained = load_model(model)
+        card = trained.card.model_copy(update={"label": "trained anew"})
+        save_model(model, Model(card, trained.network))
+        run_cohort(bids, out, model, TARGET, participants=["01"], force=True)
+        assert read == [model, model]
+        sidecar = json.loads(Path(str(written).replace(".nii.gz", ".json")).read_text())
+        assert Provenance.from_sidecar(sidecar).model_sha256 == sha256(model)
 
 
 @pytest.mark.slow

@@ -15,7 +15,15 @@ from typing import Unpack
 
 from napari_msp.bids import HARMONIZED, describe_derivative, entities, platform_name
 from napari_msp.cohort.cluster import Cluster, open_cluster
-from napari_msp.cohort.jobs import CohortResult, Job, Poll, Task, run_task
+from napari_msp.cohort.jobs import (
+    CohortResult,
+    Job,
+    Poll,
+    Task,
+    harmonize_scan,
+    open_model,
+    run_task,
+)
 from napari_msp.data import dataset
 from napari_msp.data.beside import PassedOver
 from napari_msp.data.dataset import SCAN_NAMES, scans_in
@@ -105,7 +113,7 @@ def run_cohort(
     cancelled
         Polled between scans; without Dask also inside the job.
     job
-        In place of `harmonize_to_folder`.
+        In place of `harmonize_to_folder`, and called as it is, with the path of the model.
     words
         In which the table says why a scan failed.
 
@@ -148,10 +156,10 @@ def run_cohort(
             _check_platform(bids_dir, asked.platform, scans)
         if job is None:
             from napari_msp.device import choose_device
-            from napari_msp.inference.outputs import check_gradients, harmonize_to_folder
+            from napari_msp.inference.outputs import check_gradients
 
             check_gradients(gradients)
-            job = harmonize_to_folder
+            job = harmonize_scan
             if scheduler is None:  # whose workers may have other devices
                 choose_device(options.device)
         # The derivative is one dataset, described once at its root and not in each folder.
@@ -291,9 +299,7 @@ def _ask_model(
     several = platform is None and any(len(found) > 1 for found in scans.values())
     if not (everything or several or check):
         return _Asked(targets, platform)
-    from napari_msp.model_file import load_model
-
-    known = load_model(model)
+    known = open_model(model)
     targets = tuple(known.targets) if everything else targets
     for each in targets:
         known.single(each)  # a mistyped target is one error, not one a subject

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import logging
 import os
 import pickle
 import threading
@@ -92,7 +93,9 @@ def open_cluster(
             client.close()
     finally:
         if local is not None:
-            local.close()
+            # That one takes long to end, on a busy machine, is no news: its results are here.
+            with dask.utils.silence_logging_cmgr(logging.ERROR):
+                local.close()
 
 
 def _connected(dask: Any, address: Any) -> Any:

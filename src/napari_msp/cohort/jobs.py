@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_msp.bids import Provenance, prediction_stem
 from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
@@ -14,11 +14,14 @@ from napari_msp.files import read_json, sha256
 from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
 
+if TYPE_CHECKING:  # torch is not for every command
+    from napari_msp.model_file import Model
+
 Poll = Callable[[], bool]
 
 Job = Callable[..., object]
 """What is done to one scan: called as `harmonize_to_folder` is, with (dwi, model, targets, out) and
-options by name. Dask must be able to pickle it."""
+options by name; the model is a path. Dask must be able to pickle it."""
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -115,6 +118,36 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
     return CohortResult(task.subject, task.scan, status, seconds, reason, doubts)
 
 
+def harmonize_scan(
+    dwi: Path, model: Path, targets: tuple[str, ...], out: Path, **options: Any
+) -> None:
+    """Harmonize one scan into a folder: the job of a cohort unless another is named."""
+    from napari_msp.inference.outputs import harmonize_to_folder
+
+    harmonize_to_folder(dwi, open_model(model), targets, out, **options)
+
+
+def open_model(model: Path) -> "Model":
+    """Read a model once a process, not for every scan; one that was trained anew is another."""
+    return _model_as_of(model, *_version(model))
+
+
+@lru_cache(maxsize=1)
+def _model_as_of(model: Path, when: int, size: int) -> "Model":
+    from napari_msp.model_file import load_model
+
+    return load_model(model)
+
+
+def _version(file: Path) -> tuple[int, int]:
+    """Tell a file from one that replaces it; what is wrong with one, its reader says."""
+    try:
+        about = file.stat()
+    except OSError:
+        return 0, 0
+    return about.st_mtime_ns, about.st_size
+
+
 # --- What is finished ------------------------------------------------------------------------
 
 
@@ -205,16 +238,14 @@ def _to_be_made(task: Task) -> _Made:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is doubtful is told when the scan is harmonized
         acquisition = load_acquisition(task.dwi, b0_threshold=options.b0_threshold)
-    about = task.model.stat()
     return _Made(
         task.model.name,
-        _digest_of_model(task.model, about.st_mtime_ns, about.st_size),
+        _digest_as_of(task.model, *_version(task.model)),
         {**options.recorded(), "Gradients": str(gradients)},
         checksums(acquisition, gradients),
     )
 
 
 @lru_cache(maxsize=4)
-def _digest_of_model(model: Path, when: int, size: int) -> str:
-    """Digest a model once, not for every scan; a model trained anew is another one."""
+def _digest_as_of(model: Path, when: int, size: int) -> str:
     return sha256(model)
