@@ -273,7 +273,7 @@ class Install(Remedy):
 
 @dataclass(frozen=True)
 class ComputeOnCPU(Remedy):
-    """Leave the GPU."""
+    """Compute on the CPU instead of the GPU."""
 
     parameter: ClassVar[str] = "device"
 

@@ -111,7 +111,7 @@ def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
 def _workshop(folder: Path, wanted: Path | None) -> Iterator[Path]:
     """Give an empty folder, hidden inside `folder`, that is gone afterwards.
 
-    Parents that were made in vain go too, as does what killed processes left in `folder`.
+    Parents that were made for nothing go too, as does what killed processes left in `folder`.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class OptionSettings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Options:
-    """How to harmonize.
+    """How a model is run on a scan.
 
     Whatever is chosen here, the prediction is the same but for rounding, except where an
     approximation is allowed.

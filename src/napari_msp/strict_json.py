@@ -27,7 +27,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 
 
 def parse_json(content: str | bytes, not_finite: NotFinite = "refuse") -> Any:
-    """Read JSON.
+    """Read JSON strictly.
 
     Parameters
     ----------

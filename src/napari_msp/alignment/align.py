@@ -267,7 +267,7 @@ class _Reference:
     shell
         Its lowest.
     brain
-        What it is known by.
+        Its images that tell how it lies.
     lattice
         Where images are interpolated to, but for the target's scale.
     """
@@ -378,7 +378,7 @@ def _kept_energy(scan: Acquisition, placed: Placed) -> dict[int, float]:
 
 
 def _missing_corrections(heads: TravellingHeads, scans: Iterable[Path]) -> Iterator[Finding]:
-    """Tell once of each set of corrections that nothing speaks of."""
+    """Report each set of corrections that no file mentions, once."""
     lacking: dict[tuple[Step, ...], list[Path]] = {}
     for scan in scans:
         if steps := missing_steps(scan):

@@ -67,7 +67,7 @@ EDDY_FILES = ("eddy_rotated_bvecs", "eddy_parameters", "eddy_movement_rms")
 
 
 def missing_steps(scan: Path) -> tuple[Step, ...]:
-    """Say which corrections nothing speaks of: names, sidecar, neighbours, dataset's description.
+    """List the corrections that no name, sidecar, neighbour or dataset description mentions.
 
     Simulated scans need none.
     """

@@ -81,7 +81,7 @@ GAIN_REACH = 50.0
 
 @dataclass(frozen=True, eq=False)
 class BrainImage:
-    """What a head is known by.
+    """The images of a head that tell how it lies.
 
     Attributes
     ----------

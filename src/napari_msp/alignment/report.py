@@ -58,7 +58,7 @@ class AlignedScan:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """What `align` did.
+    """A dataset as it was aligned: its folder, its scans, and what is doubtful about them.
 
     Attributes
     ----------

@@ -343,7 +343,7 @@ def check_intensities(where: str, acquisition: Acquisition) -> Iterator[Finding]
 
 
 def measure_brain(acquisition: Acquisition) -> BrainMeasures:
-    """Measure the mask."""
+    """Measure how large the brain is by its mask."""
     mask = acquisition.mask
     return BrainMeasures(int(mask.sum()), volume_of(mask, acquisition.affine))
 

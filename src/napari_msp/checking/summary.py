@@ -19,7 +19,7 @@ class HeadImages:
     Attributes
     ----------
     brain
-        What it is known by.
+        Its images that tell how it lies.
     tensors
         (X, Y, Z, 6): xx, yy, zz, xy, xz, yz in scanner axes, times b; 0 outside the mask.
     """

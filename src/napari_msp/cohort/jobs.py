@@ -153,7 +153,7 @@ def _version(file: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Made:
-    """What a prediction hangs on.
+    """What a prediction was made from and by: all that changes it.
 
     Attributes
     ----------

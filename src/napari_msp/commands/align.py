@@ -45,7 +45,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Align."""
+    """Align the dataset, and report what is doubtful."""
     from napari_msp.alignment.align import align
     from napari_msp.alignment.report import table_text
     from napari_msp.checking.report import has_errors, report_text

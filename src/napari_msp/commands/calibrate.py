@@ -36,7 +36,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Calibrate."""
+    """Fit the expected error, and write the calibrated model."""
     from napari_msp.evaluation.calibration import calibrate
     from napari_msp.files import refuse_unwritable
     from napari_msp.model_file import check_model_name

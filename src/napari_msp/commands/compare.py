@@ -71,7 +71,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Compare."""
+    """Compare predictions with the truth, and write figure and numbers."""
     from napari_msp.evaluation.compare import compare
 
     result = compare(

@@ -9,7 +9,7 @@ EXAMPLE = "napari-msp completion bash"
 
 
 def add_options(command: ArgumentParser) -> None:
-    """Add the shell."""
+    """Add which shell it is for."""
     command.add_argument(
         "shell", choices=("bash", "zsh", "tcsh"), metavar="bash|zsh|tcsh", help="of the terminal"
     )

@@ -18,7 +18,7 @@ PLAIN_EVERY = 30.0
 
 
 def speaks(command: str) -> bool:
-    """Tell whether this process speaks; of several that train together the first one does."""
+    """Return whether this process prints; of several that train together the first one does."""
     return command != "train" or is_first()
 
 

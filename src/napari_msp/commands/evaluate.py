@@ -146,7 +146,7 @@ class _ListMethods(Action):
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Evaluate."""
+    """Evaluate, and write the report."""
     from napari_msp.evaluation.benchmark.settings import EvaluationSettings
     from napari_msp.evaluation.evaluate import evaluate
 

@@ -28,7 +28,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Harmonize."""
+    """Harmonize the scan, and write what was predicted."""
     from napari_msp.inference.outputs import harmonize_to_folder
 
     for path in harmonize_to_folder(

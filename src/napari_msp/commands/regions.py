@@ -63,7 +63,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Measure."""
+    """Measure maps by region, and write the numbers."""
     from napari_msp.evaluation.region_numbers import measure_regions
 
     out = options.out

@@ -45,7 +45,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Simulate."""
+    """Simulate heads, and write them as a dataset."""
     from napari_msp.data.phantom import simulate
 
     simulate(

@@ -54,7 +54,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace, console: Console) -> int:
-    """Train."""
+    """Train, and write the model."""
     from napari_msp.learning.settings import TrainingSettings
     from napari_msp.learning.train import train
 

@@ -42,7 +42,7 @@ MAKE_CUBES = either(
 
 
 class Interpolated(UserWarning):
-    """Scans were interpolated."""
+    """Scans whose voxels are no cubes were interpolated to cubes."""
 
 
 def cubes_for(lattice: Lattice, voxel_size: float | Auto) -> Lattice | None:

@@ -360,7 +360,7 @@ def provenance(prediction: Prediction, gradients: str | Path) -> Provenance:
 
 
 def checksums(acquisition: Acquisition, gradients: str | Path = "target") -> dict[str, str]:
-    """Give the SHA-256 of all that a prediction hangs on, but for model and options.
+    """Give the SHA-256 of all that a prediction is made from, but for model and options.
 
     Image and mask by their files, the gradient table by its numbers, a file of directions by its
     content. Reads no voxels. Empty where the image is in memory.

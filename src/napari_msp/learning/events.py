@@ -262,7 +262,7 @@ class Failed(Event):
 
     @property
     def error(self) -> UserError:
-        """Why."""
+        """The error that ended the run."""
         return UserError.from_json(self.reason)
 
 

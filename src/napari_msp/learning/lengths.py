@@ -91,7 +91,10 @@ class Lengths:
         return least <= step < self.most(phase) * (1 - FALL if self._recipe.dense else 1)
 
     def hold(self, phase: Phase) -> tuple[int, int] | None:
-        """Say when the learning rate falls where the end is not known beforehand, see there."""
+        """Give the steps at which warm-up ends and the fall begins, as `learning_rate` takes them.
+
+        None where a phase has a fixed length, which says both.
+        """
         if not self.ends_itself(phase):
             return None
         falls = self.position.falls

@@ -32,7 +32,7 @@ Trained = Network | SharedMSP
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimisation.
+    """A phase of a run: networks that are optimised together, for so many steps.
 
     Attributes
     ----------

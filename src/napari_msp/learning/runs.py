@@ -33,7 +33,7 @@ State = Literal["new", "stopped", "failed", "finished"]
 
 
 class _RunFile(BaseModel):
-    """What run.json contains."""
+    """The content of run.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

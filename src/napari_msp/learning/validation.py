@@ -44,7 +44,7 @@ def validate(
     cancelled: Callable[[], bool] | None = None,
     heads: Sequence[Head] | None = None,
 ) -> Validation:
-    """Predict whole heads.
+    """Predict whole heads, and measure the error.
 
     The error is measured on truth's own lattice: where that is not the network's, the prediction
     is interpolated. Interpolating truth would smooth its noise and flatter the network.

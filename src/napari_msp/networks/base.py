@@ -219,17 +219,17 @@ class SingleNetwork(nn.Module, ABC):
 
     @property
     def feature_reach(self) -> Reach:
-        """Reach of z."""
+        """What part of the input a voxel of the feature map z follows from."""
         return self._feature_map.reach
 
     @property
     def feature_scale(self) -> int:
-        """Lattice of z."""
+        """Scale of the lattice of the feature map z: 1, or that of the target."""
         return self._feature_map.reach.scale
 
     @property
     def feature_channels(self) -> int:
-        """Channels of z."""
+        """Number of channels of the feature map z."""
         return self._feature_map.channels
 
     def add_input_skip(self) -> None:

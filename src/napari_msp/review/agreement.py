@@ -115,7 +115,7 @@ def fleiss_kappa(counts: FloatArray | Sequence[Sequence[float]]) -> Kappa:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two raters.
+    """How far two raters agree.
 
     Attributes
     ----------

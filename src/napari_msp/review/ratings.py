@@ -80,7 +80,7 @@ class Ratings:
 
     @property
     def path(self) -> Path:
-        """The table."""
+        """The table that they are kept in."""
         return ratings_path(self.folder, self.rater)
 
     def reload(self) -> None:

@@ -75,7 +75,7 @@ REGULARISATION_AT_30 = 0.006
 
 
 def design_matrix(directions: FloatArray, order: int = ORDER) -> FloatArray:
-    """Evaluate the basis.
+    """Evaluate the SH basis at directions.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ Work = Callable[[Control], Any]
 
 
 class _Line(QObject):
-    """What the thread speaks into. It outlives a job that is destroyed while its work goes on."""
+    """Signals of the thread to its job. They outlive a job that is destroyed while work goes on."""
 
     reported = Signal(object)
     warned = Signal(str)

@@ -123,7 +123,7 @@ class Legend(TextOverlay):
 
 
 class LegendDrawn(Boxed, VispyTextOverlay):
-    """Draws them."""
+    """Draws a legend's lines in a box."""
 
 
 class NameDrawn(Boxed, VispyLayerNameOverlay):
@@ -153,7 +153,7 @@ class SlicePicture(SceneOverlay):
 
 
 class SlicePictureDrawn(LayerOverlayMixin, VispySceneOverlay):
-    """Draws it where its voxels are, in whatever plane it was made for."""
+    """Draws the picture where its voxels are, in whatever plane it was made for."""
 
     def __init__(self, **options: Any) -> None:
         node = Compound([])  # napari sets its transform, we that of the picture in it

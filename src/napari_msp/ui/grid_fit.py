@@ -269,7 +269,7 @@ def spatial(order: Sequence[int]) -> tuple[int, int, int]:
 
 
 def is_upright(order: tuple[int, ...]) -> bool:
-    """Tell whether rows have to grow upwards, lest heads stand on their crown."""
+    """Tell whether rows have to grow upwards; else heads would be upside down."""
     return spatial(order)[1] == 0
 
 

@@ -53,7 +53,7 @@ class PlainWords(Words):
         return self.parameter(name) if value is True else f"{self.parameter(name)} {value}"
 
     def job(self, name: str, parameter: str = "", value: Any = True) -> str:
-        """Give the command."""
+        """Name a job by the command that runs it."""
         return as_typed(name, parameter, value)
 
 

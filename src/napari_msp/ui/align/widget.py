@@ -38,7 +38,7 @@ REPLACE = "Replace it"
 
 
 class Align(Docked):
-    """The widget.
+    """The widget in which a dataset's heads are laid on each other.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ class HeadLayers(QObject):
         self._changes.add(partial(self._see, quantity))
 
     def drop(self) -> None:
-        """Add no more."""
+        """Leave out the layers that are still to be added."""
         self._changes.drop()
 
     def _add(self, name: str, data: LayerData) -> None:

@@ -117,7 +117,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Node:
-    """A box.
+    """A box of the diagram: a value, a network, a text or the mean.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow.
+    """An arrow of the diagram, from one box to another.
 
     Attributes
     ----------

@@ -118,7 +118,7 @@ class ReadAhead(QObject):
 
     @property
     def bytes(self) -> int:
-        """That are held."""
+        """Memory that subjects and pictures take, in bytes."""
         subjects = sum(each.bytes for each in self._subjects.values())
         return subjects + sum(each.bytes for each in self._pictures.values())
 

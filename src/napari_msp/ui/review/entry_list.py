@@ -60,7 +60,7 @@ class Cell:
 
 
 class EntryList(Themed):
-    """The view.
+    """The table of predictions, with what narrows it down above it.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class _Search(QLineEdit):
 
 
 class _Model(QAbstractTableModel):
-    """Rows of cells."""
+    """Gives Qt the rows of cells."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ ROLES_TIP = (
 
 
 class ReviewForm(QWidget):
-    """The form.
+    """The form: which folder is reviewed, by whom, and whether names are hidden.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ TONES = {"pass": "ok", "fail": "warning", "doubtful": "lit", "made again": "warn
 
 
 class Judging(Themed):
-    """The view.
+    """What is known of one prediction, and the buttons that rate, tag and note it.
 
     Attributes
     ----------

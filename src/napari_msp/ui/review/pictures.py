@@ -87,7 +87,7 @@ class Image:
 
     @property
     def bytes(self) -> int:
-        """That it takes."""
+        """Memory that it takes, in bytes."""
         return int(self.average.nbytes + self.colour.nbytes + self.mask.nbytes)
 
 
@@ -131,12 +131,12 @@ class Subject:
 
     @property
     def mask(self) -> MaskArray:
-        """The prediction's."""
+        """(X, Y, Z) mask of the prediction."""
         return self.images["prediction"].mask
 
     @property
     def lattice(self) -> Lattice:
-        """The prediction's."""
+        """Lattice of the prediction."""
         return self.images["prediction"].lattice
 
     @property
@@ -146,7 +146,7 @@ class Subject:
 
     @property
     def bytes(self) -> int:
-        """That it takes."""
+        """Memory that it takes, in bytes."""
         others = (self.uncertainty, self.b0)
         return sum(each.bytes for each in self.images.values()) + sum(
             each.nbytes for each in others if each is not None

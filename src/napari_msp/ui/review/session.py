@@ -33,7 +33,7 @@ HIDDEN = "the reason has names in it, which are hidden"
 
 @dataclass(frozen=True)
 class Filter:
-    """What is listed.
+    """Which predictions of a folder are listed.
 
     Attributes
     ----------

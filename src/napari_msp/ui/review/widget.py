@@ -44,7 +44,7 @@ REPEATED = {"Up", "Down", "Left", "Right"}
 
 
 class Review(Docked):
-    """The widget.
+    """The widget in which predictions are looked through and rated.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ class TrainingCurves(Themed):
         self._draw_soon()
 
     def clear(self) -> None:
-        """Forget the run."""
+        """Show no run any more."""
         self.history = RunHistory()
         self._draw()
 
@@ -422,7 +422,7 @@ class AlphaPlot(Plot):
         self.setFixedHeight(ALPHA_HEIGHT)
 
     def show_run(self, history: RunHistory, colours: Colours) -> None:
-        """Draw."""
+        """Draw α over the steps of a run."""
         steps, alphas = history.steps, history.alphas
         parts = [slice(phase.start, phase.stop) for phase in history.phases]
         line = _joined([thinned(steps[part], alphas[part], POINTS) for part in parts])

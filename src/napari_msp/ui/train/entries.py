@@ -242,7 +242,7 @@ class PerTarget(Entry):
         return {name: chosen for name, box in self._boxes.items() if (chosen := box.read())}
 
     def write(self, value: Mapping[str, str]) -> None:
-        """Choose."""
+        """Choose for each name."""
         for name, box in self._boxes.items():
             box.write(value.get(name, ""))
 

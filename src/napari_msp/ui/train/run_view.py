@@ -34,7 +34,7 @@ CHANGED = "Train begins another run with what was changed. "
 
 
 class RunView(QWidget):
-    """Shows one run.
+    """A run as it goes on: progress, errors, curves and what it warns of.
 
     `open` a run, `add` every event of it, and say how it ended by `show_standing` or
     `show_failure`.

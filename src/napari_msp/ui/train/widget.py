@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Train(Docked):
-    """The widget.
+    """The widget in which models are trained, and runs are followed.
 
     Parameters
     ----------

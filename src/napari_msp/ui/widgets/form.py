@@ -52,7 +52,7 @@ class _Row:
 
 
 class FormRows(QWidget):
-    """Rows by name."""
+    """Rows of a form: label, entry, and what is wrong or worth knowing, by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class CheckList(QListWidget):
 
     @property
     def names(self) -> list[str]:
-        """All names."""
+        """Names of all that can be ticked."""
         return [self.item(row).text() for row in range(self.count())]
 
     @property

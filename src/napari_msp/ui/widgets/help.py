@@ -53,7 +53,7 @@ class HelpPage(QDialog):
 
 
 class HelpButton(QToolButton):
-    """Opens a page.
+    """A button that opens a page of help.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ class MessageLine(QWidget):
         self.show()
 
     def clear(self) -> None:
-        """Hide."""
+        """Hide the message."""
         self._offer(())
         self.words.setText("")
         self.hide()

@@ -26,7 +26,7 @@ LINE = QColor(SKY_BLUE)
 
 
 class PlaneView(QWidget):
-    """One plane.
+    """One plane of a brain, with the letters of its sides and a crosshair.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class PlaneView(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Be a square."""
+        """Prefer to be square."""
         return QSize(USUAL, USUAL)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
