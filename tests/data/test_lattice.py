@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from napari_msp.data.lattice import (
@@ -13,6 +14,7 @@ from napari_msp.data.lattice import (
     resample_in_mask,
     resample_mask,
     scale_between,
+    voxel_coordinates,
 )
 from napari_msp.errors import UserError
 
@@ -86,11 +88,12 @@ def test_matching_allows_rounding_but_no_shift(affine):
 
 
 @pytest.mark.reference("float64 interpolation")
-def test_resampling_is_trilinear(affine):
+@pytest.mark.parametrize("angle", [0.3, 0])
+def test_resampling_is_trilinear(affine, angle):
     rng = np.random.default_rng(0)
     source = Lattice((7, 8, 9), affine)
-    # A turned lattice with other voxels, well inside the source.
-    turn = Rotation.from_euler("z", 0.3).as_matrix()
+    # A turned lattice with other voxels, well inside the source; parallel axes go another way.
+    turn = Rotation.from_euler("z", angle).as_matrix()
     inside = np.eye(4)
     inside[:3, :3] = turn * 0.7
     inside[:3, 3] = [3, 1.3, 1.1]
@@ -118,6 +121,19 @@ def test_outside_the_source_is_0(affine):
     moved = resample(np.ones((4, 4, 4)), lattice, Lattice((4, 4, 4), shifted))
     np.testing.assert_array_equal(moved[:2], 1)
     np.testing.assert_array_equal(moved[2:], 0)
+
+
+@pytest.mark.parametrize("step", [0.5, 0.75, 1.6])
+def test_parallel_axes_are_interpolated_as_turned_ones_are(affine, step):
+    # Within a rounding of float32, also where 0 lies around the source.
+    source = Lattice((5, 6, 7), affine)
+    beyond = np.diag([step, step, 1.0, 1.0])
+    beyond[:3, 3] = [-2.3, 0.4, -1.7]
+    target = Lattice((13, 9, 12), affine @ beyond)
+    array = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
+    points = voxel_coordinates(source, target)
+    expected = map_coordinates(array, points, order=1, mode="grid-constant")
+    np.testing.assert_allclose(resample(array, source, target), expected, atol=3e-7)
 
 
 def test_no_background_leaks_through_the_masks_edge(affine):

@@ -5,8 +5,9 @@ first voxel centre is shared and the spacing divided by k. Nothing else in the p
 where an output voxel lies.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ SIZE_TOLERANCE = 0.02
 
 POSITION_TOLERANCE = 0.05
 """Distance, in voxels, within which two voxel centres are one (our choice)."""
+
+PARALLEL = 1e-6
+"""Voxels that an axis may lean over its length and still count as parallel: rounding."""
 
 CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 """nibabel's code for axes that run to the right, anterior and superior."""
@@ -221,17 +225,43 @@ def resample(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
     """
     if source.shape == target.shape and np.array_equal(source.affine, target.affine):
         return array.astype(np.float32)
-    points = voxel_coordinates(source, target)
+    interpolated = _linearly(source, target)
     channels = array.reshape(*source.shape, -1)
     result = np.empty((*target.shape, channels.shape[-1]), dtype=np.float32)
 
     def fill(one: slice) -> None:
-        result[..., one.start] = map_coordinates(
-            channels[..., one.start], points, order=1, mode="grid-constant", cval=0.0
-        )
+        result[..., one.start] = interpolated(channels[..., one.start])
 
     for_each_block(fill, channels.shape[-1], at_once=1)
     return result.reshape(*target.shape, *array.shape[3:])
+
+
+def _linearly(source: Lattice, target: Lattice) -> Callable[[FloatArray], FloatArray]:
+    """Give what interpolates (X, Y, Z) values linearly; an axis at a time where axes agree."""
+    to_source = np.linalg.inv(source.affine) @ target.affine
+    steps = to_source[:3, :3] * (np.array(target.shape) - 1)
+    if np.abs(steps - np.diag(np.diag(steps))).max() > PARALLEL:
+        points = voxel_coordinates(source, target)
+        return partial(map_coordinates, coordinates=points, order=1, mode="grid-constant", cval=0.0)
+    planes = [
+        _rounded(to_source[axis, axis] * np.arange(length) + to_source[axis, 3])
+        for axis, length in enumerate(target.shape)
+    ]
+    return partial(_along_axes, planes=planes)
+
+
+def _along_axes(values: FloatArray, planes: Sequence[FloatArray]) -> FloatArray:
+    """Interpolate (X, Y, Z) values along one axis after another, with 0 around them."""
+    values = values.astype(float)
+    for axis in (2, 1, 0):  # memory's own order last, when there is most to read
+        length = values.shape[axis]
+        positions = np.clip(planes[axis], -1, length)
+        before = np.floor(positions).astype(int)
+        share = (positions - before).reshape([-1 if each == axis else 1 for each in range(3)])
+        padded = np.pad(values, [(1, 2) if each == axis else (0, 0) for each in range(3)])
+        values = padded.take(before + 1, axis) * (1 - share)
+        values += padded.take(before + 2, axis) * share
+    return values
 
 
 def interpolate(array: FloatArray, source: Lattice, target: Lattice) -> FloatArray:
@@ -346,9 +376,13 @@ def voxel_coordinates(source: Lattice, target: Lattice) -> FloatArray:
     # `@`, as tensordot and dot clear their result under Python's lock: a window would stand still.
     points: FloatArray = (to_source[:3, :3] @ indices.reshape(3, -1)).reshape(indices.shape)
     points += to_source[:3, 3].reshape(3, 1, 1, 1)
-    # Rounding in the affines must not push a shared centre off the edge.
-    nearest = np.round(points)
-    return np.where(np.abs(points - nearest) < 1e-4, nearest, points)
+    return _rounded(points)
+
+
+def _rounded(positions: FloatArray) -> FloatArray:
+    """Put positions on the voxel that they are at: rounding must not push one off the edge."""
+    nearest = np.round(positions)
+    return np.where(np.abs(positions - nearest) < 1e-4, nearest, positions)
 
 
 def scanner_points(mask: MaskArray, affine: FloatArray) -> FloatArray:

@@ -83,18 +83,29 @@ def _of_target(target: str, outputs: StageOutputs, deviation: Tensor) -> Stages:
 
 
 def _disagreement(terms: list[Tensor], deviation: Tensor) -> Tensor:
+    weights = deviation.square()[:, None, None, None]
+    parts = [_spread_by_order(planes, weights) for planes in zip(*map(_planes, terms), strict=True)]
+    return torch.cat(parts, dim=2)
+
+
+def _spread_by_order(terms: tuple[Tensor, ...], weights: Tensor) -> Tensor:
     mean = terms[0] + terms[1]
     for term in terms[2:]:
         mean += term
     mean /= len(terms)
     spread = torch.zeros_like(mean)
-    for term in terms:  # one at a time: a stack of all would be as large as what the network keeps
+    for term in terms:
         spread += (term - mean).square_()
     spread /= len(terms)
-    spread *= deviation.square()[:, None, None, None]
+    spread *= weights
     spread = spread.contiguous()  # sums are of the same order whatever the terms' layout
     by_order = [spread[:, part].mean(dim=1) for part in order_channels(spread.shape[1])]
     return torch.stack(by_order, dim=1).sqrt()
+
+
+def _planes(image: Tensor) -> tuple[Tensor, ...]:
+    """Part an image for several steps on each part; on a CPU into planes, which its cache holds."""
+    return torch.split(image, 1 if image.device.type == "cpu" else image.shape[2], dim=2)
 
 
 def at_alpha(prediction: Prediction, alpha: float) -> SHImage:
@@ -300,12 +311,15 @@ class _Units:
 
     def __init__(self, standardisation: Standardisation, device: torch.device) -> None:
         self.deviation = torch.from_numpy(standardisation.deviation).to(device)
-        self._mean = torch.from_numpy(standardisation.mean).to(device)
+        self._deviation = self.deviation.reshape(-1, 1, 1, 1)
+        self._mean = torch.from_numpy(standardisation.mean).to(device).reshape(-1, 1, 1, 1)
 
     def restored(self, channels: Tensor) -> Tensor:
         """Bring (B, C, X, Y, Z) standardised channels back to SH units, in their own memory."""
-        shape = (-1, 1, 1, 1)
-        return channels.float().mul_(self.deviation.reshape(shape)).add_(self._mean.reshape(shape))
+        channels = channels.float()
+        for part in _planes(channels):
+            part.mul_(self._deviation).add_(self._mean)
+        return channels
 
 
 def _named(stages: Stages, units: _Units, options: Options) -> dict[str, Tensor]:

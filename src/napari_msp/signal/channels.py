@@ -162,8 +162,10 @@ class Standardisation:
 
     def apply(self, image: SHImage | GridImage) -> FloatArray:
         """Give (X, Y, Z, C) standardised channels, 0 outside the mask."""
-        channels = (image.coefficients - self.mean) / self.deviation
-        return np.where(image.mask[..., None], channels, 0).astype(np.float32)
+        channels: FloatArray = image.coefficients - self.mean
+        channels /= self.deviation
+        channels[~image.mask] = 0
+        return channels.astype(np.float32, copy=False)
 
     def undo(self, channels: FloatArray) -> FloatArray:
         """Give (..., C) coefficients back from standardised channels."""

@@ -100,15 +100,21 @@ def error_features(
     for_each_block(describe, len(mask), PLANES)
     kinds = [size, slope, bend]
     kinds += [smoothed(each, mask, voxel, cancelled) for each in (size, slope)]
+    kinds.append(np.ascontiguousarray(input_energy))
     where = np.flatnonzero(mask)
-    inside = [
-        np.log(each.reshape(-1, ORDERS).take(where, axis=0) + FLOOR)
-        for each in (*kinds, np.ascontiguousarray(input_energy))
-    ]
-    bright = np.log(np.maximum(b0[mask] / max(float(b0[mask].mean()), 1e-12), 1e-3))
-    edge = np.log(distance_transform_edt(mask)[mask] / voxel)
-    features = np.concatenate([*inside, bright[:, None], edge[:, None]], axis=1)
-    return features.astype(np.float32, copy=False)
+    features = np.empty((len(where), FEATURES), np.float32)
+
+    def note(voxels: slice) -> None:
+        stop_if(cancelled)
+        for number, each in enumerate(kinds):
+            inside = each.reshape(-1, ORDERS).take(where[voxels], axis=0)
+            place = slice(ORDERS * number, ORDERS * (number + 1))
+            np.log(inside + FLOOR, out=features[voxels, place])
+
+    for_each_block(note, len(where), PORTION)
+    features[:, -2] = np.log(np.maximum(b0[mask] / max(float(b0[mask].mean()), 1e-12), 1e-3))
+    features[:, -1] = np.log(distance_transform_edt(mask)[mask] / voxel)
+    return features
 
 
 def energies(coefficients: FloatArray) -> FloatArray:
