@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from napari_msp.errors import UserError
 from napari_msp.files import (
+    HIDDEN,
     OWNER,
-    WORKSHOP,
     atomic_path,
     new_folder,
     read_json,
@@ -224,7 +224,7 @@ def test_one_process_s_own_writing_does_not_meet_itself(tmp_path):
 )
 def test_what_others_may_still_use_stays(owner, tmp_path):
     """No owner at all, one that has just begun, and those of another machine on a shared disk."""
-    folder = tmp_path / f"{WORKSHOP}abc.tmp"
+    folder = tmp_path / f"{HIDDEN}abc.tmp"
     folder.mkdir()
     (folder / "file").write_text("theirs")
     if owner is not None:

@@ -37,7 +37,7 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-WORKSHOP, OWNER = ".napari-msp-", "owner"
+HIDDEN, OWNER = ".napari-msp-", "owner"
 """How hidden folders begin, and the file in each that its owner keeps locked."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -65,7 +65,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     _refuse_folder(path)
-    with _workshop(path.parent, path) as folder:
+    with _hidden_folder(path.parent, path) as folder:
         temporary = folder / f"partial{suffix}"
         yield temporary
         # Some writers keep files to their owner; others in the lab must read them as any file.
@@ -95,7 +95,7 @@ def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
         When the folder cannot be written to.
     """
     folder = Path(folder)
-    with _workshop(folder, folder) as stage:
+    with _hidden_folder(folder, folder) as stage:
         yield stage
         at_last = [path for path in sorted(stage.iterdir()) if last and path.name.endswith(last)]
         files = [path for path in sorted(stage.iterdir()) if path not in at_last] + at_last
@@ -108,7 +108,7 @@ def staged_folder(folder: str | Path, last: str = "") -> Iterator[Path]:
 
 
 @contextmanager
-def _workshop(folder: Path, wanted: Path | None) -> Iterator[Path]:
+def _hidden_folder(folder: Path, wanted: Path | None) -> Iterator[Path]:
     """Give an empty folder, hidden inside `folder`, that is gone afterwards.
 
     Parents that were made for nothing go too, as does what killed processes left in `folder`.
@@ -131,21 +131,21 @@ def _workshop(folder: Path, wanted: Path | None) -> Iterator[Path]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(folder)
-            hidden = Path(tempfile.mkdtemp(prefix=WORKSHOP, suffix=".tmp", dir=folder))
+            hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, suffix=".tmp", dir=folder))
             lock = _own(hidden)
-            workshop = hidden / "made"
-            workshop.mkdir()
+            inside = hidden / "made"
+            inside.mkdir()
         except OSError as error:
             raise _unwritable(wanted or folder, error) from error
         try:
-            yield workshop
+            yield inside
         except OSError as error:
             # What else fails while something is written has a file's name of its own.
-            if error.errno in FULL and _is_about(error.filename, workshop):
+            if error.errno in FULL and _is_about(error.filename, inside):
                 raise _unwritable(wanted or folder, error) from error
             raise
         except UserError as error:  # of what was written inside, under a name that nobody knows
-            if wanted and error.subject is not None and _is_about(error.subject, workshop):
+            if wanted and error.subject is not None and _is_about(error.subject, inside):
                 raise type(error)(error.problem, wanted, error.field, error.remedy) from error
             raise
     finally:
@@ -178,7 +178,7 @@ def _remove_abandoned(folder: Path) -> None:
     Only those that a process of this machine made: over a network, locks of other machines may not
     be seen. An owner that has said nothing yet is just beginning.
     """
-    for hidden in folder.glob(f"{WORKSHOP}*.tmp"):
+    for hidden in folder.glob(f"{HIDDEN}*.tmp"):
         with suppress(OSError):  # it is locked, or gone by now
             file = os.open(hidden / OWNER, os.O_RDWR)
             try:
@@ -216,7 +216,7 @@ def scratch_folder() -> Iterator[Path]:
     UserError
         When there is no room for it.
     """
-    with _workshop(Path(tempfile.gettempdir()), None) as folder:
+    with _hidden_folder(Path(tempfile.gettempdir()), None) as folder:
         yield folder
 
 
@@ -230,7 +230,7 @@ def refuse_unwritable(path: str | Path) -> None:
     """
     path = Path(path)
     _refuse_folder(path)
-    with _workshop(path.parent, path):
+    with _hidden_folder(path.parent, path):
         pass
 
 
@@ -281,7 +281,7 @@ def new_folder(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     folder = Path(folder)
     if not replace:
         refuse_occupied(folder)
-    with _workshop(folder.parent, folder) as stage:
+    with _hidden_folder(folder.parent, folder) as stage:
         yield stage
         if replace and folder.exists():
             shutil.rmtree(folder)

@@ -130,47 +130,6 @@ def at_alpha(prediction: Prediction, alpha: float) -> SHImage:
     ValueError
         When the stages were not kept, or α lies outside [0, 1].
     """
-    first = _kept_first_stage(prediction)
-    if alpha == prediction.alpha:
-        return prediction.image
-    if alpha == 0:
-        return first
-    branches = [branch.coefficients for branch in prediction.branches.values()]
-    mixed = equation.second_stage(first.coefficients, branches, alpha)
-    return replace(first, coefficients=mixed)
-
-
-def contribution(prediction: Prediction, platform: str, alpha: float) -> FloatArray:
-    """Give what one branch adds to the first stage, see `napari_msp.networks.equation`.
-
-    Parameters
-    ----------
-    prediction, alpha
-        As for `at_alpha`.
-    platform
-        Platform i of the branch, one of `prediction.branches`.
-
-    Returns
-    -------
-    (X, Y, Z, 28) float32 in SH units; 0 outside the mask.
-
-    Raises
-    ------
-    UserError
-        When the model has no stages.
-    ValueError
-        When the stages were not kept, there is no such branch, or α lies outside [0, 1].
-    """
-    first, branches = _kept_first_stage(prediction), prediction.branches
-    if platform not in branches:
-        known = ", ".join(branches) or "none"
-        raise ValueError(f"there is no branch of {platform!r}; the branches are {known}")
-    branch = branches[platform].coefficients
-    return equation.contribution(first.coefficients, branch, len(branches), alpha)
-
-
-def _kept_first_stage(prediction: Prediction) -> SHImage:
-    """Give ŷ¹_T of a prediction whose stages were kept."""
     if prediction.first_stage is None:
         problem = "its model has no stages to mix"
         remedy = Advice("take a model of kind msp")
@@ -178,7 +137,14 @@ def _kept_first_stage(prediction: Prediction) -> SHImage:
     # Terms that disagree are there exactly when there are branches.
     if prediction.disagreement is not None and not prediction.branches:
         raise ValueError("the stages were not kept; harmonize with keep_stages=True")
-    return prediction.first_stage
+    first = prediction.first_stage
+    if alpha == prediction.alpha:
+        return prediction.image
+    if alpha == 0:
+        return first
+    branches = [branch.coefficients for branch in prediction.branches.values()]
+    mixed = equation.second_stage(first.coefficients, branches, alpha)
+    return replace(first, coefficients=mixed)
 
 
 BRANCH = "branch of "

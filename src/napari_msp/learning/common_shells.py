@@ -7,7 +7,7 @@ import numpy as np
 
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.dataset import TravellingHeads
-from napari_msp.data.gradients import Shell, same_shell
+from napari_msp.data.gradients import Shell, same_shell, wanted_b_values
 from napari_msp.errors import Advice, Choose, Give, UserError
 from napari_msp.signal.spherical_harmonics import ORDER, coefficient_count
 
@@ -54,7 +54,7 @@ def common_shells(
         if dataset.has(subject, platform)
     ]
     if wanted is not None:
-        wanted = [wanted] if isinstance(wanted, int | float) else list(wanted)
+        wanted = wanted_b_values(wanted)
         for scan in scans:
             scan.given_shells(wanted)
         values = [common_b_value(dataset, subjects, source, each) for each in wanted]

@@ -4,12 +4,12 @@ Every rating reads the table again (`rating_table`) before it is written under a
 of one rater lose nothing to each other, and the later rating of a prediction counts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.files import locked, read_json
@@ -189,8 +189,19 @@ class Ratings:
         self._undo.pop()
         return key
 
-    def _writing(self) -> "_Writing":
-        return _Writing(self)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other windows of the same rater out while the table is read and written."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"cannot be written here ({error.strerror})"
+            remedy = Advice("ask for the right to write there, or review a copy")
+            raise UserError(problem, folder, remedy=remedy) from error
+        with locked(folder, wait=True):
+            self.reload()
+            yield
 
     def _put(self, key: str, rating: Rating | None) -> None:
         known = {each: value for each, value in self._known.items() if each != key}
@@ -198,32 +209,6 @@ class Ratings:
             known[key] = rating
         write_ratings(self.path, known.values())
         self._known = known
-
-
-class _Writing:
-    """Keeps other windows of the same rater out while the table is read and written."""
-
-    def __init__(self, ratings: Ratings) -> None:
-        self._ratings = ratings
-
-    def __enter__(self) -> None:
-        folder = self._ratings.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            problem = f"cannot be written here ({error.strerror})"
-            remedy = Advice("ask for the right to write there, or review a copy")
-            raise UserError(problem, folder, remedy=remedy) from error
-        self._lock = locked(folder, wait=True)
-        self._lock.__enter__()
-        try:
-            self._ratings.reload()
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.__exit__(None, None, None)
 
 
 # --- All raters -------------------------------------------------------------------------------
