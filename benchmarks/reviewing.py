@@ -26,10 +26,11 @@ os.environ["NAPARI_CONFIG"] = ""  # nobody's settings are read or written
 import numpy as np
 from responsiveness import Heartbeat
 
-from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
+from napari_msp.provenance import Provenance
 
 SHAPE = (150, 180, 150)
 SIZE = 1.2

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
 from napari_msp.data.nifti import write_nifti
 from napari_msp.files import write_json
 from napari_msp.inference.review_maps import ReviewImage, ReviewMaps, write_review_maps
+from napari_msp.provenance import Provenance
 
 SHAPE = (16, 20, 12)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

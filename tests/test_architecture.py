@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("arrays", "foreign_errors", "formatting", "options", "plugins", "strict_json"),
     ("device", "files"),
-    ("bids",),
+    ("bids", "provenance"),
     ("data", "identity"),
     ("signal",),
     ("scan",),
@@ -86,10 +86,10 @@ FEATURES: dict[str, set[str]] = {
 
 WITHOUT_TORCH = (
     "alignment", "bids", "checking", "data", "errors", "identity", "options", "packaged",
-    "review", "signal",
+    "provenance", "review", "signal",
 )  # fmt: skip
 
-MOST_FILES = 271
+MOST_FILES = 272
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pytest
 from napari_msp.bids import (
     BIDS_VERSION,
     DESCRIPTION,
-    Provenance,
     dataset_description,
     dataset_root,
     map_beside,
@@ -20,6 +19,7 @@ from napari_msp.bids import (
 from napari_msp.data.dataset import input_platform, open_dataset
 from napari_msp.errors import Choose, UserError
 from napari_msp.files import write_json
+from napari_msp.provenance import Provenance
 
 MADE = Provenance(
     target="prisma_st",

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_msp.bids import DESCRIPTION, Provenance, marked_input, read_sidecar
+from napari_msp.bids import DESCRIPTION, marked_input, read_sidecar
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import Change, UserError
 from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
@@ -20,6 +20,7 @@ from napari_msp.identity import Person
 from napari_msp.learning.card import finished_model
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import Model, load_model, read_tensors, save_model, write_tensors
+from napari_msp.provenance import Provenance
 
 DEEP = "[" * 100_000
 ANY = st.recursive(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from napari_msp import scan as scan_module
-from napari_msp.bids import Provenance
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import Overwrite, UserError
 from napari_msp.files import write_json
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal import maps as maps_module
 from napari_msp.signal.fitting import fit_sh

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import napari_msp as msp
-from napari_msp.bids import Provenance
 from napari_msp.data.dataset import open_dataset
+from napari_msp.provenance import Provenance
 
 STUB = Path(msp.__file__).with_suffix(".pyi")
 

@@ -1,4 +1,4 @@
-"""BIDS: names and entities, platforms, sidecars, dataset descriptions, provenance. One version.
+"""BIDS: names and entities, platforms, sidecars, dataset descriptions. One version.
 
 Everything here is known from names and small JSON files, without reading or loading an image.
 """
@@ -10,10 +10,9 @@ import importlib.metadata
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, write_json, write_text
@@ -384,6 +383,36 @@ derivatives.
             write_text(folder / file, text)
 
 
+def describe_part(
+    folder: Path, title: str, made_by: str, *, ignored: str = "", **more: Any
+) -> None:
+    """Write what makes a folder in a dataset's `derivatives` a BIDS derivative of its own.
+
+    Parameters
+    ----------
+    folder
+        Such as `derivatives/brainmask`.
+    title
+        Of it, for people.
+    made_by
+        What this package did, in words.
+    ignored
+        What the validator is to pass over, as its `.bidsignore`.
+    **more
+        Further fields of the description.
+    """
+    about = dataset_description(title, derivative=True, generated_by=made_by, **more)
+    write_json(folder / DESCRIPTION, about)
+    write_text(folder / "README", f"{title}: {made_by}.\n")
+    if ignored:
+        write_text(folder / ".bidsignore", ignored)
+
+
+def write_participants(folder: Path, subjects: Iterable[str]) -> None:
+    """Write a dataset's participants.tsv."""
+    write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
+
+
 def deviation_path(image: Path) -> Path:
     """Give where HCP's `grad_dev` of an image is written: beside it."""
     return image.with_name(f"{bare_stem(image)}_grad_dev.nii.gz")
@@ -424,34 +453,6 @@ def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[
     }
 
 
-def source_uri(path: Path | None) -> str:
-    """Say where an image comes from: a BIDS URI, or the file's name where it lies in no dataset."""
-    if path is None:
-        return "in memory"
-    root = dataset_root(path)
-    return path.name if root is None else f"bids:source:{absolute(path).relative_to(root)}"
-
-
-def source_path(uri: str, root: Path) -> Path | None:
-    """Find what `source_uri` named of an image in a derivative; None where it is not there.
-
-    Parameters
-    ----------
-    uri
-        Of the image's sidecar.
-    root
-        The derivative's folder, whose description says where its source lies.
-    """
-    _, _, inside = uri.partition("bids:source:")
-    description = root / DESCRIPTION
-    if not inside or not description.is_file():
-        return None
-    links = _mapping(read_json(description, foreign=True).get("DatasetLinks"))
-    source = _text(links.get("source"))
-    found = None if source is None else root / source / inside
-    return found if found is not None and found.is_file() else None
-
-
 def marked_input(root: Path) -> str | None:
     """Give the platform that a dataset marks as the one to predict from; None where it does not."""
     description = root / DESCRIPTION
@@ -462,138 +463,6 @@ def marked_input(root: Path) -> str | None:
     return platform if isinstance(platform, str) and platform else None
 
 
-Stage = Literal["last", "first"]
-"""Of equation (1): ŷ²_T, which is all that a single network gives, or ŷ¹_T."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a predicted image came to be; travels in its JSON sidecar.
-
-    Attributes
-    ----------
-    target, input
-        Platforms predicted and predicted from.
-    stage
-        Of equation (1).
-    title, kind, label
-        Of the model: such as "MSP", "msp", and what it is for.
-    model_file, model_sha256
-        The model's file name and digest; None for a model made in memory.
-    alpha
-        α of equation (1).
-    sources
-        The input, see `source_uri`.
-    inputs
-        Which mask and gradient table were used, in words.
-    person
-        Whose head it is, see `identity.Person.to_json`.
-    gradients
-        Directions of the written DWI: "target", "input" or a file.
-    approximations, warnings
-        What was done to the input beforehand, and what is doubtful about it, in words.
-    training_subjects, versions
-        Of the model.
-    checksums
-        SHA-256 of what it was made from: image, gradient table, mask.
-    options
-        How the model was run, as far as that changes numbers, see `Options.recorded`.
-    """
-
-    target: str
-    input: str
-    stage: Stage = "last"
-    title: str = ""
-    kind: str = ""
-    label: str = ""
-    model_file: str | None = None
-    model_sha256: str | None = None
-    alpha: float | None = None
-    sources: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    person: Mapping[str, Any] | None = None
-    gradients: str = ""
-    approximations: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    training_subjects: tuple[str, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<Provenance {self.name}, from {self.input} by {self.model_file or 'a model'}>"
-
-    @property
-    def name(self) -> str:
-        """What was predicted by what, such as "MSP prisma_st" or "MSP prisma_st first stage"."""
-        stage = " first stage" if self.stage == "first" else ""
-        return f"{self.title} {self.target}{stage}".strip()
-
-    def to_sidecar(self) -> dict[str, Any]:
-        """Give the fields of a JSON sidecar."""
-        return {
-            "Description": f"{self.target} as predicted from {self.input}",
-            "Target": self.target,
-            "Input": self.input,
-            "Stage": self.stage,
-            "Sources": list(self.sources),
-            "SpatialReference": "orig",
-            "SkullStripped": True,
-            "Inputs": list(self.inputs),
-            "Person": None if self.person is None else dict(self.person),
-            "Model": {
-                "File": self.model_file or "in memory",
-                "Sha256": self.model_sha256,
-                "Title": self.title,
-                "Kind": self.kind,
-                "Label": self.label,
-                "Alpha": self.alpha,
-                "TrainingSubjects": list(self.training_subjects),
-                "Versions": dict(self.versions),
-            },
-            "FirstVolume": "the input's b=0 image, interpolated; its TE is not harmonized",
-            "Gradients": self.gradients,
-            "Options": dict(self.options),
-            "Checksums": dict(self.checksums),
-            "Approximations": list(self.approximations),
-            "Warnings": list(self.warnings),
-            "GeneratedBy": f"napari-msp {importlib.metadata.version('napari-msp')}",
-        }
-
-    @classmethod
-    def from_sidecar(cls, sidecar: Mapping[str, Any]) -> Provenance | None:
-        """Read the fields that `to_sidecar` gave; None where they are not there.
-
-        A field of a wrong type counts as missing: a sidecar is a note, not a programme.
-        """
-        target, source = sidecar.get("Target"), sidecar.get("Input")
-        if not isinstance(target, str) or not isinstance(source, str):
-            return None
-        model = _mapping(sidecar.get("Model"))
-        person = sidecar.get("Person")
-        return cls(
-            target=target,
-            input=source,
-            stage="first" if sidecar.get("Stage") == "first" else "last",
-            title=_text(model.get("Title")) or "",
-            kind=_text(model.get("Kind")) or "",
-            label=_text(model.get("Label")) or "",
-            model_file=_text(model.get("File")),
-            model_sha256=_text(model.get("Sha256")),
-            alpha=_share(model.get("Alpha")),
-            sources=_texts(sidecar.get("Sources")),
-            inputs=_texts(sidecar.get("Inputs")),
-            person=person if isinstance(person, Mapping) else None,
-            gradients=_text(sidecar.get("Gradients")) or "",
-            approximations=_texts(sidecar.get("Approximations")),
-            warnings=_texts(sidecar.get("Warnings")),
-            training_subjects=_texts(model.get("TrainingSubjects")),
-            versions={str(k): str(v) for k, v in _mapping(model.get("Versions")).items()},
-            checksums={str(k): str(v) for k, v in _mapping(sidecar.get("Checksums")).items()},
-            options=dict(_mapping(sidecar.get("Options"))),
-        )
-
-
 def plain_label(text: str) -> str:
     """Leave what a BIDS label may contain: letters without marks, and digits.
 
@@ -602,21 +471,3 @@ def plain_label(text: str) -> str:
     """
     parted = unicodedata.normalize("NFKD", text)  # ü is u and its dots
     return "".join(each for each in parted if each.isascii() and each.isalnum())
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _share(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-    return float(value) if known else None
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    known = isinstance(value, Sequence) and not isinstance(value, str)
-    return tuple(each for each in value if isinstance(each, str)) if known else ()

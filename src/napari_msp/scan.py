@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from napari_msp.bids import (
-    Provenance,
     bare_stem,
     dataset_root,
     describe_derivative,
@@ -32,6 +31,7 @@ from napari_msp.data.nifti import open_nifti, write_nifti
 from napari_msp.errors import Advice, Choose, Give, Overwrite, UserError
 from napari_msp.files import staged_folder
 from napari_msp.identity import Person, person_of
+from napari_msp.provenance import Provenance
 from napari_msp.signal.fitting import (
     check_given_shells,
     fit_sh,

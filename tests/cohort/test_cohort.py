@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from dask_jobs import means
 
-from napari_msp.bids import Provenance
 from napari_msp.cli import main
 from napari_msp.cohort import run_cohort, summarise_cohort
 from napari_msp.data.acquisition import load_acquisition
@@ -22,6 +21,7 @@ from napari_msp.files import sha256
 from napari_msp.inference.outputs import checksums, harmonize_to_folder
 from napari_msp.model_file import Model, load_model, save_model
 from napari_msp.options import Options
+from napari_msp.provenance import Provenance
 
 TARGET = "prisma_st"
 

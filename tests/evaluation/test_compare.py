@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_msp.bids import Provenance, sidecar_path
+from napari_msp.bids import sidecar_path
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import Choose, UserError
 from napari_msp.evaluation import compare as job
@@ -17,6 +17,7 @@ from napari_msp.evaluation.metrics import measure
 from napari_msp.evaluation.statistics import wilcoxon
 from napari_msp.files import read_json, write_json
 from napari_msp.identity import person_of
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps

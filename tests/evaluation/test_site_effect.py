@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_msp.bids import Provenance, map_name
+from napari_msp.bids import map_name
 from napari_msp.cli import main
 from napari_msp.data.dataset import open_dataset
 from napari_msp.data.lattice import Lattice
@@ -38,6 +38,7 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
+from napari_msp.provenance import Provenance
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.spherical_harmonics import ORDER

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_msp.bids import HARMONIZED, Provenance, describe_derivative
+from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.checking.quality import measure_quality
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.data.nifti import write_nifti
+from napari_msp.provenance import Provenance
 from napari_msp.review.measuring import measure, unmeasured
 from napari_msp.review.predictions import open_review
 from napari_msp.scan import load_scan

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_msp.bids import Provenance
 from napari_msp.data.acquisition import load_acquisition
 from napari_msp.identity import Person
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.sh_image import SHImage

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from napari_msp.bids import Provenance
 from napari_msp.data.gradients import GradientTable
 from napari_msp.inference.harmonize import Prediction
 from napari_msp.inference.stages import at_alpha
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage

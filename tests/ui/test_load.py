@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from napari_msp.bids import Provenance, sidecar_path
+from napari_msp.bids import sidecar_path
 from napari_msp.data.acquisition import EstimatedMask
 from napari_msp.errors import Cancelled, UserError
 from napari_msp.files import write_json
+from napari_msp.provenance import Provenance
 from napari_msp.scan import load_scan
 from napari_msp.signal.fitting import LowerOrder, fit_sh
 from napari_msp.signal.sh_image import write_sh

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_msp.bids import Provenance
 from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.region_numbers import region_numbers
 from napari_msp.evaluation.regions import Regions
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.maps import MAPS
 from napari_msp.signal.sh_image import SHImage

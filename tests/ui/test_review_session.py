@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_msp.bids import HARMONIZED, Provenance, describe_derivative, prediction_stem
+from napari_msp.bids import HARMONIZED, describe_derivative, prediction_stem
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.nifti import write_nifti
 from napari_msp.errors import UserError
 from napari_msp.files import write_json
+from napari_msp.provenance import Provenance
 from napari_msp.ui.review.pictures import (
     Contrast,
     Image,

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from napari_msp.bids import Provenance
 from napari_msp.data.gradients import GradientTable
 from napari_msp.inference.harmonize import Prediction
+from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions

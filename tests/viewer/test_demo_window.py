@@ -6,8 +6,8 @@ import numpy as np
 from patterns import Canvas
 from qtpy.QtWidgets import QDockWidget
 
-from napari_msp.bids import Provenance
 from napari_msp.demo import DemoResult, DemoTarget
+from napari_msp.provenance import Provenance
 from napari_msp.scan import load_scan
 from napari_msp.signal.sh_image import write_sh
 from napari_msp.ui.compare.widget import Compare

@@ -10,8 +10,8 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QApplication, QRadioButton
 
-from napari_msp.bids import Provenance
 from napari_msp.errors import UserError
+from napari_msp.provenance import Provenance
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import colour_fa, sh_average
 from napari_msp.signal.sh_image import write_sh

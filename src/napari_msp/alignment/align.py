@@ -37,6 +37,8 @@ from napari_msp.bids import (
     BIDSIGNORE_TABLES,
     DESCRIPTION,
     dataset_description,
+    describe_part,
+    write_participants,
 )
 from napari_msp.checking.alignment import LEAST_CORRELATION, MISALIGNMENT_LIMIT, dice
 from napari_msp.checking.report import Finding, place_of
@@ -424,18 +426,12 @@ def _describe(job: Job, result: Alignment) -> None:
     for name, title in derivatives.items():
         folder = stage / "derivatives" / name
         if folder.exists():
-            about = dataset_description(title, derivative=True, generated_by=made_by)
-            about["DatasetLinks"] = {
-                "source": os.path.relpath(
-                    root.resolve(), (result.out / "derivatives" / name).resolve()
-                )
-            }
-            write_json(folder / DESCRIPTION, about)
-            write_text(folder / "README", f"{title}: {made_by}.\n")
-            write_text(folder / ".bidsignore", BIDSIGNORE_TABLES)
+            there = (result.out / "derivatives" / name).resolve()
+            links = {"source": os.path.relpath(root.resolve(), there)}
+            describe_part(folder, title, made_by, ignored=BIDSIGNORE_TABLES, DatasetLinks=links)
     subjects = sorted({scan.subject for scan in result.scans if scan.image is not None})
     if not subjects:
         first = result.findings[0]
         raise UserError("no scan could be aligned", root, remedy=Advice(first.message()))
-    write_text(stage / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
+    write_participants(stage, subjects)
     write_report(stage, result)

@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_msp.bids import Provenance, prediction_stem
+from napari_msp.bids import prediction_stem
 from napari_msp.errors import PYTHON, Cancelled, Overwrite, UserError, Words
 from napari_msp.files import read_json, sha256
 from napari_msp.foreign_errors import explain
 from napari_msp.options import Options
+from napari_msp.provenance import Provenance
 
 if TYPE_CHECKING:  # torch is not for every command
     from napari_msp.model_file import Model

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
-from napari_msp.bids import mask_sidecar, sidecar_path, source_uri
+from napari_msp.bids import mask_sidecar, sidecar_path
 from napari_msp.data.beside import find_gradients, look_for_mask, one_table
 from napari_msp.data.gradients import (
     GradientTable,
@@ -51,6 +51,7 @@ from napari_msp.data.table_doubts import (
 from napari_msp.data.volumes import MOST_ODD, OddVolume, in_words, judge_volumes
 from napari_msp.errors import Advice, CountAsB0, Give, UserError, either
 from napari_msp.files import write_json
+from napari_msp.provenance import source_uri
 
 if TYPE_CHECKING:
     from dipy.core.gradients import GradientTable as DipyGradientTable

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from napari_msp.bids import (
     IMAGE_SUFFIXES,
-    Provenance,
     entities,
     image_suffix,
     is_dwi,
@@ -21,6 +20,7 @@ from napari_msp.data.beside import PassedOver, b0_only, is_scan
 from napari_msp.errors import Advice, Choose, Remedy, RunJob, UserError, either
 from napari_msp.formatting import counted
 from napari_msp.identity import Person, person_of
+from napari_msp.provenance import Provenance
 
 SCAN_NAMES = "sub-*/[ses-*/]dwi/sub-*[_ses-*][_acq-*]_dwi.nii.gz"
 """How scans are named, for messages."""

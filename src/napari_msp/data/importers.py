@@ -16,12 +16,14 @@ from napari_msp.bids import (
     NIFTI_SUFFIXES,
     applicable,
     dataset_description,
+    describe_part,
     deviation_note,
     gradient_files,
     image_suffix,
     mask_sidecar,
     read_metadata,
     sidecar_path,
+    write_participants,
 )
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.cubes import (
@@ -298,14 +300,10 @@ def _describe_dataset(
         ),
     )
     if any(scan.mask is not None for scan in scans):
-        write_json(
-            folder / "derivatives" / "brainmask" / DESCRIPTION,
-            dataset_description("Brain masks", derivative=True, generated_by=made_by),
-        )
-        write_text(folder / "derivatives" / "brainmask" / "README", f"Brain masks: {made_by}.\n")
+        describe_part(folder / "derivatives" / "brainmask", "Brain masks", made_by)
     if any(scan.deviation is not None for scan in scans):
         write_text(folder / ".bidsignore", BIDSIGNORE_DEVIATIONS)
-    write_text(folder / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
+    write_participants(folder, subjects)
     rows = [
         f"{scan.source.relative_to(source).as_posix()}\t{scan.image.as_posix()}" for scan in scans
     ]

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, Unpack, cast
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import Provenance, prediction_stem, shell_stem, source_uri
+from napari_msp.bids import prediction_stem, shell_stem
 from napari_msp.data.acquisition import Acquisition
 from napari_msp.data.gradients import GradientTable, Shell
 from napari_msp.data.lattice import (
@@ -30,6 +30,7 @@ from napari_msp.model_file import Model, load_model
 from napari_msp.networks.msp import Network, SharedMSP
 from napari_msp.networks.registry import title
 from napari_msp.options import Options, OptionSettings
+from napari_msp.provenance import Provenance, source_uri
 from napari_msp.scan import Scan
 from napari_msp.signal.channels import (
     GridImage,

@@ -13,7 +13,6 @@ import numpy as np
 from napari_msp.arrays import FloatArray
 from napari_msp.bids import (
     HARMONIZED,
-    Provenance,
     dataset_root,
     describe_derivative,
     map_name,
@@ -45,6 +44,7 @@ from napari_msp.inference.review_maps import sidecar_of, write_review_maps
 from napari_msp.inference.tiling import Progress
 from napari_msp.model_file import Model, load_model
 from napari_msp.options import Options, OptionSettings
+from napari_msp.provenance import Provenance
 from napari_msp.scan import as_scan
 from napari_msp.signal.fitting import evaluate_sh
 from napari_msp.signal.sh_image import write_sh

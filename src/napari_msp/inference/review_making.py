@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import (
-    DESCRIPTION,
-    Provenance,
-    absolute,
-    map_beside,
-    map_name,
-    nifti_stem,
-    source_path,
-)
+from napari_msp.bids import DESCRIPTION, absolute, map_beside, map_name, nifti_stem
 from napari_msp.data.masks import volume_of
 from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import Advice, UserError, stop_if
@@ -38,6 +30,7 @@ from napari_msp.inference.review_maps import (
     sh_images,
     write_review_maps,
 )
+from napari_msp.provenance import Provenance, source_path
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.maps import Maps
 from napari_msp.signal.noise import signal_to_noise

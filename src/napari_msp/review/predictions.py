@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_msp.bids import (
-    Provenance,
     absolute,
     bare_stem,
     dataset_root,
@@ -19,7 +18,6 @@ from napari_msp.bids import (
     nifti_stem,
     platform_name,
     sidecar_path,
-    source_path,
     study_root,
     without_shell,
 )
@@ -30,6 +28,7 @@ from napari_msp.formatting import counted
 from napari_msp.identity import Person, dataset_key
 from napari_msp.inference.review_making import not_there, place_of
 from napari_msp.inference.review_maps import MadeFrom, Without
+from napari_msp.provenance import Provenance, source_path
 from napari_msp.review.measures import numbers_in, outlying, read_measures, risk_of, unusual_in
 
 FOLDER = "review"

@@ -11,7 +11,14 @@ import nibabel as nib
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import BIDSIGNORE_TABLES, DESCRIPTION, dataset_description, mask_sidecar
+from napari_msp.bids import (
+    BIDSIGNORE_TABLES,
+    DESCRIPTION,
+    dataset_description,
+    describe_part,
+    mask_sidecar,
+    write_participants,
+)
 from napari_msp.data.gradients import SHELL_GAP, write_gradients
 from napari_msp.data.nifti import write_nifti
 from napari_msp.data.phantom.platforms import (
@@ -294,12 +301,9 @@ def _describe(
     if twins:
         names["noisefree"] = "The same scans without noise"
     for derivative, name in names.items():
-        about = dataset_description(name, derivative=True, generated_by=made_by, Simulated=True)
-        write_json(folder / "derivatives" / derivative / DESCRIPTION, about)
-        write_text(folder / "derivatives" / derivative / "README", f"{name}: {made_by}.\n")
-        write_text(folder / "derivatives" / derivative / ".bidsignore", BIDSIGNORE_TABLES)
-    lines = ["participant_id", *(f"sub-{index + 1:02d}" for index in range(subjects))]
-    write_text(folder / "participants.tsv", "\n".join(lines) + "\n")
+        part = folder / "derivatives" / derivative
+        describe_part(part, name, made_by, ignored=BIDSIGNORE_TABLES, Simulated=True)
+    write_participants(folder, (f"sub-{index + 1:02d}" for index in range(subjects)))
     write_text(
         folder / "README",
         README.format(

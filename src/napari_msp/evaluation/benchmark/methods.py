@@ -13,7 +13,6 @@ from typing import Literal
 
 from napari_msp import packaged
 from napari_msp.bids import (
-    Provenance,
     bare_stem,
     entities,
     image_suffix,
@@ -38,6 +37,7 @@ from napari_msp.formatting import listed
 from napari_msp.learning.starts import single_of
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import MULTI_STAGE, kinds, network_class, title
+from napari_msp.provenance import Provenance
 from napari_msp.signal.maps import MAPS
 
 Role = Literal["baseline", "network", "control"]
