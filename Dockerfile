@@ -3,10 +3,11 @@
 #   docker build -t napari-msp .
 #   docker build -t napari-msp --build-arg TORCH_INDEX=https://pypi.org/simple .    # with CUDA
 #
-# Run (Apptainer: `apptainer build napari-msp.sif docker-daemon://napari-msp:latest`):
+# Run, with folders by their whole paths, which exist beforehand (Apptainer: see
+# docs/how-to/cohort.md):
 #
-#   docker run --rm -v HEADS:/bids:ro -v OUT:/out -v MODELS:/models:ro napari-msp \
-#       /bids /out participant --model /models/msp.safetensors --target all
+#   docker run --rm --user "$(id -u):$(id -g)" -v /data/heads:/bids:ro -v /data/out:/out napari-msp \
+#       /bids /out participant --model msp-teaching --target all
 #
 # A worker of a Dask cluster, with the same folders under the same paths:
 #
@@ -26,8 +27,8 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip install -c constraints.txt ".[cohort]"
 
-# Whoever runs it may be nobody, and the image read-only.
-ENV MPLBACKEND=Agg MPLCONFIGDIR=/tmp/matplotlib
+# Whoever runs it may be nobody, with no home to keep a cache in; Apptainer brings the user's own.
+ENV HOME=/tmp MPLBACKEND=Agg
 WORKDIR /tmp
 ENTRYPOINT ["napari-msp", "cohort"]
 CMD ["--help"]
