@@ -453,12 +453,15 @@ def mask_sidecar(description: str, sources: Sequence[str], **more: Any) -> dict[
     }
 
 
+def read_description(root: Path) -> dict[str, Any]:
+    """Read a dataset's description; empty where there is none."""
+    path = root / DESCRIPTION
+    return read_json(path, foreign=True) if path.is_file() else {}
+
+
 def marked_input(root: Path) -> str | None:
     """Give the platform that a dataset marks as the one to predict from; None where it does not."""
-    description = root / DESCRIPTION
-    if not description.is_file():
-        return None
-    mark = read_json(description, foreign=True).get("NapariMSP")
+    mark = read_description(root).get("NapariMSP")
     platform = mark.get(INPUT_MARK) if isinstance(mark, Mapping) else None
     return platform if isinstance(platform, str) and platform else None
 

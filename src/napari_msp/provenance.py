@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_msp.bids import DESCRIPTION, absolute, dataset_root
-from napari_msp.files import read_json
+from napari_msp.bids import absolute, dataset_root, read_description
 
 
 def source_uri(path: Path | None) -> str:
@@ -31,10 +30,9 @@ def source_path(uri: str, root: Path) -> Path | None:
         The derivative's folder, whose description says where its source lies.
     """
     _, _, inside = uri.partition("bids:source:")
-    description = root / DESCRIPTION
-    if not inside or not description.is_file():
+    if not inside:
         return None
-    links = _mapping(read_json(description, foreign=True).get("DatasetLinks"))
+    links = _mapping(read_description(root).get("DatasetLinks"))
     source = _text(links.get("source"))
     found = None if source is None else root / source / inside
     return found if found is not None and found.is_file() else None

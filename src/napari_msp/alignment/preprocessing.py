@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_msp.bids import DESCRIPTION, bare_stem, dataset_root, entities, read_metadata
+from napari_msp.bids import bare_stem, dataset_root, entities, read_description, read_metadata
 from napari_msp.errors import UserError
-from napari_msp.files import read_json
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ def missing_steps(scan: Path) -> tuple[Step, ...]:
     try:
         sidecar = read_metadata(scan)
         root = dataset_root(scan)
-        description = {}
-        if root is not None and (root / DESCRIPTION).is_file():
-            description = read_json(root / DESCRIPTION)
+        description = {} if root is None else read_description(root)
     except UserError:  # `check` says so; here it says nothing of corrections
         sidecar, description = {}, {}
     if sidecar.get("Simulated") is True or description.get("Simulated") is True:

@@ -26,7 +26,7 @@ from napari_msp.bids import (
     gradient_files,
     nifti_stem,
     plain_label,
-    sidecar_path,
+    read_sidecar,
 )
 from napari_msp.data.cubes import Auto
 from napari_msp.data.gradients import B0_MAXIMUM, LARGEST_B0
@@ -266,7 +266,7 @@ def _series_in(folder: Path) -> tuple[Series, ...]:
 def _described(image: Path) -> Series:
     """Say what an image that dcm2niix made is."""
     opened = open_nifti(image)
-    sidecar = read_json(sidecar_path(image), foreign=True) if sidecar_path(image).exists() else {}
+    sidecar = read_sidecar(image)
     table = _b_values(image)
     number = sidecar.get("SeriesNumber")
     values, counts = np.unique(np.round(table / 50).astype(int) * 50, return_counts=True)

@@ -4,6 +4,7 @@ Every rating reads the table again (`rating_table`) before it is written under a
 of one rater lose nothing to each other, and the later rating of a prediction counts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -233,6 +234,11 @@ class AllRatings:
     def raters(self) -> tuple[str, ...]:
         """Everybody who has rated."""
         return tuple(self.by_rater)
+
+    def states(self, rater: str, entries: Iterable[Entry]) -> Counter[State]:
+        """Count what a rater said of entries; those of which nothing was said are left out."""
+        theirs = self.by_rater[rater]
+        return Counter(theirs[each.key].state(each) for each in entries if each.key in theirs)
 
     def of(self, entry: Entry) -> tuple[Rating, ...]:
         """Give all ratings of an entry."""

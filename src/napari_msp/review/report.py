@@ -288,9 +288,7 @@ def _data_uri(image: bytes) -> str:
 def _of_rater(rater: str, review: Review, ratings: AllRatings) -> dict[str, Any]:
     """Count what a rater said."""
     theirs = ratings.by_rater[rater]
-    states = Counter(
-        theirs[entry.key].state(entry) for entry in review.entries if entry.key in theirs
-    )
+    states = ratings.states(rater, review.entries)
     tags = Counter(
         tag
         for entry in review.entries

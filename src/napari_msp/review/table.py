@@ -1,14 +1,13 @@
 """A review as a table: for a terminal, and as CSV or JSON for other programs."""
 
 import textwrap
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from napari_msp.checking.table import NARROWEST, WIDTH, check_table_name
 from napari_msp.files import write_json, write_text
 from napari_msp.formatting import aligned, counted, csv_text, number
-from napari_msp.review.agreement import agreement
+from napari_msp.review.agreement import ORDER, agreement
 from napari_msp.review.measures import FEWEST, MEASURES, UNUSUAL, outlying_text
 from napari_msp.review.predictions import Entry, Review
 from napari_msp.review.ratings import AllRatings
@@ -85,11 +84,9 @@ def _legend(review: Review) -> str:
 def summary(review: Review, ratings: AllRatings) -> list[str]:
     """Say how many there are, what each rater said, how far they agree, and what is missing."""
     lines = ["", f"{counted(len(review.entries), 'prediction')}."]
-    for rater, theirs in ratings.by_rater.items():
-        states = Counter(
-            theirs[entry.key].state(entry) for entry in review.entries if entry.key in theirs
-        )
-        rated = sum(states[each] for each in ("pass", "doubtful", "fail"))
+    for rater in ratings.raters:
+        states = ratings.states(rater, review.entries)
+        rated = sum(states[each] for each in ORDER)
         remade = f", {states['remade']} rated before they were made again" * bool(states["remade"])
         lines.append(
             f"{rater}: {rated} rated ({states['pass']} pass, {states['doubtful']} doubtful, "
