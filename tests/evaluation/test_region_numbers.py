@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from napari_msp.cli import main
+from napari_msp.data.acquisition import load_acquisition
 from napari_msp.errors import UserError
 from napari_msp.evaluation.region_numbers import Measurable, measure_regions, region_numbers
 from napari_msp.evaluation.regions import Regions
+from napari_msp.signal.fitting import fit_sh
+from napari_msp.signal.maps import fractional_anisotropy
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import fitting_matrix, spread_directions
 
@@ -72,6 +75,51 @@ def test_stored_order_of_an_image_does_not_matter(labels):
     numbers = measure_regions({"one": one, "other": other}, labels, maps=("sh_average",))
     first, second = (numbers.tables[name, "SH average"].rows for name in ("one", "other"))
     assert first == second
+
+
+@pytest.fixture
+def dwi(tmp_path):
+    """A noisy scan of anisotropic tissue, in a file."""
+    directions = spread_directions(30)
+    signal = np.exp(-1.0 * (0.4 + 1.2 * directions[:, 0] ** 2)) * np.ones((*SHAPE, 1))
+    noise = np.random.default_rng(0).normal(0, 0.03, (*SHAPE, 31))
+    voxels = 1000 * (np.concatenate([np.ones((*SHAPE, 1)), signal], axis=-1) + noise)
+    path = plain(tmp_path / "dwi.nii.gz", voxels)
+    np.savetxt(tmp_path / "dwi.bval", [[0, *[1000] * 30]], fmt="%d")
+    np.savetxt(tmp_path / "dwi.bvec", np.vstack([np.zeros(3), directions * [-1, 1, 1]]).T)
+    plain(tmp_path / "dwi_mask.nii.gz", np.ones((*SHAPE, 1)))
+    return path
+
+
+def test_a_scan_alone_has_the_tensors_of_its_signal(dwi, labels):
+    own = fractional_anisotropy(load_acquisition(dwi))
+    numbers = measure_regions([dwi], labels)
+    assert numbers.tables["dwi", "FA"].rows[0].mean == pytest.approx(own[LABELS == 1].mean())
+    assert {each["through"] for each in rows(numbers.csv())} == {"signal", ""}
+    assert not numbers.notes
+
+
+def test_what_is_compared_goes_through_the_sh_series_and_says_so(dwi, labels):
+    image = fit_sh(load_acquisition(dwi))
+    series = fractional_anisotropy(image)[LABELS == 1].mean()
+    compared = measure_regions({"made": image}, labels, dwi, ("fa",))
+    assert {each["through"] for each in rows(compared.csv())} == {"SH series"}
+    for name in ("truth", "made"):
+        assert compared.tables[name, "FA"].rows[0].mean == pytest.approx(series)
+    assert compared.tables["made", "FA"].rows[0].error == 0
+    # Side by side and not compared, each is its own, and that they are not alike is told.
+    listed = measure_regions({"made": image, "scan": dwi}, labels, maps=("fa",))
+    signal = listed.tables["scan", "FA"].rows[0].mean
+    assert signal is not None
+    assert signal > series + 0.01
+    assert [note.partition(",")[0] for note in listed.notes] == [
+        "tensors of made come through the SH series"
+    ]
+
+
+def test_a_map_of_one_volume_is_a_map(tmp_path, labels):
+    image = plain(tmp_path / "fa.nii.gz", LABELS[..., None] / 4)
+    assert measure_regions([image], labels).tables["fa", "value"].rows[0].mean == 0.25
 
 
 def test_what_lies_outside_is_told_and_no_value_is_left_out_in_silence():

@@ -100,6 +100,33 @@ def test_names_beside_a_label_image(tmp_path, ending):
     assert dict(read_regions(path)) == {4: "left tract", 7: "right tract", 9: "label 9"}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "4\tBrodmann 4\n7\tBA 1 2 3\n",
+        "4 Brodmann 4\n7 BA 1 2 3\n",
+        "4 Brodmann 4 255 0 0 0\n7\tBA 1 2 3 0 9 0 0\n",
+        "4\tBrodmann 4\t255\t0\t0\t0\n7\tBA 1 2 3\t0 9 0 0\n",
+        '4 255 0 0 1 1 1 "Brodmann 4"\n7 0 9 0 1 1 1 "BA 1 2 3"\n',
+        "index\tname\n4.0\tBrodmann 4\n7.0\tBA 1 2 3\n",
+        "\ufeffindex\tname\n4\tBrodmann 4\n7\tBA 1 2 3\n",
+        '"Name","Index"\r\n"Brodmann 4",4\r\nBA 1 2 3,7\r\n',
+        "colour;name;index\nred;Brodmann 4;4\n;BA 1 2 3;7\n",
+    ],
+)
+def test_numbers_in_names_are_kept(tmp_path, content):
+    table = tmp_path / "names.txt"
+    for encoding in ("utf-8", "utf-16"):
+        table.write_text(content.lstrip("\ufeff" if encoding == "utf-16" else ""), encoding)
+        assert read_names(table) == {4: "Brodmann 4", 7: "BA 1 2 3"}
+
+
+def test_accents_of_spreadsheets_are_read(tmp_path):
+    table = tmp_path / "names.csv"
+    table.write_bytes("index;name\n1;Hörrinde\n".encode("latin-1"))
+    assert read_names(table) == {1: "Hörrinde"}
+
+
 def test_labels_of_one_name_are_told_apart(tmp_path):
     path = write(tmp_path / "labels.nii", np.array([[[1, 2, 3]]], dtype=np.int16))
     (tmp_path / "labels.tsv").write_text("index\tname\n1\ttract\n2\tcord\n3\ttract\n")
@@ -136,9 +163,9 @@ def test_tables_of_several_maps_are_one():
     regions = labelled(1, 0, 0, 0, 0, 0, 0, 0)
     table = region_table(np.full((2, 2, 2), 0.5), regions)
     tables = {("scan", "FA"): table, ("scan", "MD"): table}
-    numbers = RegionNumbers(tables, {"FA": "", "MD": "mm²/s"}, [])
+    numbers = RegionNumbers(tables, {"FA": "", "MD": "mm²/s"}, [], {("scan", "FA"): "signal"})
     assert numbers.csv().splitlines() == [
-        "image,map,unit,label,name,voxels,volume_mm3,mean,sd,error,rms_error,bias",
-        "scan,FA,,1,label 1,1,8.0,0.5,,,,",
-        "scan,MD,mm²/s,1,label 1,1,8.0,0.5,,,,",
+        "image,map,unit,through,label,name,voxels,volume_mm3,mean,sd,error,rms_error,bias",
+        "scan,FA,,signal,1,label 1,1,8.0,0.5,,,,",
+        "scan,MD,mm²/s,,1,label 1,1,8.0,0.5,,,,",
     ]

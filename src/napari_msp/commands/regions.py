@@ -42,9 +42,9 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--maps",
         nargs="+",
-        default=("sh_average", "fa", "md"),
+        default=("direction_average", "fa", "md"),
         metavar="MAP",
-        help="of DWIs and SH images (default: sh_average fa md)",
+        help="of DWIs and SH images (default: direction_average fa md)",
     )
     command.add_argument(
         "--shell",

@@ -1,7 +1,7 @@
 """Numbers by region: what maps are in regions of a head, and how far they are off there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,37 @@ import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.bids import nifti_stem
+from napari_msp.data.beside import is_scan
 from napari_msp.data.lattice import Lattice, resample_with_mask
 from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.errors import Advice, Choose, UserError
 from napari_msp.evaluation.comparison import line_scans_up
 from napari_msp.evaluation.regions import Regions, read_regions
 from napari_msp.files import write_text
-from napari_msp.formatting import csv_text
+from napari_msp.formatting import csv_text, listed
 from napari_msp.scan import Scan, ScanLike, as_scan
-from napari_msp.signal.maps import MAPS
+from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps, direction_average
 
 BINS = 32
 """Of a histogram (our choice)."""
 
-REGION_MAPS = ("sh_average", "fa", "md")
+REGION_MAPS = ("direction_average", "fa", "md")
 """That are measured unless others are chosen."""
+
+MEASURED: Mapping[str, Map] = {
+    "direction_average": Map(
+        "direction_average",
+        "mean S/S0",
+        "",
+        "MSE",
+        "",
+        "sh",
+        "directionaverage",
+        lambda maps: direction_average(maps.image),
+    ),
+    **{name: each for name, each in MAPS.items() if not each.coloured},
+}
+"""What can be measured of a DWI or SH image: one number a voxel."""
 
 TRUTH = "truth"
 """What it is called among the images."""
@@ -211,6 +227,8 @@ class Measurable:
         On the same lattice.
     truth
         (X, Y, Z) what it should be; None where that is not known.
+    through
+        What its tensors were fitted to, see `Maps.through`; empty for what comes of none.
     """
 
     image: str
@@ -220,10 +238,27 @@ class Measurable:
     mask: MaskArray
     regions: Regions
     truth: FloatArray | None = None
+    through: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        image: str,
+        maps: Maps,
+        chosen: Map,
+        mask: MaskArray,
+        regions: Regions,
+        truth: Maps | None = None,
+    ) -> "Measurable":
+        """Take a map of an image."""
+        through = maps.through if chosen.model == "tensor" else ""
+        true = None if truth is None else chosen.compute(truth)
+        values = chosen.compute(maps)
+        return cls(image, chosen.title, chosen.unit, values, mask, regions, true, through)
 
 
 COLUMNS = (
-    "image", "map", "unit", "label", "name",
+    "image", "map", "unit", "through", "label", "name",
     "voxels", "volume_mm3", "mean", "sd", "error", "rms_error", "bias",
 )  # fmt: skip
 """Of the table of several images, without the histograms."""
@@ -241,11 +276,14 @@ class RegionNumbers:
         By map.
     notes
         What a reader must know to trust the numbers.
+    through
+        By image and map, "signal" or "SH series" where a tensor was fitted to that.
     """
 
     tables: Mapping[tuple[str, str], RegionTable]
     units: Mapping[str, str]
     notes: list[str]
+    through: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         images = ", ".join(dict.fromkeys(image for image, _ in self.tables))
@@ -255,7 +293,7 @@ class RegionNumbers:
         """Give a row for each image, map and region, in the order of `COLUMNS`."""
         return [
             (
-                image, name, self.units[name], r.label, r.name,
+                image, name, self.units[name], self.through.get((image, name), ""), r.label, r.name,
                 r.voxels, r.volume, r.mean, r.sd, r.error, r.rms_error, r.bias,
             )
             for (image, name), table in self.tables.items()
@@ -299,6 +337,12 @@ def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
             low, high = spans.get(each.map, (np.inf, -np.inf))
             spans[each.map] = min(low, float(inside.min())), max(high, float(inside.max()))
     notes = dict.fromkeys(note for each in measured for note in each.regions.notes)
+    if len({each.through for each in measured if each.through}) > 1:
+        of_series = dict.fromkeys(each.image for each in measured if each.through == SH_SERIES)
+        notes[
+            f"tensors of {listed(list(of_series))} come through the SH series, which lowers FA, "
+            "those of the other images from their signal; with a truth all come through the series"
+        ] = None
     return RegionNumbers(
         {
             (each.image, each.map): region_table(
@@ -308,6 +352,7 @@ def region_numbers(measured: Iterable[Measurable]) -> RegionNumbers:
         },
         {each.map: each.unit for each in measured},
         list(notes),
+        {(each.image, each.map): each.through for each in measured},
     )
 
 
@@ -331,9 +376,10 @@ def measure_regions(
         See `read_regions`; in the space of the images, whatever their voxels.
     truth
         Of the same kind. Images are then brought to its voxels and measured where all have brain,
-        maps where all have a finite number; else each in its own.
+        their tensors through the SH series; maps where all have a finite number. Else each is
+        measured in its own, a DWI's tensors from its signal.
     maps
-        Keys of `MAPS` with one number a voxel, of DWIs and SH images.
+        Keys of `MEASURED`, of DWIs and SH images.
     b_value
         Shell of scans that have several, in s/mm²; None: the lowest.
     b0_threshold
@@ -352,10 +398,9 @@ def measure_regions(
         raise UserError(problem, subject, "images", Advice("rename it"))
     wanted = tuple(maps)
     for each in wanted:
-        if each not in MAPS or MAPS[each].coloured:
-            known = [name for name, one in MAPS.items() if not one.coloured]
-            raise UserError(f"{each} is no map of one number a voxel", field="maps",
-                            remedy=Choose("maps", tuple(known)))  # fmt: skip
+        if each not in MEASURED:
+            problem, known = f"{each} is no map of one number a voxel", tuple(MEASURED)
+            raise UserError(problem, field="maps", remedy=Choose("maps", known))
     regions = labels if isinstance(labels, Regions) else read_regions(labels, names)
     read = partial(_scan_or_map, b_value=b_value, b0_threshold=b0_threshold)
     every = {name: read(image) for name, image in given.items()}
@@ -390,8 +435,10 @@ def _scan_or_map(
 ) -> Scan | tuple[FloatArray, Lattice]:
     if isinstance(image, str | Path):
         opened = open_nifti(Path(image))
-        if len(opened.shape) == 3:
-            return read_voxels(opened, Path(image)), lattice_of(opened)
+        shape = opened.shape
+        flat = len(shape) > 3 and all(length == 1 for length in shape[3:]) and not is_scan(image)
+        if len(shape) == 3 or flat:
+            return read_voxels(opened, Path(image)).reshape(shape[:3]), lattice_of(opened)
     scan = as_scan(image, b_value, b0_threshold)
     return scan if b_value is not None else next(iter(scan.by_shell().values()), scan)
 
@@ -401,7 +448,7 @@ def _of_scans(
 ) -> Iterator[Measurable]:
     """Give chosen maps of scans, which lie on truth's voxels where they are compared with it."""
     truth = scans.get(TRUTH) if compared else None
-    images = {name: scan.at_shell().maps() for name, scan in scans.items()}
+    images = {name: scan.at_shell().maps("signal") for name, scan in scans.items()}
     mask = None
     if truth is not None:
         others = {name: each for name, each in scans.items() if each is not truth}
@@ -412,10 +459,9 @@ def _of_scans(
         image = maps.image
         there = regions.on(image.lattice)
         for each in wanted:
-            true = None if truth is None or name == TRUTH else images[TRUTH][each]
+            true = None if truth is None or name == TRUTH else images[TRUTH]
             within = image.mask if mask is None else mask
-            chosen = MAPS[each]
-            yield Measurable(name, chosen.title, chosen.unit, maps[each], within, there, true)
+            yield Measurable.of(name, maps, MEASURED[each], within, there, true)
 
 
 def _of_maps(

@@ -3,13 +3,16 @@
 Labels come from an image (an atlas, a segmentation); where there is none, kinds of tissue stand in.
 """
 
+import codecs
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,12 @@ LARGEST_LABEL = 2**24
 
 LARGEST_TABLE = 10_000_000
 """Bytes of a table of names; FreeSurfer's has 100 kB."""
+
+NAMES_BESIDE = (".tsv", ".csv", ".txt", ".label", ".lut")
+"""How files end that name the labels of the image beside them."""
+
+RGB, BRIGHTEST = 3, 255
+"""Numbers of a colour without its fourth, and the largest one."""
 
 CUT = 0.95
 """A region of which less than this share lies in the image is said to be cut off (our choice)."""
@@ -153,10 +162,10 @@ def read_regions(path: str | Path, names: str | Path | None = None) -> Regions:
     path
         Three-dimensional, of whole numbers.
     names
-        Table of names: a BIDS `_dseg.tsv` (columns index and name), or text as ITK-SNAP, FreeSurfer
-        and MRtrix3 write it. None: such a table beside the image, `<stem>.tsv`, `.txt`, `.label` or
-        `.lut`, or the one that BIDS lets it inherit; labels without a name are called by number,
-        and those that share one by both.
+        Table of names: a BIDS `_dseg.tsv` or a CSV file (columns index and name), or text as
+        ITK-SNAP, FreeSurfer and MRtrix3 write it. None: such a table beside the image, `<stem>` and
+        one of `NAMES_BESIDE`, or the one that BIDS lets it inherit; labels without a name are
+        called by number, and those that share one by both.
 
     Raises
     ------
@@ -256,7 +265,7 @@ def _platform(path: Path) -> str:
 def _names_beside(image: Path) -> Path | None:
     """Find the table of names of a label image."""
     stem = nifti_stem(image)
-    for ending in (".tsv", ".txt", ".label", ".lut"):
+    for ending in NAMES_BESIDE:
         beside = image.with_name(stem + ending)
         if beside.is_file():
             return beside
@@ -274,37 +283,80 @@ def read_names(path: str | Path) -> dict[int, str]:
         When the file names no label.
     """
     path = Path(path)
-    text = read_whole(path, LARGEST_TABLE).decode(errors="replace")
-    header = text.partition("\n")[0].lower().split("\t")
-    found = _tsv_names(text) if {"index", "name"} <= {*map(str.strip, header)} else _lut_names(text)
+    text = _text(read_whole(path, LARGEST_TABLE))
+    header = text.partition("\n")[0].lower()
+    for between in "\t,;":
+        if {"index", "name"} <= {each.strip(' "\r') for each in header.split(between)}:
+            found = _column_names(text, between)
+            break
+    else:
+        found = _lut_names(text)
     if not found:
         remedy = Advice("give a table with columns index and name")
         raise UserError("names no label", path, "regions", remedy)
     return found
 
 
-def _tsv_names(text: str) -> dict[int, str]:
+def _text(content: bytes) -> str:
+    """Decode what editors and spreadsheets save: UTF-8 or UTF-16 with their marks, else Latin-1."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _index(word: str) -> int | None:
+    """Read a label, also where a spreadsheet or pandas wrote it as 1.0; None where it is none."""
+    whole, _, rest = word.strip().partition(".")
+    return int(whole) if whole.isdecimal() and not rest.strip("0") else None
+
+
+def _column_names(text: str, delimiter: str) -> dict[int, str]:
+    """Read a table with columns index and name, in any order and beside others."""
     found = {}
-    for row in csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"):
+    for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter):
         named = {str(key).strip().lower(): (value or "") for key, value in row.items() if key}
-        index, name = named.get("index", "").strip(), named.get("name", "").strip()
-        if index.isdigit() and name:
-            found[int(index)] = name
+        index, name = _index(named.get("index", "")), named.get("name", "").strip()
+        if index is not None and name:
+            found[index] = name
     return found
 
 
 def _lut_names(text: str) -> dict[int, str]:
-    """Read `1 255 0 0 1 1 1 "name"` (ITK-SNAP) or `1 name 255 0 0 0` (FreeSurfer, MRtrix3)."""
-    found = {}
+    """Read `1 255 0 0 1 1 1 "name"` (ITK-SNAP) or `1 name 255 0 0 0` (FreeSurfer, MRtrix3).
+
+    A name may hold numbers, as "Brodmann 4". Colours are what stands behind the names of all
+    labels: red, green, blue and mostly a fourth number.
+    """
+    found, names = {}, {}
     for line in text.splitlines():
-        first, *rest = line.split() or [""]
-        if not first.isdigit():
+        first, *rest = line.split(maxsplit=1) or [""]
+        index = _index(first)
+        if index is None or not rest:
             continue
         _, quote, quoted = line.partition('"')
         if quote:
-            words = quoted.partition('"')[0].split()
+            found[index] = " ".join(quoted.partition('"')[0].split())
+            continue
+        name, *behind = re.split(r"\s*\t\s*", rest[0].strip())
+        if behind and all(_is_shade(each) for each in " ".join(behind).split()):
+            found[index] = " ".join(name.split())  # columns are told apart by tabs
         else:
-            words = [each for each in rest if not each.replace(".", "", 1).isdigit()]
-        if words:
-            found[int(first)] = " ".join(words)
-    return found
+            names[index] = rest[0].split()
+    shades = {index: _shades_behind(words) for index, words in names.items()}
+    coloured = min(shades.values(), default=0) >= RGB
+    for index, words in names.items():
+        found[index] = " ".join(words[: len(words) - shades[index]] if coloured else words)
+    return {index: name for index, name in found.items() if name}
+
+
+def _is_shade(word: str) -> bool:
+    return word.isdecimal() and int(word) <= BRIGHTEST
+
+
+def _shades_behind(words: Sequence[str]) -> int:
+    """Count the numbers of a colour at the end of a line, four at most."""
+    behind = list(takewhile(_is_shade, reversed(words)))
+    return min(len(behind), RGB + 1)

@@ -33,6 +33,9 @@ from napari_msp.signal.tensors import (
 AVERAGED_COEFFICIENTS = 6
 """Figure 3a of the paper shows the mean of the first six coefficients (orders 0 and 2)."""
 
+SIGNAL, SH_SERIES = "signal", "SH series"
+"""What tensors are fitted to, as tables say it."""
+
 TENSOR_DIRECTIONS = 60
 """Directions on which an SH series is sampled for its tensor (our choice: over twice 28)."""
 
@@ -264,6 +267,11 @@ class Maps(Mapping[str, FloatArray]):
     # By identity, as everything that has arrays: a Mapping would compare them one by one.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+    @property
+    def through(self) -> str:
+        """What tensors are fitted to: `SIGNAL`, or what the SH series gives of it, `SH_SERIES`."""
+        return SH_SERIES if self._scan is None else SIGNAL
 
     @cached_property
     def tensor(self) -> TensorMaps:

@@ -119,17 +119,15 @@ def measurables(compared: Compared, shown: Map, regions: Regions) -> Iterator[Me
         before = compared.before or compared.scan_maps
         if before is not None:
             images = {f"input {scan.name}": before, **images}
-    true = None if comparison.truth is None else comparison.truth[chosen.name]
     if truth is not None and comparison.truth is not None:
         images = {f"truth {truth.name}": comparison.truth, **images}
     here = regions.on(comparison.lattice)
     for name, maps in images.items():
         alike = maps.image.lattice.matches(comparison.lattice)
         mask = comparison.mask & maps.image.mask if alike else maps.image.mask
-        against = true if alike and maps is not comparison.truth else None
+        against = comparison.truth if alike and maps is not comparison.truth else None
         there = here if alike else regions.on(maps.image.lattice)
-        unit = chosen.unit
-        yield Measurable(name, chosen.title, unit, maps[chosen.name], mask, there, against)
+        yield Measurable.of(name, maps, chosen, mask, there, against)
 
 
 def volume_of(regions: Regions, lattice: Lattice) -> IntArray:
@@ -340,8 +338,8 @@ class RegionsTab(Themed):
             counts = table.rows[region].histogram
             pen = pg.mkPen(series[n % len(series)], width=1.6)
             self.histogram.plot(table.edges, counts, stepMode="center", pen=pen, name=image)
-        name, unit = next(iter(numbers.units.items()))
-        self.histogram.setLabel("bottom", f"{name} in {unit}: {tables[0][1].rows[region].name}")
+        named, unit = _named(numbers)
+        self.histogram.setLabel("bottom", f"{named} in {unit}: {tables[0][1].rows[region].name}")
 
     def _take(self, found: _Found) -> None:
         self.message.clear()
@@ -462,19 +460,26 @@ class RegionsTab(Themed):
         self.restyle()
 
 
+def _named(numbers: RegionNumbers) -> tuple[str, str]:
+    """Give title and unit of the map that is measured, and what its tensors were fitted to."""
+    name, unit = next(iter(numbers.units.items()))
+    through = next(iter(numbers.through.values()), "")
+    return f"{name} through the {through}" if through else name, unit
+
+
 def _texts(numbers: RegionNumbers) -> tuple[list[Text], list[list[Text]]]:
     """Write a row for each region and image; the region's name at the first."""
     tables = list(numbers.tables.items())
     everything = [row for _, table in tables for row in table.rows]
     style = NumberFormat.of(row.mean for row in everything if row.mean is not None)
     errors = [row.error for row in everything if row.error is not None]
-    name, unit = next(iter(numbers.units.items()))
+    named, unit = _named(numbers)
     inside = style.unit(unit)
     headers = [
         ("region", ""),
         ("image", ""),
         ("mm³", "<p>Volume of the voxels that were measured.</p>"),
-        (f"mean\n{inside}", f"<p>{name} over the region.</p>"),
+        (f"mean\n{inside}", f"<p>{named} over the region.</p>"),
         ("sd", "<p>Standard deviation over voxels, in the same unit.</p>"),
     ]
     if errors:
