@@ -7,4 +7,4 @@ cd "$(dirname "$0")/.."
 . scripts/phases.sh
 
 phase "set-up in all" sh scripts/setup.sh bench
-PYTHONPATH=benchmarks phase "bench" .venv/bin/python -m bench "$@"
+phase "bench" env PYTHONPATH=benchmarks .venv/bin/python -m bench "$@"

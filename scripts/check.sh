@@ -20,6 +20,6 @@ if printf '%s\n' windows-1 work others windows-2 learning static |
     phase "all checks" xargs -n 1 -P "$((cores + 1))" sh scripts/check_part.sh; then
     echo "all checks passed"
 else
-    echo "FAILED:" $(cat .venv/checks/*.failed) >&2
+    echo "FAILED: $(cat .venv/checks/*.failed 2>/dev/null | tr '\n' ' ')" >&2
     exit 1
 fi

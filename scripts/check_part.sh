@@ -3,7 +3,7 @@
 #
 #   scripts/check_part.sh static|windows-1|windows-2|learning|work|others
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 . scripts/phases.sh
 
 part=$1
@@ -14,10 +14,13 @@ check() { # check NAME COMMAND [ARGUMENT ...]
 }
 
 tests() { # tests PATH_OR_OPTION ...
+    # shellcheck disable=SC2086 # a command and its argument, or nothing
     check "pytest, $part" $screen .venv/bin/python -m pytest -m "not slow" --durations 10 \
         -o "cache_dir=.venv/cache-$part" "$@"
 }
 
+# Lists of paths have to be split into words.
+# shellcheck disable=SC2046,SC2086
 run_part() {
     case $part in
         static)

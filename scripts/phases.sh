@@ -1,6 +1,10 @@
+# shellcheck shell=sh
 # Sourced by the other scripts: runs a command and prints the seconds that it took.
 
 # phase NAME COMMAND [ARGUMENT ...]
+#
+# `set -e` does not hold inside of a function that is run so, as its status is asked for: its steps
+# are joined by &&.
 phase() {
     phase_name=$1
     shift

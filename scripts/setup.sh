@@ -18,12 +18,14 @@ has_display() {
 }
 
 find_python() {
-    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
         if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             return
         fi
+        if [ -n "${PYTHON:-}" ]; then break; fi # that one, and no other
     done
-    echo "Python 3.11 or newer is needed; python3 is: $(python3 --version 2>&1 || true)" >&2
+    python=${PYTHON:-python3}
+    echo "Python 3.11 or newer is needed; $python is: $("$python" --version 2>&1 || true)" >&2
     echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2
     exit 1
 }
@@ -34,17 +36,19 @@ make_environment() {
     rm -rf .venv
     # Debian keeps venv's copy of pip in a package of its own.
     "$python" -c 'import ensurepip' 2>/dev/null || sh scripts/system_packages.sh venv || true
-    if "$python" -c 'import ensurepip' 2>/dev/null; then
-        "$python" -m venv .venv
-    else
-        "$python" -m venv --without-pip .venv
-        "$python" -m pip --python .venv/bin/python install -qq -c constraints.txt pip
-    fi
+    "$python" -m venv --without-pip .venv
+}
+
+give_pip() { # which an environment of your own may lack, or one that was made only in part
+    .venv/bin/python -c 'import pip' 2>/dev/null ||
+        .venv/bin/python -m ensurepip >/dev/null 2>&1 ||
+        { find_python && "$python" -m pip --python .venv/bin/python install -qq -c constraints.txt pip; }
 }
 
 install_package() { # install_package REQUIREMENT
-    .venv/bin/python -m pip install -qq -c constraints.txt pip setuptools
-    .venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation -e "$1"
+    give_pip &&
+        .venv/bin/python -m pip install -qq -c constraints.txt pip setuptools &&
+        .venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation -e "$1"
 }
 
 purpose=$1

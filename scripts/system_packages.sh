@@ -27,7 +27,10 @@ case $purpose in
         ;;
     browser)
         wanted="chromium"
-        if command -v chromium >/dev/null 2>&1; then exit 0; fi
+        # As tests/review/browser.py looks for it.
+        for name in chromium chromium-browser google-chrome chrome; do
+            if command -v "$name" >/dev/null 2>&1; then exit 0; fi
+        done
         ;;
     *)
         echo "$0: unknown purpose $purpose" >&2
@@ -37,9 +40,16 @@ esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     case $purpose in
-        mrtrix) echo "missing: MRtrix3; install it (https://www.mrtrix.org/download)" >&2 && exit 1 ;;
+        mrtrix) lacks="MRtrix3 (https://www.mrtrix.org/download)" ;;
+        browser) lacks="Chromium or Chrome" ;;
+        screen)
+            if [ "$(uname -s)" != Linux ] || command -v xvfb-run >/dev/null 2>&1; then exit 0; fi
+            lacks="xvfb-run, without which tests of the window open on your own screen"
+            ;;
         *) exit 0 ;; # other systems bring these with Python and with their desktop
     esac
+    echo "missing: $lacks" >&2
+    exit 1
 fi
 
 missing=""

@@ -21,9 +21,13 @@ export OMP_NUM_THREADS=1
 # base, in unison from the first step, 3,000 steps. The DIQT has no base, and starts from nothing.
 $msp train "$heads" $models/msp-teaching.safetensors --model msp --width 0.28 --start-from base \
     --steps 3000 --unison-steps 3000 --held-out sub-07 --seed 1 --label "$label" --force &
+msp_training=$!
 $msp train "$heads" $models/diqt-teaching.safetensors --model diqt --width 0.28 --start-from nothing \
     --epochs 24 --held-out sub-07 --seed 1 --label "$label" --force &
-wait
+diqt_training=$!
+# One by one: a plain `wait` forgets a failure, and older models would be calibrated.
+wait "$msp_training"
+wait "$diqt_training"
 for model in msp diqt; do
     $msp calibrate $models/$model-teaching.safetensors "$heads" \
         --out $models/$model-teaching.safetensors --force

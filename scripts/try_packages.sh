@@ -14,32 +14,31 @@ constraints=$PWD/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
 build() {
-    rm -rf dist
-    "$python" -m venv "$trial/build"
-    "$trial/build/bin/pip" install -qq build
-    "$trial/build/bin/python" -m build -q --outdir dist .
+    rm -rf dist &&
+        "$python" -m venv "$trial/build" &&
+        "$trial/build/bin/pip" install -qq build &&
+        "$trial/build/bin/python" -m build -q --outdir dist .
 }
 
 try_package() { # try_package FILE
-    rm -rf "$trial/venv" "$trial/work"
-    "$python" -m venv "$trial/venv"
-    "$trial/venv/bin/pip" install -qq -c "$constraints" "$1"
-    mkdir "$trial/work"
-    (
-        cd "$trial/work" # away from the checkout: only what was installed is there
-        bin=$trial/venv/bin
-        "$bin/napari-msp" --version
-        "$bin/napari-msp" simulate heads --subjects 1 --size tiny -q
-        model=$("$bin/python" -c 'from napari_msp.packaged import packaged_model; print(packaged_model("MSP"))')
-        "$bin/napari-msp" harmonize heads/sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz \
-            --model "$model" --target prisma_st --out out -q
-        "$bin/python" - <<'TRY'
+    rm -rf "$trial/venv" "$trial/work" &&
+        "$python" -m venv "$trial/venv" &&
+        "$trial/venv/bin/pip" install -qq -c "$constraints" "$1" &&
+        mkdir "$trial/work" &&
+        (cd "$trial/work" && use "$trial/venv/bin") # away from the checkout
+}
+
+use() { # use FOLDER_OF_PROGRAMS
+    "$1/napari-msp" --version &&
+        "$1/napari-msp" simulate heads --subjects 1 --size tiny -q &&
+        "$1/napari-msp" harmonize heads/sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz \
+            --model msp-teaching --target prisma_st --out out -q &&
+        "$1/python" - <<'TRY'
 from importlib.resources import files
 
 for part in ("napari.yaml", "py.typed", "__init__.pyi", "help/harmonize.md"):
     assert files("napari_msp").joinpath(part).is_file(), part
 TRY
-    )
 }
 
 phase "build" build
