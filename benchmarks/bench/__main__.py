@@ -24,6 +24,7 @@ SUBJECTS = (
     "maps",
     "inference",
     "training",
+    "start",
 )
 """Modules of this package with a `SUBJECT`, in the order of the page."""
 

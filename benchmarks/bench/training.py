@@ -235,6 +235,7 @@ def _parts(setting: Setting, kind: str) -> list[str]:
             shares["batch norm"] += own
         elif "conv" in key and not key.startswith("autograd::"):
             shares["convolutions"] += own
+    shares["rest"] = whole - sum(shares.values()) + shares["rotations"]  # which loading has
     said = [f"{100 * seconds / whole:.1f}" for seconds in shares.values()]
     return [f"{1000 * whole / steps:,.0f}", *said]
 
@@ -295,6 +296,7 @@ SUBJECT = Subject(
                 "batch norm",
                 "losses, forward",
                 "clipping and Adam",
+                "ReLU, sums and all else",
             ),
             rows=parts,
         ),

@@ -31,6 +31,10 @@ CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 """nibabel's code for axes that run to the right, anterior and superior."""
 
 
+PLANES = 8
+"""Of an image that a thread copies at a time."""
+
+
 def direction_cosines(affine: FloatArray) -> FloatArray:
     """Give the orthogonal matrix whose columns are the voxel axes in scanner axes.
 
@@ -99,8 +103,16 @@ class CanonicalGrid:
 
 def reorder(array: AnyArray, orientation: FloatArray) -> AnyArray:
     """Permute and flip the first three axes by a nibabel orientation, into contiguous memory."""
-    moved: AnyArray = np.ascontiguousarray(apply_orientation(array, orientation))
-    return moved
+    moved: AnyArray = apply_orientation(array, orientation)
+    if moved.flags.c_contiguous:
+        return moved
+    result = np.empty_like(moved, order="C")
+
+    def copy(planes: slice) -> None:
+        result[planes] = moved[planes]
+
+    for_each_block(copy, len(moved), PLANES)
+    return result
 
 
 def voxel_sizes(affine: FloatArray) -> FloatArray:

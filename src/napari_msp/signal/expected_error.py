@@ -79,7 +79,8 @@ def error_features(
     the prediction, of its slope, of its bend (Laplacian), the first two smoothed over an input
     voxel, and the input's energy; then b0 over its mean, and the distance to the mask's edge.
     """
-    size, slope, bend = (np.empty((*mask.shape, ORDERS), np.float32) for _ in range(3))
+    seen = np.empty((*mask.shape, 3 * ORDERS), np.float32)
+    size, slope, bend = np.split(seen, 3, axis=-1)
 
     def describe(planes: slice) -> None:
         stop_if(cancelled)
@@ -98,18 +99,15 @@ def error_features(
             slope[planes, ..., number], bend[planes, ..., number] = steep[own], bent[own]
 
     for_each_block(describe, len(mask), PLANES)
-    kinds = [size, slope, bend]
-    kinds += [smoothed(each, mask, voxel, cancelled) for each in (size, slope)]
-    kinds.append(np.ascontiguousarray(input_energy))
+    smooth = smoothed(seen[..., : 2 * ORDERS], mask, voxel, cancelled)
     where = np.flatnonzero(mask)
     features = np.empty((len(where), FEATURES), np.float32)
+    by_voxel = [each.reshape(mask.size, -1) for each in (seen, smooth, input_energy)]
 
     def note(voxels: slice) -> None:
         stop_if(cancelled)
-        for number, each in enumerate(kinds):
-            inside = each.reshape(-1, ORDERS).take(where[voxels], axis=0)
-            place = slice(ORDERS * number, ORDERS * (number + 1))
-            np.log(inside + FLOOR, out=features[voxels, place])
+        inside = [each[where[voxels]] for each in by_voxel]
+        np.log(np.concatenate(inside, axis=1) + FLOOR, out=features[voxels, :-2])
 
     for_each_block(note, len(where), PORTION)
     features[:, -2] = np.log(np.maximum(b0[mask] / max(float(b0[mask].mean()), 1e-12), 1e-3))
