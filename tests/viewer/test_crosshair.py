@@ -128,6 +128,18 @@ def test_it_outlives_entering_and_leaving_a_comparison(viewer, open_widget, qtbo
     assert crosshair_of(viewer).point == pytest.approx((4.0, 6.0, -10.0))
 
 
+def test_it_goes_with_the_last_head(viewer, canvas, qtbot):
+    grid = ViewerGrid(viewer)
+    grid.show(grid_of("a", "b"))
+    crosshair_of(viewer).put((4.0, 6.0, -10.0))
+    grid.show(grid_of("a", "b", "c"))  # all layers are other ones
+    qtbot.wait(20)
+    assert crosshair_of(viewer).shown
+    viewer.layers.clear()
+    qtbot.wait(20)
+    assert not crosshair_of(viewer).shown
+
+
 @pytest.mark.parametrize("index", [1, 3])
 def test_entering_a_comparison_keeps_slice_and_plane(viewer, index):
     image = head()

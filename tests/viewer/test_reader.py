@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -74,6 +75,22 @@ def test_a_dropped_scan_gives_three_layers_in_millimetres(viewer, heads):
     ):
         shown = viewer.layers[f"sub-01 ge_st · {name}"].data
         np.testing.assert_allclose(from_shown(shown, fitted.lattice), expected, rtol=1e-6)
+
+
+def test_the_same_file_dropped_twice_is_one_scan(viewer, heads, scan, tmp_path):
+    path = heads / "sub-01/ses-ge/dwi/sub-01_ses-ge_acq-st_dwi.nii.gz"
+    drop(viewer, path)
+    first = list(viewer.layers)
+    first[-1].visible = False
+    drop(viewer, path)
+    assert list(viewer.layers) == first
+    assert first[-1].visible
+    image = fit_sh(scan("oblique").load(tmp_path))
+    written = tmp_path / "sh_dwimap.nii.gz"
+    for factor, count in ((1, 2), (1, 2), (2, 4)):  # written anew, it is another
+        write_sh(written, replace(image, coefficients=factor * image.coefficients))
+        viewer.open(written, plugin="napari-msp")
+        assert len(viewer.layers) == len(first) + count
 
 
 def test_a_bright_corner_is_seen_where_the_patient_has_it(viewer, pixels, scan, tmp_path):

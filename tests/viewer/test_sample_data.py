@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
@@ -33,15 +32,15 @@ def cache(viewer, tmp_path) -> Iterator[Path]:
 def made(tmp_path_factory):
     """A cache that holds the sample already, to be copied."""
     from napari_msp.ui.background import Control
-    from napari_msp.ui.sample_data import kept_heads
+    from napari_msp.ui.sample_data import first_targets, kept_heads
 
     folder = tmp_path_factory.mktemp("made") / "travelling-heads-tiny"
-    kept_heads(folder, "tiny", Control(lambda: False, lambda told: None))
+    kept_heads(folder, "tiny", first_targets(), Control(lambda: False, lambda told: None))
     return folder
 
 
-def open_sample(viewer):
-    return viewer.open_sample(PLUGIN, KEY, size="tiny")
+def open_sample(viewer, key=KEY):
+    return viewer.open_sample(PLUGIN, key, size="tiny")
 
 
 def stamps(folder):
@@ -64,7 +63,7 @@ def watch(act):
     return seen, timer
 
 
-def test_the_head_opens_with_all_its_scans(viewer, cache):
+def test_the_head_opens_with_truth_for_one_target(viewer, cache):
     seen, timer = watch(lambda dialog: None)
     layers = open_sample(viewer)
     timer.stop()
@@ -74,13 +73,13 @@ def test_the_head_opens_with_all_its_scans(viewer, cache):
         "sub-01 ge_st · SH average",
     ]
     (record,) = scans_of(viewer.layers)
-    assert sorted(record.siblings) == ["connectom_sa", "connectom_st", "prisma_st"]
+    assert sorted(record.siblings) == ["prisma_st"]
     for path in record.siblings.values():
         assert path.is_relative_to(cache)
         assert path.is_file()
     # Meanwhile the window told, scan by scan, how far it was.
     told = [words for words, _ in seen]
-    assert any("sub-01 on connectom_sa" in words for words in told)
+    assert any("sub-01 on prisma_st" in words for words in told)
     shares = [share for _, share in seen if share >= 0]
     assert shares == sorted(shares)
     assert QApplication.activeModalWidget() is None
@@ -89,10 +88,27 @@ def test_the_head_opens_with_all_its_scans(viewer, cache):
 def test_it_is_made_once(viewer, cache, made):
     shutil.copytree(made, cache / made.name)
     before = stamps(cache)
-    first = open_sample(viewer)
-    second = open_sample(viewer)
+    shown = open_sample(viewer)
+    (scan,) = scans_of(viewer.layers)
+    shown[-1].visible = False
+    open_sample(viewer)
+    assert scans_of(viewer.layers) == [scan]  # the same head is one scan
+    assert [layer.name for layer in viewer.layers] == [layer.name for layer in shown]
+    assert viewer.layers[-1].visible
     assert stamps(cache) == before
-    np.testing.assert_array_equal(first[-1].data, second[-1].data)
+
+
+def test_scans_on_the_other_targets_are_made_when_they_are_asked_for(viewer, cache, made):
+    shutil.copytree(made, cache / made.name)
+    (few,) = scans_of(open_sample(viewer))
+    (before,) = few.siblings.values()
+    written = before.read_bytes()
+    (record,) = scans_of(open_sample(viewer, f"{KEY}_everywhere"))
+    assert sorted(record.siblings) == ["connectom_sa", "connectom_st", "prisma_st"]
+    assert before.read_bytes() == written
+    stamped = stamps(cache)
+    open_sample(viewer)
+    assert stamps(cache) == stamped
 
 
 @pytest.mark.parametrize(
@@ -102,7 +118,7 @@ def test_it_is_made_once(viewer, cache, made):
 def test_a_damaged_head_is_made_again(viewer, cache, made, damage):
     folder = cache / made.name
     shutil.copytree(made, folder)
-    scan = next(folder.rglob("*acq-sa_dwi.nii.gz"))
+    scan = next(folder.rglob("*ses-prisma*_dwi.nii.gz"))
     if damage == "cut":
         scan.write_bytes(scan.read_bytes()[:-1000])
     elif damage == "changed":

@@ -1,8 +1,9 @@
 """A crosshair in every cell and every plane of a viewer: the point that its sliders are at.
 
 As it is the viewer's own point, it outlives whatever is shown: another plane cuts there, another
-map, subject or comparison is seen there. A click without dragging sets it, which napari leaves
-free as long as no layer is painted on or edited; Shift+X hides and shows it.
+map, subject or comparison is seen there. It goes with the last image of a head. A click without
+dragging sets it, which napari leaves free as long as no layer is painted on or edited; Shift+X
+hides and shows it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msp.arrays import FloatArray
 from napari_msp.ui.layers import is_ours
@@ -47,6 +48,8 @@ class Crosshair(QObject):
         self._shown = False
         viewer.mouse_drag_callbacks.append(self._pressed)
         viewer.dims.events.point.connect(lambda event: self._follow())
+        # Once whoever exchanges layers has put others in their place.
+        viewer.layers.events.removed.connect(lambda event: QTimer.singleShot(0, self._go))
         viewer.bind_key(KEY, lambda _: self.show(not self._shown), overwrite=True)
 
     @property
@@ -74,6 +77,11 @@ class Crosshair(QObject):
         self._viewer.dims.set_point(range(count - 3, count), [float(each) for each in point[-3:]])
         self._redraw()
         self.moved.emit()
+
+    def _go(self) -> None:
+        """Go with the last layer of ours: the next head is not looked at there."""
+        if self._shown and not any(map(is_ours, self._viewer.layers)):
+            self.show(False)
 
     def _follow(self) -> None:
         if self._shown:

@@ -6,7 +6,7 @@ the viewer), every layer with units and axis labels, and the true affine kept in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -127,9 +127,26 @@ def showing(layers: Iterable[Layer], data: LayerData) -> Layer | None:
     return None
 
 
+def not_shown(layers: Iterable[Layer], wanted: Sequence[LayerData]) -> list[LayerData]:
+    """Give those layers that no other shows yet; let the others be seen as they would be.
+
+    A file that is opened again is one scan.
+    """
+    missing = []
+    for data in wanted:
+        known = showing(layers, data)
+        if known is None:
+            missing.append(data)
+        else:
+            known.visible = data[1]["visible"]
+    return missing
+
+
 def _is_same(scan: Scan, other: Scan) -> bool:
     """Tell whether two scans were read from one file, in the same way."""
     one, two = scan.acquisition, other.acquisition
+    if one is None and two is None:
+        return scan.path is not None and scan.path == other.path and _is_same_image(scan, other)
     if one is None or two is None or one.path is None or one.path != two.path:
         return False
     return scan.b_value == other.b_value and all(
@@ -140,6 +157,16 @@ def _is_same(scan: Scan, other: Scan) -> bool:
             (one.mask, two.mask),
             (one.b0, two.b0),
         )
+    )
+
+
+def _is_same_image(scan: Scan, other: Scan) -> bool:
+    """Tell whether two SH images are alike to the last bit: the file may have been written anew."""
+    ones, twos = scan.by_shell() or {0: scan}, other.by_shell() or {0: other}
+    return ones.keys() == twos.keys() and all(
+        np.array_equal(ones[each].image.coefficients, twos[each].image.coefficients)
+        and np.array_equal(ones[each].image.mask, twos[each].image.mask)
+        for each in ones
     )
 
 

@@ -48,17 +48,20 @@ MOVES = ("scale", "translate", "rotate", "shear")
 
 
 def letter(viewer: Viewer) -> None:
-    """Show letters in a viewer from now on, as long as it has layers of ours."""
+    """Show letters in a viewer from now on, as long as it has layers of ours, and names whole."""
     if viewer in _LETTERED:
         return
     _LETTERED.add(viewer)
 
     def renew(event: Any = None) -> None:
         from napari_msp.ui.canvas_drawing import Marks
+        from napari_msp.ui.layer_list import show_whole_names
 
         overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
         if ours and KEY not in overlays:
             overlays[KEY] = Marks()
+            if hasattr(viewer, "window"):  # else it is a viewer in memory
+                show_whole_names()
         elif not ours:
             overlays.pop(KEY, None)
 
@@ -69,14 +72,20 @@ def letter(viewer: Viewer) -> None:
 
 def letter_current_window() -> None:
     """Show letters in the window that is used now, where there is one."""
+    viewer = current_viewer()
+    if viewer is not None:
+        letter(viewer)
+
+
+def current_viewer() -> Viewer | None:
+    """Give the viewer whose window is used now; None where there is none."""
     import sys
 
-    if "napari._qt.qt_main_window" in sys.modules:  # else there is none, and to look takes seconds
-        import napari
+    if "napari._qt.qt_main_window" not in sys.modules:  # to look would take seconds
+        return None
+    import napari
 
-        viewer = napari.current_viewer()
-        if viewer is not None:
-            letter(viewer)
+    return napari.current_viewer()
 
 
 _LETTERED: WeakSet[Viewer] = WeakSet()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Paths = str | Sequence[str]
 """One path, or several that napari was told to stack."""
 
+NOTHING: list[Any] = [(None,)]
+"""napari's word for: nothing to add, and nothing is wrong."""
+
 LOAD = "Load acquisition"
 """The widget in which there is more to choose."""
 
@@ -39,7 +42,8 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
 def read(path: Paths) -> list[Any]:
     """Read layers of b0 (of a scan), colour FA and SH average, as layer data tuples.
 
-    Of a scan with several shells, the lowest that has enough directions is shown.
+    Of a scan with several shells, the lowest that has enough directions is shown. What the window
+    shows already is not added again: the same file twice is one scan.
 
     Raises
     ------
@@ -53,13 +57,16 @@ def read(path: Paths) -> list[Any]:
     """
     from napari_msp.errors import Cancelled
     from napari_msp.ui.background import wait_for
-    from napari_msp.ui.orientation_letters import letter_current_window
+    from napari_msp.ui.layers import not_shown
+    from napari_msp.ui.orientation_letters import current_viewer, letter_current_window
 
     letter_current_window()
     try:
-        return wait_for(lambda control: _layers(_listed(path), control), "Opening")
+        layers = wait_for(lambda control: _layers(_listed(path), control), "Opening")
     except Cancelled:
-        return [(None,)]  # napari's word for: nothing to add, and nothing is wrong
+        return NOTHING
+    viewer = current_viewer()
+    return (layers if viewer is None else not_shown(viewer.layers, layers)) or NOTHING
 
 
 def _layers(paths: Sequence[Path], control: Control) -> list[LayerData]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ from napari_msp.files import new_folder, read_json, sha256, write_json
 from napari_msp.scan import load_scan
 from napari_msp.ui.background import Control, wait_for
 from napari_msp.ui.docks import open_widget
-from napari_msp.ui.layers import LayerData, make_layer, scan_layers
-from napari_msp.ui.orientation_letters import letter_current_window
+from napari_msp.ui.layers import LayerData, make_layer, not_shown, scan_layers, showing, shown_in
+from napari_msp.ui.orientation_letters import current_viewer, letter_current_window
 from napari_msp.ui.phrasing import reason_first
 from napari_msp.ui.preferences import preferences
 from napari_msp.ui.reading import read_scan
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from napari_msp.demo import DemoResult
 
-SHARES = (0, 25, 35, 45, 100)
-"""Per cent of the work that is done after so many platforms (measured)."""
+HEAD_COST = 45
+"""Of making the head itself, in directions at the coarsest voxel size (measured)."""
 
 LESSON_SUBJECTS, LESSON_SIZE = 3, "tiny"
 
@@ -35,17 +36,18 @@ DIGESTS = "made.json"
 
 
 @reason_first()
-def travelling_heads(size: str = "small") -> list[LayerData]:
+def travelling_heads(size: str = "full", targets: Sequence[str] | None = None) -> list[LayerData]:
     """Give the layers of a simulated head's scan on the demo's input platform.
 
-    The head's scans on all platforms lie in the cache folder; the first time they are simulated,
-    in less than 20 seconds on two cores. The other platforms' are siblings of the scan that is
-    shown.
+    The head's scans lie in the cache folder; the first time they are simulated. Those on targets
+    are siblings of the scan that is shown.
 
     Parameters
     ----------
     size
         As for `simulate`.
+    targets
+        Platforms on which it is scanned, too; None: the one that Harmonize ticks.
 
     Raises
     ------
@@ -54,19 +56,51 @@ def travelling_heads(size: str = "small") -> list[LayerData]:
     """
     letter_current_window()
     folder = preferences().cache / f"travelling-heads-{size}"
+    wanted = first_targets() if targets is None else targets
     try:
-        return wait_for(lambda control: _layers(folder, size, control), "Opening the sample")
+        layers = wait_for(
+            lambda control: _layers(folder, size, wanted, control), "Opening the sample"
+        )
     except Cancelled:
         raise UserError(
             "The simulation was cancelled", remedy=Advice("open the sample again to begin anew")
         ) from None
+    viewer = current_viewer()
+    return layers if viewer is None else _shown_once(viewer, layers)
 
 
-def kept_heads(folder: Path, size: str, control: Control) -> TravellingHeads:
-    """Give the simulated head in a folder; made (anew) unless it is there as it was made."""
-    if not _is_whole(folder, size):
+def travelling_heads_everywhere(size: str = "full") -> list[LayerData]:
+    """Give the layers of the same scan, once the head was scanned on every target."""
+    return travelling_heads(size, all_targets())
+
+
+def all_targets() -> list[str]:
+    """Name every platform that is predicted."""
+    from napari_msp.data.phantom import INPUT_PLATFORM, PLATFORMS
+
+    return [each.name for each in PLATFORMS if each.name != INPUT_PLATFORM]
+
+
+def first_targets() -> list[str]:
+    """Name the target that Harmonize ticks: truth for it is simulated at first."""
+    from napari_msp.data.phantom import INPUT_PLATFORM
+    from napari_msp.ui.harmonize.form import first_target
+
+    return first_target(all_targets(), INPUT_PLATFORM)
+
+
+def kept_heads(
+    folder: Path, size: str, targets: Sequence[str], control: Control
+) -> TravellingHeads:
+    """Give the simulated head in a folder; made (anew) unless it is there as it was made.
+
+    Scans on further targets that were made before stay.
+    """
+    made = _made(folder, size)
+    if made is None or not {*targets} <= {*made}:
+        wanted = [each for each in all_targets() if each in {*targets, *(made or ())}]
         shutil.rmtree(folder, ignore_errors=True)
-        _simulate(folder, size, control)
+        _simulate(folder, size, wanted, control)
     return open_dataset(folder / "heads")
 
 
@@ -117,41 +151,82 @@ def open_demo(viewer: napari.Viewer, result: DemoResult) -> None:
     open_widget(viewer, "Compare").compare_predictions(predictions)
 
 
-def _layers(folder: Path, size: str, control: Control) -> list[LayerData]:
+def _layers(folder: Path, size: str, targets: Sequence[str], control: Control) -> list[LayerData]:
     from napari_msp.data.phantom import DEMO_SUBJECT, INPUT_PLATFORM
 
-    heads = kept_heads(folder, size, control)
+    heads = kept_heads(folder, size, targets, control)
     scan = read_scan(load_scan(heads.scans[DEMO_SUBJECT, INPUT_PLATFORM]), control.say)
+    control.say("Making maps")
     return scan_layers(scan, check=control.check)
 
 
-def _simulate(folder: Path, size: str, control: Control) -> None:
-    from napari_msp.data.phantom import DEMO_SEED, DEMO_SUBJECT, PLATFORMS, simulate
+def _shown_once(viewer: napari.Viewer, layers: list[LayerData]) -> list[LayerData]:
+    """Give layers to add where the head may be open already, so that it stays one scan."""
+    known = [showing(viewer.layers, each) for each in layers]
+    there = [each for each in known if each is not None]
+    scan = shown_in(layers[-1]).scan
+    if all(shown_in(each.as_layer_data_tuple()).scan.siblings == scan.siblings for each in there):
+        if None in known or not there:
+            return not_shown(viewer.layers, layers)
+        # As napari wants a layer, the one that is seen comes to the top.
+        layers, there = [there[-1].as_layer_data_tuple()], there[-1:]
+        layers[0][1]["visible"] = True
+    for each in there:
+        viewer.layers.remove(each)
+    return layers
 
-    def progress(_: str, done: int, total: int = len(PLATFORMS)) -> None:
+
+def _simulate(folder: Path, size: str, targets: Sequence[str], control: Control) -> None:
+    from napari_msp.data.phantom import (
+        DEMO_SEED,
+        DEMO_SUBJECT,
+        INPUT_PLATFORM,
+        platform_named,
+        simulate,
+    )
+
+    scanners = [platform_named(each) for each in (INPUT_PLATFORM, *targets)]
+    costs = [each.directions * each.scale**2 for each in scanners]
+    costs[0] += HEAD_COST
+
+    def progress(_: str, done: int, total: int = len(scanners)) -> None:
         control.check()
-        scan = f": {DEMO_SUBJECT} on {PLATFORMS[done].name}" if done < total else ""
+        scan = f": {DEMO_SUBJECT} on {scanners[done].name}" if done < total else ""
         words = f"Simulating a travelling head, which will be kept{scan}"
-        control.report(Step(words, SHARES[done], SHARES[-1]))
+        control.report(Step(words, sum(costs[:done]), sum(costs)))
 
     progress("", 0)
     with new_folder(folder) as stage:
-        simulate(stage / "heads", 1, size, DEMO_SEED, noise_free=False, progress=progress)
-        write_json(stage / DIGESTS, _description(size) | {"sha256": _digests(stage / "heads")})
+        simulate(
+            stage / "heads",
+            1,
+            size,
+            DEMO_SEED,
+            noise_free=False,
+            targets=targets,
+            progress=progress,
+        )
+        about = _description(size, targets)
+        write_json(stage / DIGESTS, about | {"sha256": _digests(stage / "heads")})
 
 
-def _is_whole(folder: Path, size: str) -> bool:
+def _made(folder: Path, size: str) -> list[str] | None:
+    """Give the targets on which a kept head was scanned; None unless it is whole."""
     try:
         made = read_json(folder / DIGESTS)
     except UserError:  # not there, or damaged itself
-        return False
-    return made == _description(size) | {"sha256": _digests(folder / "heads")}
+        return None
+    targets = made.get("targets")
+    if not isinstance(targets, list):  # written by an earlier version
+        return None
+    whole = made == _description(size, targets) | {"sha256": _digests(folder / "heads")}
+    return targets if whole else None
 
 
-def _description(size: str) -> dict[str, Any]:
+def _description(size: str, targets: Sequence[str]) -> dict[str, Any]:
     from napari_msp.data.phantom import DEMO_SEED
 
-    return {"version": __version__, "size": size, "seed": DEMO_SEED}
+    return {"version": __version__, "size": size, "seed": DEMO_SEED, "targets": list(targets)}
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """A subject's head on a fine grid: tissue fractions and fibre populations."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 
 import numpy as np
@@ -12,6 +14,9 @@ from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.bundles import BUNDLES, Bundle, streamlines_of
 from napari_msp.data.phantom.subjects import Pose, Subject
+
+WORKERS = min(4, os.cpu_count() or 1)
+"""Bundles drawn, or volumes simulated, at a time (numpy lets threads run side by side)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +315,7 @@ def _fibres(
     grid: Grid,
     bundles: tuple[Bundle, ...],
     inside: IntArray,
-    in_white: FloatArray,
+    in_white: MaskArray,
     radial: FloatArray,
 ) -> tuple[Fibres, ...]:
     """Find the strongest bundles of each voxel and share the white matter among them."""
@@ -318,14 +323,14 @@ def _fibres(
     density = np.zeros((CROSSINGS, count), dtype=np.float32)
     direction = np.zeros((CROSSINGS, 3, count), dtype=np.float32)
     coherence = np.zeros((CROSSINGS, count), dtype=np.float32)
-    for number, bundle in enumerate(bundles):
-        rastered = _raster(number, subject, pose, grid)
-        if rastered is None:
+    draw = partial(_drawn, subject=subject, pose=pose, grid=grid, inside=inside, in_white=in_white)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        drawn = list(pool.map(draw, range(len(bundles)), bundles))
+    for bundle, found in zip(bundles, drawn, strict=True):
+        if found is None:
             continue
-        here = rastered[:, inside]
-        strength = bundle.strength * here[0]
-        voxels = np.flatnonzero((strength > LEAST_DENSITY) & in_white)
-        new = (strength[voxels], here[1:, voxels], np.full(len(voxels), bundle.coherence, "f4"))
+        voxels, strength, along = found
+        new = (strength, along, np.full(len(voxels), bundle.coherence, "f4"))
         for slot in range(CROSSINGS):
             # Insert into the list sorted by density; what is displaced moves one slot down.
             old = (density[slot, voxels], direction[slot][:, voxels], coherence[slot, voxels])
@@ -362,13 +367,28 @@ def _fibres(
     return tuple(populations)
 
 
-def _raster(number: int, subject: Subject, pose: Pose, grid: Grid) -> FloatArray | None:
+def _drawn(
+    number: int,
+    bundle: Bundle,
+    *,
+    subject: Subject,
+    pose: Pose,
+    grid: Grid,
+    inside: IntArray,
+    in_white: MaskArray,
+) -> tuple[IntArray, FloatArray, FloatArray] | None:
     """Draw a bundle on the grid.
 
     Returns
     -------
-    (4, X·Y·Z) float32: density (1 in the bundle's core) and unit mean direction; None when the
-    bundle does not pass through the grid.
+    voxels
+        (M,) positions in `inside` where the bundle counts.
+    strength
+        (M,) the bundle's own times its density, which is 1 in its core.
+    direction
+        (3, M) unit mean direction.
+
+    None when the bundle does not pass through the grid.
     """
     streamlines = streamlines_of(number)
     near = _near(streamlines.middle, subject, pose, grid)
@@ -405,17 +425,19 @@ def _raster(number: int, subject: Subject, pose: Pose, grid: Grid) -> FloatArray
         point_spread(source, target, 0.0, BUNDLE_BLUR)
         for source, target in zip(coarse.axes, grid.axes, strict=True)
     )
-    smooth = np.stack(
-        [
-            along_axes(channel.reshape(coarse.shape).astype(np.float32), (x, y, z)).ravel()
-            for channel in drawn
-        ]
-    )
+
+    def smooth(values: FloatArray) -> FloatArray:
+        volume = values.reshape(coarse.shape).astype(np.float32)
+        return along_axes(volume, (x, y, z)).reshape(-1)
+
     core = streamlines.core_length * coarse.spacing**3
-    result = np.empty_like(smooth)
-    result[0] = 1 - np.exp(-2 * smooth[0] / core)
-    result[1:] = smooth[1:] / np.maximum(np.linalg.norm(smooth[1:], axis=0), 1e-9)
-    return result
+    density = 1 - np.exp(-2 * smooth(drawn[0])[inside] / core)
+    strength = bundle.strength * density
+    voxels = np.flatnonzero((strength > LEAST_DENSITY) & in_white)
+    there = inside[voxels]
+    mean = np.stack([smooth(channel)[there] for channel in drawn[1:]])
+    direction = mean / np.maximum(np.linalg.norm(mean, axis=0), 1e-9)
+    return voxels, strength[voxels], direction
 
 
 def _near(points: FloatArray, subject: Subject, pose: Pose, grid: Grid) -> MaskArray:

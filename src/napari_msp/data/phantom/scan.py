@@ -23,7 +23,14 @@ from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.data.gradients import B0_MAXIMUM, GradientTable
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom.changes import Change, bundles_after, head_after, subject_after
-from napari_msp.data.phantom.head import Head, along_axes, grid_of, make_head, point_spread
+from napari_msp.data.phantom.head import (
+    WORKERS,
+    Head,
+    along_axes,
+    grid_of,
+    make_head,
+    point_spread,
+)
 from napari_msp.data.phantom.platforms import (
     B_VALUE,
     PLATFORMS,
@@ -38,9 +45,6 @@ MARGIN = 4
 
 PURE_WHITE = 0.8
 """White-matter fraction of the voxels in which SNR is defined."""
-
-WORKERS = 2
-"""Volumes simulated at a time (numpy lets threads run side by side)."""
 
 DENSITY_WHITE, DENSITY_GREY, DENSITY_FLUID = 0.70, 0.82, 1.0
 """Proton density relative to water (Mezer 2013)."""

@@ -26,13 +26,14 @@ from napari_msp.data.phantom.platforms import (
     INPUT_PLATFORM,
     PLATFORMS,
     SIZES,
+    Platform,
     platform_named,
 )
 from napari_msp.data.phantom.scan import SimulatedScan, pose_of, simulate_subject
 from napari_msp.data.phantom.subjects import Pose, Subject, draw_subject
 from napari_msp.errors import Choose, Give, UserError
 from napari_msp.files import new_folder, read_json, write_json, write_text
-from napari_msp.formatting import counted
+from napari_msp.formatting import counted, listed
 
 DEMO_SEED = 2026
 """Of the head of the demo and of the viewer's sample; the packaged models learned from others."""
@@ -49,7 +50,7 @@ README = """\
 Simulated travelling heads
 ==========================
 
-Every image here is SIMULATED; no person was scanned. {subjects}, each on four platforms:
+Every image here is SIMULATED; no person was scanned. {subjects}, each on {some}four platforms:
 ge_st, prisma_st and connectom_st (2.4 mm, 30 directions, TE 89 ms) and connectom_sa (1.2 mm,
 60 directions, TE 68 ms), all at b = {b_values} s/mm2.
 
@@ -75,6 +76,7 @@ def simulate(
     noise: bool = True,
     noise_free: bool = True,
     repeats: int = 1,
+    targets: Sequence[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Write a travelling-heads dataset as BIDS.
@@ -104,6 +106,9 @@ def simulate(
     repeats
         How often each subject is scanned on every platform but the one to predict from: `run-1`,
         `run-2` …, repositioned as `misalignment` says, each with noise of its own.
+    targets
+        Platforms to scan on beside the one to predict from; None: all. A scan is the same whatever
+        others there are.
     progress
         Called with a scan's name, the number of scans written and their total.
 
@@ -118,25 +123,45 @@ def simulate(
         remedy = Give("repeats", f"1 to {MOST_REPEATS}")
         raise UserError(f"{repeats} scans of a head are none", field="repeats", remedy=remedy)
     b_values = _shells(b_value)
-    again = tuple(each for each in PLATFORMS if each.name != INPUT_PLATFORM)
-    total = subjects * (len(PLATFORMS) + (repeats - 1) * len(again))
+    scanners = _scanners(targets)
+    again = tuple(each for each in scanners if each.name != INPUT_PLATFORM)
+    total = subjects * (len(scanners) + (repeats - 1) * len(again))
     with new_folder(out) as folder:
         made_by = f"simulate {counted(subjects, 'subject')}, size {size}, seed {seed}"
         made_by += "" if noise else ", without noise"
         made_by += f", {repeats} scans on each target" if repeats > 1 else ""
         recipe = Recipe(size, seed, misalignment, b_values, noise)
-        _describe(folder, made_by, subjects, recipe, twins=noise and noise_free)
+        names = [each.name for each in scanners]
+        if len(names) < len(PLATFORMS):
+            made_by += f", on {listed(names)}"
+        _describe(folder, made_by, subjects, recipe, names, twins=noise and noise_free)
         done = 0
         for index, run in product(range(subjects), range(1, repeats + 1)):
-            platforms = PLATFORMS if run == 1 else again
             for scan in simulate_subject(
-                index, platforms, size, seed, b_value=b_values, misalignment=misalignment, run=run
+                index,
+                scanners if run == 1 else again,
+                size,
+                seed,
+                b_value=b_values,
+                misalignment=misalignment,
+                run=run,
             ):
                 named = run if repeats > 1 and scan.platform in again else None
                 write_scan(folder, scan, noise=noise, noise_free=noise_free, run=named)
                 done += 1
                 if progress is not None:
                     progress(f"sub-{scan.subject.label} {scan.platform.name}", done, total)
+
+
+def _scanners(targets: Sequence[str] | None) -> tuple[Platform, ...]:
+    """Give the platform to predict from and targets by name, in the platforms' own order."""
+    known = [each.name for each in PLATFORMS if each.name != INPUT_PLATFORM]
+    for name in targets or ():
+        if name not in known:
+            remedy = Choose("targets", tuple(known))
+            raise UserError("there is no such target", name, "targets", remedy)
+    wanted = {INPUT_PLATFORM, *(known if targets is None else targets)}
+    return tuple(each for each in PLATFORMS if each.name in wanted)
 
 
 @dataclass(frozen=True)
@@ -275,6 +300,7 @@ def _describe(
     made_by: str,
     subjects: int,
     recipe: Recipe,
+    platforms: Sequence[str],
     *,
     twins: bool,
 ) -> None:
@@ -309,6 +335,7 @@ def _describe(
         README.format(
             made_by=made_by,
             subjects=counted(subjects, "subject"),
+            some="" if len(platforms) == len(PLATFORMS) else f"{listed(platforms)}, of ",
             b_values=" and ".join(f"{each:g}" for each in recipe.b_values),
             misalignment=f"{recipe.misalignment:g}",
         ),

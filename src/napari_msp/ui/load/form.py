@@ -86,7 +86,7 @@ class AcquisitionForm(ExaminedForm):
     def _lay_out(self) -> None:
         self.teaching = wrapped(TEACHING)
         self.sample = push_button(
-            "Open &simulated heads", "A head on four platforms, simulated once in about 15 seconds."
+            "Open &simulated heads", "A head on two platforms, simulated once in some 15 seconds."
         )
         self.rows, self.files = FormRows(), FormRows()
         for rows, name, entry, term in (

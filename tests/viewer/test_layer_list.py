@@ -1,0 +1,53 @@
+"""The list of layers tells predictions apart at the width that napari gives it."""
+
+import numpy as np
+from patterns import head, measured, named, predicted
+from qtpy.QtGui import QFontMetrics
+
+from napari_msp.signal.maps import sh_average
+from napari_msp.ui.layers import make_layer, map_layer
+from napari_msp.ui.orientation_letters import letter
+
+
+def test_names_of_ours_take_two_lines_and_others_are_left_alone(viewer, qtbot):
+    from napari_msp.ui.layer_list import TwoLines, lines_of, show_whole_names
+
+    letter(viewer)
+    other = viewer.add_image(np.zeros((3, 3)), name="of another · program")
+    assert type(viewer.window._qt_viewer.layers.itemDelegate()) is not TwoLines
+    source = measured("ge_st", "front left")
+    shown = [
+        viewer.add_layer(make_layer(map_layer(scan, "SH average", sh_average(head()))))
+        for scan in (predicted("MSP", "front left", source=source), source)
+    ]
+    rows = viewer.window._qt_viewer.layers
+    assert isinstance(rows.itemDelegate(), TwoLines)
+    delegate = rows.itemDelegate()
+    show_whole_names()  # twice is once
+    assert rows.itemDelegate() is delegate
+    assert lines_of(other) == ()
+    for layer in shown:
+        owner, quantity = lines_of(layer)
+        assert f"{owner} · {quantity}" == layer.name
+    shown[0].name = "mine"
+    assert lines_of(shown[0]) == ()
+    qtbot.wait(50)
+
+
+def test_the_longest_usual_names_fit(viewer, qtbot, monkeypatch):
+    """A connectom target, and the longest quantity."""
+    letter(viewer)
+    scan = named(head(), "DIQT connectom_sa")
+    data = map_layer(scan, "disagreement of order 0", sh_average(head()))
+    layer = viewer.add_layer(make_layer(data))
+    drawn = []
+
+    def elided(metrics, text, mode, width):
+        drawn.append((text, metrics.horizontalAdvance(text), width))
+        return text
+
+    monkeypatch.setattr(QFontMetrics, "elidedText", elided)
+    viewer.window._qt_viewer.layers.viewport().repaint()
+    qtbot.wait(50)
+    room = {text: width - wide for text, wide, width in drawn}
+    assert min(room[line] for line in layer.name.split(" · ")) >= 0
