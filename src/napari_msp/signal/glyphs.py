@@ -36,6 +36,10 @@ LIGHT = np.array([-0.35, -0.45, 0.82])
 AMBIENT = 0.3
 """Share of the light that comes from everywhere (our choice)."""
 
+GLOSS, SHINE = 0.2, 12
+"""Strength and narrowness of the highlight, by which bumps are seen as in MRtrix3's mrview (our
+choice)."""
+
 MANY = 362
 """Directions of a half-sphere on which the ends of a series are sought (our choice)."""
 
@@ -190,6 +194,8 @@ class _Cube:
         self.length = np.linalg.norm(points, axis=1)
         self.basis = _quick_basis(_unit(points), order).T
         self.light = (LIGHT / np.linalg.norm(LIGHT)).astype(np.float32)
+        halfway = self.light + np.array([0, 0, 1], dtype=np.float32)
+        self.halfway = halfway / np.linalg.norm(halfway)
 
     def look(self, series: FloatArray, offsets: FloatArray, to_scanner: FloatArray) -> Picture:
         """Draw glyphs whose series are in the axes of the cube: right, down, towards us."""
@@ -232,11 +238,14 @@ class _Cube:
             ],
             axis=1,
         )
-        lit = _unit(outwards) @ self.light
-        shade = AMBIENT + (1 - AMBIENT) * np.clip(lit, 0, 1)
+        normals = _unit(outwards)
+        shade = AMBIENT + (1 - AMBIENT) * np.clip(normals @ self.light, 0, 1)
+        gloss = GLOSS * np.clip(normals @ self.halfway, 0, 1) ** SHINE
         colours = np.abs(_unit(place) @ to_scanner)
         tiles = np.zeros((count, edge * edge, 4), dtype=np.uint8)
-        tiles[which, pixel, :3] = np.clip(colours * shade[:, None] * 255 + 0.5, 0, 255)
+        tiles[which, pixel, :3] = np.clip(
+            (colours * shade[:, None] + gloss[:, None]) * 255 + 0.5, 0, 255
+        )
         tiles[which, pixel, 3] = opacity[which, pixel] * 255 + 0.5
         return tiles.reshape(count, edge, edge, 4)
 
