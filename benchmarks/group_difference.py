@@ -25,12 +25,9 @@ from napari_msp.evaluation.baselines.alignment import StatisticalAlignment
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.measures.pair import tissue_of
-from napari_msp.evaluation.proof.groups import (
-    LITERATURE,
-    group_difference,
-    group_tables,
-)
+from napari_msp.evaluation.proof.groups import group_difference
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET
+from napari_msp.evaluation.proof.two_groups import LITERATURE, group_tables
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import load_model
 from napari_msp.signal.fitting import fit_sh

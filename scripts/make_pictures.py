@@ -14,6 +14,7 @@ import os
 os.environ["NAPARI_CONFIG"] = ""  # nobody's own settings
 
 import argparse
+import shutil
 import tempfile
 import time
 import warnings
@@ -255,6 +256,34 @@ def review(tour: Tour, folder: Path) -> None:
     tour.close(compare)
 
 
+def site_effect(tour: Tour, folder: Path) -> None:
+    """Compare predictions of seven heads with their scans on the target, one of two."""
+    tour.viewer.layers.clear()
+    heads, out = folder / "travelling", folder / "travelled"
+    simulate(heads, 1, "tiny", noise_free=False)
+    for platform in ("connectom", "prisma"):
+        shutil.rmtree(heads / "sub-01" / f"ses-{platform}")
+    source, target = platform_named("ge_st"), platform_named("prisma_st")
+    for number in range(7):
+        for run in (1, 2):
+            for scan in simulate_subject(number, (source, target)[run - 1 :], "tiny", run=run):
+                named = run if scan.platform is target else None
+                write_scan(heads, scan, noise_free=False, run=named)
+    model = load_model(packaged_model("MSP"))
+    for path in sorted(heads.glob("sub-*/ses-ge/dwi/*_acq-st_dwi.nii.gz")):
+        harmonize(model, load_scan(path), target="prisma_st").save(out)
+    widget = tour.open("Site effect")
+    widget.look_at(out)
+    widget.form.heads.choose(heads)
+    tour.wait(widget.form.button.isEnabled)
+    widget.form.button.click()
+    tour.wait(lambda: not widget.running)
+    widget.form.button.click()  # with the run that is offered
+    tour.wait(lambda: not widget.running, 600)
+    tour.picture("site_effect")
+    tour.close(widget)
+
+
 def align(tour: Tour, heads: Path) -> None:
     """Lay heads that were moved on the input's, and look at one as a checkerboard."""
     tour.viewer.layers.clear()
@@ -285,7 +314,7 @@ def train(tour: Tour) -> None:
     tour.close(widget)
 
 
-PARTS = ("tour", "review", "align", "train")
+PARTS = ("tour", "review", "site_effect", "align", "train")
 
 
 def main() -> None:
@@ -304,6 +333,8 @@ def main() -> None:
             tour.write_animation("tour")
         if "review" in parts:
             review(tour, Path(cache))
+        if "site_effect" in parts:
+            site_effect(tour, Path(cache))
         if "align" in parts:
             align(tour, Path(cache) / "moved")
         if "train" in parts:

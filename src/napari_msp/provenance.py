@@ -30,12 +30,16 @@ def source_path(uri: str, root: Path) -> Path | None:
         The derivative's folder, whose description says where its source lies.
     """
     _, _, inside = uri.partition("bids:source:")
-    if not inside:
-        return None
+    source = linked_source(root)
+    found = None if source is None or not inside else source / inside
+    return found if found is not None and found.is_file() else None
+
+
+def linked_source(root: Path) -> Path | None:
+    """Give the dataset that a derivative says it was made from; None where it says none."""
     links = _mapping(read_description(root).get("DatasetLinks"))
     source = _text(links.get("source"))
-    found = None if source is None else root / source / inside
-    return found if found is not None and found.is_file() else None
+    return None if source is None else root / source
 
 
 Stage = Literal["last", "first"]

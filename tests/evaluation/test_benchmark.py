@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from napari_msp.errors import Advice, Change, Unexpected, UserError, every
-from napari_msp.evaluation.benchmark.jobs import Finished, Progress, do_all
+from napari_msp.evaluation.benchmark.jobs import Finished, OnPart, Progress, do_all
 from napari_msp.evaluation.benchmark.measuring import Measurement
 from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
@@ -271,7 +271,8 @@ class Write:
     def finished(self) -> bool:
         return self.path.exists()
 
-    def run(self) -> None:
+    def run(self, tell: OnPart = lambda words, share: None) -> None:
+        tell("half", 0.5)
         if self.path.name == "bad":
             raise UserError("is bad", remedy=Advice("do it well"))
         if self.path.name == "bug":
@@ -293,7 +294,11 @@ def test_jobs_are_done_once_and_a_failure_is_raised(workers, tmp_path):
     progress = Progress(reports.append, 6.0)
     do_all(jobs, workers, progress)
     assert [job.path.read_text() for job in jobs] == ["before", "done", "done"]
-    assert [report.job for report in reports] == ["write", "write"]
+    told = [(report.job, report.share) for report in reports]
+    if workers == 1:  # who is elsewhere tells of whole jobs alone
+        assert told == [("half", 2.5 / 6), ("write", 4 / 6), ("half", 5 / 6), ("write", 1.0)]
+    else:
+        assert [words for words, _ in told] == ["write", "write"]
     assert str(reports[-1]).startswith("[100%]")
     with pytest.raises(UserError, match="do it well"):
         do_all([Write(tmp_path / "bad")], workers, progress)

@@ -8,16 +8,14 @@ from scipy.stats import nct, ttest_ind
 from scipy.stats import t as t_distribution
 
 from napari_msp.errors import UserError
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.benchmark.results import TARGET_SCAN, EffectResult, RegionValue, Results
 from napari_msp.evaluation.proof.chapters import with_derived
 from napari_msp.evaluation.proof.groups import (
     COVARIATE,
     UNCHANGED,
+    _on_input,
     _test,
     group_difference,
-    group_page,
-    group_rows,
-    group_tables,
 )
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -26,6 +24,7 @@ from napari_msp.evaluation.proof.pages import (
     TARGET,
     Study,
 )
+from napari_msp.evaluation.proof.two_groups import group_page, group_rows, group_tables
 
 REGIONS = ("front", "back")
 SPREAD = 0.05
@@ -63,7 +62,7 @@ def shifted():
 def test_where_there_is_no_effect_the_rate_is_nominal():
     target = people()
     found = group_difference(target, target, {}, REGIONS, effect=0.0)
-    assert len(found.studies) == 2 * 4
+    assert len(found.studies) == 2 * 6
     for each in found.studies:
         assert each.false_positives.value == pytest.approx(0.05, abs=0.02)
         assert each.power.value == pytest.approx(0.025, abs=0.015)
@@ -100,6 +99,24 @@ def test_balanced_scanners_cost_power_unless_they_are_a_covariate(shifted):
             assert each.false_positives.value < 0.07
 
 
+def test_groups_that_are_confounded_in_part_give_fewer_false_alarms(shifted):
+    partly, wholly = (
+        np.mean([e.false_positives.value for e in of(shifted, design, UNCHANGED)])
+        for design in ("partly confounded", "confounded")
+    )
+    # Eight of ten against two of ten: the groups are 0.6 of the shift apart, and spread more.
+    spread = np.sqrt(1 + 1.5**2 * 0.8 * 0.2 * 20 / 18)
+    assert partly == pytest.approx(power_of(0.6 * 1.5 / spread), abs=0.05)
+    assert 0.15 < partly < wholly - 0.2
+    for each in of(shifted, "partly confounded", COVARIATE):
+        assert each.false_positives.value == pytest.approx(0.05, abs=0.03)
+    tables = group_tables(shifted, "FA")
+    assert "partly confounded: 80 % of patients on the input platform" in tables[0].caption
+    for share, groups in ((0.8, (8, 2)), (0.95, (9, 1))):
+        where = _on_input("partly confounded", 10, share)
+        assert (where[:10].sum(), where[10:].sum()) == groups
+
+
 def test_what_a_method_keeps_of_an_effect_decides_its_power(shifted):
     for row, part in (("half", 0.5), ("perfect", 1.0)):
         for each in of(shifted, "confounded", row):
@@ -114,15 +131,15 @@ def test_the_tests_are_scipys_and_least_squares():
     np.testing.assert_array_equal(_test(scans, None), wanted)
     assert 0.1 < (wanted != 0).mean() < 0.9
 
-    scanner = np.arange(8) % 2 == 0
-    design = np.column_stack([np.ones(8), np.arange(8) < 4, scanner]).astype(float)
-    inverse = np.linalg.inv(design.T @ design)
-    for study, found in zip(scans, _test(scans, scanner), strict=True):
-        fitted = inverse @ design.T @ study
-        error = np.square(study - design @ fitted).sum(axis=0) / 5
-        t = fitted[1] / np.sqrt(error * inverse[1, 1])
-        critical = t_distribution.ppf(0.975, 5)
-        np.testing.assert_array_equal(found, np.sign(t) * (np.abs(t) > critical))
+    for scanner in (np.arange(8) % 2 == 0, np.array([1, 1, 1, 0, 1, 0, 0, 0], dtype=bool)):
+        design = np.column_stack([np.ones(8), np.arange(8) < 4, scanner]).astype(float)
+        inverse = np.linalg.inv(design.T @ design)
+        for study, found in zip(scans, _test(scans, scanner), strict=True):
+            fitted = inverse @ design.T @ study
+            error = np.square(study - design @ fitted).sum(axis=0) / 5
+            t = fitted[1] / np.sqrt(error * inverse[1, 1])
+            critical = t_distribution.ppf(0.975, 5)
+            np.testing.assert_array_equal(found, np.sign(t) * (np.abs(t) > critical))
 
 
 def test_few_people_make_wide_intervals_and_a_note():
@@ -204,6 +221,28 @@ def test_a_page_is_made_of_enough_people_and_says_false_alarms_first():
     assert rates[MEAN_OF_OTHERS, "power"] < 0.1 < rates["MSP", "power"]
     assert any("fewer than 40" in each for each in page.limits)
     assert group_page(measured(19)) is None
+
+
+def test_what_is_known_of_biology_is_what_a_row_keeps_of_the_effect():
+    effects = [
+        EffectResult(
+            row, "prisma_st", "heads", 0, f"sub-{n}", "noise-free", "weaker bundle", -0.02,
+            -0.02 * part,
+        )
+        for row, part in (("MSP", 0.5), (TARGET_SCAN, 1.0))
+        for n in range(3)
+    ]  # fmt: skip
+    page = group_page(replace(measured(24, taught=3), effects=Results(effects)))
+    power = {
+        r[2]: r[5]
+        for r in page.files["group_difference"].rows
+        if r[1:5:3] == ("confounded", "power")
+    }
+    assert float(str(power["MSP"])) < 0.6 * float(str(power["ComBat"]))
+    assert (
+        "FA on prisma_st: the part of the effect that was kept (weaker bundle): MSP 0.50."
+        in page.limits
+    )
 
 
 def test_what_one_person_lacks_leaves_out_as_little_as_can_be_and_is_said():

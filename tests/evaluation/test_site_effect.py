@@ -27,7 +27,7 @@ from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.proof.chapters import InRegions, make_pages, with_derived
-from napari_msp.evaluation.proof.effects import effects_table, resampled, scanners
+from napari_msp.evaluation.proof.effects import effect_words, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     MEAN_OF_OTHERS,
@@ -38,6 +38,7 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
+from napari_msp.evaluation.proof.tables import effects_table, read_site_effect
 from napari_msp.provenance import Provenance
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import Maps
@@ -278,6 +279,55 @@ def test_every_value_is_in_a_tidy_table(page):
     assert found == given
 
 
+def test_what_was_written_is_read_back(page, tmp_path):
+    for name, table in page.files.items():
+        (tmp_path / f"{name}.csv").write_text(table.csv())
+    (written,) = scanners(with_derived(study(made_up())))
+    (read,) = read_site_effect(tmp_path)
+    for ours, theirs in zip(read.effects, written.effects, strict=True):
+        if ours.row == MEAN_OF_OTHERS:  # whose intervals are not written
+            assert (ours.note, ours.found.bias) == (theirs.note, theirs.found.bias)
+        else:
+            assert ours == theirs
+    assert read.identified == written.identified
+    assert read.rows == written.rows
+    place = ("left", "fa")
+    assert read.pairs("MSP", place) == written.pairs("MSP", place)
+    assert effect_words(read, *place) == effect_words(written, *place)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda t: t.replace("0.", "x", 1), lambda t: t[:-30], lambda t: ""]
+)
+def test_damaged_tables_are_refused(page, tmp_path, damage):
+    with pytest.raises(UserError, match=r"regions\.csv"):
+        read_site_effect(tmp_path)
+    for name, table in page.files.items():
+        (tmp_path / f"{name}.csv").write_text(table.csv())
+    whole = (tmp_path / "site_effect.csv").read_text()
+    (tmp_path / "site_effect.csv").write_text(damage(whole))
+    with pytest.raises(UserError, match="is no table of the site effect"):
+        read_site_effect(tmp_path)
+
+
+def test_the_site_effect_in_words():
+    rows = made_up(2)
+    values = {TARGET: (0.5, 0.3), BEFORE: (0.4, 0.24), "MSP": (0.5, 0.3), REPEAT: (0.51, 0.29)}
+    few = [
+        replace(row, value=values[row.method][int(row.subject[-1])])
+        for row in rows.select(region="left", quantity="fa")
+    ]
+    (found,) = scanners(study(Results(few)))
+    assert effect_words(found, "left", "fa") == (
+        "FA of left, 2 subjects: 20.0 % lower than on prisma before; as high after (MSP). "
+        "Two scans of one subject on prisma differ by 2.5 %."
+    )
+    (found,) = scanners(study(Results(r for r in few if r.method in (TARGET, BEFORE))))
+    assert effect_words(found, "left", "fa").endswith(
+        "than on prisma before. Nobody was scanned on prisma twice."
+    )
+
+
 def test_every_column_is_in_the_data_dictionary(page):
     for table in page.files.values():
         assert list(table.dictionary()) == table.csv().splitlines()[0].split(",")
@@ -508,7 +558,7 @@ def test_a_cohort_is_compared_anew_after_a_prediction_changed(
     (out / "cohort.tsv").write_text(f"participant_id\tscan\tstatus\tseconds\tmessage\n{line}")
 
     def planned(datasets, folder, **asked):  # without the work
-        del asked["device"]
+        del asked["device"], asked["on_progress"]
         keep_plan(make_plan([datasets], **asked), folder / "plan.json")
         (folder / "report.html").touch()
         return [folder / "report.html"]

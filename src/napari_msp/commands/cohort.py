@@ -21,9 +21,6 @@ EXAMPLE = (
     "napari-msp cohort heads harmonized participant --model msp.safetensors --target prisma_st"
 )
 
-PROOF = "proof"
-"""Folder in OUT_DIR of how harmonized scans agree with the targets' own."""
-
 SOME_FAILED = 1
 """Exit status when a subject failed; the table says why."""
 
@@ -128,29 +125,20 @@ def run(options: Namespace, console: Console) -> int:
 
 
 def _write_proof(options: Namespace, console: Console) -> None:
-    """Compare what was harmonized with the targets' own scans, as `evaluate` does.
+    """Compare what was harmonized with the targets' own scans, as `evaluate` does."""
+    from napari_msp.evaluation.evaluate import prove
 
-    What was compared before is replaced: it is of what was harmonized then.
-    """
-    from napari_msp.evaluation.evaluate import evaluate
-    from napari_msp.files import new_folder
-
-    out = options.out_dir / PROOF
-    # A folder of that name that no evaluation wrote is somebody's own, and refused.
-    with new_folder(out, replace=(out / "plan.json").is_file()) as made:
-        written = evaluate(
-            options.bids_dir,
-            made,
-            predictions={"harmonized": options.out_dir},
-            regions=options.regions,
-            targets=() if options.target in (None, "all") else (options.target,),
-            run=options.run,
-            b0_threshold=options.b0_threshold,
-            device=options.device,
-        )
-        names = [path.relative_to(made) for path in written]
-    for name in names:
-        console.result(out / name)
+    for path in prove(
+        options.bids_dir,
+        options.out_dir,
+        regions=options.regions,
+        targets=() if options.target in (None, "all") else (options.target,),
+        run=options.run,
+        b0_threshold=options.b0_threshold,
+        device=options.device,
+        on_progress=lambda done: console.progress(done.job, round(100 * done.share), 100),
+    ):
+        console.result(path)
 
 
 def _write_report(folder: Path, someone: bool, console: Console) -> bool:

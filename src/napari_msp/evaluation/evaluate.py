@@ -28,11 +28,12 @@ from napari_msp.evaluation.measures.catalogue import MEASURES
 from napari_msp.evaluation.measures.fibres import COUNTED, FARTHEST_MATCH, MOST_VOXELS, SEEDS
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, Study
+from napari_msp.evaluation.proof.tables import PROOF
 from napari_msp.evaluation.regions import TISSUE
 from napari_msp.evaluation.report.description import EvaluationRun
 from napari_msp.evaluation.report.report import write_report
 from napari_msp.evaluation.report.tables import at_shell
-from napari_msp.files import locked, refuse_unwritable, versions_of
+from napari_msp.files import locked, new_folder, refuse_unwritable, versions_of
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
@@ -120,6 +121,53 @@ def evaluate(
         ]
 
 
+def prove(
+    dataset: str | Path,
+    predictions: str | Path,
+    *,
+    regions: str | Path = TISSUE,
+    device: str = "auto",
+    on_progress: OnProgress = lambda _: None,
+    **changes: Any,
+) -> list[Path]:
+    """Compare a folder's predictions with the targets' own scans, and write that into its `PROOF`.
+
+    What was compared before is replaced: it is of what was predicted then.
+
+    Parameters
+    ----------
+    dataset
+        BIDS folder with the targets' scans.
+    predictions
+        Where `cohort` or `harmonize` wrote.
+    regions, device, on_progress, **changes
+        As for `evaluate`.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    UserError
+        As `evaluate`; when a folder of that name is there which no evaluation wrote.
+    """
+    predictions = Path(predictions)
+    out = predictions / PROOF
+    with new_folder(out, replace=(out / "plan.json").is_file()) as made:
+        written = evaluate(
+            dataset,
+            made,
+            predictions={"harmonized": predictions},
+            regions=regions,
+            device=device,
+            on_progress=on_progress,
+            **changes,
+        )
+        names = [path.relative_to(made) for path in written]
+    return [out / name for name in names]
+
+
 def _study(plan: Plan, outcome: Outcome) -> Study:
     """Give what pages of proof are made of."""
     overlapping = set(plan.methods) - {BEFORE} if plan.folds else set()
@@ -133,7 +181,13 @@ def _study(plan: Plan, outcome: Outcome) -> Study:
         where = f"given by labels ({Path(plan.regions).name})"
     selected = plan.regions == TISSUE and not clear
     return Study(
-        outcome.values, plan.source, where, frozenset(overlapping), outcome.notes, selected
+        outcome.values,
+        plan.source,
+        where,
+        frozenset(overlapping),
+        outcome.notes,
+        selected,
+        outcome.effects,
     )
 
 

@@ -43,8 +43,8 @@ class Job(Protocol):
     def finished(self) -> bool:
         """Whether its result is there already."""
 
-    def run(self) -> None:
-        """Do it, or go on with it where it was stopped."""
+    def run(self, tell: "OnPart" = lambda words, share: None) -> None:
+        """Do it, or go on with it where it was stopped; tell of parts that are done."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,9 @@ class Finished:
 
 
 OnProgress = Callable[[Finished], None]
+
+OnPart = Callable[[str, float], None]
+"""Takes what was done, in a few words, and the share of the job that is done."""
 
 
 @dataclass
@@ -98,10 +101,17 @@ class Progress:
     def finish(self, job: Job) -> None:
         """Count a job, and say so."""
         self._done += job.weight
-        left = self.total - self._found - self._done
-        minutes = (time.monotonic() - self._began) * max(left, 0.0) / self._done / 60
-        share = (self._done + self._found) / self.total
-        self.on_progress(Finished(job.name, min(share, 1.0), minutes))
+        self._say(job.name, self._done)
+
+    def part_of(self, job: Job) -> OnPart:
+        """Give what says so of a part of a job."""
+        return lambda words, share: self._say(words, self._done + share * job.weight)
+
+    def _say(self, words: str, done: float) -> None:
+        left = self.total - self._found - done
+        minutes = (time.monotonic() - self._began) * max(left, 0.0) / done / 60
+        share = (done + self._found) / self.total
+        self.on_progress(Finished(words, min(share, 1.0), minutes))
 
 
 def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
@@ -115,7 +125,8 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
     jobs
         That do not depend on each other.
     workers
-        Processes beside each other; with 1 everything is done in this one.
+        Processes beside each other; with 1 everything is done in this one, which tells of parts of
+        a job too.
 
     Raises
     ------
@@ -132,7 +143,7 @@ def do_all(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
             waiting.append(job)
     if workers == 1:
         for job in waiting:
-            job.run()
+            job.run(progress.part_of(job))
             progress.finish(job)
         return
     lost: list[Job] = []

@@ -16,6 +16,7 @@ from napari_msp.data.nifti import lattice_of, open_nifti, read_voxels
 from napari_msp.data.phantom import fibre_populations, recipe_of
 from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.baselines.base import Baseline, baseline_class, baseline_names
+from napari_msp.evaluation.benchmark.jobs import OnPart
 from napari_msp.evaluation.benchmark.plan import Plan, Round
 from napari_msp.evaluation.benchmark.results import (
     FLOOR,
@@ -147,8 +148,8 @@ class Measurement:
         path = self.folder / "notes.json"
         return [str(each) for each in read_json(path)["Notes"]] if path.exists() else []
 
-    def run(self) -> None:
-        """Predict, measure and write."""
+    def run(self, tell: OnPart = lambda words, share: None) -> None:
+        """Predict, measure and write; tell of every head."""
         plan = self.plan
         dataset = open_dataset(self.round.dataset, run=plan.run, b0_threshold=plan.b0_threshold)
         shells = plan.shells.items()
@@ -161,9 +162,10 @@ class Measurement:
         if plan.regions and not self.repeated:
             regional = InRegions(plan, self.target, self.round.seed, dataset)
         notes: list[str] = []
-        for subject in self.round.subjects.test:
-            if not dataset.has(subject, self.target):
-                continue
+        heads = [s for s in self.round.subjects.test if dataset.has(s, self.target)]
+        for done, subject in enumerate(heads):
+            if done:
+                tell(f"{self.round.name}: {heads[done - 1]} on {self.target}", done / len(heads))
             networks = self._networks(dataset, subject)
             for shell, b in shells:
                 truths = self._truths(dataset, subject, b, responses.get(b), regional)

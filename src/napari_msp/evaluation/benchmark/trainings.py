@@ -14,6 +14,7 @@ from typing import Any, cast
 from torch import nn
 
 from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.jobs import OnPart
 from napari_msp.evaluation.benchmark.methods import (
     BEST_SINGLE,
     FIRST_STAGE,
@@ -93,8 +94,8 @@ class Training:
         steps = epochs * (self.settings.steps_per_epoch or 1) * len(self.settings.targets)
         return network_class(self.settings.kind).cost * max(steps, 1)
 
-    def run(self) -> None:
-        """Train, from the checkpoint where there is one."""
+    def run(self, tell: OnPart = lambda words, share: None) -> None:
+        """Train, from the checkpoint where there is one; its events tell how far it is."""
         from napari_msp.learning.train import train
 
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,6 @@ from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.comparison import line_up, on_lattice
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.groups import group_page
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
     NOISE_FREE,
@@ -33,6 +32,7 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
+from napari_msp.evaluation.proof.two_groups import group_page
 from napari_msp.evaluation.proof.values import (
     combat_of_regions,
     mean_of_others,

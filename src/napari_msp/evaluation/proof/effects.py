@@ -16,11 +16,9 @@ from napari_msp.evaluation.proof.pages import (
     REPEAT,
     SMOOTHED,
     TARGET,
-    Column,
     Study,
-    TidyTable,
 )
-from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
+from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import (
     FEWEST,
     Interval,
@@ -30,9 +28,10 @@ from napari_msp.evaluation.statistics import (
     permutation_tests,
     relative_change,
 )
+from napari_msp.formatting import counted, number
 
-ALL_DATASETS = "all datasets"
-"""Dataset of rows that were resampled over datasets, then heads."""
+SAME = 0.05
+"""Percent below which a bias is called none: it would be written as 0.0."""
 
 FEW = f"fewer than {FEWEST} subjects: nothing is tested"
 DEPENDENT = "made of the others' scans, so that subjects depend on each other: nothing is tested"
@@ -143,6 +142,16 @@ class Scanners:
         """Give the effects of a row."""
         wanted = (each for each in self.effects if each.row == row)
         return [each for each in wanted if quantity in (None, each.quantity)]
+
+    def of_place(self, region: str, quantity: str) -> list[SiteEffect]:
+        """Give the effects in one region and quantity, row by row."""
+        found = [e for e in self.effects if (e.region, e.quantity) == (region, quantity)]
+        return sorted(found, key=lambda each: rank(each.row))
+
+    def pairs(self, row: str, place: Place) -> list[tuple[float, float]]:
+        """Give a row's value and the target's of each subject who has both."""
+        own, scans = self.values[row].get(place, {}), self.values[TARGET].get(place, {})
+        return [(own[who], scans[who]) for who in sorted(own.keys() & scans.keys())]
 
     def middle(self, row: str, name: str, *, signed: bool = False) -> float | None:
         """Give the median over regions and quantities of a number, or of its size."""
@@ -312,172 +321,39 @@ def resampled(found: Sequence[Scanners]) -> list[Resampled]:
     ]
 
 
-# --- Tidy tables ------------------------------------------------------------------------------
-
-WHERE = (
-    Column(
-        "dataset", "Name of the dataset", levels={ALL_DATASETS: "resampled, then heads in each"}
-    ),
-    Column("target", "Platform that was predicted, with its shell where there are several"),
-    Column(
-        "row",
-        "What was compared with the target's scan",
-    ),
-    Column(
-        "role",
-        "What the row stands for",
-        levels={
-            "before": "the input scan",
-            "after": "a prediction",
-            "floor": "another scan of the same head on the target: no row can be expected nearer",
-            "noise-free": "the target's scan without its noise: what noise makes of a quantity",
-            "trivial": "a predictor that does nothing for harmonization",
-        },
-    ),
-)
-
-EFFECTS = (
-    *WHERE,
-    Column("region", "Name of the region"),
-    Column(
-        "quantity",
-        "What the region's mean is of",
-        levels={key: QUANTITIES[key].explanation for key in MEANS},
-    ),
-    Column("unit", "Of the quantity"),
-    Column("subjects", "Number of subjects with both values"),
-    Column("target_mean", "Mean over subjects of the target's scans", "see unit"),
-    Column("mean", "Mean over subjects of the row", "see unit"),
-    Column("bias", "Mean difference, row minus target", "see unit"),
-    Column("bias_low", "Lower end of its 95 % confidence interval (Student's t)", "see unit"),
-    Column("bias_high", "Upper end of it", "see unit"),
-    Column("bias_percent", "Bias over target_mean", "%"),
-    Column("bias_percent_low", "Lower end of its 95 % interval; over datasets by bootstrap", "%"),
-    Column("bias_percent_high", "Upper end of it", "%"),
-    Column("difference_sd", "Standard deviation of the differences, N - 1", "see unit"),
-    Column("limit_low", "Lower limit of agreement, bias - 1.96 difference_sd", "see unit"),
-    Column("limit_high", "Upper limit of agreement", "see unit"),
-    Column("mean_difference", "Mean absolute difference", "see unit"),
-    Column("cv_percent", "Coefficient of variation between scanners, root mean square", "%"),
-    Column("icc", "Intraclass correlation ICC(A,1)"),
-    Column("icc_low", "Lower end of its 95 % confidence interval"),
-    Column("icc_high", "Upper end of it"),
-    Column("glass_delta", "Bias over the standard deviation between subjects on the target"),
-    Column("variance_kept_percent", "Variance between subjects over that on the target", "%"),
-    Column("p_value", "Permutation test of the bias by subject, two-sided, alone"),
-    Column("p_corrected", "The same, corrected over regions and quantities of the row (max |t|)"),
-    Column("p_smallest", "Smallest p-value that so many subjects can give"),
-    Column("change_percent", "Change of mean_difference from that of the input scan", "%"),
-    Column("change_low", "Lower end of its 95 % bootstrap interval over subjects", "%"),
-    Column("change_high", "Upper end of it", "%"),
-    Column("note", "Why numbers are missing"),
-)
-
-PEOPLE = (
-    *WHERE,
-    Column("subjects", "Number of subjects"),
-    Column("quantities", "By how many regions' quantities subjects were compared"),
-    Column("right", "Of how many the own target scan is nearest; ties count their share"),
-    Column("rate", "right over subjects"),
-    Column("right_unbiased", "As right, after the mean over subjects is taken from both"),
-    Column("rate_unbiased", "right_unbiased over subjects"),
-    Column("chance", "What guessing gives"),
-)
+# --- Words ------------------------------------------------------------------------------------
 
 
-VALUES = (
-    Column("dataset", "Name of the dataset"),
-    Column("target", "Platform that was predicted, with its shell where there are several"),
-    Column("subject", "Who was measured"),
-    Column(
-        "reference",
-        "Why",
-        levels={"scan": "is predicted", "training": "was learned from"},
-    ),
-    Column(
-        "row", "Which image of the subject", levels={TARGET: "what all others are compared with"}
-    ),
-    Column("region", "Name of the region"),
-    Column(
-        "quantity",
-        "What was measured there",
-        levels={
-            **{
-                key: f"{each.explanation} "
-                + (
-                    "Mean."
-                    if each.kind == "mean"
-                    else "Root mean square against the target's scan."
-                )
-                for key, each in QUANTITIES.items()
-            },
-            VOXELS: "Number of voxels that were measured.",
-        },
-    ),
-    Column("unit", "Of the quantity"),
-    Column("value", "The number", "see unit"),
-)
+def effect_words(each: Scanners, region: str, quantity: str) -> str:
+    """Say how large the site effect is in a region: before, after, and on one scanner.
+
+    Such as "FA of white matter, 7 subjects: 22.1 % lower than on prisma_st before; 2.0 % lower
+    after (MSP). Two scans of one subject on prisma_st differ by 1.1 %." Biases are of means over
+    subjects; what two scans differ by is the mean of the subjects' own, whatever their sign.
+    """
+    rows = {e.row: e.found for e in each.of_place(region, quantity)}
+    label = f"{QUANTITIES[quantity].label} of {region}"
+    if not rows:
+        return f"{label}: not measured."
+    subjects = max(found.subjects for found in rows.values())
+    said = f"{label}, {counted(subjects, 'subject')}: "
+    parts = []
+    if BEFORE in rows:
+        parts.append(f"{_apart(rows[BEFORE])} on {each.column} before")
+    after = {row: found for row, found in rows.items() if role_of(row) == "after"}
+    parts += [f"{_apart(found).rpartition(' ')[0]} after ({row})" for row, found in after.items()]
+    said += "; ".join(parts) or "neither before nor after was measured"
+    floors = [found for row, found in rows.items() if role_of(row) == "floor"]
+    if not floors:
+        return f"{said}. Nobody was scanned on {each.column} twice."
+    apart, mean = floors[0].mean_difference, floors[0].truth_mean
+    by = f"{number(100 * apart / mean, 1)} %" if mean > 0 else f"{apart:.3g}"
+    return f"{said}. Two scans of one subject on {each.column} differ by {by}."
 
 
-def values_table(values: Results[RegionValue]) -> TidyTable:
-    """Give everything that was measured as a tidy table, one value a line."""
-    units = {key: each.unit for key, each in QUANTITIES.items()}
-    return TidyTable(
-        VALUES,
-        [
-            (
-                each.dataset, each.column, each.subject, each.reference, each.method, each.region,
-                each.quantity, units.get(each.quantity, ""), each.value,
-            )
-            for each in values
-        ],
-    )  # fmt: skip
-
-
-def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyTable:
-    """Give everything that was found as a tidy table, one row, region and quantity a line."""
-    rows: list[list[object]] = []
-    for each in (effect for one in found for effect in one.effects):
-        f, test, hidden = each.found, each.test, each.note in (OVERLAP, DEPENDENT)
-        none = (None, None)
-        rows.append(
-            [
-                each.dataset, each.column, each.row, role_of(each.row), each.region, each.quantity,
-                QUANTITIES[each.quantity].unit, f.subjects, f.truth_mean, f.mean, f.bias,
-                *(none if hidden else f.bias_interval or none), f.bias_percent,
-                *(none if hidden else f.interval_percent or none), f.difference_sd,
-                *(f.limits or none), f.mean_difference, f.variation, f.icc,
-                *(none if hidden else f.icc_interval or none), f.effect, f.variance_kept,
-                *((test.p_value, test.corrected_p_value, test.smallest) if test else (None,) * 3),
-                each.change, *(each.change_interval or none), each.note,
-            ]
-        )  # fmt: skip
-    names = [column.name for column in EFFECTS]
-    for one in over:
-        known: dict[str, object] = {
-            "dataset": ALL_DATASETS, "target": one.column, "row": one.row,
-            "role": role_of(one.row), "region": one.region, "quantity": one.quantity,
-            "unit": QUANTITIES[one.quantity].unit, "subjects": one.subjects,
-            "bias_percent": one.bias,
-            "bias_percent_low": None if one.interval is None else one.interval[0],
-            "bias_percent_high": None if one.interval is None else one.interval[1],
-            "note": f"{one.datasets} datasets" + (one.note and f"; {one.note}"),
-        }  # fmt: skip
-        rows.append([known.get(name) for name in names])
-    return TidyTable(EFFECTS, rows)
-
-
-def people_table(found: Sequence[Scanners]) -> TidyTable:
-    """Give how well subjects are told apart as a tidy table."""
-    return TidyTable(
-        PEOPLE,
-        [
-            [
-                each.dataset, each.column, row, role_of(row), known.subjects, known.quantities,
-                known.right, known.rate, known.right_unbiased, known.rate_unbiased, known.chance,
-            ]
-            for each in found
-            for row, known in each.identified.items()
-            if known is not None
-        ],
-    )  # fmt: skip
+def _apart(found: Agreement) -> str:
+    """Say how a mean lies to the target's; "as" or "than" goes on."""
+    percent, way = found.bias_percent, "lower than" if found.bias < 0 else "higher than"
+    if percent is None:
+        return f"{abs(found.bias):.3g} {way}"
+    return f"{number(abs(percent), 1)} % {way}" if abs(percent) >= SAME else "as high as"

@@ -5,8 +5,8 @@ of everyone one scan. A difference between groups that stems from the scanner al
 positive; so is one that stems from the harmonization.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,20 +14,9 @@ from scipy.stats import t as t_distribution
 
 from napari_msp.arrays import FloatArray, IntArray, MaskArray
 from napari_msp.errors import Advice, Change, UserError
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.agreement import ROUNDING
-from napari_msp.evaluation.proof.pages import (
-    BEFORE,
-    MEAN_OF_OTHERS,
-    TARGET,
-    Column,
-    Page,
-    Study,
-    TidyTable,
-)
-from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
+from napari_msp.evaluation.proof.pages import TARGET
 from napari_msp.evaluation.statistics import LEVEL, Interval
-from napari_msp.formatting import listed, number
 
 EFFECT = 0.05
 """By how much patients' values are lower, as a part of their own (our choice)."""
@@ -44,17 +33,16 @@ ENOUGH = 40
 PARTS = 50
 """Halves of the people by which intervals are measured (our choice)."""
 
-FALSE = 2 * LEVEL
-"""Rate of false alarms from which what is found is not called power (our choice)."""
+MOSTLY = 0.8
+"""Share of the patients on the input platform, and of controls on the target, where groups and
+scanners are partly confounded (our choice)."""
 
-LITERATURE = {"fa": 10.0, "md": 8.0}
-"""Percent below which the spread between people lay in tracts of 8 adults (Heiervang 2006)."""
-
-Design = Literal["one scanner", "balanced", "confounded"]
+Design = Literal["one scanner", "balanced", "partly confounded", "confounded"]
 
 DESIGNS: Mapping[Design, str] = {
     "one scanner": "everyone on the target",
     "balanced": "half of each group on each scanner",
+    "partly confounded": "most patients on the input platform, as many controls on the target",
     "confounded": "patients on the input platform, controls on the target",
 }
 """Who is scanned where. Patients are the group with the effect."""
@@ -111,6 +99,8 @@ class GroupDifference:
         Everyone, and each group's; studies of each design.
     notes
         What a reader must know, in words.
+    confounding
+        Share of each group on its own scanner, where they are partly confounded.
     """
 
     studies: Sequence[Studies]
@@ -120,6 +110,7 @@ class GroupDifference:
     size: int
     draws: int
     notes: Sequence[str] = field(default_factory=tuple)
+    confounding: float = MOSTLY
 
 
 def group_difference(
@@ -130,6 +121,7 @@ def group_difference(
     *,
     effect: float = EFFECT,
     kept: Mapping[str, float] | None = None,
+    confounding: float = MOSTLY,
     size: int = SIZE,
     draws: int = DRAWS,
     seed: int = 0,
@@ -153,6 +145,9 @@ def group_difference(
     kept
         By method, what part of such an effect its prediction keeps (see `evaluation.biology`);
         1 where nothing is given.
+    confounding
+        Of the design "partly confounded": share of the patients on the input platform, and of the
+        controls on the target; above a half, below 1.
     size
         People in each group; an even number.
     draws
@@ -178,6 +173,8 @@ def group_difference(
     people = len(target)
     if size < 2 or size % 2 or not 0 <= effect < 1:
         raise ValueError(f"groups of {size} with an effect of {effect} cannot be drawn")
+    if not 0.5 < confounding < 1:
+        raise ValueError(f"a share of {confounding} on each scanner does not confound in part")
     if people < 2 * size:
         problem = f"{size} against {size} need {2 * size} people, and {people} were measured"
         raise UserError(problem, field="size", remedy=Change("size", "a smaller"))
@@ -203,7 +200,8 @@ def group_difference(
     studies = []
     for design, row in _analyses(tables):
         share = (kept or {}).get(row, 1.0)
-        found = [_outcomes(within, each, design, row, effect, share) for each in (whole, *parts)]
+        where = _on_input(design, size, confounding)
+        found = [_outcomes(within, each, where, row, effect, share) for each in (whole, *parts)]
         rates, reach = found[0], _reach(found, draws, len(parts[0]), part / max(people - part, 1))
         for column, region in enumerate(named):
             three = [
@@ -213,19 +211,37 @@ def group_difference(
             studies.append(Studies(design, row, region, *three))
     means, spreads = target[:, varies].mean(axis=0), target[:, varies].std(axis=0, ddof=1)
     spread = dict(zip(named, (100 * spreads / np.abs(means)).tolist(), strict=True))
-    return GroupDifference(studies, spread, effect, people, size, draws, tuple(notes))
+    return GroupDifference(
+        studies, spread, effect, people, size, draws, tuple(notes), confounding=confounding
+    )
 
 
 def _analyses(rows: Iterable[str]) -> list[tuple[Design, str]]:
     """List who is scanned where, and what is compared then."""
     compared = [row for row in rows if row != TARGET]
+    predicted = [row for row in compared if row != UNCHANGED]
+    mixed: tuple[Design, ...] = ("balanced", "partly confounded")
     return [
         ("one scanner", TARGET),
-        ("balanced", UNCHANGED),
-        ("balanced", COVARIATE),
-        *(("balanced", row) for row in compared if row != UNCHANGED),
+        *((design, row) for design in mixed for row in (UNCHANGED, COVARIATE, *predicted)),
         *(("confounded", row) for row in compared),
     ]
+
+
+def _on_input(design: Design, size: int, confounding: float) -> MaskArray:
+    """(2 size,) who of a study is scanned on the input platform: patients, then controls."""
+    patients, controls = {
+        "one scanner": (0.0, 0.0),
+        "balanced": (0.5, 0.5),
+        "partly confounded": (confounding, 1 - confounding),
+        "confounded": (1.0, 0.0),
+    }[design]
+    place = np.arange(size + 1)
+    # Spread evenly, and in part where that is asked for, however small the group is.
+    counts = [np.ceil(np.round(place * share, 9)) for share in (patients, controls)]
+    if design == "partly confounded":
+        counts[0] = np.minimum(counts[0], size - 1)
+    return np.concatenate([np.diff(each) > 0 for each in counts])
 
 
 def _draw(rng: np.random.Generator, of: IntArray, size: int, draws: int) -> IntArray:
@@ -237,19 +253,13 @@ def _draw(rng: np.random.Generator, of: IntArray, size: int, draws: int) -> IntA
 def _outcomes(
     tables: Mapping[str, FloatArray],
     studies: IntArray,
-    design: Design,
+    on_input: MaskArray,
     row: str,
     effect: float,
     share: float,
 ) -> FloatArray:
     """(3, R) parts of the studies: false positives, effects found, effects reversed."""
     size = studies.shape[1] // 2
-    place = np.arange(2 * size)
-    on_input = {
-        "one scanner": np.zeros(2 * size, dtype=bool),
-        "balanced": place % 2 == 0,
-        "confounded": place < size,
-    }[design]
     covariate = on_input if row == COVARIATE else None
     values = tables[UNCHANGED if row == COVARIATE else row]
     scans = np.where(on_input[:, None], values[studies], tables[TARGET][studies])
@@ -287,278 +297,26 @@ def _test(scans: FloatArray, scanner: MaskArray | None) -> IntArray:
     scans
         (D, 2 size, R), patients first.
     scanner
-        (2 size,) covariate, as many of each group on each scanner; None: none.
+        (2 size,) covariate, not the same as the groups; None: none.
 
     Returns
     -------
     (D, R): -1 where patients are significantly lower, 1 where higher, else 0.
     """
     size = scans.shape[1] // 2
-    freedom = 2 * size - 2
-    difference = scans[:, :size].mean(axis=1) - scans[:, size:].mean(axis=1)
-    if scanner is not None:  # groups and scanners are balanced, so that each is taken out alone
-        means = [scans[:, scanner == each].mean(axis=1, keepdims=True) for each in (False, True)]
-        scans = scans - np.where(scanner[:, None], means[1], means[0])
-        freedom -= 1
-    residuals = np.concatenate(
-        [part - part.mean(axis=1, keepdims=True) for part in (scans[:, :size], scans[:, size:])],
-        axis=1,
-    )
-    error = np.sqrt(np.square(residuals).sum(axis=1) / freedom * 2 / size)
+    patients = (np.arange(2 * size) < size).astype(float)
+    levels = [np.ones(2 * size, dtype=bool)] if scanner is None else [scanner, ~scanner]
+    # The scanner is taken out of values and groups alike: the slope left is that of both together.
+    means = np.zeros_like(scans) if len(levels) > 1 else scans.mean(axis=1, keepdims=True)
+    for level in levels:
+        patients[level] -= patients[level].mean()
+        if len(levels) > 1:
+            means[:, level] = scans[:, level].mean(axis=1, keepdims=True)
+    scans = scans - means
+    freedom = 2 * size - 1 - len(levels)
+    weight = np.square(patients).sum()
+    difference = patients @ scans / weight
+    scans -= patients[:, None] * difference[:, None]  # what is left are residuals
+    error = np.sqrt(np.square(scans).sum(axis=1) / freedom / weight)
     critical = t_distribution.ppf(1 - LEVEL / 2, freedom)
     return np.asarray(np.sign(difference) * (np.abs(difference) > critical * error)).astype(int)
-
-
-# --- Telling ----------------------------------------------------------------------------------
-
-
-def group_tables(found: GroupDifference, what: str, literature: float | None = None) -> list[Table]:
-    """Tabulate false positives first, then power, and the spread between people.
-
-    Parameters
-    ----------
-    what
-        Quantity that was compared, such as "FA".
-    literature
-        Percent below which its spread lies in the literature; None: not known.
-    """
-    regions = list(found.spread)
-    of = {(each.design, each.row, each.region): each for each in found.studies}
-    rows = list(dict.fromkeys((each.design, each.row) for each in found.studies))
-    drawn = (
-        f"{found.draws} studies of {found.size} against {found.size} drawn from {found.people} "
-        "people, by Student's t test at 0.05; in brackets the 95 % interval"
-    )
-
-    def power(each: Studies) -> Rate | None:
-        return None if each.false_positives.value > FALSE else each.power
-
-    def table(caption: str, pick: Callable[[Studies], Rate | None]) -> Table:
-        return Table(
-            caption,
-            ("scanners", "compared", *regions),
-            [
-                [
-                    Cell(design),
-                    Cell(row),
-                    *(
-                        _rate_cell(pick(each)) if (each := of.get((design, row, region))) else EMPTY
-                        for region in regions
-                    ),
-                ]
-                for design, row in rows
-            ],
-        )
-
-    known = f"; below {literature:g} % in tracts of 8 adults (Heiervang 2006)" if literature else ""
-    return [
-        table(
-            f"{what}, groups that do not differ: percent of studies that find a difference. "
-            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in DESIGNS.items())}.",
-            lambda each: each.false_positives,
-        ),
-        table(
-            f"{what}, {100 * found.effect:g} % lower in patients: percent of studies that find it; "
-            f"– where more than {100 * FALSE:.0f} % raise a false alarm: no power.",
-            power,
-        ),
-        Table(
-            f"{what}: standard deviation between people on the target, percent of the mean{known}.",
-            ("", *regions),
-            [[Cell("between people"), *(Cell(number(found.spread[r], 1)) for r in regions)]],
-        ),
-    ]
-
-
-def _rate_cell(rate: Rate | None) -> Cell:
-    if rate is None:
-        return EMPTY
-    low, high = (number(100 * end, 1) for end in rate.interval)
-    return Cell(number(100 * rate.value, 1), f"[{low}, {high}]")
-
-
-def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
-    """Give one fact a row: a rate of a design, a row and a region, with its interval."""
-    columns = (
-        Column("quantity", "What was compared"),
-        Column(
-            "design",
-            "Who was scanned where",
-            levels={str(name): what for name, what in DESIGNS.items()},
-        ),
-        Column("row", "Values that were compared"),
-        Column("region", "Where"),
-        Column(
-            "rate",
-            "What the studies found",
-            levels={
-                "false_positive": "a difference, where groups do not differ",
-                "power": "the effect, in its direction",
-                "reversed": "the opposite of the effect",
-            },
-        ),
-        Column("value", "Part of the studies"),
-        Column("low", "Lower end of its 95 % interval"),
-        Column("high", "Upper end of its 95 % interval"),
-    )
-    rows = [
-        (quantity, each.design, each.row, each.region, name, rate.value, *rate.interval)
-        for each in found.studies
-        for name, rate in (
-            ("false_positive", each.false_positives),
-            ("power", each.power),
-            ("reversed", each.reversed_),
-        )
-    ]
-    return TidyTable(columns, rows)
-
-
-# --- The page ---------------------------------------------------------------------------------
-
-TITLE = "Two groups"
-
-ABSENT = 0.1
-"""Part of the people; a row that lacks more is left out, else who is lacking is (our choice)."""
-
-QUANTITIES = {"fa": "FA", "md": "MD"}
-"""What groups are compared in (our choice): what such studies report."""
-
-LIMITS = (
-    "Patients differ from controls in nothing but the effect, which is put into their values; each "
-    "prediction is taken to keep it whole (what it keeps is measured as biology).",
-)
-
-
-def group_page(study: Study) -> Page | None:
-    """Draw studies of two groups from everyone who was measured; None of fewer than 20 people."""
-    tables: list[Table] = []
-    rows: list[Sequence[object]] = []
-    columns: Sequence[Column] = ()
-    leads, limits = [], list(LIMITS)
-    left: list[str] = []
-    if len(datasets := study.measured.names("dataset")) > 1:
-        limits.append(f"People of {len(datasets)} datasets are drawn together, as if of one.")
-    if study.overlapping:
-        limits.append("Folds overlap: what predicts somebody learned from nearly all the others.")
-    for values in study.measured.groups("target", "shell").values():
-        for key, label in QUANTITIES.items():
-            name = f"{label} on {values.rows[0].column}"
-            drawn, said = _drawn_of(values.select(quantity=key), name)
-            limits += said
-            left += said
-            if drawn is None:
-                few = f"{name}: not compared, as fewer than {2 * SIZE} people have values."
-                limits += [] if said else [few]
-                continue
-            tables += group_tables(drawn, name, LITERATURE[key])
-            tidy = group_rows(drawn, name)
-            rows, columns = [*rows, *tidy.rows], tidy.columns
-            leads.append(_lead(drawn, name))
-            limits += drawn.notes
-    if not tables:
-        return Page(TITLE, lead=("Nothing is compared.",), limits=left) if left else None
-    return Page(
-        TITLE,
-        lead=leads,
-        tables=tables,
-        limits=list(dict.fromkeys(limits)),
-        files={"group_difference": TidyTable(columns, rows)},
-        methods=(
-            f"Studies of {SIZE} against {SIZE} people were drawn {DRAWS} times from everyone, each "
-            "with one scan of each person: all on the target, half of each group on each scanner, "
-            "or groups and scanners confounded. Groups were compared by Student's t test, "
-            "two-sided, at 0.05; intervals are those of a delete-half jackknife over people. The "
-            f"effect was {100 * EFFECT:g} % lower values in patients."
-        ),
-        references=REFERENCES,
-    )
-
-
-def _drawn_of(values: Results[RegionValue], name: str) -> tuple[GroupDifference | None, list[str]]:
-    """Draw studies from the values of one quantity on one target, and say what is left out."""
-    by: dict[str, dict[str, dict[str, float]]] = {}
-    for each in values:
-        if each.seed == values.rows[0].seed or each.method in (TARGET, BEFORE):
-            of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
-            of[each.region] = each.value
-    everyone = list(by.get(TARGET, {}))
-    if len(everyone) < 2 * SIZE or BEFORE not in by:
-        return None, []
-    people, rows, said = everyone, list[str](), list[str]()
-    for row in (BEFORE, *(each for each in by if each not in (TARGET, BEFORE))):
-        rest = [who for who in people if who in by[row]]
-        lacking = _some([who for who in people if who not in by[row]])
-        if row != BEFORE and len(rest) < max(2 * SIZE, (1 - ABSENT) * len(everyone)):
-            said.append(f"{name}: {row} is left out (no value of it in {lacking}).")
-            continue
-        if lacking:
-            said.append(f"{name}: left out of all rows: {lacking} (no value of {row}).")
-        people, rows = rest, [*rows, row]
-    if len(people) < 2 * SIZE:
-        return None, said
-    regions = list(dict.fromkeys(each.region for each in values))
-    for row in (TARGET, BEFORE):
-        regions, gone = _had(by[row], people, regions)
-        said += [f"{name}: {each} is left out (no value of {row} in {of})." for each, of in gone]
-    if not regions:
-        return None, said
-    parts: dict[tuple[str, ...], dict[str, FloatArray]] = {tuple(regions): {}}
-    for row in rows[1:]:
-        own, gone = _had(by[row], people, regions)
-        said += [f"{name}: {each} of {row} is left out (no value in {of})." for each, of in gone]
-        if own:
-            parts.setdefault(tuple(own), {})[row] = _table(by[row], people, own)
-    found = []
-    for part, predicted in parts.items():  # people and random numbers are the same in each
-        source, target = (_table(by[row], people, part) for row in (BEFORE, TARGET))
-        # The mean of others knows nothing of a person, an effect included.
-        kept = {MEAN_OF_OTHERS: 0.0}
-        found.append((group_difference(source, target, predicted, part, kept=kept), predicted))
-    more = [each for other, of in found[1:] for each in other.studies if each.row in of]
-    return replace(found[0][0], studies=[*found[0][0].studies, *more]), said
-
-
-Values = Mapping[str, Mapping[str, float]]
-"""By person, then by region."""
-
-
-def _had(
-    of: Values, people: Sequence[str], regions: Sequence[str]
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """Give the regions that all people have; of each other one, who lacks it."""
-    lacking = {each: [who for who in people if each not in of[who]] for each in regions}
-    gone = [(each, _some(names)) for each, names in lacking.items() if names]
-    return [each for each, names in lacking.items() if not names], gone
-
-
-def _table(of: Values, people: Sequence[str], regions: Sequence[str]) -> FloatArray:
-    """(S, R) values."""
-    return np.array([[of[who][each] for each in regions] for who in people])
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    """Name people, the first of many; empty for nobody."""
-    more = len(names) - most
-    return listed([*names[:most], f"{more} more"] if more > 0 else names) if names else ""
-
-
-def _lead(found: GroupDifference, name: str) -> str:
-    """Say how often false alarms are raised, on average over regions."""
-    rates: dict[tuple[Design, str], list[float]] = {}
-    for each in found.studies:
-        rates.setdefault((each.design, each.row), []).append(each.false_positives.value)
-    confounded = {
-        row: 100 * float(np.mean(values))
-        for (design, row), values in rates.items()
-        if design == "confounded"
-    }
-    told = "; ".join(f"{row} {number(rate, 0)} %" for row, rate in confounded.items())
-    return f"{name}, groups confounded with scanners: false alarms, mean over regions, in {told}."
-
-
-REFERENCES = (
-    "Heiervang E, Behrens TEJ, Mackay CE, Robson MD, Johansen-Berg H. Between session "
-    "reproducibility and between subject variability of diffusion MR and tractography measures. "
-    "NeuroImage, 2006; 33:867-877.",
-)
-"""Works cited."""

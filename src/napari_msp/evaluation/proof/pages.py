@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from napari_msp.arrays import FloatArray, MaskArray
 from napari_msp.evaluation.baselines.base import Interpolation
-from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.benchmark.results import EffectResult, RegionValue, Results
 from napari_msp.evaluation.measures.pair import Truth
 from napari_msp.evaluation.regions import Regions
 from napari_msp.evaluation.report.tables import Table
@@ -98,6 +98,8 @@ class Study:
         What went wrong with single heads, in words.
     selected
         Whether regions were found in the target's own noisy scans.
+    effects
+        Of biology that were put into heads, where that was asked for.
     """
 
     values: Results[RegionValue]
@@ -106,6 +108,7 @@ class Study:
     overlapping: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
     selected: bool = False
+    effects: Results[EffectResult] = field(default_factory=lambda: Results(()))
 
     @property
     def measured(self) -> Results[RegionValue]:

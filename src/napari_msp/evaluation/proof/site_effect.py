@@ -8,17 +8,14 @@ from napari_msp.errors import Advice, UserError
 from napari_msp.evaluation.benchmark.analysis import OVERLAP
 from napari_msp.evaluation.proof.effects import (
     DEPENDENT,
-    Place,
     Resampled,
     Scanners,
     SiteEffect,
-    effects_table,
-    people_table,
+    effect_words,
     rank,
     resampled,
     role_of,
     scanners,
-    values_table,
 )
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -30,6 +27,14 @@ from napari_msp.evaluation.proof.pages import (
     Study,
 )
 from napari_msp.evaluation.proof.plots import Bias, bias_figure, bland_altman_figure, people_figure
+from napari_msp.evaluation.proof.tables import (
+    EFFECTS_FILE,
+    PEOPLE_FILE,
+    VALUES_FILE,
+    effects_table,
+    people_table,
+    values_table,
+)
 from napari_msp.evaluation.proof.values import ERRORS, MEANS, QUANTITIES, SMOOTHING, VOXELS
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import FEWEST, LEVEL, RESAMPLES
@@ -82,15 +87,15 @@ def site_effect_page(study: Study) -> Page:
         tables.append(_over_datasets(over))
     return Page(
         "Site effect",
-        lead=[_sentence(each, several) for each in found],
+        lead=[said for each in found for said in (_sentence(each, several), *_largest_words(each))],
         tables=[table for table in tables if table.rows],
         drawings=list(_drawings(found, several)),
         more=[table for table in more if table.rows],
         limits=_limits(study, found),
         files={
-            "site_effect": effects_table(found, over),
-            "identifiability": people_table(found),
-            "regions": values_table(study.values),
+            EFFECTS_FILE: effects_table(found, over),
+            PEOPLE_FILE: people_table(found),
+            VALUES_FILE: values_table(study.values),
         },
         methods=_methods(study, found, over),
         references=(*REFERENCES, *OF_TESTS) if tested else REFERENCES,
@@ -103,6 +108,11 @@ def _named(each: Scanners, several: bool) -> str:
 
 def _percent(value: float | None, decimals: int = 1) -> str:
     return "–" if value is None else f"{number(value, decimals)} %"
+
+
+def _largest_words(each: Scanners) -> list[str]:
+    """Say the same of FA in the largest region, which a reader can picture."""
+    return [effect_words(each, region, "fa") for region in _largest(each, "fa", 1)]
 
 
 def _sentence(each: Scanners, several: bool) -> str:
@@ -342,7 +352,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
         for key in DRAWN:
             regions = _largest(each, key)
             pairs = {
-                (region, row): _pairs(each, row, (region, key))
+                (region, row): each.pairs(row, (region, key))
                 for region in regions
                 for row in each.rows
                 if role_of(row) != "trivial"  # whose distances would squeeze all others
@@ -384,11 +394,6 @@ def _largest(each: Scanners, key: str, most: int = MOST_REGIONS) -> list[str]:
 
     kept = sorted(regions, key=voxels)[:most]
     return [region for region in regions if region in kept]
-
-
-def _pairs(each: Scanners, row: str, place: Place) -> list[tuple[float, float]]:
-    own, scans = each.values[row].get(place, {}), each.values[TARGET].get(place, {})
-    return [(own[who], scans[who]) for who in sorted(own.keys() & scans.keys())]
 
 
 # --- Words ------------------------------------------------------------------------------------

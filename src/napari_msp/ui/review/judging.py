@@ -95,6 +95,9 @@ class Judging(Themed):
         self.report = push_button(
             "Re&port", "<p>Write a page of all predictions and ratings, and open it (Shift+R).</p>"
         )
+        self.proof = push_button(
+            "Site &effect …", "<p>How far these predictions are from the target’s own scans.</p>"
+        )
         fit_into_form(self.maps, self.shells, self.planes)
         self._lay_out()
         self._connect()
@@ -200,9 +203,10 @@ class Judging(Themed):
         view.setStretch(0, 1)
         view.setStretch(1, 1)
         view.setStretch(2, 1)
-        others = in_row(self.go_on, self.outline, self.keys, self.report)
+        others = in_row(self.go_on, self.outline, self.keys)
         others.setStretch(0, 1)
-        parts = (self.title, self.known, verdicts, self._tags, self.note, view, others)
+        beyond = in_row(self.report, self.proof)
+        parts = (self.title, self.known, verdicts, self._tags, self.note, view, others, beyond)
         stacked(self, *parts).setSpacing(6)
 
     def _connect(self) -> None:
@@ -211,6 +215,7 @@ class Judging(Themed):
         self.undo.clicked.connect(lambda _: self.command.emit("undo"))
         self.keys.clicked.connect(lambda _: self.command.emit("keys"))
         self.report.clicked.connect(lambda _: self.command.emit("report"))
+        self.proof.clicked.connect(lambda _: self.command.emit("site effect"))
         self.outline.toggled.connect(lambda _: self.command.emit("outline"))
         self.maps.activated.connect(lambda _: self.map_chosen.emit(self.maps.currentData()))
         self.shells.activated.connect(self.shell_chosen)

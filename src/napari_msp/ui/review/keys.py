@@ -51,6 +51,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("note", ("Enter",), "write a note; Enter keeps it, Escape does not", JUDGE),
     Command("undo", ("Backspace", "Ctrl+Z"), "take the last rating back", JUDGE),
     Command("report", ("Shift+R",), "write the page of the review, and open it", JUDGE),
+    Command("site effect", ("Shift+E",), "how far predictions are from scans on the target", JUDGE),
     Command("flicker", ("H",), "while held: input and prediction change places", LOOK, True),
     Command("swap", ("Shift+H",), "the same until it is pressed again", LOOK),
     Command("map", ("M",), "next map: SH average, colour FA, FA", LOOK),

@@ -17,7 +17,7 @@ from napari_msp.review.predictions import Review as Predictions
 from napari_msp.review.rating_table import VERDICTS, Verdict
 from napari_msp.review.report import review_report
 from napari_msp.ui.background import Control, JobRow, Latest
-from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.docks import Docked, Pane, open_widget
 from napari_msp.ui.grid_fit import ORDERS
 from napari_msp.ui.phrasing import FormWords, said, sentence
 from napari_msp.ui.review.canvas import Canvas
@@ -192,6 +192,7 @@ class Review(Docked):
             "outline": lambda: canvas.look_at(outline=not canvas.look.outline),
             "keys": self.show_keys,
             "report": self.write_report,
+            "site effect": self.show_site_effect,
         }
 
     def _rate(self, verdict: Verdict) -> None:
@@ -326,6 +327,14 @@ class Review(Docked):
             self._warn("A report tells names. Open the folder without hiding them first.")
             return
         self.reporting.run(partial(_write_report, session.review), "Writing the report")
+
+    def show_site_effect(self) -> None:
+        """Open the widget of the site effect with this folder."""
+        session = self._session
+        if session.blind is not None:
+            self._warn("The site effect says how good all are. Open the folder without hiding.")
+            return
+        open_widget(self.viewer, "Site effect").look_at(session.review.folder)
 
     def _open_report(self, page: Path) -> None:
         self.reporting.end()

@@ -1,0 +1,337 @@
+"""The files of the page "Site effect": tidy tables with their data dictionary, and reading them."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_msp.errors import Advice, UserError
+from napari_msp.evaluation.benchmark.analysis import OVERLAP
+from napari_msp.evaluation.benchmark.results import LARGEST_TABLE, RegionValue, Results
+from napari_msp.evaluation.proof.agreement import Agreement, Identified
+from napari_msp.evaluation.proof.effects import (
+    DEPENDENT,
+    Place,
+    Resampled,
+    Scanners,
+    SiteEffect,
+    role_of,
+)
+from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
+from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
+from napari_msp.evaluation.statistics import Interval, PermutationTest
+from napari_msp.files import read_whole
+
+ALL_DATASETS = "all datasets"
+"""Dataset of rows that were resampled over datasets, then heads."""
+
+EFFECTS_FILE, PEOPLE_FILE, VALUES_FILE = "site_effect", "identifiability", "regions"
+"""Without their endings."""
+
+WHERE = (
+    Column(
+        "dataset", "Name of the dataset", levels={ALL_DATASETS: "resampled, then heads in each"}
+    ),
+    Column("target", "Platform that was predicted, with its shell where there are several"),
+    Column(
+        "row",
+        "What was compared with the target's scan",
+    ),
+    Column(
+        "role",
+        "What the row stands for",
+        levels={
+            "before": "the input scan",
+            "after": "a prediction",
+            "floor": "another scan of the same head on the target: no row can be expected nearer",
+            "noise-free": "the target's scan without its noise: what noise makes of a quantity",
+            "trivial": "a predictor that does nothing for harmonization",
+        },
+    ),
+)
+
+EFFECTS = (
+    *WHERE,
+    Column("region", "Name of the region"),
+    Column(
+        "quantity",
+        "What the region's mean is of",
+        levels={key: QUANTITIES[key].explanation for key in MEANS},
+    ),
+    Column("unit", "Of the quantity"),
+    Column("subjects", "Number of subjects with both values"),
+    Column("target_mean", "Mean over subjects of the target's scans", "see unit"),
+    Column("mean", "Mean over subjects of the row", "see unit"),
+    Column("bias", "Mean difference, row minus target", "see unit"),
+    Column("bias_low", "Lower end of its 95 % confidence interval (Student's t)", "see unit"),
+    Column("bias_high", "Upper end of it", "see unit"),
+    Column("bias_percent", "Bias over target_mean", "%"),
+    Column("bias_percent_low", "Lower end of its 95 % interval; over datasets by bootstrap", "%"),
+    Column("bias_percent_high", "Upper end of it", "%"),
+    Column("difference_sd", "Standard deviation of the differences, N - 1", "see unit"),
+    Column("limit_low", "Lower limit of agreement, bias - 1.96 difference_sd", "see unit"),
+    Column("limit_high", "Upper limit of agreement", "see unit"),
+    Column("mean_difference", "Mean absolute difference", "see unit"),
+    Column("cv_percent", "Coefficient of variation between scanners, root mean square", "%"),
+    Column("icc", "Intraclass correlation ICC(A,1)"),
+    Column("icc_low", "Lower end of its 95 % confidence interval"),
+    Column("icc_high", "Upper end of it"),
+    Column("glass_delta", "Bias over the standard deviation between subjects on the target"),
+    Column("variance_kept_percent", "Variance between subjects over that on the target", "%"),
+    Column("p_value", "Permutation test of the bias by subject, two-sided, alone"),
+    Column("p_corrected", "The same, corrected over regions and quantities of the row (max |t|)"),
+    Column("p_smallest", "Smallest p-value that so many subjects can give"),
+    Column("change_percent", "Change of mean_difference from that of the input scan", "%"),
+    Column("change_low", "Lower end of its 95 % bootstrap interval over subjects", "%"),
+    Column("change_high", "Upper end of it", "%"),
+    Column("note", "Why numbers are missing"),
+)
+
+PEOPLE = (
+    *WHERE,
+    Column("subjects", "Number of subjects"),
+    Column("quantities", "By how many regions' quantities subjects were compared"),
+    Column("right", "Of how many the own target scan is nearest; ties count their share"),
+    Column("rate", "right over subjects"),
+    Column("right_unbiased", "As right, after the mean over subjects is taken from both"),
+    Column("rate_unbiased", "right_unbiased over subjects"),
+    Column("chance", "What guessing gives"),
+)
+
+
+VALUES = (
+    Column("dataset", "Name of the dataset"),
+    Column("target", "Platform that was predicted, with its shell where there are several"),
+    Column("subject", "Who was measured"),
+    Column(
+        "reference",
+        "Why",
+        levels={"scan": "is predicted", "training": "was learned from"},
+    ),
+    Column(
+        "row", "Which image of the subject", levels={TARGET: "what all others are compared with"}
+    ),
+    Column("region", "Name of the region"),
+    Column(
+        "quantity",
+        "What was measured there",
+        levels={
+            **{
+                key: f"{each.explanation} "
+                + (
+                    "Mean."
+                    if each.kind == "mean"
+                    else "Root mean square against the target's scan."
+                )
+                for key, each in QUANTITIES.items()
+            },
+            VOXELS: "Number of voxels that were measured.",
+        },
+    ),
+    Column("unit", "Of the quantity"),
+    Column("value", "The number", "see unit"),
+)
+
+
+def values_table(values: Results[RegionValue]) -> TidyTable:
+    """Give everything that was measured as a tidy table, one value a line."""
+    units = {key: each.unit for key, each in QUANTITIES.items()}
+    return TidyTable(
+        VALUES,
+        [
+            (
+                each.dataset, each.column, each.subject, each.reference, each.method, each.region,
+                each.quantity, units.get(each.quantity, ""), each.value,
+            )
+            for each in values
+        ],
+    )  # fmt: skip
+
+
+def effects_table(found: Sequence[Scanners], over: Sequence[Resampled]) -> TidyTable:
+    """Give everything that was found as a tidy table, one row, region and quantity a line."""
+    rows: list[list[object]] = []
+    for each in (effect for one in found for effect in one.effects):
+        f, test, hidden = each.found, each.test, each.note in (OVERLAP, DEPENDENT)
+        none = (None, None)
+        rows.append(
+            [
+                each.dataset, each.column, each.row, role_of(each.row), each.region, each.quantity,
+                QUANTITIES[each.quantity].unit, f.subjects, f.truth_mean, f.mean, f.bias,
+                *(none if hidden else f.bias_interval or none), f.bias_percent,
+                *(none if hidden else f.interval_percent or none), f.difference_sd,
+                *(f.limits or none), f.mean_difference, f.variation, f.icc,
+                *(none if hidden else f.icc_interval or none), f.effect, f.variance_kept,
+                *((test.p_value, test.corrected_p_value, test.smallest) if test else (None,) * 3),
+                each.change, *(each.change_interval or none), each.note,
+            ]
+        )  # fmt: skip
+    names = [column.name for column in EFFECTS]
+    for one in over:
+        known: dict[str, object] = {
+            "dataset": ALL_DATASETS, "target": one.column, "row": one.row,
+            "role": role_of(one.row), "region": one.region, "quantity": one.quantity,
+            "unit": QUANTITIES[one.quantity].unit, "subjects": one.subjects,
+            "bias_percent": one.bias,
+            "bias_percent_low": None if one.interval is None else one.interval[0],
+            "bias_percent_high": None if one.interval is None else one.interval[1],
+            "note": f"{one.datasets} datasets" + (one.note and f"; {one.note}"),
+        }  # fmt: skip
+        rows.append([known.get(name) for name in names])
+    return TidyTable(EFFECTS, rows)
+
+
+def people_table(found: Sequence[Scanners]) -> TidyTable:
+    """Give how well subjects are told apart as a tidy table."""
+    return TidyTable(
+        PEOPLE,
+        [
+            [
+                each.dataset, each.column, row, role_of(row), known.subjects, known.quantities,
+                known.right, known.rate, known.right_unbiased, known.rate_unbiased, known.chance,
+            ]
+            for each in found
+            for row, known in each.identified.items()
+            if known is not None
+        ],
+    )  # fmt: skip
+
+
+PROOF = "proof"
+"""Folder in one of predictions: how they agree with the target's own scans."""
+
+# --- Reading ----------------------------------------------------------------------------------
+
+
+def read_site_effect(folder: str | Path) -> list[Scanners]:
+    """Read back what was measured and found, dataset by dataset, target by target.
+
+    Parameters
+    ----------
+    folder
+        Where `evaluate` wrote.
+
+    Raises
+    ------
+    UserError
+        When one of the tables is not there, or is no such table.
+    """
+    read = {
+        name: _read(Path(folder) / f"{name}.csv", columns)
+        for name, columns in ((VALUES_FILE, VALUES), (EFFECTS_FILE, EFFECTS), (PEOPLE_FILE, PEOPLE))
+    }
+    values: dict[Where, dict[str, dict[Place, dict[str, float]]]] = {}
+    for line in read[VALUES_FILE]:
+        if line["reference"] == "scan":
+            of_row = values.setdefault(line.where, {}).setdefault(line["row"], {})
+            of_place = of_row.setdefault((line["region"], line["quantity"]), {})
+            of_place[line["subject"]] = line.number("value")
+    effects: dict[Where, list[SiteEffect]] = {}
+    for line in read[EFFECTS_FILE]:
+        if line["dataset"] != ALL_DATASETS:
+            effects.setdefault(line.where, []).append(_effect(line))
+    people: dict[Where, dict[str, Identified | None]] = {}
+    for line in read[PEOPLE_FILE]:
+        people.setdefault(line.where, {})[line["row"]] = Identified(
+            line.count("subjects"),
+            line.count("quantities"),
+            line.number("right"),
+            line.number("right_unbiased"),
+        )
+    return [
+        Scanners(*where, None, of, effects[where], people.get(where, {}))
+        for where, of in values.items()
+        if TARGET in of and where in effects
+    ]
+
+
+def site_effect_in(folder: Path) -> Path | None:
+    """Find where a folder's site effect was written: in it, or in its `PROOF`; None for nowhere."""
+    places = (folder, folder / PROOF)
+    return next((each for each in places if (each / f"{EFFECTS_FILE}.csv").is_file()), None)
+
+
+Where = tuple[str, str]
+"""Dataset and target."""
+
+
+class _Line(dict[str, str]):
+    """A line of a tidy table, by column; a number that is none raises a `ValueError`."""
+
+    @property
+    def where(self) -> Where:
+        return self["dataset"], self["target"]
+
+    def count(self, name: str) -> int:
+        return int(self[name])
+
+    def number(self, name: str) -> float:
+        return float(self[name])
+
+    def known(self, name: str) -> float | None:
+        return float(self[name]) if self[name] else None
+
+    def interval(self, name: str) -> Interval | None:
+        low, high = self.known(f"{name}_low"), self.known(f"{name}_high")
+        return None if low is None or high is None else (low, high)
+
+
+def _read(path: Path, columns: Sequence[Column]) -> list[_Line]:
+    """Read a tidy table, of which every number is one, or there is none."""
+    text = read_whole(path, LARGEST_TABLE)
+    try:
+        header, *lines = csv.reader(io.StringIO(text.decode(), newline=""))
+        if header != [each.name for each in columns]:
+            raise ValueError("its columns are others")
+        found = [_Line(zip(header, line, strict=True)) for line in lines]
+        words = {each.name for each in (*WHERE, *VALUES)} - {"value"} | {"note"}
+        for line in found:
+            for name in line.keys() - words:
+                line.known(name)
+        return found
+    except (ValueError, csv.Error) as error:  # also where it is no UTF-8, or has no line
+        remedy = Advice("compare anew")
+        raise UserError(f"is no table of the site effect ({error})", path, remedy=remedy) from error
+
+
+def _effect(line: _Line) -> SiteEffect:
+    found = Agreement(
+        subjects=line.count("subjects"),
+        truth_mean=line.number("target_mean"),
+        mean=line.number("mean"),
+        bias=line.number("bias"),
+        bias_interval=line.interval("bias"),
+        difference_sd=line.known("difference_sd"),
+        limits=line.interval("limit"),
+        mean_difference=line.number("mean_difference"),
+        variation=line.known("cv_percent"),
+        icc=line.known("icc"),
+        icc_interval=line.interval("icc"),
+        effect=line.known("glass_delta"),
+        variance_kept=line.known("variance_kept_percent"),
+    )
+    return SiteEffect(
+        *line.where,
+        None,
+        line["row"],
+        line["region"],
+        line["quantity"],
+        found,
+        _test(line),
+        line.known("change_percent"),
+        line.interval("change"),
+        line["note"],
+    )
+
+
+def _test(line: _Line) -> PermutationTest | None:
+    if not line["p_value"]:
+        return None
+    smallest = line.number("p_smallest")
+    return PermutationTest(
+        line.count("subjects"),
+        line.number("p_value"),
+        line.number("p_corrected"),
+        smallest,
+        smallest == 2.0 ** (1 - line.count("subjects")),
+    )

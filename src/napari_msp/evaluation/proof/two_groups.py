@@ -1,0 +1,319 @@
+"""The page "Two groups": what harmonization does to a comparison of patients and controls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from napari_msp.arrays import FloatArray
+from napari_msp.evaluation.benchmark.results import TARGET_SCAN, RegionValue, Results
+from napari_msp.evaluation.biology import recovery
+from napari_msp.evaluation.proof.groups import (
+    DESIGNS,
+    DRAWS,
+    EFFECT,
+    MOSTLY,
+    SIZE,
+    Design,
+    GroupDifference,
+    Rate,
+    Studies,
+    group_difference,
+)
+from napari_msp.evaluation.proof.pages import (
+    BEFORE,
+    MEAN_OF_OTHERS,
+    TARGET,
+    Column,
+    Page,
+    Study,
+    TidyTable,
+)
+from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
+from napari_msp.evaluation.statistics import LEVEL
+from napari_msp.formatting import listed, number
+
+FALSE = 2 * LEVEL
+"""Rate of false alarms from which what is found is not called power (our choice)."""
+
+LITERATURE = {"fa": 10.0, "md": 8.0}
+"""Percent below which the spread between people lay in tracts of 8 adults (Heiervang 2006)."""
+
+
+def group_tables(found: GroupDifference, what: str, literature: float | None = None) -> list[Table]:
+    """Tabulate false positives first, then power, and the spread between people.
+
+    Parameters
+    ----------
+    what
+        Quantity that was compared, such as "FA".
+    literature
+        Percent below which its spread lies in the literature; None: not known.
+    """
+    regions = list(found.spread)
+    of = {(each.design, each.row, each.region): each for each in found.studies}
+    rows = list(dict.fromkeys((each.design, each.row) for each in found.studies))
+    drawn = (
+        f"{found.draws} studies of {found.size} against {found.size} drawn from {found.people} "
+        "people, by Student's t test at 0.05; in brackets the 95 % interval"
+    )
+
+    designs = {**DESIGNS, "partly confounded": _in_part(found.confounding)}
+
+    def power(each: Studies) -> Rate | None:
+        return None if each.false_positives.value > FALSE else each.power
+
+    def table(caption: str, pick: Callable[[Studies], Rate | None]) -> Table:
+        return Table(
+            caption,
+            ("scanners", "compared", *regions),
+            [
+                [
+                    Cell(design),
+                    Cell(row),
+                    *(
+                        _rate_cell(pick(each)) if (each := of.get((design, row, region))) else EMPTY
+                        for region in regions
+                    ),
+                ]
+                for design, row in rows
+            ],
+        )
+
+    known = f"; below {literature:g} % in tracts of 8 adults (Heiervang 2006)" if literature else ""
+    return [
+        table(
+            f"{what}, groups that do not differ: percent of studies that find a difference. "
+            f"{drawn}. {'; '.join(f'{name}: {who}' for name, who in designs.items())}.",
+            lambda each: each.false_positives,
+        ),
+        table(
+            f"{what}, {100 * found.effect:g} % lower in patients: percent of studies that find it; "
+            f"– where more than {100 * FALSE:.0f} % raise a false alarm: no power.",
+            power,
+        ),
+        Table(
+            f"{what}: standard deviation between people on the target, percent of the mean{known}.",
+            ("", *regions),
+            [[Cell("between people"), *(Cell(number(found.spread[r], 1)) for r in regions)]],
+        ),
+    ]
+
+
+def _in_part(share: float) -> str:
+    most = f"{100 * share:.0f} %"
+    return f"{most} of patients on the input platform, {most} of controls on the target"
+
+
+def _rate_cell(rate: Rate | None) -> Cell:
+    if rate is None:
+        return EMPTY
+    low, high = (number(100 * end, 1) for end in rate.interval)
+    return Cell(number(100 * rate.value, 1), f"[{low}, {high}]")
+
+
+def group_rows(found: GroupDifference, quantity: str) -> TidyTable:
+    """Give one fact a row: a rate of a design, a row and a region, with its interval."""
+    columns = (
+        Column("quantity", "What was compared"),
+        Column(
+            "design",
+            "Who was scanned where",
+            levels={**DESIGNS, "partly confounded": _in_part(found.confounding)},
+        ),
+        Column("row", "Values that were compared"),
+        Column("region", "Where"),
+        Column(
+            "rate",
+            "What the studies found",
+            levels={
+                "false_positive": "a difference, where groups do not differ",
+                "power": "the effect, in its direction",
+                "reversed": "the opposite of the effect",
+            },
+        ),
+        Column("value", "Part of the studies"),
+        Column("low", "Lower end of its 95 % interval"),
+        Column("high", "Upper end of its 95 % interval"),
+    )
+    rows = [
+        (quantity, each.design, each.row, each.region, name, rate.value, *rate.interval)
+        for each in found.studies
+        for name, rate in (
+            ("false_positive", each.false_positives),
+            ("power", each.power),
+            ("reversed", each.reversed_),
+        )
+    ]
+    return TidyTable(columns, rows)
+
+
+# --- The page ---------------------------------------------------------------------------------
+
+TITLE = "Two groups"
+
+ABSENT = 0.1
+"""Part of the people; a row that lacks more is left out, else who is lacking is (our choice)."""
+
+QUANTITIES = {"fa": "FA", "md": "MD"}
+"""What groups are compared in (our choice): what such studies report."""
+
+LIMITS = (
+    "Patients differ from controls in nothing but the effect, which is put into their values; each "
+    "prediction is taken to keep it whole where what it keeps was not measured as biology.",
+)
+
+KEPT_AS = "weaker bundle"
+"""The effect of biology by which it is known what part of a lower FA each row keeps."""
+
+
+def group_page(study: Study) -> Page | None:
+    """Draw studies of two groups from everyone who was measured; None of fewer than 20 people."""
+    tables: list[Table] = []
+    rows: list[Sequence[object]] = []
+    columns: Sequence[Column] = ()
+    leads, limits = [], list(LIMITS)
+    left: list[str] = []
+    if len(datasets := study.measured.names("dataset")) > 1:
+        limits.append(f"People of {len(datasets)} datasets are drawn together, as if of one.")
+    if study.overlapping:
+        limits.append("Folds overlap: what predicts somebody learned from nearly all the others.")
+    for values in study.measured.groups("target", "shell").values():
+        for key, label in QUANTITIES.items():
+            name = f"{label} on {values.rows[0].column}"
+            kept = _kept(study, values.rows[0].column) if key == "fa" else {}
+            drawn, said = _drawn_of(values.select(quantity=key), name, kept)
+            if drawn is not None and kept:
+                parts = listed([f"{row} {number(part, 2)}" for row, part in kept.items()])
+                limits.append(f"{name}: the part of the effect that was kept ({KEPT_AS}): {parts}.")
+            limits += said
+            left += said
+            if drawn is None:
+                few = f"{name}: not compared, as fewer than {2 * SIZE} people have values."
+                limits += [] if said else [few]
+                continue
+            tables += group_tables(drawn, name, LITERATURE[key])
+            tidy = group_rows(drawn, name)
+            rows, columns = [*rows, *tidy.rows], tidy.columns
+            leads.append(_lead(drawn, name))
+            limits += drawn.notes
+    if not tables:
+        return Page(TITLE, lead=("Nothing is compared.",), limits=left) if left else None
+    return Page(
+        TITLE,
+        lead=leads,
+        tables=tables,
+        limits=list(dict.fromkeys(limits)),
+        files={"group_difference": TidyTable(columns, rows)},
+        methods=(
+            f"Studies of {SIZE} against {SIZE} people were drawn {DRAWS} times from everyone, each "
+            "with one scan of each person: all on the target, half of each group on each scanner, "
+            f"{100 * MOSTLY:.0f} % of each group on a scanner of its own, or groups and scanners "
+            "confounded. Groups were compared by Student's t test, "
+            "two-sided, at 0.05; intervals are those of a delete-half jackknife over people. The "
+            f"effect was {100 * EFFECT:g} % lower values in patients."
+        ),
+        references=REFERENCES,
+    )
+
+
+def _kept(study: Study, column: str) -> dict[str, float]:
+    """Give the part of a lower FA that each row was found to keep on a target."""
+    effects = study.effects.select(column=column, effect=KEPT_AS)
+    return {
+        row: recovery([e.true for e in part], [e.value for e in part]).ratio
+        for (row,), part in effects.groups("method").items()
+        if row != TARGET_SCAN
+    }
+
+
+def _drawn_of(
+    values: Results[RegionValue], name: str, known: Mapping[str, float]
+) -> tuple[GroupDifference | None, list[str]]:
+    """Draw studies from the values of one quantity on one target, and say what is left out."""
+    by: dict[str, dict[str, dict[str, float]]] = {}
+    for each in values:
+        if each.seed == values.rows[0].seed or each.method in (TARGET, BEFORE):
+            of = by.setdefault(each.method, {}).setdefault(f"{each.dataset} {each.subject}", {})
+            of[each.region] = each.value
+    everyone = list(by.get(TARGET, {}))
+    if len(everyone) < 2 * SIZE or BEFORE not in by:
+        return None, []
+    people, rows, said = everyone, list[str](), list[str]()
+    for row in (BEFORE, *(each for each in by if each not in (TARGET, BEFORE))):
+        rest = [who for who in people if who in by[row]]
+        lacking = _some([who for who in people if who not in by[row]])
+        if row != BEFORE and len(rest) < max(2 * SIZE, (1 - ABSENT) * len(everyone)):
+            said.append(f"{name}: {row} is left out (no value of it in {lacking}).")
+            continue
+        if lacking:
+            said.append(f"{name}: left out of all rows: {lacking} (no value of {row}).")
+        people, rows = rest, [*rows, row]
+    if len(people) < 2 * SIZE:
+        return None, said
+    regions = list(dict.fromkeys(each.region for each in values))
+    for row in (TARGET, BEFORE):
+        regions, gone = _had(by[row], people, regions)
+        said += [f"{name}: {each} is left out (no value of {row} in {of})." for each, of in gone]
+    if not regions:
+        return None, said
+    parts: dict[tuple[str, ...], dict[str, FloatArray]] = {tuple(regions): {}}
+    for row in rows[1:]:
+        own, gone = _had(by[row], people, regions)
+        said += [f"{name}: {each} of {row} is left out (no value in {of})." for each, of in gone]
+        if own:
+            parts.setdefault(tuple(own), {})[row] = _table(by[row], people, own)
+    found = []
+    for part, predicted in parts.items():  # people and random numbers are the same in each
+        source, target = (_table(by[row], people, part) for row in (BEFORE, TARGET))
+        # The mean of others knows nothing of a person, an effect included.
+        kept = {**known, MEAN_OF_OTHERS: 0.0}
+        found.append((group_difference(source, target, predicted, part, kept=kept), predicted))
+    more = [each for other, of in found[1:] for each in other.studies if each.row in of]
+    return replace(found[0][0], studies=[*found[0][0].studies, *more]), said
+
+
+Values = Mapping[str, Mapping[str, float]]
+"""By person, then by region."""
+
+
+def _had(
+    of: Values, people: Sequence[str], regions: Sequence[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Give the regions that all people have; of each other one, who lacks it."""
+    lacking = {each: [who for who in people if each not in of[who]] for each in regions}
+    gone = [(each, _some(names)) for each, names in lacking.items() if names]
+    return [each for each, names in lacking.items() if not names], gone
+
+
+def _table(of: Values, people: Sequence[str], regions: Sequence[str]) -> FloatArray:
+    """(S, R) values."""
+    return np.array([[of[who][each] for each in regions] for who in people])
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """Name people, the first of many; empty for nobody."""
+    more = len(names) - most
+    return listed([*names[:most], f"{more} more"] if more > 0 else names) if names else ""
+
+
+def _lead(found: GroupDifference, name: str) -> str:
+    """Say how often false alarms are raised, on average over regions."""
+    rates: dict[tuple[Design, str], list[float]] = {}
+    for each in found.studies:
+        rates.setdefault((each.design, each.row), []).append(each.false_positives.value)
+    confounded = {
+        row: 100 * float(np.mean(values))
+        for (design, row), values in rates.items()
+        if design == "confounded"
+    }
+    told = "; ".join(f"{row} {number(rate, 0)} %" for row, rate in confounded.items())
+    return f"{name}, groups confounded with scanners: false alarms, mean over regions, in {told}."
+
+
+REFERENCES = (
+    "Heiervang E, Behrens TEJ, Mackay CE, Robson MD, Johansen-Berg H. Between session "
+    "reproducibility and between subject variability of diffusion MR and tractography measures. "
+    "NeuroImage, 2006; 33:867-877.",
+)
+"""Works cited."""

@@ -1,0 +1,142 @@
+"""Which predictions are compared with which scans, and in which regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from napari_msp.evaluation.regions import TISSUE
+from napari_msp.ui.widgets.form import (
+    FormRows,
+    fit_into_form,
+    offer,
+    on_enter,
+    push_button,
+    stacked,
+)
+from napari_msp.ui.widgets.path_field import PathField, dropped_path
+
+LABELS = {"predictions": "&Folder", "datasets": "&Heads", "regions": "Re&gions", "run": "R&un"}
+"""Of the rows, by the library's name of the parameter."""
+
+TIPS = {
+    "predictions": "<p>Where <i>cohort</i> or <i>harmonize</i> wrote, or where <i>evaluate</i> "
+    "did. What was compared there before is shown at once.</p>",
+    "datasets": "<p>BIDS folder with the same subjects’ own scans on the target.</p>",
+    "regions": "<p>A label image in the scans’ space, or a folder with one of each subject "
+    "(<tt>sub-01_dseg.nii.gz</tt>). Empty: white and grey matter and fluid.</p>",
+    "run": "<p>The scan on the target that all are compared with, where there are several; another "
+    "one says what two scans on one scanner differ by.</p>",
+}
+
+LABEL_IMAGES = "Label images (*.nii *.nii.gz)"
+
+
+class SiteEffectForm(QWidget):
+    """The form.
+
+    Attributes
+    ----------
+    folder_chosen
+        There is another folder to look at.
+    compare_wanted
+        The button was pressed, by mouse or by Enter.
+    """
+
+    folder_chosen = Signal()
+    compare_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = PathField("Choose a folder of predictions")
+        self.heads = PathField("Choose a BIDS folder of heads")
+        self.regions = PathField("Choose a label image", LABEL_IMAGES, folders=True)
+        self.regions.line.setPlaceholderText("white matter, grey matter, fluid")
+        self.button = push_button(
+            "&Compare", "<p>Measure every prediction beside the target’s own scan (Enter).</p>"
+        )
+        self.rows = FormRows()
+        self.runs = QComboBox()
+        entries = (self.folder, self.heads, self.regions, self.runs)
+        for name, entry in zip(LABELS, entries, strict=True):
+            self.rows.add(name, LABELS[name], entry, TIPS[name])
+        fit_into_form(self.runs)
+        self.offer_runs(())
+        stacked(self, self.rows, self.button)
+        self.setAcceptDrops(True)
+        self._running = False
+        self.folder.changed.connect(self._change_folder)
+        self.heads.changed.connect(lambda: self.offer_runs(()))
+        for entry in (self.heads, self.regions):
+            entry.changed.connect(self.check)
+        self.button.clicked.connect(lambda _: self.compare_wanted.emit())
+        on_enter(self, self._press)
+        self.check()
+
+    @property
+    def chosen_regions(self) -> str | Path:
+        """A path, or what stands for kinds of tissue."""
+        return self.regions.path or TISSUE
+
+    @property
+    def run(self) -> int | None:
+        """Which of several scans is meant; None where there was nothing to choose from."""
+        return int(self.runs.currentText()) if self.runs.count() else None
+
+    def offer_runs(self, runs: Sequence[str]) -> None:
+        """Offer several scans to choose from, the first one chosen; none: hide that."""
+        offer(self.runs, runs)
+        self.rows.show_row("run", bool(runs))
+
+    def show_heads(self, heads: Path | None) -> None:
+        """Fill in the heads that the predictions are of, unless some are chosen."""
+        if self.heads.path is None:
+            self.heads.show_path(heads)
+        self.check()
+
+    def set_running(self, running: bool) -> None:
+        """Let nothing be changed while it is compared."""
+        self._running = running
+        self.rows.setEnabled(not running)
+        self._allow()
+
+    def say(self, field: str, problem: str) -> None:
+        """Put words under a field, or under the first one where there is no such field."""
+        self.check()
+        self.rows.say(field if field in LABELS else "predictions", problem)
+
+    def check(self) -> None:
+        """Take words away that are of what was chosen before, and allow what can be done."""
+        for name in self.rows.names:
+            self.rows.say(name)
+        self._allow()
+
+    def _allow(self) -> None:
+        there = self.folder.path is not None and self.heads.path is not None
+        self.button.setEnabled(there and not self._running)
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Welcome folders anywhere."""
+        if dropped_path(event) and not self._running:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Take the first one."""
+        event.acceptProposedAction()
+        self.folder.choose(dropped_path(event))
+
+    def _change_folder(self) -> None:
+        self.heads.show_path(None)
+        self.offer_runs(())
+        self.check()
+        self.folder_chosen.emit()
+
+    def _press(self) -> None:
+        for entry in (self.folder, self.heads, self.regions):
+            entry.settle()
+        if self.button.isEnabled():
+            self.compare_wanted.emit()

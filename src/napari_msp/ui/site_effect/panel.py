@@ -1,0 +1,249 @@
+"""The site effect of a quantity in a region: a row a method, a sentence, a Bland-Altman plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QApplication, QComboBox, QSizePolicy
+
+from napari_msp.evaluation.proof.agreement import LIMITS
+from napari_msp.evaluation.proof.effects import Scanners, SiteEffect, effect_words, role_of
+from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS
+from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
+from napari_msp.evaluation.statistics import Interval
+from napari_msp.formatting import NumberFormat, number, p_text
+from napari_msp.ui.widgets.colours import Themed, colours_of
+from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked, wrapped
+from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
+
+HEADERS: tuple[Text, ...] = (
+    ("compared", "<p>Each with the target’s scan of the same subject.</p>"),
+    ("bias\n%", "<p>Mean difference from the target’s scan, in percent of its mean.</p>"),
+    ("ICC", "<p>ICC(A,1): 1 where both scanners give everybody the same value.</p>"),
+    ("Δ", "<p>Bias over the standard deviation between people (Glass’s Δ).</p>"),
+    (
+        "variance\nkept %",
+        "<p>Variance between people, of that on the target. Whoever predicts the same for "
+        "everybody has no bias, and keeps nothing.</p>",
+    ),
+    (
+        "told\nright",
+        "<p>Subjects whose own scan on the target is the nearest, by all quantities and regions, "
+        "after biases are taken away.</p>",
+    ),
+)
+"""Of the table, with what each column means."""
+
+COPIED = (
+    "row", "bias", "bias_percent", "limit_low", "limit_high", "cv_percent", "icc", "glass_delta",
+    "variance_kept_percent", "p_corrected",
+)  # fmt: skip
+"""Columns of what is copied, named as in site_effect.csv."""
+
+SHORTEST_NAME, LONGEST_NAME = "no harmonization", "smoothed input (trivial)"
+
+POINT = 7
+"""Pixels."""
+
+
+class SiteEffectPanel(Themed):
+    """The view.
+
+    Attributes
+    ----------
+    report_wanted
+        The report is to be opened.
+    """
+
+    report_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: Sequence[Scanners] = ()
+        self._effects: Sequence[SiteEffect] = ()
+        self.scanners, self.quantities, self.regions = QComboBox(), QComboBox(), QComboBox()
+        self.words = wrapped()
+        self.table = ReadingTable("Site effect", self.copy, (SHORTEST_NAME, LONGEST_NAME))
+        self.plot = pg.PlotWidget()
+        for box, name in (
+            (self.scanners, "Target"),
+            (self.quantities, "Quantity"),
+            (self.regions, "Region"),
+        ):
+            box.setAccessibleName(name)
+            box.setToolTip(f"<p>{name} that is shown.</p>")
+        fit_into_form(self.scanners, self.quantities, self.regions)
+        self._lay_out()
+        self.scanners.currentIndexChanged.connect(lambda _: self._offer_quantities())
+        self.quantities.currentIndexChanged.connect(lambda _: self._offer_regions())
+        self.regions.currentIndexChanged.connect(lambda _: self._show())
+        self.table.itemSelectionChanged.connect(self._draw)
+        self.show_found(())
+
+    def show_found(self, found: Sequence[Scanners]) -> None:
+        """Show the first target's FA in its first region; nothing where nothing was found."""
+        self._found = found
+        several = len({each.dataset for each in found}) > 1
+        names = [f"{each.dataset}, {each.column}" if several else each.column for each in found]
+        offer(self.scanners, names)
+        self.scanners.setVisible(len(found) > 1)
+        self.setVisible(bool(found))
+        self._offer_quantities()
+
+    def copy(self) -> None:
+        """Put the chosen rows, or all of them, on the clipboard, with full precision."""
+        chosen = {index.row() for index in self.table.selectedIndexes()}
+        lines = [_record(e) for n, e in enumerate(self._effects) if not chosen or n in chosen]
+        QApplication.clipboard().setText(tabbed([COPIED, *lines]))
+
+    def restyle(self) -> None:
+        """Draw in the theme's colours."""
+        colours = colours_of(self)
+        self.plot.setBackground(colours.ground)
+        for side in ("left", "bottom"):
+            axis = self.plot.getAxis(side)
+            axis.setPen(colours.line)
+            axis.setTextPen(colours.text)
+            axis.enableAutoSIPrefix(False)
+        self._draw()
+
+    @property
+    def _shown(self) -> Scanners | None:
+        at = self.scanners.currentIndex()
+        return self._found[at] if 0 <= at < len(self._found) else None
+
+    @property
+    def _quantity(self) -> str:
+        labels = {QUANTITIES[key].label: key for key in MEANS}
+        return labels.get(self.quantities.currentText(), "")
+
+    def _offer_quantities(self) -> None:
+        shown = self._shown
+        there = {effect.quantity for effect in shown.effects} if shown else set()
+        offer(self.quantities, [QUANTITIES[key].label for key in MEANS if key in there])
+        self._offer_regions()
+
+    def _offer_regions(self) -> None:
+        shown = self._shown
+        effects = shown.effects if shown else ()
+        there = dict.fromkeys(e.region for e in effects if e.quantity == self._quantity)
+        offer(self.regions, list(there))
+        self._show()
+
+    def _show(self) -> None:
+        shown, region = self._shown, self.regions.currentText()
+        if shown is None or not region:
+            self._effects = ()
+            self.table.fill(HEADERS, ())
+        else:
+            self._effects = shown.of_place(region, self._quantity)
+            self.words.setText(effect_words(shown, region, self._quantity))
+            self.table.fill(HEADERS, [_texts(shown, effect) for effect in self._effects])
+            self.table.clearSelection()
+        self.table.setFixedHeight(self.table.whole().height())
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draw a point a subject: of the chosen rows, else of all but the trivial ones."""
+        self.plot.clear()
+        shown = self._shown
+        if shown is None or not self._effects:
+            return
+        chosen = {index.row() for index in self.table.selectedIndexes()}
+        colours = colours_of(self)
+        effect = self._effects[0]
+        place = (effect.region, effect.quantity)
+        every = [v for e in self._effects for pair in shown.pairs(e.row, place) for v in pair]
+        display = NumberFormat.of(every)
+        scale = 10.0**display.exponent
+        self.plot.addItem(pg.InfiniteLine(0, angle=0, pen=pg.mkPen(colours.line)))
+        for n, each in enumerate(self._effects):
+            if n not in chosen if chosen else role_of(each.row) in ("trivial", "noise-free"):
+                continue
+            colour = colours.series[n % len(colours.series)]
+            pairs = np.array(shown.pairs(each.row, place)) / scale
+            self.plot.plot(
+                pairs.mean(axis=1),
+                pairs[:, 0] - pairs[:, 1],
+                pen=None,
+                symbol="o",
+                symbolSize=POINT,
+                symbolPen=None,
+                symbolBrush=colour,
+                name=each.row,
+            )
+            level = pg.mkPen(colour, width=1.6)
+            self.plot.addItem(pg.InfiniteLine(each.found.bias / scale, angle=0, pen=level))
+            limit = pg.mkPen(colour, width=1, dash=[4, 4])
+            for end in each.found.limits or ():
+                self.plot.addItem(pg.InfiniteLine(end / scale, angle=0, pen=limit))
+        quantity = QUANTITIES[effect.quantity]
+        unit = display.unit(quantity.unit)
+        named = f"{quantity.label} [{unit}]" if unit else quantity.label
+        self.plot.setLabel("bottom", f"mean of both: {named}")
+        self.plot.setLabel("left", "difference from the target")
+
+    def _lay_out(self) -> None:
+        self.plot.setAccessibleName("Bland-Altman plot")
+        self.plot.setToolTip(
+            "<p>Bland-Altman plot: a point a subject. Lines are the bias and, dashed, the limits "
+            f"of agreement (bias ± {LIMITS:g} standard deviations of the differences). Choose rows "
+            "of the table to see them alone.</p>"
+        )
+        self.plot.setMinimumHeight(220)
+        self.plot.setMouseEnabled(False, False)
+        self.plot.setMenuEnabled(False)
+        self.plot.hideButtons()
+        self.plot.addLegend(offset=(-4, 4))
+        self.plot.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
+        choosers = in_row(self.quantities, self.regions)
+        choosers.setStretch(1, 1)
+        stacked(self, self.scanners, choosers, self.words, self.table, self.plot)
+        self.restyle()
+
+
+def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
+    """Write a row of the table."""
+    found, known = effect.found, each.identified.get(effect.row)
+    unit = QUANTITIES[effect.quantity].unit
+    told = [f"{found.bias:+.4g} {unit}".strip(), _between("95 % interval", found.bias_interval)]
+    told += [_between("limits of agreement", found.limits)]
+    if effect.test is not None:
+        told.append(
+            f"{p_text(effect.test.corrected_p_value)}, corrected for regions and quantities"
+        )
+    told.append(effect.note)
+    right = "–" if known is None else f"{known.right_unbiased:.3g} of {known.subjects}"
+    as_is = "" if known is None else f"as they are {known.right:.3g}"
+    kept = found.variance_kept
+    return [
+        (effect.row, escape(effect.row)),
+        (_written(found.bias_percent, 1, signed=True), "<br>".join(filter(None, told))),
+        ("–", "It depends on the number of people alone.")
+        if effect.row == MEAN_OF_OTHERS
+        else (_written(found.icc, 2), _between("95 % interval", found.icc_interval)),
+        (_written(found.effect, 1, signed=True), ""),
+        (_written(kept, 0), ""),
+        (right, as_is),
+    ]
+
+
+def _written(value: float | None, decimals: int, *, signed: bool = False) -> str:
+    return "–" if value is None else number(value, decimals, signed=signed)
+
+
+def _between(what: str, ends: Interval | None) -> str:
+    return "" if ends is None else f"{what} {ends[0]:.4g} to {ends[1]:.4g}"
+
+
+def _record(effect: SiteEffect) -> list[object]:
+    found = effect.found
+    return [
+        effect.row, found.bias, found.bias_percent, *(found.limits or (None, None)),
+        found.variation, found.icc, found.effect, found.variance_kept,
+        None if effect.test is None else effect.test.corrected_p_value,
+    ]  # fmt: skip

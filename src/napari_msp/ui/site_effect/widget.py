@@ -1,0 +1,192 @@
+"""Site effect: how far predictions are from the target's scans, before, after, on one scanner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
+
+from napari_msp.errors import Choose, UserError
+from napari_msp.evaluation.proof.effects import Scanners
+from napari_msp.evaluation.proof.tables import read_site_effect, site_effect_in
+from napari_msp.provenance import linked_source
+from napari_msp.ui.background import Control, JobRow, Latest
+from napari_msp.ui.docks import Docked, Pane
+from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
+from napari_msp.ui.site_effect.panel import SiteEffectPanel
+from napari_msp.ui.widgets.form import Section, push_button, stacked
+from napari_msp.ui.widgets.message import MessageLine
+from napari_msp.ui.widgets.progress import Step
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_msp.evaluation.benchmark.jobs import Finished
+
+WORDS = FormWords(LABELS)
+
+NEWER = "There are newer predictions than this comparison: compare anew."
+
+
+class SiteEffect(Docked):
+    """The widget.
+
+    Parameters
+    ----------
+    napari_viewer
+        In whose window it stands.
+    """
+
+    page = "site_effect"
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.form, self.panel = SiteEffectForm(), SiteEffectPanel()
+        self.what = Section("What to compare", self.form, unfolded=True)
+        self.progress, self.message = JobRow(), MessageLine()
+        self.report = push_button("Open re&port", "<p>All tables and figures, as a page.</p>")
+        self.written: Path | None = None
+        self._warned: list[str] = []
+        self._looking = Latest(self)
+        parts = (self.heading, self.what, self.progress, self.message, self.panel, self.report)
+        stacked(self, Pane(*parts))
+        self._connect()
+        self._show(Known())
+
+    @property
+    def running(self) -> bool:
+        """Whether anything is being read or compared."""
+        return self._looking.running or self.progress.job.running
+
+    def look_at(self, folder: Path) -> None:
+        """Choose a folder for a person."""
+        self.form.folder.choose(folder)
+
+    def leave(self) -> None:
+        """Stop what goes on."""
+        self._looking.stop()
+        self.progress.job.cancel()
+
+    def compare(self) -> None:
+        """Compare what the form says, in place of what was compared before."""
+        folder, heads = self.form.folder.path, self.form.heads.path
+        assert folder is not None and heads is not None
+        self.message.clear()
+        self._warned.clear()
+        self.form.set_running(True)
+        work = partial(_compare, folder, heads, self.form.chosen_regions, self.form.run)
+        self.progress.run(work, "Looking at the predictions")
+
+    def _look(self) -> None:
+        self.message.clear()
+        self._show(Known())
+        folder = self.form.folder.path
+        if folder is not None:
+            self._looking.ask(partial(_look, folder))
+
+    def _take(self, known: Known) -> None:
+        self.form.show_heads(known.heads)
+        self._show(known)
+        if known.found:
+            self.message.show_message("warning", known.doubt)
+
+    def _take_compared(self, known: Known) -> None:
+        self._show(known)
+        self.message.show_message("warning", " ".join(map(sentence, self._warned)))
+
+    def _show(self, known: Known) -> None:
+        self.written = known.written
+        self.panel.show_found(known.found)
+        self.report.setVisible(known.written is not None)
+
+    def _refuse(self, error: UserError) -> None:
+        self.message.clear()
+        words = sentence(said(error, WORDS))
+        if error.field == "run" and isinstance(error.remedy, Choose):
+            self.form.offer_runs(error.remedy.choices)
+        if error.field in LABELS:
+            self.form.say(error.field, words)
+            self.what.unfold(True)
+        else:
+            self.message.show_message("error", words)
+
+    def _rest(self) -> None:
+        self.progress.end()
+        self.form.set_running(False)
+
+    def _open_report(self) -> None:
+        assert self.written is not None
+        page = (self.written / "report.html").absolute()
+        if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))):
+            self.message.show_message("warning", f"No program opens pages here: {page}.")
+
+    def _connect(self) -> None:
+        self.form.folder_chosen.connect(self._look)
+        self.form.compare_wanted.connect(self.compare)
+        self._looking.done.connect(self._take)
+        self._looking.failed.connect(self._refuse)
+        job = self.progress.job
+        job.warned.connect(self._warned.append)
+        job.done.connect(self._take_compared)
+        job.ended.connect(self._rest)
+        job.failed.connect(self._refuse)
+        self.report.clicked.connect(lambda _: self._open_report())
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a folder.
+
+    Attributes
+    ----------
+    heads
+        That its predictions are of; None where it does not say.
+    written
+        Where the site effect was written; None where it was not.
+    found
+        What stands there.
+    doubt
+        Why that may no longer hold, in words.
+    """
+
+    heads: Path | None = None
+    written: Path | None = None
+    found: Sequence[Scanners] = ()
+    doubt: str = ""
+
+
+def _look(folder: Path, control: Control) -> Known:
+    """Read what was compared before."""
+    if not folder.is_dir():
+        raise UserError("there is no such folder", folder, "predictions")
+    heads, written = linked_source(folder), site_effect_in(folder)
+    if written is None:
+        return Known(heads)
+    control.check()
+    doubt = ""
+    if written != folder:
+        when = (written / "report.html").stat().st_mtime
+        images = (each for each in folder.glob("sub-*/**/*.nii*") if each.is_file())
+        doubt = NEWER if any(each.stat().st_mtime > when for each in images) else ""
+    return Known(heads, written, read_site_effect(written), doubt)
+
+
+def _compare(
+    folder: Path, heads: Path, regions: str | Path, run: int | None, control: Control
+) -> Known:
+    from napari_msp.evaluation.evaluate import prove
+
+    def tell(done: Finished) -> None:
+        control.check()
+        control.report(Step(done.job, round(100 * done.share), 100))
+
+    prove(heads, folder, regions=regions, run=run, on_progress=tell)
+    written = site_effect_in(folder)
+    assert written is not None
+    return Known(heads, written, read_site_effect(written))

@@ -1,0 +1,139 @@
+"""Site effect in a window: what was compared is shown at once, comparing anew can be cancelled."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from napari_msp.bids import dataset_description
+from napari_msp.errors import Choose, UserError
+from napari_msp.evaluation.benchmark.jobs import Finished
+from napari_msp.evaluation.benchmark.results import RegionValue, Results
+from napari_msp.evaluation.proof.chapters import make_pages
+from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
+from napari_msp.files import write_json
+
+PATIENCE = 20_000
+
+
+def write(folder, after):
+    """Write the site effect of three people's FA, 20 % lower before."""
+    scans = (0.40, 0.44, 0.48)
+    rows = {TARGET: 1.0, BEFORE: 0.8, "harmonized": after}
+    values = [
+        RegionValue(row, "prisma_st", "heads", 0, f"sub-{n}", "scan", "white", "fa", share * scan)
+        for row, share in rows.items()
+        for n, scan in enumerate(scans)
+    ]
+    (page,) = make_pages(Study(Results(values), "ge_st", "given"))
+    folder.mkdir(exist_ok=True)
+    for name, table in page.files.items():
+        (folder / f"{name}.csv").write_text(table.csv())
+    (folder / "report.html").write_text("")
+    (folder / "plan.json").write_text("{}")
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    """A folder of predictions that says of which heads, compared before."""
+    folder, heads = tmp_path / "harmonized", tmp_path / "heads"
+    heads.mkdir()
+    about = dataset_description("harmonized", derivative=True)
+    write_json(
+        folder / "dataset_description.json", about | {"DatasetLinks": {"source": "../heads"}}
+    )
+    made = folder / "sub-01" / "sub-01_desc-x_dwi.nii.gz"
+    made.parent.mkdir()
+    made.touch()
+    os.utime(made, (1, 1))
+    write(folder / "proof", 1.05)
+    return folder
+
+
+def settle(qtbot, widget):
+    qtbot.wait_until(lambda: not widget.running, timeout=PATIENCE)
+
+
+def test_what_was_compared_is_shown_and_compared_anew(
+    viewer, open_widget, qtbot, predictions, monkeypatch
+):
+    asked = []
+
+    def prove(heads, folder, *, regions, run, on_progress):
+        if run is None:
+            raise UserError("was scanned twice", field="run", remedy=Choose("run", ("1", "2")))
+        asked.append((heads, folder, regions, run))
+        on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
+        write(folder / "proof", 1.02)
+
+    monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", prove)
+    widget = open_widget("Site effect")
+    assert widget.panel.isHidden() and widget.report.isHidden()
+    widget.look_at(predictions)
+    settle(qtbot, widget)
+    assert "5.0 % higher after (harmonized)" in widget.panel.words.text()
+    assert not widget.report.isHidden()
+    assert widget.message.text == ""
+    heads = widget.form.heads.path
+    assert heads.resolve() == predictions.parent / "heads"
+    widget.form.button.click()
+    settle(qtbot, widget)
+    assert "choose from 1, 2 with “Run”" in widget.form.rows.said("run")
+    widget.form.runs.setCurrentText("2")
+    widget.form.button.click()
+    settle(qtbot, widget)
+    assert asked == [(heads, predictions, "tissue", 2)]
+    assert "2.0 % higher after (harmonized)" in widget.panel.words.text()
+    assert widget.form.button.isEnabled()
+    # A prediction that was made since is told of.
+    later = time.time() + 60
+    os.utime(predictions / "sub-01/sub-01_desc-x_dwi.nii.gz", (later, later))
+    widget.look_at(predictions.parent)
+    widget.look_at(predictions)
+    settle(qtbot, widget)
+    assert "newer predictions" in widget.message.text
+
+
+def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
+    viewer, open_widget, qtbot, predictions, monkeypatch
+):
+    def endless(heads, folder, *, regions, run, on_progress):
+        while True:
+            on_progress(Finished("sub-01", 0.1, 1.0))
+            time.sleep(0.01)
+
+    monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", endless)
+    widget = open_widget("Site effect")
+    widget.look_at(predictions)
+    settle(qtbot, widget)
+    widget.form.button.click()
+    qtbot.wait_until(lambda: "sub-01" in widget.progress.words.text(), timeout=PATIENCE)
+    assert not widget.form.button.isEnabled()
+    widget.progress.request_cancel()
+    settle(qtbot, widget)
+    assert widget.form.button.isEnabled()
+    assert "5.0 %" in widget.panel.words.text()  # what was compared before
+    monkeypatch.undo()
+    widget.form.regions.choose(predictions / "nowhere.nii.gz")
+    widget.form.button.click()
+    settle(qtbot, widget)
+    assert "heads: " in widget.form.rows.said("datasets") + widget.message.text  # empty
+    (predictions / "proof" / "regions.csv").write_text("")
+    widget.look_at(predictions.parent)
+    widget.look_at(predictions)
+    settle(qtbot, widget)
+    assert "regions.csv: is no table of the site effect" in widget.message.text
+
+
+def test_review_leads_there_unless_names_are_hidden(viewer, open_widget, qtbot, predictions):
+    review = open_widget("Review")
+    review.session = SimpleNamespace(blind=True)
+    review.show_site_effect()
+    assert "without hiding" in review.message.text
+    review.session = SimpleNamespace(blind=None, review=SimpleNamespace(folder=predictions))
+    review.show_site_effect()
+    (widget,) = [each for each in viewer.window.dock_widgets.values() if hasattr(each, "look_at")]
+    settle(qtbot, widget)
+    assert "5.0 % higher" in widget.panel.words.text()
+    review.session = None
