@@ -381,6 +381,20 @@ def test_predictions_in_a_folder_are_measured(predicted, tmp_path):
     assert job.notes() == []
 
 
+def test_predictions_lie_in_folders_of_subjects_or_beside_each_other(predicted, tmp_path):
+    whose = (predicted / "heads", ("prisma_st",), ("sub-01", "sub-02"))
+    in_folders = find_predictions("copy", predicted / "copies", *whose)
+    for path in (predicted / "copies").rglob("sub-*_acq-st_dwi.*"):
+        shutil.copy(path, tmp_path / path.name)
+    flat = find_predictions("copy", tmp_path, *whose)  # as `harmonize` writes
+    assert flat.subjects == in_folders.subjects
+    assert [path.name for path in flat.images["sub-01", "prisma_st"]] == [
+        path.name for path in in_folders.images["sub-01", "prisma_st"]
+    ]
+    with pytest.raises(UserError, match="is the dataset itself"):
+        find_predictions("copy", predicted / "heads", *whose)
+
+
 def test_fibres_are_looked_for_in_the_regions_alone(predicted, tmp_path):
     image = nib.load(predicted / "labels.nii.gz")
     slab = np.zeros(image.shape, dtype=np.int16)

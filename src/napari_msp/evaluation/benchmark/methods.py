@@ -346,7 +346,7 @@ def find_predictions(
     name
         Of the row.
     folder
-        With `sub-<label>/…/sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
+        With `[sub-<label>/…/]sub-<label>…_dwi` or SH images, `…_param-coefficients_dwimap`; of
         methods that give no image, maps such as `…_model-tensor_param-fa_dwimap`.
     dataset
         Whose subjects are predicted; where `folder` has one of its name, they lie in that.
@@ -366,6 +366,9 @@ def find_predictions(
     folder = inside if inside.is_dir() or not alone else Path(folder)
     if not folder.is_dir():
         raise UserError("there is no such folder", folder, "predictions", Advice("check the path"))
+    if folder.resolve() == dataset.resolve():
+        problem = "is the dataset itself, whose scans would be compared with themselves"
+        raise UserError(problem, folder, "predictions", Advice("give a folder of predictions"))
     found: dict[tuple[str, str], dict[str, list[Path]]] = {}
     provenance: dict[tuple[str, str], Provenance] = {}
     for subject in sorted(subjects):
@@ -411,9 +414,15 @@ COEFFICIENTS = "_model-sh_param-coefficients_dwimap"
 
 def _images_of(folder: Path, subject: str) -> Iterator[Path]:
     """List what may be predictions of a subject: DWIs and SH images."""
-    for path in sorted((folder / subject).rglob(f"{subject}_*")):
+    for path in _files_of(folder, f"{subject}_*"):
         if image_suffix(path) and (is_dwi(path) or nifti_stem(path).endswith(COEFFICIENTS)):
             yield path
+
+
+def _files_of(folder: Path, pattern: str) -> list[Path]:
+    """List files of a subject: in its folder, as of cohorts, and beside those of others."""
+    subject = pattern.partition("_")[0]
+    return sorted({*folder.glob(pattern), *(folder / subject).rglob(pattern)})
 
 
 MAPS_ALONE = ("fa", "md", "colour_fa")
@@ -423,7 +432,7 @@ MAPS_ALONE = ("fa", "md", "colour_fa")
 def _maps(folder: Path, subject: str) -> Iterator[tuple[str, Path]]:
     """List a subject's maps that are measured without an image, by the keys of `MAPS`."""
     ends = {f"_param-{MAPS[key].parameter}_dwimap": key for key in MAPS_ALONE}
-    for path in sorted((folder / subject).rglob(f"{subject}_*_dwimap*")):
+    for path in _files_of(folder, f"{subject}_*_dwimap*"):
         for end, key in ends.items():
             if image_suffix(path) and nifti_stem(path).endswith(end):
                 yield key, path
