@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import cycle
 
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QComboBox, QSizePolicy
 
 from napari_msp.evaluation.proof.agreement import LIMITS
 from napari_msp.evaluation.proof.effects import Scanners, SiteEffect, effect_words, role_of
-from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS
+from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, REPEAT, SMOOTHED
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
 from napari_msp.formatting import NumberFormat, number, p_text
@@ -26,7 +28,7 @@ HEADERS: tuple[Text, ...] = (
     ("ICC", "<p>ICC(A,1): 1 where both scanners give everybody the same value.</p>"),
     ("Δ", "<p>Bias over the standard deviation between people (Glass’s Δ).</p>"),
     (
-        "variance\nkept %",
+        "kept\n%",
         "<p>Variance between people, of that on the target. Whoever predicts the same for "
         "everybody has no bias, and keeps nothing.</p>",
     ),
@@ -44,7 +46,10 @@ COPIED = (
 )  # fmt: skip
 """Columns of what is copied, named as in site_effect.csv."""
 
-SHORTEST_NAME, LONGEST_NAME = "no harmonization", "smoothed input (trivial)"
+SHORTEST_NAME, LONGEST_NAME = "no harmonization", "no harmonization of it"
+
+SHORT = {row: row.partition(" (")[0] for row in (REPEAT, SMOOTHED, MEAN_OF_OTHERS)}
+"""Names of rows without what their tooltip says, too."""
 
 POINT = 7
 """Pixels."""
@@ -108,7 +113,6 @@ class SiteEffectPanel(Themed):
             axis = self.plot.getAxis(side)
             axis.setPen(colours.line)
             axis.setTextPen(colours.text)
-            axis.enableAutoSIPrefix(False)
         self._draw()
 
     @property
@@ -154,17 +158,19 @@ class SiteEffectPanel(Themed):
         if shown is None or not self._effects:
             return
         chosen = {index.row() for index in self.table.selectedIndexes()}
-        colours = colours_of(self)
+        colours = self._colours()
         effect = self._effects[0]
         place = (effect.region, effect.quantity)
         every = [v for e in self._effects for pair in shown.pairs(e.row, place) for v in pair]
         display = NumberFormat.of(every)
         scale = 10.0**display.exponent
-        self.plot.addItem(pg.InfiniteLine(0, angle=0, pen=pg.mkPen(colours.line)))
+        self.plot.addItem(pg.InfiniteLine(0, angle=0, pen=pg.mkPen(colours_of(self).line)))
         for n, each in enumerate(self._effects):
-            if n not in chosen if chosen else role_of(each.row) in ("trivial", "noise-free"):
+            drawn = n in chosen if chosen else role_of(each.row) not in ("trivial", "noise-free")
+            colour = colours[n]
+            self.table.item(n, 0).setForeground(colour if drawn else colours_of(self).text)
+            if not drawn:
                 continue
-            colour = colours.series[n % len(colours.series)]
             pairs = np.array(shown.pairs(each.row, place)) / scale
             self.plot.plot(
                 pairs.mean(axis=1),
@@ -187,6 +193,14 @@ class SiteEffectPanel(Themed):
         self.plot.setLabel("bottom", f"mean of both: {named}")
         self.plot.setLabel("left", "difference from the target")
 
+    def _colours(self) -> list[QColor]:
+        """Give a colour for each row: greys for before and the floor, as in the report."""
+        colours = colours_of(self)
+        greys = {"before": colours.text, "floor": colours.faint}
+        roles = [role_of(each.row) for each in self._effects]
+        series = cycle(colours.series[1:])
+        return [greys[role] if role in greys else next(series) for role in roles]
+
     def _lay_out(self) -> None:
         self.plot.setAccessibleName("Bland-Altman plot")
         self.plot.setToolTip(
@@ -194,12 +208,13 @@ class SiteEffectPanel(Themed):
             f"of agreement (bias ± {LIMITS:g} standard deviations of the differences). Choose rows "
             "of the table to see them alone.</p>"
         )
-        self.plot.setMinimumHeight(220)
+        self.plot.setMinimumHeight(330)
         self.plot.setMouseEnabled(False, False)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
-        self.plot.addLegend(offset=(-4, 4))
-        self.plot.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
+        for side in ("left", "bottom"):  # before there are labels, or it scales once more
+            self.plot.getAxis(side).enableAutoSIPrefix(False)
+        self.plot.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)
         choosers = in_row(self.quantities, self.regions)
         choosers.setStretch(1, 1)
         stacked(self, self.scanners, choosers, self.words, self.table, self.plot)
@@ -221,7 +236,7 @@ def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
     as_is = "" if known is None else f"as they are {known.right:.3g}"
     kept = found.variance_kept
     return [
-        (effect.row, escape(effect.row)),
+        (SHORT.get(effect.row, effect.row), escape(effect.row)),
         (_written(found.bias_percent, 1, signed=True), "<br>".join(filter(None, told))),
         ("–", "It depends on the number of people alone.")
         if effect.row == MEAN_OF_OTHERS
@@ -233,7 +248,10 @@ def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
 
 
 def _written(value: float | None, decimals: int, *, signed: bool = False) -> str:
-    return "–" if value is None else number(value, decimals, signed=signed)
+    if value is None:
+        return "–"
+    rounded = round(value, decimals) or 0.0  # 0 has no sign
+    return number(rounded, decimals, signed=signed and rounded != 0)
 
 
 def _between(what: str, ends: Interval | None) -> str:

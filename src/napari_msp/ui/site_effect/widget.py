@@ -103,6 +103,7 @@ class SiteEffect(Docked):
     def _show(self, known: Known) -> None:
         self.written = known.written
         self.panel.show_found(known.found)
+        self.what.unfold(not known.found)
         self.report.setVisible(known.written is not None)
 
     def _refuse(self, error: UserError) -> None:
