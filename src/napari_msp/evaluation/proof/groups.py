@@ -39,7 +39,7 @@ scanners are partly confounded (our choice)."""
 
 Design = Literal["one scanner", "balanced", "partly confounded", "confounded"]
 
-DESIGNS: Mapping[Design, str] = {
+DESIGNS: Mapping[str, str] = {
     "one scanner": "everyone on the target",
     "balanced": "half of each group on each scanner",
     "partly confounded": "most patients on the input platform, as many controls on the target",
@@ -200,8 +200,8 @@ def group_difference(
     studies = []
     for design, row in _analyses(tables):
         share = (kept or {}).get(row, 1.0)
-        where = _on_input(design, size, confounding)
-        found = [_outcomes(within, each, where, row, effect, share) for each in (whole, *parts)]
+        there = _on_input(design, size, confounding)
+        found = [_outcomes(within, each, there, row, effect, share) for each in (whole, *parts)]
         rates, reach = found[0], _reach(found, draws, len(parts[0]), part / max(people - part, 1))
         for column, region in enumerate(named):
             three = [
