@@ -90,7 +90,7 @@ WITHOUT_TORCH = (
     "provenance", "review", "signal",
 )  # fmt: skip
 
-MOST_FILES = 278
+MOST_FILES = 279
 """More files are a sign of ideas cut too fine; a new feature may raise it by a few."""
 
 # --- What stands in a file -------------------------------------------------------------------

@@ -26,7 +26,8 @@ from napari_msp.evaluation.benchmark.methods import (
     all_methods,
     chosen_methods,
 )
-from napari_msp.evaluation.benchmark.plan import Plan, keep_plan, make_plan
+from napari_msp.evaluation.benchmark.plan import Plan, keep_plan
+from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSettings, Subjects

@@ -13,7 +13,7 @@ from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.analysis import compare_methods, summarise
 from napari_msp.evaluation.benchmark.measuring import Measurement
-from napari_msp.evaluation.benchmark.plan import make_plan
+from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import (
     PatchResult,
     Result,

@@ -19,7 +19,8 @@ from napari_msp.evaluation.benchmark.methods import (
     all_methods,
     chosen_methods,
 )
-from napari_msp.evaluation.benchmark.plan import Plan, RowLeftOut, make_plan
+from napari_msp.evaluation.benchmark.plan import Plan
+from napari_msp.evaluation.benchmark.planning import RowLeftOut, make_plan
 from napari_msp.evaluation.benchmark.results import Result, Results, read_results
 from napari_msp.evaluation.benchmark.run import Benchmark
 from napari_msp.evaluation.benchmark.settings import QUICK, EvaluationSettings, Subjects

@@ -21,7 +21,8 @@ from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import learn_scanner_effect
 from napari_msp.evaluation.benchmark.measuring import Measurement, map_on
 from napari_msp.evaluation.benchmark.methods import find_predictions
-from napari_msp.evaluation.benchmark.plan import keep_plan, make_plan
+from napari_msp.evaluation.benchmark.plan import keep_plan
+from napari_msp.evaluation.benchmark.planning import make_plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.held_out import MayHaveLearned

@@ -1,0 +1,409 @@
+"""Make the plan of a benchmark from what was asked for.
+
+What was not asked for is filled up, and what cannot be done is refused before hours of training.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msp import packaged
+from napari_msp.data.dataset import (
+    TravellingHeads,
+    further_platforms,
+    input_platform,
+    open_dataset,
+)
+from napari_msp.data.gradients import same_shell, shell_name
+from napari_msp.data.lattice import SIZE_TOLERANCE
+from napari_msp.data.phantom import recipe_of
+from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
+from napari_msp.evaluation.baselines.base import baseline_class, baseline_names
+from napari_msp.evaluation.benchmark.methods import (
+    MSP,
+    SHARED_MSP,
+    UNHARMONIZED,
+    FinishedPredictions,
+    all_methods,
+    begun_from_base,
+    chosen_methods,
+    find_predictions,
+    from_base,
+    rows_from_base,
+)
+from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, lattice_scales
+from napari_msp.evaluation.benchmark.results import FLOOR
+from napari_msp.evaluation.benchmark.settings import EvaluationSettings, Subjects
+from napari_msp.evaluation.benchmark.subjects import (
+    check_people,
+    check_scans,
+    check_subjects,
+    common_subjects,
+    everyone,
+    leave_one_out,
+    measured_alone,
+    split_once,
+    with_all,
+)
+from napari_msp.evaluation.held_out import learned_from, tell_doubts
+from napari_msp.evaluation.proof.pages import RESERVED
+from napari_msp.evaluation.regions import TISSUE, read_regions
+from napari_msp.learning.common_shells import common_b_value, common_shells
+from napari_msp.model_file import Model, load_model
+from napari_msp.signal.fitting import ShellLeftOut
+
+
+class RowLeftOut(UserWarning):
+    """A row that was not asked for by its name cannot be had."""
+
+
+def make_plan(
+    datasets: Sequence[str | Path], settings: EvaluationSettings | None = None, **changes: Any
+) -> Plan:
+    """Plan an evaluation.
+
+    Parameters
+    ----------
+    datasets
+        BIDS folders of travelling heads.
+    settings
+        What is asked for.
+    **changes
+        Instead of the settings' own, by name.
+
+    Raises
+    ------
+    UserError
+        When datasets, subjects, methods and models do not fit together.
+
+    Warns
+    -----
+    MayHaveLearned
+        Where an ancestor knew somebody of a test subject's name, and does not say of which dataset.
+    """
+    asked = replace(settings or EvaluationSettings(), **changes)
+    # The report names datasets by their folders' names, which "." and ".." do not say.
+    paths = tuple(Path(each).resolve() for each in datasets)
+    if not asked.methods and not asked.models and not asked.predictions:
+        raise UserError(
+            "nothing is to be evaluated",
+            field="methods",
+            remedy=either(
+                Give("methods", "names, or 'all',"),
+                Give("models", "trained files"),
+                Give("predictions", "folders of finished predictions"),
+            ),
+        )
+    for path in paths:
+        if [other.name for other in paths].count(path.name) > 1:
+            problem = "has the name of another dataset, by which the report distinguishes them"
+            raise UserError(problem, path, "datasets", Advice("rename one"))
+    for path in paths:
+        if asked.biology and recipe_of(path) is None:
+            problem = "is not known to be simulated, so no effect can be put into its heads"
+            remedy = either(Advice("simulate heads anew"), Advice("leave biology out"))
+            raise UserError(problem, path, "biology", remedy)
+    for made in asked.predictions if asked.biology else ():
+        why = "was made elsewhere and not of changed heads, so it has no row of biology"
+        warnings.warn(f"{made} {why}", RowLeftOut, stacklevel=2)
+    rows = chosen_methods(asked.methods) or (UNHARMONIZED,)
+    for seed in asked.seeds:
+        if not 0 <= seed < SEEDS:
+            possible = Advice(f"give numbers from 0 to {SEEDS - 1}")
+            raise UserError(f"{seed} is no seed of a training", None, "seeds", possible)
+    starting = [name for name in rows if name in rows_from_base()]
+    base = packaged.base_model() if starting else None
+    _check_names(asked, rows)
+    loaded = [load_model(path) for path in asked.models]
+    opened = [open_dataset(path, run=asked.run, b0_threshold=asked.b0_threshold) for path in paths]
+    for dataset in opened:
+        dataset.tell()
+    source = asked.input or (loaded[0].card.input if loaded else "")
+    source = input_platform(opened[0], source, asked.targets)
+    _check_inputs(loaded, source)
+    names = common_subjects(opened, source)
+    teachers = loaded if base is None else [*loaded, load_model(base)]
+    learned = learned_from(teachers, opened, names)
+    check_subjects(asked, names, learned)
+    targets = _targets(asked.targets, loaded, opened[0], source)
+    finished = _finished(asked, opened, targets, names)
+    if finished and not loaded and not asked.methods:
+        predicted = {target for each in finished for target in each.targets}
+        targets = tuple(target for target in targets if target in predicted)
+    if {MSP, SHARED_MSP, from_base(MSP)} & {*rows} and len(targets) == 1:
+        what = f"the networks of two targets or more, and {targets[0]} is the only one"
+        raise UserError(f"an {MSP} combines {what}", None, "methods", Change("methods", "other"))
+    folds: tuple[Subjects, ...] = ()
+    if not any(name != UNHARMONIZED for name in rows):
+        subjects = measured_alone(opened[0], names, learned, asked)
+        if finished and not loaded and not asked.test:  # who taught elsewhere is not predicted
+            whom = {subject for each in finished for subject in each.subjects}
+            subjects = replace(subjects, test=tuple(s for s in subjects.test if s in whom))
+    elif asked.leave_one_out:
+        seen = [n for n in names if any(d.has(n, t) for d, t in product(opened, targets))]
+        folds = leave_one_out(opened[0], seen, with_all(names, opened, targets), learned, asked)
+        subjects = everyone(folds)
+    else:
+        subjects = split_once(names, with_all(names, opened, targets), learned, asked)
+    check_people(opened, subjects)
+    check_scans(opened, subjects, targets)
+    _check_voxel_sizes(opened, subjects, source, loaded)
+    scales = lattice_scales(opened[0], source, targets, subjects) if starting else {}
+    return Plan(
+        datasets=paths,
+        source=source,
+        targets=targets,
+        subjects=subjects,
+        methods=_possible(_fitting(rows, asked, scales), asked, folds or (subjects,)),
+        models=asked.models,
+        seeds=tuple(dict.fromkeys(asked.seeds)),
+        budget=asked.budget,
+        b_values=_b_values(opened, subjects, source, targets, loaded, asked.b_value),
+        b0_threshold=asked.b0_threshold,
+        run=asked.run,
+        folds=folds,
+        base=base,
+        fibres=asked.fibres,
+        bundle=asked.bundle,
+        biology=asked.biology,
+        doubts=(
+            *tell_doubts(teachers, opened, subjects.test),
+            *(said for each in finished if (said := each.doubt(subjects.test))),
+        ),
+        predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
+        regions=_regions(asked),
+    )
+
+
+def _finished(
+    asked: EvaluationSettings,
+    opened: Sequence[TravellingHeads],
+    targets: Sequence[str],
+    names: Sequence[str],
+) -> list[FinishedPredictions]:
+    """Find all finished predictions, before any work."""
+    return [
+        find_predictions(name, folder, each.root, targets, names, alone=len(opened) == 1)
+        for each in opened
+        for name, folder in asked.predictions.items()
+    ]
+
+
+def _regions(asked: EvaluationSettings) -> str:
+    """Say where regions come from; a file or folder must be there."""
+    if asked.regions is None:
+        return TISSUE if asked.predictions else ""
+    if str(asked.regions) == TISSUE:
+        return TISSUE
+    path = Path(asked.regions).resolve()
+    if not path.exists():
+        problem = "there is no such label image"
+        remedy = either(Advice("check the path"), Choose("regions", (TISSUE,)))
+        raise UserError(problem, asked.regions, "regions", remedy)
+    if path.is_file():
+        read_regions(path)
+    return str(path)
+
+
+def _fitting(
+    rows: Sequence[str], asked: EvaluationSettings, scales: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Leave out rows that the base has no network for, where all there are were asked for.
+
+    Raises
+    ------
+    UserError
+        When such a row was asked for by its name.
+
+    Warns
+    -----
+    RowLeftOut
+        Of what is left out.
+    """
+    every = "all" in map(str.casefold, asked.methods)
+    if every and packaged.base_model() is None:
+        said = "rows that start from the base are left out: this installation has no base model"
+        warnings.warn(said, RowLeftOut, stacklevel=3)
+    held = rows_from_base() if scales else {}
+    unfit = [name for name in rows if name in held and not begun_from_base(held[name], scales)]
+    problem = f"the base has no such network of the lattice scale of {' or '.join(scales)}"
+    why = {
+        name: (problem, UserError(problem, name, "methods", Change("methods", "other")))
+        for name in unfit
+    }
+    return _without(why, rows, asked)
+
+
+def _possible(
+    rows: Sequence[str], asked: EvaluationSettings, splits: Sequence[Subjects]
+) -> tuple[str, ...]:
+    """Leave out baselines that cannot learn here, where all there are were asked for.
+
+    Raises
+    ------
+    UserError
+        When such a row was asked for by its name.
+
+    Warns
+    -----
+    RowLeftOut
+        Of what is left out.
+    """
+    heads = min(len(split.training) for split in splits)
+    baselines = [name for name in rows if name in baseline_names()]
+    hindrances = {name: baseline_class(name).hindrance(heads) for name in baselines}
+    why = {
+        name: (f"it {hindrance.problem}", hindrance)
+        for name, hindrance in hindrances.items()
+        if hindrance is not None
+    }
+    return _without(why, rows, asked)
+
+
+def _without(
+    why: Mapping[str, tuple[str, UserError]], rows: Sequence[str], asked: EvaluationSettings
+) -> tuple[str, ...]:
+    """Leave out rows and say why; raise the error of one that was asked for by its name."""
+    named = set(map(str.casefold, asked.methods))
+    for name, (said, error) in why.items():
+        if name.casefold() in named:
+            raise error
+        warnings.warn(f"{name} is left out: {said}", RowLeftOut, stacklevel=4)
+    return tuple(name for name in rows if name not in why)
+
+
+def _check_names(asked: EvaluationSettings, rows: Sequence[str]) -> None:
+    """Refuse rows that the table could not distinguish from each other or from a method."""
+    seen: dict[str, object] = dict.fromkeys(all_methods(), "a method")
+    for path in asked.models:
+        if path.stem in seen:
+            problem = f"has the name of {seen[path.stem]}, which names its row"
+            raise UserError(problem, path, "models", Advice("rename one"))
+        seen[path.stem] = path
+    # A method that is no row here may name the predictions that it made elsewhere.
+    taken = {*rows, *(path.stem for path in asked.models), *RESERVED, FLOOR}
+    for name in asked.predictions:
+        if name in taken:
+            problem = "is the name of another row"
+            raise UserError(problem, name, "predictions", Advice("choose another name"))
+
+
+def _check_inputs(models: Sequence[Model], source: str) -> None:
+    for model in models:
+        if model.card.input != source:
+            raise _misfit(model, f"predicts from {model.card.input}, not from {source}")
+
+
+def _misfit(model: Model, problem: str) -> UserError:
+    """Give what to raise of a model that was made for other scans."""
+    return UserError(problem, model.name, "models", Advice("evaluate it apart"))
+
+
+def _targets(
+    asked: Sequence[str], models: Sequence[Model], dataset: TravellingHeads, source: str
+) -> tuple[str, ...]:
+    others = tuple(platform for platform in dataset.platforms if platform != source)
+    if not others:
+        remedy = further_platforms(dataset, Advice("give scans of another platform too"))
+        raise UserError(f"has scans of {source} alone, and no target", dataset.root, None, remedy)
+    for target in asked:
+        if target not in others:
+            raise UserError(
+                "is no platform to predict", target, "targets", Choose("targets", others)
+            )
+    predicted = dict.fromkeys(target for model in models for target in model.targets)
+    targets = tuple(dict.fromkeys(asked or [t for t in predicted if t in others] or others))
+    for model in models:
+        if not {*model.targets} & {*targets}:
+            raise UserError(
+                f"predicts {', '.join(model.targets)}, and none of {', '.join(targets)}",
+                model.name,
+                "models",
+                either(Advice("leave it out"), Change("targets", "other")),
+            )
+    return targets
+
+
+def _check_voxel_sizes(
+    datasets: Sequence[TravellingHeads], subjects: Subjects, source: str, models: Sequence[Model]
+) -> None:
+    """See that the voxels of all test subjects are of the size that the models know."""
+    for dataset, subject in product(datasets, subjects.test):
+        sizes = dataset.acquisition(subject, source).lattice.voxel_sizes
+        for model in models:
+            known = model.card.voxel_size
+            if np.abs(sizes / known - 1).max() > SIZE_TOLERANCE:
+                given = " × ".join(f"{size:.2f}" for size in sizes)
+                problem = f"voxels are {given} mm, those of {model.name} {known:.2f} mm"
+                remedy = Advice("evaluate it on data of its own voxel size")
+                raise UserError(problem, dataset.scans[subject, source], "models", remedy)
+
+
+def _b_values(
+    datasets: Sequence[TravellingHeads],
+    subjects: Subjects,
+    source: str,
+    targets: Sequence[str],
+    models: Sequence[Model],
+    asked: float | Sequence[float] | None,
+) -> tuple[float, ...]:
+    """Give the shells that were asked for, else the models', else those that platforms share.
+
+    All datasets must have them.
+    """
+    wanted: list[float] | None = None
+    if asked is not None:
+        wanted = [asked] if isinstance(asked, int | float) else list(asked)
+    for model in models:
+        wanted = _known_to(model, wanted, asked is not None)
+    if wanted is None:
+        wanted = _shared(datasets[0], subjects, source, targets)
+    for dataset in datasets:
+        for each in wanted:
+            common_b_value(dataset, subjects.all, source, each)
+        # What is asked for twice, or a target lacks, is an error before any work.
+        for subject, platform in product(subjects.all, (source, *targets)):
+            if dataset.has(subject, platform):
+                dataset.acquisition(subject, platform).given_shells(wanted)
+    return tuple(sorted(wanted))
+
+
+def _known_to(model: Model, wanted: list[float] | None, asked: bool) -> list[float]:
+    """Give the wanted shells that a model predicts; of None all of its own.
+
+    Raises
+    ------
+    UserError
+        When it does not predict one that was asked for, or none that other models do.
+    """
+    known = model.card.sh.b_values
+    if wanted is None:
+        return list(known)
+    fit = [any(same_shell(own, each) for own in known) for each in wanted]
+    if not all(fit) if asked else not any(fit):
+        other = f"{wanted[fit.index(False)]:.0f}"
+        learned = " and ".join(f"{each:.0f}" for each in known)
+        raise _misfit(model, f"was trained at b = {learned}, not {other}")
+    shared = [each for each, there in zip(wanted, fit, strict=True) if there]
+    left = {shell_name(each) for each in (*wanted, *known)} - {shell_name(each) for each in shared}
+    left = {name for name in left if not any(same_shell(each, name) for each in shared)}
+    if left and not asked:
+        listed = ", ".join(map(str, sorted(left)))
+        said = f"b = {listed} is not measured, as not every model predicts it"
+        warnings.warn(f"{model.name}: {said}", ShellLeftOut, stacklevel=4)
+    return shared
+
+
+def _shared(
+    dataset: TravellingHeads, subjects: Subjects, source: str, targets: Sequence[str]
+) -> list[float]:
+    """Give the shells that all platforms have; where the input has one, that one."""
+    first = dataset.acquisition(subjects.all[0], source).given_gradients.shells
+    if len(first) < 2:
+        return [common_b_value(dataset, subjects.all, source)]
+    return list(common_shells(dataset, subjects.all, source, targets))
