@@ -41,8 +41,8 @@ from napari_msp.evaluation.proof.pages import (
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.tables import effects_table, read_site_effect
 from napari_msp.provenance import Provenance
+from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.maps import Maps
 from napari_msp.signal.spherical_harmonics import ORDER
 
 REGIONS, KEYS = ("left", "right"), ("fa", "md", "rish2")
@@ -424,8 +424,9 @@ def test_who_teaches_has_the_tissue_of_the_noise_free_twin(tmp_path):
     dataset = open_dataset(tmp_path / "heads")
     target = next(each for each in dataset.platforms if each.startswith("prisma"))
     plan = SimpleNamespace(
-        source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None
-    )
+        source="ge_st", shells={None: 1200.0}, regions="tissue", b0_threshold=None,
+        finished=lambda root: [],
+    )  # fmt: skip
     regional = InRegions(plan, target, 0, dataset)  # type: ignore[arg-type]
     regional.add_taught("sub-01")
     counts = {row.region: row.value for row in regional.values if row.quantity == "voxels"}
@@ -483,29 +484,55 @@ def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_p
     assert len(job.results()[0].select(method="copy"))
 
 
-def test_maps_alone_are_a_row_too(predicted, tmp_path):
+def write_maps(scan, folder, subject, factor=1.0):
+    """Write FA and mean diffusivity of a scan's signal as another program would."""
+    folder.mkdir(parents=True)
+    maps = Scan(acquisition=scan).maps("signal")
+    stem = f"{subject}_ses-prisma_acq-st"
+    paths = {key: folder / map_name(stem, "tensor", key) for key in ("fa", "md")}
+    for key, path in paths.items():
+        write_nifti(path, (factor if key == "fa" else 1) * maps[key], scan.affine)
+    return paths["md"]
+
+
+def test_maps_alone_are_compared_with_those_of_the_scans_signal(predicted, tmp_path):
     heads = open_dataset(predicted / "heads")
     for subject in ("sub-01", "sub-02"):
-        folder = tmp_path / "maps" / subject
-        folder.mkdir(parents=True)
-        image = fit_sh(heads.acquisition(subject, "prisma_st"))
-        stem = f"{subject}_ses-prisma_acq-st"
-        for key, factor in (("fa", 1.1), ("md", 1.0)):
-            path = folder / map_name(stem, "tensor", key)
-            write_nifti(path, factor * Maps(image)[key], image.affine)
-    md = tmp_path / "maps/sub-02" / map_name("sub-02_ses-prisma_acq-st", "tensor", "md")
-    write_nifti(md, 1e6 * nib.load(md).get_fdata(), image.affine)
-    both = {"ComBat maps": tmp_path / "maps", "copy": predicted / "copies"}
+        scan = heads.acquisition(subject, "prisma_st")
+        write_maps(scan, tmp_path / "perfect" / subject, subject)
+        md = write_maps(scan, tmp_path / "maps" / subject, subject, 1.1)
+    write_nifti(md, 1e6 * nib.load(md).get_fdata(), scan.affine)
+    both = {
+        "ComBat maps": tmp_path / "maps",
+        "perfect": tmp_path / "perfect",
+        "copy": predicted / "copies",
+    }
     plan, job = measured(predicted, tmp_path / "out", predictions=both)
     assert job.notes() == [
         f"ComBat maps, sub-02 on prisma_st: {md}: has diffusivities that are no "
         "mm²/s; give it in mm²/s"
     ]
-    rows = [row for row in effects(job.in_regions()) if row["row"] == "ComBat maps"]
-    assert {row["quantity"]: row["subjects"] for row in rows} == {"fa": "2", "md": "1"}
-    for row in rows:
-        wanted = 10.0 if row["quantity"] == "fa" else 0.0
-        assert float(row["bias_percent"]) == pytest.approx(wanted, abs=1e-4)
+    everything = effects(job.in_regions())
+    by_row = {
+        name: {row["quantity"]: row for row in everything if row["row"] == name}
+        for name in ("ComBat maps", "perfect", "copy", BEFORE, SMOOTHED)
+    }
+    own = by_row["ComBat maps"]
+    assert {key: row["subjects"] for key, row in own.items()} == {
+        "fa_signal": "2",
+        "md_signal": "1",
+    }
+    for key, wanted in (("fa_signal", 10.0), ("md_signal", 0.0)):
+        assert float(own[key]["bias_percent"]) == pytest.approx(wanted, abs=1e-4)
+        assert float(by_row["perfect"][key]["bias"]) == pytest.approx(0, abs=1e-7)
+        for row in (BEFORE, SMOOTHED):  # on the same footing
+            assert abs(float(by_row[row][key]["bias_percent"])) > 0.1
+    # Images stay among themselves, through the SH series.
+    assert float(by_row["copy"]["fa"]["bias"]) == 0
+    assert "fa_signal" not in by_row["copy"]
+    assert float(by_row["copy"]["fa"]["target_mean"]) < float(own["fa_signal"]["target_mean"])
+    (page,) = [each for each in make_pages(study(job.in_regions())) if each.title == "Site effect"]
+    assert sum("maps of the signal" in lead for lead in page.lead) == 1
     assert plan.subjects.test == ("sub-01", "sub-02")
     # Maps have no SH error: Table 1 tests nothing, and is written.
     assert (plan.tested, row_to_test(plan, job.results()[0])) == ("ComBat maps", None)

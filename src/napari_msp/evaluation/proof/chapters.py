@@ -11,9 +11,9 @@ from types import MappingProxyType
 import numpy as np
 
 from napari_msp.arrays import FloatArray, MaskArray
-from napari_msp.data.acquisition import load_acquisition
+from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.dataset import TravellingHeads, open_dataset
-from napari_msp.data.lattice import Lattice
+from napari_msp.data.lattice import Lattice, resample_with_mask
 from napari_msp.errors import UserError
 from napari_msp.evaluation.benchmark.plan import Plan
 from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
@@ -24,6 +24,7 @@ from napari_msp.evaluation.proof.pages import (
     NOISE_FREE,
     REPEAT,
     SMOOTHED,
+    TARGET,
     Chapter,
     Derive,
     Head,
@@ -34,6 +35,7 @@ from napari_msp.evaluation.proof.pages import (
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.two_groups import group_page
 from napari_msp.evaluation.proof.values import (
+    blurred,
     combat_of_regions,
     mean_of_others,
     region_values,
@@ -41,7 +43,8 @@ from napari_msp.evaluation.proof.values import (
 )
 from napari_msp.evaluation.regions import TISSUE, Regions, regions_of, tissue_regions
 from napari_msp.signal.fitting import fit_sh
-from napari_msp.signal.maps import Maps
+from napari_msp.signal.maps import Maps, tensor_maps
+from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import ORDER
 
 CHAPTERS: tuple[Chapter, ...] = (
@@ -60,6 +63,7 @@ def measure_head(
     regions: Regions,
     clear: Truth | None = None,
     maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
+    signal_maps: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
 ) -> tuple[list[Measured], list[str]]:
     """Measure one head for every chapter.
 
@@ -75,6 +79,8 @@ def measure_head(
         The scan's twin without noise, where there is one.
     maps_alone
         Of methods that give no image, by row, on the scan's lattice; 0 or nan outside their masks.
+    signal_maps
+        What these are compared with, see `Head`.
 
     Returns
     -------
@@ -91,7 +97,7 @@ def measure_head(
     for each in (each for maps in maps_alone.values() for each in maps.values()):
         known = np.isfinite(each) & (each != 0)
         mask = mask & (known if known.ndim == 3 else known.any(axis=-1))
-    head = Head(truth, both.predictions, mask, here, clear, maps_alone)
+    head = Head(truth, both.predictions, mask, here, clear, maps_alone, signal_maps)
     found: list[Measured] = []
     notes = list(here.notes)
     for chapter in CHAPTERS:
@@ -155,6 +161,7 @@ class InRegions:
         self.values: list[RegionValue] = []
         self.notes: list[str] = []
         self._plan, self._target, self._seed, self._dataset = plan, target, seed, dataset
+        self._maps_alone = any(each.maps for each in plan.finished(dataset.root))
         everything = open_dataset(dataset.root, first_run=True, undecided=[])
         self._runs = {who: list(runs.values()) for who, runs in everything.runs.items()}
 
@@ -179,7 +186,35 @@ class InRegions:
         if repeat is not None:
             images[REPEAT] = repeat
         clear = truths.get("noise-free")
-        self._measure(subject, shell, "scan", truth, images, clear, maps_alone)
+        of_signal = self._of_signal(subject, b, truth.image)
+        if clear is not None and FLOOR in predicted and of_signal:
+            twin = self._dataset.noise_free(subject, self._target)
+            assert twin is not None
+            of_signal[FLOOR] = _signal_maps(twin, b, truth.image.lattice)
+        self._measure(subject, shell, "scan", truth, images, clear, maps_alone, of_signal)
+
+    def _of_signal(
+        self, subject: str, b: float, truth: SHImage
+    ) -> dict[str, dict[str, FloatArray]]:
+        """Give what finished maps are compared with: maps of both scans' own signal.
+
+        Nothing where no method gives maps alone.
+        """
+        if not self._maps_alone:
+            return {}
+        on, lattice = self._dataset.acquisition, truth.lattice
+        found = {
+            row: _signal_maps(on(subject, platform), b, lattice)
+            for row, platform in ((TARGET, self._target), (BEFORE, self._plan.source))
+        }
+        mask = found[BEFORE]["md"] > 0
+        found[SMOOTHED] = {
+            key: blurred(values, mask, lattice) for key, values in found[BEFORE].items()
+        }
+        other = self._other_run(subject)
+        if other is not None:
+            found[REPEAT] = _signal_maps(other, b, lattice)
+        return found
 
     def add_taught(self, subject: str) -> None:
         """Measure both scans of somebody who is learned from: rows of tables need them."""
@@ -192,7 +227,10 @@ class InRegions:
                 fit_sh(dataset.acquisition(subject, self._target), b_value=b, order=ORDER), tissue
             )
             source = Maps(fit_sh(dataset.acquisition(subject, plan.source), b_value=b, order=ORDER))
-            self._measure(subject, shell, "training", truth, {BEFORE: source}, None)
+            of_signal = self._of_signal(subject, b, truth.image)
+            taught = {row: of_signal[row] for row in (TARGET, BEFORE) if of_signal}
+            images = {BEFORE: source}
+            self._measure(subject, shell, "training", truth, images, None, signal_maps=taught)
 
     def labelled(self, subject: str, lattice: Lattice) -> MaskArray | None:
         """(X, Y, Z) voxels in some region; None where kinds of tissue stand in for regions."""
@@ -212,11 +250,12 @@ class InRegions:
         images: Mapping[str, Maps],
         clear: Truth | None,
         maps_alone: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
+        signal_maps: Mapping[str, Mapping[str, FloatArray]] = MappingProxyType({}),
     ) -> None:
         target = self._target
         try:
             regions = self._regions(subject, truth)
-            found, notes = measure_head(truth, images, regions, clear, maps_alone)
+            found, notes = measure_head(truth, images, regions, clear, maps_alone, signal_maps)
         except UserError as error:
             self.notes.append(f"{subject} on {target}: not measured by region: {error.phrase()}")
             return
@@ -236,6 +275,15 @@ class InRegions:
         return regions_of(self._plan.regions, subject, self._target)
 
     def _repeat(self, subject: str, b: float) -> Maps | None:
+        """Give the maps of another run of the target's scan."""
+        other = self._other_run(subject)
+        try:
+            return None if other is None else Maps(fit_sh(other, b_value=b, order=ORDER))
+        except UserError as error:
+            self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
+            return None
+
+    def _other_run(self, subject: str) -> Acquisition | None:
         """Open another run of the target's scan."""
         where = (subject, self._target)
         taken = self._dataset.scans[where]
@@ -244,9 +292,21 @@ class InRegions:
             return None
         threshold = self._plan.b0_threshold
         try:
-            return Maps(
-                fit_sh(load_acquisition(others[0], b0_threshold=threshold), b_value=b, order=ORDER)
-            )
+            return load_acquisition(others[0], b0_threshold=threshold)
         except UserError as error:
             self.notes.append(f"{subject} on {self._target}: the repeat: {error.phrase()}")
             return None
+
+
+def _signal_maps(scan: Acquisition, b: float, lattice: Lattice) -> dict[str, FloatArray]:
+    """Give the maps of a scan's own signal on a lattice, interpolated linearly in its mask."""
+    tensors = tensor_maps(scan, b)
+    found = {}
+    for key, values in (("fa", tensors.fa), ("md", tensors.md), ("colour_fa", tensors.colour)):
+        found[key] = values
+        if not scan.lattice.matches(lattice):
+            channels = values if values.ndim == 4 else values[..., None]
+            there, inside = resample_with_mask(channels, scan.mask, scan.lattice, lattice)
+            there = np.where(inside[..., None], there, 0)
+            found[key] = there if values.ndim == 4 else there[..., 0]
+    return found

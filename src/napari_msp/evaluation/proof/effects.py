@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from napari_msp.evaluation.proof.pages import (
     TARGET,
     Study,
 )
-from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
+from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import (
     FEWEST,
     Interval,
@@ -108,6 +109,8 @@ class Scanners:
     ----------
     dataset, target, shell
         Which.
+    of_signal
+        Whether maps of scans' own signal are compared; else all comes through the SH series.
     values
         By row.
     effects
@@ -122,6 +125,7 @@ class Scanners:
     values: Mapping[str, Values]
     effects: Sequence[SiteEffect]
     identified: Mapping[str, Identified | None]
+    of_signal: bool = False
 
     @property
     def column(self) -> str:
@@ -166,13 +170,17 @@ def rank(row: str) -> int:
 
 
 def scanners(study: Study) -> list[Scanners]:
-    """Compare every row with the target's scans, dataset by dataset, target by target."""
+    """Compare every row with the target's scans, dataset by dataset, target by target.
+
+    Finished maps are compared with those of scans' own signal, apart from all images.
+    """
     found = []
-    for (dataset, target, shell), part in study.measured.groups(
-        "dataset", "target", "shell"
-    ).items():
-        values = {row: _values(of_row) for (row,), of_row in part.groups("method").items()}
-        if TARGET not in values:
+    places = study.measured.groups("dataset", "target", "shell").items()
+    for ((dataset, target, shell), part), of_signal in product(places, (False, True)):
+        alike = (row for row in part if _is_of(row.quantity, of_signal))
+        of_rows = Results(alike).groups("method").items()
+        values = {row: _values(of_row) for (row,), of_row in of_rows}
+        if not {*values} - {TARGET} or TARGET not in values:
             continue
         effects: list[SiteEffect] = []
         identified: dict[str, Identified | None] = {}
@@ -184,10 +192,20 @@ def scanners(study: Study) -> list[Scanners]:
             identified[row] = _identified(values[row], values[TARGET])
         found.append(
             Scanners(
-                dataset, target, None if shell is None else int(shell), values, effects, identified
+                dataset,
+                target,
+                None if shell is None else int(shell),
+                values,
+                effects,
+                identified,
+                of_signal,
             )
         )
     return found
+
+
+def _is_of(quantity: str, of_signal: bool) -> bool:
+    return quantity == VOXELS or QUANTITIES[quantity].of_signal == of_signal
 
 
 def _values(part: Results[RegionValue]) -> Values:

@@ -66,6 +66,8 @@ class Head:
     maps_alone
         By row, of methods that give maps and no image: FA, mean diffusivity or colour FA by the
         keys of `MAPS`, on the target's lattice.
+    signal_maps
+        What these are compared with: by row, the same maps of scans, of their own signal.
     """
 
     truth: Truth
@@ -74,6 +76,7 @@ class Head:
     regions: Regions
     clear: Truth | None = None
     maps_alone: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    signal_maps: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
 
 
 Measured = tuple[str, str, str, float]

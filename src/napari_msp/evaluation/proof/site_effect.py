@@ -35,16 +35,23 @@ from napari_msp.evaluation.proof.tables import (
     people_table,
     values_table,
 )
-from napari_msp.evaluation.proof.values import ERRORS, MEANS, QUANTITIES, SMOOTHING, VOXELS
+from napari_msp.evaluation.proof.values import (
+    ERRORS,
+    MEANS,
+    OF_SIGNAL,
+    QUANTITIES,
+    SMOOTHING,
+    VOXELS,
+)
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import FEWEST, LEVEL, RESAMPLES
 from napari_msp.files import versions_of
 from napari_msp.formatting import NumberFormat, counted, listed, number, p_text
 
-SHOWN = ("fa", "md", "rish0", "rish2")
+SHOWN = ("fa", "md", "rish0", "rish2", "fa_signal", "md_signal")
 """Quantities of the figure of biases."""
 
-DRAWN = ("fa", "md")
+DRAWN = ("fa", "md", "fa_signal", "md_signal")
 """Quantities of Bland-Altman plots."""
 
 MOST_REGIONS = 4
@@ -103,7 +110,8 @@ def site_effect_page(study: Study) -> Page:
 
 
 def _named(each: Scanners, several: bool) -> str:
-    return f"{each.dataset}, {each.column}" if several else each.column
+    name = f"{each.dataset}, {each.column}" if several else each.column
+    return f"{name}, maps of the signal" if each.of_signal else name
 
 
 def _percent(value: float | None, decimals: int = 1) -> str:
@@ -268,7 +276,8 @@ def _voxelwise(each: Scanners, several: bool) -> Iterator[Table]:
     """One table a region: quantities in rows."""
     rows = [row for row in each.rows if row != MEAN_OF_OTHERS]
     places = {place for row in rows for place in each.values[row] if place[1] in ERRORS}
-    for region in _largest(each, MEANS[0]):
+    measured = next(key for key in MEANS if any(place[1] == key for place in each.values[TARGET]))
+    for region in _largest(each, measured):
         lines = []
         for key in (key for key in ERRORS if (region, key) in places):
             means = {
@@ -325,7 +334,7 @@ def _over_datasets(over: Sequence[Resampled]) -> Table:
 def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
     for each in found:
         end = f"{each.dataset}_{each.column}" if several else each.column
-        end = end.replace(" ", "_")
+        end = end.replace(" ", "_") + OF_SIGNAL * each.of_signal
         named = _named(each, several)
         points = {
             row: (bias, known.rate_unbiased)
@@ -359,7 +368,7 @@ def _drawings(found: Sequence[Scanners], several: bool) -> Iterator[Drawing]:
             }
             if any(len(pair) > 1 for pair in pairs.values()):
                 yield Drawing(
-                    f"bland_altman_{key}_{end}",
+                    f"bland_altman_{key.removesuffix(OF_SIGNAL)}_{end}",
                     f"{named}: Bland-Altman plots of {QUANTITIES[key].label}. One point a subject; "
                     "lines are the bias and the 95 % limits of agreement.",
                     bland_altman_figure(pairs, QUANTITIES[key].label, QUANTITIES[key].unit),
@@ -431,15 +440,21 @@ def _methods(study: Study, found: Sequence[Scanners], over: Sequence[Resampled])
     rows = list(dict.fromkeys(row for each in found for row in each.rows))
     after = [row for row in rows if role_of(row) == "after"]
     tests = [each.test for one in found for each in one.effects if each.test is not None]
+    seen = {each.quantity for one in found for each in one.effects}
     sentences = [
         f"The site effect was measured on {heads} subjects with scans on {study.source} and on the "
         f"target. Regions were {study.regions}.",
         "In each, the means of "
-        f"{listed([QUANTITIES[key].label for key in MEANS])} of "
+        f"{listed([QUANTITIES[key].label for key in MEANS if key in seen])} of "
         + listed(["the input scan", *after, *["a repeated scan on the target"] * (REPEAT in rows)])
         + " were compared with those of the target's scan of the same subject, over the voxels in "
         "the masks of all images; tensors were fitted to the signal of the spherical-harmonic "
-        "series of all images alike.",
+        "series of all images alike"
+        + (
+            ", and for methods that give maps to the signal of the scans themselves."
+            if any(each.of_signal for each in found)
+            else "."
+        ),
         "We report bias and 95 % limits of agreement (Bland 1986), the coefficient of variation "
         "between scanners, the intraclass correlation ICC(A,1) with its 95 % interval (McGraw "
         "1996), the bias over the standard deviation between subjects (Glass's Δ), the variance "

@@ -21,6 +21,7 @@ from napari_msp.evaluation.proof.pages import TARGET, Column, TidyTable
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES, VOXELS
 from napari_msp.evaluation.statistics import Interval, PermutationTest
 from napari_msp.files import read_whole
+from napari_msp.signal.maps import SH_SERIES, SIGNAL
 
 ALL_DATASETS = "all datasets"
 """Dataset of rows that were resampled over datasets, then heads."""
@@ -89,6 +90,7 @@ EFFECTS = (
 
 PEOPLE = (
     *WHERE,
+    Column("through", "What tensors were fitted to: the scan's own signal, or the SH series"),
     Column("subjects", "Number of subjects"),
     Column("quantities", "By how many regions' quantities subjects were compared"),
     Column("right", "Of how many the own target scan is nearest; ties count their share"),
@@ -187,7 +189,8 @@ def people_table(found: Sequence[Scanners]) -> TidyTable:
         PEOPLE,
         [
             [
-                each.dataset, each.column, row, role_of(row), known.subjects, known.quantities,
+                each.dataset, each.column, row, role_of(row),
+                SIGNAL if each.of_signal else SH_SERIES, known.subjects, known.quantities,
                 known.right, known.rate, known.right_unbiased, known.rate_unbiased, known.chance,
             ]
             for each in found
@@ -232,12 +235,14 @@ def read_site_effect(folder: str | Path) -> list[Scanners]:
             effects.setdefault(line.where, []).append(_effect(line))
     people: dict[Where, dict[str, Identified | None]] = {}
     for line in read[PEOPLE_FILE]:
-        people.setdefault(line.where, {})[line["row"]] = Identified(
+        found = Identified(
             line.count("subjects"),
             line.count("quantities"),
             line.number("right"),
             line.number("right_unbiased"),
         )
+        # Of a row of images and maps of the signal, by images, which come first.
+        people.setdefault(line.where, {}).setdefault(line["row"], found)
     return [
         Scanners(*where, None, of, effects[where], people.get(where, {}))
         for where, of in values.items()
@@ -284,7 +289,7 @@ def _read(path: Path, columns: Sequence[Column]) -> list[_Line]:
         if header != [each.name for each in columns]:
             raise ValueError("its columns are others")
         found = [_Line(zip(header, line, strict=True)) for line in lines]
-        words = {each.name for each in (*WHERE, *VALUES)} - {"value"} | {"note"}
+        words = {each.name for each in (*WHERE, *VALUES)} - {"value"} | {"note", "through"}
         for line in found:
             for name in line.keys() - words:
                 line.known(name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from napari_msp.evaluation.proof.pages import (
     Study,
     TidyTable,
 )
+from napari_msp.evaluation.proof.values import OF_SIGNAL
 from napari_msp.evaluation.report.tables import EMPTY, Cell, Table
 from napari_msp.evaluation.statistics import LEVEL
 from napari_msp.formatting import listed, number
@@ -179,10 +181,13 @@ def group_page(study: Study) -> Page | None:
     if study.overlapping:
         limits.append("Folds overlap: what predicts somebody learned from nearly all the others.")
     for values in study.measured.groups("target", "shell").values():
-        for key, label in QUANTITIES.items():
-            name = f"{label} on {values.rows[0].column}"
-            kept = _kept(study, values.rows[0].column) if key == "fa" else {}
-            drawn, said = _drawn_of(values.select(quantity=key), name, kept)
+        for (key, label), end in product(QUANTITIES.items(), ("", OF_SIGNAL)):
+            of_quantity = values.select(quantity=key + end)
+            if end and not len(of_quantity):
+                continue
+            name = f"{label}{' of the signal' if end else ''} on {values.rows[0].column}"
+            kept = _kept(study, values.rows[0].column) if key == "fa" and not end else {}
+            drawn, said = _drawn_of(of_quantity, name, kept)
             if drawn is not None and kept:
                 parts = listed([f"{row} {number(part, 2)}" for row, part in kept.items()])
                 limits.append(f"{name}: the part of the effect that was kept ({KEPT_AS}): {parts}.")

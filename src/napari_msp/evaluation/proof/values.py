@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_msp.arrays import FloatArray
+from napari_msp.arrays import FloatArray, MaskArray
+from napari_msp.data.lattice import Lattice
 from napari_msp.errors import UserError
 from napari_msp.evaluation.baselines.combat import ComBat, learn_scanner_effect
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
@@ -34,6 +35,9 @@ FWHM = 2 * np.sqrt(2 * np.log(2))
 
 SH_UNITS = "SH units"
 
+OF_SIGNAL = "_signal"
+"""How keys of quantities of scans' own signal end."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -54,6 +58,9 @@ class Quantity:
     compute
         From the maps of an image, (X, Y, Z) or (X, Y, Z, C); where `of` says one, from any mapping
         that has it.
+    of_signal
+        Whether tensors are those of scans' own signal, as other programs fit them; else they come
+        through the SH series, for all images alike.
     kind
         "mean": the region's mean, a number of the image alone, which scanners agree on or do not.
         "error": root mean square over the region's voxels (and channels) of the difference from the
@@ -67,6 +74,25 @@ class Quantity:
     of: str
     compute: Callable[[Any], FloatArray]
     kind: Literal["mean", "error"] = "mean"
+    of_signal: bool = False
+
+    @property
+    def twin(self) -> "Quantity":
+        """The same of scans' own signal."""
+        return replace(
+            self,
+            key=f"{self.key}{OF_SIGNAL}",
+            label=f"{self.label} of the signal",
+            explanation=f"{self.explanation[:-1]}, of the scan's own signal.",
+            of_signal=True,
+        )
+
+    @property
+    def explained(self) -> "Quantity":
+        """With what its tensors come through, where it is of tensors."""
+        if not self.of:
+            return self
+        return replace(self, explanation=f"{self.explanation[:-1]}, through the SH series.")
 
 
 def _rish_of(order: int) -> Callable[[Maps], FloatArray]:
@@ -85,65 +111,68 @@ def _coefficients(order: int) -> Callable[[Maps], FloatArray]:
     return lambda maps: maps.image.coefficients[..., order_slices(maps.image.order)[order]]
 
 
+_THROUGH_SERIES = tuple(
+    each.explained
+    for each in (
+        Quantity("fa", "FA", "", "Fractional anisotropy.", "fa", lambda maps: maps["fa"]),
+        Quantity("md", "MD", "mm²/s", "Mean diffusivity.", "md", lambda maps: maps["md"]),
+        *(
+            Quantity(
+                f"colour_fa_{axis}",
+                f"colour FA {colour}",
+                "",
+                f"FA times the principal direction's share {along}, without its sign.",
+                "colour_fa",
+                _colour(channel),
+            )
+            for channel, (axis, colour, along) in enumerate(
+                (("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up"))
+            )
+        ),
+        *(
+            Quantity(
+                f"rish{order}",
+                f"RISH {order}",
+                f"{SH_UNITS}²",
+                f"Energy of the SH coefficients of order {order}.",
+                "",
+                _rish_of(order),
+            )
+            for order in even_orders(ORDER)
+        ),
+        *(
+            Quantity(
+                f"sh{order}_error",
+                f"SH order {order}",
+                SH_UNITS,
+                f"Error of the SH coefficients of order {order}, voxel by voxel.",
+                "",
+                _coefficients(order),
+                "error",
+            )
+            for order in even_orders(ORDER)
+        ),
+        Quantity("fa_error", "FA", "", "Error of FA.", "fa", lambda maps: maps["fa"], "error"),
+        Quantity("md_error", "MD", "mm²/s", "Error of MD.", "md", lambda maps: maps["md"], "error"),
+        Quantity(
+            "colour_fa_error",
+            "colour FA",
+            "",
+            "Error of the three colours of FA.",
+            "colour_fa",
+            lambda maps: maps["colour_fa"],
+            "error",
+        ),
+    )
+)
+
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
         each.key: each
-        for each in (
-            Quantity("fa", "FA", "", "Fractional anisotropy.", "fa", lambda maps: maps["fa"]),
-            Quantity("md", "MD", "mm²/s", "Mean diffusivity.", "md", lambda maps: maps["md"]),
-            *(
-                Quantity(
-                    f"colour_fa_{axis}",
-                    f"colour FA {colour}",
-                    "",
-                    f"FA times the principal direction's share {along}, without its sign.",
-                    "colour_fa",
-                    _colour(channel),
-                )
-                for channel, (axis, colour, along) in enumerate(
-                    (("x", "red", "left-right"), ("y", "green", "front-back"), ("z", "blue", "up"))
-                )
-            ),
-            *(
-                Quantity(
-                    f"rish{order}",
-                    f"RISH {order}",
-                    f"{SH_UNITS}²",
-                    f"Energy of the SH coefficients of order {order}.",
-                    "",
-                    _rish_of(order),
-                )
-                for order in even_orders(ORDER)
-            ),
-            *(
-                Quantity(
-                    f"sh{order}_error",
-                    f"SH order {order}",
-                    SH_UNITS,
-                    f"Error of the SH coefficients of order {order}, voxel by voxel.",
-                    "",
-                    _coefficients(order),
-                    "error",
-                )
-                for order in even_orders(ORDER)
-            ),
-            Quantity("fa_error", "FA", "", "Error of FA.", "fa", lambda maps: maps["fa"], "error"),
-            Quantity(
-                "md_error", "MD", "mm²/s", "Error of MD.", "md", lambda maps: maps["md"], "error"
-            ),
-            Quantity(
-                "colour_fa_error",
-                "colour FA",
-                "",
-                "Error of the three colours of FA.",
-                "colour_fa",
-                lambda maps: maps["colour_fa"],
-                "error",
-            ),
-        )
+        for each in (*_THROUGH_SERIES, *(each.twin for each in _THROUGH_SERIES if each.of))
     }
 )
-"""Every quantity by its key, in the order of tables."""
+"""Every quantity by its key, in the order of tables; at their end those of scans' own signal."""
 
 MEANS = tuple(key for key, each in QUANTITIES.items() if each.kind == "mean")
 ERRORS = tuple(key for key, each in QUANTITIES.items() if each.kind == "error")
@@ -156,15 +185,19 @@ def region_values(head: Head) -> Iterator[Measured]:
     """Give every quantity of every image in every region that has a voxel."""
     voxels = RegionVoxels(head.regions, head.mask)
     true = head.truth.mapped
-    rows: dict[str, Mapping[str, FloatArray]] = {TARGET: true, **head.images, **head.maps_alone}
-    for row, maps in rows.items():
+    of_images: dict[str, Mapping[str, FloatArray]] = {TARGET: true, **head.images}
+    # Maps of other programs are those of a signal: so is what they are compared with.
+    of_maps = {**head.signal_maps, **head.maps_alone}
+    rows = [(False, *each) for each in of_images.items()]
+    rows += [(True, *each) for each in of_maps.items()]
+    for of_signal, row, maps in rows:
         for each in QUANTITIES.values():
-            if row in head.maps_alone and each.of not in maps:
+            if each.of_signal != of_signal or (of_signal and each.of not in maps):
                 continue
             wrong = each.kind == "error"
             if wrong and row == TARGET:
                 continue
-            truth = (each.compute(true),) if wrong else ()
+            truth = (each.compute(of_maps[TARGET] if of_signal else true),) if wrong else ()
             for _, region, (found, *scan) in voxels.of(each.compute(maps), *truth):
                 if not len(found):
                     continue
@@ -182,11 +215,21 @@ def region_values(head: Head) -> Iterator[Measured]:
 
 def smoothed(image: SHImage, width: float = SMOOTHING) -> SHImage:
     """Blur an image inside its mask by a Gaussian of `width` mm at half maximum."""
-    sigma = [*(width / FWHM / image.lattice.voxel_sizes), 0]
-    mask = image.mask[..., None].astype(np.float32)
-    weights = gaussian_filter(mask, sigma)
-    blurred = gaussian_filter(image.coefficients * mask, sigma) / np.maximum(weights, 1e-6)
-    return replace(image, coefficients=np.where(mask > 0, blurred, 0).astype(np.float32))
+    return replace(
+        image, coefficients=blurred(image.coefficients, image.mask, image.lattice, width)
+    )
+
+
+def blurred(
+    values: FloatArray, mask: MaskArray, lattice: Lattice, width: float = SMOOTHING
+) -> FloatArray:
+    """Blur (X, Y, Z) or (X, Y, Z, C) values as `smoothed`; 0 outside the mask."""
+    channels = values if values.ndim == 4 else values[..., None]
+    sigma = [*(width / FWHM / lattice.voxel_sizes), 0]
+    inside = mask[..., None].astype(np.float32)
+    weights = gaussian_filter(inside, sigma)
+    means = gaussian_filter(channels * inside, sigma) / np.maximum(weights, 1e-6)
+    return np.where(inside > 0, means, 0).astype(np.float32).reshape(values.shape)
 
 
 def mean_of_others(values: Results[RegionValue]) -> Iterator[RegionValue]:
