@@ -45,9 +45,20 @@ give_pip() { # which an environment of your own may lack, or one that was made o
         { find_python && "$python" -m pip --python .venv/bin/python install -qq -c constraints.txt pip; }
 }
 
+give_torch() { # PyPI's brings gigabytes for CUDA, of no use without its driver
+    if [ "$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null 2>&1 ||
+        .venv/bin/python -c 'from importlib.metadata import version; version("torch")' 2>/dev/null; then
+        return
+    fi
+    .venv/bin/python -m pip install -qq --no-deps --retries 1 --timeout 15 -c constraints.txt torch \
+        --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
+        echo "going on with PyPI's torch, which is large"
+}
+
 install_package() { # install_package REQUIREMENT
     give_pip &&
         .venv/bin/python -m pip install -qq -c constraints.txt pip setuptools &&
+        give_torch &&
         .venv/bin/python -m pip install -qq -c constraints.txt --no-build-isolation -e "$1"
 }
 
