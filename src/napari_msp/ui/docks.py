@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QEvent, QMargins, QObject, QPoint, QRect, QSize, Qt, QTimer
+from qtpy.QtGui import QCursor, QResizeEvent
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QDockWidget,
     QFrame,
     QMainWindow,
@@ -161,11 +162,15 @@ class Pane(QScrollArea):
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
-        self._places: WeakKeyDictionary[QWidget, int] = WeakKeyDictionary()
+        self._column = column
+        self._margins = column.contentsMargins()
+        self.verticalScrollBar().rangeChanged.connect(self._keep_width)
+        self._places: WeakKeyDictionary[QWidget, QRect] = WeakKeyDictionary()
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._hold)
         self.setWidget(inside)
+        self._keep_width()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Ask for another width when the parts need one: unfolded forms are wider than folded."""
@@ -174,20 +179,45 @@ class Pane(QScrollArea):
             self._soon.start()
         return bool(super().eventFilter(watched, event))
 
+    def _keep_width(self) -> None:
+        """Keep the bar's room free while it is hidden: words keep their lines when it comes."""
+        margins, bar = QMargins(self._margins), self._bar_width
+        margins.setRight(max(margins.right(), bar) - (bar if self._scrolls else 0))
+        if self._column.contentsMargins() != margins:
+            self._column.setContentsMargins(margins)
+
+    @property
+    def _scrolls(self) -> bool:
+        bar = self.verticalScrollBar()
+        return bool(bar.maximum() > bar.minimum())
+
+    @property
+    def _bar_width(self) -> int:
+        return int(self.verticalScrollBar().sizeHint().width())
+
     def _hold(self) -> None:
         """Keep what is in use where it is when words come, or go, above it."""
-        inside, held = self.widget(), self.widget().focusWidget()
+        inside, held = self.widget(), self._in_use()
         if held is not None and held.isVisible() and held in self._places:
             bar = self.verticalScrollBar()
-            bar.setValue(bar.value() + _height_of(held, inside) - self._places[held])
+            bar.setValue(bar.value() + _place_of(held, inside).y() - self._places[held].y())
         shown = (each for each in inside.findChildren(QWidget) if each.isVisible())
-        self._places = WeakKeyDictionary({each: _height_of(each, inside) for each in shown})
+        self._places = WeakKeyDictionary({each: _place_of(each, inside) for each in shown})
+
+    def _in_use(self) -> QWidget | None:
+        """Give what was under the mouse, where that can be pressed; else what has the focus."""
+        inside = self.widget()
+        if self.underMouse():
+            spot = inside.mapFromGlobal(QCursor.pos())
+            for each, place in self._places.items():
+                if isinstance(each, QAbstractButton) and place.contains(spot):
+                    return each
+        focused: QWidget | None = inside.focusWidget()
+        return focused
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave room for the bar that scrolls."""
-        width = (
-            self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
-        )
+        width = self.widget().minimumSizeHint().width() + (self._bar_width if self._scrolls else 0)
         return QSize(width, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -200,12 +230,13 @@ class Pane(QScrollArea):
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Ask for another height: words take fewer lines where there is more room."""
         super().resizeEvent(event)
+        self._keep_width()
         if event.oldSize().width() != event.size().width():
             self.updateGeometry()
 
 
-def _height_of(widget: QWidget, inside: QWidget) -> int:
-    return int(widget.mapTo(inside, QPoint(0, 0)).y())
+def _place_of(widget: QWidget, inside: QWidget) -> QRect:
+    return QRect(widget.mapTo(inside, QPoint(0, 0)), widget.size())
 
 
 def reveal(widget: QWidget) -> None:

@@ -195,14 +195,14 @@ class HarmonizeForm(QWidget):
             self.empty,
             labelled(LABELS["model"], self.models, "model", beside=self.add),
             self.models,
-            self.model_message,
             labelled(LABELS["target"], self.targets, "target"),
             self.targets,
             self.note,
             labelled(LABELS["device"], self.device, "device", beside=self.device),
             Section("Advance&d", self.advanced),
         )
-        stacked(self, self.parts, self.button, self.why_not)
+        # What is said of models comes when they are read: below what may be pressed meanwhile.
+        stacked(self, self.parts, self.button, self.why_not, self.model_message)
 
     def _connect(self) -> None:
         self.scan.currentIndexChanged.connect(lambda _: self._refresh())

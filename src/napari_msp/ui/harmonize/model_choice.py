@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QToolButton, QWidget
 
-from napari_msp.ui.widgets.colours import colours_of
+from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import in_row, stacked, wrapped
 
 
@@ -110,7 +110,7 @@ class ModelChoice(QWidget):
         return next(str(row.words.text()) for row in self._rows if row.model.label == label)
 
 
-class _Row(QWidget):
+class _Row(Themed):
     """One model: its box, where it leads, what it is for, and what speaks against it."""
 
     INDENT = 22
@@ -141,10 +141,14 @@ class _Row(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         """Take the theme's colours, which are known only now."""
+        self.restyle()
+        super().showEvent(event)
+
+    def restyle(self) -> None:
+        """Write in the theme's colours."""
         colours = colours_of(self)
         self.about.setStyleSheet(f"color: {colours.faint.name()}")
         self.words.setStyleSheet(f"color: {colours.warning.name()}")
-        super().showEvent(event)
 
 
 def _words(text: str) -> QLabel:

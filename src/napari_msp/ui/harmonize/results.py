@@ -46,7 +46,8 @@ class Results(QWidget):
             "&Compare", "Show the predictions beside the truth, as in Fig. 3."
         )
         self.save = push_button("Save as &NIfTI …", "Write DWI, SH image and maps as files.")
-        stacked(self, self.scan, self.lines, self.notes, in_row(self.compare, self.save))
+        # Above what grows from prediction to prediction.
+        stacked(self, in_row(self.compare, self.save), self.scan, self.lines, self.notes)
         self.show_results("", (), ())
 
     def show_results(self, scan: str, lines: Sequence[str], notes: Sequence[str]) -> None:

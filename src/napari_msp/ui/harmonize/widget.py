@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msp.errors import UserError
-from napari_msp.formatting import counted
+from napari_msp.formatting import counted, duration
 from napari_msp.ui.background import JobRow
 from napari_msp.ui.docks import Docked, Pane, open_sample, open_widget, reveal
 from napari_msp.ui.harmonize.form import HarmonizeForm, ScanRow
@@ -192,7 +192,7 @@ class Harmonize(Docked):
 
     def _say_done(self) -> None:
         seconds = time.monotonic() - self._began
-        self.progress.end(f"{counted(self._done, 'prediction')} in {seconds:.0f} s.")
+        self.progress.end(f"{counted(self._done, 'prediction')} in {duration(seconds)}.")
 
     def _say_cancelled(self) -> None:
         kept = f" {counted(self._done, 'prediction')} made before kept." if self._done else ""
