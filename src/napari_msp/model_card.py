@@ -133,6 +133,12 @@ class ErrorFit(_Stated):
     mean: list[float] = Field(description="Of each feature, see `error_features`")
     deviation: list[float]
     weights: list[float]
+    largest: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="That was expected of any voxel it was fitted on; None in older files",
+    )
     subjects: list[str] = Field(description="Who it was fitted on")
     people: list[dict[str, Any]] = Field(
         default_factory=list, description="The same as `Person`; empty in older files"
@@ -148,6 +154,14 @@ class ErrorFit(_Stated):
         if not np.isfinite(self.mean + self.weights).all() or not min(self.deviation) > 0:
             raise ValueError("expected_error must be finite and deviations positive")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not known: older files stay as they are."""
+        written: dict[str, Any] = as_usual(self)
+        if self.largest is None:
+            del written["largest"]
+        return written
 
 
 class ModelCard(_Stated):

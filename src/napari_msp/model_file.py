@@ -166,12 +166,19 @@ class Model:
         return Standardisation.from_json(self.card.standardisation[platform].model_dump())
 
     def error_model(self, target: str, number: int = 0) -> ErrorModel | None:
-        """Give what predicts a target's error in the n-th shell; None where not calibrated."""
+        """Give what predicts a target's error in the n-th shell; None where not calibrated.
+
+        Where an older file does not say how large an error was expected of any voxel, the largest
+        is what guessing the mean of the training subjects' brains would err.
+        """
         shell = shell_name(self.card.sh.b_values[number])
         fit = self.card.expected_error.get(self.card.fit_name(target, shell))
         if fit is None:
             return None
-        return ErrorModel(np.array(fit.mean), np.array(fit.deviation), np.array(fit.weights))
+        known = self.standardisation(target).by_shell(len(self.card.sh.b_values))[number]
+        largest = fit.largest or float(np.square(known.deviation, dtype=float).mean())
+        mean, deviation, weights = map(np.array, (fit.mean, fit.deviation, fit.weights))
+        return ErrorModel(mean, deviation, weights, largest)
 
     def save(self, path: str | Path) -> None:
         """Write it, see `save_model`."""

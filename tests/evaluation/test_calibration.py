@@ -11,7 +11,7 @@ from napari_msp.evaluation.calibration import calibrate
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.inference.harmonize import harmonize
-from napari_msp.inference.prepare import prepare_input
+from napari_msp.inference.prepare import UnlikeTraining, prepare_input
 from napari_msp.learning.settings import TrainingSettings
 from napari_msp.learning.train import train
 from napari_msp.model_file import load_model, save_model
@@ -49,6 +49,7 @@ def described(model, scan, target):
     return prediction, features_of(prepare_input(model, scan).image, prediction.sh, prediction.b0)
 
 
+@pytest.mark.filterwarnings("ignore:.*of its voxels lie outside")  # in so small a head many do
 def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
     scan = heads.acquisition("sub-03", "ge_st")
     assert harmonize(model, scan, "prisma_st").expected_error is None
@@ -78,6 +79,28 @@ def test_what_is_expected_is_what_was_fitted(model, heads, tmp_path):
         np.testing.assert_allclose(made.expected_error[inside], by_hand, rtol=1e-2)
         assert (made.expected_error[~inside] == 0).all()
         assert (made.expected_error[inside] > 0).all()
+
+
+def test_what_is_unlike_the_calibration_is_told_and_bounded(model, heads):
+    scan, calibrated = heads.acquisition("sub-03", "ge_st"), calibrate(model, heads, ["sub-02"])
+    fit = calibrated.card.expected_error["prisma_st"]
+    moved = [mean + 100 * spread for mean, spread in zip(fit.mean, fit.deviation, strict=True)]
+
+    def made_with(**change):
+        fits = {"prisma_st": fit.model_copy(update=change)}
+        card = calibrated.card.model_copy(update={"expected_error": fits})
+        with pytest.warns(UnlikeTraining, match="100 % of its voxels"):
+            made = harmonize(replace(calibrated, card=card), scan, "prisma_st")
+        assert any("100 % of its voxels" in each for each in made.warnings)
+        assert made.provenance.warnings == made.warnings
+        return float(made.expected_error.max())
+
+    made_with(mean=moved)
+    weights = [50.0, *fit.weights[1:]]
+    assert made_with(weights=weights) == pytest.approx(fit.largest, rel=1e-5)
+    # Of an older file: what the mean of the training subjects' brains would err.
+    variance = np.square(calibrated.standardisation("prisma_st").deviation).mean()
+    assert made_with(weights=weights, largest=None) == pytest.approx(variance, rel=1e-5)
 
 
 def test_everyone_held_out_is_fitted_on(model, heads):

@@ -1,5 +1,6 @@
 """Scans whose voxels are not the model's: predictions go back to the voxels that they came in."""
 
+from dataclasses import replace
 from typing import Any
 
 import nibabel as nib
@@ -11,6 +12,7 @@ from napari_msp.errors import UserError
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.inference.outputs import harmonize_to_folder
 from napari_msp.inference.prepare import prepare_input
+from napari_msp.model_card import ErrorFit
 from napari_msp.model_file import save_model
 from napari_msp.options import Options
 
@@ -40,6 +42,21 @@ def test_a_prediction_lies_on_the_scans_voxels(make_model, tall, target, scale):
     np.testing.assert_array_equal(b0[inside], tall.b0[inside])
     assert prediction.disagreement.shape == prediction.mask.shape
     assert prediction.disagreement.min() >= 0
+
+
+def test_the_expected_error_knows_the_b0_image_to_the_last_slice(make_model, tall):
+    """One that is the b=0 signal over its mean: behind the last slice that is the last slice's."""
+    model = make_model()
+    weights = np.zeros(378)
+    weights[1 + 24] = 1  # of 26 features, see `error_features`
+    fit = ErrorFit(
+        mean=[0.0] * 26, deviation=[9.0] * 26, weights=list(9 * weights), subjects=[], largest=1e3
+    )
+    card = model.card.model_copy(update={"expected_error": {"prisma_st": fit}})
+    found = harmonize(replace(model, card=card), tall, "prisma_st", resample=True).expected_error
+    assert found is not None
+    ratio = found[tall.mask] / tall.b0[tall.mask]
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=0.05)
 
 
 def test_on_request_it_stays_on_the_models_voxels(make_model, tall):

@@ -61,6 +61,19 @@ def test_error_model_finds_a_law_and_tells_it_on_new_voxels(rng):
     assert far >= 0.5 * near
 
 
+def test_no_more_is_expected_than_was_of_any_voxel_before(rng):
+    """Of two features that went together one alone is far off the law, and a far one is told."""
+    shared = rng.normal(0, 1.0, (4000, 1))
+    features = np.concatenate([shared, shared + rng.normal(0, 0.01, (4000, 1))], axis=1)
+    error = np.exp(3 * (features[:, 0] - features[:, 1]) / 0.01 + features[:, 0])
+    model = fit_error_model(features, error)
+    assert model.largest == pytest.approx(model(features).max(), rel=1e-6)
+    new = np.array([[0.0, 0.0], [2.0, -2.0], [0.0, 6.5]])
+    expected = model(new)
+    assert expected[1] == pytest.approx(model.largest, rel=1e-6)
+    assert model.outside(new, expected).tolist() == [False, True, True]
+
+
 def test_sizes_are_mean_squares_by_order(image, mask, describe):
     features = describe(image)
     assert features.shape == (mask.sum(), FEATURES)

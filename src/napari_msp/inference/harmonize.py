@@ -1,5 +1,6 @@
 """From a scan and a model to the image that the target platform would have given."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from napari_msp.data.lattice import (
 from napari_msp.device import choose_device, copied_to
 from napari_msp.errors import stop_if
 from napari_msp.identity import Person
-from napari_msp.inference.prepare import PreparedInput, prepare_input
+from napari_msp.inference.prepare import PreparedInput, UnlikeTraining, prepare_input
 from napari_msp.inference.stages import (
     GridPrediction,
     predict_on_grid,
@@ -40,6 +41,10 @@ from napari_msp.signal.channels import (
 from napari_msp.signal.expected_error import expected_error
 from napari_msp.signal.sh_image import SHImage
 from napari_msp.signal.spherical_harmonics import order_slices
+
+MOST_OUTSIDE = 0.02
+"""Share of voxels outside of what was calibrated on that is worth a warning (our choice: a new head
+like those of the calibration has half a percent)."""
 
 NEARLY_AS_FINE = 0.1
 """Voxels larger than the target's by this share are not divided for its sake (our choice)."""
@@ -330,7 +335,10 @@ def _stored(
     mask, stored_affine = to_stored_order(result.prediction.mask, lattice, affine)
     table, b_values = model.card.gradients[target].table(), model.card.sh.b_values
     tables = [table] if len(b_values) == 1 else [_rows(table, shell) for shell in table.shells]
-    b0_on_grid = _b0(acquisition).resampled(lattice)
+    b0_image = _b0(acquisition)
+    if prepared.goes_back:  # the cubes reach beyond the scan, as the input's do
+        b0_image = b0_image.extended(model.card.voxel_size)
+    b0_on_grid = b0_image.resampled(lattice)
     b0 = to_stored_order(b0_on_grid.coefficients[..., 0], lattice, affine)[0]
 
     def stored(image: GridImage, shell: int) -> SHImage:
@@ -348,6 +356,11 @@ def _stored(
     def of_shell(number: int, last: bool) -> Prediction:
         """Give one shell's prediction; what is only needed for the next ones is let go at last."""
         sh, error_model = stored(result.prediction, number), model.error_model(target, number)
+        error, doubts = None, prepared.warnings
+        if error_model is not None:
+            source = prepared.image.by_shell()[number]
+            error, outside = expected_error(error_model, source, sh, b0, cancelled)
+            doubts += _doubts(outside, acquisition.name)
         first, branches = result.first_stage, result.branches
         spread = result.disagreement
         if spread is not None:
@@ -356,17 +369,15 @@ def _stored(
         made = Prediction(
             given_sh=sh,
             given_subject=prepared.scan.subject,
-            provenance=_provenance(model, prepared, target),
+            provenance=replace(_provenance(model, prepared, target), warnings=doubts),
             first_stage=None if first is None else stored(first, number),
             disagreement_by_order=spread,
-            expected_error=None
-            if error_model is None
-            else expected_error(error_model, prepared.image.by_shell()[number], sh, b0, cancelled),
+            expected_error=error,
             b0=b0,
             target=target,
             gradients=tables[number],
             approximations=prepared.approximations,
-            warnings=prepared.warnings,
+            warnings=doubts,
             alpha=model.card.alpha,
             mean_signal=prepared.mean_signal[number] if prepared.mean_signal else None,
             # Each is let go as soon as its stored form is there: they are large.
@@ -383,8 +394,11 @@ def _stored(
     if len(parts) == 1:
         return parts[0]
     by_name = {part.shells[0]: part for part in parts}
+    doubts = tuple(dict.fromkeys(doubt for part in parts for doubt in part.warnings))
     return replace(
         parts[0],
+        provenance=replace(_provenance(model, prepared, target), warnings=doubts),
+        warnings=doubts,
         given_sh={name: part.image for name, part in by_name.items()},
         first_stage=_of_each(by_name, "first_stage"),
         disagreement_by_order=_of_each(by_name, "disagreement_by_order"),
@@ -396,6 +410,18 @@ def _stored(
         gradients=table,
         parts=by_name,
     )
+
+
+def _doubts(outside: float, name: str) -> tuple[str, ...]:
+    """Say, and warn, when too much of a prediction is unlike what its expected error rests on."""
+    if outside <= MOST_OUTSIDE:
+        return ()
+    doubt = (
+        f"{name}: {100 * outside:.0f} % of its voxels lie outside of what the model's expected "
+        "error was calibrated on; there it is a guess, bounded by the largest that was known"
+    )
+    warnings.warn(doubt, UnlikeTraining, stacklevel=3)
+    return (doubt,)
 
 
 def _on_scan_lattice(

@@ -270,13 +270,24 @@ def review_image(maps: Maps) -> ReviewImage:
     return ReviewImage(maps["sh_average"], maps["colour_fa"], maps["fa"], image.mask, affine)
 
 
+def mean_of(values: FloatArray) -> float:
+    """Give the mean, added up in double precision."""
+    return float(values.mean(dtype=float))
+
+
+def median_of(values: FloatArray) -> float:
+    """Give the median."""
+    return float(np.median(values))
+
+
 def measures(prediction: Prediction) -> dict[str, float]:
     """Give what a prediction's sidecar keeps of it; what is unknown is left out.
 
     SNR of one b=0 volume of the scan; volume of the prediction's mask in ml; the deviation of the
-    scan's mean signal from the training subjects', in theirs; mean over the mask of the
-    disagreement of order 0, in SH units, and of the expected error, in SH units². Of several shells
-    the largest is taken, of the mean signal the one furthest away.
+    scan's mean signal from the training subjects', in theirs; over the mask the mean disagreement
+    of order 0, in SH units, and the median of the expected error, in SH units²: a few voxels that
+    are unlike any of the calibration would be its mean. Of several shells the largest is taken, of
+    the mean signal the one furthest away.
     """
     found: dict[str, float | None] = {}
     acquisition = None if prediction.source is None else prediction.source.acquisition
@@ -287,16 +298,16 @@ def measures(prediction: Prediction) -> dict[str, float]:
     found["MaskVolume"] = volume_of(image.mask, image.affine)
     shifts = [part.mean_signal for part in parts if part.mean_signal is not None]
     found["MeanSignalDeviation"] = max(shifts, key=abs, default=None)
-    for name, values in (
-        ("DisagreementOfOrder0", [part.order_0_disagreement for part in parts]),
-        ("ExpectedError", [part.expected_error for part in parts]),
+    for name, middle, values in (
+        ("DisagreementOfOrder0", mean_of, [part.order_0_disagreement for part in parts]),
+        ("ExpectedError", median_of, [part.expected_error for part in parts]),
     ):
-        means = [
-            float(each[part.image.mask].mean(dtype=float))
+        middles = [
+            middle(each[part.image.mask])
             for each, part in zip(values, parts, strict=True)
             if each is not None and part.image.mask.any()
         ]
-        found[name] = max(means, default=None)
+        found[name] = max(middles, default=None)
     return {
         name: float(f"{value:.6g}")
         for name, value in found.items()

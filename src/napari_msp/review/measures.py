@@ -115,7 +115,7 @@ MEASURES: Mapping[str, Measure] = {
             "ExpectedError",
             "high",
             None,
-            "Squared error to expect, mean over the mask (calibrated models).",
+            "Squared error to expect, median over the mask (calibrated models).",
         ),
         Measure(
             "error",

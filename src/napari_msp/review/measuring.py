@@ -21,6 +21,7 @@ from napari_msp.data.nifti import open_nifti, read_voxels
 from napari_msp.errors import UserError, stop_if
 from napari_msp.evaluation.comparison import line_up
 from napari_msp.files import locked, write_json
+from napari_msp.inference.review_making import mean_of, median_of
 from napari_msp.review.predictions import (
     FOLDER,
     MEASURED,
@@ -183,11 +184,11 @@ def _maps(entry: Entry, parameter: str) -> list[Path]:
     return sorted(entry.prediction.parent.glob(pattern))
 
 
-def _largest_mean(entry: Entry, parameter: str) -> float:
+def _largest(entry: Entry, parameter: str, middle: Callable[[FloatArray], float]) -> float:
+    """Give the mean or median of a map over the mask, of the shell where it is largest."""
     mask, _ = _mask(entry)
     return max(
-        float(read_voxels(open_nifti(path), path)[mask].mean(dtype=float))
-        for path in _maps(entry, parameter)
+        middle(read_voxels(open_nifti(path), path)[mask]) for path in _maps(entry, parameter)
     )
 
 
@@ -226,11 +227,11 @@ _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
     ),
     "disagreement": (
         lambda entry: bool(_maps(entry, "disagreement0")),
-        lambda entry, *_: _largest_mean(entry, "disagreement0"),
+        lambda entry, *_: _largest(entry, "disagreement0", mean_of),
     ),
     "expected_error": (
         lambda entry: bool(_maps(entry, "expectederror")),
-        lambda entry, *_: _largest_mean(entry, "expectederror"),
+        lambda entry, *_: _largest(entry, "expectederror", median_of),
     ),
     "displacement": (
         lambda entry: entry.scan is not None and entry.truth is not None,

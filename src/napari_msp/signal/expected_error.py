@@ -27,6 +27,10 @@ FLOOR = 1e-9
 REACH = 3.0
 """Features are kept within this many deviations of their mean: a parabola ends nowhere."""
 
+FAR = 6.0
+"""Deviations from the mean beyond which a feature is unlike all that was calibrated on: half a
+percent of a simulated head's voxels have such a one (our choice)."""
+
 RIDGE = 1e-5
 """Weight of the squared coefficients, relative to the number of voxels (our choice)."""
 
@@ -146,14 +150,18 @@ class ErrorModel:
         (F,) of the features that it was fitted on.
     weights
         (1 + F + F(F+1)/2,) of 1, the features and their products.
+    largest
+        That was expected of any voxel that it was fitted on: no more is ever expected, as the form
+        grows without bound where features go together as they never did.
     """
 
     mean: FloatArray
     deviation: FloatArray
     weights: FloatArray
+    largest: float = np.inf
 
     def __call__(self, features: FloatArray, cancelled: Poll = None) -> FloatArray:
-        """Give (N,) mean squared errors to expect for (N, F) features."""
+        """Give (N,) mean squared errors to expect for (N, F) features, `largest` at most."""
         count = len(self.mean)
         square = np.zeros((count, count))  # as a matrix: no product of two features is ever stored
         square[np.triu_indices(count)] = self.weights[1 + count :]
@@ -164,10 +172,24 @@ class ErrorModel:
             limited = _limited((features[part] - self.mean) / self.deviation)
             linear = limited @ self.weights[1 : 1 + count]
             form = linear + np.sum(limited @ square * limited, axis=1)
-            expected[part] = np.exp(self.weights[0] + form)
+            expected[part] = np.exp(np.minimum(self.weights[0] + form, np.log(self.largest)))
 
         for_each_block(expect, len(features), PORTION)
         return expected
+
+    def outside(self, features: FloatArray, expected: FloatArray) -> MaskArray:
+        """(N,) whether voxels are unlike those that it was fitted on: what is expected is a guess.
+
+        Parameters
+        ----------
+        features
+            (N, F).
+        expected
+            What the model gave for them: at the bound nothing is known but that it is large.
+        """
+        far = np.abs(features - self.mean) > FAR * self.deviation
+        beyond: MaskArray = far.any(axis=1) | (expected >= self.largest * (1 - 1e-6))
+        return beyond
 
     def to_json(self) -> dict[str, Any]:
         """Give plain lists."""
@@ -175,6 +197,7 @@ class ErrorModel:
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
             "weights": self.weights.tolist(),
+            "largest": self.largest,
         }
 
 
@@ -198,9 +221,10 @@ def fit_error_model(features: FloatArray, squared_error: FloatArray) -> ErrorMod
         products += terms.T @ np.log(squared_error[part] + FLOOR)
     weights = np.linalg.solve(gram, products)
     # A mean of logarithms lies below the logarithm of the mean.
-    geometric = ErrorModel(mean, deviation, weights)(features).mean(dtype=float)
-    weights[0] += np.log((squared_error.mean(dtype=float) + FLOOR) / geometric)
-    return ErrorModel(mean, deviation, weights)
+    geometric = ErrorModel(mean, deviation, weights)(features)
+    level = (squared_error.mean(dtype=float) + FLOOR) / geometric.mean(dtype=float)
+    weights[0] += np.log(level)
+    return ErrorModel(mean, deviation, weights, float(geometric.max() * level))
 
 
 def number_of_weights(features: int) -> int:
@@ -274,8 +298,8 @@ def expected_error(
     sh: SHImage,
     b0: FloatArray,
     cancelled: Poll = None,
-) -> FloatArray:
-    """(X, Y, Z) float32 squared error to expect, in SH units squared; 0 outside the mask.
+) -> tuple[FloatArray, float]:
+    """Give what error to expect of a prediction, and how much of that is a guess.
 
     Parameters
     ----------
@@ -283,7 +307,14 @@ def expected_error(
         As a calibration fitted it for the target.
     source, sh, b0, cancelled
         As for `features_of`.
+
+    Returns
+    -------
+    (X, Y, Z) float32 squared error to expect, in SH units squared; 0 outside the mask. The share of
+    voxels that are outside of what the model was fitted on.
     """
     expected = np.zeros(sh.mask.shape, dtype=np.float32)
-    expected[sh.mask] = model(features_of(source, sh, b0, cancelled), cancelled)
-    return expected
+    features = features_of(source, sh, b0, cancelled)
+    expected[sh.mask] = model(features, cancelled)
+    outside = model.outside(features, expected[sh.mask])
+    return expected, float(outside.mean()) if len(outside) else 0.0
