@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel
+from one_scan import scan_on
 
 from napari_msp.data.lattice import Lattice
 from napari_msp.data.phantom import (
@@ -17,7 +18,6 @@ from napari_msp.data.phantom import (
     lattice_for,
     lesion_mask,
     phantom_digest,
-    simulate_scan,
 )
 from napari_msp.data.phantom.bundles import BUNDLES
 from napari_msp.data.phantom.changes import (
@@ -37,7 +37,7 @@ LESION = Lesion((26.0, -14.0, 26.0), radius=7.0)
 
 @pytest.fixture(scope="module")
 def scan():
-    return simulate_scan(0, "prisma_st", "tiny")
+    return scan_on("prisma_st")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_dispersion_lowers_fa_of_the_mean_tensor(coherence, factor):
 
 @pytest.mark.reference("dipy")
 def test_weaker_bundle_loses_what_was_asked_for_and_the_others_nothing(scan, tensor_before):
-    weaker = simulate_scan(0, "prisma_st", "tiny", changes=[WeakerBundle(TRACT, 0.95)])
+    weaker = scan_on("prisma_st", changes=[WeakerBundle(TRACT, 0.95)])
     before, after = tensor_before, tensor(weaker)
     share = bundle_share(TRACT, scan.subject, scan.lattice, "tiny")
     core = scan.mask & (share > 0.4)
@@ -131,7 +131,7 @@ def test_years_weaken_every_bundle_and_widen_what_holds_fluid():
 
 
 def test_lesion_is_isotropic_bright_and_where_it_was_put(scan, tensor_before):
-    ill = simulate_scan(0, "prisma_st", "tiny", changes=[LESION])
+    ill = scan_on("prisma_st", changes=[LESION])
     inside = lesion_mask(LESION, scan.subject, scan.lattice)
     volume = inside.sum() * 2.4**3
     assert volume == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.25)
@@ -178,7 +178,7 @@ def test_the_mirror_of_a_lesion_is_in_the_other_hemisphere():
 
 
 def test_a_second_scan_has_other_noise_and_the_same_head(scan):
-    again = simulate_scan(0, "prisma_st", "tiny", noise_seed=5)
+    again = scan_on("prisma_st", noise_seed=5)
     np.testing.assert_array_equal(again.noise_free, scan.noise_free)
     difference = (again.dwi - scan.dwi)[scan.noise_free > 8 * scan.sigma]
     assert difference.std() == pytest.approx(np.sqrt(2) * scan.sigma, rel=0.03)

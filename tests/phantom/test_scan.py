@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel
+from one_scan import scan_on
 from threadpoolctl import threadpool_limits
 
 from napari_msp.data.dataset import open_dataset, scans_in
-from napari_msp.data.phantom import PLATFORMS, simulate, simulate_scan, simulate_subject
+from napari_msp.data.phantom import PLATFORMS, simulate, simulate_subject
 from napari_msp.data.phantom.scan import pose_of
 
 
@@ -62,16 +63,16 @@ def test_twin_is_not_rounded_and_scan_is_whole_numbers(scans):
 
 
 def test_one_scan_alone_is_the_same_scan(scans):
-    alone = simulate_scan(0, "connectom_st", "tiny", seed=0)
+    alone = scan_on("connectom_st", seed=0)
     np.testing.assert_array_equal(alone.dwi, scans["connectom_st"].dwi)
-    assert not np.array_equal(alone.dwi, simulate_scan(0, "connectom_st", "tiny", seed=1).dwi)
+    assert not np.array_equal(alone.dwi, scan_on("connectom_st", seed=1).dwi)
 
 
 def test_threads_of_the_blas_change_no_bit():
     with threadpool_limits(1):
-        alone = simulate_scan(0, "ge_st", "tiny").noise_free
+        alone = scan_on("ge_st").noise_free
     with threadpool_limits(2):
-        together = simulate_scan(0, "ge_st", "tiny").noise_free
+        together = scan_on("ge_st").noise_free
     np.testing.assert_array_equal(alone, together)
 
 

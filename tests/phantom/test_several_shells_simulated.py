@@ -4,21 +4,22 @@ import json
 
 import numpy as np
 import pytest
+from one_scan import scan_on
 
 from napari_msp.data.acquisition import load_acquisition
-from napari_msp.data.phantom import platform_named, simulate, simulate_scan
+from napari_msp.data.phantom import platform_named, simulate
 from napari_msp.errors import UserError
 from napari_msp.signal.fitting import condition_number, fit_sh, supported_order
 
 
 @pytest.fixture(scope="module")
 def one():
-    return simulate_scan(0, "ge_st", "tiny")
+    return scan_on("ge_st")
 
 
 @pytest.fixture(scope="module")
 def both():
-    return simulate_scan(0, "ge_st", "tiny", b_value=(1200.0, 3000.0))
+    return scan_on("ge_st", b_value=(1200.0, 3000.0))
 
 
 def test_the_first_shell_is_as_if_it_were_alone(one, both):

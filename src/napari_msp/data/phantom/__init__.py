@@ -23,7 +23,7 @@ from napari_msp.data.phantom.platforms import (
     lattice_for,
     platform_named,
 )
-from napari_msp.data.phantom.scan import SimulatedScan, simulate_scan, simulate_subject
+from napari_msp.data.phantom.scan import SimulatedScan, simulate_subject
 from napari_msp.data.phantom.simulate import (
     DEMO_SEED,
     DEMO_SUBJECT,
@@ -55,7 +55,6 @@ __all__ = [
     "platform_named",
     "recipe_of",
     "simulate",
-    "simulate_scan",
     "simulate_subject",
     "write_scan",
 ]

@@ -306,57 +306,6 @@ class SimulatedScan:
         return f"SimulatedScan(sub-{self.subject.label} {self.platform.name}, {shape})"
 
 
-def simulate_scan(
-    subject: int,
-    platform: str,
-    size: str = "small",
-    seed: int = 0,
-    *,
-    b_value: Sequence[float] = (B_VALUE,),
-    misalignment: float = 0.0,
-    changes: Sequence[Change] = (),
-    noise_seed: int | None = None,
-) -> SimulatedScan:
-    """Scan one subject on one platform.
-
-    Parameters
-    ----------
-    subject
-        Index from 0 (sub-01).
-    platform
-        "ge_st", "prisma_st", "connectom_st" or "connectom_sa".
-    size
-        "tiny", "small" or "full".
-    seed
-        Of the whole dataset; subject and noise follow from it.
-    b_value
-        Of each shell, in s/mm².
-    misalignment
-        Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
-    changes
-        What is made different in this head: weaker bundles, lesions, atrophy, age.
-    noise_seed
-        Of the noise alone, for a second scan of the same head; None: `seed`.
-
-    Raises
-    ------
-    UserError
-        When there is no such size or bundle.
-    """
-    return next(
-        simulate_subject(
-            subject,
-            (platform_named(platform),),
-            size,
-            seed,
-            b_value=b_value,
-            misalignment=misalignment,
-            changes=changes,
-            noise_seed=noise_seed,
-        )
-    )
-
-
 def simulate_subject(
     subject: int,
     platforms: tuple[Platform, ...] = PLATFORMS,
@@ -369,9 +318,33 @@ def simulate_subject(
     noise_seed: int | None = None,
     run: int = 1,
 ) -> Iterator[SimulatedScan]:
-    """Scan one subject on several platforms; as `simulate_scan`, but the head is made once.
+    """Scan one subject on several platforms; the head is made once.
 
-    A later `run` is the same head repositioned, with noise of its own.
+    Parameters
+    ----------
+    subject
+        Index from 0 (sub-01).
+    platforms
+        On which, in the order in which scans are wanted.
+    size
+        "tiny", "small" or "full".
+    seed
+        Of the whole dataset; subject and noise follow from it.
+    b_value
+        Of each shell, in s/mm².
+    misalignment
+        Residual shift of every scan but the first platform's, in mm (see `draw_pose`).
+    changes
+        What is made different in this head: weaker bundles, lesions, atrophy, age.
+    noise_seed
+        Of the noise alone, for a second scan of the same head; None: `seed`.
+    run
+        A later one is the same head repositioned, with noise of its own.
+
+    Raises
+    ------
+    UserError
+        When there is no such size or bundle.
     """
     person = subject_after(changes, draw_subject(seed, subject))
     fine = grid_of(lattice_for(size, platform_named("connectom_sa"))).extended(MARGIN)
