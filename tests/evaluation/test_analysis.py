@@ -167,6 +167,27 @@ def test_a_subject_that_one_method_lacks_is_left_out():
     assert test.change == pytest.approx(-20)
 
 
+def test_methods_without_error_are_said_to_have_none_and_share_the_lowest():
+    rows = [
+        Result(method, target, "d", 0, f"sub-{i}", "scan", "sh_mse", error * (i + 1))
+        for i in range(7)
+        for method, target, error in (
+            ("MSP", "a", 0.0), ("copy", "a", 0.0), ("MSP", "b", 2.0), ("copy", "b", 0.0),
+            ("MSP", "c", 1.0), ("copy", "c", 1.0),
+        )
+    ]  # fmt: skip
+    tests = compare_methods(Results(rows), NO_PATCHES, "MSP")
+    assert [each.change for each in tests] == [None, None, 0.0]
+    (sentence,) = findings(tests)
+    assert sentence == (
+        "Against the scans, MSP has the lowest mean SH MSE on 2 of 3 targets (as low as another's "
+        "on 2). Beside the best other method: a copy has no error, nor has MSP; b copy has no "
+        "error; c +0.0 % [0.0, 0.0] against copy."
+    )
+    (table,) = pvalue_tables(tests)
+    assert [cell.more for cell in table.rows[0][1:3]] == ["copy has no error"] * 2
+
+
 def test_a_method_that_was_not_measured_is_refused(evaluation):
     with pytest.raises(UserError, match=r"HNED: was not measured.* alignment, SHResNet"):
         compare_methods(evaluation[0], evaluation[1], "HNED")

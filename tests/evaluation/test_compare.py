@@ -77,11 +77,17 @@ def test_numbers_are_measured_on_truths_own_lattice(images, paths, tmp_path):
 
     lines = (tmp_path / "out" / "numbers.csv").read_text(encoding="utf-8").splitlines()
     table = list(csv.DictReader(lines))
-    assert [row["prediction"] for row in table] == ["DIQT", "MSP"]
+    assert [row["prediction"] for row in table] == ["before", "DIQT", "MSP"]
     assert {row["truth"] for row in table} == {"sub-01_truth_dwimap.nii.gz"}
-    assert float(table[1]["sh_mse [SH units^2]"]) == found["MSP"]["sh_mse"]
-    change = 100 * (found["MSP"]["sh_mse"] / found["DIQT"]["sh_mse"] - 1)
-    assert float(table[1]["sh_mse_change [%]"]) == pytest.approx(change)
+    assert float(table[0]["sh_mse [SH units^2]"]) == before
+    for row in table[1:]:
+        sh_mse = found[row["prediction"]]["sh_mse"]
+        assert float(row["sh_mse [SH units^2]"]) == sh_mse
+        change = 100 * (sh_mse / before - 1)
+        assert float(row["sh_mse_change [%]"]) == pytest.approx(change)
+    assert written["notes"][0].startswith("MSP was interpolated linearly from 1.00")
+    with pytest.raises(UserError, match="is called before"):
+        compare(paths["truth"], {"before": paths["msp"]}, input_image=paths["input"])
 
     (test,) = written["tests"]
     assert (test["first"], test["second"]) == ("DIQT", "MSP")

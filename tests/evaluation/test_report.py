@@ -262,9 +262,12 @@ def test_folds_that_overlap_give_values_and_no_tests(tmp_path, evaluation, descr
 def test_a_doubt_stands_on_top_and_in_the_limits(evaluation, described, tmp_path):
     results, patches = (part.select(dataset="heads-2") for part in evaluation)
     nobody = {"heads-2": Subjects((), (), NAMES)}
-    doubtful = replace(RUN, doubts=["MSP: it knows sub-01"], splits=nobody)
+    notes = ["b1000, sub-01: has b = 1000", "another"]
+    doubtful = replace(RUN, doubts=["MSP: it knows sub-01"], splits=nobody, notes=notes)
     write_report(results, patches, doubtful, {}, tmp_path, described)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("<b>MSP: it knows sub-01.</b>") < page.index("<h2")
+    assert page.index("has b = 1000, and 1 more such notes") < page.index("<h2")
+    assert "<li>another</li>" in page
     assert "it knows sub-01. Measure only people whom" in page
     assert "6 subjects were measured; nobody was learned from here." in methods_paragraph(doubtful)

@@ -475,8 +475,28 @@ def test_predictions_of_whom_a_model_learned_from_are_told_of(predicted):
 
 def test_labels_elsewhere_and_what_is_not_predicted_are_told_of(predicted, tmp_path):
     elsewhere = predicted / "elsewhere.nii.gz"
-    _, job = measured(predicted, tmp_path, regions=elsewhere, test=("sub-02", "sub-03"))
-    missing, *labels = job.notes()
+    # What `compare` refuses is no row, and what it tells of a shift is told.
+    for name in ("b1000", "moved"):
+        shutil.copytree(predicted / "copies/sub-02", tmp_path / name / "sub-02")
+    (table,) = (tmp_path / "b1000").rglob("*.bval")
+    table.write_text(table.read_text().replace("1200", "1000"))
+    for path in (tmp_path / "moved").rglob("*.nii.gz"):
+        image = nib.load(path)
+        moved = image.affine.copy()
+        moved[0, 3] += 10
+        voxels = image.get_fdata(dtype=np.float32)
+        nib.save(nib.Nifti1Image(voxels, moved), path)
+    folders = {name: tmp_path / name for name in ("b1000", "moved")}
+    asked = {"predictions": {"copy": predicted / "copies", **folders}}
+    _, job = measured(
+        predicted, tmp_path / "out", regions=elsewhere, test=("sub-02", "sub-03"), **asked
+    )
+    notes = job.notes()
+    other_b, shifted = (next(e for e in notes if e.startswith(f"{n}, sub-02")) for n in folders)
+    assert "has b = 1000 s/mm² but the scan on prisma_st has 1200" in other_b
+    assert "its voxels lie 10.00 mm beside the others" in shifted
+    assert not len(job.results()[0].select(method="b1000"))
+    missing, *labels = [each for each in notes if not each.startswith(tuple(folders))]
     assert missing == "copy, sub-03 on prisma_st: there is no prediction"
     assert len(labels) == 2
     assert all("no labelled voxel lies in the image" in each for each in labels)

@@ -141,11 +141,22 @@ def test_the_interval_of_a_change_keeps_pairs_together():
     interval = change_interval(list(first), list(second))
     assert interval is not None
     low, high = interval
-    assert low < relative_change(list(first), list(second)) < high
+    change = relative_change(list(first), list(second))
+    assert change is not None
+    assert low < change < high
     assert -10.7 < low < high < -9.3
     draws = np.random.default_rng(7).integers(0, 12, (4000, 12))
     ratios = 100 * (first[draws].mean(axis=1) / second[draws].mean(axis=1) - 1)
     assert (low, high) == pytest.approx(np.percentile(ratios, [2.5, 97.5]), abs=0.05)
+
+
+def test_no_change_is_relative_to_no_error():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert relative_change([1.0, 2.0], [0.0, 0.0]) is None
+        assert change_interval([1.0, 2.0], [0.0, 0.0]) is None
+        assert relative_change([1.0, 2.0], [0.0, 1.0]) == 200
+        assert change_interval([1.0, 2.0], [0.0, 1.0]) is None  # some draws have no error
 
 
 def test_constant_values_have_an_interval_without_width():

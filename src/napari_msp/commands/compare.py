@@ -72,7 +72,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, console: Console) -> int:
     """Compare predictions with the truth, and write figure and numbers."""
-    from napari_msp.evaluation.compare import compare
+    from napari_msp.evaluation.compare import CompareResults, compare
 
     result = compare(
         _one_or_several(options.truth),
@@ -84,6 +84,9 @@ def run(options: Namespace, console: Console) -> int:
         maps=options.maps,
         b0_threshold=options.b0_threshold,
     )
+    found = result.values() if isinstance(result, CompareResults) else [result]
+    for said in dict.fromkeys(each for one in found for each in one.comparison.interpolated):
+        console.warn(f"warning: {said}")
     for path in result.save(options.out, options.figure_format):
         console.result(path)
     return 0

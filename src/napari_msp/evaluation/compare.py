@@ -28,6 +28,7 @@ from napari_msp.evaluation.comparison import (
 from napari_msp.evaluation.figures.figure3 import SHOWN, check_maps, figure3
 from napari_msp.evaluation.figures.layout import check_format, write_figure
 from napari_msp.evaluation.metrics import (
+    BEFORE,
     MEASURED,
     UNITS,
     Metrics,
@@ -120,9 +121,14 @@ class CompareResult:
         with staged_folder(out) as stage:
             write_figure(stage / names[0], self.figure)
             truth = "" if self.truth is None else _short_name(self.truth)
-            write_text(stage / NUMBERS, numbers_csv(self.metrics, truth))
+            write_text(stage / NUMBERS, numbers_csv(self.metrics, truth, self.input_metrics))
             write_json(stage / METRICS, self.to_json())
         return [out / name for name in names]
+
+    @property
+    def input_metrics(self) -> Metrics | None:
+        """Errors of the input itself; None where it was not measured."""
+        return None if self.no_harmonisation is None else self.no_harmonisation[1]
 
     def to_json(self) -> dict[str, Any]:
         """Give what metrics.json contains: plain numbers, lists and dictionaries."""
@@ -201,7 +207,7 @@ class CompareResults(Mapping[int, CompareResult]):
             for shell, name in figures.items():
                 write_figure(stage / name, self[shell].figure)
             truth = next(iter(self.values())).truth
-            measured = {shell: each.metrics for shell, each in self.items()}
+            measured = {shell: (each.metrics, each.input_metrics) for shell, each in self.items()}
             beside = "" if truth is None else _short_name(truth)
             write_text(stage / NUMBERS, numbers_csv_by_shell(measured, beside))
             write_json(stage / METRICS, self.to_json())
@@ -274,6 +280,9 @@ def compare(
         b_value = wanted if len(wanted) > 1 else wanted[0]
     check_format(Path(f"{FIGURE}.{figure_format}"))
     check_maps(maps)
+    if input_image is not None and BEFORE in predictions:
+        problem = f"is called {BEFORE}, as is the input"
+        raise UserError(problem, field="predictions", remedy=Advice("give it another name"))
     sources = {name: as_scan(image, b_value, b0_threshold) for name, image in predictions.items()}
     true = None if truth is None else as_scan(truth, b_value, b0_threshold)
     scan = None if input_image is None else as_scan(input_image, b_value, b0_threshold)
@@ -329,7 +338,7 @@ def _compare(
         for each in maps
         if (key := f"{each}_{MAPS[each].error_title.lower()}") not in MEASURED
     }
-    notes = [*_notes(reference, sources, scan), *left_out]
+    notes = [*comparison.interpolated, *_notes(reference, sources, scan), *left_out]
     metrics, tests, before = _measure(comparison, reference, scan, notes)
     return CompareResult(
         true,

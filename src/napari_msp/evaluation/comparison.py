@@ -20,6 +20,10 @@ SMALLEST_OVERLAP = 0.5
 with a whole brain)."""
 
 
+AS_STORED, REORDERED = "as stored", "reordered"
+"""Placements that change no number."""
+
+
 def on_lattice(image: SHImage, lattice: Lattice) -> SHImage:
     """Give an SH image on another lattice; `placement` says what that takes.
 
@@ -62,9 +66,9 @@ def placement(source: Lattice, target: Lattice) -> str:
     "as stored", "reordered", or "interpolated linearly from … mm to … mm".
     """
     if source.matches(target):
-        return "as stored"
+        return AS_STORED
     if source.canonical.matches(target.canonical):
-        return "reordered"
+        return REORDERED
     sizes = source.edges, target.edges
     if sizes[0] == sizes[1]:
         return f"interpolated linearly, as {_what_differs(source, target)} (both {sizes[0]})"
@@ -138,6 +142,15 @@ class Comparison:
     def __repr__(self) -> str:
         against = "without truth" if self.truth is None else "with truth"
         return f"<{', '.join(self.predictions)} {against} on {int(self.mask.sum())} voxels>"
+
+    @property
+    def interpolated(self) -> list[str]:
+        """Which predictions lie on other voxels than the reference's, and what was done to them."""
+        return [
+            f"{name} was {how}"
+            for name, how in self.placements.items()
+            if how not in (AS_STORED, REORDERED)
+        ]
 
     @cached_property
     def reference(self) -> SHImage:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -88,6 +89,11 @@ def evaluate(
     UserError
         When datasets, methods or models do not fit together, or another evaluation was begun or
         is under way in `out`.
+
+    Warns
+    -----
+    HeadNoted
+        When something of single heads could not be used, or is doubtful.
     """
     if workers is not None and workers < 1:
         raise UserError(
@@ -106,6 +112,7 @@ def evaluate(
         benchmark = Benchmark(plan, out, device, workers, on_progress)
         keep_plan(plan, out / "plan.json")
         outcome = benchmark.run()
+        _tell(outcome.notes, out)
         figures = _figures(plan, outcome, out, device)
         return [
             *write_report(
@@ -167,6 +174,22 @@ def prove(
         )
         names = [path.relative_to(made) for path in written]
     return [out / name for name in names]
+
+
+class HeadNoted(UserWarning):
+    """Something of single heads could not be used, or must be known to trust its numbers."""
+
+
+MOST_TOLD = 20
+"""Notes that are told one by one; the report has all (our choice)."""
+
+
+def _tell(notes: Sequence[str], out: Path) -> None:
+    for note in notes[:MOST_TOLD]:
+        warnings.warn(note, HeadNoted, stacklevel=3)
+    if len(notes) > MOST_TOLD:
+        more = f"{len(notes) - MOST_TOLD} more notes are in {out / 'report.html'}, under Limits"
+        warnings.warn(more, HeadNoted, stacklevel=3)
 
 
 def _study(plan: Plan, outcome: Outcome) -> Study:
@@ -336,6 +359,7 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         folds=plan.folds,
         ended=_ended(plan, outcome),
         doubts=plan.doubts,
+        notes=outcome.notes,
         also_measured=_also_measured(plan),
     )
 

@@ -1,4 +1,4 @@
-"""The numbers of predictions against truth, inside the mask; as CSV each beside the first one's."""
+"""The numbers of predictions against truth, inside the mask; as CSV each beside the first row's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -130,14 +130,19 @@ def measure_mapped(
 
 IN_CSV = ("sh_mse", "sh_rmse", "sh_average_mse", "colour_fa_mse", "fa_mae")
 CHANGES = ("sh_mse", "colour_fa_mse")
-"""Measures in the CSV, and those that stand beside the first prediction's."""
+"""Measures in the CSV, and those that stand beside the first row's."""
 
 
-def numbers_csv(measured: Mapping[str, Metrics], truth: str) -> str:
+BEFORE = "before"
+"""Row of the input: what no harmonization gives."""
+
+
+def numbers_csv(measured: Mapping[str, Metrics], truth: str, before: Metrics | None = None) -> str:
     """Write a few numbers of each prediction with full precision, in ASCII for any spreadsheet.
 
-    A change is by how many percent an error is above (+) or below (-) that of the first prediction;
-    the field is empty for the first itself, and where the first has no error.
+    A change is by how many percent an error is above (+) or below (-) that of the first row: the
+    input's where it was measured, else the first prediction's. The field is empty for the first
+    itself, and where the first has no error.
 
     Parameters
     ----------
@@ -145,13 +150,21 @@ def numbers_csv(measured: Mapping[str, Metrics], truth: str) -> str:
         By prediction.
     truth
         What they were measured against, such as a file's name.
+    before
+        Of the input; its row is called `BEFORE`.
     """
-    return csv_text(_header(), _rows(measured, truth))
+    return csv_text(_header(), _rows(measured, truth, before))
 
 
-def numbers_csv_by_shell(measured: Mapping[int, Mapping[str, Metrics]], truth: str) -> str:
+def numbers_csv_by_shell(
+    measured: Mapping[int, tuple[Mapping[str, Metrics], Metrics | None]], truth: str
+) -> str:
     """Write `numbers_csv` of several shells, their names in s/mm² in the first column."""
-    rows = ([shell, *row] for shell, each in measured.items() for row in _rows(each, truth))
+    rows = (
+        [shell, *row]
+        for shell, (each, before) in measured.items()
+        for row in _rows(each, truth, before)
+    )
     return csv_text(["shell [s/mm^2]", *_header()], rows)
 
 
@@ -166,10 +179,13 @@ def _header() -> list[str]:
     ]
 
 
-def _rows(measured: Mapping[str, Metrics], truth: str) -> list[list[object]]:
-    first = next(iter(measured.values()), None)
+def _rows(
+    measured: Mapping[str, Metrics], truth: str, before: Metrics | None
+) -> list[list[object]]:
+    listed = [*([] if before is None else [(BEFORE, before)]), *measured.items()]
+    first = listed[0][1] if listed else None
     rows: list[list[object]] = []
-    for name, metrics in measured.items():
+    for name, metrics in listed:
         beside = None if metrics is first else first
         changes = [
             change(getattr(metrics, key), getattr(beside, key)) if beside else None

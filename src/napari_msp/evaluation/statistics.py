@@ -200,19 +200,21 @@ def change_interval(first: Sequence[float], second: Sequence[float]) -> Interval
 
     Returns
     -------
-    In percent; None for fewer than two subjects.
+    In percent; None for fewer than two subjects, and where a value of `second` is not above 0.
     """
-    return _interval(_change, first, second)
+    return _interval(_change, first, second) if min(second, default=0) > 0 else None
 
 
-def relative_change(first: Sequence[float], second: Sequence[float]) -> float:
+def relative_change(first: Sequence[float], second: Sequence[float]) -> float | None:
     """By how many percent the mean of `first` is above (+) or below (-) that of `second`.
 
     Parameters
     ----------
     first, second
-        Errors; those of `second` above 0.
+        Errors; None where those of `second` are 0.
     """
+    if not np.mean(second) > 0:
+        return None
     return float(_change(np.asarray(first), np.asarray(second)))
 
 

@@ -166,10 +166,12 @@ class MethodTest:
     first_mean, second_mean
         Mean SH MSE of the paired samples, in SH units squared.
     change
-        By how many percent the first mean is above (+) or below (-) the second.
+        By how many percent the first mean is above (+) or below (-) the second; None where the
+        second is 0.
     interval
         95 % bootstrap interval of `change` over subjects; None for patches, which are not
-        independent, for fewer than two subjects, and where folds overlap.
+        independent, for fewer than two subjects, where folds overlap, and where an error of the
+        second is 0.
     shell
         As for `Sample`.
     """
@@ -183,7 +185,7 @@ class MethodTest:
     test: PairedTest
     first_mean: float
     second_mean: float
-    change: float
+    change: float | None
     interval: tuple[float, float] | None
     shell: int | None = None
 

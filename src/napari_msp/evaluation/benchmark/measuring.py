@@ -36,7 +36,7 @@ from napari_msp.evaluation.biology import (
     effect_in,
     region_of,
 )
-from napari_msp.evaluation.comparison import line_up
+from napari_msp.evaluation.comparison import at_b_value, line_up
 from napari_msp.evaluation.measures.catalogue import (
     BUNDLE,
     FIBRES,
@@ -54,11 +54,12 @@ from napari_msp.evaluation.measures.fibres import (
 from napari_msp.evaluation.measures.pair import LARGEST_TISSUE_MD, Truth
 from napari_msp.evaluation.proof.chapters import InRegions
 from napari_msp.files import read_json, write_json
+from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
 from napari_msp.inference.harmonize import Prediction, harmonize
 from napari_msp.inference.prepare import NotPredicted
 from napari_msp.model_file import load_model
-from napari_msp.scan import load_scan
+from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
 from napari_msp.signal.maps import MAPS, Maps
 from napari_msp.signal.sh_image import SHImage
@@ -361,14 +362,31 @@ class Measurement:
                 notes.append(f"{where}: there is no prediction")
                 continue
             try:
-                scan = load_scan(paths).at_shell(b)
-                line_up(truth.mapped, {each.name: scan})
+                scan = self._at_b_value(load_scan(paths), truth.image.b_value or b)
+                lined_up = line_up(truth.mapped, {each.name: scan})
+                notes += [f"{where}: {said}" for said in lined_up.interpolated]
                 if scan.provenance is not None and not may_be_same(person, scan.person):
                     raise UserError("was made of another person's scan")
                 found[each.name] = scan.maps()
             except UserError as error:
                 notes.append(f"{where}: {error.phrase(subject=paths[0].name)}")
         return found
+
+    def _at_b_value(self, prediction: Scan, wanted: float) -> Scan:
+        """Give the shell of a prediction that has the target's b-value.
+
+        Raises
+        ------
+        UserError
+            When there is none.
+        """
+        part = at_b_value(prediction, wanted)
+        if part is None:
+            known = listed([str(each) for each in prediction.shells]) or "of an unknown value"
+            problem = f"has b = {known} s/mm² but the scan on {self.target} has {wanted:.0f}"
+            remedy = Advice("give a prediction of its b-value")
+            raise UserError(problem, field="predictions", remedy=remedy)
+        return part
 
     def _maps_alone(
         self, subject: str, truth: Truth, notes: list[str]

@@ -54,6 +54,8 @@ class EvaluationRun:
         Who was measured though a model may have learned from them, in words.
     also_measured
         What was measured beside errors, a sentence each.
+    notes
+        What of single heads could not be used, or must be known to trust its numbers, in words.
     """
 
     command: str
@@ -74,6 +76,7 @@ class EvaluationRun:
     ended: Mapping[str, str] = field(default_factory=dict)
     doubts: Sequence[str] = ()
     also_measured: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> str:
@@ -243,16 +246,23 @@ def findings(tests: Sequence[MethodTest]) -> list[str]:
 
 
 def _sentence(reference: str, shell: int | None, strongest: Sequence[MethodTest]) -> str:
-    wins = sum(test.first_mean < test.second_mean for test in strongest)
-    each = "; ".join(
-        f"{test.target} {number(test.change, 1, signed=True)} %{_interval(test)} against "
-        f"{test.second}"
-        for test in strongest
-    )
+    wins = sum(test.first_mean <= test.second_mean for test in strongest)
+    ties = sum(test.first_mean == test.second_mean for test in strongest)
+    shared = f" (as low as another's on {ties})" if ties else ""
+    each = "; ".join(f"{test.target} {_beside(test)}" for test in strongest)
     return (
         f"Against {against(reference)}{at_shell(shell)}, {strongest[0].first} has the lowest mean "
-        f"SH MSE on {wins} of {len(strongest)} targets. Beside the best other method: {each}."
+        f"SH MSE on {wins} of {len(strongest)} targets{shared}. Beside the best other method: "
+        f"{each}."
     )
+
+
+def _beside(test: MethodTest) -> str:
+    """Say how a method stands beside another, which may have no error."""
+    if test.change is None:
+        nor = f", nor has {test.first}" if test.first_mean == 0 else ""
+        return f"{test.second} has no error{nor}"
+    return f"{number(test.change, 1, signed=True)} %{_interval(test)} against {test.second}"
 
 
 def _interval(test: MethodTest) -> str:

@@ -289,7 +289,7 @@ def _limits(run: EvaluationRun) -> list[str]:
     doubts = [
         f"{each}. Measure only people whom the model has not learned from." for each in run.doubts
     ]
-    return [*doubts, *((OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS)]
+    return [*run.notes, *doubts, *((OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS)]
 
 
 def _encoded(pictures: Mapping[str, bytes]) -> dict[str, str]:

@@ -359,6 +359,8 @@ def at_shell(shell: int | None) -> str:
 def _test_cell(test: MethodTest | None) -> Cell:
     if test is None:
         return EMPTY
+    if test.change is None:
+        return Cell("–", f"{test.second} has no error")
     change = f"{number(test.change, 1, signed=True)} %"
     if test.interval is not None:
         low, high = (number(end, 1) for end in test.interval)
