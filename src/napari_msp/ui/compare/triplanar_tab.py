@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 ALONE = "nothing"
 
+HIGH = 1.25
+"""Height over width from which on planes of two images are larger above each other."""
+
 PACE = 30
 """Milliseconds between drawings while the crosshair moves."""
 
 
 class TriplanarTab(QWidget):
-    """Three planes of an image, and of another below it.
+    """Three planes of an image, and of another beside it.
 
     Parameters
     ----------
@@ -44,8 +47,9 @@ class TriplanarTab(QWidget):
         self._images: dict[str, Maps] = {}
         self._shown: Cells | None = None
         self._volumes: dict[str, FloatArray] = {}
+        self._high: bool | None = None
         self.image, self.beside = QComboBox(), QComboBox()
-        for combo, name in ((self.image, "Image"), (self.beside, "And below")):
+        for combo, name in ((self.image, "Image"), (self.beside, "Beside it")):
             combo.setAccessibleName(name)
             combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
             combo.currentTextChanged.connect(lambda _: self.look())
@@ -100,6 +104,21 @@ class TriplanarTab(QWidget):
         super().showEvent(event)
         self.look()
 
+    def resizeEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Put an image's planes beside each other, or above each other where it is high."""
+        super().resizeEvent(event)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        high = self.height() > HIGH * self.width()
+        if high == self._high:
+            return
+        self._high = high
+        for number, views in enumerate(self.views):
+            for place, view in enumerate(views.values()):
+                row, column = (place, number) if high else (number, place)
+                self._pictures.addWidget(view, row, column)
+
     def _draw(self, view: PlaneView, plane: str, name: str, maps: Maps) -> None:
         lattice, order = maps.image.lattice, ORDERS[plane]
         axis, rows, columns = order
@@ -145,17 +164,15 @@ class TriplanarTab(QWidget):
         self._crosshair.put(point)
 
     def _lay_out(self) -> None:
-        choices, pictures = QGridLayout(), QGridLayout()
+        choices, self._pictures = QGridLayout(), QGridLayout()
         for number, (words, combo) in enumerate(
-            (("Image", self.image), ("And below", self.beside))
+            (("Image", self.image), ("Beside it", self.beside))
         ):
             choices.addWidget(QLabel(words), number, 0)
             choices.addWidget(combo, number, 1)
         choices.setColumnStretch(1, 1)
-        for row, views in enumerate(self.views):
-            for column, view in enumerate(views.values()):
-                pictures.addWidget(view, row, column)
-        pictures.setSpacing(2)
+        self._pictures.setSpacing(2)
+        self._arrange()
         layout = stacked(self)
         layout.addLayout(choices)
-        layout.addLayout(pictures, 1)
+        layout.addLayout(self._pictures, 1)
