@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -125,7 +125,7 @@ def harmonize_to_folder(
     prepared = prepare_input(model, scan, options)
     stem = next(iter(stems.values()))
     with (
-        _review_stage(out, stem, describe, review_maps) as for_review,
+        _review_stage(out, stem, describe) if review_maps else nullcontext() as for_review,
         _staged(out, describe, acquisition) as stage,
     ):
         for prediction in predict_targets(
@@ -145,7 +145,6 @@ def save_prediction(
     gradients: str | Path = "target",
     force: bool = False,
     describe: bool = True,
-    review_maps: bool = True,
 ) -> list[Path]:
     """Write a prediction that is in memory: the files that `harmonize_to_folder` writes for it.
 
@@ -154,7 +153,7 @@ def save_prediction(
     prediction
         What `harmonize` gave; the path or the subject of the scan that it was made from names the
         files.
-    out, gradients, force, describe, review_maps
+    out, gradients, force, describe
         As for `harmonize_to_folder`.
 
     Returns
@@ -173,12 +172,11 @@ def save_prediction(
     stem = _free(out, prediction.file_stem, force)
     table_of = table_choice(gradients, acquisition, model.card.sh.b_values)
     with (
-        _review_stage(out, stem, describe, review_maps) as for_review,
+        _review_stage(out, stem, describe) as for_review,
         _staged(out, describe, acquisition) as stage,
     ):
         made = _write(stage, stem, prediction, table_of, acquisition, gradients)
-        if for_review is not None:
-            for_review(stage, stem, prediction, made, None)
+        for_review(stage, stem, prediction, made, None)
         names = [path.name for path in stage.iterdir()]
     dwi = f"{stem}_dwi.nii.gz"
     return [out / name for name in sorted(names, key=lambda name: (name != dwi, name))]
@@ -299,14 +297,11 @@ ForReview = Callable[[Path, str, Prediction, Provenance, Poll | None], None]
 
 
 @contextmanager
-def _review_stage(out: Path, stem: str, describe: bool, wanted: bool) -> Iterator[ForReview | None]:
+def _review_stage(out: Path, stem: str, describe: bool) -> Iterator[ForReview]:
     """Give what makes the maps of each prediction for a review; they move to their place last.
 
     The root is that of `place_of`, or `out` itself where it is about to be described.
     """
-    if not wanted:
-        yield None
-        return
     root = out if describe else place_of(out / f"{stem}_dwi.nii.gz")[0]
     with staged_folder(sidecar_of(root, stem, out).parent) as stage:
 

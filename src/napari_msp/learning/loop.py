@@ -3,6 +3,7 @@
 import copy
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -145,7 +146,7 @@ class TrainingRun:
         self.position = position
         self.lengths = Lengths(self.recipe, course, phases, validated, position)
         self.averages: AveragedWeights | None = None
-        self._speed = _Speed()
+        self._seconds = deque[float](maxlen=20)  # that the last steps took
 
     def run(self, resume: bool, stop_requested: StopRequest) -> Path | None:
         """Run all phases; give the model's path, or None when stopped."""
@@ -269,7 +270,8 @@ class TrainingRun:
             self.averages.update(self.position.step)
         seconds = time.perf_counter() - began
         self.position.seconds += seconds
-        self._speed.add(seconds)
+        self._seconds.append(seconds)
+        usual = sum(self._seconds) / len(self._seconds)
         self.report(
             Step(
                 phase=phase.name,
@@ -278,8 +280,8 @@ class TrainingRun:
                 loss=value,
                 learning_rate=rate,
                 alpha=alpha,
-                throughput=voxels / self._speed.mean,
-                time_left=(self.lengths.all - self.lengths.done) * self._speed.mean,
+                throughput=voxels / usual,
+                time_left=(self.lengths.all - self.lengths.done) * usual,
             )
         )
 
@@ -473,18 +475,3 @@ class TrainingRun:
             "data": statistics,
         }
         return dict(json.loads(json.dumps(identity)))
-
-
-class _Speed:
-    """Mean duration of the last steps."""
-
-    def __init__(self, window: int = 20) -> None:
-        self._window = window
-        self._seconds: list[float] = []
-
-    def add(self, seconds: float) -> None:
-        self._seconds = [*self._seconds[1 - self._window :], seconds]
-
-    @property
-    def mean(self) -> float:
-        return sum(self._seconds) / len(self._seconds)

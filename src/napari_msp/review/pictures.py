@@ -154,15 +154,13 @@ def draw_all(
     return drawn
 
 
-def cut_entry(
-    entry: Entry, cancelled: Callable[[], bool] | None = None, shell: int | None = None
-) -> Cut:
+def cut_entry(entry: Entry, cancelled: Callable[[], bool] | None = None) -> Cut:
     """Cut one prediction's maps, which are made where they are missing or stale.
 
-    Of several shells the first is cut where none is named; its notes say of which.
+    Of several shells the first is cut; its notes say of which.
     """
     try:
-        maps, _ = open_review_maps(entry.made_from, shell, cancelled)
+        maps, _ = open_review_maps(entry.made_from, cancelled=cancelled)
     except UserError as error:
         return Cut((), notes=(error.phrase(),))
     return cut(maps)

@@ -67,8 +67,8 @@ class Moves(Themed):
     chosen = Signal(object)
     view_changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._scans: Sequence[AlignedScan] = ()
         self._source = ""
         self._doubted: dict[str, str] = {}

@@ -83,8 +83,8 @@ class CompareForm(QWidget):
     glyphs_changed = Signal()
     plane_changed = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None, *, most: int = 4) -> None:
-        super().__init__(parent)
+    def __init__(self, *, most: int = 4) -> None:
+        super().__init__()
         self._most = most
         self.truths, self.scans, self.shells = QComboBox(), QComboBox(), QComboBox()
         self.maps, self.planes, self.errors = QComboBox(), QComboBox(), QComboBox()

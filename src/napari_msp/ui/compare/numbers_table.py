@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout, QWidget
+from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedLayout
 
 from napari_msp.evaluation.metrics import change
 from napari_msp.formatting import power_of_ten
@@ -85,8 +85,8 @@ class NumbersTable(Themed):
     Ctrl+C copies the chosen rows, or all, with full precision for a spreadsheet.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._names: Sequence[str] = ()
         self._errors: Sequence[ErrorColumn] = ()
         self.words = wrapped(NOTHING)

@@ -66,8 +66,8 @@ class StagesPanel(QWidget):
     alpha_changed = Signal(float)
     alpha_released = Signal(float)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._outline: Outline | None = None
         self._model_alpha = self.alpha = 1.0
         self.diagram = ModelDiagram()

@@ -10,7 +10,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtWidgets import QSizePolicy
 
 from napari_msp.arrays import FloatArray
 from napari_msp.signal.spherical_harmonics import ORDER, PLANE_SIDES, order_slices, signal_profile
@@ -38,8 +38,8 @@ class CoefficientBars(pg.GraphicsLayoutWidget):
     Each order has an axis of its own, as a lower order dwarfs the next.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAccessibleName("SH coefficients of the voxel")
         self.setMinimumHeight(210)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)  # as high as there is room
@@ -128,8 +128,8 @@ class PolarProfile(pg.PlotWidget):
     Sides of the body stand where the picture has them.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAccessibleName("Signal profile of the voxel in the plane of the slice")
         self.setMinimumHeight(170)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Ignored)

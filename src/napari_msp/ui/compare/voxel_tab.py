@@ -66,8 +66,8 @@ class VoxelPanel(Themed):
     Nothing is built anew from one voxel to the next, so that it can follow the mouse.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._traces: Sequence[Trace] = ()
         self._plane, self._shown, self._empty = "axial", "", True
         self.position, self.legend = wrapped(NOTHING), wrapped()

@@ -44,8 +44,8 @@ class ModelDiagram(Themed):
 
     part_chosen = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._outline: Outline | None = None
         self._drawing: Drawing | None = None
         self._layout: Layout | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor, QFont, QFontMetrics
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
 from napari_msp.arrays import FloatArray
 from napari_msp.networks.registry import MULTI_STAGE
@@ -66,8 +66,8 @@ TICK_ROOM = 22
 class TrainingCurves(Themed):
     """Draws one run: `add_event` for each event as it comes, `clear` before another run."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.history = RunHistory()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

@@ -36,8 +36,8 @@ class PlaneView(QWidget):
 
     clicked = Signal(float, float)
 
-    def __init__(self, title: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, title: str) -> None:
+        super().__init__()
         self.title = title
         self._image = QImage()
         self._size = (1.0, 1.0)
