@@ -262,6 +262,24 @@ def read_metadata(image: Path) -> dict[str, Any]:
     return content | read_sidecar(image)
 
 
+def is_simulated(image: str | Path) -> bool:
+    """Return whether `simulate` made an image, or the one that a derivative of ours is made of.
+
+    Raises
+    ------
+    UserError
+        When a description or sidecar cannot be read.
+    """
+    root = study_root(image)
+    description = {} if root is None else read_description(root)
+    known = [read_metadata(Path(image)), description]
+    links = description.get("DatasetLinks")
+    source = links.get("source") if isinstance(links, Mapping) else None
+    if root is not None and isinstance(source, str):
+        known.append(read_description(root / source))
+    return any(each.get("Simulated") is True for each in known)
+
+
 def derivative_folders(scan: str | Path) -> list[Path]:
     """Give the folders in `derivatives/*/` of a scan's dataset that stand for its own folder."""
     root = dataset_root(scan)

@@ -235,6 +235,14 @@ class ModelCard(_Stated):
             written.pop("first_stages", None)
         return written
 
+    @property
+    def unfit(self) -> str:
+        """What the label says that the model is not for, such as "Not for studies"; may be empty.
+
+        It is the whole label: who reads it sees why.
+        """
+        return self.label if "not for " in self.label.lower() else ""
+
     def fit_name(self, target: str, shell: int) -> str:
         """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""
         return f"{target} b{shell}" if self.sh.shells else target

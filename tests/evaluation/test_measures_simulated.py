@@ -60,6 +60,10 @@ def moved_truth(acquired):
     return fit_sh(acquired(scan, scan.noise_free))
 
 
+# In memory nothing says that these scans are simulated.
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.inference.prepare.NotForScans")
+
+
 @pytest.fixture(scope="module")
 def predictions(scans, acquired, truth):
     """Of the packaged models, and the input as it is."""

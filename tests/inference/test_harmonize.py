@@ -1,5 +1,6 @@
 """Harmonizing a scan: frames, stages, refusals and what they mend."""
 
+import json
 from dataclasses import replace
 from itertools import permutations, product
 
@@ -11,7 +12,12 @@ from scipy.spatial.transform import Rotation
 
 from napari_msp.errors import Cancelled, Resample, RescaleBValue, UserError
 from napari_msp.inference.harmonize import harmonize, predict_target
-from napari_msp.inference.prepare import NotPredicted, UnlikeTraining, prepare_input
+from napari_msp.inference.prepare import (
+    NotForScans,
+    NotPredicted,
+    UnlikeTraining,
+    prepare_input,
+)
 from napari_msp.inference.stages import run_stages
 from napari_msp.options import Options
 from napari_msp.signal.channels import into_grid
@@ -258,6 +264,26 @@ def test_scan_unlike_the_training_is_said_so(make_model, small_scan, tmp_path):
     with pytest.warns(UnlikeTraining, match="deviations from the training") as warned:
         prediction = harmonize(odd, small_scan().load(tmp_path), "prisma_st")
     assert prediction.warnings == (str(warned[0].message),)
+
+
+def test_a_model_says_that_it_is_not_for_scans_but_simulated_ones(make_model, small_scan, tmp_path):
+    model = make_model()
+    card = model.card.model_copy(update={"label": "For teaching only. Not for studies."})
+    model = replace(model, card=card)
+    folder = tmp_path / "heads" / "sub-01" / "ses-ge" / "dwi"
+    folder.mkdir(parents=True)
+    dwi = small_scan().write(folder, stem="sub-01_ses-ge_acq-st")
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "dataset_description.json").write_text('{"Simulated": true}')
+    about = tmp_path / "heads" / "dataset_description.json"
+    for simulated in ({"Simulated": True}, {"DatasetLinks": {"source": "../made"}}):
+        about.write_text(json.dumps(simulated))
+        assert prepare_input(model, dwi).warnings == ()
+    about.write_text("{}")
+    with pytest.warns(NotForScans, match="Not for studies"):
+        (said,) = prepare_input(model, dwi).warnings
+    assert 'says "For teaching only. Not for studies."' in said
 
 
 def test_progress_and_cancel(make_model, small_scan, tmp_path):

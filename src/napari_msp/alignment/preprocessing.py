@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_msp.bids import bare_stem, dataset_root, entities, read_description, read_metadata
+from napari_msp.bids import (
+    bare_stem,
+    dataset_root,
+    entities,
+    is_simulated,
+    read_description,
+    read_metadata,
+)
 from napari_msp.errors import UserError
 
 
@@ -74,9 +81,10 @@ def missing_steps(scan: Path) -> tuple[Step, ...]:
         sidecar = read_metadata(scan)
         root = dataset_root(scan)
         description = {} if root is None else read_description(root)
+        simulated = is_simulated(scan)
     except UserError:  # `check` says so; here it says nothing of corrections
-        sidecar, description = {}, {}
-    if sidecar.get("Simulated") is True or description.get("Simulated") is True:
+        sidecar, description, simulated = {}, {}, False
+    if simulated:
         return ()
     if entities(scan).get("desc", "").lower().startswith("preproc"):
         return ()

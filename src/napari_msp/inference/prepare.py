@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import is_simulated
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import Shell, same_shell, shell_name
@@ -36,6 +37,10 @@ UNUSUAL_SHIFT = 1.0
 
 class UnlikeTraining(UserWarning):
     """The scan differs from what the model was trained on."""
+
+
+class NotForScans(UnlikeTraining):
+    """The model says of itself that it is not for harmonizing scans."""
 
 
 class NotPredicted(UserWarning):
@@ -104,6 +109,8 @@ def prepare_input(
     -----
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
+    NotForScans
+        When the model's card says that it is not for this, unless the scan is a simulated one.
     NotPredicted
         When the scan has shells that are not the model's.
     """
@@ -137,14 +144,34 @@ def prepare_input(
     doubts = _doubts(mean_signal, model, acquisition.name)
     for doubt in doubts:
         warnings.warn(doubt, UnlikeTraining, stacklevel=3)
+    unfit = unfit_for(model, acquisition.path)
+    for doubt in unfit:
+        warnings.warn(doubt, NotForScans, stacklevel=3)
     # Of the scan itself it was warned when it was read.
     schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
     of_scan = (f"{acquisition.name}: {each}" for each in (*acquisition.doubts, *schemes) if each)
-    doubts = (*of_scan, *acquisition.mask_doubts, *doubts)
+    doubts = (*unfit, *of_scan, *acquisition.mask_doubts, *doubts)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
     done = said + resampling
     return PreparedInput(scan, image, rescaled, done, doubts, goes_back, mean_signal, options)
+
+
+def unfit_for(model: Model, scan: Path | None) -> tuple[str, ...]:
+    """Say what a model's card says that it is not for, given any but a simulated scan.
+
+    In the same words for all scans, so that of many it is warned of once.
+    """
+    if not model.card.unfit or _is_simulated(scan):
+        return ()
+    return (f'{model.name} says "{model.card.unfit}"; this scan is not known to be simulated',)
+
+
+def _is_simulated(path: Path | None) -> bool:
+    try:
+        return path is not None and is_simulated(path)
+    except UserError:  # what cannot be read does not say so
+        return False
 
 
 def fitting_shells(

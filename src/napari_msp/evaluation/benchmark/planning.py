@@ -53,6 +53,7 @@ from napari_msp.evaluation.benchmark.subjects import (
 from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
+from napari_msp.inference.prepare import unfit_for
 from napari_msp.learning.common_shells import common_b_value, common_shells
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
@@ -172,6 +173,12 @@ def make_plan(
         bundle=asked.bundle,
         biology=asked.biology,
         doubts=(
+            *dict.fromkeys(
+                doubt
+                for model, dataset, subject in product(loaded, opened, subjects.test)
+                if dataset.has(subject, source)
+                for doubt in unfit_for(model, dataset.scans[subject, source])
+            ),
             *tell_doubts(teachers, opened, subjects.test),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
