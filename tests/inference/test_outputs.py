@@ -226,6 +226,21 @@ def test_all_that_keeps_a_scan_from_being_harmonized_is_said_at_once(
     assert isinstance(alone.value.remedy, Overwrite)
 
 
+def test_all_that_was_warned_of_stands_in_the_sidecar(small_scan, saved_model, tmp_path):
+    """As a cohort's table and a review count it: the mask and a shell that is left out too."""
+    (tmp_path / "in").mkdir()
+    dwi = small_scan(b_values=(1200.0, 3000.0)).write(tmp_path / "in", stem=STEM)
+    for mask in tmp_path.rglob("*mask.nii.gz"):
+        mask.unlink()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        harmonize_to_folder(dwi, saved_model, ["prisma_st"], tmp_path / "out")
+    sidecar = json.loads((tmp_path / "out" / f"{STEM}_desc-prismastMsp_dwi.json").read_text())
+    assert set(sidecar["Warnings"]) == {str(each.message) for each in told}
+    for part in ("has no brain mask", "b = 3000 of the scan is not predicted"):
+        assert any(part in each for each in sidecar["Warnings"])
+
+
 def test_every_target_and_the_table_are_among_what_is_said_at_once(
     small_scan, saved_model, tmp_path
 ):

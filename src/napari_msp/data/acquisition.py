@@ -282,14 +282,23 @@ class Acquisition:
         weighted = [self.voxels[..., shell.volumes] for shell in self.gradients.shells]
         images = [self.b0, *(volumes.mean(axis=-1) for volumes in weighted)]
         brain = estimate_mask(images, self.affine, self.name)
+        warnings.warn(f"{self.name}: {self._said_of(brain)}", EstimatedMask, stacklevel=2)
+        return brain
+
+    def _said_of(self, brain: BrainMask) -> str:
+        """Say that a mask was made, with its size and what is odd about it."""
         said = [
-            f"{self.name}: has no brain mask, so one was {brain.origin}",
+            f"has no brain mask, so one was {brain.origin}",
             coverage(brain.inside, self.affine),
             *(f"it {doubt}" for doubt in brain.doubts),
             *self.other_masks,
         ]
-        warnings.warn("; ".join(said), EstimatedMask, stacklevel=2)
-        return brain
+        return "; ".join(said)
+
+    @property
+    def mask_made(self) -> str:
+        """What was warned of a mask that was made for want of one; empty where there was one."""
+        return self._said_of(self.brain) if self.brain.estimated else ""
 
     @property
     def mask(self) -> MaskArray:

@@ -62,7 +62,8 @@ class PreparedInput:
     approximations
         What was done to the input, in words; empty when nothing.
     warnings
-        What is doubtful about it, in words; warned of as `DoubtfulScan` and `UnlikeTraining` too.
+        All that was warned of about it, in words: by whatever reads a prediction's sidecar these
+        are counted as its warnings, as `cohort` counts them.
     goes_back
         Whether predictions are interpolated back to the scan's own voxels.
     mean_signal
@@ -126,7 +127,7 @@ def prepare_input(
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
-    said = _left_out(acquisition, chosen)
+    said = said_of_shells = _left_out(acquisition, chosen)
     for left_out in said:
         warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
     for wanted, shell in chosen.items():
@@ -149,8 +150,9 @@ def prepare_input(
         warnings.warn(doubt, NotForScans, stacklevel=3)
     # Of the scan itself it was warned when it was read.
     schemes = (scheme_doubt(acquisition.directions(shell), sh.order) for shell in chosen.values())
-    of_scan = (f"{acquisition.name}: {each}" for each in (*acquisition.doubts, *schemes) if each)
-    doubts = (*unfit, *of_scan, *acquisition.mask_doubts, *doubts)
+    of_it = (*acquisition.notes, *said_of_shells, acquisition.mask_made, *acquisition.doubts)
+    of_scan = (f"{acquisition.name}: {each}" for each in (*of_it, *schemes) if each)
+    doubts = (*of_scan, *doubts, *unfit)
     rescaled = tuple(each.rescaled_from for each in images.values())
     goes_back = bool(resampling) and options.lattice == "scan"
     done = said + resampling
@@ -164,7 +166,8 @@ def unfit_for(model: Model, scan: Path | None) -> tuple[str, ...]:
     """
     if not model.card.unfit or _is_simulated(scan):
         return ()
-    return (f'{model.name} says "{model.card.unfit}"; this scan is not known to be simulated',)
+    name = Path(model.name).name
+    return (f'{name} says "{model.card.unfit}"; this scan is not known to be simulated',)
 
 
 def _is_simulated(path: Path | None) -> bool:
