@@ -41,6 +41,7 @@ def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp
     settings = (
         *("--model", "shresnet", "--targets", "prisma_st", "--width", "0.1", "--crop", "6"),
         *("--epochs", 1, "--steps-per-epoch", 400, "--batch", 1, "--device", "cpu"),
+        *("--start-from", "nothing"),  # the base is of another width, which is told
     )
     run = _start("train", study, path, *settings, "--events")
     assert run.stdout is not None
@@ -50,13 +51,12 @@ def test_interrupted_training_leaves_a_checkpoint_and_resumes(number, study, tmp
         if json.loads(line)["event"] == "step":
             break
     run.send_signal(number)
-    asked = time.monotonic()
     rest, errors = run.communicate(timeout=60)
     events = [json.loads(line) for line in [*lines, *rest.splitlines()]]  # JSON lines only
     assert run.returncode == 130
-    assert time.monotonic() - asked < 10
     assert errors == ""
     assert [event["event"] for event in events[-2:]] == ["checkpointed", "stopped"]
+    assert events[-1]["step"] < 100  # of 400: not at the end
     assert [file.name for file in tmp_path.iterdir()] == ["m.checkpoint.safetensors"]
 
     answer = call("train", study, path, *settings, "--events", "--resume")
@@ -129,7 +129,7 @@ def test_a_bug_keeps_its_traceback(study, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error_of_the_file_system(study, tmp_path):
     train = ("train", study, tmp_path / "m.safetensors", "--model", "shresnet", *SHORT)
-    run = _start(*train, "--steps-per-epoch", 400, "--events")
+    run = _start(*train, "--steps-per-epoch", 400, "--start-from", "nothing", "--events")
     assert run.stdout is not None
     assert run.stderr is not None
     run.stdout.readline()
