@@ -37,7 +37,6 @@ from napari_msp.scan import load_scan
 from napari_msp.ui.compare.widget import Compare
 from napari_msp.ui.crosshair import crosshair_of
 from napari_msp.ui.docks import open_widget
-from napari_msp.ui.layers import make_layer, scan_layers
 from napari_msp.ui.preferences import PLUGIN, hint_no_more
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -205,11 +204,15 @@ def harmonize_and_compare(tour: Tour) -> None:
     tour.live(5)
     tour.frame(3500)
     tour.picture("glyphs")
+    compare.form.glyphs.setCurrentText("none")
+    compare.tabs.setCurrentIndex(3)
+    tour.live(1)
+    tour.picture("planes")
     tour.close(compare)
 
 
 def review(tour: Tour, folder: Path) -> None:
-    """Rate predictions of four heads by keys, of which one is whole, and look at its planes."""
+    """Rate predictions of four heads by keys, of which one is whole."""
     heads, out = folder / "heads", folder / "predictions"
     simulate(heads, 1, noise_free=False)
     platforms = (platform_named("ge_st"), platform_named("prisma_st"))
@@ -241,19 +244,6 @@ def review(tour: Tour, folder: Path) -> None:
     tour.wait(lambda: not widget.canvas.ahead.busy)
     tour.picture("review")
     tour.close(widget)
-
-    compare = tour.open("Compare")
-    (made,) = out.rglob("sub-04*Msp_model-sh_param-coefficients_dwimap.nii.gz")
-    prediction = load_scan(made)
-    for each in (load_scan(next(heads.glob("sub-04/ses-ge/dwi/*_dwi.nii.gz"))), prediction):
-        for data in scan_layers(each):
-            tour.viewer.add_layer(make_layer(data))
-    compare.compare_predictions([prediction])
-    tour.wait(lambda: not compare.comparing.running)
-    compare.tabs.setCurrentIndex(3)
-    tour.live(1)
-    tour.picture("planes")
-    tour.close(compare)
 
 
 def site_effect(tour: Tour, folder: Path) -> None:
