@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtCore import QPoint
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QAbstractButton
+from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton
 
 LONG = (
     "The scan sub-01_ses-ge_acq-st_dwi.nii.gz has voxels of 2.5 mm, the model was trained at "
@@ -59,6 +59,25 @@ def test_buttons_of_harmonize_stay(viewer, open_widget, qtbot, size):
             widget.message.show_message(kind, text, ["Help yourself"])
             assert moved(widget, upper, qtbot) == {}
         widget.message.clear()
+
+
+def test_a_pressed_button_that_is_switched_off_stays(qtbot):
+    from napari_msp.ui.docks import Pane
+
+    first, second = QPushButton("Work"), QPushButton("far below")
+    gap = QLabel()
+    gap.setMinimumHeight(900)
+    pane = Pane(first, gap, second)
+    qtbot.addWidget(pane)
+    pane.resize(300, 200)
+    pane.show()
+    qtbot.wait_until(lambda: pane.verticalScrollBar().maximum() > 0)
+    pane.activateWindow()
+    first.setFocus()
+    first.clicked.connect(lambda: first.setEnabled(False))
+    first.click()
+    qtbot.wait(50)
+    assert pane.verticalScrollBar().value() == 0
 
 
 BELOW = ("&Compare", "Save as &NIfTI …")

@@ -215,6 +215,13 @@ class Pane(QScrollArea):
         focused: QWidget | None = inside.focusWidget()
         return focused
 
+    def focusNextPrevChild(self, forward: bool) -> bool:  # noqa: N802 - Qt's name
+        """Scroll to what the tabulator key leads to, not when a pressed button is switched off."""
+        focused = self.widget().focusWidget()
+        if focused is not None and not focused.isEnabled():
+            return bool(QWidget.focusNextPrevChild(self, forward))
+        return bool(super().focusNextPrevChild(forward))
+
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave room for the bar that scrolls."""
         width = self.widget().minimumSizeHint().width() + (self._bar_width if self._scrolls else 0)
