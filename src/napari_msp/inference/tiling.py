@@ -456,7 +456,7 @@ def _kept(shape: tuple[int, ...], device: torch.device) -> Tensor:
     if device.type == "cuda":
         with suppress(RuntimeError):  # there is no more of such memory
             return torch.zeros(shape, dtype=torch.float32, pin_memory=True)
-    return torch.from_numpy(np.zeros(shape, dtype=np.float32))  # which torch would write twice
+    return torch.zeros(shape, dtype=torch.float32)
 
 
 @contextmanager

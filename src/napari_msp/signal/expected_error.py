@@ -187,8 +187,13 @@ class ErrorModel:
         expected
             What the model gave for them: at the bound nothing is known but that it is large.
         """
-        far = np.abs(features - self.mean) > FAR * self.deviation
-        beyond: MaskArray = far.any(axis=1) | (expected >= self.largest * (1 - 1e-6))
+        beyond: MaskArray = expected >= self.largest * (1 - 1e-6)
+
+        def look(part: slice) -> None:
+            far = np.abs(features[part] - self.mean) > FAR * self.deviation
+            beyond[part] |= far.any(axis=1)
+
+        for_each_block(look, len(features), PORTION)
         return beyond
 
     def to_json(self) -> dict[str, Any]:
