@@ -144,6 +144,28 @@ def test_slices_are_found_along_the_axis_that_they_lie_on(axis):
     assert [(each.volume, each.slice) for each in quality.dropped] == [(20, 8)]
 
 
+@pytest.mark.parametrize(("shape", "sizes", "axis", "why"), [
+    ((12, 10, 5), (1.75, 1.75, 2.5), 2, "third axis, the thickest"),
+    ((5, 12, 10), (2.5, 2.0, 2.0), 0, "first axis, the thickest"),
+    ((12, 5, 12), (2.0, 2.0, 2.0), 1, "second axis, the shortest"),
+    ((12, 11, 12), (2.0, 2.0, 2.05), 2, "third axis, as scanners store them"),
+])  # fmt: skip
+def test_slices_lie_along_the_thick_axis_or_the_short_one(scan, shape, sizes, axis, why):
+    """Whatever is dark along another axis; and it is said which was taken."""
+    made = scan(np.diag([*sizes, 1.0]), directions=30, shape=shape)
+    voxels = np.asarray(made.image.dataobj).copy()
+    np.moveaxis(voxels, axis, 0)[2, ..., 20] *= 0.7
+    table = GradientTable(made.b_values, made.directions)
+    image = nib.Nifti1Image(voxels, made.image.affine)
+    inside = np.ones(shape, dtype=bool)
+    quality = measure_quality(Acquisition(image, table, given_mask=inside))
+    assert quality.slice_axis == axis
+    [said] = [each.problem for each in check_quality("scan", quality) if "slice" in each.problem]
+    assert said.endswith(f"(slices along the {why})")
+    image.header.set_dim_info(slice=1)
+    assert measure_quality(Acquisition(image, table, given_mask=inside)).slice_axis == 1
+
+
 def test_a_lone_b0_is_compared_with_its_neighbouring_slices():
     scan = simulated()
     keep = np.setdiff1d(np.arange(34), scan.table.b0_volumes[1:])

@@ -42,6 +42,13 @@ ALONG_ANOTHER = 0.25
 """Share of signal that a plane must lack to tell that slices lie along another axis than the third
 (our choice)."""
 
+THICKER = 1.1
+"""How many times longer than along both other axes voxels are along that of thick slices."""
+
+FEWER = 0.5
+"""Share of both other axes' voxels below which those of an axis are the slices of a slab (our
+choice)."""
+
 HEAD_SHARE = 0.25
 """Share of the brain's median b=0 signal above which something belongs to the head (our choice:
 above ghosts, below skin)."""
@@ -100,6 +107,8 @@ class ScanQuality:
         (N,) what they are called: their indices in the file, of which some may be left out.
     slice_axis
         Stored axis along which slices lie on each other.
+    slice_axis_by
+        How that is known, in words that go on after "the third axis, ".
     gains
         (K, N) signal of each slice over what the other volumes let expect; nan where nothing is
         expected.
@@ -137,6 +146,7 @@ class ScanQuality:
     b_values: FloatArray
     volumes: IntArray
     slice_axis: int
+    slice_axis_by: str
     gains: FloatArray
     dropped: tuple[DroppedSlice, ...]
     motion: Motion
@@ -193,7 +203,7 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
     """
     table, mask, voxels = acquisition.gradients, acquisition.mask, acquisition.voxels
     groups = groups_of(table)
-    phase, slices = _encoding(acquisition)
+    phase, slices, known_by = _encoding(acquisition)
     axis, means, gains, dropped = _dropped(voxels, mask, groups, slices)
     thin = ThinSlices(voxels, mask, acquisition.affine, groups, axis)
     motion = measure_motion(thin, dropped)
@@ -222,6 +232,8 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
         b_values=b_values,
         volumes=acquisition.volumes,
         slice_axis=axis,
+        slice_axis_by=known_by
+        or ("as scanners store them" if axis == 2 else "where slices are dark"),
         gains=gains,
         dropped=tuple(
             replace(each, volume=int(acquisition.volumes[each.volume]))
@@ -242,8 +254,11 @@ def measure_quality(acquisition: Acquisition) -> ScanQuality:
     )
 
 
-def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None]:
-    """Look up along which stored axes phases and slices were encoded."""
+def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None, str]:
+    """Look up along which stored axes phases and slices were encoded, and how the latter is known.
+
+    Where neither sidecar nor header says it, slices that are clearly thick or few are told by that.
+    """
     phase, slices = acquisition.image.header.get_dim_info()[1:]
     stated: Mapping[str, object] = {}
     if acquisition.path is not None:
@@ -251,7 +266,18 @@ def _encoding(acquisition: Acquisition) -> tuple[int | None, int | None]:
             stated = read_metadata(acquisition.path)
     for name in ("PhaseEncodingAxis", "PhaseEncodingDirection"):
         phase = _axis(stated.get(name), phase)
-    return phase, _axis(stated.get("SliceEncodingDirection"), slices)
+    said = _axis(stated.get("SliceEncodingDirection"), None)
+    if said is not None:
+        return phase, said, "as its sidecar says"
+    if slices is not None:
+        return phase, slices, "as its header says"
+    sizes, counts = acquisition.lattice.voxel_sizes, np.array(acquisition.lattice.shape)
+    thick, few = int(np.argmax(sizes)), int(np.argmin(counts))
+    if sizes[thick] >= THICKER * np.delete(sizes, thick).max():
+        return phase, thick, "the thickest"
+    if counts[few] <= FEWER * np.delete(counts, few).min():
+        return phase, few, "the shortest"
+    return phase, None, ""
 
 
 def _axis(stated: object, otherwise: int | None) -> int | None:

@@ -351,12 +351,16 @@ def measure_brain(acquisition: Acquisition) -> BrainMeasures:
 # --- Quality ----------------------------------------------------------------------------------
 
 
+ORDINALS = ("first", "second", "third")
+
+
 def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
     """Say what is wrong with how a scan was acquired, and name the worst volumes."""
     if quality.dropped:
         slices, count = quality.dropped, len(quality.dropped)
         noun = "slice has" if count == 1 else "slices have"
-        problem = f"{count} {noun} dropped out: {_named_slices(slices)}"
+        along = f"slices along the {ORDINALS[quality.slice_axis]} axis, {quality.slice_axis_by}"
+        problem = f"{count} {noun} dropped out: {_named_slices(slices)} ({along})"
         advice = Advice("leave these volumes out, or let eddy replace the slices")
         yield Finding("warning", where, problem, advice, "dropped slices")
     if quality.moved:
@@ -376,7 +380,7 @@ def check_quality(where: str, quality: ScanQuality) -> Iterator[Finding]:
         advice = Advice("look at the volumes, the b-vectors and the mask")
         yield Finding("warning", where, problem, advice, "NDC")
     if quality.ghost_axis is not None:
-        along = f"along its {['first', 'second', 'third'][quality.ghost_axis]} axis"
+        along = f"along its {ORDINALS[quality.ghost_axis]} axis"
         if (quality.ghost or 0) > MOST_GHOST:
             problem = f"a ghost of {quality.ghost:.1%} lies half a field of view away {along}"
             advice = Advice("have the scanner's ghost correction looked at")
