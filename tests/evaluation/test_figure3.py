@@ -25,7 +25,7 @@ from napari_msp.evaluation.figures.slices import choose_slice
 from napari_msp.evaluation.metrics import measure
 from napari_msp.signal.sh_image import write_sh
 
-A, B, C = "(a) SH average", "(b) colour FA", "(c) disagreement of branches"
+A, B, C = "(a) SH average", "(b) colour FA (SH series)", "(c) disagreement of branches"
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 

@@ -24,7 +24,7 @@ from napari_msp.evaluation.figures.grid import Cell, Cells, cells
 from napari_msp.evaluation.figures.layout import Block, Panel, Row, Scale, draw_blocks
 from napari_msp.evaluation.figures.slices import Slice, choose_slice
 from napari_msp.formatting import power_of_ten
-from napari_msp.signal.maps import MAPS, Maps
+from napari_msp.signal.maps import MAPS, SH_SERIES, Map, Maps
 
 SHOWN = ("sh_average", "colour_fa")
 """Maps of the paper's figure."""
@@ -86,7 +86,7 @@ def figure3(
         cells(comparison, each, input_image, disagreement, expected_error)
         for each in check_maps(maps)
     ]
-    titled = [(grid.map.title, _rows(grid, view)) for grid in grids]
+    titled = [(_title(grid.map), _rows(grid, view)) for grid in grids]
     # These are of all coefficients, so they belong to no map and are shown once.
     for kind, title in DOUBTS.items():
         if any(cell.kind == kind for cell in grids[0].maps):
@@ -159,6 +159,11 @@ def _image(cell: Cell, shown: Cells, view: Slice) -> Panel | None:
         return None
     shades = shown.shades(view.cut(cell.values), view.cut(cell.shown))
     return Panel(cell.name, _short(cell.name), shades)
+
+
+def _title(shown: Map) -> str:
+    """Name a map, and what its tensors were fitted to: all images' alike, a scan's too."""
+    return f"{shown.title} ({SH_SERIES})" if shown.model == "tensor" else shown.title
 
 
 def _map(cell: Cell, title: str, scale: Scale, power: "_Power", view: Slice) -> Panel:

@@ -318,7 +318,8 @@ _ALL = (
         "colour_fa_mse",
         "colour FA MSE",
         "FA²",
-        "Squared error of the principal direction's colour times FA, mean over three colours.",
+        "Squared error of the principal direction's colour times FA, mean over three colours; "
+        "tensors come through the SH series of both images.",
         _mse_of("colour_fa"),
         ERRORS,
     ),
@@ -333,7 +334,7 @@ _ALL = (
     *_by_tissue(
         "fa_error",
         "FA error",
-        "fractional anisotropy",
+        "fractional anisotropy (through the SH series)",
         _maps_of("fa"),
         aligned=_aligned("fa"),
         white="",
@@ -342,7 +343,7 @@ _ALL = (
     *_by_tissue(
         "md_error",
         "MD error",
-        "mean diffusivity",
+        "mean diffusivity (through the SH series)",
         _maps_of("md"),
         aligned=_aligned("md"),
         white="",
@@ -438,14 +439,14 @@ _ALL = (
         "fa_mae",
         "FA error",
         "FA",
-        "Mean absolute error of fractional anisotropy.",
+        "Mean absolute error of fractional anisotropy, through the SH series.",
         lambda pair: float(np.abs(pair.difference(*_maps_of("fa")(pair))).mean()),
     ),
     Measure(
         "fa_mse",
         "FA MSE",
         "FA²",
-        "Squared error of fractional anisotropy.",
+        "Squared error of fractional anisotropy, through the SH series.",
         _mse_of("fa"),
     ),
 )
