@@ -25,10 +25,10 @@ OUTLYING = 4.0
 Andersson 2016)."""
 
 LEAST_VOXELS = 20
-"""Brain voxels that a slice must have to be judged, and (our choice) ..."""
+"""Brain voxels that a slice must have to be judged (our choice)."""
 
 LEAST_SHARE = 0.05
-"""... as a share of the fullest slice's."""
+"""Of the brain voxels of the fullest slice: what a slice must have to be judged (our choice)."""
 
 
 @dataclass(frozen=True)
