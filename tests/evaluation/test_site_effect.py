@@ -27,7 +27,7 @@ from napari_msp.evaluation.benchmark.results import FLOOR, RegionValue, Results
 from napari_msp.evaluation.evaluate import evaluate, row_to_test
 from napari_msp.evaluation.held_out import MayHaveLearned
 from napari_msp.evaluation.measures.pair import Truth
-from napari_msp.evaluation.proof.chapters import InRegions, make_pages, with_derived
+from napari_msp.evaluation.proof.chapters import InRegions, make_pages, measure_head, with_derived
 from napari_msp.evaluation.proof.effects import effect_words, resampled, scanners
 from napari_msp.evaluation.proof.pages import (
     BEFORE,
@@ -40,6 +40,7 @@ from napari_msp.evaluation.proof.pages import (
 )
 from napari_msp.evaluation.proof.site_effect import site_effect_page
 from napari_msp.evaluation.proof.tables import effects_table, read_site_effect
+from napari_msp.evaluation.regions import read_regions
 from napari_msp.provenance import Provenance
 from napari_msp.scan import Scan
 from napari_msp.signal.fitting import fit_sh
@@ -323,6 +324,12 @@ def test_the_site_effect_in_words():
         "FA of left, 2 subjects: 20.0 % lower than on prisma before; as high after (MSP). "
         "Two scans of one subject on prisma differ by 2.5 %."
     )
+    alone = [r for r in few if r.method in (TARGET, BEFORE) or r.subject == "sub-00"]
+    (found,) = scanners(study(Results(alone)))
+    assert "; as high after (MSP, 1 subject). Two scans" in effect_words(found, "left", "fa")
+    assert effect_words(found, "left", "fa").endswith("differ by 2.0 % in 1 subject.")
+    page = site_effect_page(study(Results(alone)))
+    assert any("not all rows are of the same 2 subjects" in each for each in page.limits)
     (found,) = scanners(study(Results(r for r in few if r.method in (TARGET, BEFORE))))
     assert effect_words(found, "left", "fa").endswith(
         "than on prisma before. Nobody was scanned on prisma twice."
@@ -394,6 +401,34 @@ def test_predictions_lie_in_folders_of_subjects_or_beside_each_other(predicted, 
     ]
     with pytest.raises(UserError, match="is the dataset itself"):
         find_predictions("copy", predicted / "heads", *whose)
+
+
+def test_what_predictions_say_they_were_made_from_is_the_input(predicted, tmp_path):
+    heads = tmp_path / "unmarked"  # as most datasets are
+    shutil.copytree(predicted / "heads", heads)
+    (heads / "dataset_description.json").write_text('{"Name": "heads", "BIDSVersion": "1.9.0"}')
+    copies = tmp_path / "copies"
+    shutil.copytree(predicted / "copies", copies)
+    with pytest.raises(UserError, match="nothing says which platform to predict from"):
+        make_plan([heads], predictions={"copy": copies})
+    for image in copies.rglob("sub-*_dwi.nii.gz"):
+        made = Provenance(target="prisma_st", input="ge_st", stage="last", title="MSP")
+        sidecar = image.with_name(image.name.replace(".nii.gz", ".json"))
+        sidecar.write_text(json.dumps(made.to_sidecar()))
+    assert make_plan([heads], predictions={"copy": copies}).source == "ge_st"
+
+
+def test_a_region_without_a_measured_voxel_is_told_of(predicted, tmp_path):
+    image = nib.load(predicted / "labels.nii.gz")
+    labels = np.asarray(image.dataobj).copy()
+    dataset = open_dataset(predicted / "heads")
+    outside = np.argwhere(~dataset.acquisition("sub-01", "prisma_st").mask)
+    labels[tuple(outside[0])] = 9
+    nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "labels.nii.gz")
+    regions = read_regions(tmp_path / "labels.nii.gz")
+    truth = Truth(fit_sh(dataset.acquisition("sub-01", "prisma_st"), order=ORDER))
+    _, notes = measure_head(truth, {"copy": truth.mapped}, regions)
+    assert notes == ["label 9 has no voxel in the masks of all images"]
 
 
 def test_fibres_are_looked_for_in_the_regions_alone(predicted, tmp_path):

@@ -60,7 +60,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
 ):
     asked = []
 
-    def prove(heads, folder, *, regions, run, on_progress):
+    def prove(heads, folder, *, regions, run, input, on_progress):
         if run is None:
             raise UserError("was scanned twice", field="run", remedy=Choose("run", ("1", "2")))
         asked.append((heads, folder, regions, run))
@@ -80,7 +80,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
     widget.form.button.click()
     settle(qtbot, widget)
     assert "choose from 1, 2 with “Run”" in widget.form.rows.said("run")
-    widget.form.runs.setCurrentText("2")
+    widget.form.asked["run"].setCurrentText("2")
     widget.form.button.click()
     settle(qtbot, widget)
     assert asked == [(heads, predictions, "tissue", 2)]
@@ -98,7 +98,7 @@ def test_what_was_compared_is_shown_and_compared_anew(
 def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     viewer, open_widget, qtbot, predictions, monkeypatch
 ):
-    def endless(heads, folder, *, regions, run, on_progress):
+    def endless(heads, folder, *, regions, run, input, on_progress):
         while True:
             on_progress(Finished("sub-01", 0.1, 1.0))
             time.sleep(0.01)

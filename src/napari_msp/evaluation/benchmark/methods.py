@@ -5,7 +5,7 @@ Predictions that were made elsewhere are rows too, see `FinishedPredictions`.
 
 import hashlib
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from napari_msp.bids import (
     read_sidecar,
     without_shell,
 )
+from napari_msp.data.dataset import TravellingHeads
 from napari_msp.errors import Advice, Change, Choose, Give, UserError, either
 from napari_msp.evaluation.baselines.base import (
     COHORTS,
@@ -365,7 +366,10 @@ def find_predictions(
     inside = Path(folder) / dataset.name
     folder = inside if inside.is_dir() or not alone else Path(folder)
     if not folder.is_dir():
-        raise UserError("there is no such folder", folder, "predictions", Advice("check the path"))
+        remedy = Advice("check the path")
+        if not alone:
+            remedy = Advice("put the predictions of each dataset into a folder of its name")
+        raise UserError("there is no such folder", folder, "predictions", remedy)
     if folder.resolve() == dataset.resolve():
         problem = "is the dataset itself, whose scans would be compared with themselves"
         raise UserError(problem, folder, "predictions", Advice("give a folder of predictions"))
@@ -406,6 +410,30 @@ def find_predictions(
         of_sh = [path for path in paths if not is_dwi(path)]  # as predicted, not fitted anew
         images[subject, target] = tuple(of_sh or paths)
     return FinishedPredictions(name, folder, images, maps, provenance)
+
+
+def predicted_from(folders: Iterable[str | Path], dataset: TravellingHeads) -> str:
+    """Name the platform that finished predictions say they were made from; empty for none or two.
+
+    Parameters
+    ----------
+    folders
+        As for `find_predictions`, of which the first prediction is asked.
+    dataset
+        Whose subjects are predicted.
+    """
+    said = set()
+    for folder in map(Path, folders):
+        inside = folder / dataset.root.name
+        place = inside if inside.is_dir() else folder
+        made = (
+            Provenance.from_sidecar(read_sidecar(path))
+            for subject in dataset.subjects
+            for path in _images_of(place, subject)
+        )
+        first = next((each for each in made if each is not None), None)
+        said |= {first.input} if first is not None and first.input in dataset.platforms else set()
+    return said.pop() if len(said) == 1 else ""
 
 
 COEFFICIENTS = "_model-sh_param-coefficients_dwimap"

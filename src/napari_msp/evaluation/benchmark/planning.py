@@ -34,6 +34,7 @@ from napari_msp.evaluation.benchmark.methods import (
     chosen_methods,
     find_predictions,
     from_base,
+    predicted_from,
     rows_from_base,
 )
 from napari_msp.evaluation.benchmark.plan import SEEDS, Plan, lattice_scales
@@ -125,6 +126,7 @@ def make_plan(
     for dataset in opened:
         dataset.tell()
     source = asked.input or (loaded[0].card.input if loaded else "")
+    source = source or predicted_from(asked.predictions.values(), opened[0])
     source = input_platform(opened[0], source, asked.targets)
     _check_inputs(loaded, source)
     names = common_subjects(opened, source)

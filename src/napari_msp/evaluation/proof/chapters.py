@@ -99,7 +99,7 @@ def measure_head(
         mask = mask & (known if known.ndim == 3 else known.any(axis=-1))
     head = Head(truth, both.predictions, mask, here, clear, maps_alone, signal_maps)
     found: list[Measured] = []
-    notes = list(here.notes)
+    notes = [*here.notes, *_nothing_measured(here, mask)]
     for chapter in CHAPTERS:
         if chapter.measure is None:
             continue
@@ -108,6 +108,14 @@ def measure_head(
         except UserError as error:
             notes.append(f"{chapter.title}: {error.phrase()}")
     return found, notes
+
+
+def _nothing_measured(regions: Regions, mask: MaskArray) -> Iterator[str]:
+    """Say of which regions that lie in the image no voxel is measured."""
+    there = set(np.unique(regions.labels[mask]).tolist())
+    for label, name in regions:
+        if label not in there and regions.kept.get(label, 1.0) > 0:
+            yield f"{name} has no voxel in the masks of all images"
 
 
 def make_pages(study: Study) -> list[Page]:

@@ -359,14 +359,24 @@ def effect_words(each: Scanners, region: str, quantity: str) -> str:
     if BEFORE in rows:
         parts.append(f"{_apart(rows[BEFORE])} on {each.column} before")
     after = {row: found for row, found in rows.items() if role_of(row) == "after"}
-    parts += [f"{_apart(found).rpartition(' ')[0]} after ({row})" for row, found in after.items()]
+    parts += [
+        f"{_apart(found).rpartition(' ')[0]} after ({row}{_of(found, subjects, ', ')})"
+        for row, found in after.items()
+    ]
     said += "; ".join(parts) or "neither before nor after was measured"
     floors = [found for row, found in rows.items() if role_of(row) == "floor"]
     if not floors:
         return f"{said}. Nobody was scanned on {each.column} twice."
     apart, mean = floors[0].mean_difference, floors[0].truth_mean
     by = f"{number(100 * apart / mean, 1)} %" if mean > 0 else f"{apart:.3g}"
+    by += _of(floors[0], subjects, " in ")
     return f"{said}. Two scans of one subject on {each.column} differ by {by}."
+
+
+def _of(found: Agreement, subjects: int, before: str) -> str:
+    """Say how many subjects a number is of, where they are fewer than others'."""
+    few = found.subjects < subjects
+    return f"{before}{counted(found.subjects, 'subject')}" if few else ""
 
 
 def _apart(found: Agreement) -> str:

@@ -426,6 +426,17 @@ def _limits(study: Study, found: Sequence[Scanners]) -> list[str]:
             "Figures and tables voxel by voxel show the largest regions; site_effect.csv and "
             "regions.csv have all."
         )
+    for each in found:
+        counts = {
+            row: max((e.found.subjects for e in each.of(row)), default=0) for row in each.rows
+        }
+        few = {row: n for row, n in counts.items() if n < len(each.subjects)}
+        if few:
+            rows = listed([f"{row} of {n}" for row, n in few.items()])
+            said.append(
+                f"On {each.column} not all rows are of the same {len(each.subjects)} subjects, so "
+                f"they are hard to compare: {rows}."
+            )
     if not any(role_of(row) == "floor" for each in found for row in each.rows):
         said.append(
             "Nobody was scanned on the target twice: what two scans on one scanner differ by is "

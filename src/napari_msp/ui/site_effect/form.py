@@ -20,7 +20,13 @@ from napari_msp.ui.widgets.form import (
 )
 from napari_msp.ui.widgets.path_field import PathField, dropped_path
 
-LABELS = {"predictions": "&Folder", "datasets": "&Heads", "regions": "Re&gions", "run": "R&un"}
+LABELS = {
+    "predictions": "&Folder",
+    "datasets": "&Heads",
+    "regions": "Re&gions",
+    "run": "R&un",
+    "input": "&Before",
+}
 """Of the rows, by the library's name of the parameter."""
 
 TIPS = {
@@ -31,6 +37,7 @@ TIPS = {
     "(<tt>sub-01_dseg.nii.gz</tt>). Empty: white and grey matter and fluid.</p>",
     "run": "<p>The scan on the target that all are compared with, where there are several; another "
     "one says what two scans on one scanner differ by.</p>",
+    "input": "<p>The scanner that predictions were made from.</p>",
 }
 
 LABEL_IMAGES = "Label images (*.nii *.nii.gz)"
@@ -60,17 +67,17 @@ class SiteEffectForm(QWidget):
             "&Compare", "<p>Measure every prediction beside the target’s own scan (Enter).</p>"
         )
         self.rows = FormRows()
-        self.runs = QComboBox()
-        entries = (self.folder, self.heads, self.regions, self.runs)
+        self.asked = {"run": QComboBox(), "input": QComboBox()}
+        entries = (self.folder, self.heads, self.regions, *self.asked.values())
         for name, entry in zip(LABELS, entries, strict=True):
             self.rows.add(name, LABELS[name], entry, TIPS[name])
-        fit_into_form(self.runs)
-        self.offer_runs(())
+        fit_into_form(*self.asked.values())
+        self.ask_no_more()
         stacked(self, self.rows, self.button)
         self.setAcceptDrops(True)
         self._running = False
         self.folder.changed.connect(self._change_folder)
-        self.heads.changed.connect(lambda: self.offer_runs(()))
+        self.heads.changed.connect(self.ask_no_more)
         for entry in (self.heads, self.regions):
             entry.changed.connect(self.check)
         self.button.clicked.connect(lambda _: self.compare_wanted.emit())
@@ -83,14 +90,20 @@ class SiteEffectForm(QWidget):
         return self.regions.path or TISSUE
 
     @property
-    def run(self) -> int | None:
-        """Which of several scans is meant; None where there was nothing to choose from."""
-        return int(self.runs.currentText()) if self.runs.count() else None
+    def answers(self) -> dict[str, str]:
+        """What was chosen of what had to be asked, by the library's name of the parameter."""
+        return {name: box.currentText() for name, box in self.asked.items() if box.count()}
 
-    def offer_runs(self, runs: Sequence[str]) -> None:
-        """Offer several scans to choose from, the first one chosen; none: hide that."""
-        offer(self.runs, runs)
-        self.rows.show_row("run", bool(runs))
+    def ask(self, name: str, choices: Sequence[str]) -> None:
+        """Offer what has to be chosen from, the first of it chosen."""
+        offer(self.asked[name], choices)
+        self.rows.show_row(name, True)
+
+    def ask_no_more(self) -> None:
+        """Hide what was asked of other scans."""
+        for name, box in self.asked.items():
+            offer(box, ())
+            self.rows.show_row(name, False)
 
     def show_heads(self, heads: Path | None) -> None:
         """Fill in the heads that the predictions are of, unless some are chosen."""
@@ -131,7 +144,7 @@ class SiteEffectForm(QWidget):
 
     def _change_folder(self) -> None:
         self.heads.show_path(None)
-        self.offer_runs(())
+        self.ask_no_more()
         self.check()
         self.folder_chosen.emit()
 

@@ -17,7 +17,7 @@ from napari_msp.evaluation.proof.effects import Scanners, SiteEffect, effect_wor
 from napari_msp.evaluation.proof.pages import MEAN_OF_OTHERS, REPEAT, SMOOTHED
 from napari_msp.evaluation.proof.values import MEANS, QUANTITIES
 from napari_msp.evaluation.statistics import Interval
-from napari_msp.formatting import NumberFormat, number, p_text
+from napari_msp.formatting import NumberFormat, counted, number, p_text
 from napari_msp.ui.widgets.colours import Themed, colours_of
 from napari_msp.ui.widgets.form import fit_into_form, in_row, offer, stacked, wrapped
 from napari_msp.ui.widgets.reading_table import ReadingTable, Text, tabbed
@@ -226,6 +226,7 @@ def _texts(each: Scanners, effect: SiteEffect) -> list[Text]:
     found, known = effect.found, each.identified.get(effect.row)
     unit = QUANTITIES[effect.quantity].unit
     told = [f"{found.bias:+.4g} {unit}".strip(), _between("95 % interval", found.bias_interval)]
+    told.append(counted(found.subjects, "subject"))
     told += [_between("limits of agreement", found.limits)]
     if effect.test is not None:
         told.append(

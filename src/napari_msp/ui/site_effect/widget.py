@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ class SiteEffect(Docked):
         self.message.clear()
         self._warned.clear()
         self.form.set_running(True)
-        work = partial(_compare, folder, heads, self.form.chosen_regions, self.form.run)
+        work = partial(_compare, folder, heads, self.form.chosen_regions, self.form.answers)
         self.progress.run(work, "Looking at the predictions")
 
     def _look(self) -> None:
@@ -109,8 +109,8 @@ class SiteEffect(Docked):
     def _refuse(self, error: UserError) -> None:
         self.message.clear()
         words = sentence(said(error, WORDS))
-        if error.field == "run" and isinstance(error.remedy, Choose):
-            self.form.offer_runs(error.remedy.choices)
+        if error.field in self.form.asked and isinstance(error.remedy, Choose):
+            self.form.ask(error.field, error.remedy.choices)
         if error.field in LABELS:
             self.form.say(error.field, words)
             self.what.unfold(True)
@@ -179,7 +179,7 @@ def _look(folder: Path, control: Control) -> Known:
 
 
 def _compare(
-    folder: Path, heads: Path, regions: str | Path, run: int | None, control: Control
+    folder: Path, heads: Path, regions: str | Path, answers: Mapping[str, str], control: Control
 ) -> Known:
     from napari_msp.evaluation.evaluate import prove
 
@@ -187,7 +187,9 @@ def _compare(
         control.check()
         control.report(Step(done.job, round(100 * done.share), 100))
 
-    prove(heads, folder, regions=regions, run=run, on_progress=tell)
+    run = int(answers["run"]) if "run" in answers else None
+    source = answers.get("input", "")
+    prove(heads, folder, regions=regions, run=run, input=source, on_progress=tell)
     written = site_effect_in(folder)
     assert written is not None
     return Known(heads, written, read_site_effect(written))
