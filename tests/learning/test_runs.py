@@ -29,8 +29,8 @@ from napari_msp.learning.train import run_in_folder
 
 @pytest.fixture
 def settings(quick):
-    """Of a run with 6 steps and 2 checkpoints."""
-    return quick(targets=("prisma_st",))
+    """Of a run with 6 steps and 2 checkpoints; a process of its own would know a base."""
+    return quick(targets=("prisma_st",), start_from="nothing")
 
 
 @pytest.fixture
