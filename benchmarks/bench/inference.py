@@ -40,12 +40,13 @@ target connectom_sa has voxels of half the edge. *The bare network* is one call 
 volume as torch lays it out, channels standardised beforehand, nothing brought back: what no
 prediction can do without. Ours is `predict_targets` on a fitted scan: standardising, the network
 (in a quicker layout, a voxel's channels side by side), masks, lattices, axes, disagreement and
-expected error. MONAI's `sliding_window_inference` (32³, overlap 0.25) and TorchIO's GridSampler run
-the same network over the same standardised channels. How far they are off is said below, in parts
-of the largest value: MONAI averages windows, so no overlap makes it exact; TorchIO's is exact from
-an overlap of twice the network's halo, 18 for SHResNet, but for the MSP with DIQT, which reads 26
-voxels around, no window of 32³ is. *A patch a voxel* is the paper's way: 11³ voxels are read for
-each.
+expected error. Half of what surrounds the network is the expected error, which describes every
+voxel of the finer lattice; without a calibration it is not there. MONAI's
+`sliding_window_inference` (32³, overlap 0.25) and TorchIO's GridSampler run the same network over
+the same standardised channels. How far they are off is said below, in parts of the largest value:
+MONAI averages windows, so no overlap makes it exact; TorchIO's is exact from an overlap of twice
+the network's halo, 18 for SHResNet, but for the MSP with DIQT, which reads 26 voxels around, no
+window of 32³ is. *A patch a voxel* is the paper's way: 11³ voxels are read for each.
 """
 
 
