@@ -496,7 +496,7 @@ def test_the_packaged_base_is_offered_where_there_is_one(qtbot, tmp_path, monkey
     qtbot.addWidget(form)
     choices = form.entries["start_from"].stops[0]
     shown = [choices.itemText(row) for row in range(choices.count())]
-    assert shown[:2] == ["default (base model, where it fits)", "base model (packaged)"]
+    assert shown[:2] == ["default (base, where it fits)", "base model (packaged)"]
     form.entries["preset"].write("paper")
     assert choices.itemText(0) == "default (nothing)"
 

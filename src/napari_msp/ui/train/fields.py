@@ -168,7 +168,7 @@ def empty_means(name: str, values: Mapping[str, Any]) -> str:
         return f"{PATIENCE}" if values.get("validation") and not given else "no end before its time"
     if name == "start_from":
         found = model_to_start_from({**values, name: None})
-        return "nothing" if found is None else "base model, where it fits"
+        return "nothing" if found is None else "base, where it fits"
     if not asked.recipe:
         return asked.empty
     if "length" in asked.recipe and "minutes" in values:
