@@ -198,7 +198,9 @@ class Measurement:
                 regional.add_taught(subject)
             notes += regional.notes
             write_results(self.folder / "regions.csv", Results(regional.values), RegionValue)
-        write_json(self.folder / "notes.json", {"Notes": list(dict.fromkeys(notes))})
+        whose = f"{dataset.root.name}, " if len(plan.datasets) > 1 else ""
+        said = [f"{whose}{note}" for note in dict.fromkeys(notes)]
+        write_json(self.folder / "notes.json", {"Notes": said})
         write_results(self.folder / "measures.csv", Results(rows), Result)
         if effects:
             write_results(self.folder / "biology.csv", Results(effects), EffectResult)
