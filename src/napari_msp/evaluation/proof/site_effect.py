@@ -120,7 +120,8 @@ def _percent(value: float | None, decimals: int = 1) -> str:
 
 def _largest_words(each: Scanners) -> list[str]:
     """Say the same of FA in the largest region, which a reader can picture."""
-    return [effect_words(each, region, "fa") for region in _largest(each, "fa", 1)]
+    fa = f"fa{OF_SIGNAL}" if each.of_signal else "fa"
+    return [effect_words(each, region, fa) for region in _largest(each, fa, 1)]
 
 
 def _sentence(each: Scanners, several: bool) -> str:
