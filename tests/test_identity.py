@@ -8,8 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.cohort import run_cohort
 from napari_msp.data.dataset import open_dataset
+from napari_msp.errors import UserError
 from napari_msp.identity import (
+    CopiedScan,
     Person,
     file_digest,
     known_among,
@@ -17,6 +20,8 @@ from napari_msp.identity import (
     person_of,
     same_person,
 )
+from napari_msp.learning.heads import prepare_study
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.scan import load_scan
 
 SCAN = "{0}/ses-{1}/dwi/{0}_ses-{1}_acq-{2}_dwi.nii.gz"
@@ -46,6 +51,23 @@ def test_two_datasets_have_a_sub_01_each(
     assert same_person(here, there) is False
     assert not may_be_same(here, there)
     assert not known_among(here, [there])
+
+
+def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path) -> None:
+    root = tmp_path / "heads"
+    shutil.copytree(heads, root)
+    for session, protocol in (("ge", "st"), ("prisma", "st"), ("connectom", "sa")):
+        copied = scan_of(root, "sub-01", session, protocol)
+        shutil.copy(copied, scan_of(root, "sub-03", session, protocol))
+    dataset = open_dataset(root)
+    with pytest.warns(CopiedScan, match="sub-03 has the same scan as sub-01"):
+        prepare_study(dataset, TrainingSettings())
+    with pytest.raises(UserError, match="they share a scan"):
+        prepare_study(dataset, TrainingSettings(held_out=("sub-03",)))
+    with pytest.warns(CopiedScan, match=r"sub-03/.* is the same image as sub-01/"):
+        run_cohort(
+            root, tmp_path / "out", __file__, "x", platform="ge_st", job=lambda *_, **__: None
+        )
 
 
 def test_a_scan_under_another_name_is_the_same_persons(heads: Path, tmp_path: Path) -> None:

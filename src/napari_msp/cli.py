@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show_what_cannot_be_encoded()
     chosen = next((each for each in arguments if not each.startswith("-")), "")
     try:
-        options = build_parser(chosen).parse_args(arguments)
+        options, left = build_parser(chosen).parse_known_args(arguments)
+        if left:  # said by the command's own parser, whose help lists its options
+            options.parser.error(f"unrecognized arguments: {' '.join(left)}")
     except OSError as error:  # the version was asked for, and nobody takes it
         print(f"napari-msp: {explain(error).phrase()}", file=sys.stderr)
         _leave_output_that_is_full()

@@ -8,7 +8,7 @@ is one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,33 @@ def same_person(first: Person, second: Person) -> bool | None:
     if first.dataset and second.dataset:
         return (first.dataset, first.label) == (second.dataset, second.label)
     return None
+
+
+def copies(people: Mapping[str, Person]) -> Iterator[tuple[str, str]]:
+    """Give the names under which scans stand that stand under another name too, and that name.
+
+    Parameters
+    ----------
+    people
+        By name; the first of those who share a scan is the one that the others are copies of.
+
+    Examples
+    --------
+    >>> a, b, c = (Person(scans=frozenset(scans)) for scans in ("x", "y", "xz"))
+    >>> list(copies({"sub-01": a, "sub-02": b, "sub-03": c}))
+    [('sub-03', 'sub-01')]
+    """
+    first: dict[str, str] = {}
+    for name, person in people.items():
+        known = next((first[scan] for scan in sorted(person.scans) if scan in first), None)
+        if known is not None:
+            yield name, known
+        for scan in person.scans:
+            first.setdefault(scan, name)
+
+
+class CopiedScan(UserWarning):
+    """The same scan stands under two names."""
 
 
 def may_be_same(first: Person, second: Person) -> bool:

@@ -23,6 +23,8 @@ from napari_msp.model_file import Model, load_model, save_model
 from napari_msp.options import Options
 from napari_msp.provenance import Provenance
 
+pytestmark = pytest.mark.filterwarnings("ignore::napari_msp.identity.CopiedScan")  # all are one
+
 TARGET = "prisma_st"
 
 

@@ -70,6 +70,27 @@ def test_help_loads_nothing_that_takes_long(arguments):
     assert set(done.stderr.split()) & HEAVY <= allowed
 
 
+def test_what_a_command_does_not_know_is_said_by_the_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "--prediction", "A=a.nii", "--out", "o", "--colour", "red"])
+    told = capsys.readouterr().err
+    assert told == (
+        "napari-msp: unrecognized arguments: --colour red; see napari-msp compare --help\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["compare", "--out", "o"], ["evaluate", "heads", "--out", "o"]]
+)
+def test_predictions_are_named_after_one_flag_or_several(command):
+    def given(*words):
+        return build_parser(command[0]).parse_args([*command, *words]).predictions
+
+    flag = "--predictions"
+    assert given(flag, "A=a", "B=b") == given(flag, "A=a", flag, "B=b") == ["A=a", "B=b"]
+    assert given("--prediction", "A=a", "B=b") == ["A=a", "B=b"]
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--version"])

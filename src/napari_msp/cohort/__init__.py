@@ -39,6 +39,7 @@ from napari_msp.errors import (
 )
 from napari_msp.files import write_text
 from napari_msp.formatting import counted
+from napari_msp.identity import CopiedScan, Person, copies, file_digest
 from napari_msp.options import Options, OptionSettings
 
 __all__ = ["CohortResult", "CohortSummary", "run_cohort", "summarise_cohort"]
@@ -186,6 +187,7 @@ def run_cohort(
         if cluster is None and workers > 1 and tasks:
             few = min(workers, len(tasks))
             cluster = stack.enter_context(open_cluster(few, None, (), _say_nothing))
+        _tell_copies(tasks)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
         table, results = _Table(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)
@@ -205,6 +207,20 @@ def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortR
     for task in tasks:
         stop_if(cancelled)
         yield run_task(task, cancelled)
+
+
+def _tell_copies(tasks: Sequence[Task]) -> None:
+    """Warn of subjects whose scans are one; only files of the same size are looked into."""
+    sizes: dict[int, list[Task]] = {}
+    for task in tasks:
+        sizes.setdefault(task.dwi.stat().st_size, []).append(task)
+    for group in sizes.values():
+        if len(group) > 1:
+            people = {
+                task.scan: Person(scans=frozenset({file_digest(task.dwi)} - {""})) for task in group
+            }
+            for copy, scan in copies(people):
+                warnings.warn(f"{copy}: is the same image as {scan}", CopiedScan, stacklevel=3)
 
 
 def _say_nothing(_: str) -> None:

@@ -25,11 +25,13 @@ def add_options(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--prediction",
+        "--predictions",
         dest="predictions",
-        action="append",
+        nargs="+",
+        action="extend",
         required=True,
         metavar="NAME=IMAGE",
-        help="repeatable; with the same name for SH images of several shells",
+        help="one or more, repeatable; with the same name for SH images of several shells",
     )
     command.add_argument(
         "--input",

@@ -57,7 +57,8 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--predictions",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="NAME=FOLDER",
         help="finished ones of any method, rows of this name: sub-<label>/…_dwi.nii.gz",
     )

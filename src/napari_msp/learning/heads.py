@@ -17,7 +17,7 @@ from napari_msp.data.dataset import (
 )
 from napari_msp.data.lattice import Lattice, direction_cosines, scale_between
 from napari_msp.errors import Advice, Change, Choose, RunJob, UserError, either
-from napari_msp.identity import Person, known_among
+from napari_msp.identity import CopiedScan, Person, copies, known_among
 from napari_msp.learning.common_shells import common_shells
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.learning.settings import TrainingSettings
@@ -174,6 +174,10 @@ def prepare_study(
         for target in targets
     }
     _check_taught(dataset, scanned)
+    taught = {subject: dataset.person(subject) for subject in training}
+    for copy, subject in copies(taught):
+        problem = f"{copy} has the same scan as {subject}: one head is learned from twice"
+        warnings.warn(f"{dataset.root}: {problem}", CopiedScan, stacklevel=2)
     learned = [heads[subject] for subject in training]
     standardisation = {
         settings.input: measure_standardisation((h.input for h in learned), per_order)
