@@ -93,8 +93,7 @@ class SiteEffect(Docked):
     def _take(self, known: Known) -> None:
         self.form.show_heads(known.heads)
         self._show(known)
-        if known.found:
-            self.message.show_message("warning", known.doubt)
+        self.message.show_message("warning", known.doubt)
 
     def _take_compared(self, known: Known) -> None:
         self._show(known)
@@ -170,12 +169,16 @@ def _look(folder: Path, control: Control) -> Known:
     if written is None:
         return Known(heads)
     control.check()
+    try:
+        found = read_site_effect(written)
+    except UserError as error:  # as of an earlier version
+        return Known(heads, doubt=sentence(said(error, WORDS)))
     doubt = ""
     if written != folder:
         when = (written / "report.html").stat().st_mtime
         images = (each for each in folder.glob("sub-*/**/*.nii*") if each.is_file())
         doubt = NEWER if any(each.stat().st_mtime > when for each in images) else ""
-    return Known(heads, written, read_site_effect(written), doubt)
+    return Known(heads, written, found, doubt)
 
 
 def _compare(
