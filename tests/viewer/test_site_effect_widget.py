@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +66,8 @@ def test_what_was_compared_is_shown_and_compared_anew(
             raise UserError("was scanned twice", field="run", remedy=Choose("run", ("1", "2")))
         asked.append((heads, folder, regions, run))
         on_progress(Finished("sub-01 on prisma_st", 0.5, 1.0))
+        for n in range(5):
+            warnings.warn(f"sub-0{n} has no prediction", stacklevel=2)
         write(folder / "proof", 1.02)
 
     monkeypatch.setattr("napari_msp.evaluation.evaluate.prove", prove)
@@ -84,6 +87,8 @@ def test_what_was_compared_is_shown_and_compared_anew(
     widget.form.button.click()
     settle(qtbot, widget)
     assert asked == [(heads, predictions, "tissue", 2)]
+    assert "sub-02 has no prediction" in widget.message.text
+    assert widget.message.text.endswith("And 2 more: see the report.")
     assert "2.0 % higher after (harmonized)" in widget.panel.words.text()
     assert widget.form.button.isEnabled()
     # A prediction that was made since is told of.

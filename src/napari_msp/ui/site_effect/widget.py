@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 WORDS = FormWords(LABELS)
 
+MOST_TOLD = 3
+"""Warnings that are shown; the report has all."""
+
 NEWER = "There are newer predictions than this comparison: compare anew."
 
 
@@ -97,7 +100,10 @@ class SiteEffect(Docked):
 
     def _take_compared(self, known: Known) -> None:
         self._show(known)
-        self.message.show_message("warning", " ".join(map(sentence, self._warned)))
+        told = [sentence(each) for each in dict.fromkeys(self._warned)]
+        more = len(told) - MOST_TOLD
+        told = [*told[:MOST_TOLD], f"And {more} more: see the report."] if more > 0 else told
+        self.message.show_message("warning", " ".join(told))
 
     def _show(self, known: Known) -> None:
         self.written = known.written
