@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_msp.checking.dataset import check_copies
 from napari_msp.cohort import run_cohort
 from napari_msp.data.dataset import open_dataset
 from napari_msp.errors import UserError
@@ -60,6 +61,9 @@ def test_a_subject_that_is_a_copy_of_another_is_told(heads: Path, tmp_path: Path
         copied = scan_of(root, "sub-01", session, protocol)
         shutil.copy(copied, scan_of(root, "sub-03", session, protocol))
     dataset = open_dataset(root)
+    [found] = check_copies(dataset)
+    assert found.where == "sub-03"
+    assert "has the same image as sub-01" in found.problem
     with pytest.warns(CopiedScan, match="sub-03 has the same scan as sub-01"):
         prepare_study(dataset, TrainingSettings())
     with pytest.raises(UserError, match="they share a scan"):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import nibabel as nib
 import numpy as np
@@ -25,12 +26,18 @@ AFFINE = np.diag([2.4, 2.4, 2.4, 1.0])
 SHAPE = (10, 9, 8)
 
 
+def own(made, subject):
+    """Give a scan that is no other subject's: a little brighter."""
+    signal = np.asarray(made.image.dataobj) * np.float32(1 + 0.001 * int(subject))
+    return replace(made, image=nib.Nifti1Image(signal, made.image.affine))
+
+
 def write(root, subject, platform, made, sidecar=True):
     """Put a scan of `conftest.make_scan` into a BIDS dataset; give its image."""
     session, protocol = platform.split("_")
     folder = root / f"sub-{subject}/ses-{session}/dwi"
     folder.mkdir(parents=True)
-    path = made.write(folder, stem=f"sub-{subject}_ses-{session}_acq-{protocol}")
+    path = own(made, subject).write(folder, stem=f"sub-{subject}_ses-{session}_acq-{protocol}")
     if sidecar:
         path.with_name(path.name.replace("nii.gz", "json")).write_text('{"EchoTime": 0.089}')
     return path
@@ -40,9 +47,8 @@ def write(root, subject, platform, made, sidecar=True):
 def dataset(tmp_path, scan):
     """Two faultless subjects on two platforms, one lattice."""
     made = scan(AFFINE, 45, shape=SHAPE)
-    for subject in ("01", "02"):
-        for platform in ("ge_st", "prisma_st"):
-            write(tmp_path, subject, platform, made)
+    for subject, platform in product(("01", "02"), ("ge_st", "prisma_st")):
+        write(tmp_path, subject, platform, made)
     (tmp_path / "dataset_description.json").write_text("{}")
     return tmp_path
 
@@ -56,7 +62,8 @@ def path_of(root, subject="02", platform="prisma_st", ending="nii.gz"):
 def replace_scan(root, made, subject="02", platform="prisma_st"):
     """Write another scan in a scan's place."""
     folder = path_of(root, subject, platform).parent
-    made.write(folder, stem=path_of(root, subject, platform).name.removesuffix("_dwi.nii.gz"))
+    stem = path_of(root, subject, platform).name.removesuffix("_dwi.nii.gz")
+    own(made, subject).write(folder, stem=stem)
 
 
 def found(root, severity=None, **options):

@@ -32,6 +32,7 @@ from napari_msp.data.dataset import (
 from napari_msp.errors import Advice, UserError
 from napari_msp.files import read_json, refuse_occupied
 from napari_msp.formatting import counted
+from napari_msp.identity import copies
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def check(
     findings = [finding_from(each, root, str(root)) for each in undecided]
     findings += [*check_descriptions(root), *check_names(dataset)]
     findings += check_missing_scans(dataset, source)
+    findings += check_copies(dataset)
 
     scans: list[ScanSummary] = []
     corrections: list[Correction] = []
@@ -286,6 +288,14 @@ def check_names(dataset: TravellingHeads) -> Iterator[Finding]:
             problem = f"is passed over: scans are named {SCAN_NAMES}"
             advice = Advice("rename or remove it")
             yield Finding("warning", place_of(path, dataset.root), problem, advice)
+
+
+def check_copies(dataset: TravellingHeads) -> Iterator[Finding]:
+    """Look for subjects that share a scan: one person under two names."""
+    people = {subject: dataset.person(subject) for subject in dataset.subjects}
+    for copy, subject in copies(people):
+        problem = f"has the same image as {subject}: the same scan under two names"
+        yield Finding("error", copy, problem, Advice("find out whose it is, and remove the other"))
 
 
 def check_missing_scans(dataset: TravellingHeads, input_platform: str) -> Iterator[Finding]:
