@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from dask_jobs import means
 
+from napari_msp import cohort
 from napari_msp.cli import main
 from napari_msp.cohort import run_cohort, summarise_cohort
 from napari_msp.data.acquisition import load_acquisition
@@ -92,6 +94,44 @@ class Recorder:
     @property
     def subjects(self):
         return [call[0].name.split("_")[0] for call in self.calls]
+
+
+class TestCopies:
+    """Whose scans are looked into for copies before anything runs."""
+
+    @pytest.fixture
+    def looked(self, monkeypatch):
+        seen = []
+
+        def digest(dwi):
+            seen.append(dwi.name[:6])
+            return ""
+
+        monkeypatch.setattr(cohort, "file_digest", digest)
+        return seen
+
+    def test_a_link_to_nothing_is_one_failed_row(self, bids, model, tmp_path):
+        dwi = bids / "sub-02/ses-ge/dwi/sub-02_ses-ge_acq-st_dwi.nii.gz"
+        dwi.unlink()
+        dwi.symlink_to("annex/object")
+        gone = UserError("there is no such file", dwi)
+        results = run_cohort(bids, tmp_path / "out", model, TARGET, job=Recorder({"sub-02": gone}))
+        assert [each.status for each in results] == ["done", "failed", "done"]
+
+    def test_finished_scans_are_not_looked_into_again(self, bids, model, tmp_path, looked):
+        for expected in (["sub-01", "sub-03"], []):
+            run_cohort(
+                bids, tmp_path / "out", model, TARGET, participants=["01", "03"], job=Recorder()
+            )
+            assert looked == expected
+            looked.clear()
+
+    def test_images_of_mrtrix_are_not_converted_for_it(self, bids, model, tmp_path, looked):
+        for dwi in bids.glob("sub-*/ses-ge/dwi/*.nii.gz"):
+            dwi.rename(dwi.with_name(dwi.name.replace(".nii.gz", ".mif")))
+        with suppress(UserError):
+            run_cohort(bids, tmp_path / "out", model, TARGET, job=Recorder())
+        assert not looked
 
 
 class TestWithAStub:

@@ -246,7 +246,8 @@ def test_shell_nearest_to_the_model_is_taken(make_model, small_scan, tmp_path):
         with pytest.warns(NotPredicted, match="b = 700, 2800 of the scan"):
             prediction = harmonize(make_model(), scan, "prisma_st")
         said = "b = 700, 2800 of the scan is not predicted (the model knows b = 1200)"
-        assert prediction.approximations == (said,)
+        assert prediction.approximations == ()  # nothing was done to what is predicted
+        assert prediction.warnings == (f"{acquisition.name}: {said}",)
         assert prediction.sh.rescaled_from is None
 
 

@@ -32,7 +32,7 @@ def test_numbers_are_those_of_scan_and_maps(small_scan, saved_model, tmp_path):
     assert measured["DisagreementOfOrder0"] == pytest.approx(
         spread.get_fdata()[mask].mean(), rel=1e-5
     )
-    assert "ExpectedError" not in measured
+    assert "ExpectedErrorMedian" not in measured
 
 
 def test_of_several_shells_the_largest_counts(small_scan, make_model, tmp_path):

@@ -11,7 +11,7 @@ from napari_msp.bids import HARMONIZED, describe_derivative
 from napari_msp.errors import RunJob, UserError
 from napari_msp.identity import dataset_key
 from napari_msp.inference.review_maps import Without
-from napari_msp.review.measures import MEASURES, robust_scores
+from napari_msp.review.measures import MEASURES, read_measures, robust_scores
 from napari_msp.review.predictions import open_review
 
 
@@ -64,6 +64,12 @@ def test_each_target_and_model_is_a_cohort_of_its_own(tmp_path, predict):
     review = open_review(tmp_path)
     assert len(review.kinds) == 2
     assert all(not entry.outlying for entry in review.entries)
+
+
+def test_the_mean_that_earlier_versions_kept_is_not_read_as_the_median():
+    measured = {"ExpectedError": 3.0, "ExpectedErrorMedian": 1.0}
+    assert read_measures({"Measures": measured}) == {"expected_error_median": 1.0}
+    assert read_measures({"Measures": {"ExpectedError": 3.0}}) == {}
 
 
 def test_a_warning_counts(cohort, predict):

@@ -7,13 +7,19 @@ import csv
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Unpack
 
-from napari_msp.bids import HARMONIZED, describe_derivative, entities, platform_name
+from napari_msp.bids import (
+    HARMONIZED,
+    MRTRIX_SUFFIXES,
+    describe_derivative,
+    entities,
+    platform_name,
+)
 from napari_msp.cohort.cluster import Cluster, open_cluster
 from napari_msp.cohort.jobs import (
     CohortResult,
@@ -21,6 +27,7 @@ from napari_msp.cohort.jobs import (
     Poll,
     Task,
     harmonize_scan,
+    has_predictions,
     open_model,
     run_task,
 )
@@ -210,12 +217,18 @@ def _run_here(tasks: Sequence[Task], cancelled: Poll | None) -> Iterator[CohortR
 
 
 def _tell_copies(tasks: Sequence[Task]) -> None:
-    """Warn of subjects whose scans are one; only files of the same size are looked into."""
+    """Warn of subjects whose scans are one, unless all of them are finished.
+
+    Only NIfTI files of the same size are looked into, of each the first volume. What cannot be
+    read is left out: its own job says so.
+    """
     sizes: dict[int, list[Task]] = {}
     for task in tasks:
-        sizes.setdefault(task.dwi.stat().st_size, []).append(task)
+        with suppress(OSError):
+            if not task.dwi.name.endswith(MRTRIX_SUFFIXES):  # of one size always, and read whole
+                sizes.setdefault(task.dwi.stat().st_size, []).append(task)
     for group in sizes.values():
-        if len(group) > 1:
+        if len(group) > 1 and not all(map(has_predictions, group)):
             people = {
                 task.scan: Person(scans=frozenset({file_digest(task.dwi)} - {""})) for task in group
             }

@@ -215,6 +215,11 @@ def unfinished(task: Task) -> Iterator[str]:
         yield target  # perhaps by a network of another kind, whose files have other names
 
 
+def has_predictions(task: Task) -> bool:
+    """Return whether files of all targets are there and stay, without reading what was scanned."""
+    return not task.options["force"] and all(any(_predictions(task, t)) for t in task.targets)
+
+
 def _predictions(task: Task, target: str) -> Iterator[tuple[Path, _Made]]:
     """Give the sidecars of a target's predictions that are there, and how they were made."""
     stem = prediction_stem(task.dwi, target, task.kind)

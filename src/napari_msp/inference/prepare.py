@@ -127,8 +127,9 @@ def prepare_input(
         raise UserError(problem, scan.path or scan.owner, "scan", remedy)
     acquisition.tell_notes()
     sh, images, chosen = model.card.sh, {}, fitting_shells(model, acquisition, options)
-    said = said_of_shells = _left_out(acquisition, chosen)
-    for left_out in said:
+    said: tuple[str, ...] = ()
+    said_of_shells = _left_out(acquisition, chosen)
+    for left_out in said_of_shells:
         warnings.warn(f"{acquisition.name}: {left_out}", NotPredicted, stacklevel=3)
     for wanted, shell in chosen.items():
         rescaling = _rescaling(shell, wanted)

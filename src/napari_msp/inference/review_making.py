@@ -287,7 +287,8 @@ def measures(prediction: Prediction) -> dict[str, float]:
     scan's mean signal from the training subjects', in theirs; over the mask the mean disagreement
     of order 0, in SH units, and the median of the expected error, in SH units²: a few voxels that
     are unlike any of the calibration would be its mean. Of several shells the largest is taken, of
-    the mean signal the one furthest away.
+    the mean signal the one furthest away. (Earlier sidecars have the mean error as `ExpectedError`,
+    which is not read: a review measures the median anew.)
     """
     found: dict[str, float | None] = {}
     acquisition = None if prediction.source is None else prediction.source.acquisition
@@ -300,7 +301,7 @@ def measures(prediction: Prediction) -> dict[str, float]:
     found["MeanSignalDeviation"] = max(shifts, key=abs, default=None)
     for name, middle, values in (
         ("DisagreementOfOrder0", mean_of, [part.order_0_disagreement for part in parts]),
-        ("ExpectedError", median_of, [part.expected_error for part in parts]),
+        ("ExpectedErrorMedian", median_of, [part.expected_error for part in parts]),
     ):
         middles = [
             middle(each[part.image.mask])

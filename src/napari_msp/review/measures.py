@@ -109,10 +109,10 @@ MEASURES: Mapping[str, Measure] = {
             "Between the terms of equation (1), of order 0, mean over the mask.",
         ),
         Measure(
-            "expected_error",
+            "expected_error_median",
             "expected error",
             "SH units²",
-            "ExpectedError",
+            "ExpectedErrorMedian",
             "high",
             None,
             "Squared error to expect, median over the mask (calibrated models).",

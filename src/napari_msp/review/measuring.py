@@ -229,7 +229,7 @@ _MEASURED: Mapping[str, tuple[Callable[[Entry], bool], Measuring]] = {
         lambda entry: bool(_maps(entry, "disagreement0")),
         lambda entry, *_: _largest(entry, "disagreement0", mean_of),
     ),
-    "expected_error": (
+    "expected_error_median": (
         lambda entry: bool(_maps(entry, "expectederror")),
         lambda entry, *_: _largest(entry, "expectederror", median_of),
     ),
