@@ -41,6 +41,9 @@ from napari_msp.ui.preferences import PLUGIN, hint_no_more
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WINDOW = (1500, 940)
+HIGH = 1120
+"""Of a window that shows all that is known of a voxel."""
+
 GIF_WIDTH = 900
 COLOURS = 192
 """Of the GIF's palette, and of each picture's."""
@@ -160,7 +163,8 @@ def harmonize_and_compare(tour: Tour) -> None:
     harmonize.form.button.click()
     tour.live(2)
     tour.frame(700)
-    tour.wait(lambda: not harmonize.running)
+    tour.wait(lambda: not harmonize.running, 900)
+    harmonize.progress.end()  # how long it took says more about this machine than about networks
     tour.frame(1500)
     tour.picture("harmonize")
 
@@ -187,8 +191,10 @@ def harmonize_and_compare(tour: Tour) -> None:
     tour.frame(2500)
     tour.picture("branches")
     compare.stages.panel.branches.click()
+    tour.wait(lambda: not compare.comparing.running)
 
     compare.tabs.setCurrentIndex(2)
+    tour.wait(lambda: not compare.comparing.running)
     canvas = tour.viewer.window._qt_viewer.canvas.native
     for x, y in ((0.50, 0.27), (0.45, 0.25), (0.434, 0.222)):
         spot = QPoint(round(x * canvas.width()), round(y * canvas.height()))
@@ -196,7 +202,10 @@ def harmonize_and_compare(tour: Tour) -> None:
         tour.live(0.3)
         tour.frame(700)
     tour.frame(1500)
+    tour.window.resize(WINDOW[0], HIGH)
+    tour.wait(lambda: not compare.comparing.running)
     tour.picture("voxel")
+    tour.window.resize(*WINDOW)
 
     compare.tabs.setCurrentIndex(0)
     crosshair_of(tour.viewer).put(CROSSING)
