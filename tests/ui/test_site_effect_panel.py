@@ -10,6 +10,7 @@ from napari_msp.evaluation.proof.effects import scanners
 from napari_msp.evaluation.proof.pages import BEFORE, MEAN_OF_OTHERS, REPEAT, TARGET, Study
 from napari_msp.ui.site_effect.form import SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
+from napari_msp.ui.widgets.colours import colours_of
 
 SCANS = (0.40, 0.44, 0.48)
 ROWS = {
@@ -78,8 +79,13 @@ def test_a_point_a_subject(panel):
     assert list(drawn) == [BEFORE, "harmonized", REPEAT]  # trivial ones when they are chosen
     scans = np.array(SCANS)
     np.testing.assert_allclose(drawn[BEFORE], np.column_stack([0.9 * scans, -0.2 * scans]))
+    colours = colours_of(panel)
+    names = [panel.table.item(n, 0) for n in range(panel.table.rowCount())]
+    assert names[0].foreground().color() == colours.text
+    assert names[2].foreground().color() == colours.line  # not drawn
     panel.table.selectRow(2)
     assert list(points(panel)) == [MEAN_OF_OTHERS]
+    assert names[0].foreground().color() == colours.line
     panel.copy()
     lines = QApplication.clipboard().text().splitlines()
     assert lines[0].startswith("row\tbias\tbias_percent") and len(lines) == 2

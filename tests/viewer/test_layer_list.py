@@ -1,6 +1,7 @@
 """The list of layers tells predictions apart at the width that napari gives it."""
 
 import numpy as np
+import pytest
 from patterns import head, measured, named, predicted
 from qtpy.QtGui import QFontMetrics
 
@@ -32,6 +33,21 @@ def test_names_of_ours_take_two_lines_and_others_are_left_alone(viewer, qtbot):
     shown[0].name = "mine"
     assert lines_of(shown[0]) == ()
     qtbot.wait(50)
+
+
+@pytest.mark.parametrize("problem", [ImportError, AttributeError])
+def test_another_napari_keeps_its_own_list(viewer, monkeypatch, problem):
+    def fail():
+        raise problem
+
+    monkeypatch.setattr("napari_msp.ui.layer_list.show_whole_names", fail)
+    rows = viewer.window._qt_viewer.layers
+    known = rows.itemDelegate()
+    letter(viewer)
+    scan = measured("ge_st", "front left")
+    layer = viewer.add_layer(make_layer(map_layer(scan, "SH average", sh_average(head()))))
+    assert layer in viewer.layers
+    assert rows.itemDelegate() is known
 
 
 def test_the_longest_usual_names_fit(viewer, qtbot, monkeypatch):

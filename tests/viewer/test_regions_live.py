@@ -42,6 +42,9 @@ def test_numbers_follow_the_brush(viewer, open_widget, qtbot, pixels):
     np.testing.assert_allclose([values["MSP"], values["input ge_st"]], dark, rtol=1e-5)
     np.testing.assert_allclose(rows()["MSP"].error, bright - dark, rtol=1e-4)
     assert rows()["MSP"].volume == 16 * SIZE**3
+    regions.restyle()
+    axes = [regions.histogram.getAxis(side) for side in ("left", "bottom")]
+    assert [each.autoSIPrefixScale for each in axes] == [1, 1]  # a new theme scales no numbers
     regions.copy()
     assert QApplication.clipboard().text().count("\n") == 1 + 3
     # Back in the comparison all cells show where it is, and no others.

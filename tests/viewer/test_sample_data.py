@@ -143,6 +143,18 @@ def test_cancelling_leaves_nothing(viewer, cache):
     assert viewer.window._qt_window.isEnabled()
 
 
+def test_cancelling_keeps_what_was_made_before(viewer, cache, made):
+    shutil.copytree(made, cache / made.name)
+    (scan,) = scans_of(open_sample(viewer))
+    before = stamps(cache)
+    _, timer = watch(lambda dialog: dialog.reject())
+    with pytest.raises(UserError, match="cancelled"):
+        open_sample(viewer, f"{KEY}_everywhere")
+    timer.stop()
+    assert stamps(cache) == before
+    assert all(path.is_file() for path in scan.siblings.values())
+
+
 def test_a_cache_that_cannot_be_written_is_named(viewer, cache):
     cache.write_text("a file stands in the way")
     with pytest.raises(UserError, match=r"^Cannot write here"):

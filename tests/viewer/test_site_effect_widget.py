@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from napari_msp.bids import dataset_description
-from napari_msp.errors import Choose, UserError
+from napari_msp.errors import Choose, CountAsB0, UserError
 from napari_msp.evaluation.benchmark.jobs import Finished
 from napari_msp.evaluation.benchmark.results import RegionValue, Results
 from napari_msp.evaluation.proof.chapters import make_pages
 from napari_msp.evaluation.proof.pages import BEFORE, TARGET, Study
 from napari_msp.files import write_json
+from napari_msp.ui.phrasing import said
+from napari_msp.ui.site_effect.widget import WORDS, Known
 
 PATIENCE = 20_000
 
@@ -91,13 +93,22 @@ def test_what_was_compared_is_shown_and_compared_anew(
     assert widget.message.text.endswith("And 2 more: see the report.")
     assert "2.0 % higher after (harmonized)" in widget.panel.words.text()
     assert widget.form.button.isEnabled()
-    # A prediction that was made since is told of.
+    # A prediction made since is told of, also where Harmonize saves it, whenever one looks.
     later = time.time() + 60
-    os.utime(predictions / "sub-01/sub-01_desc-x_dwi.nii.gz", (later, later))
-    widget.look_at(predictions.parent)
+    for name in ("sub-01/sub-01_desc-x_dwi.nii.gz", "sub-02_desc-x_dwi.nii.gz"):
+        made = predictions / name
+        made.touch()
+        os.utime(made, (later, later))
+        widget.look_at(predictions)
+        settle(qtbot, widget)
+        assert "newer predictions" in widget.message.text
+        os.utime(made, (1, 1))
+    (predictions / "proof" / "report.html").unlink()
     widget.look_at(predictions)
     settle(qtbot, widget)
-    assert "newer predictions" in widget.message.text
+    assert widget.message.text == ""
+    assert "2.0 % higher" in widget.panel.words.text()
+    assert widget.report.isHidden()
 
 
 def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
@@ -115,8 +126,16 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     widget.form.button.click()
     qtbot.wait_until(lambda: "sub-01" in widget.progress.words.text(), timeout=PATIENCE)
     assert not widget.form.button.isEnabled()
+    widget.look_at(predictions.parent)
+    assert "Cancel it" in widget.message.text
+    assert widget.form.folder.path == predictions
+    widget.form.folder.show_path(predictions.parent)  # whoever else changes it
+    widget._take_compared(Known(written=predictions))
+    assert widget.written == predictions / "proof"
+    widget.form.folder.show_path(predictions)
     widget.progress.request_cancel()
     settle(qtbot, widget)
+    assert widget.message.text == ""
     assert widget.form.button.isEnabled()
     assert "5.0 %" in widget.panel.words.text()  # what was compared before
     monkeypatch.undo()
@@ -130,6 +149,11 @@ def test_comparing_is_cancelled_and_problems_stand_where_they_belong(
     settle(qtbot, widget)
     assert "regions.csv: is no table of the site effect" in widget.message.text
     assert widget.form.button.isEnabled()  # to compare anew, with the heads that it is of
+
+
+def test_no_other_window_is_named_that_cannot_help():
+    error = UserError("has no b=0 volume", "sub-01_dwi.nii.gz", remedy=CountAsB0(60))
+    assert said(error, WORDS) == "sub-01_dwi.nii.gz: has no b=0 volume; count b ≤ 60 as b=0"
 
 
 def test_review_leads_there_unless_names_are_hidden(viewer, open_widget, qtbot, predictions):

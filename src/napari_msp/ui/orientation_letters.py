@@ -55,19 +55,28 @@ def letter(viewer: Viewer) -> None:
 
     def renew(event: Any = None) -> None:
         from napari_msp.ui.canvas_drawing import Marks
-        from napari_msp.ui.layer_list import show_whole_names
 
         overlays, ours = viewer.canvas.overlays, any(map(is_ours, viewer.layers))
         if ours and KEY not in overlays:
             overlays[KEY] = Marks()
             if hasattr(viewer, "window"):  # else it is a viewer in memory
-                show_whole_names()
+                _show_whole_names()
         elif not ours:
             overlays.pop(KEY, None)
 
     viewer.layers.events.inserted.connect(renew)
     viewer.layers.events.removed.connect(renew)
     renew()
+
+
+def _show_whole_names() -> None:
+    """Let the list of layers show names whole, where this napari is built as is known."""
+    try:
+        from napari_msp.ui.layer_list import show_whole_names
+
+        show_whole_names()
+    except (ImportError, AttributeError):  # parts of napari's that another version may lack
+        return
 
 
 def letter_current_window() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,12 +93,12 @@ def kept_heads(
 ) -> TravellingHeads:
     """Give the simulated head in a folder; made (anew) unless it is there as it was made.
 
-    Scans on further targets that were made before stay.
+    Scans on further targets that were made before stay, and all of them until the new ones are
+    whole: they may be open.
     """
     made = _made(folder, size)
     if made is None or not {*targets} <= {*made}:
         wanted = [each for each in all_targets() if each in {*targets, *(made or ())}]
-        shutil.rmtree(folder, ignore_errors=True)
         _simulate(folder, size, wanted, control)
     return open_dataset(folder / "heads")
 
@@ -196,7 +195,7 @@ def _simulate(folder: Path, size: str, targets: Sequence[str], control: Control)
         control.report(Step(words, sum(costs[:done]), sum(costs)))
 
     progress("", 0)
-    with new_folder(folder) as stage:
+    with new_folder(folder, replace=True) as stage:
         simulate(
             stage / "heads",
             1,

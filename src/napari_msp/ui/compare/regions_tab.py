@@ -285,7 +285,6 @@ class RegionsTab(Themed):
             axis = self.histogram.getAxis(side)
             axis.setPen(colours.line)
             axis.setTextPen(colours.text)
-            axis.enableAutoSIPrefix(False)
         self._draw_histogram()
 
     def _show(self) -> None:
@@ -450,6 +449,8 @@ class RegionsTab(Themed):
         self.histogram.setMouseEnabled(False, False)
         self.histogram.setMenuEnabled(False)
         self.histogram.hideButtons()
+        for side in ("left", "bottom"):  # before there are labels, or it scales once more
+            self.histogram.getAxis(side).enableAutoSIPrefix(False)
         self.histogram.addLegend(offset=(-4, 4))
         self.histogram.setLabel("left", "voxels")
         self.histogram.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)

@@ -25,13 +25,13 @@ LABELS = {
     "datasets": "&Heads",
     "regions": "Re&gions",
     "run": "R&un",
-    "input": "&Before",
+    "input": "&Input",
 }
 """Of the rows, by the library's name of the parameter."""
 
 TIPS = {
     "predictions": "<p>Where <i>cohort</i> or <i>harmonize</i> wrote, or where <i>evaluate</i> "
-    "did. What was compared there before is shown at once.</p>",
+    "did: predictions of one model. What was compared there before is shown at once.</p>",
     "datasets": "<p>BIDS folder with the same subjects’ own scans on the target.</p>",
     "regions": "<p>A label image in the scans’ space, or a folder with one of each subject "
     "(<tt>sub-01_dseg.nii.gz</tt>). Empty: white and grey matter and fluid.</p>",
@@ -80,7 +80,7 @@ class SiteEffectForm(QWidget):
         self.heads.changed.connect(self.ask_no_more)
         for entry in (self.heads, self.regions):
             entry.changed.connect(self.check)
-        self.button.clicked.connect(lambda _: self.compare_wanted.emit())
+        self.button.clicked.connect(lambda _: self._press())
         on_enter(self, self._press)
         self.check()
 

@@ -168,7 +168,7 @@ class SiteEffectPanel(Themed):
         for n, each in enumerate(self._effects):
             drawn = n in chosen if chosen else role_of(each.row) not in ("trivial", "noise-free")
             colour = colours[n]
-            self.table.item(n, 0).setForeground(colour if drawn else colours_of(self).text)
+            self.table.item(n, 0).setForeground(colour if drawn else colours_of(self).line)
             if not drawn:
                 continue
             pairs = np.array(shown.pairs(each.row, place)) / scale

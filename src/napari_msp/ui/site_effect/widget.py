@@ -17,7 +17,7 @@ from napari_msp.evaluation.proof.tables import read_site_effect, site_effect_in
 from napari_msp.provenance import linked_source
 from napari_msp.ui.background import Control, JobRow, Latest
 from napari_msp.ui.docks import Docked, Pane
-from napari_msp.ui.phrasing import FormWords, said, sentence
+from napari_msp.ui.phrasing import FormWords, PlainWords, said, sentence
 from napari_msp.ui.site_effect.form import LABELS, SiteEffectForm
 from napari_msp.ui.site_effect.panel import SiteEffectPanel
 from napari_msp.ui.widgets.form import Section, push_button, stacked
@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
     from napari_msp.evaluation.benchmark.jobs import Finished
 
-WORDS = FormWords(LABELS)
+WORDS = FormWords(LABELS, otherwise=PlainWords())
+"""Scans are read as they lie: Load acquisition has nothing that would help here."""
 
 MOST_TOLD = 3
 """Warnings that are shown; the report has all."""
+
+BUSY = "A comparison goes on. Cancel it to look at another folder."
 
 NEWER = "There are newer predictions than this comparison: compare anew."
 
@@ -55,6 +58,7 @@ class SiteEffect(Docked):
         self.progress, self.message = JobRow(), MessageLine()
         self.report = push_button("Open re&port", "<p>All tables and figures, as a page.</p>")
         self.written: Path | None = None
+        self._compared: Path | None = None
         self._warned: list[str] = []
         self._looking = Latest(self)
         parts = (self.heading, self.what, self.progress, self.message, self.panel, self.report)
@@ -68,8 +72,13 @@ class SiteEffect(Docked):
         return self._looking.running or self.progress.job.running
 
     def look_at(self, folder: Path) -> None:
-        """Choose a folder for a person."""
-        self.form.folder.choose(folder)
+        """Choose a folder for a person, and look at it anew where it is chosen already."""
+        if self.progress.job.running:
+            self.message.show_message("warning", BUSY)
+        elif folder == self.form.folder.path:
+            self._look()
+        else:
+            self.form.folder.choose(folder)
 
     def leave(self) -> None:
         """Stop what goes on."""
@@ -82,6 +91,8 @@ class SiteEffect(Docked):
         assert folder is not None and heads is not None
         self.message.clear()
         self._warned.clear()
+        self._looking.stop()
+        self._compared = folder
         self.form.set_running(True)
         work = partial(_compare, folder, heads, self.form.chosen_regions, self.form.answers)
         self.progress.run(work, "Looking at the predictions")
@@ -99,6 +110,8 @@ class SiteEffect(Docked):
         self.message.show_message("warning", known.doubt)
 
     def _take_compared(self, known: Known) -> None:
+        if self.form.folder.path != self._compared:
+            return
         self._show(known)
         told = [sentence(each) for each in dict.fromkeys(self._warned)]
         more = len(told) - MOST_TOLD
@@ -109,7 +122,8 @@ class SiteEffect(Docked):
         self.written = known.written
         self.panel.show_found(known.found)
         self.what.unfold(not known.found)
-        self.report.setVisible(known.written is not None)
+        page = None if known.written is None else known.written / "report.html"
+        self.report.setVisible(page is not None and page.is_file())
 
     def _refuse(self, error: UserError) -> None:
         self.message.clear()
@@ -140,6 +154,7 @@ class SiteEffect(Docked):
         job = self.progress.job
         job.warned.connect(self._warned.append)
         job.done.connect(self._take_compared)
+        job.cancelled.connect(self._look)
         job.ended.connect(self._rest)
         job.failed.connect(self._refuse)
         self.report.clicked.connect(lambda _: self._open_report())
@@ -179,12 +194,19 @@ def _look(folder: Path, control: Control) -> Known:
         found = read_site_effect(written)
     except UserError as error:  # as of an earlier version
         return Known(heads, doubt=sentence(said(error, WORDS)))
-    doubt = ""
-    if written != folder:
-        when = (written / "report.html").stat().st_mtime
-        images = (each for each in folder.glob("sub-*/**/*.nii*") if each.is_file())
-        doubt = NEWER if any(each.stat().st_mtime > when for each in images) else ""
-    return Known(heads, written, found, doubt)
+    return Known(heads, written, found, NEWER if _has_newer(folder, written) else "")
+
+
+def _has_newer(folder: Path, written: Path) -> bool:
+    """Tell whether there are predictions since the report; not where there is none."""
+    report = written / "report.html"
+    if written == folder or not report.is_file():
+        return False
+    # In folders of subjects, as of cohorts, or side by side, as Harmonize saves them.
+    patterns = ("sub-*.nii*", "sub-*/**/*.nii*")
+    images = (each for pattern in patterns for each in folder.glob(pattern) if each.is_file())
+    when = report.stat().st_mtime
+    return any(each.stat().st_mtime > when for each in images)
 
 
 def _compare(
