@@ -17,7 +17,8 @@ def test_packaged_models_are_small_and_say_what_they_are_for():
     for name, path in zip(TEACHING, paths, strict=True):
         model = load_model(path)
         assert model.kind == name.lower()
-        assert model.card.unfit.startswith("For teaching only")
+        assert model.card.label.startswith("For teaching only")
+        assert model.card.simulated_only
         assert model.targets == ["connectom_sa", "connectom_st", "prisma_st"]
         assert model.card.input == INPUT_PLATFORM
         assert model.training["settings"]["seed"] != DEMO_SEED

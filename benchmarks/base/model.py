@@ -68,6 +68,7 @@ def write_model(networks: BaseNetworks, plan: Plan, blocks: Path, path: Path, **
     card = ModelCard(
         kind=kind,
         label=LABEL,
+        simulated_only=True,
         input=INPUT,
         voxel_size=SPACING,
         scales={name: TARGETS[name] for name in plan.targets},

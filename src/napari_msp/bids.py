@@ -280,6 +280,14 @@ def is_simulated(image: str | Path) -> bool:
     return any(each.get("Simulated") is True for each in known)
 
 
+def known_simulated(image: str | Path | None) -> bool:
+    """Return `is_simulated`; what cannot be read, or has no file, does not say so."""
+    try:
+        return image is not None and is_simulated(image)
+    except UserError:
+        return False
+
+
 def derivative_folders(scan: str | Path) -> list[Path]:
     """Give the folders in `derivatives/*/` of a scan's dataset that stand for its own folder."""
     root = dataset_root(scan)

@@ -173,6 +173,9 @@ class ModelCard(_Stated):
     )
     kind: str = Field(description="msp, or the single network's kind")
     label: str = Field("", description="What the model is for")
+    simulated_only: bool = Field(
+        default=False, description="Whether it learned from simulated heads alone"
+    )
     input: str = Field(description="Platform that the model predicts from")
     voxel_size: float = Field(
         gt=0, allow_inf_nan=False, description="Of the input, isotropic, in mm"
@@ -229,19 +232,21 @@ class ModelCard(_Stated):
 
     @model_serializer(mode="wrap")
     def _written(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that targets have first stages of their own: such files are as they were."""
+        """Leave out what is usual: such files are as they were."""
         written: dict[str, Any] = as_usual(self)
         if self.first_stages == "own":
             written.pop("first_stages", None)
+        if not self.simulated_only:
+            written.pop("simulated_only", None)
         return written
 
     @property
-    def unfit(self) -> str:
-        """What the label says that the model is not for, such as "Not for studies"; may be empty.
+    def for_scans(self) -> bool:
+        """Whether it is for scans of people: not of simulated heads alone, nor a base.
 
-        It is the whole label: who reads it sees why.
+        A base, which says between what its platforms lay, stands for no scanner.
         """
-        return self.label if "not for " in self.label.lower() else ""
+        return not self.simulated_only and "saw" not in self.training
 
     def fit_name(self, target: str, shell: int) -> str:
         """Say under what name a target's fit of `expected_error` is kept, of one shell by name."""

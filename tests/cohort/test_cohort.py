@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from napari_msp.device import free_memory
 from napari_msp.errors import Cancelled, Overwrite, UserError, Words
 from napari_msp.files import sha256
 from napari_msp.inference.outputs import checksums, harmonize_to_folder
+from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import Model, load_model, save_model
 from napari_msp.options import Options
 from napari_msp.provenance import Provenance
@@ -94,6 +96,22 @@ class Recorder:
     @property
     def subjects(self):
         return [call[0].name.split("_")[0] for call in self.calls]
+
+
+def test_a_model_for_simulated_heads_says_so_once(bids, model, tmp_path, monkeypatch):
+    trained = load_model(model)
+    card = trained.card.model_copy(update={"simulated_only": True})
+    save_model(model, Model(card, trained.network))
+
+    def job(dwi, *_, **__):
+        warnings.warn(f"{dwi}: of a simulated-only model", NotForScans, stacklevel=1)
+        warnings.warn("of this scan", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(cohort, "harmonize_scan", job)
+    with pytest.warns(NotForScans, match="for simulated heads only, and the scans of bids") as told:
+        results = run_cohort(bids, tmp_path / "out", model, TARGET)
+    assert len([each for each in told if each.category is NotForScans]) == 1
+    assert [each.doubts for each in results] == 3 * [("of this scan",)]
 
 
 class TestCopies:

@@ -34,10 +34,12 @@ from napari_msp.evaluation.benchmark.settings import QUICK, Budget, EvaluationSe
 from napari_msp.evaluation.benchmark.trainings import TrainingList, matched_width, weights_of_msp
 from napari_msp.evaluation.evaluate import evaluate
 from napari_msp.files import locked
+from napari_msp.inference.prepare import NotForScans
 from napari_msp.learning.schedule import recipe_for
 from napari_msp.model_file import load_model
 from napari_msp.networks import msp as networks
 from napari_msp.networks.registry import build_single
+from napari_msp.packaged import packaged_model
 
 TARGETS = ("prisma_st", "connectom_sa")
 SCALES = {"prisma_st": 1, "connectom_sa": 2}
@@ -201,6 +203,15 @@ def test_another_evaluation_in_the_same_folder_is_refused(plan, tmp_path):
     with pytest.raises(UserError, match="other budget"):
         keep_plan(other, tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text())["budget"]["steps"] == 4
+
+
+def test_a_model_for_simulated_heads_is_planned_with_a_word(heads):
+    with pytest.warns(NotForScans, match="for simulated heads only") as told:
+        planned = make_plan([heads], models=[packaged_model("MSP")])
+    assert planned.unfit == tuple(str(each.message) for each in told)
+    assert f"the scans of {heads.name} are not known to be simulated" in planned.unfit[0]
+    assert planned.doubts == ()
+    assert "unfit" not in planned.to_json()
 
 
 def test_a_model_that_was_trained_anew_is_another_evaluation(plan, tmp_path):

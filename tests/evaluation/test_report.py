@@ -263,11 +263,18 @@ def test_a_doubt_stands_on_top_and_in_the_limits(evaluation, described, tmp_path
     results, patches = (part.select(dataset="heads-2") for part in evaluation)
     nobody = {"heads-2": Subjects((), (), NAMES)}
     notes = ["b1000, sub-01: has b = 1000", "another"]
-    doubtful = replace(RUN, doubts=["MSP: it knows sub-01"], splits=nobody, notes=notes)
+    doubtful = replace(
+        RUN,
+        doubts=["MSP: it knows sub-01"],
+        unfit=["m is for simulated heads only"],
+        splits=nobody,
+        notes=notes,
+    )
     write_report(results, patches, doubtful, {}, tmp_path, described)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("<b>MSP: it knows sub-01.</b>") < page.index("<h2")
     assert page.index("has b = 1000, and 1 more under") < page.index("<h2")
     assert "<li>another</li>" in page
     assert "it knows sub-01. Measure only people whom" in page
+    assert "m is for simulated heads only. Measure a model that learned from scans" in page
     assert "6 subjects were measured; nobody was learned from here." in methods_paragraph(doubtful)

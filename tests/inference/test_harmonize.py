@@ -269,7 +269,7 @@ def test_scan_unlike_the_training_is_said_so(make_model, small_scan, tmp_path):
 
 def test_a_model_says_that_it_is_not_for_scans_but_simulated_ones(make_model, small_scan, tmp_path):
     model = make_model()
-    card = model.card.model_copy(update={"label": "For teaching only. Not for studies."})
+    card = model.card.model_copy(update={"label": "A lesson's.", "simulated_only": True})
     model = replace(model, card=card)
     folder = tmp_path / "heads" / "sub-01" / "ses-ge" / "dwi"
     folder.mkdir(parents=True)
@@ -282,9 +282,11 @@ def test_a_model_says_that_it_is_not_for_scans_but_simulated_ones(make_model, sm
         about.write_text(json.dumps(simulated))
         assert prepare_input(model, dwi).warnings == ()
     about.write_text("{}")
-    with pytest.warns(NotForScans, match="Not for studies"):
+    with pytest.warns(NotForScans, match="for simulated heads only"):
         (said,) = prepare_input(model, dwi).warnings
-    assert 'says "For teaching only. Not for studies."' in said
+    assert 'is for simulated heads only ("A lesson\'s.")' in said
+    named = model.card.model_copy(update={"label": "Not for people", "simulated_only": False})
+    assert prepare_input(replace(model, card=named), dwi).warnings == ()  # a label is only shown
 
 
 def test_progress_and_cancel(make_model, small_scan, tmp_path):

@@ -17,7 +17,9 @@ from napari_msp.identity import Person, file_digest, known_among
 from napari_msp.inference.harmonize import harmonize
 from napari_msp.learning.checkpoint import DIGEST
 from napari_msp.learning.events import EVENTS, Failed, parse_event
+from napari_msp.learning.heads import prepare_study
 from napari_msp.learning.runs import checkpoint_path
+from napari_msp.learning.settings import TrainingSettings
 from napari_msp.model_file import digest_of, load_model, read_tensors, write_tensors
 from napari_msp.signal.fitting import fit_sh
 
@@ -239,6 +241,13 @@ def test_a_lecture_needs_no_platforms(heads, run):
     assert events[0].steps == 4
     assert "teaching" in model.card.label
     assert model.training["settings"]["width"] == 0.2
+
+
+def test_a_model_of_simulated_heads_alone_says_so(make_heads, tmp_path):
+    root = make_heads(tmp_path / "heads", subjects=1)
+    assert not prepare_study(open_dataset(root), TrainingSettings(input="ge_st")).simulated
+    (root / "dataset_description.json").write_text('{"Simulated": true}')
+    assert prepare_study(open_dataset(root), TrainingSettings(input="ge_st")).simulated
 
 
 def test_the_input_platform_is_not_guessed(make_heads, tmp_path, quick, run):

@@ -195,6 +195,10 @@ def run_cohort(
             few = min(workers, len(tasks))
             cluster = stack.enter_context(open_cluster(few, None, (), _say_nothing))
         _tell_copies(tasks)
+        if asked.kind:
+            from napari_msp.inference.prepare import tell_unfit
+
+            tell_unfit(open_model(model), (task.dwi for task in tasks), bids_dir.name)
         describe_derivative(out_dir, out_dir, HARMONIZED, bids_dir)
         table, results = _Table(out_dir, words), list[CohortResult]()
         running = _run_here(tasks, cancelled) if cluster is None else cluster.run(tasks, cancelled)

@@ -110,6 +110,10 @@ def run_task(task: Task, cancelled: Poll | None = None) -> CohortResult:
         except Exception as failure:  # whatever it is, it must not stop the other subjects
             status, reason = "failed", explain(failure)
     seconds = time.perf_counter() - start
+    if caught and task.kind:  # `run_cohort` read the model, and said this of it once
+        from napari_msp.inference.prepare import NotForScans
+
+        caught = [each for each in caught if not issubclass(each.category, NotForScans)]
     said = (
         str(each.message).removeprefix(f"{task.dwi}: ")
         for each in caught

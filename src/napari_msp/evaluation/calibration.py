@@ -1,5 +1,6 @@
 """Teach a model what error to expect of it, on subjects that it has not learned from."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from napari_msp.errors import Change, Choose, UserError
 from napari_msp.evaluation.comparison import on_lattice
 from napari_msp.evaluation.held_out import learned_from, none_left, tell_doubts
 from napari_msp.inference.harmonize import Prediction, predict_targets
-from napari_msp.inference.prepare import PreparedInput, prepare_input
+from napari_msp.inference.prepare import NotForScans, PreparedInput, prepare_input, tell_unfit
 from napari_msp.model_card import ErrorFit
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.expected_error import features_of, fit_error_model
@@ -106,6 +107,11 @@ def with_expected_errors(
     ------
     UserError
         When no subject has a target's scan.
+
+    Warns
+    -----
+    NotForScans
+        Once, where the model is for simulated heads only and the scans are not known to be of such.
     """
     for target in model.targets:
         if not any(_scanned(dataset, subject, model, target) for subject in subjects):
@@ -113,12 +119,17 @@ def with_expected_errors(
                 f"none of {', '.join(subjects)} was scanned on {model.card.input} and {target}"
             )
             raise UserError(problem, dataset.root, "subjects", Change("subjects", "other"))
+    inputs = ((each, model.card.input) for each in subjects)
+    scans = (dataset.scans[each] for each in inputs if dataset.has(*each))
+    tell_unfit(model, scans, dataset.root.name)
     samples: dict[str, dict[str, tuple[FloatArray, FloatArray]]] = {}
     for subject in subjects:
         targets = [t for t in model.targets if _scanned(dataset, subject, model, t)]
         if not targets:
             continue
-        prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotForScans)  # it was just said
+            prepared = prepare_input(model, dataset.acquisition(subject, model.card.input))
         for prediction in predict_targets(model, prepared, targets, device=device):
             for name, (described, error) in _head(
                 model, dataset, subject, prepared, prediction

@@ -37,6 +37,7 @@ from napari_msp.evaluation.report.report import write_report
 from napari_msp.evaluation.report.tables import at_shell
 from napari_msp.files import locked, new_folder, refuse_unwritable, versions_of
 from napari_msp.inference.harmonize import harmonize
+from napari_msp.inference.prepare import NotForScans
 from napari_msp.model_file import Model, load_model
 from napari_msp.networks.registry import title
 from napari_msp.scan import Scan, load_scan
@@ -264,10 +265,12 @@ def _figures(plan: Plan, outcome: Outcome, out: Path, device: str) -> dict[str, 
         if target not in scans:
             continue
         source = scans[plan.source]
-        predicted: dict[str, Scan] = {
-            name: harmonize(load_model(path), source, target, device=device)
-            for name, path in shown.items()
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotForScans)  # it was said when it was planned
+            predicted: dict[str, Scan] = {
+                name: harmonize(load_model(path), source, target, device=device)
+                for name, path in shown.items()
+            }
         measured = outcome.results.select(subject=subject, target=target).methods
         for each in plan.finished(plan.datasets[0]):
             if len(predicted) < SHOWN and each.name in measured:  # so it can be opened
@@ -359,6 +362,7 @@ def _description(plan: Plan, outcome: Outcome, command: str, device: str) -> Eva
         folds=plan.folds,
         ended=_ended(plan, outcome),
         doubts=plan.doubts,
+        unfit=plan.unfit,
         notes=outcome.notes,
         also_measured=_also_measured(plan),
     )

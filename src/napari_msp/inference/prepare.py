@@ -1,7 +1,7 @@
 """A scan made ready for a model, or why it cannot be: shells, voxels, what is unlike training."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
@@ -9,7 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from napari_msp.arrays import FloatArray
-from napari_msp.bids import is_simulated
+from napari_msp.bids import known_simulated
 from napari_msp.data.acquisition import Acquisition, load_acquisition
 from napari_msp.data.beside import is_scan
 from napari_msp.data.gradients import Shell, same_shell, shell_name
@@ -40,7 +40,7 @@ class UnlikeTraining(UserWarning):
 
 
 class NotForScans(UnlikeTraining):
-    """The model says of itself that it is not for harmonizing scans."""
+    """The model learned from simulated heads alone, and is given another scan."""
 
 
 class NotPredicted(UserWarning):
@@ -111,7 +111,7 @@ def prepare_input(
     UnlikeTraining
         When the input's mean signal is far from the training subjects'.
     NotForScans
-        When the model's card says that it is not for this, unless the scan is a simulated one.
+        When the model is for simulated heads only, and the scan is not known to be of one.
     NotPredicted
         When the scan has shells that are not the model's.
     """
@@ -161,21 +161,43 @@ def prepare_input(
 
 
 def unfit_for(model: Model, scan: Path | None) -> tuple[str, ...]:
-    """Say what a model's card says that it is not for, given any but a simulated scan.
+    """Say that a model is for simulated heads only, given a scan that is not known to be of one.
 
-    In the same words for all scans, so that of many it is warned of once.
+    In the same words for all scans, so that of many it can be said once.
     """
-    if not model.card.unfit or _is_simulated(scan):
+    if model.card.for_scans or known_simulated(scan):
         return ()
-    name = Path(model.name).name
-    return (f'{name} says "{model.card.unfit}"; this scan is not known to be simulated',)
+    return (f"{only_simulated(model)}; this scan is not known to be simulated",)
 
 
-def _is_simulated(path: Path | None) -> bool:
-    try:
-        return path is not None and is_simulated(path)
-    except UserError:  # what cannot be read does not say so
-        return False
+def only_simulated(model: Model) -> str:
+    """Say of a model that is not for scans what it is for, with its label."""
+    label = f' ("{model.card.label}")' if model.card.label else ""
+    return f"{Path(model.name).name} is for simulated heads only{label}"
+
+
+def tell_unfit(model: Model, scans: Iterable[Path | None], whose: str) -> tuple[str, ...]:
+    """Say once of many scans that a model is for simulated heads only.
+
+    Parameters
+    ----------
+    model
+        That is run on all of them.
+    scans
+        Looked at up to the first that is not known to be simulated.
+    whose
+        Name of their dataset.
+
+    Warns
+    -----
+    NotForScans
+        With what is returned.
+    """
+    if model.card.for_scans or all(map(known_simulated, scans)):
+        return ()
+    said = f"{only_simulated(model)}, and the scans of {whose} are not known to be simulated"
+    warnings.warn(said, NotForScans, stacklevel=3)
+    return (said,)
 
 
 def fitting_shells(

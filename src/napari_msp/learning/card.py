@@ -35,6 +35,7 @@ def finished_model(
     card = ModelCard(
         kind=settings.kind,
         label=settings.label,
+        simulated_only=study.simulated,
         input=settings.input,
         voxel_size=study.voxel_size,
         alpha=1.0,

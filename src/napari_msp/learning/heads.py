@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_msp.arrays import FloatArray
+from napari_msp.bids import known_simulated
 from napari_msp.data.cubes import MAKE_CUBES
 from napari_msp.data.dataset import (
     TravellingHeads,
@@ -87,6 +88,8 @@ class Study:
         Of each platform, measured on training subjects.
     gradients
         Each target's table, all shells, from the first training subject who was scanned on it.
+    simulated
+        Whether all training subjects are known to be simulated.
     """
 
     settings: TrainingSettings
@@ -99,6 +102,7 @@ class Study:
     standardisation: dict[str, Standardisation]
     gradients: dict[str, Gradients]
     validation: list[Head] = field(default_factory=list)
+    simulated: bool = False
 
     @property
     def taught(self) -> dict[str, list[str]]:
@@ -211,6 +215,9 @@ def prepare_study(
             target: gradients_of(dataset, those[0].subject, target, b_values)
             for target, those in scanned.items()
         },
+        simulated=all(
+            known_simulated(path) for (who, _), path in dataset.scans.items() if who in taught
+        ),
     )
 
 

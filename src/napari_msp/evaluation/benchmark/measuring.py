@@ -57,7 +57,7 @@ from napari_msp.files import read_json, write_json
 from napari_msp.formatting import listed
 from napari_msp.identity import Person, may_be_same
 from napari_msp.inference.harmonize import Prediction, harmonize
-from napari_msp.inference.prepare import NotPredicted
+from napari_msp.inference.prepare import NotForScans, NotPredicted
 from napari_msp.model_file import load_model
 from napari_msp.scan import Scan, load_scan
 from napari_msp.signal.fitting import fit_sh
@@ -328,8 +328,9 @@ class Measurement:
         @cache
         def predicted(path: Path) -> Prediction:
             with warnings.catch_warnings():
-                # Which shells are measured was said when it was planned.
-                warnings.simplefilter("ignore", NotPredicted)
+                # Which shells are measured, and by a model for whom, was said when it was planned.
+                for said in (NotPredicted, NotForScans):
+                    warnings.simplefilter("ignore", said)
                 return harmonize(_model(path), scan, self.target, device=self.device)
 
         return predicted

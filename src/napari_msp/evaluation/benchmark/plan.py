@@ -102,6 +102,8 @@ class Plan:
         Whether effects of biology are put into test heads.
     doubts
         Whom a model may have learned from who is measured, in words.
+    unfit
+        Which models are for simulated heads only though other scans are measured, in words.
     predictions
         Folders of finished predictions by the names of their rows.
     regions
@@ -126,6 +128,7 @@ class Plan:
     bundle: bool = False
     biology: bool = False
     doubts: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
     predictions: tuple[tuple[str, Path], ...] = ()
     regions: str = ""
 
@@ -194,7 +197,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain types, in which two plans can be compared; models by their content too."""
-        kept = replace(self, datasets=(), models=(), base=None, doubts=(), predictions=())
+        kept = replace(self, datasets=(), models=(), base=None, doubts=(), unfit=(), predictions=())
         content = asdict(kept)
         content["b_values"] = self.b_value  # a list only where there are several
         content = {name.replace("b_values", "b_value"): each for name, each in content.items()}
@@ -208,7 +211,7 @@ class Plan:
         ]
         if self.regions not in ("", TISSUE):
             content["regions"] = [self.regions, *regions_state(self.regions)]
-        optional = {"folds", "base", "fibres", "bundle", "biology", "doubts"}
+        optional = {"folds", "base", "fibres", "bundle", "biology", "doubts", "unfit"}
         optional |= {"predictions", "regions"}
         return {name: each for name, each in content.items() if each or name not in optional}
 

@@ -54,7 +54,7 @@ from napari_msp.evaluation.benchmark.subjects import (
 from napari_msp.evaluation.held_out import learned_from, tell_doubts
 from napari_msp.evaluation.proof.pages import RESERVED
 from napari_msp.evaluation.regions import TISSUE, read_regions
-from napari_msp.inference.prepare import unfit_for
+from napari_msp.inference.prepare import tell_unfit
 from napari_msp.learning.common_shells import common_b_value, common_shells
 from napari_msp.model_file import Model, load_model
 from napari_msp.signal.fitting import ShellLeftOut
@@ -87,6 +87,8 @@ def make_plan(
     -----
     MayHaveLearned
         Where an ancestor knew somebody of a test subject's name, and does not say of which dataset.
+    NotForScans
+        Where a model is for simulated heads only, and test scans are not known to be of such.
     """
     asked = replace(settings or EvaluationSettings(), **changes)
     # The report names datasets by their folders' names, which "." and ".." do not say.
@@ -174,19 +176,26 @@ def make_plan(
         fibres=asked.fibres,
         bundle=asked.bundle,
         biology=asked.biology,
+        unfit=tuple(
+            said
+            for model, dataset in product(loaded, opened)
+            for said in _unfit(model, dataset, subjects.test, source)
+        ),
         doubts=(
-            *dict.fromkeys(
-                doubt
-                for model, dataset, subject in product(loaded, opened, subjects.test)
-                if dataset.has(subject, source)
-                for doubt in unfit_for(model, dataset.scans[subject, source])
-            ),
             *tell_doubts(teachers, opened, subjects.test),
             *(said for each in finished if (said := each.doubt(subjects.test))),
         ),
         predictions=tuple((name, Path(each).resolve()) for name, each in asked.predictions.items()),
         regions=_regions(asked),
     )
+
+
+def _unfit(
+    model: Model, dataset: TravellingHeads, subjects: Sequence[str], source: str
+) -> tuple[str, ...]:
+    """Say once of a dataset that a model is for simulated heads only, and that it is of others."""
+    scans = (dataset.scans[each, source] for each in subjects if dataset.has(each, source))
+    return tell_unfit(model, scans, dataset.root.name)
 
 
 def _finished(

@@ -52,6 +52,8 @@ class EvaluationRun:
         How each training ended, in words.
     doubts
         Who was measured though a model may have learned from them, in words.
+    unfit
+        Which models are for simulated heads only though other scans were measured, in words.
     also_measured
         What was measured beside errors, a sentence each.
     notes
@@ -75,6 +77,7 @@ class EvaluationRun:
     folds: Sequence[Subjects] = ()
     ended: Mapping[str, str] = field(default_factory=dict)
     doubts: Sequence[str] = ()
+    unfit: Sequence[str] = ()
     also_measured: Sequence[str] = ()
     notes: Sequence[str] = ()
 
@@ -91,7 +94,7 @@ def methods_paragraph(run: EvaluationRun, tests: Sequence[MethodTest] = ()) -> s
     -------
     Plain text, ready to paste.
     """
-    doubts = " ".join(f"{each}." for each in run.doubts)
+    doubts = " ".join(f"{each}." for each in (*run.doubts, *run.unfit))
     parts = (
         _data(run),
         _split(run),

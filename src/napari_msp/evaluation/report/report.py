@@ -289,7 +289,10 @@ def _limits(run: EvaluationRun) -> list[str]:
     doubts = [
         f"{each}. Measure only people whom the model has not learned from." for each in run.doubts
     ]
-    return [*run.notes, *doubts, *((OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS)]
+    unfit = [
+        f"{each}. Measure a model that learned from scans of these scanners." for each in run.unfit
+    ]
+    return [*run.notes, *doubts, *unfit, *((OVERLAPPING, *LIMITS[1:]) if run.folds else LIMITS)]
 
 
 def _encoded(pictures: Mapping[str, bytes]) -> dict[str, str]:
